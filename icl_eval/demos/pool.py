@@ -1,0 +1,90 @@
+"""Drawing demonstrations: every candidate gets a pseudo-random rank for (seed, task, query), the k lowest are shown.
+
+A rank depends on nothing but the four names it is made of. So a draw is the same for any batch size, limit, order of the
+data and machine, a smaller draw is a prefix of a larger one, and leaving out a candidate moves no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_eval.errors import DataError
+from icl_eval.tasks.definition import Protocol
+from icl_eval.tasks.example import Example
+
+
+class Pool:
+    """The examples that may be shown for a task's queries.
+
+    Args:
+        task: the task's name, part of every rank.
+        candidates: solved examples; of a group (the answers of one question) the first stands for all.
+        protocol: `per_example` draws anew for every query, `fixed` once; `within` keeps to the query's field value.
+        shares_split: the candidates are the examples that are asked, so a query's own group and cluster are left out.
+    """
+
+    def __init__(
+        self, task: str, candidates: Sequence[Example], protocol: Protocol, *, shares_split: bool = False
+    ) -> None:
+        self.task, self.protocol, self.shares_split = task, protocol, shares_split
+        self.candidates = list({candidate.group: candidate for candidate in reversed(candidates)}.values())[::-1]
+        self._keys = np.array([_hash(candidate.id) for candidate in self.candidates], dtype=np.uint64)
+        self._parts = self._partition(protocol.within)
+
+    def draw(self, query: Example, shots: int, seed: int) -> list[Example]:
+        """The first `shots` demonstrations for a query, in order of rank.
+
+        Raises:
+            DataError: the pool holds fewer candidates for this query.
+        """
+        if shots == 0:
+            return []
+        part = self._parts.get(_part_of(query, self.protocol.within), np.empty(0, dtype=np.intp))
+        fixed = self.protocol.draw == "fixed"
+        salt = _hash("\x1f".join([str(seed), self.task, *([] if fixed else [query.id])]))
+        drawn: list[Example] = []
+        for index in part[np.argsort(_mix(self._keys[part] ^ salt), kind="stable")]:
+            if not self._betrays(self.candidates[index], query):
+                drawn.append(self.candidates[index])
+            if len(drawn) == shots:
+                return drawn
+        within = f" with the same {self.protocol.within}" if self.protocol.within else ""
+        raise DataError(
+            f"{self.task}: {shots} demonstrations were asked for, but there are {len(drawn)} for the query {query.id!r}{within}"
+        )
+
+    def _betrays(self, candidate: Example, query: Example) -> bool:
+        """Whether showing the candidate would show the query itself, or a question about the same passage."""
+        if candidate.fingerprint == query.fingerprint:
+            return True
+        return self.shares_split and (candidate.group == query.group or candidate.cluster == query.cluster)
+
+    def _partition(self, within: str | None) -> dict[str, NDArray[np.intp]]:
+        parts: defaultdict[str, list[int]] = defaultdict(list)
+        for index, candidate in enumerate(self.candidates):
+            parts[_part_of(candidate, within)].append(index)
+        return {value: np.array(indices, dtype=np.intp) for value, indices in parts.items()}
+
+
+def _part_of(example: Example, within: str | None) -> str:
+    if within is None:
+        return ""
+    if within not in example.fields:
+        raise DataError(f"`protocol.within` names {within!r}, which is not a field of the example {example.id!r}")
+    return str(example.fields[within])
+
+
+def _hash(text: str) -> np.uint64:
+    return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+def _mix(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """SplitMix64's finaliser (Steele et al. 2014): a bijection whose every output bit depends on every input bit."""
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))

@@ -1,0 +1,49 @@
+"""Rows to batches: by token budget, longest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from icl_eval.engine.packing import PackedRow
+
+HEAD_FLOATS = 2**26  # floats of one batch's logits, scored places x vocabulary: 256 MiB in float32
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that are computed together."""
+
+    rows: tuple[PackedRow, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens computed, padding included."""
+        return len(self.rows) * max(len(packed.row.tokens) for packed in self.rows)
+
+
+def plan(rows: Sequence[PackedRow], *, budget: int, vocabulary: int) -> list[Batch]:
+    """Batches of at most `budget` tokens, padding included, unless a row alone is longer.
+
+    Plain and branching rows are kept apart, since one branching row would put a mask on all.
+    """
+    ordered = sorted(rows, key=lambda packed: (packed.row.is_linear, -len(packed.row.tokens)))
+    batches: list[Batch] = []
+    for _, alike in groupby(ordered, key=lambda packed: packed.row.is_linear):
+        batches += _fill(list(alike), budget, HEAD_FLOATS // vocabulary)
+    return batches
+
+
+def _fill(rows: list[PackedRow], budget: int, most_targets: int) -> list[Batch]:
+    batches: list[Batch] = []
+    current: list[PackedRow] = []
+    targets = 0
+    for packed in rows:  # longest first, so the first row of a batch sets its length
+        longest = len(current[0].row.tokens) if current else len(packed.row.tokens)
+        targets += len(packed.row.targets)
+        if current and ((len(current) + 1) * longest > budget or targets > most_targets):
+            batches.append(Batch(tuple(current)))
+            current, targets = [], len(packed.row.targets)
+        current.append(packed)
+    return [*batches, Batch(tuple(current))] if current else batches

@@ -1,0 +1,76 @@
+"""Every error a user can cause, as one tree; each message says what is wrong, where, and what to do.
+
+IclEvalError
+├── UnknownName     a task, prompt, metric, option ... that does not exist; names the nearest ones that do
+├── TaskError       a task or suite definition is wrong
+├── PromptError     a prompt template is wrong
+├── DataError       a data file or record is missing or wrong
+├── WindowError     a query does not fit the model's window
+├── ModelError      a model cannot be loaded or asked
+├── MetricError     a metric cannot be computed from these predictions
+└── RunError        a run folder, journal or baseline cannot be read or written
+
+The command line prints one of these as a single sentence and exits with 2; anything else is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class IclEvalError(Exception):
+    """A mistake the user can mend; `str` is one sentence, led by `file:line:` where a file is at fault."""
+
+    def __init__(self, message: str, path: Path | str | None = None, line: int | None = None) -> None:
+        self.message, self.path, self.line = message, path, line
+        place = "" if path is None else f"{path}:{line}: " if line is not None else f"{path}: "
+        super().__init__(place + message)
+
+
+class TaskError(IclEvalError):
+    """A task or suite definition is wrong."""
+
+
+class PromptError(IclEvalError):
+    """A prompt template is wrong."""
+
+
+class DataError(IclEvalError):
+    """A data file or record is missing or wrong."""
+
+
+class WindowError(IclEvalError):
+    """A query does not fit the model's window even without demonstrations."""
+
+
+class ModelError(IclEvalError):
+    """A model cannot be loaded or asked."""
+
+
+class MetricError(IclEvalError):
+    """A metric cannot be computed from these predictions."""
+
+
+class RunError(IclEvalError):
+    """A run folder, journal or baseline cannot be read or written."""
+
+
+class UnknownName(IclEvalError):
+    """A name that does not exist, with the nearest ones that do."""
+
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], path: Path | str | None = None, line: int | None = None
+    ) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"no {kind} is named {name!r}{_suggestion(name, sorted(known))}", path, line)
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    """`; did you mean ...?`, or all the names when they are few, or nothing when there are none."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; there is {', '.join(known)}" if 0 < len(known) <= 12 else ""

@@ -1,0 +1,34 @@
+"""Who sees whom in a packed row: every token its ancestors and itself."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def depths(parents: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Each token's position in its own sequence, (length,)."""
+    depth = np.zeros(len(parents), dtype=np.int64)
+    for start, stop in segments(parents):
+        first = 0 if parents[start] < 0 else depth[parents[start]] + 1
+        depth[start:stop] = np.arange(first, first + stop - start)
+    return depth
+
+
+def visibility(parents: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Whether token i (rows) sees token j (columns), (length, length)."""
+    length = len(parents)
+    sees = np.zeros((length, length), dtype=np.bool_)
+    for start, stop in segments(parents):
+        if parents[start] >= 0:
+            sees[start:stop, :start] = sees[parents[start], :start]
+        sees[start:stop, start:stop] = np.tri(stop - start, dtype=np.bool_)
+    return sees
+
+
+def segments(parents: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Maximal runs in which every token follows the one before it."""
+    starts = np.flatnonzero(parents != np.arange(-1, len(parents) - 1))
+    if len(parents) and (len(starts) == 0 or starts[0] != 0):
+        starts = np.concatenate([[0], starts])
+    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(parents)], strict=True))

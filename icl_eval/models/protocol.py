@@ -1,0 +1,151 @@
+"""What a model is asked and what it answers, in token ids, and the protocols that kinds of models keep."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreRequest:
+    """Score a continuation after a context: `tokens[boundary:]` after `tokens[:boundary]`, neither empty."""
+
+    tokens: array[int]
+    boundary: int
+
+    @classmethod
+    def of(cls, context: Sequence[int], continuation: Sequence[int]) -> ScoreRequest:
+        """A request from two lists of token ids.
+
+        Raises:
+            ValueError: one of them is empty.
+        """
+        if not context or not continuation:
+            raise ValueError("context and continuation need at least one token each")
+        return cls(array("i", [*context, *continuation]), len(context))
+
+    @property
+    def input_length(self) -> int:
+        """Tokens a model reads to answer: all but the last."""
+        return len(self.tokens) - 1
+
+    def key(self, fingerprint: str) -> str:
+        """Hash of all that the answer depends on: the model's fingerprint, the tokens and the boundary."""
+        digest = hashlib.blake2b(f"{fingerprint}:{self.boundary}:".encode(), digest_size=12)
+        digest.update(self.tokens.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreAnswer:
+    """The continuation's log-probabilities, one per token, in nats; and whether every token was the most likely one."""
+
+    logprobs: tuple[float, ...]
+    greedy: bool
+
+
+Sink = Callable[[int, ScoreAnswer], None]  # takes a request's position and its answer
+
+
+class LanguageModel(Protocol):
+    """What every kind of model has.
+
+    Attributes:
+        name: what tables call it.
+        fingerprint: identifies weights, precision and tokenizer; equal fingerprints mean equal answers.
+        precision: the signature's word for the arithmetic, such as `float32`.
+        window: tokens it can read at once.
+        start: special tokens before every text, by the model's rule; the signature says bos0 or bos1.
+        fallback: the token to condition on where a context would be empty.
+    """
+
+    name: str
+    fingerprint: str
+    precision: str
+    window: int
+    start: tuple[int, ...]
+    fallback: int
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, without special tokens."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, for people."""
+        ...
+
+
+@runtime_checkable
+class ScoringModel(LanguageModel, Protocol):
+    """A model that answers requests as a black box."""
+
+    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        """Answer requests, handing each answer to `sink` as it comes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """Token sequences packed into one row of a batch, shared prefixes once.
+
+    Attributes:
+        tokens: (length,) int32.
+        parents: (length,) int32, the place in the row of the token before; -1 where a sequence begins.
+        scored: (targets,) int32, the places whose next token is asked for.
+        targets: (targets,) int32, those next tokens.
+    """
+
+    tokens: NDArray[np.int32]
+    parents: NDArray[np.int32]
+    scored: NDArray[np.int32]
+    targets: NDArray[np.int32]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the row is one plain sequence."""
+        return bool((self.parents == np.arange(-1, len(self.tokens) - 1)).all())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowAnswer:
+    """Log-probabilities (targets,) in nats, float32, and whether each target was the most likely token."""
+
+    logprobs: NDArray[np.float32]
+    greedy: NDArray[np.bool_]
+
+
+class OutOfMemory(Exception):
+    """A batch did not fit the device; a smaller one may."""
+
+
+@runtime_checkable
+class RowModel(LanguageModel, Protocol):
+    """A model whose forward pass the engine plans.
+
+    Attributes:
+        shares_prefixes: whether it accepts rows that branch; otherwise every row is one sequence.
+        why_not: one clause saying why it does not, for the user; empty if it does.
+        hidden_size: width of its layers, from which the engine weighs attention against the rest.
+        vocabulary: tokens it knows.
+        row_budget: tokens, padding included, that one batch may hold.
+    """
+
+    shares_prefixes: bool
+    why_not: str
+    hidden_size: int
+    vocabulary: int
+    row_budget: int
+
+    def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
+        """Run one batch.
+
+        Raises:
+            OutOfMemory: it does not fit the device.
+        """
+        ...

@@ -1,0 +1,8 @@
+"""In which words: Jinja templates become text, text becomes token ids that fit the model's window."""
+
+from icl_eval.prompts.assembly import PromptText, assemble
+from icl_eval.prompts.template import Prompt
+from icl_eval.prompts.tokens import Scored, split_tokens
+from icl_eval.prompts.window import FittedPrompt, fit
+
+__all__ = ["FittedPrompt", "Prompt", "PromptText", "Scored", "assemble", "fit", "split_tokens"]

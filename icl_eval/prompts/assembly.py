@@ -1,0 +1,51 @@
+"""The prompt of one query as a structure: instruction, demonstrations, query and answers, flattened as late as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from icl_eval.errors import PromptError
+from icl_eval.prompts.template import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class PromptText:
+    """The text of one example's prompt, for all its options.
+
+    `queries[i] + answers[i]` is the example as it reads for option `i`; all queries are equal but in partial evaluation.
+    """
+
+    instruction: str
+    demonstrations: tuple[str, ...]
+    queries: tuple[str, ...]
+    answers: tuple[str, ...]
+    separator: str
+
+    def context(self, option: int, shots: int | None = None) -> str:
+        """Everything before the answer, with the first `shots` demonstrations (all of them by default)."""
+        pieces = (self.instruction, *self.demonstrations[:shots], self.queries[option])
+        return self.separator.join(piece for piece in pieces if piece)
+
+
+def assemble(
+    prompt: Prompt, fields: Mapping[str, Any], options: tuple[str, ...], demonstrations: Sequence[str]
+) -> PromptText:
+    """Render one query under already rendered demonstrations.
+
+    Raises:
+        PromptError: the answer of an option is empty, so there would be nothing to score.
+    """
+    indices = range(len(options))
+    answers = tuple(prompt.answer(fields, options, index) for index in indices)
+    for option, answer in zip(options, answers, strict=True):
+        if not answer.strip():
+            raise PromptError(f"the answer for option {option!r} is empty", prompt.path)
+    return PromptText(
+        instruction=prompt.instruction(fields),
+        demonstrations=tuple(demonstrations),
+        queries=tuple(prompt.query(fields, options, index) for index in indices),
+        answers=answers,
+        separator=prompt.separator,
+    )

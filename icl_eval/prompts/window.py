@@ -1,0 +1,100 @@
+"""Fitting a prompt into the model's window: whole demonstrations or nothing, one decision for all options of an example.
+
+Demonstrations are dropped from the end of the draw, so a prompt that keeps m of k demonstrations is exactly the m-shot
+prompt of the same draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from icl_eval.errors import WindowError
+from icl_eval.prompts.assembly import PromptText
+from icl_eval.prompts.tokens import Scored
+
+Overflow = Literal["drop", "error", "truncate"]
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPrompt:
+    """What is asked of the model: one scored continuation per option, all under the same demonstrations."""
+
+    options: tuple[Scored, ...]
+    shots: int  # effective: the demonstrations that fit
+    truncated: int  # tokens cut from the start of the longest option's query, only with overflow="truncate"
+
+
+def fit(
+    text: PromptText,
+    split: Callable[[list[tuple[str, str]]], list[Scored]],
+    window: int,
+    overflow: Overflow = "drop",
+    lengths: Callable[[list[str]], list[int]] | None = None,
+    start: int = 0,
+) -> FittedPrompt:
+    """Keep as many demonstrations as fit `window` input tokens together with the longest option.
+
+    Args:
+        text: the prompt.
+        split: (context, continuation) pairs to token ids.
+        window: tokens the model can read at once.
+        overflow: `drop` demonstrations that do not fit; `error` instead; `truncate` also cuts a query that does not
+            fit alone, from its start.
+        lengths: token counts of texts, to guess how many demonstrations fit; the guess is then made exact.
+        start: special tokens at the start of every context, which are never cut.
+
+    Raises:
+        WindowError: the query alone does not fit, or `error` was asked for and something does not fit.
+    """
+    asked = len(text.demonstrations)
+    options = _encode(text, split, asked)
+    if _longest(options) <= window:
+        return FittedPrompt(tuple(options), asked, 0)
+    if overflow == "error":
+        raise WindowError(f"{asked} demonstrations take {_longest(options)} tokens but the window has {window}")
+    shots = _guess(text, _longest(options) - window, lengths)
+    options = _encode(text, split, shots)
+    while _longest(options) > window and shots > 0:
+        shots -= 1
+        options = _encode(text, split, shots)
+    while shots + 1 < asked and _longest(more := _encode(text, split, shots + 1)) <= window:
+        shots, options = shots + 1, more
+    excess = _longest(options) - window
+    if excess <= 0:
+        return FittedPrompt(tuple(options), shots, 0)
+    if overflow != "truncate":
+        raise WindowError(
+            f"the query alone takes {_longest(options)} tokens but the window has {window}; "
+            "--overflow truncate cuts its start"
+        )
+    return FittedPrompt(_cut(options, excess, start), 0, excess)
+
+
+def _encode(text: PromptText, split: Callable[[list[tuple[str, str]]], list[Scored]], shots: int) -> list[Scored]:
+    return split([(text.context(i, shots), answer) for i, answer in enumerate(text.answers)])
+
+
+def _longest(options: list[Scored]) -> int:
+    return max(option.input_length for option in options)
+
+
+def _guess(text: PromptText, excess: int, lengths: Callable[[list[str]], list[int]] | None) -> int:
+    """How many demonstrations are left when the last ones that add up to `excess` tokens go."""
+    shots = len(text.demonstrations)
+    if lengths is None or shots == 0:
+        return max(shots - 1, 0)
+    for length in reversed(lengths([demonstration + text.separator for demonstration in text.demonstrations])):
+        if excess <= 0:
+            break
+        excess -= length
+        shots -= 1
+    return shots
+
+
+def _cut(options: list[Scored], excess: int, start: int) -> tuple[Scored, ...]:
+    """Cut the same number of tokens from the start of every option's context, so that all still see the same one."""
+    if excess >= min(len(option.context) for option in options) - start:
+        raise WindowError("an option alone does not fit the model's window, even with the whole query cut")
+    return tuple(Scored(o.context[:start] + o.context[start + excess :], o.continuation) for o in options)

@@ -1,0 +1,33 @@
+"""Choosing the highest score, with ties resolved by a stated rule and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TIE = 1e-6
+"""Scores closer than this (nats, or nats per unit of length) are equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The chosen option, and whether others scored the same."""
+
+    chosen: int
+    tied: bool
+    margin: float  # nats from the chosen option to the best other one; infinite for a single option
+
+
+def rank(scores: Sequence[float]) -> Ranking:
+    """The option with the highest score; of tied ones the first.
+
+    Raises:
+        ValueError: there are no scores, or one is not a number.
+    """
+    if not scores or any(score != score for score in scores):
+        raise ValueError(f"cannot rank the scores {list(scores)}")
+    best = max(scores)
+    chosen = next(index for index, score in enumerate(scores) if best - score <= TIE)
+    others = [score for index, score in enumerate(scores) if index != chosen]
+    margin = best - max(others) if others else float("inf")
+    return Ranking(chosen, tied=margin <= TIE, margin=max(margin, 0.0))

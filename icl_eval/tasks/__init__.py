@@ -1,0 +1,21 @@
+"""What is asked: task files become tasks, and records of any source become examples."""
+
+from icl_eval.tasks.definition import Normalization, SuiteDefinition, TaskDefinition
+from icl_eval.tasks.example import Example
+from icl_eval.tasks.library import Library
+from icl_eval.tasks.sources import HubSource, LocalSource, MemorySource, Source
+from icl_eval.tasks.task import Task, limited
+
+__all__ = [
+    "Example",
+    "HubSource",
+    "Library",
+    "LocalSource",
+    "MemorySource",
+    "Normalization",
+    "Source",
+    "SuiteDefinition",
+    "Task",
+    "TaskDefinition",
+    "limited",
+]

@@ -1,0 +1,104 @@
+"""Conversions that a field mapping cannot say, one per data set, from either published layout to flat records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+Record = Mapping[str, Any]
+Adapter = Callable[[Iterable[Record]], Iterator[dict[str, Any]]]
+
+
+def multirc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """One record per answer, carrying all answers of its question so that a demonstration can show the question whole."""
+    for question in _multirc_questions(records):
+        answers = question.pop("rows")
+        for number, text, label in answers:
+            yield {
+                **question,
+                "id": f"{question['group']}-{number}",
+                "answer": text,
+                "answers": [{"text": each, "label": bool(value)} for _, each, value in answers],
+                "label": label,
+            }
+
+
+def _multirc_questions(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """Questions with their (number, text, label) rows, from the nested release or the Hub's one row per answer."""
+    flat: dict[str, dict[str, Any]] = {}
+    for record in records:
+        if isinstance(record.get("passage"), Mapping):
+            for question in record["passage"]["questions"]:
+                rows = [(answer["idx"], answer["text"], answer.get("label", -1)) for answer in question["answers"]]
+                yield _question(record["idx"], question["idx"], record["passage"]["text"], question["question"], rows)
+            continue
+        at = record["idx"]
+        entry = _question(at["paragraph"], at["question"], record["paragraph"], record["question"], [])
+        row = (at["answer"], record["answer"], record["label"])
+        flat.setdefault(entry["group"], entry)["rows"].append(row)
+    yield from flat.values()
+
+
+def _question(
+    paragraph: int, question: int, passage: str, text: str, rows: list[tuple[int, str, int]]
+) -> dict[str, Any]:
+    group = f"{paragraph}-{question}"
+    return {"cluster": str(paragraph), "group": group, "passage": passage, "question": text, "rows": rows}
+
+
+def record(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """One record per query, with the distinct entity names in order of their first mention as options."""
+    for raw in records:
+        if isinstance(raw.get("passage"), Mapping):
+            text = raw["passage"]["text"]
+            names = [text[span["start"] : span["end"] + 1] for span in raw["passage"]["entities"]]
+            for query in raw["qas"]:
+                answers = [answer["text"] for answer in query.get("answers", [])]
+                yield _cloze(raw["idx"], query["idx"], text, query["query"], names, answers)
+        else:
+            at = raw["idx"]
+            yield _cloze(at["passage"], at["query"], raw["passage"], raw["query"], raw["entities"], raw["answers"])
+
+
+def _cloze(passage: int, number: int, text: str, query: str, names: list[str], answers: list[str]) -> dict[str, Any]:
+    body, *highlights = re.split(r"\n@highlight\n", text)
+    entities = sorted(set(names), key=lambda name: (text.find(name), name))
+    return {
+        "id": f"{passage}-{number}",
+        "cluster": str(passage),
+        "passage": body.strip(),
+        "highlights": [highlight.strip() for highlight in highlights],
+        "query": query,
+        "entities": entities,
+        "label": [index for index, entity in enumerate(entities) if entity in answers],
+    }
+
+
+def wsc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """The text parted at the pronoun; spans are counted in whitespace-separated words."""
+    for raw in records:
+        span = raw.get("target") or raw
+        before, after = _part(raw["text"].split(), span["span2_text"], span["span2_index"])
+        yield {
+            "idx": raw["idx"],
+            "noun": span["span1_text"],
+            "pronoun": span["span2_text"],
+            "before": before,
+            "after": after,
+            "label": raw.get("label", -1),
+        }
+
+
+def _part(words: list[str], phrase: str, stated: int) -> tuple[str, str]:
+    """What stands before and after `phrase`, at its occurrence nearest to the stated word (one record is off by one)."""
+    size = len(phrase.split())
+    starts = [i for i in range(len(words)) if phrase in " ".join(words[i : i + size])]
+    if not starts:
+        raise ValueError(f"the text does not contain {phrase!r}")
+    start = min(starts, key=lambda i: abs(i - stated))
+    head, tail = " ".join(words[start : start + size]).split(phrase, 1)
+    return " ".join([*words[:start], head]), " ".join([tail, *words[start + size :]])
+
+
+ADAPTERS: Mapping[str, Adapter] = {"multirc": multirc, "record": record, "wsc": wsc}

@@ -1,0 +1,28 @@
+"""One record of a data set in canonical form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What prompts, demonstrations and metrics see of a record, whichever layout it came from."""
+
+    id: str
+    fields: Mapping[str, Any]
+    options: tuple[str, ...]
+    gold: tuple[int, ...]  # indices of the right options
+    cluster: str  # examples of one cluster are not independent; the id where there is none
+    group: str  # the unit of grouped metrics and of --limit; the id where there is none
+    fingerprint: str = field(default="")  # of what is asked, not of the answer: equal questions have equal fingerprints
+
+
+def fingerprint(fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
+    """Hash of an example's question."""
+    text = json.dumps([fields, options], sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,138 @@
+"""Task, suite and prompt files by name: the bundled ones and the user's. Only what is asked for is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from icl_eval.errors import TaskError, UnknownName
+from icl_eval.prompts import Prompt
+from icl_eval.tasks.definition import DemonstrationSource, SuiteDefinition, TaskDefinition
+from icl_eval.tasks.located import Located, load_yaml, validate
+from icl_eval.tasks.task import Task
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def bundled() -> Path:
+    """The folder with the bundled `tasks` and `prompts`: inside an installed package, or the checkout around it."""
+    installed = PACKAGE / "library"
+    return installed if installed.is_dir() else PACKAGE.parent
+
+
+class Library:
+    """Named tasks and suites below one or more roots, each with a `tasks` and a `prompts` folder.
+
+    Args:
+        roots: the user's folders; the bundled one always comes last.
+
+    Raises:
+        TaskError: two roots define the same name, or a root has no `tasks` folder.
+    """
+
+    def __init__(self, roots: Sequence[Path] = ()) -> None:
+        self.roots = (*(root.resolve() for root in roots), bundled())
+        for root in self.roots:
+            if not (root / "tasks").is_dir():
+                raise TaskError("there is no folder `tasks` here", root)
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """Every name and the file that defines it; a file's name is its path below `tasks`."""
+        found: dict[str, Path] = {}
+        for root in self.roots:
+            for path in sorted((root / "tasks").rglob("*.yaml")):
+                name = path.relative_to(root / "tasks").with_suffix("").as_posix()
+                if name in found and found[name].resolve() != path.resolve():
+                    raise TaskError(f"the name {name!r} is also defined by {found[name]}", path)
+                found[name] = path
+        return found
+
+    def names(self) -> list[str]:
+        """Names of tasks and suites, sorted."""
+        return sorted(self.files)
+
+    def is_suite(self, name: str) -> bool:
+        """Whether a name is a suite's."""
+        return "suite" in self._located(name).data
+
+    def suite(self, name: str) -> SuiteDefinition:
+        """The definition of a suite."""
+        located = self._located(name)
+        suite = validate(SuiteDefinition, located)
+        self._check_name(located, "suite", suite.suite, name)
+        for index, task in enumerate(suite.tasks):
+            if task not in self.files:
+                raise UnknownName("task", task, self.files, located.path, located.line(("tasks", index)))
+        return suite
+
+    def task(self, name: str) -> Task:
+        """Load one task with its prompts.
+
+        Raises:
+            UnknownName: nothing has this name.
+            TaskError: its file is wrong, with the line.
+            PromptError: one of its prompts is wrong or missing.
+        """
+        located = self._resolved(name)
+        definition = validate(TaskDefinition, located)
+        self._check_name(located, "task", definition.task, name)
+        shown = definition.splits.demonstrations
+        return Task(
+            definition=definition,
+            prompts={style: self._prompt(located, definition, style) for style in definition.prompts},
+            path=located.path,
+            demonstration_task=self.task(shown.task) if isinstance(shown, DemonstrationSource) else None,
+        )
+
+    def tasks(self, names: Iterable[str]) -> Iterator[Task]:
+        """The tasks of several names, suites taken apart, each task once."""
+        members: list[str] = []
+        for name in names:
+            members += self.suite(name).tasks if self.is_suite(name) else [name]
+        return (self.task(name) for name in dict.fromkeys(members))
+
+    def _located(self, name: str) -> Located:
+        if name not in self.files:
+            raise UnknownName("task or suite", name, self.files)
+        return load_yaml(self.files[name])
+
+    def _resolved(self, name: str, seen: tuple[str, ...] = ()) -> Located:
+        """A task file with the keys of the task it extends filled in; a mapping is extended key by key, anything else replaced."""
+        located = self._located(name)
+        base = located.data.get("extends")
+        if base is None:
+            return located
+        if base not in self.files:
+            raise UnknownName("task", str(base), self.files, located.path, located.line(("extends",)))
+        if base in (*seen, name):
+            raise TaskError(f"{base!r} extends itself", located.path, located.line(("extends",)))
+        parent = self._resolved(base, (*seen, name))
+        return Located(located.path, _merged(parent.data, located.data), located.lines)
+
+    def _prompt(self, located: Located, definition: TaskDefinition, style: str) -> Prompt:
+        line = located.line(("prompts", definition.prompts.index(style)))
+        names = [definition.task, *([definition.extends] if definition.extends else [])]
+        candidates = [root / "prompts" / name / f"{style}.jinja" for name in names for root in self.roots]
+        for path in candidates:
+            if path.is_file():
+                return Prompt.from_file(path)
+        known = {path.stem for candidate in candidates for path in candidate.parent.glob("*.jinja")}
+        raise UnknownName(f"prompt of {definition.task}", style, known, located.path, line)
+
+    def _check_name(self, located: Located, key: str, said: str, name: str) -> None:
+        if said != name:
+            raise TaskError(
+                f"the file says `{key}: {said}` but its place below `tasks` makes it {name!r}",
+                located.path,
+                located.line((key,)),
+            )
+
+
+def _merged(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged

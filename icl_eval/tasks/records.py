@@ -1,0 +1,153 @@
+"""Raw records to canonical examples, by a task's field mapping."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import jinja2
+from jinja2 import sandbox
+
+from icl_eval.errors import DataError, UnknownName
+from icl_eval.tasks.adapters import ADAPTERS
+from icl_eval.tasks.definition import TaskDefinition
+from icl_eval.tasks.example import Example, fingerprint
+
+_TEMPLATES = sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+
+
+def examples(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], place: str) -> list[Example]:
+    """Convert the records of one split.
+
+    Args:
+        definition: the task.
+        records: raw records in either layout.
+        place: what to call the split in error messages.
+
+    Raises:
+        DataError: the split is empty, a field or label is missing or out of range, or two records have the same id.
+    """
+    found = list(_convert(definition, records, place))
+    if not found:
+        raise DataError(f"{place} is empty")
+    twice = [name for name, count in Counter(example.id for example in found).items() if count > 1]
+    if twice and definition.id:
+        raise DataError(f"{place} has several records with the id {twice[0]!r}")
+    return _number_equal_ids(found)
+
+
+def field_names(definition: TaskDefinition, record: Mapping[str, Any]) -> list[str]:
+    """The canonical fields that templates may name."""
+    return list(definition.fields or record)
+
+
+def _convert(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], place: str) -> Iterator[Example]:
+    adapter = definition.data.adapter
+    if adapter is not None:
+        if adapter not in ADAPTERS:
+            raise UnknownName("data adapter", adapter, ADAPTERS)
+        records = _guarded(ADAPTERS[adapter](records), f"{place}, after {{}} records")
+    for number, record in enumerate(records, start=1):
+        where = f"{place}, record {number}"
+        fields = {
+            name: _value(path, record, where) for name, path in (definition.fields or {n: n for n in record}).items()
+        }
+        options = _options(definition, fields, where)
+        digest = (
+            fingerprint(fields, options) if definition.fields else fingerprint(_question(definition, fields), options)
+        )
+        name = str(_value(definition.id, record, where)) if definition.id else digest
+        yield Example(
+            id=name,
+            fields=fields,
+            options=options,
+            gold=_gold(definition, _value(definition.gold.field, record, where), len(options), where),
+            cluster=str(_value(definition.cluster, record, where)) if definition.cluster else name,
+            group=str(_value(definition.group, record, where)) if definition.group else name,
+            fingerprint=digest,
+        )
+
+
+def _question(definition: TaskDefinition, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields without the label, where no mapping says which fields make up the question."""
+    return {name: value for name, value in fields.items() if name not in (definition.gold.field, definition.id)}
+
+
+def _guarded(records: Iterator[dict[str, Any]], place: str) -> Iterator[dict[str, Any]]:
+    """An adapter's records; what it stumbles over is the data's fault and named as such."""
+    number = 0
+    while True:
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except KeyError as error:
+            raise DataError(f"{place.format(number)}: the record has no field {error}") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{place.format(number)}: not in a known layout ({error})") from error
+        number += 1
+        yield record
+
+
+def _value(path: str, record: Mapping[str, Any], where: str) -> Any:
+    """A raw field by dotted path, or a template over the raw record."""
+    if "{{" in path:
+        try:
+            return _TEMPLATES.from_string(path).render(record)
+        except jinja2.TemplateError as error:
+            raise DataError(f"{where}: {path!r} cannot be rendered: {error}") from error
+    value: Any = record
+    for part in path.split("."):
+        if not isinstance(value, Mapping):
+            raise DataError(f"{where}: {path!r} leads into a {type(value).__name__}")
+        if part not in value:
+            raise DataError(f"{where}: {UnknownName('field of the record', part, value)}")
+        value = value[part]
+    return value
+
+
+def _options(definition: TaskDefinition, fields: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    if isinstance(definition.options, str):
+        listed = _value(definition.options, fields, where)
+        if not isinstance(listed, list | tuple) or not listed:
+            raise DataError(f"{where}: {definition.options!r} lists no options")
+        return tuple(map(str, listed))
+    return tuple(_value(option, fields, where) if "{{" in option else option for option in definition.options)
+
+
+def _gold(definition: TaskDefinition, value: Any, options: int, where: str) -> tuple[int, ...]:
+    """The indices of the right options: a name, an index, or a list of them."""
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise DataError(f"{where}: no option is marked as right")
+    return tuple(_gold_index(definition, each, options, where) for each in values)
+
+
+def _gold_index(definition: TaskDefinition, value: Any, options: int, where: str) -> int:
+    names = definition.gold.names or []
+    name = str(value).lower() if isinstance(value, bool) else str(value)
+    if name in names:
+        return names.index(name)
+    index = int(name) if name.lstrip("-").isdigit() else int(value) if isinstance(value, bool) else None
+    if index is None:
+        raise DataError(f"{where}: {UnknownName('label', name, names or map(str, range(options)))}")
+    if index == -1:
+        raise DataError(f"{where}: the record has no label; is this split's gold public?")
+    if not 0 <= index < options:
+        raise DataError(f"{where}: the label {index} is out of range for {options} options")
+    return index
+
+
+def _number_equal_ids(found: list[Example]) -> list[Example]:
+    """Records without an id of their own are named by content; repeated content gets a number."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for example in found:
+        seen[example.id] += 1
+        if seen[example.id] == 1:
+            numbered.append(example)
+            continue
+        numbered.append(replace(example, id=f"{example.id}-{seen[example.id]}"))
+    return numbered

@@ -1,0 +1,182 @@
+"""A task: its definition, its prompts, and the way to its examples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+from icl_eval.errors import DataError, TaskError, UnknownName
+from icl_eval.prompts import Prompt
+from icl_eval.tasks.definition import DemonstrationSource, Gold, Normalization, Protocol, Score, Splits, TaskDefinition
+from icl_eval.tasks.example import Example
+from icl_eval.tasks.records import examples
+from icl_eval.tasks.sources import MemorySource, Record, Source
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of a model, and in which words.
+
+    `Task.from_records` makes one from plain Python values; task files become one through `Library.task`.
+    """
+
+    definition: TaskDefinition
+    prompts: Mapping[str, Prompt]
+    path: Path | None = None
+    source: Source | None = None  # the task's own records; otherwise the run says where data comes from
+    demonstration_task: Task | None = None  # where another task's split is shown
+    _loaded: dict[tuple[str, str], list[Example]] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_records(
+        cls,
+        name: str,
+        *,
+        evaluation: Iterable[Record],
+        demonstrations: Iterable[Record] | None = None,
+        prompt: str | Prompt | Mapping[str, str | Prompt],
+        options: Sequence[str] | str,
+        gold: str = "label",
+        names: Sequence[str] | None = None,
+        metrics: Sequence[str] = ("accuracy",),
+        normalize: Normalization = "token",
+        draw: str = "per_example",
+        id: str | None = None,
+        cluster: str | None = None,
+        group: str | None = None,
+    ) -> Task:
+        """A multiple-choice task without files.
+
+        Args:
+            name: what the task is called in tables and signatures.
+            evaluation: records to ask.
+            demonstrations: records to show; the evaluation records, less the query itself, if not given.
+            prompt: a template, or several by style. Without blocks it is the query, and the answer is a space and the option.
+            options: option texts (may be templates over the record), or the name of the field that lists them.
+            gold: the field with the right option's index or name.
+            names: names of the options in the gold field, if it does not hold indices.
+            metrics: names of metrics.
+            normalize: how log-likelihoods of options are made comparable.
+            draw: `per_example`, or `fixed` for the same demonstrations for every query.
+            id: field with a stable name of the record; its content's hash if not given.
+            cluster: field whose equal values mark examples that are not independent.
+            group: field that joins the examples of grouped metrics.
+
+        Raises:
+            TaskError: something in the definition is wrong.
+            PromptError: a template is wrong.
+        """
+        splits = {"evaluation": list(evaluation)}
+        if demonstrations is not None:
+            splits["demonstrations"] = list(demonstrations)
+        given = dict(prompt) if isinstance(prompt, Mapping) else {"inline": prompt}
+        prompts = {style: p if isinstance(p, Prompt) else Prompt(p, style) for style, p in given.items()}
+        try:
+            definition = TaskDefinition(
+                task=name,
+                about="",
+                splits=Splits(
+                    demonstrations="demonstrations" if demonstrations is not None else "evaluation",
+                    evaluation="evaluation",
+                ),
+                id=id,
+                gold=Gold(field=gold, names=None if names is None else list(names)),
+                cluster=cluster,
+                group=group,
+                options=options if isinstance(options, str) else list(options),
+                prompts=list(prompts),
+                protocol=Protocol(draw=draw),  # type: ignore[arg-type]
+                score=Score(normalize=normalize),
+                metrics=list(metrics),
+            )
+        except ValueError as error:
+            raise TaskError(f"task {name!r}: {_first_line(error)}") from error
+        return cls(definition, prompts, source=MemorySource(splits))
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.definition.task
+
+    @property
+    def digest(self) -> str:
+        """Hash of the definition: of everything in the task file that can change a score."""
+        said = self.definition.model_dump(exclude={"about", "reference", "prompts"})
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    def prompt(self, style: str | None = None) -> Prompt:
+        """The prompt of a style; the task's first by default.
+
+        Raises:
+            UnknownName: the task has no such prompt.
+        """
+        style = style or self.definition.prompts[0]
+        if style not in self.prompts:
+            raise UnknownName(f"prompt of {self.name}", style, self.prompts)
+        return self.prompts[style]
+
+    def evaluation(self, source: Source) -> list[Example]:
+        """The examples that are asked."""
+        return self.split(self.definition.splits.evaluation, source)
+
+    def demonstrations(self, source: Source) -> list[Example]:
+        """The pool that demonstrations are drawn from."""
+        given = self.definition.splits.demonstrations
+        if isinstance(given, DemonstrationSource):
+            if self.demonstration_task is None:
+                raise TaskError(f"task {self.name!r} shows examples of {given.task!r}, which was not loaded", self.path)
+            return self.demonstration_task.split(given.split, source)
+        return self.split(given, source)
+
+    @property
+    def shares_split(self) -> bool:
+        """Whether demonstrations come from the examples that are asked."""
+        return self.definition.splits.demonstrations == self.definition.splits.evaluation
+
+    def split(self, split: str, source: Source) -> list[Example]:
+        """The examples of a split, read once.
+
+        Raises:
+            DataError: the split cannot be read, is empty, or has a record that does not fit the definition.
+        """
+        source = self.source or source
+        key = (split, f"{source.label}:{getattr(source, 'directory', '')}")
+        if key not in self._loaded:
+            place = f"{self.name}: split {split!r}"
+            self._loaded[key] = examples(self.definition, source.records(self.definition.data, split), place)
+        return self._loaded[key]
+
+    def check_fields(self, source: Source) -> None:
+        """Raise the first field that a prompt names and no example has, with file, line and the nearest field."""
+        first = self.evaluation(source)[0]
+        for prompt in self.prompts.values():
+            prompt.check_fields(first.fields)
+
+
+def limited(asked: list[Example], limit: int | None) -> list[Example]:
+    """The first `limit` groups, whole: a question with all its answers counts as one.
+
+    Raises:
+        DataError: the limit leaves nothing.
+    """
+    if limit is None:
+        return asked
+    groups = list(dict.fromkeys(example.group for example in asked))[:limit]
+    kept = set(groups)
+    chosen = [example for example in asked if example.group in kept]
+    if not chosen:
+        raise DataError(f"a limit of {limit} leaves nothing to evaluate")
+    return chosen
+
+
+def _first_line(error: Exception) -> str:
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        return f"`{'.'.join(map(str, problem['loc']))}`: {problem['msg']}"
+    return str(error).splitlines()[0]
