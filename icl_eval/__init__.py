@@ -1,3 +1,58 @@
 """Measure what a language model can do from its prompt alone: zero-, one- and few-shot."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from icl_eval.errors import IclEvalError
+    from icl_eval.models import LanguageModel, load_model, wrap_model
+    from icl_eval.prompts import Prompt
+    from icl_eval.runs import Result, Score, evaluate
+    from icl_eval.runs.rescore import rescore
+    from icl_eval.tasks import Example, Library, Task
+
+__all__ = [
+    "Example",
+    "IclEvalError",
+    "LanguageModel",
+    "Library",
+    "Prompt",
+    "Result",
+    "Score",
+    "Task",
+    "__version__",
+    "evaluate",
+    "load_model",
+    "rescore",
+    "wrap_model",
+]
+
+_HOMES = {
+    "Example": "tasks",
+    "IclEvalError": "errors",
+    "LanguageModel": "models",
+    "Library": "tasks",
+    "Prompt": "prompts",
+    "Result": "runs",
+    "Score": "runs",
+    "Task": "tasks",
+    "evaluate": "runs",
+    "load_model": "models",
+    "rescore": "runs.rescore",
+    "wrap_model": "models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is: the command line's help needs none of it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -23,7 +23,8 @@ class Engine:
         tick: called with a number of requests whenever so many more are answered.
 
     Attributes:
-        computed: requests answered by the model, rather than from the store.
+        computed: requests answered by the model.
+        reused: requests whose answer was known before.
         tokens: tokens the model read for them, padding included.
     """
 
@@ -35,22 +36,31 @@ class Engine:
     ) -> None:
         self.model, self.tick = model, tick
         self.store = MemoryJournal() if store is None else store
-        self.computed = self.tokens = 0
+        self.computed = self.reused = self.tokens = 0
 
     def answer(self, requests: Sequence[ScoreRequest]) -> list[ScoreAnswer]:
         """The answers, in the order of the requests.
 
         Raises:
-            ModelError: the model gives something that is no log-probability, or one sequence exceeds the device's memory.
+            ModelError: a request is longer than the model's window, the model gives something that is no
+                log-probability, or one sequence exceeds the device's memory.
         """
+        self._check_lengths(requests)
         keys = [request.key(self.model.fingerprint) for request in requests]
         known = {key: answer for key in dict.fromkeys(keys) if (answer := self.store.get(key)) is not None}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
-        self.tick(sum(key in known for key in keys))
-        repeated = len(keys) - sum(key in known for key in keys) - len(missing)
+        found = sum(key in known for key in keys)
+        self.reused += found
+        self.tick(found)
+        repeated = len(keys) - found - len(missing)
         self._compute(missing, known)
         self.tick(repeated)
         return [known[key] for key in keys]
+
+    def _check_lengths(self, requests: Sequence[ScoreRequest]) -> None:
+        longest = max((request.input_length for request in requests), default=0)
+        if longest > self.model.window:
+            raise ModelError(f"a request reads {longest} tokens, but the model's window is {self.model.window}")
 
     def _compute(self, missing: Mapping[str, ScoreRequest], known: dict[str, ScoreAnswer]) -> None:
         keys, requests = list(missing), list(missing.values())
@@ -65,17 +75,18 @@ class Engine:
     def _compute_rows(
         self, model: RowModel, requests: list[ScoreRequest], accept: Callable[[dict[int, ScoreAnswer]], None]
     ) -> None:
-        rows = pack(requests, share=model.shares_prefixes, limit=model.row_budget, width=model.hidden_size)
-        waiting = plan(rows, budget=model.row_budget, vocabulary=model.vocabulary)[::-1]
+        waiting = dict(enumerate(requests))
         while waiting:
-            batch = waiting.pop()
-            try:
-                answers = model.forward([packed.row for packed in batch.rows])
-            except OutOfMemory as error:
-                waiting += _smaller(model, batch, requests, error)
-                continue
-            self.tokens += batch.tokens
-            accept(dict(_unpack(batch.rows, answers)))
+            for batch in _batches(model, waiting):
+                try:
+                    answers = model.forward([packed.row for packed in batch.rows])
+                except OutOfMemory as error:
+                    model.row_budget = _smaller(model.row_budget, batch, error)
+                    break  # all that is still waiting is planned anew
+                self.tokens += batch.tokens
+                accept(answered := dict(_unpack(batch.rows, answers)))
+                for index in answered:
+                    del waiting[index]
 
     def _accept(self, keys: list[str], answers: Mapping[int, ScoreAnswer], known: dict[str, ScoreAnswer]) -> None:
         for index, answer in answers.items():
@@ -94,6 +105,16 @@ class Engine:
         )
 
 
+def _batches(model: RowModel, requests: Mapping[int, ScoreRequest]) -> list[Batch]:
+    """Sequences within the model's reach share rows; longer ones do not, nor do they share a batch with those."""
+    batches = []
+    for share in (False, True):
+        alike = {i: r for i, r in requests.items() if (r.input_length <= model.reach) is share}
+        rows = pack(alike, share=share, limit=model.row_budget, width=model.hidden_size)
+        batches += plan(rows, budget=model.row_budget, vocabulary=model.vocabulary)
+    return batches
+
+
 def _unpack(rows: Sequence[PackedRow], answers: Sequence[RowAnswer]) -> list[tuple[int, ScoreAnswer]]:
     unpacked = []
     for packed, answer in zip(rows, answers, strict=True):
@@ -106,23 +127,12 @@ def _unpack(rows: Sequence[PackedRow], answers: Sequence[RowAnswer]) -> list[tup
     return unpacked
 
 
-def _smaller(model: RowModel, batch: Batch, requests: list[ScoreRequest], error: OutOfMemory) -> list[Batch]:
-    """The batch again under half the budget, for this batch and all that are planned later.
+def _smaller(budget: int, batch: Batch, error: OutOfMemory) -> int:
+    """Half the tokens that were too many.
 
     Raises:
         ModelError: the batch is a single sequence already.
     """
-    own = [requests[span.request] for packed in batch.rows for span in packed.spans]
     if len(batch.rows) == 1 and batch.rows[0].row.is_linear:
         raise ModelError(f"one prompt of {batch.tokens} tokens does not fit the device's memory: {error}") from error
-    model.row_budget = max(model.row_budget // 2, 1)
-    indices = [span.request for packed in batch.rows for span in packed.spans]
-    limit = min(model.row_budget, batch.tokens // 2)
-    rows = pack(
-        own,
-        share=model.shares_prefixes and limit > max(map(len, (r.tokens for r in own))),
-        limit=limit,
-        width=model.hidden_size,
-    )
-    renamed = [PackedRow(p.row, tuple(type(s)(indices[s.request], s.start, s.stop) for s in p.spans)) for p in rows]
-    return plan(renamed, budget=limit, vocabulary=model.vocabulary)[::-1]
+    return min(budget, batch.tokens) // 2

@@ -6,7 +6,7 @@ appending to a row only what the sequence before did not have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ PAIRS_PER_TOKEN = 6  # times the width: attended pairs that cost as much as one 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A request's answer: the targets `start:stop` of its row."""
+    """The answer to the request of a number: the targets `start:stop` of its row."""
 
     request: int
     start: int
@@ -35,11 +35,11 @@ class PackedRow:
     spans: tuple[Span, ...]
 
 
-def pack(requests: Sequence[ScoreRequest], *, share: bool, limit: int, width: int) -> list[PackedRow]:
+def pack(requests: Mapping[int, ScoreRequest], *, share: bool, limit: int, width: int) -> list[PackedRow]:
     """Rows that answer all requests.
 
     Args:
-        requests: what is asked.
+        requests: what is asked, by number.
         share: whether rows may branch; otherwise a row is one sequence, extended only by longer ones of itself.
         limit: tokens of a row that holds several sequences.
         width: the model's hidden size, from which the cost of attention between strangers is weighed.
@@ -47,9 +47,9 @@ def pack(requests: Sequence[ScoreRequest], *, share: bool, limit: int, width: in
     return list(_rows(requests, share=share, limit=limit, width=width))
 
 
-def _rows(requests: Sequence[ScoreRequest], *, share: bool, limit: int, width: int) -> Iterator[PackedRow]:
+def _rows(requests: Mapping[int, ScoreRequest], *, share: bool, limit: int, width: int) -> Iterator[PackedRow]:
     row = _OpenRow()
-    for index in sorted(range(len(requests)), key=lambda i: requests[i].tokens):
+    for index in sorted(requests, key=lambda index: requests[index].tokens):
         tokens = np.frombuffer(requests[index].tokens, dtype=np.int32)
         shared = row.shared_with(tokens[:-1])
         if row.length and not row.welcomes(shared, len(tokens) - 1 - shared, share=share, limit=limit, width=width):

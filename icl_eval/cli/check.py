@@ -1,0 +1,33 @@
+"""`icl-eval check`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from icl_eval.cli import options
+from icl_eval.errors import IclEvalError
+
+
+def check(
+    task: Annotated[list[str] | None, typer.Argument(help="Names or paths. Default: everything there is.")] = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    include: options.Include = None,
+) -> None:
+    """Validate task files: schema, every template over every record, labels, leaks. Data is the bundled sample by default."""
+    from icl_eval.runs.inspection import inspect
+
+    names, library = options.library_for(task or [], include)
+    where = options.data_of(data, data_dir, otherwise="sample")
+    failed = 0
+    for name in names or library.names():
+        try:
+            print(f"ok {name}: {inspect(library, name, where)}")
+        except IclEvalError as error:
+            failed += 1
+            print(f"icl-eval: {error}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(2)

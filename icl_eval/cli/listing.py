@@ -1,0 +1,47 @@
+"""`icl-eval list`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from icl_eval.cli import options
+from icl_eval.errors import IclEvalError
+
+
+def list_names(
+    match: Annotated[str, typer.Argument(help="Only names that contain this.")] = "",
+    include: options.Include = None,
+) -> None:
+    """List tasks, suites and prompts."""
+    from icl_eval.tasks import Library
+
+    library = Library(include or [])
+    names = [name for name in library.names() if match in name]
+    if not names:
+        raise IclEvalError(f"no task or suite has {match!r} in its name")
+    width = max(map(len, names))
+    broken = []
+    for name in names:
+        try:
+            print(f"{name:{width}}  {_describe(library, name)}")
+        except IclEvalError as error:
+            broken.append(error)
+    for error in broken:
+        print(f"icl-eval: {error}", file=sys.stderr)
+    if broken:
+        raise typer.Exit(2)
+
+
+def _describe(library: object, name: str) -> str:
+    from icl_eval.tasks import Library
+
+    assert isinstance(library, Library)
+    if library.is_suite(name):
+        suite = library.suite(name)
+        return f"suite of {len(suite.tasks)}: {suite.about}"
+    task = library.task(name)
+    said = task.definition
+    return f"{said.about} [{said.protocol.shots} shots; {', '.join(said.metrics)}; prompts {', '.join(said.prompts)}]"

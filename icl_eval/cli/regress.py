@@ -1,0 +1,53 @@
+"""`icl-eval regress`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icl_eval.cli import options
+
+MOVED = 1
+
+
+def regress(
+    baseline: Annotated[Path, typer.Argument(help="A baseline file.")],
+    update: Annotated[Path | None, typer.Option(help="Write the baseline from this finished run folder instead.")] = None,
+    model: Annotated[str | None, options.MODEL] = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    include: options.Include = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda ... Default: a GPU if there is one.")] = None,
+) -> None:
+    """Run again what a baseline describes; exit code 1 if a log-probability or a score moved, naming each."""
+    from icl_eval.cli.progress import progress_bar
+    from icl_eval.runs import regress as runs
+    from icl_eval.tasks import Library
+
+    if update is not None:
+        made = runs.make_baseline(update)
+        runs.write_baseline(made, baseline)
+        print(f"{baseline}: {len(made.examples)} answered examples, {len(made.scores)} scores")
+        return
+    before = runs.read_baseline(baseline)
+    with progress_bar() as progress:
+        found = runs.regress(
+            before,
+            model,
+            data=options.data_of(data, data_dir, otherwise=before.ask.data),
+            library=Library(include or []),
+            device=device,
+            progress=progress,
+        )
+    for sentence in found.moved:
+        print(sentence)
+    print(
+        f"{baseline}: {len(found.moved)} differences in {found.examples} answered examples and {found.scores} scores; "
+        f"the largest of a log-probability is {found.largest:.1e} nats",
+        file=sys.stderr if found else sys.stdout,
+    )
+    if found:
+        raise typer.Exit(MOVED)

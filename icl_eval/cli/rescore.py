@@ -1,0 +1,23 @@
+"""`icl-eval rescore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from icl_eval.cli import options
+
+
+def rescore(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    score: Annotated[list[str] | None, options.SCORE] = None,
+    format: Annotated[options.Format, options.FORMAT] = options.Format.table,
+    trust_remote_code: Annotated[bool, options.TRUST] = False,
+) -> None:
+    """Take the scores of a finished run again, by other normalisations if you like. No model is loaded."""
+    from icl_eval.runs.rescore import rescore as again
+
+    result = again(folder, options.normalizations(score), trust_remote_code=trust_remote_code)
+    print(result.table(format.value), end="")

@@ -1,0 +1,192 @@
+"""A score with its two uncertainties: over examples (standard error, interval) and over demonstration draws (seed sd).
+
+The two are never pooled: the first says how far another sample of examples would move the score, the second how far
+another draw of demonstrations would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_eval.errors import MetricError
+from icl_eval.metrics import interval, resampling
+from icl_eval.metrics.influence import clustered_error, correction, influence
+from icl_eval.metrics.prediction import Prediction
+from icl_eval.metrics.statistics import CorpusMetric, Metric
+
+T = TypeVar("T")
+
+RESAMPLES = 2000
+CORPUS_RESAMPLES = 200  # each costs one call of the metric on all predictions; enough for a standard error
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's value with its uncertainty over examples and, apart from it, over seeds."""
+
+    value: float
+    """Mean over seeds."""
+    standard_error: float
+    """Over examples (clustered), of that mean; nan where there is one cluster."""
+    low: float
+    high: float
+    """Ends of the 95 % interval."""
+    interval: str
+    """wilson, normal or bootstrap; bounds, the interval of all possible values, where there is one cluster."""
+    units: int
+    clusters: int
+    seed_values: tuple[float, ...]
+    seed_sd: float | None
+    """Sample standard deviation over seeds; None for one seed."""
+    influence: Mapping[str, float]
+    """How far each cluster moves the value; they sum to 0.
+
+    sqrt(C / (C - 1) * sum of squares) over C clusters is `standard_error`. For a `CorpusMetric` it is the
+    jackknife's standard error instead, and `standard_error` is the bootstrap's.
+    """
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+
+def estimate(metric: Metric | CorpusMetric, seeds: Sequence[Sequence[Prediction]]) -> Estimate:
+    """The metric of the predictions of each seed; raises `MetricError` unless all answer the same examples.
+
+    A `CorpusMetric` gets its standard error from a bootstrap and its influences from a jackknife, which calls it once
+    per cluster and seed.
+    """
+    ordered = _same_examples(seeds)
+    if isinstance(metric, CorpusMetric):
+        return _of_predictions(metric, ordered)
+    return _of_sums(metric, ordered)
+
+
+def average(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of several metrics of one task, on the same examples; `units` is the fewest of any.
+
+    Influences are averaged cluster by cluster, so that the correlation of the metrics is accounted for. Raises
+    `MetricError` unless clusters and number of seeds agree.
+    """
+    names = _one_of({frozenset(each.influence) for each in estimates}, "metrics to average", "clusters")
+    influences = {name: _mean([each.influence[name] for each in estimates]) for name in sorted(names)}
+    return _averaged(estimates, clustered_error(influences.values()), influences, min(each.units for each in estimates))
+
+
+def independent_average(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of the tasks of a suite, independent over examples: error sqrt(sum of squared errors) / tasks.
+
+    Clusters are named `position/cluster`; their influences are scaled so that they give that same error. Raises
+    `MetricError` unless all tasks have the same number of seeds.
+    """
+    tasks = len(estimates)
+    total = sum(each.clusters for each in estimates)
+    error = math.sqrt(math.fsum(each.standard_error**2 for each in estimates)) / max(tasks, 1)
+    influences = {
+        f"{position}/{name}": value * math.sqrt(correction(each.clusters) / correction(total)) / tasks
+        for position, each in enumerate(estimates)
+        for name, value in each.influence.items()
+    }
+    return _averaged(estimates, error, influences, sum(each.units for each in estimates))
+
+
+def _of_sums(metric: Metric, seeds: Sequence[Sequence[Prediction]]) -> Estimate:
+    statistics = [metric.statistics(predictions) for predictions in seeds]
+    names, units = statistics[0].cluster_names, len(statistics[0].units)
+    sums = np.stack([each.cluster_sums for each in statistics])  # (seeds, clusters, d)
+    influences = np.mean([influence(metric, each) for each in sums], axis=0)
+    values, error = metric.value(sums.sum(axis=1)), clustered_error(influences)
+    value = _mean(values)
+    if math.isnan(error) or units >= interval.SMALL:
+        ends = interval.normal(value, error, metric.bounds)
+    elif metric.proportion:
+        ends = interval.wilson(value, error, units)
+    else:
+        resampled = resampling.bootstrap(resampling.of_sums(metric, sums), len(names), RESAMPLES)
+        ends = interval.percentiles(resampled, metric.bounds)
+    return _assembled(values, error, ends, units, _by_name(names, influences), metric.bounds)
+
+
+def _of_predictions(metric: CorpusMetric, seeds: Sequence[Sequence[Prediction]]) -> Estimate:
+    names = sorted({prediction.cluster for prediction in seeds[0]})
+    values = np.array([metric.score(predictions) for predictions in seeds])
+    if not np.isfinite(values).all():
+        raise MetricError(f"{metric.name} of these predictions is not a finite number")
+    if len(names) == 1:
+        ends = interval.normal(_mean(values), math.nan, metric.bounds)
+        return _assembled(values, math.nan, ends, len(seeds[0]), {names[0]: 0.0}, metric.bounds)
+    metric_of = resampling.of_predictions(metric, seeds)
+    resampled = resampling.bootstrap(metric_of, len(names), CORPUS_RESAMPLES)
+    ends, error = interval.percentiles(resampled, metric.bounds), float(resampled.std(ddof=1))
+    influences = _by_name(names, resampling.jackknife(metric_of, len(names)))
+    return _assembled(values, error, ends, len(seeds[0]), influences, metric.bounds)
+
+
+def _averaged(estimates: Sequence[Estimate], error: float, influences: dict[str, float], units: int) -> Estimate:
+    _one_of({len(each.seed_values) for each in estimates}, "estimates to average", "numbers of seeds")
+    values = np.mean([each.seed_values for each in estimates], axis=0)
+    bounds = _mean([each.bounds[0] for each in estimates]), _mean([each.bounds[1] for each in estimates])
+    return _assembled(values, error, interval.normal(_mean(values), error, bounds), units, influences, bounds)
+
+
+def _assembled(
+    seed_values: NDArray[np.float64],
+    error: float,
+    ends: interval.Interval,
+    units: int,
+    influences: dict[str, float],
+    bounds: tuple[float, float],
+) -> Estimate:
+    return Estimate(
+        value=_mean(seed_values),
+        standard_error=error,
+        low=ends.low,
+        high=ends.high,
+        interval=ends.method,
+        units=units,
+        clusters=len(influences),
+        seed_values=tuple(float(each) for each in seed_values),
+        seed_sd=float(np.std(seed_values, ddof=1)) if len(seed_values) > 1 else None,
+        influence=influences,
+        bounds=bounds,
+    )
+
+
+def _same_examples(seeds: Sequence[Sequence[Prediction]]) -> list[list[Prediction]]:
+    """The predictions of each seed sorted by id, so that rounding does not depend on the order they came in."""
+    if not seeds or not all(seeds):
+        raise MetricError("nothing was evaluated; a metric needs at least one example from every seed")
+    ordered = [sorted(predictions, key=lambda prediction: prediction.id) for predictions in seeds]
+    for before, after in chain.from_iterable(pairwise(predictions) for predictions in ordered):
+        if before.id == after.id:
+            raise MetricError(f"example {after.id!r} was answered twice with one seed; ids must differ")
+    first = {_identity(prediction) for prediction in ordered[0]}
+    for predictions in ordered:
+        for identity in sorted(first ^ {_identity(prediction) for prediction in predictions}):
+            raise MetricError(f"the seeds answered different examples: {identity[0]!r} is not the same in all of them")
+    return ordered
+
+
+def _identity(prediction: Prediction) -> tuple[str, str, str, int]:
+    return prediction.id, prediction.cluster, prediction.group, len(prediction.options)
+
+
+def _one_of(found: Collection[T], where: str, what: str) -> T:
+    """The only thing found; `MetricError` when there is none or they differ."""
+    if not found:
+        raise MetricError(f"there are no {where}")
+    if len(found) > 1:
+        raise MetricError(f"the {where} differ in their {what}; all must have the same")
+    return next(iter(found))
+
+
+def _by_name(names: Sequence[str], influences: NDArray[np.float64]) -> dict[str, float]:
+    return {name: float(each) for name, each in zip(names, influences, strict=True)}
+
+
+def _mean(values: Collection[float] | NDArray[np.float64]) -> float:
+    return math.fsum(values) / len(values)

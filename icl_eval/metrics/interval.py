@@ -1,0 +1,58 @@
+"""95 % intervals: Wilson for small proportions, percentiles of a bootstrap, and the normal approximation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z = 1.959963984540054  # 97.5 % quantile of the standard normal
+SMALL = 100  # units below which the normal approximation is not trusted
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Two ends and the method that gave them: wilson, normal, bootstrap, or bounds where nothing is known."""
+
+    low: float
+    high: float
+    method: str
+
+
+def normal(value: float, standard_error: float, bounds: tuple[float, float]) -> Interval:
+    """Value ± 1.96 standard errors, cut at the bounds; the bounds themselves where the standard error is nan."""
+    if math.isnan(standard_error):
+        return Interval(*bounds, "bounds")
+    return _cut(value - Z * standard_error, value + Z * standard_error, bounds, "normal")
+
+
+def wilson(proportion: float, standard_error: float, units: int) -> Interval:
+    """Wilson's score interval (Wilson 1927) at the effective number of units."""
+    n = effective_units(proportion, standard_error, units)
+    centre = (proportion + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(proportion * (1 - proportion) / n + Z**2 / (4 * n**2))
+    return _cut(min(centre - half, proportion), max(centre + half, proportion), (0.0, 1.0), "wilson")
+
+
+def effective_units(proportion: float, standard_error: float, units: int) -> float:
+    """Number of independent units that would give this standard error, at most `units` (Korn & Graubard 1998).
+
+    That is units over the design effect: the variance found, over p (1 - p) / (units - 1), the estimate of the variance
+    for independent right-or-wrong units. All the units when either variance is zero.
+    """
+    independent = proportion * (1 - proportion) / (units - 1)
+    return min(units, units * independent / standard_error**2) if independent > 0 and standard_error > 0 else units
+
+
+def percentiles(resampled: NDArray[np.float64], bounds: tuple[float, float]) -> Interval:
+    """Middle 95 % of the values of a bootstrap, shape (resamples,); the bounds where one of them is nan."""
+    if np.isnan(resampled).any():
+        return Interval(*bounds, "bounds")
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return _cut(float(low), float(high), bounds, "bootstrap")
+
+
+def _cut(low: float, high: float, bounds: tuple[float, float], method: str) -> Interval:
+    return Interval(max(low, bounds[0]), min(high, bounds[1]), method)

@@ -1,0 +1,97 @@
+"""Metrics that are a mean over examples or over groups of examples: accuracy, exact match of groups, gender parity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_eval.errors import MetricError
+from icl_eval.metrics.prediction import Prediction
+from icl_eval.metrics.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class ExampleMean:
+    """Mean over examples of a score in [0, 1]; a row is (score, 1)."""
+
+    name: str
+    of_example: Callable[[Prediction], float]
+    bounds: tuple[float, float] = (0.0, 1.0)
+    proportion: bool = True
+
+    def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
+        """One unit per example."""
+        return Statistics(
+            units=tuple(prediction.id for prediction in predictions),
+            clusters=tuple(prediction.cluster for prediction in predictions),
+            rows=_rows([self.of_example(prediction) for prediction in predictions]),
+        )
+
+    def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum of scores over number of examples; shape (..., 2) -> (...)."""
+        return _ratio(totals)
+
+
+@dataclass(frozen=True)
+class GroupMean:
+    """Mean over groups of a score in [0, 1] of all the examples of one group; a row is (score, 1)."""
+
+    name: str
+    of_group: Callable[[Sequence[Prediction]], float]
+    bounds: tuple[float, float] = (0.0, 1.0)
+    proportion: bool = True
+
+    def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
+        """One unit per group; raises `MetricError` when a group lies in two clusters."""
+        groups: dict[str, list[Prediction]] = {}
+        for prediction in predictions:
+            groups.setdefault(prediction.group, []).append(prediction)
+        return Statistics(
+            units=tuple(groups),
+            clusters=tuple(_cluster_of(name, members) for name, members in groups.items()),
+            rows=_rows([self.of_group(members) for members in groups.values()]),
+        )
+
+    def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sum of scores over number of groups; shape (..., 2) -> (...)."""
+        return _ratio(totals)
+
+
+def is_right(prediction: Prediction) -> float:
+    """Whether the chosen option is one of the right ones (Brown et al. 2020, section 2.4: accuracy)."""
+    return float(prediction.chosen in prediction.gold)
+
+
+def all_right(group: Sequence[Prediction]) -> float:
+    """Whether every example of the group is right: MultiRC's exact match (Wang et al. 2019, section 3.2)."""
+    return float(all(is_right(prediction) for prediction in group))
+
+
+def all_alike(group: Sequence[Prediction]) -> float:
+    """Whether the model answers all examples of a pair alike, right or not: gender parity of AX-g.
+
+    Wang et al. 2019 (SuperGLUE), section 3.4. Raises `MetricError` for a group of one, which is always alike.
+    """
+    if len(group) < 2:
+        raise MetricError(f"group {group[0].group!r} has one example; gender parity compares the examples of a pair")
+    return float(len({prediction.chosen for prediction in group}) == 1)
+
+
+def _rows(scores: Sequence[float]) -> NDArray[np.float64]:
+    return np.column_stack([np.asarray(scores, dtype=np.float64), np.ones(len(scores))])
+
+
+def _ratio(totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(totals[..., 0] / totals[..., 1])
+
+
+def _cluster_of(group: str, members: Sequence[Prediction]) -> str:
+    clusters = {prediction.cluster for prediction in members}
+    if len(clusters) > 1:
+        raise MetricError(
+            f"group {group!r} lies in several clusters ({', '.join(sorted(clusters))}); it must lie in one"
+        )
+    return clusters.pop()

@@ -1,0 +1,70 @@
+"""What a score is worth without a model: guessing an option at random, or always choosing the usual one."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from icl_eval.errors import MetricError
+from icl_eval.metrics import CorpusMetric, Metric, Prediction
+from icl_eval.metrics.means import ExampleMean
+
+DRAWS = 100
+
+
+def random_baseline(metric: Metric | CorpusMetric, predictions: Sequence[Prediction]) -> float:
+    """The metric, in its own unit, expected of choosing each option with equal probability; `chosen` is not looked at.
+
+    Exact for a mean over examples: the accuracy of an example is then its share of right options. Any other metric is
+    averaged over `DRAWS` guesses of all examples, the same ones at each call. Raises `MetricError` without examples.
+    """
+    answers = [_answers(prediction) for prediction in _by_id(predictions)]
+    if isinstance(metric, ExampleMean):
+        return _mean([_mean([metric.of_example(answer) for answer in each]) for each in answers])
+    options = [len(each) for each in answers]
+    guesses = np.random.Generator(np.random.PCG64(0)).integers(0, options, size=(DRAWS, len(answers)))
+    return _mean([_value(metric, _choosing(answers, guess.tolist())) for guess in guesses])
+
+
+def majority_baseline(metric: Metric | CorpusMetric, predictions: Sequence[Prediction]) -> float | None:
+    """The metric, in its own unit, of always choosing the index that is right most often (the least of equals).
+
+    None where examples differ in their options, because an index means nothing there. Raises `MetricError` without
+    examples.
+    """
+    ordered = _by_id(predictions)
+    if len({prediction.options for prediction in ordered}) > 1:
+        return None
+    counts = Counter(index for prediction in ordered for index in set(prediction.gold))
+    usual = min(counts, key=lambda index: (-counts[index], index))
+    return _value(metric, [replace(prediction, chosen=usual) for prediction in ordered])
+
+
+def _by_id(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Sorted, so that a guess belongs to an example and not to its place."""
+    if not predictions:
+        raise MetricError("nothing was evaluated; a baseline needs at least one example")
+    return sorted(predictions, key=lambda prediction: prediction.id)
+
+
+def _answers(prediction: Prediction) -> list[Prediction]:
+    """Every answer the example can get: answer i chooses option i."""
+    return [replace(prediction, chosen=index) for index in range(len(prediction.options))]
+
+
+def _choosing(answers: Sequence[Sequence[Prediction]], chosen: Iterable[int]) -> list[Prediction]:
+    return [each[index] for each, index in zip(answers, chosen, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _value(metric: Metric | CorpusMetric, predictions: Sequence[Prediction]) -> float:
+    if isinstance(metric, CorpusMetric):
+        return metric.score(predictions)
+    return float(metric.value(metric.statistics(predictions).rows.sum(axis=0)))

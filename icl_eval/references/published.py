@@ -1,0 +1,140 @@
+"""Published numbers that stand beside a score: of GPT-3 in eight sizes, and of the fine-tuned systems of its day.
+
+A task or suite file names its row, `gpt3:RTE`. Figures are those of Brown et al. 2020 (arXiv:2005.14165v4) as printed,
+the zero-shot WiC accuracy of 0 and the equal zero- and one-shot columns of MultiRC included.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from icl_eval.errors import UnknownName
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A number somebody published for one system."""
+
+    system: str
+    """As the paper calls it: GPT-3 175B, fine-tuned BERT-Large, fine-tuned SOTA."""
+    value: float
+    """In the unit of our scores: a fraction in [0, 1]; perplexity and BLEU as printed."""
+    shots: int | None
+    """Demonstrations in the prompt; None for a fine-tuned system."""
+    split: str
+    """dev, test, or n/a, as printed; outside SuperGLUE the paper gives none for the SOTA, which gets its row's."""
+    source: str
+
+
+_Row = Mapping[str, Sequence[Published]]  # our name of a metric -> its figures
+
+_DIAGNOSTICS = ("superglue:AX-b", "superglue:AX-g")  # not among the paper's tasks
+
+_METRICS = {"acc": "accuracy", "ppl": "perplexity"}  # the paper's name -> ours; a name of its own stays as printed
+_METRICS_OF_TASK = {
+    "CB": {"acc": "accuracy", "f1": "macro_f1"},
+    "MultiRC": {"acc": "group_exact_match", "f1a": "f1a"},  # its acc counts questions (Figure G.15)
+    "ReCoRD": {"acc": "record_em", "f1": "record_f1"},
+}  # the tasks of SuperGLUE with two metrics
+
+
+def published(reference: str, metric: str, shots: int | None = None) -> list[Published]:
+    """The numbers to show beside a score, GPT-3 by size, then BERT-Large, then the SOTA; none where none is known.
+
+    Args:
+        reference: the name in a task or suite file, such as `gpt3:RTE`.
+        metric: our name of the metric, or the paper's where we have none (`BLEU-sb`, `em`, `f1`). `average` is the mean
+            of a task's two metrics, which enters the average of SuperGLUE, and is that average for `gpt3:SuperGLUE`.
+        shots: the paper has three settings; 0 and 1 keep the zero- and one-shot numbers, anything larger the few-shot
+            ones, whatever number of shots those had. Fine-tuned systems are always kept; None keeps everything.
+
+    Raises:
+        UnknownName: nothing has this reference.
+    """
+    return [figure for figure in _row(reference).get(metric, ()) if _stands_beside(figure, shots)]
+
+
+def reference_names() -> list[str]:
+    """Every valid reference, in the order of Table H.1."""
+    return list(_rows())
+
+
+def _row(reference: str) -> _Row:
+    if reference in _rows():
+        return _rows()[reference]
+    paper, _, row = reference.partition(":")
+    papers = {name.partition(":")[0] for name in _rows()}
+    if paper not in papers:
+        raise UnknownName("source of published numbers", paper, papers)
+    known = [name.removeprefix(f"{paper}:") for name in _rows() if name.startswith(f"{paper}:")]
+    raise UnknownName(f"row of published numbers in {paper}", row, known)
+
+
+def _stands_beside(figure: Published, shots: int | None) -> bool:
+    if shots is None or figure.shots is None:
+        return True
+    return min(figure.shots, 2) == min(shots, 2)  # two stands for every few-shot setting
+
+
+@cache
+def _rows() -> dict[str, _Row]:
+    """Reference -> row. Read once, and only when somebody asks."""
+    paper = json.loads(resources.files("icl_eval.references").joinpath("gpt3.json").read_text(encoding="utf-8"))
+    rows: dict[str, dict[str, list[Published]]] = {}
+    for task, metric, figures in _table(paper):
+        rows.setdefault(f"gpt3:{task}", {})[_METRICS_OF_TASK.get(task, _METRICS).get(metric, metric)] = figures
+    for task in _METRICS_OF_TASK:
+        rows[f"gpt3:{task}"]["average"] = _averages(*rows[f"gpt3:{task}"].values())
+    return {**rows, **{name: {} for name in _DIAGNOSTICS}}
+
+
+def _table(paper: Mapping[str, Any]) -> Iterator[tuple[str, str, list[Published]]]:
+    """The paper's name of each task and metric, with the figures from both tables."""
+    every_size, test = paper["every_size"], paper["superglue_test"]
+    fine_tuned = {(row["task"], row["metric"]): _fine_tuned(row, test["source"]) for row in test["rows"]}
+    for row in every_size["rows"]:
+        key = row["task"], row["metric"]
+        gpt3 = _gpt3(row, paper["models"], every_size["source"])
+        # For SuperGLUE both tables print one SOTA; only Table 3.8 says that it is a number of the test set.
+        yield *key, gpt3 + (fine_tuned[key] if key in fine_tuned else _fine_tuned(row, every_size["source"]))
+
+
+def _gpt3(row: Mapping[str, Any], models: Sequence[str], source: str) -> list[Published]:
+    """Zero-, one- and few-shot numbers of each size, and last that of the largest on the test server."""
+    settings = [("zero_shot", 0), ("one_shot", 1), ("few_shot", row["k"])]
+    figures = [
+        Published(model, _in_our_unit(row[setting][size], row["metric"]), shots, row["split"], source)
+        for size, model in enumerate(models)
+        for setting, shots in settings
+    ]
+    server = row["few_shot_test_server"]
+    if server is None:
+        return figures
+    return [*figures, Published(models[-1], _in_our_unit(server, row["metric"]), row["k"], "test", source)]
+
+
+def _fine_tuned(row: Mapping[str, Any], source: str) -> list[Published]:
+    systems = {"fine-tuned BERT-Large": row.get("fine_tuned_bert_large"), "fine-tuned SOTA": row["fine_tuned_sota"]}
+    return [
+        Published(system, _in_our_unit(value, row["metric"]), None, row["split"], source)
+        for system, value in systems.items()
+        if value is not None
+    ]
+
+
+def _in_our_unit(printed: float, metric: str) -> float:
+    """Percent as a fraction, without the binary noise of the division; perplexity and BLEU as printed."""
+    return printed if metric == "ppl" or metric.startswith("BLEU") else round(printed / 100, 6)
+
+
+def _averages(first: Sequence[Published], second: Sequence[Published]) -> list[Published]:
+    """Mean of a task's two metrics, system by system (section 3.7 counts such a task once)."""
+    return [
+        replace(one, value=round((one.value + other.value) / 2, 6), source=f"{one.source}, mean of its two metrics")
+        for one, other in zip(first, second, strict=True)
+    ]

@@ -1,0 +1,54 @@
+"""What a run was asked for: everything that can change its scores, as it stands in the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from icl_eval.prompts.window import Overflow
+
+HUB, SAMPLE = "hub", "sample"
+
+
+class Ask(BaseModel):
+    """One invocation, without its clock, device and folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    revision: str | None = None
+    dtype: str = "auto"
+    bos: bool | None = None
+    window: int | None = None
+    data: str = HUB  # `hub`, `sample`, or a directory
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    prompts: tuple[str, ...] = ()  # empty: each task's first
+    shots: tuple[Annotated[int, Field(ge=0)], ...] = ()  # empty: each task's own
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    limit: Annotated[int, Field(gt=0)] | None = None
+    overflow: Overflow = "drop"
+
+    def folder_name(self) -> str:
+        """A name that the same ask always gets, so that the same command continues its own run."""
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        return f"{_slug(self.tasks)}-{_slug([self.model.rstrip('/').split('/')[-1]])}-{digest}"
+
+
+def seed_list(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """`5` means the seeds 0 to 4; a list means itself.
+
+    Raises:
+        ValueError: there are none, or one stands twice.
+    """
+    listed = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not listed or len(set(listed)) != len(listed):
+        raise ValueError("seeds are a positive number of seeds, or a list without repetitions")
+    return listed
+
+
+def _slug(names: Sequence[str]) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(names)).strip("-.").lower()[:60]

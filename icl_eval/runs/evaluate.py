@@ -1,0 +1,233 @@
+"""The one way through the package: tasks, a model and a grid in, scores out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import icl_eval
+from icl_eval.engine import Engine
+from icl_eval.errors import ModelError, RunError
+from icl_eval.models import LanguageModel, load_model, wrap_model
+from icl_eval.runs.ask import HUB, SAMPLE, Ask, seed_list
+from icl_eval.runs.cells import Prepared, prepare
+from icl_eval.runs.evidence import Evidence, gather
+from icl_eval.runs.folder import Manifest, RunFolder
+from icl_eval.runs.questions import Questioner
+from icl_eval.runs.result import Result
+from icl_eval.runs.scores import score_evidence
+from icl_eval.tasks import HubSource, Library, LocalSource, Normalization, Source, SuiteDefinition, Task
+
+SAMPLE_PATH = Path(__file__).resolve().parent.parent / "tiny" / "data"
+SAMPLE_NOTE = "sample data of an invented world: these scores are not scores on the benchmarks they are named after"
+RESULTS = Path("results")
+VERSIONED = ("torch", "transformers", "tokenizers", "datasets", "jinja2", "numpy")
+
+Progress = Callable[[int], Callable[[int], None]]  # total requests -> a tick that is told how many more are answered
+
+
+def evaluate(
+    model: str | LanguageModel | tuple[Any, Any],
+    tasks: str | Task | Sequence[str | Task],
+    *,
+    shots: int | Sequence[int] = (),
+    seeds: int | Sequence[int] = 1,
+    prompts: str | Sequence[str] = (),
+    data: str | Path = HUB,
+    limit: int | None = None,
+    normalizations: Sequence[Normalization] = (),
+    overflow: str = "drop",
+    out: str | Path | None = None,
+    keep: bool = False,
+    note: str | None = None,
+    library: Library | None = None,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    bos: bool | None = None,
+    window: int | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    progress: Progress = lambda _: lambda _: None,
+) -> Result:
+    """Measure a model on tasks over a grid of shots and seeds.
+
+    Args:
+        model: `tiny` for the bundled GPT-2, a directory, a name on the Hub, a (model, tokenizer) pair of
+            `transformers`, or any `LanguageModel`.
+        tasks: names of tasks and suites, or `Task` objects.
+        shots: numbers of demonstrations; each task's own if empty.
+        seeds: how many draws of demonstrations, or which.
+        prompts: names of prompts; each task's first if empty.
+        data: `hub`, `sample`, or the directory of an official release; not used by tasks with records of their own.
+        limit: ask only the first so many examples (groups, where a task has them).
+        normalizations: which to score by; each task's own if empty. All are stored in any case.
+        overflow: `drop` demonstrations that do not fit the window, `error`, or also `truncate` a query that does not.
+        out: a folder to keep the run in; what it already answers is not computed again.
+        keep: without `out`, keep the run in a folder under `results` named after what is asked.
+        note: what a reader of the scores must know first; stands in the manifest and above the table.
+        library: where names of tasks are looked up; the bundled library by default.
+        revision, dtype, device, bos, window, trust_remote_code, allow_pickle: see `icl_eval.load_model`.
+        progress: given the number of requests, returns what is told how many more have been answered.
+
+    Raises:
+        IclEvalError: what was asked cannot be done; the message says why in one sentence.
+    """
+    wanted = [tasks] if isinstance(tasks, str | Task) else list(tasks)
+    try:
+        ask = Ask(
+            model=model if isinstance(model, str) else _name_of(model),
+            revision=revision,
+            dtype=dtype,
+            bos=bos,
+            window=window,
+            data=str(data),
+            tasks=tuple(each.name if isinstance(each, Task) else each for each in wanted),
+            prompts=(prompts,) if isinstance(prompts, str) else tuple(prompts),
+            shots=(shots,) if isinstance(shots, int) else tuple(shots),
+            seeds=seed_list(seeds),
+            limit=limit,
+            overflow=overflow,  # type: ignore[arg-type]
+        )
+    except ValueError as error:
+        raise RunError(_first_problem(error)) from error
+    own = {each.name: each for each in wanted if isinstance(each, Task)}
+    chosen, suites = _resolve(ask, own, library or Library())
+    source = source_of(ask.data, unused=all(task.source is not None for task in chosen))
+    prepared = [prepare(task, style or None, ask, source) for task in chosen for style in ask.prompts or ("",)]
+    loaded = _load(model, ask, device, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+    with ExitStack() as stack:
+        place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
+        folder = stack.enter_context(RunFolder(place)) if place is not None else None
+        run = _Run(ask, prepared, suites, loaded, folder, note)
+        return run.finish(normalizations, progress, trust_remote_code=trust_remote_code)
+
+
+class _Run:
+    """A run whose data is read and whose model is loaded."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        prepared: Sequence[Prepared],
+        suites: Sequence[SuiteDefinition],
+        model: LanguageModel,
+        folder: RunFolder | None,
+        note: str | None,
+    ) -> None:
+        self.ask, self.prepared, self.suites, self.model, self.folder = ask, prepared, suites, model, folder
+        sample = SAMPLE_NOTE if any(each.record.data == SAMPLE for each in prepared) else None
+        self.note = "; ".join(filter(None, (note, sample))) or None
+
+    def finish(self, normalizations: Sequence[Normalization], progress: Progress, *, trust_remote_code: bool) -> Result:
+        """Ask everything that is not yet answered, and score it."""
+        began = time.monotonic()
+        manifest = self._manifest()
+        tick = progress(sum(each.request_count() for each in self.prepared))
+        engine = Engine(self.model, self.folder.journal if self.folder else None, tick)
+        if self.folder:
+            self.folder.write_manifest(manifest)
+        evidence: Iterator[Evidence] = gather(self._questions(), engine)
+        scores = score_evidence(
+            self.folder.write_evidence(evidence) if self.folder else evidence,
+            manifest.tasks,
+            self.suites,
+            model_words=manifest.model_words,
+            normalizations=normalizations,
+            trust_remote_code=trust_remote_code,
+        )
+        manifest = manifest.model_copy(
+            update={
+                "finished": _now(),
+                "seconds": round(time.monotonic() - began, 3),
+                "computed": engine.computed,
+                "reused": engine.reused,
+            }
+        )
+        if self.folder:
+            self.folder.write_scores(scores)
+            self.folder.write_manifest(manifest)
+        return Result(tuple(scores), manifest, self.folder.path if self.folder else None)
+
+    def _questions(self) -> Iterator[Any]:
+        return chain.from_iterable(
+            Questioner(each, self.model, self.ask.overflow).questions() for each in self.prepared
+        )
+
+    def _manifest(self) -> Manifest:
+        import torch
+
+        return Manifest(
+            ask=self.ask,
+            note=self.note,
+            model_name=self.model.name,
+            model_fingerprint=self.model.fingerprint,
+            model_words=f"bos{len(self.model.start)}|{self.model.precision}",
+            window=self.model.window,
+            tasks=tuple(each.record for each in self.prepared),
+            suites=tuple(self.suites),
+            versions={"icl-eval": icl_eval.__version__, **{name: importlib.metadata.version(name) for name in VERSIONED}},
+            device=str(getattr(self.model, "device", "none")),
+            threads=torch.get_num_threads(),
+            started=_now(),
+        )
+
+
+def _resolve(ask: Ask, own: dict[str, Task], library: Library) -> tuple[list[Task], list[SuiteDefinition]]:
+    """The tasks of all names, each once, and the suites among them."""
+    suites = [library.suite(name) for name in ask.tasks if name not in own and library.is_suite(name)]
+    members = {suite.suite: suite.tasks for suite in suites}
+    names = dict.fromkeys(chain.from_iterable(members.get(name, [name]) for name in ask.tasks))
+    return [own[name] if name in own else library.task(name) for name in names], suites
+
+
+def source_of(data: str, *, unused: bool = False) -> Source:
+    """Where the records of tasks come from that have none of their own; `unused` if all have."""
+    if unused or data == HUB:
+        return HubSource()
+    return LocalSource(SAMPLE_PATH, label=SAMPLE) if data == SAMPLE else LocalSource(Path(data))
+
+
+def _load(model: Any, ask: Ask, device: str | None, *, trust_remote_code: bool, allow_pickle: bool) -> LanguageModel:
+    if isinstance(model, str):
+        return load_model(
+            model,
+            revision=ask.revision,
+            dtype=ask.dtype,
+            device=device,
+            bos=ask.bos,
+            window=ask.window,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+        )
+    if isinstance(model, tuple):
+        return wrap_model(*model, bos=ask.bos)
+    return model  # type: ignore[no-any-return]
+
+
+def _name_of(model: Any) -> str:
+    if isinstance(model, tuple):
+        return getattr(model[0], "name_or_path", "") or type(model[0]).__name__
+    if not hasattr(model, "fingerprint"):
+        raise ModelError(f"a {type(model).__name__} is not a model: pass a name, a (model, tokenizer) pair or a LanguageModel")
+    return str(model.name)
+
+
+def _first_problem(error: ValueError) -> str:
+    problems = getattr(error, "errors", None)
+    if problems is None:
+        return str(error)
+    problem = problems()[0]
+    return f"`{'.'.join(map(str, problem['loc']))}`: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+

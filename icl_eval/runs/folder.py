@@ -1,0 +1,140 @@
+"""The run folder: `manifest.json`, `answers.jsonl`, `examples.jsonl`, `scores.json`, and one process at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from icl_eval.engine import Journal
+from icl_eval.errors import RunError
+from icl_eval.runs.ask import Ask
+from icl_eval.runs.cells import TaskRecord
+from icl_eval.runs.evidence import Evidence
+from icl_eval.runs.scores import Score
+from icl_eval.tasks import SuiteDefinition
+
+
+class Manifest(BaseModel):
+    """`manifest.json`: what was asked, of what, and with what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ask: Ask
+    note: str | None  # what a reader of the scores must know first
+    model_name: str
+    model_fingerprint: str
+    model_words: str  # the signature's words for the model's rules
+    window: int
+    tasks: tuple[TaskRecord, ...]
+    suites: tuple[SuiteDefinition, ...]
+    versions: dict[str, str]
+    device: str
+    threads: int
+    started: str
+    finished: str | None = None
+    seconds: float | None = None
+    computed: int | None = None  # answers that this invocation computed
+    reused: int | None = None  # answers that stood in the journal
+
+
+class RunFolder:
+    """A run's files.
+
+    Args:
+        path: the folder; it is created if missing.
+
+    Raises:
+        RunError: it cannot be written, or another process is using it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(path / ".lock")
+            self._lock.acquire(timeout=0)
+            self.journal = Journal(path / "answers.jsonl")
+        except Timeout as error:
+            raise RunError("another process is writing this run folder", path) from error
+        except OSError as error:
+            raise RunError(f"this run folder cannot be written: {error.strerror}", path) from error
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.journal.__exit__(kind, error, trace)
+        self._lock.release()
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Replace `manifest.json`."""
+        replace_file(self.path / "manifest.json", [manifest.model_dump_json(indent=1)])
+
+    def write_evidence(self, evidence: Iterable[Evidence]) -> Iterator[Evidence]:
+        """Pass evidence on while writing `examples.jsonl`, which appears when all of it is there."""
+        partial = self.path / "examples.jsonl.partial"
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                for each in evidence:
+                    file.write(each.line() + "\n")
+                    yield each
+            partial.replace(self.path / "examples.jsonl")
+        except OSError as error:
+            raise RunError(f"cannot be written: {error.strerror}", partial) from error
+
+    def write_scores(self, scores: Iterable[Score]) -> None:
+        """Replace `scores.json`."""
+        write_scores(self.path / "scores.json", scores)
+
+
+def write_scores(path: Path, scores: Iterable[Score]) -> None:
+    """Replace a `scores.json`; undefined figures are null.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    text = json.dumps({"scores": [_finite(score.stored()) for score in scores]}, indent=1, ensure_ascii=False, allow_nan=False)
+    replace_file(path, [text])
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a run folder.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    file = path / "manifest.json"
+    try:
+        return Manifest.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"this is not a run folder: {file.name} cannot be read ({error.strerror})", path) from error
+    except ValidationError as error:
+        raise RunError(f"the manifest is damaged: {error.errors()[0]['msg']}", file) from error
+
+
+def _finite(entry: dict[str, object]) -> dict[str, object]:
+    return {key: None if isinstance(value, float) and value != value else value for key, value in entry.items()}
+
+
+def replace_file(path: Path, pieces: Iterable[str]) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(pieces)
+            file.write("\n")
+        partial.replace(path)
+    except OSError as error:
+        raise RunError(f"cannot be written: {error.strerror}", path) from error

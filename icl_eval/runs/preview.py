@@ -1,0 +1,39 @@
+"""One question of a run, without asking it."""
+
+from __future__ import annotations
+
+from icl_eval.errors import UnknownName
+from icl_eval.models import LanguageModel, load_model
+from icl_eval.runs.ask import Ask
+from icl_eval.runs.cells import Cell, prepare
+from icl_eval.runs.evaluate import source_of
+from icl_eval.runs.questions import Question, Questioner
+from icl_eval.tasks import Task
+
+
+def preview(
+    task: Task,
+    model: str,
+    data: str,
+    *,
+    shots: int,
+    style: str | None = None,
+    id: str | None = None,
+    seed: int = 0,
+) -> tuple[Question, LanguageModel]:
+    """The question that a run would ask, and the model whose tokenizer made it.
+
+    Raises:
+        UnknownName: the task has no such prompt or example.
+        IclEvalError: the data or the model cannot be read.
+    """
+    ask = Ask(model=model, tasks=(task.name,), shots=(shots,), seeds=(seed,), data=data)
+    prepared = prepare(task, style, ask, source_of(data, unused=task.source is not None))
+    by_id = {example.id: example for example in prepared.examples}
+    if id is not None and id not in by_id:
+        raise UnknownName(f"example of {task.name}", id, by_id)
+    example = by_id[id] if id is not None else prepared.examples[0]
+    lm = load_model(model)
+    drawn = prepared.pool.draw(example, shots, seed) if prepared.pool else []
+    cell = Cell(task.name, prepared.prompt.style, shots, seed)
+    return Questioner(prepared, lm, "drop").ask(cell, example, drawn), lm

@@ -1,0 +1,98 @@
+"""From an example to token ids: the requests of one query in one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from icl_eval.errors import IclEvalError, WindowError
+from icl_eval.models import LanguageModel, ScoreRequest
+from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, fit, split_tokens
+from icl_eval.prompts.window import Overflow
+from icl_eval.runs.cells import Cell, Prepared
+from icl_eval.tasks import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One example asked in one cell."""
+
+    cell: Cell
+    example: Example
+    demonstrations: tuple[str, ...]  # ids of those that fit, in the order shown
+    text: PromptText
+    fitted: FittedPrompt
+    conditional: tuple[ScoreRequest, ...]  # each option after the prompt
+    unconditional: tuple[ScoreRequest, ...]  # each option after the answer context
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all requests, as a measure of memory."""
+        return sum(len(request.tokens) for request in (*self.conditional, *self.unconditional))
+
+
+class Questioner:
+    """Asks the examples of one prepared task of one model, remembering what many questions share."""
+
+    def __init__(self, prepared: Prepared, model: LanguageModel, overflow: Overflow) -> None:
+        self.prepared, self.model, self.overflow = prepared, model, overflow
+        self._shown: dict[str, str] = {}
+        self._lengths: dict[str, int] = {}
+        self._unconditional: dict[str, ScoreRequest] = {}
+
+    def questions(self) -> Iterator[Question]:
+        """Every example in every cell; the cells of an example are neighbours, since they share demonstrations."""
+        for seed in self.prepared.record.seeds:
+            cells = list(self.prepared.cells(seed))
+            for example in self.prepared.examples if cells else ():
+                drawn = self._draw(example, max(cell.shots for cell in cells), seed)
+                for cell in cells:
+                    yield self.ask(cell, example, drawn[: cell.shots])
+
+    def ask(self, cell: Cell, example: Example, drawn: list[Example]) -> Question:
+        """Render, fit and encode one question.
+
+        Raises:
+            IclEvalError: the template cannot be rendered for this example, or it does not fit the window.
+        """
+        try:
+            text = assemble(self.prepared.prompt, example.fields, example.options, [self._show(each) for each in drawn])
+            fitted = fit(text, self._split, self.model.window, self.overflow, self._measure, len(self.model.start))
+        except WindowError as error:
+            raise WindowError(f"{cell.task}, example {example.id!r}: {error.message}") from error
+        except IclEvalError as error:
+            message = f"{error.message} ({cell.task}, example {example.id!r})"
+            raise type(error)(message, error.path, error.line) from error
+        return Question(
+            cell=cell,
+            example=example,
+            demonstrations=tuple(each.id for each in drawn[: fitted.shots]),
+            text=text,
+            fitted=fitted,
+            conditional=tuple(ScoreRequest.of(each.context, each.continuation) for each in fitted.options),
+            unconditional=tuple(map(self._without_context, text.answers)),
+        )
+
+    def _draw(self, example: Example, shots: int, seed: int) -> list[Example]:
+        return self.prepared.pool.draw(example, shots, seed) if self.prepared.pool else []
+
+    def _show(self, demonstration: Example) -> str:
+        if demonstration.id not in self._shown:
+            self._shown[demonstration.id] = self.prepared.prompt.demonstration(
+                demonstration.fields, demonstration.options, demonstration.gold[0]
+            )
+        return self._shown[demonstration.id]
+
+    def _split(self, texts: list[tuple[str, str]]) -> list[Scored]:
+        return split_tokens(self.model.encode, texts, self.model.start, self.model.fallback)
+
+    def _measure(self, texts: list[str]) -> list[int]:
+        new = [text for text in dict.fromkeys(texts) if text not in self._lengths]
+        self._lengths.update(zip(new, map(len, self.model.encode(new)), strict=True))
+        return [self._lengths[text] for text in texts]
+
+    def _without_context(self, answer: str) -> ScoreRequest:
+        if answer not in self._unconditional:
+            (scored,) = self._split([(self.prepared.prompt.answer_context, answer)])
+            self._unconditional[answer] = ScoreRequest.of(scored.context, scored.continuation)
+        return self._unconditional[answer]

@@ -1,0 +1,213 @@
+"""A run kept as a baseline, and what moved since."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from icl_eval.errors import RunError
+from icl_eval.runs.ask import Ask
+from icl_eval.runs.cells import Cell
+from icl_eval.runs.evaluate import evaluate
+from icl_eval.runs.evidence import Evidence, read_evidence
+from icl_eval.runs.folder import read_manifest, replace_file
+from icl_eval.runs.scores import Score
+
+TOLERANCE = 1e-4  # nats by which a log-probability may differ: float32 on another processor stays well below
+SAFE_MARGIN = 1e-3  # nats between the best two options: below it another processor may choose the other one
+DIGITS = 6
+
+
+class BaselineExample(BaseModel):
+    """The log-probabilities of one answered example, per option and token."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    prompt: str
+    shots: int
+    seed: int
+    id: str
+    logprobs: tuple[tuple[float, ...], ...]
+
+
+class BaselineScore(BaseModel):
+    """One score line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    prompt: str
+    metric: str
+    normalize: str
+    shots: int
+    value: float
+
+
+class Baseline(BaseModel):
+    """A baseline file: what was asked and what was answered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ask: Ask
+    model_fingerprint: str
+    scores: tuple[BaselineScore, ...]
+    examples: tuple[BaselineExample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """What a rerun of a baseline found: one sentence for everything that moved."""
+
+    moved: tuple[str, ...]
+    examples: int
+    scores: int
+    largest: float  # nats, the largest difference of a log-probability
+
+    def __bool__(self) -> bool:
+        return bool(self.moved)
+
+
+def make_baseline(run: Path) -> Baseline:
+    """The baseline of a finished run.
+
+    Raises:
+        RunError: the run is not finished, or some example's decision is too close to be the same on another processor.
+    """
+    manifest = read_manifest(run)
+    examples = []
+    for evidence in read_evidence(run / "examples.jsonl"):
+        record = next(r for r in manifest.tasks if (r.task, r.prompt) == (evidence.cell.task, evidence.cell.prompt))
+        ranking = evidence.rank(record.normalize)
+        if ranking.margin < SAFE_MARGIN and not ranking.tied:
+            raise RunError(
+                f"{_name(evidence.cell, evidence.id)} is decided by {ranking.margin:.1e} nats, which another processor "
+                "may turn over; choose other tasks, seeds or another limit",
+                run,
+            )
+        examples.append(_example(evidence))
+    stored = json.loads((run / "scores.json").read_text(encoding="utf-8"))["scores"]
+    scores = [BaselineScore(**{name: score[name] for name in BaselineScore.model_fields}) for score in stored]
+    return Baseline(
+        ask=manifest.ask, model_fingerprint=manifest.model_fingerprint, scores=tuple(scores), examples=tuple(examples)
+    )
+
+
+def write_baseline(baseline: Baseline, path: Path) -> None:
+    """Write a baseline, one example a line, so that a later change reads well in a diff."""
+    entry = baseline.model_dump(mode="json")
+    examples = ",\n".join(f"  {json.dumps(each, ensure_ascii=False)}" for each in entry.pop("examples"))
+    scores = ",\n".join(f"  {json.dumps(each)}" for each in entry.pop("scores"))
+    head = json.dumps(entry, indent=1)[:-2]
+    replace_file(path, [f'{head},\n "scores": [\n{scores}\n ],\n "examples": [\n{examples}\n ]\n}}'])
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline file.
+
+    Raises:
+        RunError: it cannot be read or is no baseline.
+    """
+    try:
+        return Baseline.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"the baseline cannot be read: {error}", path) from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise RunError(f"this is not a baseline: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", path) from error
+
+
+def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression:
+    """Run again what a baseline describes, and compare.
+
+    Args:
+        baseline: what should still be true.
+        model: another place of the same model, or a loaded one; the baseline's own name by default.
+        options: passed on to `evaluate`, such as `data` for another place of the same data.
+    """
+    ask = baseline.ask
+    with TemporaryDirectory() as folder:
+        result = evaluate(
+            ask.model if model is None else model,
+            list(ask.tasks),
+            shots=ask.shots,
+            seeds=ask.seeds,
+            prompts=ask.prompts,
+            limit=ask.limit,
+            overflow=ask.overflow,
+            out=folder,
+            **{"data": ask.data, "revision": ask.revision, "dtype": ask.dtype, "bos": ask.bos, "window": ask.window}
+            | options,
+        )
+        evidence = list(read_evidence(Path(folder) / "examples.jsonl"))
+    return compare(baseline, evidence, result.scores)
+
+
+def compare(baseline: Baseline, evidence: Iterable[Evidence], scores: Sequence[Score]) -> Regression:
+    """Everything in which answers and scores differ from a baseline."""
+    now = {(each.cell, each.id): each for each in evidence}
+    moved: list[str] = []
+    largest = 0.0
+    for before in baseline.examples:
+        cell = Cell(before.task, before.prompt, before.shots, before.seed)
+        after = now.pop((cell, before.id), None)
+        if after is None:
+            moved.append(f"{_name(cell, before.id)} is not asked any more")
+            continue
+        difference = _difference(before, after)
+        largest = max(largest, difference)
+        if difference > TOLERANCE:
+            moved.append(f"{_name(cell, before.id)}: {_worst(before, after)}")
+    moved += [f"{_name(cell, name)} was not asked before" for cell, name in now]
+    moved += _moved_scores(baseline.scores, scores)
+    return Regression(tuple(moved), len(baseline.examples), len(baseline.scores), largest)
+
+
+def _example(evidence: Evidence) -> BaselineExample:
+    logprobs = tuple(tuple(round(value, DIGITS) for value in option.logprobs) for option in evidence.options)
+    return BaselineExample(**asdict(evidence.cell), id=evidence.id, logprobs=logprobs)
+
+
+def _difference(before: BaselineExample, after: Evidence) -> float:
+    """The largest difference of a log-probability; infinite where options or tokens were added or lost."""
+    shape = [len(option) for option in before.logprobs]
+    if shape != [len(option.logprobs) for option in after.options]:
+        return math.inf
+    pairs = zip(before.logprobs, after.options, strict=True)
+    return max(abs(x - y) for old, new in pairs for x, y in zip(old, new.logprobs, strict=True))
+
+
+def _worst(before: BaselineExample, after: Evidence) -> str:
+    """The first option that moved, with its log-likelihood then and now."""
+    if len(before.logprobs) != len(after.options):
+        return f"it had {len(before.logprobs)} options and has {len(after.options)}"
+    for old, new in zip(before.logprobs, after.options, strict=True):
+        if len(old) != len(new.logprobs):
+            return f"option {new.text!r} had {len(old)} tokens and has {len(new.logprobs)}"
+        if max(abs(x - y) for x, y in zip(old, new.logprobs, strict=True)) > TOLERANCE:
+            return f"option {new.text!r} had log-likelihood {sum(old):.5f} and has {sum(new.logprobs):.5f}"
+    raise ValueError("nothing moved")
+
+
+def _moved_scores(before: Sequence[BaselineScore], after: Sequence[Score]) -> Iterator[str]:
+    now = {(each.task, each.prompt, each.metric, each.normalize, each.shots): each.value for each in after}
+    for old in before:
+        name = f"score {old.task} {old.metric} ({old.prompt}, {old.shots} shots, by {old.normalize})"
+        value = now.pop((old.task, old.prompt, old.metric, old.normalize, old.shots), None)
+        if value is None:
+            yield f"{name} is missing"
+        elif abs(value - old.value) > 1e-9:
+            yield f"{name} was {old.value:.6f} and is {value:.6f}"
+    for task, prompt, metric, _, shots in now:
+        yield f"score {task} {metric} ({prompt}, {shots} shots) is new"
+
+
+def _name(cell: Cell, example: str) -> str:
+    return f"{cell.task} ({cell.prompt}, {cell.shots} shots, seed {cell.seed}) example {example}"

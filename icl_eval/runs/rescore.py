@@ -1,0 +1,36 @@
+"""Scores from a run folder alone: no model, no data, no task files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from icl_eval.runs.evidence import read_evidence
+from icl_eval.runs.folder import read_manifest
+from icl_eval.runs.result import Result
+from icl_eval.runs.scores import score_evidence
+from icl_eval.tasks import Normalization
+
+
+def rescore(run: str | Path, normalizations: Sequence[Normalization] = (), *, trust_remote_code: bool = False) -> Result:
+    """Take the scores of a finished run again.
+
+    Args:
+        run: the folder.
+        normalizations: which to score by; each task's own if empty.
+        trust_remote_code: whether a metric may run code from the Hub.
+
+    Raises:
+        RunError: the folder is not that of a finished run, or one of its files is damaged.
+    """
+    path = Path(run)
+    manifest = read_manifest(path)
+    scores = score_evidence(
+        read_evidence(path / "examples.jsonl"),
+        manifest.tasks,
+        manifest.suites,
+        model_words=manifest.model_words,
+        normalizations=normalizations,
+        trust_remote_code=trust_remote_code,
+    )
+    return Result(tuple(scores), manifest, path)

@@ -1,0 +1,272 @@
+"""From evidence to score lines: every value with its signature, its uncertainties and what it had to do without."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import icl_eval
+from icl_eval.metrics import Estimate, Prediction, average, estimate, independent_average, metric
+from icl_eval.references import majority_baseline, random_baseline
+from icl_eval.runs.cells import TaskRecord
+from icl_eval.runs.evidence import Evidence
+from icl_eval.tasks import Normalization, SuiteDefinition
+
+AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of the results.
+
+    Attributes:
+        value, standard_error, low, high: the metric's mean over seeds, its standard error over examples (clustered) and
+            95 % interval, in the metric's own unit.
+        seed_sd: sample standard deviation over demonstration draws; None for one draw.
+        effective_shots: mean number of demonstrations that fitted the window.
+        shortened, truncated, ties: examples (summed over seeds) with fewer demonstrations than asked, with a cut query,
+            and with several options of equal score, of which the first was taken.
+        random, majority: what guessing, and always choosing the most frequent option, would score on these examples.
+    """
+
+    task: str
+    prompt: str
+    metric: str
+    normalize: str
+    shots: int
+    seeds: tuple[int, ...]
+    draw: str
+    data: str
+    value: float
+    standard_error: float
+    low: float
+    high: float
+    interval: str
+    examples: int
+    of: int
+    units: int
+    clusters: int
+    seed_values: tuple[float, ...]
+    seed_sd: float | None
+    effective_shots: float
+    shortened: int
+    truncated: int
+    ties: int
+    random: float | None
+    majority: float | None
+    reference: str | None
+    signature: str
+    influence: dict[str, float] = field(repr=False, compare=False, default_factory=dict)
+
+    def stored(self) -> dict[str, Any]:
+        """The entry of `scores.json`."""
+        entry = asdict(self)
+        del entry["influence"]
+        return entry
+
+
+@dataclass
+class _Answers:
+    """The answers of one (task, prompt, shots), by seed."""
+
+    predictions: dict[int, list[Prediction]] = field(default_factory=lambda: defaultdict(list))
+    ties: int = 0
+    shots: int = 0
+    shortened: int = 0
+    truncated: int = 0
+
+    def add(self, evidence: Evidence, normalization: Normalization) -> None:
+        ranking = evidence.rank(normalization)
+        self.predictions[evidence.cell.seed].append(evidence.prediction(ranking.chosen))
+        self.ties += ranking.tied
+        self.shots += evidence.shots
+        self.shortened += evidence.shots < evidence.cell.shots
+        self.truncated += evidence.truncated > 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """What the tasks of a suite must have in common to be averaged: the same things were asked of all of them."""
+
+    shots: int  # position among the shots asked
+    prompt: str  # the selection, empty for each task's first
+    normalize: Normalization | Literal["own"]
+
+
+def score_evidence(
+    evidence: Iterable[Evidence],
+    records: Sequence[TaskRecord],
+    suites: Sequence[SuiteDefinition] = (),
+    *,
+    model_words: str,
+    normalizations: Sequence[Normalization] = (),
+    trust_remote_code: bool = False,
+) -> list[Score]:
+    """Score lines in order of tasks, prompts, shots, normalisations and metrics; then the averages of suites.
+
+    Args:
+        evidence: answered examples of all cells.
+        records: what the manifest keeps of each (task, prompt).
+        suites: whose averages follow their tasks.
+        model_words: the signature's words for the model's rules, such as `bos0|float32`.
+        normalizations: which to show; each task's own if empty.
+        trust_remote_code: whether a metric may run code from the Hub.
+    """
+    asked: tuple[Normalization | Literal["own"], ...] = tuple(normalizations) or ("own",)
+    answers = _collect(evidence, records, asked)
+    lines: list[Score] = []
+    columns: dict[_Column, dict[str, list[tuple[Estimate, Score]]]] = defaultdict(dict)
+    for record in records:
+        for position, shots in enumerate(record.shots):
+            for name in asked:
+                normalization = record.normalize if name == "own" else name
+                found = answers[record.task, record.prompt, shots, normalization]
+                scored = [
+                    _score(measure, found, record, shots, normalization, model_words, trust_remote_code)
+                    for measure in record.metrics
+                ]
+                columns[_Column(position, record.selection, name)][record.task] = scored
+                lines += [line for _, line in scored]
+    for suite in suites:
+        for members in columns.values():
+            if suite.average and all(task in members for task in suite.tasks):
+                lines.append(_suite_score(suite, [members[task] for task in suite.tasks]))
+    return lines
+
+
+def _collect(
+    evidence: Iterable[Evidence], records: Sequence[TaskRecord], asked: Sequence[Normalization | Literal["own"]]
+) -> dict[tuple[str, str, int, Normalization], _Answers]:
+    own = {(record.task, record.prompt): record.normalize for record in records}
+    answers: dict[tuple[str, str, int, Normalization], _Answers] = defaultdict(_Answers)
+    for each in evidence:
+        cell = each.cell
+        for name in asked:
+            normalization = own[cell.task, cell.prompt] if name == "own" else name
+            answers[cell.task, cell.prompt, cell.shots, normalization].add(each, normalization)
+    return answers
+
+
+def _score(
+    name: str,
+    answers: _Answers,
+    record: TaskRecord,
+    shots: int,
+    normalization: Normalization,
+    model_words: str,
+    trust_remote_code: bool,
+) -> tuple[Estimate, Score]:
+    measure = metric(name, trust_remote_code=trust_remote_code)
+    seeds = tuple(sorted(answers.predictions))
+    found = estimate(measure, [answers.predictions[seed] for seed in seeds])
+    first = answers.predictions[seeds[0]]
+    asked = sum(len(each) for each in answers.predictions.values())
+    return found, Score(
+        task=record.task,
+        prompt=record.prompt,
+        metric=name,
+        normalize=normalization,
+        shots=shots,
+        seeds=seeds,
+        draw=record.draw,
+        data=record.data,
+        examples=record.examples,
+        of=record.of,
+        effective_shots=answers.shots / asked,
+        shortened=answers.shortened,
+        truncated=answers.truncated,
+        ties=answers.ties,
+        random=random_baseline(measure, first),
+        majority=majority_baseline(measure, first),
+        reference=record.reference,
+        signature=_signature(record, shots, seeds, normalization, model_words),
+        **_figures(found),
+    )
+
+
+def _figures(found: Estimate) -> dict[str, Any]:
+    return {
+        "value": found.value,
+        "standard_error": found.standard_error,
+        "low": found.low,
+        "high": found.high,
+        "interval": found.interval,
+        "units": found.units,
+        "clusters": found.clusters,
+        "seed_values": found.seed_values,
+        "seed_sd": found.seed_sd,
+    }
+
+
+def _suite_score(suite: SuiteDefinition, members: Sequence[Sequence[tuple[Estimate, Score]]]) -> Score:
+    """The mean over tasks, a task's several metrics averaged first; errors are propagated, never averaged."""
+    found = independent_average([average([each for each, _ in scored]) for scored in members])
+    per_task = [[line for _, line in scored] for scored in members]
+    firsts = [lines[0] for lines in per_task]
+
+    def shared(values: Iterable[str]) -> str:
+        distinct = set(values)
+        return distinct.pop() if len(distinct) == 1 else "mixed"
+
+    guesses = [_mean_or_none([line.random for line in lines]) for lines in per_task]
+    return Score(
+        task=suite.suite,
+        prompt=shared(line.prompt for line in firsts),
+        metric=AVERAGE,
+        normalize=shared(line.normalize for line in firsts),
+        shots=max(line.shots for line in firsts),
+        seeds=firsts[0].seeds,
+        draw=shared(line.draw for line in firsts),
+        data=shared(line.data for line in firsts),
+        examples=sum(line.examples for line in firsts),
+        of=sum(line.of for line in firsts),
+        effective_shots=sum(line.effective_shots for line in firsts) / len(firsts),
+        shortened=sum(line.shortened for line in firsts),
+        truncated=sum(line.truncated for line in firsts),
+        ties=sum(line.ties for line in firsts),
+        random=_mean_or_none(guesses),
+        majority=None,
+        reference=suite.reference,
+        signature=_suite_signature(suite, firsts),
+        **_figures(found),
+    )
+
+
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _signature(
+    record: TaskRecord, shots: int, seeds: tuple[int, ...], normalization: Normalization, model_words: str
+) -> str:
+    limited = [f"n{record.examples}of{record.of}"] if record.examples != record.of else []
+    words = [
+        record.task,
+        record.prompt,
+        f"k{shots}",
+        record.draw,
+        _seed_words(seeds),
+        normalization,
+        model_words,
+        *limited,
+        record.data,
+        f"v{record.version}#{record.digest}",
+        f"icl-eval {icl_eval.__version__}",
+    ]
+    return "|".join(words)
+
+
+def _suite_signature(suite: SuiteDefinition, members: Sequence[Score]) -> str:
+    digest = hashlib.sha256("\n".join(line.signature for line in members).encode()).hexdigest()[:8]
+    words = [suite.suite, f"mean of {len(members)} tasks", f"k{max(line.shots for line in members)}"]
+    return "|".join([*words, _seed_words(members[0].seeds), f"#{digest}", f"icl-eval {icl_eval.__version__}"])
+
+
+def _seed_words(seeds: tuple[int, ...]) -> str:
+    """`s0-4` for consecutive seeds, `s1,7` for others."""
+    consecutive = len(seeds) > 1 and seeds == tuple(range(seeds[0], seeds[-1] + 1))
+    return f"s{seeds[0]}-{seeds[-1]}" if consecutive else "s" + ",".join(map(str, seeds))

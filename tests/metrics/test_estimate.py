@@ -1,0 +1,167 @@
+import math
+import random
+import statistics
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icl_eval.errors import MetricError
+from icl_eval.metrics import METRICS, Prediction, estimate
+from icl_eval.metrics.means import is_right
+
+from .answered import answered, correlated, paired, right
+
+ACCURACY = METRICS["accuracy"]
+HALF = [True, False] * 100
+
+
+@pytest.mark.parametrize("seeds", [[], [[]], [right([True]), []]])
+def test_nothing_evaluated_is_an_error(seeds: list[list[Prediction]]) -> None:
+    with pytest.raises(MetricError, match="nothing was evaluated"):
+        estimate(ACCURACY, seeds)
+
+
+def test_example_answered_twice_is_an_error() -> None:
+    once = right([True, False])
+
+    with pytest.raises(MetricError, match="'e0000' was answered twice"):
+        estimate(ACCURACY, [once, [*once, once[0]]])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        right([True]),
+        right([True, True, True]),
+        right([True, True], ["e0000", "c"]),
+        [*right([True]), Prediction("e0001", ("a", "b", "c"), (0,), 0, "e0001", "e0001")],
+    ],
+    ids=["fewer", "more", "other clusters", "other options"],
+)
+def test_seeds_that_answer_different_examples_are_an_error(other: list[Prediction]) -> None:
+    with pytest.raises(MetricError, match=r"the seeds answered different examples: 'e000[12]'"):
+        estimate(ACCURACY, [right([True, True]), other])
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "interval"),
+    [
+        ("accuracy", 98, "wilson"),
+        ("accuracy", 100, "normal"),
+        ("gender_parity", 198, "wilson"),
+        ("gender_parity", 200, "normal"),
+        ("macro_f1", 98, "bootstrap"),
+        ("matthews_correlation", 100, "normal"),
+    ],
+)
+def test_interval_depends_on_metric_and_units(name: str, units: int, interval: str) -> None:
+    predictions = answered([0, 1] * (units // 2), [0, 1, 1, 0] * (units // 4) + [1, 1] * (units % 4 // 2))
+    pairs = [Prediction(p.id, p.options, p.gold, p.chosen, str(i // 2), str(i // 2)) for i, p in enumerate(predictions)]
+
+    assert estimate(METRICS[name], [pairs]).interval == interval
+
+
+def test_normal_interval_is_two_standard_errors_wide() -> None:
+    half = estimate(ACCURACY, [right(HALF)])
+
+    assert half.value == 0.5
+    assert half.standard_error == pytest.approx(math.sqrt(0.25 / 199))
+    assert (half.low, half.high) == pytest.approx(
+        (0.5 - 1.96 * half.standard_error, 0.5 + 1.96 * half.standard_error), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "matthews_correlation"])
+def test_one_cluster_says_nothing_about_uncertainty(name: str) -> None:
+    alone = estimate(METRICS[name], [right([True, False, True], ["c"] * 3)])
+
+    assert math.isnan(alone.standard_error)
+    assert (alone.low, alone.high) == METRICS[name].bounds
+    assert (alone.interval, alone.units, alone.clusters) == ("bounds", 3, 1)
+
+
+def test_spread_over_seeds_is_kept_apart_from_the_error_over_examples() -> None:
+    # every seed is right on another half: large spread of examples within a seed, none of the mean over seeds
+    seeds = [right(HALF), right([not value for value in HALF])]
+    both = estimate(ACCURACY, seeds)
+
+    assert both.seed_values == (0.5, 0.5)
+    assert both.seed_sd == 0
+    assert both.standard_error == pytest.approx(0, abs=1e-12)
+
+    # the seeds differ and the examples do not
+    apart = estimate(ACCURACY, [right([True] * 10), right([False] * 10)])
+
+    assert apart.seed_sd == pytest.approx(statistics.stdev([1, 0]))
+    assert apart.standard_error == pytest.approx(0, abs=1e-12)
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert estimate(ACCURACY, [right(HALF)]).seed_sd is None
+
+
+def test_value_is_the_mean_of_the_seeds() -> None:
+    three = estimate(ACCURACY, [right([True] * right_ones + [False] * (10 - right_ones)) for right_ones in (2, 5, 6)])
+
+    assert three.seed_values == (0.2, 0.5, 0.6)
+    assert three.value == pytest.approx(13 / 30)
+    assert three.seed_sd == pytest.approx(statistics.stdev([0.2, 0.5, 0.6]))
+
+
+@given(st.sampled_from(sorted(METRICS)), paired(), st.randoms(use_true_random=False))
+def test_order_of_examples_changes_no_bit(name: str, predictions: list[Prediction], shuffler: random.Random) -> None:
+    shuffled = shuffler.sample(predictions, len(predictions))
+
+    assert repr(estimate(METRICS[name], [shuffled])) == repr(estimate(METRICS[name], [predictions]))
+
+
+@given(st.sampled_from(sorted(METRICS)), paired())
+def test_estimate_lies_within_bounds(name: str, predictions: list[Prediction]) -> None:
+    low, high = METRICS[name].bounds
+    actual = estimate(METRICS[name], [predictions])
+
+    assert low <= actual.low <= actual.high <= high
+    assert low <= actual.value <= high
+    assert actual.interval == "bootstrap" or actual.low <= actual.value <= actual.high
+
+
+@dataclass(frozen=True)
+class CorpusAccuracy:
+    """Accuracy known only as a function of a whole list of predictions."""
+
+    name: str = "corpus_accuracy"
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def score(self, predictions: object) -> float:
+        assert isinstance(predictions, list)
+        return statistics.fmean(is_right(prediction) for prediction in predictions)
+
+
+def test_corpus_metric_agrees_with_the_same_metric_of_sums() -> None:
+    seeds = [correlated(seed, clusters=60) for seed in range(2)]
+    sums, corpus = estimate(ACCURACY, seeds), estimate(CorpusAccuracy(), seeds)
+
+    assert corpus.seed_values == pytest.approx(sums.seed_values)
+    assert dict(corpus.influence) == pytest.approx(dict(sums.influence))
+    assert corpus.standard_error == pytest.approx(sums.standard_error, rel=0.15)
+    assert (corpus.low, corpus.high) == pytest.approx((sums.low, sums.high), abs=0.02)
+    assert (corpus.interval, corpus.units, corpus.clusters) == ("bootstrap", 180, 60)
+
+
+def test_corpus_metric_of_one_cluster_says_nothing_about_uncertainty() -> None:
+    alone = estimate(CorpusAccuracy(), [right([True, False], ["c", "c"])])
+
+    assert alone.value == 0.5
+    assert math.isnan(alone.standard_error)
+    assert (alone.low, alone.high, alone.interval) == (0, 1, "bounds")
+
+
+def test_corpus_metric_without_a_finite_value_is_an_error() -> None:
+    class Undefined(CorpusAccuracy):
+        def score(self, predictions: object) -> float:
+            return math.nan
+
+    with pytest.raises(MetricError, match="corpus_accuracy of these predictions is not a finite number"):
+        estimate(Undefined(), [right([True, False])])
