@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from icl_eval.models import LanguageModel, load_model, wrap_model
     from icl_eval.prompts import Prompt
     from icl_eval.runs import Result, Score, evaluate
-    from icl_eval.runs.rescore import rescore
+    from icl_eval.runs.rescoring import rescore
     from icl_eval.tasks import Example, Library, Task
 
 __all__ = [
@@ -42,7 +42,7 @@ _HOMES = {
     "Task": "tasks",
     "evaluate": "runs",
     "load_model": "models",
-    "rescore": "runs.rescore",
+    "rescore": "runs.rescoring",
     "wrap_model": "models",
 }
 

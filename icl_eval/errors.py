@@ -10,7 +10,7 @@ IclEvalError
 ├── MetricError     a metric cannot be computed from these predictions
 └── RunError        a run folder, journal or baseline cannot be read or written
 
-The command line prints one of these as a single sentence and exits with 2; anything else is a bug and shows its traceback.
+The command line prints one of these as a single sentence and exits with 2; anything else is a bug with a traceback.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RunError(IclEvalError):
     """A run folder, journal or baseline cannot be read or written."""
 
 
-class UnknownName(IclEvalError):
+class UnknownName(IclEvalError):  # noqa: N818 - it reads as what it says
     """A name that does not exist, with the nearest ones that do."""
 
     def __init__(

@@ -39,6 +39,6 @@ def main() -> int:
     return 0
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """A polite kill is an interrupt: what is answered is kept and the way to go on is printed."""
     raise KeyboardInterrupt

@@ -17,7 +17,7 @@ def check(
     data_dir: options.DataDir = None,
     include: options.Include = None,
 ) -> None:
-    """Validate task files: schema, every template over every record, labels, leaks. Data is the bundled sample by default."""
+    """Validate task files: schema, labels, every template over every record. Default data: the bundled sample."""
     from icl_eval.runs.inspection import inspect
 
     names, library = options.library_for(task or [], include)

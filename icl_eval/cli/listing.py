@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from icl_eval.cli import options
 from icl_eval.errors import IclEvalError
+
+if TYPE_CHECKING:
+    from icl_eval.tasks import Library
 
 
 def list_names(
@@ -29,16 +32,13 @@ def list_names(
             print(f"{name:{width}}  {_describe(library, name)}")
         except IclEvalError as error:
             broken.append(error)
-    for error in broken:
-        print(f"icl-eval: {error}", file=sys.stderr)
+    for problem in broken:
+        print(f"icl-eval: {problem}", file=sys.stderr)
     if broken:
         raise typer.Exit(2)
 
 
-def _describe(library: object, name: str) -> str:
-    from icl_eval.tasks import Library
-
-    assert isinstance(library, Library)
+def _describe(library: Library, name: str) -> str:
     if library.is_suite(name):
         suite = library.suite(name)
         return f"suite of {len(suite.tasks)}: {suite.about}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from icl_eval.tasks import Library, Normalization
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """How a table is printed."""
 
     table = "table"
@@ -23,7 +23,7 @@ class Format(str, Enum):
     csv = "csv"
 
 
-class Bos(str, Enum):
+class Bos(StrEnum):
     """Whether texts begin with the BOS token."""
 
     auto = "auto"
@@ -31,7 +31,7 @@ class Bos(str, Enum):
     no = "no"
 
 
-class Dtype(str, Enum):
+class Dtype(StrEnum):
     """The arithmetic of a model."""
 
     auto = "auto"
@@ -40,7 +40,7 @@ class Dtype(str, Enum):
     float16 = "float16"
 
 
-class Overflow(str, Enum):
+class Overflow(StrEnum):
     """What happens to a prompt that is longer than the window."""
 
     drop = "drop"
@@ -58,7 +58,9 @@ SCORE = typer.Option(
     "--score", help="Normalisations to score by: sum, token, char, byte, unconditional, all. Default: each task's own."
 )
 TRUST = typer.Option("--trust-remote-code", help="Run code from model repositories and from `evaluate` metrics.")
-PICKLE = typer.Option("--allow-pickle", help="Load pickled weights, which can run code, where there are no safetensors.")
+PICKLE = typer.Option(
+    "--allow-pickle", help="Load pickled weights, which can run code, where there are no safetensors."
+)
 
 Include = Annotated[list[Path] | None, INCLUDE]
 DataDir = Annotated[Path | None, DATA_DIR]
@@ -128,7 +130,9 @@ def library_for(names: list[str], include: list[Path] | None) -> tuple[list[str]
             raise RunError("there is no such task file", name)
         folder = next((parent for parent in path.parents if parent.name == "tasks"), None)
         if folder is None:
-            raise RunError("a task file stands below a folder named `tasks`, its prompts below `prompts` beside it", name)
+            raise RunError(
+                "a task file stands below a folder named `tasks`, its prompts below `prompts` beside it", name
+            )
         roots.append(folder.parent)
         resolved.append(path.relative_to(folder).with_suffix("").as_posix())
     return resolved, Library(list(dict.fromkeys(root.resolve() for root in roots)))

@@ -11,7 +11,14 @@ from contextlib import contextmanager
 def progress_bar() -> Iterator[Callable[[int], Callable[[int], None]]]:
     """Give `evaluate` something to tell the number of requests to, and then every answer."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

@@ -15,7 +15,9 @@ MOVED = 1
 
 def regress(
     baseline: Annotated[Path, typer.Argument(help="A baseline file.")],
-    update: Annotated[Path | None, typer.Option(help="Write the baseline from this finished run folder instead.")] = None,
+    update: Annotated[
+        Path | None, typer.Option(help="Write the baseline from this finished run folder instead.")
+    ] = None,
     model: Annotated[str | None, options.MODEL] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
@@ -24,7 +26,7 @@ def regress(
 ) -> None:
     """Run again what a baseline describes; exit code 1 if a log-probability or a score moved, naming each."""
     from icl_eval.cli.progress import progress_bar
-    from icl_eval.runs import regress as runs
+    from icl_eval.runs import regression as runs
     from icl_eval.tasks import Library
 
     if update is not None:

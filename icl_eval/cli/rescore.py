@@ -17,7 +17,7 @@ def rescore(
     trust_remote_code: Annotated[bool, options.TRUST] = False,
 ) -> None:
     """Take the scores of a finished run again, by other normalisations if you like. No model is loaded."""
-    from icl_eval.runs.rescore import rescore as again
+    from icl_eval.runs.rescoring import rescore as again
 
     result = again(folder, options.normalizations(score), trust_remote_code=trust_remote_code)
     print(result.table(format.value), end="")

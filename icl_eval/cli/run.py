@@ -20,24 +20,35 @@ INTERRUPTED = 130
 def run(
     task: Annotated[list[str], options.TASK],
     model: Annotated[str | None, options.MODEL] = None,
-    shots: Annotated[str | None, typer.Option(help="Numbers of demonstrations, such as 0,1,4,32. Default: each task's own.")] = None,
+    shots: Annotated[
+        str | None, typer.Option(help="Numbers of demonstrations, such as 0,1,4,32. Default: each task's own.")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="How many draws of demonstrations, or which, such as 3,4,5.")] = "1",
     prompt: Annotated[list[str] | None, typer.Option(help="Prompts by name. Default: each task's first.")] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask only the first N examples (whole questions or pairs).")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Ask only the first N examples (whole questions or pairs).")
+    ] = None,
     score: Annotated[list[str] | None, options.SCORE] = None,
     overflow: Annotated[
-        options.Overflow, typer.Option(help="Prompts longer than the window: drop demonstrations, error, or also truncate queries.")
+        options.Overflow,
+        typer.Option(help="Prompts longer than the window: drop demonstrations, error, or also truncate queries."),
     ] = options.Overflow.drop,
-    out: Annotated[Path | None, typer.Option(help="Run folder. Default: one under results/ named after what is asked.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder. Default: one under results/ named after what is asked.")
+    ] = None,
     format: Annotated[options.Format, options.FORMAT] = options.Format.table,
     include: options.Include = None,
     revision: Annotated[str | None, typer.Option(help="Revision of the model's repository on the Hub.")] = None,
     dtype: Annotated[options.Dtype, typer.Option(help="Arithmetic; auto is float32 on a CPU.")] = options.Dtype.auto,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... Default: a GPU if there is one.")] = None,
-    bos: Annotated[options.Bos, typer.Option(help="Begin every text with the BOS token; auto does as the tokenizer.")] = options.Bos.auto,
-    window: Annotated[int | None, typer.Option(min=2, help="Tokens the model reads at once, if its checkpoint does not say.")] = None,
+    bos: Annotated[
+        options.Bos, typer.Option(help="Begin every text with the BOS token; auto does as the tokenizer.")
+    ] = options.Bos.auto,
+    window: Annotated[
+        int | None, typer.Option(min=2, help="Tokens the model reads at once, if its checkpoint does not say.")
+    ] = None,
     trust_remote_code: Annotated[bool, options.TRUST] = False,
     allow_pickle: Annotated[bool, options.PICKLE] = False,
 ) -> None:
@@ -47,7 +58,7 @@ def run(
     """
     from icl_eval.cli.progress import progress_bar
     from icl_eval.runs.ask import SAMPLE, seed_list
-    from icl_eval.runs.evaluate import evaluate
+    from icl_eval.runs.evaluation import evaluate
 
     names, library = options.library_for(options.words(task), include)
     asked_seeds = options.numbers(seeds, "--seeds")

@@ -27,7 +27,9 @@ def show(
     data: options.Data = None,
     data_dir: options.DataDir = None,
     include: options.Include = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Mark every token of the prompt, not only the answers'.")] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Mark every token of the prompt, not only the answers'.")
+    ] = False,
 ) -> None:
     """Show the exact prompt of an example, as a run would ask it, with the tokens that are scored."""
     from rich.console import Console
@@ -51,7 +53,11 @@ def _prompt(question: Question) -> Text:
 
     text = question.text
     shown = text.demonstrations[: question.fitted.shots]
-    pieces = [(text.instruction, "instruction"), *((each, "demonstration") for each in shown), (text.queries[0], "query")]
+    pieces = [
+        (text.instruction, "instruction"),
+        *((each, "demonstration") for each in shown),
+        (text.queries[0], "query"),
+    ]
     whole = Text(text.separator).join(Text(piece, style=STYLES[part]) for piece, part in pieces if piece)
     return whole.append(text.answers[0], style=STYLES["answer"])
 

@@ -1,7 +1,7 @@
-"""Drawing demonstrations: every candidate gets a pseudo-random rank for (seed, task, query), the k lowest are shown.
+"""Drawing demonstrations: every candidate gets a pseudo-random rank for (seed, task, query); the lowest are shown.
 
-A rank depends on nothing but the four names it is made of. So a draw is the same for any batch size, limit, order of the
-data and machine, a smaller draw is a prefix of a larger one, and leaving out a candidate moves no other.
+A rank depends on nothing but the four names it is made of. So a draw is the same for any batch size, limit, order of
+the data and machine, a smaller draw is a prefix of a larger one, and leaving out a candidate moves no other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Pool:
 
     Args:
         task: the task's name, part of every rank.
-        candidates: solved examples; of a group (the answers of one question) the first stands for all.
+        candidates: solved examples; of a group (the answers of one question) one, drawn with it, stands for all.
         protocol: `per_example` draws anew for every query, `fixed` once; `within` keeps to the query's field value.
         shares_split: the candidates are the examples that are asked, so a query's own group and cluster are left out.
     """
@@ -32,8 +32,11 @@ class Pool:
         self, task: str, candidates: Sequence[Example], protocol: Protocol, *, shares_split: bool = False
     ) -> None:
         self.task, self.protocol, self.shares_split = task, protocol, shares_split
-        self.candidates = list({candidate.group: candidate for candidate in reversed(candidates)}.values())[::-1]
-        self._keys = np.array([_hash(candidate.id) for candidate in self.candidates], dtype=np.uint64)
+        self._groups: defaultdict[str, list[Example]] = defaultdict(list)
+        for candidate in candidates:
+            self._groups[candidate.group].append(candidate)
+        self.candidates = [members[0] for members in self._groups.values()]
+        self._keys = _hashes([candidate.group for candidate in self.candidates])
         self._parts = self._partition(protocol.within)
 
     def draw(self, query: Example, shots: int, seed: int) -> list[Example]:
@@ -49,13 +52,15 @@ class Pool:
         salt = _hash("\x1f".join([str(seed), self.task, *([] if fixed else [query.id])]))
         drawn: list[Example] = []
         for index in part[np.argsort(_mix(self._keys[part] ^ salt), kind="stable")]:
-            if not self._betrays(self.candidates[index], query):
-                drawn.append(self.candidates[index])
+            members = self._groups[self.candidates[index].group]
+            if not any(self._betrays(member, query) for member in members):
+                drawn.append(members[np.argmin(_mix(_hashes([member.id for member in members]) ^ salt))])
             if len(drawn) == shots:
                 return drawn
         within = f" with the same {self.protocol.within}" if self.protocol.within else ""
         raise DataError(
-            f"{self.task}: {shots} demonstrations were asked for, but there are {len(drawn)} for the query {query.id!r}{within}"
+            f"{self.task}: {shots} demonstrations were asked for, "
+            f"but there are {len(drawn)} for the query {query.id!r}{within}"
         )
 
     def _betrays(self, candidate: Example, query: Example) -> bool:
@@ -81,6 +86,10 @@ def _part_of(example: Example, within: str | None) -> str:
 
 def _hash(text: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+def _hashes(texts: Sequence[str]) -> NDArray[np.uint64]:
+    return np.array([_hash(text) for text in texts], dtype=np.uint64)
 
 
 def _mix(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -101,9 +101,10 @@ def _of_sums(metric: Metric, seeds: Sequence[Sequence[Prediction]]) -> Estimate:
     influences = np.mean([influence(metric, each) for each in sums], axis=0)
     values, error = metric.value(sums.sum(axis=1)), clustered_error(influences)
     value = _mean(values)
-    if math.isnan(error) or units >= interval.SMALL:
+    small = units < interval.SMALL
+    if math.isnan(error) or not (small or (metric.proportion and value in metric.bounds)):
         ends = interval.normal(value, error, metric.bounds)
-    elif metric.proportion:
+    elif metric.proportion:  # also where all or nothing is right: the normal interval would have no width
         ends = interval.wilson(value, error, units)
     else:
         resampled = resampling.bootstrap(resampling.of_sums(metric, sums), len(names), RESAMPLES)

@@ -112,8 +112,10 @@ def _row(score: Score, manifest: Manifest) -> Row:
         "random": _number(score.random),
         "majority": _number(score.majority),
     }
-    shown = {each.system: each for each in _published(score) if each.system in SHOWN_SYSTEMS}
-    return row | {name: _number(shown[name].value) for name in SHOWN_SYSTEMS if name in shown}
+    for each in _published(score):
+        if each.system in SHOWN_SYSTEMS:  # the public split comes first, the test server's number after it
+            row.setdefault(each.system, _number(each.value))
+    return row
 
 
 def _published(score: Score) -> list[Published]:
@@ -168,7 +170,9 @@ def _number(value: float | None) -> str:
 
 
 def _flat(score: Score) -> dict[str, object]:
-    return {key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in _finite(score).items()}
+    return {
+        key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in _finite(score).items()
+    }
 
 
 def _finite(score: Score) -> dict[str, object]:

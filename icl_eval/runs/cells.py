@@ -85,9 +85,16 @@ def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared
         pool = Pool(task.name, task.demonstrations(source), protocol, shares_split=task.shares_split)
         if shots[-1] > len(pool.candidates):
             raise DataError(
-                f"{task.name}: {shots[-1]} demonstrations were asked for, but there are {len(pool.candidates)} to draw from"
+                f"{task.name}: {shots[-1]} demonstrations were asked for, "
+                f"but there are {len(pool.candidates)} to draw from"
             )
-    return Prepared(task, prompt, tuple(examples), pool, _record(task, style or "", prompt, shots, ask, source, len(examples), len(whole)))
+    return Prepared(
+        task,
+        prompt,
+        tuple(examples),
+        pool,
+        _record(task, style or "", prompt, shots, ask, source, len(examples), len(whole)),
+    )
 
 
 def _record(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from icl_eval.engine import Engine
 from icl_eval.errors import RunError
@@ -54,8 +55,8 @@ class Evidence:
             OptionEvidence(option["text"], tuple(option["logprobs"]), tuple(option["unconditional"]))
             for option in entry.pop("options")
         )
-        cell = Cell(**entry.pop("cell"))
-        return cls(cell=cell, options=options, **{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})
+        rest: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
+        return cls(cell=Cell(**rest.pop("cell")), options=options, **rest)
 
 
 def gather(questions: Iterable[Question], engine: Engine) -> Iterator[Evidence]:

@@ -101,7 +101,9 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    text = json.dumps({"scores": [_finite(score.stored()) for score in scores]}, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        {"scores": [_finite(score.stored()) for score in scores]}, indent=1, ensure_ascii=False, allow_nan=False
+    )
     replace_file(path, [text])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from icl_eval.errors import TaskError
 from icl_eval.metrics import metric
-from icl_eval.runs.evaluate import source_of
+from icl_eval.runs.evaluation import source_of
 from icl_eval.tasks import Library
 from icl_eval.testing import check_task
 

@@ -6,7 +6,7 @@ from icl_eval.errors import UnknownName
 from icl_eval.models import LanguageModel, load_model
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Cell, prepare
-from icl_eval.runs.evaluate import source_of
+from icl_eval.runs.evaluation import source_of
 from icl_eval.runs.questions import Question, Questioner
 from icl_eval.tasks import Task
 

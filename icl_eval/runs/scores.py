@@ -59,13 +59,10 @@ class Score:
     majority: float | None
     reference: str | None
     signature: str
-    influence: dict[str, float] = field(repr=False, compare=False, default_factory=dict)
 
     def stored(self) -> dict[str, Any]:
         """The entry of `scores.json`."""
-        entry = asdict(self)
-        del entry["influence"]
-        return entry
+        return asdict(self)
 
 
 @dataclass
@@ -117,18 +114,16 @@ def score_evidence(
     """
     asked: tuple[Normalization | Literal["own"], ...] = tuple(normalizations) or ("own",)
     answers = _collect(evidence, records, asked)
+    scorer = _Scorer(model_words, trust_remote_code)
     lines: list[Score] = []
     columns: dict[_Column, dict[str, list[tuple[Estimate, Score]]]] = defaultdict(dict)
     for record in records:
         for position, shots in enumerate(record.shots):
-            for name in asked:
-                normalization = record.normalize if name == "own" else name
+            for choice in asked:
+                normalization = record.normalize if choice == "own" else choice
                 found = answers[record.task, record.prompt, shots, normalization]
-                scored = [
-                    _score(measure, found, record, shots, normalization, model_words, trust_remote_code)
-                    for measure in record.metrics
-                ]
-                columns[_Column(position, record.selection, name)][record.task] = scored
+                scored = [scorer.score(name, found, record, shots, normalization) for name in record.metrics]
+                columns[_Column(position, record.selection, choice)][record.task] = scored
                 lines += [line for _, line in scored]
     for suite in suites:
         for members in columns.values():
@@ -150,41 +145,45 @@ def _collect(
     return answers
 
 
-def _score(
-    name: str,
-    answers: _Answers,
-    record: TaskRecord,
-    shots: int,
-    normalization: Normalization,
-    model_words: str,
-    trust_remote_code: bool,
-) -> tuple[Estimate, Score]:
-    measure = metric(name, trust_remote_code=trust_remote_code)
-    seeds = tuple(sorted(answers.predictions))
-    found = estimate(measure, [answers.predictions[seed] for seed in seeds])
-    first = answers.predictions[seeds[0]]
-    asked = sum(len(each) for each in answers.predictions.values())
-    return found, Score(
-        task=record.task,
-        prompt=record.prompt,
-        metric=name,
-        normalize=normalization,
-        shots=shots,
-        seeds=seeds,
-        draw=record.draw,
-        data=record.data,
-        examples=record.examples,
-        of=record.of,
-        effective_shots=answers.shots / asked,
-        shortened=answers.shortened,
-        truncated=answers.truncated,
-        ties=answers.ties,
-        random=random_baseline(measure, first),
-        majority=majority_baseline(measure, first),
-        reference=record.reference,
-        signature=_signature(record, shots, seeds, normalization, model_words),
-        **_figures(found),
-    )
+@dataclass
+class _Scorer:
+    """Makes score lines; what guessing scores on a task's examples does not depend on the cell and is taken once."""
+
+    model_words: str
+    trust_remote_code: bool
+    guessing: dict[tuple[str, str], tuple[float | None, float | None]] = field(default_factory=dict)
+
+    def score(
+        self, name: str, answers: _Answers, record: TaskRecord, shots: int, normalization: Normalization
+    ) -> tuple[Estimate, Score]:
+        measure = metric(name, trust_remote_code=self.trust_remote_code)
+        seeds = tuple(sorted(answers.predictions))
+        found = estimate(measure, [answers.predictions[seed] for seed in seeds])
+        if (record.task, name) not in self.guessing:
+            first = answers.predictions[seeds[0]]
+            self.guessing[record.task, name] = random_baseline(measure, first), majority_baseline(measure, first)
+        random, majority = self.guessing[record.task, name]
+        return found, Score(
+            task=record.task,
+            prompt=record.prompt,
+            metric=name,
+            normalize=normalization,
+            shots=shots,
+            seeds=seeds,
+            draw=record.draw,
+            data=record.data,
+            examples=record.examples,
+            of=record.of,
+            effective_shots=answers.shots / sum(map(len, answers.predictions.values())),
+            shortened=answers.shortened,
+            truncated=answers.truncated,
+            ties=answers.ties,
+            random=random,
+            majority=majority,
+            reference=record.reference,
+            signature=_signature(record, shots, seeds, normalization, self.model_words),
+            **_figures(found),
+        )
 
 
 def _figures(found: Estimate) -> dict[str, Any]:

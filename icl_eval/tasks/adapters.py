@@ -11,7 +11,7 @@ Adapter = Callable[[Iterable[Record]], Iterator[dict[str, Any]]]
 
 
 def multirc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """One record per answer, carrying all answers of its question so that a demonstration can show the question whole."""
+    """One record per answer, with all answers of its question, so that a demonstration can show the question whole."""
     for question in _multirc_questions(records):
         answers = question.pop("rows")
         for number, text, label in answers:
@@ -78,27 +78,36 @@ def _cloze(passage: int, number: int, text: str, query: str, names: list[str], a
 def wsc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
     """The text parted at the pronoun; spans are counted in whitespace-separated words."""
     for raw in records:
-        span = raw.get("target") or raw
-        before, after = _part(raw["text"].split(), span["span2_text"], span["span2_index"])
+        span, words = raw.get("target") or raw, raw["text"].split()
+        noun, pronoun = (_as_written(span[name], " ".join(words)) for name in ("span1_text", "span2_text"))
+        before, after = _part(words, pronoun, span["span2_index"])
         yield {
             "idx": raw["idx"],
-            "noun": span["span1_text"],
-            "pronoun": span["span2_text"],
+            "noun": noun,
+            "pronoun": pronoun,
             "before": before,
             "after": after,
             "label": raw.get("label", -1),
         }
 
 
+def _as_written(phrase: str, text: str) -> str:
+    """A span as the text has it; the release states a few with another capital, a full stop or a line break."""
+    plain = " ".join(phrase.split()).removesuffix(".")
+    forms = (phrase, plain, plain[:1].lower() + plain[1:], plain[:1].upper() + plain[1:])
+    return next((form for form in forms if form in text), phrase)
+
+
 def _part(words: list[str], phrase: str, stated: int) -> tuple[str, str]:
-    """What stands before and after `phrase`, at its occurrence nearest to the stated word (one record is off by one)."""
+    """What stands before and after `phrase`, where it occurs nearest to the stated word (one record is off by one)."""
     size = len(phrase.split())
-    starts = [i for i in range(len(words)) if phrase in " ".join(words[i : i + size])]
-    if not starts:
+    whole = re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)")
+    found = [(i, match) for i in range(len(words)) if (match := whole.search(" ".join(words[i : i + size])))]
+    if not found:
         raise ValueError(f"the text does not contain {phrase!r}")
-    start = min(starts, key=lambda i: abs(i - stated))
-    head, tail = " ".join(words[start : start + size]).split(phrase, 1)
-    return " ".join([*words[:start], head]), " ".join([tail, *words[start + size :]])
+    start, match = min(found, key=lambda each: abs(each[0] - stated))
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    return " ".join([*words[:start], before]), " ".join([after, *words[start + size :]])
 
 
 ADAPTERS: Mapping[str, Adapter] = {"multirc": multirc, "record": record, "wsc": wsc}

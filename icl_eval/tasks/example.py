@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -19,7 +19,11 @@ class Example:
     gold: tuple[int, ...]  # indices of the right options
     cluster: str  # examples of one cluster are not independent; the id where there is none
     group: str  # the unit of grouped metrics and of --limit; the id where there is none
-    fingerprint: str = field(default="")  # of what is asked, not of the answer: equal questions have equal fingerprints
+    fingerprint: str = ""  # of what is asked, not of the answer: equal questions have equal fingerprints
+
+    def __post_init__(self) -> None:
+        if not self.fingerprint:
+            object.__setattr__(self, "fingerprint", fingerprint(self.fields, self.options))
 
 
 def fingerprint(fields: Mapping[str, Any], options: tuple[str, ...]) -> str:

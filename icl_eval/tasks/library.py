@@ -8,6 +8,7 @@ from pathlib import Path
 
 from icl_eval.errors import TaskError, UnknownName
 from icl_eval.prompts import Prompt
+from icl_eval.tasks.adapters import ADAPTERS
 from icl_eval.tasks.definition import DemonstrationSource, SuiteDefinition, TaskDefinition
 from icl_eval.tasks.located import Located, load_yaml, validate
 from icl_eval.tasks.task import Task
@@ -64,7 +65,7 @@ class Library:
         self._check_name(located, "suite", suite.suite, name)
         for index, task in enumerate(suite.tasks):
             if task not in self.files:
-                raise UnknownName("task", task, self.files, located.path, located.line(("tasks", index)))
+                raise UnknownName("task", task, self.files, *located.at(("tasks", index)))
         return suite
 
     def task(self, name: str) -> Task:
@@ -76,14 +77,17 @@ class Library:
             PromptError: one of its prompts is wrong or missing.
         """
         located = self._resolved(name)
+        if "suite" in located.data:
+            raise TaskError(f"{name!r} is a suite, not a task", *located.at(("suite",)))
         definition = validate(TaskDefinition, located)
         self._check_name(located, "task", definition.task, name)
-        shown = definition.splits.demonstrations
+        if definition.data.adapter is not None and definition.data.adapter not in ADAPTERS:
+            raise UnknownName("data adapter", definition.data.adapter, ADAPTERS, *located.at(("data", "adapter")))
         return Task(
             definition=definition,
             prompts={style: self._prompt(located, definition, style) for style in definition.prompts},
             path=located.path,
-            demonstration_task=self.task(shown.task) if isinstance(shown, DemonstrationSource) else None,
+            demonstration_task=self._shown(located, definition),
         )
 
     def tasks(self, names: Iterable[str]) -> Iterator[Task]:
@@ -99,34 +103,51 @@ class Library:
         return load_yaml(self.files[name])
 
     def _resolved(self, name: str, seen: tuple[str, ...] = ()) -> Located:
-        """A task file with the keys of the task it extends filled in; a mapping is extended key by key, anything else replaced."""
+        """A task file over the one it extends: mappings are merged key by key, anything else is replaced."""
         located = self._located(name)
         base = located.data.get("extends")
         if base is None:
             return located
-        if base not in self.files:
-            raise UnknownName("task", str(base), self.files, located.path, located.line(("extends",)))
+        if not isinstance(base, str) or base not in self.files:
+            raise UnknownName("task", str(base), self.files, *located.at(("extends",)))
         if base in (*seen, name):
-            raise TaskError(f"{base!r} extends itself", located.path, located.line(("extends",)))
+            raise TaskError(f"{base!r} extends itself", *located.at(("extends",)))
         parent = self._resolved(base, (*seen, name))
-        return Located(located.path, _merged(parent.data, located.data), located.lines)
+        inherited = {key: value for key, value in parent.data.items() if key not in ("task", "extends")}
+        return Located(located.path, _merged(inherited, located.data), located.lines, parent)
+
+    def _shown(self, located: Located, definition: TaskDefinition) -> Task | None:
+        """The task whose split is shown, if it is another's; what that one shows in turn does not matter."""
+        shown = definition.splits.demonstrations
+        if not isinstance(shown, DemonstrationSource):
+            return None
+        path, line = located.at(("splits", "demonstrations", "task"))
+        if shown.task == definition.task:
+            raise TaskError(f"a split of its own is written `demonstrations: {shown.split}`", path, line)
+        if shown.task not in self.files:
+            raise UnknownName("task", shown.task, self.files, path, line)
+        return Task(validate(TaskDefinition, self._resolved(shown.task)), {}, self.files[shown.task])
 
     def _prompt(self, located: Located, definition: TaskDefinition, style: str) -> Prompt:
-        line = located.line(("prompts", definition.prompts.index(style)))
-        names = [definition.task, *([definition.extends] if definition.extends else [])]
+        names = [definition.task, *self._bases(located)]
         candidates = [root / "prompts" / name / f"{style}.jinja" for name in names for root in self.roots]
         for path in candidates:
             if path.is_file():
                 return Prompt.from_file(path)
         known = {path.stem for candidate in candidates for path in candidate.parent.glob("*.jinja")}
-        raise UnknownName(f"prompt of {definition.task}", style, known, located.path, line)
+        place = located.at(("prompts", definition.prompts.index(style)))
+        raise UnknownName(f"prompt of {definition.task}", style, known, *place)
+
+    def _bases(self, located: Located) -> Iterator[str]:
+        """The names of the tasks that this one extends, nearest first."""
+        while located.base is not None:
+            located = located.base
+            yield next(name for name, path in self.files.items() if path == located.path)
 
     def _check_name(self, located: Located, key: str, said: str, name: str) -> None:
         if said != name:
             raise TaskError(
-                f"the file says `{key}: {said}` but its place below `tasks` makes it {name!r}",
-                located.path,
-                located.line((key,)),
+                f"the file says `{key}: {said}` but its place below `tasks` makes it {name!r}", *located.at((key,))
             )
 
 

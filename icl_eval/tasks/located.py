@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from icl_eval.errors import TaskError, UnknownName
 
 Place = tuple[str | int, ...]
+MAX_VALUES = 10_000  # in a file, aliases written out: a task file is short, and may come from a stranger
+MAX_DEPTH = 20
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -23,12 +27,19 @@ class Located:
     path: Path
     data: dict[str, Any]
     lines: Mapping[Place, int]
+    base: Located | None = None  # the file that this one extends, where `data` holds the keys of both
 
-    def line(self, place: Place) -> int | None:
-        """The line of a value, or of the nearest thing around it."""
-        while place and place not in self.lines:
+    def has(self, place: Place) -> bool:
+        """Whether a value stands here or in a file that this one extends."""
+        return place in self.lines or (self.base is not None and self.base.has(place))
+
+    def at(self, place: Place) -> tuple[Path, int | None]:
+        """The file and line of a value, or of the nearest thing around it."""
+        while place and not self.has(place):
             place = place[:-1]
-        return self.lines.get(place)
+        if place not in self.lines and self.base is not None:
+            return self.base.at(place)
+        return self.path, self.lines.get(place)
 
 
 def load_yaml(path: Path) -> Located:
@@ -39,7 +50,7 @@ def load_yaml(path: Path) -> Located:
     """
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TaskError(f"cannot be read: {error}", path) from error
     lines: dict[Place, int] = {}
     try:
@@ -51,6 +62,10 @@ def load_yaml(path: Path) -> Located:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise TaskError(f"the YAML does not parse: {error.problem}", path, line) from error
+    except ValueError as error:  # a date or number that there is not
+        raise TaskError(f"the YAML does not parse: {error}; put such a value in quotes", path) from error
+    except RecursionError as error:
+        raise TaskError("the YAML is nested too deeply", path) from error
     finally:
         loader.dispose()
 
@@ -64,34 +79,53 @@ def validate(model: type[Model], located: Located) -> Model:
     try:
         return model.model_validate(located.data)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = tuple(problem["loc"])
-        while place and place not in located.lines and problem["type"] != "missing":
-            place = place[:-1]  # pydantic adds the members of a union that it tried
-        raise _explain(model, located, place, problem["type"], problem["msg"], problem["input"]) from error
+        problem = _most_telling(error.errors())
+        missing = problem["loc"][-1:] if problem["type"] == "missing" else ()
+        place = _existing(located, problem["loc"][: len(problem["loc"]) - len(missing)])
+        raise _explain(model, located, (*place, *missing), problem["type"], problem["msg"], problem["input"]) from error
 
 
 def _explain(
     model: type[BaseModel], located: Located, place: Place, kind: str, message: str, value: object
 ) -> TaskError | UnknownName:
-    line = located.line(place)
+    if not place:  # a check of the whole names the key that it is about first
+        place = _existing(located, tuple(message.partition("`")[2].partition("`")[0].split(".")))
+        return TaskError(message.removeprefix("Value error, "), *located.at(place))
+    path, line = located.at(place)
     dotted = ".".join(map(str, place))
     if kind == "extra_forbidden":
-        return UnknownName("key", str(place[-1]), _keys(model, place[:-1]), located.path, line)
+        return UnknownName("key", str(place[-1]), _keys(model, place[:-1]), path, line)
     if kind == "missing":
-        return TaskError(f"the key `{dotted}` is missing", located.path, line)
-    if kind == "string_type" and isinstance(value, bool):
-        return TaskError(f"`{dotted}`: YAML reads this word as {value}; put it in quotes", located.path, line)
-    return TaskError(f"`{dotted}`: {message.removeprefix('Value error, ')}", located.path, line)
+        return TaskError(f"the key `{dotted}` is missing", path, line)
+    if kind == "string_type" and isinstance(value, bool | int | float | date):
+        what = "word" if isinstance(value, bool) else type(value).__name__
+        return TaskError(f"`{dotted}`: YAML reads this {what} as {value}; put it in quotes", path, line)
+    return TaskError(f"`{dotted}`: {message.removeprefix('Value error, ')}", path, line)
+
+
+def _most_telling(problems: list[ErrorDetails]) -> ErrorDetails:
+    """The first problem; of the members of a union, the one that the value has the shape of."""
+    first = problems[0]
+    if isinstance(first["input"], dict | list):
+        inner = [p for p in problems[1:] if p["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
+        return next((p for p in inner if len(p["loc"]) > len(first["loc"])), first)
+    return first
+
+
+def _existing(located: Located, place: Place) -> Place:
+    """A place without what pydantic adds to it: the members of a union that it tried."""
+    found: Place = ()
+    for part in place:
+        found = (*found, part) if located.has((*found, part)) else found
+    return found
 
 
 def _keys(model: type[BaseModel], place: Place) -> list[str]:
     """The keys that are valid in the mapping at `place`."""
     for part in place:
         field = model.model_fields.get(str(part))
-        inner = (
-            [t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(t)] if field else []
-        )
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        inner = [kind for kind in kinds if _is_model(kind)]
         if not inner:
             return []
         model = inner[0]
@@ -104,6 +138,8 @@ def _is_model(annotation: object) -> bool:
 
 def _locate(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) -> None:
     lines.setdefault(place, node.start_mark.line + 1)
+    if len(lines) > MAX_VALUES or len(place) > MAX_DEPTH:
+        raise TaskError("this is too large or too deep for a task file", path, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
             _locate(child, (*place, index), lines, path)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import jinja2
-from jinja2 import sandbox
-
 from icl_eval.errors import DataError, UnknownName
+from icl_eval.prompts import sandbox
 from icl_eval.tasks.adapters import ADAPTERS
 from icl_eval.tasks.definition import TaskDefinition
 from icl_eval.tasks.example import Example, fingerprint
-
-_TEMPLATES = sandbox.ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
 
 
 def examples(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], place: str) -> list[Example]:
@@ -38,11 +35,6 @@ def examples(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], p
     return _number_equal_ids(found)
 
 
-def field_names(definition: TaskDefinition, record: Mapping[str, Any]) -> list[str]:
-    """The canonical fields that templates may name."""
-    return list(definition.fields or record)
-
-
 def _convert(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], place: str) -> Iterator[Example]:
     adapter = definition.data.adapter
     if adapter is not None:
@@ -51,13 +43,9 @@ def _convert(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], p
         records = _guarded(ADAPTERS[adapter](records), f"{place}, after {{}} records")
     for number, record in enumerate(records, start=1):
         where = f"{place}, record {number}"
-        fields = {
-            name: _value(path, record, where) for name, path in (definition.fields or {n: n for n in record}).items()
-        }
+        fields = {name: _value(path, record, where) for name, path in definition.fields.items()} or dict(record)
         options = _options(definition, fields, where)
-        digest = (
-            fingerprint(fields, options) if definition.fields else fingerprint(_question(definition, fields), options)
-        )
+        digest = _digest(definition, fields, options, where)
         name = str(_value(definition.id, record, where)) if definition.id else digest
         yield Example(
             id=name,
@@ -70,9 +58,13 @@ def _convert(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], p
         )
 
 
-def _question(definition: TaskDefinition, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields without the label, where no mapping says which fields make up the question."""
-    return {name: value for name, value in fields.items() if name not in (definition.gold.field, definition.id)}
+def _digest(definition: TaskDefinition, fields: Mapping[str, Any], options: tuple[str, ...], where: str) -> str:
+    """The fingerprint of a question; where no mapping says what belongs to it, that is all but the label and the id."""
+    besides = () if definition.fields else (definition.gold.field, definition.id)
+    try:
+        return fingerprint({name: value for name, value in fields.items() if name not in besides}, options)
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: a text is not valid Unicode: {error.reason}") from error
 
 
 def _guarded(records: Iterator[dict[str, Any]], place: str) -> Iterator[dict[str, Any]]:
@@ -95,9 +87,11 @@ def _value(path: str, record: Mapping[str, Any], where: str) -> Any:
     """A raw field by dotted path, or a template over the raw record."""
     if "{{" in path:
         try:
-            return _TEMPLATES.from_string(path).render(record)
-        except jinja2.TemplateError as error:
+            return sandbox.render(sandbox.small(path), record)
+        except Exception as error:  # a template can fail in any way that Python can
             raise DataError(f"{where}: {path!r} cannot be rendered: {error}") from error
+    if path in record:
+        return record[path]
     value: Any = record
     for part in path.split("."):
         if not isinstance(value, Mapping):
@@ -126,13 +120,10 @@ def _gold(definition: TaskDefinition, value: Any, options: int, where: str) -> t
 
 
 def _gold_index(definition: TaskDefinition, value: Any, options: int, where: str) -> int:
-    names = definition.gold.names or []
-    name = str(value).lower() if isinstance(value, bool) else str(value)
-    if name in names:
-        return names.index(name)
-    index = int(name) if name.lstrip("-").isdigit() else int(value) if isinstance(value, bool) else None
+    index = _stated_index(value, definition.gold.names or [])
     if index is None:
-        raise DataError(f"{where}: {UnknownName('label', name, names or map(str, range(options)))}")
+        known = definition.gold.names or map(str, range(options))
+        raise DataError(f"{where}: {UnknownName('label', str(value), known)}")
     if index == -1:
         raise DataError(f"{where}: the record has no label; is this split's gold public?")
     if not 0 <= index < options:
@@ -140,8 +131,20 @@ def _gold_index(definition: TaskDefinition, value: Any, options: int, where: str
     return index
 
 
+def _stated_index(value: Any, names: list[str]) -> int | None:
+    """The index that a label states: by a name, a number or a truth value; -1, like in many data sets, by nothing."""
+    name = str(value).lower() if isinstance(value, bool) else str(value)
+    if name in names:
+        return names.index(name)
+    if value is None:
+        return -1
+    if isinstance(value, bool):
+        return int(value)
+    return int(name) if re.fullmatch(r"-?[0-9]{1,9}", name) else None
+
+
 def _number_equal_ids(found: list[Example]) -> list[Example]:
-    """Records without an id of their own are named by content; repeated content gets a number."""
+    """Records without an id are named by content; repeated content gets a number, and remains one cluster."""
     seen: Counter[str] = Counter()
     numbered = []
     for example in found:
@@ -149,5 +152,6 @@ def _number_equal_ids(found: list[Example]) -> list[Example]:
         if seen[example.id] == 1:
             numbered.append(example)
             continue
-        numbered.append(replace(example, id=f"{example.id}-{seen[example.id]}"))
+        name = f"{example.id}-{seen[example.id]}"
+        numbered.append(replace(example, id=name, group=name if example.group == example.id else example.group))
     return numbered

@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,12 +108,15 @@ def read_file(path: Path) -> Iterator[Record]:
         raise DataError(f"this kind of file cannot be read; known are {', '.join(SUFFIXES)}", path)
     try:
         yield from _READERS[kind](path)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot be read: {error}", path) from error
 
 
 def _text(path: Path) -> io.TextIOBase:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8", newline="")
+    # utf-8-sig: spreadsheets begin their files with a byte order mark; newline="": fields keep their own line breaks
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _jsonl(path: Path) -> Iterator[Record]:
@@ -134,6 +139,8 @@ def _json(text: str, path: Path, line: int) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"not valid JSON: {error.msg}", path, line + error.lineno - 1) from error
+    except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
+        raise DataError(f"not readable JSON: {error}", path, line) from error
 
 
 def _record(value: Any, path: Path, line: int | None) -> Record:
@@ -146,6 +153,9 @@ def _separated(delimiter: str) -> Any:
     def read(path: Path) -> Iterator[Record]:
         with _text(path) as file:
             rows = csv.DictReader(file, delimiter=delimiter, strict=True)
+            twice = [name for name, count in Counter(rows.fieldnames or ()).items() if count > 1]
+            if twice:
+                raise DataError(f"two columns are named {twice[0]!r}", path, 1)
             for row in rows:
                 if None in row or None in row.values():
                     raise DataError("this row has another number of columns than the header", path, rows.line_num)
@@ -161,7 +171,7 @@ def _parquet(path: Path) -> Iterator[Record]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             yield from parquet.read_table(pyarrow.BufferReader(file.read())).to_pylist()
-    except pyarrow.ArrowInvalid as error:
+    except pyarrow.ArrowException as error:
         raise DataError(f"not a parquet file: {error}", path) from error
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 from icl_eval.errors import DataError, TaskError, UnknownName
 from icl_eval.prompts import Prompt
 from icl_eval.tasks.definition import DemonstrationSource, Gold, Normalization, Protocol, Score, Splits, TaskDefinition
@@ -29,7 +28,9 @@ class Task:
     path: Path | None = None
     source: Source | None = None  # the task's own records; otherwise the run says where data comes from
     demonstration_task: Task | None = None  # where another task's split is shown
-    _loaded: dict[tuple[str, str], list[Example]] = field(default_factory=dict, repr=False, compare=False)
+    _loaded: dict[tuple[str, int], tuple[Source, list[Example]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # by split and identity of the source, which is kept so that no other takes its identity
 
     @classmethod
     def from_records(
@@ -55,7 +56,8 @@ class Task:
             name: what the task is called in tables and signatures.
             evaluation: records to ask.
             demonstrations: records to show; the evaluation records, less the query itself, if not given.
-            prompt: a template, or several by style. Without blocks it is the query, and the answer is a space and the option.
+            prompt: a template, or several by style; without blocks it is the query, and the answer is a space and the
+                option.
             options: option texts (may be templates over the record), or the name of the field that lists them.
             gold: the field with the right option's index or name.
             names: names of the options in the gold field, if it does not hold indices.
@@ -106,6 +108,8 @@ class Task:
     def digest(self) -> str:
         """Hash of the definition: of everything in the task file that can change a score."""
         said = self.definition.model_dump(exclude={"about", "reference", "prompts"})
+        if self.demonstration_task is not None:
+            said["demonstration_task"] = self.demonstration_task.digest
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def prompt(self, style: str | None = None) -> Prompt:
@@ -144,11 +148,11 @@ class Task:
             DataError: the split cannot be read, is empty, or has a record that does not fit the definition.
         """
         source = self.source or source
-        key = (split, f"{source.label}:{getattr(source, 'directory', '')}")
+        key = (split, id(source))
         if key not in self._loaded:
             place = f"{self.name}: split {split!r}"
-            self._loaded[key] = examples(self.definition, source.records(self.definition.data, split), place)
-        return self._loaded[key]
+            self._loaded[key] = source, examples(self.definition, source.records(self.definition.data, split), place)
+        return self._loaded[key][1]
 
     def check_fields(self, source: Source) -> None:
         """Raise the first field that a prompt names and no example has, with file, line and the nearest field."""
@@ -165,7 +169,7 @@ def limited(asked: list[Example], limit: int | None) -> list[Example]:
     """
     if limit is None:
         return asked
-    groups = list(dict.fromkeys(example.group for example in asked))[:limit]
+    groups = list(dict.fromkeys(example.group for example in asked))[: max(limit, 0)]
     kept = set(groups)
     chosen = [example for example in asked if example.group in kept]
     if not chosen:

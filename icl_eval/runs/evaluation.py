@@ -172,7 +172,10 @@ class _Run:
             window=self.model.window,
             tasks=tuple(each.record for each in self.prepared),
             suites=tuple(self.suites),
-            versions={"icl-eval": icl_eval.__version__, **{name: importlib.metadata.version(name) for name in VERSIONED}},
+            versions={
+                "icl-eval": icl_eval.__version__,
+                **{name: importlib.metadata.version(name) for name in VERSIONED},
+            },
             device=str(getattr(self.model, "device", "none")),
             threads=torch.get_num_threads(),
             started=_now(),
@@ -215,7 +218,9 @@ def _name_of(model: Any) -> str:
     if isinstance(model, tuple):
         return getattr(model[0], "name_or_path", "") or type(model[0]).__name__
     if not hasattr(model, "fingerprint"):
-        raise ModelError(f"a {type(model).__name__} is not a model: pass a name, a (model, tokenizer) pair or a LanguageModel")
+        raise ModelError(
+            f"a {type(model).__name__} is not a model: pass a name, a (model, tokenizer) pair or a LanguageModel"
+        )
     return str(model.name)
 
 
@@ -229,5 +234,3 @@ def _first_problem(error: ValueError) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from icl_eval.errors import RunError
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Cell
-from icl_eval.runs.evaluate import evaluate
+from icl_eval.runs.evaluation import evaluate
 from icl_eval.runs.evidence import Evidence, read_evidence
 from icl_eval.runs.folder import read_manifest, replace_file
 from icl_eval.runs.scores import Score
@@ -121,7 +121,9 @@ def read_baseline(path: Path) -> Baseline:
         raise RunError(f"the baseline cannot be read: {error}", path) from error
     except ValidationError as error:
         problem = error.errors()[0]
-        raise RunError(f"this is not a baseline: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", path) from error
+        raise RunError(
+            f"this is not a baseline: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", path
+        ) from error
 
 
 def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression:

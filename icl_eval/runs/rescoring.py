@@ -12,7 +12,9 @@ from icl_eval.runs.scores import score_evidence
 from icl_eval.tasks import Normalization
 
 
-def rescore(run: str | Path, normalizations: Sequence[Normalization] = (), *, trust_remote_code: bool = False) -> Result:
+def rescore(
+    run: str | Path, normalizations: Sequence[Normalization] = (), *, trust_remote_code: bool = False
+) -> Result:
     """Take the scores of a finished run again.
 
     Args:
