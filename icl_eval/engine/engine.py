@@ -106,10 +106,11 @@ class Engine:
 
 
 def _batches(model: RowModel, requests: Mapping[int, ScoreRequest]) -> list[Batch]:
-    """Sequences within the model's reach share rows; longer ones do not, nor do they share a batch with those."""
+    """Sequences within the model's reach share rows if it can; longer ones share neither rows nor batches with them."""
     batches = []
-    for share in (False, True):
-        alike = {i: r for i, r in requests.items() if (r.input_length <= model.reach) is share}
+    for near in (False, True):
+        alike = {i: request for i, request in requests.items() if (request.input_length <= model.reach) is near}
+        share = near and model.shares_prefixes
         rows = pack(alike, share=share, limit=model.row_budget, width=model.hidden_size)
         batches += plan(rows, budget=model.row_budget, vocabulary=model.vocabulary)
     return batches

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +30,6 @@ def visibility(parents: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 def segments(parents: NDArray[np.int32]) -> list[tuple[int, int]]:
     """Maximal runs in which every token follows the one before it."""
-    starts = np.flatnonzero(parents != np.arange(-1, len(parents) - 1))
-    if len(parents) and (len(starts) == 0 or starts[0] != 0):
-        starts = np.concatenate([[0], starts])
-    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(parents)], strict=True))
+    breaks = np.flatnonzero(parents[1:] != np.arange(len(parents) - 1)) + 1
+    starts = [0, *breaks.tolist()] if len(parents) else []
+    return list(pairwise([*starts, len(parents)]))

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
 from icl_eval.models.ancestry import depths, visibility
 from icl_eval.models.protocol import OutOfMemory, Row, RowAnswer
+from icl_eval.models.sharing import Sharing, distance, dynamic_limit, line, sharing, tolerance
 
-PROBE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}  # nats; coarser types differ by rounding alone
-COARSE_TOLERANCE = 0.5
 CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
 BYTES_PER_ACTIVATION = 40  # measured peak bytes per token, layer width and byte of the weights' type, rounded up
+MEMORY_ERRORS = ("allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # what a device without memory says in other words
 
 
 class CausalLM:
@@ -35,7 +36,7 @@ class CausalLM:
         window: tokens to read at once; by default what the configuration says.
 
     Raises:
-        ModelError: no window is known, or a BOS token is asked for that the tokenizer lacks.
+        ModelError: no window is known, a BOS token is asked for that the tokenizer lacks, or the model is not causal.
     """
 
     def __init__(
@@ -52,13 +53,21 @@ class CausalLM:
         self.start = _start(tokenizer, bos)
         self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}"
         self.window = window or _window(model.config, tokenizer)
+        if (limit := dynamic_limit(model.config.get_text_config())) is not None and self.window > limit:
+            raise ModelError(f"beyond {limit} tokens its rotary frequencies follow the batch; pass --window {limit}")
         self.fallback = _fallback(tokenizer)
-        self.hidden_size = int(model.config.get_text_config().hidden_size)
-        self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        config = model.config.get_text_config()
+        self.hidden_size = int(config.hidden_size)
+        self.vocabulary = int(config.vocab_size)
         self.device = model.get_input_embeddings().weight.device
         self.row_budget = self._default_budget()
-        self.why_not = self._why_not_shared()
-        self.shares_prefixes = not self.why_not
+        self._head = model.get_output_embeddings()
+        if not self._head_takes_places():
+            self._head = None
+        if not self._is_causal():
+            raise ModelError(f"{type(model).__name__} lets a token see later ones: it is not a causal language model")
+        found = self._sharing()
+        self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
@@ -82,55 +91,82 @@ class CausalLM:
         try:
             with torch.inference_mode():
                 return self._forward(rows)
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory(str(error)) from error
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in MEMORY_ERRORS):
+                raise OutOfMemory(str(error).splitlines()[0]) from error
+            raise
 
     def _forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
-        length = max(len(row.tokens) for row in rows)
-        tokens = torch.zeros(len(rows), length, dtype=torch.long)  # (B, T)
-        for index, row in enumerate(rows):
-            tokens[index, : len(row.tokens)] = torch.from_numpy(row.tokens.astype(np.int64))
-        places = np.concatenate([index * length + row.scored for index, row in enumerate(rows)])
+        logits = self._logits(rows)
         targets = torch.from_numpy(np.concatenate([row.targets for row in rows]).astype(np.int64)).to(self.device)
-        extra = {} if all(row.is_linear for row in rows) else self._branching(rows, length)
-        with _only_places(self.model, torch.from_numpy(places).to(self.device)):
-            logits = self.model(input_ids=tokens.to(self.device), use_cache=False, **extra).logits[0]  # (N, V)
-        logits = logits.to(self.device, torch.float32)
         asked = logits.gather(1, targets[:, None])[:, 0]
         logprobs = (asked - logits.logsumexp(dim=1)).cpu().numpy()
         greedy = (asked >= logits.amax(dim=1)).cpu().numpy()
         cuts = np.cumsum([len(row.scored) for row in rows])[:-1]
         return [RowAnswer(*pair) for pair in zip(np.split(logprobs, cuts), np.split(greedy, cuts), strict=True)]
 
-    def _branching(self, rows: Sequence[Row], length: int) -> dict[str, torch.Tensor]:
+    def _logits(self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None) -> torch.Tensor:
+        """Next-token logits at the rows' scored places, (N, V) in float32."""
+        length = max(len(row.tokens) for row in rows)
+        tokens = torch.zeros(len(rows), length, dtype=torch.long)  # (B, T)
+        for index, row in enumerate(rows):
+            tokens[index, : len(row.tokens)] = torch.from_numpy(row.tokens.astype(np.int64))
+        places = torch.from_numpy(np.concatenate([index * length + row.scored for index, row in enumerate(rows)]))
+        inputs = {"input_ids": tokens.to(self.device), "use_cache": False}
+        if not all(row.is_linear for row in rows):
+            inputs |= self._branching(rows, length, positions)
+        with _only_places(self._head, places) as picked:
+            logits = self.model(**inputs).logits
+        logits = logits.flatten(0, -2)  # (N, V), or (B T, V) from a model that does not call its head as a module
+        asked: torch.Tensor = logits if picked else logits[places.to(logits.device)]
+        return asked.to(self.device, torch.float32)
+
+    def _branching(self, rows: Sequence[Row], length: int, given: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
         """Positions (B, T) and the additive mask (B, 1, T, T) by which every token sees its ancestors alone."""
         positions = torch.zeros(len(rows), length, dtype=torch.long)
         sees = torch.zeros(len(rows), 1, length, length, dtype=torch.bool)
         sees[:, 0].diagonal(dim1=1, dim2=2).fill_(True)  # padding sees itself: a row without anything gives NaN
         for index, row in enumerate(rows):
             size = len(row.tokens)
-            positions[index, :size] = torch.from_numpy(depths(row.parents))
+            positions[index, :size] = torch.from_numpy(depths(row.parents) if given is None else given)
             sees[index, 0, :size, :size] = torch.from_numpy(visibility(row.parents))
         mask = torch.zeros(sees.shape, dtype=self.model.dtype)
         mask.masked_fill_(~sees, torch.finfo(self.model.dtype).min)
         return {"position_ids": positions.to(self.device), "attention_mask": mask.to(self.device)}
 
-    def _why_not_shared(self) -> str:
-        """Try a small branching row against its plain sequences; architectures differ in what they make of a mask."""
-        config = self.model.config.get_text_config()
-        reach = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-        if reach is not None and reach < self.window:
-            return f"its attention slides over {reach} of {self.window} tokens"
-        probe = np.arange(1, 8, dtype=np.int32) % self.vocabulary
-        tree = Row(probe, np.array([-1, 0, 1, 2, 1, 4, 5], np.int32), np.array([3, 6], np.int32), probe[:2])
-        plain = [_line(probe[[0, 1, 2, 3]], probe[0]), _line(probe[[0, 1, 4, 5, 6]], probe[1])]
+    def _head_takes_places(self) -> bool:
+        """Whether the head, given the hidden states of some places alone, gives those places' logits."""
+        rows = [line([1, 2, 3]), line([2, 1])]
         try:
-            shared = self.forward([tree])[0].logprobs
-        except (TypeError, ValueError, RuntimeError, IndexError) as error:
-            return f"its forward pass takes no ancestor mask ({type(error).__name__})"
-        expected = np.array([self.forward([row])[0].logprobs[0] for row in plain])
-        tolerance = PROBE_TOLERANCE.get(self.model.dtype, COARSE_TOLERANCE)
-        return "" if np.abs(shared - expected).max() <= tolerance else "its attention does not follow an ancestor mask"
+            with torch.inference_mode():
+                picked = self._logits(rows).cpu().numpy()
+                head, self._head = self._head, None
+                every = self._logits(rows).cpu().numpy()
+        except (RuntimeError, IndexError, ValueError):
+            return False
+        self._head = head
+        return distance(picked, every) <= tolerance(self.precision) * distance(every[0], every[1])
+
+    def _is_causal(self) -> bool:
+        """Whether a prediction is the same whatever follows; an encoder with a language-model head sees it all."""
+        row = line([0, 0, 0])
+        with torch.inference_mode():
+            plain, later, earlier = (
+                self._logits([Row(tokens, row.parents, np.array([1], np.int32), row.targets)]).cpu().numpy()
+                for tokens in np.array([[5, 6, 7], [5, 6, 8], [9, 6, 7]], np.int32) % self.vocabulary
+            )
+        return not distance(later, plain) > tolerance(self.precision) * distance(earlier, plain)  # NaN is no verdict
+
+    def _sharing(self) -> Sharing:
+        masks = any(
+            buffer.dim() >= 2 and buffer.shape[-1] == buffer.shape[-2] >= self.window for buffer in self.model.buffers()
+        )
+
+        def logits(row: Row, positions: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                return self._logits([row], positions).cpu().numpy()
+
+        return sharing(self.model.config.get_text_config(), masks, self.window, self.precision, logits)
 
     def _default_budget(self) -> int:
         """Tokens per batch that half of the device's free memory can hold."""
@@ -141,26 +177,23 @@ class CausalLM:
         return max(CPU_ROW_BUDGET, int(free / 2 / per_token))
 
 
-def _line(tokens: Any, target: Any) -> Row:
-    size = len(tokens)
-    return Row(
-        tokens, np.arange(-1, size - 1, dtype=np.int32), np.array([size - 1], np.int32), np.array([target], np.int32)
-    )
-
-
 @contextmanager
-def _only_places(model: Any, places: torch.Tensor) -> Iterator[None]:
-    """Let only the hidden states at `places` of the flattened batch reach the language-model head."""
+def _only_places(head: Any, places: torch.Tensor) -> Iterator[list[bool]]:
+    """Let only the hidden states at `places` of the flattened batch reach the head; the list tells whether they did."""
+    picked: list[bool] = []
 
     def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        hidden = inputs[0]
-        return (hidden.flatten(0, 1)[places.to(hidden.device)][None], *inputs[1:])
+        if not inputs:
+            return inputs
+        picked.append(True)
+        return (inputs[0].flatten(0, 1)[places.to(inputs[0].device)][None], *inputs[1:])
 
-    hook = model.get_output_embeddings().register_forward_pre_hook(pick)
+    hook = head.register_forward_pre_hook(pick) if head is not None else None
     try:
-        yield
+        yield picked
     finally:
-        hook.remove()
+        if hook is not None:
+            hook.remove()
 
 
 def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
@@ -181,7 +214,14 @@ def _fallback(tokenizer: Any) -> int:
 
 def _window(config: Any, tokenizer: Any) -> int:
     text = config.get_text_config()
-    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length"):
+    for name in (
+        "max_position_embeddings",
+        "n_positions",
+        "max_sequence_length",
+        "max_seq_len",
+        "seq_length",
+        "context_length",
+    ):
         if isinstance(size := getattr(text, name, None), int):
             return size
     if tokenizer.model_max_length < 10**9:  # `transformers` stands 10**30 for unknown

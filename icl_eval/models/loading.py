@@ -11,6 +11,7 @@ from icl_eval.models.protocol import LanguageModel
 
 TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parent.parent / "tiny" / "model"
+HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}  # what an answer can depend on
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -40,46 +41,71 @@ def load_model(
     Raises:
         ModelError: it cannot be loaded; the sentence says why.
     """
-    import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     from icl_eval.models.causal import CausalLM
 
-    place = _resolve(name)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    loader: Any = AutoModelForCausalLM
+    place = resolve(name)
+    target = _device(device)
     kind = _torch_dtype(dtype, target)
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **shared)
-        model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=kind, use_safetensors=None if allow_pickle else True, **shared
-        ).to(target)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        model, loaded = loader.from_pretrained(
+            place, dtype=kind, use_safetensors=None if allow_pickle else True, output_loading_info=True, **shared
+        )
+        model = model.to(target)
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{name!r} cannot be loaded: {_reason(error, allow_pickle)}") from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise ModelError(
+            f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
+        )
     fingerprint = _directory_digest(Path(place)) if Path(place).is_dir() else f"{name}@{model.config._commit_hash}"
     return CausalLM(model, tokenizer, name, fingerprint, bos=bos, window=window)
 
 
-def wrap_model(model: Any, tokenizer: Any, *, name: str = "", bos: bool | None = None) -> LanguageModel:
+def wrap_model(
+    model: Any, tokenizer: Any, *, name: str = "", bos: bool | None = None, window: int | None = None
+) -> LanguageModel:
     """A loaded `transformers` model and tokenizer as a language model."""
     from icl_eval.models.causal import CausalLM
 
-    return CausalLM(model, tokenizer, name or type(model).__name__, _weights_digest(model, tokenizer), bos=bos)
+    name, digest = name or type(model).__name__, _weights_digest(model, tokenizer)
+    return CausalLM(model, tokenizer, name, digest, bos=bos, window=window)
 
 
-def _resolve(name: str) -> str:
+def resolve(name: str) -> str:
+    """The directory that a name means, or the name itself if it can only be the Hub's.
+
+    Raises:
+        ModelError: the name is a path, but not that of a checkpoint.
+    """
     if name == TINY:
         return str(TINY_PATH)
-    path = Path(name)
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise ModelError("this directory is not a checkpoint: it has no config.json", path)
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local and not path.expanduser().is_dir():
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError("this directory is not a checkpoint: it has no config.json", path)
+        return str(path)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError("there is no such model directory", path)
-    return str(path.expanduser()) if path.expanduser().is_dir() else name
+    return name
+
+
+def _device(name: str | None) -> Any:
+    import torch
+
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch's two ways of saying that a device is not there
+        raise ModelError(f"--device {name} cannot be used: {_first_sentence(error)}") from error
 
 
 def _torch_dtype(name: str, device: Any) -> Any:
@@ -93,18 +119,28 @@ def _torch_dtype(name: str, device: Any) -> Any:
 
 
 def _reason(error: Exception, allow_pickle: bool) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
-    if "safetensors" in str(error) and not allow_pickle:
-        return f"{first.rstrip('.')}; --allow-pickle also takes pickled weights, which can run code"
-    return first
+    text = str(error)
+    if "custom code" in text or "trust_remote_code" in text:
+        return "its repository comes with code of its own, which --trust-remote-code would run"
+    if "ignore_mismatched_sizes" in text:
+        return "its weights do not have the shapes that its configuration gives"
+    if "backend tokenizer" in text:
+        return "it has no tokenizer, or one of a kind that needs a package that is not installed"
+    if "safetensors" in text and "no file named" in text and not allow_pickle:
+        return f"{_first_sentence(error)}; --allow-pickle also takes pickled weights, which can run code"
+    return _first_sentence(error)
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip().rstrip(".") if lines else type(error).__name__
 
 
 def _directory_digest(path: Path) -> str:
     """Hash of a checkpoint's content: configuration, tokenizer and weights."""
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(path.iterdir()):
-        if file.suffix in {".json", ".safetensors", ".bin", ".model", ".txt"} and file.is_file():
+        if file.suffix in HASHED and file.is_file():
             digest.update(file.name.encode())
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "blake2b").digest())

@@ -120,7 +120,7 @@ class RowAnswer:
     greedy: NDArray[np.bool_]
 
 
-class OutOfMemory(Exception):
+class OutOfMemory(Exception):  # noqa: N818
     """A batch did not fit the device; a smaller one may."""
 
 
@@ -130,13 +130,15 @@ class RowModel(LanguageModel, Protocol):
 
     Attributes:
         shares_prefixes: whether it accepts rows that branch; otherwise every row is one sequence.
-        why_not: one clause saying why it does not, for the user; empty if it does.
+        reach: input tokens up to which rows may branch, and beyond which sequences need batches of their own.
+        why_not: one clause saying why rows may not branch, or not beyond the reach; empty if nothing limits them.
         hidden_size: width of its layers, from which the engine weighs attention against the rest.
         vocabulary: tokens it knows.
         row_budget: tokens, padding included, that one batch may hold.
     """
 
     shares_prefixes: bool
+    reach: int
     why_not: str
     hidden_size: int
     vocabulary: int

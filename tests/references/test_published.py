@@ -67,6 +67,24 @@ def test_figures_are_those_of_table_h1(reference: str, metric: str, shots: int, 
     assert dict(zip(SIZES, expected, strict=True)) == shown
 
 
+@pytest.mark.parametrize(
+    ("row", "zero_one_and_few_shot"),
+    [
+        ("HellaSwag", [0.789, 0.781, 0.793]),
+        ("TriviaQA", [0.643, 0.68, 0.712]),
+        ("PIQA", [0.81, 0.805, 0.823]),
+        ("ANLI-R3", [0.345, 0.351, 0.402]),
+        ("5D+", [0.0065, 0.0345, 0.093]),
+        ("1DC", [0.0975, 0.143, 0.213]),
+        ("SATAnalogies", [0.537, 0.591, 0.652]),
+    ],
+)
+def test_largest_model_has_the_figures_of_the_paper(row: str, zero_one_and_few_shot: list[float]) -> None:
+    figures = [each for each in published(f"gpt3:{row}", "accuracy") if each.system == "GPT-3 175B"]
+
+    assert zero_one_and_few_shot == [each.value for each in figures[:3]]
+
+
 def test_row_reads_sizes_then_test_server_then_fine_tuned_systems() -> None:
     shown = published("gpt3:RTE", "accuracy", shots=32)
 

@@ -1,0 +1,81 @@
+"""A language model in closed form: no weights, and every log-probability can be checked by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+from icl_eval.models import ScoreAnswer, ScoreRequest, Sink
+
+BYTES = 256
+BOS = 256  # the one token that is no byte
+FAVOUR = 0.99  # probability of the next byte of a preferred continuation
+
+
+class FakeLM:
+    """A model over UTF-8 bytes: byte b follows token a with probability 2 (1 + (b - a) mod 256) / (256 * 257).
+
+    Args:
+        answers: what to prefer, by the end of the context: after a context that ends with a key (the longest that
+            fits) every byte of the key's continuation, as long as none differed, has probability 0.99 + 0.01 p, and
+            every other byte 0.01 p, p being the probability above.
+        window: tokens it reads at once.
+        bos: whether texts begin with its BOS token.
+        name: what tables call it.
+
+    Attributes:
+        asked: requests it has answered.
+    """
+
+    precision = "exact"
+    fallback = BOS
+
+    def __init__(
+        self, answers: Mapping[str, str] | None = None, window: int = 2**20, bos: bool = False, name: str = "fake"
+    ) -> None:
+        self.answers = {key.encode(): continuation.encode() for key, continuation in (answers or {}).items()}
+        self.window, self.name = window, name
+        self.start: tuple[int, ...] = (BOS,) if bos else ()
+        said = json.dumps(sorted((answers or {}).items()))
+        self.fingerprint = f"fake-{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}|bos{len(self.start)}"
+        self.asked = 0
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The bytes of texts."""
+        return [list(text.encode()) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        """Each byte as text; a part of a character longer than a byte is shown as U+FFFD."""
+        return ["<bos>" if token == BOS else bytes([token]).decode(errors="replace") for token in ids]
+
+    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        """Answer requests in their order."""
+        for index, request in enumerate(requests):
+            self.asked += 1
+            sink(index, self._answer(request))
+
+    def _answer(self, request: ScoreRequest) -> ScoreAnswer:
+        wanted = self._wanted(request.tokens[: request.boundary])
+        continuation = list(request.tokens[request.boundary :])
+        before = request.tokens[request.boundary - 1 : -1]
+        logprobs, greedy = [], True
+        for place, (previous, token) in enumerate(zip(before, continuation, strict=True)):
+            favourite = wanted[place] if place < len(wanted) and continuation[:place] == wanted[:place] else None
+            logprobs.append(math.log(_probability(previous, token, favourite)))
+            greedy = greedy and token == ((previous - 1) % BYTES if favourite is None else favourite)
+        return ScoreAnswer(tuple(logprobs), greedy)
+
+    def _wanted(self, context: Sequence[int]) -> list[int]:
+        """The tokens of the continuation that the end of a context asks for."""
+        text = bytes(token for token in context if token != BOS)
+        key = max((key for key in self.answers if text.endswith(key)), key=len, default=None)
+        return [] if key is None else list(self.answers[key])
+
+
+def _probability(previous: int, token: int, favourite: int | None) -> float:
+    plain = 2 * (1 + (token - previous) % BYTES) / (BYTES * (BYTES + 1)) if token < BYTES else 0.0
+    if favourite is None:
+        return plain
+    return FAVOUR * (token == favourite) + (1 - FAVOUR) * plain

@@ -1,0 +1,105 @@
+"""What must hold of every task, checked on all its examples without a model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from icl_eval.demos import Pool
+from icl_eval.errors import IclEvalError
+from icl_eval.models import LanguageModel
+from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, fit, split_tokens
+from icl_eval.tasks import Example, Source, Task
+from icl_eval.testing.fake import FakeLM
+
+SEED = 0
+
+
+def check_task(
+    task: Task, source: Source | None = None, shots: Sequence[int] = (0, 1, 4), model: LanguageModel | None = None
+) -> None:
+    """Render and encode every example in every style and number of shots, and check the invariants of each.
+
+    Args:
+        task: what is checked.
+        source: where its records are, if it does not hold them itself.
+        shots: numbers of demonstrations.
+        model: whose tokens are looked at; bytes by default. Token boundaries are another model's own.
+
+    Raises:
+        AssertionError: an invariant is broken; the sentence names the task, the prompt and the example.
+    """
+    records = source or task.source
+    assert records is not None, f"{task.name} holds no records of its own; pass a source"
+    try:
+        _Check(task, records, sorted(set(shots)), model or FakeLM()).run()
+    except IclEvalError as error:
+        raise AssertionError(f"{task.name}: {error}") from error
+
+
+class _Check:
+    def __init__(self, task: Task, source: Source, shots: list[int], model: LanguageModel) -> None:
+        self.task, self.shots, self.model = task, shots, model
+        self.examples = task.evaluation(source)
+        candidates = task.demonstrations(source)
+        self.pool = Pool(task.name, candidates, task.definition.protocol, shares_split=task.shares_split)
+
+    def run(self) -> None:
+        for example in self.examples:
+            _check_labels(example, f"{self.task.name}, example {example.id!r}")
+            drawn = self._check_draws(example)
+            for style, prompt in self.task.prompts.items():
+                place = f"{self.task.name}, prompt {style!r}, example {example.id!r}"
+                shown = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in drawn]
+                for count in self.shots:
+                    text = assemble(prompt, example.fields, example.options, shown[:count])
+                    _check_text(text, example, place)
+                    _check_tokens(self._fit(text, place), text, f"{place}, {count} shots")
+
+    def _check_draws(self, example: Example) -> list[Example]:
+        """The largest draw, of which every smaller one is the beginning."""
+        place = f"{self.task.name}, example {example.id!r}"
+        draws = [self.pool.draw(example, count, SEED) for count in self.shots]
+        for each in draws[-1]:
+            same_record = self.task.shares_split and each.id == example.id
+            is_itself = same_record or each.fingerprint == example.fingerprint
+            assert not is_itself, f"{place} is among its own demonstrations"
+        for count, draw in zip(self.shots, draws, strict=True):
+            prefix = [each.id for each in draws[-1][:count]]
+            assert [each.id for each in draw] == prefix, f"{place}: the {count}-shot draw does not begin the larger one"
+        return draws[-1]
+
+    def _fit(self, text: PromptText, place: str) -> FittedPrompt:
+        def split(texts: list[tuple[str, str]]) -> list[Scored]:
+            return split_tokens(self.model.encode, texts, self.model.start, self.model.fallback)
+
+        try:
+            return fit(text, split, self.model.window)
+        except IclEvalError as error:
+            raise AssertionError(f"{place}: {error}") from error
+
+
+def _check_labels(example: Example, place: str) -> None:
+    assert example.options, f"{place} has no options"
+    assert example.gold, f"{place} has no right option"
+    for index in example.gold:
+        assert 0 <= index < len(example.options), f"{place}: label {index} of {len(example.options)} options"
+
+
+def _check_text(text: PromptText, example: Example, place: str) -> None:
+    read: dict[tuple[str, str], str] = {}
+    for index, option in enumerate(example.options):
+        context = text.context(index)
+        assert context == context.rstrip(), f"{place}: the context ends in whitespace, which belongs to the answer"
+        assert text.answers[index].strip(), f"{place}: the answer for option {option!r} is empty"
+        twin = read.setdefault((context, text.answers[index]), option)
+        assert len(read) == index + 1, f"{place}: the options {twin!r} and {option!r} read the same"
+
+
+def _check_tokens(fitted: FittedPrompt, text: PromptText, place: str) -> None:
+    contexts = {tuple(option.context) for option in fitted.options}
+    continuations = {tuple(option.continuation) for option in fitted.options}
+    assert () not in continuations, f"{place}: an answer has no tokens"
+    if len(set(text.queries)) > 1:  # partial evaluation: the options stand in the context
+        assert len(continuations) == 1, f"{place}: queries differ between options, and so do the tokens scored"
+    else:
+        assert len(contexts) == 1, f"{place}: the options do not share the tokens of their context"

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icl_eval.engine import Engine, MemoryJournal
+from icl_eval.errors import ModelError
+from icl_eval.models import Row, RowAnswer, ScoreRequest
+from icl_eval.testing import FakeLM
+
+from .toys import REQUESTS, ToyRows, expected
+
+MODELS = st.builds(
+    ToyRows,
+    shares=st.booleans(),
+    reach=st.integers(1, 64),
+    row_budget=st.integers(1, 200),
+    capacity=st.none() | st.integers(16, 100),
+)
+
+
+@given(REQUESTS, MODELS)
+def test_answers_are_the_models_own_whatever_budget_reach_and_memory(
+    requests: list[ScoreRequest], model: ToyRows
+) -> None:
+    answers = Engine(model).answer(requests)
+
+    for request, answer in zip(requests, answers, strict=True):
+        assert answer.logprobs == pytest.approx(expected(request), abs=1e-6)
+
+
+@given(REQUESTS, MODELS, st.randoms(use_true_random=False))
+def test_answers_do_not_depend_on_order_or_company(
+    requests: list[ScoreRequest], model: ToyRows, random: object
+) -> None:
+    together = dict(zip(map(id, requests), Engine(model).answer(requests), strict=True))
+    shuffled = requests[:]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    engine = Engine(ToyRows())
+
+    alone = {id(request): engine.answer([request])[0] for request in shuffled}
+
+    for key, answer in together.items():
+        assert alone[key].logprobs == pytest.approx(answer.logprobs, abs=1e-6)
+        assert alone[key].greedy == answer.greedy
+
+
+@given(REQUESTS, MODELS)
+def test_every_request_is_answered_once(requests: list[ScoreRequest], model: ToyRows) -> None:
+    ticks: list[int] = []
+    distinct = {(request.boundary, *request.tokens) for request in requests}
+    engine = Engine(model, tick=ticks.append)
+
+    engine.answer(requests)
+
+    assert engine.computed == len(distinct)
+    assert sum(ticks) == len(requests)
+    assert sum(len(batch) for batch in model.batches) <= len(distinct)
+
+
+@given(REQUESTS)
+def test_what_is_known_is_not_computed_again(requests: list[ScoreRequest]) -> None:
+    model, store = ToyRows(), MemoryJournal()
+    first = Engine(model, store).answer(requests)
+    model.batches.clear()
+
+    again = Engine(model, store)
+
+    assert again.answer(requests) == first
+    assert (model.batches, again.computed, again.tokens) == ([], 0, 0)
+
+
+@given(REQUESTS)
+def test_what_another_model_answered_is_not_known(requests: list[ScoreRequest]) -> None:
+    store = MemoryJournal()
+    Engine(ToyRows(), store).answer(requests)
+    other = ToyRows()
+    other.fingerprint = "another"
+
+    engine = Engine(other, store)
+    engine.answer(requests)
+
+    assert engine.computed == len({(request.boundary, *request.tokens) for request in requests})
+
+
+def test_tokens_count_what_the_model_read() -> None:
+    engine = Engine(ToyRows())
+
+    engine.answer([ScoreRequest.of([1, 2, 3], [4]), ScoreRequest.of([1, 2, 5], [4]), ScoreRequest.of([1, 2], [5])])
+
+    assert engine.tokens == 4
+
+
+def test_sequences_beyond_the_reach_share_neither_rows_nor_batches_with_others() -> None:
+    model = ToyRows(reach=3)
+    long = [ScoreRequest.of([1, 2, 3, 4, end], [0]) for end in (1, 2)]
+    short = [ScoreRequest.of([1, 2, end], [0]) for end in (1, 2)]
+
+    Engine(model).answer([*long, *short])
+
+    assert [[len(row.tokens) for row in batch] for batch in model.batches] == [[5, 5], [4]]
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_full_device_halves_the_budget_until_all_is_answered(shares: bool) -> None:
+    requests = [ScoreRequest.of([a, b, 0, 1, 2], [c]) for a in range(5) for b in range(5) for c in range(5)]
+    model = ToyRows(shares=shares, capacity=20)
+    engine = Engine(model)
+
+    answers = engine.answer(requests)
+
+    assert [a.logprobs for a in answers] == [pytest.approx(expected(r), abs=1e-6) for r in requests]
+    assert engine.computed == len(requests)
+    assert model.failures > 0
+    assert 10 <= model.row_budget <= 20
+    failures = model.failures
+    engine.answer([ScoreRequest.of([5, a, b, 0], [1]) for a in range(5) for b in range(5)])
+    assert model.failures == failures
+
+
+def test_what_was_answered_before_the_device_was_full_is_kept() -> None:
+    class Crowded(ToyRows):
+        def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
+            self.capacity = 4 if len(self.batches) == 2 else None
+            return super().forward(rows)
+
+    model = Crowded(shares=False, row_budget=12)
+    requests = [ScoreRequest.of([a, b, 0, 1], [2]) for a in range(4) for b in range(4)]
+    engine = Engine(model)
+
+    engine.answer(requests)
+
+    assert model.failures == 1
+    assert model.row_budget == 6
+    assert sum(len(batch) for batch in model.batches) == len(requests)
+
+
+def test_one_sequence_that_exceeds_the_device_is_an_error() -> None:
+    with pytest.raises(ModelError, match="one prompt of 9 tokens does not fit the device's memory: the toy is full"):
+        Engine(ToyRows(capacity=8)).answer([ScoreRequest.of([1] * 9, [1])])
+
+
+def test_a_request_longer_than_the_window_is_an_error() -> None:
+    with pytest.raises(ModelError, match="a request reads 65 tokens, but the model's window is 64"):
+        Engine(ToyRows()).answer([ScoreRequest.of([1] * 65, [1])])
+
+    assert Engine(ToyRows()).answer([ScoreRequest.of([1] * 64, [1])])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), float("inf"), 0.5])
+def test_what_is_no_log_probability_is_an_error(value: float) -> None:
+    class Broken(ToyRows):
+        def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
+            return [RowAnswer(np.full(len(row.targets), value, np.float32), np.zeros(1, np.bool_)) for row in rows]
+
+    store = MemoryJournal()
+    request = ScoreRequest.of([1], [2])
+    with pytest.raises(ModelError, match=r"the model's log-probabilities are .* its weights may be damaged"):
+        Engine(Broken(), store).answer([request])
+
+    assert store.get(request.key("toy")) is None
+
+
+def test_overflow_in_float16_is_told_with_its_remedy() -> None:
+    class Overflowing(ToyRows):
+        precision = "float16"
+
+        def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
+            return [RowAnswer(np.full(len(row.targets), np.nan, np.float32), np.zeros(1, np.bool_)) for row in rows]
+
+    with pytest.raises(ModelError, match="try --dtype float32"):
+        Engine(Overflowing()).answer([ScoreRequest.of([1], [2])])
+
+
+def test_rounding_above_zero_is_zero() -> None:
+    class Certain(ToyRows):
+        def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
+            return [RowAnswer(np.full(len(row.targets), 1e-6, np.float32), np.ones(1, np.bool_)) for row in rows]
+
+    assert Engine(Certain()).answer([ScoreRequest.of([1], [2])])[0].logprobs == (0.0,)
+
+
+def test_a_black_box_is_asked_for_what_is_missing_alone() -> None:
+    model, store = FakeLM(), MemoryJournal()
+    requests = [ScoreRequest.of([65, 66], [67]), ScoreRequest.of([65], [66, 67])]
+    Engine(model, store).answer(requests[:1])
+
+    engine = Engine(model, store)
+    engine.answer([*requests, *requests])
+
+    assert (model.asked, engine.computed, engine.tokens) == (2, 1, 2)
+
+
+def test_a_model_that_cannot_be_asked_is_an_error() -> None:
+    class Mute:
+        name, fingerprint, precision, window, start, fallback = "mute", "mute", "float32", 9, (), 0
+
+    with pytest.raises(ModelError, match="Mute can neither score requests nor run rows"):
+        Engine(Mute()).answer([ScoreRequest.of([1], [2])])  # type: ignore[arg-type]

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from icl_eval.engine import Engine, Journal
+from icl_eval.errors import RunError
+from icl_eval.models import ScoreRequest
+from icl_eval.testing import FakeLM
+
+REQUESTS = [ScoreRequest.of([65, 66], [token, token + 1]) for token in range(70, 76)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "answers.jsonl"
+
+
+def run(path: Path, requests: list[ScoreRequest] = REQUESTS) -> tuple[list[object], int]:
+    """Answers, and how many of them the model gave."""
+    model = FakeLM()
+    with Journal(path) as journal:
+        return list(Engine(model, journal).answer(requests)), model.asked
+
+
+def test_a_second_run_computes_nothing(path: Path) -> None:
+    first, asked = run(path)
+    written = path.read_bytes()
+
+    assert asked == len(REQUESTS)
+    assert run(path) == (first, 0)
+    assert path.read_bytes() == written
+
+
+def test_every_answer_is_one_line(path: Path) -> None:
+    run(path)
+
+    assert len(path.read_text().splitlines()) == len(REQUESTS)
+    with Journal(path) as journal:
+        assert (len(journal), journal.torn) == (len(REQUESTS), False)
+
+
+def test_a_longer_run_computes_what_is_new(path: Path) -> None:
+    run(path, REQUESTS[:4])
+
+    assert run(path)[1] == len(REQUESTS) - 4
+
+
+def test_answers_are_read_back_to_the_last_digit(path: Path) -> None:
+    first, _ = run(path)
+
+    assert run(path)[0] == first
+
+
+def test_a_torn_last_line_is_cut_off_and_its_answer_alone_computed_again(path: Path) -> None:
+    first, _ = run(path)
+    whole = path.read_bytes()
+    last = whole.rstrip(b"\n").rindex(b"\n") + 1
+
+    for size in range(last + 1, len(whole)):
+        path.write_bytes(whole[:size])
+        with Journal(path) as journal:
+            assert journal.torn
+        assert path.read_bytes() == whole[:last]
+        assert run(path) == (first, 1)
+        assert path.read_bytes() == whole
+
+
+def test_a_journal_may_be_cut_between_lines(path: Path) -> None:
+    first, _ = run(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2]))
+
+    assert run(path) == (first, 2)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"{",
+        b"\xff",
+        b'{"key":"k","logprobs":null,"greedy":true}',
+        b'{"key":"k","greedy":1}',
+    ],
+)
+def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(path: Path, damage: bytes) -> None:
+    run(path)
+    lines = path.read_bytes().splitlines()
+    lines[2] = damage
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    before = path.read_bytes()
+
+    with pytest.raises(RunError, match=r"answers\.jsonl:3: this line of the journal is damaged"):
+        Journal(path)
+
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_line_that_is_deleted_is_computed_again(path: Path) -> None:
+    first, _ = run(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2] + lines[3:]))
+
+    assert run(path) == (first, 1)
+
+
+def test_a_journal_in_no_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="the journal cannot be opened: No such file or directory"):
+        Journal(tmp_path / "absent" / "answers.jsonl")
+
+
+def test_a_journal_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="the journal cannot be opened: Is a directory"):
+        Journal(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        if os.access(tmp_path, os.W_OK):
+            pytest.skip("this user may write everywhere")
+        with pytest.raises(RunError, match="the journal cannot be opened: Permission denied"):
+            Journal(tmp_path / "answers.jsonl")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_full_disk_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Journal(path) as journal:
+        monkeypatch.setattr(journal._file, "flush", full, raising=False)
+        with pytest.raises(RunError, match="an answer cannot be written: No space left on device"):
+            Engine(FakeLM(), journal).answer(REQUESTS)
+        monkeypatch.undo()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from icl_eval.engine import Engine, Journal
+from icl_eval.models import ScoreRequest
+from icl_eval.testing import FakeLM
+
+class Doomed(FakeLM):
+    def _answer(self, request):
+        if self.asked > int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._answer(request)
+
+requests = [ScoreRequest.of([65, 66], [token, token + 1]) for token in range(70, 76)]
+Engine(Doomed(), Journal(Path(sys.argv[1]))).answer(requests)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform kills otherwise")
+@pytest.mark.parametrize("answered", [0, 4])
+def test_a_killed_run_goes_on_where_it_stopped(path: Path, answered: int) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), str(answered)], check=False)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert len(path.read_bytes().splitlines()) == answered
+    assert run(path) == (run(path.with_name("whole"))[0], len(REQUESTS) - answered)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icl_eval.engine import PackedRow, pack
+from icl_eval.models import ScoreRequest
+
+from .toys import REQUESTS, sequence_of
+
+
+def packed(requests: list[ScoreRequest], *, share: bool = True, limit: int = 4096) -> list[PackedRow]:
+    return pack(dict(enumerate(requests)), share=share, limit=limit, width=32)
+
+
+def inputs(request: ScoreRequest) -> tuple[int, ...]:
+    return tuple(request.tokens[:-1])
+
+
+@given(REQUESTS, st.booleans(), st.integers(1, 40))
+def test_rows_say_exactly_what_was_asked(requests: list[ScoreRequest], share: bool, limit: int) -> None:
+    found: dict[int, tuple[list[list[int]], list[int]]] = {}
+
+    for each in packed(requests, share=share, limit=limit):
+        for span in each.spans:
+            assert span.request not in found
+            places = each.row.scored[span.start : span.stop]
+            contexts = [sequence_of(each.row, int(place)) for place in places]
+            found[span.request] = contexts, each.row.targets[span.start : span.stop].tolist()
+
+    assert sorted(found) == list(range(len(requests)))
+    for index, request in enumerate(requests):
+        tokens = list(request.tokens)
+        assert found[index][0] == [tokens[:place] for place in range(request.boundary, len(tokens))]
+        assert found[index][1] == tokens[request.boundary :]
+
+
+@given(REQUESTS)
+def test_no_token_is_computed_twice_within_a_row(requests: list[ScoreRequest]) -> None:
+    for each in packed(requests):
+        paths = [tuple(sequence_of(each.row, place)) for place in range(len(each.row.tokens))]
+
+        assert len(set(paths)) == len(paths)
+
+
+@given(REQUESTS)
+def test_short_requests_make_one_row_with_every_distinct_prefix_once(requests: list[ScoreRequest]) -> None:
+    prefixes = {inputs(request)[: size + 1] for request in requests for size in range(len(inputs(request)))}
+
+    assert sum(len(each.row.tokens) for each in packed(requests)) == len(prefixes)
+    assert len(packed(requests)) == (1 if requests else 0)
+
+
+@given(REQUESTS)
+def test_spans_tile_the_targets_of_their_row(requests: list[ScoreRequest]) -> None:
+    for each in packed(requests):
+        assert [span.start for span in each.spans] == [0, *(span.stop for span in each.spans)][:-1]
+        assert each.spans[-1].stop == len(each.row.targets) == len(each.row.scored)
+
+
+@given(REQUESTS)
+def test_without_sharing_every_row_is_one_sequence(requests: list[ScoreRequest]) -> None:
+    rows = packed(requests, share=False)
+
+    assert all(each.row.is_linear for each in rows)
+    assert len({tuple(each.row.tokens) for each in rows}) == len(rows)
+
+
+@given(REQUESTS, st.integers(1, 40))
+def test_a_row_exceeds_the_limit_only_with_a_single_sequence(requests: list[ScoreRequest], limit: int) -> None:
+    for each in packed(requests, limit=limit):
+        assert len(each.row.tokens) <= limit or each.row.is_linear
+
+
+@given(REQUESTS)
+def test_rows_do_not_depend_on_the_order_of_requests(requests: list[ScoreRequest]) -> None:
+    def rows(asked: list[ScoreRequest]) -> list[list[int]]:
+        return [each.row.tokens.tolist() for each in packed(asked)]
+
+    assert rows(requests[::-1]) == rows(requests)
+
+
+def test_a_prefix_of_another_request_costs_nothing() -> None:
+    long, short = ScoreRequest.of([1, 2, 3], [4, 5, 6]), ScoreRequest.of([1, 2], [3, 4])
+
+    for share in (True, False):
+        (row,) = packed([long, short, long], share=share)
+        assert row.row.tokens.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_strangers_part_where_attending_in_vain_costs_more_than_the_prefix() -> None:
+    rng = np.random.default_rng(0)
+    strangers = [ScoreRequest.of(rng.integers(0, 9, 600).tolist(), [1]) for _ in range(3)]
+    context = rng.integers(0, 9, 600).tolist()
+    kin = [ScoreRequest.of([*context, token], [1]) for token in range(3)]
+
+    assert len(packed(strangers)) == 3
+    assert len(packed(kin)) == 1
+
+
+@pytest.mark.parametrize("dtype", ["tokens", "parents", "scored", "targets"])
+def test_rows_hold_32_bit_integers(dtype: str) -> None:
+    (each,) = packed([ScoreRequest.of([1, 2], [3]), ScoreRequest.of([1, 3], [3])])
+
+    assert getattr(each.row, dtype).dtype == np.int32

@@ -1,0 +1,87 @@
+"""A row model in closed form that checks what it is given, and requests for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from icl_eval.models import OutOfMemory, Row, RowAnswer, ScoreRequest
+
+VOCABULARY = 6
+
+
+class ToyRows:
+    """The next token's logits are sines of a number made of the tokens before it and their order.
+
+    Args:
+        capacity: tokens of a batch, padding included, beyond which its device is full.
+    """
+
+    name, precision, fingerprint = "toy", "float64", "toy"
+    window, hidden_size, vocabulary = 64, 2, VOCABULARY
+    start: tuple[int, ...] = ()
+    fallback = 0
+    why_not = ""
+
+    def __init__(
+        self, *, shares: bool = True, reach: int = 64, row_budget: int = 256, capacity: int | None = None
+    ) -> None:
+        self.shares_prefixes, self.reach, self.row_budget = shares, reach, row_budget
+        self.capacity = capacity
+        self.batches: list[list[Row]] = []
+        self.failures = 0
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(map(int, text)) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        return list(map(str, ids))
+
+    def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
+        if self.capacity is not None and len(rows) * max(len(row.tokens) for row in rows) > self.capacity:
+            self.failures += 1
+            raise OutOfMemory("the toy is full")
+        self.batches.append(list(rows))
+        return [_answer(row) for row in rows]
+
+
+def sequence_of(row: Row, place: int) -> list[int]:
+    """The tokens from a sequence's beginning to a place in the row."""
+    tokens: list[int] = []
+    while place >= 0:
+        tokens.append(int(row.tokens[place]))
+        place = int(row.parents[place])
+    return tokens[::-1]
+
+
+def closed_form(tokens: Sequence[int]) -> NDArray[np.float64]:
+    """Log-probabilities of all next tokens, (VOCABULARY,) in nats."""
+    state = sum((token + 1) * 1.7**-place for place, token in enumerate(reversed(tokens)))
+    logits = 3 * np.sin(state * np.arange(1, VOCABULARY + 1))
+    return np.asarray(logits - np.log(np.exp(logits).sum()))
+
+
+def expected(request: ScoreRequest) -> list[float]:
+    tokens = list(request.tokens)
+    return [float(closed_form(tokens[:place])[tokens[place]]) for place in range(request.boundary, len(tokens))]
+
+
+def _answer(row: Row) -> RowAnswer:
+    following = [closed_form(sequence_of(row, int(place))) for place in row.scored]
+    logprobs = [values[target] for values, target in zip(following, row.targets, strict=True)]
+    greedy = [values.argmax() == target for values, target in zip(following, row.targets, strict=True)]
+    return RowAnswer(np.array(logprobs, np.float32), np.array(greedy, np.bool_))
+
+
+@st.composite
+def _request(draw: st.DrawFn) -> ScoreRequest:
+    tokens = draw(st.lists(st.integers(0, VOCABULARY - 1), min_size=2, max_size=14))
+    boundary = draw(st.integers(1, len(tokens) - 1))
+    return ScoreRequest.of(tokens[:boundary], tokens[boundary:])
+
+
+REQUESTS = st.lists(_request(), max_size=24)
+"""Few distinct tokens, so that prefixes, repetitions and extensions are common."""

@@ -1,0 +1,30 @@
+"""Checkpoints small enough to make in a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import transformers as hf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+from .architectures import build
+
+
+def byte_tokenizer(*, adds_bos: bool = False, **special: Any) -> Any:
+    """A tokenizer with a token for each byte, `<s>` and `</s>`."""
+    names = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={name: index for index, name in enumerate(names)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if adds_bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    kind: Any = hf.PreTrainedTokenizerFast
+    return kind(tokenizer_object=tokenizer, **{"bos_token": "<s>", "eos_token": "</s>", **special})
+
+
+def checkpoint(folder: Path, *, adds_bos: bool = False, **changes: Any) -> Path:
+    """A tiny Llama and its tokenizer on disk."""
+    build("llama", **{"vocab_size": 258, **changes}).save_pretrained(folder)
+    byte_tokenizer(adds_bos=adds_bos).save_pretrained(folder)
+    return folder

@@ -1,0 +1,40 @@
+"""What every fast path must equal: one sequence, one full forward pass, float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+
+from icl_eval.models import ScoreRequest
+
+from .architectures import VOCABULARY
+
+
+def reference(model: Any, request: ScoreRequest) -> list[float]:
+    """Log-probabilities of a request's continuation in nats."""
+    tokens = torch.tensor([list(request.tokens)])
+    with torch.no_grad():
+        logits = model(tokens[:, :-1]).logits[0].float()  # (T, V)
+    logprobs = logits.log_softmax(dim=-1)
+    return [float(logprobs[place - 1, tokens[0, place]]) for place in range(request.boundary, tokens.shape[1])]
+
+
+def random_requests(rng: Generator, sequences: int = 8, longest: int = 40) -> list[ScoreRequest]:
+    """Requests with nested prefixes: extensions, prefixes, repetitions and several boundaries of the same tokens."""
+    texts: list[list[int]] = [rng.integers(3, VOCABULARY, longest // 2).tolist()]
+    for _ in range(sequences):
+        parent = texts[rng.integers(len(texts))]
+        tail = rng.integers(3, VOCABULARY, rng.integers(1, longest // 2)).tolist()
+        texts.append((parent[: rng.integers(1, len(parent) + 1)] + tail)[:longest])
+    texts += [texts[1], texts[2][: max(2, len(texts[2]) // 2)], texts[1][:2]]
+    boundaries = [(text, cut) for text in texts for cut in {1, len(text) - 1, int(rng.integers(1, len(text)))}]
+    return [ScoreRequest.of(text[:cut], text[cut:]) for text, cut in boundaries]
+
+
+def worst(model: Any, requests: list[ScoreRequest], answers: Any) -> float:
+    """The largest difference between answers and the reference, in nats."""
+    pairs = zip(requests, answers, strict=True)
+    return max(float(np.abs(np.array(reference(model, r)) - np.array(a.logprobs)).max()) for r, a in pairs)

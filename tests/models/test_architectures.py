@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from icl_eval.engine import Engine
+from icl_eval.models.causal import CausalLM
+
+from .architectures import CONFIGS, VOCABULARY, WHY_NOT, WINDOW, build
+from .checkpoints import byte_tokenizer
+from .reference import random_requests, worst
+
+
+def causal(model: Any) -> CausalLM:
+    return CausalLM(model, byte_tokenizer(), "tiny", "weights", bos=False, window=WINDOW)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_path_equals_the_reference(name: str) -> None:
+    model = build(name, sharpness=3.0)
+    lm = causal(model)
+    requests = random_requests(np.random.default_rng(len(name)))
+
+    engine = Engine(lm)
+    shared = engine.answer(requests)
+
+    assert lm.why_not == WHY_NOT.get(name, "")
+    assert worst(model, requests, shared) < 1e-4
+
+    lm.shares_prefixes = False
+    plain = Engine(lm)
+    linear = plain.answer(requests)
+
+    assert worst(model, requests, linear) < 1e-4
+    assert [a.greedy for a in shared] == [a.greedy for a in linear]
+
+
+@pytest.mark.parametrize("budget", [1, 48, 100_000])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3", "phi3_longrope", "mpt", "jamba"])
+def test_answers_do_not_depend_on_budget_order_or_company(name: str, budget: int) -> None:
+    lm = causal(build(name, sharpness=3.0))
+    requests = random_requests(np.random.default_rng(budget))
+    together = Engine(lm).answer(requests)
+    shuffled = np.random.default_rng(1).permutation(len(requests))
+
+    lm.row_budget = budget
+    half = shuffled[: len(requests) // 2].tolist()
+    apart = dict(zip(half, Engine(lm).answer([requests[index] for index in half]), strict=True))
+
+    for index, answer in apart.items():
+        assert answer.logprobs == pytest.approx(together[index].logprobs, abs=1e-4)
+        assert answer.greedy == together[index].greedy
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in WHY_NOT])
+def test_models_without_limit_share_up_to_their_window(name: str) -> None:
+    lm = causal(build(name))
+
+    assert lm.shares_prefixes
+    assert lm.reach == WINDOW
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_rounding_does_not_change_what_is_shared(name: str, dtype: torch.dtype) -> None:
+    lm = causal(build(name).to(dtype))
+
+    assert lm.why_not == WHY_NOT.get(name, "")
+
+
+@pytest.mark.parametrize("name", ["gemma3", "phi3_longrope", "mpt", "jamba", "rwkv"])
+def test_sharing_regardless_would_be_wrong(name: str) -> None:
+    model = build(name, sharpness=3.0)
+    lm = causal(model)
+    requests = random_requests(np.random.default_rng(7), longest=30)
+
+    lm.shares_prefixes, lm.reach, lm.row_budget = True, WINDOW, WINDOW - 4
+    answers = Engine(lm).answer(requests)
+
+    assert worst(model, requests, answers) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["inlined", "by_keyword", "mixing", "reshaping"])
+def test_a_head_that_does_not_take_single_places_is_read_at_every_place(kind: str) -> None:
+    model = build("llama", sharpness=3.0)
+    head = model.lm_head
+    model.lm_head = _HEADS[kind](head)
+    model.get_output_embeddings = lambda: head if kind in ("inlined", "by_keyword") else model.lm_head
+    model.register_forward_pre_hook(lambda _, __, inputs: _batch.append(len(inputs["input_ids"])), with_kwargs=True)
+    lm = causal(model)
+    requests = random_requests(np.random.default_rng(3))
+
+    answers = Engine(lm).answer(requests)
+
+    assert worst(lambda ids: model(input_ids=ids), requests, answers) < 1e-4
+
+
+_batch: list[int] = []  # sizes of the batches that models were given
+
+
+class _Inlined(torch.nn.Module):
+    """Uses a head's weights without calling it."""
+
+    def __init__(self, head: torch.nn.Linear) -> None:
+        super().__init__()
+        self.inner, self.weight = head, head.weight
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden @ self.weight.T
+
+
+class _ByKeyword(_Inlined):
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(input=hidden)
+        return logits
+
+
+class _Mixing(_Inlined):
+    """Its logits also depend on the first place of the sequence."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden @ self.weight.T + (hidden[:, :1] @ self.weight.T).roll(1, dims=-1)
+
+
+class _Reshaping(_Inlined):
+    """Splits its input by the batch that the model was given."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if len(hidden) != _batch[-1]:
+            raise RuntimeError(f"shape {tuple(hidden.shape)} is invalid for a batch of {_batch[-1]}")
+        return hidden @ self.weight.T
+
+
+_HEADS = {"inlined": _Inlined, "by_keyword": _ByKeyword, "mixing": _Mixing, "reshaping": _Reshaping}
+
+
+def test_vocabulary_is_the_models_own() -> None:
+    assert causal(build("gpt2")).vocabulary == VOCABULARY

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+
+from icl_eval.engine import Engine
+from icl_eval.errors import ModelError
+from icl_eval.models import OutOfMemory, ScoreRequest, wrap_model
+from icl_eval.models.causal import CausalLM
+from icl_eval.models.sharing import line
+
+from .architectures import WINDOW, build
+from .checkpoints import byte_tokenizer
+from .reference import random_requests
+
+
+def causal(model: Any, **changes: Any) -> CausalLM:
+    return CausalLM(model, byte_tokenizer(), "tiny", "weights", **{"bos": False, "window": WINDOW, **changes})
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_coarse_weights_give_fine_log_probabilities(dtype: torch.dtype) -> None:
+    model = build("llama").to(dtype)
+    requests = [ScoreRequest.of([5, 6, 7], [token]) for token in range(100)]
+
+    logprobs = [answer.logprobs[0] for answer in Engine(causal(model)).answer(requests)]
+
+    rounded = torch.tensor(logprobs).to(dtype).double().tolist()
+    assert len(set(logprobs)) > len(set(rounded))
+    assert max(abs(np.array(rounded) - np.array(logprobs))) > 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_coarse_answers_are_the_normalised_logits_of_the_coarse_model(dtype: torch.dtype) -> None:
+    model = build("gpt2").to(dtype)
+    with torch.no_grad():
+        expected = model(torch.tensor([[5, 6, 7]])).logits[0, -1].float().log_softmax(0)
+
+    answers = Engine(causal(model)).answer([ScoreRequest.of([5, 6, 7], [token]) for token in range(100)])
+
+    assert np.array([a.logprobs[0] for a in answers]) == pytest.approx(expected[:100].numpy(), abs=1e-6)
+
+
+def test_probabilities_sum_to_one() -> None:
+    lm = causal(build("gemma2_capped"))
+
+    answers = Engine(lm).answer([ScoreRequest.of([5, 6], [token]) for token in range(lm.vocabulary)])
+
+    assert sum(np.exp(answer.logprobs[0]) for answer in answers) == pytest.approx(1, abs=1e-5)
+    assert sum(answer.greedy for answer in answers) == 1
+
+
+def test_greedy_means_every_token_was_the_most_likely() -> None:
+    model = build("llama", sharpness=3.0)
+    with torch.no_grad():
+        first = int(model(torch.tensor([[5, 6]])).logits[0, -1].argmax())
+        second = int(model(torch.tensor([[5, 6, first]])).logits[0, -1].argmax())
+
+    answers = Engine(causal(model)).answer(
+        [ScoreRequest.of([5, 6], tail) for tail in ([first], [first, second], [first, second ^ 1], [first ^ 1, second])]
+    )
+
+    assert [answer.greedy for answer in answers] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("adds_bos", "bos", "start"),
+    [(True, None, (0,)), (False, None, ()), (True, False, ()), (False, True, (0,)), (True, True, (0,))],
+)
+def test_bos_is_as_the_tokenizer_does_it_unless_told(adds_bos: bool, bos: bool | None, start: tuple[int, ...]) -> None:
+    lm = wrap_model(build("llama"), byte_tokenizer(adds_bos=adds_bos), bos=bos)
+
+    assert lm.start == start
+    assert lm.fingerprint.endswith(f"|float32|bos{len(start)}")
+
+
+def test_encoding_never_adds_special_tokens() -> None:
+    lm = wrap_model(build("llama"), byte_tokenizer(adds_bos=True))
+
+    assert lm.encode([]) == []
+    assert [len(ids) for ids in lm.encode(["", "a", "hé"])] == [0, 1, 3]
+    assert lm.decode(lm.encode(["ab"])[0]) == ["a", "b"]
+
+
+def test_a_bos_token_that_is_missing_cannot_be_asked_for() -> None:
+    with pytest.raises(ModelError, match="--bos yes was asked for, but the tokenizer has no BOS token"):
+        wrap_model(build("llama"), byte_tokenizer(bos_token=None), bos=True)
+
+
+def test_an_empty_context_is_conditioned_on_bos_else_eos() -> None:
+    assert wrap_model(build("llama"), byte_tokenizer()).fallback == 0
+    assert wrap_model(build("llama"), byte_tokenizer(bos_token=None)).fallback == 1
+    with pytest.raises(ModelError, match="neither a BOS nor an EOS token"):
+        wrap_model(build("llama"), byte_tokenizer(bos_token=None, eos_token=None))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gptj", "llama", "opt", "mpt", "falcon", "rwkv"])
+def test_the_window_is_what_the_configuration_says(name: str) -> None:
+    assert CausalLM(build(name), byte_tokenizer(), "tiny", "weights").window == WINDOW
+
+
+def test_a_window_that_nothing_says_must_be_passed() -> None:
+    with pytest.raises(ModelError, match="pass --window"):
+        wrap_model(build("mamba"), byte_tokenizer())
+
+    assert wrap_model(build("mamba"), byte_tokenizer(), window=20).window == 20
+    assert wrap_model(build("mamba"), byte_tokenizer(model_max_length=48)).window == 48
+
+
+def test_a_model_that_sees_what_follows_is_refused() -> None:
+    config = hf.BertConfig(
+        vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    torch.manual_seed(0)
+
+    with pytest.raises(ModelError, match="BertLMHeadModel lets a token see later ones"):
+        causal(hf.BertLMHeadModel(config))
+
+    assert causal(hf.BertLMHeadModel(hf.BertConfig(**{**config.to_dict(), "is_decoder": True}))).name == "tiny"
+
+
+def test_weights_that_are_no_numbers_are_told_when_asked() -> None:
+    model = build("llama")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+
+    with pytest.raises(ModelError, match="its weights may be damaged"):
+        Engine(causal(model)).answer([ScoreRequest.of([5], [6])])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    ],
+)
+def test_a_full_device_is_told_from_other_errors(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = causal(build("llama"))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(lm.model, "forward", fail)
+    with pytest.raises(OutOfMemory):
+        lm.forward([line([1, 2])])
+
+
+def test_other_errors_of_a_forward_pass_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = causal(build("llama"))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(lm.model, "forward", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        lm.forward([line([1, 2])])
+
+
+def test_only_scored_places_reach_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = causal(build("llama"))
+    seen: list[Sequence[int]] = []
+    lm.model.lm_head.register_forward_hook(lambda _, inputs, output: seen.append(tuple(output.shape)))
+
+    Engine(lm).answer([ScoreRequest.of(list(range(3, 40)), [5, 6]), ScoreRequest.of(list(range(3, 40)), [7])])
+
+    assert [shape[-2] for shape in seen] == [3]
+
+
+def test_equal_models_have_equal_fingerprints() -> None:
+    tokenizer = byte_tokenizer()
+    first = wrap_model(build("llama"), tokenizer).fingerprint
+    other = build("llama")
+    with torch.no_grad():
+        other.model.norm.weight[0] += 1e-6
+
+    assert wrap_model(build("llama"), tokenizer).fingerprint == first
+    assert (
+        len({first, *(wrap_model(m, tokenizer).fingerprint for m in (other, build("llama").to(torch.bfloat16)))}) == 3
+    )
+    assert wrap_model(build("llama"), tokenizer, bos=True).fingerprint != first
+
+
+def test_answers_of_a_wrapped_model_do_not_depend_on_its_mode() -> None:
+    requests = random_requests(np.random.default_rng(0), sequences=2)
+    model = build("gpt2").train()
+
+    assert Engine(causal(model)).answer(requests) == Engine(causal(build("gpt2"))).answer(requests)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from icl_eval.models import RowModel, ScoreRequest, ScoringModel
+from icl_eval.models.causal import CausalLM
+from icl_eval.testing import FakeLM
+
+from .architectures import WINDOW, build
+from .checkpoints import byte_tokenizer
+
+
+@pytest.mark.parametrize(("context", "continuation"), [([], [1]), ([1], [])])
+def test_a_request_needs_a_context_and_a_continuation(context: list[int], continuation: list[int]) -> None:
+    with pytest.raises(ValueError, match="at least one token each"):
+        ScoreRequest.of(context, continuation)
+
+
+def test_input_length_leaves_out_the_last_token() -> None:
+    assert ScoreRequest.of([1, 2], [3, 4]).input_length == 3
+
+
+def test_key_depends_on_model_tokens_and_boundary() -> None:
+    request = ScoreRequest.of([1, 2], [3])
+    keys = {
+        request.key("a"),
+        request.key("b"),
+        ScoreRequest.of([1], [2, 3]).key("a"),
+        ScoreRequest.of([1, 2], [4]).key("a"),
+        ScoreRequest.of([1, 2], [3, 0]).key("a"),
+    }
+
+    assert len(keys) == 5
+    assert ScoreRequest.of([1, 2], [3]).key("a") == request.key("a")
+
+
+def test_key_is_the_same_on_every_platform() -> None:
+    assert ScoreRequest.of([1, 256, 70000], [3]).key("weights|float32|bos0") == "46c04d49ffb02045cf99b738"
+
+
+def test_kinds_of_models_are_told_apart() -> None:
+    lm = CausalLM(build("gpt2"), byte_tokenizer(), "tiny", "weights", window=WINDOW)
+
+    assert isinstance(lm, RowModel)
+    assert not isinstance(lm, ScoringModel)
+    assert isinstance(FakeLM(), ScoringModel)
+    assert not isinstance(FakeLM(), RowModel)

@@ -1,0 +1,78 @@
+"""What the documentation says runs, and what it names exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from icl_eval.cli.app import app
+from icl_eval.tasks import Library
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def _blocks(language: str) -> list[tuple[str, str]]:
+    return [
+        (f"{page.name}-{number}", block)
+        for page in PAGES
+        for number, block in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
+    ]
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in _blocks("python")])
+def test_python_in_the_documentation_runs(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(code, "documentation", "exec"), {})
+
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_commands_in_the_documentation_have_the_options_they_use() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    unknown = []
+    lines = [line for _, block in _blocks("console") for line in re.split(r"\n|&&", block)]
+    asked = [shlex.split(line, comments=True) for line in lines if re.match(r"\s*(\.venv/bin/)?icl-eval ", line)]
+    for _, command, *arguments in asked:
+        known = {option for parameter in commands[command].params for option in parameter.opts}
+        unknown += [(command, word) for word in arguments if word.startswith("-") and word not in known]
+
+    assert asked
+    assert unknown == []
+
+
+def test_every_option_is_documented() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    sections = dict(re.findall(r"## `icl-eval (\w+)[^\n]*\n(.*?)(?=\n## |\Z)", page, re.DOTALL))
+    missing = [
+        (name, option)
+        for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--") and option != "--help" and f"`{option}`" not in sections[name]
+    ]
+
+    assert missing == []
+
+
+def test_every_task_key_is_documented() -> None:
+    from icl_eval.tasks import TaskDefinition
+
+    page = (ROOT / "docs" / "tasks.md").read_text("utf-8")
+
+    assert [key for key in TaskDefinition.model_fields if not re.search(rf"^\| `{key}[.`]", page, re.MULTILINE)] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))]
+
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_bundled_task_can_be_loaded() -> None:
+    library = Library()
+
+    assert [name for name in library.names() if not (library.is_suite(name) or library.task(name).prompts)] == []

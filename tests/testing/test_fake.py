@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icl_eval.models import ScoreAnswer, ScoreRequest
+from icl_eval.prompts import split_tokens
+from icl_eval.testing import FakeLM
+
+
+def ask(lm: FakeLM, context: str, continuation: str) -> ScoreAnswer:
+    answers: dict[int, ScoreAnswer] = {}
+    (scored,) = split_tokens(lm.encode, [(context, continuation)], lm.start, lm.fallback)
+    lm.score([ScoreRequest.of(scored.context, scored.continuation)], answers.__setitem__)
+    return answers[0]
+
+
+def test_log_probabilities_are_the_closed_form() -> None:
+    expected = (math.log(2 * (1 + 1) / (256 * 257)), math.log(2 * (1 + 255) / (256 * 257)))  # a -> b, b -> a
+
+    assert ask(FakeLM(), "a", "ba").logprobs == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("context", ["a", "Q: x", ""])
+@pytest.mark.parametrize("answers", [{}, {"Q: x": " yes"}, {"x": "é"}])
+def test_probabilities_of_the_next_byte_sum_to_one(context: str, answers: dict[str, str]) -> None:
+    lm = FakeLM(answers)
+    tokens = lm.encode([context])[0] or [lm.fallback]
+    total: list[float] = []
+
+    lm.score([ScoreRequest.of(tokens, [byte]) for byte in range(256)], lambda _, a: total.append(math.exp(*a.logprobs)))
+
+    assert sum(total) == pytest.approx(1)
+
+
+def test_a_preferred_continuation_is_the_likely_and_greedy_one() -> None:
+    lm = FakeLM({"sky?": " blue", "grass?": " green"})
+
+    assert ask(lm, "Colour of the sky?", " blue").logprobs[0] == pytest.approx(math.log(0.99 + 0.01 * _plain("?", " ")))
+    assert ask(lm, "Colour of the sky?", " blue").greedy
+    assert not ask(lm, "Colour of the sky?", " bluish").greedy
+    assert sum(ask(lm, "the grass?", " green").logprobs) > -0.1
+    assert sum(ask(lm, "the grass?", " blue").logprobs) < -10
+
+
+def test_after_a_byte_that_differs_nothing_is_preferred() -> None:
+    lm = FakeLM({"x": "abc"})
+
+    assert ask(lm, "x", "aXc").logprobs[2] == pytest.approx(math.log(_plain("X", "c")))
+    assert ask(lm, "x", "abcd").logprobs[3] == pytest.approx(math.log(_plain("c", "d")))
+
+
+def test_of_several_fitting_keys_the_longest_counts() -> None:
+    lm = FakeLM({"?": " no", "sure?": " yes"})
+
+    assert ask(lm, "are you sure?", " yes").greedy
+    assert ask(lm, "are you?", " no").greedy
+
+
+@given(st.text())
+def test_the_tokenizer_is_reversible(text: str) -> None:
+    lm = FakeLM()
+    (ids,) = lm.encode([text])
+
+    assert bytes(ids).decode() == text
+    assert len(lm.decode(ids)) == len(ids)
+
+
+def test_tokens_are_shown_as_text() -> None:
+    assert FakeLM(bos=True).decode([256, 97, 0xC3]) == ["<bos>", "a", "\ufffd"]
+
+
+def test_bos_begins_every_text_if_asked_for() -> None:
+    assert (FakeLM().start, FakeLM(bos=True).start, FakeLM().fallback) == ((), (256,), 256)
+    assert FakeLM().fingerprint != FakeLM(bos=True).fingerprint
+
+
+def test_answers_and_fingerprint_are_functions_of_the_arguments() -> None:
+    first, second = FakeLM({"a": "b", "c": "d"}), FakeLM({"c": "d", "a": "b"})
+
+    assert first.fingerprint == second.fingerprint != FakeLM({"a": "c"}).fingerprint
+    assert ask(first, "a", "b") == ask(second, "a", "b")
+
+
+def test_requests_are_counted() -> None:
+    lm = FakeLM()
+
+    lm.score([ScoreRequest.of([1], [2])] * 3, lambda _, __: None)
+
+    assert lm.asked == 3
+
+
+def _plain(before: str, byte: str) -> float:
+    return 2 * (1 + (ord(byte) - ord(before)) % 256) / (256 * 257)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from icl_eval.demos import Pool
+from icl_eval.prompts import Scored
+from icl_eval.tasks import Example, MemorySource, Task
+from icl_eval.testing import FakeLM, check_task, invariants
+
+RECORDS = [{"text": f"thing {index}", "label": index % 2} for index in range(8)]
+SHOWN = [{"text": f"other {index}", "label": index % 2} for index in range(8)]
+
+
+def made(**changes: Any) -> Task:
+    settings: dict[str, Any] = {
+        "evaluation": RECORDS,
+        "demonstrations": SHOWN,
+        "prompt": "{{ text }}\nanswer:",
+        "options": ["yes", "no"],
+        **changes,
+    }
+    return Task.from_records("things", **settings)
+
+
+def complaint(task: Task, **options: Any) -> str:
+    with pytest.raises(AssertionError) as caught:
+        check_task(task, **options)
+    assert str(caught.value).startswith("things")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"demonstrations": None},
+        {"draw": "fixed"},
+        {"prompt": {"plain": "{{ text }}", "lettered": "{{ text }}\n{{ letters[0] }}"}},
+        {"prompt": "{% block query %}{{ option }}:{% endblock %}{% block answer %} {{ text }}{% endblock %}"},
+        {"options": ["{{ text }} yes", "{{ text }} no"]},
+    ],
+)
+def test_a_sound_task_passes(changes: dict[str, Any]) -> None:
+    check_task(made(**changes))
+    check_task(made(**changes), model=FakeLM(bos=True), shots=[2])
+
+
+def test_a_template_that_fails_for_one_record_is_found() -> None:
+    records = [*RECORDS, {"text": None, "label": 0}]
+
+    assert "cannot be rendered" in complaint(made(evaluation=records, prompt="{{ text.upper() }}"))
+
+
+def test_every_style_is_rendered() -> None:
+    assert "'tex'" in complaint(made(prompt={"good": "{{ text }}", "bad": "{{ tex }}"}))
+
+
+def test_a_context_that_ends_in_whitespace_is_found() -> None:
+    assert "the context ends in whitespace" in complaint(made(prompt="{{ text }} "))
+
+
+def test_an_empty_answer_is_found() -> None:
+    assert "is empty" in complaint(made(options=["yes", ""]))
+
+
+def test_options_that_read_the_same_are_found() -> None:
+    assert "the options 'yes' and 'yes' read the same" in complaint(made(options=["yes", "yes"]))
+    prompt = "{% block query %}{{ text }}{% endblock %}{% block answer %} right{% endblock %}"
+    assert "the options 'yes' and 'no' read the same" in complaint(made(prompt=prompt))
+
+
+def test_options_in_the_context_must_share_the_answer() -> None:
+    prompt = "{% block query %}{{ option }}{% endblock %}{% block answer %} {{ option }}{% endblock %}"
+
+    assert "queries differ between options, and so do the tokens scored" in complaint(made(prompt=prompt))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sentence"),
+    [
+        ([Scored([1], [2]), Scored([3], [2])], "the options do not share the tokens of their context"),
+        ([Scored([1], [2]), Scored([1], [])], "an answer has no tokens"),
+    ],
+)
+def test_tokens_that_cannot_be_compared_are_found(
+    tokens: list[Scored], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invariants, "split_tokens", lambda *_: tokens)
+
+    assert sentence in complaint(made())
+
+
+def test_too_few_demonstrations_are_told() -> None:
+    assert "9 demonstrations were asked for" in complaint(made(), shots=[9])
+
+
+def test_a_query_that_does_not_fit_is_told() -> None:
+    assert "the query alone takes" in complaint(made(), model=FakeLM(window=8))
+
+
+def test_a_label_out_of_range_is_found() -> None:
+    assert "the label 7 is out of range for 2 options" in complaint(made(evaluation=[{"text": "a", "label": 7}]))
+
+
+Draw = Callable[[Pool, Example, int, int], list[Example]]
+
+
+@pytest.mark.parametrize(
+    ("draw", "sentence"),
+    [
+        (lambda pool, query, shots, seed: [query][:shots], "is among its own demonstrations"),
+        (
+            lambda pool, query, shots, seed: [replace(query, id="copy")][:shots],
+            "is among its own demonstrations",
+        ),
+        (
+            lambda pool, query, shots, seed: pool.candidates[shots : 2 * shots],
+            "the 1-shot draw does not begin the larger one",
+        ),
+    ],
+)
+def test_draws_that_break_the_rules_are_found(draw: Draw, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pool, "draw", draw)
+
+    assert sentence in complaint(made(demonstrations=None))
+
+
+def test_a_task_without_records_needs_a_source() -> None:
+    task = made()
+    bare = replace(task, source=None)
+
+    assert complaint(bare) == "things holds no records of its own; pass a source"
+    check_task(bare, MemorySource({"evaluation": RECORDS, "demonstrations": SHOWN}))
