@@ -111,7 +111,8 @@ def _batches(model: RowModel, requests: Mapping[int, ScoreRequest]) -> list[Batc
     for near in (False, True):
         alike = {i: request for i, request in requests.items() if (request.input_length <= model.reach) is near}
         share = near and model.shares_prefixes
-        rows = pack(alike, share=share, limit=model.row_budget, width=model.hidden_size)
+        stems = share and model.keeps_stems
+        rows = pack(alike, share=share, limit=model.row_budget, width=model.hidden_size, stems=stems)
         batches += plan(rows, budget=model.row_budget, vocabulary=model.vocabulary)
     return batches
 

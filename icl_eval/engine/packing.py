@@ -1,7 +1,8 @@
 """Requests to rows: sorted token sequences form a trie, and a row holds as much of it as pays.
 
 In sorted order every sequence shares its longest prefix with its neighbour, so the trie is walked depth first by
-appending to a row only what the sequence before did not have.
+appending to a row only what the sequence before did not have. Where a row is full, the prefix that the next one would
+repeat becomes the stem of both: computed once, kept, and continued by every row that begins with it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from icl_eval.models import Row, ScoreRequest
 
+STEM = 64  # tokens of a shared prefix from which on keeping its states beats computing them again
+STEM_ROW = 1024  # new tokens of a row on a kept stem: enough to be efficient, few enough not to attend in vain
 SMALL_ROW = 512  # tokens below which a longer row costs a processor no more per token
 PAIRS_PER_TOKEN = 6  # times the width: attended pairs that cost as much as one token's matrix products (12 d^2 / 2 d)
 
@@ -35,7 +38,9 @@ class PackedRow:
     spans: tuple[Span, ...]
 
 
-def pack(requests: Mapping[int, ScoreRequest], *, share: bool, limit: int, width: int) -> list[PackedRow]:
+def pack(
+    requests: Mapping[int, ScoreRequest], *, share: bool, limit: int, width: int, stems: bool = False
+) -> list[PackedRow]:
     """Rows that answer all requests.
 
     Args:
@@ -43,20 +48,26 @@ def pack(requests: Mapping[int, ScoreRequest], *, share: bool, limit: int, width
         share: whether rows may branch; otherwise a row is one sequence, extended only by longer ones of itself.
         limit: tokens of a row that holds several sequences.
         width: the model's hidden size, from which the cost of attention between strangers is weighed.
+        stems: whether rows may share a kept stem.
     """
-    return list(_rows(requests, share=share, limit=limit, width=width))
+    return list(_rows(requests, share=share, limit=limit, width=width, stems=stems))
 
 
-def _rows(requests: Mapping[int, ScoreRequest], *, share: bool, limit: int, width: int) -> Iterator[PackedRow]:
+def _rows(
+    requests: Mapping[int, ScoreRequest], *, share: bool, limit: int, width: int, stems: bool
+) -> Iterator[PackedRow]:
     row = _OpenRow()
     for index in sorted(requests, key=lambda index: requests[index].tokens):
         tokens = np.frombuffer(requests[index].tokens, dtype=np.int32)
         shared = row.shared_with(tokens[:-1])
-        if row.length and not row.welcomes(shared, len(tokens) - 1 - shared, share=share, limit=limit, width=width):
-            yield row.close()
-            row, shared = _OpenRow(), 0
-        row.add(index, tokens, requests[index].boundary, shared)
-    if row.length:
+        new, boundary = len(tokens) - 1 - shared, requests[index].boundary
+        if row.spans and not row.welcomes(shared, new, boundary, share=share, limit=limit, width=width):
+            stem = min(shared, boundary - 1) if stems else 0
+            yield row.close(stem)
+            row = _OpenRow.on(tokens[:stem]) if stem >= STEM else _OpenRow()
+            shared = row.shared_with(tokens[:-1])
+        row.add(index, tokens, boundary, shared)
+    if row.spans:
         yield row.close()
 
 
@@ -64,6 +75,7 @@ def _rows(requests: Mapping[int, ScoreRequest], *, share: bool, limit: int, widt
 class _OpenRow:
     """A row being filled; `path[d]` is the place of token d of the sequence added last."""
 
+    stem: int = 0
     length: int = 0
     path: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     last: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
@@ -73,19 +85,26 @@ class _OpenRow:
     targets: list[NDArray[np.int32]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
 
+    @classmethod
+    def on(cls, stem: NDArray[np.int32]) -> _OpenRow:
+        """A row that begins with tokens whose states are kept."""
+        places = np.arange(len(stem), dtype=np.int32)
+        return cls(len(stem), len(stem), places, stem, [stem], [places - 1])
+
     def shared_with(self, inputs: NDArray[np.int32]) -> int:
         size = min(len(self.last), len(inputs))
         different = np.flatnonzero(self.last[:size] != inputs[:size])
         return int(different[0]) if len(different) else size
 
-    def welcomes(self, shared: int, new: int, *, share: bool, limit: int, width: int) -> bool:
+    def welcomes(self, shared: int, new: int, boundary: int, *, share: bool, limit: int, width: int) -> bool:
         """Whether to continue this row rather than compute the shared prefix again in the next one."""
         if not share:
             return shared == len(self.last)
-        if self.length + new > limit:
+        own = self.length - self.stem + new
+        if own > min(limit, STEM_ROW if self.stem else limit) or boundary <= self.stem:
             return False
         attended_in_vain = new * (2 * self.length - shared)
-        return self.length + new <= SMALL_ROW or shared * PAIRS_PER_TOKEN * width >= attended_in_vain
+        return own <= SMALL_ROW or shared * PAIRS_PER_TOKEN * width >= attended_in_vain
 
     def add(self, request: int, tokens: NDArray[np.int32], boundary: int, shared: int) -> None:
         inputs = tokens[:-1]
@@ -101,7 +120,10 @@ class _OpenRow:
         self.scored.append(self.path[boundary - 1 :])
         self.targets.append(tokens[boundary:])
 
-    def close(self) -> PackedRow:
-        join = np.concatenate
-        row = Row(join(self.tokens), join(self.parents), join(self.scored), join(self.targets))
-        return PackedRow(row, tuple(self.spans))
+    def close(self, wanted: int = 0) -> PackedRow:
+        """The row; its first `wanted` tokens become its stem if they are one sequence and nothing is scored there."""
+        scored = np.concatenate(self.scored)
+        leads = bool((self.path[:wanted] == np.arange(wanted)).all()) and wanted <= scored.min()
+        stem = max(self.stem, wanted) if wanted >= STEM and leads else self.stem
+        tokens, parents, targets = (np.concatenate(part) for part in (self.tokens, self.parents, self.targets))
+        return PackedRow(Row(tokens, parents, scored, targets, stem), tuple(self.spans))

@@ -19,20 +19,23 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Tokens computed, padding included."""
-        return len(self.rows) * max(len(packed.row.tokens) for packed in self.rows)
+        """Tokens computed, padding included, stems left out."""
+        return len(self.rows) * max(len(packed.row.tokens) - packed.row.stem for packed in self.rows)
 
 
 def plan(rows: Sequence[PackedRow], *, budget: int, vocabulary: int) -> list[Batch]:
     """Batches of at most `budget` tokens, padding included, unless a row alone is longer.
 
-    Plain and branching rows are kept apart, since one branching row would put a mask on all.
+    Plain and branching rows are kept apart, since one branching row would put a mask on all. Rows on stems come one by
+    one in the order of the trie, in which a stem differs least from the one before.
     """
-    ordered = sorted(rows, key=lambda packed: (packed.row.is_linear, -len(packed.row.tokens)))
+    on_stems = [Batch((packed,)) for packed in rows if packed.row.stem]
+    others = [packed for packed in rows if not packed.row.stem]
+    ordered = sorted(others, key=lambda packed: (packed.row.is_linear, -len(packed.row.tokens)))
     batches: list[Batch] = []
     for _, alike in groupby(ordered, key=lambda packed: packed.row.is_linear):
         batches += _fill(list(alike), budget, HEAD_FLOATS // vocabulary)
-    return batches
+    return batches + on_stems
 
 
 def _fill(rows: list[PackedRow], budget: int, most_targets: int) -> list[Batch]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from icl_eval.errors import ModelError
 from icl_eval.models.ancestry import depths, visibility
 from icl_eval.models.protocol import OutOfMemory, Row, RowAnswer
 from icl_eval.models.sharing import Sharing, distance, dynamic_limit, line, sharing, tolerance
+from icl_eval.models.stem import KeptStem
 
 CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
 BYTES_PER_ACTIVATION = 40  # measured peak bytes per token, layer width and byte of the weights' type, rounded up
@@ -61,6 +63,7 @@ class CausalLM:
         self.vocabulary = int(config.vocab_size)
         self.device = model.get_input_embeddings().weight.device
         self.row_budget = self._default_budget()
+        self._kept = KeptStem(model, self.device)
         self._head = model.get_output_embeddings()
         if not self._head_takes_places():
             self._head = None
@@ -68,6 +71,7 @@ class CausalLM:
             raise ModelError(f"{type(model).__name__} lets a token see later ones: it is not a causal language model")
         found = self._sharing()
         self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
+        self.keeps_stems = found.works and self._stems_work()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
@@ -107,13 +111,18 @@ class CausalLM:
 
     def _logits(self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None) -> torch.Tensor:
         """Next-token logits at the rows' scored places, (N, V) in float32."""
-        length = max(len(row.tokens) for row in rows)
+        stem = rows[0].stem  # the same for all
+        length = max(len(row.tokens) for row in rows) - stem
         tokens = torch.zeros(len(rows), length, dtype=torch.long)  # (B, T)
         for index, row in enumerate(rows):
-            tokens[index, : len(row.tokens)] = torch.from_numpy(row.tokens.astype(np.int64))
-        places = torch.from_numpy(np.concatenate([index * length + row.scored for index, row in enumerate(rows)]))
-        inputs = {"input_ids": tokens.to(self.device), "use_cache": False}
-        if not all(row.is_linear for row in rows):
+            tokens[index, : len(row.tokens) - stem] = torch.from_numpy(row.tokens[stem:].astype(np.int64))
+        places = torch.from_numpy(
+            np.concatenate([index * length + row.scored - stem for index, row in enumerate(rows)])
+        )
+        inputs: dict[str, Any] = {"input_ids": tokens.to(self.device), "use_cache": bool(stem)}
+        if stem:
+            inputs["past_key_values"] = self._kept.of(rows[0].tokens[:stem], copies=len(rows))
+        if stem or not all(row.is_linear for row in rows):
             inputs |= self._branching(rows, length, positions)
         with _only_places(self._head, places) as picked:
             logits = self.model(**inputs).logits
@@ -122,14 +131,18 @@ class CausalLM:
         return asked.to(self.device, torch.float32)
 
     def _branching(self, rows: Sequence[Row], length: int, given: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
-        """Positions (B, T) and the additive mask (B, 1, T, T) by which every token sees its ancestors alone."""
+        """Positions (B, T) and the additive mask (B, 1, T, P + T) by which every token sees its ancestors alone.
+
+        P is the length of the stem, whose own positions and mask were needed when it was computed.
+        """
+        stem = rows[0].stem
         positions = torch.zeros(len(rows), length, dtype=torch.long)
-        sees = torch.zeros(len(rows), 1, length, length, dtype=torch.bool)
-        sees[:, 0].diagonal(dim1=1, dim2=2).fill_(True)  # padding sees itself: a row without anything gives NaN
+        sees = torch.zeros(len(rows), 1, length, stem + length, dtype=torch.bool)
+        sees[:, 0, :, stem:].diagonal(dim1=1, dim2=2).fill_(True)  # padding sees itself: nothing to see gives NaN
         for index, row in enumerate(rows):
-            size = len(row.tokens)
-            positions[index, :size] = torch.from_numpy(depths(row.parents) if given is None else given)
-            sees[index, 0, :size, :size] = torch.from_numpy(visibility(row.parents))
+            size = len(row.tokens) - stem
+            positions[index, :size] = torch.from_numpy((depths(row.parents) if given is None else given)[stem:])
+            sees[index, 0, :size, : stem + size] = torch.from_numpy(visibility(row.parents)[stem:])
         mask = torch.zeros(sees.shape, dtype=self.model.dtype)
         mask.masked_fill_(~sees, torch.finfo(self.model.dtype).min)
         return {"position_ids": positions.to(self.device), "attention_mask": mask.to(self.device)}
@@ -167,6 +180,20 @@ class CausalLM:
                 return self._logits([row], positions).cpu().numpy()
 
         return sharing(self.model.config.get_text_config(), masks, self.window, self.precision, logits)
+
+    def _stems_work(self) -> bool:
+        """Whether a row on a kept stem gives what the same row gives alone."""
+        tokens = np.arange(3, 9, dtype=np.int32) % self.vocabulary
+        row = Row(tokens, np.array([-1, 0, 1, 2, 1, 4], np.int32), np.array([3, 5], np.int32), tokens[:2])
+        other = replace(row, tokens=np.where(np.arange(6) < 3, tokens[::-1], tokens).astype(np.int32))
+        try:
+            with torch.inference_mode():
+                whole, kept, different = (
+                    self._logits([each]).cpu().numpy() for each in (row, replace(row, stem=2), other)
+                )
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+            return False
+        return distance(kept, whole) <= tolerance(self.precision) * distance(different, whole)
 
     def _default_budget(self) -> int:
         """Tokens per batch that half of the device's free memory can hold."""

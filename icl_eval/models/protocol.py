@@ -99,12 +99,15 @@ class Row:
         parents: (length,) int32, the place in the row of the token before; -1 where a sequence begins.
         scored: (targets,) int32, the places whose next token is asked for.
         targets: (targets,) int32, those next tokens.
+        stem: how many of the first tokens form a plain sequence that other rows begin with too, and in which nothing
+            is scored: a model may keep their states from one row to the next.
     """
 
     tokens: NDArray[np.int32]
     parents: NDArray[np.int32]
     scored: NDArray[np.int32]
     targets: NDArray[np.int32]
+    stem: int = 0
 
     @property
     def is_linear(self) -> bool:
@@ -130,6 +133,7 @@ class RowModel(LanguageModel, Protocol):
 
     Attributes:
         shares_prefixes: whether it accepts rows that branch; otherwise every row is one sequence.
+        keeps_stems: whether it keeps the states of a stem from one row to the next.
         reach: input tokens up to which rows may branch, and beyond which sequences need batches of their own.
         why_not: one clause saying why rows may not branch, or not beyond the reach; empty if nothing limits them.
         hidden_size: width of its layers, from which the engine weighs attention against the rest.
@@ -138,6 +142,7 @@ class RowModel(LanguageModel, Protocol):
     """
 
     shares_prefixes: bool
+    keeps_stems: bool
     reach: int
     why_not: str
     hidden_size: int

@@ -1,7 +1,7 @@
 """How far a model lets sequences share a row: what its configuration says, and what small branching rows show.
 
 Architectures differ in what they make of an ancestor mask: some refuse it, some ignore it, some count distances by
-place in the row. What is measured is compared with the effect of other visible tokens, so that it holds for any weights.
+place in the row. What is measured is compared with the effect of other visible tokens, so it holds for any weights.
 """
 
 from __future__ import annotations

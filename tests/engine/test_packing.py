@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_eval.engine import PackedRow, pack
+from icl_eval.engine import PackedRow, pack, packing
 from icl_eval.models import ScoreRequest
 
 from .toys import REQUESTS, sequence_of
@@ -35,6 +35,17 @@ def test_rows_say_exactly_what_was_asked(requests: list[ScoreRequest], share: bo
         tokens = list(request.tokens)
         assert found[index][0] == [tokens[:place] for place in range(request.boundary, len(tokens))]
         assert found[index][1] == tokens[request.boundary :]
+
+
+@given(REQUESTS, st.integers(1, 40))
+def test_a_stem_is_one_sequence_in_which_nothing_is_scored(requests: list[ScoreRequest], limit: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "STEM", 2)
+        rows = pack(dict(enumerate(requests)), share=True, limit=limit, width=32, stems=True)
+
+    for each in rows:
+        assert each.row.parents[: each.row.stem].tolist() == list(range(-1, each.row.stem - 1))
+        assert each.row.scored.min() >= each.row.stem
 
 
 @given(REQUESTS)

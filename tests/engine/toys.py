@@ -25,6 +25,7 @@ class ToyRows:
     start: tuple[int, ...] = ()
     fallback = 0
     why_not = ""
+    keeps_stems = True
 
     def __init__(
         self, *, shares: bool = True, reach: int = 64, row_budget: int = 256, capacity: int | None = None

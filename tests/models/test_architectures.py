@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from icl_eval.engine import Engine
+from icl_eval.engine import Engine, pack, packing
 from icl_eval.models.causal import CausalLM
 
 from .architectures import CONFIGS, VOCABULARY, WHY_NOT, WINDOW, build
@@ -36,6 +36,23 @@ def test_every_path_equals_the_reference(name: str) -> None:
 
     assert worst(model, requests, linear) < 1e-4
     assert [a.greedy for a in shared] == [a.greedy for a in linear]
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in WHY_NOT])
+def test_rows_on_kept_stems_equal_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "STEM", 4)
+    monkeypatch.setattr(packing, "STEM_ROW", 16)
+    model = build(name, sharpness=3.0)
+    lm = causal(model)
+    lm.row_budget = 16
+    requests = random_requests(np.random.default_rng(len(name)), sequences=24)
+    used = [row for row in pack(dict(enumerate(requests)), share=True, limit=16, width=32, stems=True) if row.row.stem]
+
+    answers = Engine(lm).answer(requests)
+
+    assert lm.keeps_stems
+    assert len(used) > 3
+    assert worst(model, requests, answers) < 1e-4
 
 
 @pytest.mark.parametrize("budget", [1, 48, 100_000])

@@ -1,0 +1,56 @@
+"""The keys and values of a prefix that many rows begin with, kept from one batch to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+class KeptStem:
+    """The states of the last stem; of the next one only what it does not share with that is computed.
+
+    Args:
+        model: a `PreTrainedModel` with a key-value cache.
+        device: where its tokens go.
+    """
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model, self._device = model, device
+        self._tokens = np.empty(0, np.int32)
+        self._states: list[tuple[torch.Tensor, torch.Tensor]] = []  # per layer, (1, heads, stem, width)
+
+    def of(self, tokens: NDArray[np.int32], copies: int = 1) -> Any:
+        """A cache with the states of `tokens`, for `copies` rows, that the model may append to."""
+        shared = self._shared_with(tokens)
+        if shared < len(tokens):
+            self._extend(shared, tokens)
+        size = len(tokens)
+        return _cache(
+            (k[:, :, :size].expand(copies, -1, -1, -1), v[:, :, :size].expand(copies, -1, -1, -1))
+            for k, v in self._states
+        )
+
+    def _shared_with(self, tokens: NDArray[np.int32]) -> int:
+        size = min(len(self._tokens), len(tokens))
+        different = np.flatnonzero(self._tokens[:size] != tokens[:size])
+        return int(different[0]) if len(different) else size
+
+    def _extend(self, shared: int, tokens: NDArray[np.int32]) -> None:
+        cache = _cache((k[:, :, :shared], v[:, :, :shared]) for k, v in self._states if shared)
+        new = torch.from_numpy(tokens[shared:].astype(np.int64))[None].to(self._device)
+        places = torch.arange(shared, len(tokens), device=self._device)[None]
+        self._model.base_model(input_ids=new, position_ids=places, past_key_values=cache, use_cache=True)
+        self._states = [(layer.keys, layer.values) for layer in cache.layers]
+        self._tokens = tokens.copy()
+
+
+def _cache(states: Any) -> Any:
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(states):
+        cache.update(keys, values, layer)
+    return cache
