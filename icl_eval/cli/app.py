@@ -5,17 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
+from typing import Any
 
 import typer
 
-from icl_eval.cli import check, listing, regress, rescore, run, show
+from icl_eval.cli import check, listing, options, regress, rescore, run, show
 from icl_eval.errors import IclEvalError
 
-USER_ERROR = 2
+USER_ERROR, INTERRUPTED = 2, 130
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer typers hold
 
 app = typer.Typer(
     help="Measure what a language model can do from its prompt alone: zero-, one- and few-shot.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -32,11 +33,21 @@ def main() -> int:
     """Run the command line; a user's mistake is one sentence and exit code 2, a bug is a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        return app(sys.argv[1:] or ["--help"], prog_name="icl-eval", standalone_mode=False) or 0
     except IclEvalError as error:
-        print(f"icl-eval: {error}", file=sys.stderr)
+        options.complain(error)
         return USER_ERROR
-    return 0
+    except UsageError as error:
+        options.complain(f"{_sentence(error)}; --help says what there is")
+        return USER_ERROR
+    except typer.Abort:
+        return INTERRUPTED
+
+
+def _sentence(error: Any) -> str:
+    """What is wrong with the arguments, without the usage that typer prints around it."""
+    said = str(error.format_message()).replace("Value error, ", "").rstrip(".")
+    return said[:1].lower() + said[1:]
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -28,6 +27,6 @@ def check(
             print(f"ok {name}: {inspect(library, name, where)}")
         except IclEvalError as error:
             failed += 1
-            print(f"icl-eval: {error}", file=sys.stderr)
+            options.complain(error)
     if failed:
         raise typer.Exit(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,7 +32,7 @@ def list_names(
         except IclEvalError as error:
             broken.append(error)
     for problem in broken:
-        print(f"icl-eval: {problem}", file=sys.stderr)
+        options.complain(problem)
     if broken:
         raise typer.Exit(2)
 

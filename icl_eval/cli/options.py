@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,6 +68,11 @@ DataDir = Annotated[Path | None, DATA_DIR]
 Data = Annotated[str | None, DATA]
 
 
+def complain(sentence: object) -> None:
+    """Tell the user of a mistake, on stderr and in one line, whatever line breaks a file or library put into it."""
+    print("icl-eval:", " ".join(str(sentence).split("\n")), file=sys.stderr)
+
+
 def words(values: list[str] | None) -> list[str]:
     """Values given by comma, repeated, or both."""
     return [word.strip() for value in values or [] for word in value.split(",") if word.strip()]
@@ -98,7 +104,7 @@ def normalizations(values: list[str] | None) -> tuple[Normalization, ...]:
     return tuple(NORMALIZATIONS) if "all" in asked else tuple(dict.fromkeys(asked))  # type: ignore[arg-type]
 
 
-def data_of(data: str | None, data_dir: Path | None, otherwise: str) -> str:
+def data_of(data: str | None, data_dir: Path | None, otherwise: str) -> str | Path:
     """Where data comes from: one of `--data` and `--data-dir`, or what the command takes otherwise.
 
     Raises:
@@ -108,7 +114,7 @@ def data_of(data: str | None, data_dir: Path | None, otherwise: str) -> str:
         raise RunError("give either --data or --data-dir, not both")
     if data not in (None, "hub", "sample"):
         raise RunError(f"--data takes `hub` or `sample`, not {data!r}; a directory is given with --data-dir")
-    return str(data_dir) if data_dir else data or otherwise
+    return data_dir or data or otherwise
 
 
 def library_for(names: list[str], include: list[Path] | None) -> tuple[list[str], Library]:

@@ -56,36 +56,37 @@ def run(
 
     What is answered is kept in the run folder; the same command again computes only what is missing.
     """
-    from icl_eval.cli.progress import progress_bar
-    from icl_eval.runs.ask import SAMPLE, seed_list
-    from icl_eval.runs.evaluation import evaluate
+    with _resumable():
+        from icl_eval.cli.progress import progress_bar
+        from icl_eval.runs.ask import SAMPLE
+        from icl_eval.runs.evaluation import evaluate
 
-    names, library = options.library_for(options.words(task), include)
-    asked_seeds = options.numbers(seeds, "--seeds")
-    with progress_bar() as progress, _resumable():
-        result = evaluate(
-            model or "tiny",
-            names,
-            shots=options.numbers(shots, "--shots") if shots is not None else (),
-            seeds=seed_list(asked_seeds[0] if len(asked_seeds) == 1 and "," not in seeds else asked_seeds),
-            prompts=options.words(prompt),
-            data=options.data_of(data, data_dir, otherwise="hub" if model else SAMPLE),
-            limit=limit,
-            normalizations=options.normalizations(score),
-            overflow=overflow.value,
-            out=out,
-            keep=True,
-            note=None if model else DEMONSTRATION,
-            library=library,
-            revision=revision,
-            dtype=dtype.value,
-            device=device,
-            bos=None if bos is options.Bos.auto else bos is options.Bos.yes,
-            window=window,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-            progress=progress,
-        )
+        names, library = options.library_for(options.words(task), include)
+        which = options.numbers(seeds, "--seeds")
+        with progress_bar() as progress:
+            result = evaluate(
+                "tiny" if model is None else model,
+                names,
+                shots=options.numbers(shots, "--shots") if shots is not None else (),
+                seeds=which if "," in seeds else which[0],
+                prompts=options.words(prompt),
+                data=options.data_of(data, data_dir, otherwise=SAMPLE if model is None else "hub"),
+                limit=limit,
+                normalizations=options.normalizations(score),
+                overflow=overflow.value,
+                out=out,
+                keep=True,
+                note=DEMONSTRATION if model is None else None,
+                library=library,
+                revision=revision,
+                dtype=dtype.value,
+                device=device,
+                bos=None if bos is options.Bos.auto else bos is options.Bos.yes,
+                window=window,
+                trust_remote_code=trust_remote_code,
+                allow_pickle=allow_pickle,
+                progress=progress,
+            )
     print(result.table(format.value), end="")
     print(f"kept in {result.folder}", file=sys.stderr)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,12 +12,10 @@ import typer
 from icl_eval.cli import options
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from icl_eval.models import LanguageModel
     from icl_eval.runs.questions import Question
 
-STYLES = {"instruction": "magenta", "demonstration": "cyan", "query": "bold", "answer": "green"}
+COLOURS = {"instruction": "magenta", "demonstration": "cyan", "query": "bright_white", "answer": "green", "mark": "red"}
 
 
 def show(
@@ -32,60 +33,44 @@ def show(
     ] = False,
 ) -> None:
     """Show the exact prompt of an example, as a run would ask it, with the tokens that are scored."""
-    from rich.console import Console
-
     from icl_eval.runs.preview import preview
 
     names, library = options.library_for([task], include)
     where = options.data_of(data, data_dir, otherwise="sample" if model == "tiny" else "hub")
     question, lm = preview(library.task(names[0]), model, where, shots=shots, style=prompt, id=example, seed=seed)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_tokens(question, lm) if tokens else _prompt(question))
-    console.print()
+    print(*(_tokens(question, lm) if tokens else _prompt(question)), sep="", end="\n\n")
     for line in _options(question, lm):
-        console.print(line)
-    console.print(_counts(question, lm), markup=False)
+        print(line)
+    print(_counts(question, lm))
 
 
-def _prompt(question: Question) -> Text:
+def _prompt(question: Question) -> Iterator[str]:
     """The prompt as the first option's request has it, its parts coloured."""
-    from rich.text import Text
-
     text = question.text
-    shown = text.demonstrations[: question.fitted.shots]
-    pieces = [
-        (text.instruction, "instruction"),
-        *((each, "demonstration") for each in shown),
-        (text.queries[0], "query"),
-    ]
-    whole = Text(text.separator).join(Text(piece, style=STYLES[part]) for piece, part in pieces if piece)
-    return whole.append(text.answers[0], style=STYLES["answer"])
+    if text.instruction:
+        yield _coloured(text.instruction, "instruction") + text.separator
+    for each in text.demonstrations[: question.fitted.shots]:
+        yield _coloured(each, "demonstration") + text.separator
+    yield _coloured(text.queries[0], "query")
+    yield _coloured(text.answers[0], "answer")
 
 
-def _tokens(question: Question, lm: LanguageModel) -> Text:
-    from rich.text import Text
-
+def _tokens(question: Question, lm: LanguageModel) -> Iterator[str]:
+    """The tokens of the first option's request, with a mark after each."""
     scored = question.fitted.options[0]
-    whole = Text()
-    for ids, style in ((scored.context, ""), (scored.continuation, STYLES["answer"])):
-        for token in lm.decode(ids):
-            whole.append(token, style=style).append("│", style="dim red")
-    return whole
+    mark = _coloured("│", "mark")
+    yield from (token + mark for token in lm.decode(scored.context))
+    yield from (_coloured(token, "answer") + mark for token in lm.decode(scored.continuation))
 
 
-def _options(question: Question, lm: LanguageModel) -> list[Text]:
+def _options(question: Question, lm: LanguageModel) -> Iterator[str]:
     """One line per option: what is scored, token by token, and where it stands."""
-    from rich.text import Text
-
-    lines = []
+    mark = _coloured("│", "mark")
     for index, scored in enumerate(question.fitted.options):
-        mark = "*" if index in question.example.gold else " "
+        gold = "*" if index in question.example.gold else " "
         before = "".join(lm.decode(scored.context[-4:]))
-        line = Text(f"{mark} ").append(f"...{before}│".replace("\n", "\\n"), style="dim")
-        for token in lm.decode(scored.continuation):
-            line.append(token.replace("\n", "\\n"), style=STYLES["answer"]).append("│", style="dim red")
-        lines.append(line.append(f"  {len(scored.continuation)} tokens", style="dim"))
-    return lines
+        answer = "".join(_coloured(_in_one_line(token), "answer") + mark for token in lm.decode(scored.continuation))
+        yield f"{gold} ...{_in_one_line(before)}{mark}{answer}  {len(scored.continuation)} tokens"
 
 
 def _counts(question: Question, lm: LanguageModel) -> str:
@@ -96,3 +81,13 @@ def _counts(question: Question, lm: LanguageModel) -> str:
         f"{fitted.shots} of {question.cell.shots} demonstrations ({', '.join(question.demonstrations) or 'none'}); "
         f"the longest option reads {longest} of {lm.window} tokens; * is the right answer"
     )
+
+
+def _coloured(text: str, part: str) -> str:
+    """The text itself, character by character, in the colour of its part if a terminal shows it."""
+    plain = "NO_COLOR" in os.environ or not sys.stdout.isatty()
+    return text if plain or not text else typer.style(text, fg=COLOURS[part])
+
+
+def _in_one_line(text: str) -> str:
+    return text.replace("\n", "\\n")

@@ -1,4 +1,4 @@
-"""The prompt of one query as a structure: instruction, demonstrations, query and answers, flattened as late as possible."""
+"""The prompt of a query as a structure: instruction, demonstrations, query, answers, flattened as late as possible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from icl_eval.prompts.template import Prompt
 class PromptText:
     """The text of one example's prompt, for all its options.
 
-    `queries[i] + answers[i]` is the example as it reads for option `i`; all queries are equal but in partial evaluation.
+    `queries[i] + answers[i]` is the example as it reads for option `i`; all queries are equal except in partial
+    evaluation.
     """
 
     instruction: str
@@ -25,8 +26,8 @@ class PromptText:
 
     def context(self, option: int, shots: int | None = None) -> str:
         """Everything before the answer, with the first `shots` demonstrations (all of them by default)."""
-        pieces = (self.instruction, *self.demonstrations[:shots], self.queries[option])
-        return self.separator.join(piece for piece in pieces if piece)
+        head = [self.instruction] if self.instruction else []
+        return self.separator.join([*head, *self.demonstrations[:shots], self.queries[option]])
 
 
 def assemble(

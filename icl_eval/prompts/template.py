@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2 import meta, nodes, sandbox
-from jinja2.runtime import Context
+from jinja2 import meta, nodes
 
 from icl_eval.errors import PromptError, UnknownName
+from icl_eval.prompts import sandbox
 
 DEFAULTS = {
     "instruction": "",
@@ -28,30 +28,11 @@ DEFAULTS = {
 BLOCKS = (*DEFAULTS, "query", "demonstration")
 PER_OPTION = ("option", "index")  # what query and answer see besides the fields of the example
 GIVEN = (*PER_OPTION, "options", "letters")
+RESERVED = (*PER_OPTION, "letters")  # what no field may be called; a field `options` usually is the list of options
 LETTERS = (
     *string.ascii_uppercase,
     *(a + b for a in string.ascii_uppercase for b in string.ascii_uppercase),
 )  # A ... ZZ
-MAX_TEXT = 1_000_000  # characters an expression may build: a template is data from a stranger
-
-
-class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
-    """The sandbox, with multiplication and powers bounded so that a template cannot eat the memory."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        size = max(
-            (len(a) * b for a, b in ((left, right), (right, left)) if hasattr(a, "__len__") and isinstance(b, int)),
-            default=0,
-        )
-        if operator == "**" or size > MAX_TEXT:
-            raise sandbox.SecurityError(f"{operator!r} builds too large a value")
-        return super().call_binop(context, operator, left, right)
-
-
-_ENVIRONMENT = _Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-_ENVIRONMENT.globals.clear()
 
 
 class Prompt:
@@ -70,24 +51,24 @@ class Prompt:
         self.source, self.style, self.path = source, style, path
         self.digest = hashlib.sha256(source.encode()).hexdigest()
         tree = self._parse(source)
-        blocks = {block.name: block for block in tree.find_all(nodes.Block)}
-        if not blocks:
-            source = f"{{% block query %}}{source}{{% endblock %}}"
-            tree = self._parse(source)
-            blocks = {block.name: block for block in tree.find_all(nodes.Block)}
-        self._check_blocks(tree, blocks)
-        for block in blocks.values():
+        if next(tree.find_all(nodes.Block), None) is None:
+            tree = self._parse(f"{{% block query %}}{source}{{% endblock %}}")
+        self._blocks = self._checked_blocks(tree)
+        for block in self._blocks.values():
             _drop_edge_line_breaks(block)
         self._tree = tree
-        self._template = _ENVIRONMENT.from_string(tree)
-        self._defaults = {name: _ENVIRONMENT.from_string(text) for name, text in DEFAULTS.items() if name not in blocks}
+        self._template = self._compiled(tree)
         self.separator = self._render("separator", {})
         self.answer_context = self._render("answer_context", {})
 
     @classmethod
     def from_file(cls, path: Path) -> Prompt:
         """The prompt in a file; its style is the file's stem."""
-        return cls(path.read_text(encoding="utf-8"), path.stem, path)
+        try:
+            source = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise PromptError(f"cannot be read: {error}", path) from error
+        return cls(source, path.stem, path)
 
     def instruction(self, fields: Mapping[str, Any]) -> str:
         """What stands once at the top of the prompt."""
@@ -104,54 +85,76 @@ class Prompt:
     def demonstration(self, fields: Mapping[str, Any], options: tuple[str, ...], gold: int) -> str:
         """The example, solved."""
         view = _view(fields, options, gold)
-        if "demonstration" in self._template.blocks:
+        if "demonstration" in self._blocks:
             return self._render("demonstration", view)
         return self._render("query", view) + self._render("answer", view)
 
     @property
     def options_in_context(self) -> bool:
         """Whether the query reads differently for each option (partial evaluation, channel prompts)."""
-        return bool({"option", "index"} & self._names("query"))
+        query = nodes.Template(self._blocks["query"].body, lineno=1, environment=self._tree.environment)
+        return bool(set(PER_OPTION) & meta.find_undeclared_variables(query))
 
     def check_fields(self, known: Iterable[str]) -> None:
-        """Raise `UnknownName`, with file and line, for the first field that a template names and no example has."""
-        known = {*known, *GIVEN}
-        for name in sorted(meta.find_undeclared_variables(self._tree) - known):
+        """Raise an error, with file and line, for the first name in a template that means nothing or two things.
+
+        Raises:
+            UnknownName: no field has this name.
+            PromptError: a field has the name of something that every template is given.
+        """
+        known = set(known)
+        for name in sorted(meta.find_undeclared_variables(self._tree)):
             line = next((n.lineno for n in self._tree.find_all(nodes.Name) if n.name == name), None)
-            raise UnknownName("field of the example", name, known - set(GIVEN), self._place, line)
+            if name not in known and name not in GIVEN:
+                raise UnknownName("field of the example", name, known, self._place, line)
+            if name in known and name in RESERVED:
+                raise PromptError(
+                    f"`{name}` is a field of the example, but here it means the option's; give the field another name",
+                    self._place,
+                    line,
+                )
 
     @property
     def _place(self) -> str:
         return str(self.path) if self.path else f"prompt {self.style!r}"
 
-    def _names(self, block: str) -> set[str]:
-        tree = next((b for b in self._tree.find_all(nodes.Block) if b.name == block), None)
-        return {node.name for node in tree.find_all(nodes.Name)} if tree else set()
-
     def _parse(self, source: str) -> nodes.Template:
         try:
-            return _ENVIRONMENT.parse(source)
+            return sandbox.parse(source)
         except jinja2.TemplateSyntaxError as error:
             raise PromptError(f"the template does not parse: {error.message}", self._place, error.lineno) from error
 
-    def _check_blocks(self, tree: nodes.Template, blocks: Mapping[str, nodes.Block]) -> None:
-        for name, block in blocks.items():
-            if name not in BLOCKS:
-                raise UnknownName("prompt block", name, BLOCKS, self._place, block.lineno)
+    def _compiled(self, tree: nodes.Template) -> jinja2.Template:
+        try:
+            return sandbox.compiled(tree)
+        except jinja2.TemplateSyntaxError as error:
+            raise PromptError(f"the template does not compile: {error.message}", self._place, error.lineno) from error
+
+    def _checked_blocks(self, tree: nodes.Template) -> dict[str, nodes.Block]:
+        blocks: dict[str, nodes.Block] = {}
+        for node in tree.body:
+            if isinstance(node, nodes.Block):
+                if node.name in blocks:
+                    raise PromptError(f"the block `{node.name}` stands here twice", self._place, node.lineno)
+                blocks[node.name] = node
+            elif not _is_blank(node):
+                raise PromptError("what stands outside the blocks would never be shown", self._place, node.lineno)
+        for block in tree.find_all(nodes.Block):
+            if block.name not in BLOCKS:
+                raise UnknownName("prompt block", block.name, BLOCKS, self._place, block.lineno)
+            if blocks.get(block.name) is not block:
+                raise PromptError(f"the block `{block.name}` stands inside another", self._place, block.lineno)
         if "query" not in blocks:
             raise PromptError("there is no `{% block query %}`", self._place)
-        for node in tree.body:
-            if not isinstance(node, nodes.Block) and not _is_blank(node):
-                raise PromptError("text outside the blocks would never be shown", self._place, node.lineno)
+        return blocks
 
     def _render(self, block: str, view: Mapping[str, Any]) -> str:
-        template = self._template if block in self._template.blocks else self._defaults[block]
+        own = block in self._blocks
+        template = self._template if own else sandbox.small(DEFAULTS[block])
         try:
-            if block in self._template.blocks:
-                return "".join(template.blocks[block](template.new_context(dict(view))))
-            return template.render(view)
+            return sandbox.render(template, view, block if own else None)
         except Exception as error:
-            line = _line_in(template, error)
+            line = _line_in(template, error) if own else None
             raise PromptError(f"block `{block}` cannot be rendered: {error}", self._place, line) from error
 
 

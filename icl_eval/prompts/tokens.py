@@ -27,7 +27,9 @@ def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
     """Encode (context, continuation) pairs.
 
     The context is the longest common prefix of enc(context) and enc(context + continuation): a merge across the
-    boundary moves whole tokens to the continuation, and the text scored is always the text shown.
+    boundary moves whole tokens to the continuation, and the text scored is always the text shown. Pairs with the same
+    context are the options of one question and are parted at one place, the earliest that any of them needs, so that
+    their likelihoods have the same condition: encode the options of one question in one call, and of one only.
 
     Args:
         encode: texts to token ids, without special tokens.
@@ -41,13 +43,17 @@ def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
     contexts = list(dict.fromkeys(context for context, _ in texts))
     encoded = encode([*contexts, *(context + continuation for context, continuation in texts)])
     ids_of = dict(zip(contexts, encoded[: len(contexts)], strict=True))
-    scored = []
-    for (context, continuation), whole in zip(texts, encoded[len(contexts) :], strict=True):
+    boundary_of = {context: len(ids) for context, ids in ids_of.items()}
+    wholes = encoded[len(contexts) :]
+    for (context, continuation), whole in zip(texts, wholes, strict=True):
         boundary = common_prefix(ids_of[context], whole)
         if boundary == len(whole):
             raise PromptError(f"the continuation {continuation!r} adds no token to its context")
-        scored.append(Scored([*start, *whole[:boundary]] or [fallback], whole[boundary:]))
-    return scored
+        boundary_of[context] = min(boundary_of[context], boundary)
+    return [
+        Scored([*start, *whole[: boundary_of[context]]] or [fallback], whole[boundary_of[context] :])
+        for (context, _), whole in zip(texts, wholes, strict=True)
+    ]
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

@@ -65,8 +65,7 @@ def _markdown(scores: Sequence[Score], manifest: Manifest) -> str:
     body = [[row.get(name, "").replace("|", "\\|") for name in names] for row in rows]
     lines = ["| " + " | ".join(cells) + " |" for cells in (names, ruler, *body)]
     signatures = ["```", *_signatures(scores), "```"]
-    notes = _notes(scores, manifest)
-    return "\n".join([*_heading(manifest), "", *lines, "", *signatures, *(["", *notes] if notes else [])]) + "\n"
+    return "\n".join([*_heading(manifest), "", *lines, "", *signatures, *_notes(scores, manifest)]) + "\n"
 
 
 def _csv(scores: Sequence[Score], manifest: Manifest) -> str:
@@ -80,7 +79,7 @@ def _csv(scores: Sequence[Score], manifest: Manifest) -> str:
 
 def _json(scores: Sequence[Score], manifest: Manifest) -> str:
     lines = [
-        {**_finite(score), "published": [_published_entry(each) for each in _published(score)]} for score in scores
+        {**score.stored(), "published": [_published_entry(each) for each in _published(score)]} for score in scores
     ]
     document = {"model": manifest.model_name, "fingerprint": manifest.model_fingerprint, "note": manifest.note}
     return json.dumps({**document, "scores": lines}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -97,14 +96,14 @@ FORMATS: Mapping[str, Callable[[Sequence[Score], Manifest], str]] = {
 def _row(score: Score, manifest: Manifest) -> Row:
     several_prompts = len({record.prompt for record in manifest.tasks}) > 1
     row = {
-        "task": score.task + (" (sample)" if score.data == "sample" else ""),
+        "task": score.task + (" (sample)" if _is_sample(score) else ""),
         **({"prompt": score.prompt} if several_prompts else {}),
         "metric": score.metric,
         "by": score.normalize,
         "shots": str(score.shots),
         "score": _number(score.value),
         "±": _number(score.standard_error),
-        "95 %": f"{_number(score.low)} to {_number(score.high)}",
+        "95 %": f"{_number(score.low)} to {_number(score.high)}" if math.isfinite(score.high - score.low) else "",
         "sd seeds": _number(score.seed_sd),
         "eff.": f"{score.effective_shots:.1f}",
         "n": str(score.units),
@@ -120,9 +119,14 @@ def _row(score: Score, manifest: Manifest) -> Row:
 
 def _published(score: Score) -> list[Published]:
     """Published numbers to show beside a score; none beside sample data, which is another task."""
-    if score.reference is None or score.data == "sample":
+    if score.reference is None or _is_sample(score):
         return []
     return published(score.reference, score.metric, score.shots)
+
+
+def _is_sample(score: Score) -> bool:
+    """Whether the bundled sample has a part in it, as in `sample` and `sample+memory`."""
+    return "sample" in score.data.split("+")
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:
@@ -145,7 +149,8 @@ def _signatures(scores: Sequence[Score]) -> list[str]:
 def _uncertain(score: Score) -> str:
     draws = f", {len(score.seeds)} draws: sd {_number(score.seed_sd)}" if score.seed_sd is not None else ""
     effective = f", effective {score.effective_shots:.1f}" if score.shortened else ""
-    return f"{_number(score.value)} ± {_number(score.standard_error)} ({score.shots} shots{draws}{effective})"
+    error = _number(score.standard_error) or "unknown"
+    return f"{_number(score.value)} ± {error} ({score.shots} shots{draws}{effective})"
 
 
 def _notes(scores: Sequence[Score], manifest: Manifest) -> list[str]:
@@ -166,18 +171,12 @@ def _notes(scores: Sequence[Score], manifest: Manifest) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.3f}"
+    return "" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def _flat(score: Score) -> dict[str, object]:
     return {
-        key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in _finite(score).items()
-    }
-
-
-def _finite(score: Score) -> dict[str, object]:
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value for key, value in score.stored().items()
+        key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in score.stored().items()
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,6 +37,11 @@ class Ask(BaseModel):
         """A name that the same ask always gets, so that the same command continues its own run."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
         return f"{_slug(self.tasks)}-{_slug([self.model.rstrip('/').split('/')[-1]])}-{digest}"
+
+
+def place_of(data: str | Path) -> str:
+    """The words for where data comes from; a path that reads like one of them is still a directory."""
+    return f"./{data}" if isinstance(data, Path) and str(data) in (HUB, SAMPLE) else str(data)
 
 
 def seed_list(seeds: int | Sequence[int]) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
@@ -36,11 +36,13 @@ class TaskRecord(BaseModel):
     metrics: tuple[str, ...]
     normalize: Normalization
     draw: str
+    separator: str
     shots: tuple[int, ...]
     seeds: tuple[int, ...]
     reference: str | None
     version: int
-    digest: str  # of the definition, the prompt and the way of fitting
+    digest: str  # of the definition, the prompt, the way of fitting, and the whole split that is asked
+    pool: str  # digest of what demonstrations are drawn from; empty without demonstrations
     data: str
     examples: int
     of: int  # examples in the whole split
@@ -80,48 +82,37 @@ def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared
     examples = limited(whole, ask.limit)
     protocol = task.definition.protocol
     shots = tuple(sorted(set(ask.shots or (protocol.shots,))))
-    pool = None
-    if shots[-1]:
-        pool = Pool(task.name, task.demonstrations(source), protocol, shares_split=task.shares_split)
-        if shots[-1] > len(pool.candidates):
-            raise DataError(
-                f"{task.name}: {shots[-1]} demonstrations were asked for, "
-                f"but there are {len(pool.candidates)} to draw from"
-            )
-    return Prepared(
-        task,
-        prompt,
-        tuple(examples),
-        pool,
-        _record(task, style or "", prompt, shots, ask, source, len(examples), len(whole)),
-    )
-
-
-def _record(
-    task: Task,
-    selection: str,
-    prompt: Prompt,
-    shots: tuple[int, ...],
-    ask: Ask,
-    source: Source,
-    examples: int,
-    of: int,
-) -> TaskRecord:
-    definition = task.definition
-    content = f"{task.digest}|{prompt.digest}|{ask.overflow}"
-    return TaskRecord(
+    shown = task.demonstrations(source) if shots[-1] else []
+    pool = Pool(task.name, shown, protocol, shares_split=task.shares_split) if shown else None
+    if pool and shots[-1] > len(pool.candidates):
+        raise DataError(
+            f"{task.name}: {shots[-1]} demonstrations were asked for, but there are {len(pool.candidates)} to draw from"
+        )
+    record = TaskRecord(
         task=task.name,
         prompt=prompt.style,
-        selection=selection,
-        metrics=tuple(definition.metrics),
-        normalize=definition.score.normalize,
-        draw=definition.protocol.draw,
+        selection=style or "",
+        metrics=tuple(task.definition.metrics),
+        normalize=task.definition.score.normalize,
+        draw=protocol.draw,
+        separator=prompt.separator,
         shots=shots,
         seeds=ask.seeds,
-        reference=definition.reference,
-        version=definition.version,
-        digest=hashlib.sha256(content.encode()).hexdigest()[:8],
+        reference=task.definition.reference,
+        version=task.definition.version,
+        digest=_digest(task.digest, prompt.digest, ask.overflow, *_words(whole)),
+        pool=_digest(*_words(shown)) if shown else "",
         data=(task.source or source).label,
-        examples=examples,
-        of=of,
+        examples=len(examples),
+        of=len(whole),
     )
+    return Prepared(task, prompt, tuple(examples), pool, record)
+
+
+def _words(examples: Sequence[Example]) -> Iterator[str]:
+    """All that a score can depend on of the examples of a split, whichever layout they came in."""
+    return (f"{each.fingerprint} {each.gold} {each.id} {each.cluster} {each.group}" for each in examples)
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:8]

@@ -13,15 +13,17 @@ from typing import Any
 
 import icl_eval
 from icl_eval.engine import Engine
-from icl_eval.errors import ModelError, RunError
+from icl_eval.errors import ModelError, RunError, TaskError
+from icl_eval.metrics import metric
 from icl_eval.models import LanguageModel, load_model, wrap_model
-from icl_eval.runs.ask import HUB, SAMPLE, Ask, seed_list
+from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.evidence import Evidence, gather
 from icl_eval.runs.folder import Manifest, RunFolder
+from icl_eval.runs.names import check_names, check_reference
 from icl_eval.runs.questions import Questioner
 from icl_eval.runs.result import Result
-from icl_eval.runs.scores import score_evidence
+from icl_eval.runs.scores import chosen_normalizations, score_evidence
 from icl_eval.tasks import HubSource, Library, LocalSource, Normalization, Source, SuiteDefinition, Task
 
 SAMPLE_PATH = Path(__file__).resolve().parent.parent / "tiny" / "data"
@@ -33,7 +35,7 @@ Progress = Callable[[int], Callable[[int], None]]  # total requests -> a tick th
 
 
 def evaluate(
-    model: str | LanguageModel | tuple[Any, Any],
+    model: str | Path | LanguageModel | tuple[Any, Any],
     tasks: str | Task | Sequence[str | Task],
     *,
     shots: int | Sequence[int] = (),
@@ -41,7 +43,7 @@ def evaluate(
     prompts: str | Sequence[str] = (),
     data: str | Path = HUB,
     limit: int | None = None,
-    normalizations: Sequence[Normalization] = (),
+    normalizations: Normalization | Sequence[Normalization] = (),
     overflow: str = "drop",
     out: str | Path | None = None,
     keep: bool = False,
@@ -65,7 +67,8 @@ def evaluate(
         shots: numbers of demonstrations; each task's own if empty.
         seeds: how many draws of demonstrations, or which.
         prompts: names of prompts; each task's first if empty.
-        data: `hub`, `sample`, or the directory of an official release; not used by tasks with records of their own.
+        data: `hub`, `sample`, or the directory of an official release (a `Path` always is one); not used by tasks with
+            records of their own.
         limit: ask only the first so many examples (groups, where a task has them).
         normalizations: which to score by; each task's own if empty. All are stored in any case.
         overflow: `drop` demonstrations that do not fit the window, `error`, or also `truncate` a query that does not.
@@ -73,13 +76,16 @@ def evaluate(
         keep: without `out`, keep the run in a folder under `results` named after what is asked.
         note: what a reader of the scores must know first; stands in the manifest and above the table.
         library: where names of tasks are looked up; the bundled library by default.
-        revision, dtype, device, bos, window, trust_remote_code, allow_pickle: see `icl_eval.load_model`.
+        revision, dtype, device, bos, window, trust_remote_code, allow_pickle: see `icl_eval.load_model`. A pair takes
+            only `bos` and `window` of them, a `LanguageModel` none.
         progress: given the number of requests, returns what is told how many more have been answered.
 
     Raises:
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
     """
     wanted = [tasks] if isinstance(tasks, str | Task) else list(tasks)
+    own = _own_tasks(wanted)
+    model = str(model) if isinstance(model, Path) else model
     try:
         ask = Ask(
             model=model if isinstance(model, str) else _name_of(model),
@@ -87,9 +93,9 @@ def evaluate(
             dtype=dtype,
             bos=bos,
             window=window,
-            data=str(data),
-            tasks=tuple(each.name if isinstance(each, Task) else each for each in wanted),
-            prompts=(prompts,) if isinstance(prompts, str) else tuple(prompts),
+            data=place_of(data),
+            tasks=tuple(dict.fromkeys(each.name if isinstance(each, Task) else each for each in wanted)),
+            prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts)),
             shots=(shots,) if isinstance(shots, int) else tuple(shots),
             seeds=seed_list(seeds),
             limit=limit,
@@ -97,8 +103,10 @@ def evaluate(
         )
     except ValueError as error:
         raise RunError(_first_problem(error)) from error
-    own = {each.name: each for each in wanted if isinstance(each, Task)}
+    _check_model_options(model, ask, device)
+    normalizations = chosen_normalizations(normalizations)
     chosen, suites = _resolve(ask, own, library or Library())
+    _check_metrics(chosen, trust_remote_code=trust_remote_code)
     source = source_of(ask.data, unused=all(task.source is not None for task in chosen))
     prepared = [prepare(task, style or None, ask, source) for task in chosen for style in ask.prompts or ("",)]
     loaded = _load(model, ask, device, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
@@ -182,9 +190,43 @@ class _Run:
         )
 
 
+def _own_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:
+    own: dict[str, Task] = {}
+    for each in wanted:
+        if isinstance(each, Task) and own.setdefault(each.name, each) is not each:
+            raise TaskError(f"two different tasks are named {each.name!r}")
+    return own
+
+
+def _check_model_options(model: Any, ask: Ask, device: str | None) -> None:
+    """Raise `RunError` for an option that would have no effect, since the model is loaded already."""
+    if isinstance(model, str):
+        return
+    idle: dict[str, Any] = {
+        "revision": ask.revision,
+        "dtype": None if ask.dtype == "auto" else ask.dtype,
+        "device": device,
+    }
+    if not isinstance(model, tuple):
+        idle |= {"bos": ask.bos, "window": ask.window}
+    for option, value in idle.items():
+        if value is not None:
+            raise RunError(f"`{option}` has no effect on a model that is loaded already")
+
+
+def _check_metrics(tasks: Sequence[Task], *, trust_remote_code: bool) -> None:
+    """Find every metric and reference before anything is computed."""
+    for task in tasks:
+        check_names(task)
+        for name in task.definition.metrics:
+            metric(name, trust_remote_code=trust_remote_code)
+
+
 def _resolve(ask: Ask, own: dict[str, Task], library: Library) -> tuple[list[Task], list[SuiteDefinition]]:
     """The tasks of all names, each once, and the suites among them."""
     suites = [library.suite(name) for name in ask.tasks if name not in own and library.is_suite(name)]
+    for suite in suites:
+        check_reference(suite.reference, library.files[suite.suite])
     members = {suite.suite: suite.tasks for suite in suites}
     names = dict.fromkeys(chain.from_iterable(members.get(name, [name]) for name in ask.tasks))
     return [own[name] if name in own else library.task(name) for name in names], suites
@@ -210,7 +252,7 @@ def _load(model: Any, ask: Ask, device: str | None, *, trust_remote_code: bool, 
             allow_pickle=allow_pickle,
         )
     if isinstance(model, tuple):
-        return wrap_model(*model, bos=ask.bos)
+        return wrap_model(*model, bos=ask.bos, window=ask.window)
     return model  # type: ignore[no-any-return]
 
 

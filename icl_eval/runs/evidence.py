@@ -48,7 +48,7 @@ class Evidence:
         return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
-    def parse(cls, line: str) -> Evidence:
+    def parse(cls, line: str | bytes) -> Evidence:
         """An `examples.jsonl` line."""
         entry = json.loads(line)
         options = tuple(
@@ -77,12 +77,13 @@ def read_evidence(path: Path) -> Iterator[Evidence]:
         RunError: the file is missing or a line is damaged.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    yield Evidence.parse(line)
-                except (ValueError, KeyError, TypeError) as error:
-                    raise RunError(f"this line is damaged: {error}", path, number) from error
+                    evidence = Evidence.parse(line)
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise RunError("this line is damaged; the same run again writes it anew", path, number) from error
+                yield evidence
     except OSError as error:
         raise RunError(f"cannot be read: {error.strerror}; was the run finished?", path) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -59,11 +60,15 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(path / ".lock")
             self._lock.acquire(timeout=0)
-            self.journal = Journal(path / "answers.jsonl")
         except Timeout as error:
             raise RunError("another process is writing this run folder", path) from error
         except OSError as error:
             raise RunError(f"this run folder cannot be written: {error.strerror}", path) from error
+        try:
+            self.journal = Journal(path / "answers.jsonl")
+        except RunError:
+            self._lock.release()
+            raise
 
     def __enter__(self) -> RunFolder:
         return self
@@ -81,14 +86,17 @@ class RunFolder:
     def write_evidence(self, evidence: Iterable[Evidence]) -> Iterator[Evidence]:
         """Pass evidence on while writing `examples.jsonl`, which appears when all of it is there."""
         partial = self.path / "examples.jsonl.partial"
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                for each in evidence:
+        with ExitStack() as stack:
+            with _written(partial):
+                file = stack.enter_context(partial.open("w", encoding="utf-8"))
+            for each in evidence:  # an error in here is the model's or the data's, not this file's
+                with _written(partial):
                     file.write(each.line() + "\n")
-                    yield each
+                yield each
+            with _written(partial):
+                file.flush()
+        with _written(partial):
             partial.replace(self.path / "examples.jsonl")
-        except OSError as error:
-            raise RunError(f"cannot be written: {error.strerror}", partial) from error
 
     def write_scores(self, scores: Iterable[Score]) -> None:
         """Replace `scores.json`."""
@@ -101,10 +109,8 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    text = json.dumps(
-        {"scores": [_finite(score.stored()) for score in scores]}, indent=1, ensure_ascii=False, allow_nan=False
-    )
-    replace_file(path, [text])
+    entries = [score.stored() for score in scores]
+    replace_file(path, [json.dumps({"scores": entries}, indent=1, ensure_ascii=False, allow_nan=False)])
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -115,15 +121,23 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / "manifest.json"
     try:
-        return Manifest.model_validate_json(file.read_text(encoding="utf-8"))
+        return Manifest.model_validate_json(file.read_bytes())
     except OSError as error:
         raise RunError(f"this is not a run folder: {file.name} cannot be read ({error.strerror})", path) from error
     except ValidationError as error:
         raise RunError(f"the manifest is damaged: {error.errors()[0]['msg']}", file) from error
 
 
-def _finite(entry: dict[str, object]) -> dict[str, object]:
-    return {key: None if isinstance(value, float) and value != value else value for key, value in entry.items()}
+def read_finished(path: Path) -> Manifest:
+    """The manifest of a finished run, whose other files belong to it.
+
+    Raises:
+        RunError: there is none, it is damaged, or the run was not finished.
+    """
+    manifest = read_manifest(path)
+    if manifest.finished is None:
+        raise RunError("this run is not finished; the same command as before goes on with it", path)
+    return manifest
 
 
 def replace_file(path: Path, pieces: Iterable[str]) -> None:
@@ -133,10 +147,16 @@ def replace_file(path: Path, pieces: Iterable[str]) -> None:
         RunError: it cannot be written.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with _written(path):
         with partial.open("w", encoding="utf-8") as file:
             file.writelines(pieces)
             file.write("\n")
         partial.replace(path)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunError(f"cannot be written: {error.strerror}", path) from error

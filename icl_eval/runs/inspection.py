@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from icl_eval.errors import TaskError
-from icl_eval.metrics import metric
+from pathlib import Path
+
+from icl_eval.errors import IclEvalError, TaskError
+from icl_eval.runs.ask import place_of
 from icl_eval.runs.evaluation import source_of
+from icl_eval.runs.names import check_names, check_reference
 from icl_eval.tasks import Library
 from icl_eval.testing import check_task
 
+SHOTS = (0, 1, 4)
 
-def inspect(library: Library, name: str, data: str) -> str:
+
+def inspect(library: Library, name: str, data: str | Path) -> str:
     """Check a task, or a suite and that its tasks exist.
 
     Returns:
@@ -19,15 +24,18 @@ def inspect(library: Library, name: str, data: str) -> str:
         IclEvalError: the first thing that is wrong.
     """
     if library.is_suite(name):
-        return f"suite of {len(library.suite(name).tasks)} tasks"
+        suite = library.suite(name)
+        check_reference(suite.reference, library.files[name])
+        return f"suite of {len(suite.tasks)} tasks"
     task = library.task(name)
-    for each in task.definition.metrics:
-        if not each.startswith("evaluate:"):
-            metric(each)
-    source = source_of(data, unused=task.source is not None)
+    check_names(task)
+    source = source_of(place_of(data), unused=task.source is not None)
+    task.check_fields(source)
+    asked, shown = task.evaluation(source), task.demonstrations(source)
+    most = len({each.group for each in shown}) - task.shares_split
     try:
-        check_task(task, source)
+        check_task(task, source, [shots for shots in SHOTS if shots <= most])
     except AssertionError as error:
-        raise TaskError(str(error), task.path) from error
-    asked, shown = len(task.evaluation(source)), len(task.demonstrations(source))
-    return f"{asked} examples, {shown} to show, prompts {', '.join(task.prompts)}"
+        cause = error.__cause__
+        raise cause if isinstance(cause, IclEvalError) and cause.path else TaskError(str(error), task.path) from error
+    return f"{len(asked)} examples, {len(shown)} to show, prompts {', '.join(task.prompts)}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from icl_eval.errors import UnknownName
 from icl_eval.models import LanguageModel, load_model
-from icl_eval.runs.ask import Ask
+from icl_eval.runs.ask import Ask, place_of
 from icl_eval.runs.cells import Cell, prepare
 from icl_eval.runs.evaluation import source_of
 from icl_eval.runs.questions import Question, Questioner
@@ -14,7 +16,7 @@ from icl_eval.tasks import Task
 def preview(
     task: Task,
     model: str,
-    data: str,
+    data: str | Path,
     *,
     shots: int,
     style: str | None = None,
@@ -27,8 +29,8 @@ def preview(
         UnknownName: the task has no such prompt or example.
         IclEvalError: the data or the model cannot be read.
     """
-    ask = Ask(model=model, tasks=(task.name,), shots=(shots,), seeds=(seed,), data=data)
-    prepared = prepare(task, style, ask, source_of(data, unused=task.source is not None))
+    ask = Ask(model=model, tasks=(task.name,), shots=(shots,), seeds=(seed,), data=place_of(data))
+    prepared = prepare(task, style, ask, source_of(ask.data, unused=task.source is not None))
     by_id = {example.id: example for example in prepared.examples}
     if id is not None and id not in by_id:
         raise UnknownName(f"example of {task.name}", id, by_id)

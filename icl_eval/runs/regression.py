@@ -17,7 +17,8 @@ from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Cell
 from icl_eval.runs.evaluation import evaluate
 from icl_eval.runs.evidence import Evidence, read_evidence
-from icl_eval.runs.folder import read_manifest, replace_file
+from icl_eval.runs.folder import read_finished, replace_file
+from icl_eval.runs.rescoring import rescore
 from icl_eval.runs.scores import Score
 
 TOLERANCE = 1e-4  # nats by which a log-probability may differ: float32 on another processor stays well below
@@ -28,7 +29,7 @@ DIGITS = 6
 class BaselineExample(BaseModel):
     """The log-probabilities of one answered example, per option and token."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: str
     prompt: str
@@ -41,7 +42,7 @@ class BaselineExample(BaseModel):
 class BaselineScore(BaseModel):
     """One score line."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: str
     prompt: str
@@ -81,7 +82,7 @@ def make_baseline(run: Path) -> Baseline:
     Raises:
         RunError: the run is not finished, or some example's decision is too close to be the same on another processor.
     """
-    manifest = read_manifest(run)
+    manifest = read_finished(run)
     examples = []
     for evidence in read_evidence(run / "examples.jsonl"):
         record = next(r for r in manifest.tasks if (r.task, r.prompt) == (evidence.cell.task, evidence.cell.prompt))
@@ -93,8 +94,9 @@ def make_baseline(run: Path) -> Baseline:
                 run,
             )
         examples.append(_example(evidence))
-    stored = json.loads((run / "scores.json").read_text(encoding="utf-8"))["scores"]
-    scores = [BaselineScore(**{name: score[name] for name in BaselineScore.model_fields}) for score in stored]
+    scores = [
+        BaselineScore(**{name: getattr(score, name) for name in BaselineScore.model_fields}) for score in rescore(run)
+    ]
     return Baseline(
         ask=manifest.ask, model_fingerprint=manifest.model_fingerprint, scores=tuple(scores), examples=tuple(examples)
     )
@@ -116,14 +118,13 @@ def read_baseline(path: Path) -> Baseline:
         RunError: it cannot be read or is no baseline.
     """
     try:
-        return Baseline.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"the baseline cannot be read: {error}", path) from error
+        return Baseline.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"the baseline cannot be read: {error.strerror}", path) from error
     except ValidationError as error:
         problem = error.errors()[0]
-        raise RunError(
-            f"this is not a baseline: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", path
-        ) from error
+        place = ".".join(map(str, problem["loc"]))
+        raise RunError(": ".join(filter(None, ("this is not a baseline", place, problem["msg"]))), path) from error
 
 
 def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression:
@@ -132,24 +133,24 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
     Args:
         baseline: what should still be true.
         model: another place of the same model, or a loaded one; the baseline's own name by default.
-        options: passed on to `evaluate`, such as `data` for another place of the same data.
+        options: passed on to `evaluate`: `data` for another place of the same data, `tasks` for tasks without files.
+
+    Raises:
+        IclEvalError: it cannot be run again.
     """
-    ask = baseline.ask
     with TemporaryDirectory() as folder:
-        result = evaluate(
-            ask.model if model is None else model,
-            list(ask.tasks),
-            shots=ask.shots,
-            seeds=ask.seeds,
-            prompts=ask.prompts,
-            limit=ask.limit,
-            overflow=ask.overflow,
-            out=folder,
-            **{"data": ask.data, "revision": ask.revision, "dtype": ask.dtype, "bos": ask.bos, "window": ask.window}
-            | options,
-        )
+        asked = _asked(baseline.ask, by_name=model is None or isinstance(model, str | Path))
+        result = evaluate(baseline.ask.model if model is None else model, out=folder, **asked | options)
         evidence = list(read_evidence(Path(folder) / "examples.jsonl"))
     return compare(baseline, evidence, result.scores)
+
+
+def _asked(ask: Ask, *, by_name: bool) -> dict[str, Any]:
+    """The ask as arguments of `evaluate`; what belongs to loading only where a name is loaded."""
+    loading = {"revision", "dtype", "bos", "window"}
+    return {
+        name: getattr(ask, name) for name in Ask.model_fields if name != "model" and (by_name or name not in loading)
+    }
 
 
 def compare(baseline: Baseline, evidence: Iterable[Evidence], scores: Sequence[Score]) -> Regression:

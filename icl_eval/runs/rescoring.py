@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from icl_eval.runs.evidence import read_evidence
-from icl_eval.runs.folder import read_manifest
+from icl_eval.runs.folder import read_finished
 from icl_eval.runs.result import Result
-from icl_eval.runs.scores import score_evidence
+from icl_eval.runs.scores import chosen_normalizations, score_evidence
 from icl_eval.tasks import Normalization
 
 
 def rescore(
-    run: str | Path, normalizations: Sequence[Normalization] = (), *, trust_remote_code: bool = False
+    run: str | Path,
+    normalizations: Normalization | Sequence[Normalization] = (),
+    *,
+    trust_remote_code: bool = False,
 ) -> Result:
     """Take the scores of a finished run again.
 
@@ -24,15 +27,16 @@ def rescore(
 
     Raises:
         RunError: the folder is not that of a finished run, or one of its files is damaged.
+        UnknownName: there is no such normalisation.
     """
     path = Path(run)
-    manifest = read_manifest(path)
+    manifest = read_finished(path)
     scores = score_evidence(
         read_evidence(path / "examples.jsonl"),
         manifest.tasks,
         manifest.suites,
         model_words=manifest.model_words,
-        normalizations=normalizations,
+        normalizations=chosen_normalizations(normalizations),
         trust_remote_code=trust_remote_code,
     )
     return Result(tuple(scores), manifest, path)

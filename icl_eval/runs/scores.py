@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, cast
 
 import icl_eval
+from icl_eval.errors import RunError, UnknownName
 from icl_eval.metrics import Estimate, Prediction, average, estimate, independent_average, metric
 from icl_eval.references import majority_baseline, random_baseline
 from icl_eval.runs.cells import TaskRecord
 from icl_eval.runs.evidence import Evidence
+from icl_eval.scoring import NORMALIZATIONS
 from icl_eval.tasks import Normalization, SuiteDefinition
 
 AVERAGE = "average"
@@ -61,8 +64,11 @@ class Score:
     signature: str
 
     def stored(self) -> dict[str, Any]:
-        """The entry of `scores.json`."""
-        return asdict(self)
+        """The entry of `scores.json`; a figure that is not finite is None."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
 
 
 @dataclass
@@ -93,6 +99,19 @@ class _Column:
     normalize: Normalization | Literal["own"]
 
 
+def chosen_normalizations(names: str | Sequence[str]) -> tuple[Normalization, ...]:
+    """The normalisations of these names, each once.
+
+    Raises:
+        UnknownName: there is no such normalisation.
+    """
+    chosen = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+    for name in chosen:
+        if name not in NORMALIZATIONS:
+            raise UnknownName("normalisation", name, NORMALIZATIONS)
+    return cast(tuple[Normalization, ...], chosen)
+
+
 def score_evidence(
     evidence: Iterable[Evidence],
     records: Sequence[TaskRecord],
@@ -111,6 +130,10 @@ def score_evidence(
         model_words: the signature's words for the model's rules, such as `bos0|float32`.
         normalizations: which to show; each task's own if empty.
         trust_remote_code: whether a metric may run code from the Hub.
+
+    Raises:
+        RunError: some cell has another number of examples than its record says.
+        MetricError: a metric cannot be computed.
     """
     asked: tuple[Normalization | Literal["own"], ...] = tuple(normalizations) or ("own",)
     answers = _collect(evidence, records, asked)
@@ -122,6 +145,7 @@ def score_evidence(
             for choice in asked:
                 normalization = record.normalize if choice == "own" else choice
                 found = answers[record.task, record.prompt, shots, normalization]
+                _check_complete(found, record, shots)
                 scored = [scorer.score(name, found, record, shots, normalization) for name in record.metrics]
                 columns[_Column(position, record.selection, choice)][record.task] = scored
                 lines += [line for _, line in scored]
@@ -139,10 +163,22 @@ def _collect(
     answers: dict[tuple[str, str, int, Normalization], _Answers] = defaultdict(_Answers)
     for each in evidence:
         cell = each.cell
+        if (cell.task, cell.prompt) not in own:
+            raise RunError(f"{cell.task} ({cell.prompt}) has answered examples but is not a task of this run")
         for name in asked:
             normalization = own[cell.task, cell.prompt] if name == "own" else name
             answers[cell.task, cell.prompt, cell.shots, normalization].add(each, normalization)
     return answers
+
+
+def _check_complete(answers: _Answers, record: TaskRecord, shots: int) -> None:
+    """Raise `RunError` unless every seed has all examples: a lost line must not become a score of the others."""
+    for seed in record.seeds if shots else record.seeds[:1]:
+        if (count := len(answers.predictions.get(seed, ()))) != record.examples:
+            raise RunError(
+                f"{record.task} ({record.prompt}, {shots} shots, seed {seed}) has {count} answered examples instead of "
+                f"{record.examples}; the same run again answers what is missing"
+            )
 
 
 @dataclass
@@ -202,9 +238,11 @@ def _figures(found: Estimate) -> dict[str, Any]:
 
 def _suite_score(suite: SuiteDefinition, members: Sequence[Sequence[tuple[Estimate, Score]]]) -> Score:
     """The mean over tasks, a task's several metrics averaged first; errors are propagated, never averaged."""
-    found = independent_average([average([each for each, _ in scored]) for scored in members])
     per_task = [[line for _, line in scored] for scored in members]
     firsts = [lines[0] for lines in per_task]
+    seeds = max((line.seeds for line in firsts), key=len)
+    means = [average([each for each, _ in scored]) for scored in members]
+    found = independent_average([_for_seeds(each, len(seeds)) for each in means])
 
     def shared(values: Iterable[str]) -> str:
         distinct = set(values)
@@ -217,9 +255,9 @@ def _suite_score(suite: SuiteDefinition, members: Sequence[Sequence[tuple[Estima
         metric=AVERAGE,
         normalize=shared(line.normalize for line in firsts),
         shots=max(line.shots for line in firsts),
-        seeds=firsts[0].seeds,
+        seeds=seeds,
         draw=shared(line.draw for line in firsts),
-        data=shared(line.data for line in firsts),
+        data=_places(firsts),
         examples=sum(line.examples for line in firsts),
         of=sum(line.of for line in firsts),
         effective_shots=sum(line.effective_shots for line in firsts) / len(firsts),
@@ -229,9 +267,18 @@ def _suite_score(suite: SuiteDefinition, members: Sequence[Sequence[tuple[Estima
         random=_mean_or_none(guesses),
         majority=None,
         reference=suite.reference,
-        signature=_suite_signature(suite, firsts),
+        signature=_suite_signature(suite, firsts, seeds),
         **_figures(found),
     )
+
+
+def _places(members: Sequence[Score]) -> str:
+    return "+".join(dict.fromkeys(line.data for line in members))
+
+
+def _for_seeds(found: Estimate, seeds: int) -> Estimate:
+    """A task without demonstrations is asked once, and its score is the same for every seed of the others."""
+    return replace(found, seed_values=found.seed_values * seeds) if len(found.seed_values) == 1 else found
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
@@ -253,16 +300,16 @@ def _signature(
         model_words,
         *limited,
         record.data,
-        f"v{record.version}#{record.digest}",
+        f"v{record.version}#{record.digest}" + (f"+{record.pool}" if shots else ""),
         f"icl-eval {icl_eval.__version__}",
     ]
     return "|".join(words)
 
 
-def _suite_signature(suite: SuiteDefinition, members: Sequence[Score]) -> str:
+def _suite_signature(suite: SuiteDefinition, members: Sequence[Score], seeds: tuple[int, ...]) -> str:
     digest = hashlib.sha256("\n".join(line.signature for line in members).encode()).hexdigest()[:8]
     words = [suite.suite, f"mean of {len(members)} tasks", f"k{max(line.shots for line in members)}"]
-    return "|".join([*words, _seed_words(members[0].seeds), f"#{digest}", f"icl-eval {icl_eval.__version__}"])
+    return "|".join([*words, _seed_words(seeds), _places(members), f"#{digest}", f"icl-eval {icl_eval.__version__}"])
 
 
 def _seed_words(seeds: tuple[int, ...]) -> str:

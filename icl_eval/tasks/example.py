@@ -6,7 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +31,14 @@ class Example:
 
 def fingerprint(fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
     """Hash of an example's question."""
-    text = json.dumps([fields, options], sort_keys=True, ensure_ascii=False, default=str)
+    text = json.dumps([fields, options], sort_keys=True, ensure_ascii=False, default=_plain)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """What columnar files and numpy hold, as JSON can; anything else may print differently in every process."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, date | time | timedelta | Decimal | UUID):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} cannot be part of a question")

@@ -113,6 +113,8 @@ class Library:
         if base in (*seen, name):
             raise TaskError(f"{base!r} extends itself", *located.at(("extends",)))
         parent = self._resolved(base, (*seen, name))
+        if "suite" in parent.data:
+            raise TaskError(f"{base!r} is a suite, not a task", *located.at(("extends",)))
         inherited = {key: value for key, value in parent.data.items() if key not in ("task", "extends")}
         return Located(located.path, _merged(inherited, located.data), located.lines, parent)
 

@@ -91,7 +91,7 @@ def _explain(
     if not place:  # a check of the whole names the key that it is about first
         place = _existing(located, tuple(message.partition("`")[2].partition("`")[0].split(".")))
         return TaskError(message.removeprefix("Value error, "), *located.at(place))
-    path, line = located.at(place)
+    path, line = located.at(place[:-1] if kind == "missing" else place)
     dotted = ".".join(map(str, place))
     if kind == "extra_forbidden":
         return UnknownName("key", str(place[-1]), _keys(model, place[:-1]), path, line)
@@ -104,8 +104,8 @@ def _explain(
 
 
 def _most_telling(problems: list[ErrorDetails]) -> ErrorDetails:
-    """The first problem; of the members of a union, the one that the value has the shape of."""
-    first = problems[0]
+    """An unknown key before the key that it may have been meant to be; of a union, the member of the value's shape."""
+    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
     if isinstance(first["input"], dict | list):
         inner = [p for p in problems[1:] if p["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
         return next((p for p in inner if len(p["loc"]) > len(first["loc"])), first)
@@ -145,6 +145,11 @@ def _locate(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) 
             _locate(child, (*place, index), lines, path)
     elif isinstance(node, yaml.MappingNode):
         for key, child in node.value:
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                said = (
+                    f"`{key.value}` is no text for YAML; put it in quotes" if key.id == "scalar" else "a key is a word"
+                )
+                raise TaskError(said, path, key.start_mark.line + 1)
             inner = (*place, str(key.value))
             if inner in lines:
                 raise TaskError(

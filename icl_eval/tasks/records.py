@@ -43,6 +43,8 @@ def _convert(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], p
         records = _guarded(ADAPTERS[adapter](records), f"{place}, after {{}} records")
     for number, record in enumerate(records, start=1):
         where = f"{place}, record {number}"
+        if not isinstance(record, Mapping) or not all(isinstance(name, str) for name in record):
+            raise DataError(f"{where}: a record is a mapping of names to values, not a {type(record).__name__}")
         fields = {name: _value(path, record, where) for name, path in definition.fields.items()} or dict(record)
         options = _options(definition, fields, where)
         digest = _digest(definition, fields, options, where)
@@ -65,6 +67,8 @@ def _digest(definition: TaskDefinition, fields: Mapping[str, Any], options: tupl
         return fingerprint({name: value for name, value in fields.items() if name not in besides}, options)
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: a text is not valid Unicode: {error.reason}") from error
+    except TypeError as error:
+        raise DataError(f"{where}: {error}; map the fields that prompts need with `fields`") from error
 
 
 def _guarded(records: Iterator[dict[str, Any]], place: str) -> Iterator[dict[str, Any]]:

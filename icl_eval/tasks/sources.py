@@ -109,7 +109,7 @@ def read_file(path: Path) -> Iterator[Record]:
     try:
         yield from _READERS[kind](path)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot be read: {error}", path) from error
+        raise DataError(f"cannot be read: {str(error).strip()}", path) from error
 
 
 def _text(path: Path) -> io.TextIOBase:
@@ -123,7 +123,7 @@ def _jsonl(path: Path) -> Iterator[Record]:
     with _text(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _record(_json(line, path, number), path, number)
+                yield _record(_json(line.strip(), path, number), path, number)
 
 
 def _json_array(path: Path) -> Iterator[Record]:

@@ -1,0 +1,87 @@
+"""Imports point one way, and what needs no model needs no model library."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import icl_eval
+
+PACKAGE = Path(icl_eval.__file__).parent
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+DATA = frozenset({"errors", "prompts", "tasks"})
+EXPERIMENT = frozenset({"demos", "engine", "metrics", "models", "references", "scoring"}) | DATA
+ALLOWED: dict[str, frozenset[str]] = {
+    "errors": frozenset(),
+    "prompts": frozenset({"errors"}),
+    "tasks": frozenset({"errors", "prompts"}),
+    "demos": frozenset({"errors", "tasks"}),
+    "models": frozenset({"errors"}),
+    "engine": frozenset({"errors", "models"}),
+    "scoring": frozenset({"errors", "tasks"}),
+    "metrics": frozenset({"errors", "tasks"}),
+    "references": frozenset({"errors", "metrics", "tasks"}),
+    "runs": EXPERIMENT | {"reports", "testing"},
+    "reports": frozenset({"errors", "metrics", "references", "runs"}),
+    "testing": EXPERIMENT,
+    "tiny": DATA,
+    "cli": EXPERIMENT | {"reports", "runs", "testing", "tiny"},
+    "__main__": frozenset({"cli"}),
+}
+LIGHT = ("tasks", "demos", "prompts", "scoring", "metrics", "references")
+HEAVY = ("torch", "transformers", "accelerate", "datasets", "evaluate", "pyarrow", "scipy")
+
+
+def part_of(path: Path) -> str:
+    """The subpackage or module of the package that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports, anywhere in it, without `icl_eval.`."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            names |= {node.module or ""} if node.module != "icl_eval" else {f"icl_eval.{a.name}" for a in node.names}
+    return {name.removeprefix("icl_eval.") for name in names if name.startswith("icl_eval.")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_point_one_way(path: Path) -> None:
+    own = part_of(path)
+    others = {name.split(".")[0] for name in imported(path)} - {own, "__version__"}
+
+    assert others <= ALLOWED[own], f"{own} may not import {', '.join(sorted(others - ALLOWED[own]))}"
+
+
+@pytest.mark.parametrize("part", ["scoring", "metrics", "references"])
+def test_pure_parts_see_of_tasks_only_definitions_and_examples(part: str) -> None:
+    seen = {name for path in MODULES if part_of(path) == part for name in imported(path)}
+
+    assert {name for name in seen if name.startswith("tasks")} <= {"tasks.definition", "tasks.example"}
+
+
+def test_every_part_has_a_place_in_the_order() -> None:
+    assert {part_of(path) for path in MODULES} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("part", LIGHT)
+def test_pure_part_loads_no_heavy_library(part: str) -> None:
+    script = f"import sys, icl_eval.{part}; print(*[name for name in {HEAVY} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    assert loaded.split() == []
+
+
+def test_package_itself_loads_no_heavy_library() -> None:
+    script = f"import sys, icl_eval; print(*[name for name in {HEAVY} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    assert loaded.split() == []

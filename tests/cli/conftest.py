@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_tasks import knowing, write_library
+
+from icl_eval.cli import main
+from icl_eval.runs import evaluation, preview
+from icl_eval.testing import FakeLM
+
+from .shell import IclEval, Shell
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with tasks, prompts and data, which is also where commands run."""
+    monkeypatch.chdir(tmp_path)
+    return write_library(tmp_path)
+
+
+@pytest.fixture
+def icl_eval(library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[IclEval]:
+    """The command line, in this process, in the folder of `library`."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> Shell:
+        monkeypatch.setattr(sys, "argv", ["icl-eval", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            code = main()
+        except SystemExit as left:  # as after --help
+            code = int(left.code or 0)
+        said = capsys.readouterr()
+        return Shell(code, said.out, said.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeLM], FakeLM]:
+    """Make every name of a model mean this one."""
+
+    def use(lm: FakeLM) -> FakeLM:
+        def load(*_: Any, **__: Any) -> FakeLM:
+            return lm
+
+        monkeypatch.setattr(evaluation, "load_model", load)
+        monkeypatch.setattr(preview, "load_model", load)
+        return lm
+
+    return use
+
+
+@pytest.fixture
+def lm(model: Callable[[FakeLM], FakeLM]) -> FakeLM:
+    return model(knowing(0, 1, 2))

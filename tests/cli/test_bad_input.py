@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_tasks import PARITY_YAML, write
+
+from icl_eval.testing import FakeLM
+
+from .shell import TOY, IclEval
+
+PARITY = Path("tasks/toy/parity.yaml")
+TEMPLATE = Path("prompts/toy/parity/plain.jinja")
+
+
+@pytest.fixture(autouse=True)
+def _fake(lm: FakeLM) -> None:
+    """No real model is loaded by a mistake that is not noticed."""
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_yaml_that_does_not_parse(icl_eval: IclEval) -> None:
+    edit(PARITY, "splits: {", "splits: {{")
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said.startswith(f"{PARITY.resolve()}:6: the YAML does not parse: ")
+
+
+@pytest.mark.parametrize("text", ["about: \x00\n", "about: é\x07\n"])
+def test_yaml_with_characters_that_it_may_not_have(text: str, icl_eval: IclEval) -> None:
+    PARITY.write_text(text)
+    for command in (("run", "--task"), ("check",), ("show",)):
+        assert icl_eval(*command, "toy/parity", *TOY).mistake.startswith(f"{PARITY.resolve()}: cannot be read: ")
+
+
+def test_yaml_that_is_not_utf_8(icl_eval: IclEval) -> None:
+    PARITY.write_bytes(b"about: \xe9\n")
+
+    assert icl_eval("run", "--task", "toy/parity", *TOY).mistake.startswith(f"{PARITY.resolve()}: cannot be read: ")
+
+
+def test_unknown_key(icl_eval: IclEval) -> None:
+    edit(PARITY, "metrics:", "metric:")
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said == f"{PARITY.resolve()}:12: no key is named 'metric'; did you mean metrics?"
+
+
+def test_key_that_stands_twice(icl_eval: IclEval) -> None:
+    edit(PARITY, "id: n\n", "id: n\nid: n\n")
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said == f"{PARITY.resolve()}:7: the key `id` stands here and in line 6"
+
+
+def test_unknown_task(icl_eval: IclEval) -> None:
+    said = icl_eval("run", "--task", "toy/party", *TOY).mistake
+
+    assert said == "no task or suite is named 'toy/party'; did you mean toy/parity or toy/pairs?"
+
+
+def test_unknown_suite_member(icl_eval: IclEval) -> None:
+    edit(Path("tasks/toy.yaml"), "toy/pairs", "toy/pair")
+    said = icl_eval("run", "--task", "toy", *TOY).mistake
+
+    assert (
+        said
+        == f"{Path('tasks/toy.yaml').resolve()}:3: no task is named 'toy/pair'; did you mean toy/pairs or toy/parity?"
+    )
+
+
+def test_template_with_a_misspelt_field(icl_eval: IclEval) -> None:
+    TEMPLATE.write_text("Q:\n{{ m }}\nA:")
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said == f"{TEMPLATE.resolve()}:2: no field of the example is named 'm'; there is n"
+
+
+def test_template_that_does_not_parse(icl_eval: IclEval) -> None:
+    TEMPLATE.write_text("Q:\n{{ n }\nA:")
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said.startswith(f"{TEMPLATE.resolve()}:2: the template does not parse: ")
+
+
+def test_missing_split_file(icl_eval: IclEval) -> None:
+    Path("data/parity/val.jsonl").unlink()
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said == "data: there is no file parity/val.jsonl or val.jsonl"
+
+
+def test_missing_split(icl_eval: IclEval) -> None:
+    edit(PARITY, "validation: parity/val.jsonl", "test: parity/val.jsonl")
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said == "data: no local split is named 'validation'; there is test, train"
+
+
+def test_empty_split(icl_eval: IclEval) -> None:
+    Path("data/parity/val.jsonl").write_text("")
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said == "toy/parity: split 'validation' is empty"
+
+
+def test_missing_data_directory(icl_eval: IclEval) -> None:
+    said = icl_eval("run", "--task", "toy/parity", "--include", ".", "--data-dir", "dat").mistake
+
+    assert said == "dat: there is no such data directory"
+
+
+def test_label_out_of_range(icl_eval: IclEval) -> None:
+    edit(Path("data/parity/val.jsonl"), '"n": 3, "pair": 1, "label": 1', '"n": 3, "pair": 1, "label": 7')
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said == "toy/parity: split 'validation', record 4: the label 7 is out of range for 2 options"
+
+
+def test_record_that_is_no_json(icl_eval: IclEval) -> None:
+    edit(Path("data/parity/val.jsonl"), '{"n": 3,', '{"n": 3;')
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said.startswith("data/parity/val.jsonl:4: not valid JSON: ")
+
+
+@pytest.mark.parametrize("options", ["[]", '[""]', "choices"])
+def test_no_options(options: str, icl_eval: IclEval) -> None:
+    edit(PARITY, "gold: {field: label, names: [even, odd]}", "gold: {field: label}")
+    edit(PARITY, "fields: {n: n}", "fields: {n: n, choices: choices}")
+    edit(PARITY, "options: [even, odd]", f"options: {options}")
+    edit(Path("data/parity/val.jsonl"), '"label"', '"choices": [], "label"')
+    said = icl_eval("run", "--task", "toy/parity", "--shots", "0", *TOY).mistake
+
+    assert "option" in said
+
+
+def test_task_name_defined_twice(icl_eval: IclEval, tmp_path: Path) -> None:
+    other = write(tmp_path, "other/tasks/toy/parity.yaml", PARITY_YAML)
+    said = icl_eval("run", "--task", "toy/parity", "--include", "other", *TOY).mistake
+
+    assert said == f"{PARITY.resolve()}: the name 'toy/parity' is also defined by {other}"
+
+
+def test_task_named_otherwise_than_its_file(icl_eval: IclEval) -> None:
+    edit(PARITY, "task: toy/parity", "task: toy/oddity")
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said.startswith(
+        f"{PARITY.resolve()}:1: the file says `task: toy/oddity` but its place below `tasks` makes it"
+    )
+
+
+def test_more_shots_than_the_training_split_has(icl_eval: IclEval) -> None:
+    said = icl_eval("run", "--task", "toy/parity", "--shots", "0,13", *TOY).mistake
+
+    assert said == "toy/parity: 13 demonstrations were asked for, but there are 12 to draw from"
+
+
+def test_query_longer_than_the_window(icl_eval: IclEval, lm: FakeLM) -> None:
+    lm.window = 10
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said == (
+        "toy/parity, example '0': the query alone takes 11 tokens but the window has 10; "
+        "--overflow truncate cuts its start"
+    )
+
+
+def test_unknown_metric(icl_eval: IclEval, lm: FakeLM) -> None:
+    edit(PARITY, "[accuracy]", "[acuracy]")
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said == f"{PARITY.resolve()}:12: no metric is named 'acuracy'; did you mean accuracy?"
+    assert lm.asked == 0
+
+
+def test_unknown_reference(icl_eval: IclEval, lm: FakeLM) -> None:
+    PARITY.write_text(PARITY.read_text() + "reference: gpt3:RTEE\n")
+    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+
+    assert said.startswith(f"{PARITY.resolve()}:13: no reference is named 'gpt3:RTEE'; did you mean gpt3:RTE")
+    assert lm.asked == 0
+
+
+def test_unknown_prompt(icl_eval: IclEval) -> None:
+    said = icl_eval("run", "--task", "toy/parity", "--prompt", "chaty", *TOY).mistake
+
+    assert said == "no prompt of toy/parity is named 'chaty'; did you mean chatty?"
+
+
+def test_unknown_normalisation(icl_eval: IclEval) -> None:
+    said = icl_eval("run", "--task", "toy/parity", "--score", "token,chars", *TOY).mistake
+
+    assert said == "no normalisation is named 'chars'; did you mean char?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--format", "xml"), ("'--format'", "'xml'", "json")),
+        (("--overflow", "cut"), ("'--overflow'", "'cut'", "truncate")),
+        (("--dtype", "int8"), ("'--dtype'", "'int8'", "float16")),
+        (("--bos", "perhaps"), ("'--bos'", "'perhaps'", "auto")),
+        (("--limit", "-1"), ("'--limit'", "1")),
+        (("--limit", "few"), ("'--limit'", "integer")),
+        (("--window", "1"), ("'--window'", "2")),
+        (("--limit",), ("--limit", "requires an argument")),
+        (("--shotz", "1"), ("--shotz", "--shots")),
+        (("surplus",), ("surplus",)),
+    ],
+)
+def test_an_argument_that_the_command_does_not_take(
+    arguments: tuple[str, ...], words: tuple[str, ...], icl_eval: IclEval
+) -> None:
+    said = icl_eval("run", "--task", "toy/parity", *TOY, *arguments).mistake
+
+    assert all(word in said for word in words), said
+    assert said.endswith("; --help says what there is")
+
+
+def test_missing_task(icl_eval: IclEval) -> None:
+    assert "'--task'" in icl_eval("run").mistake
+
+
+def test_unknown_command(icl_eval: IclEval) -> None:
+    assert "'runn'" in icl_eval("runn").mistake
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--shots", "a"), "--shots takes whole numbers by comma, such as 0,1,4; it was given 'a'"),
+        (("--shots", ""), "--shots takes whole numbers by comma, such as 0,1,4; it was given ''"),
+        (("--shots", "0,-1"), "--shots takes whole numbers by comma, such as 0,1,4; it was given '0,-1'"),
+        (("--seeds", "1.5"), "--seeds takes whole numbers by comma, such as 0,1,4; it was given '1.5'"),
+        (("--seeds", "0"), "seeds are a positive number of seeds, or a list without repetitions"),
+        (("--seeds", "3,3"), "seeds are a positive number of seeds, or a list without repetitions"),
+        (("--data", "sample"), "give either --data or --data-dir, not both"),
+        (("--include", "prompts"), f"{Path('prompts')}: there is no folder `tasks` here"),
+    ],
+)
+def test_a_value_that_means_nothing(arguments: tuple[str, ...], sentence: str, icl_eval: IclEval) -> None:
+    said = icl_eval("run", "--task", "toy/parity", *TOY, *arguments).mistake
+
+    assert said.removeprefix(f"{Path.cwd()}/") == sentence
+
+
+def test_data_that_is_neither_hub_nor_sample(icl_eval: IclEval) -> None:
+    said = icl_eval("run", "--task", "toy/parity", "--include", ".", "--data", "data").mistake
+
+    assert said == "--data takes `hub` or `sample`, not 'data'; a directory is given with --data-dir"
+
+
+def test_run_folder_below_a_file(icl_eval: IclEval) -> None:
+    said = icl_eval("run", "--task", "toy/parity", *TOY, "--out", PARITY / "run").mistake
+
+    assert said == f"{PARITY / 'run'}: this run folder cannot be written: Not a directory"
+
+
+def test_task_file_that_is_not_there(icl_eval: IclEval) -> None:
+    assert icl_eval("run", "--task", "tasks/no.yaml", *TOY).mistake == "tasks/no.yaml: there is no such task file"
+
+
+def test_task_file_outside_a_tasks_folder(icl_eval: IclEval, tmp_path: Path) -> None:
+    write(tmp_path, "loose.yaml", PARITY_YAML)
+    said = icl_eval("run", "--task", "loose.yaml", *TOY).mistake
+
+    assert said.startswith("loose.yaml: a task file stands below a folder named `tasks`")
+
+
+@pytest.mark.parametrize("command", ["show", "check", "rescore", "regress"])
+def test_every_command_has_one_sentence_for_what_is_not_there(command: str, icl_eval: IclEval) -> None:
+    assert "no/such" in icl_eval(command, "no/such").mistake
+
+
+def test_list_of_nothing(icl_eval: IclEval) -> None:
+    assert icl_eval("list", "nosuch").mistake == "no task or suite has 'nosuch' in its name"
+
+
+def test_show_unknown_example(icl_eval: IclEval) -> None:
+    said = icl_eval("show", "toy/parity", *TOY, "--example", "99").mistake
+
+    assert said == "no example of toy/parity is named '99'; there is 0, 1, 2, 3, 4, 5, 6, 7"
+
+
+def test_show_suite(icl_eval: IclEval) -> None:
+    assert icl_eval("show", "toy", *TOY).mistake.endswith("tasks/toy.yaml:1: 'toy' is a suite, not a task")

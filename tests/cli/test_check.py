@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from icl_eval.runs import evaluation
+
+from .shell import TOY, IclEval
+
+PARITY = Path("tasks/toy/parity.yaml")
+TEMPLATE = Path("prompts/toy/parity/chatty.jinja")
+
+
+def test_check_says_what_it_looked_at(icl_eval: IclEval) -> None:
+    said = icl_eval("check", "toy", "toy/parity", "tasks/toy/pairs.yaml", *TOY)
+
+    assert (said.code, said.err) == (0, "")
+    assert said.out == (
+        "ok toy: suite of 2 tasks\n"
+        "ok toy/parity: 8 examples, 12 to show, prompts plain, chatty\n"
+        "ok toy/pairs: 8 examples, 12 to show, prompts plain, chatty\n"
+    )
+
+
+def test_check_takes_a_task_with_few_demonstrations(icl_eval: IclEval) -> None:
+    path = Path("data/parity/train.jsonl")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
+
+    assert icl_eval("check", "toy/parity", *TOY).out.startswith("ok toy/parity: 8 examples, 2 to show")
+
+
+BROKEN = {
+    "yaml": (PARITY, "options: [", "options: [[", 10, "the YAML does not parse"),
+    "key": (PARITY, "prompts: [", "prompt: [", 10, "no key is named 'prompt'; did you mean prompts?"),
+    "missing key": (PARITY, "about: Is a number even?\n", "", None, "the key `about` is missing"),
+    "metric": (PARITY, "[accuracy]", "[accurate]", 12, "no metric is named 'accurate'; did you mean accuracy?"),
+    "reference": (PARITY, "metrics:", "reference: gpt3:RT\nmetrics:", 12, "named 'gpt3:RT'; did you mean gpt3:RTE"),
+    "prompt": (PARITY, "chatty]", "chaty]", 10, "no prompt of toy/parity is named 'chaty'; did you mean chatty?"),
+    "number": (PARITY, "shots: 2", "shots: two", 11, "`protocol.shots`: "),
+    "names": (PARITY, "names: [even, odd]", "names: [even]", 8, "`gold.names` has 1 names for 2 options"),
+    "field": (TEMPLATE, "{{ n }}", "{{ number }}", 2, "no field of the example is named 'number'; there is n"),
+    "template": (TEMPLATE, "{{ n }}", "{{ n", 3, "the template does not parse"),
+    "block": (TEMPLATE, "block query", "block qery", 2, "no prompt block is named 'qery'; did you mean query?"),
+    "expression": (TEMPLATE, "{{ n }}", "{{ n.digits[3].x }}", 2, "block `query` cannot be rendered: "),
+}
+
+
+@pytest.mark.parametrize(("path", "old", "new", "line", "sentence"), BROKEN.values(), ids=BROKEN)
+def test_check_names_file_line_and_the_nearest_name(
+    path: Path, old: str, new: str, line: int | None, sentence: str, icl_eval: IclEval
+) -> None:
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    said = icl_eval("check", "toy/parity", *TOY).mistake
+
+    place = f"{path.resolve()}:" if line is None else f"{path.resolve()}:{line}: "
+    assert said.startswith(place)
+    assert sentence in said
+
+
+@pytest.mark.parametrize(
+    ("split", "old", "new", "sentence"),
+    [
+        ("val", '"label": 1}', '"label": 2}', "record 2: the label 2 is out of range for 2 options"),
+        ("train", '"n": 101, "pair": 50, "label": 1', '"n": 101, "pair": 50, "label": "od"', "did you mean odd?"),
+        ("train", '"n": 101', '"m": 101', "record 2: no field of the record is named 'n'"),
+        ("val", '"n": 3', '"n": 4', "several records with the id '4'"),
+    ],
+)
+def test_check_reads_every_record_of_both_splits(
+    split: str, old: str, new: str, sentence: str, icl_eval: IclEval
+) -> None:
+    path = Path(f"data/parity/{split}.jsonl")
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+    assert sentence in icl_eval("check", "toy/parity", *TOY).mistake
+
+
+def test_check_finds_an_answer_that_is_empty_for_one_record_only(icl_eval: IclEval) -> None:
+    answer = "{% block answer %}{{ '' if n == 5 else ' ' + option }}{% endblock %}"
+    TEMPLATE.write_text("{% block query %}Q: {{ n }}\nA:{% endblock %}" + answer)
+    said = icl_eval("check", "toy/parity", *TOY).mistake
+
+    assert said.startswith(f"{TEMPLATE.resolve()}: ")
+    assert "the answer for option 'even' is empty" in said
+
+
+def test_check_finds_options_that_read_the_same(icl_eval: IclEval) -> None:
+    TEMPLATE.write_text("{% block query %}{{ n }}:{% endblock %}{% block answer %} yes{% endblock %}")
+    said = icl_eval("check", "toy/parity", *TOY).mistake
+
+    assert said.startswith(f"{PARITY.resolve()}: toy/parity, prompt 'chatty', example '0': ")
+    assert said.endswith("the options 'even' and 'odd' read the same")
+
+
+def test_check_goes_on_after_a_broken_task(icl_eval: IclEval) -> None:
+    PARITY.write_text("task: toy/parity\n")
+    said = icl_eval("check", "toy/parity", "symbols", "--include", ".")
+
+    assert said.code == 2
+    assert said.out.startswith("ok symbols: ")
+    assert said.err.count("\n") == 1
+
+
+def test_check_without_names_looks_at_everything(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
+    said_by_name: list[str] = []
+
+    def inspected(_: object, name: str, __: object) -> str:
+        said_by_name.append(name)
+        return "fine"
+
+    monkeypatch.setattr("icl_eval.runs.inspection.inspect", inspected)
+    icl_eval("check", "--include", ".")
+    listed = icl_eval("list", "--include", ".").out
+
+    assert said_by_name == [line.split()[0] for line in listed.splitlines()]
+    assert evaluation.SAMPLE_PATH.is_dir()
+
+
+@pytest.mark.slow
+def test_every_bundled_task_passes(icl_eval: IclEval) -> None:
+    said = icl_eval("check")
+
+    assert (said.code, said.err) == (0, "")
+    assert len(said.out.splitlines()) >= 13

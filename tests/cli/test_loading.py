@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .shell import TOY, IclEval
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("empty", "empty: this directory is not a checkpoint: it has no config.json"),
+        ("./gone", "gone: there is no such model directory"),
+        ("/no/where", "/no/where: there is no such model directory"),
+        ("", ".: this directory is not a checkpoint: it has no config.json"),
+    ],
+)
+def test_a_model_directory_that_is_not_one(model: str, sentence: str, icl_eval: IclEval) -> None:
+    Path("empty").mkdir()
+
+    assert icl_eval("run", "--task", "toy/parity", "--model", model, *TOY).mistake == sentence
+
+
+def test_a_model_directory_with_a_damaged_configuration(icl_eval: IclEval) -> None:
+    Path("odd").mkdir()
+    Path("odd/config.json").write_text("{")
+    said = icl_eval("run", "--task", "toy/parity", "--model", "odd", *TOY).mistake
+
+    assert said.startswith("'odd' cannot be loaded: ")

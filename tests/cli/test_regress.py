@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toy_tasks import knowing
+
+from icl_eval.testing import FakeLM
+
+from .shell import TOY, IclEval
+
+HERE = ("--include", ".")
+
+
+@pytest.fixture
+def baseline(icl_eval: IclEval, lm: FakeLM) -> Path:
+    icl_eval("run", "-t", "toy", "-m", "any", "--shots", "0,2", "--out", "kept", *TOY)
+    said = icl_eval("regress", "base.json", "--update", "kept")
+
+    assert (said.code, said.out, said.err) == (0, "base.json: 32 answered examples, 8 scores\n", "")
+    return Path("base.json")
+
+
+def test_regress_of_an_unchanged_model_passes(baseline: Path, icl_eval: IclEval) -> None:
+    said = icl_eval("regress", baseline, *HERE)
+
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("base.json: 0 differences in 32 answered examples and 8 scores; the largest of a log-")
+
+
+def test_regress_names_every_difference_and_exits_with_1(
+    baseline: Path, icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]
+) -> None:
+    model(knowing(0, 1))
+    said = icl_eval("regress", baseline, *HERE)
+    examples = [line for line in said.out.splitlines() if "example 2: option" in line]
+    scores = [line for line in said.out.splitlines() if line.startswith("score ")]
+
+    assert said.code == 1
+    assert (len(examples), len(scores), said.out.count("\n")) == (4, 6, 10)
+    assert said.err.startswith("base.json: 10 differences in 32 answered examples and 8 scores; the largest of a log-")
+
+
+def test_regress_names_a_changed_log_probability(baseline: Path, icl_eval: IclEval) -> None:
+    content = json.loads(baseline.read_text())
+    content["examples"][3]["logprobs"][0][0] -= 2e-4
+    baseline.write_text(json.dumps(content))
+    said = icl_eval("regress", baseline, *HERE)
+
+    assert said.code == 1
+    assert said.out.startswith("toy/parity (plain, ")
+    assert said.out.count("\n") == 1
+    assert said.err.endswith("the largest of a log-probability is 2.0e-04 nats\n")
+
+
+def test_regress_refuses_what_is_no_baseline(icl_eval: IclEval) -> None:
+    assert icl_eval("regress", "tasks/toy.yaml").mistake.startswith(
+        "tasks/toy.yaml: this is not a baseline: Invalid JSON"
+    )
+
+
+def test_regress_refuses_to_make_a_baseline_of_no_run(icl_eval: IclEval) -> None:
+    assert icl_eval("regress", "b.json", "--update", "data").mistake.startswith("data: this is not a run folder")
+    assert not Path("b.json").exists()

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_tasks import knowing
+
+from icl_eval import evaluate, rescore
+from icl_eval.runs import evaluation
+from icl_eval.testing import FakeLM
+
+from .shell import TOY, IclEval
+
+
+def test_run_prints_the_table_on_stdout_and_the_folder_on_stderr(icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("run", "--task", "toy", "--shots", "0,2", "--out", "kept", "--model", "any", *TOY)
+
+    assert said.code == 0
+    assert said.out == rescore("kept").table()
+    assert said.err == "kept in kept\n"
+    assert lm.asked > 0
+
+
+def test_tasks_are_given_by_comma_or_repeated_or_by_path(icl_eval: IclEval, lm: FakeLM) -> None:
+    rows = [
+        icl_eval("run", *tasks, "--shots", "0", "--format", "csv", "--model", "any", "--data-dir", "data").out
+        for tasks in (
+            ("--include", ".", "--task", "toy/parity,toy/pairs"),
+            ("--include", ".", "-t", "toy/parity", "-t", "toy/pairs"),
+            ("--task", "tasks/toy/parity.yaml", "--task", "tasks/toy/pairs.yaml"),
+        )
+    ]
+
+    assert rows[0] == rows[1] == rows[2]
+    assert [row["task"] for row in csv.DictReader(io.StringIO(rows[0]))] == ["toy/parity", "toy/pairs", "toy/pairs"]
+
+
+def test_every_option_reaches_the_run(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def recording(*arguments: Any, **options: Any) -> Any:
+        seen.update(options, model=arguments[0], tasks=arguments[1])
+        return evaluate(*arguments, **options)
+
+    monkeypatch.setattr(evaluation, "evaluate", recording)
+    said = icl_eval(
+        *("run", "-t", "toy/parity", "-m", "any", "--shots", "0,1", "--seeds", "3,5", "--prompt", "chatty,plain"),
+        *("--data-dir", "data", "--limit", "4", "--score", "sum", "--score", "byte", "--overflow", "truncate"),
+        *("--out", "kept", "--format", "json", "--include", ".", "--revision", "r1", "--dtype", "float32"),
+        *("--device", "cpu", "--bos", "no", "--window", "99", "--trust-remote-code", "--allow-pickle"),
+    )
+
+    assert said.code == 0
+    assert (seen["model"], seen["tasks"]) == ("any", ["toy/parity"])
+    expected = {
+        "shots": [0, 1],
+        "seeds": [3, 5],
+        "prompts": ["chatty", "plain"],
+        "data": Path("data"),
+        "limit": 4,
+        "normalizations": ("sum", "byte"),
+        "overflow": "truncate",
+        "out": Path("kept"),
+        "keep": True,
+        "note": None,
+        "revision": "r1",
+        "dtype": "float32",
+        "device": "cpu",
+        "bos": False,
+        "window": 99,
+        "trust_remote_code": True,
+        "allow_pickle": True,
+    }
+    assert {name: seen[name] for name in expected} == expected
+    assert {(line["shots"], tuple(line["seeds"])) for line in json.loads(said.out)["scores"]} == {
+        (0, (3,)),
+        (1, (3, 5)),
+    }
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [("2", [0, 1]), ("7,3", [7, 3]), ("3,", [3])])
+def test_seeds_are_a_number_or_a_list(seeds: str, expected: list[int], icl_eval: IclEval, lm: FakeLM) -> None:
+    icl_eval("run", "-t", "toy/parity", "--shots", "1", "--seeds", seeds, "--out", "kept", *TOY)
+
+    assert json.loads(Path("kept/manifest.json").read_text())["ask"]["seeds"] == expected
+
+
+def test_score_all_shows_every_normalisation(icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("run", "-t", "toy/parity", "--shots", "0", "--score", "all", "--format", "csv", *TOY)
+    found = [row["normalize"] for row in csv.DictReader(io.StringIO(said.out))]
+
+    assert found == ["sum", "token", "char", "byte", "unconditional"]
+
+
+@pytest.mark.parametrize("format", ["table", "md", "csv", "json"])
+def test_stdout_holds_the_results_and_nothing_else(format: str, icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("run", "-t", "toy/parity", "--shots", "0", "--format", format, "--out", "kept", *TOY)
+
+    assert said.out == rescore("kept").table(format)
+
+
+def test_without_a_model_the_run_is_the_demonstration(
+    icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "SAMPLE_PATH", Path("data").resolve())
+    said = icl_eval("run", "-t", "toy/parity", "--shots", "0", "--include", ".", "--out", "kept")
+    manifest = json.loads(Path("kept/manifest.json").read_text())
+
+    assert "note: no --model was given, so this is the demonstration" in said.out
+    assert "toy/parity (sample)" in said.out
+    assert (manifest["ask"]["model"], manifest["ask"]["data"]) == ("tiny", "sample")
+    assert manifest["note"] in said.out
+
+
+def test_with_a_model_the_data_is_the_hubs(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = icl_eval("run", "-t", "toy/parity", "--model", "any", "--include", ".").mistake
+
+    assert said == "the task names no data set on the Hub; pass --data-dir"
+
+
+def test_the_same_command_again_computes_nothing(icl_eval: IclEval, lm: FakeLM) -> None:
+    first = icl_eval("run", "-t", "toy", "--shots", "0,1", *TOY)
+    asked = lm.asked
+    again = icl_eval("run", "-t", "toy", "--shots", "0,1", *TOY)
+
+    assert lm.asked == asked > 0
+    assert (again.out, again.err) == (first.out, first.err)
+    assert len(list(Path("results").iterdir())) == 1
+
+
+def test_an_interrupt_prints_the_command_that_goes_on(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    model(_Interrupted(after=5))
+    command = ("run", "-t", "toy/parity", "--shots", "0", "--out", "my run", *TOY)
+    said = icl_eval(*command)
+    lm = model(knowing(0))
+    resumed = icl_eval(*command)
+
+    assert (said.code, said.out) == (130, "")
+    assert said.err.splitlines()[-1] == (
+        "  icl-eval run -t toy/parity --shots 0 --out 'my run' --include . --data-dir data"
+    )
+    assert resumed.code == 0
+    assert lm.asked == 18 - 5
+
+
+def test_a_polite_kill_is_an_interrupt(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    model(_Terminated())
+    said = icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
+
+    assert said.code == 130
+    assert "what was answered is kept" in said.err
+
+
+def test_a_bug_shows_its_traceback(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    model(_Buggy())
+    with pytest.raises(ZeroDivisionError):
+        icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_names_every_command(arguments: tuple[str, ...], icl_eval: IclEval) -> None:
+    said = icl_eval(*arguments)
+
+    assert (said.code, said.err) == (0, "")
+    assert all(f"\n  {name} " in said.out for name in ("run", "list", "show", "check", "rescore", "regress"))
+
+
+def test_progress_is_silent_when_nobody_watches(icl_eval: IclEval, lm: FakeLM) -> None:
+    assert not sys.stderr.isatty()
+    assert icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY).err == "kept in kept\n"
+
+
+class _Interrupted(FakeLM):
+    def __init__(self, after: int) -> None:
+        super().__init__({key.decode(): value.decode() for key, value in knowing(0).answers.items()})
+        self.after = after
+
+    def score(self, requests: Any, sink: Any) -> None:
+        super().score(requests[: self.after], sink)
+        raise KeyboardInterrupt
+
+
+class _Terminated(FakeLM):
+    def score(self, requests: Any, sink: Any) -> None:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGTERM)
+        super().score(requests, sink)
+
+
+class _Buggy(FakeLM):
+    def score(self, requests: Any, sink: Any) -> None:
+        raise ZeroDivisionError

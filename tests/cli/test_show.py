@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl_eval.testing import FakeLM
+
+from .shell import TOY, IclEval
+
+
+def test_show_prints_the_prompt_of_the_run_and_what_is_scored(icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("show", "toy/parity", "--shots", "0", "--prompt", "chatty", "--example", "3", *TOY)
+
+    assert (said.code, said.err) == (0, "")
+    assert said.out == (
+        "Even or odd?\n\nQ: 3\nA: even\n"
+        "\n"
+        "  ...3\\nA:│ │e│v│e│n│  5 tokens\n"
+        "* ...3\\nA:│ │o│d│d│  4 tokens\n"
+        "toy/parity, prompt chatty, example 3, seed 0: 0 of 0 demonstrations (none); "
+        f"the longest option reads 25 of {2**20} tokens; * is the right answer\n"
+    )
+
+
+def test_show_prints_the_text_that_a_run_asks(icl_eval: IclEval, lm: FakeLM) -> None:
+    asked = _Asked(lm)
+    icl_eval("run", "-t", "toy/parity", "--shots", "2", "--seeds", "1,", "--limit", "1", *TOY)
+    said = icl_eval("show", "toy/parity", "--shots", "2", "--seed", "1", *TOY)
+
+    assert said.out.split("\n\n  ...")[0].split("\n\n* ...")[0] == asked.texts[0]
+    assert asked.texts[0].endswith("\n\nQ: 0\nA: even")
+
+
+@pytest.mark.parametrize(
+    "text", ["tab\there", "form\x0cfeed", "bell\x07", "x" * 90 + "  \n  y", "[red]{{ n }}[/red]:a:"]
+)
+def test_show_changes_no_character_of_the_prompt(text: str, icl_eval: IclEval, lm: FakeLM) -> None:
+    Path("prompts/toy/parity/plain.jinja").write_text(f"{text}\nQ: {{{{ n }}}}:", newline="")
+    said = icl_eval("show", "toy/parity", "--shots", "0", *TOY)
+
+    assert said.out.startswith(f"{text.replace('{{ n }}', '0')}\nQ: 0: even\n\n")
+
+
+def test_show_tokens_marks_every_token(icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("show", "toy/parity", "--shots", "0", "--tokens", *TOY)
+
+    assert said.out.startswith("Q│:│ │0│\n│A│:│ │e│v│e│n│\n\n")
+
+
+def test_show_counts_against_the_window_and_names_what_fitted(icl_eval: IclEval, lm: FakeLM) -> None:
+    lm.window = 40
+    said = icl_eval("show", "toy/parity", "--shots", "5", *TOY)
+
+    assert ": 1 of 5 demonstrations (1" in said.out
+    assert "of 40 tokens" in said.out
+
+
+def test_show_colours_on_a_terminal_only(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = icl_eval("show", "toy/parity", "--shots", "1", *TOY).out
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True)
+    coloured = icl_eval("show", "toy/parity", "--shots", "1", *TOY).out
+    monkeypatch.setenv("NO_COLOR", "1")
+    refused = icl_eval("show", "toy/parity", "--shots", "1", *TOY).out
+
+    assert "\x1b" not in plain
+    assert "\x1b[32m even\x1b[0m" in coloured
+    assert refused == plain
+
+
+class _Asked:
+    """Texts that a model is asked to score, context and continuation together."""
+
+    def __init__(self, lm: FakeLM) -> None:
+        self.texts: list[str] = []
+        answer = lm.score
+
+        def score(requests: Any, sink: Any) -> None:
+            self.texts += [bytes(request.tokens.tolist()).decode() for request in requests]
+            answer(requests, sink)
+
+        lm.score = score  # type: ignore[method-assign]

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise, permutations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from icl_eval.demos import Pool
+from icl_eval.errors import DataError
+from icl_eval.tasks import Example, MemorySource, Task
+from icl_eval.tasks.definition import Protocol
+
+PER_EXAMPLE, FIXED = Protocol(draw="per_example"), Protocol(draw="fixed")
+
+
+def example(name: str, **said: Any) -> Example:
+    default = {"fields": {"text": f"text {name}"}, "gold": (0,), "cluster": name, "group": name}
+    return Example(id=name, options=("a", "b"), **default | said)
+
+
+def many(prefix: str, count: int, **said: Any) -> list[Example]:
+    return [example(f"{prefix}{number}", **said) for number in range(count)]
+
+
+TRAIN, QUERIES = many("t", 40), many("q", 10)
+
+
+def ids(drawn: Sequence[Example]) -> list[str]:
+    return [each.id for each in drawn]
+
+
+def drawn(
+    query: Example, shots: int, seed: int = 0, pool: Sequence[Example] = TRAIN, protocol: Protocol = PER_EXAMPLE
+) -> list[str]:
+    return ids(Pool("task", pool, protocol).draw(query, shots, seed))
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(), st.sampled_from([PER_EXAMPLE, FIXED]))
+def test_k_shot_draw_is_prefix_of_larger_draw(one: int, other: int, seed: int, protocol: Protocol) -> None:
+    fewer, more = sorted((one, other))
+    larger = drawn(QUERIES[0], more, seed, protocol=protocol)
+
+    assert drawn(QUERIES[0], fewer, seed, protocol=protocol) == larger[:fewer]
+    assert len(set(larger)) == more
+
+
+@given(st.permutations(TRAIN))
+def test_draw_does_not_depend_on_the_order_of_the_pool(pool: list[Example]) -> None:
+    assert drawn(QUERIES[0], 8, pool=pool) == drawn(QUERIES[0], 8)
+
+
+@given(st.permutations([*many("t", 12, group="g"), *many("u", 12, group="h"), *many("v", 12)]))
+def test_draw_of_groups_does_not_depend_on_the_order_of_the_pool(pool: list[Example]) -> None:
+    expected = drawn(QUERIES[0], 8, pool=[*many("t", 12, group="g"), *many("u", 12, group="h"), *many("v", 12)])
+
+    assert drawn(QUERIES[0], 8, pool=pool) == expected
+
+
+@given(st.permutations(QUERIES))
+def test_draw_does_not_depend_on_what_else_is_asked(queries: list[Example]) -> None:
+    pool = Pool("task", TRAIN, PER_EXAMPLE)
+    found = {query.id: ids(pool.draw(query, 8, 0)) for query in queries[:4]}
+
+    assert found == {query.id: drawn(query, 8) for query in queries[:4]}
+
+
+def test_removing_a_candidate_moves_no_other() -> None:
+    whole = drawn(QUERIES[0], 40)
+    for gone in whole:
+        pool = [candidate for candidate in TRAIN if candidate.id != gone]
+
+        assert drawn(QUERIES[0], 39, pool=pool) == [name for name in whole if name != gone]
+
+
+def test_adding_a_candidate_moves_no_other() -> None:
+    larger = drawn(QUERIES[0], 45, pool=[*TRAIN, *many("new", 5)])
+
+    assert [name for name in larger if not name.startswith("new")] == drawn(QUERIES[0], 40)
+
+
+@pytest.mark.parametrize("protocol", [PER_EXAMPLE, FIXED])
+def test_seeds_and_tasks_give_different_draws(protocol: Protocol) -> None:
+    draws = [tuple(drawn(QUERIES[0], 8, seed, protocol=protocol)) for seed in range(20)]
+    other = tuple(ids(Pool("other", TRAIN, protocol).draw(QUERIES[0], 8, 0)))
+
+    assert len({*draws, other}) == 21
+
+
+def test_per_example_draws_differ_between_queries() -> None:
+    assert len({tuple(drawn(query, 8)) for query in QUERIES}) == len(QUERIES)
+
+
+def test_fixed_draw_is_the_same_for_every_query() -> None:
+    assert len({tuple(drawn(query, 8, protocol=FIXED)) for query in QUERIES}) == 1
+
+
+def test_no_shots_draw_nothing_from_an_empty_pool() -> None:
+    assert drawn(QUERIES[0], 0, pool=[]) == []
+
+
+@pytest.mark.parametrize("shares_split", [False, True])
+@pytest.mark.parametrize("protocol", [PER_EXAMPLE, FIXED])
+def test_query_is_never_its_own_demonstration(protocol: Protocol, shares_split: bool) -> None:
+    pool = Pool("task", TRAIN, protocol, shares_split=shares_split)
+    for query in TRAIN:
+        assert set(ids(pool.draw(query, 39, 0))) == set(ids(TRAIN)) - {query.id}
+
+
+def test_same_question_under_another_id_is_never_shown() -> None:
+    query = example("q", fields=TRAIN[3].fields)
+
+    assert set(drawn(query, 39)) == set(ids(TRAIN)) - {"t3"}
+
+
+def test_same_question_with_another_label_is_never_shown() -> None:
+    query = example("q", fields=TRAIN[3].fields, gold=(1,))
+
+    assert "t3" not in drawn(query, 39)
+
+
+def test_own_group_and_cluster_are_left_out_when_the_split_is_shared() -> None:
+    pool = [example(f"{n}", group=f"g{n // 2}", cluster=f"c{n // 6}") for n in range(24)]
+    shared = Pool("task", pool, PER_EXAMPLE, shares_split=True)
+    for query in pool:
+        assert {each.cluster for each in shared.draw(query, 9, 0)} == {f"c{n}" for n in range(4)} - {query.cluster}
+
+
+def test_own_group_is_left_out_even_where_its_cluster_differs() -> None:
+    pool = Pool(
+        "task", [example("a", group="g"), example("b", group="g"), example("c")], PER_EXAMPLE, shares_split=True
+    )
+
+    assert {pool.draw(example("q", group="g"), 1, seed)[0].id for seed in range(20)} == {"c"}
+
+
+def test_equal_names_of_groups_and_clusters_in_another_split_do_not_matter() -> None:
+    query = example("0", fields={"text": "other"})
+    pool = many("", 5)
+
+    assert set(drawn(query, 5, pool=pool)) == set(ids(pool))
+
+
+def test_group_counts_once() -> None:
+    pool = [example(f"{group}{n}", group=group) for group in "abc" for n in range(5)]
+    names = drawn(QUERIES[0], 3, pool=pool)
+
+    assert sorted(name[0] for name in names) == ["a", "b", "c"]
+    with pytest.raises(DataError, match="4 demonstrations were asked for, but there are 3"):
+        drawn(QUERIES[0], 4, pool=pool)
+
+
+def test_every_member_of_a_group_stands_for_it_at_some_seed() -> None:
+    pool = [example(f"{group}{n}", group=group) for group in "abc" for n in range(5)]
+
+    assert {name for seed in range(60) for name in drawn(QUERIES[0], 3, seed, pool=pool)} == set(ids(pool))
+
+
+def test_group_is_left_out_whichever_of_its_members_is_asked() -> None:
+    pool = [example(f"{group}{n}", group=group) for group in "abc" for n in range(5)]
+    for member in pool[:5]:
+        query = example("q", fields=member.fields)
+        assert sorted(name[0] for name in drawn(query, 2, pool=pool)) == ["b", "c"]
+
+
+WITHIN = Protocol(within="kind")
+KINDS = [example(f"{kind}{n}", fields={"kind": kind, "n": n}) for kind in (0, 1) for n in range(6)]
+
+
+def test_demonstrations_share_the_field_that_the_protocol_names() -> None:
+    query = example("q", fields={"kind": 1})
+
+    assert sorted(drawn(query, 6, pool=KINDS, protocol=WITHIN)) == sorted(ids(KINDS[6:]))
+
+
+def test_draw_within_is_the_whole_draw_without_the_others() -> None:
+    query = example("q", fields={"kind": 1})
+    whole = [name for name in drawn(query, 12, pool=KINDS) if name.startswith("1")]
+
+    assert drawn(query, 6, pool=KINDS, protocol=WITHIN) == whole
+
+
+@pytest.mark.parametrize(("kind", "there"), [(1, 6), (7, 0)])
+def test_too_few_candidates_within_are_an_error(kind: int, there: int) -> None:
+    message = f"task: 9 demonstrations were asked for, but there are {there} for the query 'q' with the same kind"
+
+    with pytest.raises(DataError, match=message):
+        drawn(example("q", fields={"kind": kind}), 9, pool=KINDS, protocol=WITHIN)
+
+
+def test_protocol_within_an_unknown_field_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"`protocol\.within` names 'kind', which is not a field of the example"):
+        drawn(QUERIES[0], 1, protocol=WITHIN)
+    with pytest.raises(DataError, match=r"`protocol\.within` names 'kind', .* 'q0'"):
+        drawn(QUERIES[0], 1, pool=KINDS, protocol=WITHIN)
+
+
+@pytest.mark.parametrize("shares_split", [False, True])
+def test_too_few_candidates_are_an_error(shares_split: bool) -> None:
+    there = 39 if shares_split else 40
+    query = TRAIN[0] if shares_split else QUERIES[0]
+    pool = Pool("task", TRAIN, PER_EXAMPLE, shares_split=shares_split)
+
+    assert len(pool.draw(query, there, 0)) == there
+    with pytest.raises(DataError, match=f"41 demonstrations were asked for, but there are {there} for the query"):
+        pool.draw(query, 41, 0)
+
+
+def test_candidates_count_groups() -> None:
+    assert len(Pool("task", [*many("a", 5, group="g"), *many("b", 3)], PER_EXAMPLE).candidates) == 4
+
+
+def p_value(counts: Counter[Any], cells: int) -> float:
+    return float(chisquare([*counts.values(), *[0] * (cells - len(counts))]).pvalue)
+
+
+def test_every_candidate_is_drawn_equally_often_at_every_place() -> None:
+    pool = Pool("task", TRAIN, PER_EXAMPLE)
+    draws = [ids(pool.draw(query, 3, seed)) for query in many("q", 400) for seed in range(10)]
+
+    for place in range(3):
+        assert p_value(Counter(names[place] for names in draws), 40) > 0.001
+
+
+def test_every_order_is_drawn_equally_often() -> None:
+    few = TRAIN[:4]
+    pool = Pool("task", few, FIXED)
+    counts = Counter(tuple(ids(pool.draw(QUERIES[0], 4, seed))) for seed in range(4800))
+
+    assert set(counts) == set(permutations(ids(few)))
+    assert p_value(counts, 24) > 0.001
+
+
+def test_draws_of_neighbouring_seeds_are_independent() -> None:
+    few = TRAIN[:6]
+    pool = Pool("task", few, FIXED)
+    first = [pool.draw(QUERIES[0], 1, seed)[0].id for seed in range(7201)]
+
+    assert p_value(Counter(pairwise(first)), 36) > 0.001
+
+
+def test_groups_are_drawn_equally_often_whatever_their_size() -> None:
+    pool = Pool("task", [*many("a", 30, group="large"), *many("b", 5)], PER_EXAMPLE)
+    counts = Counter(pool.draw(query, 1, 0)[0].group for query in many("q", 6000))
+
+    assert p_value(counts, 6) > 0.001
+
+
+SCRIPT = """
+import json, sys
+from icl_eval.demos import Pool
+from icl_eval.tasks import Example
+from icl_eval.tasks.definition import Protocol
+pool = [Example(f"t{n}", {"text": f"t{n}"}, ("a", "b"), (0,), f"t{n}", f"t{n}", f"f{n}") for n in range(40)]
+query = Example("q", {"text": "q"}, ("a", "b"), (0,), "q", "q", "fq")
+print(json.dumps([e.id for e in Pool("superglue/rte", pool, Protocol()).draw(query, 8, 3)]))
+"""
+# Drawn once and written down: a change of platform, library or code that moves a draw changes every result.
+DRAWN = ["t16", "t33", "t27", "t23", "t30", "t18", "t14", "t34"]
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "12345"])
+def test_draw_is_the_same_in_every_process_and_for_ever(hash_seed: str) -> None:
+    environment = {"PYTHONHASHSEED": hash_seed}
+    output = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert json.loads(output) == DRAWN
+
+
+def test_task_whose_split_is_shared_never_shows_a_query_to_itself() -> None:
+    records = [{"text": f"text {number // 2}", "label": number % 2} for number in range(20)]
+    task = Task.from_records("sky", evaluation=records, prompt="{{ text }}", options=["no", "yes"])
+    source = MemorySource({})
+    pool = Pool(task.name, task.demonstrations(source), PER_EXAMPLE, shares_split=task.shares_split)
+    for query in task.evaluation(source):
+        texts = [each.fields["text"] for each in pool.draw(query, 18, 0)]
+
+        assert query.fields["text"] not in texts

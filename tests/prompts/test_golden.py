@@ -1,0 +1,83 @@
+"""The exact prompt of every bundled (task, style): two demonstrations, then the query with each of its options.
+
+Every file in `golden/` was read against the figures of Appendix G of the GPT-3 paper. `▷` marks where the context ends
+and the scored continuation begins. After an intended change, write them anew with
+
+    ICL_EVAL_WRITE_GOLDEN=1 pytest tests/prompts/test_golden.py
+
+and read the difference before you keep it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from superglue_records import write_release
+
+from icl_eval.prompts import assemble
+from icl_eval.tasks import Example, Library, LocalSource, MemorySource, Source, Task
+
+GOLDEN = Path(__file__).parent / "golden"
+LIBRARY = Library()
+TASKS = [name for name in LIBRARY.names() if not LIBRARY.is_suite(name)]
+PROMPTS = [(task, style) for task in TASKS for style in LIBRARY.task(task).prompts]
+LABELS = LIBRARY.task("symbols").definition.options
+SYMBOLS = MemorySource(
+    {
+        "train": [
+            {"idx": n, "mapping": 0, "symbol": name, "label": LABELS[n]} for n, name in enumerate(["luv", "byt"])
+        ],
+        "validation": [{"idx": 2, "mapping": 0, "symbol": "luv", "label": LABELS[0]}],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> LocalSource:
+    return LocalSource(write_release(tmp_path_factory.mktemp("release")))
+
+
+def first_of_each_group(examples: list[Example]) -> list[Example]:
+    return list({example.group: example for example in reversed(examples)}.values())[::-1]
+
+
+def shown(task: Task, style: str, source: Source) -> str:
+    """Two demonstrations and the query, once per option."""
+    prompt = task.prompt(style)
+    pool = first_of_each_group(task.demonstrations(source))
+    demonstrations = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in pool[:2]]
+    query = task.evaluation(source)[0]
+    text = assemble(prompt, query.fields, query.options, demonstrations)
+    pieces = [f"{text.context(index)}▷{answer}" for index, answer in enumerate(text.answers)]
+    pieces.append(f"{prompt.answer_context}▷{text.answers[0]}")
+    titles = [*(f"option {index}: {option}" for index, option in enumerate(query.options)), "option 0, without context"]
+    return "".join(f"──── {title}\n{piece}◁\n" for title, piece in zip(titles, pieces, strict=True))
+
+
+@pytest.mark.parametrize(("name", "style"), PROMPTS)
+def test_prompt_is_golden(name: str, style: str, release: LocalSource) -> None:
+    actual = shown(LIBRARY.task(name), style, SYMBOLS if name == "symbols" else release)
+    path = GOLDEN / f"{name.replace('/', '-')}-{style}.txt"
+    if os.environ.get("ICL_EVAL_WRITE_GOLDEN"):
+        path.write_text(actual, encoding="utf-8")
+
+    assert actual == path.read_text(encoding="utf-8")
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {f"{name.replace('/', '-')}-{style}.txt" for name, style in PROMPTS} == {p.name for p in GOLDEN.iterdir()}
+
+
+@pytest.mark.parametrize(("name", "style"), PROMPTS)
+def test_contexts_differ_between_options_only_in_partial_evaluation(
+    name: str, style: str, release: LocalSource
+) -> None:
+    task = LIBRARY.task(name)
+    query = task.evaluation(SYMBOLS if name == "symbols" else release)[0]
+    text = assemble(task.prompt(style), query.fields, query.options, [])
+    alike = len(set(text.queries)) == 1
+
+    assert alike == (style != "partial")
+    assert alike != task.prompt(style).options_in_context

@@ -1,0 +1,398 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icl_eval.errors import IclEvalError, PromptError, UnknownName
+from icl_eval.prompts import Prompt, PromptText, assemble, sandbox
+
+OPTIONS = ("no", "yes")
+
+
+def query(source: str, **fields: Any) -> str:
+    return Prompt(source).query(fields, OPTIONS, 0)
+
+
+def block(name: str, body: str) -> str:
+    return f"{{% block {name} %}}{body}{{% endblock %}}"
+
+
+def test_source_without_blocks_is_the_query() -> None:
+    prompt = Prompt("{{ text }}?")
+
+    assert prompt.query({"text": "t"}, OPTIONS, 0) == "t?"
+    assert prompt.answer({"text": "t"}, OPTIONS, 1) == " yes"
+    assert prompt.instruction({"text": "t"}) == ""
+    assert (prompt.separator, prompt.answer_context) == ("\n\n", "Answer:")
+
+
+def test_every_block_is_shown_in_its_place() -> None:
+    bodies = {"instruction": "I {{ topic }}", "query": "Q {{ text }}", "answer": ": {{ option }}{{ index }}"}
+    prompt = Prompt("\n".join(block(*each) for each in {**bodies, "separator": "|", "answer_context": "A"}.items()))
+    shown = prompt.demonstration({"text": "d"}, OPTIONS, 1)
+    text = assemble(prompt, {"text": "q", "topic": "sky"}, OPTIONS, [shown])
+
+    assert text.context(0) + text.answers[0] == "I sky|Q d: yes1|Q q: no0"
+    assert prompt.answer_context == "A"
+
+
+def test_demonstration_block_replaces_query_and_answer() -> None:
+    prompt = Prompt(block("query", "{{ text }}") + block("demonstration", "{{ text }}={{ option }}"))
+
+    assert prompt.demonstration({"text": "t"}, OPTIONS, 1) == "t=yes"
+    assert prompt.query({"text": "t"}, OPTIONS, 1) == "t"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("a", "a"),
+        ("\na\n", "a"),
+        ("\n\na\n\n", "\na\n"),
+        ("\n  a \n", "  a "),
+        ("\n{{ text }}\n", "t"),
+        ("\n{{ text }}\n{{ text }}\n", "t\nt"),
+        ("\n{% if text %}\nb\n{% endif %}\n", "\nb\n"),
+        ("\n", ""),
+        ("", ""),
+        ("\r\na\r\n", "a"),
+    ],
+)
+def test_only_the_line_breaks_next_to_the_tags_of_a_block_are_dropped(body: str, text: str) -> None:
+    assert query(block("query", body), text="t") == text
+
+
+def test_empty_instruction_leaves_no_separator() -> None:
+    assert PromptText("", ("d",), ("q",), ("a",), "|").context(0) == "d|q"
+
+
+def test_empty_query_is_still_separated_from_what_stands_before() -> None:
+    assert PromptText("i", ("d",), ("",), ("a",), "|").context(0) == "i|d|"
+    assert PromptText("", (), ("",), ("a",), "|").context(0) == ""
+
+
+@given(st.integers(0, 3))
+def test_context_with_fewer_shots_keeps_the_first(shots: int) -> None:
+    text = PromptText("i", ("a", "b", "c"), ("q",), ("x",), "|")
+
+    assert text.context(0, shots) == "|".join(["i", *"abc"[:shots], "q"])
+
+
+@pytest.mark.parametrize("option", ["", " ", "\n"])
+def test_empty_answer_is_an_error(option: str) -> None:
+    with pytest.raises(PromptError, match=r"the answer for option .* is empty"):
+        assemble(Prompt("{{ text }}"), {"text": "t"}, ("yes", option), [])
+
+
+@pytest.mark.parametrize(
+    "literal",
+    [
+        "{{ text }}",
+        "{% endblock %}",
+        "{# comment",
+        "'''",
+        '"quoted" & <b>',
+        "C:\\new",
+        "00",
+        "1000",
+        "日本語のテキスト",
+        "שלום עולם",
+        "\u202eabc\u202c",
+        "e\u0301 🏳️‍🌈",
+        " space ",
+        "\ttab",
+    ],
+)
+def test_fields_and_options_are_shown_literally(literal: str) -> None:
+    prompt = Prompt(block("query", "<{{ text }}>") + block("answer", "<{{ option }}>"))
+    text = assemble(prompt, {"text": literal}, (literal, "x"), [prompt.demonstration({"text": literal}, (literal,), 0)])
+
+    assert text.context(0) + text.answers[0] == f"<{literal}><{literal}>\n\n<{literal}><{literal}>"
+
+
+@given(st.text().filter(str.strip))
+def test_any_text_is_shown_literally(literal: str) -> None:
+    assert query("<{{ text }}>", text=literal) == f"<{literal}>"
+    assert Prompt("q").answer({}, (literal,), 0) == f" {literal}"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("a\n{{ text", "PATH:2: the template does not parse: unexpected end of template"),
+        ("{% if %}", "PATH:1: the template does not parse: Expected an expression"),
+        ("a\n{{ text | uper }}", "PATH:2: the template does not parse: no filter is named 'uper'; did you mean upper?"),
+        ("a\n{{ text is evn }}", "PATH:2: the template does not compile: No test named 'evn'"),
+        (
+            block("query", "a") + "\n" + block("anser", "b"),
+            "PATH:2: no prompt block is named 'anser'; did you mean answer?",
+        ),
+        (block("answer", "a"), "PATH: there is no `{% block query %}`"),
+        (block("query", "a") + "\n" + block("query", "b"), "PATH:2: the block `query` stands here twice"),
+        (block("query", "a\n" + block("answer", "b")), "PATH:2: the block `answer` stands inside another"),
+        (block("query", "a") + "\nlost\n", "PATH:1: what stands outside the blocks would never be shown"),
+        (block("query", "a") + "\n{% set a = 1 %}", "PATH:2: what stands outside the blocks would never be shown"),
+        (block("query", "a") + "{{ text }}", "PATH:1: what stands outside the blocks would never be shown"),
+        (
+            block("query", "a") + block("separator", "{{ text }}"),
+            "PATH:1: block `separator` cannot be rendered: 'text' is",
+        ),
+        (block("query", "a"), ""),
+    ],
+)
+def test_mistake_in_a_file_is_named_with_its_line(source: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "plain.jinja"
+    path.write_text(source, encoding="utf-8")
+    if not message:
+        assert Prompt.from_file(path).style == "plain"
+        return
+    with pytest.raises(IclEvalError) as caught:
+        Prompt.from_file(path)
+
+    assert isinstance(caught.value, PromptError | UnknownName)
+    assert str(caught.value).startswith(message.replace("PATH", str(path)))
+
+
+def test_comments_and_blank_lines_may_stand_outside_blocks() -> None:
+    assert query("{# about #}\n\n" + block("query", "a") + "\n\n{# more #}\n") == "a"
+
+
+@pytest.mark.parametrize("content", [b"\xff", None])
+def test_unreadable_file_is_an_error(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "plain.jinja"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(PromptError, match=r"plain\.jinja: cannot be read: "):
+        Prompt.from_file(path)
+
+
+@pytest.mark.parametrize("name", ["query", "answer", "demonstration", "instruction"])
+def test_misspelt_field_is_named_with_its_line(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "plain.jinja"
+    path.write_text(f"{block('query', 'q') if name != 'query' else ''}\n{block(name, 'a' + chr(10) + '{{ txt }}')}")
+    prompt = Prompt.from_file(path)
+
+    with pytest.raises(UnknownName) as caught:
+        prompt.check_fields(["text", "other"])
+    assert str(caught.value) == f"{path}:3: no field of the example is named 'txt'; did you mean text?"
+
+
+def test_misspelt_field_never_renders_as_an_empty_text() -> None:
+    with pytest.raises(PromptError, match="prompt 'inline':2: block `query` cannot be rendered: 'txt' is undefined"):
+        query("a\n{{ txt }}", text="t")
+    with pytest.raises(PromptError, match="has no attribute 'txt'"):
+        query("{{ answer.txt }}", answer={"text": "t"})
+
+
+def test_names_that_templates_are_given_are_no_fields() -> None:
+    Prompt(
+        "{{ options | join }}{{ option }}{{ letters[index] }}{% for o in options %}{{ o }}{% endfor %}"
+    ).check_fields([])
+
+
+@pytest.mark.parametrize("name", ["option", "index", "letters"])
+def test_field_with_the_name_of_something_given_is_an_error(name: str) -> None:
+    prompt = Prompt("\n{{ " + name + " }}")
+    prompt.check_fields(["text"])
+
+    with pytest.raises(PromptError, match=f"'inline':2: `{name}` is a field of the example"):
+        prompt.check_fields(["text", name])
+    Prompt("{{ text }}").check_fields(["text", name])
+
+
+@pytest.mark.parametrize(
+    ("source", "partial"),
+    [
+        ("{{ text }}", False),
+        ("{{ option }}", True),
+        ("{{ letters[index] }}", True),
+        ("{{ options | join(', ') }}", False),
+        ("{% for option in options %}{{ option }}{% endfor %}", False),
+        (block("query", "q") + block("answer", "{{ option }}"), False),
+    ],
+)
+def test_query_with_the_option_in_it_is_partial_evaluation(source: str, partial: bool) -> None:
+    assert Prompt(source).options_in_context == partial
+
+
+def test_letters_are_enough_for_a_story_full_of_entities() -> None:
+    assert query("{{ letters[0] }} {{ letters[25] }} {{ letters[26] }} {{ letters[701] }}") == "A Z AA ZZ"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "a value is null and would be shown as `None`"),
+        (["a"], "a list has no text of its own"),
+        (("a",), "a tuple has no text of its own"),
+        ({"a": 1}, "a dict has no text of its own"),
+        ({"a"}, "a set has no text of its own"),
+    ],
+)
+def test_value_without_an_obvious_text_is_an_error(value: Any, message: str) -> None:
+    for source in ("{{ text }}", "{{ 'a' ~ text }}", "{{ ['a', text] | join }}"):
+        with pytest.raises(PromptError, match=message):
+            query(source, text=value)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ 1 }} {{ 1.5 }} {{ true }}", "1 1.5 True"),
+        ("{{ none | default('-', true) }}", "-"),
+        ("{{ text | trim | capitalize }}", "A b"),
+        ("{{ text.strip().upper() }}", "A B"),
+        ("{{ 'a' ~ 1 ~ 'b' }}", "a1b"),
+        ("{{ 'a' * 3 + 'b' }}", "aaab"),
+        ("{{ text | replace('a', 'c') }}", " c b "),
+        ("{{ text[1:] }}{{ text[1] }}", "a b a"),
+        ("{{ (1, 2) | map('string') | join('+') }}", "1+2"),
+        ("{% set a = text.split() %}{{ a[1] }}{{ a | length }}", "b2"),
+        ("{% for o in options %}{{ loop.index }}{{ o }}{{ ', ' if not loop.last }}{% endfor %}", "1no, 2yes"),
+        ("{% for o in options %}{{ loop.index }}{{ o }}{{ '' if loop.last else ', ' }}{% endfor %}", "1no, 2yes"),
+        ("{% for o in options if o != 'no' %}{{ o }}{% else %}none{% endfor %}", "yes"),
+        ("{% for k, v in more.items() %}{{ k }}={{ v }}{% endfor %}", "x=1"),
+        ("{{ 2.5 | round(1) }} {{ 7 // 2 }} {{ 7 % 2 }}", "2.5 3 1"),
+    ],
+)
+def test_language_is_rich_enough_for_prompts(source: str, text: str) -> None:
+    assert query(source, text=" a b ", more={"x": 1}) == text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% include 'a' %}",
+        "{% import 'a' as b %}",
+        "{% from 'a' import b %}",
+        "{% extends 'a' %}",
+        "{% macro a() %}{{ a() }}{% endmacro %}",
+        "{% call a() %}{% endcall %}",
+        "{% filter upper %}a{% endfilter %}",
+        "{% with a = 1 %}{% endwith %}",
+        "{% set a %}b{% endset %}",
+        "{% for a in options recursive %}{{ loop(options) }}{% endfor %}",
+        "{% autoescape true %}{% endautoescape %}",
+        "{{ 9 ** 9 }}",
+        "{{ range(10) }}",
+        "{{ self.query() }}",
+        "{{ super() }}",
+        "{{ lipsum() }}",
+        "{{ text['upper']() }}",
+        "{{ (text.upper if text else text.lower)() }}",
+        "{{ text.format(1) }}",
+        "{{ text.center(1000000000) }}",
+        "{{ text.replace('a', 'b') }}",
+        "{{ text.encode() }}",
+        "{{ options.append(1) }}",
+        "{{ text | attr('upper') }}",
+        "{{ text | random }}",
+        "{{ text | center(1000000000) }}",
+        "{{ text | indent(1000000000) }}",
+        "{{ '%1000000000d' | format(1) }}",
+        "{{ options | sum(start=[]) }}",
+        "{{ text | tojson }}",
+        "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+        "{% for a in text %}" * 40 + "{% endfor %}" * 40,
+        "{{ " + "-" * 3000 + "1 }}",
+    ],
+)
+def test_what_the_language_lacks_is_an_error_of_the_file(source: str) -> None:
+    with pytest.raises(PromptError, match=r"prompt 'inline'(:1)?: the template does not (parse|compile): "):
+        Prompt(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ text.__class__ }}",
+        "{{ text['__class__'] }}",
+        "{{ options.__class__.__mro__ }}",
+        "{{ text.upper }}",
+        "{{ (text.upper).__self__ }}",
+        "{{ ['__class__'] | map(attribute='__class__') | join }}",
+        "{{ '{0.__class__}' % text }}",
+        "{{ loop }}",
+        "{{ config }}",
+        "{{ namespace }}",
+    ],
+)
+def test_attributes_of_python_are_out_of_reach(source: str) -> None:
+    with pytest.raises(PromptError, match="cannot be rendered"):
+        query(source, text="t")
+
+
+BIG = "{% set y = 'a' * 10000000 %}"
+LOOPS = "{% for a in letters %}{% for b in letters %}{% for c in letters %}BODY{% endfor %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a' * 1000000000000 }}",
+        "{{ 1000000000000 * 'a' }}",
+        "{{ [0] * 1000000000000 }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{% set a = 7 %}" + "{% set a = a * a %}" * 60 + "{{ a }}",
+        "{% set a = 'ab' %}" + "{% set a = a ~ a %}" * 60 + "{{ a }}",
+        "{% set a = 'ab' %}" + "{% set a = a + a %}" * 60 + "{{ a }}",
+        "{% set a = ['ab'] %}" + "{% set a = [a, a] %}" * 60 + "{{ a | length }}",
+        "{% set a = {'b': 'c'} %}" + "{% set a = {'b': a, 'c': a} %}" * 60 + "{{ a | length }}",
+        "{% set a = 'ab' %}" + "{% set a = [a, a] | join %}" * 60 + "{{ a }}",
+        "{% set a = 'ab' %}" + "{% set a = a | replace('a', a) %}" * 60 + "{{ a }}",
+        "{{ letters | join('a' * 1000000) }}",
+        "{{ letters | map('replace', '', 'a' * 1000000) | list | length }}",
+        "{{ ['a' * 10000000] * 1000 }}",
+        "{{ 1.5 | round(1000000000) }}",
+        LOOPS,
+        LOOPS.replace("BODY", "{{ 'a' * 1000000 }}"),
+        BIG + LOOPS.replace("BODY", "{% if y | upper == 'b' %}{% endif %}"),
+        BIG + LOOPS.replace("BODY", "{% if y.upper() == 'b' %}{% endif %}"),
+        BIG + LOOPS.replace("BODY", "{% if 'b' in y %}{% endif %}"),
+        BIG + LOOPS.replace("BODY", "{% if y[::-1] %}{% endif %}"),
+        BIG + LOOPS.replace("BODY", "{% if y is upper %}{% endif %}"),
+        BIG + LOOPS.replace("BODY", "{% for c in y if c == 'b' %}{% endfor %}"),
+    ],
+)
+def test_template_can_neither_hang_nor_eat_the_memory(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "MAX_WORK", sandbox.MAX_WORK // 10)  # a tenth of the second that it may take
+    with pytest.raises(PromptError, match=r"longer than|takes too long|more than 4096 bits|rounded|does not format"):
+        query(source)
+
+
+def test_long_text_and_many_turns_are_within_bounds() -> None:
+    source = "{{ text | trim }}{% for pair in pairs %}{{ pair.key }}: {{ pair.value | upper }}\n{% endfor %}"
+    pairs = [{"key": str(number), "value": "v" * 20} for number in range(20_000)]
+
+    assert query(source, text=" " + "x" * 2_000_000, pairs=pairs).endswith(f"19999: {'V' * 20}\n")
+
+
+def test_rendering_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = Prompt("{{ text }}")
+    prompt.answer({"text": "t"}, OPTIONS, 0)
+
+    def refuse(*args: object, **kwargs: object) -> str:
+        raise AssertionError("a template was compiled again")
+
+    monkeypatch.setattr(jinja2.Environment, "compile", refuse)
+
+    assert prompt.demonstration({"text": "t"}, OPTIONS, 0) == "t no"
+
+
+def test_digest_is_of_the_source() -> None:
+    assert Prompt("a").digest == Prompt("a", "other").digest
+    assert Prompt("a").digest != Prompt("a ").digest
+
+
+def test_prompt_renders_the_same_again_after_a_failure() -> None:
+    prompt = Prompt("{{ text }}")
+    with pytest.raises(PromptError):
+        prompt.query({}, OPTIONS, 0)
+
+    assert prompt.query({"text": "t"}, OPTIONS, 0) == "t"

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from icl_eval.errors import UnknownName
+from icl_eval.reports import FORMATS, render
+from icl_eval.runs import Score
+
+from .lines import AVERAGE, MANIFEST, RECORD, RTE, RTE_32, UNKNOWN
+
+GOLDEN = Path(__file__).parent / "golden"
+NOTED = MANIFEST.model_copy(update={"note": "mind the gap"})
+TWO_PROMPTS = MANIFEST.model_copy(update={"tasks": (RECORD, RECORD.model_copy(update={"prompt": "lettered"}))})
+
+
+@pytest.mark.parametrize("format", ["table", "md", "csv", "json"])
+def test_a_run_is_printed_as_its_golden_file(format: str) -> None:
+    assert render([RTE, RTE_32, UNKNOWN, AVERAGE], NOTED, format) == (GOLDEN / f"run.{format}").read_text("utf-8")
+
+
+def test_formats_are_those_with_a_golden_file() -> None:
+    assert sorted(FORMATS) == sorted(path.suffix[1:] for path in GOLDEN.iterdir())
+
+
+def test_unknown_format_names_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"no format is named 'jsonl'; did you mean json\?"):
+        render([RTE], MANIFEST, "jsonl")
+
+
+def test_csv_reads_back_as_the_scores() -> None:
+    first, second, third = csv.DictReader(io.StringIO(render([RTE, RTE_32, UNKNOWN], MANIFEST, "csv")))
+
+    assert list(first) == ["model", *Score.__dataclass_fields__]
+    assert (first["model"], first["task"], float(first["value"])) == ("small", RTE.task, RTE.value)
+    assert tuple(map(float, second["seed_values"].split())) == RTE_32.seed_values
+    assert (first["seed_sd"], third["standard_error"], third["low"], third["high"]) == ("", "", "", "")
+
+
+def test_json_reads_back_as_the_scores() -> None:
+    document = json.loads(render([RTE, RTE_32, UNKNOWN], NOTED, "json"))
+
+    assert {name: document[name] for name in ("model", "fingerprint", "note")} == {
+        "model": "small",
+        "fingerprint": "f1",
+        "note": "mind the gap",
+    }
+    for entry, score in zip(document["scores"], [RTE, RTE_32, UNKNOWN], strict=True):
+        stored = score.stored()
+        assert {name: entry[name] for name in stored} == json.loads(json.dumps(stored))
+
+
+def test_published_numbers_are_those_of_the_number_of_shots() -> None:
+    zero, few = (_columns([score])["GPT-3 175B"] for score in (RTE, RTE_32))
+
+    assert (zero, few) == ("0.635", "0.729")  # Table H.1: 63.5, and 72.9 with 32
+
+
+def test_a_published_number_of_the_public_split_is_shown_before_the_test_servers() -> None:
+    entries = json.loads(render([RTE_32], MANIFEST, "json"))["scores"][0]["published"]
+    shown = [(each["split"], each["value"]) for each in entries if each["system"] == "GPT-3 175B"]
+
+    assert shown == [("dev", 0.729), ("test", 0.69)]
+
+
+@pytest.mark.parametrize("data", ["sample", "sample+local"])
+@pytest.mark.parametrize("format", ["table", "md"])
+def test_sample_data_is_labelled_and_has_no_published_number_beside_it(format: str, data: str) -> None:
+    score = replace(RTE, data=data)
+    text = render([score], MANIFEST, format)
+
+    assert "superglue/rte (sample)" in text
+    assert "GPT-3" not in text
+    assert json.loads(render([score], MANIFEST, "json"))["scores"][0]["published"] == []
+
+
+def test_a_column_without_anything_to_show_is_left_out() -> None:
+    assert "sd seeds" not in _columns([RTE])
+    assert "sd seeds" in _columns([RTE, RTE_32])
+    assert "random" not in _columns([UNKNOWN])
+
+
+def test_the_prompt_is_a_column_when_there_are_several() -> None:
+    assert "prompt" not in render([RTE], MANIFEST).splitlines()[2]
+    assert "prompt" in render([RTE], TWO_PROMPTS).splitlines()[2]
+
+
+def test_what_a_score_had_to_do_without_is_said_below() -> None:
+    *_, short, cut, tied = render([RTE, RTE_32], MANIFEST).splitlines()
+
+    assert short.startswith("1007 prompts in 1 cells hold fewer demonstrations than asked, because the window is 2048")
+    assert cut == "2 queries were cut at their start to fit the window, as --overflow truncate asked"
+    assert tied == "3 answers had several options of equal score; the first of them was taken"
+
+
+def test_notes_count_a_cell_once_whatever_its_metrics() -> None:
+    twice = [RTE_32, replace(RTE_32, metric="macro_f1"), replace(RTE_32, metric="average", task="suite")]
+
+    assert "3 answers had several options" in render(twice, MANIFEST)
+
+
+def test_a_note_stands_above_the_table() -> None:
+    assert render([RTE], NOTED).splitlines()[1] == "note: mind the gap"
+    assert render([RTE], NOTED, "md").splitlines()[1] == "note: mind the gap"
+    assert "note" not in render([RTE], MANIFEST)
+
+
+def test_markdown_rows_have_as_many_cells_as_the_head() -> None:
+    rows = [line for line in render([RTE, RTE_32, UNKNOWN], MANIFEST, "md").splitlines() if line.startswith("| ")]
+
+    assert len(rows) == 5
+    assert len({row.count("|") for row in rows}) == 1
+
+
+def test_every_score_has_its_signature_in_table_and_markdown() -> None:
+    for format in ("table", "md"):
+        text = render([RTE, RTE_32, AVERAGE], MANIFEST, format)
+        assert all(score.signature in text for score in (RTE, RTE_32, AVERAGE))
+
+
+def _columns(scores: Sequence[Score]) -> dict[str, str]:
+    """The columns of the last row, by name."""
+    head, _, *rows = [line for line in render(scores, MANIFEST, "md").splitlines() if line.startswith("| ")]
+    names, last = ([cell.strip() for cell in line.strip("| ").split(" | ")] for line in (head, rows[-1]))
+    return dict(zip(names, last, strict=False))

@@ -1,0 +1,414 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+from toy_tasks import ASKED, CHATTY, NAMES, PROMPT, SHOWN, answers, knowing, parity, records, write_library
+
+from icl_eval import IclEvalError, Library, Task, evaluate
+from icl_eval.errors import DataError, MetricError, ModelError, RunError, TaskError, UnknownName, WindowError
+from icl_eval.testing import FakeLM
+
+from .folders import examples, journal, manifest
+
+
+def test_known_answers_give_the_predicted_accuracy() -> None:
+    result = evaluate(knowing(0, 3, 5), parity(), shots=0)
+
+    assert len(result) == 1
+    assert result.score("parity").value == 3 / 8
+    assert result.score("parity").standard_error == pytest.approx(math.sqrt(3 / 8 * 5 / 8 / 7))
+    assert (result.score("parity").random, result.score("parity").majority) == (0.5, 0.5)
+
+
+def test_demonstrations_can_change_the_answers() -> None:
+    lm = FakeLM(answers([0, 1]) | answers(range(6), after="\n\n"))
+    result = evaluate(lm, parity(), shots=[0, 1, 4])
+
+    assert [(line.shots, line.value) for line in result] == [(0, 2 / 8), (1, 6 / 8), (4, 6 / 8)]
+
+
+def test_grid_is_every_number_of_shots_by_every_seed(tmp_path: Path) -> None:
+    result = evaluate(knowing(0), parity(), shots=[4, 0, 1], seeds=3, out=tmp_path)
+
+    cells = dict.fromkeys((e["cell"]["shots"], e["cell"]["seed"]) for e in examples(tmp_path))
+    assert {(0, 0), (1, 0), (1, 1), (1, 2), (4, 0), (4, 1), (4, 2)} == set(cells)
+    assert [(line.shots, line.seeds) for line in result] == [(0, (0,)), (1, (0, 1, 2)), (4, (0, 1, 2))]
+    assert len(examples(tmp_path)) == 7 * 8
+
+
+def test_without_demonstrations_only_the_first_seed_is_asked() -> None:
+    result = evaluate(knowing(0), parity(), shots=0, seeds=[7, 3])
+
+    assert result.score("parity").seeds == (7,)
+    assert result.score("parity").seed_sd is None
+
+
+def test_smaller_draws_begin_the_larger_ones(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=[1, 2, 5], seeds=2, out=tmp_path)
+
+    shown = {(e["id"], e["cell"]["seed"], e["cell"]["shots"]): e["demonstrations"] for e in examples(tmp_path)}
+    for (name, seed, shots), demonstrations in shown.items():
+        assert shown[name, seed, 5][:shots] == demonstrations
+    assert len({tuple(each) for each in shown.values()}) > 20
+
+
+def test_seeds_draw_other_demonstrations_and_their_spread_is_reported(tmp_path: Path) -> None:
+    lm = FakeLM(answers([]) | answers(ASKED, after="odd\n\n"))  # right where the last demonstration shown is odd
+    result = evaluate(lm, parity(), shots=3, seeds=5, out=tmp_path)
+
+    of_seed: dict[int, list[int]] = {}
+    for each in examples(tmp_path):
+        of_seed.setdefault(each["cell"]["seed"], []).append(int(each["demonstrations"][-1]) % 2)
+    expected = [mean(values) for values in of_seed.values()]
+    line = result.score("parity")
+    assert line.seed_values == pytest.approx(expected)
+    assert line.value == pytest.approx(mean(expected))
+    assert line.seed_sd == pytest.approx(stdev(expected))
+    assert stdev(expected) > 0
+
+
+def test_demonstrations_do_not_depend_on_limit_or_on_what_else_is_asked(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=[2], seeds=[1], limit=3, out=tmp_path / "few")
+    evaluate(knowing(0), [parity(), _second()], shots=[0, 2, 6], seeds=[0, 1], out=tmp_path / "many")
+
+    many = {str((e["cell"], e["id"])): e["demonstrations"] for e in examples(tmp_path / "many")}
+    few = {str((e["cell"], e["id"])): e["demonstrations"] for e in examples(tmp_path / "few")}
+    assert len(few) == 3
+    assert few == {key: many[key] for key in few}
+
+
+def test_no_example_is_among_its_own_demonstrations_when_there_is_no_other_split(tmp_path: Path) -> None:
+    task = Task.from_records("alone", evaluation=records(range(6)), prompt=PROMPT, options=NAMES, id="id")
+    evaluate(knowing(0), task, shots=5, seeds=3, out=tmp_path)
+
+    assert len(examples(tmp_path)) == 18
+    for each in examples(tmp_path):
+        assert sorted([*each["demonstrations"], each["id"]]) == list("012345")
+
+
+def test_several_prompts_are_separate_lines() -> None:
+    task = parity(prompt={"plain": PROMPT, "chatty": CHATTY})
+    lm = FakeLM(answers([0]) | answers([0, 1, 2], after="Even or odd?\n\n"))
+    result = evaluate(lm, task, shots=0, prompts=["chatty", "plain"])
+
+    assert [(line.prompt, line.value) for line in result] == [("chatty", 3 / 8), ("plain", 1 / 8)]
+    assert "prompt" in result.table().splitlines()[2]
+
+
+def test_a_prompt_or_task_named_twice_is_asked_once() -> None:
+    result = evaluate(knowing(0), [task := parity(), task], shots=0, prompts=["inline", "inline"])
+
+    assert len(result) == 1
+
+
+def test_options_of_one_example_share_their_demonstrations_in_a_small_window(tmp_path: Path) -> None:
+    lengths = {"short": " a", "long": " " + "b" * 60}
+    task = Task.from_records(
+        "uneven",
+        evaluation=records(ASKED),
+        demonstrations=records(SHOWN),
+        prompt="{% block query %}Q: {{ n }}\nA:{% endblock %}{% block answer %}{{ option }}{% endblock %}",
+        options=list(lengths.values()),
+        id="id",
+    )
+    lm = _Recorder(window=160)
+    evaluate(lm, task, shots=8, seeds=2, out=tmp_path)
+
+    found = examples(tmp_path)
+    assert {len(e["demonstrations"]) for e in found} <= {1, 2, 3, 4, 5}
+    assert all(e["shots"] == len(e["demonstrations"]) for e in found)
+    contexts = [context for context in lm.contexts if context.startswith("Q: 1")]  # begins with a demonstration
+    assert len(set(contexts)) > 8
+    assert len(contexts) == 2 * len(set(contexts))  # each is asked with both options
+
+
+def test_effective_shots_and_shortened_prompts_are_reported(tmp_path: Path) -> None:
+    result = evaluate(FakeLM(window=60), parity(), shots=[1, 6], out=tmp_path)
+
+    fitted = [e["shots"] for e in examples(tmp_path) if e["cell"]["shots"] == 6]
+    few, many = result
+    assert (few.effective_shots, few.shortened) == (1.0, 0)
+    assert (many.effective_shots, many.shortened) == (mean(fitted), sum(shots < 6 for shots in fitted))
+    assert 1 < mean(fitted) < 6
+    assert f"effective {mean(fitted):.1f})" in result.table()
+    assert "8 prompts in 1 cells hold fewer demonstrations than asked, because the window is 60 tokens" in str(result)
+
+
+def test_whole_demonstrations_are_dropped_and_none_is_cut() -> None:
+    lm = _Recorder(window=60)
+    evaluate(lm, parity(), shots=6)
+
+    for context in (text for text in lm.contexts if text != "Answer:"):
+        blocks = context.split("\n\n")
+        assert all(block in _SOLVED for block in blocks[:-1])
+        assert blocks[-1] in {f"Q: {n}\nA:" for n in ASKED}
+
+
+def test_overflow_error_refuses_to_drop_demonstrations() -> None:
+    with pytest.raises(WindowError, match=r"^parity, example '0': 6 demonstrations take \d+ tokens but the window"):
+        evaluate(FakeLM(window=60), parity(), shots=6, overflow="error")
+
+
+def test_a_query_that_does_not_fit_is_an_error_unless_truncation_was_asked_for() -> None:
+    task = parity(prompt="Q: " + "x" * 50 + " {{ n }}\nA:")
+    with pytest.raises(
+        WindowError, match=r"parity, example '0': the query alone takes 62 tokens but the window has 40"
+    ):
+        evaluate(FakeLM(window=40), task, shots=0)
+    result = evaluate(FakeLM(window=40), task, shots=0, overflow="truncate")
+
+    assert result.score("parity").truncated == 8
+    assert "8 queries were cut at their start" in result.table()
+
+
+def test_truncation_keeps_the_end_of_the_query() -> None:
+    lm = _Recorder(window=40)
+    evaluate(lm, parity(prompt="Q: " + "x" * 50 + " {{ n }}\nA:"), shots=0, limit=1, overflow="truncate")
+
+    assert {text for text in lm.contexts if text != "Answer:"} == {"x" * 31 + " 0\nA:"}
+
+
+def test_limit_keeps_whole_groups() -> None:
+    pairs = [{"n": n, "pair": f"p{n // 3}", "label": n % 2} for n in range(9)]
+    task = Task.from_records(
+        "groups",
+        evaluation=pairs,
+        prompt=PROMPT,
+        options=NAMES,
+        cluster="pair",
+        group="pair",
+        metrics=["accuracy", "group_exact_match"],
+    )
+    accuracy, exact_match = evaluate(FakeLM(answers([0, 1, 2, 3], range(9))), task, shots=0, limit=2)
+
+    assert (accuracy.units, exact_match.units, accuracy.examples, accuracy.of) == (6, 2, 6, 9)
+    assert (accuracy.value, exact_match.value) == (4 / 6, 1 / 2)
+
+
+def test_ties_are_counted_and_the_first_option_is_taken() -> None:
+    task = parity(options=["same", "same"], prompt="{{ n }}{% if n < 3 %} {% endif %}:")
+    line = evaluate(FakeLM(), task, shots=0).score("parity")
+
+    assert (line.ties, line.value) == (8, 0.5)
+    assert "8 answers had several options of equal score" in evaluate(FakeLM(), task, shots=0).table()
+
+
+def test_progress_is_told_of_every_request() -> None:
+    totals: list[int] = []
+    ticks: list[int] = []
+
+    def progress(total: int) -> Any:
+        totals.append(total)
+        return ticks.append
+
+    evaluate(knowing(0), parity(), shots=[0, 2], seeds=2, progress=progress)
+
+    assert totals == [3 * 8 * 2 * 2]
+    assert sum(ticks) == totals[0]
+
+
+def test_answers_do_not_depend_on_being_kept(tmp_path: Path) -> None:
+    kept = evaluate(knowing(0, 1), parity(), shots=[0, 2], out=tmp_path)
+    forgotten = evaluate(knowing(0, 1), parity(), shots=[0, 2])
+
+    assert kept.scores == forgotten.scores
+    assert (kept.folder, forgotten.folder) == (tmp_path, None)
+
+
+def test_two_runs_write_identical_scores_and_examples(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        evaluate(knowing(0, 1), [parity(), _second()], shots=[0, 3], seeds=2, out=tmp_path / name)
+
+    for file in ("scores.json", "examples.jsonl", "answers.jsonl"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+
+
+def test_a_question_that_occurs_twice_is_computed_once(tmp_path: Path) -> None:
+    lm = knowing(0)
+    evaluate(lm, parity(), shots=0, out=tmp_path)
+
+    assert lm.asked == len(journal(tmp_path)) == 8 * 2 + 2  # and each option once after the answer context
+    assert (manifest(tmp_path)["computed"], manifest(tmp_path)["reused"]) == (18, 0)
+
+
+def test_default_folder_is_named_after_what_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = evaluate(lm := knowing(0), parity(), shots=0, keep=True)
+    again = evaluate(lm, parity(), shots=0, keep=True)
+    other = evaluate(lm, parity(), shots=1, keep=True)
+
+    assert first.folder == again.folder != other.folder
+    assert str(first.folder).startswith("results/parity-fake-")
+
+
+def test_suite_average_counts_a_task_with_two_metrics_once(tmp_path: Path) -> None:
+    root = write_library(tmp_path)
+    lm = knowing(0, 1, 2, 5, 6)
+    result = evaluate(lm, "toy", shots=0, data=root / "data", library=Library([root]))
+
+    right = [1, 1, 1, 0, 0, 1, 1, 0]
+    of_pair = [mean([mean(pair), float(all(pair))]) for pair in zip(right[::2], right[1::2], strict=True)]
+    errors = stdev(right) / math.sqrt(8), stdev(of_pair) / math.sqrt(4)
+    line = result.score("toy")
+    assert [(each.task, each.metric) for each in result] == [
+        ("toy/parity", "accuracy"),
+        ("toy/pairs", "accuracy"),
+        ("toy/pairs", "group_exact_match"),
+        ("toy", "average"),
+    ]
+    assert line.value == pytest.approx((5 / 8 + mean(of_pair)) / 2)
+    assert line.standard_error == pytest.approx(math.hypot(*errors) / 2)
+    assert line.random == pytest.approx((0.5 + (0.5 + 0.25) / 2) / 2, abs=0.01)
+    assert (line.examples, line.data) == (16, "local")
+
+
+def test_suite_average_has_the_spread_of_its_own_seed_values(tmp_path: Path) -> None:
+    root = write_library(tmp_path)
+    lm = FakeLM(answers([]) | answers(ASKED, after="odd\n\n"))
+    result = evaluate(lm, "toy", shots=2, seeds=4, data=root / "data", library=Library([root]))
+
+    one, *two = (line.seed_values for line in result if line.task != "toy")
+    expected = [mean([a, mean([b, c])]) for a, b, c in zip(one, *two, strict=True)]
+    assert result.score("toy").seed_values == pytest.approx(expected)
+    assert result.score("toy").seed_sd == pytest.approx(stdev(expected))
+    assert stdev(expected) > 0
+
+
+def test_suite_average_spans_tasks_with_and_without_demonstrations(tmp_path: Path) -> None:
+    root = write_library(tmp_path)
+    with (root / "tasks/toy/pairs.yaml").open("a") as file:
+        file.write("protocol: {shots: 0}\n")
+    line = evaluate(knowing(0, 1), "toy", seeds=3, data=root / "data", library=Library([root])).score("toy")
+
+    assert (line.seeds, line.shots) == ((0, 1, 2), 2)
+    assert line.value == pytest.approx((1 / 4 + 1 / 4) / 2)
+
+
+def test_an_undefined_figure_is_null_in_the_files(tmp_path: Path) -> None:
+    result = evaluate(knowing(0), parity(asked=[0]), shots=0, out=tmp_path)
+
+    assert math.isnan(result.score("parity").standard_error)
+    assert '"standard_error": null' in (tmp_path / "scores.json").read_text()
+    assert '"standard_error": null' in result.table("json")
+    assert "1.000 ± unknown (0 shots)" in result.table()
+
+
+def test_the_query_may_differ_between_options_while_the_continuation_is_the_same(tmp_path: Path) -> None:
+    task = parity(
+        prompt="{% block query %}{{ n }} is {{ option }}{% endblock %}{% block answer %}, yes.{% endblock %}",
+    )
+    lm = FakeLM({f"{n} is {NAMES[n % 2]}": ", yes." for n in range(5)})
+    result = evaluate(lm, task, shots=0, out=tmp_path)
+
+    assert result.score("parity").value == 7 / 8  # of those it does not know, it takes 5 and 7 for odd, and 6 too
+    assert {option["text"] for e in examples(tmp_path) for option in e["options"]} == {", yes."}
+
+
+def test_bos_is_in_the_signature() -> None:
+    (without,), (with_bos,) = (evaluate(FakeLM(bos=bos), parity(), shots=0) for bos in (False, True))
+
+    assert "|bos0|" in without.signature
+    assert "|bos1|" in with_bos.signature
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "sentence"),
+    [
+        ({"tasks": []}, RunError, "`tasks`"),
+        ({"shots": -1}, RunError, "`shots.0`"),
+        ({"seeds": 0}, RunError, "seeds are a positive number"),
+        ({"seeds": [1, 1]}, RunError, "without repetitions"),
+        ({"limit": 0}, RunError, "`limit`"),
+        ({"limit": -3}, RunError, "`limit`"),
+        ({"overflow": "cut"}, RunError, "`overflow`"),
+        ({"prompts": "inlin"}, UnknownName, "no prompt of parity is named 'inlin'; did you mean inline?"),
+        ({"normalizations": "tokens"}, UnknownName, "no normalisation is named 'tokens'; did you mean token?"),
+        ({"normalizations": ["sum", "chars"]}, UnknownName, "'chars'; did you mean char"),
+        ({"shots": 13}, DataError, "parity: 13 demonstrations were asked for, but there are 12 to draw from"),
+        ({"dtype": "float16"}, RunError, "`dtype` has no effect on a model that is loaded already"),
+        ({"window": 100}, RunError, "`window` has no effect"),
+        ({"bos": True}, RunError, "`bos` has no effect"),
+        ({"revision": "main"}, RunError, "`revision` has no effect"),
+        ({"device": "cpu"}, RunError, "`device` has no effect"),
+        ({"model": 5}, ModelError, "a int is not a model"),
+        ({"tasks": "no/such"}, UnknownName, "no task or suite is named 'no/such'"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence_before_anything_is_asked(
+    changes: dict[str, Any], kind: type[IclEvalError], sentence: str
+) -> None:
+    lm = knowing(0)
+    with pytest.raises(kind) as error:
+        evaluate(**_arguments(lm, changes))
+
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+    assert lm.asked == 0
+
+
+def _arguments(lm: FakeLM, changes: dict[str, Any]) -> dict[str, Any]:
+    return {"model": lm, "tasks": parity(), "shots": 0} | changes
+
+
+def test_two_different_tasks_of_one_name_are_refused() -> None:
+    with pytest.raises(TaskError, match="two different tasks are named 'parity'"):
+        evaluate(knowing(0), [parity(), parity(asked=range(4))], shots=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "sentence"),
+    [
+        ("acuracy", UnknownName, "no metric is named 'acuracy'; did you mean accuracy?"),
+        ("evaluate:f1", MetricError, "allow it with --trust-remote-code"),
+    ],
+)
+def test_an_unknown_metric_is_found_before_the_model_is_asked(
+    name: str, kind: type[IclEvalError], sentence: str
+) -> None:
+    lm = knowing(0)
+    with pytest.raises(kind, match=sentence.replace("?", r"\?")):
+        evaluate(lm, parity(metrics=[name]), shots=0)
+
+    assert lm.asked == 0
+
+
+def test_a_metric_that_does_not_suit_the_data_is_an_error() -> None:
+    with pytest.raises(MetricError, match="gender parity compares the examples of a pair"):
+        evaluate(knowing(0), parity(metrics=["gender_parity"]), shots=0)
+
+
+def test_result_finds_lines_and_names_what_there_is() -> None:
+    result = evaluate(knowing(0), parity(), shots=[0, 1])
+
+    assert result.score("parity", shots=1).shots == 1
+    with pytest.raises(UnknownName, match="did you mean parity"):
+        result.score("parityy")
+    with pytest.raises(UnknownName, match="no number of shots of parity is named '2'; there is 0, 1"):
+        result.score("parity", shots=2)
+    with pytest.raises(UnknownName, match="no metric of parity is named 'f1'; there is accuracy"):
+        result.score("parity", metric="f1")
+
+
+_SOLVED = {f"Q: {n}\nA: {NAMES[n % 2]}" for n in SHOWN}
+
+
+def _second() -> Task:
+    return Task.from_records(
+        "second", evaluation=records(ASKED), demonstrations=records(SHOWN), prompt="{{ n }}:", options=NAMES, id="id"
+    )
+
+
+class _Recorder(FakeLM):
+    """A model that remembers the contexts it was asked after."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__(window=window)
+        self.contexts: list[str] = []
+
+    def score(self, requests: Any, sink: Any) -> None:
+        self.contexts += [bytes(request.tokens[: request.boundary].tolist()).decode() for request in requests]
+        super().score(requests, sink)

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from toy_tasks import ASKED, PROMPT, knowing, parity, records, write, write_library
+
+from icl_eval import Library, Task, evaluate
+from icl_eval.errors import DataError, ModelError, RunError
+from icl_eval.testing import FakeLM
+
+from .folders import examples, journal, lines, manifest
+
+FILES = ("scores.json", "examples.jsonl")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_run_folder_holds_its_four_files(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=[0, 2], out=tmp_path / "new" / "run")
+
+    found = {path.name for path in (tmp_path / "new" / "run").iterdir()} - {".lock"}
+    assert found == {"manifest.json", "answers.jsonl", "examples.jsonl", "scores.json"}
+
+
+def test_a_second_run_computes_nothing_again(tmp_path: Path) -> None:
+    first = knowing(0, 1)
+    evaluate(first, parity(), shots=[0, 2], seeds=2, out=tmp_path)
+    before = contents(tmp_path)
+    again = knowing(0, 1)
+    evaluate(again, parity(), shots=[0, 2], seeds=2, out=tmp_path)
+
+    assert again.asked == 0
+    assert (manifest(tmp_path)["computed"], manifest(tmp_path)["reused"]) == (0, 3 * 8 * 2 * 2)
+    assert contents(tmp_path) == before
+
+
+def test_a_larger_grid_computes_only_what_is_new(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=[0], limit=4, out=tmp_path)
+    lm = knowing(0)
+    evaluate(lm, parity(), shots=[0, 1], out=tmp_path)
+
+    assert lm.asked == 4 * 2 + 8 * 2
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    whole = knowing(0, 1)
+    evaluate(whole, parity(), shots=[0, 2], out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(_Stopping(KeyboardInterrupt(), after=11), parity(), shots=[0, 2], out=tmp_path / "cut")
+    assert len(journal(tmp_path / "cut")) == 11
+    rest = knowing(0, 1)
+    evaluate(rest, parity(), shots=[0, 2], out=tmp_path / "cut")
+
+    assert rest.asked == whole.asked - 11
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+KILLED = """
+import os, signal, sys
+from toy_tasks import answers, parity
+from icl_eval import evaluate
+from icl_eval.testing import FakeLM
+
+class Killed(FakeLM):
+    def score(self, requests, sink):
+        def count(index, answer):
+            sink(index, answer)
+            if self.asked == 15:
+                os.kill(os.getpid(), signal.SIGKILL)
+        super().score(requests, count)
+
+evaluate(Killed(answers([0, 1])), parity(), shots=[0, 2], out=sys.argv[1])
+"""
+
+
+def test_a_killed_run_goes_on_with_every_answer_it_had(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "cut"], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    kept = journal(tmp_path / "cut")
+    whole, rest = knowing(0, 1), knowing(0, 1)
+    evaluate(whole, parity(), shots=[0, 2], out=tmp_path / "whole")
+    evaluate(rest, parity(), shots=[0, 2], out=tmp_path / "cut")
+
+    assert len(kept) == 15
+    assert rest.asked == whole.asked - 15
+    assert journal(tmp_path / "cut")[:15] == kept
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+
+
+def test_a_torn_last_line_is_computed_again(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=0, out=tmp_path)
+    before = contents(tmp_path)
+    answers = tmp_path / "answers.jsonl"
+    answers.write_bytes(answers.read_bytes()[:-20])
+    lm = knowing(0)
+    evaluate(lm, parity(), shots=0, out=tmp_path)
+
+    assert lm.asked == 1
+    assert contents(tmp_path) == before
+    assert len({entry["key"] for entry in lines(answers)}) == 18
+
+
+def test_a_damaged_line_is_named_and_leaves_the_folder_unlocked(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=0, out=tmp_path)
+    answers = tmp_path / "answers.jsonl"
+    whole = answers.read_text()
+    answers.write_text("\n".join([*whole.splitlines()[:2], "{broken", *whole.splitlines()[2:]]) + "\n")
+    with pytest.raises(RunError, match=rf"^{answers}:3: this line of the journal is damaged"):
+        evaluate(knowing(0), parity(), shots=0, out=tmp_path)
+    answers.write_text(whole)
+    lm = knowing(0)
+    evaluate(lm, parity(), shots=0, out=tmp_path)
+
+    assert lm.asked == 0
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".lock"), pytest.raises(RunError) as error:
+        evaluate(lm := knowing(0), parity(), shots=0, out=tmp_path)
+
+    assert str(error.value) == f"{tmp_path}: another process is writing this run folder"
+    assert lm.asked == 0
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "file", "")
+    with pytest.raises(RunError, match=r"file/run: this run folder cannot be written: Not a directory"):
+        evaluate(knowing(0), parity(), shots=0, out=tmp_path / "file" / "run")
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(RunError, match="this run folder cannot be written: Permission denied"):
+        evaluate(knowing(0), parity(), shots=0, out=tmp_path)
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "scores.json", "examples.jsonl.partial"])
+def test_a_result_that_cannot_be_written_is_an_error(file: str, tmp_path: Path) -> None:
+    (tmp_path / file / "in the way").mkdir(parents=True)
+
+    with pytest.raises(RunError, match=rf"^{tmp_path / file}: cannot be written: "):
+        evaluate(knowing(0), parity(), shots=0, out=tmp_path)
+
+
+def test_an_error_of_the_model_is_not_blamed_on_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError, match="nobody answers"):
+        evaluate(_Stopping(ConnectionError("nobody answers"), after=3), parity(), shots=0, out=tmp_path)
+    with pytest.raises(ModelError, match="its weights may be damaged"):
+        evaluate(_Broken(), parity(), shots=0, out=tmp_path)
+
+
+def test_an_edited_record_recomputes_only_its_own_requests(tmp_path: Path) -> None:
+    root, out = write_library(tmp_path), tmp_path / "run"
+    evaluate(knowing(0), "toy/parity", shots=0, data=root / "data", library=Library([root]), out=out)
+    data = root / "data/parity/val.jsonl"
+    data.write_text(data.read_text().replace('"n": 7', '"n": 9'))
+    lm = knowing(0)
+    evaluate(lm, "toy/parity", shots=0, data=root / "data", library=Library([root]), out=out)
+
+    assert lm.asked == 2
+    assert [example["id"] for example in examples(out)] == list("01234569")
+
+
+def test_an_edited_template_recomputes_its_own_task_only(tmp_path: Path) -> None:
+    root, out = write_library(tmp_path), tmp_path / "run"
+
+    def asked() -> int:
+        evaluate(lm := knowing(0), "toy", shots=[0, 1], data=root / "data", library=Library([root]), out=out)
+        return lm.asked
+
+    first = asked()
+    write(root, "prompts/toy/pairs/plain.jinja", "N: {{ n }}\nA:")
+    second = asked()
+    write(root, "prompts/toy/pairs/plain.jinja", PROMPT)
+
+    # The tasks ask the same at zero shots, and draw other demonstrations at one.
+    assert first == 8 * 2 + 2 * 8 * 2 + 2
+    assert second == 8 * 2 + 8 * 2
+    assert asked() == 0
+
+
+def test_answers_of_one_model_are_never_anothers(tmp_path: Path) -> None:
+    first = evaluate(knowing(0), parity(), shots=0, out=tmp_path)
+    second = evaluate(lm := knowing(*ASKED), parity(), shots=0, out=tmp_path)
+
+    assert (first.score("parity").value, second.score("parity").value) == (1 / 8, 1.0)
+    assert lm.asked == 18
+
+
+def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=[0, 2], seeds=2, limit=4, note="mind the gap", out=tmp_path)
+
+    said = manifest(tmp_path)
+    assert said["ask"] == {
+        "model": "fake",
+        "revision": None,
+        "dtype": "auto",
+        "bos": None,
+        "window": None,
+        "data": "hub",
+        "tasks": ["parity"],
+        "prompts": [],
+        "shots": [0, 2],
+        "seeds": [0, 1],
+        "limit": 4,
+        "overflow": "drop",
+    }
+    assert (said["note"], said["model_words"], said["window"]) == ("mind the gap", "bos0|exact", 2**20)
+    assert {
+        name: said["tasks"][0][name] for name in ("task", "prompt", "metrics", "shots", "seeds", "examples", "of")
+    } == {
+        "task": "parity",
+        "prompt": "inline",
+        "metrics": ["accuracy"],
+        "shots": [0, 2],
+        "seeds": [0, 1],
+        "examples": 4,
+        "of": 8,
+    }
+    assert said["finished"] >= said["started"]
+
+
+def test_manifest_of_an_unfinished_run_says_so(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=0, out=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(_Stopping(KeyboardInterrupt(), after=1), parity(), shots=4, out=tmp_path)
+
+    assert manifest(tmp_path)["finished"] is None
+
+
+def test_an_error_in_the_data_comes_before_the_folder(tmp_path: Path) -> None:
+    task = Task.from_records("bad", evaluation=records([1]), prompt=PROMPT, options=["a"])
+    with pytest.raises(DataError, match="the label 1 is out of range for 1 options"):
+        evaluate(knowing(0), task, shots=0, out=tmp_path / "run")
+
+    assert not (tmp_path / "run").exists()
+
+
+class _Stopping(FakeLM):
+    """`knowing(0, 1)`, until it stops."""
+
+    def __init__(self, reason: BaseException, after: int) -> None:
+        told = knowing(0, 1)
+        super().__init__({key.decode(): value.decode() for key, value in told.answers.items()})
+        self.reason, self.after = reason, after
+
+    def score(self, requests: Any, sink: Any) -> None:
+        super().score(requests[: self.after], sink)
+        raise self.reason
+
+
+class _Broken(FakeLM):
+    def score(self, requests: Any, sink: Any) -> None:
+        super().score(requests, lambda index, answer: sink(index, type(answer)((float("nan"),), answer.greedy)))

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy_tasks import knowing, parity, write_library
+
+from icl_eval import Library, evaluate, rescore
+from icl_eval.errors import RunError, UnknownName
+
+from .folders import examples
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    root = write_library(tmp_path)
+    folder = tmp_path / "run"
+    evaluate(
+        knowing(0, 1, 2), "toy", shots=[0, 2], seeds=2, data=root / "data", library=Library([root]), out=folder, limit=3
+    )
+    return folder
+
+
+def test_rescoring_gives_the_runs_own_scores(run: Path) -> None:
+    own = (run / "scores.json").read_bytes()
+    again = rescore(run)
+    again_in_a_file = run / "again.json"
+    from icl_eval.runs.folder import write_scores
+
+    write_scores(again_in_a_file, again)
+
+    assert len(again) == 2 * 4
+    assert again_in_a_file.read_bytes() == own
+
+
+def test_rescoring_gives_what_a_run_by_another_normalisation_gives(tmp_path: Path) -> None:
+    evaluate(knowing(0, 1), parity(), shots=[0, 2], out=tmp_path)
+    expected = evaluate(knowing(0, 1), parity(), shots=[0, 2], normalizations=["byte", "unconditional"])
+
+    assert rescore(tmp_path, ["byte", "unconditional"]).scores == expected.scores
+    assert {line.normalize for line in rescore(tmp_path, "sum")} == {"sum"}
+
+
+def test_rescoring_needs_neither_a_model_nor_the_data_nor_the_task_files(run: Path) -> None:
+    for name in ("tasks", "prompts", "data"):
+        (run.parent / name).rename(run.parent / f"gone-{name}")
+    script = (
+        "import sys, icl_eval; result = icl_eval.rescore(sys.argv[1]); print(result.table('csv'), end='');"
+        "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules), sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, run], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == rescore(run).table("csv")
+
+
+def test_rescoring_leaves_the_folder_as_it_is(run: Path) -> None:
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    rescore(run, "sum")
+
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_an_unfinished_run_cannot_be_rescored(run: Path) -> None:
+    manifest = run / "manifest.json"
+    text = manifest.read_text()
+    start = text.index('"finished": ') + len('"finished": ')
+    manifest.write_text(text[:start] + "null" + text[text.index(",", start) :])
+
+    with pytest.raises(RunError) as error:
+        rescore(run)
+    assert str(error.value) == f"{run}: this run is not finished; the same command as before goes on with it"
+
+
+def test_a_folder_that_is_no_run_cannot_be_rescored(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"this is not a run folder: manifest\.json cannot be read \(No such file"):
+        rescore(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"{", b"null", b'{"ask": 1}', b"\xff\xfe"])
+def test_a_damaged_manifest_is_named(text: bytes, run: Path) -> None:
+    (run / "manifest.json").write_bytes(text)
+
+    with pytest.raises(RunError, match=rf"^{run / 'manifest.json'}: the manifest is damaged: "):
+        rescore(run)
+
+
+@pytest.mark.parametrize("text", [b"{", b"null", b"{}", b"[1]", b"\xff\xfe", b'{"cell": {}, "options": []}'])
+def test_a_damaged_example_is_named_with_its_line(text: bytes, run: Path) -> None:
+    path = run / "examples.jsonl"
+    first, _, *rest = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([first, text, *rest]) + b"\n")
+
+    with pytest.raises(RunError, match=rf"^{path}:2: this line is damaged"):
+        rescore(run)
+
+
+def test_a_lost_example_is_an_error(run: Path) -> None:
+    path = run / "examples.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+
+    with pytest.raises(RunError, match="has 2 answered examples instead of 3"):
+        rescore(run)
+
+
+def test_an_example_of_another_run_is_an_error(run: Path, tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=0, out=tmp_path / "other")
+    with (run / "examples.jsonl").open("ab") as file:
+        file.write((tmp_path / "other" / "examples.jsonl").read_bytes())
+
+    with pytest.raises(RunError, match=r"parity \(inline\) has answered examples but is not a task of this run"):
+        rescore(run)
+
+
+def test_lost_examples_file_is_named(run: Path) -> None:
+    (run / "examples.jsonl").unlink()
+
+    with pytest.raises(RunError, match=r"examples\.jsonl: cannot be read: No such file"):
+        rescore(run)
+
+
+def test_an_unknown_normalisation_names_the_nearest(run: Path) -> None:
+    with pytest.raises(UnknownName, match=r"no normalisation is named 'chars'; did you mean char\?"):
+        rescore(run, "chars")  # type: ignore[arg-type]
+
+
+def test_stored_log_probabilities_are_those_of_the_model(tmp_path: Path) -> None:
+    lm = knowing(0)
+    evaluate(lm, parity(), shots=0, out=tmp_path)
+
+    from array import array
+
+    from icl_eval.models import ScoreRequest
+
+    (first, *_) = examples(tmp_path)
+    request = ScoreRequest(array("i", [*b"Q: 0\nA: even"]), len(b"Q: 0\nA:"))
+    answers = []
+    lm.score([request], lambda _, answer: answers.append(answer.logprobs))
+    assert first["options"][0]["logprobs"] == pytest.approx(list(answers[0]))

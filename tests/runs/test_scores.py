@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_tasks import NAMES, PROMPT, knowing, parity, write, write_library
+
+from icl_eval import Library, Prompt, Task, evaluate
+from icl_eval.errors import RunError
+from icl_eval.metrics.registry import metric as metric_of
+from icl_eval.runs import evaluation, scores
+from icl_eval.runs.evidence import read_evidence
+from icl_eval.tasks import Normalization
+from icl_eval.testing import FakeLM
+
+from .folders import examples
+
+ALL: tuple[Normalization, ...] = ("sum", "token", "char", "byte", "unconditional")
+
+
+def test_every_normalisation_agrees_with_the_stored_log_probabilities(tmp_path: Path) -> None:
+    options = ["cccccccc", "bb bb", "ab", "a", "ééééé"]
+    task = Task.from_records(
+        "uneven",
+        evaluation=[{"q": chr(97 + n) + chr(122 - n), "label": n % 5} for n in range(20)],
+        prompt="{% block query %}{{ q }}{% endblock %}{% block answer_context %}?{% endblock %}",
+        options=options,
+    )
+    lm = FakeLM({chr(97 + n) + chr(122 - n): f" {options[3 * n % 5][:3]}" for n in range(0, 20, 3)})
+    result = evaluate(lm, task, shots=0, normalizations=ALL, out=tmp_path)
+
+    def choices(score: Any) -> list[int]:
+        found = []
+        for example in examples(tmp_path):
+            values = [score(option["text"], option) for option in example["options"]]
+            found.append(next(i for i, value in enumerate(values) if max(values) - value < 1e-6))
+        return found
+
+    by_hand = {
+        "sum": choices(lambda _, o: sum(o["logprobs"])),
+        "token": choices(lambda _, o: sum(o["logprobs"]) / len(o["logprobs"])),
+        "char": choices(lambda text, o: sum(o["logprobs"]) / len(text[1:])),
+        "byte": choices(lambda text, o: sum(o["logprobs"]) / len(text[1:].encode())),
+        "unconditional": choices(lambda _, o: sum(o["logprobs"]) - sum(o["unconditional"])),
+    }
+    gold = [example["gold"][0] for example in examples(tmp_path)]
+    expected = {name: sum(map(int.__eq__, chosen, gold)) / 20 for name, chosen in by_hand.items()}
+    assert {line.normalize: line.value for line in result} == expected
+    assert len({tuple(chosen) for chosen in by_hand.values()}) == 5  # so that mixing two up would show
+
+
+def test_one_pass_serves_all_normalisations() -> None:
+    one, five = knowing(0), knowing(0)
+    evaluate(one, parity(), shots=0, normalizations="sum")
+    evaluate(five, parity(), shots=0, normalizations=ALL)
+
+    assert one.asked == five.asked
+
+
+def test_default_normalisation_is_the_tasks_own() -> None:
+    (line,) = evaluate(knowing(0), parity(normalize="char"), shots=0)
+
+    assert line.normalize == "char"
+
+
+def test_signature_says_how_a_score_was_taken() -> None:
+    lines = evaluate(knowing(0), parity(), shots=[0, 2], seeds=[1, 5], limit=3)
+    first, second = (line.signature.split("|") for line in lines)
+
+    assert first[:9] == ["parity", "inline", "k0", "per_example", "s1", "token", "bos0", "exact", "n3of8"]
+    assert second[:9] == ["parity", "inline", "k2", "per_example", "s1,5", "token", "bos0", "exact", "n3of8"]
+    assert first[9] == "memory"
+    assert first[10].startswith("v1#")
+    assert second[10].startswith(f"{first[10]}+")
+    assert first[11] == "icl-eval 0.1.0"
+
+
+def test_consecutive_seeds_are_abbreviated() -> None:
+    (line,) = evaluate(knowing(0), parity(), shots=1, seeds=5)
+
+    assert "|s0-4|" in line.signature
+
+
+class _Halved(FakeLM):
+    precision = "float16"
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "template": {"task": {"prompt": "Q:  {{ n }}\nA:"}},
+    "template of another block": {
+        "task": {"prompt": Prompt("{% block query %}" + PROMPT + "{% endblock %}", "inline")}
+    },
+    "options": {"task": {"options": ["Even", "odd"]}},
+    "draw": {"task": {"draw": "fixed"}},
+    "records": {"task": {"asked": range(1, 9)}},
+    "a label": {"task": {"names": ["1", "0"]}},
+    "demonstrations": {"task": {"shown": range(100, 113)}},
+    "normalisation of the task": {"task": {"normalize": "sum"}},
+    "normalisation": {"normalizations": "sum"},
+    "seeds": {"seeds": [1]},
+    "shots": {"shots": 3},
+    "limit": {"limit": 7},
+    "overflow": {"overflow": "error"},
+    "dtype": {"model": _Halved()},
+    "bos": {"model": FakeLM(bos=True)},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_signature_changes_with_what_can_change_a_score(change: str) -> None:
+    def signature(task: dict[str, Any] | None = None, model: FakeLM | None = None, **options: Any) -> str:
+        arguments: dict[str, Any] = {"shots": 2} | options
+        (line,) = evaluate(model or FakeLM(), parity(**(task or {})), **arguments)
+        return line.signature
+
+    assert signature(**CHANGES[change]) != signature()
+    assert signature() == signature()
+
+
+def test_signature_of_a_suite_changes_with_each_task(tmp_path: Path) -> None:
+    root = write_library(tmp_path)
+
+    def signature() -> str:
+        result = evaluate(knowing(0), "toy", shots=0, data=root / "data", library=Library([root]))
+        return result.score("toy").signature
+
+    before = signature()
+    write(root, "prompts/toy/pairs/plain.jinja", "Question: {{ n }}\nA:")
+    assert before.startswith("toy|mean of 2 tasks|k0|s0|local|#")
+    assert signature() != before
+
+
+def test_a_score_on_sample_data_says_so_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_library(tmp_path)
+    monkeypatch.setattr(evaluation, "SAMPLE_PATH", root / "data")
+    result = evaluate(knowing(0), "toy", shots=0, data="sample", library=Library([root]))
+
+    assert len(result) == 4
+    for line in result:
+        assert "|sample|" in line.signature
+        assert f"{line.task} (sample)" in result.table()
+        assert f"{line.task} (sample)" in result.table("md")
+    assert {entry["data"] for entry in json.loads(result.table("json"))["scores"]} == {"sample"}
+    assert "these scores are not scores on the benchmarks they are named after" in str(result.manifest.note)
+
+
+def test_a_directory_called_sample_is_not_the_bundled_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_library(tmp_path)
+    (root / "data").rename(root / "sample")
+    monkeypatch.chdir(root)
+    result = evaluate(knowing(0), "toy/parity", shots=0, data=Path("sample"), library=Library([root]))
+
+    assert result.score("toy/parity").data == "local"
+    assert result.manifest.note is None
+
+
+def test_lost_examples_are_an_error_and_not_a_score_of_the_others(tmp_path: Path) -> None:
+    result = evaluate(knowing(0), parity(), shots=0, out=tmp_path)
+    evidence = list(read_evidence(tmp_path / "examples.jsonl"))
+
+    with pytest.raises(RunError, match=r"parity \(inline, 0 shots, seed 0\) has 7 answered examples instead of 8"):
+        scores.score_evidence(evidence[:-1], result.manifest.tasks, model_words="")
+
+
+def test_a_figure_that_is_infinite_is_stored_as_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unbounded:
+        name, bounds = "unbounded", (float("-inf"), float("inf"))
+
+        def score(self, predictions: Any) -> float:
+            return float(len(predictions))
+
+    monkeypatch.setattr(evaluation, "metric", lambda name, **_: metric_of(name))
+    monkeypatch.setattr(scores, "metric", lambda *_, **__: Unbounded())
+    result = evaluate(knowing(0), parity(asked=[0]), shots=0, out=tmp_path)
+
+    assert (result.scores[0].low, result.scores[0].high) == (float("-inf"), float("inf"))
+    assert result.scores[0].stored()["high"] is None
+    assert json.loads((tmp_path / "scores.json").read_text())["scores"][0]["low"] is None
+    assert json.loads(result.table("json"))["scores"][0]["low"] is None
+    assert "inf" not in result.table("csv")
+
+
+def test_frame_has_a_row_for_every_line_and_numbers_stay_numbers() -> None:
+    frame = evaluate(knowing(0, 1), parity(), shots=[0, 1], seeds=2).to_frame()
+
+    assert frame["value"].tolist() == [0.25, 0.25]
+    assert frame["shots"].tolist() == [0, 1]
+    assert frame["seed_sd"].dtype == float
+    assert frame["seed_sd"].isna().tolist() == [True, False]
+
+
+def test_gold_may_name_several_right_options() -> None:
+    task = Task.from_records(
+        "several",
+        evaluation=[{"n": n, "label": [0, 1] if n < 4 else [2]} for n in range(8)],
+        prompt=PROMPT,
+        options=[*NAMES, "neither"],
+    )
+    lm = FakeLM({f"Q: {n}\nA:": " odd" for n in range(8)})
+
+    assert evaluate(lm, task, shots=0).score("several").value == 4 / 8

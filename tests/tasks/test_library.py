@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from icl_eval.errors import IclEvalError, TaskError, UnknownName
+from icl_eval.tasks import Library, MemorySource
+from icl_eval.tasks.library import bundled
+
+SKY = """\
+task: sky
+about: What is the colour of the sky?
+splits: {demonstrations: train, evaluation: validation}
+fields: {text: text}
+gold: {field: label, names: ["no", "yes"]}
+options: ["No", "Yes"]
+prompts: [plain]
+"""
+Write = Callable[..., Library]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a prompt and task files, given by name, and open the library of them."""
+
+    def library(sky: str = SKY, **others: str) -> Library:
+        prompt = tmp_path / "prompts" / "sky" / "plain.jinja"
+        prompt.parent.mkdir(parents=True, exist_ok=True)
+        prompt.write_text("{{ text }}", encoding="utf-8")
+        for name, text in {"sky": sky, **others}.items():
+            path = tmp_path / "tasks" / f"{name.replace('__', '/')}.yaml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return Library([tmp_path])
+
+    return library
+
+
+def failure(library: Library, name: str = "sky") -> str:
+    with pytest.raises(IclEvalError) as caught:
+        library.task(name)
+    assert type(caught.value) is not IclEvalError
+    return str(caught.value).replace(f"{library.roots[0]}/", "")
+
+
+def replaced(old: str, new: str) -> str:
+    assert old in SKY
+    return SKY.replace(old, new)
+
+
+def test_task_file_with_every_default_loads(write: Write) -> None:
+    task = write().task("sky")
+
+    assert (task.name, task.definition.protocol.shots, task.definition.metrics) == ("sky", 32, ["accuracy"])
+    assert task.prompt().query({"text": "blue"}, ("No", "Yes"), 0) == "blue"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: sky\nabout: [\n", "tasks/sky.yaml:3: the YAML does not parse: "),
+        ("task: sky\n  about: x\n", "tasks/sky.yaml:2: the YAML does not parse: mapping values are not allowed here"),
+        ("task: sky\n---\ntask: sea\n", "tasks/sky.yaml:2: the YAML does not parse: but found another document"),
+        (
+            "task: !!python/object/apply:os.getcwd []\n",
+            "tasks/sky.yaml:1: the YAML does not parse: could not determine",
+        ),
+        ("? [a]\n: b\n", "tasks/sky.yaml:1: a key is a word"),
+        ("about: x\nno: 1\n", "tasks/sky.yaml:2: `no` is no text for YAML; put it in quotes"),
+        ("about: x\n1: 1\n", "tasks/sky.yaml:2: `1` is no text for YAML; put it in quotes"),
+        ("about: 2024-13-45\n", "tasks/sky.yaml: the YAML does not parse: month must be in 1..12"),
+        ("about: \x01\n", "tasks/sky.yaml: cannot be read: unacceptable character"),
+        ("", "tasks/sky.yaml:1: a task file is a mapping of keys to values"),
+        ("- a\n", "tasks/sky.yaml:1: a task file is a mapping of keys to values"),
+        ("[" * 5000, "tasks/sky.yaml"),
+    ],
+)
+def test_yaml_that_does_not_parse_is_named_with_its_line(text: str, message: str, write: Write) -> None:
+    assert failure(write(text)).startswith(message)
+
+
+def test_yaml_that_is_not_utf_8_is_an_error(write: Write) -> None:
+    library = write()
+    library.files["sky"].write_bytes(b"about: \xff\n")
+
+    assert failure(library).startswith("tasks/sky.yaml: cannot be read: 'utf-8' codec")
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]\n", "a: &a {b: *a}\n"])
+def test_alias_of_itself_is_an_error(text: str, write: Write) -> None:
+    assert failure(write(text)) == "tasks/sky.yaml:1: this is too large or too deep for a task file"
+
+
+def test_aliases_that_multiply_are_an_error(write: Write) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+
+    assert "too large or too deep for a task file" in failure(write("\n".join(lines)))
+
+
+def test_merge_key_is_allowed(write: Write) -> None:
+    assert write(SKY + "<<: {version: 2}\n").task("sky").definition.version == 2
+
+
+def test_alias_of_a_list_is_allowed(write: Write) -> None:
+    text = replaced('names: ["no", "yes"]', "names: &names [a, b]").replace('["No", "Yes"]', "*names")
+
+    assert write(text).task("sky").definition.options == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("about:", "abuot:", ":2: no key is named 'abuot'; did you mean about?"),
+        ("field: label", "feild: label", ":5: no key is named 'feild'; did you mean field?"),
+        ("fields: {text", "data: {hub: {pth: a}}\nfields: {text", ":4: no key is named 'pth'; did you mean path?"),
+        ("fields: {text", "protocol:\n  shot: 3\nfields: {text", ":5: no key is named 'shot'; did you mean shots?"),
+        (
+            "demonstrations: train",
+            "demonstrations: {task: sea, splt: train}",
+            ":3: no key is named 'splt'; did you mean split?",
+        ),
+        ("about: What is the colour of the sky?\n", "", ":1: the key `about` is missing"),
+        (", evaluation: validation", "", ":3: the key `splits.evaluation` is missing"),
+        ("field: label, ", "", ":5: the key `gold.field` is missing"),
+        (
+            "demonstrations: train",
+            "demonstrations: {task: sea}",
+            ":3: the key `splits.demonstrations.split` is missing",
+        ),
+        ("prompts:", "about: again\nprompts:", ":7: the key `about` stands here and in line 2"),
+        ("field: label,", "field: label, field: text,", ":5: the key `field` stands here and in line 5"),
+        ('["No", "Yes"]', "[no, yes]", ":6: `options.0`: YAML reads this word as False; put it in quotes"),
+        ('["no", "yes"]', "[no, yes]", ":5: `gold.names.0`: YAML reads this word as False; put it in quotes"),
+        ('["No", "Yes"]', "[1, 2]", ":6: `options.0`: YAML reads this int as 1; put it in quotes"),
+        ('["No", "Yes"]', "[]", ":6: `options`: List should have at least 1 item"),
+        ('["No", "Yes"]', "7", ":6: `options`: "),
+        ("[plain]", "[]", ":7: `prompts`: List should have at least 1 item"),
+        ("[plain]", '["../plain"]', ":7: `prompts.0`: String should match pattern"),
+        ('["No", "Yes"]', '["No", "Yes", "Both"]', ":5: `gold.names` has 2 names for 3 options"),
+        ("task: sky", "task: sea", ":1: the file says `task: sea` but its place below `tasks` makes it 'sky'"),
+        (
+            "fields:",
+            "protocol: {shots: -1}\nfields:",
+            ":4: `protocol.shots`: Input should be greater than or equal to 0",
+        ),
+        ("fields:", "protocol: {draw: fixd}\nfields:", ":4: `protocol.draw`: Input should be 'per_example' or 'fixed'"),
+        (
+            "fields:",
+            "data: {adapter: multirk}\nfields:",
+            ":4: no data adapter is named 'multirk'; did you mean multirc?",
+        ),
+        ("demonstrations: train", "demonstrations: {task: sea, split: train}", ":3: no task is named 'sea'"),
+        ("demonstrations: train", "demonstrations: {task: sky, split: train}", ":3: a split of its own is written"),
+        ("[plain]", "[plane]", ":7: no prompt of sky is named 'plane'; did you mean plain?"),
+        ("[plain]", "[plain, fancy]", ":7: no prompt of sky is named 'fancy'; there is plain"),
+        ("fields: {text: text}", "fields: {text: no}", ":4: `fields.text`: YAML reads this word as False; put it in"),
+        ("fields:", "extends: superglue\nfields:", ":4: 'superglue' is a suite, not a task"),
+        ("fields:", "extends: [a]\nfields:", ":4: no task is named \"['a']\""),
+    ],
+)
+def test_mistake_is_named_with_its_line(old: str, new: str, message: str, write: Write) -> None:
+    assert failure(write(replaced(old, new))).startswith(f"tasks/sky.yaml{message}")
+
+
+def test_unknown_task_names_the_nearest(write: Write) -> None:
+    assert failure(write(), "skye") == "no task or suite is named 'skye'; did you mean sky?"
+    assert failure(Library(), "superglue/rt").startswith("no task or suite is named 'superglue/rt'; did you mean super")
+
+
+def test_suite_is_not_a_task(write: Write) -> None:
+    library = write(group="suite: group\nabout: x\ntasks: [sky]\n")
+
+    assert failure(library, "group") == "tasks/group.yaml:1: 'group' is a suite, not a task"
+
+
+def test_suites_are_taken_apart_and_each_task_is_loaded_once(write: Write) -> None:
+    library = write(group="suite: group\nabout: x\ntasks: [sky]\n")
+
+    assert [task.name for task in library.tasks(["group", "sky"])] == ["sky"]
+    assert (library.is_suite("group"), library.is_suite("sky")) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("suite: group\nabout: x\ntasks: [sky, skye]\n", ":3: no task is named 'skye'; did you mean sky?"),
+        ("suite: grupp\nabout: x\ntasks: [sky]\n", ":1: the file says `suite: grupp`"),
+        ("suite: group\nabout: x\ntasks: []\n", ":3: `tasks`: List should have at least 1 item"),
+        ("suite: group\nabout: x\ntask: [sky]\n", ":3: no key is named 'task'; did you mean tasks?"),
+    ],
+)
+def test_mistake_in_a_suite_is_named_with_its_line(text: str, message: str, write: Write) -> None:
+    with pytest.raises(IclEvalError) as caught:
+        write(group=text).suite("group")
+    path, _, rest = str(caught.value).partition(".yaml")
+
+    assert path.endswith("tasks/group")
+    assert rest.startswith(message)
+
+
+def test_broken_task_does_not_stop_another(write: Write) -> None:
+    library = write(broken="task: [", torn="\x01")
+
+    assert library.task("sky").name == "sky"
+    assert {"broken", "torn", "sky", "superglue"} <= set(library.names())
+
+
+def test_broken_prompt_does_not_stop_another_task(write: Write, tmp_path: Path) -> None:
+    library = write(sea=SKY.replace("sky", "sea"))
+    path = tmp_path / "prompts" / "sea" / "plain.jinja"
+    path.parent.mkdir()
+    path.write_text("{{", encoding="utf-8")
+
+    assert library.task("sky").name == "sky"
+    assert failure(library, "sea").startswith("prompts/sea/plain.jinja:1: the template does not parse")
+
+
+def test_name_defined_below_two_roots_is_an_error(write: Write, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "tasks").mkdir(parents=True)
+    shutil.copy(write().files["sky"], other / "tasks" / "sky.yaml")
+    library = Library([tmp_path, other])
+
+    with pytest.raises(TaskError, match=r"other/tasks/sky\.yaml: the name 'sky' is also defined by .*tasks/sky\.yaml"):
+        library.names()
+
+
+def test_bundled_root_may_be_named_too() -> None:
+    assert Library([bundled()]).names() == Library().names()
+
+
+def test_root_without_tasks_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="there is no folder `tasks` here"):
+        Library([tmp_path])
+
+
+def test_extending_task_merges_mappings_and_replaces_the_rest(write: Write) -> None:
+    task = write(sea='task: sea\nextends: sky\ngold: {field: answer}\noptions: ["N", "Y"]\n').task("sea")
+
+    assert (task.definition.gold.field, task.definition.gold.names) == ("answer", ["no", "yes"])
+    assert task.definition.options == ["N", "Y"]
+    assert task.definition.about == "What is the colour of the sky?"
+    assert list(task.prompts) == ["plain"]
+
+
+def test_extending_task_prefers_its_own_prompt(write: Write, tmp_path: Path) -> None:
+    library = write(sea="task: sea\nextends: sky\n")
+    path = tmp_path / "prompts" / "sea" / "plain.jinja"
+    path.parent.mkdir()
+    path.write_text("sea: {{ text }}", encoding="utf-8")
+
+    assert library.task("sea").prompt().query({"text": "t"}, (), 0) == "sea: t"
+    assert library.task("sky").prompt().query({"text": "t"}, (), 0) == "t"
+
+
+def test_prompts_are_inherited_over_several_tasks(write: Write) -> None:
+    library = write(sea="task: sea\nextends: sky\n", deep__sea="task: deep/sea\nextends: sea\n")
+
+    assert library.task("deep/sea").prompt().query({"text": "t"}, (), 0) == "t"
+
+
+def test_mistake_in_the_extended_file_is_named_there(write: Write) -> None:
+    library = write(replaced("field: label", "feild: label"), sea="task: sea\nextends: sky\nabout: x\n")
+
+    assert failure(library, "sea") == "tasks/sky.yaml:5: no key is named 'feild'; did you mean field?"
+
+
+def test_mistake_in_the_extending_file_is_named_there(write: Write) -> None:
+    library = write(sea="task: sea\nextends: sky\ngold: {nmes: [a, b]}\n")
+
+    assert failure(library, "sea") == "tasks/sea.yaml:3: no key is named 'nmes'; did you mean names?"
+
+
+def test_name_of_the_extended_task_is_not_inherited(write: Write) -> None:
+    assert failure(write(sea="extends: sky\n"), "sea") == "tasks/sea.yaml:1: the key `task` is missing"
+
+
+def test_unknown_extended_task_names_the_nearest(write: Write) -> None:
+    library = write(sea="task: sea\nextends: skye\n")
+
+    assert failure(library, "sea") == "tasks/sea.yaml:2: no task is named 'skye'; did you mean sky?"
+
+
+@pytest.mark.parametrize(("sky", "sea"), [("sky", ""), ("sea", "sky")], ids=["itself", "each other"])
+def test_circle_of_extending_tasks_is_an_error(sky: str, sea: str, write: Write) -> None:
+    library = write(f"task: sky\nextends: {sky}\n", sea=f"task: sea\nextends: {sea}\n")
+
+    assert failure(library).endswith(":2: 'sky' extends itself")
+
+
+def test_tasks_may_show_each_others_examples(write: Write) -> None:
+    def text(name: str, other: str) -> str:
+        shown = f"demonstrations: {{task: {other}, split: train}}"
+        return SKY.replace("sky", name).replace("demonstrations: train", shown)
+
+    library = write(text("sky", "sea"), sea=text("sea", "sky"))
+    (library.roots[0] / "prompts" / "sea").mkdir()
+    shutil.copy(library.roots[0] / "prompts" / "sky" / "plain.jinja", library.roots[0] / "prompts" / "sea")
+    source = MemorySource({"train": [{"text": "t", "label": 0}]})
+
+    assert [each.fields for each in library.task("sea").demonstrations(source)] == [{"text": "t"}]
+
+
+def test_every_bundled_file_loads() -> None:
+    library = Library()
+    tasks = [name for name in library.names() if not library.is_suite(name)]
+
+    assert [library.task(name).name for name in tasks] == tasks
+    assert len(tasks) >= 11
+
+
+def test_every_bundled_prompt_belongs_to_a_task() -> None:
+    library = Library()
+    tasks = [library.task(name) for name in library.names() if not library.is_suite(name)]
+    used = {prompt.path for task in tasks for prompt in task.prompts.values()}
+
+    assert used == set((bundled() / "prompts").rglob("*.jinja"))
+
+
+def test_unknown_prompt_of_a_task_names_the_nearest(write: Write) -> None:
+    with pytest.raises(UnknownName, match=r"no prompt of sky is named 'plane'; did you mean plain\?"):
+        write().task("sky").prompt("plane")

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import datetime
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import nodes
+
+from icl_eval.errors import DataError, UnknownName
+from icl_eval.prompts import sandbox
+from icl_eval.tasks import Example, TaskDefinition
+from icl_eval.tasks.records import examples
+
+Records = list[dict[str, Any]]
+
+
+def definition(**said: Any) -> TaskDefinition:
+    default = {
+        "task": "sky",
+        "about": "",
+        "splits": {"demonstrations": "train", "evaluation": "validation"},
+        "gold": {"field": "label", "names": ["no", "yes"]},
+        "options": ["No", "Yes"],
+        "prompts": ["plain"],
+        "fields": {"text": "text"},
+    }
+    return TaskDefinition.model_validate(default | said)
+
+
+def converted(records: Records, **said: Any) -> list[Example]:
+    return examples(definition(**said), records, "sky: split 'train'")
+
+
+def failure(records: Records, **said: Any) -> str:
+    with pytest.raises((DataError, UnknownName)) as caught:
+        converted(records, **said)
+    return str(caught.value)
+
+
+def gold(label: Any, **said: Any) -> tuple[int, ...]:
+    return converted([{"text": "t", "label": label}], **said)[0].gold
+
+
+def test_empty_split_is_an_error() -> None:
+    assert failure([]) == "sky: split 'train' is empty"
+
+
+def test_missing_field_names_record_and_nearest_field() -> None:
+    records = [{"text": "t", "label": "no"}, {"txt": "t", "label": "no"}]
+
+    assert failure(records) == "sky: split 'train', record 2: no field of the record is named 'text'; did you mean txt?"
+
+
+def test_path_into_a_text_is_an_error() -> None:
+    assert "'text.inner' leads into a str" in failure([{"text": "t", "label": "no"}], fields={"a": "text.inner"})
+
+
+def test_dotted_path_leads_into_mappings() -> None:
+    (example,) = converted([{"a": {"b": {"c": 1}}, "label": "no"}], fields={"inner": "a.b.c"})
+
+    assert example.fields == {"inner": 1}
+
+
+def test_field_whose_name_has_a_dot_is_found() -> None:
+    (example,) = converted([{"question.text": "t", "label": "no"}], fields={})
+
+    assert example.fields == {"question.text": "t", "label": "no"}
+
+
+@pytest.mark.parametrize(
+    ("label", "index"),
+    [("no", 0), ("yes", 1), (0, 0), (1, 1), ("0", 0), ("1", 1), (False, 0), (True, 1)],
+)
+def test_label_is_a_name_a_number_or_a_truth_value(label: Any, index: int) -> None:
+    assert gold(label) == (index,)
+
+
+@pytest.mark.parametrize(("label", "index"), [(False, 1), (True, 0), ("false", 1), (1, 0), (0, 1)])
+def test_name_of_an_option_comes_before_its_number(label: Any, index: int) -> None:
+    names = ["true", "false"] if isinstance(label, bool | str) else ["1", "0"]
+
+    assert gold(label, gold={"field": "label", "names": names}) == (index,)
+
+
+def test_several_options_may_be_right() -> None:
+    assert gold(["yes", 0]) == (1, 0)
+
+
+def test_gold_may_be_a_template() -> None:
+    assert gold("no", gold={"field": "{{ 1 if label == 'no' else 0 }}"}) == (1,)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("yess", "no label is named 'yess'; did you mean yes?"),
+        ("perhaps", "no label is named 'perhaps'; there is no, yes"),
+        (2, "the label 2 is out of range for 2 options"),
+        ("-2", "the label -2 is out of range for 2 options"),
+        (-1, "the record has no label; is this split's gold public?"),
+        (None, "the record has no label; is this split's gold public?"),
+        ([], "no option is marked as right"),
+        ("²", "no label is named '²'"),
+        ("--1", "no label is named '--1'"),
+        ("", "no label is named ''"),
+        (1.5, "no label is named '1.5'"),
+        ("9" * 5000, "no label is named '9999"),
+    ],
+)
+def test_wrong_label_is_an_error(label: Any, message: str) -> None:
+    assert failure([{"text": "t", "label": label}]).startswith(f"sky: split 'train', record 1: {message}")
+
+
+def test_label_name_without_names_shows_the_numbers() -> None:
+    assert failure([{"text": "t", "label": "x"}], gold={"field": "label"}).endswith("'x'; there is 0, 1")
+
+
+def test_label_name_beyond_the_options_of_its_record_is_an_error() -> None:
+    said = {
+        "options": "choices",
+        "fields": {"choices": "choices"},
+        "gold": {"field": "label", "names": ["A", "B", "C"]},
+    }
+    records = [{"choices": ["x", "y"], "label": "C"}]
+
+    assert failure(records, **said).endswith("the label 2 is out of range for 2 options")
+
+
+@pytest.mark.parametrize("listed", [[], "text", None, {"a": 1}])
+def test_field_that_lists_no_options_is_an_error(listed: Any) -> None:
+    said = {"options": "choices", "fields": {"choices": "choices"}}
+
+    assert "'choices' lists no options" in failure([{"choices": listed, "label": 0}], **said)
+
+
+def test_options_field_must_be_a_canonical_field() -> None:
+    said = {"options": "choises", "fields": {"choices": "choices"}}
+
+    assert "no field of the record is named 'choises'; did you mean choices?" in failure([{"choices": ["a"]}], **said)
+
+
+def test_listed_options_are_taken_literally() -> None:
+    literal = ["{{ text }}", "{% raw %}", 'it\'s "so"', "C:\\new", "'''", "00"]
+    said = {"options": "choices", "fields": {"choices": "choices"}}
+
+    assert converted([{"choices": literal, "label": 0}], **said)[0].options == tuple(literal)
+
+
+def test_option_templates_render_once() -> None:
+    (example,) = converted([{"text": "{{ label }} \" ' \\n", "label": "no"}], options=["{{ text }}", "other"])
+
+    assert example.options == ("{{ label }} \" ' \\n", "other")
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ txt }}", "'txt' is undefined"),
+        ("{{ 1 // 0 }}", "integer division"),
+        ("{{ text // 2 }}", "unsupported operand"),
+        ("{{ text.__class__ }}", "unsafe"),
+        ("{{ 'a' * 100000000000 }}", "longer than"),
+        ("{{ range(9) }}", "cannot be called"),
+        ("{{ text", "unexpected end"),
+    ],
+)
+def test_failing_template_is_an_error_of_its_record(template: str, reason: str) -> None:
+    message = failure([{"text": "t", "label": "no"}], fields={"text": template})
+
+    assert message.startswith(f"sky: split 'train', record 1: {template!r} cannot be rendered: ")
+    assert reason in message
+
+
+def test_equal_ids_are_an_error() -> None:
+    records = [{"text": "a", "label": 0, "idx": 7}, {"text": "b", "label": 0, "idx": 7}]
+
+    assert failure(records, id="idx") == "sky: split 'train' has several records with the id '7'"
+
+
+def test_unknown_adapter_names_the_known_ones() -> None:
+    assert failure([{}], data={"adapter": "multirk"}) == "no data adapter is named 'multirk'; did you mean multirc?"
+
+
+def test_text_with_half_a_character_is_an_error() -> None:
+    assert "record 1: a text is not valid Unicode" in failure([{"text": "\ud800", "label": 0}])
+
+
+@given(st.permutations(["a", "b", "c", "d"]))
+def test_ids_by_content_do_not_depend_on_order(texts: list[str]) -> None:
+    straight = {e.fields["text"]: e.id for e in converted([{"text": text, "label": 0} for text in "abcd"])}
+
+    assert straight == {e.fields["text"]: e.id for e in converted([{"text": text, "label": 0} for text in texts])}
+
+
+def test_ids_by_content_ignore_the_label() -> None:
+    assert len({converted([{"text": "t", "label": label}])[0].id for label in (0, 1)}) == 1
+
+
+@pytest.mark.parametrize("fields", [{}, {"text": "text"}])
+def test_fingerprint_is_of_the_question_alone(fields: dict[str, str]) -> None:
+    records = [{"text": "t", "label": "no", "idx": 1}, {"text": "t", "label": "yes", "idx": 2}]
+    one, other = converted(records, id="idx", fields=fields)
+
+    assert one.fingerprint == other.fingerprint
+    assert (
+        one.fingerprint != converted([{"text": "u", "label": "no", "idx": 1}], id="idx", fields=fields)[0].fingerprint
+    )
+
+
+def test_repeated_content_gets_numbered_ids_groups_of_its_own_and_one_cluster() -> None:
+    first, second, third = converted([{"text": "t", "label": label} for label in (0, 1, 0)])
+
+    assert (second.id, third.id) == (f"{first.id}-2", f"{first.id}-3")
+    assert [each.group for each in (first, second, third)] == [first.id, second.id, third.id]
+    assert {each.cluster for each in (first, second, third)} == {first.id}
+
+
+def test_group_and_cluster_default_to_the_id() -> None:
+    (example,) = converted([{"text": "t", "label": 0, "idx": 3}], id="idx")
+
+    assert (example.id, example.group, example.cluster) == ("3", "3", "3")
+
+
+def test_example_made_by_hand_has_a_fingerprint() -> None:
+    one, other = (Example("1", {"text": text}, ("a",), (0,), "1", "1") for text in "ab")
+
+    assert one.fingerprint != other.fingerprint
+
+
+def test_ids_by_content_are_the_same_in_every_process() -> None:
+    script = (
+        "from icl_eval.tasks import TaskDefinition\nfrom icl_eval.tasks.records import examples\n"
+        "d = TaskDefinition.model_validate({'task': 't', 'about': '', 'splits': {'demonstrations': 'a',"
+        " 'evaluation': 'a'}, 'gold': {'field': 'label'}, 'options': ['x', 'y'], 'prompts': ['p']})\n"
+        "r = {'b': 'ü', 'a': {'z': 1, 'c': [2.5, None]}, 'label': 0}\nprint(examples(d, [r], 's')[0].id)"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("0", "1")
+    }
+
+    assert len(outputs) == 1
+
+
+def test_dates_of_columnar_files_have_a_place_in_the_id() -> None:
+    one, other = (converted([{"text": datetime.date(2020, 1, day), "label": 0}])[0].id for day in (1, 2))
+
+    assert one != other
+
+
+@pytest.mark.parametrize(("record", "kind"), [("text", "str"), (1, "int"), (["a", "b"], "list"), ({1: "a"}, "dict")])
+def test_record_that_is_no_mapping_of_names_is_an_error(record: Any, kind: str) -> None:
+    assert failure([record]).endswith(f"record 1: a record is a mapping of names to values, not a {kind}")
+
+
+@pytest.mark.parametrize("value", [object(), {"a", "b"}, b"bytes"])
+def test_value_that_has_no_stable_text_is_an_error(value: Any) -> None:
+    assert "cannot be part of a question; map the fields" in failure([{"text": value, "label": 0}])
+
+
+def test_values_of_numpy_are_those_of_python() -> None:
+    one, other = ([{"text": value, "label": 0}] for value in (np.arange(3), [0, 1, 2]))
+
+    assert converted(one)[0].fingerprint == converted(other)[0].fingerprint
+
+
+def test_templates_are_compiled_once_for_all_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    parse = sandbox.parse
+
+    def counted(source: str) -> nodes.Template:
+        parsed.append(source)
+        return parse(source)
+
+    monkeypatch.setattr(sandbox, "parse", counted)
+    records = [{"text": str(number), "label": 0} for number in range(50)]
+    found = converted(records, options=["{{ text ~ 'compiled once' }}", "b"])
+
+    assert found[49].options == ("49compiled once", "b")
+    assert len(parsed) == 1

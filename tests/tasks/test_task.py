@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from icl_eval.errors import DataError, PromptError, TaskError, UnknownName
+from icl_eval.prompts import Prompt
+from icl_eval.tasks import Example, Library, MemorySource, Task, limited
+
+RECORDS = [
+    {"text": "blue", "label": 1},
+    {"text": "green", "label": 0},
+    {"text": "red", "label": 0},
+]
+
+
+def sky(**said: Any) -> Task:
+    return Task.from_records("sky", **{"evaluation": RECORDS, "prompt": "{{ text }}?", "options": ["no", "yes"]} | said)
+
+
+def grouped(*groups: str) -> list[Example]:
+    return [Example(str(n), {"n": n}, ("a",), (0,), str(n), group) for n, group in enumerate(groups)]
+
+
+NOWHERE = MemorySource({})
+
+
+def test_records_become_examples_without_files() -> None:
+    examples = sky().evaluation(NOWHERE)
+
+    assert [(example.fields["text"], example.options, example.gold) for example in examples] == [
+        ("blue", ("no", "yes"), (1,)),
+        ("green", ("no", "yes"), (0,)),
+        ("red", ("no", "yes"), (0,)),
+    ]
+
+
+def test_demonstrations_are_the_evaluation_records_if_none_are_given() -> None:
+    task = sky()
+
+    assert task.shares_split
+    assert task.demonstrations(NOWHERE) == task.evaluation(NOWHERE)
+
+
+def test_given_demonstrations_are_another_split() -> None:
+    task = sky(demonstrations=[{"text": "grey", "label": 1}])
+
+    assert not task.shares_split
+    assert [example.fields["text"] for example in task.demonstrations(NOWHERE)] == ["grey"]
+
+
+def test_bare_template_answers_with_a_space_and_the_option() -> None:
+    prompt = sky().prompt()
+
+    assert (prompt.style, prompt.answer({"text": "x"}, ("no", "yes"), 1)) == ("inline", " yes")
+
+
+def test_several_prompts_go_by_style() -> None:
+    task = sky(prompt={"short": "{{ text }}", "long": Prompt("Is it {{ text }}?", "long")})
+
+    assert task.prompt().query(RECORDS[0], (), 0) == "blue"
+    assert task.prompt("long").query(RECORDS[0], (), 0) == "Is it blue?"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"options": []}, r"task 'sky': `options"),
+        ({"prompt": {}}, r"task 'sky': `prompts`"),
+        ({"names": ["a", "b", "c"]}, r"task 'sky': .*`gold.names` has 3 names for 2 options"),
+        ({"draw": "sometimes"}, r"task 'sky': `draw`: Input should be 'per_example' or 'fixed'"),
+        ({"normalize": "length"}, r"task 'sky': `normalize`: Input should be"),
+        ({"metrics": []}, r"task 'sky': `metrics`"),
+        ({"options": ["no", 3]}, r"task 'sky': `options"),
+    ],
+)
+def test_mistake_in_the_definition_is_named(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        sky(**said)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", "a//b"])
+def test_name_that_no_file_could_have_is_refused(name: str) -> None:
+    with pytest.raises(TaskError, match="`task`"):
+        Task.from_records(name, evaluation=RECORDS, prompt="{{ text }}", options=["no", "yes"])
+
+
+def test_no_records_are_an_error() -> None:
+    with pytest.raises(DataError, match="sky: split 'evaluation' is empty"):
+        sky(evaluation=[]).evaluation(NOWHERE)
+
+
+def test_broken_template_is_an_error() -> None:
+    with pytest.raises(PromptError, match="prompt 'inline':1: the template does not parse"):
+        sky(prompt="{{ text")
+
+
+def test_misspelt_field_is_found_before_any_model_runs() -> None:
+    with pytest.raises(
+        UnknownName, match=r"prompt 'inline':2: no field of the example is named 'txt'; did you mean text"
+    ):
+        sky(prompt="Colour:\n{{ txt }}").check_fields(NOWHERE)
+
+
+def test_examples_are_converted_once_per_source() -> None:
+    task = Library().task("superglue/rte")
+    record = {"premise": "p", "hypothesis": "h", "label": 0, "idx": 1}
+    one, other = MemorySource({"validation": [record]}), MemorySource({"validation": [record | {"premise": "q"}]})
+
+    assert task.evaluation(one) is task.evaluation(one)
+    assert [task.evaluation(source)[0].fields["premise"] for source in (one, other, one)] == ["p", "q", "p"]
+
+
+def test_digest_is_of_what_can_change_a_score() -> None:
+    digest = sky().digest
+
+    assert sky(prompt="{{ text }} other").digest == digest
+    assert sky(evaluation=RECORDS[:1]).digest == digest
+    for changed in ({"metrics": ["macro_f1"]}, {"options": ["n", "y"]}, {"draw": "fixed"}, {"normalize": "sum"}):
+        assert sky(**changed).digest != digest
+
+
+def test_digest_depends_on_the_task_whose_examples_are_shown() -> None:
+    library = Library()
+    task = library.task("superglue/axb")
+    shown = task.demonstration_task
+    assert shown is not None
+    changed = Task(shown.definition.model_copy(update={"cluster": "premise"}), shown.prompts)
+
+    assert Task(task.definition, task.prompts, demonstration_task=changed).digest != task.digest
+    assert library.task("superglue/axb").digest == task.digest
+
+
+def test_demonstrations_of_a_task_that_was_not_loaded_are_an_error() -> None:
+    definition = Library().task("superglue/axb").definition
+
+    with pytest.raises(TaskError, match="shows examples of 'superglue/rte', which was not loaded"):
+        Task(definition, {}).demonstrations(NOWHERE)
+
+
+def test_no_limit_keeps_every_example() -> None:
+    assert limited(grouped("a", "b"), None) == grouped("a", "b")
+
+
+def test_limit_counts_groups_and_keeps_them_whole() -> None:
+    examples = grouped("a", "b", "a", "c", "b")
+
+    assert [example.id for example in limited(examples, 1)] == ["0", "2"]
+    assert [example.id for example in limited(examples, 2)] == ["0", "1", "2", "4"]
+    assert limited(examples, 9) == examples
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_limit_that_leaves_nothing_is_an_error(limit: int) -> None:
+    with pytest.raises(DataError, match="leaves nothing to evaluate"):
+        limited(grouped("a", "b"), limit)
