@@ -65,7 +65,7 @@ class Pool:
 
     def _betrays(self, candidate: Example, query: Example) -> bool:
         """Whether showing the candidate would show the query itself, or a question about the same passage."""
-        if candidate.fingerprint == query.fingerprint:
+        if candidate.fingerprint == query.fingerprint and not self.protocol.repeat:
             return True
         return self.shares_split and (candidate.group == query.group or candidate.cluster == query.cluster)
 

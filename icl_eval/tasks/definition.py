@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 Normalization = Literal["sum", "token", "char", "byte", "unconditional"]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")]
@@ -57,6 +57,7 @@ class Protocol(_Strict):
     shots: Annotated[StrictInt, Field(ge=0)] = 32
     draw: Literal["per_example", "fixed"] = "per_example"
     within: StrictStr | None = None  # demonstrations share this field's value with the query
+    repeat: StrictBool = False  # a demonstration may ask what the query asks, where the answer is to be found in it
 
 
 class Score(_Strict):

@@ -54,6 +54,7 @@ def test_show_counts_against_the_window_and_names_what_fitted(icl_eval: IclEval,
     lm.window = 40
     said = icl_eval("show", "toy/parity", "--shots", "5", *TOY)
 
+    assert said.out.count("Q: ") == 2
     assert ": 1 of 5 demonstrations (1" in said.out
     assert "of 40 tokens" in said.out
 

@@ -285,3 +285,11 @@ def test_task_whose_split_is_shared_never_shows_a_query_to_itself() -> None:
         texts = [each.fields["text"] for each in pool.draw(query, 18, 0)]
 
         assert query.fields["text"] not in texts
+
+
+def test_a_candidate_that_asks_the_same_is_shown_only_where_the_protocol_says_so() -> None:
+    query = example("q", fields={"text": "the same"})
+    pool = [*many("t", 5), example("twin", fields={"text": "the same"})]
+
+    assert "twin" not in drawn(query, 5, pool=pool)
+    assert "twin" in drawn(query, 6, pool=pool, protocol=Protocol(repeat=True))

@@ -10,6 +10,7 @@ from toy_tasks import ASKED, CHATTY, NAMES, PROMPT, SHOWN, answers, knowing, par
 
 from icl_eval import IclEvalError, Library, Task, evaluate
 from icl_eval.errors import DataError, MetricError, ModelError, RunError, TaskError, UnknownName, WindowError
+from icl_eval.runs import evaluation
 from icl_eval.testing import FakeLM
 
 from .folders import examples, journal, manifest
@@ -306,6 +307,27 @@ def test_the_query_may_differ_between_options_while_the_continuation_is_the_same
 
     assert result.score("parity").value == 7 / 8  # of those it does not know, it takes 5 and 7 for odd, and 6 too
     assert {option["text"] for e in examples(tmp_path) for option in e["options"]} == {", yes."}
+
+
+def test_a_loaded_pair_takes_the_rules_that_do_not_depend_on_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def wrap(*pair: Any, **options: Any) -> FakeLM:
+        seen.update(options, pair=pair)
+        return knowing(0)
+
+    monkeypatch.setattr(evaluation, "wrap_model", wrap)
+    result = evaluate(("network", "tokenizer"), parity(), shots=0, bos=True, window=77)
+
+    assert seen == {"pair": ("network", "tokenizer"), "bos": True, "window": 77}
+    assert result.manifest.ask.model == "str"  # a real one's `name_or_path`, or else its class
+    with pytest.raises(RunError, match="`dtype` has no effect"):
+        evaluate(("network", "tokenizer"), parity(), shots=0, dtype="float16")
+
+
+def test_a_path_to_a_model_is_as_good_as_its_name(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"this directory is not a checkpoint: it has no config\.json"):
+        evaluate(tmp_path, parity(), shots=0)
 
 
 def test_bos_is_in_the_signature() -> None:

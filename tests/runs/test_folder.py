@@ -115,13 +115,14 @@ def test_a_damaged_line_is_named_and_leaves_the_folder_unlocked(tmp_path: Path) 
     answers = tmp_path / "answers.jsonl"
     whole = answers.read_text()
     answers.write_text("\n".join([*whole.splitlines()[:2], "{broken", *whole.splitlines()[2:]]) + "\n")
-    with pytest.raises(RunError, match=rf"^{answers}:3: this line of the journal is damaged"):
+    with pytest.raises(RunError, match=rf"^{answers}:3: this line of the journal is damaged") as error:
         evaluate(knowing(0), parity(), shots=0, out=tmp_path)
     answers.write_text(whole)
     lm = knowing(0)
     evaluate(lm, parity(), shots=0, out=tmp_path)
 
     assert lm.asked == 0
+    assert error.tb is not None  # which would keep the lock alive, had it not been released
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""The committed baseline of the bundled model, on whatever processor this is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from icl_eval.runs.regression import SAFE_MARGIN, read_baseline, regress
+from icl_eval.scoring import rank
+
+BASELINE = Path(__file__).resolve().parent.parent / "results" / "tiny-gpt2.json"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_bundled_model_answers_as_it_did(threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = regress(read_baseline(BASELINE))
+    finally:
+        torch.set_num_threads(before)
+
+    assert found.moved == ()
+    assert found.examples == len(read_baseline(BASELINE).examples) > 100
+    assert found.largest < 1e-4
+
+
+def test_no_example_of_the_baseline_is_decided_by_rounding() -> None:
+    for example in read_baseline(BASELINE).examples:
+        found = rank([sum(option) / len(option) for option in example.logprobs])
+
+        assert found.tied or found.margin > SAFE_MARGIN / 2
