@@ -34,7 +34,9 @@ def main() -> int:
     parser.add_argument("--shots", default="0,4")
     parser.add_argument("--limit", type=int, default=32)
     given = parser.parse_args()
-    questions = list(_questions(given.model, given.data_dir, given.tasks.split(","), given.shots.split(","), given.limit))
+    questions = list(
+        _questions(given.model, given.data_dir, given.tasks.split(","), given.shots.split(","), given.limit)
+    )
     ours = _ours(given.model, questions)
     theirs = _theirs(given.model, questions)
     worst = 0.0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+import icl_eval
 from icl_eval.cli import check, listing, options, regress, rescore, run, show
 from icl_eval.errors import IclEvalError
 
@@ -27,6 +28,20 @@ app.command("show")(show.show)
 app.command("check")(check.check)
 app.command("rescore")(rescore.rescore)
 app.command("regress")(regress.regress)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"icl-eval {icl_eval.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None: ...
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -105,4 +106,7 @@ def _line(key: str, answer: ScoreAnswer) -> str:
 
 def _parse(line: bytes) -> tuple[str, ScoreAnswer]:
     entry = json.loads(line)
-    return str(entry["key"]), ScoreAnswer(tuple(map(float, entry["logprobs"])), bool(entry["greedy"]))
+    logprobs = tuple(map(float, entry["logprobs"]))
+    if not logprobs or not all(math.isfinite(value) for value in logprobs):
+        raise ValueError("a log-probability is not a number")
+    return str(entry["key"]), ScoreAnswer(logprobs, bool(entry["greedy"]))

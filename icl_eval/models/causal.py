@@ -22,6 +22,7 @@ from icl_eval.models.sharing import Sharing, distance, dynamic_limit, line, shar
 from icl_eval.models.stem import KeptStem
 
 CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
+HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
 BYTES_PER_ACTIVATION = 40  # measured peak bytes per token, layer width and byte of the weights' type, rounded up
 MEMORY_ERRORS = ("allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # what a device without memory says in other words
 
@@ -215,12 +216,23 @@ def _only_places(head: Any, places: torch.Tensor) -> Iterator[list[bool]]:
         picked.append(True)
         return (inputs[0].flatten(0, 1)[places.to(inputs[0].device)][None], *inputs[1:])
 
-    hook = head.register_forward_pre_hook(pick) if head is not None else None
+    hooks = [] if head is None else [head.register_forward_pre_hook(pick), head.register_forward_hook(_widen)]
     try:
         yield picked
     finally:
-        if hook is not None:
+        for hook in hooks:
             hook.remove()
+
+
+def _widen(head: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    """A 16-bit head's logits in float32, from the same weights: rounded to 16 bits, options would tie by chance."""
+    if not isinstance(head, torch.nn.Linear) or output.dtype not in (torch.bfloat16, torch.float16) or not inputs:
+        return output
+    hidden = inputs[0].float()
+    rows = max(HEAD_FLOATS // head.in_features, 1)
+    pieces = [torch.nn.functional.linear(hidden, weight.float()) for weight in torch.split(head.weight, rows)]
+    wide = torch.cat(pieces, dim=-1)
+    return wide if head.bias is None else wide + head.bias.float()
 
 
 def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:

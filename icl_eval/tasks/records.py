@@ -49,20 +49,23 @@ def _convert(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], p
         options = _options(definition, fields, where)
         digest = _digest(definition, fields, options, where)
         name = str(_value(definition.id, record, where)) if definition.id else digest
+        group = str(_value(definition.group, record, where)) if definition.group else name
         yield Example(
             id=name,
             fields=fields,
             options=options,
             gold=_gold(definition, _value(definition.gold.field, record, where), len(options), where),
-            cluster=str(_value(definition.cluster, record, where)) if definition.cluster else name,
-            group=str(_value(definition.group, record, where)) if definition.group else name,
+            cluster=str(_value(definition.cluster, record, where)) if definition.cluster else group,
+            group=group,
             fingerprint=digest,
         )
 
 
 def _digest(definition: TaskDefinition, fields: Mapping[str, Any], options: tuple[str, ...], where: str) -> str:
     """The fingerprint of a question; where no mapping says what belongs to it, that is all but the label and the id."""
-    besides = () if definition.fields else (definition.gold.field, definition.id)
+    besides = set() if definition.fields else {definition.gold.field}
+    if definition.id and len(fields) > len(besides) + 1:  # an id that is all there is, is the question
+        besides |= set() if definition.fields else {definition.id}
     try:
         return fingerprint({name: value for name, value in fields.items() if name not in besides}, options)
     except UnicodeEncodeError as error:

@@ -62,7 +62,8 @@ class _Check:
         for each in draws[-1]:
             same_record = self.task.shares_split and each.id == example.id
             asks_the_same = each.fingerprint == example.fingerprint and not self.task.definition.protocol.repeat
-            assert not (same_record or asks_the_same), f"{place} is among its own demonstrations"
+            is_itself = same_record or asks_the_same
+            assert not is_itself, f"{place} is among its own demonstrations"
         for count, draw in zip(self.shots, draws, strict=True):
             prefix = [each.id for each in draws[-1][:count]]
             assert [each.id for each in draw] == prefix, f"{place}: the {count}-shot draw does not begin the larger one"

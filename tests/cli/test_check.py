@@ -96,11 +96,11 @@ def test_check_finds_options_that_read_the_same(icl_eval: IclEval) -> None:
 
 
 def test_check_goes_on_after_a_broken_task(icl_eval: IclEval) -> None:
-    PARITY.write_text("task: toy/parity\n")
-    said = icl_eval("check", "toy/parity", "symbols", "--include", ".")
+    Path("tasks/toy/pairs.yaml").write_text("task: toy/pairs\n")
+    said = icl_eval("check", "toy/pairs", "toy/parity", *TOY)
 
     assert said.code == 2
-    assert said.out.startswith("ok symbols: ")
+    assert said.out.startswith("ok toy/parity: ")
     assert said.err.count("\n") == 1
 
 

@@ -57,7 +57,7 @@ def test_seeds_that_answer_different_examples_are_an_error(other: list[Predictio
     ],
 )
 def test_interval_depends_on_metric_and_units(name: str, units: int, interval: str) -> None:
-    predictions = answered([0, 1] * (units // 2), [0, 1, 1, 0] * (units // 4) + [1, 1] * (units % 4 // 2))
+    predictions = answered([0, 1] * (units // 2), [0, 1, 1, 1] * (units // 4) + [1, 1] * (units % 4 // 2))
     pairs = [Prediction(p.id, p.options, p.gold, p.chosen, str(i // 2), str(i // 2)) for i, p in enumerate(predictions)]
 
     assert estimate(METRICS[name], [pairs]).interval == interval
@@ -165,3 +165,11 @@ def test_corpus_metric_without_a_finite_value_is_an_error() -> None:
 
     with pytest.raises(MetricError, match="corpus_accuracy of these predictions is not a finite number"):
         estimate(Undefined(), [right([True, False])])
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_interval_of_all_or_nothing_has_a_width_however_many_units(value: float) -> None:
+    found = estimate(ACCURACY, [right([value == 1.0] * 2000)])
+
+    assert (found.value, found.interval) == (value, "wilson")
+    assert found.high - found.low == pytest.approx(0.0019, abs=1e-4)

@@ -36,10 +36,11 @@ def test_coarse_weights_give_fine_log_probabilities(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_coarse_answers_are_the_normalised_logits_of_the_coarse_model(dtype: torch.dtype) -> None:
+def test_coarse_answers_are_the_hidden_states_of_the_coarse_model_under_its_head_in_float32(dtype: torch.dtype) -> None:
     model = build("gpt2").to(dtype)
     with torch.no_grad():
-        expected = model(torch.tensor([[5, 6, 7]])).logits[0, -1].float().log_softmax(0)
+        hidden = model.transformer(torch.tensor([[5, 6, 7]])).last_hidden_state[0, -1]
+        expected = (model.lm_head.weight.double() @ hidden.double()).log_softmax(0)
 
     answers = Engine(causal(model)).answer([ScoreRequest.of([5, 6, 7], [token]) for token in range(100)])
 
