@@ -74,8 +74,15 @@ def complain(sentence: object) -> None:
 
 
 def words(values: list[str] | None) -> list[str]:
-    """Values given by comma, repeated, or both."""
-    return [word.strip() for value in values or [] for word in value.split(",") if word.strip()]
+    """Values given by comma, repeated, or both.
+
+    Raises:
+        RunError: there are values, but nothing stands in them.
+    """
+    found = [word.strip() for value in values or [] for word in value.split(",") if word.strip()]
+    if values and not found:
+        raise RunError(f"{', '.join(map(repr, values))} names nothing")
+    return found
 
 
 def numbers(value: str, option: str) -> list[int]:
@@ -84,7 +91,8 @@ def numbers(value: str, option: str) -> list[int]:
     Raises:
         RunError: one is not a whole number of at least zero.
     """
-    if not (found := words([value])) or not all(word.isdecimal() for word in found):
+    found = [word.strip() for word in value.split(",") if word.strip()]
+    if not found or not all(word.isdecimal() for word in found):
         raise RunError(f"{option} takes whole numbers by comma, such as 0,1,4; it was given {value!r}")
     return [int(word) for word in found]
 
@@ -128,7 +136,9 @@ def library_for(names: list[str], include: list[Path] | None) -> tuple[list[str]
     roots = list(include or [])
     resolved = []
     for name in names:
-        if not name.endswith((".yaml", ".yml")):
+        if name.endswith(".yml"):
+            raise RunError("task files end in .yaml", name)
+        if not name.endswith(".yaml"):
             resolved.append(name)
             continue
         path = Path(name).resolve()

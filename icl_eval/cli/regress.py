@@ -23,6 +23,8 @@ def regress(
     data_dir: options.DataDir = None,
     include: options.Include = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda ... Default: a GPU if there is one.")] = None,
+    trust_remote_code: Annotated[bool, options.TRUST] = False,
+    allow_pickle: Annotated[bool, options.PICKLE] = False,
 ) -> None:
     """Run again what a baseline describes; exit code 1 if a log-probability or a score moved, naming each."""
     from icl_eval.cli.progress import progress_bar
@@ -42,8 +44,12 @@ def regress(
             data=options.data_of(data, data_dir, otherwise=before.ask.data),
             library=Library(include or []),
             device=device,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
             progress=progress,
         )
+    if found and found.other_model:
+        print("the model is not the one of the baseline: its weights, tokenizer or arithmetic differ")
     for sentence in found.moved:
         print(sentence)
     print(

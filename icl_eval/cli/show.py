@@ -85,7 +85,10 @@ def _counts(question: Question, lm: LanguageModel) -> str:
 
 def _coloured(text: str, part: str) -> str:
     """The text itself, character by character, in the colour of its part if a terminal shows it."""
-    plain = "NO_COLOR" in os.environ or not sys.stdout.isatty()
+    if not sys.stdout.isatty():
+        return text
+    text = "".join(char if char in "\n\t" or char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    plain = "NO_COLOR" in os.environ  # and what a terminal would obey is shown, not sent
     return text if plain or not text else typer.style(text, fg=COLOURS[part])
 
 

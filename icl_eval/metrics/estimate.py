@@ -102,10 +102,12 @@ def _of_sums(metric: Metric, seeds: Sequence[Sequence[Prediction]]) -> Estimate:
     values, error = metric.value(sums.sum(axis=1)), clustered_error(influences)
     value = _mean(values)
     small = units < interval.SMALL
-    if math.isnan(error) or not (small or (metric.proportion and value in metric.bounds)):
+    if error == 0 and not metric.proportion:  # a constant predictor: the sample says nothing about the spread
+        ends = interval.Interval(*metric.bounds, "bounds")
+    elif math.isnan(error) or not (small or (metric.proportion and value in metric.bounds)):
         ends = interval.normal(value, error, metric.bounds)
     elif metric.proportion:  # also where all or nothing is right: the normal interval would have no width
-        ends = interval.wilson(value, error, units)
+        ends = interval.wilson(value, error, units, len(names))
     else:
         resampled = resampling.bootstrap(resampling.of_sums(metric, sums), len(names), RESAMPLES)
         ends = interval.percentiles(resampled, metric.bounds)

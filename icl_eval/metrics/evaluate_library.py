@@ -30,6 +30,8 @@ class EvaluateMetric:
     def score(self, predictions: Sequence[Prediction]) -> float:
         """The metric of these predictions; raises `UnknownName` where the result has no entry `key`."""
         chosen = [prediction.chosen for prediction in predictions]
+        if several := next((each.id for each in predictions if len(each.gold) > 1), None):
+            raise MetricError(f"{self.name} takes one right option per example, but {several!r} has more")
         gold = [prediction.gold[0] for prediction in predictions]
         try:
             result = self.compute(predictions=chosen, references=gold)

@@ -18,6 +18,7 @@ from icl_eval.metrics.statistics import Metric
 
 # Relative step of the four-point difference, where its errors balance: curvature 4 STEP ** 4, rounding 1e-16 / STEP.
 STEP = 2.0**-11
+ROUNDING = 1e-11  # what numerical derivatives leave of an error that is zero
 
 
 def influence(metric: Metric, cluster_sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -28,7 +29,8 @@ def influence(metric: Metric, cluster_sums: NDArray[np.float64]) -> NDArray[np.f
 
 def clustered_error(influences: Collection[float]) -> float:
     """Standard error sqrt(C / (C - 1) * sum of squared influences) over C clusters; nan for a single one."""
-    return math.sqrt(correction(len(influences)) * math.fsum(each * each for each in influences))
+    error = math.sqrt(correction(len(influences)) * math.fsum(each * each for each in influences))
+    return 0.0 if error < ROUNDING else error
 
 
 def correction(clusters: int) -> float:

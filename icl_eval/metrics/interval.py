@@ -28,20 +28,22 @@ def normal(value: float, standard_error: float, bounds: tuple[float, float]) -> 
     return _cut(value - Z * standard_error, value + Z * standard_error, bounds, "normal")
 
 
-def wilson(proportion: float, standard_error: float, units: int) -> Interval:
+def wilson(proportion: float, standard_error: float, units: int, clusters: int | None = None) -> Interval:
     """Wilson's score interval (Wilson 1927) at the effective number of units."""
-    n = effective_units(proportion, standard_error, units)
+    n = effective_units(proportion, standard_error, units, clusters)
     centre = (proportion + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(proportion * (1 - proportion) / n + Z**2 / (4 * n**2))
     return _cut(min(centre - half, proportion), max(centre + half, proportion), (0.0, 1.0), "wilson")
 
 
-def effective_units(proportion: float, standard_error: float, units: int) -> float:
+def effective_units(proportion: float, standard_error: float, units: int, clusters: int | None = None) -> float:
     """Number of independent units that would give this standard error, at most `units` (Korn & Graubard 1998).
 
     That is units over the design effect: the variance found, over p (1 - p) / (units - 1), the estimate of the variance
-    for independent right-or-wrong units. All the units when either variance is zero.
+    for independent right-or-wrong units. Where nothing varies, the clusters: alike as they are, more is not known.
     """
+    if proportion in (0.0, 1.0):
+        return units if clusters is None else clusters
     independent = proportion * (1 - proportion) / (units - 1)
     return min(units, units * independent / standard_error**2) if independent > 0 and standard_error > 0 else units
 

@@ -21,6 +21,7 @@ from icl_eval.models.protocol import OutOfMemory, Row, RowAnswer
 from icl_eval.models.sharing import Sharing, distance, dynamic_limit, line, sharing, tolerance
 from icl_eval.models.stem import KeptStem
 
+ARITHMETIC = 2  # raised with every change after which the same tokens may get another answer
 CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
 HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
 BYTES_PER_ACTIVATION = 40  # measured peak bytes per token, layer width and byte of the weights' type, rounded up
@@ -54,8 +55,8 @@ class CausalLM:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.precision = str(model.dtype).removeprefix("torch.")
         self.start = _start(tokenizer, bos)
-        self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}"
-        self.window = window or _window(model.config, tokenizer)
+        self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
+        self.window = _window(model.config, tokenizer, window)
         if (limit := dynamic_limit(model.config.get_text_config())) is not None and self.window > limit:
             raise ModelError(f"beyond {limit} tokens its rotary frequencies follow the batch; pass --window {limit}")
         self.fallback = _fallback(tokenizer)
@@ -251,7 +252,16 @@ def _fallback(tokenizer: Any) -> int:
     raise ModelError("the tokenizer has neither a BOS nor an EOS token to begin an empty context with")
 
 
-def _window(config: Any, tokenizer: Any) -> int:
+def _window(config: Any, tokenizer: Any, asked: int | None) -> int:
+    said = _said_window(config, tokenizer)
+    if asked is not None and said is not None and asked > said:
+        raise ModelError(f"a window of {asked} tokens was asked for, but the model reads {said}")
+    if asked is None and said is None:
+        raise ModelError("neither the model's configuration nor its tokenizer says how long a window is; pass --window")
+    return asked or said or 0
+
+
+def _said_window(config: Any, tokenizer: Any) -> int | None:
     text = config.get_text_config()
     for name in (
         "max_position_embeddings",
@@ -265,4 +275,4 @@ def _window(config: Any, tokenizer: Any) -> int:
             return size
     if tokenizer.model_max_length < 10**9:  # `transformers` stands 10**30 for unknown
         return int(tokenizer.model_max_length)
-    raise ModelError("neither the model's configuration nor its tokenizer says how long a window is; pass --window")
+    return None

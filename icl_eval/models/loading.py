@@ -31,7 +31,8 @@ def load_model(
     Args:
         name: `tiny`, a directory with a checkpoint, or a name on the Hub.
         revision: of the Hub's repository.
-        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own type on a GPU, float32 on a processor.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own type on a GPU, float32 on a processor
+            and for `tiny`.
         device: `cpu`, `cuda`, `cuda:1` ...; by default a GPU if there is one.
         bos: whether texts begin with the BOS token; by default as the tokenizer does it.
         window: tokens to read at once, where the checkpoint does not say.
@@ -50,7 +51,7 @@ def load_model(
     loader: Any = AutoModelForCausalLM
     place = resolve(name)
     target = _device(device)
-    kind = _torch_dtype(dtype, target)
+    kind = _torch_dtype("float32" if (name, dtype) == (TINY, "auto") else dtype, target)
     shared = {"revision": revision, "trust_remote_code": trust_remote_code}
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -60,7 +61,16 @@ def load_model(
             place, dtype=kind, use_safetensors=None if allow_pickle else True, output_loading_info=True, **shared
         )
         model = model.to(target)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        ImportError,
+        KeyError,
+        RuntimeError,
+        SafetensorError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise ModelError(f"{name!r} cannot be loaded: {_reason(error, allow_pickle)}") from error
     if missing := sorted(loaded["missing_keys"]):
         raise ModelError(

@@ -55,11 +55,12 @@ class Prompt:
             tree = self._parse(f"{{% block query %}}{source}{{% endblock %}}")
         self._blocks = self._checked_blocks(tree)
         for block in self._blocks.values():
-            _drop_edge_line_breaks(block)
+            if _drop_edge_line_breaks(block):
+                message = f"the block `{block.name}` is nothing but line breaks, which do not count next to its tags"
+                raise PromptError(f'{message}; write {{{{ "\\n" }}}}', self._place, block.lineno)
         self._tree = tree
         self._template = self._compiled(tree)
         self.separator = self._render("separator", {})
-        self.answer_context = self._render("answer_context", {})
 
     @classmethod
     def from_file(cls, path: Path) -> Prompt:
@@ -88,6 +89,10 @@ class Prompt:
         if "demonstration" in self._blocks:
             return self._render("demonstration", view)
         return self._render("query", view) + self._render("answer", view)
+
+    def answer_context(self, fields: Mapping[str, Any]) -> str:
+        """What the unconditional likelihood of an answer is conditioned on."""
+        return self._render("answer_context", fields)
 
     @property
     def options_in_context(self) -> bool:
@@ -169,15 +174,20 @@ def _is_blank(node: nodes.Node) -> bool:
     )
 
 
-def _drop_edge_line_breaks(block: nodes.Block) -> None:
-    """Let a block be written over several lines: the line breaks next to its own two tags are not part of the text."""
+def _drop_edge_line_breaks(block: nodes.Block) -> bool:
+    """Let a block be written over several lines: the line breaks next to its own two tags are not part of the text.
+
+    Returns:
+        Whether that leaves nothing of a block that held something.
+    """
     if not block.body:
-        return
+        return False
     first, last = block.body[0], block.body[-1]
     if isinstance(first, nodes.Output) and isinstance(data := first.nodes[0], nodes.TemplateData):
         data.data = data.data.removeprefix("\n")
     if isinstance(last, nodes.Output) and isinstance(data := last.nodes[-1], nodes.TemplateData):
         data.data = data.data.removesuffix("\n")
+    return first is last and [getattr(part, "data", None) for part in getattr(first, "nodes", ())] == [""]
 
 
 def _line_in(template: jinja2.Template, error: BaseException) -> int | None:

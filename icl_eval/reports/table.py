@@ -157,6 +157,11 @@ def _notes(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     """What a score had to do without, one line for each kind of thing."""
     firsts = list({(s.task, s.prompt, s.shots): s for s in scores if s.metric != "average"}.values())
     notes = []
+    if any(_published(score) for score in scores):
+        notes.append(
+            "GPT-3: Table H.1 on whole development sets; beside two shots or more, its few-shot setting of whatever "
+            "number; fine-tuned systems: on test sets"
+        )
     if short := [score for score in firsts if score.shortened]:
         total = sum(score.shortened for score in short)
         notes.append(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from icl_eval.prompts.window import Overflow
 
 HUB, SAMPLE = "hub", "sample"
+MOST_SEEDS = 10_000
 
 
 class Ask(BaseModel):
@@ -24,7 +25,7 @@ class Ask(BaseModel):
     revision: str | None = None
     dtype: str = "auto"
     bos: bool | None = None
-    window: int | None = None
+    window: Annotated[int, Field(ge=2)] | None = None
     data: str = HUB  # `hub`, `sample`, or a directory
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     prompts: tuple[str, ...] = ()  # empty: each task's first
@@ -50,7 +51,9 @@ def seed_list(seeds: int | Sequence[int]) -> tuple[int, ...]:
     Raises:
         ValueError: there are none, or one stands twice.
     """
-    listed = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    listed = tuple(range(min(seeds, MOST_SEEDS + 1))) if isinstance(seeds, int) else tuple(seeds)
+    if len(listed) > MOST_SEEDS:
+        raise ValueError(f"{MOST_SEEDS} seeds are the most")
     if not listed or len(set(listed)) != len(listed):
         raise ValueError("seeds are a positive number of seeds, or a list without repetitions")
     return listed

@@ -140,7 +140,7 @@ class _Run:
         tick = progress(sum(each.request_count() for each in self.prepared))
         engine = Engine(self.model, self.folder.journal if self.folder else None, tick)
         if self.folder:
-            self.folder.write_manifest(manifest)
+            self.folder.claim(manifest)
         evidence: Iterator[Evidence] = gather(self._questions(), engine)
         scores = score_evidence(
             self.folder.write_evidence(evidence) if self.folder else evidence,
@@ -176,7 +176,7 @@ class _Run:
             note=self.note,
             model_name=self.model.name,
             model_fingerprint=self.model.fingerprint,
-            model_words=f"bos{len(self.model.start)}|{self.model.precision}",
+            model_words=f"bos{len(self.model.start)}|w{self.model.window}|{self.model.precision}",
             window=self.model.window,
             tasks=tuple(each.record for each in self.prepared),
             suites=tuple(self.suites),

@@ -20,6 +20,8 @@ from icl_eval.runs.evidence import Evidence
 from icl_eval.runs.scores import Score
 from icl_eval.tasks import SuiteDefinition
 
+GRID = {"shots", "seeds", "limit", "prompts", "overflow"}  # of an ask: what may change from run to run in a folder
+
 
 class Manifest(BaseModel):
     """`manifest.json`: what was asked, of what, and with what."""
@@ -78,6 +80,22 @@ class RunFolder:
     ) -> None:
         self.journal.__exit__(kind, error, trace)
         self._lock.release()
+
+    def claim(self, manifest: Manifest) -> None:
+        """Begin a run here, or another grid of the same model, data and tasks; what was finished before is void.
+
+        Raises:
+            RunError: the folder holds a run of something else.
+        """
+        if (self.path / "manifest.json").is_file():
+            before = read_manifest(self.path).ask
+            if before.model_dump(exclude=GRID) != manifest.ask.model_dump(exclude=GRID):
+                message = f"this folder holds a run of {before.model} on {', '.join(before.tasks)}, asked otherwise"
+                raise RunError(f"{message}; give another --out", self.path)
+        for name in ("scores.json", "examples.jsonl"):
+            with _written(self.path / name):
+                (self.path / name).unlink(missing_ok=True)
+        self.write_manifest(manifest)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace `manifest.json`."""

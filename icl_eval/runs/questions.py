@@ -38,7 +38,7 @@ class Questioner:
         self.prepared, self.model, self.overflow = prepared, model, overflow
         self._shown: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
-        self._unconditional: dict[str, ScoreRequest] = {}
+        self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
 
     def questions(self) -> Iterator[Question]:
         """Every example in every cell; the cells of an example are neighbours, since they share demonstrations."""
@@ -56,6 +56,7 @@ class Questioner:
             IclEvalError: the template cannot be rendered for this example, or it does not fit the window.
         """
         try:
+            context = self.prepared.prompt.answer_context(example.fields)
             text = assemble(self.prepared.prompt, example.fields, example.options, [self._show(each) for each in drawn])
             fitted = fit(text, self._split, self.model.window, self.overflow, self._measure, len(self.model.start))
         except WindowError as error:
@@ -70,7 +71,7 @@ class Questioner:
             text=text,
             fitted=fitted,
             conditional=tuple(ScoreRequest.of(each.context, each.continuation) for each in fitted.options),
-            unconditional=tuple(map(self._without_context, text.answers)),
+            unconditional=tuple(self._without_context(context, answer) for answer in text.answers),
         )
 
     def _draw(self, example: Example, shots: int, seed: int) -> list[Example]:
@@ -91,8 +92,8 @@ class Questioner:
         self._lengths.update(zip(new, map(len, self.model.encode(new)), strict=True))
         return [self._lengths[text] for text in texts]
 
-    def _without_context(self, answer: str) -> ScoreRequest:
-        if answer not in self._unconditional:
-            (scored,) = self._split([(self.prepared.prompt.answer_context, answer)])
-            self._unconditional[answer] = ScoreRequest.of(scored.context, scored.continuation)
-        return self._unconditional[answer]
+    def _without_context(self, context: str, answer: str) -> ScoreRequest:
+        if (context, answer) not in self._unconditional:
+            (scored,) = self._split([(context, answer)])
+            self._unconditional[context, answer] = ScoreRequest.of(scored.context, scored.continuation)
+        return self._unconditional[context, answer]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from icl_eval.errors import RunError
+from icl_eval.models import DTYPES
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Cell
 from icl_eval.runs.evaluation import evaluate
@@ -71,6 +72,7 @@ class Regression:
     examples: int
     scores: int
     largest: float  # nats, the largest difference of a log-probability
+    other_model: bool = False  # whether the fingerprint is another: then what moved need not be numerical
 
     def __bool__(self) -> bool:
         return bool(self.moved)
@@ -97,8 +99,10 @@ def make_baseline(run: Path) -> Baseline:
     scores = [
         BaselineScore(**{name: getattr(score, name) for name in BaselineScore.model_fields}) for score in rescore(run)
     ]
+    precision = manifest.model_words.split("|")[-1]  # what `auto` meant here, which it may not mean elsewhere
+    ask = manifest.ask.model_copy(update={"dtype": precision if precision in DTYPES else manifest.ask.dtype})
     return Baseline(
-        ask=manifest.ask, model_fingerprint=manifest.model_fingerprint, scores=tuple(scores), examples=tuple(examples)
+        ask=ask, model_fingerprint=manifest.model_fingerprint, scores=tuple(scores), examples=tuple(examples)
     )
 
 
@@ -142,7 +146,8 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
         asked = _asked(baseline.ask, by_name=model is None or isinstance(model, str | Path))
         result = evaluate(baseline.ask.model if model is None else model, out=folder, **asked | options)
         evidence = list(read_evidence(Path(folder) / "examples.jsonl"))
-    return compare(baseline, evidence, result.scores)
+    found = compare(baseline, evidence, result.scores)
+    return replace(found, other_model=result.manifest.model_fingerprint != baseline.model_fingerprint)
 
 
 def _asked(ask: Ask, *, by_name: bool) -> dict[str, Any]:

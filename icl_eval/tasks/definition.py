@@ -17,7 +17,7 @@ class _Strict(BaseModel):
 class Hub(_Strict):
     """A data set on the Hugging Face Hub."""
 
-    path: StrictStr
+    path: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]  # owner/name, never a folder
     name: StrictStr | None = None
     revision: StrictStr | None = None
 

@@ -132,13 +132,17 @@ class Library:
 
     def _prompt(self, located: Located, definition: TaskDefinition, style: str) -> Prompt:
         names = [definition.task, *self._bases(located)]
-        candidates = [root / "prompts" / name / f"{style}.jinja" for name in names for root in self.roots]
+        candidates = [self._root(name) / "prompts" / name / f"{style}.jinja" for name in names]
         for path in candidates:
             if path.is_file():
                 return Prompt.from_file(path)
         known = {path.stem for candidate in candidates for path in candidate.parent.glob("*.jinja")}
         place = located.at(("prompts", definition.prompts.index(style)))
         raise UnknownName(f"prompt of {definition.task}", style, known, *place)
+
+    def _root(self, name: str) -> Path:
+        """The root that defines a task: its prompts lie there, so that no other root's can take their place."""
+        return next(root for root in self.roots if self.files[name].is_relative_to(root / "tasks"))
 
     def _bases(self, located: Located) -> Iterator[str]:
         """The names of the tasks that this one extends, nearest first."""

@@ -48,14 +48,14 @@ def _convert(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], p
         fields = {name: _value(path, record, where) for name, path in definition.fields.items()} or dict(record)
         options = _options(definition, fields, where)
         digest = _digest(definition, fields, options, where)
-        name = str(_value(definition.id, record, where)) if definition.id else digest
-        group = str(_value(definition.group, record, where)) if definition.group else name
+        name = _name(definition.id, record, where) if definition.id else digest
+        group = _name(definition.group, record, where) if definition.group else name
         yield Example(
             id=name,
             fields=fields,
             options=options,
             gold=_gold(definition, _value(definition.gold.field, record, where), len(options), where),
-            cluster=str(_value(definition.cluster, record, where)) if definition.cluster else group,
+            cluster=_name(definition.cluster, record, where) if definition.cluster else group,
             group=group,
             fingerprint=digest,
         )
@@ -109,11 +109,22 @@ def _value(path: str, record: Mapping[str, Any], where: str) -> Any:
     return value
 
 
+def _name(path: str, record: Mapping[str, Any], where: str) -> str:
+    """An id, group or cluster: a text or a number."""
+    value = _value(path, record, where)
+    if value is None or isinstance(value, Mapping | list | tuple):
+        raise DataError(f"{where}: {path!r} names the record or its group, but it is {value!r}")
+    return str(value)
+
+
 def _options(definition: TaskDefinition, fields: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if isinstance(definition.options, str):
         listed = _value(definition.options, fields, where)
         if not isinstance(listed, list | tuple) or not listed:
             raise DataError(f"{where}: {definition.options!r} lists no options")
+        for each in listed:
+            if not isinstance(each, str | int | float):
+                raise DataError(f"{where}: {definition.options!r} lists {each!r}, which is not a text")
         return tuple(map(str, listed))
     return tuple(_value(option, fields, where) if "{{" in option else option for option in definition.options)
 
@@ -145,7 +156,7 @@ def _stated_index(value: Any, names: list[str]) -> int | None:
         return names.index(name)
     if value is None:
         return -1
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     return int(name) if re.fullmatch(r"-?[0-9]{1,9}", name) else None
 

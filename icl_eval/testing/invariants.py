@@ -40,10 +40,14 @@ class _Check:
     def __init__(self, task: Task, source: Source, shots: list[int], model: LanguageModel) -> None:
         self.task, self.shots, self.model = task, shots, model
         self.examples = task.evaluation(source)
-        candidates = task.demonstrations(source)
+        self.candidates = candidates = task.demonstrations(source)
         self.pool = Pool(task.name, candidates, task.definition.protocol, shares_split=task.shares_split)
 
     def run(self) -> None:
+        for candidate in self.candidates:
+            _check_labels(candidate, f"{self.task.name}, demonstration {candidate.id!r}")
+            for prompt in self.task.prompts.values():
+                prompt.demonstration(candidate.fields, candidate.options, candidate.gold[0])
         for example in self.examples:
             _check_labels(example, f"{self.task.name}, example {example.id!r}")
             drawn = self._check_draws(example)

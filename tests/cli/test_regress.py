@@ -39,7 +39,8 @@ def test_regress_names_every_difference_and_exits_with_1(
     scores = [line for line in said.out.splitlines() if line.startswith("score ")]
 
     assert said.code == 1
-    assert (len(examples), len(scores), said.out.count("\n")) == (4, 6, 10)
+    assert said.out.startswith("the model is not the one of the baseline")
+    assert (len(examples), len(scores), said.out.count("\n")) == (4, 6, 11)
     assert said.err.startswith("base.json: 10 differences in 32 answered examples and 8 scores; the largest of a log-")
 
 

@@ -173,3 +173,10 @@ def test_interval_of_all_or_nothing_has_a_width_however_many_units(value: float)
 
     assert (found.value, found.interval) == (value, "wilson")
     assert found.high - found.low == pytest.approx(0.0019, abs=1e-4)
+
+
+def test_a_constant_predictor_gets_no_interval_of_no_width() -> None:
+    found = estimate(METRICS["matthews_correlation"], [answered([0, 1] * 60, [1] * 120)])
+
+    assert (found.value, found.standard_error) == (0.0, 0.0)
+    assert (found.low, found.high, found.interval) == (-1.0, 1.0, "bounds")

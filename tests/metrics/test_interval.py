@@ -62,3 +62,9 @@ def test_percentiles_leave_a_fortieth_on_either_side() -> None:
     ends = percentiles(np.linspace(0, 1, 1001), (0.0, 1.0))
 
     assert (ends.low, ends.high) == pytest.approx((0.025, 0.975))
+
+
+def test_wilson_of_clusters_that_are_all_right_counts_the_clusters() -> None:
+    found = wilson(1.0, 0.0, 60, 3)
+
+    assert (found.low, found.high) == pytest.approx(proportion_confint(3, 3, method="wilson"), abs=1e-4)

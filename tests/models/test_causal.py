@@ -77,7 +77,7 @@ def test_bos_is_as_the_tokenizer_does_it_unless_told(adds_bos: bool, bos: bool |
     lm = wrap_model(build("llama"), byte_tokenizer(adds_bos=adds_bos), bos=bos)
 
     assert lm.start == start
-    assert lm.fingerprint.endswith(f"|float32|bos{len(start)}")
+    assert f"|float32|bos{len(start)}|" in lm.fingerprint
 
 
 def test_encoding_never_adds_special_tokens() -> None:
@@ -193,3 +193,8 @@ def test_answers_of_a_wrapped_model_do_not_depend_on_its_mode() -> None:
     model = build("gpt2").train()
 
     assert Engine(causal(model)).answer(requests) == Engine(causal(build("gpt2"))).answer(requests)
+
+
+def test_a_window_beyond_the_models_own_is_refused() -> None:
+    with pytest.raises(ModelError, match="a window of 100000 tokens was asked for, but the model reads"):
+        wrap_model(build("llama"), byte_tokenizer(), window=100_000)

@@ -51,7 +51,7 @@ def shown(task: Task, style: str, source: Source) -> str:
     query = task.evaluation(source)[0]
     text = assemble(prompt, query.fields, query.options, demonstrations)
     pieces = [f"{text.context(index)}▷{answer}" for index, answer in enumerate(text.answers)]
-    pieces.append(f"{prompt.answer_context}▷{text.answers[0]}")
+    pieces.append(f"{prompt.answer_context(query.fields)}▷{text.answers[0]}")
     titles = [*(f"option {index}: {option}" for index, option in enumerate(query.options)), "option 0, without context"]
     return "".join(f"──── {title}\n{piece}◁\n" for title, piece in zip(titles, pieces, strict=True))
 

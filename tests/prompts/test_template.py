@@ -28,7 +28,7 @@ def test_source_without_blocks_is_the_query() -> None:
     assert prompt.query({"text": "t"}, OPTIONS, 0) == "t?"
     assert prompt.answer({"text": "t"}, OPTIONS, 1) == " yes"
     assert prompt.instruction({"text": "t"}) == ""
-    assert (prompt.separator, prompt.answer_context) == ("\n\n", "Answer:")
+    assert (prompt.separator, prompt.answer_context({})) == ("\n\n", "Answer:")
 
 
 def test_every_block_is_shown_in_its_place() -> None:
@@ -38,7 +38,7 @@ def test_every_block_is_shown_in_its_place() -> None:
     text = assemble(prompt, {"text": "q", "topic": "sky"}, OPTIONS, [shown])
 
     assert text.context(0) + text.answers[0] == "I sky|Q d: yes1|Q q: no0"
-    assert prompt.answer_context == "A"
+    assert prompt.answer_context({}) == "A"
 
 
 def test_demonstration_block_replaces_query_and_answer() -> None:
@@ -58,13 +58,24 @@ def test_demonstration_block_replaces_query_and_answer() -> None:
         ("\n{{ text }}\n", "t"),
         ("\n{{ text }}\n{{ text }}\n", "t\nt"),
         ("\n{% if text %}\nb\n{% endif %}\n", "\nb\n"),
-        ("\n", ""),
         ("", ""),
         ("\r\na\r\n", "a"),
     ],
 )
 def test_only_the_line_breaks_next_to_the_tags_of_a_block_are_dropped(body: str, text: str) -> None:
     assert query(block("query", body), text="t") == text
+
+
+@pytest.mark.parametrize("body", ["\n", "\n\n"])
+def test_a_block_of_nothing_but_line_breaks_is_an_error(body: str) -> None:
+    with pytest.raises(PromptError, match=r'the block `separator` is nothing but line breaks.*write \{\{ "\\n" \}\}'):
+        Prompt(block("query", "{{ text }}") + block("separator", body))
+
+
+def test_answer_context_sees_the_fields() -> None:
+    prompt = Prompt(block("query", "{{ text }}") + block("answer_context", "{{ text }}:"))
+
+    assert prompt.answer_context({"text": "t"}) == "t:"
 
 
 def test_empty_instruction_leaves_no_separator() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,7 @@ def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
         "limit": 4,
         "overflow": "drop",
     }
-    assert (said["note"], said["model_words"], said["window"]) == ("mind the gap", "bos0|exact", 2**20)
+    assert (said["note"], said["model_words"], said["window"]) == ("mind the gap", "bos0|w1048576|exact", 2**20)
     assert {
         name: said["tasks"][0][name] for name in ("task", "prompt", "metrics", "shots", "seeds", "examples", "of")
     } == {
@@ -266,3 +267,27 @@ class _Stopping(FakeLM):
 class _Broken(FakeLM):
     def score(self, requests: Any, sink: Any) -> None:
         super().score(requests, lambda index, answer: sink(index, type(answer)((float("nan"),), answer.greedy)))
+
+
+def test_a_folder_of_another_run_is_refused_and_kept(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=[0], out=tmp_path)
+    before = contents(tmp_path)
+
+    with pytest.raises(RunError, match=r"holds a run of .* give another --out"):
+        evaluate(knowing(0), _renamed("other"), shots=[0], out=tmp_path)
+
+    assert contents(tmp_path) == before
+
+
+def test_what_was_finished_before_is_void_while_another_grid_runs(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=[0], out=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(_Stopping(KeyboardInterrupt(), after=3), parity(), shots=[0, 1], out=tmp_path)
+
+    assert not (tmp_path / "scores.json").exists()
+    assert not (tmp_path / "examples.jsonl").exists()
+
+
+def _renamed(name: str) -> Task:
+    task = parity()
+    return replace(task, definition=task.definition.model_copy(update={"task": name}))

@@ -69,12 +69,23 @@ def test_signature_says_how_a_score_was_taken() -> None:
     lines = evaluate(knowing(0), parity(), shots=[0, 2], seeds=[1, 5], limit=3)
     first, second = (line.signature.split("|") for line in lines)
 
-    assert first[:9] == ["parity", "inline", "k0", "per_example", "s1", "token", "bos0", "exact", "n3of8"]
-    assert second[:9] == ["parity", "inline", "k2", "per_example", "s1,5", "token", "bos0", "exact", "n3of8"]
-    assert first[9] == "memory"
+    assert first[:10] == ["parity", "inline", "k0", "per_example", "s1", "token", "bos0", "w1048576", "exact", "n3of8"]
+    assert second[:10] == [
+        "parity",
+        "inline",
+        "k2",
+        "per_example",
+        "s1,5",
+        "token",
+        "bos0",
+        "w1048576",
+        "exact",
+        "n3of8",
+    ]
+    assert first[10] == "memory"
     assert first[10].startswith("v1#")
-    assert second[10].startswith(f"{first[10]}+")
-    assert first[11] == "icl-eval 0.1.0"
+    assert second[11].startswith(f"{first[10]}+")
+    assert first[12] == "icl-eval 0.1.0"
 
 
 def test_consecutive_seeds_are_abbreviated() -> None:

@@ -285,3 +285,30 @@ def test_templates_are_compiled_once_for_all_records(monkeypatch: pytest.MonkeyP
 
     assert found[49].options == ("49compiled once", "b")
     assert len(parsed) == 1
+
+
+@pytest.mark.parametrize("key", ["id", "cluster", "group"])
+def test_a_null_name_of_a_record_is_an_error(key: str) -> None:
+    said = failure([{"text": "t", "label": "no", "name": None}], **{key: "name"})
+
+    assert said == "sky: split 'train', record 1: 'name' names the record or its group, but it is None"
+
+
+def test_an_option_that_is_no_text_is_an_error() -> None:
+    said = failure(
+        [{"text": "t", "label": 0, "found": ["a", None]}], options="found", gold={"field": "label"}, fields={}
+    )
+
+    assert "'found' lists None, which is not a text" in said
+
+
+def test_examples_of_a_group_are_one_cluster_unless_told() -> None:
+    found = converted([{"text": t, "label": "no", "g": "one"} for t in "ab"], group="g")
+
+    assert [example.cluster for example in found] == ["one", "one"]
+
+
+def test_an_id_that_is_the_whole_question_still_tells_questions_apart() -> None:
+    found = converted([{"text": t, "label": "no"} for t in "ab"], id="text", fields={})
+
+    assert found[0].fingerprint != found[1].fingerprint
