@@ -83,8 +83,8 @@ def test_signature_says_how_a_score_was_taken() -> None:
         "n3of8",
     ]
     assert first[10] == "memory"
-    assert first[10].startswith("v1#")
-    assert second[11].startswith(f"{first[10]}+")
+    assert first[11].startswith("v1#")
+    assert second[11].startswith(f"{first[11]}+")
     assert first[12] == "icl-eval 0.1.0"
 
 
