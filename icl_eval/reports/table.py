@@ -138,7 +138,7 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 def _heading(manifest: Manifest) -> list[str]:
     words = manifest.model_words.replace("|", ", ")
-    heading = [f"model {manifest.model_name} ({words}, window {manifest.window}), data {manifest.ask.data}"]
+    heading = [f"model {manifest.model_name} ({words}), data {manifest.ask.data}"]
     return [*heading, f"note: {manifest.note}"] if manifest.note else heading
 
 
