@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from icl_eval.errors import ModelError
 from icl_eval.models.ancestry import depths, visibility
 from icl_eval.models.protocol import OutOfMemory, Row, RowAnswer
-from icl_eval.models.sharing import Sharing, distance, dynamic_limit, line, sharing, tolerance
+from icl_eval.models.sharing import Sharing, distance, line, sharing, tolerance
 from icl_eval.models.stem import KeptStem
 
 ARITHMETIC = 2  # raised with every change after which the same tokens may get another answer
@@ -57,8 +57,6 @@ class CausalLM:
         self.start = _start(tokenizer, bos)
         self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
         self.window = _window(model.config, tokenizer, window)
-        if (limit := dynamic_limit(model.config.get_text_config())) is not None and self.window > limit:
-            raise ModelError(f"beyond {limit} tokens its rotary frequencies follow the batch; pass --window {limit}")
         self.fallback = _fallback(tokenizer)
         config = model.config.get_text_config()
         self.hidden_size = int(config.hidden_size)

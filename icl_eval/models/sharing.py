@@ -57,7 +57,7 @@ def sharing(config: Any, masks: bool, window: int, precision: str, logits: Logit
         logits: runs one row.
     """
     slides = min(_attention_reaches(config.to_dict()), default=window)
-    turns = min(_rotary_lengths(config, "longrope"), default=window)
+    turns = min(_longrope_lengths(config), default=window)
     reach = min(slides, turns, window)
     if masks:
         return Sharing(False, reach, "its layers mask by place in the row")
@@ -67,12 +67,6 @@ def sharing(config: Any, masks: bool, window: int, precision: str, logits: Logit
         return Sharing(False, reach, why_not)
     cause = "its attention slides" if slides == reach else "its rotary frequencies change"
     return Sharing(True, reach, f"beyond {reach} tokens {cause}" if reach < window else "")
-
-
-def dynamic_limit(config: Any) -> int | None:
-    """Tokens beyond which rotary frequencies follow the exact length of the longest sequence in the batch."""
-    lengths = [config.max_position_embeddings for _ in _rotary_lengths(config, "dynamic")]
-    return min(lengths, default=None)
 
 
 def tolerance(precision: str) -> float:
@@ -90,11 +84,11 @@ def _attention_reaches(settings: Mapping[str, Any]) -> Iterator[int]:
                 yield size
 
 
-def _rotary_lengths(config: Any, kind: str) -> Iterator[int]:
-    """Sequence lengths at which rotary embeddings of a kind change."""
+def _longrope_lengths(config: Any) -> Iterator[int]:
+    """Sequence lengths at which rotary embeddings change their frequencies."""
     rope = getattr(config, "rope_parameters", None) or {}
     for parameters in (rope, *(value for value in rope.values() if isinstance(value, Mapping))):
-        if parameters.get("rope_type") == kind:
+        if parameters.get("rope_type") == "longrope":
             yield parameters.get("original_max_position_embeddings") or config.max_position_embeddings
 
 
