@@ -24,7 +24,9 @@ from icl_eval.models.stem import KeptStem
 ARITHMETIC = 2  # raised with every change after which the same tokens may get another answer
 CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
 HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
-BYTES_PER_ACTIVATION = 40  # measured peak bytes per token, layer width and byte of the weights' type, rounded up
+BYTES_PER_ACTIVATION = (
+    40  # bytes per token, layer width and byte of the weights' type: a guess, halved when memory runs out
+)
 MEMORY_ERRORS = ("allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # what a device without memory says in other words
 
 

@@ -139,7 +139,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 def _heading(manifest: Manifest) -> list[str]:
     words = manifest.model_words.replace("|", ", ")
     heading = [f"model {manifest.model_name} ({words}), data {manifest.ask.data}"]
-    return [*heading, f"note: {manifest.note}"] if manifest.note else heading
+    computed = f"prefixes are not all shared, because {manifest.sharing}" if manifest.sharing else None
+    return [*heading, *(f"note: {note}" for note in (manifest.note, computed) if note)]
 
 
 def _signatures(scores: Sequence[Score]) -> list[str]:

@@ -16,6 +16,7 @@ from icl_eval.engine import Engine
 from icl_eval.errors import ModelError, RunError, TaskError
 from icl_eval.metrics import metric
 from icl_eval.models import LanguageModel, load_model, wrap_model
+from icl_eval.models.loading import resolve
 from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.evidence import Evidence, gather
@@ -104,6 +105,8 @@ def evaluate(
     except ValueError as error:
         raise RunError(_first_problem(error)) from error
     _check_model_options(model, ask, device)
+    if isinstance(model, str):
+        resolve(model)  # a mistyped path is found before any data is read
     normalizations = chosen_normalizations(normalizations)
     chosen, suites = _resolve(ask, own, library or Library())
     _check_metrics(chosen, trust_remote_code=trust_remote_code)
@@ -178,6 +181,7 @@ class _Run:
             model_fingerprint=self.model.fingerprint,
             model_words=f"bos{len(self.model.start)}|w{self.model.window}|{self.model.precision}",
             window=self.model.window,
+            sharing=getattr(self.model, "why_not", ""),
             tasks=tuple(each.record for each in self.prepared),
             suites=tuple(self.suites),
             versions={

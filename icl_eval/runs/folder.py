@@ -34,6 +34,7 @@ class Manifest(BaseModel):
     model_fingerprint: str
     model_words: str  # the signature's words for the model's rules
     window: int
+    sharing: str = ""  # why the model cannot share prefixes, or not all of them; empty if it can
     tasks: tuple[TaskRecord, ...]
     suites: tuple[SuiteDefinition, ...]
     versions: dict[str, str]

@@ -69,7 +69,9 @@ class HubSource:
         if data.hub is None:
             raise DataError("the task names no data set on the Hub; pass --data-dir")
         import datasets
+        import huggingface_hub
 
+        huggingface_hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # one sentence at the end, not one for every retry
         try:
             rows = datasets.load_dataset(data.hub.path, data.hub.name, split=split, revision=data.hub.revision)
         except Exception as error:  # the Hub fails in many ways; the user needs the same two facts in all of them

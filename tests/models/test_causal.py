@@ -11,7 +11,7 @@ import transformers as hf
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
 from icl_eval.models import OutOfMemory, ScoreRequest, wrap_model
-from icl_eval.models.causal import CausalLM
+from icl_eval.models.causal import ARITHMETIC, CausalLM
 from icl_eval.models.sharing import line
 
 from .architectures import WINDOW, build
@@ -77,7 +77,7 @@ def test_bos_is_as_the_tokenizer_does_it_unless_told(adds_bos: bool, bos: bool |
     lm = wrap_model(build("llama"), byte_tokenizer(adds_bos=adds_bos), bos=bos)
 
     assert lm.start == start
-    assert f"|float32|bos{len(start)}|" in lm.fingerprint
+    assert lm.fingerprint.endswith(f"|float32|bos{len(start)}|arithmetic{ARITHMETIC}")
 
 
 def test_encoding_never_adds_special_tokens() -> None:
