@@ -26,6 +26,7 @@ from icl_eval.runs.questions import Questioner
 from icl_eval.runs.result import Result
 from icl_eval.runs.scores import chosen_normalizations, score_evidence
 from icl_eval.tasks import HubSource, Library, LocalSource, Normalization, Source, SuiteDefinition, Task
+from icl_eval.tasks.located import first_problem
 
 SAMPLE_PATH = Path(__file__).resolve().parent.parent / "tiny" / "data"
 SAMPLE_NOTE = "sample data of an invented world: these scores are not scores on the benchmarks they are named after"
@@ -103,7 +104,7 @@ def evaluate(
             overflow=overflow,  # type: ignore[arg-type]
         )
     except ValueError as error:
-        raise RunError(_first_problem(error)) from error
+        raise RunError(first_problem(error)) from error
     _check_model_options(model, ask, device)
     if isinstance(model, str):
         resolve(model)  # a mistyped path is found before any data is read
@@ -268,14 +269,6 @@ def _name_of(model: Any) -> str:
             f"a {type(model).__name__} is not a model: pass a name, a (model, tokenizer) pair or a LanguageModel"
         )
     return str(model.name)
-
-
-def _first_problem(error: ValueError) -> str:
-    problems = getattr(error, "errors", None)
-    if problems is None:
-        return str(error)
-    problem = problems()[0]
-    return f"`{'.'.join(map(str, problem['loc']))}`: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _now() -> str:

@@ -157,3 +157,13 @@ def _locate(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) 
                 )
             lines[inner] = key.start_mark.line + 1
             _locate(child, inner, lines, path)
+
+
+def first_problem(error: ValueError) -> str:
+    """What is wrong, in one line: the first finding of a schema with its place, or the error's own words."""
+    if not isinstance(error, ValidationError):
+        return str(error).splitlines()[0]
+    problem = error.errors()[0]
+    place = ".".join(map(str, problem["loc"]))
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"`{place}`: {said}" if place else said

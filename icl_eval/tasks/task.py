@@ -12,6 +12,7 @@ from icl_eval.errors import DataError, TaskError, UnknownName
 from icl_eval.prompts import Prompt
 from icl_eval.tasks.definition import DemonstrationSource, Gold, Normalization, Protocol, Score, Splits, TaskDefinition
 from icl_eval.tasks.example import Example
+from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.records import examples
 from icl_eval.tasks.sources import MemorySource, Record, Source
 
@@ -96,7 +97,7 @@ class Task:
                 metrics=list(metrics),
             )
         except ValueError as error:
-            raise TaskError(f"task {name!r}: {_first_line(error)}") from error
+            raise TaskError(f"task {name!r}: {first_problem(error)}") from error
         return cls(definition, prompts, source=MemorySource(splits))
 
     @property
@@ -175,12 +176,3 @@ def limited(asked: list[Example], limit: int | None) -> list[Example]:
     if not chosen:
         raise DataError(f"a limit of {limit} leaves nothing to evaluate")
     return chosen
-
-
-def _first_line(error: Exception) -> str:
-    from pydantic import ValidationError
-
-    if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        return f"`{'.'.join(map(str, problem['loc']))}`: {problem['msg']}"
-    return str(error).splitlines()[0]
