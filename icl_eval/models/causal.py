@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
 from icl_eval.models.ancestry import depths, visibility
+from icl_eval.models.encoding import LineEncoder, splits_into_words
 from icl_eval.models.protocol import OutOfMemory, Row, RowAnswer
 from icl_eval.models.sharing import Sharing, distance, line, sharing, tolerance
 from icl_eval.models.stem import KeptStem
@@ -61,6 +62,7 @@ class CausalLM:
         self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
         self.window = _window(model.config, tokenizer, window)
         self.fallback = _fallback(tokenizer)
+        self._lines = LineEncoder(self._encode, splits=splits_into_words(tokenizer))
         self._config = model.config.get_text_config()
         self.hidden_size = int(self._config.hidden_size)
         self.vocabulary = int(self._config.vocab_size)
@@ -83,10 +85,11 @@ class CausalLM:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
-        if not texts:
-            return []
+        return self._lines(texts)
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
         encoded: list[list[int]] = self.tokenizer(
-            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         )["input_ids"]
         return encoded
 
