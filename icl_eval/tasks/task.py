@@ -12,9 +12,10 @@ from icl_eval.errors import DataError, TaskError, UnknownName
 from icl_eval.prompts import Prompt
 from icl_eval.tasks.definition import DemonstrationSource, Gold, Normalization, Protocol, Score, Splits, TaskDefinition
 from icl_eval.tasks.example import Example
+from icl_eval.tasks.files import Record
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.records import examples
-from icl_eval.tasks.sources import MemorySource, Record, Source
+from icl_eval.tasks.sources import MemorySource, Source
 
 
 @dataclass(frozen=True)
