@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from icl_eval.errors import UnknownName
-from icl_eval.metrics import METRICS
+from icl_eval.metrics import METRICS, check_kind
 from icl_eval.metrics.evaluate_library import PREFIX
 from icl_eval.references import reference_names
 from icl_eval.tasks import Task
@@ -13,10 +13,19 @@ from icl_eval.tasks.located import Place, load_yaml
 
 
 def check_names(task: Task) -> None:
-    """Raise `UnknownName`, with file and line, for a metric or reference of a task that does not exist."""
+    """Find every metric and reference of a task.
+
+    Raises, with file and line:
+        UnknownName: there is no such metric or reference.
+        MetricError: a metric measures another kind of answers than the task's.
+    """
     for index, name in enumerate(task.definition.metrics):
-        if name not in METRICS and not name.startswith(PREFIX):
-            raise UnknownName("metric", name, METRICS, task.path, _line(task.path, ("metrics", index)))
+        if name.startswith(PREFIX):
+            continue
+        line = _line(task.path, ("metrics", index))
+        if name not in METRICS:
+            raise UnknownName("metric", name, METRICS, task.path, line)
+        check_kind(METRICS[name], task.definition.answer, task.path, line)
     check_reference(task.definition.reference, task.path)
 
 

@@ -177,7 +177,7 @@ def test_lost_examples_are_an_error_and_not_a_score_of_the_others(tmp_path: Path
 
 def test_a_figure_that_is_infinite_is_stored_as_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Unbounded:
-        name, bounds = "unbounded", (float("-inf"), float("inf"))
+        name, of, bounds = "unbounded", "choice", (float("-inf"), float("inf"))
 
         def score(self, predictions: Any) -> float:
             return float(len(predictions))
