@@ -118,10 +118,10 @@ def _row(score: Score, manifest: Manifest) -> Row:
 
 
 def _published(score: Score) -> list[Published]:
-    """Published numbers to show beside a score; none beside sample data, which is another task."""
+    """Numbers by the row's own protocol to show beside a score; none beside sample data, which is another task."""
     if score.reference is None or _is_sample(score):
         return []
-    return published(score.reference, score.metric, score.shots)
+    return [each for each in published(score.reference, score.metric, score.shots) if each.protocol is None]
 
 
 def _is_sample(score: Score) -> bool:
