@@ -60,7 +60,7 @@ def _own_metrics(row: str) -> list[str]:
 
 
 def _cells(figure: Published) -> tuple[str, ...]:
-    shots = "" if figure.shots is None else f"{figure.shots} shots"
+    shots = {None: "", 1: "1 shot"}.get(figure.shots, f"{figure.shots} shots")
     return figure.system, f"{figure.value:g}", shots, figure.split, figure.protocol or "", figure.source
 
 

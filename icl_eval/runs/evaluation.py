@@ -21,7 +21,7 @@ from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.evidence import Evidence, gather
 from icl_eval.runs.folder import Manifest, RunFolder
-from icl_eval.runs.names import check_names, check_reference
+from icl_eval.runs.names import check_average, check_names, check_reference
 from icl_eval.runs.questions import Questioner
 from icl_eval.runs.result import Result
 from icl_eval.runs.scores import chosen_normalizations, score_evidence
@@ -234,7 +234,10 @@ def _resolve(ask: Ask, own: dict[str, Task], library: Library) -> tuple[list[Tas
         check_reference(suite.reference, library.files[suite.suite])
     members = {suite.suite: suite.tasks for suite in suites}
     names = dict.fromkeys(chain.from_iterable(members.get(name, [name]) for name in ask.tasks))
-    return [own[name] if name in own else library.task(name) for name in names], suites
+    tasks = [own[name] if name in own else library.task(name) for name in names]
+    for suite in suites:
+        check_average(suite, tasks, library.files[suite.suite])
+    return tasks, suites
 
 
 def source_of(data: str, *, unused: bool = False) -> Source:

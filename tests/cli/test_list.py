@@ -69,7 +69,8 @@ def test_reference_with_its_row_shows_every_number(icl_eval: IclEval) -> None:
     assert ["GPT-3", "175B", "0.864", "15", "shots", "test"] in [line.split()[:6] for line in first.splitlines()]
     pythia = next(line for line in second.splitlines() if line.startswith("Pythia 70M deduped") and "0 shots" in line)
     assert pythia.split()[3:7] == ["138.45", "0", "shots", "test"]
-    assert "lm-eval  EleutherAI/pythia:evals/pythia-v1/pythia-70m-deduped/zero-shot/" in pythia
+    assert pythia.split()[7] == "lm-eval"
+    assert pythia.split()[8].startswith("EleutherAI/pythia:evals/pythia-v1/pythia-70m-deduped/zero-shot/")
 
 
 def test_row_without_numbers_says_so(icl_eval: IclEval) -> None:
