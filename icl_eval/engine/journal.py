@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
@@ -27,7 +28,7 @@ class AnswerStore(Protocol):
 
 
 class MemoryJournal:
-    """Answers of a run that leaves no folder."""
+    """Answers in memory."""
 
     def __init__(self) -> None:
         self._known: dict[str, ScoreAnswer] = {}
@@ -115,6 +116,13 @@ class Journal:
             self._end += len(line)
         if self.torn:
             self._file.truncate(self._end)
+
+
+@contextmanager
+def scratch_journal() -> Iterator[Journal]:
+    """A journal for as long as it is needed: answers of a run that leaves no folder need not all be in memory."""
+    with TemporaryDirectory(prefix="icl-eval-") as folder, Journal(Path(folder) / "answers.jsonl") as journal:
+        yield journal
 
 
 def _line(key: str, answer: ScoreAnswer) -> str:
