@@ -1,7 +1,9 @@
 """Who answers: language models behind one protocol."""
 
+from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
 from icl_eval.models.loading import DTYPES, TINY, load_model, wrap_model
 from icl_eval.models.protocol import (
+    GeneratingModel,
     LanguageModel,
     OutOfMemory,
     Row,
@@ -15,7 +17,12 @@ from icl_eval.models.protocol import (
 
 __all__ = [
     "DTYPES",
+    "PENALTIES",
     "TINY",
+    "Decoding",
+    "GenerateAnswer",
+    "GenerateRequest",
+    "GeneratingModel",
     "LanguageModel",
     "OutOfMemory",
     "Row",
@@ -25,6 +32,7 @@ __all__ = [
     "ScoreRequest",
     "ScoringModel",
     "Sink",
+    "TextSink",
     "load_model",
     "wrap_model",
 ]
