@@ -208,7 +208,7 @@ def _answer(ended: Sequence[_Ended]) -> GenerateAnswer:
         tuple(each.ending.text for each in ended),
         tuple(each.tokens for each in ended),
         tuple(each.ending.finished for each in ended),
-        tuple(round(each.score, DIGITS) for each in ended),
+        tuple(round(min(each.score, 0.0), DIGITS) for each in ended),
     )
 
 
