@@ -114,10 +114,11 @@ class CausalLM:
             FloatingPointError: the model gives something that is no log-probability.
         """
         if requests:
-            self._generation.generate(requests, sink)
+            self.generation.generate(requests, sink)
 
     @cached_property
-    def _generation(self) -> Generation:
+    def generation(self) -> Generation:
+        """How it writes; found out when it first does."""
         return Generation(
             self._network,
             self.tokenizer,

@@ -28,3 +28,16 @@ def checkpoint(folder: Path, *, adds_bos: bool = False, **changes: Any) -> Path:
     build("llama", **{"vocab_size": 258, **changes}).save_pretrained(folder)
     byte_tokenizer(adds_bos=adds_bos).save_pretrained(folder)
     return folder
+
+
+def letter(token: int) -> str:
+    """The one character that `letter_tokenizer` writes for a token."""
+    return chr(0x4E00 + token)
+
+
+def letter_tokenizer() -> Any:
+    """A tokenizer with a character of its own for each token, so that texts tell tokens; token 1 ends a text."""
+    tokenizer = Tokenizer(models.BPE(vocab={letter(token): token for token in range(258)}, merges=[]))
+    tokenizer.decoder = decoders.Fuse()
+    kind: Any = hf.PreTrainedTokenizerFast
+    return kind(tokenizer_object=tokenizer, bos_token=letter(0), eos_token=letter(1))

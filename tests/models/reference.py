@@ -38,3 +38,16 @@ def worst(model: Any, requests: list[ScoreRequest], answers: Any) -> float:
     """The largest difference between answers and the reference, in nats."""
     pairs = zip(requests, answers, strict=True)
     return max(float(np.abs(np.array(reference(model, r)) - np.array(a.logprobs)).max()) for r, a in pairs)
+
+
+def written(model: Any, prompt: list[int], count: int, ends: Any) -> tuple[list[int], float]:
+    """What greedy search writes, one full forward pass per token, and its log-probability in nats."""
+    tokens, total = list(prompt), 0.0
+    while len(tokens) < len(prompt) + count:
+        with torch.no_grad():
+            row = model(torch.tensor([tokens]), use_cache=False).logits[0, -1].float().log_softmax(dim=-1)
+        tokens.append(int(row.argmax()))
+        total += float(row.max())
+        if tokens[-1] in ends:
+            break
+    return tokens[len(prompt) :], total

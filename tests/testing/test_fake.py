@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_eval.models import ScoreAnswer, ScoreRequest
+from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, ScoreAnswer, ScoreRequest
 from icl_eval.prompts import split_tokens
 from icl_eval.testing import FakeLM
 
@@ -95,3 +95,36 @@ def test_requests_are_counted() -> None:
 
 def _plain(before: str, byte: str) -> float:
     return 2 * (1 + (ord(byte) - ord(before)) % 256) / (256 * 257)
+
+
+def write(lm: FakeLM, prompt: str, decoding: Decoding) -> GenerateAnswer:
+    answers: dict[int, GenerateAnswer] = {}
+    lm.generate([GenerateRequest.of(lm.encode([prompt])[0], decoding)], answers.__setitem__)
+    return answers[0]
+
+
+@pytest.mark.parametrize("decoding", [Decoding(20), Decoding(20, beams=3), Decoding(20, temperature=0.1)])
+def test_it_writes_what_is_preferred(decoding: Decoding) -> None:
+    lm = FakeLM({"Sky:": " bleu é\nNo", "Grass:": "\n"})
+
+    assert write(lm, "Sky:", decoding).texts == (" bleu é",)
+    assert write(lm, "Sky:", decoding).tokens == (len(b" bleu \xc3\xa9\n"),)
+    assert write(lm, "The Grass:", decoding).texts == ("",)
+    assert write(lm, "Sky:", decoding).finished == ("stop",)
+
+
+def test_where_nothing_is_preferred_it_counts_down() -> None:
+    """The likeliest byte after b is (b - 1) mod 256, with the probability 2 * 256 / (256 * 257)."""
+    answer = write(FakeLM(), "d", Decoding(3))
+
+    assert (answer.texts, answer.finished) == (("cba",), ("length",))
+    assert answer.scores == (pytest.approx(3 * math.log(2 / 257), abs=1e-5),)
+
+
+def test_what_it_writes_has_the_probability_that_it_says() -> None:
+    lm = FakeLM({"x": "ab"})
+
+    written = write(lm, "x", Decoding(4))
+
+    assert written.texts == ("aba`",)
+    assert written.scores[0] == pytest.approx(sum(ask(lm, "x", "aba`").logprobs), abs=1e-5)

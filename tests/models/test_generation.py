@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, OutOfMemory, arena, wrap_model
+from icl_eval.models.cached import CachedDecoder
+from icl_eval.models.causal import CausalLM
+
+from .architectures import CONFIGS, VOCABULARY, WINDOW, build
+from .checkpoints import letter, letter_tokenizer
+from .reference import written
+
+ENDS = {1, 2}  # the tokenizer's and the models'
+FREE: tuple[str, ...] = ()
+STOPS = tuple(letter(token) for token in range(3, VOCABULARY, 6))
+SIDE_BY_SIDE = {
+    "gpt2",
+    "gpt_neox",
+    "opt",
+    "opt_projected",
+    "llama",
+    "llama_tied",
+    "mistral",
+    "mistral_sliding",
+    "mixtral",
+    "gemma",
+    "gemma3",
+    "qwen2",
+    "qwen2_sliding",
+    "qwen3",
+    "phi",
+    "phi3_longrope",
+    "cohere",
+}
+
+
+def causal(model: Any, **changes: Any) -> CausalLM:
+    return CausalLM(model, letter_tokenizer(), "tiny", "weights", **{"bos": False, "window": WINDOW, **changes})
+
+
+@cache
+def sharp(name: str) -> Any:
+    return build(name, sharpness=3.0)
+
+
+@cache
+def paths(name: str) -> dict[str, CausalLM]:
+    """One model that writes side by side if it can, prompt by prompt from kept states if it can, and without them."""
+    first, kept, alone, anew = (causal(sharp(name)) for _ in range(4))
+    kept.skips_strangers = False
+    alone.skips_strangers = alone.keeps_stems = False
+    anew.generation._near = anew.generation._far = CachedDecoder(anew.generation._network, caches=False)
+    return {"first": first, "kept": kept, "alone": alone, "anew": anew}
+
+
+def write(lm: Any, prompts: Sequence[Sequence[int]], *decodings: Decoding) -> list[GenerateAnswer]:
+    """What follows prompts, by one decoding or by one for each."""
+    answers: dict[int, GenerateAnswer] = {}
+    requests = [GenerateRequest.of(*each) for each in zip(prompts, cycle(decodings), strict=False)]
+    lm.generate(requests, answers.__setitem__)
+    return [answers[index] for index in range(len(prompts))]
+
+
+def prompts_of(seed: int, count: int = 7, longest: int = 40) -> list[list[int]]:
+    """Prompts of very different lengths that share beginnings: a prefix of another, twins, strangers."""
+    rng = np.random.default_rng(seed)
+    texts = [rng.integers(3, VOCABULARY, longest // 2).tolist(), [5]]
+    while len(texts) < count - 2:
+        parent = texts[rng.integers(len(texts))]
+        tail = rng.integers(3, VOCABULARY, rng.integers(1, longest // 2)).tolist()
+        texts.append((parent[: rng.integers(1, len(parent) + 1)] + tail)[:longest])
+    return [*texts, texts[2][: max(1, len(texts[2]) // 2)], texts[2]]
+
+
+def text_of(tokens: list[int]) -> str:
+    return "".join(letter(token) for token in tokens if token not in ENDS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_path_writes_what_the_reference_does(name: str) -> None:
+    """Within the reach of sliding attention, from there to beyond it, and all beyond it."""
+    prompts = prompts_of(len(name))
+    counts = [3 if index % 2 else 20 for index in range(len(prompts))]
+    expected = [written(sharp(name), prompt, count, ENDS) for prompt, count in zip(prompts, counts, strict=True)]
+
+    for path, lm in paths(name).items():
+        answers = write(lm, prompts, *(Decoding(count, FREE) for count in counts))
+        for (tokens, logprob), answer in zip(expected, answers, strict=True):
+            assert answer.texts == (text_of(tokens),), path
+            assert answer.tokens == (len(tokens),)
+            assert answer.scores[0] == pytest.approx(logprob, abs=2e-4)
+            assert answer.finished == ("end" if tokens[-1] in ENDS else "length",)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_architectures_write_side_by_side_where_their_attention_allows_it(name: str) -> None:
+    assert paths(name)["first"].generation.side_by_side == (name in SIDE_BY_SIDE)
+
+
+@pytest.mark.parametrize(
+    "decoding", [Decoding(12, FREE, beams=3), Decoding(12, temperature=0.8, samples=3, top_p=0.9)]
+)
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3", "bloom", "jamba", "rwkv"])
+def test_all_paths_agree_on_beams_and_samples(name: str, decoding: Decoding) -> None:
+    found = {path: write(lm, prompts_of(3), decoding) for path, lm in paths(name).items()}
+
+    for answers in found.values():
+        for answer, other in zip(answers, found["anew"], strict=True):
+            assert (answer.texts, answer.tokens, answer.finished) == (other.texts, other.tokens, other.finished)
+            assert answer.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+@pytest.mark.parametrize("stem", [2, 64])
+@pytest.mark.parametrize("gathered", [0, 4, 64])
+@pytest.mark.parametrize("room", [1, 256])
+def test_what_is_kept_gathered_or_moved_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, stem: int, gathered: int, room: int
+) -> None:
+    monkeypatch.setattr(arena, "STEM", stem)
+    monkeypatch.setattr(arena, "GATHERED", gathered)
+    monkeypatch.setattr(arena, "ROOM", room)
+    prompts = [[9, 8, 7, 6, 5, *prompt] for prompt in prompts_of(11, count=9, longest=30)]
+    lm = causal(sharp("llama"))
+    lm.row_budget = 60
+    decoding = Decoding(14, FREE, beams=4)
+
+    answers = write(lm, prompts, decoding)
+
+    for answer, other in zip(answers, write(paths("llama")["anew"], prompts, decoding), strict=True):
+        assert (answer.texts, answer.tokens, answer.finished) == (other.texts, other.tokens, other.finished)
+        assert answer.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "decoding", [Decoding(10, STOPS), Decoding(10, STOPS, beams=4), Decoding(10, samples=3, temperature=1.0)]
+)
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral_sliding", "mpt"])
+def test_what_is_written_does_not_depend_on_company_or_order(name: str, decoding: Decoding) -> None:
+    lm, prompts = causal(sharp(name)), prompts_of(5, count=10)
+    together = write(lm, prompts, decoding)
+
+    backwards = write(lm, prompts[::-1], decoding)[::-1]
+    alone = [write(lm, [prompt], decoding)[0] for prompt in prompts]
+
+    for answer, *others in zip(together, backwards, alone, strict=True):
+        for other in others:
+            assert (other.texts, other.tokens, other.finished) == (answer.texts, answer.tokens, answer.finished)
+            assert other.scores == pytest.approx(answer.scores, abs=1e-4)
+
+
+def test_every_text_of_a_batch_ends_at_its_own_stop_string() -> None:
+    """Where rows met different ones of the stop strings, an evaluation harness let all of them run on."""
+    lm, prompts = causal(sharp("llama")), prompts_of(2, count=6)
+    whole = [answer.texts[0] for answer in write(lm, prompts, Decoding(12, FREE))]
+    stops = (whole[0][2:4], whole[1][4:6], whole[3][0])
+
+    answers = write(lm, prompts, Decoding(12, stops))
+
+    for text, answer in zip(whole, answers, strict=True):
+        cut = min((text.find(stop) for stop in stops if stop in text), default=len(text))
+        assert answer.texts == (text[:cut],)
+        assert (answer.finished == ("stop",)) == (cut < len(text))
+    assert len({answer.tokens for answer in answers}) > 2
+
+
+def test_texts_that_have_ended_cost_nothing() -> None:
+    lm, prompts = causal(sharp("llama")), [[5, 6, 7], [5, 6, 8], [9, 5]]
+    answers = write(lm, prompts, Decoding(12, STOPS))
+    fed = count_tokens(lm.model)
+
+    assert write(lm, prompts, Decoding(12, STOPS)) == answers
+
+    assert len({answer.tokens for answer in answers}) > 1
+    assert sum(fed) == 6 + sum(answer.tokens[0] - 1 for answer in answers)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_what_prompts_share_is_read_once(monkeypatch: pytest.MonkeyPatch, beams: int) -> None:
+    monkeypatch.setattr(arena, "STEM", 8)
+    trunk, lm = np.random.default_rng(0).integers(3, VOCABULARY, 40).tolist(), causal(sharp("gpt2"))
+    prompts = [[*trunk, first, second] for first in (3, 4) for second in (5, 6, 7)]
+    lm.row_budget = 46  # for four prompts at once
+    lm.generation.hypotheses = 4 * beams
+    fed = count_tokens(lm.model)
+
+    write(lm, prompts, Decoding(1, FREE, beams=beams))
+
+    assert sum(fed) == 40 + (1 + 3 + 1 + 1) + (1 + 2)
+
+
+def count_tokens(model: Any) -> list[int]:
+    """Grows by the number of tokens that the model reads."""
+    fed: list[int] = []
+    model.get_input_embeddings().register_forward_hook(lambda _, inputs, __: fed.append(inputs[0].numel()))
+    return fed
+
+
+def hugging(model: Any, prompt: list[int], **settings: Any) -> tuple[list[int], float | None]:
+    """What the `generate` of `transformers` writes, without its end token, and the score it gives."""
+    with torch.no_grad():
+        output = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt)),
+            do_sample=False,
+            eos_token_id=sorted(ENDS),
+            pad_token_id=0,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **settings,
+        )
+    tokens = output.sequences[0, len(prompt) :].tolist()
+    scores = output.get("sequences_scores")
+    return tokens, None if scores is None else float(scores[0])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize("beams", [2, 4])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_beam_search_is_that_of_transformers(name: str, beams: int, alpha: float) -> None:
+    model, prompts = build(name, sharpness=2.0), prompts_of(beams)
+    with torch.no_grad():  # an end is likely enough to come early, late and never
+        model.get_output_embeddings().weight[1] *= 3
+    decoding = Decoding(16, FREE, beams=beams, length_penalty=alpha, penalty="power")
+
+    answers = write(causal(model), prompts, decoding)
+
+    for prompt, answer in zip(prompts, answers, strict=True):
+        tokens, score = hugging(
+            model, prompt, max_new_tokens=16, num_beams=beams, length_penalty=alpha, early_stopping="never"
+        )
+        assert answer.tokens == (len(tokens),)
+        assert answer.texts == (text_of(tokens),)
+        assert answer.scores[0] == pytest.approx(score, abs=1e-4)
+
+
+def test_greedy_search_is_that_of_transformers() -> None:
+    model, prompts = sharp("llama"), prompts_of(9)
+
+    for prompt, answer in zip(prompts, write(causal(model), prompts, Decoding(16, FREE)), strict=True):
+        tokens, _ = hugging(model, prompt, max_new_tokens=16)
+        assert answer.tokens == (len(tokens),)
+        assert answer.texts == (text_of(tokens),)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_coarse_weights_write_by_their_head_in_float32(name: str, dtype: torch.dtype) -> None:
+    model = build(name).to(dtype)
+    with torch.no_grad():
+        hidden = model.base_model(torch.tensor([[5, 6, 7]])).last_hidden_state[0, -1]
+        row = (model.lm_head.weight.double() @ hidden.double()).log_softmax(0)
+
+    (answer,) = write(causal(model), [[5, 6, 7]], Decoding(1, FREE))
+
+    assert answer.scores[0] == pytest.approx(float(row.max()), abs=1e-6)
+    assert answer.texts == (letter(int(row.argmax())),)
+
+
+def test_coarse_weights_write_side_by_side() -> None:
+    lm = causal(build("llama", sharpness=3.0).to(torch.bfloat16))
+
+    answers = write(lm, prompts_of(4), Decoding(8, FREE, beams=2))
+
+    assert lm.generation.side_by_side
+    assert all(answer.scores[0] < 0 for answer in answers)
+
+
+@pytest.mark.parametrize("most", [8, 3])
+def test_a_full_device_halves_the_prompts_at_once_and_no_answer_comes_twice(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    lm, prompts = causal(sharp("llama")), prompts_of(6, count=12)
+    expected, answers = write(lm, prompts, Decoding(6, beams=2)), list[tuple[int, GenerateAnswer]]()
+    forward = type(lm.model).forward
+
+    def crowded(model: Any, *inputs: Any, **settings: Any) -> Any:
+        if settings["input_ids"].numel() > most and not settings.get("use_cache"):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(model, *inputs, **settings)
+
+    monkeypatch.setattr(type(lm.model), "forward", crowded)
+    lm.generate([GenerateRequest.of(prompt, Decoding(6, beams=2)) for prompt in prompts], lambda *a: answers.append(a))
+
+    assert sorted(index for index, _ in answers) == list(range(len(prompts)))
+    for index, answer in answers:
+        assert answer.texts == expected[index].texts
+        assert answer.scores == pytest.approx(expected[index].scores, abs=1e-4)
+    assert 1 <= lm.generation.hypotheses <= most
+
+
+def test_one_prompt_that_exceeds_the_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = causal(sharp("llama"))
+    write(lm, [[5]], Decoding(1))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(lm.model, "forward", full)
+    with pytest.raises(OutOfMemory):
+        write(lm, prompts_of(0), Decoding(4))
+
+
+def test_weights_that_are_no_numbers_are_told() -> None:
+    model = build("llama")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match="no numbers"):
+        write(causal(model), [[5, 6]], Decoding(4))
+
+
+def test_what_ends_a_text_is_part_of_a_wrapped_models_fingerprint() -> None:
+    model = build("llama")
+    first = wrap_model(model, letter_tokenizer()).fingerprint
+    model.generation_config.eos_token_id = [2, 7]
+
+    assert wrap_model(model, letter_tokenizer()).fingerprint != first
