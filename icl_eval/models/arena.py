@@ -1,8 +1,8 @@
 """Hypotheses written side by side, on a processor: one row of single tokens per step, and nothing is ever reordered.
 
 The keys and values of all layers lie in an arena, by place. What prompts share lies there once. A token attends,
-without a mask, to each long run that its prompt shares with others or has alone, together with all hypotheses below
-it; and to what its hypothesis wrote, and its prompt's short runs, by a list of places. The parts are merged by their
+without a mask, to each long run of its prompt together with all other hypotheses of the prompts that have it; and to
+what its hypothesis wrote, and to its prompt's short runs, by a list of places. The parts are merged by their
 log-sum-exps. A hypothesis is thus a list of places, and to continue one in two ways is to copy a list.
 """
 
@@ -24,7 +24,7 @@ from icl_eval.models.tree_attention import attend, attend_to_all, attending, att
 from icl_eval.models.trie import Prompt, Run, shared_prefix, trie
 
 STEM = 64  # tokens of a shared prefix from which on its states are kept for the next prompts
-GATHERED = 32  # tokens up to which to copy a run's states for each hypothesis is cheaper than to attend to it apart
+GATHERED = 128  # states up to which to copy a run for each of its hypotheses is cheaper than to attend to it apart
 ROOM = 256  # places for written tokens at first; doubled when they are full
 
 
@@ -52,8 +52,7 @@ class ArenaDecoder:
         with attending(self._network.config, pieces(row.parents, row.stem, self._network.model.dtype)):
             logits, output = self._network.ask(inputs, torch.from_numpy(row.scored - row.stem))
         self._arena = _Arena(output.past_key_values.layers, len(row.tokens))
-        self._long = [run for run in runs if run.stop - run.start > GATHERED]
-        self._short = _padded(len(prompts), [run for run in runs if run.stop - run.start <= GATHERED])
+        self._runs = runs
         self._lengths = np.array([len(prompt) for prompt in prompts])
         self._prompts = np.arange(len(prompts))  # of each hypothesis
         self._written = np.empty((len(prompts), 0), np.int64)  # places, (hypotheses, tokens)
@@ -63,6 +62,8 @@ class ArenaDecoder:
         """Logits (moves, V) after hypotheses of the last rows, each continued by a token; prompts stay in order."""
         rows = np.array([move.row for move in moves])
         self._prompts, written = self._prompts[rows], self._written[rows]
+        if not written.size:
+            self._divide()
         new = self._arena.free(len(moves), written)
         self._written = np.concatenate([written, new[:, None]], axis=1)
         inputs = {
@@ -73,18 +74,19 @@ class ArenaDecoder:
         with attending_as(self._network.config, self._step(new)):
             return self._network.ask(inputs, torch.arange(len(moves)))[0]
 
+    def _divide(self) -> None:
+        """Tell long runs from short ones."""
+        copied = [(run.stop - run.start) * _size(self._below(run)) for run in self._runs]
+        self._long = [run for run, states in zip(self._runs, copied, strict=True) if states > GATHERED]
+        short = [run for run, states in zip(self._runs, copied, strict=True) if states <= GATHERED]
+        self._short = _padded(len(self._lengths), short)
+
     def _step(self, new: NDArray[np.int64]) -> _Step:
         short = self._short[self._prompts]
         places = torch.from_numpy(np.concatenate([short, self._written], axis=1))
         mask = torch.zeros(places.shape, dtype=self._network.model.dtype).masked_fill_(places < 0, -torch.inf)
-        runs = [(self._below(run), slice(run.start, run.stop)) for run in self._long]
-        return _Step(
-            self._arena,
-            torch.from_numpy(new),
-            places.clamp_(min=0),
-            mask[:, None, None],
-            [(queries, keys) for queries, keys in runs if queries.stop > queries.start],
-        )
+        runs = [(below, slice(run.start, run.stop)) for run in self._long if _size(below := self._below(run))]
+        return _Step(self._arena, torch.from_numpy(new), places.clamp_(min=0), mask[:, None, None], runs)
 
     def _below(self, run: Run) -> slice:
         """The hypotheses of a run's prompts."""
@@ -156,6 +158,10 @@ class _Arena:
     def _grow(self, more: int) -> None:
         self._places += more
         self._states = [(_grown(keys, more), _grown(values, more)) for keys, values in self._states]
+
+
+def _size(places: slice) -> int:
+    return int(places.stop - places.start)
 
 
 def _grown(states: torch.Tensor, more: int) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +38,9 @@ class Decoder(Protocol):
         ...
 
 
+DecoderKind = Callable[[], Decoder]  # makes one for one batch, whose states it holds
+
+
 class Generation:
     """Answers requests to write, in the order of the prompts' tokens, so that neighbours share what they begin with.
 
@@ -45,13 +49,14 @@ class Generation:
         tokenizer: its tokenizer.
         kept: the states of what prompts begin with.
         precision: of the network's weights, such as `float32`.
-        row_budget: tokens of prompts to read at once.
+        row_budget: tokens that prompts may add to the first one of those that are read at once.
         reach: tokens, the written ones included, up to which prompts may share a row and kept states.
         arena: whether rows that branch go by pieces, on kept states: the condition for writing side by side.
         stems: whether the network can go on from kept states.
         turns: lengths beyond which a cache is void.
 
     Attributes:
+        side_by_side: whether prompts within the reach are written together.
         hypotheses: that are written side by side at most; halved when memory runs out.
     """
 
@@ -71,21 +76,18 @@ class Generation:
         self._network, self._tokenizer, self._row_budget, self._reach = network, tokenizer, row_budget, reach
         self._vocabulary = int(network.config.vocab_size)
         self._ends = end_tokens(network.model, tokenizer)
-        anew = CachedDecoder(network, caches=False)
-        far: list[Decoder] = [CachedDecoder(network, turns=turns), anew]
-        near: list[Decoder] = [CachedDecoder(network, kept, turns=turns), *far] if stems else far
+        anew = partial(CachedDecoder, network, caches=False)
+        far: list[DecoderKind] = [partial(CachedDecoder, network, turns=turns)]
+        near: list[DecoderKind] = [partial(CachedDecoder, network, kept, turns=turns)] if stems else []
         if arena:
-            near = [ArenaDecoder(network, kept), *near]
+            near = [partial(ArenaDecoder, network, kept), *near]
         with torch.inference_mode():
-            expected = self._trial(anew)
-            works = {id(decoder) for decoder in near if self._agrees(decoder, expected, precision)} | {id(anew)}
-        self._near, self._far = (next(each for each in kind if id(each) in works) for kind in (near, far))
+            expected = self._trial(anew())
+            works = [kind for kind in (*near, *far) if self._agrees(kind(), expected, precision)]
+        self._near: DecoderKind = next(iter(works), anew)
+        self._far: DecoderKind = next((kind for kind in far if kind in works), anew)
+        self.side_by_side = arena and near[0] in works
         self.hypotheses = max(LOGITS // self._vocabulary, 1)
-
-    @property
-    def side_by_side(self) -> bool:
-        """Whether prompts within the reach are written together."""
-        return isinstance(self._near, ArenaDecoder)
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
         """Answer requests that the window has room for.
@@ -94,13 +96,13 @@ class Generation:
             OutOfMemory: one prompt alone does not fit the device.
             FloatingPointError: the network gives something that is no log-probability.
         """
-        waiting = dict(sorted(enumerate(requests), key=lambda item: item[1].tokens))
+        waiting = dict(sorted(enumerate(requests), key=lambda item: (self._is_near(item[1]), item[1].tokens)))
         while waiting:
             batch = self._batch(waiting)
-            decoder = self._near if self._is_near(waiting[batch[0]]) else self._far
+            kind = self._near if self._is_near(waiting[batch[0]]) else self._far
             try:
                 with full_device(), torch.inference_mode():
-                    self._write(decoder, batch, waiting, sink)
+                    self._write(kind(), batch, waiting, sink)
             except OutOfMemory:
                 if len(batch) == 1:
                     raise
@@ -113,7 +115,7 @@ class Generation:
         last = np.empty(0, np.int32)
         for index, request in waiting.items():
             prompt = _prompt(request)
-            tokens += len(prompt) - shared_prefix(last, prompt)
+            tokens += len(prompt) - shared_prefix(last, prompt) if batch else 0
             width += _width(request)
             fits = self.side_by_side and tokens <= self._row_budget and width <= self.hypotheses
             if batch and not (fits and self._is_near(waiting[batch[0]]) and self._is_near(request)):

@@ -70,8 +70,7 @@ def test_penalties_are_the_published_forms() -> None:
 
 
 def test_a_key_covers_the_model_the_prompt_and_all_of_the_decoding() -> None:
-    drawn = {"samples": 2, "temperature": 0.5}
-    decodings = [PLAIN, Decoding(32, **drawn)]
+    decodings = [PLAIN, Decoding(32, samples=2, temperature=0.5)]
     for field in fields(Decoding):
         base = PLAIN if field.name in ("beams", "length_penalty", "penalty") else decodings[1]
         decodings.append(replace(base, **{field.name: OTHERS[field.name]}))

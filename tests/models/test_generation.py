@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import cycle
 from typing import Any
 
@@ -56,7 +56,8 @@ def paths(name: str) -> dict[str, CausalLM]:
     first, kept, alone, anew = (causal(sharp(name)) for _ in range(4))
     kept.skips_strangers = False
     alone.skips_strangers = alone.keeps_stems = False
-    anew.generation._near = anew.generation._far = CachedDecoder(anew.generation._network, caches=False)
+    anew.generation._near = anew.generation._far = partial(CachedDecoder, anew.generation._network, caches=False)
+    anew.generation.side_by_side = False
     return {"first": first, "kept": kept, "alone": alone, "anew": anew}
 
 
@@ -104,10 +105,8 @@ def test_architectures_write_side_by_side_where_their_attention_allows_it(name: 
     assert paths(name)["first"].generation.side_by_side == (name in SIDE_BY_SIDE)
 
 
-@pytest.mark.parametrize(
-    "decoding", [Decoding(12, FREE, beams=3), Decoding(12, temperature=0.8, samples=3, top_p=0.9)]
-)
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3", "bloom", "jamba", "rwkv"])
+@pytest.mark.parametrize("decoding", [Decoding(12, FREE, beams=3), Decoding(12, temperature=0.8, samples=3, top_p=0.9)])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3", "bloom", "jamba"])
 def test_all_paths_agree_on_beams_and_samples(name: str, decoding: Decoding) -> None:
     found = {path: write(lm, prompts_of(3), decoding) for path, lm in paths(name).items()}
 
@@ -118,7 +117,7 @@ def test_all_paths_agree_on_beams_and_samples(name: str, decoding: Decoding) -> 
 
 
 @pytest.mark.parametrize("stem", [2, 64])
-@pytest.mark.parametrize("gathered", [0, 4, 64])
+@pytest.mark.parametrize("gathered", [0, 16, 10**6])
 @pytest.mark.parametrize("room", [1, 256])
 def test_what_is_kept_gathered_or_moved_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, stem: int, gathered: int, room: int
@@ -128,7 +127,7 @@ def test_what_is_kept_gathered_or_moved_changes_nothing(
     monkeypatch.setattr(arena, "ROOM", room)
     prompts = [[9, 8, 7, 6, 5, *prompt] for prompt in prompts_of(11, count=9, longest=30)]
     lm = causal(sharp("llama"))
-    lm.row_budget = 60
+    lm.row_budget = 30
     decoding = Decoding(14, FREE, beams=4)
 
     answers = write(lm, prompts, decoding)
@@ -186,8 +185,7 @@ def test_what_prompts_share_is_read_once(monkeypatch: pytest.MonkeyPatch, beams:
     monkeypatch.setattr(arena, "STEM", 8)
     trunk, lm = np.random.default_rng(0).integers(3, VOCABULARY, 40).tolist(), causal(sharp("gpt2"))
     prompts = [[*trunk, first, second] for first in (3, 4) for second in (5, 6, 7)]
-    lm.row_budget = 46  # for four prompts at once
-    lm.generation.hypotheses = 4 * beams
+    lm.generation.hypotheses = 4 * beams  # four prompts at once
     fed = count_tokens(lm.model)
 
     write(lm, prompts, Decoding(1, FREE, beams=beams))

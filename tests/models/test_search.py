@@ -31,7 +31,8 @@ def random_rows(seed: int, size: int, sharpness: float = 2.0) -> RowOf:
 
     def row_of(tokens: Tokens) -> NDArray[np.float32]:
         logits = np.random.default_rng([seed, *tokens]).normal(size=size) * sharpness
-        return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        row: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        return row
 
     return row_of
 
@@ -293,7 +294,7 @@ def test_almost_no_temperature_is_greedy() -> None:
 def test_scores_of_samples_are_those_of_the_model_without_temperature() -> None:
     answer = run(Decoding(1, (), temperature=0.01), lambda _: np.log([0.4, 0.6]).astype(np.float32))
 
-    assert answer.scores == (pytest.approx(math.log(0.6), abs=1e-6),)
+    assert answer.scores[0] == pytest.approx(math.log(0.6), abs=1e-6)
 
 
 @pytest.mark.parametrize("decoding", [Decoding(2), Decoding(2, beams=2), Decoding(2, temperature=1.0)])

@@ -118,7 +118,7 @@ def test_where_nothing_is_preferred_it_counts_down() -> None:
     answer = write(FakeLM(), "d", Decoding(3))
 
     assert (answer.texts, answer.finished) == (("cba",), ("length",))
-    assert answer.scores == (pytest.approx(3 * math.log(2 / 257), abs=1e-5),)
+    assert answer.scores[0] == pytest.approx(3 * math.log(2 / 257), abs=1e-5)
 
 
 def test_what_it_writes_has_the_probability_that_it_says() -> None:
