@@ -109,12 +109,12 @@ class Walks:
 class BeamSearch:
     """Beam search as Sutskever et al. (2014) and Wu et al. (2016) describe it, and `transformers` with `never` early.
 
-    Each step ranks the best (1 + end tokens) x beams continuations of all hypotheses, at least twice as many as there
-    are beams. Those of the first `beams` that end are finished; of the others, as many as there are beams go on. It is
-    over when all has ended, or when nothing that goes on could still beat the best finished hypothesis: its
-    log-probability can only fall, and the penalty is mildest at the greatest length. Keeping worse finished
-    hypotheses would change nothing, since the best one alone is returned. What ends at the greatest length counts like
-    any other.
+    Each step goes through the continuations of all hypotheses, best first, until as many as there are beams go on, but
+    no farther than (1 + end tokens) x beams, at least twice as many as there are beams. What ends on the way is
+    finished. The search is over when all has ended, or when nothing that goes on could still beat the best finished
+    hypothesis: its log-probability can only fall, and the penalty is mildest at the greatest length. Keeping worse
+    finished hypotheses would change nothing, since the best one alone is returned. What ends at the greatest length
+    counts like any other.
     """
 
     def __init__(self, endings: _Endings) -> None:
@@ -128,16 +128,15 @@ class BeamSearch:
         _check(rows)
         moves: list[Move] = []
         going: list[_Hypothesis] = []
-        for rank, move in enumerate(self._candidates(rows)):
-            if rank >= self._decoding.beams == len(going):
+        for move in self._candidates(rows):
+            if len(going) == self._decoding.beams:
                 break
             hypothesis = self._live[move.row].extended(move.token, rows[move.row])
-            ending = self._endings.of(hypothesis.tokens)
-            if ending is None and len(going) < self._decoding.beams:
+            if ending := self._endings.of(hypothesis.tokens):
+                self._finish(hypothesis, ending)
+            else:
                 moves.append(move)
                 going.append(hypothesis)
-            elif ending and rank < self._decoding.beams:
-                self._finish(hypothesis, ending)
         self._live = going
         return moves if self._may_improve() else []
 

@@ -40,6 +40,8 @@ SIDE_BY_SIDE = {
     "cohere",
 }
 
+ANEW = {"recurrent_gemma", "rwkv"}  # keep states inside, or under another name
+
 
 def causal(model: Any, **changes: Any) -> CausalLM:
     return CausalLM(model, letter_tokenizer(), "tiny", "weights", **{"bos": False, "window": WINDOW, **changes})
@@ -191,6 +193,34 @@ def test_what_prompts_share_is_read_once(monkeypatch: pytest.MonkeyPatch, beams:
     write(lm, prompts, Decoding(1, FREE, beams=beams))
 
     assert sum(fed) == 40 + (1 + 3 + 1 + 1) + (1 + 2)
+
+
+def test_a_prompt_may_be_what_all_others_begin_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena, "STEM", 4)
+    prompts = [[5, 6, 7, 8, 9], [5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 9, 11, 12]]
+
+    lm = causal(sharp("llama"))
+
+    answers = write(lm, prompts, Decoding(6, FREE))
+
+    assert lm.generation.side_by_side
+    assert [answer.texts for answer in answers] == [
+        (text_of(written(sharp("llama"), prompt, 6, ENDS)[0]),) for prompt in prompts
+    ]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_alone_a_prompt_is_read_once_if_the_model_has_a_cache_that_works(name: str) -> None:
+    model = build(name, sharpness=3.0)
+    lm = causal(model)
+    lm.skips_strangers = lm.keeps_stems = False
+    assert lm.generation
+    fed = count_tokens(model)
+
+    (answer,) = write(lm, [[5, 6, 7, 8]], Decoding(5, FREE))
+
+    once = 4 + answer.tokens[0] - 1
+    assert sum(fed) == (sum(range(4, once + 1)) if name in ANEW else once)
 
 
 def count_tokens(model: Any) -> list[int]:

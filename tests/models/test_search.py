@@ -141,12 +141,20 @@ def test_beam_search_is_not_greedy() -> None:
     assert run(Decoding(3, (), beams=2, length_penalty=0.0), row_of).texts == ("ab",)
 
 
-def test_a_continuation_that_ends_counts_only_among_the_best_of_as_many_as_there_are_beams() -> None:
+def test_an_end_that_ranks_below_all_that_goes_on_does_not_count() -> None:
     """As in `transformers`: the end, third here, is neither finished nor continued."""
     row_of = chain({END: 0.2, 1: 0.45, 4: 0.35}, {1: 0.5, 4: 0.5}, {1: 0.5, 4: 0.5})
 
     assert run(Decoding(3, (), beams=2, length_penalty=0.0), row_of).tokens == (3,)
     assert run(Decoding(3, (), beams=3, length_penalty=0.0), row_of).tokens == (1,)
+
+
+def test_the_more_tokens_end_a_text_the_farther_it_looks() -> None:
+    """Four continuations of two end after two tokens; the best text goes on with the fifth."""
+    row_of = chain({1: 0.5, 3: 0.5}, {END: 0.45, 4: 0.45, 1: 0.1}, {END: 1.0})
+    decoding = Decoding(3, (), beams=2, length_penalty=3.0, penalty="power")
+
+    assert run(decoding, row_of, ends=(END, 4)).tokens == (3,)  # ln(0.05) / 27 = -0.11, and ln(0.225) / 8 = -0.19
 
 
 def test_beam_search_stops_as_soon_as_nothing_can_win() -> None:
