@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from icl_eval.engine.journal import AnswerStore, MemoryJournal
 from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
+from icl_eval.engine.workload import Workload
 from icl_eval.errors import ModelError
 from icl_eval.models import LanguageModel, OutOfMemory, RowAnswer, RowModel, ScoreAnswer, ScoreRequest, ScoringModel
 
@@ -26,7 +28,7 @@ class Engine:
     Attributes:
         computed: requests answered by the model.
         reused: requests whose answer was known before.
-        tokens: tokens the model read for them, padding included.
+        tokens: tokens the model read for them, padding and stems included.
     """
 
     def __init__(
@@ -58,6 +60,29 @@ class Engine:
         self.tick(repeated)
         return [known[key] for key in keys]
 
+    def workload(self, requests: Sequence[ScoreRequest], planned: set[str]) -> Workload:
+        """What `answer` would take, planned in the same way.
+
+        Args:
+            requests: what would be asked.
+            planned: keys of requests that were planned before; those of these are added.
+
+        Raises:
+            ModelError: a request is longer than the model's window.
+        """
+        self._check_lengths(requests)
+        keys = [request.key(self.model.fingerprint) for request in requests]
+        known = {key for key in dict.fromkeys(keys) if self.store.get(key) is not None}
+        waiting = [(key, request) for key, request in zip(keys, requests, strict=True) if key not in known]
+        missing = {key: request for key, request in waiting if key not in planned}
+        planned.update(missing)
+        asked = [request for _, request in waiting]
+        if isinstance(self.model, RowModel):
+            batches = _batches(self.model, dict(enumerate(missing.values())))
+            return Workload.of(len(keys), asked, len(missing), batches)
+        alone = sum(request.input_length for request in missing.values())
+        return replace(Workload.of(len(keys), asked, len(missing), []), computed=alone)
+
     def _check_lengths(self, requests: Sequence[ScoreRequest]) -> None:
         longest = max((request.input_length for request in requests), default=0)
         if longest > self.model.window:
@@ -84,7 +109,7 @@ class Engine:
                 except OutOfMemory as error:
                     model.row_budget = _smaller(model.row_budget, batch, error)
                     break  # all that is still waiting is planned anew
-                self.tokens += batch.tokens
+                self.tokens += batch.computed
                 accept(answered := dict(_unpack(batch.rows, answers)))
                 for index in answered:
                     del waiting[index]
@@ -122,7 +147,7 @@ def _batches(model: RowModel, requests: Mapping[int, ScoreRequest]) -> list[Batc
             skips=share and model.skips_strangers,
         )
         rows = pack(alike, terms)
-        batches += [Batch((row,)) for row in rows] if terms.skips else plan(rows, budget=terms.limit, targets=targets)
+        batches += plan(rows, budget=terms.limit, targets=targets, alone=terms.skips)
     return batches
 
 

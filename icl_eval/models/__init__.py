@@ -11,6 +11,7 @@ from icl_eval.models.protocol import (
     ScoreRequest,
     ScoringModel,
     Sink,
+    common_prefix,
 )
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ScoreRequest",
     "ScoringModel",
     "Sink",
+    "common_prefix",
     "load_model",
     "wrap_model",
 ]

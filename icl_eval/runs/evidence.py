@@ -61,9 +61,8 @@ class Evidence:
 
 def gather(questions: Iterable[Question], engine: Engine) -> Iterator[Evidence]:
     """Ask the engine, some questions at a time, and keep what it answers."""
-    for window in _windows(questions):
-        requests = [request for question in window for request in (*question.conditional, *question.unconditional)]
-        answers = iter(engine.answer(requests))
+    for window in windows(questions):
+        answers = iter(engine.answer([request for question in window for request in question.requests]))
         for question in window:
             conditional = [next(answers) for _ in question.conditional]
             unconditional = [next(answers) for _ in question.unconditional]
@@ -107,7 +106,8 @@ def _evidence(question: Question, conditional: Sequence[ScoreAnswer], unconditio
     )
 
 
-def _windows(questions: Iterable[Question]) -> Iterator[list[Question]]:
+def windows(questions: Iterable[Question]) -> Iterator[list[Question]]:
+    """Questions in their order, as many at a time as the engine gets to see."""
     window: list[Question] = []
     tokens = 0
     for question in questions:

@@ -28,9 +28,14 @@ class Question:
     unconditional: tuple[ScoreRequest, ...]  # each option after the answer context
 
     @property
+    def requests(self) -> tuple[ScoreRequest, ...]:
+        """All that is asked of the model."""
+        return *self.conditional, *self.unconditional
+
+    @property
     def tokens(self) -> int:
         """Tokens of all requests, as a measure of memory."""
-        return sum(len(request.tokens) for request in (*self.conditional, *self.unconditional))
+        return sum(len(request.tokens) for request in self.requests)
 
 
 class Questioner:
