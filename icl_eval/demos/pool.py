@@ -24,7 +24,8 @@ class Pool:
     Args:
         task: the task's name, part of every rank.
         candidates: solved examples; of a group (the answers of one question) one, drawn with it, stands for all.
-        protocol: `per_example` draws anew for every query, `fixed` once; `within` keeps to the query's field value.
+        protocol: `per_example` draws anew for every query, `per_group` for every group of queries, `fixed` once;
+            `within` keeps to the query's field value.
         shares_split: the candidates are the examples that are asked, so a query's own group and cluster are left out.
     """
 
@@ -48,8 +49,8 @@ class Pool:
         if shots == 0:
             return []
         part = self._parts.get(_part_of(query, self.protocol.within), np.empty(0, dtype=np.intp))
-        fixed = self.protocol.draw == "fixed"
-        salt = _hash("\x1f".join([str(seed), self.task, *([] if fixed else [query.id])]))
+        keyed_by = {"per_example": [query.id], "per_group": [query.group], "fixed": []}[self.protocol.draw]
+        salt = _hash("\x1f".join([str(seed), self.task, *keyed_by]))
         drawn: list[Example] = []
         for index in part[np.argsort(_mix(self._keys[part] ^ salt), kind="stable")]:
             members = self._groups[self.candidates[index].group]
@@ -67,7 +68,8 @@ class Pool:
         """Whether showing the candidate would show the query itself, or a question about the same passage."""
         if candidate.fingerprint == query.fingerprint and not self.protocol.repeat:
             return True
-        return self.shares_split and (candidate.group == query.group or candidate.cluster == query.cluster)
+        by_name = self.shares_split or self.protocol.draw == "per_group"  # a passage may have questions in both splits
+        return by_name and (candidate.group == query.group or candidate.cluster == query.cluster)
 
     def _partition(self, within: str | None) -> dict[str, NDArray[np.intp]]:
         parts: defaultdict[str, list[int]] = defaultdict(list)

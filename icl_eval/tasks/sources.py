@@ -26,6 +26,9 @@ class Source(Protocol):
     def label(self) -> str:
         """What stands for the data in manifests and signatures: `hub`, `local`, `sample`, `memory`."""
 
+    def holds(self, data: Data) -> bool:
+        """Whether anything of a task's data is here. Looks at names alone, never at the network."""
+
     def records(self, data: Data, split: str) -> Iterable[Record]:
         """The records of one split, in the data set's order."""
 
@@ -38,11 +41,21 @@ class LocalSource:
         if not directory.is_dir():
             raise DataError("there is no such data directory", directory)
 
+    def holds(self, data: Data) -> bool:
+        """Whether a file of the task is here."""
+        return any(self._found(name) for name in data.local.values())
+
     def records(self, data: Data, split: str) -> Iterator[Record]:
         """Read the file that the task names for `split`."""
         if split not in data.local:
             raise UnknownName("local split", split, data.local, self.directory)
         return read_file(self._find(data.local[split]))
+
+    def _found(self, name: str) -> bool:
+        try:
+            return self._find(name).is_file()
+        except DataError:
+            return False
 
     def _find(self, name: str) -> Path:
         """`superglue/RTE/val.jsonl` is looked for with and without its first folder, plain and gzipped."""
@@ -63,6 +76,10 @@ class HubSource:
     """Data sets of the Hugging Face Hub, through `datasets`, which runs no code from a repository."""
 
     label = "hub"
+
+    def holds(self, data: Data) -> bool:
+        """Whether the task names a data set."""
+        return data.hub is not None
 
     def records(self, data: Data, split: str) -> Iterable[Record]:
         """Download or reuse one split."""
@@ -90,6 +107,10 @@ class MemorySource:
 
     def __init__(self, splits: Mapping[str, Iterable[Record]]) -> None:
         self._splits = {split: list(records) for split, records in splits.items()}
+
+    def holds(self, data: Data) -> bool:  # noqa: ARG002
+        """True: whoever makes one means it."""
+        return True
 
     def records(self, data: Data, split: str) -> Iterable[Record]:  # noqa: ARG002
         """The records of one split."""
