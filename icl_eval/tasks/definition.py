@@ -32,13 +32,15 @@ class Hub(_Strict):
     path: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]  # owner/name, never a folder
     name: StrictStr | None = None
     revision: StrictStr | None = None
+    splits: dict[StrictStr, StrictStr] = {}  # split -> its name on the Hub, where that is another
 
 
 class Data(_Strict):
     """Where records come from. Both layouts end up as the same examples."""
 
     hub: Hub | None = None
-    local: dict[StrictStr, StrictStr] = {}  # split -> file under --data-dir
+    local: dict[StrictStr, StrictStr | Annotated[list[StrictStr], Field(min_length=1)]] = {}
+    # split -> file under --data-dir, or several whose lines belong together
     adapter: StrictStr | None = None  # a named conversion in the package, for what field mappings cannot say
     synthetic: StrictStr | None = None  # a named generator in the package, where no file of `local` is at hand
 

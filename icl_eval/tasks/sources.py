@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import json
-import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks.definition import Data
+from icl_eval.tasks.files import Record, read_file
 
-Record = Mapping[str, Any]
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+EDITION = r"\.(first[0-9]+|preprocessed)"  # what a file's name may say of its content, before the suffix
 
 
 class Source(Protocol):
@@ -42,34 +37,55 @@ class LocalSource:
             raise DataError("there is no such data directory", directory)
 
     def holds(self, data: Data) -> bool:
-        """Whether a file of the task is here."""
-        return any(self._found(name) for name in data.local.values())
+        """Whether the files of any of the task's splits are here."""
+        return any(self.has(data, split) for split in data.local)
 
     def records(self, data: Data, split: str) -> Iterator[Record]:
-        """Read the file that the task names for `split`."""
+        """Read the file that the task names for `split`, or several line by line.
+
+        Raises:
+            UnknownName: the task names no file for this split.
+            DataError: a file is missing or wrong, or line-aligned files do not have equally many records.
+        """
         if split not in data.local:
             raise UnknownName("local split", split, data.local, self.directory)
-        return read_file(self._find(data.local[split]))
+        paths = [self._find(name) for name in _listed(data, split)]
+        if None in paths:
+            raise self._missing(data, split)
+        found = [path for path in paths if path is not None]
+        return read_file(found[0]) if isinstance(data.local[split], str) else _aligned(found)
 
-    def _found(self, name: str) -> bool:
-        try:
-            return self._find(name).is_file()
-        except DataError:
-            return False
+    def has(self, data: Data, split: str) -> bool:
+        """Whether the files of a split are there."""
+        return split in data.local and all(self._find(name) for name in _listed(data, split))
 
-    def _find(self, name: str) -> Path:
-        """`superglue/RTE/val.jsonl` is looked for with and without its first folder, plain and gzipped."""
+    def _find(self, name: str) -> Path | None:
+        """`superglue/RTE/val.jsonl` is looked for with and without its first folder, plain and gzipped, whole and cut.
+
+        Raises:
+            DataError: the name leads out of the data directory, or several files stand for the one that it means.
+        """
         relative = Path(name)
         if relative.is_absolute() or ".." in relative.parts:
             raise DataError(
                 f"a task's data file must lie under the data directory, but it names {name!r}", self.directory
             )
-        shorter = [Path(*relative.parts[1:])] if len(relative.parts) > 1 else []
-        for candidate in (relative, *shorter):
-            for path in (self.directory / candidate, self.directory / f"{candidate}.gz"):
-                if path.is_file():
-                    return path
-        raise DataError(f"there is no file {' or '.join(map(str, (relative, *shorter)))}", self.directory)
+        for candidate in _places(relative):
+            path = self.directory / candidate
+            if name.endswith("/") and path.is_dir():
+                return path
+            for file in (path, path.with_name(f"{path.name}.gz"), *_editions(path)):
+                if file.is_file():
+                    return file
+        return None
+
+    def _missing(self, data: Data, split: str) -> DataError:
+        """What to say of a split whose files are not there: what was looked for, and which splits can be had."""
+        name = next(name for name in _listed(data, split) if self._find(name) is None)
+        present = ", ".join(other for other in data.local if self.has(data, other))
+        advice = f"; --split and --demonstrations take another split, and there is {present}" if present else ""
+        looked_for = " or ".join(map(str, _places(Path(name))))
+        return DataError(f"there is no file {looked_for} for the split {split!r}{advice}", self.directory)
 
 
 class HubSource:
@@ -90,7 +106,8 @@ class HubSource:
 
         huggingface_hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # one sentence at the end, not one for every retry
         try:
-            rows = datasets.load_dataset(data.hub.path, data.hub.name, split=split, revision=data.hub.revision)
+            name = data.hub.splits.get(split, split)
+            rows = datasets.load_dataset(data.hub.path, data.hub.name, split=name, revision=data.hub.revision)
         except Exception as error:  # the Hub fails in many ways; the user needs the same two facts in all of them
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise DataError(
@@ -119,89 +136,39 @@ class MemorySource:
         return self._splits[split]
 
 
-def read_file(path: Path) -> Iterator[Record]:
-    """Read jsonl, json (an array), csv, tsv or parquet, gzipped or not.
+def _listed(data: Data, split: str) -> Sequence[str]:
+    names = data.local[split]
+    return [names] if isinstance(names, str) else names
+
+
+def _places(relative: Path) -> list[Path]:
+    return [relative, Path(*relative.parts[1:])] if len(relative.parts) > 1 else [relative]
+
+
+def _editions(path: Path) -> list[Path]:
+    """Files that stand for one that is not there: `train.first1000.jsonl` for `train.jsonl`.
 
     Raises:
-        DataError: the file cannot be read or a record is not a mapping, with the line.
+        DataError: there are several.
     """
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    kind = suffixes[-1] if suffixes else ""
-    if kind not in SUFFIXES:
-        raise DataError(f"this kind of file cannot be read; known are {', '.join(SUFFIXES)}", path)
-    try:
-        yield from _READERS[kind](path)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot be read: {str(error).strip()}", path) from error
+    name = re.compile(re.escape(path.stem) + EDITION + re.escape(path.suffix) + r"(\.gz)?")
+    found = sorted(each for each in path.parent.glob("*") if name.fullmatch(each.name))
+    if len(found) > 1:
+        raise DataError(
+            f"{' and '.join(each.name for each in found)} both stand for {path.name}; keep one", path.parent
+        )
+    return found
 
 
-def _text(path: Path) -> io.TextIOBase:
-    # utf-8-sig: spreadsheets begin their files with a byte order mark; newline="": fields keep their own line breaks
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _jsonl(path: Path) -> Iterator[Record]:
-    with _text(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _record(_json(line.strip(), path, number), path, number)
-
-
-def _json_array(path: Path) -> Iterator[Record]:
-    with _text(path) as file:
-        records = _json(file.read(), path, 1)
-    if not isinstance(records, list):
-        raise DataError("a .json data file is an array of records", path, 1)
-    yield from (_record(record, path, None) for record in records)
-
-
-def _json(text: str, path: Path, line: int) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"not valid JSON: {error.msg}", path, line + error.lineno - 1) from error
-    except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
-        raise DataError(f"not readable JSON: {error}", path, line) from error
-
-
-def _record(value: Any, path: Path, line: int | None) -> Record:
-    if not isinstance(value, dict):
-        raise DataError(f"a record is a JSON object, not {type(value).__name__}", path, line)
-    return value
-
-
-def _separated(delimiter: str) -> Any:
-    def read(path: Path) -> Iterator[Record]:
-        with _text(path) as file:
-            rows = csv.DictReader(file, delimiter=delimiter, strict=True)
-            twice = [name for name, count in Counter(rows.fieldnames or ()).items() if count > 1]
-            if twice:
-                raise DataError(f"two columns are named {twice[0]!r}", path, 1)
-            for row in rows:
-                if None in row or None in row.values():
-                    raise DataError("this row has another number of columns than the header", path, rows.line_num)
-                yield row
-
-    return read
-
-
-def _parquet(path: Path) -> Iterator[Record]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from parquet.read_table(pyarrow.BufferReader(file.read())).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise DataError(f"not a parquet file: {error}", path) from error
-
-
-_READERS = {
-    ".jsonl": _jsonl,
-    ".json": _json_array,
-    ".csv": _separated(","),
-    ".tsv": _separated("\t"),
-    ".parquet": _parquet,
-}
+def _aligned(paths: Sequence[Path]) -> Iterator[Record]:
+    """The records of several files, merged line by line."""
+    columns = [list(read_file(path)) for path in paths]
+    if len({len(rows) for rows in columns}) > 1:
+        counts = ", ".join(f"{path.name} has {len(rows)}" for path, rows in zip(paths, columns, strict=True))
+        raise DataError(f"line-aligned files have equally many records, but {counts}", paths[0].parent)
+    for number, rows in enumerate(zip(*columns, strict=True), start=1):
+        names = [name for row in rows for name in row]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"line-aligned files have a field {twice!r} each (record {number})", paths[0].parent)
+        yield {name: value for row in rows for name, value in row.items()}

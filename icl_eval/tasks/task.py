@@ -23,9 +23,10 @@ from icl_eval.tasks.definition import (
     TaskDefinition,
 )
 from icl_eval.tasks.example import Example
+from icl_eval.tasks.files import Record
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.records import examples
-from icl_eval.tasks.sources import MemorySource, Record, Source
+from icl_eval.tasks.sources import MemorySource, Source
 from icl_eval.tasks.synthetic import SyntheticSource
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pyarrow
 import pytest
@@ -14,7 +15,7 @@ from pyarrow import parquet
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks import LocalSource, MemorySource
 from icl_eval.tasks.definition import Data
-from icl_eval.tasks.sources import SUFFIXES, read_file
+from icl_eval.tasks.files import LINES, SUFFIXES, read_file
 
 RECORDS: list[dict[str, Any]] = [
     {"idx": "0", "text": "plain", "label": "yes"},
@@ -50,16 +51,30 @@ def in_parquet(records: list[dict[str, Any]]) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
+def xml(records: list[dict[str, Any]]) -> bytes:
+    rows = "".join(
+        f"<row>{''.join(f'<{name}>{escaped(value)}</{name}>' for name, value in record.items())}</row>\n"
+        for record in records
+    )
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<rows>\n{rows}</rows>\n'.encode()
+
+
+def escaped(text: str) -> str:
+    return escape(text, {"\r": "&#13;"})
+
+
 WRITERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
     ".jsonl": jsonl,
     ".json": json_array,
     ".csv": separated(","),
     ".tsv": separated("\t"),
     ".parquet": in_parquet,
+    ".xml": xml,
 }
 
 
 def written(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path
 
@@ -117,7 +132,8 @@ def test_bad_line_within_json_array_is_named(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("d.jsonl", b"[1]\n", ":1: a record is a JSON object, not list"),
-        ("d.json", b'{"a": 1}', ":1: a .json data file is an array of records"),
+        ("d.json", b'{"a": 1}', ":1: a .json data file is an array of records, or an object with such an array"),
+        ("d.json", b'{"data": {"a": 1}}', ":1: a .json data file is an array of records"),
         ("d.json", b"[1]", ": a record is a JSON object, not int"),
         ("d.jsonl", b'{"a": ' + b"9" * 5000 + b"}", ":1: not readable JSON"),
         ("d.jsonl", b'{"a": ' + b"[" * 200_000 + b"}", ":1: not readable JSON"),
@@ -128,7 +144,13 @@ def test_bad_line_within_json_array_is_named(tmp_path: Path) -> None:
         ("d.csv", b'a,b\n1,"2\n', ": cannot be read: unexpected end of data"),
         ("d.parquet", b"PAR1", ": not a parquet file"),
         ("d.parquet", b"PAR1" + b"\0" * 50 + b"PAR1", ": cannot be read: Could not open Parquet"),
-        ("d.txt", b"", ": this kind of file cannot be read; known are .jsonl, .json, .csv, .tsv, .parquet"),
+        ("d.xml", b"<r><s>1", ": not readable XML: no element found"),
+        ("d.xml", b"<r><s>1</s></r>", ": a record has fields, but <s> holds only text"),
+        ("d.xml", b"<r><s>1<a>2</a></s></r>", ": <s> mixes text and fields"),
+        ("d.xml", b'<?xml version="1.0" encoding="none"?><r/>', ": not readable XML: "),
+        ("d.txt", b"\xff", ": cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        ("d.pdf", b"", ": this kind of file cannot be read; known are .jsonl, .json, .csv, .tsv, .parquet, .xml, .txt"),
+        ("d.py", b"", ": this kind of file cannot be read"),
         ("d", b"", ": this kind of file cannot be read"),
         ("d.gz", b"", ": this kind of file cannot be read"),
     ],
@@ -148,6 +170,113 @@ def test_damaged_gzip_is_named(suffix: str, tmp_path: Path) -> None:
             list(read_file(path))
 
 
+def test_json_object_holds_its_records_as_data(tmp_path: Path) -> None:
+    for name in ("data", "Data"):  # TriviaQA's files capitalise it
+        content = json.dumps({"version": "1.1", name: RECORDS}).encode()
+
+        assert list(read_file(written(tmp_path / "data.json", content))) == RECORDS
+
+
+def test_xml_keeps_repeated_and_nested_elements(tmp_path: Path) -> None:
+    content = b"<c><s><text><a>x</a><b> y </b></text><answer>1</answer><answer>2</answer><none/></s></c>"
+
+    assert list(read_file(written(tmp_path / "data.xml", content))) == [
+        {"text": {"a": "x", "b": " y "}, "answer": ["1", "2"], "none": ""}
+    ]
+
+
+@pytest.mark.parametrize(("suffix", "field"), [(".txt", "text"), (".lst", "label"), (".en", "en"), (".ro", "ro")])
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_every_line_of_a_text_file_is_a_record(suffix: str, field: str, packed: str, tmp_path: Path) -> None:
+    path = written(tmp_path / f"data{suffix}{packed}", "one\r\n\n two\x0c\u2028\rthree \n".encode())
+
+    assert list(read_file(path)) == [{field: "one"}, {field: ""}, {field: " two\x0c\u2028\rthree "}]
+
+
+def test_last_line_of_a_text_file_needs_no_line_break(tmp_path: Path) -> None:
+    assert list(read_file(written(tmp_path / "data.fr", b"a\nb"))) == [{"fr": "a"}, {"fr": "b"}]
+
+
+def test_no_suffix_means_two_kinds_of_file() -> None:
+    assert not set(LINES) & set(SUFFIXES)
+
+
+def test_every_file_of_a_folder_is_one_record(tmp_path: Path) -> None:
+    for name, record in {"20.txt": RECORDS[1], "10.txt": RECORDS[0]}.items():
+        written(tmp_path / "high" / name, json.dumps(record, indent=1).encode())
+
+    found = LocalSource(tmp_path).records(Data(local={"test": "race/test/high/", "dev": "high/"}), "dev")
+
+    assert list(found) == RECORDS[:2]
+
+
+def test_bad_file_of_a_folder_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "high" / "1.txt", b"{\n1}")
+
+    with pytest.raises(DataError, match=rf"{path}:2: not valid JSON"):
+        list(read_file(tmp_path / "high"))
+
+
+def test_line_aligned_files_are_merged(tmp_path: Path) -> None:
+    written(tmp_path / "valid.jsonl", b'{"goal": "a"}\n{"goal": "b"}\n')
+    written(tmp_path / "valid-labels.lst.gz", b"0\n1\n")
+    data = Data(local={"validation": ["piqa/valid.jsonl", "piqa/valid-labels.lst"]})
+
+    assert list(LocalSource(tmp_path).records(data, "validation")) == [
+        {"goal": "a", "label": "0"},
+        {"goal": "b", "label": "1"},
+    ]
+
+
+def test_line_aligned_files_of_other_lengths_are_counted(tmp_path: Path) -> None:
+    written(tmp_path / "valid.jsonl", b'{"goal": "a"}\n{"goal": "b"}\n')
+    written(tmp_path / "valid-labels.lst", b"0\n1\n\n")
+    data = Data(local={"validation": ["valid.jsonl", "valid-labels.lst"]})
+
+    with pytest.raises(DataError, match=r"equally many records, but valid\.jsonl has 2, valid-labels\.lst has 3"):
+        list(LocalSource(tmp_path).records(data, "validation"))
+
+
+def test_line_aligned_files_have_no_field_in_common(tmp_path: Path) -> None:
+    written(tmp_path / "a.jsonl", b'{"id": 1, "goal": "a"}\n')
+    written(tmp_path / "b.jsonl", b'{"id": 2, "label": 0}\n')
+
+    with pytest.raises(DataError, match=r"line-aligned files have a field 'id' each \(record 1\)"):
+        list(LocalSource(tmp_path).records(Data(local={"test": ["a.jsonl", "b.jsonl"]}), "test"))
+
+
+@pytest.mark.parametrize("name", ["train.first2.jsonl", "train.first2.jsonl.gz", "train.preprocessed.jsonl.gz"])
+def test_a_file_may_say_in_its_name_what_became_of_it(name: str, tmp_path: Path) -> None:
+    written(tmp_path / "piqa" / name, jsonl(RECORDS))
+
+    assert list(LocalSource(tmp_path).records(Data(local={"train": "piqa/train.jsonl"}), "train")) == RECORDS
+
+
+def test_the_whole_file_goes_before_a_cut_one(tmp_path: Path) -> None:
+    written(tmp_path / "train.first2.jsonl", jsonl(RECORDS[:2]))
+    written(tmp_path / "train.jsonl.gz", jsonl(RECORDS))
+
+    assert list(LocalSource(tmp_path).records(Data(local={"train": "train.jsonl"}), "train")) == RECORDS
+
+
+@pytest.mark.parametrize(
+    "name", ["train.second2.jsonl", "train.first.jsonl", "train.first2.json", "atrain.first2.jsonl"]
+)
+def test_other_names_do_not_stand_for_a_file(name: str, tmp_path: Path) -> None:
+    written(tmp_path / name, jsonl(RECORDS))
+
+    with pytest.raises(DataError, match="there is no file"):
+        LocalSource(tmp_path).records(Data(local={"train": "train.jsonl"}), "train")
+
+
+def test_two_cut_files_are_one_too_many(tmp_path: Path) -> None:
+    for name in ("train.first1.jsonl", "train.first2.jsonl"):
+        written(tmp_path / name, jsonl(RECORDS))
+
+    with pytest.raises(DataError, match=r"train\.first1\.jsonl and train\.first2\.jsonl both stand for train\.jsonl"):
+        LocalSource(tmp_path).records(Data(local={"train": "train.jsonl"}), "train")
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.jsonl: cannot be read: .*No such file"):
         list(read_file(tmp_path / "gone.jsonl"))
@@ -161,9 +290,7 @@ def test_missing_data_directory_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["suite/RTE/val.jsonl", "RTE/val.jsonl"])
 @pytest.mark.parametrize("packed", ["", ".gz"])
 def test_local_file_is_found_with_and_without_its_first_folder(name: str, packed: str, tmp_path: Path) -> None:
-    path = tmp_path / f"{name}{packed}"
-    path.parent.mkdir(parents=True)
-    written(path, jsonl(RECORDS))
+    written(tmp_path / f"{name}{packed}", jsonl(RECORDS))
     data = Data(local={"validation": "suite/RTE/val.jsonl"})
 
     assert list(LocalSource(tmp_path).records(data, "validation")) == RECORDS
@@ -172,8 +299,16 @@ def test_local_file_is_found_with_and_without_its_first_folder(name: str, packed
 def test_missing_local_file_names_what_was_looked_for(tmp_path: Path) -> None:
     data = Data(local={"validation": "suite/RTE/val.jsonl"})
 
-    with pytest.raises(DataError, match=r"there is no file suite/RTE/val\.jsonl or RTE/val\.jsonl"):
+    with pytest.raises(DataError, match=r"there is no file suite/RTE/val\.jsonl or RTE/val\.jsonl for .*'validation'$"):
         LocalSource(tmp_path).records(data, "validation")
+
+
+def test_missing_local_file_names_the_splits_that_are_there(tmp_path: Path) -> None:
+    written(tmp_path / "dev.jsonl", jsonl(RECORDS))
+    data = Data(local={"train": ["train.jsonl", "train.lst"], "dev": "dev.jsonl", "test": "test.jsonl"})
+
+    with pytest.raises(DataError, match=r"no file train\.jsonl .* --split .* another split, and there is dev$"):
+        LocalSource(tmp_path).records(data, "train")
 
 
 @pytest.mark.parametrize("name", ["../secret.jsonl", "a/../../secret.jsonl", "/etc/hostname.jsonl"])

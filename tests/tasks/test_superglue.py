@@ -293,3 +293,21 @@ def test_hub_revision_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     Task(definition.model_copy(update={"data": pinned}), {}).evaluation(HubSource())
 
     assert asked == [("aps/super_glue", "rte", "validation", "abc")]
+
+
+def test_a_split_may_have_another_name_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load(path: str, name: str, *, split: str, revision: str | None) -> list[dict[str, Any]]:
+        asked.append(split)
+        return OFFICIAL["rte"]["validation"]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    definition = task_of("rte").definition
+    assert definition.data.hub is not None
+    named = definition.data.hub.model_copy(update={"splits": {"validation": "dev_r1"}})
+    task = Task(definition.model_copy(update={"data": definition.data.model_copy(update={"hub": named})}), {})
+    task.evaluation(HubSource())
+    task.demonstrations(HubSource())
+
+    assert asked == ["dev_r1", "train"]
