@@ -29,6 +29,8 @@ from icl_eval.tasks.records import examples
 from icl_eval.tasks.sources import MemorySource, Source
 from icl_eval.tasks.synthetic import SyntheticSource
 
+GENERATED = SyntheticSource()  # one, because what a source gave is kept by its identity
+
 
 @dataclass(frozen=True)
 class Task:
@@ -185,7 +187,7 @@ class Task:
         if self.source is not None:
             return self.source
         data = self.definition.data
-        return SyntheticSource() if data.synthetic and not source.holds(data) else source
+        return GENERATED if data.synthetic and not source.holds(data) else source
 
     def check_fields(self, source: Source) -> None:
         """Raise, with file and line, for the first prompt that names no field or gives the answer away."""
