@@ -1,13 +1,12 @@
-"""Conversions that a field mapping cannot say, one per data set, from either published layout to flat records."""
+"""MultiRC, ReCoRD and WSC, from the nested release or the Hub's flat rows."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-Record = Mapping[str, Any]
-Adapter = Callable[[Iterable[Record]], Iterator[dict[str, Any]]]
+from icl_eval.tasks.files import Record
 
 
 def multirc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
@@ -108,6 +107,3 @@ def _part(words: list[str], phrase: str, stated: int) -> tuple[str, str]:
     start, match = min(found, key=lambda each: abs(each[0] - stated))
     before, after = match.string[: match.start()], match.string[match.end() :]
     return " ".join([*words[:start], before]), " ".join([after, *words[start + size :]])
-
-
-ADAPTERS: Mapping[str, Adapter] = {"multirc": multirc, "record": record, "wsc": wsc}

@@ -1,0 +1,28 @@
+"""Conversions that a field mapping cannot say, one per data set, from either published layout to flat records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from icl_eval.tasks.adapters.analogies import sat
+from icl_eval.tasks.adapters.hellaswag import hellaswag
+from icl_eval.tasks.adapters.race import race
+from icl_eval.tasks.adapters.science import arc
+from icl_eval.tasks.adapters.superglue import multirc, record, wsc
+from icl_eval.tasks.adapters.winograd import winograd, winogrande
+from icl_eval.tasks.files import Record
+
+Adapter = Callable[[Iterable[Record]], Iterator[dict[str, Any]]]
+
+ADAPTERS: Mapping[str, Adapter] = {
+    "arc": arc,
+    "hellaswag": hellaswag,
+    "multirc": multirc,
+    "race": race,
+    "record": record,
+    "sat": sat,
+    "winograd": winograd,
+    "winogrande": winogrande,
+    "wsc": wsc,
+}
