@@ -165,5 +165,8 @@ def _merged(base: dict[str, object], over: dict[str, object]) -> dict[str, objec
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
+        if value is None and key in merged:
+            del merged[key]
+            continue
         merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
