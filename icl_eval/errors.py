@@ -5,6 +5,7 @@ IclEvalError
 ├── TaskError       a task or suite definition is wrong
 ├── PromptError     a prompt template is wrong
 ├── DataError       a data file or record is missing or wrong
+│   └── MissingData the files of a split are not there
 ├── WindowError     a query does not fit the model's window
 ├── ModelError      a model cannot be loaded or asked
 ├── MetricError     a metric cannot be computed from these predictions
@@ -39,6 +40,10 @@ class PromptError(IclEvalError):
 
 class DataError(IclEvalError):
     """A data file or record is missing or wrong."""
+
+
+class MissingData(DataError):  # noqa: N818 - it reads as what it says
+    """The files of a split are not there."""
 
 
 class WindowError(IclEvalError):

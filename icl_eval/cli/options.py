@@ -54,6 +54,10 @@ MODEL = typer.Option("--model", "-m", help="`tiny`, a directory with a checkpoin
 INCLUDE = typer.Option("--include", help="A folder of your own with `tasks` and `prompts`; may be repeated.")
 DATA = typer.Option("--data", help="`hub` or `sample`.")
 DATA_DIR = typer.Option("--data-dir", help="Directory with the official release of the benchmarks.")
+SPLIT = typer.Option("--split", help="Ask this split instead of each task's own.")
+DEMONSTRATIONS = typer.Option(
+    "--demonstrations", help="Show examples of this split instead of each task's own; never a query itself."
+)
 FORMAT = typer.Option("--format", "-f", help="How to print the table.")
 SCORE = typer.Option(
     "--score", help="Normalisations to score by: sum, token, char, byte, unconditional, all. Default: each task's own."
@@ -66,6 +70,8 @@ PICKLE = typer.Option(
 Include = Annotated[list[Path] | None, INCLUDE]
 DataDir = Annotated[Path | None, DATA_DIR]
 Data = Annotated[str | None, DATA]
+Split = Annotated[str | None, SPLIT]
+Demonstrations = Annotated[str | None, DEMONSTRATIONS]
 
 
 def complain(sentence: object) -> None:

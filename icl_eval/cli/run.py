@@ -27,6 +27,8 @@ def run(
     prompt: Annotated[list[str] | None, typer.Option(help="Prompts by name. Default: each task's first.")] = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
+    split: options.Split = None,
+    demonstrations: options.Demonstrations = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Ask only the first N examples (whole questions or pairs).")
     ] = None,
@@ -71,6 +73,8 @@ def run(
                 seeds=which if "," in seeds else which[0],
                 prompts=options.words(prompt),
                 data=options.data_of(data, data_dir, otherwise=SAMPLE if model is None else "hub"),
+                split=split,
+                demonstrations=demonstrations,
                 limit=limit,
                 normalizations=options.normalizations(score),
                 overflow=overflow.value,

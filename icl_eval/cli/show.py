@@ -27,6 +27,8 @@ def show(
     model: Annotated[str, options.MODEL] = "tiny",
     data: options.Data = None,
     data_dir: options.DataDir = None,
+    split: options.Split = None,
+    demonstrations: options.Demonstrations = None,
     include: options.Include = None,
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Mark every token of the prompt, not only the answers'.")
@@ -37,7 +39,17 @@ def show(
 
     names, library = options.library_for([task], include)
     where = options.data_of(data, data_dir, otherwise="sample" if model == "tiny" else "hub")
-    question, lm = preview(library.task(names[0]), model, where, shots=shots, style=prompt, id=example, seed=seed)
+    question, lm = preview(
+        library.task(names[0]),
+        model,
+        where,
+        shots=shots,
+        style=prompt,
+        id=example,
+        split=split,
+        demonstrations=demonstrations,
+        seed=seed,
+    )
     print(*(_tokens(question, lm) if tokens else _prompt(question)), sep="", end="\n\n")
     for line in _options(question, lm):
         print(line)

@@ -100,6 +100,8 @@ def _row(score: Score, manifest: Manifest) -> Row:
         **({"prompt": score.prompt} if several_prompts else {}),
         "metric": score.metric,
         "by": score.normalize,
+        "split": score.split,
+        "shown": score.shown,
         "shots": str(score.shots),
         "score": _number(score.value),
         "±": _number(score.standard_error),
@@ -118,8 +120,8 @@ def _row(score: Score, manifest: Manifest) -> Row:
 
 
 def _published(score: Score) -> list[Published]:
-    """Published numbers to show beside a score; none beside sample data, which is another task."""
-    if score.reference is None or _is_sample(score):
+    """Published numbers to show beside a score; none beside sample data, which is another task, or other splits."""
+    if score.reference is None or _is_sample(score) or score.split or score.shown:
         return []
     return published(score.reference, score.metric, score.shots)
 

@@ -31,6 +31,8 @@ class Ask(BaseModel):
     prompts: tuple[str, ...] = ()  # empty: each task's first
     shots: tuple[Annotated[int, Field(ge=0)], ...] = ()  # empty: each task's own
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    split: str | None = None  # asked instead of each task's own
+    demonstrations: str | None = None  # split to show instead of each task's own
     limit: Annotated[int, Field(gt=0)] | None = None
     overflow: Overflow = "drop"
 

@@ -36,6 +36,8 @@ class TaskRecord(BaseModel):
     metrics: tuple[str, ...]
     normalize: Normalization
     draw: str
+    split: str = ""  # what is asked, if it is not the task's own split
+    shown: str = ""  # what is shown, if it is not the task's own split
     separator: str
     shots: tuple[int, ...]
     seeds: tuple[int, ...]
@@ -76,6 +78,8 @@ def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared
     Raises:
         IclEvalError: its data, prompt or demonstrations cannot serve this ask.
     """
+    own = task.definition.splits
+    task = task.on(ask.split, ask.demonstrations)
     prompt = task.prompt(style)
     whole = task.evaluation(source)
     task.check_fields(source)
@@ -95,6 +99,8 @@ def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared
         metrics=tuple(task.definition.metrics),
         normalize=task.definition.score.normalize,
         draw=protocol.draw,
+        split=_unlike(task.definition.splits.evaluation, own.evaluation),
+        shown=_unlike(task.definition.splits.demonstrations, own.demonstrations),
         separator=prompt.separator,
         shots=shots,
         seeds=ask.seeds,
@@ -107,6 +113,11 @@ def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared
         of=len(whole),
     )
     return Prepared(task, prompt, tuple(examples), pool, record)
+
+
+def _unlike(chosen: object, own: object) -> str:
+    """The name of a split that was asked for, if it is not the task's own."""
+    return "" if chosen == own else str(chosen)
 
 
 def _words(examples: Sequence[Example]) -> Iterator[str]:

@@ -44,6 +44,8 @@ def evaluate(
     seeds: int | Sequence[int] = 1,
     prompts: str | Sequence[str] = (),
     data: str | Path = HUB,
+    split: str | None = None,
+    demonstrations: str | None = None,
     limit: int | None = None,
     normalizations: Normalization | Sequence[Normalization] = (),
     overflow: str = "drop",
@@ -71,6 +73,9 @@ def evaluate(
         prompts: names of prompts; each task's first if empty.
         data: `hub`, `sample`, or the directory of an official release (a `Path` always is one); not used by tasks with
             records of their own.
+        split: what is asked instead of each task's own split.
+        demonstrations: the split to show instead of each task's own; it may be the one that is asked, as where there
+            is no training data at hand: no query is shown itself, nor anything of its group or cluster.
         limit: ask only the first so many examples (groups, where a task has them).
         normalizations: which to score by; each task's own if empty. All are stored in any case.
         overflow: `drop` demonstrations that do not fit the window, `error`, or also `truncate` a query that does not.
@@ -100,6 +105,8 @@ def evaluate(
             prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts)),
             shots=(shots,) if isinstance(shots, int) else tuple(shots),
             seeds=seed_list(seeds),
+            split=split,
+            demonstrations=demonstrations,
             limit=limit,
             overflow=overflow,  # type: ignore[arg-type]
         )

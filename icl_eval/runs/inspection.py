@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from icl_eval.errors import IclEvalError, TaskError
 from icl_eval.runs.ask import place_of
 from icl_eval.runs.evaluation import source_of
 from icl_eval.runs.names import check_names, check_reference
-from icl_eval.tasks import Library
+from icl_eval.tasks import Example, Library
 from icl_eval.testing import check_task
 
 SHOTS = (0, 1, 4)
 
 
-def inspect(library: Library, name: str, data: str | Path) -> str:
+def inspect(
+    library: Library, name: str, data: str | Path, split: str | None = None, demonstrations: str | None = None
+) -> str:
     """Check a task, or a suite and that its tasks exist.
+
+    Args:
+        library: where the name is looked up.
+        name: the task or suite.
+        data: `hub`, `sample`, or a directory.
+        split, demonstrations: what is asked and shown instead of the task's own splits.
 
     Returns:
         What was looked at, in words.
@@ -27,15 +37,21 @@ def inspect(library: Library, name: str, data: str | Path) -> str:
         suite = library.suite(name)
         check_reference(suite.reference, library.files[name])
         return f"suite of {len(suite.tasks)} tasks"
-    task = library.task(name)
+    task = library.task(name).on(split, demonstrations)
     check_names(task)
     source = source_of(place_of(data), unused=task.source is not None)
     task.check_fields(source)
     asked, shown = task.evaluation(source), task.demonstrations(source)
-    most = len({each.group for each in shown}) - task.shares_split
+    most = _most_shots(shown, shares_split=task.shares_split)
     try:
         check_task(task, source, [shots for shots in SHOTS if shots <= most])
     except AssertionError as error:
         cause = error.__cause__
         raise cause if isinstance(cause, IclEvalError) and cause.path else TaskError(str(error), task.path) from error
     return f"{len(asked)} examples, {len(shown)} to show, prompts {', '.join(task.prompts)}"
+
+
+def _most_shots(shown: Sequence[Example], *, shares_split: bool) -> int:
+    """Demonstrations that there are for every query: of a split that is also asked, all but those of its cluster."""
+    clusters = Counter({each.group: each.cluster for each in shown}.values())
+    return clusters.total() - (max(clusters.values()) if shares_split else 0)

@@ -21,6 +21,8 @@ def preview(
     shots: int,
     style: str | None = None,
     id: str | None = None,
+    split: str | None = None,
+    demonstrations: str | None = None,
     seed: int = 0,
 ) -> tuple[Question, LanguageModel]:
     """The question that a run would ask, and the model whose tokenizer made it.
@@ -29,7 +31,15 @@ def preview(
         UnknownName: the task has no such prompt or example.
         IclEvalError: the data or the model cannot be read.
     """
-    ask = Ask(model=model, tasks=(task.name,), shots=(shots,), seeds=(seed,), data=place_of(data))
+    ask = Ask(
+        model=model,
+        tasks=(task.name,),
+        shots=(shots,),
+        seeds=(seed,),
+        data=place_of(data),
+        split=split,
+        demonstrations=demonstrations,
+    )
     prepared = prepare(task, style, ask, source_of(ask.data, unused=task.source is not None))
     by_id = {example.id: example for example in prepared.examples}
     if id is not None and id not in by_id:

@@ -29,6 +29,7 @@ class Score:
         value, standard_error, low, high: the metric's mean over seeds, its standard error over examples (clustered) and
             95 % interval, in the metric's own unit.
         seed_sd: sample standard deviation over demonstration draws; None for one draw.
+        split, shown: what was asked and what was shown, where these are not the task's own splits; otherwise empty.
         effective_shots: mean number of demonstrations that fitted the window.
         shortened, truncated, ties: examples (summed over seeds) with fewer demonstrations than asked, with a cut query,
             and with several options of equal score, of which the first was taken.
@@ -62,6 +63,8 @@ class Score:
     majority: float | None
     reference: str | None
     signature: str
+    split: str = ""
+    shown: str = ""
 
     def stored(self) -> dict[str, Any]:
         """The entry of `scores.json`; a figure that is not finite is None."""
@@ -208,6 +211,8 @@ class _Scorer:
             seeds=seeds,
             draw=record.draw,
             data=record.data,
+            split=record.split,
+            shown=record.shown if shots else "",
             examples=record.examples,
             of=record.of,
             effective_shots=answers.shots / sum(map(len, answers.predictions.values())),
@@ -244,20 +249,18 @@ def _suite_score(suite: SuiteDefinition, members: Sequence[Sequence[tuple[Estima
     means = [average([each for each, _ in scored]) for scored in members]
     found = independent_average([_for_seeds(each, len(seeds)) for each in means])
 
-    def shared(values: Iterable[str]) -> str:
-        distinct = set(values)
-        return distinct.pop() if len(distinct) == 1 else "mixed"
-
     guesses = [_mean_or_none([line.random for line in lines]) for lines in per_task]
     return Score(
         task=suite.suite,
-        prompt=shared(line.prompt for line in firsts),
+        prompt=_shared(line.prompt for line in firsts),
         metric=AVERAGE,
-        normalize=shared(line.normalize for line in firsts),
+        normalize=_shared(line.normalize for line in firsts),
         shots=max(line.shots for line in firsts),
         seeds=seeds,
-        draw=shared(line.draw for line in firsts),
+        draw=_shared(line.draw for line in firsts),
         data=_places(firsts),
+        split=_shared(line.split for line in firsts),
+        shown=_shared(line.shown for line in firsts),
         examples=sum(line.examples for line in firsts),
         of=sum(line.of for line in firsts),
         effective_shots=sum(line.effective_shots for line in firsts) / len(firsts),
@@ -270,6 +273,11 @@ def _suite_score(suite: SuiteDefinition, members: Sequence[Sequence[tuple[Estima
         signature=_suite_signature(suite, firsts, seeds),
         **_figures(found),
     )
+
+
+def _shared(values: Iterable[str]) -> str:
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else "mixed"
 
 
 def _places(members: Sequence[Score]) -> str:
@@ -295,6 +303,7 @@ def _signature(
         record.prompt,
         f"k{shots}",
         record.draw,
+        *_split_words(record.split, record.shown if shots else ""),
         _seed_words(seeds),
         normalization,
         model_words,
@@ -309,7 +318,14 @@ def _signature(
 def _suite_signature(suite: SuiteDefinition, members: Sequence[Score], seeds: tuple[int, ...]) -> str:
     digest = hashlib.sha256("\n".join(line.signature for line in members).encode()).hexdigest()[:8]
     words = [suite.suite, f"mean of {len(members)} tasks", f"k{max(line.shots for line in members)}"]
-    return "|".join([*words, _seed_words(seeds), _places(members), f"#{digest}", f"icl-eval {icl_eval.__version__}"])
+    splits = _split_words(_shared(line.split for line in members), _shared(line.shown for line in members))
+    ending = [_places(members), f"#{digest}", f"icl-eval {icl_eval.__version__}"]
+    return "|".join([*words, *splits, _seed_words(seeds), *ending])
+
+
+def _split_words(split: str, shown: str) -> list[str]:
+    """Splits that are not the tasks' own."""
+    return [f"{what}:{name}" for what, name in (("split", split), ("shown", shown)) if name]
 
 
 def _seed_words(seeds: tuple[int, ...]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from icl_eval.errors import DataError, UnknownName
+from icl_eval.errors import DataError, MissingData, UnknownName
 from icl_eval.tasks.definition import Data
 from icl_eval.tasks.files import Record, read_file
 
@@ -45,7 +45,8 @@ class LocalSource:
 
         Raises:
             UnknownName: the task names no file for this split.
-            DataError: a file is missing or wrong, or line-aligned files do not have equally many records.
+            MissingData: a file is not there.
+            DataError: a file is wrong, or line-aligned files do not have equally many records.
         """
         if split not in data.local:
             raise UnknownName("local split", split, data.local, self.directory)
@@ -79,13 +80,13 @@ class LocalSource:
                     return file
         return None
 
-    def _missing(self, data: Data, split: str) -> DataError:
+    def _missing(self, data: Data, split: str) -> MissingData:
         """What to say of a split whose files are not there: what was looked for, and which splits can be had."""
         name = next(name for name in _listed(data, split) if self._find(name) is None)
         present = ", ".join(other for other in data.local if self.has(data, other))
         advice = f"; --split and --demonstrations take another split, and there is {present}" if present else ""
         looked_for = " or ".join(map(str, _places(Path(name))))
-        return DataError(f"there is no file {looked_for} for the split {split!r}{advice}", self.directory)
+        return MissingData(f"there is no file {looked_for} for the split {split!r}{advice}", self.directory)
 
 
 class HubSource:

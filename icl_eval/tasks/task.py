@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,30 @@ class Task:
         if style not in self.prompts:
             raise UnknownName(f"prompt of {self.name}", style, self.prompts)
         return self.prompts[style]
+
+    def on(self, split: str | None = None, demonstrations: str | None = None) -> Task:
+        """The same task with another split asked, another shown, or both; which score is another one then.
+
+        Args:
+            split: what is asked instead of the task's own.
+            demonstrations: what is shown, of the task's own data. Where it is also what is asked, a query is never
+                shown itself, nor anything of its group or cluster.
+
+        Raises:
+            UnknownName: the task's data has no such split.
+        """
+        own = self.definition.splits
+        for name in (split, demonstrations):
+            self._check_split(name)
+        splits = Splits(demonstrations=demonstrations or own.demonstrations, evaluation=split or own.evaluation)
+        return replace(self, definition=self.definition.model_copy(update={"splits": splits}))
+
+    def _check_split(self, name: str | None) -> None:
+        """Raise `UnknownName` for a split that the task file does not know; where it lists none, reading tells."""
+        data, own = self.definition.data, self.definition.splits
+        known = {*data.local, *(data.hub.splits if data.hub else ())}
+        if name is not None and known and name not in {*known, own.evaluation, own.demonstrations}:
+            raise UnknownName(f"split of {self.name}", name, known, self.path)
 
     def evaluation(self, source: Source) -> list[Example]:
         """The examples that are asked."""

@@ -92,7 +92,10 @@ def test_missing_split_file(icl_eval: IclEval) -> None:
     Path("data/parity/val.jsonl").unlink()
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == "data: there is no file parity/val.jsonl or val.jsonl"
+    assert said == (
+        "data: there is no file parity/val.jsonl or val.jsonl for the split 'validation'; "
+        "--split and --demonstrations take another split, and there is train"
+    )
 
 
 def test_missing_split(icl_eval: IclEval) -> None:

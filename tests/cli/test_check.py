@@ -107,7 +107,7 @@ def test_check_goes_on_after_a_broken_task(icl_eval: IclEval) -> None:
 def test_check_without_names_looks_at_everything(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
     said_by_name: list[str] = []
 
-    def inspected(_: object, name: str, __: object) -> str:
+    def inspected(_: object, name: str, *__: object) -> str:
         said_by_name.append(name)
         return "fine"
 
@@ -117,6 +117,41 @@ def test_check_without_names_looks_at_everything(icl_eval: IclEval, monkeypatch:
 
     assert said_by_name == [line.split()[0] for line in listed.splitlines()]
     assert evaluation.SAMPLE_PATH.is_dir()
+
+
+def test_check_without_names_tells_which_tasks_have_no_data(icl_eval: IclEval) -> None:
+    Path("data/parity/val.jsonl").unlink()
+    said = icl_eval("check", "--include", ".", "--data-dir", "data")
+
+    assert (said.code, said.err) == (0, "")
+    assert "no data for toy/parity: there is no file parity/val.jsonl or val.jsonl" in said.out
+    assert "ok toy/pairs: 8 examples" in said.out
+
+
+def test_check_of_a_task_without_its_data_fails(icl_eval: IclEval) -> None:
+    Path("data/parity/val.jsonl").unlink()
+
+    assert icl_eval("check", "toy/parity", *TOY).mistake.startswith("data: there is no file parity/val.jsonl")
+
+
+def test_check_looks_at_other_splits(icl_eval: IclEval) -> None:
+    Path("data/parity/val.jsonl").unlink()
+    said = icl_eval("check", "toy/parity", "--split", "train", "--demonstrations", "train", *TOY)
+
+    assert said.out == "ok toy/parity: 12 examples, 12 to show, prompts plain, chatty\n"
+
+
+def test_check_takes_a_shared_split_of_few_clusters(icl_eval: IclEval) -> None:
+    said = icl_eval("check", "toy/pairs", "--split", "train", "--demonstrations", "train", *TOY)
+
+    assert said.out.startswith("ok toy/pairs: 12 examples")
+
+
+def test_check_names_the_nearest_split(icl_eval: IclEval) -> None:
+    for option in ("--split", "--demonstrations"):
+        said = icl_eval("check", "toy/parity", option, "trian", *TOY).mistake
+
+        assert said.endswith("no split of toy/parity is named 'trian'; did you mean train?")
 
 
 @pytest.mark.slow

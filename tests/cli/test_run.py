@@ -51,7 +51,22 @@ def test_every_option_reaches_the_run(icl_eval: IclEval, lm: FakeLM, monkeypatch
     monkeypatch.setattr(evaluation, "evaluate", recording)
     said = icl_eval(
         *("run", "-t", "toy/parity", "-m", "any", "--shots", "0,1", "--seeds", "3,5", "--prompt", "chatty,plain"),
-        *("--data-dir", "data", "--limit", "4", "--score", "sum", "--score", "byte", "--overflow", "truncate"),
+        *(
+            "--data-dir",
+            "data",
+            "--split",
+            "train",
+            "--demonstrations",
+            "validation",
+            "--limit",
+            "4",
+            "--score",
+            "sum",
+            "--score",
+            "byte",
+            "--overflow",
+            "truncate",
+        ),
         *("--out", "kept", "--format", "json", "--include", ".", "--revision", "r1", "--dtype", "float32"),
         *("--device", "cpu", "--bos", "no", "--window", "99", "--trust-remote-code", "--allow-pickle"),
     )
@@ -63,6 +78,8 @@ def test_every_option_reaches_the_run(icl_eval: IclEval, lm: FakeLM, monkeypatch
         "seeds": [3, 5],
         "prompts": ["chatty", "plain"],
         "data": Path("data"),
+        "split": "train",
+        "demonstrations": "validation",
         "limit": 4,
         "normalizations": ("sum", "byte"),
         "overflow": "truncate",

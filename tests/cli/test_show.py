@@ -34,6 +34,14 @@ def test_show_prints_the_text_that_a_run_asks(icl_eval: IclEval, lm: FakeLM) -> 
     assert asked.texts[0].endswith("\n\nQ: 0\nA: even")
 
 
+def test_show_takes_other_splits(icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("show", "toy/parity", "--shots", "7", "--split", "train", "--demonstrations", "validation", *TOY)
+
+    assert "Q: 100\nA: even" in said.out
+    assert "example 100, seed 0: 7 of 7 demonstrations (" in said.out
+    assert {f"Q: {number}\n" in said.out for number in range(1, 8)} == {True, False}
+
+
 @pytest.mark.parametrize(
     "text", ["tab\there", "form\x0cfeed", "bell\x07", "x" * 90 + "  \n  y", "[red]{{ n }}[/red]:a:"]
 )

@@ -46,7 +46,6 @@ def test_the_official_release_is_read_whole(name: str, split: str, source: Local
     assert len({example.id for example in examples}) == len(examples)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["winograd", "winogrande", "piqa", "arc/easy", "arc/challenge", "openbookqa"])
 def test_every_example_keeps_the_invariants(name: str, source: LocalSource) -> None:
     check_task(Library().task(name), source, [0, 1])

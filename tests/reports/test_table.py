@@ -129,3 +129,13 @@ def _columns(scores: Sequence[Score]) -> dict[str, str]:
     head, _, *rows = [line for line in render(scores, MANIFEST, "md").splitlines() if line.startswith("| ")]
     names, last = ([cell.strip() for cell in line.strip("| ").split(" | ")] for line in (head, rows[-1]))
     return dict(zip(names, last, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("score", "column"), [(replace(RTE_32, split="dev"), "split"), (replace(RTE_32, shown="dev"), "shown")]
+)
+@pytest.mark.parametrize("format", ["table", "md"])
+def test_other_splits_have_a_column_and_no_published_number_beside_them(format: str, score: Score, column: str) -> None:
+    assert _columns([score])[column] == "dev"
+    assert "GPT-3" not in render([score], MANIFEST, format)
+    assert column not in _columns([RTE_32])

@@ -217,6 +217,8 @@ def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
         "prompts": [],
         "shots": [0, 2],
         "seeds": [0, 1],
+        "split": None,
+        "demonstrations": None,
         "limit": 4,
         "overflow": "drop",
     }

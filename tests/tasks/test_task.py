@@ -184,3 +184,42 @@ def test_limit_counts_groups_and_keeps_them_whole() -> None:
 def test_limit_that_leaves_nothing_is_an_error(limit: int) -> None:
     with pytest.raises(DataError, match="leaves nothing to evaluate"):
         limited(grouped("a", "b"), limit)
+
+
+def test_another_split_is_asked_and_shown() -> None:
+    task = Library().task("superglue/rte")
+    other = task.on("train", "validation")
+    record = {"premise": "p", "hypothesis": "h", "label": 0, "idx": 1}
+    source = MemorySource({"train": [record | {"idx": 2}], "validation": [record]})
+
+    assert [each.id for each in other.evaluation(source)] == ["2"]
+    assert [each.id for each in other.demonstrations(source)] == ["1"]
+    assert (task.shares_split, other.shares_split, task.on(demonstrations="validation").shares_split) == (0, 0, 1)
+
+
+def test_another_split_makes_another_digest() -> None:
+    task = Library().task("superglue/rte")
+
+    assert task.on().digest == task.on("validation", "train").digest == task.digest
+    assert len({task.digest, task.on("train").digest, task.on(demonstrations="validation").digest}) == 3
+
+
+def test_own_split_may_be_shown_instead_of_another_tasks() -> None:
+    task = Library().task("superglue/axb").on(demonstrations="test")
+    source = MemorySource({"test": [{"sentence1": "p", "sentence2": "h", "label": 0, "idx": 1}]})
+
+    assert task.demonstrations(source) == task.evaluation(source)
+    assert task.shares_split
+
+
+@pytest.mark.parametrize("chosen", [{"split": "validaton"}, {"demonstrations": "validaton"}])
+def test_misspelt_split_names_the_nearest(chosen: dict[str, str]) -> None:
+    with pytest.raises(
+        UnknownName, match=r"rte\.yaml: no split of superglue/rte is named .* did you mean validation\?"
+    ):
+        Library().task("superglue/rte").on(**chosen)
+
+
+def test_split_of_records_in_memory_is_checked_when_it_is_read() -> None:
+    with pytest.raises(UnknownName, match="no split is named 'test'; there is evaluation"):
+        sky().on("test").evaluation(NOWHERE)
