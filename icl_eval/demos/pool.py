@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,8 @@ class Pool:
         keyed_by = {"per_example": [query.id], "per_group": [query.group], "fixed": []}[self.protocol.draw]
         salt = _hash("\x1f".join([str(seed), self.task, *keyed_by]))
         drawn: list[Example] = []
-        for index in part[np.argsort(_mix(self._keys[part] ^ salt), kind="stable")]:
+        for place in _by_rank(_mix(self._keys[part] ^ salt), shots):
+            index = part[place]
             members = self._groups[self.candidates[index].group]
             if not any(self._betrays(member, query) for member in members):
                 drawn.append(members[np.argmin(_mix(_hashes([member.id for member in members]) ^ salt))])
@@ -76,6 +77,14 @@ class Pool:
         for index, candidate in enumerate(self.candidates):
             parts[_part_of(candidate, within)].append(index)
         return {value: np.array(indices, dtype=np.intp) for value, indices in parts.items()}
+
+
+def _by_rank(ranks: NDArray[np.uint64], wanted: int) -> Iterator[np.intp]:
+    """Places from the lowest rank to the highest; sorts all of them only if more than the first few are asked for."""
+    few = min(len(ranks), 2 * wanted + 8)
+    lowest = np.argpartition(ranks, few - 1)[:few] if few else np.empty(0, dtype=np.intp)
+    yield from lowest[np.argsort(ranks[lowest], kind="stable")]
+    yield from np.argsort(ranks, kind="stable")[few:]
 
 
 def _part_of(example: Example, within: str | None) -> str:

@@ -26,7 +26,7 @@ LIBRARY = Library()
 TASKS = [name for name in LIBRARY.names() if not LIBRARY.is_suite(name)]
 PROMPTS = [(task, style) for task in TASKS for style in LIBRARY.task(task).prompts]
 PARTIAL = {("superglue/wsc", "partial"), ("winograd", "gpt3"), ("winogrande", "gpt3")}
-LABELS = LIBRARY.task("symbols").definition.options
+LABELS = LIBRARY.task("symbols").definition.options or []
 SYMBOLS = MemorySource(
     {
         "train": [

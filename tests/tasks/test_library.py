@@ -8,6 +8,7 @@ import pytest
 
 from icl_eval.errors import IclEvalError, TaskError, UnknownName
 from icl_eval.tasks import Library, MemorySource
+from icl_eval.tasks.definition import Gold
 from icl_eval.tasks.library import bundled
 
 SKY = """\
@@ -347,7 +348,7 @@ def test_root_without_tasks_is_an_error(tmp_path: Path) -> None:
 def test_extending_task_merges_mappings_and_replaces_the_rest(write: Write) -> None:
     task = write(sea='task: sea\nextends: sky\ngold: {field: answer}\noptions: ["N", "Y"]\n').task("sea")
 
-    assert (task.definition.gold.field, task.definition.gold.names) == ("answer", ["no", "yes"])
+    assert task.definition.gold == Gold(field="answer", names=["no", "yes"])
     assert task.definition.options == ["N", "Y"]
     assert task.definition.about == "What is the colour of the sky?"
     assert list(task.prompts) == ["plain"]

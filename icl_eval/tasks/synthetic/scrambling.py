@@ -1,8 +1,8 @@
 """Words with their letters manipulated as in section 3.9.2 of the GPT-3 paper, in the layout of its released items.
 
-The words are the bundled list's, each once. Where the text leaves a rule open, the released items decide: letters are
-cycled by any number of places but none, an anagram differs from its word if any order of its letters does, and exactly
-one character stands between two neighbouring letters.
+The words are of the bundled list, each at most once. Where the text leaves a rule open, the released items decide:
+letters are cycled by any number of places but none, an anagram differs from its word if any order of its letters does,
+and exactly one character stands between two neighbouring letters.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from importlib import resources
 
 from icl_eval.tasks.synthetic.draws import Draws
 
+ITEMS = 2000  # of the released files' 10,000, and as many as of the arithmetic sets
 INSERTED = (" ", ".", "/", "!")
 LONGEST = 15
 Scramble = Callable[[str, Draws], str]
 
 
 def scrambled(scramble: Scramble, shortest: int) -> Callable[[Draws], Iterator[dict[str, str]]]:
-    """A generator of all words of `shortest` to 15 letters, in a drawn order."""
+    """A generator of words of `shortest` to 15 letters."""
 
     def records(draws: Draws) -> Iterator[dict[str, str]]:
-        for word in draws.shuffled([word for word in words() if shortest <= len(word) <= LONGEST]):
+        for word in draws.shuffled([word for word in words() if shortest <= len(word) <= LONGEST])[:ITEMS]:
             yield {"context": f"\n{scramble(word, draws)} =", "completion": f" {word}"}
 
     return records
