@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,11 +17,20 @@ if TYPE_CHECKING:
 def list_names(
     match: Annotated[str, typer.Argument(help="Only names that contain this.")] = "",
     include: options.Include = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Published numbers: `gpt3` lists its rows and their tasks, `gpt3:LAMBADA` one row."),
+    ] = None,
 ) -> None:
-    """List tasks, suites and prompts."""
+    """List tasks, suites and prompts, or published numbers."""
     from icl_eval.tasks import Library
 
     library = Library(include or [])
+    if reference is not None:
+        if match:
+            raise IclEvalError(f"--reference takes no MATCH; it was given {match!r}")
+        _print_reference(reference, library)
+        return
     names = [name for name in library.names() if match in name]
     if not names:
         raise IclEvalError(f"no task or suite has {match!r} in its name")
@@ -31,6 +41,18 @@ def list_names(
             print(f"{name:{width}}  {_describe(library, name)}")
         except IclEvalError as error:
             broken.append(error)
+    _complain(broken)
+
+
+def _print_reference(reference: str, library: Library) -> None:
+    from icl_eval.cli.coverage import coverage, figures
+
+    lines, broken = (figures(reference), []) if ":" in reference else coverage(reference, library)
+    print("\n".join(lines))
+    _complain(broken)
+
+
+def _complain(broken: Sequence[IclEvalError]) -> None:
     for problem in broken:
         options.complain(problem)
     if broken:

@@ -1,8 +1,8 @@
 """How cheaply: requests become batches of shared prefixes, answers are journalled as they come."""
 
 from icl_eval.engine.engine import Engine
-from icl_eval.engine.journal import Journal, MemoryJournal
-from icl_eval.engine.packing import PackedRow, pack
+from icl_eval.engine.journal import Journal, MemoryJournal, scratch_journal
+from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
 
-__all__ = ["Batch", "Engine", "Journal", "MemoryJournal", "PackedRow", "pack", "plan"]
+__all__ = ["Batch", "Engine", "Journal", "MemoryJournal", "PackedRow", "Terms", "pack", "plan", "scratch_journal"]

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from icl_eval.engine.journal import AnswerStore, MemoryJournal
-from icl_eval.engine.packing import PackedRow, pack
+from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
 from icl_eval.errors import ModelError
 from icl_eval.models import LanguageModel, OutOfMemory, RowAnswer, RowModel, ScoreAnswer, ScoreRequest, ScoringModel
 
+LOGITS = 2**26  # of one batch, scored places x vocabulary: 256 MiB in float32
 DIGITS = 7  # decimals of a stored log-probability: below float32's own precision
 
 
@@ -108,12 +109,20 @@ class Engine:
 def _batches(model: RowModel, requests: Mapping[int, ScoreRequest]) -> list[Batch]:
     """Sequences within the model's reach share rows if it can; longer ones share neither rows nor batches with them."""
     batches = []
+    targets = max(LOGITS // model.vocabulary, 1)
     for near in (False, True):
         alike = {i: request for i, request in requests.items() if (request.input_length <= model.reach) is near}
         share = near and model.shares_prefixes
-        stems = share and model.keeps_stems
-        rows = pack(alike, share=share, limit=model.row_budget, width=model.hidden_size, stems=stems)
-        batches += plan(rows, budget=model.row_budget, vocabulary=model.vocabulary)
+        terms = Terms(
+            share=share,
+            limit=model.row_budget,
+            width=model.hidden_size,
+            targets=targets,
+            stems=share and model.keeps_stems,
+            skips=share and model.skips_strangers,
+        )
+        rows = pack(alike, terms)
+        batches += [Batch((row,)) for row in rows] if terms.skips else plan(rows, budget=terms.limit, targets=targets)
     return batches
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import BinaryIO, Protocol
 
 from icl_eval.errors import RunError
 from icl_eval.models import ScoreAnswer
@@ -26,7 +28,7 @@ class AnswerStore(Protocol):
 
 
 class MemoryJournal:
-    """Answers of a run that leaves no folder."""
+    """Answers in memory."""
 
     def __init__(self) -> None:
         self._known: dict[str, ScoreAnswer] = {}
@@ -40,8 +42,10 @@ class MemoryJournal:
         self._known.update(answers)
 
 
-class Journal(MemoryJournal):
+class Journal:
     """`answers.jsonl`: one line per answer, written before anything else is computed.
+
+    Only the place of each line is held in memory.
 
     Args:
         path: the file; it is created if missing. A last line that a kill tore is cut off and its answer computed again.
@@ -51,14 +55,16 @@ class Journal(MemoryJournal):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self.path, self.torn = path, False
-        try:
-            path.touch()
-            self._load()
-            self._file: TextIO = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"the journal cannot be opened: {error.strerror}", path) from error
+        self._places: dict[bytes, int] = {}  # key -> where its line begins
+        self._end = 0
+        with ExitStack() as unless_loaded:
+            try:
+                self._file: BinaryIO = unless_loaded.enter_context(path.open("a+b"))
+                self._load()
+            except OSError as error:
+                raise RunError(f"the journal cannot be opened: {error.strerror}", path) from error
+            unless_loaded.pop_all()
 
     def __enter__(self) -> Journal:
         return self
@@ -69,35 +75,54 @@ class Journal(MemoryJournal):
         self._file.close()
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._places)
+
+    def get(self, key: str) -> ScoreAnswer | None:
+        """The answer to a request, if it is known."""
+        place = self._places.get(key.encode())
+        if place is None:
+            return None
+        try:
+            self._file.seek(place)
+            return _parse(self._file.readline())[1]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError("the journal was changed while it was in use", self.path) from error
 
     def put(self, answers: Mapping[str, ScoreAnswer]) -> None:
         """Write and remember answers; they survive the process from here on."""
-        super().put(answers)
+        lines = {key.encode(): _line(key, answer).encode() for key, answer in answers.items()}
         try:
-            self._file.writelines(_line(key, answer) for key, answer in answers.items())
+            self._file.write(b"".join(lines.values()))
             self._file.flush()
         except OSError as error:
             raise RunError(f"an answer cannot be written: {error.strerror}", self.path) from error
+        for key, line in lines.items():
+            self._places[key] = self._end
+            self._end += len(line)
 
     def _load(self) -> None:
-        whole = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    self.torn = True
-                    break
-                try:
-                    key, answer = _parse(line)
-                except (ValueError, KeyError, TypeError) as error:
-                    raise RunError(
-                        "this line of the journal is damaged; delete it to compute its answer again", self.path, number
-                    ) from error
-                self._known[key] = answer
-                whole += len(line)
+        self._file.seek(0)
+        for number, line in enumerate(self._file, start=1):
+            if not line.endswith(b"\n"):
+                self.torn = True
+                break
+            try:
+                key, _ = _parse(line)
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunError(
+                    "this line of the journal is damaged; delete it to compute its answer again", self.path, number
+                ) from error
+            self._places[key.encode()] = self._end
+            self._end += len(line)
         if self.torn:
-            with self.path.open("r+b") as file:
-                file.truncate(whole)
+            self._file.truncate(self._end)
+
+
+@contextmanager
+def scratch_journal() -> Iterator[Journal]:
+    """A journal for as long as it is needed: answers of a run that leaves no folder need not all be in memory."""
+    with TemporaryDirectory(prefix="icl-eval-") as folder, Journal(Path(folder) / "answers.jsonl") as journal:
+        yield journal
 
 
 def _line(key: str, answer: ScoreAnswer) -> str:

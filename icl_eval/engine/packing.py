@@ -38,33 +38,42 @@ class PackedRow:
     spans: tuple[Span, ...]
 
 
-def pack(
-    requests: Mapping[int, ScoreRequest], *, share: bool, limit: int, width: int, stems: bool = False
-) -> list[PackedRow]:
-    """Rows that answer all requests.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What rows a model takes, and what they cost it.
 
-    Args:
-        requests: what is asked, by number.
+    Attributes:
         share: whether rows may branch; otherwise a row is one sequence, extended only by longer ones of itself.
         limit: tokens of a row that holds several sequences.
+        targets: scored places of such a row.
         width: the model's hidden size, from which the cost of attention between strangers is weighed.
         stems: whether rows may share a kept stem.
+        skips: whether attention between strangers costs nothing.
     """
-    return list(_rows(requests, share=share, limit=limit, width=width, stems=stems))
+
+    share: bool
+    limit: int
+    width: int
+    targets: int = 2**31
+    stems: bool = False
+    skips: bool = False
 
 
-def _rows(
-    requests: Mapping[int, ScoreRequest], *, share: bool, limit: int, width: int, stems: bool
-) -> Iterator[PackedRow]:
-    row = _OpenRow()
+def pack(requests: Mapping[int, ScoreRequest], terms: Terms) -> list[PackedRow]:
+    """Rows that answer all requests, which come by number."""
+    return list(_rows(requests, terms))
+
+
+def _rows(requests: Mapping[int, ScoreRequest], terms: Terms) -> Iterator[PackedRow]:
+    row = _OpenRow(terms)
     for index in sorted(requests, key=lambda index: requests[index].tokens):
         tokens = np.frombuffer(requests[index].tokens, dtype=np.int32)
         shared = row.shared_with(tokens[:-1])
-        new, boundary = len(tokens) - 1 - shared, requests[index].boundary
-        if row.spans and not row.welcomes(shared, new, boundary, share=share, limit=limit, width=width):
-            stem = min(shared, boundary - 1) if stems else 0
+        boundary = requests[index].boundary
+        if row.spans and not row.welcomes(shared, len(tokens), boundary):
+            stem = min(shared, boundary - 1) if terms.stems else 0
             yield row.close(stem)
-            row = _OpenRow.on(tokens[:stem]) if stem >= STEM else _OpenRow()
+            row = _OpenRow.on(terms, tokens[:stem]) if stem >= STEM else _OpenRow(terms)
             shared = row.shared_with(tokens[:-1])
         row.add(index, tokens, boundary, shared)
     if row.spans:
@@ -75,8 +84,10 @@ def _rows(
 class _OpenRow:
     """A row being filled; `path[d]` is the place of token d of the sequence added last."""
 
+    terms: Terms
     stem: int = 0
     length: int = 0
+    asked: int = 0
     path: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     last: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     tokens: list[NDArray[np.int32]] = field(default_factory=list)
@@ -86,25 +97,30 @@ class _OpenRow:
     spans: list[Span] = field(default_factory=list)
 
     @classmethod
-    def on(cls, stem: NDArray[np.int32]) -> _OpenRow:
+    def on(cls, terms: Terms, stem: NDArray[np.int32]) -> _OpenRow:
         """A row that begins with tokens whose states are kept."""
         places = np.arange(len(stem), dtype=np.int32)
-        return cls(len(stem), len(stem), places, stem, [stem], [places - 1])
+        return cls(terms, len(stem), len(stem), path=places, last=stem, tokens=[stem], parents=[places - 1])
 
     def shared_with(self, inputs: NDArray[np.int32]) -> int:
         size = min(len(self.last), len(inputs))
         different = np.flatnonzero(self.last[:size] != inputs[:size])
         return int(different[0]) if len(different) else size
 
-    def welcomes(self, shared: int, new: int, boundary: int, *, share: bool, limit: int, width: int) -> bool:
+    def welcomes(self, shared: int, length: int, boundary: int) -> bool:
         """Whether to continue this row rather than compute the shared prefix again in the next one."""
-        if not share:
+        terms, new = self.terms, length - 1 - shared
+        if not terms.share:
             return shared == len(self.last)
         own = self.length - self.stem + new
-        if own > min(limit, STEM_ROW if self.stem else limit) or boundary <= self.stem:
+        if own > terms.limit or self.asked + length - boundary > terms.targets or boundary <= self.stem:
+            return False
+        if terms.skips:
+            return True
+        if self.stem and own > STEM_ROW:
             return False
         attended_in_vain = new * (2 * self.length - shared)
-        return own <= SMALL_ROW or shared * PAIRS_PER_TOKEN * width >= attended_in_vain
+        return own <= SMALL_ROW or shared * PAIRS_PER_TOKEN * terms.width >= attended_in_vain
 
     def add(self, request: int, tokens: NDArray[np.int32], boundary: int, shared: int) -> None:
         inputs = tokens[:-1]
@@ -115,8 +131,8 @@ class _OpenRow:
             self.parents.append(np.concatenate([[before], new[:-1]]).astype(np.int32))
         self.path = np.concatenate([self.path[:shared], new])
         self.last, self.length = inputs, self.length + len(new)
-        start = self.spans[-1].stop if self.spans else 0
-        self.spans.append(Span(request, start, start + len(tokens) - boundary))
+        start, self.asked = self.asked, self.asked + len(tokens) - boundary
+        self.spans.append(Span(request, start, self.asked))
         self.scored.append(self.path[boundary - 1 :])
         self.targets.append(tokens[boundary:])
 
@@ -126,4 +142,29 @@ class _OpenRow:
         leads = bool((self.path[:wanted] == np.arange(wanted)).all()) and wanted <= scored.min()
         stem = max(self.stem, wanted) if wanted >= STEM and leads else self.stem
         tokens, parents, targets = (np.concatenate(part) for part in (self.tokens, self.parents, self.targets))
+        if self.terms.skips:
+            order = longest_first(parents, stem)
+            place = np.argsort(order).astype(np.int32)  # from the old one to the new one
+            tokens, scored = tokens[order], place[scored]
+            parents = np.where(parents < 0, np.int32(-1), place[parents])[order]
         return PackedRow(Row(tokens, parents, scored, targets, stem), tuple(self.spans))
+
+
+def longest_first(parents: NDArray[np.int32], stem: int) -> NDArray[np.int64]:
+    """The places of a row in an order, still depth first, in which every run goes on to its farthest end."""
+    starts = np.flatnonzero(parents[stem:] != np.arange(stem - 1, len(parents) - 1)) + stem
+    forks = parents[starts] + 1
+    cuts = np.unique(np.concatenate([[stem], starts, forks[forks > stem], [len(parents)]]))
+    sizes = np.diff(cuts)
+    above = np.searchsorted(cuts, parents[cuts[:-1]], side="right") - 1  # the node that each continues; -1 for none
+    reach, below = sizes.tolist(), [list[int]() for _ in sizes]
+    for node in range(len(sizes) - 1, -1, -1):
+        if (parent := int(above[node])) >= 0:
+            below[parent].append(node)
+            reach[parent] = max(reach[parent], int(sizes[parent]) + reach[node])
+    order: list[int] = []
+    waiting = [node for node in range(len(sizes) - 1, -1, -1) if above[node] < 0]
+    while waiting:
+        order.append(node := waiting.pop())
+        waiting += sorted(below[node], key=lambda child: (reach[child], -child))
+    return np.concatenate([np.arange(stem), *(np.arange(cuts[node], cuts[node + 1]) for node in order)])

@@ -8,8 +8,6 @@ from itertools import groupby
 
 from icl_eval.engine.packing import PackedRow
 
-HEAD_FLOATS = 2**26  # floats of one batch's logits, scored places x vocabulary: 256 MiB in float32
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -23,8 +21,8 @@ class Batch:
         return len(self.rows) * max(len(packed.row.tokens) - packed.row.stem for packed in self.rows)
 
 
-def plan(rows: Sequence[PackedRow], *, budget: int, vocabulary: int) -> list[Batch]:
-    """Batches of at most `budget` tokens, padding included, unless a row alone is longer.
+def plan(rows: Sequence[PackedRow], *, budget: int, targets: int) -> list[Batch]:
+    """Batches of at most `budget` tokens, padding included, and `targets` scored places, unless a row alone has more.
 
     Plain and branching rows are kept apart, since one branching row would put a mask on all. Rows on stems come one by
     one in the order of the trie, in which a stem differs least from the one before.
@@ -34,7 +32,7 @@ def plan(rows: Sequence[PackedRow], *, budget: int, vocabulary: int) -> list[Bat
     ordered = sorted(others, key=lambda packed: (packed.row.is_linear, -len(packed.row.tokens)))
     batches: list[Batch] = []
     for _, alike in groupby(ordered, key=lambda packed: packed.row.is_linear):
-        batches += _fill(list(alike), budget, HEAD_FLOATS // vocabulary)
+        batches += _fill(list(alike), budget, targets)
     return batches + on_stems
 
 

@@ -1,18 +1,25 @@
 """How good: statistics per example, then aggregation, then uncertainty. Pure functions of predictions."""
 
 from icl_eval.metrics.estimate import Estimate, average, estimate, independent_average
-from icl_eval.metrics.prediction import Prediction
-from icl_eval.metrics.registry import METRICS, metric
-from icl_eval.metrics.statistics import CorpusMetric, Metric, Statistics
+from icl_eval.metrics.prediction import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
+from icl_eval.metrics.registry import METRICS, check_kind, metric
+from icl_eval.metrics.statistics import AnyMetric, CorpusMetric, Metric, Signed, Statistics
 
 __all__ = [
     "METRICS",
+    "AnyMetric",
+    "AnyPrediction",
     "CorpusMetric",
     "Estimate",
+    "Kind",
+    "LikelihoodPrediction",
     "Metric",
     "Prediction",
+    "Signed",
     "Statistics",
+    "TextPrediction",
     "average",
+    "check_kind",
     "estimate",
     "independent_average",
     "metric",

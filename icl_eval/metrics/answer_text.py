@@ -1,4 +1,4 @@
-"""Agreement of two answers as text, as the SQuAD script defines it (Rajpurkar et al. 2016, section 6.1).
+"""Agreement of two short answers as text, as the SQuAD scripts define it (Rajpurkar et al. 2016, section 6.1).
 
 ReCoRD scores the chosen entity this way against each right one and keeps the best (Wang et al. 2019, section 3.2).
 """
@@ -37,6 +37,11 @@ def token_f1(answer: str, gold: str) -> float:
     words, gold_words = answer.split(), gold.split()
     shared = (Counter(words) & Counter(gold_words)).total()
     return 2 * shared / (len(words) + len(gold_words)) if shared else 0.0
+
+
+def squad2_f1(answer: str, gold: str) -> float:
+    """`token_f1`, but 1 for two empty ones: there is no answer, and none was given (Rajpurkar et al. 2018, script)."""
+    return token_f1(answer, gold) if answer or gold else 1.0
 
 
 def _chosen_then_gold(prediction: Prediction) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import MetricError
-from icl_eval.metrics.prediction import Prediction
+from icl_eval.metrics.prediction import Kind, Prediction
 from icl_eval.metrics.statistics import Statistics
 
 
@@ -26,6 +26,7 @@ class MacroF1:
     """
 
     name: str = "macro_f1"
+    of: Kind = "choice"
     bounds: tuple[float, float] = (0.0, 1.0)
     proportion: bool = False
 
@@ -50,6 +51,7 @@ class PositiveF1:
     """
 
     name: str = "f1a"
+    of: Kind = "choice"
     bounds: tuple[float, float] = (0.0, 1.0)
     proportion: bool = False
 
@@ -68,6 +70,7 @@ class MatthewsCorrelation:
     """Correlation of chosen and gold index (AX-b: Wang et al. 2019, section 3.4); 0 when either never varies."""
 
     name: str = "matthews_correlation"
+    of: Kind = "choice"
     bounds: tuple[float, float] = (-1.0, 1.0)
     proportion: bool = False
 
@@ -96,11 +99,7 @@ def _confusion(name: str, predictions: Sequence[Prediction], classes: int) -> St
         if len(prediction.gold) != 1:
             raise MetricError(f"{name} needs one right option; example {prediction.id!r} has {len(prediction.gold)}")
         row[prediction.gold[0] * classes + prediction.chosen] = 1
-    return Statistics(
-        units=tuple(prediction.id for prediction in predictions),
-        clusters=tuple(prediction.cluster for prediction in predictions),
-        rows=rows,
-    )
+    return Statistics.of_examples(predictions, rows)
 
 
 def _quotient(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,10 +7,10 @@ another draw of demonstrations would.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from icl_eval.errors import MetricError
 from icl_eval.metrics import interval, resampling
 from icl_eval.metrics.influence import clustered_error, correction, influence
-from icl_eval.metrics.prediction import Prediction
+from icl_eval.metrics.prediction import AnyPrediction, P
+from icl_eval.metrics.registry import check_kind
 from icl_eval.metrics.statistics import CorpusMetric, Metric
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class Estimate:
     high: float
     """Ends of the 95 % interval."""
     interval: str
-    """wilson, normal or bootstrap; bounds, the interval of all possible values, where there is one cluster."""
+    """wilson, normal, log-normal or bootstrap; bounds, all possible values, where nothing is known of the spread."""
     units: int
     clusters: int
     seed_values: tuple[float, ...]
@@ -54,13 +55,16 @@ class Estimate:
     bounds: tuple[float, float] = (0.0, 1.0)
 
 
-def estimate(metric: Metric | CorpusMetric, seeds: Sequence[Sequence[Prediction]]) -> Estimate:
-    """The metric of the predictions of each seed; raises `MetricError` unless all answer the same examples.
+def estimate(metric: Metric[P] | CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
+    """The metric of the predictions of each seed.
 
-    A `CorpusMetric` gets its standard error from a bootstrap and its influences from a jackknife, which calls it once
-    per cluster and seed.
+    Raises `MetricError` unless all answer the same examples, in the kind that the metric measures, and its value is
+    finite. A `CorpusMetric` gets its standard error from a bootstrap and its influences from a jackknife, which calls
+    it once per cluster and seed.
     """
     ordered = _same_examples(seeds)
+    for kind in sorted({prediction.kind for predictions in ordered for prediction in predictions}):
+        check_kind(metric, kind)
     if isinstance(metric, CorpusMetric):
         return _of_predictions(metric, ordered)
     return _of_sums(metric, ordered)
@@ -94,31 +98,36 @@ def independent_average(estimates: Sequence[Estimate]) -> Estimate:
     return _averaged(estimates, error, influences, sum(each.units for each in estimates))
 
 
-def _of_sums(metric: Metric, seeds: Sequence[Sequence[Prediction]]) -> Estimate:
+def _of_sums(metric: Metric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
     statistics = [metric.statistics(predictions) for predictions in seeds]
     names, units = statistics[0].cluster_names, len(statistics[0].units)
     sums = np.stack([each.cluster_sums for each in statistics])  # (seeds, clusters, d)
+    values = _finite(metric.name, metric.value(sums.sum(axis=1)))
     influences = np.mean([influence(metric, each) for each in sums], axis=0)
-    values, error = metric.value(sums.sum(axis=1)), clustered_error(influences)
-    value = _mean(values)
-    small = units < interval.SMALL
-    if error == 0 and not metric.proportion:  # a constant predictor: the sample says nothing about the spread
-        ends = interval.Interval(*metric.bounds, "bounds")
-    elif math.isnan(error) or not (small or (metric.proportion and value in metric.bounds)):
-        ends = interval.normal(value, error, metric.bounds)
-    elif metric.proportion:  # also where all or nothing is right: the normal interval would have no width
-        ends = interval.wilson(value, error, units, len(names))
-    else:
-        resampled = resampling.bootstrap(resampling.of_sums(metric, sums), len(names), RESAMPLES)
-        ends = interval.percentiles(resampled, metric.bounds)
+    error = clustered_error(influences)
+    ends = _interval(metric, sums, _mean(values), error, units)
     return _assembled(values, error, ends, units, _by_name(names, influences), metric.bounds)
 
 
-def _of_predictions(metric: CorpusMetric, seeds: Sequence[Sequence[Prediction]]) -> Estimate:
+def _interval(
+    metric: Metric[Any], sums: NDArray[np.float64], value: float, error: float, units: int
+) -> interval.Interval:
+    """The interval whose approximation holds for this metric and number of units; `sums` is (seeds, clusters, d)."""
+    small, clusters = units < interval.SMALL, sums.shape[1]
+    if error == 0 and not metric.proportion:  # a constant predictor: the sample says nothing about the spread
+        return interval.Interval(*metric.bounds, "bounds")
+    if math.isnan(error) or not (small or (metric.proportion and value in metric.bounds)):
+        approximate = interval.log_normal if math.isinf(metric.bounds[1]) else interval.normal
+        return approximate(value, error, metric.bounds)
+    if metric.proportion:  # also where all or nothing is right: the normal interval would have no width
+        return interval.wilson(value, error, units, clusters)
+    resampled = resampling.bootstrap(resampling.of_sums(metric, sums), clusters, RESAMPLES)
+    return interval.percentiles(resampled, metric.bounds)
+
+
+def _of_predictions(metric: CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
     names = sorted({prediction.cluster for prediction in seeds[0]})
-    values = np.array([metric.score(predictions) for predictions in seeds])
-    if not np.isfinite(values).all():
-        raise MetricError(f"{metric.name} of these predictions is not a finite number")
+    values = _finite(metric.name, np.array([metric.score(predictions) for predictions in seeds]))
     if len(names) == 1:
         ends = interval.normal(_mean(values), math.nan, metric.bounds)
         return _assembled(values, math.nan, ends, len(seeds[0]), {names[0]: 0.0}, metric.bounds)
@@ -159,7 +168,13 @@ def _assembled(
     )
 
 
-def _same_examples(seeds: Sequence[Sequence[Prediction]]) -> list[list[Prediction]]:
+def _finite(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not np.isfinite(values).all():
+        raise MetricError(f"{name} of these predictions is not a finite number")
+    return values
+
+
+def _same_examples(seeds: Sequence[Sequence[P]]) -> list[list[P]]:
     """The predictions of each seed sorted by id, so that rounding does not depend on the order they came in."""
     if not seeds or not all(seeds):
         raise MetricError("nothing was evaluated; a metric needs at least one example from every seed")
@@ -169,13 +184,14 @@ def _same_examples(seeds: Sequence[Sequence[Prediction]]) -> list[list[Predictio
             raise MetricError(f"example {after.id!r} was answered twice with one seed; ids must differ")
     first = {_identity(prediction) for prediction in ordered[0]}
     for predictions in ordered:
-        for identity in sorted(first ^ {_identity(prediction) for prediction in predictions}):
-            raise MetricError(f"the seeds answered different examples: {identity[0]!r} is not the same in all of them")
+        if differing := first ^ {_identity(prediction) for prediction in predictions}:
+            id = min(id for id, *_ in differing)
+            raise MetricError(f"the seeds answered different examples: {id!r} is not the same in all of them")
     return ordered
 
 
-def _identity(prediction: Prediction) -> tuple[str, str, str, int]:
-    return prediction.id, prediction.cluster, prediction.group, len(prediction.options)
+def _identity(prediction: AnyPrediction) -> tuple[str, str, str, Hashable]:
+    return prediction.id, prediction.cluster, prediction.group, prediction.asked
 
 
 def _one_of(found: Collection[T], where: str, what: str) -> T:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from icl_eval.errors import MetricError, UnknownName
-from icl_eval.metrics.prediction import Prediction
+from icl_eval.metrics.prediction import Kind, Prediction
 
 PREFIX = "evaluate:"
 
@@ -25,6 +25,7 @@ class EvaluateMetric:
     compute: Callable[..., Mapping[str, Any] | None]
     key: str | None
     """The entry of the result that is the metric; may be None where the result has one entry."""
+    of: Kind = "choice"
     bounds: tuple[float, float] = (-math.inf, math.inf)
 
     def score(self, predictions: Sequence[Prediction]) -> float:

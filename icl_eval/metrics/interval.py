@@ -1,4 +1,4 @@
-"""95 % intervals: Wilson for small proportions, percentiles of a bootstrap, and the normal approximation."""
+"""95 % intervals: Wilson for small proportions, percentiles of a bootstrap, normal, and normal on the log scale."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALL = 100  # units below which the normal approximation is not trusted
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Two ends and the method that gave them: wilson, normal, bootstrap, or bounds where nothing is known."""
+    """Two ends and the method of them: wilson, normal, log-normal, bootstrap, or bounds where nothing is known."""
 
     low: float
     high: float
@@ -26,6 +26,17 @@ def normal(value: float, standard_error: float, bounds: tuple[float, float]) -> 
     if math.isnan(standard_error):
         return Interval(*bounds, "bounds")
     return _cut(value - Z * standard_error, value + Z * standard_error, bounds, "normal")
+
+
+def log_normal(value: float, standard_error: float, bounds: tuple[float, float]) -> Interval:
+    """The normal interval of the logarithm, for values above 0 without an upper end; the bounds for nan and for 0.
+
+    By the delta method the standard error of the logarithm is the relative one.
+    """
+    if math.isnan(standard_error) or value <= 0:
+        return Interval(*bounds, "bounds")
+    factor = math.exp(min(Z * standard_error / value, 700))  # exp(710) is more than a float holds
+    return _cut(value / factor, value * factor, bounds, "log-normal")
 
 
 def wilson(proportion: float, standard_error: float, units: int, clusters: int | None = None) -> Interval:

@@ -1,34 +1,32 @@
-"""Metrics that are a mean over examples or over groups of examples: accuracy, exact match of groups, gender parity."""
+"""Metrics that are a mean over examples or over groups of them: accuracy, exact match, F1 of words, gender parity."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import MetricError
-from icl_eval.metrics.prediction import Prediction
+from icl_eval.metrics.prediction import AnyPrediction, Kind, P, Prediction
 from icl_eval.metrics.statistics import Statistics
 
 
 @dataclass(frozen=True)
-class ExampleMean:
+class ExampleMean(Generic[P]):
     """Mean over examples of a score in [0, 1]; a row is (score, 1)."""
 
     name: str
-    of_example: Callable[[Prediction], float]
+    of: Kind
+    of_example: Callable[[P], float]
     bounds: tuple[float, float] = (0.0, 1.0)
     proportion: bool = True
 
-    def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
+    def statistics(self, predictions: Sequence[P]) -> Statistics:
         """One unit per example."""
-        return Statistics(
-            units=tuple(prediction.id for prediction in predictions),
-            clusters=tuple(prediction.cluster for prediction in predictions),
-            rows=_rows([self.of_example(prediction) for prediction in predictions]),
-        )
+        return Statistics.of_examples(predictions, _rows([self.of_example(each) for each in predictions]))
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sum of scores over number of examples; shape (..., 2) -> (...)."""
@@ -36,17 +34,18 @@ class ExampleMean:
 
 
 @dataclass(frozen=True)
-class GroupMean:
+class GroupMean(Generic[P]):
     """Mean over groups of a score in [0, 1] of all the examples of one group; a row is (score, 1)."""
 
     name: str
-    of_group: Callable[[Sequence[Prediction]], float]
+    of: Kind
+    of_group: Callable[[Sequence[P]], float]
     bounds: tuple[float, float] = (0.0, 1.0)
     proportion: bool = True
 
-    def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
+    def statistics(self, predictions: Sequence[P]) -> Statistics:
         """One unit per group; raises `MetricError` when a group lies in two clusters."""
-        groups: dict[str, list[Prediction]] = {}
+        groups: dict[str, list[P]] = {}
         for prediction in predictions:
             groups.setdefault(prediction.group, []).append(prediction)
         return Statistics(
@@ -88,7 +87,7 @@ def _ratio(totals: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(totals[..., 0] / totals[..., 1])
 
 
-def _cluster_of(group: str, members: Sequence[Prediction]) -> str:
+def _cluster_of(group: str, members: Sequence[AnyPrediction]) -> str:
     clusters = {prediction.cluster for prediction in members}
     if len(clusters) > 1:
         raise MetricError(

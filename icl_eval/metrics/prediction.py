@@ -1,15 +1,23 @@
-"""An answered example: which option the model ranked first, which options are right. Nothing else reaches a metric."""
+"""An answered example, in the three kinds there are: choice, text, likelihood. Nothing else reaches a metric."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeVar
 
 from icl_eval.errors import MetricError
+
+Kind = Literal["choice", "text", "likelihood"]
+"""What is asked of a model; the key `answer` of a task file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answered example, all a metric may look at; raises `MetricError` when an index names no option."""
+    """Which option the model ranked first, and which are right; raises `MetricError` when an index names no option."""
+
+    kind: ClassVar[Kind] = "choice"
 
     id: str
     options: tuple[str, ...]
@@ -28,3 +36,68 @@ class Prediction:
         for index in (self.chosen, *self.gold):
             if not 0 <= index < len(self.options):
                 raise MetricError(f"example {self.id!r} has {len(self.options)} options and none of index {index}")
+
+    @property
+    def asked(self) -> Hashable:
+        """What is the same for every answer to this example; options may be written in other words."""
+        return len(self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPrediction:
+    """What the model wrote, and what is acceptable; raises `MetricError` when nothing is."""
+
+    kind: ClassVar[Kind] = "text"
+
+    id: str
+    text: str
+    """As written, cut at its stop; may be empty, which is an answer like any other."""
+    references: tuple[str, ...]
+    """Acceptable texts, at least one. The empty text is one where no answer is the right answer."""
+    cluster: str
+    group: str
+
+    def __post_init__(self) -> None:
+        if not self.references:
+            raise MetricError(f"example {self.id!r} has no reference; a metric of text needs at least one")
+
+    @property
+    def asked(self) -> Hashable:
+        """What is the same for every answer to this example."""
+        return self.references
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodPrediction:
+    """How likely a text is; raises `MetricError` for a log-probability that is none, or a count of nothing."""
+
+    kind: ClassVar[Kind] = "likelihood"
+
+    id: str
+    logprob: float
+    """Of the whole text, in nats."""
+    greedy: bool
+    """Whether every token was the most likely one."""
+    tokens: int
+    words: int
+    bytes: int
+    cluster: str
+    group: str
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.logprob <= 0:
+            raise MetricError(f"example {self.id!r} has the log-probability {self.logprob}; it is finite and at most 0")
+        for name, count in (("tokens", self.tokens), ("words", self.words), ("bytes", self.bytes)):
+            if count < 1:
+                raise MetricError(f"example {self.id!r} has {count} {name}; a likelihood needs at least one")
+
+    @property
+    def asked(self) -> Hashable:
+        """What is the same for every answer to this example; its tokens may depend on the text before it."""
+        return self.words, self.bytes
+
+
+AnyPrediction = Prediction | TextPrediction | LikelihoodPrediction
+
+P = TypeVar("P", bound=AnyPrediction)
+P_contra = TypeVar("P_contra", contravariant=True)

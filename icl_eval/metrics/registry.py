@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from icl_eval.errors import UnknownName
-from icl_eval.metrics import answer_text, evaluate_library, means
+from icl_eval.errors import MetricError, UnknownName
+from icl_eval.metrics import answer_text, drop, evaluate_library, likelihood, means, written
 from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
+from icl_eval.metrics.likelihood import BitsPerByte, Perplexity
 from icl_eval.metrics.means import ExampleMean, GroupMean
-from icl_eval.metrics.statistics import CorpusMetric, Metric
+from icl_eval.metrics.prediction import Kind
+from icl_eval.metrics.rouge import rouge
+from icl_eval.metrics.statistics import AnyMetric, Metric
+from icl_eval.metrics.translation import TRANSLATION_METRICS
 
-_BUILT_IN: tuple[Metric, ...] = (
-    ExampleMean("accuracy", means.is_right),
+_OF_CHOICES: tuple[Metric[Any], ...] = (
+    ExampleMean("accuracy", "choice", means.is_right),
     MacroF1(),
     MatthewsCorrelation(),
     PositiveF1(),
-    GroupMean("group_exact_match", means.all_right),
-    GroupMean("gender_parity", means.all_alike),
-    ExampleMean("record_em", answer_text.best_exact_match),
-    ExampleMean("record_f1", answer_text.best_token_f1),
+    GroupMean("group_exact_match", "choice", means.all_right),
+    GroupMean("gender_parity", "choice", means.all_alike),
+    ExampleMean("record_em", "choice", answer_text.best_exact_match),
+    ExampleMean("record_f1", "choice", answer_text.best_token_f1),
 )
 
-METRICS: Mapping[str, Metric] = MappingProxyType({each.name: each for each in _BUILT_IN})
+_OF_TEXTS: tuple[Metric[Any], ...] = (
+    ExampleMean("exact", "text", written.exact),
+    ExampleMean("exact_match", "text", written.exact_match),
+    ExampleMean("token_f1", "text", written.best_token_f1),
+    ExampleMean("contains_match", "text", written.contains_match),
+    ExampleMean("coqa_em", "text", written.coqa_em),
+    ExampleMean("coqa_f1", "text", written.coqa_f1),
+    ExampleMean("quac_f1", "text", written.quac_f1),
+    ExampleMean("drop_em", "text", drop.drop_em),
+    ExampleMean("drop_f1", "text", drop.drop_f1),
+    *(ExampleMean(name, "text", rouge(name)) for name in ("rouge1", "rouge2", "rougeL")),
+    *TRANSLATION_METRICS,
+)
+
+_OF_LIKELIHOODS: tuple[Metric[Any], ...] = (
+    ExampleMean("greedy_accuracy", "likelihood", likelihood.is_greedy),
+    Perplexity("perplexity", lambda _: 1),  # of a text; LAMBADA's texts are one word
+    Perplexity("token_perplexity", lambda prediction: prediction.tokens),
+    Perplexity("word_perplexity", lambda prediction: prediction.words),
+    Perplexity("byte_perplexity", lambda prediction: prediction.bytes),
+    BitsPerByte(),
+)
+
+METRICS: Mapping[str, Metric[Any]] = MappingProxyType(
+    {each.name: each for each in (*_OF_CHOICES, *_OF_TEXTS, *_OF_LIKELIHOODS)}
+)
+
+_MEASURED: Mapping[Kind, str] = MappingProxyType({"choice": "choices", "text": "texts", "likelihood": "likelihoods"})
 
 
-def metric(name: str, *, trust_remote_code: bool = False) -> Metric | CorpusMetric:
+def metric(name: str, *, trust_remote_code: bool = False) -> AnyMetric:
     """The metric of this name; `evaluate:NAME` loads one from the `evaluate` library, which runs its code.
 
     Raises `UnknownName`, or `MetricError` where the code of an `evaluate` metric is not trusted or cannot be loaded.
@@ -35,3 +68,14 @@ def metric(name: str, *, trust_remote_code: bool = False) -> Metric | CorpusMetr
     if name not in METRICS:
         raise UnknownName("metric", name, METRICS)
     return METRICS[name]
+
+
+def check_kind(asked: AnyMetric, kind: Kind, path: Path | None = None, line: int | None = None) -> None:
+    """Raise `MetricError`, for the place if one is given, unless the metric measures answers of this kind."""
+    if asked.of != kind:
+        fitting = ", ".join(name for name, each in METRICS.items() if each.of == kind)
+        raise MetricError(
+            f"{asked.name} measures {_MEASURED[asked.of]}, and these answers are {_MEASURED[kind]}; there is {fitting}",
+            path,
+            line,
+        )

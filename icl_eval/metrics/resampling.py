@@ -7,23 +7,24 @@ spread of the resampled values is the standard error itself: it is never divided
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.metrics.prediction import Prediction
+from icl_eval.metrics.prediction import P
 from icl_eval.metrics.statistics import CorpusMetric, Metric
 
 # Counts of each cluster in each resample -> value of each resample; shape (resamples, clusters) -> (resamples,).
 Resampled = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 
-def of_sums(metric: Metric, cluster_sums: NDArray[np.float64]) -> Resampled:
+def of_sums(metric: Metric[Any], cluster_sums: NDArray[np.float64]) -> Resampled:
     """Mean over seeds of the metric of resampled sums; `cluster_sums` has shape (seeds, clusters, d)."""
     return lambda counts: np.asarray(metric.value(counts @ cluster_sums).mean(axis=0))
 
 
-def of_predictions(metric: CorpusMetric, seeds: Sequence[Sequence[Prediction]]) -> Resampled:
+def of_predictions(metric: CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Resampled:
     """Mean over seeds of the metric of resampled predictions; one call of `score` per resample and seed."""
     clusters = [_members(predictions) for predictions in seeds]
 
@@ -48,13 +49,13 @@ def jackknife(resampled: Resampled, clusters: int) -> NDArray[np.float64]:
     return np.asarray((clusters - 1) / clusters * (without.mean() - without))
 
 
-def _members(predictions: Sequence[Prediction]) -> list[list[Prediction]]:
+def _members(predictions: Sequence[P]) -> list[list[P]]:
     """The predictions of each cluster, clusters sorted by name."""
-    members: dict[str, list[Prediction]] = {}
+    members: dict[str, list[P]] = {}
     for prediction in predictions:
         members.setdefault(prediction.cluster, []).append(prediction)
     return [members[name] for name in sorted(members)]
 
 
-def _repeat(members: Sequence[Sequence[Prediction]], counts: NDArray[np.int64]) -> list[Prediction]:
+def _repeat(members: Sequence[Sequence[P]], counts: NDArray[np.int64]) -> list[P]:
     return [prediction for each, count in zip(members, counts, strict=True) for prediction in [*each] * int(count)]

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.metrics.prediction import Prediction
+from icl_eval.metrics.prediction import AnyPrediction, Kind, P_contra
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,12 @@ class Statistics:
     """The cluster of each unit."""
     rows: NDArray[np.float64]
     """Shape (units, d)."""
+
+    @classmethod
+    def of_examples(cls, predictions: Sequence[AnyPrediction], rows: NDArray[np.float64]) -> Statistics:
+        """One unit per example; `rows` has shape (examples, d)."""
+        ids = tuple(prediction.id for prediction in predictions)
+        return cls(ids, tuple(prediction.cluster for prediction in predictions), rows)
 
     @cached_property
     def cluster_names(self) -> tuple[str, ...]:
@@ -41,22 +47,26 @@ class Statistics:
         return sums
 
 
-class Metric(Protocol):
-    """A function of summed statistics that does not change when they are all multiplied by one number."""
+class Metric(Protocol[P_contra]):
+    """A function of summed statistics, of one kind of predictions."""
 
     @property
     def name(self) -> str:
         """The name in task files and score lines."""
 
     @property
+    def of(self) -> Kind:
+        """The kind of answers it measures."""
+
+    @property
     def bounds(self) -> tuple[float, float]:
-        """Least and greatest possible value: (0, 1) or (-1, 1)."""
+        """Least and greatest possible value: (0, 1), (-1, 1), (0, 100) for BLEU; infinite where there is no end."""
 
     @property
     def proportion(self) -> bool:
         """Whether it is a mean of per-unit values in [0, 1], for which Wilson's interval holds."""
 
-    def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
+    def statistics(self, predictions: Sequence[P_contra]) -> Statistics:
         """Rows of the units of these predictions; raises `MetricError` when they do not suit the metric."""
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -64,7 +74,7 @@ class Metric(Protocol):
 
 
 @runtime_checkable
-class CorpusMetric(Protocol):
+class CorpusMetric(Protocol[P_contra]):
     """A metric known only as a function of whole prediction lists; its uncertainty costs many calls of `score`."""
 
     @property
@@ -72,8 +82,24 @@ class CorpusMetric(Protocol):
         """The name in task files and score lines."""
 
     @property
+    def of(self) -> Kind:
+        """The kind of answers it measures."""
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """Least and greatest possible value; infinite where unknown."""
 
-    def score(self, predictions: Sequence[Prediction]) -> float:
+    def score(self, predictions: Sequence[P_contra]) -> float:
         """The metric of these predictions; the same prediction may occur several times."""
+
+
+@runtime_checkable
+class Signed(Protocol[P_contra]):
+    """A metric whose settings belong in the signature of a score."""
+
+    def signature(self, predictions: Sequence[P_contra]) -> str:
+        """The settings, words joined by `|`, such as `BLEU|nrefs:1|case:mixed|...`."""
+
+
+AnyMetric = Metric[Any] | CorpusMetric[Any]
+"""A metric of any kind of predictions; `check_kind` says which."""

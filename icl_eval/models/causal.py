@@ -7,7 +7,7 @@ log-softmax is taken in float32 whatever the weights' type.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
 from icl_eval.models.ancestry import depths, visibility
+from icl_eval.models.encoding import LineEncoder, splits_into_words
 from icl_eval.models.protocol import OutOfMemory, Row, RowAnswer
 from icl_eval.models.sharing import Sharing, distance, line, sharing, tolerance
 from icl_eval.models.stem import KeptStem
+from icl_eval.models.tree_attention import attending, pieces
 
 ARITHMETIC = 2  # raised with every change after which the same tokens may get another answer
 CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
@@ -60,11 +62,13 @@ class CausalLM:
         self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
         self.window = _window(model.config, tokenizer, window)
         self.fallback = _fallback(tokenizer)
-        config = model.config.get_text_config()
-        self.hidden_size = int(config.hidden_size)
-        self.vocabulary = int(config.vocab_size)
+        self._lines = LineEncoder(self._encode, splits=splits_into_words(tokenizer))
+        self._config = model.config.get_text_config()
+        self.hidden_size = int(self._config.hidden_size)
+        self.vocabulary = int(self._config.vocab_size)
         self.device = model.get_input_embeddings().weight.device
         self.row_budget = self._default_budget()
+        self._by_pieces = self.device.type == "cpu"  # whether a branching row goes without a mask
         self._kept = KeptStem(model, self.device)
         self._head = model.get_output_embeddings()
         if not self._head_takes_places():
@@ -72,15 +76,20 @@ class CausalLM:
         if not self._is_causal():
             raise ModelError(f"{type(model).__name__} lets a token see later ones: it is not a causal language model")
         found = self._sharing()
+        if not found.works and self._by_pieces:
+            self._by_pieces = False
+            found = self._sharing()
         self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
+        self.skips_strangers = found.works and self._by_pieces
         self.keeps_stems = found.works and self._stems_work()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
-        if not texts:
-            return []
+        return self._lines(texts)
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
         encoded: list[list[int]] = self.tokenizer(
-            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         )["input_ids"]
         return encoded
 
@@ -124,9 +133,14 @@ class CausalLM:
         inputs: dict[str, Any] = {"input_ids": tokens.to(self.device), "use_cache": bool(stem)}
         if stem:
             inputs["past_key_values"] = self._kept.of(rows[0].tokens[:stem], copies=len(rows))
-        if stem or not all(row.is_linear for row in rows):
-            inputs |= self._branching(rows, length, positions)
-        with _only_places(self._head, places) as picked:
+        with ExitStack() as settings:
+            if self._by_pieces and len(rows) == 1 and not rows[0].is_linear:
+                given = depths(rows[0].parents) if positions is None else positions
+                inputs["position_ids"] = torch.from_numpy(given[stem:])[None]
+                settings.enter_context(attending(self._config, pieces(rows[0].parents, stem, self.model.dtype)))
+            elif stem or not all(row.is_linear for row in rows):
+                inputs |= self._branching(rows, length, positions)
+            picked = settings.enter_context(_only_places(self._head, places))
             logits = self.model(**inputs).logits
         logits = logits.flatten(0, -2)  # (N, V), or (B T, V) from a model that does not call its head as a module
         asked: torch.Tensor = logits if picked else logits[places.to(logits.device)]
@@ -181,7 +195,7 @@ class CausalLM:
             with torch.inference_mode():
                 return self._logits([row], positions).cpu().numpy()
 
-        return sharing(self.model.config.get_text_config(), masks, self.window, self.precision, logits)
+        return sharing(self._config, masks, self.window, self.precision, logits)
 
     def _stems_work(self) -> bool:
         """Whether a row on a kept stem gives what the same row gives alone."""

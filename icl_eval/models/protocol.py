@@ -134,6 +134,8 @@ class RowModel(LanguageModel, Protocol):
     Attributes:
         shares_prefixes: whether it accepts rows that branch; otherwise every row is one sequence.
         keeps_stems: whether it keeps the states of a stem from one row to the next.
+        skips_strangers: whether attention between the sequences of a row costs it nothing, so that a row need not be
+            small, nor a batch more than one row.
         reach: input tokens up to which rows may branch, and beyond which sequences need batches of their own.
         why_not: one clause saying why rows may not branch, or not beyond the reach; empty if nothing limits them.
         hidden_size: width of its layers, from which the engine weighs attention against the rest.
@@ -143,6 +145,7 @@ class RowModel(LanguageModel, Protocol):
 
     shares_prefixes: bool
     keeps_stems: bool
+    skips_strangers: bool
     reach: int
     why_not: str
     hidden_size: int

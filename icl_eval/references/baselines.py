@@ -10,19 +10,23 @@ from dataclasses import replace
 import numpy as np
 
 from icl_eval.errors import MetricError
-from icl_eval.metrics import CorpusMetric, Metric, Prediction
+from icl_eval.metrics import AnyMetric, AnyPrediction, CorpusMetric, Prediction
 from icl_eval.metrics.means import ExampleMean
 
 DRAWS = 100
 
 
-def random_baseline(metric: Metric | CorpusMetric, predictions: Sequence[Prediction]) -> float:
+def random_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -> float | None:
     """The metric, in its own unit, expected of choosing each option with equal probability; `chosen` is not looked at.
 
     Exact for a mean over examples: the accuracy of an example is then its share of right options. Any other metric is
-    averaged over `DRAWS` guesses of all examples, the same ones at each call. Raises `MetricError` without examples.
+    averaged over `DRAWS` guesses of all examples, the same ones at each call. None where nothing is chosen: there is no
+    guessing a text. Raises `MetricError` without examples.
     """
-    answers = [_answers(prediction) for prediction in _by_id(predictions)]
+    choices = _choices(predictions)
+    if not choices:
+        return None
+    answers = [_answers(prediction) for prediction in choices]
     if isinstance(metric, ExampleMean):
         return _mean([_mean([metric.of_example(answer) for answer in each]) for each in answers])
     options = [len(each) for each in answers]
@@ -30,25 +34,26 @@ def random_baseline(metric: Metric | CorpusMetric, predictions: Sequence[Predict
     return _mean([_value(metric, _choosing(answers, guess.tolist())) for guess in guesses])
 
 
-def majority_baseline(metric: Metric | CorpusMetric, predictions: Sequence[Prediction]) -> float | None:
+def majority_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -> float | None:
     """The metric, in its own unit, of always choosing the index that is right most often (the least of equals).
 
-    None where examples differ in their options, because an index means nothing there. Raises `MetricError` without
-    examples.
+    None where examples differ in their options, because an index means nothing there, and where nothing is chosen.
+    Raises `MetricError` without examples.
     """
-    ordered = _by_id(predictions)
-    if len({prediction.options for prediction in ordered}) > 1:
+    choices = _choices(predictions)
+    if len({prediction.options for prediction in choices}) != 1:
         return None
-    counts = Counter(index for prediction in ordered for index in set(prediction.gold))
+    counts = Counter(index for prediction in choices for index in set(prediction.gold))
     usual = min(counts, key=lambda index: (-counts[index], index))
-    return _value(metric, [replace(prediction, chosen=usual) for prediction in ordered])
+    return _value(metric, [replace(prediction, chosen=usual) for prediction in choices])
 
 
-def _by_id(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Sorted, so that a guess belongs to an example and not to its place."""
+def _choices(predictions: Sequence[AnyPrediction]) -> list[Prediction]:
+    """Those that are choices, sorted, so that a guess belongs to an example and not to its place."""
     if not predictions:
         raise MetricError("nothing was evaluated; a baseline needs at least one example")
-    return sorted(predictions, key=lambda prediction: prediction.id)
+    choices = [prediction for prediction in predictions if isinstance(prediction, Prediction)]
+    return sorted(choices, key=lambda prediction: prediction.id)
 
 
 def _answers(prediction: Prediction) -> list[Prediction]:
@@ -64,7 +69,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _value(metric: Metric | CorpusMetric, predictions: Sequence[Prediction]) -> float:
+def _value(metric: AnyMetric, predictions: Sequence[Prediction]) -> float:
     if isinstance(metric, CorpusMetric):
         return metric.score(predictions)
     return float(metric.value(metric.statistics(predictions).rows.sum(axis=0)))

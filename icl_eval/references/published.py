@@ -1,7 +1,8 @@
-"""Published numbers that stand beside a score: of GPT-3 in eight sizes, and of the fine-tuned systems of its day.
+"""Published numbers that stand beside a score: of GPT-3 in eight sizes, the fine-tuned systems of its day, open models.
 
 A task or suite file names its row, `gpt3:RTE`. Figures are those of Brown et al. 2020 (arXiv:2005.14165v4) as printed,
-the zero-shot WiC accuracy of 0 and the equal zero- and one-shot columns of MultiRC included.
+the zero-shot WiC accuracy of 0 and the equal zero- and one-shot columns of MultiRC included. Rows of `gpt2` are those
+of Radford et al. 2019, Table 3, which GPT-3 has not. Figures from elsewhere say by what protocol they were taken.
 """
 
 from __future__ import annotations
@@ -29,50 +30,91 @@ class Published:
     split: str
     """dev, test, or n/a, as printed; outside SuperGLUE the paper gives none for the SOTA, which gets its row's."""
     source: str
+    protocol: str | None = None
+    """How it was measured, where not as the paper of its row measures; other prompts and scorers, so no target."""
 
+
+_AS_PRINTED = ("ppl", "perplexity", "bleu", "bits")  # in the names of metrics, the paper's or ours
 
 _Row = Mapping[str, Sequence[Published]]  # our name of a metric -> its figures
 
 _DIAGNOSTICS = ("superglue:AX-b", "superglue:AX-g")  # not among the paper's tasks
 
-_METRICS = {"acc": "accuracy", "ppl": "perplexity"}  # the paper's name -> ours; a name of its own stays as printed
-_METRICS_OF_TASK = {
+# The paper's name of a metric -> ours; one that we have not stays as printed: BLEU-mb needs XLM's tokenization.
+_METRICS = {"acc": "accuracy", "ppl": "perplexity", "BLEU-sb": "bleu_intl"}
+_TWO_METRICS = {
     "CB": {"acc": "accuracy", "f1": "macro_f1"},
     "MultiRC": {"acc": "group_exact_match", "f1a": "f1a"},  # its acc counts questions (Figure G.15)
     "ReCoRD": {"acc": "record_em", "f1": "record_f1"},
-}  # the tasks of SuperGLUE with two metrics
+}  # the tasks of SuperGLUE whose two metrics are averaged
+_CLOSED_BOOK = ("NQs", "TriviaQA", "WebQs")
+_TO_THE_LETTER = (
+    *("2D+", "2D-", "3D+", "3D-", "4D+", "4D-", "5D+", "5D-", "2Dx", "1DC"),
+    *("CycledLetters", "Anagrams1", "Anagrams2", "SymbolInsertion", "ReversedWords"),
+)  # their answers must be generated exactly (section 3.9)
+_WRITTEN = {("gpt3:" + task, "exact_match"): "accuracy" for task in ("BoolQ", "CB", "RTE", "WiC")}
+# Appendix G calls their answers "Target Completion": one printed figure stands beside ranked and written answers.
+_METRICS_OF_TASK: Mapping[str, Mapping[str, str]] = {
+    **_TWO_METRICS,
+    **{task: {"acc": "exact_match"} for task in _CLOSED_BOOK},
+    **{task: {"acc": "exact"} for task in _TO_THE_LETTER},
+    "LAMBADA": {"acc": "greedy_accuracy", "ppl": "perplexity"},
+    "SQuADv2": {"em": "exact_match", "f1": "token_f1"},
+    "CoQA": {"f1": "coqa_f1"},
+    "QuAC": {"f1": "quac_f1"},
+    "DROP": {"f1": "drop_f1"},
+}
 
 
 def published(reference: str, metric: str, shots: int | None = None) -> list[Published]:
-    """The numbers to show beside a score, GPT-3 by size, then BERT-Large, then the SOTA; none where none is known.
+    """The numbers known beside a score: GPT-3 by size, BERT-Large, the SOTA, then others; none where none is known.
 
     Args:
         reference: the name in a task or suite file, such as `gpt3:RTE`.
-        metric: our name of the metric, or the paper's where we have none (`BLEU-sb`, `em`, `f1`). `average` is the mean
-            of a task's two metrics, which enters the average of SuperGLUE, and is that average for `gpt3:SuperGLUE`.
+        metric: our name of the metric, or the paper's where we have none (`BLEU-mb`). `average` is the mean of a task's
+            two metrics, which enters the average of SuperGLUE, and is that average for `gpt3:SuperGLUE`.
         shots: the paper has three settings; 0 and 1 keep the zero- and one-shot numbers, anything larger the few-shot
             ones, whatever number of shots those had. Fine-tuned systems are always kept; None keeps everything.
 
     Raises:
         UnknownName: nothing has this reference.
     """
-    return [figure for figure in _row(reference).get(metric, ()) if _stands_beside(figure, shots)]
+    row = _row(reference)
+    figures = row.get(metric) or [
+        each for each in row.get(_WRITTEN.get((reference, metric), ""), ()) if not each.protocol
+    ]
+    return [figure for figure in figures if _stands_beside(figure, shots)]
 
 
-def reference_names() -> list[str]:
-    """Every valid reference, in the order of Table H.1."""
-    return list(_rows())
+def published_metrics(reference: str) -> list[str]:
+    """The metrics for which a reference has numbers, those of its own paper first; raises `UnknownName`."""
+    return sorted(_row(reference), key=lambda metric: all(each.protocol for each in published(reference, metric)))
+
+
+def reference_names(paper: str | None = None) -> list[str]:
+    """Every valid reference, in the order of Table H.1; those of one source, such as `gpt3`, if it is given.
+
+    Raises:
+        UnknownName: there is no such source.
+    """
+    if paper is None:
+        return list(_rows())
+    _check_paper(paper)
+    return [name for name in _rows() if name.startswith(f"{paper}:")]
 
 
 def _row(reference: str) -> _Row:
     if reference in _rows():
         return _rows()[reference]
     paper, _, row = reference.partition(":")
+    known = [name.removeprefix(f"{paper}:") for name in reference_names(paper)]
+    raise UnknownName(f"row of published numbers in {paper}", row, known)
+
+
+def _check_paper(paper: str) -> None:
     papers = {name.partition(":")[0] for name in _rows()}
     if paper not in papers:
         raise UnknownName("source of published numbers", paper, papers)
-    known = [name.removeprefix(f"{paper}:") for name in _rows() if name.startswith(f"{paper}:")]
-    raise UnknownName(f"row of published numbers in {paper}", row, known)
 
 
 def _stands_beside(figure: Published, shots: int | None) -> bool:
@@ -84,13 +126,27 @@ def _stands_beside(figure: Published, shots: int | None) -> bool:
 @cache
 def _rows() -> dict[str, _Row]:
     """Reference -> row. Read once, and only when somebody asks."""
-    paper = json.loads(resources.files("icl_eval.references").joinpath("gpt3.json").read_text(encoding="utf-8"))
     rows: dict[str, dict[str, list[Published]]] = {}
-    for task, metric, figures in _table(paper):
+    for task, metric, figures in _table(_read("gpt3.json")):
         rows.setdefault(f"gpt3:{task}", {})[_METRICS_OF_TASK.get(task, _METRICS).get(metric, metric)] = figures
-    for task in _METRICS_OF_TASK:
+    for task in _TWO_METRICS:
         rows[f"gpt3:{task}"]["average"] = _averages(*rows[f"gpt3:{task}"].values())
+    for reference, metric, figure in _others(_read("others.json")):
+        rows.setdefault(reference, {}).setdefault(metric, []).append(figure)
     return {**rows, **{name: {} for name in _DIAGNOSTICS}}
+
+
+def _read(name: str) -> Any:
+    return json.loads(resources.files("icl_eval.references").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _others(found: Mapping[str, Any]) -> Iterator[tuple[str, str, Published]]:
+    """Reference, our name of the metric and figure of every number that is not in the paper's tables of GPT-3."""
+    for group in found["groups"]:
+        for reference, metric, split, value, *apart in group["figures"]:
+            protocol = ", ".join([group["protocol"], *apart]) if group["protocol"] else None
+            value = _in_our_unit(value, metric)
+            yield reference, metric, Published(group["system"], value, group["shots"], split, group["source"], protocol)
 
 
 def _table(paper: Mapping[str, Any]) -> Iterator[tuple[str, str, list[Published]]]:
@@ -128,8 +184,8 @@ def _fine_tuned(row: Mapping[str, Any], source: str) -> list[Published]:
 
 
 def _in_our_unit(printed: float, metric: str) -> float:
-    """Percent as a fraction, without the binary noise of the division; perplexity and BLEU as printed."""
-    return printed if metric == "ppl" or metric.startswith("BLEU") else round(printed / 100, 6)
+    """Percent as a fraction, without the binary noise of the division; perplexity, BLEU and bits as printed."""
+    return printed if any(word in metric.lower() for word in _AS_PRINTED) else round(printed / 100, 6)
 
 
 def _averages(first: Sequence[Published], second: Sequence[Published]) -> list[Published]:

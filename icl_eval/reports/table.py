@@ -120,10 +120,10 @@ def _row(score: Score, manifest: Manifest) -> Row:
 
 
 def _published(score: Score) -> list[Published]:
-    """Published numbers to show beside a score; none beside sample data, which is another task, or other splits."""
+    """Numbers by the row's own protocol to show beside a score; none beside sample data or other splits."""
     if score.reference is None or _is_sample(score) or score.split or score.shown:
         return []
-    return published(score.reference, score.metric, score.shots)
+    return [each for each in published(score.reference, score.metric, score.shots) if each.protocol is None]
 
 
 def _is_sample(score: Score) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import icl_eval
-from icl_eval.engine import Engine
+from icl_eval.engine import Engine, Journal, scratch_journal
 from icl_eval.errors import ModelError, RunError, TaskError
 from icl_eval.metrics import metric
 from icl_eval.models import LanguageModel, load_model, wrap_model
@@ -21,7 +21,7 @@ from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.evidence import Evidence, gather
 from icl_eval.runs.folder import Manifest, RunFolder
-from icl_eval.runs.names import check_names, check_reference
+from icl_eval.runs.names import check_average, check_names, check_reference
 from icl_eval.runs.questions import Questioner
 from icl_eval.runs.result import Result
 from icl_eval.runs.scores import chosen_normalizations, score_evidence
@@ -124,7 +124,8 @@ def evaluate(
     with ExitStack() as stack:
         place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
         folder = stack.enter_context(RunFolder(place)) if place is not None else None
-        run = _Run(ask, prepared, suites, loaded, folder, note)
+        journal = folder.journal if folder else stack.enter_context(scratch_journal())
+        run = _Run(ask, prepared, suites, loaded, folder, journal, note)
         return run.finish(normalizations, progress, trust_remote_code=trust_remote_code)
 
 
@@ -138,9 +139,11 @@ class _Run:
         suites: Sequence[SuiteDefinition],
         model: LanguageModel,
         folder: RunFolder | None,
+        journal: Journal,
         note: str | None,
     ) -> None:
-        self.ask, self.prepared, self.suites, self.model, self.folder = ask, prepared, suites, model, folder
+        self.ask, self.prepared, self.suites, self.model = ask, prepared, suites, model
+        self.folder, self.journal = folder, journal
         sample = SAMPLE_NOTE if any(each.record.data == SAMPLE for each in prepared) else None
         self.note = "; ".join(filter(None, (note, sample))) or None
 
@@ -149,7 +152,7 @@ class _Run:
         began = time.monotonic()
         manifest = self._manifest()
         tick = progress(sum(each.request_count() for each in self.prepared))
-        engine = Engine(self.model, self.folder.journal if self.folder else None, tick)
+        engine = Engine(self.model, self.journal, tick)
         if self.folder:
             self.folder.claim(manifest)
         evidence: Iterator[Evidence] = gather(self._questions(), engine)
@@ -241,7 +244,10 @@ def _resolve(ask: Ask, own: dict[str, Task], library: Library) -> tuple[list[Tas
         check_reference(suite.reference, library.files[suite.suite])
     members = {suite.suite: suite.tasks for suite in suites}
     names = dict.fromkeys(chain.from_iterable(members.get(name, [name]) for name in ask.tasks))
-    return [own[name] if name in own else library.task(name) for name in names], suites
+    tasks = [own[name] if name in own else library.task(name) for name in names]
+    for suite in suites:
+        check_average(suite, tasks, library.files[suite.suite])
+    return tasks, suites
 
 
 def source_of(data: str, *, unused: bool = False) -> Source:

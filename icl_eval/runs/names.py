@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from icl_eval.errors import UnknownName
-from icl_eval.metrics import METRICS
+from icl_eval.errors import TaskError, UnknownName
+from icl_eval.metrics import METRICS, check_kind
 from icl_eval.metrics.evaluate_library import PREFIX
 from icl_eval.references import reference_names
-from icl_eval.tasks import Task
+from icl_eval.tasks import SuiteDefinition, Task
 from icl_eval.tasks.located import Place, load_yaml
 
 
 def check_names(task: Task) -> None:
-    """Raise `UnknownName`, with file and line, for a metric or reference of a task that does not exist."""
+    """Find every metric and reference of a task.
+
+    Raises, with file and line:
+        UnknownName: there is no such metric or reference.
+        MetricError: a metric measures another kind of answers than the task's.
+    """
     for index, name in enumerate(task.definition.metrics):
-        if name not in METRICS and not name.startswith(PREFIX):
-            raise UnknownName("metric", name, METRICS, task.path, _line(task.path, ("metrics", index)))
+        if name.startswith(PREFIX):
+            continue
+        line = _line(task.path, ("metrics", index))
+        if name not in METRICS:
+            raise UnknownName("metric", name, METRICS, task.path, line)
+        check_kind(METRICS[name], task.definition.answer, task.path, line)
     check_reference(task.definition.reference, task.path)
 
 
@@ -24,6 +34,22 @@ def check_reference(reference: str | None, path: Path | None) -> None:
     """Raise `UnknownName`, with file and line, unless a reference is None or exists."""
     if reference is not None and reference not in reference_names():
         raise UnknownName("reference", reference, reference_names(), path, _line(path, ("reference",)))
+
+
+def check_average(suite: SuiteDefinition, tasks: Iterable[Task], path: Path | None) -> None:
+    """Raise `TaskError`, with file and line, where a suite averages metrics of different scales, as of 1 and of 100."""
+    if not suite.average:
+        return
+    members = [task for task in tasks if task.name in suite.tasks]
+    named = [(task.name, name) for task in members for name in task.definition.metrics if name in METRICS]
+    by_scale = {METRICS[name].bounds[1]: f"{name} of {task}" for task, name in named}
+    if len(by_scale) > 1:
+        one, other, *_ = by_scale.values()
+        raise TaskError(
+            f"{suite.suite} averages {one} with {other}, which are on different scales; say `average: false`",
+            path,
+            _line(path, ("tasks",)),
+        )
 
 
 def _line(path: Path | None, place: Place) -> int | None:

@@ -12,6 +12,8 @@ from icl_eval.prompts.window import Overflow
 from icl_eval.runs.cells import Cell, Prepared
 from icl_eval.tasks import Example
 
+REMEMBERED = 10_000  # requests without a prompt, which the cells of an example share
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -93,6 +95,8 @@ class Questioner:
         return [self._lengths[text] for text in texts]
 
     def _without_context(self, context: str, answer: str) -> ScoreRequest:
+        if len(self._unconditional) > REMEMBERED:
+            self._unconditional.clear()
         if (context, answer) not in self._unconditional:
             (scored,) = self._split([(context, answer)])
             self._unconditional[context, answer] = ScoreRequest.of(scored.context, scored.continuation)

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 import icl_eval
 from icl_eval.errors import RunError, UnknownName
-from icl_eval.metrics import Estimate, Prediction, average, estimate, independent_average, metric
+from icl_eval.metrics import Estimate, Prediction, Signed, average, estimate, independent_average, metric
 from icl_eval.references import majority_baseline, random_baseline
 from icl_eval.runs.cells import TaskRecord
 from icl_eval.runs.evidence import Evidence
@@ -202,6 +202,7 @@ class _Scorer:
             first = answers.predictions[seeds[0]]
             self.guessing[record.task, name] = random_baseline(measure, first), majority_baseline(measure, first)
         random, majority = self.guessing[record.task, name]
+        metric_words = measure.signature(answers.predictions[seeds[0]]) if isinstance(measure, Signed) else ""
         return found, Score(
             task=record.task,
             prompt=record.prompt,
@@ -222,7 +223,7 @@ class _Scorer:
             random=random,
             majority=majority,
             reference=record.reference,
-            signature=_signature(record, shots, seeds, normalization, self.model_words),
+            signature=_signature(record, shots, seeds, normalization, metric_words, self.model_words),
             **_figures(found),
         )
 
@@ -295,7 +296,12 @@ def _mean_or_none(values: Sequence[float | None]) -> float | None:
 
 
 def _signature(
-    record: TaskRecord, shots: int, seeds: tuple[int, ...], normalization: Normalization, model_words: str
+    record: TaskRecord,
+    shots: int,
+    seeds: tuple[int, ...],
+    normalization: Normalization,
+    metric_words: str,
+    model_words: str,
 ) -> str:
     limited = [f"n{record.examples}of{record.of}"] if record.examples != record.of else []
     words = [
@@ -306,6 +312,7 @@ def _signature(
         *_split_words(record.split, record.shown if shots else ""),
         _seed_words(seeds),
         normalization,
+        *([metric_words] if metric_words else []),
         model_words,
         *limited,
         record.data,

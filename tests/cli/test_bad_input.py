@@ -179,7 +179,7 @@ def test_unknown_metric(icl_eval: IclEval, lm: FakeLM) -> None:
     edit(PARITY, "[accuracy]", "[acuracy]")
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == f"{PARITY.resolve()}:12: no metric is named 'acuracy'; did you mean accuracy?"
+    assert said == f"{PARITY.resolve()}:12: no metric is named 'acuracy'; did you mean accuracy or greedy_accuracy?"
     assert lm.asked == 0
 
 

@@ -35,6 +35,7 @@ BROKEN = {
     "key": (PARITY, "prompts: [", "prompt: [", 10, "no key is named 'prompt'; did you mean prompts?"),
     "missing key": (PARITY, "about: Is a number even?\n", "", None, "the key `about` is missing"),
     "metric": (PARITY, "[accuracy]", "[accurate]", 12, "no metric is named 'accurate'; did you mean accuracy?"),
+    "metric of texts": (PARITY, "[accuracy]", "[exact_match]", 12, "exact_match measures texts, and these answers are"),
     "reference": (PARITY, "metrics:", "reference: gpt3:RT\nmetrics:", 12, "named 'gpt3:RT'; did you mean gpt3:RTE"),
     "prompt": (PARITY, "chatty]", "chaty]", 10, "no prompt of toy/parity is named 'chaty'; did you mean chatty?"),
     "number": (PARITY, "shots: 2", "shots: two", 11, "`protocol.shots`: "),
@@ -160,3 +161,12 @@ def test_every_bundled_task_passes(icl_eval: IclEval) -> None:
 
     assert (said.code, said.err) == (0, "")
     assert len(said.out.splitlines()) >= 13
+
+
+def test_check_of_generated_records_needs_no_data(icl_eval: IclEval) -> None:
+    said = icl_eval("check", "arithmetic/1d-composite", "unscramble/random-insertion")
+
+    assert said.out == (
+        "ok arithmetic/1d-composite: 2000 examples, 2000 to show, prompts gpt3\n"
+        "ok unscramble/random-insertion: 2000 examples, 2000 to show, prompts gpt3\n"
+    )

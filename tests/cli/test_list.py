@@ -33,3 +33,63 @@ def test_a_broken_file_is_named_and_the_others_are_still_listed(icl_eval: IclEva
     assert [line.split()[0] for line in said.out.splitlines()] == ["toy", "toy/parity"]
     assert said.err.startswith(f"icl-eval: {path.resolve()}:")
     assert said.err.count("\n") == 1
+
+
+def test_every_row_of_table_h1_stands_beside_its_task(icl_eval: IclEval) -> None:
+    said = icl_eval("list", "--reference", "gpt3")
+    *rows, count = said.out.splitlines()
+    columns = dict(row.split(maxsplit=1) for row in rows)
+
+    assert (said.code, said.err) == (0, "")
+    assert len(rows) == 63 - 11 + 1  # Table H.1 has 63 lines, eleven of them a task's second metric; and PTB
+    assert columns["RTE"].split(maxsplit=1) == ["accuracy", "superglue-generated/rte, superglue/rte"]
+    assert columns["CB"].rsplit(maxsplit=2) == [
+        "accuracy, macro_f1, average",
+        "superglue-generated/cb,",
+        "superglue/cb",
+    ]
+    assert columns["SuperGLUE"].split() == ["average", "superglue"]
+    assert columns["StoryCloze"].split() == ["accuracy", "storycloze"]
+    carried = [row for row in rows if not row.endswith("no task")]
+    assert count == f"{len(carried)} of 53 rows have a task"
+
+
+def test_task_of_ones_own_counts_as_carrying_its_row(icl_eval: IclEval) -> None:
+    path = Path("tasks/toy/parity.yaml")
+    path.write_text(path.read_text() + "reference: gpt3:StoryCloze\n")
+    said = icl_eval("list", "--reference", "gpt3", "--include", ".")
+    row = next(line for line in said.out.splitlines() if line.startswith("StoryCloze"))
+
+    assert "toy/parity" in row
+    assert "no task" not in row
+
+
+def test_reference_with_its_row_shows_every_number(icl_eval: IclEval) -> None:
+    said = icl_eval("list", "--reference", "gpt3:LAMBADA")
+    first, _, second = said.out.partition("\n\n")
+
+    assert first.splitlines()[0] == "gpt3:LAMBADA greedy_accuracy"
+    assert second.splitlines()[0] == "gpt3:LAMBADA perplexity"
+    assert ["GPT-3", "175B", "0.864", "15", "shots", "test"] in [line.split()[:6] for line in first.splitlines()]
+    pythia = next(line for line in second.splitlines() if line.startswith("Pythia 70M deduped") and "0 shots" in line)
+    assert pythia.split()[3:7] == ["138.45", "0", "shots", "test"]
+    assert pythia.split()[7] == "lm-eval"
+    assert pythia.split()[8].startswith("EleutherAI/pythia:evals/pythia-v1/pythia-70m-deduped/zero-shot/")
+
+
+def test_row_without_numbers_says_so(icl_eval: IclEval) -> None:
+    assert icl_eval("list", "--reference", "superglue:AX-b").out == "superglue:AX-b has no numbers\n"
+
+
+def test_reference_that_does_not_exist_is_answered_with_the_nearest(icl_eval: IclEval) -> None:
+    paper, row = icl_eval("list", "--reference", "gtp3"), icl_eval("list", "--reference", "gpt3:LAMBDA")
+
+    assert (paper.code, row.code) == (2, 2)
+    assert "no source of published numbers is named 'gtp3'; did you mean gpt3" in paper.err
+    assert "no row of published numbers in gpt3 is named 'LAMBDA'; did you mean LAMBADA?" in row.err
+
+
+def test_reference_takes_no_match(icl_eval: IclEval) -> None:
+    said = icl_eval("list", "rte", "--reference", "gpt3")
+
+    assert (said.code, said.err) == (2, "icl-eval: --reference takes no MATCH; it was given 'rte'\n")

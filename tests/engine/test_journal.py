@@ -5,16 +5,39 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from icl_eval.engine import Engine, Journal
+from icl_eval.engine import Engine, Journal, scratch_journal
 from icl_eval.errors import RunError
-from icl_eval.models import ScoreRequest
+from icl_eval.models import ScoreAnswer, ScoreRequest
 from icl_eval.testing import FakeLM
 
 REQUESTS = [ScoreRequest.of([65, 66], [token, token + 1]) for token in range(70, 76)]
+
+
+def test_answers_are_on_disk_and_not_in_memory(path: Path) -> None:
+    answers = {f"{number:024x}": ScoreAnswer((-1.5,) * 1000, False) for number in range(300)}
+
+    with Journal(path) as journal:
+        journal.put(answers)
+        tracemalloc.start()
+        journal.put({f"again-{key}": answer for key, answer in answers.items()})
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert kept < 300 * 500
+        assert all(journal.get(key) == answer for key, answer in answers.items())
+
+
+def test_a_scratch_journal_leaves_nothing() -> None:
+    with scratch_journal() as journal:
+        assert Engine(FakeLM(), journal).answer(REQUESTS) == Engine(FakeLM()).answer(REQUESTS)
+        assert journal.path.is_file()
+
+    assert not journal.path.parent.exists()
 
 
 @pytest.fixture
@@ -149,7 +172,7 @@ def test_a_full_disk_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) ->
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from icl_eval.engine import Engine, Journal
+from icl_eval.engine import Engine, Journal, scratch_journal
 from icl_eval.models import ScoreRequest
 from icl_eval.testing import FakeLM
 

@@ -5,25 +5,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_eval.engine import PackedRow, pack, packing
+from icl_eval.engine import PackedRow, Terms, pack, packing
 from icl_eval.models import ScoreRequest
 
 from .toys import REQUESTS, sequence_of
 
 
-def packed(requests: list[ScoreRequest], *, share: bool = True, limit: int = 4096) -> list[PackedRow]:
-    return pack(dict(enumerate(requests)), share=share, limit=limit, width=32)
+def packed(
+    requests: list[ScoreRequest], *, share: bool = True, limit: int = 4096, skips: bool = False, stems: bool = False
+) -> list[PackedRow]:
+    terms = Terms(share=share, limit=limit, width=32, skips=skips, stems=stems)
+    return pack(dict(enumerate(requests)), terms)
 
 
 def inputs(request: ScoreRequest) -> tuple[int, ...]:
     return tuple(request.tokens[:-1])
 
 
-@given(REQUESTS, st.booleans(), st.integers(1, 40))
-def test_rows_say_exactly_what_was_asked(requests: list[ScoreRequest], share: bool, limit: int) -> None:
+@given(REQUESTS, st.booleans(), st.integers(1, 40), st.booleans(), st.booleans())
+def test_rows_say_exactly_what_was_asked(
+    requests: list[ScoreRequest], share: bool, limit: int, skips: bool, stems: bool
+) -> None:
     found: dict[int, tuple[list[list[int]], list[int]]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "STEM", 2)
+        rows = packed(requests, share=share, limit=limit, skips=skips and share, stems=stems and share)
 
-    for each in packed(requests, share=share, limit=limit):
+    for each in rows:
         for span in each.spans:
             assert span.request not in found
             places = each.row.scored[span.start : span.stop]
@@ -37,11 +45,13 @@ def test_rows_say_exactly_what_was_asked(requests: list[ScoreRequest], share: bo
         assert found[index][1] == tokens[request.boundary :]
 
 
-@given(REQUESTS, st.integers(1, 40))
-def test_a_stem_is_one_sequence_in_which_nothing_is_scored(requests: list[ScoreRequest], limit: int) -> None:
+@given(REQUESTS, st.integers(1, 40), st.booleans())
+def test_a_stem_is_one_sequence_in_which_nothing_is_scored(
+    requests: list[ScoreRequest], limit: int, skips: bool
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "STEM", 2)
-        rows = pack(dict(enumerate(requests)), share=True, limit=limit, width=32, stems=True)
+        rows = packed(requests, limit=limit, skips=skips, stems=True)
 
     for each in rows:
         assert each.row.parents[: each.row.stem].tolist() == list(range(-1, each.row.stem - 1))
@@ -91,6 +101,40 @@ def test_rows_do_not_depend_on_the_order_of_requests(requests: list[ScoreRequest
         return [each.row.tokens.tolist() for each in packed(asked)]
 
     assert rows(requests[::-1]) == rows(requests)
+
+
+@given(REQUESTS)
+def test_rows_of_a_model_that_skips_strangers_are_depth_first_and_follow_the_longest_way(
+    requests: list[ScoreRequest],
+) -> None:
+    for each in packed(requests, skips=True):
+        parents = each.row.parents.tolist()
+        way = [place for place in range(len(parents)) if place not in parents]
+        farthest = max((sequence_of(each.row, place) for place in way), key=len)
+        open_path: list[int] = []
+        for place, parent in enumerate(parents):
+            while open_path and open_path[-1] != parent:
+                open_path.pop()
+            assert parent == -1 or open_path
+            open_path.append(place)
+        roots = [place for place, parent in enumerate(parents) if parent < 0]
+        if len(roots) == 1:
+            assert parents[: len(farthest)] == list(range(-1, len(farthest) - 1))
+
+
+def test_strangers_share_a_row_where_attention_between_them_costs_nothing() -> None:
+    rng = np.random.default_rng(0)
+    strangers = [ScoreRequest.of(rng.integers(0, 9, 600).tolist(), [1]) for _ in range(6)]
+
+    assert len(packed(strangers, skips=True)) == 1
+    assert len(packed(strangers, skips=True, limit=1200)) == 3
+
+
+def test_a_row_has_no_more_targets_than_the_head_may_see_at_once() -> None:
+    requests = [ScoreRequest.of([1, token], [2, 3, 4]) for token in range(6)]
+    terms = Terms(share=True, limit=4096, width=32, targets=7)
+
+    assert [len(each.row.targets) for each in pack(dict(enumerate(requests)), terms)] == [6, 6, 6]
 
 
 def test_a_prefix_of_another_request_costs_nothing() -> None:

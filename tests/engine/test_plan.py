@@ -5,8 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_eval.engine import pack, plan
-from icl_eval.engine.plan import HEAD_FLOATS
+from icl_eval.engine import Terms, pack, plan
 from icl_eval.models import ScoreRequest
 
 from .toys import REQUESTS
@@ -16,9 +15,9 @@ from .toys import REQUESTS
 def test_batches_keep_to_the_budget_unless_a_row_alone_exceeds_it(
     requests: list[ScoreRequest], budget: int, share: bool
 ) -> None:
-    rows = pack(dict(enumerate(requests)), share=share, limit=20, width=2)
+    rows = pack(dict(enumerate(requests)), Terms(share=share, limit=20, width=2))
 
-    batches = plan(rows, budget=budget, vocabulary=6)
+    batches = plan(rows, budget=budget, targets=1000)
 
     assert all(batch.tokens <= budget or len(batch.rows) == 1 for batch in batches)
     assert Counter(id(row) for batch in batches for row in batch.rows) == Counter(map(id, rows))
@@ -27,29 +26,29 @@ def test_batches_keep_to_the_budget_unless_a_row_alone_exceeds_it(
 
 @given(REQUESTS)
 def test_the_longest_rows_of_a_kind_come_first(requests: list[ScoreRequest]) -> None:
-    rows = pack(dict(enumerate(requests)), share=False, limit=20, width=2)
+    rows = pack(dict(enumerate(requests)), Terms(share=False, limit=20, width=2))
 
-    lengths = [len(row.row.tokens) for batch in plan(rows, budget=30, vocabulary=6) for row in batch.rows]
+    lengths = [len(row.row.tokens) for batch in plan(rows, budget=30, targets=1000) for row in batch.rows]
 
     assert lengths == sorted(lengths, reverse=True)
 
 
 def test_tokens_count_the_padding() -> None:
     requests = [ScoreRequest.of([1, 2, 3], [4]), ScoreRequest.of([2], [4])]
-    rows = pack(dict(enumerate(requests)), share=False, limit=20, width=2)
+    rows = pack(dict(enumerate(requests)), Terms(share=False, limit=20, width=2))
 
-    assert [batch.tokens for batch in plan(rows, budget=6, vocabulary=6)] == [6]
-    assert [batch.tokens for batch in plan(rows, budget=5, vocabulary=6)] == [3, 1]
+    assert [batch.tokens for batch in plan(rows, budget=6, targets=1000)] == [6]
+    assert [batch.tokens for batch in plan(rows, budget=5, targets=1000)] == [3, 1]
 
 
 def test_logits_of_a_batch_keep_to_their_own_budget() -> None:
     requests = [ScoreRequest.of([token], [1, 2, 3]) for token in range(4)]
-    rows = pack(dict(enumerate(requests)), share=False, limit=20, width=2)
+    rows = pack(dict(enumerate(requests)), Terms(share=False, limit=20, width=2))
 
-    batches = plan(rows, budget=4096, vocabulary=HEAD_FLOATS // 6)
+    batches = plan(rows, budget=4096, targets=6)
 
     assert [len(batch.rows) for batch in batches] == [2, 2]
 
 
 def test_nothing_makes_no_batch() -> None:
-    assert plan([], budget=10, vocabulary=6) == []
+    assert plan([], budget=10, targets=1000) == []

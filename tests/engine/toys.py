@@ -28,8 +28,15 @@ class ToyRows:
     keeps_stems = True
 
     def __init__(
-        self, *, shares: bool = True, reach: int = 64, row_budget: int = 256, capacity: int | None = None
+        self,
+        *,
+        shares: bool = True,
+        skips: bool = False,
+        reach: int = 64,
+        row_budget: int = 256,
+        capacity: int | None = None,
     ) -> None:
+        self.skips_strangers = skips
         self.shares_prefixes, self.reach, self.row_budget = shares, reach, row_budget
         self.capacity = capacity
         self.batches: list[list[Row]] = []

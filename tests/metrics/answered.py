@@ -1,4 +1,4 @@
-"""Predictions for the tests of metrics, written as rows of (gold, chosen)."""
+"""Predictions for the tests of metrics, choices written as rows of (gold, chosen)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from icl_eval.metrics import Prediction
+from icl_eval.metrics import METRICS, AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
 
 
 def answered(
@@ -64,3 +64,61 @@ def paired(draw: st.DrawFn) -> list[Prediction]:
         clusters=[cluster for cluster in clusters for _ in range(2)],
         groups=[pair for pair in range(pairs) for _ in range(2)],
     )
+
+
+def wrote(text: str, *references: str, id: str = "e") -> TextPrediction:
+    return TextPrediction(id, text, references, id, id)
+
+
+def corpus(texts: Sequence[str], references: Sequence[Sequence[str]]) -> list[TextPrediction]:
+    """One prediction per text, each a cluster of its own."""
+    return [wrote(text, *golds, id=f"e{n:04}") for n, (text, golds) in enumerate(zip(texts, references, strict=True))]
+
+
+def likely(
+    logprobs: Sequence[float], tokens: Sequence[int], *, words: Sequence[int] | None = None, greedy: bool = False
+) -> list[LikelihoodPrediction]:
+    """One prediction per log-probability; words default to tokens, and a word has four bytes."""
+    return [
+        LikelihoodPrediction(f"e{n:04}", logprob, greedy, count, word, 4 * word, f"e{n:04}", f"e{n:04}")
+        for n, (logprob, count, word) in enumerate(zip(logprobs, tokens, words or tokens, strict=True))
+    ]
+
+
+_WORDS = ["the", "a", "cat", "12", "sat", "on", "mat.", "CANNOTANSWER", "|"]
+_SENTENCES = st.lists(st.sampled_from(_WORDS), max_size=7).map(" ".join)
+
+
+@st.composite
+def written(draw: st.DrawFn) -> list[TextPrediction]:
+    """1 to 20 short texts with one to three references, in up to six clusters."""
+    references = st.lists(_SENTENCES.filter(bool), min_size=1, max_size=3)
+    rows = draw(st.lists(st.tuples(_SENTENCES, references, st.integers(0, 5)), min_size=1, max_size=20))
+    return [
+        TextPrediction(f"e{n:04}", text, tuple(golds), str(cluster), f"e{n:04}")
+        for n, (text, golds, cluster) in enumerate(rows)
+    ]
+
+
+@st.composite
+def likelihoods(draw: st.DrawFn) -> list[LikelihoodPrediction]:
+    """1 to 40 texts of up to nine tokens in up to six clusters, with at most ten nats a token."""
+    row = st.tuples(st.floats(0, 10), st.integers(1, 9), st.booleans(), st.integers(0, 5))
+    return [
+        LikelihoodPrediction(f"e{n:04}", -nats * size, greedy, size, size, 3 * size, str(cluster), f"e{n:04}")
+        for n, (nats, size, greedy, cluster) in enumerate(draw(st.lists(row, min_size=1, max_size=40)))
+    ]
+
+
+_OF_KIND: dict[Kind, st.SearchStrategy[list[AnyPrediction]]] = {
+    "choice": paired(),  # type: ignore[dict-item]
+    "text": written(),  # type: ignore[dict-item]
+    "likelihood": likelihoods(),  # type: ignore[dict-item]
+}
+
+
+@st.composite
+def measured(draw: st.DrawFn) -> tuple[str, list[AnyPrediction]]:
+    """A metric and predictions of the kind it measures."""
+    name = draw(st.sampled_from(sorted(METRICS)))
+    return name, draw(_OF_KIND[METRICS[name].of])

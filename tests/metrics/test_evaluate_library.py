@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from icl_eval.errors import MetricError, UnknownName
-from icl_eval.metrics import METRICS, CorpusMetric, Metric, estimate, metric
+from icl_eval.metrics import METRICS, AnyMetric, CorpusMetric, estimate, metric
 from icl_eval.metrics.evaluate_library import EvaluateMetric
 
 from .answered import correlated, right
@@ -51,7 +51,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def load(name: str) -> Metric | CorpusMetric:
+def load(name: str) -> AnyMetric:
     return metric(name, trust_remote_code=True)
 
 

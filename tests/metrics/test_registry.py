@@ -3,15 +3,50 @@ import sys
 
 import pytest
 
-from icl_eval.errors import UnknownName
-from icl_eval.metrics import METRICS, metric
+from icl_eval.errors import MetricError, UnknownName
+from icl_eval.metrics import METRICS, AnyPrediction, Kind, estimate, metric
+
+from .answered import answered, likely, wrote
+
+OF_KIND: dict[Kind, str] = {
+    "choice": "accuracy macro_f1 matthews_correlation f1a group_exact_match gender_parity record_em record_f1",
+    "text": "exact exact_match token_f1 contains_match coqa_em coqa_f1 quac_f1 drop_em drop_f1 rouge1 rouge2 rougeL"
+    " bleu bleu_intl chrf ter",
+    "likelihood": "greedy_accuracy perplexity token_perplexity word_perplexity byte_perplexity bits_per_byte",
+}
 
 
-def test_metrics_are_known_by_their_own_names() -> None:
-    names = "accuracy f1a gender_parity group_exact_match macro_f1 matthews_correlation record_em record_f1"
+@pytest.mark.parametrize("kind", OF_KIND)
+def test_metrics_are_known_by_their_own_names(kind: Kind) -> None:
+    names = [name for name, each in METRICS.items() if each.of == kind]
 
-    assert sorted(METRICS) == names.split()
-    assert [metric(name).name for name in METRICS] == [*METRICS]
+    assert names == OF_KIND[kind].split()
+    assert [metric(name).name for name in names] == names
+
+
+def test_metric_of_another_kind_of_answers_is_answered_with_those_that_fit() -> None:
+    with pytest.raises(MetricError) as caught:
+        estimate(METRICS["accuracy"], [likely([-1.0], [1])])
+
+    assert str(caught.value) == (
+        "accuracy measures choices, and these answers are likelihoods; there is greedy_accuracy, perplexity, "
+        "token_perplexity, word_perplexity, byte_perplexity, bits_per_byte"
+    )
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_takes_its_own_kind_alone(name: str) -> None:
+    answers: dict[Kind, list[AnyPrediction]] = {
+        "choice": [*answered([0, 1], [0, 1], groups=[1, 1], clusters=[1, 1])],
+        "text": [wrote("a", "a")],
+        "likelihood": [*likely([-1.0], [1])],
+    }
+    for kind, predictions in answers.items():
+        if kind == METRICS[name].of:
+            estimate(METRICS[name], [predictions])
+        else:
+            with pytest.raises(MetricError, match=f"^{name} measures"):
+                estimate(METRICS[name], [predictions])
 
 
 def test_misspelt_metric_is_answered_with_the_nearest() -> None:
@@ -20,7 +55,7 @@ def test_misspelt_metric_is_answered_with_the_nearest() -> None:
 
 
 def test_metrics_import_nothing_heavy() -> None:
-    heavy = "{'torch', 'transformers', 'scipy', 'sklearn', 'evaluate', 'datasets', 'pandas'}"
+    heavy = {"torch", "transformers", "scipy", "sklearn", "evaluate", "datasets", "pandas", "sacrebleu", "rouge_score"}
     script = f"import sys, icl_eval.metrics; print(sorted({heavy} & set(sys.modules)))"
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from icl_eval.errors import MetricError
-from icl_eval.metrics import METRICS, Metric, Prediction
+from icl_eval.metrics import METRICS, AnyMetric, Kind, LikelihoodPrediction, Prediction, TextPrediction
 from icl_eval.references import majority_baseline, random_baseline
 
-Baseline = Callable[[Metric, Sequence[Prediction]], float | None]
+Baseline = Callable[[AnyMetric, Sequence[Prediction]], float | None]
 
 LABELS = ("entailment", "contradiction", "neutral")
 
@@ -37,6 +37,7 @@ class ShareOfFirst:
     """A corpus metric: how often option 0 is chosen."""
 
     name: str = "share_of_first"
+    of: Kind = "choice"
     bounds: tuple[float, float] = (0.0, 1.0)
 
     def score(self, predictions: Sequence[Prediction]) -> float:
@@ -153,7 +154,7 @@ def test_majority_means_nothing_where_options_differ() -> None:
     assert majority_baseline(METRICS["accuracy"], copa) is None
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", [name for name, each in METRICS.items() if each.of == "choice"])
 def test_baselines_do_not_look_at_the_answers(name: str) -> None:
     predictions = asked(*[0, 1, 1, 0, 1, 1], options=("False", "True"), group_size=2)
     other = [replace(prediction, chosen=1) for prediction in predictions]
@@ -167,6 +168,15 @@ def test_corpus_metrics_have_baselines_too() -> None:
 
     assert random_baseline(ShareOfFirst(), predictions) == pytest.approx(1 / 3, abs=0.01)
     assert majority_baseline(ShareOfFirst(), predictions) == 1
+
+
+def test_there_is_no_guessing_a_text_or_a_likelihood() -> None:
+    wrote = TextPrediction("a", "Rome", ("Rome",), "a", "a")
+    likely = LikelihoodPrediction("a", -1.0, True, 1, 1, 4, "a", "a")
+
+    for baseline in (random_baseline, majority_baseline):
+        assert baseline(METRICS["exact_match"], [wrote]) is None
+        assert baseline(METRICS["perplexity"], [likely]) is None
 
 
 @pytest.mark.parametrize("baseline", [random_baseline, majority_baseline])

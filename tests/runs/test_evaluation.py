@@ -384,7 +384,7 @@ def test_two_different_tasks_of_one_name_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "sentence"),
     [
-        ("acuracy", UnknownName, "no metric is named 'acuracy'; did you mean accuracy?"),
+        ("acuracy", UnknownName, "no metric is named 'acuracy'; did you mean accuracy or greedy_accuracy?"),
         ("evaluate:f1", MetricError, "allow it with --trust-remote-code"),
     ],
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ from toy_tasks import NAMES, PROMPT, knowing, parity, write, write_library
 
 from icl_eval import Library, Prompt, Task, evaluate
 from icl_eval.errors import RunError
+from icl_eval.metrics import Prediction
+from icl_eval.metrics.means import ExampleMean, is_right
 from icl_eval.metrics.registry import metric as metric_of
 from icl_eval.runs import evaluation, scores
 from icl_eval.runs.evidence import read_evidence
@@ -63,6 +67,20 @@ def test_default_normalisation_is_the_tasks_own() -> None:
     (line,) = evaluate(knowing(0), parity(normalize="char"), shots=0)
 
     assert line.normalize == "char"
+
+
+@dataclass(frozen=True)
+class SignedAccuracy(ExampleMean[Prediction]):
+    def signature(self, predictions: Sequence[Prediction]) -> str:
+        return f"KNOWN|n:{len(predictions)}"
+
+
+def test_signature_has_the_words_of_a_metric_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    signed = SignedAccuracy("accuracy", "choice", is_right)
+    monkeypatch.setattr(scores, "metric", lambda name, trust_remote_code: signed)
+    (line,) = evaluate(knowing(0), parity(), shots=0)
+
+    assert "|s0|token|KNOWN|n:8|bos0|" in line.signature
 
 
 def test_signature_says_how_a_score_was_taken() -> None:
@@ -177,7 +195,7 @@ def test_lost_examples_are_an_error_and_not_a_score_of_the_others(tmp_path: Path
 
 def test_a_figure_that_is_infinite_is_stored_as_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Unbounded:
-        name, bounds = "unbounded", (float("-inf"), float("inf"))
+        name, of, bounds = "unbounded", "choice", (float("-inf"), float("inf"))
 
         def score(self, predictions: Any) -> float:
             return float(len(predictions))

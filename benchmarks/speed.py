@@ -1,0 +1,292 @@
+"""How fast icl-eval scores, against lm-eval's Hugging Face backend and against the bare forward pass, in one process.
+
+    python benchmarks/speed.py MODEL DATA_DIR [--works rte,copa,...] [--repeats 3] [--dtype float32]
+
+For every work three sides take turns, `--repeats` times, and medians of the ratios within each turn are printed:
+
+- ours: prompts are rendered, fitted, encoded, planned and answered, from an empty journal.
+- lm-eval 0.4.13: gets the finished texts and scores them at its best batch size of `--batch-sizes`, found in the first
+  turn. Where a work says so it is timed on evenly spread queries and scaled up, since its time is theirs added up.
+- limit: the base model's forward pass over as many tokens as the trie of the requests has, at the same depths, without
+  masks, head or planning. A tree (requests that share 64 tokens) is its longest request as one causal sequence, then
+  the rest in calls of 512 tokens on a cache as long as they are deep on average. Smaller trees are sequences of their
+  size, in batches of 4096 tokens.
+
+Every log-probability that both sides give is compared in the same command. Exits with 1 if they differ by more than
+1e-4 nats per scored token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from icl_eval.engine import Engine
+from icl_eval.models import load_model
+from icl_eval.runs.ask import Ask
+from icl_eval.runs.cells import prepare
+from icl_eval.runs.evaluation import SAMPLE_PATH, source_of
+from icl_eval.runs.questions import Questioner
+from icl_eval.tasks import Library, LocalSource
+
+TOLERANCE = 1e-4  # nats per scored token
+STEM, CALL, SMALL, BATCH = 64, 512, 512, 4096  # tokens: of the limit's trees, calls, small trees and batches
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is scored, how much of it, and the ratios to reach."""
+
+    name: str
+    about: str
+    tasks: str
+    shots: tuple[int, ...]
+    queries: int
+    peer: float  # times as fast as lm-eval, at least
+    limit: float | None = None  # times the limit, at most
+    sampled: int | None = None  # queries that lm-eval is timed on
+    fixed: bool = False
+    tiny: bool = False  # the bundled model and data
+    memory: bool = False
+
+
+CURVE = (0, 1, 2, 4, 8, 16, 32)
+WORKS = (
+    Work("rte", "RTE, 32 shots", "superglue/rte", (32,), 6, 1.25, 1.15),
+    Work("copa", "COPA, 32 shots", "superglue/copa", (32,), 8, 2.2, 1.2),
+    Work("arc", "ARC-Easy, 50 shots", "arc/easy", (50,), 4, 4.5, 1.2),
+    Work("rte-curve", "RTE curve 0,1,...,32", "superglue/rte", CURVE, 6, 2.2, 1.25),
+    Work("arc-curve", "ARC-Easy curve 0,1,...,50", "arc/easy", (*CURVE, 50), 4, 9, 1.25, sampled=2),
+    Work("rte-fixed", "RTE, 32 shots, one draw", "superglue/rte", (32,), 277, 20, 1.3, sampled=6, fixed=True),
+    Work("arc-fixed", "ARC-Easy, 50 shots, one draw", "arc/easy", (50,), 300, 60, 1.3, sampled=3, fixed=True),
+    Work("boolq", "BoolQ, 32 shots", "superglue/boolq", (32,), 3, 1.2, 1.2, memory=True),
+    Work("hellaswag", "HellaSwag, 0 shots", "hellaswag", (0,), 48, 1.5, 1.3),
+    Work("tiny", "tiny GPT-2, sample SuperGLUE, 32 shots", "superglue", (32,), 12, 5, tiny=True),
+)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Seconds of one turn."""
+
+    ours: float
+    peer: float
+    limit: float
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("data_dir")
+    parser.add_argument("--works", default=",".join(work.name for work in WORKS))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch-sizes", default="1,4,16")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--without-peer", action="store_true", help="ours and the limit alone")
+    parser.add_argument("--peak", choices=["ours", "peer"], help="only score one work once and print the peak memory")
+    given = parser.parse_args()
+    names = given.works.split(",")
+    if unknown := set(names) - {work.name for work in WORKS}:
+        parser.error(f"unknown works: {', '.join(sorted(unknown))}")
+    works = [work for work in WORKS if work.name in names]
+    if given.peak:
+        print(_peak(works[0], given))
+        return 0
+    print("| work | tokens asked | of the trie | times as fast as lm-eval | times the limit | difference per token |")
+    print("|---|---:|---:|---:|---:|---:|")
+    worst = 0.0
+    for work in works:
+        worst = max(worst, _measure(work, given))
+    return int(worst > TOLERANCE)
+
+
+def _measure(work: Work, given: argparse.Namespace) -> float:
+    bench = _Bench(work, given)
+    sizes = [int(size) for size in given.batch_sizes.split(",")]
+    turns = [bench.turn(sizes) for _ in range(given.repeats)]
+    faster, over = median(turn.peer / turn.ours for turn in turns), median(turn.ours / turn.limit for turn in turns)
+    wanted = f" (at most {work.limit:.2f})" if work.limit else ""
+    print(
+        f"| {work.about} | {bench.asked:,} | {bench.trie:,} | {faster:.2f} (at least {work.peer:g}) "
+        f"| {over:.2f}{wanted} | {bench.worst:.1e} |",
+        flush=True,
+    )
+    print(
+        f"{work.name}: ours {median(turn.ours for turn in turns):.2f} s, {bench.engine_tokens} tokens; "
+        f"lm-eval {median(turn.peer for turn in turns):.2f} s, batch size {bench.size}; "
+        f"limit {median(turn.limit for turn in turns):.2f} s",
+        file=sys.stderr,
+    )
+    if work.memory and not given.without_peer:
+        peaks = {side: _child(work, given, side) for side in ("ours", "peer")}
+        print(f"| {work.about}, peak memory | | | {peaks['ours'] / peaks['peer']:.2f} of lm-eval's (at most 0.5) | | |")
+    return bench.worst
+
+
+class _Bench:
+    """One work, loaded: the three sides and what they answered."""
+
+    def __init__(self, work: Work, given: argparse.Namespace) -> None:
+        self.work, self.given = work, given
+        self.model = "tiny" if work.tiny else given.model
+        self.lm: Any = load_model(self.model, dtype=given.dtype)
+        self.questioners = list(self._questioners())
+        self.questions = [question for questioner in self.questioners for question in questioner.questions()]
+        self.asked, self.trie, self.calls = self._count()
+        self.size, self.worst, self.engine_tokens = 0, 0.0, 0
+        step = max(len(self.questions) // (work.sampled or len(self.questions)), 1)
+        self.chosen = range(0, len(self.questions), step)
+        self.peer: Any = None if given.without_peer else _peer(self.model, given.dtype)
+
+    def turn(self, sizes: Sequence[int]) -> Sides:
+        limit = _seconds(self._limit)
+        ours: list[float] = []
+        mine = _seconds(lambda: ours.extend(self._ours()))
+        if self.peer is None:
+            return Sides(mine, float("nan"), limit)
+        found = {size: self._their_seconds(size) for size in ([self.size] if self.size else sizes)}
+        self.size = min(found, key=lambda size: found[size][0])
+        seconds, theirs = found[self.size]
+        self._compare(ours, theirs)
+        return Sides(mine, seconds * len(self.questions) / len(self.chosen), limit)
+
+    def _questioners(self) -> Iterator[Questioner]:
+        work = self.work
+        ask = Ask(model=str(self.model), data="sample", tasks=(work.tasks,), shots=work.shots, limit=work.queries)
+        source = LocalSource(SAMPLE_PATH) if work.tiny else source_of(self.given.data_dir)
+        for task in Library().tasks([work.tasks]):
+            if work.fixed:
+                definition = task.definition
+                protocol = definition.protocol.model_copy(update={"draw": "fixed"})
+                task = replace(task, definition=definition.model_copy(update={"protocol": protocol}))
+            yield Questioner(prepare(task, None, ask, source), self.lm, "drop" if work.tiny else "error")
+
+    def _ours(self) -> list[float]:
+        engine = Engine(self.lm)
+        fresh = (Questioner(each.prepared, each.model, each.overflow) for each in self.questioners)
+        requests = [r for questioner in fresh for question in questioner.questions() for r in question.conditional]
+        answers = engine.answer(requests)
+        self.engine_tokens = engine.tokens
+        return [sum(answer.logprobs) for answer in answers]
+
+    def _their_seconds(self, size: int) -> tuple[float, list[float]]:
+        from lm_eval.api.instance import Instance
+
+        self.peer.batch_size_per_gpu = size
+        texts = [
+            (question.text.context(option, question.fitted.shots), answer)
+            for question in (self.questions[index] for index in self.chosen)
+            for option, answer in enumerate(question.text.answers)
+        ]
+        requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(texts)]
+        found: list[float] = []
+        seconds = _seconds(
+            lambda: found.extend(float(value) for value, _ in self.peer.loglikelihood(requests, disable_tqdm=True))
+        )
+        return seconds, found
+
+    def _compare(self, ours: list[float], theirs: list[float]) -> None:
+        mine = iter(ours)
+        by_question = [[next(mine) for _ in question.conditional] for question in self.questions]
+        other = iter(theirs)
+        for index in self.chosen:
+            for value, request in zip(by_question[index], self.questions[index].conditional, strict=True):
+                difference = abs(value - next(other)) / (len(request.tokens) - request.boundary)
+                self.worst = max(self.worst, difference)
+
+    def _count(self) -> tuple[int, int, list[tuple[int, int, int]]]:
+        """Tokens asked, tokens of the trie, and per call of the limit: sequences, their length and the cache's."""
+        requests = [request for question in self.questions for request in question.conditional]
+        asked = sum(request.input_length for request in requests)
+        trees: list[tuple[int, int, int]] = []  # longest, tokens, sum of depths
+        last = np.empty(0, np.int32)
+        for request in sorted(requests, key=lambda each: each.tokens):
+            tokens = np.array(request.tokens[:-1], np.int32)
+            size = min(len(last), len(tokens))
+            differ = np.flatnonzero(last[:size] != tokens[:size])
+            shared = int(differ[0]) if len(differ) else size
+            new = len(tokens) - shared
+            longest, total, depth = trees.pop() if shared >= STEM else (0, 0, 0)
+            trees.append((max(longest, len(tokens)), total + new, depth + new * (shared + len(tokens) - 1) // 2))
+            last = tokens
+        calls = _batches([total for _, total, _ in trees if total < SMALL])
+        for longest, total, depth in trees:
+            if total >= SMALL:
+                calls.append((1, longest, 0))
+                if rest := total - longest:
+                    mean = max((depth - longest * (longest - 1) // 2) // rest, 0)
+                    calls += [(1, min(CALL, rest - done), mean) for done in range(0, rest, CALL)]
+        return asked, sum(total for _, total, _ in trees), calls
+
+    def _limit(self) -> None:
+        base, vocabulary = self.lm.model.base_model, self.lm.vocabulary
+        cache: Any = None
+        with torch.inference_mode():
+            for sequences, length, depth in self.calls:
+                tokens = torch.arange(sequences * length).reshape(sequences, length) % vocabulary
+                if not depth:
+                    cache = base(input_ids=tokens, use_cache=True).past_key_values
+                    continue
+                if (surplus := cache.get_seq_length() - depth) > 0:
+                    cache.crop(-surplus)
+                start = cache.get_seq_length()
+                places = torch.arange(start, start + length)[None]
+                base(input_ids=tokens, position_ids=places, past_key_values=cache, use_cache=True)
+
+
+def _batches(sizes: list[int]) -> list[tuple[int, int, int]]:
+    """Sequences of these sizes in batches, each as long as its sequences are on average."""
+    batches: list[list[int]] = []
+    for size in sorted(sizes, reverse=True):
+        if not batches or sum(batches[-1]) + size > BATCH:
+            batches.append([])
+        batches[-1].append(size)
+    return [(len(batch), round(sum(batch) / len(batch)), 0) for batch in batches]
+
+
+def _peer(model: str, dtype: str) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    from icl_eval.models.loading import resolve
+
+    return HFLM(pretrained=resolve(model), dtype=dtype, device="cpu", batch_size=1)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    gc.collect()
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _child(work: Work, given: argparse.Namespace, side: str) -> float:
+    """Peak memory of a process of its own that scores a work once."""
+    command = [sys.executable, __file__, given.model, given.data_dir, "--works", work.name, "--dtype", given.dtype]
+    done = subprocess.run([*command, "--peak", side], check=True, capture_output=True, text=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _peak(work: Work, given: argparse.Namespace) -> int:
+    given.without_peer = given.peak == "ours"
+    bench = _Bench(work, given)
+    if given.peak == "ours":
+        bench._ours()
+    else:
+        bench._their_seconds(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Scores of one written answer: SQuAD's, CoQA's, QuAC's, and exact equality for what must be written to the letter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from icl_eval.metrics.answer_text import normalize, squad2_f1, token_f1
+from icl_eval.metrics.prediction import TextPrediction
+
+CANNOT_ANSWER = "CANNOTANSWER"
+
+_Agreement = Callable[[str, str], float]  # of an answer with one reference
+
+
+def exact(prediction: TextPrediction) -> float:
+    """Whether the text is a reference, white space around both aside.
+
+    For arithmetic and scrambled words, whose answer must be generated exactly (Brown et al. 2020, section 3.9).
+    """
+    return float(prediction.text.strip() in {reference.strip() for reference in prediction.references})
+
+
+def exact_match(prediction: TextPrediction) -> float:
+    """Whether the text equals a reference after SQuAD's normalisation (Rajpurkar et al. 2016, section 6.1)."""
+    text, references = _normalized(prediction)
+    return _best(_equal, text, references)
+
+
+def best_token_f1(prediction: TextPrediction) -> float:
+    """Greatest F1 of words with a reference, normalised as above; 1 where text and reference are both empty.
+
+    The script of SQuAD 2.0 (Rajpurkar et al. 2018). It differs from that of 1.1 only for empty texts.
+    """
+    text, references = _normalized(prediction)
+    return _best(squad2_f1, text, references)
+
+
+def contains_match(prediction: TextPrediction) -> float:
+    """Whether the words of a reference, normalised as above, occur one after another in the text; `no` not in `know`.
+
+    A reference that normalises to nothing occurs in an empty text alone.
+    """
+    text, references = _normalized(prediction)
+    return float(any(f" {reference} " in f" {text} " for reference in references))
+
+
+def coqa_em(prediction: TextPrediction) -> float:
+    """CoQA's exact match (Reddy et al. 2019, official script): as `coqa_f1`."""
+    text, references = _normalized(prediction)
+    return _leave_one_out(_equal, text, references)
+
+
+def coqa_f1(prediction: TextPrediction) -> float:
+    """CoQA's F1 (Reddy et al. 2019, official script).
+
+    Of several references each is left out once, the best F1 with the others is taken, and these are averaged: people
+    are judged by the other people's answers, so a model must not have one reference more than they.
+    """
+    text, references = _normalized(prediction)
+    return _leave_one_out(squad2_f1, text, references)
+
+
+def quac_f1(prediction: TextPrediction) -> float:
+    """QuAC's F1 (Choi et al. 2018, official script).
+
+    `CANNOTANSWER` is the only reference if at least half of them say so, and is otherwise left out; it must be written
+    exactly. Spans are judged as in `coqa_f1`. The script's headline number leaves out questions on which people agree
+    with an F1 below 0.4; this is the number it calls unfiltered.
+    """
+    spans = [reference for reference in prediction.references if reference.strip() != CANNOT_ANSWER]
+    if 2 * len(spans) <= len(prediction.references):
+        return float(prediction.text.strip() == CANNOT_ANSWER)
+    return _leave_one_out(token_f1, normalize(prediction.text), [normalize(span) for span in spans])
+
+
+def _normalized(prediction: TextPrediction) -> tuple[str, list[str]]:
+    return normalize(prediction.text), [normalize(reference) for reference in prediction.references]
+
+
+def _equal(text: str, reference: str) -> float:
+    return float(text == reference)
+
+
+def _best(agreement: _Agreement, text: str, references: Sequence[str]) -> float:
+    return max(agreement(text, reference) for reference in references)
+
+
+def _leave_one_out(agreement: _Agreement, text: str, references: Sequence[str]) -> float:
+    """Mean over references of the best agreement with the others; with the only one if there is one."""
+    if len(references) == 1:
+        return agreement(text, references[0])
+    others = [[*references[:left_out], *references[left_out + 1 :]] for left_out in range(len(references))]
+    return sum(_best(agreement, text, each) for each in others) / len(others)

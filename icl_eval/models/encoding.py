@@ -1,0 +1,93 @@
+"""Texts to token ids, line by line, so that what many prompts share is encoded once.
+
+A tokenizer that first splits a text into words treats a line alike whatever stands before it, unless it joins the line
+break to the word before. Whether it does is seen from the two words on either side of the break.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
+from typing import Any
+
+BREAK = re.compile(r"(?<=\S)(?=\n)")
+FIRST = re.compile(r"\s*\S*")
+SPLITTING = {"BPE", "WordPiece", "WordLevel"}  # models that never look beyond a word
+REMEMBERED = 2**24  # characters of lines and pairs of lines, then all is learnt anew
+
+Encode = Callable[[list[str]], list[list[int]]]
+
+
+class LineEncoder:
+    """Encodes texts as the tokenizer does when it gets them whole.
+
+    Args:
+        encode: the tokenizer, without special tokens.
+        splits: whether it splits texts into words before all else; otherwise it does get them whole.
+    """
+
+    def __init__(self, encode: Encode, *, splits: bool) -> None:
+        self._encode, self._splits = encode, splits
+        self._forget()
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of every text."""
+        if not texts or not self._splits:
+            return self._encode(list(texts)) if texts else []
+        if self._size > REMEMBERED:
+            self._forget()
+        lines = {text: BREAK.split(text) for text in texts}
+        self._look({pair for each in lines.values() for pair in pairwise(each) if pair not in self._parts})
+        joined = {text: self._joined(each) for text, each in lines.items()}
+        self._learn(dict.fromkeys(chain.from_iterable(joined.values())))
+        return [list(chain.from_iterable(map(self._ids.__getitem__, joined[text]))) for text in texts]
+
+    def _forget(self) -> None:
+        self._ids: dict[str, list[int]] = {}
+        self._parts: dict[tuple[str, str], bool] = {}  # whether two lines are encoded as each of them alone
+        self._parts_words: dict[tuple[str, str], bool] = {}  # the same of the words at their ends
+        self._size = 0
+
+    def _look(self, pairs: set[tuple[str, str]]) -> None:
+        words = {pair: (_last_word(pair[0]), _first_word(pair[1])) for pair in pairs}
+        new = [each for each in dict.fromkeys(words.values()) if each not in self._parts_words]
+        if new:
+            ids = iter(self._encode([text for left, right in new for text in (left, right, left + right)]))
+            self._parts_words.update((each, next(ids) + next(ids) == next(ids)) for each in new)
+        self._parts.update((pair, self._parts_words[each]) for pair, each in words.items())
+        self._size += sum(len(left) + len(right) for left, right in pairs)
+
+    def _joined(self, lines: list[str]) -> list[str]:
+        """The lines, together where they cannot be parted."""
+        joined = lines[:1]
+        for pair in pairwise(lines):
+            if self._parts[pair]:
+                joined.append(pair[1])
+            else:
+                joined[-1] += pair[1]
+        return joined
+
+    def _learn(self, lines: dict[str, None]) -> None:
+        new = [line for line in lines if line not in self._ids]
+        if new:
+            self._ids.update(zip(new, self._encode(new), strict=True))
+            self._size += sum(map(len, new))
+
+
+def _last_word(line: str) -> str:
+    """With the space before it, which may belong to it."""
+    start = len(line) - len(line.split()[-1])
+    return line[max(start - 1, 0) :]
+
+
+def _first_word(line: str) -> str:
+    """With the line breaks before it."""
+    found = FIRST.match(line)
+    return found[0] if found else line
+
+
+def splits_into_words(tokenizer: Any) -> bool:
+    """Whether a tokenizer of `transformers` is of a kind that looks at one word at a time."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is not None and backend.pre_tokenizer is not None and type(backend.model).__name__ in SPLITTING

@@ -1,0 +1,102 @@
+"""Perplexities and bits per byte against their definitions, computed by hand, and against a plain bootstrap."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from icl_eval.errors import MetricError
+from icl_eval.metrics import METRICS, LikelihoodPrediction, estimate
+
+from .answered import likelihoods, likely
+
+PERPLEXITIES = ("perplexity", "token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+
+
+def value(name: str, predictions: list[LikelihoodPrediction]) -> float:
+    return estimate(METRICS[name], [predictions]).value
+
+
+def test_metrics_of_two_documents_are_computed_by_hand() -> None:
+    # 12 + 36 = 48 nats; 2 texts, 6 + 10 tokens, 4 + 8 words, 16 + 32 bytes
+    documents = likely([-12, -36], [6, 10], words=[4, 8])
+
+    assert value("perplexity", documents) == pytest.approx(math.exp(24))
+    assert value("token_perplexity", documents) == pytest.approx(math.exp(3))
+    assert value("word_perplexity", documents) == pytest.approx(math.exp(4))
+    assert value("byte_perplexity", documents) == pytest.approx(math.exp(1))
+    assert value("bits_per_byte", documents) == pytest.approx(1 / math.log(2))
+
+
+def test_uniform_guess_over_v_tokens_has_perplexity_v() -> None:
+    guesses = likely([-n * math.log(50257) for n in (1, 5, 30)], [1, 5, 30])
+
+    assert value("token_perplexity", guesses) == pytest.approx(50257)
+
+
+def test_greedy_accuracy_is_the_share_of_texts_that_greedy_decoding_would_write() -> None:
+    texts = [*likely([-0.1], [1], greedy=True), LikelihoodPrediction("z", -3.0, False, 2, 1, 5, "z", "z")]
+
+    assert value("greedy_accuracy", texts) == 0.5
+
+
+@pytest.mark.parametrize("name", PERPLEXITIES)
+def test_standard_error_and_interval_are_those_of_resampled_documents(name: str) -> None:
+    generator = np.random.default_rng(2)
+    sizes = generator.integers(3, 30, size=200)
+    nats = sizes * generator.gamma(9, 0.3, size=200) if name != "perplexity" else generator.gamma(2, 1, size=200)
+    documents = likely((-nats).tolist(), sizes.tolist())
+    per = {"perplexity": np.ones(200), "byte_perplexity": 4 * sizes, "bits_per_byte": 4 * sizes}.get(name, sizes)
+    draws = generator.integers(200, size=(6000, 200))
+    means = nats[draws].sum(axis=1) / per[draws].sum(axis=1)
+    resampled = means / math.log(2) if name == "bits_per_byte" else np.exp(means)
+    found = estimate(METRICS[name], [documents])
+
+    assert found.standard_error == pytest.approx(resampled.std(ddof=1), rel=0.06)
+    assert (found.interval, found.units) == ("log-normal", 200)
+    # the logarithm is what is nearly normal, so the ends leave about 2.5 % of the resamples on each side
+    assert [(resampled < found.low).mean(), (resampled > found.high).mean()] == pytest.approx([0.025] * 2, abs=0.01)
+
+
+def test_interval_of_a_perplexity_is_symmetric_in_its_logarithm() -> None:
+    found = estimate(METRICS["token_perplexity"], [likely([-10.0 - n % 7 for n in range(120)], [2] * 120)])
+
+    assert found.low * found.high == pytest.approx(found.value**2)
+    assert math.log(found.high / found.value) == pytest.approx(1.96 * found.standard_error / found.value, rel=1e-4)
+
+
+def test_few_documents_are_resampled() -> None:
+    found = estimate(METRICS["word_perplexity"], [likely([-3.0, -8.0, -2.0], [1, 2, 2])])
+
+    assert found.interval == "bootstrap"
+    assert math.exp(1) <= found.low < found.value < found.high <= math.exp(4)
+
+
+@pytest.mark.parametrize("name", PERPLEXITIES)
+def test_one_document_says_nothing_about_uncertainty(name: str) -> None:
+    alone = estimate(METRICS[name], [likely([-3.0], [2])])
+
+    assert math.isnan(alone.standard_error)
+    assert (alone.low, alone.high, alone.interval) == (*METRICS[name].bounds, "bounds")
+
+
+@given(likelihoods())
+def test_perplexities_are_one_quantity_in_several_units(predictions: list[LikelihoodPrediction]) -> None:
+    size = sum(prediction.bytes for prediction in predictions)
+    nats = -sum(prediction.logprob for prediction in predictions)
+
+    assert math.log(value("byte_perplexity", predictions)) * size == pytest.approx(nats, abs=1e-9)
+    assert 2 ** value("bits_per_byte", predictions) == pytest.approx(value("byte_perplexity", predictions))
+    assert value("word_perplexity", predictions) >= value("byte_perplexity", predictions)
+
+
+def test_perplexity_that_no_float_holds_is_an_error() -> None:
+    with pytest.raises(MetricError, match="perplexity of these predictions is not a finite number"):
+        estimate(METRICS["perplexity"], [likely([-5000.0, -9000.0], [1000, 2000])])
+
+
+def test_seeds_may_split_a_text_into_other_tokens() -> None:
+    found = estimate(METRICS["perplexity"], [likely([-1.0], [1], words=[1]), likely([-2.0], [2], words=[1])])
+
+    assert found.seed_values == pytest.approx((math.exp(1), math.exp(2)))

@@ -1,0 +1,117 @@
+"""Scores of written answers against cases computed by hand from the definitions of the official scripts."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icl_eval.metrics import METRICS, TextPrediction, estimate
+
+from .answered import written, wrote
+
+
+def score(name: str, text: str, *references: str) -> float:
+    return estimate(METRICS[name], [[wrote(text, *references)]]).value
+
+
+@pytest.mark.parametrize(
+    ("text", "references", "expected"),
+    [
+        (" 143", ("143",), 1),
+        ("143.", ("143",), 0),
+        (" Casino", ("casino",), 0),
+        ("-7\n", ("7", " -7"), 1),
+        ("", ("143",), 0),
+    ],
+)
+def test_exact_forgives_only_white_space_around(text: str, references: tuple[str, ...], expected: float) -> None:
+    assert score("exact", text, *references) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "references", "em", "f1"),
+    [
+        (" The  White House.", ("white house",), 1, 1),
+        ("Paris", ("Rome", "paris!"), 1, 1),
+        ("barack hussein obama", ("Obama", "Barack Obama"), 0, 0.8),  # 2 of 3 words, 2 of 2: better than 2/4
+        ("new york new york", ("New York",), 0, 2 / 3),
+        ("", ("Rome",), 0, 0),
+        ("", ("",), 1, 1),  # SQuAD 2.0: there is no answer, and none is given
+        ("Rome", ("",), 0, 0),
+    ],
+)
+def test_squad_takes_the_best_reference(text: str, references: tuple[str, ...], em: float, f1: float) -> None:
+    assert score("exact_match", text, *references) == em
+    assert score("token_f1", text, *references) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("text", "references", "expected"),
+    [
+        ("It was written by Jane Austen, in 1813.", ("jane austen",), 1),
+        ("It was written by Jane, an Austen.", ("Jane Austen",), 1),  # the article goes
+        ("I know.", ("no",), 0),
+        ("Austen Jane", ("Jane Austen",), 0),
+        ("", ("Jane Austen",), 0),
+        ("anything", ("the",), 0),
+        ("", ("the",), 1),
+    ],
+)
+def test_contains_match_finds_whole_words(text: str, references: tuple[str, ...], expected: float) -> None:
+    assert score("contains_match", text, *references) == expected
+
+
+def test_coqa_leaves_every_reference_out_once() -> None:
+    # Against {white, pure white}, {white, snow}, {white}: the one that is left out may be the only equal one.
+    references = ("white", "pure white", "snow")
+
+    assert score("coqa_em", "White.", *references) == pytest.approx(2 / 3)
+    assert score("coqa_f1", "White.", *references) == pytest.approx((2 / 3 + 1 + 1) / 3)
+
+
+def test_coqa_of_one_reference_compares_with_it() -> None:
+    assert score("coqa_em", "yes", "Yes.") == 1
+    assert score("coqa_f1", "pure white", "white") == pytest.approx(2 / 3)
+    assert score("coqa_f1", "", "white") == 0
+
+
+def test_quac_leaves_every_span_out_once() -> None:
+    # left out: the first: max(1/2, 0) = 1/2; the second: max(1, 0) = 1; the third: max(1, 1/2) = 1
+    assert score("quac_f1", "in may 1983", "In May 1983,", "may", "Karvelas") == pytest.approx((0.5 + 1 + 1) / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "references", "expected"),
+    [
+        (" CANNOTANSWER", ("CANNOTANSWER", "a composer"), 1),  # half of them
+        ("a composer", ("CANNOTANSWER", "a composer"), 0),
+        ("cannotanswer", ("CANNOTANSWER",), 0),
+        ("CANNOTANSWER", ("a composer", "a composer", "CANNOTANSWER"), 0),  # a minority is left out
+        ("composer", ("a composer", "the composer", "CANNOTANSWER"), 1),
+        ("", ("CANNOTANSWER",), 0),
+    ],
+)
+def test_quac_counts_who_could_not_answer(text: str, references: tuple[str, ...], expected: float) -> None:
+    assert score("quac_f1", text, *references) == expected
+
+
+@pytest.mark.parametrize("name", ["exact", "exact_match", "token_f1", "contains_match", "coqa_em", "coqa_f1"])
+def test_score_is_the_mean_over_examples(name: str) -> None:
+    right, wrong = wrote("Rome", "Rome", id="a"), wrote("", "Rome", id="b")
+
+    assert estimate(METRICS[name], [[right, wrong, wrote("x", "Rome", id="c")]]).value == pytest.approx(1 / 3)
+
+
+@given(written())
+def test_stricter_scores_are_never_greater(predictions: list[TextPrediction]) -> None:
+    def value(name: str) -> float:
+        return estimate(METRICS[name], [predictions]).value
+
+    assert value("exact") <= value("exact_match") <= value("token_f1")
+    assert value("exact_match") <= value("contains_match")
+    assert value("coqa_em") <= value("coqa_f1") <= value("token_f1") + 1e-12
+
+
+@given(st.text(max_size=9), st.text(max_size=9))
+def test_two_texts_agree_either_way_round(one: str, other: str) -> None:
+    for name in ("exact", "exact_match", "token_f1", "coqa_f1"):
+        assert score(name, one, other) == score(name, other, one)
