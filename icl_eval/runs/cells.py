@@ -108,7 +108,7 @@ def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared
         version=task.definition.version,
         digest=_digest(task.digest, prompt.digest, ask.overflow, *_words(whole)),
         pool=_digest(*_words(shown)) if shown else "",
-        data=(task.source or source).label,
+        data=task.source_in(source).label,
         examples=len(examples),
         of=len(whole),
     )
