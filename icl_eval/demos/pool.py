@@ -56,7 +56,7 @@ class Pool:
             index = part[place]
             members = self._groups[self.candidates[index].group]
             if not any(self._betrays(member, query) for member in members):
-                drawn.append(members[np.argmin(_mix(_hashes([member.id for member in members]) ^ salt))])
+                drawn.append(members[_lowest(members, salt)])
             if len(drawn) == shots:
                 return drawn
         within = f" with the same {self.protocol.within}" if self.protocol.within else ""
@@ -77,6 +77,11 @@ class Pool:
         for index, candidate in enumerate(self.candidates):
             parts[_part_of(candidate, within)].append(index)
         return {value: np.array(indices, dtype=np.intp) for value, indices in parts.items()}
+
+
+def _lowest(members: Sequence[Example], salt: np.uint64) -> int:
+    """The member of a group that stands for it in a draw."""
+    return int(np.argmin(_mix(_hashes([member.id for member in members]) ^ salt))) if len(members) > 1 else 0
 
 
 def _by_rank(ranks: NDArray[np.uint64], wanted: int) -> Iterator[np.intp]:
