@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from typing import Any, overload
 
 from icl_eval.engine.journal import AnswerStore, MemoryJournal
 from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
-from icl_eval.engine.workload import Workload
+from icl_eval.engine.workload import Workload, trie_size
 from icl_eval.errors import ModelError
-from icl_eval.models import LanguageModel, OutOfMemory, RowAnswer, RowModel, ScoreAnswer, ScoreRequest, ScoringModel
+from icl_eval.models import (
+    Answer,
+    GenerateAnswer,
+    GenerateRequest,
+    GeneratingModel,
+    LanguageModel,
+    OutOfMemory,
+    Request,
+    RowAnswer,
+    RowModel,
+    ScoreAnswer,
+    ScoreRequest,
+    ScoringModel,
+)
 
 LOGITS = 2**26  # of one batch, scored places x vocabulary: 256 MiB in float32
 DIGITS = 7  # decimals of a stored log-probability: below float32's own precision
@@ -28,7 +41,7 @@ class Engine:
     Attributes:
         computed: requests answered by the model.
         reused: requests whose answer was known before.
-        tokens: tokens the model read for them, padding and stems included.
+        tokens: tokens the model read for them, padding and stems included, and those of the texts it wrote.
     """
 
     def __init__(
@@ -41,26 +54,37 @@ class Engine:
         self.store = MemoryJournal() if store is None else store
         self.computed = self.reused = self.tokens = 0
 
-    def answer(self, requests: Sequence[ScoreRequest]) -> list[ScoreAnswer]:
+    @overload
+    def answer(self, requests: Sequence[ScoreRequest]) -> list[ScoreAnswer]: ...
+
+    @overload
+    def answer(self, requests: Sequence[GenerateRequest]) -> list[GenerateAnswer]: ...
+
+    @overload
+    def answer(self, requests: Sequence[Request]) -> list[Answer]: ...
+
+    def answer(self, requests: Sequence[Request]) -> Any:
         """The answers, in the order of the requests.
 
         Raises:
-            ModelError: a request is longer than the model's window, the model gives something that is no
-                log-probability, or one sequence exceeds the device's memory.
+            ModelError: a request is longer than the model's window, or a prompt leaves no room in it to write; the
+                model gives something that is no log-probability; it cannot do what is asked; or one sequence exceeds
+                the device's memory.
         """
-        self._check_lengths(requests)
-        keys = [request.key(self.model.fingerprint) for request in requests]
+        fitting = [self._fitting(request) for request in requests]
+        keys = [request.key(self.model.fingerprint) for request in fitting]
         known = {key: answer for key in dict.fromkeys(keys) if (answer := self.store.get(key)) is not None}
-        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
+        missing = {key: request for key, request in zip(keys, fitting, strict=True) if key not in known}
         found = sum(key in known for key in keys)
         self.reused += found
         self.tick(found)
         repeated = len(keys) - found - len(missing)
-        self._compute(missing, known)
+        self._score({key: each for key, each in missing.items() if isinstance(each, ScoreRequest)}, known)
+        self._generate({key: each for key, each in missing.items() if isinstance(each, GenerateRequest)}, known)
         self.tick(repeated)
         return [known[key] for key in keys]
 
-    def workload(self, requests: Sequence[ScoreRequest], planned: set[str]) -> Workload:
+    def workload(self, requests: Sequence[Request], planned: set[str]) -> Workload:
         """What `answer` would take, planned in the same way.
 
         Args:
@@ -70,25 +94,67 @@ class Engine:
         Raises:
             ModelError: a request is longer than the model's window.
         """
-        self._check_lengths(requests)
-        keys = [request.key(self.model.fingerprint) for request in requests]
+        fitting = [self._fitting(request) for request in requests]
+        keys = [request.key(self.model.fingerprint) for request in fitting]
         known = {key for key in dict.fromkeys(keys) if self.store.get(key) is not None}
-        waiting = [(key, request) for key, request in zip(keys, requests, strict=True) if key not in known]
+        waiting = [(key, request) for key, request in zip(keys, fitting, strict=True) if key not in known]
         missing = {key: request for key, request in waiting if key not in planned}
         planned.update(missing)
-        asked = [request for _, request in waiting]
-        if isinstance(self.model, RowModel):
-            batches = _batches(self.model, dict(enumerate(missing.values())))
-            return Workload.of(len(keys), asked, len(missing), batches)
-        alone = sum(request.input_length for request in missing.values())
-        return replace(Workload.of(len(keys), asked, len(missing), []), computed=alone)
+        scored = [request for request in missing.values() if isinstance(request, ScoreRequest)]
+        written = [request for request in missing.values() if isinstance(request, GenerateRequest)]
+        batches = _batches(self.model, dict(enumerate(scored))) if isinstance(self.model, RowModel) else []
+        return Workload(
+            requests=len(keys),
+            known=len(keys) - len(waiting),
+            repeated=len(waiting) - len(missing),
+            asked=sum(request.input_length for _, request in waiting),
+            computed=trie_size([request.tokens for request in written])
+            + sum(batch.computed for batch in batches if batches)
+            + sum(request.input_length for request in scored if not batches),
+            written=sum(request.most_tokens for request in written),
+            batches=len(batches),
+            longest=max((batch.tokens for batch in batches), default=0),
+            targets=max((batch.targets for batch in batches), default=0),
+            stem=max((batch.rows[0].row.stem for batch in batches), default=0),
+        )
 
-    def _check_lengths(self, requests: Sequence[ScoreRequest]) -> None:
-        longest = max((request.input_length for request in requests), default=0)
-        if longest > self.model.window:
-            raise ModelError(f"a request reads {longest} tokens, but the model's window is {self.model.window}")
+    def _fitting(self, request: Request) -> Request:
+        """The request, for no more tokens than fit the model's window."""
+        if isinstance(request, GenerateRequest):
+            try:
+                return request.within(self.model.window)
+            except ValueError as error:
+                raise ModelError(str(error)) from error
+        if request.input_length > self.model.window:
+            raise ModelError(
+                f"a request reads {request.input_length} tokens, but the model's window is {self.model.window}"
+            )
+        return request
 
-    def _compute(self, missing: Mapping[str, ScoreRequest], known: dict[str, ScoreAnswer]) -> None:
+    def _generate(self, missing: Mapping[str, GenerateRequest], known: dict[str, Answer]) -> None:
+        if not missing:
+            return
+        if not isinstance(self.model, GeneratingModel):
+            raise ModelError(f"{type(self.model).__name__} cannot write")
+        keys, requests = list(missing), list(missing.values())
+
+        def sink(index: int, answer: GenerateAnswer) -> None:
+            self.tokens += len(requests[index].tokens) + sum(answer.tokens)
+            self._accept(keys, {index: answer}, known)
+
+        try:
+            self.model.generate(requests, sink)
+        except OutOfMemory as error:
+            longest = max(len(request.tokens) for key, request in missing.items() if key not in known)
+            raise ModelError(
+                f"writing after one prompt of up to {longest} tokens does not fit the device's memory: {error}"
+            ) from error
+        except FloatingPointError as error:
+            raise ModelError(f"the model's {error}; {self._advice()}") from error
+
+    def _score(self, missing: Mapping[str, ScoreRequest], known: dict[str, Answer]) -> None:
+        if not missing:
+            return
         keys, requests = list(missing), list(missing.values())
         if isinstance(self.model, RowModel):
             self._compute_rows(self.model, requests, lambda answers: self._accept(keys, answers, known))
@@ -114,10 +180,11 @@ class Engine:
                 for index in answered:
                     del waiting[index]
 
-    def _accept(self, keys: list[str], answers: Mapping[int, ScoreAnswer], known: dict[str, ScoreAnswer]) -> None:
+    def _accept(self, keys: list[str], answers: Mapping[int, Answer], known: dict[str, Answer]) -> None:
         for index, answer in answers.items():
-            if not all(math.isfinite(value) and value <= 0 for value in answer.logprobs):
-                raise ModelError(f"the model's log-probabilities are {answer.logprobs}; {self._advice()}")
+            values = answer.logprobs if isinstance(answer, ScoreAnswer) else answer.scores
+            if not all(math.isfinite(value) and value <= 0 for value in values):
+                raise ModelError(f"the model's log-probabilities are {values}; {self._advice()}")
             known[keys[index]] = answer
         self.store.put({keys[index]: answer for index, answer in answers.items()})
         self.computed += len(answers)

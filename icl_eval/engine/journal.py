@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,18 +9,19 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
+from icl_eval.engine.lines import from_line, to_line
 from icl_eval.errors import RunError
-from icl_eval.models import ScoreAnswer
+from icl_eval.models import Answer
 
 
 class AnswerStore(Protocol):
     """Where the engine looks an answer up before it computes, and puts it after."""
 
-    def get(self, key: str) -> ScoreAnswer | None:
+    def get(self, key: str) -> Answer | None:
         """The answer to a request, if it is known."""
         ...
 
-    def put(self, answers: Mapping[str, ScoreAnswer]) -> None:
+    def put(self, answers: Mapping[str, Answer]) -> None:
         """Remember answers."""
         ...
 
@@ -31,13 +30,13 @@ class MemoryJournal:
     """Answers in memory."""
 
     def __init__(self) -> None:
-        self._known: dict[str, ScoreAnswer] = {}
+        self._known: dict[str, Answer] = {}
 
-    def get(self, key: str) -> ScoreAnswer | None:
+    def get(self, key: str) -> Answer | None:
         """The answer to a request, if it is known."""
         return self._known.get(key)
 
-    def put(self, answers: Mapping[str, ScoreAnswer]) -> None:
+    def put(self, answers: Mapping[str, Answer]) -> None:
         """Remember answers."""
         self._known.update(answers)
 
@@ -77,20 +76,20 @@ class Journal:
     def __len__(self) -> int:
         return len(self._places)
 
-    def get(self, key: str) -> ScoreAnswer | None:
+    def get(self, key: str) -> Answer | None:
         """The answer to a request, if it is known."""
         place = self._places.get(key.encode())
         if place is None:
             return None
         try:
             self._file.seek(place)
-            return _parse(self._file.readline())[1]
+            return from_line(self._file.readline())[1]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError("the journal was changed while it was in use", self.path) from error
 
-    def put(self, answers: Mapping[str, ScoreAnswer]) -> None:
+    def put(self, answers: Mapping[str, Answer]) -> None:
         """Write and remember answers; they survive the process from here on."""
-        lines = {key.encode(): _line(key, answer).encode() for key, answer in answers.items()}
+        lines = {key.encode(): to_line(key, answer).encode() for key, answer in answers.items()}
         try:
             self._file.write(b"".join(lines.values()))
             self._file.flush()
@@ -107,7 +106,7 @@ class Journal:
                 self.torn = True
                 break
             try:
-                key, _ = _parse(line)
+                key, _ = from_line(line)
             except (ValueError, KeyError, TypeError) as error:
                 raise RunError(
                     "this line of the journal is damaged; delete it to compute its answer again", self.path, number
@@ -123,15 +122,3 @@ def scratch_journal() -> Iterator[Journal]:
     """A journal for as long as it is needed: answers of a run that leaves no folder need not all be in memory."""
     with TemporaryDirectory(prefix="icl-eval-") as folder, Journal(Path(folder) / "answers.jsonl") as journal:
         yield journal
-
-
-def _line(key: str, answer: ScoreAnswer) -> str:
-    return json.dumps({"key": key, "logprobs": answer.logprobs, "greedy": answer.greedy}, separators=(",", ":")) + "\n"
-
-
-def _parse(line: bytes) -> tuple[str, ScoreAnswer]:
-    entry = json.loads(line)
-    logprobs = tuple(map(float, entry["logprobs"]))
-    if not logprobs or not all(math.isfinite(value) for value in logprobs):
-        raise ValueError("a log-probability is not a number")
-    return str(entry["key"]), ScoreAnswer(logprobs, bool(entry["greedy"]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from icl_eval.engine.plan import Batch
-from icl_eval.models import ScoreRequest
+import numpy as np
+
+from icl_eval.models import common_prefix
 
 FLOAT = 4  # bytes of a logit
 
@@ -21,7 +23,8 @@ class Workload:
         repeated: those that ask what another one asks.
         asked: tokens that a model reads which answers the rest one by one, the repeated ones too.
         computed: tokens that it reads by the plan: batches with their padding, and what each stem adds to the last.
-        batches: calls of the model, stems not counted.
+        written: tokens that it writes at most, for all samples together, each beam counted once.
+        batches: calls of the model to score, stems not counted.
         longest: tokens of the largest batch.
         targets: scored places of the batch that has most.
         stem: tokens of the longest stem.
@@ -32,25 +35,11 @@ class Workload:
     repeated: int = 0
     asked: int = 0
     computed: int = 0
+    written: int = 0
     batches: int = 0
     longest: int = 0
     targets: int = 0
     stem: int = 0
-
-    @classmethod
-    def of(cls, requests: int, asked: Sequence[ScoreRequest], missing: int, batches: Sequence[Batch]) -> Workload:
-        """The workload of so many requests, of which those `asked` are not answered yet, and so many are distinct."""
-        return cls(
-            requests=requests,
-            known=requests - len(asked),
-            repeated=len(asked) - missing,
-            asked=sum(request.input_length for request in asked),
-            computed=sum(batch.computed for batch in batches),
-            batches=len(batches),
-            longest=max((batch.tokens for batch in batches), default=0),
-            targets=max((batch.targets for batch in batches), default=0),
-            stem=max((batch.rows[0].row.stem for batch in batches), default=0),
-        )
 
     def __add__(self, other: Workload) -> Workload:
         largest = ("longest", "targets", "stem")
@@ -69,3 +58,12 @@ class Workload:
             "logits": self.targets * vocabulary * FLOAT,
             "kept states": self.stem * state_bytes,
         }
+
+
+def trie_size(sequences: Sequence[array[int]]) -> int:
+    """Tokens of sequences, what they share at their beginning counted once."""
+    size, last = 0, np.empty(0, np.int32)
+    for tokens in sorted(sequences):
+        current = np.frombuffer(tokens, dtype=np.int32)
+        size, last = size + len(current) - common_prefix(last, current), current
+    return size

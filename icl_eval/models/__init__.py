@@ -1,9 +1,13 @@
 """Who answers: language models behind one protocol."""
 
+from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
 from icl_eval.models.loading import DTYPES, TINY, load_model, wrap_model
 from icl_eval.models.protocol import (
+    Answer,
+    GeneratingModel,
     LanguageModel,
     OutOfMemory,
+    Request,
     Row,
     RowAnswer,
     RowModel,
@@ -16,9 +20,16 @@ from icl_eval.models.protocol import (
 
 __all__ = [
     "DTYPES",
+    "PENALTIES",
     "TINY",
+    "Answer",
+    "Decoding",
+    "GenerateAnswer",
+    "GenerateRequest",
+    "GeneratingModel",
     "LanguageModel",
     "OutOfMemory",
+    "Request",
     "Row",
     "RowAnswer",
     "RowModel",
@@ -26,6 +37,7 @@ __all__ = [
     "ScoreRequest",
     "ScoringModel",
     "Sink",
+    "TextSink",
     "common_prefix",
     "load_model",
     "wrap_model",

@@ -1,14 +1,14 @@
 """Causal language models of `transformers`: packed rows in, log-probabilities of the asked tokens out.
 
-Only hidden states at scored places reach the language-model head, so there is never a batch x time x vocabulary tensor;
-log-softmax is taken in float32 whatever the weights' type.
+Log-softmax is taken in float32 whatever the weights' type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,20 @@ from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
 from icl_eval.models.ancestry import depths, visibility
+from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import LineEncoder, splits_into_words
-from icl_eval.models.protocol import OutOfMemory, Row, RowAnswer
-from icl_eval.models.sharing import Sharing, distance, line, sharing, tolerance
+from icl_eval.models.generation import Generation
+from icl_eval.models.network import Network, full_device
+from icl_eval.models.protocol import Row, RowAnswer
+from icl_eval.models.sharing import Sharing, distance, line, longrope_lengths, sharing, tolerance
 from icl_eval.models.stem import KeptStem
 from icl_eval.models.tree_attention import attending, pieces
 
 ARITHMETIC = 2  # raised with every change after which the same tokens may get another answer
 CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
-HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
 BYTES_PER_ACTIVATION = (
     40  # bytes per token, layer width and byte of the weights' type: a guess, halved when memory runs out
 )
-MEMORY_ERRORS = ("allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # what a device without memory says in other words
 
 
 class CausalLM:
@@ -64,18 +65,17 @@ class CausalLM:
         self.window = _window(model.config, tokenizer, window)
         self.fallback = _fallback(tokenizer)
         self._lines = LineEncoder(self._encode, splits=splits_into_words(tokenizer))
-        self._config = model.config.get_text_config()
+        self._network = Network(model)
+        self._config, self.device = self._network.config, self._network.device
         self.hidden_size = int(self._config.hidden_size)
         self.vocabulary = int(self._config.vocab_size)
-        self.device = model.get_input_embeddings().weight.device
         self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
         self.token_bytes: int = BYTES_PER_ACTIVATION * self.hidden_size * model.dtype.itemsize
         self.row_budget = self._default_budget()
         self._by_pieces = self.device.type == "cpu"  # whether a branching row goes without a mask
         self._kept = KeptStem(model, self.device)
-        self._head = model.get_output_embeddings()
         if not self._head_takes_places():
-            self._head = None
+            self._network.head = None
         if not self._is_causal():
             raise ModelError(f"{type(model).__name__} lets a token see later ones: it is not a causal language model")
         found = self._sharing()
@@ -107,13 +107,32 @@ class CausalLM:
         Raises:
             OutOfMemory: the batch does not fit the device.
         """
-        try:
-            with torch.inference_mode():
-                return self._forward(rows)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in MEMORY_ERRORS):
-                raise OutOfMemory(str(error).splitlines()[0]) from error
-            raise
+        with full_device(), torch.inference_mode():
+            return self._forward(rows)
+
+    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
+        """Write what follows prompts, handing each answer to `sink` as it comes.
+
+        Raises:
+            OutOfMemory: one prompt alone does not fit the device.
+            FloatingPointError: the model gives something that is no log-probability.
+        """
+        if requests:
+            self._generation.generate(requests, sink)
+
+    @cached_property
+    def _generation(self) -> Generation:
+        return Generation(
+            self._network,
+            self.tokenizer,
+            self._kept,
+            precision=self.precision,
+            row_budget=self.row_budget,
+            reach=self.reach,
+            arena=self.skips_strangers and self.keeps_stems,
+            stems=self.keeps_stems,
+            turns=set(longrope_lengths(self._config)),
+        )
 
     def _forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
         logits = self._logits(rows)
@@ -137,18 +156,15 @@ class CausalLM:
         inputs: dict[str, Any] = {"input_ids": tokens.to(self.device), "use_cache": bool(stem)}
         if stem:
             inputs["past_key_values"] = self._kept.of(rows[0].tokens[:stem], copies=len(rows))
-        with ExitStack() as settings:
-            if self._by_pieces and len(rows) == 1 and not rows[0].is_linear:
-                given = depths(rows[0].parents) if positions is None else positions
-                inputs["position_ids"] = torch.from_numpy(given[stem:])[None]
-                settings.enter_context(attending(self._config, pieces(rows[0].parents, stem, self.model.dtype)))
-            elif stem or not all(row.is_linear for row in rows):
-                inputs |= self._branching(rows, length, positions)
-            picked = settings.enter_context(_only_places(self._head, places))
-            logits = self.model(**inputs).logits
-        logits = logits.flatten(0, -2)  # (N, V), or (B T, V) from a model that does not call its head as a module
-        asked: torch.Tensor = logits if picked else logits[places.to(logits.device)]
-        return asked.to(self.device, torch.float32)
+        by_pieces = self._by_pieces and len(rows) == 1 and not rows[0].is_linear
+        if by_pieces:
+            given = depths(rows[0].parents) if positions is None else positions
+            inputs["position_ids"] = torch.from_numpy(given[stem:])[None]
+        elif stem or not all(row.is_linear for row in rows):
+            inputs |= self._branching(rows, length, positions)
+        plan = pieces(rows[0].parents, stem, self.model.dtype) if by_pieces else []
+        with attending(self._config, plan) if by_pieces else nullcontext():
+            return self._network.ask(inputs, places)[0]
 
     def _branching(self, rows: Sequence[Row], length: int, given: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
         """Positions (B, T) and the additive mask (B, 1, T, P + T) by which every token sees its ancestors alone.
@@ -173,11 +189,11 @@ class CausalLM:
         try:
             with torch.inference_mode():
                 picked = self._logits(rows).cpu().numpy()
-                head, self._head = self._head, None
+                head, self._network.head = self._network.head, None
                 every = self._logits(rows).cpu().numpy()
         except (RuntimeError, IndexError, ValueError):
             return False
-        self._head = head
+        self._network.head = head
         return distance(picked, every) <= tolerance(self.precision) * distance(every[0], every[1])
 
     def _is_causal(self) -> bool:
@@ -221,36 +237,6 @@ class CausalLM:
             return max(self.window, torch.cuda.mem_get_info(self.device)[0] // 2 // self.token_bytes)
         free: int = psutil.virtual_memory().available
         return min(CPU_ROW_BUDGET, max(self.window, free // 2 // self.token_bytes))
-
-
-@contextmanager
-def _only_places(head: Any, places: torch.Tensor) -> Iterator[list[bool]]:
-    """Let only the hidden states at `places` of the flattened batch reach the head; the list tells whether they did."""
-    picked: list[bool] = []
-
-    def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        if not inputs:
-            return inputs
-        picked.append(True)
-        return (inputs[0].flatten(0, 1)[places.to(inputs[0].device)][None], *inputs[1:])
-
-    hooks = [] if head is None else [head.register_forward_pre_hook(pick), head.register_forward_hook(_widen)]
-    try:
-        yield picked
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _widen(head: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-    """A 16-bit head's logits in float32, from the same weights: rounded to 16 bits, options would tie by chance."""
-    if not isinstance(head, torch.nn.Linear) or output.dtype not in (torch.bfloat16, torch.float16) or not inputs:
-        return output
-    hidden = inputs[0].float()
-    rows = max(HEAD_FLOATS // head.in_features, 1)
-    pieces = [torch.nn.functional.linear(hidden, weight.float()) for weight in torch.split(head.weight, rows)]
-    wide = torch.cat(pieces, dim=-1)
-    return wide if head.bias is None else wide + head.bias.float()
 
 
 def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:

@@ -158,8 +158,11 @@ def _directory_digest(path: Path) -> str:
 
 
 def _weights_digest(model: Any, tokenizer: Any) -> str:
+    from icl_eval.models.written import end_tokens
+
     digest = hashlib.blake2b(str(sorted(tokenizer.get_vocab().items())).encode(), digest_size=16)
     digest.update(model.config.to_json_string().encode())
+    digest.update(str(sorted(end_tokens(model, tokenizer))).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(dtype=_bytes()).numpy().tobytes())

@@ -11,6 +11,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreRequest:
@@ -50,6 +52,8 @@ class ScoreAnswer:
     greedy: bool
 
 
+Request = ScoreRequest | GenerateRequest
+Answer = ScoreAnswer | GenerateAnswer
 Sink = Callable[[int, ScoreAnswer], None]  # takes a request's position and its answer
 
 
@@ -87,6 +91,20 @@ class ScoringModel(LanguageModel, Protocol):
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
         """Answer requests, handing each answer to `sink` as it comes."""
+        ...
+
+
+@runtime_checkable
+class GeneratingModel(LanguageModel, Protocol):
+    """A model that writes."""
+
+    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
+        """Answer requests that the window has room for, handing each answer to `sink` as it comes.
+
+        Raises:
+            OutOfMemory: one prompt alone does not fit the device.
+            FloatingPointError: the model gives something that is no log-probability.
+        """
         ...
 
 

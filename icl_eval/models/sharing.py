@@ -57,7 +57,7 @@ def sharing(config: Any, masks: bool, window: int, precision: str, logits: Logit
         logits: runs one row.
     """
     slides = min(_attention_reaches(config.to_dict()), default=window)
-    turns = min(_longrope_lengths(config), default=window)
+    turns = min(longrope_lengths(config), default=window)
     reach = min(slides, turns, window)
     if masks:
         return Sharing(False, reach, "its layers mask by place in the row")
@@ -84,7 +84,7 @@ def _attention_reaches(settings: Mapping[str, Any]) -> Iterator[int]:
                 yield size
 
 
-def _longrope_lengths(config: Any) -> Iterator[int]:
+def longrope_lengths(config: Any) -> Iterator[int]:
     """Sequence lengths at which rotary embeddings change their frequencies."""
     rope = getattr(config, "rope_parameters", None) or {}
     for parameters in (rope, *(value for value in rope.values() if isinstance(value, Mapping))):

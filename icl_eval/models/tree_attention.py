@@ -9,10 +9,11 @@ their log-sum-exps, which is exact.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -49,19 +50,34 @@ def pieces(parents: NDArray[np.int32], stem: int, dtype: torch.dtype) -> list[Pi
     return list(_Runs(parents, stem, dtype).pieces())
 
 
-@contextmanager
-def attending(config: Any, plan: Sequence[Piece]) -> Iterator[None]:
+class Attention(Protocol):
+    """What a layer gives: the output (1, heads, new, width) in float32 of its queries, keys and values."""
+
+    def __call__(
+        self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+    ) -> torch.Tensor:
+        """Queries are (1, heads, new, width); keys and values (1, key heads, stem + new, width)."""
+        ...
+
+
+def attending(config: Any, plan: Sequence[Piece]) -> AbstractContextManager[None]:
     """Let the layers of a model attend by `plan` instead of the implementation that its configuration names."""
+    return attending_as(config, partial(_by_pieces, plan))
+
+
+@contextmanager
+def attending_as(config: Any, attention: Attention) -> Iterator[None]:
+    """Let the layers of a model attend in another way than its configuration names."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attention)
-    usual, token = config._attn_implementation, _plan.set(plan)
+    usual, token = config._attn_implementation, _current.set(attention)
     config._attn_implementation = NAME
     try:
         yield
     finally:
         config._attn_implementation = usual
-        _plan.reset(token)
+        _current.reset(token)
 
 
 class _Runs:
@@ -132,13 +148,13 @@ class _Runs:
         return after
 
 
-_plan: ContextVar[Sequence[Piece]] = ContextVar("plan")
+_current: ContextVar[Attention] = ContextVar("attention")
 
 
 def _attention(
-    module: torch.nn.Module,  # noqa: ARG001
-    query: torch.Tensor,  # (1, heads, new, width)
-    key: torch.Tensor,  # (1, key heads, stem + new, width)
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
@@ -146,31 +162,57 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     if attention_mask is not None or any(settings.get(name) is not None for name in UNKNOWN):
         raise ValueError("this attention takes neither masks nor biases")
+    output = _current.get()(module, query, key, value, scaling)
+    return output.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+def _by_pieces(
+    plan: Sequence[Piece],
+    _: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+) -> torch.Tensor:
     heads, length = query.shape[1], query.shape[2]
     shared = heads // key.shape[1]  # heads that share a key head
     output = query.new_empty(1, heads, length, value.shape[-1], dtype=torch.float32)
     weight = query.new_empty(1, heads, length, dtype=torch.float32)  # log-sum-exp of the scores so far
-    for piece in _plan.get():
+    for piece in plan:
         asked, keys, values = query[:, :, piece.queries], key[:, :, piece.keys], value[:, :, piece.keys]
         if piece.causal or piece.mask is not None:
-            part, score = _attend(asked, _repeated(keys, shared), _repeated(values, shared), scaling, piece)
-        else:  # heads that share keys are so many more queries
-            folded = asked.reshape(1, key.shape[1], -1, asked.shape[-1])
-            part, score = _attend(folded, keys, values, scaling, piece)
-            part, score = part.reshape(*asked.shape[:3], -1), score.reshape(asked.shape[:3])
+            keys, values = _repeated(keys, shared), _repeated(values, shared)
+            part, score = attend(asked, keys, values, scaling, causal=piece.causal, mask=piece.mask)
+        else:
+            part, score = attend_to_all(asked, keys, values, scaling)
         if piece.first:
             output[:, :, piece.queries], weight[:, :, piece.queries] = part, score
         else:
-            _merge(output[:, :, piece.queries], weight[:, :, piece.queries], part, score)
-    return output.to(query.dtype).transpose(1, 2).contiguous(), None
+            merge(output[:, :, piece.queries], weight[:, :, piece.queries], part, score)
+    return output
 
 
-def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, piece: Piece
+def attend_to_all(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention (1, heads, queries, width) and the log-sum-exp of its scores (1, heads, queries)."""
+    """Attention without a mask, where heads that share keys are so many more queries."""
+    folded = query.reshape(1, key.shape[1], -1, query.shape[-1])
+    part, score = attend(folded, key, value, scaling)
+    return part.reshape(*query.shape[:3], -1), score.reshape(query.shape[:3])
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    *,
+    causal: bool = False,
+    mask: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention (batch, heads, queries, width) and the log-sum-exp of its scores (batch, heads, queries)."""
     part, score = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0.0, piece.causal, attn_mask=piece.mask, scale=scaling
+        query, key, value, 0.0, causal, attn_mask=mask, scale=scaling
     )
     return part, score
 
@@ -179,7 +221,7 @@ def _repeated(states: torch.Tensor, times: int) -> torch.Tensor:
     return states if times == 1 else states.repeat_interleave(times, dim=1)
 
 
-def _merge(output: torch.Tensor, weight: torch.Tensor, part: torch.Tensor, score: torch.Tensor) -> None:
+def merge(output: torch.Tensor, weight: torch.Tensor, part: torch.Tensor, score: torch.Tensor) -> None:
     """Add a part of the attention to what is there, each by its share of the exponentiated scores."""
     share = torch.sigmoid(score - weight)[..., None]
     output.lerp_(part.to(output.dtype), share)

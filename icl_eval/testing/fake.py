@@ -7,7 +7,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-from icl_eval.models import ScoreAnswer, ScoreRequest, Sink
+import numpy as np
+
+from icl_eval.models import GenerateRequest, ScoreAnswer, ScoreRequest, Sink, TextSink
+from icl_eval.models.search import Rows, search_for
 
 BYTES = 256
 BOS = 256  # the one token that is no byte
@@ -55,6 +58,26 @@ class FakeLM:
         for index, request in enumerate(requests):
             self.asked += 1
             sink(index, self._answer(request))
+
+    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
+        """Write what follows prompts, one after the other; no token ends a text."""
+        for index, request in enumerate(requests):
+            self.asked += 1
+            search = search_for(request, ends=(), text_of=lambda ids: bytes(ids).decode(errors="replace"))
+            written: list[list[int]] = [[]]
+            while moves := search.advance(self._rows(request.tokens, written)):
+                written = [[*written[move.row], move.token] for move in moves]
+            sink(index, search.answer())
+
+    def _rows(self, prompt: Sequence[int], written: Sequence[list[int]]) -> Rows:
+        """Log-probabilities of the next byte after a prompt and each of the texts written so far."""
+        wanted = self._wanted(prompt)
+        rows = []
+        for text in written:
+            favourite = wanted[len(text)] if text == wanted[: len(text)] and len(text) < len(wanted) else None
+            before = [*prompt, *text][-1]
+            rows.append([math.log(_probability(before, byte, favourite)) for byte in range(BYTES)])
+        return np.array(rows, np.float32)
 
     def _answer(self, request: ScoreRequest) -> ScoreAnswer:
         wanted = self._wanted(request.tokens[: request.boundary])

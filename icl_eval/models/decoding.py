@@ -1,0 +1,151 @@
+"""What a model is asked to write, by which algorithm, and what it wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+PENALTIES = ("gnmt", "power")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a text is written: greedily, by beam search, or by sampling.
+
+    Args:
+        max_tokens: tokens after which a text ends at the latest.
+        stop: a text ends before the first of these.
+        beams: hypotheses that beam search goes on with; 1 is greedy.
+        length_penalty: alpha, which is not negative; beam search alone uses it.
+        penalty: `gnmt`, by which a hypothesis of n tokens scores logprob / ((5 + n) / 6)^alpha (Wu et al. 2016,
+            arXiv 1609.08144, equation 14), or `power`, logprob / n^alpha (what `transformers` does).
+        samples: texts to draw.
+        temperature: log-probabilities are divided by it before a token is drawn; 0 is greedy.
+        top_p: tokens are drawn among the fewest most likely ones that have this probability together, after the
+            temperature (Holtzman et al. 2020, arXiv 1904.09751, section 3.1).
+        seed: of the draws.
+
+    Raises:
+        ValueError: a value is out of range, or beam search is to draw samples; the sentence says which.
+    """
+
+    max_tokens: int
+    stop: tuple[str, ...] = ("\n",)
+    beams: int = 1
+    length_penalty: float = 0.6
+    penalty: Literal["gnmt", "power"] = "gnmt"
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "beams", "samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("length_penalty", "temperature"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number that is not negative, not {getattr(self, name)}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if self.penalty not in PENALTIES:
+            raise ValueError(f"penalty must be one of {', '.join(PENALTIES)}, not {self.penalty!r}")
+        if "" in self.stop:
+            raise ValueError("an empty stop string would end every text at once")
+        if self.beams > 1 and (self.temperature or self.samples > 1):
+            raise ValueError("beam search draws no samples: beams needs temperature 0 and samples 1")
+        if self.samples > 1 and not self.temperature:
+            raise ValueError("samples at temperature 0 are all the same: samples needs a temperature")
+
+    def penalized(self, logprob: float, length: int) -> float:
+        """What beam search ranks a hypothesis of so many tokens by, the end token included."""
+        if self.penalty == "gnmt":
+            return float(logprob / ((5 + length) / 6) ** self.length_penalty)
+        return float(logprob / length**self.length_penalty)
+
+    @property
+    def word(self) -> str:
+        r"""The signature's word, such as `greedy-max32-stop(\n)` or `sample5-t0.7-p0.95-s0-max32-stop()`."""
+        if self.beams > 1:
+            how = f"beam{self.beams}-{self.penalty}{self.length_penalty:g}"
+        elif self.temperature:
+            how = f"sample{self.samples}-t{self.temperature:g}-p{self.top_p:g}-s{self.seed}"
+        else:
+            how = "greedy"
+        stops = ",".join(json.dumps(stop, ensure_ascii=False)[1:-1].replace("|", "\\u007c") for stop in self.stop)
+        return f"{how}-max{self.max_tokens}-stop({stops})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GenerateRequest:
+    """Write what follows a prompt."""
+
+    tokens: array[int]
+    decoding: Decoding
+
+    @classmethod
+    def of(cls, prompt: Sequence[int], decoding: Decoding) -> GenerateRequest:
+        """A request from a list of token ids.
+
+        Raises:
+            ValueError: it is empty.
+        """
+        if not prompt:
+            raise ValueError("a prompt needs at least one token")
+        return cls(array("i", prompt), decoding)
+
+    @property
+    def input_length(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.tokens)
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that the answer may have, all samples together."""
+        return self.decoding.max_tokens * self.decoding.samples
+
+    def within(self, window: int) -> GenerateRequest:
+        """The same request for no more tokens than a window leaves after the prompt.
+
+        Raises:
+            ValueError: it leaves none.
+        """
+        room = window - len(self.tokens)
+        if room < 1:
+            raise ValueError(
+                f"a prompt of {len(self.tokens)} tokens leaves no room to write: the model's window is {window}"
+            )
+        if self.decoding.max_tokens <= room:
+            return self
+        return GenerateRequest(self.tokens, replace(self.decoding, max_tokens=room))
+
+    def key(self, fingerprint: str) -> str:
+        """Hash of all that the answer depends on: the model's fingerprint, the decoding and the tokens."""
+        digest = hashlib.blake2b(f"{fingerprint}:{self.decoding!r}:".encode(), digest_size=12, person=b"generate")
+        digest.update(self.tokens.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateAnswer:
+    """What was written: the best hypothesis, or every sample.
+
+    Attributes:
+        texts: without the prompt, the stop string and all after it.
+        tokens: of each text that were generated, the end token and those of the stop string included.
+        finished: why each text ended: at a `stop` string, at the model's `end` token, or at the greatest `length`.
+        scores: of each text its tokens' log-probability in nats, at temperature 1; beam search's after its penalty.
+    """
+
+    texts: tuple[str, ...]
+    tokens: tuple[int, ...]
+    finished: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+TextSink = Callable[[int, GenerateAnswer], None]  # takes a request's position and its answer

@@ -1,0 +1,177 @@
+"""Writing with a network: which prompts together, by which way to compute, and what to do when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from icl_eval.models.arena import ArenaDecoder
+from icl_eval.models.cached import CachedDecoder
+from icl_eval.models.decoding import GenerateRequest, TextSink
+from icl_eval.models.network import Network, full_device
+from icl_eval.models.protocol import OutOfMemory, common_prefix
+from icl_eval.models.search import Move, Search, search_for
+from icl_eval.models.sharing import distance, tolerance
+from icl_eval.models.stem import KeptStem
+from icl_eval.models.trie import Prompt
+from icl_eval.models.written import end_tokens, written_after
+
+LOGITS = 2**26  # of one step, hypotheses x vocabulary: 256 MiB in float32
+PROBE = np.arange(3, 9, dtype=np.int32)
+MOVES = ([Move(0, 3), Move(0, 4)], [Move(1, 5), Move(0, 6), Move(1, 7)])  # of the probe: apart, and past one another
+
+
+class Decoder(Protocol):
+    """Computes the rows that searches ask for."""
+
+    def start(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """Next-token logits (prompts, V) after prompts in sorted order."""
+        ...
+
+    def step(self, moves: Sequence[Move]) -> torch.Tensor:
+        """Next-token logits (moves, V) after the last rows' hypotheses, each continued by a token."""
+        ...
+
+
+class Generation:
+    """Answers requests to write, in the order of the prompts' tokens, so that neighbours share what they begin with.
+
+    Args:
+        network: what computes.
+        tokenizer: its tokenizer.
+        kept: the states of what prompts begin with.
+        precision: of the network's weights, such as `float32`.
+        row_budget: tokens of prompts to read at once.
+        reach: tokens, the written ones included, up to which prompts may share a row and kept states.
+        arena: whether rows that branch go by pieces, on kept states: the condition for writing side by side.
+        stems: whether the network can go on from kept states.
+        turns: lengths beyond which a cache is void.
+
+    Attributes:
+        hypotheses: that are written side by side at most; halved when memory runs out.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        tokenizer: Any,
+        kept: KeptStem,
+        *,
+        precision: str,
+        row_budget: int,
+        reach: int,
+        arena: bool,
+        stems: bool,
+        turns: Collection[int],
+    ) -> None:
+        self._network, self._tokenizer, self._row_budget, self._reach = network, tokenizer, row_budget, reach
+        self._vocabulary = int(network.config.vocab_size)
+        self._ends = end_tokens(network.model, tokenizer)
+        anew = CachedDecoder(network, caches=False)
+        far: list[Decoder] = [CachedDecoder(network, turns=turns), anew]
+        near: list[Decoder] = [CachedDecoder(network, kept, turns=turns), *far] if stems else far
+        if arena:
+            near = [ArenaDecoder(network, kept), *near]
+        with torch.inference_mode():
+            expected = self._trial(anew)
+            works = {id(decoder) for decoder in near if self._agrees(decoder, expected, precision)} | {id(anew)}
+        self._near, self._far = (next(each for each in kind if id(each) in works) for kind in (near, far))
+        self.hypotheses = max(LOGITS // self._vocabulary, 1)
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether prompts within the reach are written together."""
+        return isinstance(self._near, ArenaDecoder)
+
+    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
+        """Answer requests that the window has room for.
+
+        Raises:
+            OutOfMemory: one prompt alone does not fit the device.
+            FloatingPointError: the network gives something that is no log-probability.
+        """
+        waiting = dict(sorted(enumerate(requests), key=lambda item: item[1].tokens))
+        while waiting:
+            batch = self._batch(waiting)
+            decoder = self._near if self._is_near(waiting[batch[0]]) else self._far
+            try:
+                with full_device(), torch.inference_mode():
+                    self._write(decoder, batch, waiting, sink)
+            except OutOfMemory:
+                if len(batch) == 1:
+                    raise
+                self.hypotheses = max(sum(map(_width, (waiting.get(i, requests[i]) for i in batch))) // 2, 1)
+
+    def _batch(self, waiting: dict[int, GenerateRequest]) -> list[int]:
+        """The next requests that are written side by side."""
+        batch: list[int] = []
+        tokens, width = 0, 0
+        last = np.empty(0, np.int32)
+        for index, request in waiting.items():
+            prompt = _prompt(request)
+            tokens += len(prompt) - common_prefix(last, prompt)
+            width += _width(request)
+            fits = self.side_by_side and tokens <= self._row_budget and width <= self.hypotheses
+            if batch and not (fits and self._is_near(waiting[batch[0]]) and self._is_near(request)):
+                break
+            batch.append(index)
+            last = prompt
+        return batch
+
+    def _is_near(self, request: GenerateRequest) -> bool:
+        return len(request.tokens) + request.decoding.max_tokens <= self._reach
+
+    def _write(self, decoder: Decoder, batch: list[int], waiting: dict[int, GenerateRequest], sink: TextSink) -> None:
+        """Write a batch; what is answered waits no more."""
+        prompts = [_prompt(waiting[index]) for index in batch]
+        live = [(index, self._search(waiting[index]), 1) for index in batch]  # with its number of hypotheses
+        logits = decoder.start(prompts)
+        while live:
+            rows = _log_probabilities(logits)
+            moves: list[Move] = []
+            going: list[tuple[int, Search, int]] = []
+            first = 0
+            for index, search, count in live:
+                own = search.advance(rows[first : first + count])
+                moves += [Move(first + move.row, move.token) for move in own]
+                first += count
+                if own:
+                    going.append((index, search, len(own)))
+                else:
+                    sink(index, search.answer())
+                    del waiting[index]
+            if live := going:
+                logits = decoder.step(moves)
+
+    def _search(self, request: GenerateRequest) -> Search:
+        return search_for(request, self._ends, written_after(self._tokenizer, request.tokens))
+
+    def _trial(self, decoder: Decoder) -> NDArray[np.float32]:
+        """All rows of a few steps."""
+        rows = [decoder.start([PROBE % self._vocabulary])]
+        rows += [decoder.step([Move(row, token % self._vocabulary) for row, token in moves]) for moves in MOVES]
+        return torch.cat(rows).cpu().numpy()
+
+    def _agrees(self, decoder: Decoder, expected: NDArray[np.float32], precision: str) -> bool:
+        """Whether a decoder gives what reading everything anew gives, compared with the effect of other tokens."""
+        try:
+            found = self._trial(decoder)
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+            return False
+        return distance(found, expected) <= tolerance(precision) * distance(np.roll(expected, 1, axis=0), expected)
+
+
+def _prompt(request: GenerateRequest) -> Prompt:
+    return np.frombuffer(request.tokens, dtype=np.int32)
+
+
+def _width(request: GenerateRequest) -> int:
+    return max(request.decoding.beams, request.decoding.samples)
+
+
+def _log_probabilities(logits: torch.Tensor) -> NDArray[np.float32]:
+    return (logits - logits.logsumexp(dim=1, keepdim=True)).cpu().numpy()

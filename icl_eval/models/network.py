@@ -1,0 +1,85 @@
+"""A network of `transformers`, asked for the next-token logits of some places.
+
+Only the hidden states at those places reach the language-model head, so there is never a batch x time x vocabulary
+tensor; logits are float32 whatever the weights' type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from icl_eval.models.protocol import OutOfMemory
+
+HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
+MEMORY_ERRORS = ("allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # what a device without memory says in other words
+
+
+class Network:
+    """A `PreTrainedModel` with a language-model head.
+
+    Attributes:
+        head: the module that gets the asked places alone; none if it must see all.
+        config: the configuration of the language model proper.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.head = model, model.get_output_embeddings()
+        self.config = model.config.get_text_config()
+        self.device: torch.device = model.get_input_embeddings().weight.device
+
+    def ask(self, inputs: Mapping[str, Any], places: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """The logits (places, V) in float32 at places of the flattened batch, and all that the model returned."""
+        with _only_places(self.head, places) as picked:
+            output = self.model(**inputs)
+        logits = output.logits.flatten(0, -2)  # (N, V), or (B T, V) from a model that does not call its head
+        asked: torch.Tensor = logits if picked else logits[places.to(logits.device)]
+        return asked.to(self.device, torch.float32), output
+
+
+@contextmanager
+def full_device() -> Iterator[None]:
+    """Tell a device without memory from other errors.
+
+    Raises:
+        OutOfMemory: what ran did not fit the device.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in MEMORY_ERRORS):
+            raise OutOfMemory(str(error).splitlines()[0]) from error
+        raise
+
+
+@contextmanager
+def _only_places(head: Any, places: torch.Tensor) -> Iterator[list[bool]]:
+    """Let only the hidden states at `places` of the flattened batch reach the head; the list tells whether they did."""
+    picked: list[bool] = []
+
+    def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if not inputs:
+            return inputs
+        picked.append(True)
+        return (inputs[0].flatten(0, 1)[places.to(inputs[0].device)][None], *inputs[1:])
+
+    hooks = [] if head is None else [head.register_forward_pre_hook(pick), head.register_forward_hook(_widen)]
+    try:
+        yield picked
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _widen(head: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    """A 16-bit head's logits in float32, from the same weights: rounded to 16 bits, options would tie by chance."""
+    if not isinstance(head, torch.nn.Linear) or output.dtype not in (torch.bfloat16, torch.float16) or not inputs:
+        return output
+    hidden = inputs[0].float()
+    rows = max(HEAD_FLOATS // head.in_features, 1)
+    pieces = [torch.nn.functional.linear(hidden, weight.float()) for weight in torch.split(head.weight, rows)]
+    wide = torch.cat(pieces, dim=-1)
+    return wide if head.bias is None else wide + head.bias.float()

@@ -1,0 +1,236 @@
+"""Greedy search, sampling and beam search over rows of log-probabilities, without a model.
+
+A search begins with one row, that of the prompt's last token. From the rows it is given it chooses moves: which row's
+hypothesis continues with which token. The next rows are those of the moves, in their order; none are left when it is
+over. So the same search serves every way to compute the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest
+
+Rows = NDArray[np.float32]  # (hypotheses, vocabulary), log-probabilities of the next token in nats
+TextOf = Callable[[Sequence[int]], str]  # the text that generated tokens add to the prompt's
+DIGITS = 7  # decimals of a score: below float32's own precision
+
+
+class Move(NamedTuple):
+    """A row's hypothesis continues with a token."""
+
+    row: int
+    token: int
+
+
+class Search(Protocol):
+    """Writes what follows one prompt."""
+
+    def advance(self, rows: Rows) -> list[Move]:
+        """What to compute next; nothing if the search is over.
+
+        Raises:
+            FloatingPointError: a row has no largest log-probability.
+        """
+        ...
+
+    def answer(self) -> GenerateAnswer:
+        """What was found, once nothing is left to compute."""
+        ...
+
+
+def search_for(request: GenerateRequest, ends: Collection[int], text_of: TextOf) -> Search:
+    """The search that a request asks for.
+
+    Args:
+        request: the prompt and the decoding.
+        ends: tokens that end a text and are no part of it.
+        text_of: makes text of generated tokens.
+    """
+    endings = _Endings(request.decoding, frozenset(ends), text_of)
+    return BeamSearch(endings) if request.decoding.beams > 1 else Walks(endings, request.tokens.tobytes())
+
+
+class Walks:
+    """Hypotheses that each take one token at a time, the most likely or a drawn one; over when the last has ended.
+
+    Sample i draws its token t with a number u of its own: the first 52 bits of a hash of seed, prompt, i and t, divided
+    by 2^52. Of the tokens in the order of their ids it takes the first up to which more than the part u of the
+    probability lies. So a sample depends neither on what else is asked nor on how many samples are.
+    """
+
+    def __init__(self, endings: _Endings, prompt: bytes) -> None:
+        decoding = endings.decoding
+        self._endings, self._decoding = endings, decoding
+        self._prompt = hashlib.blake2b(f"{decoding.seed}:".encode() + prompt).digest()
+        self._live = {sample: _Hypothesis() for sample in range(decoding.samples)}
+        self._ended: dict[int, _Ended] = {}
+
+    def advance(self, rows: Rows) -> list[Move]:
+        """Every hypothesis takes a token."""
+        _check(rows)
+        moves = []
+        for index, (sample, walk) in enumerate(list(self._live.items())):
+            row = index if walk.tokens else 0
+            token = self._choose(rows[row], sample, len(walk.tokens))
+            walk = walk.extended(token, rows[row])
+            if ending := self._endings.of(walk.tokens):
+                self._ended[sample] = _Ended(ending, len(walk.tokens), walk.logprob)
+                del self._live[sample]
+            else:
+                self._live[sample] = walk
+                moves.append(Move(row, token))
+        return moves
+
+    def answer(self) -> GenerateAnswer:
+        """All samples in their order."""
+        return _answer([self._ended[sample] for sample in range(self._decoding.samples)])
+
+    def _choose(self, row: NDArray[np.float32], sample: int, place: int) -> int:
+        if not self._decoding.temperature:
+            return int(row.argmax())
+        weights = np.exp((row.astype(np.float64) - float(row.max())) / self._decoding.temperature)
+        total = np.cumsum(np.where(_nucleus(weights, self._decoding.top_p), weights, 0.0))
+        return int(np.searchsorted(total, self._number(sample, place) * total[-1], side="right"))
+
+    def _number(self, sample: int, place: int) -> float:
+        """A number from 0 to below 1 that only this draw of this sample has."""
+        digest = hashlib.blake2b(self._prompt + f":{sample}:{place}".encode(), digest_size=8).digest()
+        return (int.from_bytes(digest, "big") >> 12) / 2**52
+
+
+class BeamSearch:
+    """Beam search as Sutskever et al. (2014) and Wu et al. (2016) describe it, and `transformers` with `never` early.
+
+    Each step ranks the best (1 + end tokens) x beams continuations of all hypotheses, at least twice as many as there
+    are beams. Those of the first `beams` that end are finished; of the others, as many as there are beams go on. It is
+    over when all has ended, or when nothing that goes on could still beat the best finished hypothesis: its
+    log-probability can only fall, and the penalty is mildest at the greatest length. Keeping worse finished
+    hypotheses would change nothing, since the best one alone is returned. What ends at the greatest length counts like
+    any other.
+    """
+
+    def __init__(self, endings: _Endings) -> None:
+        self._endings, self._decoding = endings, endings.decoding
+        self._looked_at = self._decoding.beams * max(2, 1 + len(endings.ends))
+        self._live = [_Hypothesis()]
+        self._best: _Ended | None = None
+
+    def advance(self, rows: Rows) -> list[Move]:
+        """The hypotheses that go on."""
+        _check(rows)
+        moves: list[Move] = []
+        going: list[_Hypothesis] = []
+        for rank, move in enumerate(self._candidates(rows)):
+            if rank >= self._decoding.beams == len(going):
+                break
+            hypothesis = self._live[move.row].extended(move.token, rows[move.row])
+            ending = self._endings.of(hypothesis.tokens)
+            if ending is None and len(going) < self._decoding.beams:
+                moves.append(move)
+                going.append(hypothesis)
+            elif ending and rank < self._decoding.beams:
+                self._finish(hypothesis, ending)
+        self._live = going
+        return moves if self._may_improve() else []
+
+    def answer(self) -> GenerateAnswer:
+        """The best hypothesis."""
+        return _answer([self._best] if self._best else [])
+
+    def _candidates(self, rows: Rows) -> list[Move]:
+        """The best continuations, best first; of equal ones the first row's, then the lowest token's."""
+        found: list[tuple[float, int, int]] = []
+        for index, (row, hypothesis) in enumerate(zip(rows, self._live, strict=True)):
+            found += [(-hypothesis.logprob - float(row[token]), index, token) for token in _top(row, self._looked_at)]
+        return [Move(index, token) for cost, index, token in sorted(found)[: self._looked_at] if cost < math.inf]
+
+    def _finish(self, hypothesis: _Hypothesis, ending: _Ending) -> None:
+        length = len(hypothesis.tokens)
+        score = self._decoding.penalized(hypothesis.logprob, length)
+        if self._best is None or score > self._best.score:
+            self._best = _Ended(ending, length, score)
+
+    def _may_improve(self) -> bool:
+        if self._best is None or not self._live:
+            return bool(self._live)
+        return self._decoding.penalized(self._live[0].logprob, self._decoding.max_tokens) > self._best.score
+
+
+@dataclass(frozen=True, slots=True)
+class _Hypothesis:
+    tokens: tuple[int, ...] = ()
+    logprob: float = 0.0
+
+    def extended(self, token: int, row: NDArray[np.float32]) -> _Hypothesis:
+        return _Hypothesis((*self.tokens, token), self.logprob + float(row[token]))
+
+
+class _Ending(NamedTuple):
+    text: str
+    finished: str
+
+
+class _Ended(NamedTuple):
+    ending: _Ending
+    tokens: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Endings:
+    """When a text has ended, and what it is then."""
+
+    decoding: Decoding
+    ends: frozenset[int]
+    text_of: TextOf
+
+    def of(self, tokens: Sequence[int]) -> _Ending | None:
+        """Nothing if the text goes on. The whole text is searched, since a stop string may span tokens."""
+        if tokens[-1] in self.ends:
+            return _Ending(self.text_of(tokens[:-1]), "end")
+        text = self.text_of(tokens)
+        cuts = [place for stop in self.decoding.stop if (place := text.find(stop)) >= 0]
+        if cuts:
+            return _Ending(text[: min(cuts)], "stop")
+        return _Ending(text, "length") if len(tokens) >= self.decoding.max_tokens else None
+
+
+def _answer(ended: Sequence[_Ended]) -> GenerateAnswer:
+    return GenerateAnswer(
+        tuple(each.ending.text for each in ended),
+        tuple(each.tokens for each in ended),
+        tuple(each.ending.finished for each in ended),
+        tuple(round(min(each.score, 0.0), DIGITS) for each in ended),
+    )
+
+
+def _check(rows: Rows) -> None:
+    if not np.isfinite(rows.max(axis=1)).all():
+        raise FloatingPointError("log-probabilities are no numbers")
+
+
+def _top(row: NDArray[np.float32], count: int) -> list[int]:
+    """The tokens with the `count` greatest values, and all that equal the least of them."""
+    if count >= len(row):
+        return list(range(len(row)))
+    least = np.partition(row, len(row) - count)[len(row) - count]
+    return [int(token) for token in np.flatnonzero(row >= least)]
+
+
+def _nucleus(weights: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    """The fewest greatest weights that make up at least this share of all; of equal ones the first."""
+    if share >= 1:
+        return np.ones(len(weights), np.bool_)
+    order = np.argsort(-weights, kind="stable")
+    reached = np.cumsum(weights[order])
+    kept = np.zeros(len(weights), np.bool_)
+    kept[order[: int(np.searchsorted(reached, share * reached[-1])) + 1]] = True
+    return kept
