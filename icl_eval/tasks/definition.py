@@ -82,9 +82,10 @@ class Protocol(_Strict):
 
 
 class Score(_Strict):
-    """How the log-likelihoods of options become comparable."""
+    """How the log-likelihoods of options become comparable, and how texts are read that are longer than the window."""
 
     normalize: Normalization = "token"
+    stride: Annotated[StrictInt, Field(ge=1)] | None = None  # tokens that a further window adds; by default all it can
 
 
 class Decode(_Strict):
