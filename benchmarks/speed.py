@@ -73,7 +73,7 @@ WORKS = (
     Work("arc-fixed", "ARC-Easy, 50 shots, one draw", "arc/easy", (50,), 300, 60, 1.3, sampled=3, fixed=True),
     Work("boolq", "BoolQ, 32 shots", "superglue/boolq", (32,), 3, 1.2, 1.2, memory=True),
     Work("hellaswag", "HellaSwag, 0 shots", "hellaswag", (0,), 48, 1.5, 1.3),
-    Work("tiny", "tiny GPT-2, sample SuperGLUE, 32 shots", "superglue", (32,), 12, 5, tiny=True),
+    Work("tiny", "tiny GPT-2, sample SuperGLUE, 32 shots", "superglue", (32,), 1000, 5, sampled=80, tiny=True),
 )
 
 
@@ -239,7 +239,7 @@ class _Bench:
                 if not depth:
                     cache = base(input_ids=tokens, use_cache=True).past_key_values
                     continue
-                if (surplus := cache.get_seq_length() - depth) > 0:
+                if (surplus := cache.get_seq_length() - min(depth, self.lm.window - length)) > 0:
                     cache.crop(-surplus)
                 start = cache.get_seq_length()
                 places = torch.arange(start, start + length)[None]

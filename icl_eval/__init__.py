@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from icl_eval.errors import IclEvalError
     from icl_eval.models import LanguageModel, load_model, wrap_model
     from icl_eval.prompts import Prompt
-    from icl_eval.runs import Result, Score, evaluate
+    from icl_eval.runs import Explanation, Result, Score, evaluate, explain
     from icl_eval.runs.rescoring import rescore
     from icl_eval.tasks import Example, Library, Task
 
 __all__ = [
     "Example",
+    "Explanation",
     "IclEvalError",
     "LanguageModel",
     "Library",
@@ -26,6 +27,7 @@ __all__ = [
     "Task",
     "__version__",
     "evaluate",
+    "explain",
     "load_model",
     "rescore",
     "wrap_model",
@@ -33,6 +35,7 @@ __all__ = [
 
 _HOMES = {
     "Example": "tasks",
+    "Explanation": "runs",
     "IclEvalError": "errors",
     "LanguageModel": "models",
     "Library": "tasks",
@@ -41,6 +44,7 @@ _HOMES = {
     "Score": "runs",
     "Task": "tasks",
     "evaluate": "runs",
+    "explain": "runs",
     "load_model": "models",
     "rescore": "runs.rescoring",
     "wrap_model": "models",

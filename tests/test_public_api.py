@@ -11,6 +11,7 @@ import icl_eval
 def test_public_names_are_these() -> None:
     assert icl_eval.__all__ == [
         "Example",
+        "Explanation",
         "IclEvalError",
         "LanguageModel",
         "Library",
@@ -20,6 +21,7 @@ def test_public_names_are_these() -> None:
         "Task",
         "__version__",
         "evaluate",
+        "explain",
         "load_model",
         "rescore",
         "wrap_model",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,6 +53,9 @@ def run(
     ] = None,
     trust_remote_code: Annotated[bool, options.TRUST] = False,
     allow_pickle: Annotated[bool, options.PICKLE] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print what would be asked and computed, and compute nothing.")
+    ] = False,
 ) -> None:
     """Measure a model on tasks and print the scores.
 
@@ -62,35 +65,37 @@ def run(
         from icl_eval.cli.progress import progress_bar
         from icl_eval.runs.ask import SAMPLE
         from icl_eval.runs.evaluation import evaluate
+        from icl_eval.runs.evaluation import explain as plan_of
 
         names, library = options.library_for(options.words(task), include)
         which = options.numbers(seeds, "--seeds")
+        asked: dict[str, Any] = {
+            "shots": options.numbers(shots, "--shots") if shots is not None else (),
+            "seeds": which if "," in seeds else which[0],
+            "prompts": options.words(prompt),
+            "data": options.data_of(data, data_dir, otherwise=SAMPLE if model is None else "hub"),
+            "split": split,
+            "demonstrations": demonstrations,
+            "limit": limit,
+            "overflow": overflow.value,
+            "out": out,
+            "keep": True,
+            "note": DEMONSTRATION if model is None else None,
+            "library": library,
+            "revision": revision,
+            "dtype": dtype.value,
+            "device": device,
+            "bos": None if bos is options.Bos.auto else bos is options.Bos.yes,
+            "window": window,
+            "trust_remote_code": trust_remote_code,
+            "allow_pickle": allow_pickle,
+        }
+        lm = "tiny" if model is None else model
+        if explain:
+            print(plan_of(lm, names, **asked), end="")
+            return
         with progress_bar() as progress:
-            result = evaluate(
-                "tiny" if model is None else model,
-                names,
-                shots=options.numbers(shots, "--shots") if shots is not None else (),
-                seeds=which if "," in seeds else which[0],
-                prompts=options.words(prompt),
-                data=options.data_of(data, data_dir, otherwise=SAMPLE if model is None else "hub"),
-                split=split,
-                demonstrations=demonstrations,
-                limit=limit,
-                normalizations=options.normalizations(score),
-                overflow=overflow.value,
-                out=out,
-                keep=True,
-                note=DEMONSTRATION if model is None else None,
-                library=library,
-                revision=revision,
-                dtype=dtype.value,
-                device=device,
-                bos=None if bos is options.Bos.auto else bos is options.Bos.yes,
-                window=window,
-                trust_remote_code=trust_remote_code,
-                allow_pickle=allow_pickle,
-                progress=progress,
-            )
+            result = evaluate(lm, names, normalizations=options.normalizations(score), progress=progress, **asked)
     print(result.table(format.value), end="")
     print(f"kept in {result.folder}", file=sys.stderr)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ class Pool:
     Args:
         task: the task's name, part of every rank.
         candidates: solved examples; of a group (the answers of one question) one, drawn with it, stands for all.
-        protocol: `per_example` draws anew for every query, `fixed` once; `within` keeps to the query's field value.
+        protocol: `per_example` draws anew for every query, `per_group` for every group of queries, `fixed` once;
+            `within` keeps to the query's field value.
         shares_split: the candidates are the examples that are asked, so a query's own group and cluster are left out.
     """
 
@@ -48,13 +49,14 @@ class Pool:
         if shots == 0:
             return []
         part = self._parts.get(_part_of(query, self.protocol.within), np.empty(0, dtype=np.intp))
-        fixed = self.protocol.draw == "fixed"
-        salt = _hash("\x1f".join([str(seed), self.task, *([] if fixed else [query.id])]))
+        keyed_by = {"per_example": [query.id], "per_group": [query.group], "fixed": []}[self.protocol.draw]
+        salt = _hash("\x1f".join([str(seed), self.task, *keyed_by]))
         drawn: list[Example] = []
-        for index in part[np.argsort(_mix(self._keys[part] ^ salt), kind="stable")]:
+        for place in _by_rank(_mix(self._keys[part] ^ salt), shots):
+            index = part[place]
             members = self._groups[self.candidates[index].group]
             if not any(self._betrays(member, query) for member in members):
-                drawn.append(members[np.argmin(_mix(_hashes([member.id for member in members]) ^ salt))])
+                drawn.append(members[_lowest(members, salt)])
             if len(drawn) == shots:
                 return drawn
         within = f" with the same {self.protocol.within}" if self.protocol.within else ""
@@ -67,13 +69,27 @@ class Pool:
         """Whether showing the candidate would show the query itself, or a question about the same passage."""
         if candidate.fingerprint == query.fingerprint and not self.protocol.repeat:
             return True
-        return self.shares_split and (candidate.group == query.group or candidate.cluster == query.cluster)
+        by_name = self.shares_split or self.protocol.draw == "per_group"  # a passage may have questions in both splits
+        return by_name and (candidate.group == query.group or candidate.cluster == query.cluster)
 
     def _partition(self, within: str | None) -> dict[str, NDArray[np.intp]]:
         parts: defaultdict[str, list[int]] = defaultdict(list)
         for index, candidate in enumerate(self.candidates):
             parts[_part_of(candidate, within)].append(index)
         return {value: np.array(indices, dtype=np.intp) for value, indices in parts.items()}
+
+
+def _lowest(members: Sequence[Example], salt: np.uint64) -> int:
+    """The member of a group that stands for it in a draw."""
+    return int(np.argmin(_mix(_hashes([member.id for member in members]) ^ salt))) if len(members) > 1 else 0
+
+
+def _by_rank(ranks: NDArray[np.uint64], wanted: int) -> Iterator[np.intp]:
+    """Places from the lowest rank to the highest; sorts all of them only if more than the first few are asked for."""
+    few = min(len(ranks), 2 * wanted + 8)
+    lowest = np.argpartition(ranks, few - 1)[:few] if few else np.empty(0, dtype=np.intp)
+    yield from lowest[np.argsort(ranks[lowest], kind="stable")]
+    yield from np.argsort(ranks, kind="stable")[few:]
 
 
 def _part_of(example: Example, within: str | None) -> str:

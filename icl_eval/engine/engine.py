@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 from icl_eval.engine.journal import AnswerStore, MemoryJournal
-from icl_eval.engine.lines import Answer
 from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
+from icl_eval.engine.workload import Workload, trie_size
 from icl_eval.errors import ModelError
 from icl_eval.models import (
+    Answer,
     GenerateAnswer,
     GenerateRequest,
     GeneratingModel,
     LanguageModel,
     OutOfMemory,
+    Request,
     RowAnswer,
     RowModel,
     ScoreAnswer,
@@ -39,7 +41,7 @@ class Engine:
     Attributes:
         computed: requests answered by the model.
         reused: requests whose answer was known before.
-        tokens: tokens the model read for them, padding included, and those of the texts it wrote.
+        tokens: tokens the model read for them, padding and stems included, and those of the texts it wrote.
     """
 
     def __init__(
@@ -58,8 +60,11 @@ class Engine:
     @overload
     def answer(self, requests: Sequence[GenerateRequest]) -> list[GenerateAnswer]: ...
 
-    def answer(self, requests: Sequence[ScoreRequest] | Sequence[GenerateRequest]) -> Any:
-        """The answers, in the order of the requests, which are of one kind.
+    @overload
+    def answer(self, requests: Sequence[Request]) -> list[Answer]: ...
+
+    def answer(self, requests: Sequence[Request]) -> Any:
+        """The answers, in the order of the requests.
 
         Raises:
             ModelError: a request is longer than the model's window, or a prompt leaves no room in it to write; the
@@ -79,7 +84,41 @@ class Engine:
         self.tick(repeated)
         return [known[key] for key in keys]
 
-    def _fitting(self, request: ScoreRequest | GenerateRequest) -> ScoreRequest | GenerateRequest:
+    def workload(self, requests: Sequence[Request], planned: set[str]) -> Workload:
+        """What `answer` would take, planned in the same way.
+
+        Args:
+            requests: what would be asked.
+            planned: keys of requests that were planned before; those of these are added.
+
+        Raises:
+            ModelError: a request is longer than the model's window.
+        """
+        fitting = [self._fitting(request) for request in requests]
+        keys = [request.key(self.model.fingerprint) for request in fitting]
+        known = {key for key in dict.fromkeys(keys) if self.store.get(key) is not None}
+        waiting = [(key, request) for key, request in zip(keys, fitting, strict=True) if key not in known]
+        missing = {key: request for key, request in waiting if key not in planned}
+        planned.update(missing)
+        scored = [request for request in missing.values() if isinstance(request, ScoreRequest)]
+        written = [request for request in missing.values() if isinstance(request, GenerateRequest)]
+        batches = _batches(self.model, dict(enumerate(scored))) if isinstance(self.model, RowModel) else []
+        return Workload(
+            requests=len(keys),
+            known=len(keys) - len(waiting),
+            repeated=len(waiting) - len(missing),
+            asked=sum(request.input_length for _, request in waiting),
+            computed=trie_size([request.tokens for request in written])
+            + sum(batch.computed for batch in batches if batches)
+            + sum(request.input_length for request in scored if not batches),
+            written=sum(request.most_tokens for request in written),
+            batches=len(batches),
+            longest=max((batch.tokens for batch in batches), default=0),
+            targets=max((batch.targets for batch in batches), default=0),
+            stem=max((batch.rows[0].row.stem for batch in batches), default=0),
+        )
+
+    def _fitting(self, request: Request) -> Request:
         """The request, for no more tokens than fit the model's window."""
         if isinstance(request, GenerateRequest):
             try:
@@ -136,7 +175,7 @@ class Engine:
                 except OutOfMemory as error:
                     model.row_budget = _smaller(model.row_budget, batch, error)
                     break  # all that is still waiting is planned anew
-                self.tokens += batch.tokens
+                self.tokens += batch.computed
                 accept(answered := dict(_unpack(batch.rows, answers)))
                 for index in answered:
                     del waiting[index]
@@ -175,7 +214,7 @@ def _batches(model: RowModel, requests: Mapping[int, ScoreRequest]) -> list[Batc
             skips=share and model.skips_strangers,
         )
         rows = pack(alike, terms)
-        batches += [Batch((row,)) for row in rows] if terms.skips else plan(rows, budget=terms.limit, targets=targets)
+        batches += plan(rows, budget=terms.limit, targets=targets, alone=terms.skips)
     return batches
 
 

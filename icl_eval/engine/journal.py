@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
-from icl_eval.engine.lines import Answer, from_line, to_line
+from icl_eval.engine.lines import from_line, to_line
 from icl_eval.errors import RunError
+from icl_eval.models import Answer
 
 
 class AnswerStore(Protocol):

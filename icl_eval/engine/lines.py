@@ -7,9 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from icl_eval.models import GenerateAnswer, ScoreAnswer
-
-Answer = ScoreAnswer | GenerateAnswer
+from icl_eval.models import Answer, GenerateAnswer, ScoreAnswer
 
 
 def to_line(key: str, answer: Answer) -> str:

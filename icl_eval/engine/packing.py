@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.models import Row, ScoreRequest
+from icl_eval.models import Row, ScoreRequest, common_prefix
 
 STEM = 64  # tokens of a shared prefix from which on keeping its states beats computing them again
 STEM_ROW = 1024  # new tokens of a row on a kept stem: enough to be efficient, few enough not to attend in vain
@@ -68,13 +68,13 @@ def _rows(requests: Mapping[int, ScoreRequest], terms: Terms) -> Iterator[Packed
     row = _OpenRow(terms)
     for index in sorted(requests, key=lambda index: requests[index].tokens):
         tokens = np.frombuffer(requests[index].tokens, dtype=np.int32)
-        shared = row.shared_with(tokens[:-1])
+        shared = common_prefix(row.last, tokens[:-1])
         boundary = requests[index].boundary
         if row.spans and not row.welcomes(shared, len(tokens), boundary):
             stem = min(shared, boundary - 1) if terms.stems else 0
             yield row.close(stem)
             row = _OpenRow.on(terms, tokens[:stem]) if stem >= STEM else _OpenRow(terms)
-            shared = row.shared_with(tokens[:-1])
+            shared = common_prefix(row.last, tokens[:-1])
         row.add(index, tokens, boundary, shared)
     if row.spans:
         yield row.close()
@@ -101,11 +101,6 @@ class _OpenRow:
         """A row that begins with tokens whose states are kept."""
         places = np.arange(len(stem), dtype=np.int32)
         return cls(terms, len(stem), len(stem), path=places, last=stem, tokens=[stem], parents=[places - 1])
-
-    def shared_with(self, inputs: NDArray[np.int32]) -> int:
-        size = min(len(self.last), len(inputs))
-        different = np.flatnonzero(self.last[:size] != inputs[:size])
-        return int(different[0]) if len(different) else size
 
     def welcomes(self, shared: int, length: int, boundary: int) -> bool:
         """Whether to continue this row rather than compute the shared prefix again in the next one."""

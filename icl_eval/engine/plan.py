@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
+
 from icl_eval.engine.packing import PackedRow
+from icl_eval.models import common_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,26 +17,49 @@ class Batch:
     """Rows that are computed together."""
 
     rows: tuple[PackedRow, ...]
+    stem: int = 0  # tokens of their stem that the batch before has not kept
 
     @property
     def tokens(self) -> int:
-        """Tokens computed, padding included, stems left out."""
+        """Tokens of the rows, padding included, stems left out."""
         return len(self.rows) * max(len(packed.row.tokens) - packed.row.stem for packed in self.rows)
 
+    @property
+    def computed(self) -> int:
+        """Tokens that the model reads."""
+        return self.tokens + self.stem
 
-def plan(rows: Sequence[PackedRow], *, budget: int, targets: int) -> list[Batch]:
+    @property
+    def targets(self) -> int:
+        """Places whose next token is asked for."""
+        return sum(len(packed.row.targets) for packed in self.rows)
+
+
+def plan(rows: Sequence[PackedRow], *, budget: int, targets: int, alone: bool = False) -> list[Batch]:
     """Batches of at most `budget` tokens, padding included, and `targets` scored places, unless a row alone has more.
 
     Plain and branching rows are kept apart, since one branching row would put a mask on all. Rows on stems come one by
-    one in the order of the trie, in which a stem differs least from the one before.
+    one in the order of the trie, in which a stem differs least from the one before; if `alone`, so do all.
     """
-    on_stems = [Batch((packed,)) for packed in rows if packed.row.stem]
+    if alone:
+        return _one_by_one(rows)
+    on_stems = _one_by_one([packed for packed in rows if packed.row.stem])
     others = [packed for packed in rows if not packed.row.stem]
     ordered = sorted(others, key=lambda packed: (packed.row.is_linear, -len(packed.row.tokens)))
     batches: list[Batch] = []
     for _, alike in groupby(ordered, key=lambda packed: packed.row.is_linear):
         batches += _fill(list(alike), budget, targets)
     return batches + on_stems
+
+
+def _one_by_one(rows: Sequence[PackedRow]) -> list[Batch]:
+    batches: list[Batch] = []
+    kept = np.empty(0, np.int32)
+    for packed in rows:
+        stem = packed.row.tokens[: packed.row.stem]
+        batches.append(Batch((packed,), len(stem) - common_prefix(kept, stem)))
+        kept = stem if len(stem) else kept
+    return batches
 
 
 def _fill(rows: list[PackedRow], budget: int, most_targets: int) -> list[Batch]:

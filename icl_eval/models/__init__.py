@@ -3,9 +3,11 @@
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
 from icl_eval.models.loading import DTYPES, TINY, load_model, wrap_model
 from icl_eval.models.protocol import (
+    Answer,
     GeneratingModel,
     LanguageModel,
     OutOfMemory,
+    Request,
     Row,
     RowAnswer,
     RowModel,
@@ -13,18 +15,21 @@ from icl_eval.models.protocol import (
     ScoreRequest,
     ScoringModel,
     Sink,
+    common_prefix,
 )
 
 __all__ = [
     "DTYPES",
     "PENALTIES",
     "TINY",
+    "Answer",
     "Decoding",
     "GenerateAnswer",
     "GenerateRequest",
     "GeneratingModel",
     "LanguageModel",
     "OutOfMemory",
+    "Request",
     "Row",
     "RowAnswer",
     "RowModel",
@@ -33,6 +38,7 @@ __all__ = [
     "ScoringModel",
     "Sink",
     "TextSink",
+    "common_prefix",
     "load_model",
     "wrap_model",
 ]

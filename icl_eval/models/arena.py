@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from icl_eval.models.ancestry import depths
 from icl_eval.models.network import Network
+from icl_eval.models.protocol import common_prefix
 from icl_eval.models.search import Move
 from icl_eval.models.stem import KeptStem
 from icl_eval.models.tree_attention import attend, attend_to_all, attending, attending_as, merge, pieces
-from icl_eval.models.trie import Prompt, Run, shared_prefix, trie
+from icl_eval.models.trie import Prompt, Run, trie
 
 STEM = 64  # tokens of a shared prefix from which on its states are kept for the next prompts
 GATHERED = 128  # states up to which to copy a run for each of its hypotheses is cheaper than to attend to it apart
@@ -41,7 +42,7 @@ class ArenaDecoder:
 
     def start(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         """Logits (prompts, V) after prompts in sorted order, each of which is a hypothesis without a token."""
-        common = min(shared_prefix(prompts[0], prompts[-1]), len(prompts[0]) - 1)
+        common = min(common_prefix(prompts[0], prompts[-1]), len(prompts[0]) - 1)
         row, runs = trie(prompts, common if common >= STEM else 0)
         inputs = {
             "input_ids": torch.from_numpy(row.tokens[row.stem :].astype(np.int64))[None],

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 
@@ -68,6 +69,8 @@ class CausalLM:
         self._config, self.device = self._network.config, self._network.device
         self.hidden_size = int(self._config.hidden_size)
         self.vocabulary = int(self._config.vocab_size)
+        self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
+        self.token_bytes: int = BYTES_PER_ACTIVATION * self.hidden_size * model.dtype.itemsize
         self.row_budget = self._default_budget()
         self._by_pieces = self.device.type == "cpu"  # whether a branching row goes without a mask
         self._kept = KeptStem(model, self.device)
@@ -82,6 +85,7 @@ class CausalLM:
         self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
         self.skips_strangers = found.works and self._by_pieces
         self.keeps_stems = found.works and self._stems_work()
+        self.state_bytes = self._kept.token_bytes
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
@@ -229,12 +233,11 @@ class CausalLM:
         return distance(kept, whole) <= tolerance(self.precision) * distance(different, whole)
 
     def _default_budget(self) -> int:
-        """Tokens per batch that half of the device's free memory can hold."""
-        if self.device.type != "cuda":
-            return CPU_ROW_BUDGET
-        free, _ = torch.cuda.mem_get_info(self.device)
-        per_token = BYTES_PER_ACTIVATION * self.hidden_size * self.model.dtype.itemsize
-        return max(CPU_ROW_BUDGET, int(free / 2 / per_token))
+        """Tokens per batch that half of the device's free memory can hold; at least one window."""
+        if self.device.type == "cuda":
+            return max(self.window, torch.cuda.mem_get_info(self.device)[0] // 2 // self.token_bytes)
+        free: int = psutil.virtual_memory().available
+        return min(CPU_ROW_BUDGET, max(self.window, free // 2 // self.token_bytes))
 
 
 def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:

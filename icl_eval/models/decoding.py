@@ -70,11 +70,11 @@ class Decoding:
 
     @property
     def word(self) -> str:
-        r"""The signature's word, such as `greedy-max32-stop(\n)` or `sample5-t0.7-p0.95-s0-max32-stop()`."""
+        r"""The signature's word, without the seed: `greedy-max32-stop(\n)` or `sample5-t0.7-p0.95-max32-stop()`."""
         if self.beams > 1:
             how = f"beam{self.beams}-{self.penalty}{self.length_penalty:g}"
         elif self.temperature:
-            how = f"sample{self.samples}-t{self.temperature:g}-p{self.top_p:g}-s{self.seed}"
+            how = f"sample{self.samples}-t{self.temperature:g}-p{self.top_p:g}"
         else:
             how = "greedy"
         stops = ",".join(json.dumps(stop, ensure_ascii=False)[1:-1].replace("|", "\\u007c") for stop in self.stop)
@@ -98,6 +98,16 @@ class GenerateRequest:
         if not prompt:
             raise ValueError("a prompt needs at least one token")
         return cls(array("i", prompt), decoding)
+
+    @property
+    def input_length(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.tokens)
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that the answer may have, all samples together."""
+        return self.decoding.max_tokens * self.decoding.samples
 
     def within(self, window: int) -> GenerateRequest:
         """The same request for no more tokens than a window leaves after the prompt.

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
-BREAK = re.compile(r"(?<=\S)(?=\n)")
 FIRST = re.compile(r"\s*\S*")
 SPLITTING = {"BPE", "WordPiece", "WordLevel"}  # models that never look beyond a word
 REMEMBERED = 2**24  # characters of lines and pairs of lines, then all is learnt anew
@@ -37,11 +36,15 @@ class LineEncoder:
             return self._encode(list(texts)) if texts else []
         if self._size > REMEMBERED:
             self._forget()
-        lines = {text: BREAK.split(text) for text in texts}
-        self._look({pair for each in lines.values() for pair in pairwise(each) if pair not in self._parts})
-        joined = {text: self._joined(each) for text, each in lines.items()}
-        self._learn(dict.fromkeys(chain.from_iterable(joined.values())))
-        return [list(chain.from_iterable(map(self._ids.__getitem__, joined[text]))) for text in texts]
+        cuts = [_last_line(text) for text in texts]
+        lines = {front: _lines(front) for front in {front for front, _ in cuts}}
+        ends = {(lines[front][-1], last) for front, last in cuts}
+        pairs = ends.union(*map(pairwise, lines.values()))
+        self._look({pair for pair in pairs if pair not in self._parts})
+        joined = {front: self._joined(each) for front, each in lines.items()}
+        wholes = [self._continued(joined[front], lines[front][-1], last) for front, last in cuts]
+        self._learn(dict.fromkeys(chain.from_iterable(wholes)))
+        return [list(chain.from_iterable(map(self._ids.__getitem__, whole))) for whole in wholes]
 
     def _forget(self) -> None:
         self._ids: dict[str, list[int]] = {}
@@ -68,6 +71,10 @@ class LineEncoder:
                 joined[-1] += pair[1]
         return joined
 
+    def _continued(self, joined: list[str], before: str, last: str) -> list[str]:
+        """The lines with one more, which follows the line `before`."""
+        return [*joined, last] if self._parts[before, last] else [*joined[:-1], joined[-1] + last]
+
     def _learn(self, lines: dict[str, None]) -> None:
         new = [line for line in lines if line not in self._ids]
         if new:
@@ -75,10 +82,29 @@ class LineEncoder:
             self._size += sum(map(len, new))
 
 
+def _last_line(text: str) -> tuple[str, str]:
+    """A text as all but its last line, and that with the line breaks before it."""
+    end = len(text[: text.rfind("\n") + 1].rstrip())
+    return text[:end], text[end:]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines with the line breaks before them; blank ones, and ones behind a space, belong to the line before."""
+    lines = []
+    line, *others = text.split("\n")
+    for other in others:
+        if line and not line[-1].isspace():
+            lines.append(line)
+            line = f"\n{other}"
+        else:
+            line = f"{line}\n{other}"
+    return [*lines, line]
+
+
 def _last_word(line: str) -> str:
     """With the space before it, which may belong to it."""
-    start = len(line) - len(line.split()[-1])
-    return line[max(start - 1, 0) :]
+    (word,) = line.split()[-1:] or [""]
+    return line[max(len(line) - len(word) - 1, 0) :]
 
 
 def _first_word(line: str) -> str:

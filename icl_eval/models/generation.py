@@ -14,11 +14,11 @@ from icl_eval.models.arena import ArenaDecoder
 from icl_eval.models.cached import CachedDecoder
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.network import Network, full_device
-from icl_eval.models.protocol import OutOfMemory
+from icl_eval.models.protocol import OutOfMemory, common_prefix
 from icl_eval.models.search import Move, Search, search_for
 from icl_eval.models.sharing import distance, tolerance
 from icl_eval.models.stem import KeptStem
-from icl_eval.models.trie import Prompt, shared_prefix
+from icl_eval.models.trie import Prompt
 from icl_eval.models.written import end_tokens, written_after
 
 LOGITS = 2**26  # of one step, hypotheses x vocabulary: 256 MiB in float32
@@ -115,7 +115,7 @@ class Generation:
         last = np.empty(0, np.int32)
         for index, request in waiting.items():
             prompt = _prompt(request)
-            tokens += len(prompt) - shared_prefix(last, prompt) if batch else 0
+            tokens += len(prompt) - common_prefix(last, prompt) if batch else 0
             width += _width(request)
             fits = self.side_by_side and tokens <= self._row_budget and width <= self.hypotheses
             if batch and not (fits and self._is_near(waiting[batch[0]]) and self._is_near(request)):

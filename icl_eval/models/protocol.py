@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.models.decoding import GenerateRequest, TextSink
+from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +52,8 @@ class ScoreAnswer:
     greedy: bool
 
 
+Request = ScoreRequest | GenerateRequest
+Answer = ScoreAnswer | GenerateAnswer
 Sink = Callable[[int, ScoreAnswer], None]  # takes a request's position and its answer
 
 
@@ -139,6 +141,13 @@ class RowAnswer:
     greedy: NDArray[np.bool_]
 
 
+def common_prefix(left: NDArray[np.int32], right: NDArray[np.int32]) -> int:
+    """How many leading tokens two sequences share."""
+    size = min(len(left), len(right))
+    different = np.flatnonzero(left[:size] != right[:size])
+    return int(different[0]) if len(different) else size
+
+
 class OutOfMemory(Exception):  # noqa: N818
     """A batch did not fit the device; a smaller one may."""
 
@@ -157,6 +166,9 @@ class RowModel(LanguageModel, Protocol):
         hidden_size: width of its layers, from which the engine weighs attention against the rest.
         vocabulary: tokens it knows.
         row_budget: tokens, padding included, that one batch may hold.
+        token_bytes: memory that a token of a batch is expected to take while it is computed.
+        state_bytes: memory that a token of a kept stem takes.
+        weights: memory of its parameters, in bytes.
     """
 
     shares_prefixes: bool
@@ -167,6 +179,9 @@ class RowModel(LanguageModel, Protocol):
     hidden_size: int
     vocabulary: int
     row_budget: int
+    token_bytes: int
+    state_bytes: int
+    weights: int
 
     def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
         """Run one batch.

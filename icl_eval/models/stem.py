@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from icl_eval.models.protocol import common_prefix
+
 
 class KeptStem:
     """The states of the last stem; of the next one only what it does not share with that is computed.
@@ -24,7 +26,7 @@ class KeptStem:
 
     def of(self, tokens: NDArray[np.int32], copies: int = 1) -> Any:
         """A cache with the states of `tokens`, for `copies` rows, that the model may append to."""
-        shared = self._shared_with(tokens)
+        shared = common_prefix(self._tokens, tokens)
         if shared < len(tokens):
             self._extend(shared, tokens)
         size = len(tokens)
@@ -33,10 +35,11 @@ class KeptStem:
             for k, v in self._states
         )
 
-    def _shared_with(self, tokens: NDArray[np.int32]) -> int:
-        size = min(len(self._tokens), len(tokens))
-        different = np.flatnonzero(self._tokens[:size] != tokens[:size])
-        return int(different[0]) if len(different) else size
+    @property
+    def token_bytes(self) -> int:
+        """Memory of one token's states; 0 before the first stem."""
+        kept = sum(part.nbytes for layer in self._states for part in layer)
+        return kept // max(len(self._tokens), 1)
 
     def _extend(self, shared: int, tokens: NDArray[np.int32]) -> None:
         cache = _cache((k[:, :, :shared], v[:, :, :shared]) for k, v in self._states if shared)

@@ -223,6 +223,6 @@ def _repeated(states: torch.Tensor, times: int) -> torch.Tensor:
 
 def merge(output: torch.Tensor, weight: torch.Tensor, part: torch.Tensor, score: torch.Tensor) -> None:
     """Add a part of the attention to what is there, each by its share of the exponentiated scores."""
-    total = torch.logaddexp(weight, score)
-    output.mul_((weight - total).exp_()[..., None]).add_(part * (score - total).exp_()[..., None])
-    weight.copy_(total)
+    share = torch.sigmoid(score - weight)[..., None]
+    output.lerp_(part.to(output.dtype), share)
+    torch.logaddexp(weight, score, out=weight)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.models.protocol import Row
+from icl_eval.models.protocol import Row, common_prefix
 
 Prompt = NDArray[np.int32]
 
@@ -24,13 +24,6 @@ class Run:
     stop: int
 
 
-def shared_prefix(left: Prompt, right: Prompt) -> int:
-    """Tokens that two prompts begin with alike."""
-    size = min(len(left), len(right))
-    different = np.flatnonzero(left[:size] != right[:size])
-    return int(different[0]) if len(different) else size
-
-
 def trie(prompts: Sequence[Prompt], stem: int) -> tuple[Row, list[Run]]:
     """A row of prompts in sorted order, their last places scored; and its runs, every prompt's in order.
 
@@ -38,7 +31,7 @@ def trie(prompts: Sequence[Prompt], stem: int) -> tuple[Row, list[Run]]:
         prompts: sorted, none empty.
         stem: tokens that all have in common and that the row's model keeps; none of them is a prompt's last.
     """
-    shared = [shared_prefix(*pair) for pair in pairwise(prompts)]
+    shared = [common_prefix(*pair) for pair in pairwise(prompts)]
     path, length = np.empty(0, np.int32), 0
     parents, scored = list[NDArray[np.int32]](), list[int]()
     starts = list[int]()  # of each prompt, where the place of its token d less d is, for those it adds

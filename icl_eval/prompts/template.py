@@ -97,8 +97,7 @@ class Prompt:
     @property
     def options_in_context(self) -> bool:
         """Whether the query reads differently for each option (partial evaluation, channel prompts)."""
-        query = nodes.Template(self._blocks["query"].body, lineno=1, environment=self._tree.environment)
-        return bool(set(PER_OPTION) & meta.find_undeclared_variables(query))
+        return bool(set(PER_OPTION) & self._names_in_query())
 
     def check_fields(self, known: Iterable[str]) -> None:
         """Raise an error, with file and line, for the first name in a template that means nothing or two things.
@@ -118,6 +117,16 @@ class Prompt:
                     self._place,
                     line,
                 )
+
+    def check_query_is_unsolved(self) -> None:
+        """Raise `PromptError` if the query uses the references of a task whose answer is a text."""
+        for name in sorted({*PER_OPTION, "options"} & self._names_in_query()):
+            message = f"the query uses `{name}`, which here is the answer; only `answer` and `demonstration` may"
+            raise PromptError(message, self._place, self._blocks["query"].lineno)
+
+    def _names_in_query(self) -> set[str]:
+        query = nodes.Template(self._blocks["query"].body, lineno=1, environment=self._tree.environment)
+        return meta.find_undeclared_variables(query)
 
     @property
     def _place(self) -> str:

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from icl_eval.demos import Pool
 from icl_eval.errors import DataError
+from icl_eval.models import Decoding
 from icl_eval.prompts import Prompt
 from icl_eval.runs.ask import Ask
-from icl_eval.tasks import Example, Normalization, Source, Task, limited
+from icl_eval.tasks import AnswerKind, Decode, Example, Normalization, Source, Task, TaskDefinition, limited
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,9 @@ class TaskRecord(BaseModel):
     prompt: str
     selection: str  # the prompt as it was asked for: its name, or empty for the task's first
     metrics: tuple[str, ...]
+    answer: AnswerKind = "choice"
     normalize: Normalization
+    measure: str = ""  # of answers that are not choices: how they are written, or in which strides they are read
     draw: str
     split: str = ""  # what is asked, if it is not the task's own split
     shown: str = ""  # what is shown, if it is not the task's own split
@@ -67,9 +70,13 @@ class Prepared:
                 yield Cell(self.task.name, self.prompt.style, shots, seed)
 
     def request_count(self) -> int:
-        """Requests that the cells will make: each option once after the prompt and once after the answer context."""
-        options = sum(len(example.options) for example in self.examples)
-        return 2 * options * sum(1 for seed in self.record.seeds for _ in self.cells(seed))
+        """Requests that the cells will make: each option once after the prompt and once after the answer context.
+
+        A written answer is one, and so is a likelihood, though that of a text beyond the window takes several.
+        """
+        choice = self.task.definition.answer == "choice"
+        asked = sum(2 * len(example.options) if choice else 1 for example in self.examples)
+        return asked * sum(1 for seed in self.record.seeds for _ in self.cells(seed))
 
 
 def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared:
@@ -97,7 +104,9 @@ def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared
         prompt=prompt.style,
         selection=style or "",
         metrics=tuple(task.definition.metrics),
+        answer=task.definition.answer,
         normalize=task.definition.score.normalize,
+        measure=_measure(task.definition),
         draw=protocol.draw,
         split=_unlike(task.definition.splits.evaluation, own.evaluation),
         shown=_unlike(task.definition.splits.demonstrations, own.demonstrations),
@@ -106,13 +115,28 @@ def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared
         seeds=ask.seeds,
         reference=task.definition.reference,
         version=task.definition.version,
-        digest=_digest(task.digest, prompt.digest, ask.overflow, *_words(whole)),
-        pool=_digest(*_words(shown)) if shown else "",
-        data=(task.source or source).label,
+        digest=_digest(task.digest, prompt.digest, ask.overflow, *_words(whole, task.definition.answer)),
+        pool=_digest(*_words(shown, task.definition.answer)) if shown else "",
+        data=task.source_in(source).label,
         examples=len(examples),
         of=len(whole),
     )
     return Prepared(task, prompt, tuple(examples), pool, record)
+
+
+def _measure(definition: TaskDefinition) -> str:
+    """The signature's word for how an answer that is no choice is measured."""
+    if definition.decode is not None:
+        return decoding(definition.decode, seed=0).word
+    if definition.answer == "likelihood":
+        return f"stride{definition.score.stride}" if definition.score.stride else "sum"
+    return ""
+
+
+def decoding(decode: Decode, seed: int) -> Decoding:
+    """How a task's answers are written, with the draws of a seed."""
+    settings = decode.model_dump()
+    return Decoding(**{**settings, "stop": tuple(decode.stop)}, seed=seed)
 
 
 def _unlike(chosen: object, own: object) -> str:
@@ -120,9 +144,11 @@ def _unlike(chosen: object, own: object) -> str:
     return "" if chosen == own else str(chosen)
 
 
-def _words(examples: Sequence[Example]) -> Iterator[str]:
+def _words(examples: Sequence[Example], kind: AnswerKind) -> Iterator[str]:
     """All that a score can depend on of the examples of a split, whichever layout they came in."""
-    return (f"{each.fingerprint} {each.gold} {each.id} {each.cluster} {each.group}" for each in examples)
+    for each in examples:
+        references = "" if kind == "choice" else f" {each.options}"  # options are part of the fingerprint
+        yield f"{each.fingerprint} {each.gold} {each.id} {each.cluster} {each.group}{references}"
 
 
 def _digest(*words: str) -> str:

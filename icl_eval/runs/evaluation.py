@@ -5,21 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import icl_eval
-from icl_eval.engine import Engine, Journal, scratch_journal
+from icl_eval.engine import Engine, Journal, Workload, scratch_journal
 from icl_eval.errors import ModelError, RunError, TaskError
 from icl_eval.metrics import metric
-from icl_eval.models import LanguageModel, load_model, wrap_model
+from icl_eval.models import LanguageModel, RowModel, load_model, wrap_model
 from icl_eval.models.loading import resolve
 from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.runs.cells import Prepared, prepare
-from icl_eval.runs.evidence import Evidence, gather
+from icl_eval.runs.evidence import Evidence, gather, windows
+from icl_eval.runs.explanation import Explanation
 from icl_eval.runs.folder import Manifest, RunFolder
 from icl_eval.runs.names import check_average, check_names, check_reference
 from icl_eval.runs.questions import Questioner
@@ -31,6 +32,7 @@ from icl_eval.tasks.located import first_problem
 SAMPLE_PATH = Path(__file__).resolve().parent.parent / "tiny" / "data"
 SAMPLE_NOTE = "sample data of an invented world: these scores are not scores on the benchmarks they are named after"
 RESULTS = Path("results")
+ANSWERED = {"normalizations", "progress"}  # arguments of `evaluate` that matter to answers alone
 VERSIONED = ("torch", "transformers", "tokenizers", "datasets", "jinja2", "numpy")
 
 Progress = Callable[[int], Callable[[int], None]]  # total requests -> a tick that is told how many more are answered
@@ -90,6 +92,76 @@ def evaluate(
     Raises:
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
     """
+    chosen = chosen_normalizations(normalizations)
+    with _opened(
+        model,
+        tasks,
+        shots=shots,
+        seeds=seeds,
+        prompts=prompts,
+        data=data,
+        split=split,
+        demonstrations=demonstrations,
+        limit=limit,
+        overflow=overflow,
+        out=out,
+        keep=keep,
+        note=note,
+        library=library,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        bos=bos,
+        window=window,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        new=True,
+    ) as run:
+        return run.finish(chosen, progress, trust_remote_code=trust_remote_code)
+
+
+def explain(
+    model: str | Path | LanguageModel | tuple[Any, Any], tasks: str | Task | Sequence[str | Task], **options: Any
+) -> Explanation:
+    """What `evaluate` would ask and compute with the same options, all but `normalizations` and `progress`.
+
+    Nothing is computed. Of a run whose folder holds answers only what is missing is counted.
+
+    Raises:
+        IclEvalError: what was asked cannot be done; the message says why in one sentence.
+    """
+    defaults = {name: value for name, value in (evaluate.__kwdefaults__ or {}).items() if name not in ANSWERED}
+    with _opened(model, tasks, **{**defaults, **options}, new=False) as run:
+        return run.explain()
+
+
+@contextmanager
+def _opened(
+    model: str | Path | LanguageModel | tuple[Any, Any],
+    tasks: str | Task | Sequence[str | Task],
+    *,
+    shots: int | Sequence[int],
+    seeds: int | Sequence[int],
+    prompts: str | Sequence[str],
+    data: str | Path,
+    split: str | None,
+    demonstrations: str | None,
+    limit: int | None,
+    overflow: str,
+    out: str | Path | None,
+    keep: bool,
+    note: str | None,
+    library: Library | None,
+    revision: str | None,
+    dtype: str,
+    device: str | None,
+    bos: bool | None,
+    window: int | None,
+    trust_remote_code: bool,
+    allow_pickle: bool,
+    new: bool,
+) -> Iterator[_Run]:
+    """A run of `evaluate`'s arguments: names and data checked, the model loaded, the folder opened, made if `new`."""
     wanted = [tasks] if isinstance(tasks, str | Task) else list(tasks)
     own = _own_tasks(wanted)
     model = str(model) if isinstance(model, Path) else model
@@ -115,7 +187,6 @@ def evaluate(
     _check_model_options(model, ask, device)
     if isinstance(model, str):
         resolve(model)  # a mistyped path is found before any data is read
-    normalizations = chosen_normalizations(normalizations)
     chosen, suites = _resolve(ask, own, library or Library())
     _check_metrics(chosen, trust_remote_code=trust_remote_code)
     source = source_of(ask.data, unused=all(task.source is not None for task in chosen))
@@ -123,10 +194,9 @@ def evaluate(
     loaded = _load(model, ask, device, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
     with ExitStack() as stack:
         place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
-        folder = stack.enter_context(RunFolder(place)) if place is not None else None
+        folder = stack.enter_context(RunFolder(place)) if place is not None and (new or place.is_dir()) else None
         journal = folder.journal if folder else stack.enter_context(scratch_journal())
-        run = _Run(ask, prepared, suites, loaded, folder, journal, note)
-        return run.finish(normalizations, progress, trust_remote_code=trust_remote_code)
+        yield _Run(ask, prepared, suites, loaded, folder, journal, note)
 
 
 class _Run:
@@ -176,6 +246,17 @@ class _Run:
             self.folder.write_scores(scores)
             self.folder.write_manifest(manifest)
         return Result(tuple(scores), manifest, self.folder.path if self.folder else None)
+
+    def explain(self) -> Explanation:
+        """What is still to be asked, and what it takes."""
+        engine = Engine(self.model, self.journal)
+        work, planned = Workload(), set[str]()
+        for window in windows(self._questions()):
+            work += engine.workload([request for question in window for request in question.requests], planned)
+        if not isinstance(self.model, RowModel):
+            return Explanation(work, 0, {})
+        memory = work.memory(self.model.token_bytes, self.model.state_bytes, self.model.vocabulary)
+        return Explanation(work, self.model.weights, memory, self.model.why_not)
 
     def _questions(self) -> Iterator[Any]:
         return chain.from_iterable(

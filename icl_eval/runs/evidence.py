@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from icl_eval.engine import Engine
 from icl_eval.errors import RunError
-from icl_eval.metrics import Prediction
-from icl_eval.models import ScoreAnswer
+from icl_eval.metrics import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
+from icl_eval.models import Answer
 from icl_eval.runs.cells import Cell
 from icl_eval.runs.questions import Question
 from icl_eval.scoring import OptionEvidence, Ranking, rank, score
@@ -21,53 +23,138 @@ WINDOW_TOKENS = 2**20  # tokens of questions held at once: what can share a pref
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(ABC):
     """One answered example of one cell; a line of `examples.jsonl`."""
+
+    kind: ClassVar[Kind]
 
     cell: Cell
     id: str
     cluster: str
     group: str
-    gold: tuple[int, ...]
-    names: tuple[str, ...]  # the options themselves
-    options: tuple[OptionEvidence, ...]  # what was scored for each
     shots: int  # effective
     truncated: int
     demonstrations: tuple[str, ...]
+
+    @abstractmethod
+    def predictions(self, normalization: Normalization) -> tuple[AnyPrediction, ...]:
+        """What metrics see: one prediction, or one for every sample; only options are compared by a normalisation."""
+
+    @property
+    @abstractmethod
+    def logprobs(self) -> tuple[tuple[float, ...], ...]:
+        """What was measured, in nats, by option or text."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What was written."""
+        return ()
+
+    def margin(self, normalization: Normalization) -> float:  # noqa: ARG002
+        """By how much the answer was chosen; infinite where nothing is chosen."""
+        return math.inf
+
+    def tied(self, normalization: Normalization) -> bool:  # noqa: ARG002
+        """Whether another answer was as good."""
+        return False
+
+    def line(self) -> str:
+        """The JSON line of `examples.jsonl`."""
+        return json.dumps({"kind": self.kind, **asdict(self)}, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceEvidence(Evidence):
+    """What was scored for each option."""
+
+    kind: ClassVar[Kind] = "choice"
+
+    gold: tuple[int, ...]
+    names: tuple[str, ...]  # the options themselves
+    options: tuple[OptionEvidence, ...]
 
     def rank(self, normalization: Normalization) -> Ranking:
         """Which option wins under a normalisation."""
         return rank([score(option, normalization) for option in self.options])
 
-    def prediction(self, chosen: int) -> Prediction:
-        """What metrics see when `chosen` wins."""
-        return Prediction(self.id, self.names, self.gold, chosen, self.cluster, self.group)
+    def predictions(self, normalization: Normalization) -> tuple[AnyPrediction, ...]:
+        """The option that wins."""
+        chosen = self.rank(normalization).chosen
+        return (Prediction(self.id, self.names, self.gold, chosen, self.cluster, self.group),)
 
-    def line(self) -> str:
-        """The JSON line of `examples.jsonl`."""
-        return json.dumps(asdict(self), ensure_ascii=False, separators=(",", ":"))
+    @property
+    def logprobs(self) -> tuple[tuple[float, ...], ...]:
+        """Of every option's tokens."""
+        return tuple(option.logprobs for option in self.options)
 
-    @classmethod
-    def parse(cls, line: str | bytes) -> Evidence:
-        """An `examples.jsonl` line."""
-        entry = json.loads(line)
-        options = tuple(
-            OptionEvidence(option["text"], tuple(option["logprobs"]), tuple(option["unconditional"]))
-            for option in entry.pop("options")
-        )
-        rest: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
-        return cls(cell=Cell(**rest.pop("cell")), options=options, **rest)
+    def margin(self, normalization: Normalization) -> float:
+        """Nats, or nats per unit of length, between the best two options."""
+        return self.rank(normalization).margin
+
+    def tied(self, normalization: Normalization) -> bool:
+        """Whether several options scored the same."""
+        return self.rank(normalization).tied
+
+
+@dataclass(frozen=True, slots=True)
+class TextEvidence(Evidence):
+    """What was written, one text or several samples, and why each ended: `stop`, `end` or `length`."""
+
+    kind: ClassVar[Kind] = "text"
+
+    references: tuple[str, ...]
+    written: tuple[str, ...]
+    finished: tuple[str, ...]
+    scores: tuple[float, ...]
+
+    def predictions(self, normalization: Normalization) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
+        """Every text."""
+        return tuple(TextPrediction(self.id, text, self.references, self.cluster, self.group) for text in self.written)
+
+    @property
+    def logprobs(self) -> tuple[tuple[float, ...], ...]:
+        """Of every text as a whole."""
+        return tuple((value,) for value in self.scores)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What was written."""
+        return self.written
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodEvidence(Evidence):
+    """The log-probabilities of a text, as many requests as it took; words and bytes are those of the reference."""
+
+    kind: ClassVar[Kind] = "likelihood"
+
+    parts: tuple[tuple[float, ...], ...]
+    greedy: bool
+    words: int
+    bytes: int
+
+    def predictions(self, normalization: Normalization) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
+        """The whole text's likelihood."""
+        tokens = sum(map(len, self.parts))
+        logprob = min(math.fsum(value for part in self.parts for value in part), 0.0)
+        counts = (tokens, self.words, self.bytes)
+        return (LikelihoodPrediction(self.id, logprob, self.greedy, *counts, self.cluster, self.group),)
+
+    @property
+    def logprobs(self) -> tuple[tuple[float, ...], ...]:
+        """Of every token."""
+        return self.parts
+
+
+KINDS: dict[str, type[Evidence]] = {each.kind: each for each in (ChoiceEvidence, TextEvidence, LikelihoodEvidence)}
 
 
 def gather(questions: Iterable[Question], engine: Engine) -> Iterator[Evidence]:
     """Ask the engine, some questions at a time, and keep what it answers."""
-    for window in _windows(questions):
-        requests = [request for question in window for request in (*question.conditional, *question.unconditional)]
-        answers = iter(engine.answer(requests))
+    for window in windows(questions):
+        answers = iter(engine.answer([request for question in window for request in question.requests]))
         for question in window:
-            conditional = [next(answers) for _ in question.conditional]
-            unconditional = [next(answers) for _ in question.unconditional]
-            yield _evidence(question, conditional, unconditional)
+            yield _evidence(question, [next(answers) for _ in question.requests])
 
 
 def read_evidence(path: Path) -> Iterator[Evidence]:
@@ -80,7 +167,7 @@ def read_evidence(path: Path) -> Iterator[Evidence]:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    evidence = Evidence.parse(line)
+                    evidence = parse_evidence(line)
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise RunError("this line is damaged; the same run again writes it anew", path, number) from error
                 yield evidence
@@ -88,26 +175,28 @@ def read_evidence(path: Path) -> Iterator[Evidence]:
         raise RunError(f"cannot be read: {error.strerror}; was the run finished?", path) from error
 
 
-def _evidence(question: Question, conditional: Sequence[ScoreAnswer], unconditional: Sequence[ScoreAnswer]) -> Evidence:
-    example = question.example
-    return Evidence(
-        cell=question.cell,
-        id=example.id,
-        cluster=example.cluster,
-        group=example.group,
-        gold=example.gold,
-        names=example.options,
-        options=tuple(
-            OptionEvidence(text, after.logprobs, alone.logprobs)
-            for text, after, alone in zip(question.text.answers, conditional, unconditional, strict=True)
-        ),
-        shots=question.fitted.shots,
-        truncated=question.fitted.truncated,
-        demonstrations=question.demonstrations,
-    )
+def parse_evidence(line: str | bytes) -> Evidence:
+    """An `examples.jsonl` line.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is none.
+    """
+    entry = json.loads(line)
+    kind = KINDS[entry.pop("kind")]
+    cell = Cell(**entry.pop("cell"))
+    if kind is ChoiceEvidence:
+        entry["options"] = [
+            OptionEvidence(option["text"], tuple(option["logprobs"]), tuple(option["unconditional"]))
+            for option in entry["options"]
+        ]
+    if kind is LikelihoodEvidence:
+        entry["parts"] = [tuple(part) for part in entry["parts"]]
+    rest: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
+    return kind(cell=cell, **rest)
 
 
-def _windows(questions: Iterable[Question]) -> Iterator[list[Question]]:
+def windows(questions: Iterable[Question]) -> Iterator[list[Question]]:
+    """Questions in their order, as many at a time as the engine gets to see."""
     window: list[Question] = []
     tokens = 0
     for question in questions:
@@ -118,3 +207,36 @@ def _windows(questions: Iterable[Question]) -> Iterator[list[Question]]:
         tokens += question.tokens
     if window:
         yield window
+
+
+def _evidence(question: Question, answers: Sequence[Answer]) -> Evidence:
+    example = question.example
+    common: dict[str, Any] = {
+        "cell": question.cell,
+        "id": example.id,
+        "cluster": example.cluster,
+        "group": example.group,
+        "shots": question.fitted.shots,
+        "truncated": question.fitted.truncated,
+        "demonstrations": question.demonstrations,
+    }
+    given: Any = answers  # of the kind that was asked for
+    if question.kind == "text":
+        (text,) = given
+        return TextEvidence(
+            **common, references=example.options, written=text.texts, finished=text.finished, scores=text.scores
+        )
+    if question.kind == "likelihood":
+        return LikelihoodEvidence(
+            **common,
+            parts=tuple(answer.logprobs for answer in given),
+            greedy=all(answer.greedy for answer in given),
+            words=len(example.options[0].split()),
+            bytes=len(example.options[0].encode()),
+        )
+    after, alone = given[: len(example.options)], given[len(example.options) :]
+    options = tuple(
+        OptionEvidence(text, conditional.logprobs, unconditional.logprobs)
+        for text, conditional, unconditional in zip(question.text.answers, after, alone, strict=True)
+    )
+    return ChoiceEvidence(**common, gold=example.gold, names=example.options, options=options)

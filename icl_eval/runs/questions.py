@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from icl_eval.errors import IclEvalError, WindowError
-from icl_eval.models import LanguageModel, ScoreRequest
+from icl_eval.metrics import Kind
+from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest
 from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, fit, split_tokens
 from icl_eval.prompts.window import Overflow
-from icl_eval.runs.cells import Cell, Prepared
+from icl_eval.runs.cells import Cell, Prepared, decoding
+from icl_eval.runs.strides import strides
 from icl_eval.tasks import Example
 
+Split = Callable[[list[tuple[str, str]]], list[Scored]]
 REMEMBERED = 10_000  # requests without a prompt, which the cells of an example share
 
 
@@ -21,16 +24,21 @@ class Question:
 
     cell: Cell
     example: Example
+    kind: Kind
     demonstrations: tuple[str, ...]  # ids of those that fit, in the order shown
     text: PromptText
     fitted: FittedPrompt
-    conditional: tuple[ScoreRequest, ...]  # each option after the prompt
-    unconditional: tuple[ScoreRequest, ...]  # each option after the answer context
+    requests: tuple[Request, ...]  # each option after the prompt, then each after the answer context; or what it takes
+
+    @property
+    def conditional(self) -> tuple[ScoreRequest, ...]:
+        """Of a choice: each option after the prompt."""
+        return tuple(each for each in self.requests[: len(self.text.answers)] if isinstance(each, ScoreRequest))
 
     @property
     def tokens(self) -> int:
         """Tokens of all requests, as a measure of memory."""
-        return sum(len(request.tokens) for request in (*self.conditional, *self.unconditional))
+        return sum(len(request.tokens) for request in self.requests)
 
 
 class Questioner:
@@ -57,10 +65,23 @@ class Questioner:
         Raises:
             IclEvalError: the template cannot be rendered for this example, or it does not fit the window.
         """
+        definition, model = self.prepared.task.definition, self.model
+        options = example.options if definition.answer == "choice" else example.options[:1]  # references are one answer
         try:
-            context = self.prepared.prompt.answer_context(example.fields)
-            text = assemble(self.prepared.prompt, example.fields, example.options, [self._show(each) for each in drawn])
-            fitted = fit(text, self._split, self.model.window, self.overflow, self._measure, len(self.model.start))
+            text = assemble(self.prepared.prompt, example.fields, options, [self._show(each) for each in drawn])
+            if definition.decode is not None:
+                fitted = self._fit(text, model.window - definition.decode.max_tokens, self._contexts)
+                requests: tuple[Request, ...] = (
+                    GenerateRequest.of(fitted.options[0].context, decoding(definition.decode, cell.seed)),
+                )
+            elif definition.answer == "likelihood":
+                fitted = self._fit_whole(text, cell.shots)
+                requests = tuple(strides(fitted.options[0], model.window, definition.score.stride or model.window))
+            else:
+                fitted = self._fit(text, model.window, self._split)
+                context = self.prepared.prompt.answer_context(example.fields)
+                conditional = [ScoreRequest.of(each.context, each.continuation) for each in fitted.options]
+                requests = (*conditional, *(self._without_context(context, answer) for answer in text.answers))
         except WindowError as error:
             raise WindowError(f"{cell.task}, example {example.id!r}: {error.message}") from error
         except IclEvalError as error:
@@ -69,12 +90,31 @@ class Questioner:
         return Question(
             cell=cell,
             example=example,
+            kind=definition.answer,
             demonstrations=tuple(each.id for each in drawn[: fitted.shots]),
             text=text,
             fitted=fitted,
-            conditional=tuple(ScoreRequest.of(each.context, each.continuation) for each in fitted.options),
-            unconditional=tuple(self._without_context(context, answer) for answer in text.answers),
+            requests=requests,
         )
+
+    def _fit(
+        self, text: PromptText, window: int, split: Callable[[list[tuple[str, str]]], list[Scored]]
+    ) -> FittedPrompt:
+        return fit(text, split, window, self.overflow, self._measure, len(self.model.start))
+
+    def _fit_whole(self, text: PromptText, shots: int) -> FittedPrompt:
+        """As `_fit`, but a text that does not fit alone is kept whole, to be read in several windows."""
+        try:
+            return self._fit(text, self.model.window, self._split)
+        except WindowError:
+            if shots and self.overflow == "error":
+                raise
+            return FittedPrompt(tuple(self._split([(text.context(0, 0), text.answers[0])])), 0, 0)
+
+    def _contexts(self, texts: list[tuple[str, str]]) -> list[Scored]:
+        """Prompts alone, after which the model writes."""
+        encoded = self.model.encode([context for context, _ in texts])
+        return [Scored([*self.model.start, *ids] or [self.model.fallback], []) for ids in encoded]
 
     def _draw(self, example: Example, shots: int, seed: int) -> list[Example]:
         return self.prepared.pool.draw(example, shots, seed) if self.prepared.pool else []

@@ -17,7 +17,7 @@ from icl_eval.models import DTYPES
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Cell
 from icl_eval.runs.evaluation import evaluate
-from icl_eval.runs.evidence import Evidence, read_evidence
+from icl_eval.runs.evidence import ChoiceEvidence, Evidence, read_evidence
 from icl_eval.runs.folder import read_finished, replace_file
 from icl_eval.runs.rescoring import rescore
 from icl_eval.runs.scores import Score
@@ -28,7 +28,7 @@ DIGITS = 6
 
 
 class BaselineExample(BaseModel):
-    """The log-probabilities of one answered example, per option and token."""
+    """The log-probabilities of one answered example, per option and token, or of what was written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -38,6 +38,7 @@ class BaselineExample(BaseModel):
     seed: int
     id: str
     logprobs: tuple[tuple[float, ...], ...]
+    texts: tuple[str, ...] = ()  # what was written
 
 
 class BaselineScore(BaseModel):
@@ -88,10 +89,10 @@ def make_baseline(run: Path) -> Baseline:
     examples = []
     for evidence in read_evidence(run / "examples.jsonl"):
         record = next(r for r in manifest.tasks if (r.task, r.prompt) == (evidence.cell.task, evidence.cell.prompt))
-        ranking = evidence.rank(record.normalize)
-        if ranking.margin < SAFE_MARGIN and not ranking.tied:
+        margin = evidence.margin(record.normalize)
+        if margin < SAFE_MARGIN and not evidence.tied(record.normalize):
             raise RunError(
-                f"{_name(evidence.cell, evidence.id)} is decided by {ranking.margin:.1e} nats, which another processor "
+                f"{_name(evidence.cell, evidence.id)} is decided by {margin:.1e} nats, which another processor "
                 "may turn over; choose other tasks, seeds or another limit",
                 run,
             )
@@ -170,6 +171,9 @@ def compare(baseline: Baseline, evidence: Iterable[Evidence], scores: Sequence[S
             moved.append(f"{_name(cell, before.id)} is not asked any more")
             continue
         difference = _difference(before, after)
+        if before.texts != after.texts:
+            moved.append(f"{_name(cell, before.id)}: it wrote {before.texts} and writes {after.texts}")
+            continue
         largest = max(largest, difference)
         if difference > TOLERANCE:
             moved.append(f"{_name(cell, before.id)}: {_worst(before, after)}")
@@ -179,28 +183,29 @@ def compare(baseline: Baseline, evidence: Iterable[Evidence], scores: Sequence[S
 
 
 def _example(evidence: Evidence) -> BaselineExample:
-    logprobs = tuple(tuple(round(value, DIGITS) for value in option.logprobs) for option in evidence.options)
-    return BaselineExample(**asdict(evidence.cell), id=evidence.id, logprobs=logprobs)
+    logprobs = tuple(tuple(round(value, DIGITS) for value in each) for each in evidence.logprobs)
+    return BaselineExample(**asdict(evidence.cell), id=evidence.id, logprobs=logprobs, texts=evidence.texts)
 
 
 def _difference(before: BaselineExample, after: Evidence) -> float:
     """The largest difference of a log-probability; infinite where options or tokens were added or lost."""
-    shape = [len(option) for option in before.logprobs]
-    if shape != [len(option.logprobs) for option in after.options]:
+    if [len(each) for each in before.logprobs] != [len(each) for each in after.logprobs]:
         return math.inf
-    pairs = zip(before.logprobs, after.options, strict=True)
-    return max(abs(x - y) for old, new in pairs for x, y in zip(old, new.logprobs, strict=True))
+    pairs = zip(before.logprobs, after.logprobs, strict=True)
+    return max(abs(x - y) for old, new in pairs for x, y in zip(old, new, strict=True))
 
 
 def _worst(before: BaselineExample, after: Evidence) -> str:
     """The first option that moved, with its log-likelihood then and now."""
-    if len(before.logprobs) != len(after.options):
-        return f"it had {len(before.logprobs)} options and has {len(after.options)}"
-    for old, new in zip(before.logprobs, after.options, strict=True):
-        if len(old) != len(new.logprobs):
-            return f"option {new.text!r} had {len(old)} tokens and has {len(new.logprobs)}"
-        if max(abs(x - y) for x, y in zip(old, new.logprobs, strict=True)) > TOLERANCE:
-            return f"option {new.text!r} had log-likelihood {sum(old):.5f} and has {sum(new.logprobs):.5f}"
+    if len(before.logprobs) != len(after.logprobs):
+        return f"it had {len(before.logprobs)} options and has {len(after.logprobs)}"
+    names = [repr(option.text) for option in after.options] if isinstance(after, ChoiceEvidence) else []
+    for index, (old, new) in enumerate(zip(before.logprobs, after.logprobs, strict=True)):
+        name = f"option {names[index]}" if names else f"text {index + 1}"
+        if len(old) != len(new):
+            return f"{name} had {len(old)} tokens and has {len(new)}"
+        if max(abs(x - y) for x, y in zip(old, new, strict=True)) > TOLERANCE:
+            return f"{name} had log-likelihood {sum(old):.5f} and has {sum(new):.5f}"
     raise ValueError("nothing moved")
 
 

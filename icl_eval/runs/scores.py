@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 import icl_eval
 from icl_eval.errors import RunError, UnknownName
-from icl_eval.metrics import Estimate, Prediction, Signed, average, estimate, independent_average, metric
+from icl_eval.metrics import AnyPrediction, Estimate, Signed, average, estimate, independent_average, metric
 from icl_eval.references import majority_baseline, random_baseline
 from icl_eval.runs.cells import TaskRecord
 from icl_eval.runs.evidence import Evidence
@@ -26,9 +26,10 @@ class Score:
     """One line of the results.
 
     Attributes:
+        normalize: how options were made comparable, or how a text was written or read.
         value, standard_error, low, high: the metric's mean over seeds, its standard error over examples (clustered) and
             95 % interval, in the metric's own unit.
-        seed_sd: sample standard deviation over demonstration draws; None for one draw.
+        seed_sd: sample standard deviation over demonstration draws, and over samples of a text; None for one.
         split, shown: what was asked and what was shown, where these are not the task's own splits; otherwise empty.
         effective_shots: mean number of demonstrations that fitted the window.
         shortened, truncated, ties: examples (summed over seeds) with fewer demonstrations than asked, with a cut query,
@@ -76,18 +77,25 @@ class Score:
 
 @dataclass
 class _Answers:
-    """The answers of one (task, prompt, shots), by seed."""
+    """The answers of one (task, prompt, shots), by seed and sample; samples count as draws."""
 
-    predictions: dict[int, list[Prediction]] = field(default_factory=lambda: defaultdict(list))
+    predictions: dict[tuple[int, int], list[AnyPrediction]] = field(default_factory=lambda: defaultdict(list))
+    asked: int = 0
     ties: int = 0
     shots: int = 0
     shortened: int = 0
     truncated: int = 0
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, without repetition."""
+        return tuple(sorted({seed for seed, _ in self.predictions}))
+
     def add(self, evidence: Evidence, normalization: Normalization) -> None:
-        ranking = evidence.rank(normalization)
-        self.predictions[evidence.cell.seed].append(evidence.prediction(ranking.chosen))
-        self.ties += ranking.tied
+        self.asked += 1
+        for sample, prediction in enumerate(evidence.predictions(normalization)):
+            self.predictions[evidence.cell.seed, sample].append(prediction)
+        self.ties += evidence.tied(normalization)
         self.shots += evidence.shots
         self.shortened += evidence.shots < evidence.cell.shots
         self.truncated += evidence.truncated > 0
@@ -145,13 +153,18 @@ def score_evidence(
     columns: dict[_Column, dict[str, list[tuple[Estimate, Score]]]] = defaultdict(dict)
     for record in records:
         for position, shots in enumerate(record.shots):
+            scored: dict[Normalization, list[tuple[Estimate, Score]]] = {}
             for choice in asked:
-                normalization = record.normalize if choice == "own" else choice
-                found = answers[record.task, record.prompt, shots, normalization]
-                _check_complete(found, record, shots)
-                scored = [scorer.score(name, found, record, shots, normalization) for name in record.metrics]
-                columns[_Column(position, record.selection, choice)][record.task] = scored
-                lines += [line for _, line in scored]
+                normalization = _applied(choice, record)
+                if normalization not in scored:
+                    found = answers[record.task, record.prompt, shots, normalization]
+                    _check_complete(found, record, shots)
+                    metrics = record.metrics
+                    scored[normalization] = [
+                        scorer.score(each, found, record, shots, normalization) for each in metrics
+                    ]
+                    lines += [line for _, line in scored[normalization]]
+                columns[_Column(position, record.selection, choice)][record.task] = scored[normalization]
     for suite in suites:
         for members in columns.values():
             if suite.average and all(task in members for task in suite.tasks):
@@ -159,17 +172,24 @@ def score_evidence(
     return lines
 
 
+def _applied(choice: Normalization | Literal["own"], record: TaskRecord) -> Normalization:
+    """The normalisation that is asked for; only options are compared by one."""
+    return record.normalize if choice == "own" or record.answer != "choice" else choice
+
+
 def _collect(
     evidence: Iterable[Evidence], records: Sequence[TaskRecord], asked: Sequence[Normalization | Literal["own"]]
 ) -> dict[tuple[str, str, int, Normalization], _Answers]:
-    own = {(record.task, record.prompt): record.normalize for record in records}
+    applied = {
+        (record.task, record.prompt): tuple(dict.fromkeys(_applied(choice, record) for choice in asked))
+        for record in records
+    }
     answers: dict[tuple[str, str, int, Normalization], _Answers] = defaultdict(_Answers)
     for each in evidence:
         cell = each.cell
-        if (cell.task, cell.prompt) not in own:
+        if (cell.task, cell.prompt) not in applied:
             raise RunError(f"{cell.task} ({cell.prompt}) has answered examples but is not a task of this run")
-        for name in asked:
-            normalization = own[cell.task, cell.prompt] if name == "own" else name
+        for normalization in applied[cell.task, cell.prompt]:
             answers[cell.task, cell.prompt, cell.shots, normalization].add(each, normalization)
     return answers
 
@@ -177,7 +197,7 @@ def _collect(
 def _check_complete(answers: _Answers, record: TaskRecord, shots: int) -> None:
     """Raise `RunError` unless every seed has all examples: a lost line must not become a score of the others."""
     for seed in record.seeds if shots else record.seeds[:1]:
-        if (count := len(answers.predictions.get(seed, ()))) != record.examples:
+        if (count := len(answers.predictions.get((seed, 0), ()))) != record.examples:
             raise RunError(
                 f"{record.task} ({record.prompt}, {shots} shots, seed {seed}) has {count} answered examples instead of "
                 f"{record.examples}; the same run again answers what is missing"
@@ -196,18 +216,18 @@ class _Scorer:
         self, name: str, answers: _Answers, record: TaskRecord, shots: int, normalization: Normalization
     ) -> tuple[Estimate, Score]:
         measure = metric(name, trust_remote_code=self.trust_remote_code)
-        seeds = tuple(sorted(answers.predictions))
-        found = estimate(measure, [answers.predictions[seed] for seed in seeds])
+        seeds = answers.seeds
+        found = estimate(measure, [predictions for _, predictions in sorted(answers.predictions.items())])
+        first = answers.predictions[seeds[0], 0]
         if (record.task, name) not in self.guessing:
-            first = answers.predictions[seeds[0]]
             self.guessing[record.task, name] = random_baseline(measure, first), majority_baseline(measure, first)
         random, majority = self.guessing[record.task, name]
-        metric_words = measure.signature(answers.predictions[seeds[0]]) if isinstance(measure, Signed) else ""
+        metric_words = measure.signature(first) if isinstance(measure, Signed) else ""
         return found, Score(
             task=record.task,
             prompt=record.prompt,
             metric=name,
-            normalize=normalization,
+            normalize=record.measure or normalization,
             shots=shots,
             seeds=seeds,
             draw=record.draw,
@@ -216,7 +236,7 @@ class _Scorer:
             shown=record.shown if shots else "",
             examples=record.examples,
             of=record.of,
-            effective_shots=answers.shots / sum(map(len, answers.predictions.values())),
+            effective_shots=answers.shots / answers.asked,
             shortened=answers.shortened,
             truncated=answers.truncated,
             ties=answers.ties,
@@ -311,7 +331,7 @@ def _signature(
         record.draw,
         *_split_words(record.split, record.shown if shots else ""),
         _seed_words(seeds),
-        normalization,
+        record.measure or normalization,
         *([metric_words] if metric_words else []),
         model_words,
         *limited,

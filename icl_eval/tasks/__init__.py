@@ -1,12 +1,15 @@
 """What is asked: task files become tasks, and records of any source become examples."""
 
-from icl_eval.tasks.definition import Normalization, SuiteDefinition, TaskDefinition
+from icl_eval.tasks.definition import AnswerKind, Decode, Normalization, SuiteDefinition, TaskDefinition
 from icl_eval.tasks.example import Example
 from icl_eval.tasks.library import Library
 from icl_eval.tasks.sources import HubSource, LocalSource, MemorySource, Source
+from icl_eval.tasks.synthetic import SyntheticSource
 from icl_eval.tasks.task import Task, limited
 
 __all__ = [
+    "AnswerKind",
+    "Decode",
     "Example",
     "HubSource",
     "Library",
@@ -15,6 +18,7 @@ __all__ = [
     "Normalization",
     "Source",
     "SuiteDefinition",
+    "SyntheticSource",
     "Task",
     "TaskDefinition",
     "limited",

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+AnswerKind = Literal["choice", "text", "likelihood"]
 Normalization = Literal["sum", "token", "char", "byte", "unconditional"]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")]
 
@@ -30,6 +42,13 @@ class Data(_Strict):
     local: dict[StrictStr, StrictStr | Annotated[list[StrictStr], Field(min_length=1)]] = {}
     # split -> file under --data-dir, or several whose lines belong together
     adapter: StrictStr | None = None  # a named conversion in the package, for what field mappings cannot say
+    synthetic: StrictStr | None = None  # a named generator in the package, where no file of `local` is at hand
+
+    @model_validator(mode="after")
+    def _generated_or_downloaded(self) -> Data:
+        if self.synthetic and self.hub:
+            raise ValueError("records are made by `synthetic` or come from the `hub`, not both")
+        return self
 
 
 class DemonstrationSource(_Strict):
@@ -57,19 +76,52 @@ class Protocol(_Strict):
     """How demonstrations are chosen."""
 
     shots: Annotated[StrictInt, Field(ge=0)] = 32
-    draw: Literal["per_example", "fixed"] = "per_example"
+    draw: Literal["per_example", "per_group", "fixed"] = "per_example"
     within: StrictStr | None = None  # demonstrations share this field's value with the query
     repeat: StrictBool = False  # a demonstration may ask what the query asks, where the answer is to be found in it
 
 
 class Score(_Strict):
-    """How the log-likelihoods of options become comparable."""
+    """How the log-likelihoods of options become comparable, and how texts are read that are longer than the window."""
 
     normalize: Normalization = "token"
+    stride: Annotated[StrictInt, Field(ge=1)] | None = None  # tokens that a further window adds; by default all it can
+
+
+class Decode(_Strict):
+    """How an answer is written.
+
+    `gnmt` divides a beam's log-probability by ((5 + length) / 6) ** length_penalty (Wu et al. 2016, arXiv 1609.08144,
+    section 7), `power` by length ** length_penalty.
+    """
+
+    max_tokens: Annotated[StrictInt, Field(ge=1)] = 64
+    stop: list[Annotated[StrictStr, Field(min_length=1)]] = ["\n"]  # the answer ends before the first of them
+    beams: Annotated[StrictInt, Field(ge=1)] = 1
+    length_penalty: Annotated[StrictFloat | StrictInt, Field(ge=0)] = 0.6
+    penalty: Literal["gnmt", "power"] = "gnmt"
+    samples: Annotated[StrictInt, Field(ge=1)] = 1
+    temperature: Annotated[StrictFloat | StrictInt, Field(ge=0)] = 0  # 0: the likeliest token
+    top_p: Annotated[StrictFloat | StrictInt, Field(gt=0, le=1)] = 1
+
+    @model_validator(mode="after")
+    def _searches_or_samples(self) -> Decode:
+        if self.beams > 1 and self.temperature > 0:
+            raise ValueError("beams are searched at temperature 0; choose `beams` or `temperature`")
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("several `samples` at temperature 0 would all be the same; set a `temperature`")
+        return self
+
+
+USUAL_METRIC: dict[AnswerKind, str] = {"choice": "accuracy", "text": "exact_match", "likelihood": "perplexity"}
 
 
 class TaskDefinition(_Strict):
-    """A task file."""
+    """A task file.
+
+    `options` and `gold` belong to `answer: choice`, `references` to the other kinds, `decode` to `answer: text`, where
+    it is never None.
+    """
 
     task: Name
     about: StrictStr
@@ -78,24 +130,52 @@ class TaskDefinition(_Strict):
     splits: Splits
     id: StrictStr | None = None
     fields: dict[StrictStr, StrictStr] = {}
-    gold: Gold
+    gold: Gold | None = None
     cluster: StrictStr | None = None
     group: StrictStr | None = None
-    answer: Literal["choice"] = "choice"
-    options: (
-        Annotated[list[StrictStr], Field(min_length=1)] | StrictStr
-    )  # texts or templates; or the field that lists them
+    answer: AnswerKind = "choice"
+    options: Annotated[list[StrictStr], Field(min_length=1)] | StrictStr | None = (
+        None  # texts or templates; or the field that lists them
+    )
+    references: StrictStr | None = None  # raw field, or a template, with one acceptable text or a list of them
+    decode: Decode | None = Field(default=None, validate_default=True)
     prompts: Annotated[list[Name], Field(min_length=1)]
     protocol: Protocol = Protocol()
     score: Score = Score()
-    metrics: Annotated[list[StrictStr], Field(min_length=1)] = ["accuracy"]
+    metrics: list[StrictStr] = Field(
+        default=None, min_length=1, validate_default=True
+    )  # by default the kind's usual one
     reference: StrictStr | None = None
     version: StrictInt = 1
 
+    @field_validator("decode", mode="before")
+    @classmethod
+    def _decode_of_texts(cls, value: object, info: ValidationInfo) -> object:
+        return Decode() if value is None and info.data.get("answer") == "text" else value
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _usual_metric(cls, value: object, info: ValidationInfo) -> object:
+        return [USUAL_METRIC[info.data["answer"]]] if value is None and "answer" in info.data else value
+
+    @model_validator(mode="after")
+    def _keys_fit_the_answer(self) -> TaskDefinition:
+        needed = ("gold", "options") if self.answer == "choice" else ("references",)
+        others = "`answer: text` and `answer: likelihood`" if self.answer == "choice" else "`answer: choice`"
+        for key in ("gold", "options", "references"):
+            if key in needed and getattr(self, key) is None:
+                raise ValueError(f"the key `{key}` is missing")
+            if key not in needed and getattr(self, key) is not None:
+                raise ValueError(f"`{key}` belongs to {others}, and this is `answer: {self.answer}`")
+        if self.decode is not None and self.answer != "text":
+            raise ValueError(f"`decode` belongs to `answer: text`, and this is `answer: {self.answer}`")
+        return self
+
     @model_validator(mode="after")
     def _gold_names_match_options(self) -> TaskDefinition:
-        if self.gold.names and isinstance(self.options, list) and len(self.gold.names) != len(self.options):
-            raise ValueError(f"`gold.names` has {len(self.gold.names)} names for {len(self.options)} options")
+        names = self.gold.names if self.gold else None
+        if names and isinstance(self.options, list) and len(names) != len(self.options):
+            raise ValueError(f"`gold.names` has {len(names)} names for {len(self.options)} options")
         return self
 
 

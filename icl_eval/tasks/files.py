@@ -31,7 +31,8 @@ LINES = {".txt": "text", ".lst": "label", **{f".{language}": language for langua
 def read_file(path: Path) -> Iterator[Record]:
     """Read jsonl, json, csv, tsv, parquet, xml or lines of text, gzipped or not; or a folder of JSON objects.
 
-    A .json file is an array of records, or an object with the array under `data`, as SQuAD and its kin are published.
+    A .json file is an array of records, an object with the array under `data`, as SQuAD and its kin are published, or
+    an object of records by name, as DROP is.
     Of an .xml file, every child of the root is a record, its children are fields: a text, a mapping if there are
     children again, a list where a name repeats.
 
@@ -76,7 +77,8 @@ def _json_records(path: Path) -> Iterator[Record]:
     with _text(path) as file:
         found = _json(file.read(), path, 1)
     if isinstance(found, dict):
-        found = found.get("data", found.get("Data"))  # TriviaQA capitalises it
+        by_name = list(found.values()) if found and all(isinstance(each, dict) for each in found.values()) else None
+        found = found.get("data", found.get("Data", by_name))  # TriviaQA capitalises it, DROP has passages by name
     if not isinstance(found, list):
         raise DataError("a .json data file is an array of records, or an object with such an array as `data`", path, 1)
     yield from (_record(record, path, None) for record in found)

@@ -11,6 +11,7 @@ from icl_eval.prompts import Prompt
 from icl_eval.tasks.adapters import ADAPTERS
 from icl_eval.tasks.definition import DemonstrationSource, SuiteDefinition, TaskDefinition
 from icl_eval.tasks.located import Located, load_yaml, validate
+from icl_eval.tasks.synthetic import GENERATORS
 from icl_eval.tasks.task import Task
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -83,6 +84,9 @@ class Library:
         self._check_name(located, "task", definition.task, name)
         if definition.data.adapter is not None and definition.data.adapter not in ADAPTERS:
             raise UnknownName("data adapter", definition.data.adapter, ADAPTERS, *located.at(("data", "adapter")))
+        if definition.data.synthetic is not None and definition.data.synthetic not in GENERATORS:
+            place = located.at(("data", "synthetic"))
+            raise UnknownName("generator of records", definition.data.synthetic, GENERATORS, *place)
         return Task(
             definition=definition,
             prompts={style: self._prompt(located, definition, style) for style in definition.prompts},
@@ -161,5 +165,8 @@ def _merged(base: dict[str, object], over: dict[str, object]) -> dict[str, objec
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
+        if value is None and key in merged:
+            del merged[key]
+            continue
         merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged

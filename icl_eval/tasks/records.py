@@ -46,7 +46,7 @@ def _convert(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], p
         if not isinstance(record, Mapping) or not all(isinstance(name, str) for name in record):
             raise DataError(f"{where}: a record is a mapping of names to values, not a {type(record).__name__}")
         fields = {name: _value(path, record, where) for name, path in definition.fields.items()} or dict(record)
-        options = _options(definition, fields, where)
+        options, gold = _answers(definition, record, fields, where)
         digest = _digest(definition, fields, options, where)
         name = _name(definition.id, record, where) if definition.id else digest
         group = _name(definition.group, record, where) if definition.group else name
@@ -54,7 +54,7 @@ def _convert(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], p
             id=name,
             fields=fields,
             options=options,
-            gold=_gold(definition, _value(definition.gold.field, record, where), len(options), where),
+            gold=gold,
             cluster=_name(definition.cluster, record, where) if definition.cluster else group,
             group=group,
             fingerprint=digest,
@@ -62,12 +62,15 @@ def _convert(definition: TaskDefinition, records: Iterable[Mapping[str, Any]], p
 
 
 def _digest(definition: TaskDefinition, fields: Mapping[str, Any], options: tuple[str, ...], where: str) -> str:
-    """The fingerprint of a question; where no mapping says what belongs to it, that is all but the label and the id."""
-    besides = set() if definition.fields else {definition.gold.field}
+    """The fingerprint of a question; where no mapping says what belongs to it, that is all but answer and id."""
+    answer = definition.gold.field if definition.gold else definition.references or ""
+    besides = {name for name, path in definition.fields.items() if path == definition.references}
+    besides |= set() if definition.fields else {answer}
     if definition.id and len(fields) > len(besides) + 1:  # an id that is all there is, is the question
         besides |= set() if definition.fields else {definition.id}
     try:
-        return fingerprint({name: value for name, value in fields.items() if name not in besides}, options)
+        asked = {name: value for name, value in fields.items() if name not in besides}
+        return fingerprint(asked or fields, options if definition.answer == "choice" else ())
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: a text is not valid Unicode: {error.reason}") from error
     except TypeError as error:
@@ -117,7 +120,35 @@ def _name(path: str, record: Mapping[str, Any], where: str) -> str:
     return str(value)
 
 
+def _answers(
+    definition: TaskDefinition, record: Mapping[str, Any], fields: Mapping[str, Any], where: str
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The options of an example and which of them are right: of references, all."""
+    if definition.gold is None:
+        references = _references(definition, record, where)
+        return references, tuple(range(len(references)))
+    options = _options(definition, fields, where)
+    return options, _gold(definition, _value(definition.gold.field, record, where), len(options), where)
+
+
+def _references(definition: TaskDefinition, record: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The acceptable texts, in the record's order, the first of them the one to show."""
+    path = definition.references or ""
+    value = _value(path, record, where)
+    listed = value if isinstance(value, list | tuple) else [value]
+    for each in listed:
+        if not isinstance(each, str | int | float) or isinstance(each, bool):
+            raise DataError(f"{where}: {path!r} gives the reference {each!r}, which is not a text")
+        if not str(each).strip():
+            raise DataError(f"{where}: {path!r} gives a reference without text")
+    if not listed or (definition.answer == "likelihood" and len(listed) > 1):
+        wanted = "one text" if definition.answer == "likelihood" else "at least one reference"
+        raise DataError(f"{where}: {path!r} gives {len(listed)} references, but the task needs {wanted}")
+    return tuple(map(str, listed))
+
+
 def _options(definition: TaskDefinition, fields: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    assert definition.options is not None  # the schema gives every task with a gold key its options
     if isinstance(definition.options, str):
         listed = _value(definition.options, fields, where)
         if not isinstance(listed, list | tuple) or not listed:
@@ -138,9 +169,10 @@ def _gold(definition: TaskDefinition, value: Any, options: int, where: str) -> t
 
 
 def _gold_index(definition: TaskDefinition, value: Any, options: int, where: str) -> int:
-    index = _stated_index(value, definition.gold.names or [])
+    names = (definition.gold and definition.gold.names) or []
+    index = _stated_index(value, names)
     if index is None:
-        known = definition.gold.names or map(str, range(options))
+        known = names or map(str, range(options))
         raise DataError(f"{where}: {UnknownName('label', str(value), known)}")
     if index == -1:
         raise DataError(f"{where}: the record has no label; is this split's gold public?")

@@ -21,6 +21,9 @@ class Source(Protocol):
     def label(self) -> str:
         """What stands for the data in manifests and signatures: `hub`, `local`, `sample`, `memory`."""
 
+    def holds(self, data: Data) -> bool:
+        """Whether anything of a task's data is here. Looks at names alone, never at the network."""
+
     def records(self, data: Data, split: str) -> Iterable[Record]:
         """The records of one split, in the data set's order."""
 
@@ -32,6 +35,10 @@ class LocalSource:
         self.directory, self.label = directory, label
         if not directory.is_dir():
             raise DataError("there is no such data directory", directory)
+
+    def holds(self, data: Data) -> bool:
+        """Whether the files of any of the task's splits are here."""
+        return any(self.has(data, split) for split in data.local)
 
     def records(self, data: Data, split: str) -> Iterator[Record]:
         """Read the file that the task names for `split`, or several line by line.
@@ -87,6 +94,10 @@ class HubSource:
 
     label = "hub"
 
+    def holds(self, data: Data) -> bool:
+        """Whether the task names a data set."""
+        return data.hub is not None
+
     def records(self, data: Data, split: str) -> Iterable[Record]:
         """Download or reuse one split."""
         if data.hub is None:
@@ -114,6 +125,10 @@ class MemorySource:
 
     def __init__(self, splits: Mapping[str, Iterable[Record]]) -> None:
         self._splits = {split: list(records) for split, records in splits.items()}
+
+    def holds(self, data: Data) -> bool:  # noqa: ARG002
+        """True: whoever makes one means it."""
+        return True
 
     def records(self, data: Data, split: str) -> Iterable[Record]:  # noqa: ARG002
         """The records of one split."""

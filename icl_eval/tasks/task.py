@@ -7,15 +7,29 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from icl_eval.errors import DataError, TaskError, UnknownName
 from icl_eval.prompts import Prompt
-from icl_eval.tasks.definition import DemonstrationSource, Gold, Normalization, Protocol, Score, Splits, TaskDefinition
+from icl_eval.tasks.definition import (
+    AnswerKind,
+    Decode,
+    DemonstrationSource,
+    Gold,
+    Normalization,
+    Protocol,
+    Score,
+    Splits,
+    TaskDefinition,
+)
 from icl_eval.tasks.example import Example
 from icl_eval.tasks.files import Record
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.records import examples
 from icl_eval.tasks.sources import MemorySource, Source
+from icl_eval.tasks.synthetic import SyntheticSource
+
+GENERATED = SyntheticSource()  # one, because what a source gave is kept by its identity
 
 
 @dataclass(frozen=True)
@@ -42,17 +56,20 @@ class Task:
         evaluation: Iterable[Record],
         demonstrations: Iterable[Record] | None = None,
         prompt: str | Prompt | Mapping[str, str | Prompt],
-        options: Sequence[str] | str,
-        gold: str = "label",
+        answer: AnswerKind = "choice",
+        options: Sequence[str] | str | None = None,
+        gold: str | None = None,
         names: Sequence[str] | None = None,
-        metrics: Sequence[str] = ("accuracy",),
+        references: str | None = None,
+        decode: Decode | Mapping[str, Any] | None = None,
+        metrics: Sequence[str] | None = None,
         normalize: Normalization = "token",
         draw: str = "per_example",
         id: str | None = None,
         cluster: str | None = None,
         group: str | None = None,
     ) -> Task:
-        """A multiple-choice task without files.
+        """A task without files.
 
         Args:
             name: what the task is called in tables and signatures.
@@ -60,12 +77,15 @@ class Task:
             demonstrations: records to show; the evaluation records, less the query itself, if not given.
             prompt: a template, or several by style; without blocks it is the query, and the answer is a space and the
                 option.
+            answer: `choice` ranks `options`, `text` is written by the model, `likelihood` takes a text's probability.
             options: option texts (may be templates over the record), or the name of the field that lists them.
-            gold: the field with the right option's index or name.
+            gold: the field with the right option's index or name; `label` if not given.
             names: names of the options in the gold field, if it does not hold indices.
-            metrics: names of metrics.
+            references: for `text` and `likelihood`, the field with one acceptable text or a list of them.
+            decode: for `text`, how the answer is written.
+            metrics: names of metrics; the usual one of the kind of answer if not given.
             normalize: how log-likelihoods of options are made comparable.
-            draw: `per_example`, or `fixed` for the same demonstrations for every query.
+            draw: `per_example`, `per_group` for the same demonstrations for the queries of a group, or `fixed` for all.
             id: field with a stable name of the record; its content's hash if not given.
             cluster: field whose equal values mark examples that are not independent.
             group: field that joins the examples of grouped metrics.
@@ -88,14 +108,17 @@ class Task:
                     evaluation="evaluation",
                 ),
                 id=id,
-                gold=Gold(field=gold, names=None if names is None else list(names)),
+                gold=_gold(answer, gold, names),
                 cluster=cluster,
                 group=group,
-                options=options if isinstance(options, str) else list(options),
+                answer=answer,
+                options=options if isinstance(options, str | None) else list(options),
+                references=references,
+                decode=decode,  # type: ignore[arg-type]
                 prompts=list(prompts),
                 protocol=Protocol(draw=draw),  # type: ignore[arg-type]
                 score=Score(normalize=normalize),
-                metrics=list(metrics),
+                metrics=metrics if metrics is None else list(metrics),  # type: ignore[arg-type]
             )
         except ValueError as error:
             raise TaskError(f"task {name!r}: {first_problem(error)}") from error
@@ -173,18 +196,37 @@ class Task:
         Raises:
             DataError: the split cannot be read, is empty, or has a record that does not fit the definition.
         """
-        source = self.source or source
+        source = self.source_in(source)
         key = (split, id(source))
         if key not in self._loaded:
             place = f"{self.name}: split {split!r}"
             self._loaded[key] = source, examples(self.definition, source.records(self.definition.data, split), place)
         return self._loaded[key][1]
 
+    def source_in(self, source: Source) -> Source:
+        """Where the task's records come from in a run whose data is `source`.
+
+        Records of its own come first; a task with a generator generates where the run's data does not hold its files.
+        """
+        if self.source is not None:
+            return self.source
+        data = self.definition.data
+        return GENERATED if data.synthetic and not source.holds(data) else source
+
     def check_fields(self, source: Source) -> None:
-        """Raise the first field that a prompt names and no example has, with file, line and the nearest field."""
+        """Raise, with file and line, for the first prompt that names no field or gives the answer away."""
         first = self.evaluation(source)[0]
         for prompt in self.prompts.values():
             prompt.check_fields(first.fields)
+            if self.definition.answer != "choice":
+                prompt.check_query_is_unsolved()
+
+
+def _gold(answer: AnswerKind, field: str | None, names: Sequence[str] | None) -> Gold | None:
+    """What a choice needs, and what is said of it where there is none, which the schema then finds."""
+    if answer != "choice" and field is None and names is None:
+        return None
+    return Gold(field=field or "label", names=None if names is None else list(names))
 
 
 def limited(asked: list[Example], limit: int | None) -> list[Example]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from icl_eval.demos import Pool
 from icl_eval.errors import IclEvalError
@@ -44,6 +45,9 @@ class _Check:
         self.pool = Pool(task.name, candidates, task.definition.protocol, shares_split=task.shares_split)
 
     def run(self) -> None:
+        if self.task.definition.answer != "choice":
+            for prompt in self.task.prompts.values():
+                prompt.check_query_is_unsolved()
         for candidate in self.candidates:
             _check_labels(candidate, f"{self.task.name}, demonstration {candidate.id!r}")
             for prompt in self.task.prompts.values():
@@ -56,8 +60,7 @@ class _Check:
                 shown = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in drawn]
                 for count in self.shots:
                     text = assemble(prompt, example.fields, example.options, shown[:count])
-                    _check_text(text, example, place)
-                    _check_tokens(self._fit(text, place), text, f"{place}, {count} shots")
+                    self._check_prompt(text, example, place, count)
 
     def _check_draws(self, example: Example) -> list[Example]:
         """The largest draw, of which every smaller one is the beginning."""
@@ -66,12 +69,22 @@ class _Check:
         for each in draws[-1]:
             same_record = self.task.shares_split and each.id == example.id
             asks_the_same = each.fingerprint == example.fingerprint and not self.task.definition.protocol.repeat
-            is_itself = same_record or asks_the_same
+            same_passage = self.pool.protocol.draw == "per_group" and each.group == example.group
+            is_itself = same_record or asks_the_same or same_passage
             assert not is_itself, f"{place} is among its own demonstrations"
         for count, draw in zip(self.shots, draws, strict=True):
             prefix = [each.id for each in draws[-1][:count]]
             assert [each.id for each in draw] == prefix, f"{place}: the {count}-shot draw does not begin the larger one"
         return draws[-1]
+
+    def _check_prompt(self, text: PromptText, example: Example, place: str, shots: int) -> None:
+        if self.task.definition.answer == "choice":
+            _check_text(text, example, place)
+            _check_tokens(self._fit(text, place), text, f"{place}, {shots} shots")
+            return
+        _check_context(text, 0, place)
+        if self.task.definition.answer == "text":  # what is written has a window of its own; a document may exceed it
+            self._fit(replace(text, queries=text.queries[:1], answers=text.answers[:1]), place)
 
     def _fit(self, text: PromptText, place: str) -> FittedPrompt:
         def split(texts: list[tuple[str, str]]) -> list[Scored]:
@@ -93,11 +106,15 @@ def _check_labels(example: Example, place: str) -> None:
 def _check_text(text: PromptText, example: Example, place: str) -> None:
     read: dict[tuple[str, str], str] = {}
     for index, option in enumerate(example.options):
-        context = text.context(index)
-        assert context == context.rstrip(), f"{place}: the context ends in whitespace, which belongs to the answer"
+        _check_context(text, index, place)
         assert text.answers[index].strip(), f"{place}: the answer for option {option!r} is empty"
-        twin = read.setdefault((context, text.answers[index]), option)
+        twin = read.setdefault((text.context(index), text.answers[index]), option)
         assert len(read) == index + 1, f"{place}: the options {twin!r} and {option!r} read the same"
+
+
+def _check_context(text: PromptText, index: int, place: str) -> None:
+    context = text.context(index)
+    assert context == context.rstrip(), f"{place}: the context ends in whitespace, which belongs to the answer"
 
 
 def _check_tokens(fitted: FittedPrompt, text: PromptText, place: str) -> None:

@@ -161,3 +161,12 @@ def test_every_bundled_task_passes(icl_eval: IclEval) -> None:
 
     assert (said.code, said.err) == (0, "")
     assert len(said.out.splitlines()) >= 13
+
+
+def test_check_of_generated_records_needs_no_data(icl_eval: IclEval) -> None:
+    said = icl_eval("check", "arithmetic/1d-composite", "unscramble/random-insertion")
+
+    assert said.out == (
+        "ok arithmetic/1d-composite: 2000 examples, 2000 to show, prompts gpt3\n"
+        "ok unscramble/random-insertion: 2000 examples, 2000 to show, prompts gpt3\n"
+    )

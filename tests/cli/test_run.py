@@ -215,3 +215,27 @@ class _Terminated(FakeLM):
 class _Buggy(FakeLM):
     def score(self, requests: Any, sink: Any) -> None:
         raise ZeroDivisionError
+
+
+def test_explain_prints_the_plan_and_computes_and_keeps_nothing(icl_eval: IclEval, lm: FakeLM) -> None:
+    command = ("run", "--task", "toy", "--shots", "0,2", "--model", "any", *TOY)
+
+    planned = icl_eval(*command, "--explain")
+    assert (planned.code, planned.err, lm.asked) == (0, "", 0)
+    assert not Path("results").exists()
+    icl_eval(*command)
+    done = icl_eval(*command, "--explain")
+
+    asked = int(planned.out.split()[1].rstrip(","))
+    repeated = int(planned.out.splitlines()[0].split()[-2])
+    assert lm.asked == asked - repeated
+    assert f"{asked} of them answered before, 0 repeated" in done.out
+    assert "tokens computed  0\n" in done.out
+
+
+def test_explain_plans_batches_and_memory_of_a_real_model(icl_eval: IclEval) -> None:
+    said = icl_eval("run", "--task", "symbols", "--shots", "0,4", "--limit", "4", "--explain")
+
+    names = [line[:16].rstrip() for line in said.out.splitlines()]
+    assert names == ["requests", "tokens asked", "tokens computed", "sharing factor", "batches", "memory"]
+    assert "weights 4 MiB" in said.out

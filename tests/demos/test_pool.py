@@ -38,9 +38,14 @@ def ids(drawn: Sequence[Example]) -> list[str]:
 
 
 def drawn(
-    query: Example, shots: int, seed: int = 0, pool: Sequence[Example] = TRAIN, protocol: Protocol = PER_EXAMPLE
+    query: Example,
+    shots: int,
+    seed: int = 0,
+    pool: Sequence[Example] = TRAIN,
+    protocol: Protocol = PER_EXAMPLE,
+    shares_split: bool = False,
 ) -> list[str]:
-    return ids(Pool("task", pool, protocol).draw(query, shots, seed))
+    return ids(Pool("task", pool, protocol, shares_split=shares_split).draw(query, shots, seed))
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(), st.sampled_from([PER_EXAMPLE, FIXED]))
@@ -293,3 +298,27 @@ def test_a_candidate_that_asks_the_same_is_shown_only_where_the_protocol_says_so
 
     assert "twin" not in drawn(query, 5, pool=pool)
     assert "twin" in drawn(query, 6, pool=pool, protocol=Protocol(repeat=True))
+
+
+PER_GROUP = Protocol(draw="per_group")
+
+
+def test_queries_of_a_group_share_a_draw_and_other_groups_do_not() -> None:
+    one, other, stranger = (example(name, group=group) for name, group in [("a", "g"), ("b", "g"), ("c", "h")])
+
+    assert drawn(one, 10, protocol=PER_GROUP) == drawn(other, 10, protocol=PER_GROUP)
+    assert drawn(one, 10, protocol=PER_GROUP) != drawn(stranger, 10, protocol=PER_GROUP)
+
+
+@pytest.mark.parametrize("shares_split", [False, True])
+@pytest.mark.parametrize("said", [{"group": "g"}, {"group": "other", "cluster": "g"}])
+def test_draw_per_group_leaves_out_the_groups_own_passage(said: dict[str, str], shares_split: bool) -> None:
+    query = example("q", group="g", cluster="g")
+    pool = [*many("t", 6), *many("u", 3, **said)]
+    shown = drawn(query, 6, pool=pool, protocol=PER_GROUP, shares_split=shares_split)
+
+    assert {name[0] for name in shown} == {"t"}
+
+
+def test_draws_per_group_are_keyed_by_the_group_as_others_are_by_the_query() -> None:
+    assert drawn(example("x", group="q"), 5, protocol=PER_GROUP) == drawn(example("q"), 5, protocol=PER_EXAMPLE)

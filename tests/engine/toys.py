@@ -26,6 +26,7 @@ class ToyRows:
     fallback = 0
     why_not = ""
     keeps_stems = True
+    token_bytes, state_bytes, weights = 100, 10, 1000
 
     def __init__(
         self,

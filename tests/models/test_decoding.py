@@ -29,11 +29,11 @@ OTHERS: dict[str, Any] = {
         (Decoding(64, (), beams=2, penalty="power", length_penalty=1), "beam2-power1-max64-stop()"),
         (
             Decoding(8, ("a|b", "é."), samples=5, temperature=0.7, top_p=0.95),
-            r"sample5-t0.7-p0.95-s0-max8-stop(a\u007cb,é.)",
+            r"sample5-t0.7-p0.95-max8-stop(a\u007cb,é.)",
         ),
     ],
 )
-def test_the_signatures_word_says_all_that_counts(decoding: Decoding, word: str) -> None:
+def test_the_signatures_word_says_all_but_the_seed(decoding: Decoding, word: str) -> None:
     assert decoding.word == word
 
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl_eval.models.ancestry import depths
-from icl_eval.models.trie import shared_prefix, trie
+from icl_eval.models.protocol import common_prefix
+from icl_eval.models.trie import trie
 
 PROMPTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=12).map(sorted)
 
@@ -32,9 +33,9 @@ def test_runs_are_as_long_as_can_be(prompts: list[list[int]]) -> None:
     assert len({(run.first, run.last) for run in runs}) == len(runs)
 
 
-def test_shared_prefix() -> None:
+def test_common_prefix() -> None:
     left, right = np.array([1, 2, 3], np.int32), np.array([1, 2], np.int32)
 
-    assert shared_prefix(left, right) == shared_prefix(right, left) == 2
-    assert shared_prefix(left, left) == 3
-    assert shared_prefix(left, np.array([2, 2], np.int32)) == 0
+    assert common_prefix(left, right) == common_prefix(right, left) == 2
+    assert common_prefix(left, left) == 3
+    assert common_prefix(left, np.array([2, 2], np.int32)) == 0

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from choice_records import write_choice_release
 from superglue_records import write_release
+from text_records import write_text_release
 
 from icl_eval.prompts import assemble
 from icl_eval.tasks import Example, Library, LocalSource, MemorySource, Source, Task
@@ -25,7 +26,7 @@ LIBRARY = Library()
 TASKS = [name for name in LIBRARY.names() if not LIBRARY.is_suite(name)]
 PROMPTS = [(task, style) for task in TASKS for style in LIBRARY.task(task).prompts]
 PARTIAL = {("superglue/wsc", "partial"), ("winograd", "gpt3"), ("winogrande", "gpt3")}
-LABELS = LIBRARY.task("symbols").definition.options
+LABELS = LIBRARY.task("symbols").definition.options or []
 SYMBOLS = MemorySource(
     {
         "train": [
@@ -38,7 +39,8 @@ SYMBOLS = MemorySource(
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> LocalSource:
-    return LocalSource(write_choice_release(write_release(tmp_path_factory.mktemp("release"))))
+    directory = tmp_path_factory.mktemp("release")
+    return LocalSource(write_text_release(write_choice_release(write_release(directory))))
 
 
 def first_of_each_group(examples: list[Example]) -> list[Example]:
@@ -46,13 +48,16 @@ def first_of_each_group(examples: list[Example]) -> list[Example]:
 
 
 def shown(task: Task, style: str, source: Source) -> str:
-    """Two demonstrations and the query, once per option."""
+    """Two demonstrations and the query, once per option; a written answer or a likelihood has one continuation."""
     prompt = task.prompt(style)
     query = max(task.evaluation(source), key=lambda example: len(example.fields.get("history", ())))
-    pool = first_of_each_group(task.demonstrations(source))
+    pool = first_of_each_group(task.demonstrations(source)) if task.definition.protocol.shots else []
     others = [each for each in pool if not (task.shares_split and each.cluster == query.cluster)]
     demonstrations = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in others[:2]]
     text = assemble(prompt, query.fields, query.options, demonstrations)
+    if task.definition.answer != "choice":
+        title = f"references: {' / '.join(query.options)}"
+        return f"──── {title}\n{text.context(0)}▷{text.answers[0]}◁\n"
     pieces = [f"{text.context(index)}▷{answer}" for index, answer in enumerate(text.answers)]
     pieces.append(f"{prompt.answer_context(query.fields)}▷{text.answers[0]}")
     titles = [*(f"option {index}: {option}" for index, option in enumerate(query.options)), "option 0, without context"]

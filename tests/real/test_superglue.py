@@ -61,7 +61,7 @@ def test_a_real_model_gives_the_reference_log_probabilities(name: str, prompt: s
     ask = Ask(model="model", tasks=(f"superglue/{name}",), shots=(0, 1), limit=2)
     prepared = prepare(Library().task(f"superglue/{name}"), prompt, ask, source)
     questions = list(Questioner(prepared, lm, "error").questions())
-    requests = [request for question in questions for request in (*question.conditional, *question.unconditional)]
+    requests = [each for question in questions for each in question.requests if isinstance(each, ScoreRequest)]
     answers = Engine(lm).answer(requests)
 
     for request, answer in zip(requests, answers, strict=True):

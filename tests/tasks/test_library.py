@@ -8,6 +8,7 @@ import pytest
 
 from icl_eval.errors import IclEvalError, TaskError, UnknownName
 from icl_eval.tasks import Library, MemorySource
+from icl_eval.tasks.definition import Gold
 from icl_eval.tasks.library import bundled
 
 SKY = """\
@@ -147,7 +148,11 @@ def test_alias_of_a_list_is_allowed(write: Write) -> None:
             "protocol: {shots: -1}\nfields:",
             ":4: `protocol.shots`: Input should be greater than or equal to 0",
         ),
-        ("fields:", "protocol: {draw: fixd}\nfields:", ":4: `protocol.draw`: Input should be 'per_example' or 'fixed'"),
+        (
+            "fields:",
+            "protocol: {draw: fixd}\nfields:",
+            ":4: `protocol.draw`: Input should be 'per_example', 'per_group' or 'fixed'",
+        ),
         (
             "fields:",
             "data: {adapter: multirk}\nfields:",
@@ -164,6 +169,108 @@ def test_alias_of_a_list_is_allowed(write: Write) -> None:
 )
 def test_mistake_is_named_with_its_line(old: str, new: str, message: str, write: Write) -> None:
     assert failure(write(replaced(old, new))).startswith(f"tasks/sky.yaml{message}")
+
+
+WRITTEN = """\
+task: sky
+about: What is the colour of the sky?
+splits: {demonstrations: train, evaluation: validation}
+fields: {text: text}
+answer: text
+references: colours
+prompts: [plain]
+"""
+
+
+def test_text_is_decoded_as_the_defaults_say_and_matched_exactly(write: Write) -> None:
+    said = write(WRITTEN).task("sky").definition
+
+    assert said.decode is not None
+    assert said.decode.model_dump() == {
+        "max_tokens": 64,
+        "stop": ["\n"],
+        "beams": 1,
+        "length_penalty": 0.6,
+        "penalty": "gnmt",
+        "samples": 1,
+        "temperature": 0,
+        "top_p": 1,
+    }
+    assert said.metrics == ["exact_match"]
+
+
+def test_likelihood_is_measured_by_perplexity(write: Write) -> None:
+    said = write(WRITTEN.replace("answer: text", "answer: likelihood")).task("sky").definition
+
+    assert (said.decode, said.metrics, said.references) == (None, ["perplexity"], "colours")
+
+
+def test_choice_has_no_decoding(write: Write) -> None:
+    said = write().task("sky").definition
+
+    assert (said.answer, said.decode, said.references) == ("choice", None, None)
+
+
+def test_null_takes_an_inherited_key_away(write: Write) -> None:
+    written = "task: sea\nabout: x\nextends: sky\nanswer: text\nreferences: colour\noptions: null\ngold: null\n"
+
+    assert write(sea=written).task("sea").definition.gold is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("references: colours\n", "", ":1: the key `references` is missing"),
+        ("answer: text\n", "", ":1: the key `gold` is missing"),
+        ("answer: text\n", "gold: {field: label}\n", ":1: the key `options` is missing"),
+        (
+            "answer: text\n",
+            "gold: {field: label}\noptions: [a, b]\n",
+            ":7: `references` belongs to `answer: text` and `answer: likelihood`, and this is `answer: choice`",
+        ),
+        ("prompts:", "options: [a]\nprompts:", ":7: `options` belongs to `answer: choice`, and this is `answer: text`"),
+        (
+            "prompts:",
+            "gold: {field: a}\nprompts:",
+            ":7: `gold` belongs to `answer: choice`, and this is `answer: text`",
+        ),
+        (
+            "answer: text\n",
+            "answer: likelihood\ndecode: {beams: 4}\n",
+            ":6: `decode` belongs to `answer: text`, and this is `answer: likelihood`",
+        ),
+        ("answer: text", "answer: txt", ":5: `answer`: Input should be 'choice', 'text' or 'likelihood'"),
+        ("prompts:", "decode: {beam: 4}\nprompts:", ":7: no key is named 'beam'; did you mean beams?"),
+        ("prompts:", "decode: {beams: 0}\nprompts:", ":7: `decode.beams`: Input should be greater than or equal to 1"),
+        ("prompts:", "decode: {stop: x}\nprompts:", ":7: `decode.stop`: Input should be a valid list"),
+        ("prompts:", "decode: {stop: ['']}\nprompts:", ":7: `decode.stop.0`: String should have at least 1 character"),
+        ("prompts:", "decode: {top_p: 0}\nprompts:", ":7: `decode.top_p`: Input should be greater than 0"),
+        ("prompts:", "decode: {penalty: wu}\nprompts:", ":7: `decode.penalty`: Input should be 'gnmt' or 'power'"),
+        (
+            "prompts:",
+            "decode: {beams: 4, temperature: 0.5}\nprompts:",
+            ":7: `decode`: beams are searched at temperature 0; choose `beams` or `temperature`",
+        ),
+        (
+            "prompts:",
+            "decode: {samples: 3}\nprompts:",
+            ":7: `decode`: several `samples` at temperature 0 would all be the same; set a `temperature`",
+        ),
+        (
+            "prompts:",
+            "data: {synthetic: two_digit_adition}\nprompts:",
+            ":7: no generator of records is named 'two_digit_adition'; did you mean two_digit_addition",
+        ),
+        (
+            "prompts:",
+            "data: {synthetic: reversed_words, hub: {path: a/b}}\nprompts:",
+            ":7: `data`: records are made by `synthetic` or come from the `hub`, not both",
+        ),
+    ],
+)
+def test_mistake_in_a_task_of_texts_is_named_with_its_line(old: str, new: str, message: str, write: Write) -> None:
+    assert old in WRITTEN
+    assert failure(write(WRITTEN.replace(old, new))).startswith(f"tasks/sky.yaml{message}")
 
 
 def test_unknown_task_names_the_nearest(write: Write) -> None:
@@ -241,7 +348,7 @@ def test_root_without_tasks_is_an_error(tmp_path: Path) -> None:
 def test_extending_task_merges_mappings_and_replaces_the_rest(write: Write) -> None:
     task = write(sea='task: sea\nextends: sky\ngold: {field: answer}\noptions: ["N", "Y"]\n').task("sea")
 
-    assert (task.definition.gold.field, task.definition.gold.names) == ("answer", ["no", "yes"])
+    assert task.definition.gold == Gold(field="answer", names=["no", "yes"])
     assert task.definition.options == ["N", "Y"]
     assert task.definition.about == "What is the colour of the sky?"
     assert list(task.prompts) == ["plain"]

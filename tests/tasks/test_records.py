@@ -312,3 +312,72 @@ def test_an_id_that_is_the_whole_question_still_tells_questions_apart() -> None:
     found = converted([{"text": t, "label": "no"} for t in "ab"], id="text", fields={})
 
     assert found[0].fingerprint != found[1].fingerprint
+
+
+def written(**said: Any) -> dict[str, Any]:
+    return {"gold": None, "options": None, "answer": "text", "references": "answers"} | said
+
+
+@pytest.mark.parametrize(
+    ("answers", "options"),
+    [
+        ("one", ("one",)),
+        (["one", "1"], ("one", "1")),
+        (["one", "one"], ("one", "one")),
+        ([1, 2.5], ("1", "2.5")),
+        ("  one ", ("  one ",)),
+        ("{{ text }}", ("{{ text }}",)),
+        ("שלום 日本語", ("שלום 日本語",)),
+    ],
+)
+def test_references_are_one_text_or_a_list_all_of_them_right(answers: Any, options: tuple[str, ...]) -> None:
+    (example,) = converted([{"text": "t", "answers": answers}], **written())
+
+    assert (example.options, example.gold) == (options, tuple(range(len(options))))
+
+
+def test_references_may_be_a_dotted_path_or_a_template() -> None:
+    record = {"text": "t", "answer": {"aliases": ["a", "b"], "value": "a"}}
+
+    assert converted([record], **written(references="answer.aliases"))[0].options == ("a", "b")
+    assert converted([record], **written(references="{{ answer.value }}!"))[0].options == ("a!",)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([], "'answers' gives 0 references, but the task needs at least one reference"),
+        ("", "'answers' gives a reference without text"),
+        (["a", " "], "'answers' gives a reference without text"),
+        (None, "'answers' gives the reference None, which is not a text"),
+        ([["a"]], "'answers' gives the reference ['a'], which is not a text"),
+        (True, "'answers' gives the reference True, which is not a text"),
+    ],
+)
+def test_wrong_reference_is_an_error(answers: Any, message: str) -> None:
+    assert failure([{"text": "t", "answers": answers}], **written()) == f"sky: split 'train', record 1: {message}"
+
+
+def test_likelihood_is_of_one_text() -> None:
+    said = written(answer="likelihood")
+
+    assert converted([{"text": "t", "answers": ["a"]}], **said)[0].options == ("a",)
+    assert "gives 2 references, but the task needs one text" in failure([{"text": "t", "answers": ["a", "b"]}], **said)
+
+
+@pytest.mark.parametrize("fields", [{}, {"text": "text"}, {"text": "text", "shown": "answers"}])
+def test_fingerprint_is_of_the_question_and_not_of_the_references(fields: dict[str, str]) -> None:
+    one, other, third = converted(
+        [{"text": text, "answers": answers} for text, answers in [("t", "a"), ("t", ["b", "c"]), ("u", "a")]],
+        **written(fields=fields),
+    )
+
+    assert one.fingerprint == other.fingerprint != third.fingerprint
+
+
+def test_documents_that_are_nothing_but_their_text_differ() -> None:
+    said = written(answer="likelihood", fields={}, references="page")
+    one, other = converted([{"page": "a"}, {"page": "b"}], **said)
+
+    assert one.fingerprint != other.fingerprint
+    assert one.id != other.id

@@ -104,6 +104,12 @@ def test_byte_order_mark_is_not_part_of_the_data(suffix: str, tmp_path: Path) ->
     assert list(read_file(path)) == RECORDS
 
 
+def test_json_object_of_objects_is_its_records(tmp_path: Path) -> None:
+    content = json.dumps({record["idx"]: record for record in RECORDS}).encode()
+
+    assert list(read_file(written(tmp_path / "data.json", content))) == RECORDS
+
+
 def test_parquet_keeps_nested_values(tmp_path: Path) -> None:
     records = [{"idx": {"paragraph": 0}, "answers": ["a", "b"]}]
 

@@ -6,7 +6,7 @@ import pytest
 
 from icl_eval.errors import DataError, PromptError, TaskError, UnknownName
 from icl_eval.prompts import Prompt
-from icl_eval.tasks import Example, Library, MemorySource, Task, limited
+from icl_eval.tasks import Decode, Example, Library, MemorySource, Task, limited
 
 RECORDS = [
     {"text": "blue", "label": 1},
@@ -69,7 +69,7 @@ def test_several_prompts_go_by_style() -> None:
         ({"options": []}, r"task 'sky': `options"),
         ({"prompt": {}}, r"task 'sky': `prompts`"),
         ({"names": ["a", "b", "c"]}, r"task 'sky': .*`gold.names` has 3 names for 2 options"),
-        ({"draw": "sometimes"}, r"task 'sky': `draw`: Input should be 'per_example' or 'fixed'"),
+        ({"draw": "sometimes"}, r"task 'sky': `draw`: Input should be 'per_example', 'per_group' or 'fixed'"),
         ({"normalize": "length"}, r"task 'sky': `normalize`: Input should be"),
         ({"metrics": []}, r"task 'sky': `metrics`"),
         ({"options": ["no", 3]}, r"task 'sky': `options"),
@@ -84,6 +84,35 @@ def test_mistake_in_the_definition_is_named(said: dict[str, Any], message: str) 
 def test_name_that_no_file_could_have_is_refused(name: str) -> None:
     with pytest.raises(TaskError, match="`task`"):
         Task.from_records(name, evaluation=RECORDS, prompt="{{ text }}", options=["no", "yes"])
+
+
+def capital(**said: Any) -> Task:
+    records = [{"country": "France", "city": "Paris"}, {"country": "Bolivia", "city": ["Sucre", "La Paz"]}]
+    default = {"evaluation": records, "prompt": "{{ country }}:", "answer": "text", "references": "city"}
+    return Task.from_records("capital", **default | said)
+
+
+def test_references_are_options_that_are_all_right() -> None:
+    task = capital(metrics=["token_f1"], decode={"beams": 4})
+    one, two = task.evaluation(NOWHERE)
+
+    assert (one.options, one.gold, two.options, two.gold) == (("Paris",), (0,), ("Sucre", "La Paz"), (0, 1))
+    assert task.definition.decode == Decode(beams=4)
+    assert task.prompt().demonstration(two.fields, two.options, two.gold[0]) == "Bolivia: Sucre"
+
+
+@pytest.mark.parametrize("block", ["{{ option }}", "{{ options[0] }}", "{{ index }}"])
+def test_query_that_shows_the_reference_is_an_error(block: str) -> None:
+    prompt = f"{{% block instruction %}}x{{% endblock %}}\n{{% block query %}}{{{{ country }}}} {block}{{% endblock %}}"
+
+    with pytest.raises(PromptError, match=r"prompt 'inline':2: the query uses `\w+`, which here is the answer"):
+        capital(prompt=prompt).check_fields(NOWHERE)
+
+
+def test_answer_and_demonstration_may_use_the_reference() -> None:
+    prompt = "{% block query %}{{ country }}{% endblock %}{% block demonstration %}{{ options | join }}{% endblock %}"
+
+    capital(prompt=prompt).check_fields(NOWHERE)
 
 
 def test_no_records_are_an_error() -> None:

@@ -135,3 +135,47 @@ def test_a_task_without_records_needs_a_source() -> None:
 
     assert complaint(bare) == "things holds no records of its own; pass a source"
     check_task(bare, MemorySource({"evaluation": RECORDS, "demonstrations": SHOWN}))
+
+
+def written(**changes: Any) -> Task:
+    settings: dict[str, Any] = {"answer": "text", "options": None, "references": "answers", **changes}
+    answers = ["one", "one", "two"]
+    records = [{"text": f"thing {number}", "answers": answers, "part": number // 2} for number in range(8)]
+    return made(evaluation=records, demonstrations=None, **settings)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"draw": "per_group", "group": "part"},
+        {"answer": "likelihood", "references": "text"},
+        {"prompt": "{% block query %}{{ text }}{% endblock %}{% block answer %} {{ options | join }}{% endblock %}"},
+    ],
+)
+def test_a_sound_task_of_texts_passes(changes: dict[str, Any]) -> None:
+    check_task(written(**changes), shots=[0, 1, 3])
+
+
+def test_query_that_gives_the_reference_away_is_found() -> None:
+    assert "the query uses `option`, which here is the answer" in complaint(written(prompt="{{ text }} {{ option }}:"))
+
+
+def test_document_may_exceed_the_window_and_a_prompt_may_not() -> None:
+    window = FakeLM(window=8)
+    check_task(written(answer="likelihood", references="text"), model=window, shots=[0])
+
+    assert "the query alone takes" in complaint(written(), model=window, shots=[0])
+
+
+def test_context_of_a_text_that_ends_in_whitespace_is_found() -> None:
+    assert "the context ends in whitespace" in complaint(written(prompt="{{ text }} "))
+
+
+def test_demonstration_of_the_querys_own_group_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = written(draw="per_group", group="part")
+    sibling = {example.id: example for example in task.evaluation(MemorySource({}))}
+    twins = {one: other for a, b in zip(*[iter(sibling)] * 2, strict=True) for one, other in ((a, b), (b, a))}
+    monkeypatch.setattr(Pool, "draw", lambda _, query, shots, seed: [sibling[twins[query.id]]][:shots])
+
+    assert "is among its own demonstrations" in complaint(task, shots=[1])

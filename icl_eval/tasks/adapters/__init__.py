@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from icl_eval.tasks.adapters.analogies import sat
+from icl_eval.tasks.adapters.closed_book import triviaqa
 from icl_eval.tasks.adapters.hellaswag import hellaswag
 from icl_eval.tasks.adapters.race import race
+from icl_eval.tasks.adapters.reading import coqa, drop, quac, squad
 from icl_eval.tasks.adapters.science import arc
-from icl_eval.tasks.adapters.superglue import multirc, record, wsc
+from icl_eval.tasks.adapters.superglue import multirc, record, referent, wsc
+from icl_eval.tasks.adapters.texts import articles, last_word, one_document, translation
 from icl_eval.tasks.adapters.winograd import winograd, winogrande
 from icl_eval.tasks.files import Record
 
@@ -17,11 +20,21 @@ Adapter = Callable[[Iterable[Record]], Iterator[dict[str, Any]]]
 
 ADAPTERS: Mapping[str, Adapter] = {
     "arc": arc,
+    "articles": articles,
+    "coqa": coqa,
+    "drop": drop,
     "hellaswag": hellaswag,
+    "last_word": last_word,
     "multirc": multirc,
+    "one_document": one_document,
+    "quac": quac,
     "race": race,
     "record": record,
+    "referent": referent,
     "sat": sat,
+    "squad": squad,
+    "translation": translation,
+    "triviaqa": triviaqa,
     "winograd": winograd,
     "winogrande": winogrande,
     "wsc": wsc,

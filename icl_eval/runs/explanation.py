@@ -1,0 +1,41 @@
+"""What a run will ask and compute, for people to read before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from icl_eval.engine import Workload
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The workload of a run and the memory of its largest batch.
+
+    Attributes:
+        workload: counts of requests, tokens and batches.
+        weights: bytes of the model's weights; 0 if unknown.
+        memory: bytes of the largest batch, by what they hold; empty if unknown.
+        why_not: why the model cannot share prefixes, or not all of them; empty if it can.
+    """
+
+    workload: Workload
+    weights: int
+    memory: dict[str, int]
+    why_not: str = ""
+
+    def __str__(self) -> str:
+        work = self.workload
+        lines = {
+            "requests": f"{work.requests:,}, {work.known:,} of them answered before, {work.repeated:,} repeated",
+            "tokens asked": f"{work.asked:,} by the requests to answer, one by one",
+            "tokens computed": f"{work.computed:,}",
+            "sharing factor": f"{work.sharing:.2f}" + (f" ({self.why_not})" if self.why_not else ""),
+        }
+        if work.batches:
+            lines["batches"] = f"{work.batches:,}, the largest of {work.longest:,} tokens"
+        sizes = [("weights", self.weights), *self.memory.items()]
+        if any(size for _, size in sizes):
+            lines["memory"] = ", ".join(f"{name} {size / MIB:,.0f} MiB" for name, size in sizes if size)
+        return "".join(f"{name:16} {text}\n" for name, text in lines.items())

@@ -1,0 +1,136 @@
+"""Questions about a passage: CoQA, QuAC, SQuAD and DROP, from their nested releases or the Hub's rows.
+
+Every record is one question. `history` holds the passage's earlier questions with their first reference answers, and
+`passage_id` is the same for all questions of a passage, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from icl_eval.tasks.files import Record
+
+UNANSWERABLE = "unanswerable"  # what SQuAD 2.0 wants where the passage has no answer; the release has no word for it
+SPAN_SEPARATOR = " | "  # between the spans of one answer of DROP
+
+Question = tuple[str, str, list[str]]  # id, text, acceptable answers
+
+
+def coqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """Conversations about a story; the three additional answers of the evaluation split are references as well."""
+    for raw in records:
+        further = [_by_turn(rows) for _, rows in sorted((raw.get("additional_answers") or {}).items())]
+        first = _by_turn(raw["answers"])
+        questions = []
+        for question in _rows(raw["questions"]):
+            turn = question["turn_id"]
+            answers = [first[turn], *(each[turn] for each in further if each)]
+            questions.append((f"{raw['id']}-{turn}", question["input_text"], answers))
+        yield from _questions({"passage": raw["story"].strip()}, questions, raw["id"])
+
+
+def quac(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """Dialogues about a section of an article; `CANNOTANSWER`, which ends every passage, may be the answer."""
+    for article in records:
+        for paragraph in article["paragraphs"]:
+            about = {
+                "title": article["title"],
+                "section": article.get("section_title", ""),
+                "passage": paragraph["context"],
+            }
+            questions = [
+                (each["id"], each["question"], [answer["text"] for answer in each["answers"]])
+                for each in paragraph["qas"]
+            ]
+            yield from _questions(about, questions, paragraph["id"])
+
+
+def squad(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """SQuAD 1.1 and 2.0, nested by article or as rows; a question without answers is answered `unanswerable`."""
+    passages: dict[tuple[str, str], list[Question]] = {}
+    for raw in records:
+        if "paragraphs" in raw:
+            for paragraph in raw["paragraphs"]:
+                rows = [
+                    (each["id"], each["question"], [answer["text"] for answer in each["answers"]])
+                    for each in paragraph["qas"]
+                ]
+                passages.setdefault((raw["title"], paragraph["context"]), []).extend(rows)
+        else:
+            row = (raw["id"], raw["question"], list(raw["answers"]["text"]))
+            passages.setdefault((raw["title"], raw["context"]), []).append(row)
+    for (title, passage), questions in passages.items():
+        answered = [(name, text.strip(), answers or [UNANSWERABLE]) for name, text, answers in questions]
+        yield from _questions({"title": title, "passage": passage}, answered)
+
+
+def drop(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """DROP, by passage, as rows, or as prompts with their references joined by bars.
+
+    An answer is a number, a date written day, month, year, or spans with ` | ` between them. In the prompts the spans
+    of one answer are joined by words and cannot be told apart.
+    """
+    passages: dict[str, list[Question]] = {}
+    for raw in records:
+        for passage, name, question, answers in _drop_questions(raw):
+            passages.setdefault(passage.strip(), []).append((name, question.strip(), answers))
+    for passage, questions in passages.items():
+        names = Counter[str]()
+        for number, (name, question, answers) in enumerate(questions):  # prompts have no ids, and some stand twice
+            names[name] += 1
+            questions[number] = (f"{name}-{names[name]}" if names[name] > 1 else name, question, answers)
+        yield from _questions({"passage": passage}, questions)
+
+
+def _drop_questions(raw: Record) -> Iterator[tuple[str, str, str, list[str]]]:
+    if "qa_pairs" in raw:
+        for pair in raw["qa_pairs"]:
+            answers = [pair["answer"], *pair.get("validated_answers", [])]
+            yield raw["passage"], pair["query_id"], pair["question"], _drop_answers(answers)
+    elif "query_id" in raw:
+        answers = [raw["answer"], *_rows(raw["validated_answers"])]
+        yield raw["passage"], raw["query_id"], raw["question"], _drop_answers(answers)
+    else:
+        passage, question = raw["context"].removeprefix("Passage: ").removesuffix("\nAnswer:").split("\nQuestion: ")
+        yield passage, _key(passage, question), question, raw["ref_text"].split("|")
+
+
+def _drop_answers(answers: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The answers as texts, the official script's way; those that say nothing are left out as it does."""
+    texts = []
+    for answer in answers:
+        date = " ".join(filter(None, (answer["date"].get(part, "") for part in ("day", "month", "year"))))
+        texts.append(answer["number"] or SPAN_SEPARATOR.join(answer["spans"]) or date)
+    return [text for text in texts if text.strip()]
+
+
+def _questions(about: dict[str, str], questions: list[Question], passage_id: str = "") -> Iterator[dict[str, Any]]:
+    history: list[dict[str, str]] = []
+    for name, text, answers in questions:
+        yield {
+            "id": name,
+            "passage_id": passage_id or _key(*about.values()),
+            **about,
+            "history": list(history),
+            "question": text,
+            "answers": answers,
+        }
+        history.append({"question": text, "answer": answers[0]})
+
+
+def _by_turn(rows: Any) -> dict[int, str]:
+    return {row["turn_id"]: row["input_text"] for row in _rows(rows)}
+
+
+def _rows(value: Any) -> list[dict[str, Any]]:
+    """A list of mappings, which the Hub may hold as a mapping of equally long lists."""
+    if not isinstance(value, Mapping):
+        return list(value)
+    return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+
+
+def _key(*texts: str) -> str:
+    return hashlib.blake2b("\x1f".join(texts).encode(), digest_size=8).hexdigest()

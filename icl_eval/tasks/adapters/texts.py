@@ -1,0 +1,52 @@
+"""Running text: the last word of a LAMBADA passage, the articles of WikiText, a file as one document, translations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from icl_eval.tasks.files import Record
+
+TITLE = re.compile(r"= (?!=)(?!.* = =$).* =")  # of an article; a section's title has several signs on each side
+
+
+def last_word(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """The passage before its last word, the white space between, and the word."""
+    for raw in records:
+        text = raw["text"].strip()
+        found = re.fullmatch(r"(.*\S)(\s+)(\S+)", text, re.DOTALL)
+        if found is None:
+            raise ValueError(f"{text!r} is not a passage of several words")
+        yield {"context": found[1], "space": found[2], "word": found[3]}
+
+
+def articles(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """WikiText's articles, each from its title to the next: already so on the Hub, as lines in the release."""
+    lines: list[str] = []
+    for raw in records:
+        if "page" in raw:
+            yield {"document": raw["page"]}
+            continue
+        if TITLE.fullmatch(raw["text"].strip()):
+            yield from _document(lines)
+            lines = []
+        lines.append(raw["text"])
+    yield from _document(lines)
+
+
+def one_document(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """All lines of a file as one text."""
+    yield from _document([raw["text"] for raw in records])
+
+
+def translation(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """A sentence in each language, by the language's code."""
+    for raw in records:
+        yield dict(raw.get("translation", raw))
+
+
+def _document(lines: list[str]) -> Iterator[dict[str, str]]:
+    text = "\n".join(lines)
+    if text.strip():
+        yield {"document": text}

@@ -1,0 +1,53 @@
+"""Records made by the package: arithmetic and word scrambling of the GPT-3 paper, named as its released files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from icl_eval.errors import DataError, UnknownName
+from icl_eval.tasks.definition import Data
+from icl_eval.tasks.synthetic.arithmetic import three_operands, two_operands
+from icl_eval.tasks.synthetic.draws import Draws
+from icl_eval.tasks.synthetic.scrambling import anagram, backwards, cycled, scrambled, with_insertions
+
+GENERATORS: Mapping[str, Callable[[Draws], Iterator[dict[str, str]]]] = {
+    "two_digit_addition": two_operands("plus", 2),
+    "two_digit_subtraction": two_operands("minus", 2),
+    "three_digit_addition": two_operands("plus", 3),
+    "three_digit_subtraction": two_operands("minus", 3),
+    "four_digit_addition": two_operands("plus", 4),
+    "four_digit_subtraction": two_operands("minus", 4),
+    "five_digit_addition": two_operands("plus", 5),
+    "five_digit_subtraction": two_operands("minus", 5),
+    "two_digit_multiplication": two_operands("times", 2),
+    "single_digit_three_ops": three_operands,
+    "mid_word_1_anagrams": scrambled(anagram(1), shortest=5),
+    "mid_word_2_anagrams": scrambled(anagram(2), shortest=6),
+    "cycle_letters_in_word": scrambled(cycled, shortest=6),
+    "random_insertion_in_word": scrambled(with_insertions, shortest=6),
+    "reversed_words": scrambled(backwards, shortest=6),
+}
+
+
+class SyntheticSource:
+    """The records of a task's generator, the same at every call; a split's name is part of what they are drawn from."""
+
+    label = "synthetic"
+
+    def holds(self, data: Data) -> bool:
+        """Whether the task names a generator."""
+        return data.synthetic is not None
+
+    def records(self, data: Data, split: str) -> Iterator[Mapping[str, Any]]:
+        """Make the records of one split.
+
+        Raises:
+            DataError: the task names no generator.
+            UnknownName: there is none of that name.
+        """
+        if data.synthetic is None:
+            raise DataError("the task names no generator of records")
+        if data.synthetic not in GENERATORS:
+            raise UnknownName("generator of records", data.synthetic, GENERATORS)
+        return GENERATORS[data.synthetic](Draws(f"{data.synthetic}/{split}"))
