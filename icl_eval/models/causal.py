@@ -23,7 +23,15 @@ from icl_eval.models.encoding import LineEncoder, splits_into_words
 from icl_eval.models.generation import Generation
 from icl_eval.models.network import Network, full_device
 from icl_eval.models.protocol import Row, RowAnswer
-from icl_eval.models.sharing import Sharing, distance, line, longrope_lengths, sharing, tolerance
+from icl_eval.models.sharing import (
+    Sharing,
+    distance,
+    line,
+    longrope_lengths,
+    ordinary_tokens,
+    sharing,
+    tolerance,
+)
 from icl_eval.models.stem import KeptStem
 from icl_eval.models.tree_attention import attending, pieces
 
@@ -220,7 +228,7 @@ class CausalLM:
 
     def _stems_work(self) -> bool:
         """Whether a row on a kept stem gives what the same row gives alone."""
-        tokens = np.arange(3, 9, dtype=np.int32) % self.vocabulary
+        tokens = ordinary_tokens(6, self.vocabulary).astype(np.int32)
         row = Row(tokens, np.array([-1, 0, 1, 2, 1, 4], np.int32), np.array([3, 5], np.int32), tokens[:2])
         other = replace(row, tokens=np.where(np.arange(6) < 3, tokens[::-1], tokens).astype(np.int32))
         try:

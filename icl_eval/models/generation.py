@@ -16,14 +16,14 @@ from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.network import Network, full_device
 from icl_eval.models.protocol import OutOfMemory, common_prefix
 from icl_eval.models.search import Move, Search, search_for
-from icl_eval.models.sharing import distance, tolerance
+from icl_eval.models.sharing import distance, ordinary_tokens, tolerance
 from icl_eval.models.stem import KeptStem
 from icl_eval.models.trie import Prompt
 from icl_eval.models.written import end_tokens, written_after
 
 LOGITS = 2**26  # of one step, hypotheses x vocabulary: 256 MiB in float32
-PROBE = np.arange(3, 9, dtype=np.int32)
-MOVES = ([Move(0, 3), Move(0, 4)], [Move(1, 5), Move(0, 6), Move(1, 7)])  # of the probe: apart, and past one another
+PROMPT = 6  # tokens of the probe's prompt
+MOVES = ((0, 0), (1, 0, 1))  # rows that the probe's steps continue: apart, and past one another
 
 
 class Decoder(Protocol):
@@ -154,8 +154,9 @@ class Generation:
 
     def _trial(self, decoder: Decoder) -> NDArray[np.float32]:
         """All rows of a few steps."""
-        rows = [decoder.start([PROBE % self._vocabulary])]
-        rows += [decoder.step([Move(row, token % self._vocabulary) for row, token in moves]) for moves in MOVES]
+        tokens = ordinary_tokens(PROMPT + sum(map(len, MOVES)), self._vocabulary).astype(np.int32)
+        rows, following = [decoder.start([tokens[:PROMPT]])], iter(tokens[PROMPT:].tolist())
+        rows += [decoder.step([Move(row, next(following)) for row in step]) for step in MOVES]
         return torch.cat(rows).cpu().numpy()
 
     def _agrees(self, decoder: Decoder, expected: NDArray[np.float32], precision: str) -> bool:

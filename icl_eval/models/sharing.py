@@ -94,7 +94,7 @@ def longrope_lengths(config: Any) -> Iterator[int]:
 
 def _probe(logits: Logits, vocabulary: int, rounding: float) -> str:
     """Why a branching row does not give what its plain sequences give; empty if it does."""
-    tokens = (np.arange(TRUNK + STRANGERS + BRANCH, dtype=np.int64) * 7919 + 11) % vocabulary
+    tokens = ordinary_tokens(TRUNK + STRANGERS + BRANCH, vocabulary)
     others = (tokens + 1) % vocabulary
     trunk, strangers, branch = np.split(tokens, [TRUNK, TRUNK + STRANGERS])
     plain = logits(line([*trunk, *branch]))
@@ -110,6 +110,11 @@ def _probe(logits: Logits, vocabulary: int, rounding: float) -> str:
     if not distance(shared, plain) <= rounding * effect or np.array_equal(misplaced, shared):
         return "it counts distances by place in the row"
     return ""
+
+
+def ordinary_tokens(size: int, vocabulary: int) -> NDArray[np.int64]:
+    """Tokens from all over a vocabulary: after special ones, at its beginning, 16 bits may be little but rounding."""
+    return (np.arange(size, dtype=np.int64) * 7919 + 11) % vocabulary
 
 
 def distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
