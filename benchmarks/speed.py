@@ -64,14 +64,14 @@ class Work:
 
 CURVE = (0, 1, 2, 4, 8, 16, 32)
 WORKS = (
-    Work("rte", "RTE, 32 shots", "superglue/rte", (32,), 6, 1.25, 1.15),
+    Work("rte", "RTE, 32 shots", "superglue/rte", (32,), 4, 1.25, 1.15),
     Work("copa", "COPA, 32 shots", "superglue/copa", (32,), 8, 2.2, 1.2),
     Work("arc", "ARC-Easy, 50 shots", "arc/easy", (50,), 4, 4.5, 1.2),
-    Work("rte-curve", "RTE curve 0,1,...,32", "superglue/rte", CURVE, 6, 2.2, 1.25),
+    Work("rte-curve", "RTE curve 0,1,...,32", "superglue/rte", CURVE, 4, 2.2, 1.25),
     Work("arc-curve", "ARC-Easy curve 0,1,...,50", "arc/easy", (*CURVE, 50), 4, 9, 1.25, sampled=2),
-    Work("rte-fixed", "RTE, 32 shots, one draw", "superglue/rte", (32,), 277, 20, 1.3, sampled=6, fixed=True),
+    Work("rte-fixed", "RTE, 32 shots, one draw", "superglue/rte", (32,), 277, 20, 1.3, sampled=4, fixed=True),
     Work("arc-fixed", "ARC-Easy, 50 shots, one draw", "arc/easy", (50,), 300, 60, 1.3, sampled=3, fixed=True),
-    Work("boolq", "BoolQ, 32 shots", "superglue/boolq", (32,), 3, 1.2, 1.2, memory=True),
+    Work("boolq", "BoolQ, 32 shots", "superglue/boolq", (32,), 2, 1.2, 1.2, memory=True),
     Work("hellaswag", "HellaSwag, 0 shots", "hellaswag", (0,), 48, 1.5, 1.3),
     Work("tiny", "tiny GPT-2, sample SuperGLUE, 32 shots", "superglue", (32,), 1000, 5, sampled=80, tiny=True),
 )
