@@ -76,7 +76,10 @@ def _tokens(question: Question, lm: LanguageModel) -> Iterator[str]:
 
 
 def _options(question: Question, lm: LanguageModel) -> Iterator[str]:
-    """One line per option: what is scored, token by token, and where it stands."""
+    """One line per option: what is scored, token by token, and where it stands; or one per acceptable text."""
+    if question.kind == "text":
+        yield from (f"* {_in_one_line(reference)}" for reference in question.example.options)
+        return
     mark = _coloured("│", "mark")
     for index, scored in enumerate(question.fitted.options):
         gold = "*" if index in question.example.gold else " "
@@ -87,12 +90,23 @@ def _options(question: Question, lm: LanguageModel) -> Iterator[str]:
 
 def _counts(question: Question, lm: LanguageModel) -> str:
     example, fitted = question.example, question.fitted
-    longest = max(scored.input_length for scored in fitted.options)
+    shown = ", ".join(question.demonstrations) or "none"
     return (
         f"{question.cell.task}, prompt {question.cell.prompt}, example {example.id}, seed {question.cell.seed}: "
-        f"{fitted.shots} of {question.cell.shots} demonstrations ({', '.join(question.demonstrations) or 'none'}); "
-        f"the longest option reads {longest} of {lm.window} tokens; * is the right answer"
+        f"{fitted.shots} of {question.cell.shots} demonstrations ({shown}); {_reads(question, lm)}"
     )
+
+
+def _reads(question: Question, lm: LanguageModel) -> str:
+    from icl_eval.models import GenerateRequest
+
+    longest = max(scored.input_length for scored in question.fitted.options)
+    if isinstance(request := question.requests[0], GenerateRequest):
+        prompt, most = len(request.tokens), request.decoding.max_tokens
+        return f"the prompt takes {prompt} of {lm.window} tokens, the answer at most {most}; * is acceptable"
+    if question.kind == "likelihood":
+        return f"the text takes {longest} tokens, read in {len(question.requests)} windows of {lm.window}"
+    return f"the longest option reads {longest} of {lm.window} tokens; * is the right answer"
 
 
 def _coloured(text: str, part: str) -> str:

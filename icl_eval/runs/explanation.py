@@ -33,6 +33,8 @@ class Explanation:
             "tokens computed": f"{work.computed:,}",
             "sharing factor": f"{work.sharing:.2f}" + (f" ({self.why_not})" if self.why_not else ""),
         }
+        if work.written:
+            lines["tokens to write"] = f"at most {work.written:,}"
         if work.batches:
             lines["batches"] = f"{work.batches:,}, the largest of {work.longest:,} tokens"
         sizes = [("weights", self.weights), *self.memory.items()]

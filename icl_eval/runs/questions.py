@@ -70,7 +70,8 @@ class Questioner:
         try:
             text = assemble(self.prepared.prompt, example.fields, options, [self._show(each) for each in drawn])
             if definition.decode is not None:
-                fitted = self._fit(text, model.window - definition.decode.max_tokens, self._contexts)
+                room = model.window - definition.decode.max_tokens - 1  # inputs are one token less than the prompt
+                fitted = self._fit(text, room, self._contexts)
                 requests: tuple[Request, ...] = (
                     GenerateRequest.of(fitted.options[0].context, decoding(definition.decode, cell.seed)),
                 )

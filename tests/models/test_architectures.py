@@ -184,3 +184,21 @@ _HEADS = {"inlined": _Inlined, "by_keyword": _ByKeyword, "mixing": _Mixing, "res
 
 def test_vocabulary_is_the_models_own() -> None:
     assert causal(build("gpt2")).vocabulary == VOCABULARY
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "mpt"])
+def test_answers_do_not_depend_on_the_number_of_threads(name: str) -> None:
+    requests = random_requests(np.random.default_rng(5))
+    before = torch.get_num_threads()
+    found = {}
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found[threads] = Engine(causal(sharp(name))).answer(requests)
+    finally:
+        torch.set_num_threads(before)
+
+    for answers in found.values():
+        for one, other in zip(answers, found[1], strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+            assert one.greedy == other.greedy

@@ -1,0 +1,191 @@
+"""Tasks whose answers are written, or whose likelihood is taken, from the records to the scores."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icl_eval import Task, evaluate, explain, rescore
+from icl_eval.errors import MetricError, TaskError, WindowError
+from icl_eval.models import ScoreRequest
+from icl_eval.prompts import Scored
+from icl_eval.runs.regression import make_baseline, regress
+from icl_eval.runs.strides import strides
+from icl_eval.testing import FakeLM
+
+from .folders import examples, journal, manifest
+
+SUMS = [{"id": n, "sum": f"{n}+{n}", "answer": [str(2 * n), f"about {2 * n}"]} for n in range(6)]
+PROMPT = "{% block query %}Q: {{ sum }}\nA:{% endblock %}{% block answer %} {{ option }}{% endblock %}"
+KNOWN = {f"Q: {each['sum']}\nA:": f" {each['answer'][0]}\n" for each in SUMS[:4]}
+
+
+def sums(**changes: Any) -> Task:
+    given = {"evaluation": SUMS, "prompt": PROMPT, "answer": "text", "references": "answer", "id": "id"}
+    return Task.from_records("sums", **{**given, "decode": {"max_tokens": 12}, **changes})
+
+
+def words(**changes: Any) -> Task:
+    records = [{"text": f"one two {word}", "before": "one two", "word": word} for word in ("three", "four", "five")]
+    prompt = "{% block query %}{{ before }}{% endblock %}{% block answer %} {{ option }}{% endblock %}"
+    given = {"evaluation": records, "prompt": prompt, "answer": "likelihood", "references": "word"}
+    return Task.from_records("words", **{**given, "metrics": ["greedy_accuracy", "perplexity"], **changes})
+
+
+def test_what_is_written_is_compared_with_the_references(tmp_path: Path) -> None:
+    (score,) = evaluate(FakeLM(KNOWN), sums(), shots=0, out=tmp_path).scores
+
+    assert (score.metric, score.value) == ("exact_match", pytest.approx(4 / 6))
+    assert score.normalize == "greedy-max12-stop(\\n)"
+    assert "|greedy-max12-stop(\\n)|" in score.signature
+    first = examples(tmp_path)[1]
+    assert (first["kind"], first["written"], first["finished"]) == ("text", [" 2"], ["stop"])
+    assert first["references"] == ["2", "about 2"]
+    unknown = examples(tmp_path)[5]
+    assert unknown["finished"] == ["length"]
+
+
+def test_demonstrations_show_the_first_reference(tmp_path: Path) -> None:
+    model = FakeLM({"A: 0\n\nQ: 1+1\nA:": " 2\n"})
+    task = sums(evaluation=SUMS[1:2], demonstrations=SUMS[:1])
+
+    (score,) = evaluate(model, task, shots=1).scores
+
+    assert score.value == 1
+
+
+def test_a_written_answer_is_computed_once_and_rescored_without_a_model(tmp_path: Path) -> None:
+    model = FakeLM(KNOWN)
+    first = evaluate(model, sums(), shots=0, out=tmp_path)
+    asked = model.asked
+
+    again = evaluate(model, sums(), shots=0, out=tmp_path)
+
+    assert model.asked == asked == len(journal(tmp_path)) == len(SUMS)
+    assert manifest(tmp_path)["reused"] == len(SUMS)
+    assert again.scores == first.scores == rescore(tmp_path).scores
+
+
+def test_a_changed_reference_changes_the_signature_and_no_answer(tmp_path: Path) -> None:
+    model = FakeLM(KNOWN)
+    (before,) = evaluate(model, sums(), shots=0, out=tmp_path).scores
+    asked = model.asked
+    changed = [{**SUMS[0], "answer": ["nothing"]}, *SUMS[1:]]
+
+    (after,) = evaluate(model, sums(evaluation=changed), shots=0, out=tmp_path).scores
+
+    assert model.asked == asked
+    assert after.value == pytest.approx(3 / 6)
+    assert after.signature != before.signature
+
+
+def test_samples_are_draws_whose_spread_is_reported() -> None:
+    decode = {"max_tokens": 2, "samples": 4, "temperature": 1.0}
+    task = sums(decode=decode, metrics=["contains_match"])
+
+    (score,) = evaluate(FakeLM({"A:": " 2\n"}), task, shots=0).scores
+    (again,) = evaluate(FakeLM({"A:": " 2\n"}), task, shots=0).scores
+
+    assert len(score.seed_values) == 4
+    assert score.seed_sd is not None
+    assert score == again
+    assert "sample4-t1-p1-max2" in score.signature
+
+
+def test_room_to_write_is_kept_free() -> None:
+    task = sums(demonstrations=SUMS, evaluation=SUMS)
+    model = FakeLM(KNOWN, window=len("Q: 1+1\nA: 2\n\nQ: 1+1\nA:") + 12)
+
+    (score,) = evaluate(model, task, shots=3).scores
+
+    assert score.effective_shots == 1
+    with pytest.raises(WindowError, match="sums, example '0'"):
+        evaluate(FakeLM(KNOWN, window=20), task, shots=0)
+
+
+def test_the_likelihood_of_a_last_word(tmp_path: Path) -> None:
+    model = FakeLM({"one two": " four"})
+
+    greedy, perplexity = evaluate(model, words(), shots=0, out=tmp_path).scores
+
+    assert (greedy.metric, greedy.value) == ("greedy_accuracy", pytest.approx(1 / 3))
+    assert greedy.normalize == "sum"
+    asked = [ScoreRequest.of(list(b"one two"), list(f" {word}".encode())) for word in ("three", "four", "five")]
+    sums_: list[float] = []
+    FakeLM({"one two": " four"}).score(asked, lambda _, answer: sums_.append(sum(answer.logprobs)))
+    assert perplexity.value == pytest.approx(math.exp(-sum(sums_) / 3), rel=1e-5)
+    assert [each["words"] for each in examples(tmp_path)] == [1, 1, 1]
+    assert [each["bytes"] for each in examples(tmp_path)] == [5, 4, 4]
+
+
+def test_a_text_longer_than_the_window_is_read_in_several(tmp_path: Path) -> None:
+    text = "abcdefghij" * 7
+    prompt = "{% block query %}{% endblock %}{% block answer %}{{ option }}{% endblock %}"
+    task = words(evaluation=[{"text": text}], prompt=prompt, references="text", metrics=["token_perplexity"])
+
+    (whole,) = evaluate(FakeLM(), task, shots=0).scores
+    (parts,) = evaluate(FakeLM(window=16), task, shots=0, out=tmp_path).scores
+
+    (found,) = examples(tmp_path)
+    assert [len(part) for part in found["parts"]] == [16, 16, 16, 16, 6]
+    assert parts.value == pytest.approx(whole.value)  # a byte depends on the one before it alone
+    assert (parts.truncated, parts.effective_shots) == (0, 0)
+
+
+@given(st.integers(1, 40), st.integers(0, 12), st.integers(2, 16), st.data())
+def test_strides_score_every_token_once_after_as_many_as_fit(
+    size: int, context: int, window: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, window))
+    tokens = list(range(1 + context + size))
+
+    requests = list(strides(Scored(tokens[: 1 + context], tokens[1 + context :]), window, stride))
+
+    assert [token for each in requests for token in each.tokens[each.boundary :]] == tokens[1 + context :]
+    for each in requests:
+        assert each.input_length <= window
+        assert list(each.tokens) == list(range(each.tokens[0], each.tokens[-1] + 1))
+    for each in requests[1:]:
+        assert len(each.tokens) - each.boundary <= stride
+        assert each.input_length == min(window, each.tokens[-1])
+
+
+def test_a_metric_of_another_kind_is_refused_before_anything_is_asked() -> None:
+    model = FakeLM()
+
+    with pytest.raises(MetricError, match="accuracy"):
+        evaluate(model, sums(metrics=["accuracy"]), shots=0)
+    assert model.asked == 0
+
+
+def test_normalisations_are_of_options_alone() -> None:
+    scores = evaluate(FakeLM(KNOWN), sums(), shots=0, normalizations=["sum", "token"]).scores
+
+    assert len(scores) == 1
+
+
+def test_a_task_without_references_is_an_error() -> None:
+    with pytest.raises(TaskError, match="references"):
+        sums(references=None)
+
+
+def test_a_baseline_holds_what_was_written(tmp_path: Path) -> None:
+    evaluate(FakeLM(KNOWN), sums(), shots=0, out=tmp_path)
+    baseline = make_baseline(tmp_path)
+
+    assert not regress(baseline, FakeLM(KNOWN), tasks=sums())
+    moved = regress(baseline, FakeLM({**KNOWN, "Q: 1+1\nA:": " 3\n"}), tasks=sums()).moved
+    assert moved[0] == "sums (inline, 0 shots, seed 0) example 1: it wrote (' 2',) and writes (' 3',)"
+
+
+def test_explain_counts_prompts_and_what_may_be_written() -> None:
+    work = explain(FakeLM(), sums(), shots=0).workload
+
+    assert (work.requests, work.written) == (6, 6 * 12)
+    assert work.asked == 6 * len("Q: 1+1\nA:")
+    assert work.computed < work.asked
