@@ -1,22 +1,24 @@
-"""Log-likelihoods of the same prompts by icl-eval and by lm-eval's Hugging Face backend, option by option.
+"""Log-likelihoods of the same prompts by icl-eval and by lm-eval's Hugging Face backend, text by text.
 
-    python benchmarks/parity.py MODEL DATA_DIR [--limit 32] [--shots 0,4] [--tasks superglue/rte,...]
+    python benchmarks/parity.py MODEL DATA_DIR [--tasks superglue/rte,...] [--shots 0,4] [--limit 32] [--split SPLIT]
 
 Both run in float32 in one process after the other. `logits_cache=False`, because with its cache lm-eval 0.4.13 scores
 requests of unequal continuation length that share a sequence wrongly. lm-eval's log-softmax runs in float64 here; its
-own float32 differs by more than the tolerance on long options (`--softmax-dtype float32` shows it). Exits with 1 if any
-option differs by more than 1e-4 nats.
+own float32 differs by more than the tolerance on long options (`--softmax-dtype float32` shows it). Texts longer than
+the window go through lm-eval's rolling log-likelihood. Exits with 1 if any token differs by more than 1e-4 nats on
+average over its text.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from icl_eval.engine import Engine
-from icl_eval.models import load_model
+from icl_eval.models import ScoreRequest, load_model
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.evaluation import source_of
@@ -24,7 +26,9 @@ from icl_eval.runs.questions import Question, Questioner
 from icl_eval.tasks import Library
 
 TASKS = "superglue/rte,superglue/cb,superglue/copa,superglue/boolq"
-TOLERANCE = 1e-4  # nats
+TOLERANCE = 1e-4  # nats per token
+
+Likelihood = tuple[float, bool]  # of one text in nats, and whether every token was the most likely one
 
 
 def main() -> int:
@@ -32,68 +36,119 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--tasks", default=TASKS)
+    parser.add_argument("--prompt", help="of all tasks; each task's first by default")
     parser.add_argument("--shots", default="0,4")
     parser.add_argument("--limit", type=int, default=32)
+    parser.add_argument("--window", type=int, help="tokens to read at once")
     parser.add_argument("--softmax-dtype", default="float64", help="of lm-eval's log-softmax")
     given = parser.parse_args()
-    questions = list(
-        _questions(given.model, given.data_dir, given.tasks.split(","), given.shots.split(","), given.limit)
-    )
-    ours = _ours(given.model, questions)
-    theirs = _theirs(given.model, questions, given.softmax_dtype)
+    lm = load_model(str(given.model), window=given.window)
+    questions = list(_questions(lm, given))
+    ours, theirs = _ours(lm, questions), _theirs(questions, given)
     worst = 0.0
-    print("| task | shots | options | largest difference (nats) | same choice by sum |\n|---|---:|---:|---:|---:|")
+    print(
+        "| task | shots | texts | largest difference (nats per token) | icl-eval | lm-eval |",
+        "|---|---:|---:|---:|---|---|",
+        sep="\n",
+    )
     for cell in dict.fromkeys((question.cell.task, question.cell.shots) for question in questions):
         rows = [i for i, question in enumerate(questions) if (question.cell.task, question.cell.shots) == cell]
-        differences = [abs(a - b) for i in rows for a, b in zip(ours[i], theirs[i], strict=True)]
-        agree = sum(_argmax(ours[i]) == _argmax(theirs[i]) for i in rows)
-        print(f"| {cell[0]} | {cell[1]} | {len(differences)} | {max(differences):.1e} | {agree} of {len(rows)} |")
+        asked = [questions[i] for i in rows]
+        differences = [
+            abs(one[0] - other[0]) / tokens
+            for i in rows
+            for one, other, tokens in zip(ours[i], theirs[i], _tokens(questions[i]), strict=True)
+        ]
+        scores = [_scores(asked, [side[i] for i in rows]) for side in (ours, theirs)]
+        print(f"| {cell[0]} | {cell[1]} | {len(differences)} | {max(differences):.1e} | {' | '.join(scores)} |")
         worst = max(worst, *differences)
-    print(f"\nlargest difference {worst:.1e} nats, tolerance {TOLERANCE:.0e}")
+    print(f"\nlargest difference {worst:.1e} nats per token, tolerance {TOLERANCE:.0e}")
     return int(worst > TOLERANCE)
 
 
-def _questions(model: Path, data: Path, names: list[str], shots: list[str], limit: int) -> Iterator[Question]:
-    ask = Ask(model=str(model), data=str(data), tasks=tuple(names), shots=tuple(map(int, shots)), limit=limit)
-    lm = load_model(str(model))
+def _questions(lm: object, given: argparse.Namespace) -> Iterator[Question]:
+    names, shots = given.tasks.split(","), tuple(map(int, given.shots.split(",")))
+    ask = Ask(model=str(given.model), data=str(given.data_dir), tasks=tuple(names), shots=shots, limit=given.limit)
     for task in Library().tasks(names):
-        yield from Questioner(prepare(task, None, ask, source_of(ask.data)), lm, "error").questions()
+        prepared = prepare(task, given.prompt, ask, source_of(ask.data))
+        yield from Questioner(prepared, lm, "error").questions()  # type: ignore[arg-type]
 
 
-def _ours(model: Path, questions: list[Question]) -> list[list[float]]:
-    engine = Engine(load_model(str(model)))
-    answers = iter(engine.answer([request for question in questions for request in question.conditional]))
-    return [[sum(next(answers).logprobs) for _ in question.conditional] for question in questions]
+def _ours(lm: object, questions: Sequence[Question]) -> list[list[Likelihood]]:
+    requests = [each for question in questions for each in _asked(question)]
+    answers = iter(Engine(lm).answer(requests))  # type: ignore[arg-type]
+    found = []
+    for question in questions:
+        asked = _asked(question)
+        parts = [(math.fsum(each.logprobs), each.greedy) for each in (next(answers) for _ in asked)]
+        whole = (math.fsum(value for value, _ in parts), all(greedy for _, greedy in parts))
+        found.append(parts if question.kind == "choice" else [whole])
+    return found
 
 
-def _theirs(model: Path, questions: list[Question], softmax_dtype: str) -> list[list[float]]:
+def _theirs(questions: Sequence[Question], given: argparse.Namespace) -> list[list[Likelihood]]:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
     lm = HFLM(
-        pretrained=str(model),
+        pretrained=str(given.model),
         dtype="float32",
-        softmax_dtype=softmax_dtype,
+        softmax_dtype=given.softmax_dtype,
         device="cpu",
         batch_size=1,
+        max_length=given.window,
         logits_cache=False,
     )
-    requests = [
-        Instance(
-            request_type="loglikelihood",
-            doc={},
-            arguments=(question.text.context(option, question.fitted.shots), answer),
-            idx=option,
-        )
-        for question in questions
-        for option, answer in enumerate(question.text.answers)
-    ]
-    answers = iter(lm.loglikelihood(requests, disable_tqdm=True))
-    return [[float(next(answers)[0]) for _ in question.text.answers] for question in questions]
+    found: list[list[Likelihood]] = []
+    for question in questions:
+        text = question.text
+        if len(question.requests) > 1 and question.kind == "likelihood":
+            rolling = lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text.answers[0],), 0)], True)
+            found.append([(float(rolling[0]), False)])
+            continue
+        pairs = [(text.context(index, question.fitted.shots), answer) for index, answer in enumerate(text.answers)]
+        requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+        found.append([(float(value), bool(greedy)) for value, greedy in lm.loglikelihood(requests, disable_tqdm=True)])
+    return found
 
 
-def _argmax(values: list[float]) -> int:
-    return values.index(max(values))
+def _asked(question: Question) -> list[ScoreRequest]:
+    """What is compared: each option after the prompt, or all that a likelihood takes."""
+    if question.kind == "choice":
+        return list(question.conditional)
+    return [each for each in question.requests if isinstance(each, ScoreRequest)]
+
+
+def _tokens(question: Question) -> list[int]:
+    """Tokens scored, of each option or of the whole text."""
+    counts = [len(request.tokens) - request.boundary for request in _asked(question)]
+    return counts if question.kind == "choice" else [sum(counts)]
+
+
+def _scores(questions: Sequence[Question], found: Sequence[Sequence[Likelihood]]) -> str:
+    """The usual scores of these likelihoods."""
+    if questions[0].kind == "choice":
+        by_sum, by_char = ([] for _ in range(2))
+        for question, options in zip(questions, found, strict=True):
+            values = [value for value, _ in options]
+            lengths = [len(answer.strip()) for answer in question.text.answers]
+            by_sum.append(_best(values) in question.example.gold)
+            by_char.append(_best([v / n for v, n in zip(values, lengths, strict=True)]) in question.example.gold)
+        return f"accuracy {_mean(by_sum):.4f} by sum, {_mean(by_char):.4f} by character"
+    whole = [options[0] for options in found]
+    words = sum(len(question.example.options[0].split()) for question in questions)
+    total = math.fsum(value for value, _ in whole)
+    if any(len(question.requests) > 1 for question in questions):
+        return f"word perplexity {math.exp(-total / words):.3f}"
+    return f"accuracy {_mean([greedy for _, greedy in whole]):.4f}, perplexity {math.exp(-total / len(whole)):.3f}"
+
+
+def _best(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=values.__getitem__)
+
+
+def _mean(values: Sequence[bool]) -> float:
+    return sum(values) / len(values)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,62 @@
+"""The whole suite of the GPT-3 paper, from files in the releases' layouts to scores."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from choice_records import write_choice_release
+from superglue_records import write_release
+from text_records import write_text_release
+
+from icl_eval import Library, Result, evaluate, rescore
+from icl_eval.testing import FakeLM
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("gpt3")
+    for write in (write_release, write_text_release, write_choice_release):
+        write(folder / "data")
+    return evaluate(FakeLM(), "gpt3", data=folder / "data", shots=(0, 1), limit=1, out=folder / "run")
+
+
+def test_every_task_has_every_metric_at_every_number_of_shots(result: Result) -> None:
+    library = Library()
+    expected = {
+        (task.name, metric, shots)
+        for task in library.tasks(["gpt3"])
+        for metric in task.definition.metrics
+        for shots in (0, 1)
+    }
+
+    assert {(score.task, score.metric, score.shots) for score in result} == expected
+    assert len(expected) > 100
+
+
+def test_every_score_is_a_number_within_its_bounds(result: Result) -> None:
+    for score in result:
+        assert math.isfinite(score.value)
+        assert score.seed_values == (score.value,)
+        assert score.truncated == 0
+
+
+def test_scores_are_taken_again_from_the_folder_alone(result: Result) -> None:
+    assert result.folder is not None
+    again = rescore(result.folder)
+
+    assert [score.stored() for score in again] == [score.stored() for score in result]
+
+
+def test_every_row_of_the_suite_is_in_the_table(result: Result) -> None:
+    table = result.table("md")
+
+    assert all(f"| {task.name} |" in table for task in Library().tasks(["gpt3"]))
+
+
+def test_the_run_holds_all_kinds_of_answers(result: Result) -> None:
+    assert result.folder is not None
+    lines = (Path(result.folder) / "examples.jsonl").read_text(encoding="utf-8").splitlines()
+
+    assert {line[: line.index(",")] for line in lines} == {f'{{"kind":"{k}"' for k in ("choice", "text", "likelihood")}
