@@ -69,16 +69,19 @@ class Decoding:
         return float(logprob / length**self.length_penalty)
 
     @property
-    def word(self) -> str:
-        r"""The signature's word, without the seed: `greedy-max32-stop(\n)` or `sample5-t0.7-p0.95-max32-stop()`."""
+    def method(self) -> str:
+        """The signature's word for how tokens are chosen, without the seed: `greedy`, `beam4-gnmt0.6`."""
         if self.beams > 1:
-            how = f"beam{self.beams}-{self.penalty}{self.length_penalty:g}"
-        elif self.temperature:
-            how = f"sample{self.samples}-t{self.temperature:g}-p{self.top_p:g}"
-        else:
-            how = "greedy"
+            return f"beam{self.beams}-{self.penalty}{self.length_penalty:g}"
+        if self.temperature:
+            return f"sample{self.samples}-t{self.temperature:g}-p{self.top_p:g}"
+        return "greedy"
+
+    @property
+    def ending(self) -> str:
+        r"""The signature's word for where a text ends: `max32-stop(\n)`."""
         stops = ",".join(json.dumps(stop, ensure_ascii=False)[1:-1].replace("|", "\\u007c") for stop in self.stop)
-        return f"{how}-max{self.max_tokens}-stop({stops})"
+        return f"max{self.max_tokens}-stop({stops})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

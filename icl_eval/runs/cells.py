@@ -38,6 +38,7 @@ class TaskRecord(BaseModel):
     answer: AnswerKind = "choice"
     normalize: Normalization
     measure: str = ""  # of answers that are not choices: how they are written, or in which strides they are read
+    ending: str = ""  # of those that are written: where they end
     draw: str
     split: str = ""  # what is asked, if it is not the task's own split
     shown: str = ""  # what is shown, if it is not the task's own split
@@ -107,6 +108,7 @@ def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared
         answer=task.definition.answer,
         normalize=task.definition.score.normalize,
         measure=_measure(task.definition),
+        ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
         draw=protocol.draw,
         split=_unlike(task.definition.splits.evaluation, own.evaluation),
         shown=_unlike(task.definition.splits.demonstrations, own.demonstrations),
@@ -127,7 +129,7 @@ def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> Prepared
 def _measure(definition: TaskDefinition) -> str:
     """The signature's word for how an answer that is no choice is measured."""
     if definition.decode is not None:
-        return decoding(definition.decode, seed=0).word
+        return decoding(definition.decode, seed=0).method
     if definition.answer == "likelihood":
         return f"stride{definition.score.stride}" if definition.score.stride else "sum"
     return ""

@@ -331,7 +331,7 @@ def _signature(
         record.draw,
         *_split_words(record.split, record.shown if shots else ""),
         _seed_words(seeds),
-        record.measure or normalization,
+        "-".join(filter(None, (record.measure, record.ending))) or normalization,
         *([metric_words] if metric_words else []),
         model_words,
         *limited,

@@ -34,7 +34,7 @@ OTHERS: dict[str, Any] = {
     ],
 )
 def test_the_signatures_word_says_all_but_the_seed(decoding: Decoding, word: str) -> None:
-    assert decoding.word == word
+    assert f"{decoding.method}-{decoding.ending}" == word
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_what_is_written_is_compared_with_the_references(tmp_path: Path) -> None
 
     assert score.metric == "exact_match"
     assert score.value == pytest.approx(4 / 6)
-    assert score.normalize == "greedy-max12-stop(\\n)"
+    assert score.normalize == "greedy"
     assert "|greedy-max12-stop(\\n)|" in score.signature
     first = examples(tmp_path)[1]
     assert (first["kind"], first["written"], first["finished"]) == ("text", [" 2"], ["stop"])
