@@ -21,12 +21,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -131,7 +131,8 @@ def _measure(work: Work, given: argparse.Namespace) -> float:
     )
     if work.memory and not given.without_peer:
         peaks = {side: _child(work, given, side) for side in ("ours", "peer")}
-        print(f"| {work.about}, peak memory | | | {peaks['ours'] / peaks['peer']:.2f} of lm-eval's (at most 0.5) | | |")
+        ratio = peaks["ours"] / peaks["peer"]
+        print(f"| {work.about}, peak memory | | | {ratio:.2f} of lm-eval's (at most 0.5) | | |", flush=True)
     return bench.worst
 
 
@@ -279,13 +280,16 @@ def _child(work: Work, given: argparse.Namespace, side: str) -> float:
 
 
 def _peak(work: Work, given: argparse.Namespace) -> int:
+    """KiB; of Linux's VmHWM, since `getrusage` also knows the process that this one was started from."""
     given.without_peer = given.peak == "ours"
     bench = _Bench(work, given)
     if given.peak == "ours":
         bench._ours()
     else:
+        bench.lm, bench.questioners = None, []
         bench._their_seconds(1)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
 
 
 if __name__ == "__main__":
