@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import transformers as hf
@@ -11,7 +13,7 @@ import transformers as hf
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
 from icl_eval.models import OutOfMemory, ScoreRequest, wrap_model
-from icl_eval.models.causal import ARITHMETIC, CausalLM
+from icl_eval.models.causal import ARITHMETIC, CPU_ROW_BUDGET, CausalLM
 from icl_eval.models.sharing import line
 
 from .architectures import WINDOW, build
@@ -198,3 +200,12 @@ def test_answers_of_a_wrapped_model_do_not_depend_on_its_mode() -> None:
 def test_a_window_beyond_the_models_own_is_refused() -> None:
     with pytest.raises(ModelError, match="a window of 100000 tokens was asked for, but the model reads"):
         wrap_model(build("llama"), byte_tokenizer(), window=100_000)
+
+
+def test_the_budget_is_half_of_what_is_free_and_at_least_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("llama")
+    token = causal(model).token_bytes
+
+    for free, budget in [(0, WINDOW), (2 * token * 1000, 1000), (2**50, CPU_ROW_BUDGET)]:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        assert causal(model).row_budget == budget
