@@ -147,8 +147,7 @@ class _Bench:
         self.questions = [question for questioner in self.questioners for question in questioner.questions()]
         self.asked, self.trie, self.calls = self._count()
         self.size, self.worst, self.engine_tokens = 0, 0.0, 0
-        step = max(len(self.questions) // (work.sampled or len(self.questions)), 1)
-        self.chosen = range(0, len(self.questions), step)
+        self.chosen = _spread([question.example.id for question in self.questions], work.sampled)
         self.peer: Any = None if given.without_peer else _peer(self.model, given.dtype)
 
     def turn(self, sizes: Sequence[int]) -> Sides:
@@ -245,6 +244,13 @@ class _Bench:
                 start = cache.get_seq_length()
                 places = torch.arange(start, start + length)[None]
                 base(input_ids=tokens, position_ids=places, past_key_values=cache, use_cache=True)
+
+
+def _spread(examples: list[str], sampled: int | None) -> list[int]:
+    """The questions of evenly spread examples, each at all its numbers of shots."""
+    distinct = list(dict.fromkeys(examples))
+    chosen = set(distinct[:: max(len(distinct) // (sampled or len(distinct)), 1)])
+    return [index for index, example in enumerate(examples) if example in chosen]
 
 
 def _batches(sizes: list[int]) -> list[tuple[int, int, int]]:
