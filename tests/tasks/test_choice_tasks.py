@@ -316,7 +316,7 @@ def test_sentence_without_blank_is_named() -> None:
     [
         ("anli", ["anli/r1", "anli/r2", "anli/r3"]),
         ("arc", ["arc/easy", "arc/challenge"]),
-        ("cloze", ["hellaswag", "storycloze"]),
+        ("cloze", ["lambada", "hellaswag", "storycloze"]),
         ("commonsense", ["piqa", "arc/easy", "arc/challenge", "openbookqa"]),
         ("nli", ["superglue/rte", "anli/r1", "anli/r2", "anli/r3"]),
         ("race", ["race/middle", "race/high"]),

@@ -290,13 +290,13 @@ def test_written_wsc_asks_for_the_noun_where_the_record_names_it(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("suite", "count"),
-    [("closed-book-qa", 3), ("reading", 4), ("translation", 6), ("superglue-generated", 5)],
+    [("closed-book-qa", 3), ("reading", 6), ("translation", 6), ("superglue-generated", 5)],
 )
 def test_suites_have_no_average(suite: str, count: int) -> None:
     said = Library().suite(suite)
 
     assert (len(said.tasks), said.average) == (count, False)
-    assert all(task_of(name).definition.answer == "text" for name in said.tasks)
+    assert {task_of(name).definition.answer for name in said.tasks if not name.startswith("race/")} == {"text"}
 
 
 def test_hub_schema_of_coqa_may_hold_lists_of_mappings(release: LocalSource) -> None:
