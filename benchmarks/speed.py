@@ -7,6 +7,7 @@ For every work three sides take turns, `--repeats` times, and medians of the rat
 - ours: prompts are rendered, fitted, encoded, planned and answered, from an empty journal.
 - lm-eval 0.4.13: gets the finished texts and scores them at its best batch size of `--batch-sizes`, found in the first
   turn. Where a work says so it is timed on evenly spread queries and scaled up, since its time is theirs added up.
+- of a curve also our own largest point alone.
 - limit: the base model's forward pass over as many tokens as the trie of the requests has, at the same depths, without
   masks, head or planning. A tree (requests that share 64 tokens) is its longest request as one causal sequence, then
   the rest in calls of 512 tokens on a cache as long as they are deep on average. Smaller trees are sequences of their
@@ -84,6 +85,7 @@ class Sides:
     ours: float
     peer: float
     limit: float
+    point: float  # ours, of the largest number of shots alone
 
 
 def main() -> int:
@@ -117,6 +119,7 @@ def _measure(work: Work, given: argparse.Namespace) -> float:
     sizes = [int(size) for size in given.batch_sizes.split(",")]
     turns = [bench.turn(sizes) for _ in range(given.repeats)]
     faster, over = median(turn.peer / turn.ours for turn in turns), median(turn.ours / turn.limit for turn in turns)
+    own = median(turn.ours / turn.point for turn in turns)
     wanted = f" (at most {work.limit:.2f})" if work.limit else ""
     print(
         f"| {work.about} | {bench.asked:,} | {bench.trie:,} | {faster:.2f} (at least {work.peer:g}) "
@@ -129,6 +132,8 @@ def _measure(work: Work, given: argparse.Namespace) -> float:
         f"limit {median(turn.limit for turn in turns):.2f} s",
         file=sys.stderr,
     )
+    if len(work.shots) > 1:
+        print(f"| {work.about}, times our own point of {work.shots[-1]} shots | | | | {own:.2f} | |", flush=True)
     if work.memory and not given.without_peer:
         peaks = {side: _child(work, given, side) for side in ("ours", "peer")}
         ratio = peaks["ours"] / peaks["peer"]
@@ -154,13 +159,15 @@ class _Bench:
         limit = _seconds(self._limit)
         ours: list[float] = []
         mine = _seconds(lambda: ours.extend(self._ours()))
+        shots = self.work.shots
+        point = _seconds(lambda: self._ours(shots[-1])) if len(shots) > 1 else mine
         if self.peer is None:
-            return Sides(mine, float("nan"), limit)
+            return Sides(mine, float("nan"), limit, point)
         found = {size: self._their_seconds(size) for size in ([self.size] if self.size else sizes)}
         self.size = min(found, key=lambda size: found[size][0])
         seconds, theirs = found[self.size]
         self._compare(ours, theirs)
-        return Sides(mine, seconds * len(self.questions) / len(self.chosen), limit)
+        return Sides(mine, seconds * len(self.questions) / len(self.chosen), limit, point)
 
     def _questioners(self) -> Iterator[Questioner]:
         work = self.work
@@ -173,12 +180,15 @@ class _Bench:
                 task = replace(task, definition=definition.model_copy(update={"protocol": protocol}))
             yield Questioner(prepare(task, None, ask, source), self.lm, "drop" if work.tiny else "error")
 
-    def _ours(self) -> list[float]:
+    def _ours(self, shots: int | None = None) -> list[float]:
+        """The answers to all questions, or to those with so many shots."""
         engine = Engine(self.lm)
         fresh = (Questioner(each.prepared, each.model, each.overflow) for each in self.questioners)
-        requests = [r for questioner in fresh for question in questioner.questions() for r in question.conditional]
-        answers = engine.answer(requests)
-        self.engine_tokens = engine.tokens
+        questions = (question for questioner in fresh for question in questioner.questions())
+        asked = (question for question in questions if shots in (None, question.cell.shots))
+        answers = engine.answer([request for question in asked for request in question.conditional])
+        if shots is None:
+            self.engine_tokens = engine.tokens
         return [sum(answer.logprobs) for answer in answers]
 
     def _their_seconds(self, size: int) -> tuple[float, list[float]]:

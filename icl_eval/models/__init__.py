@@ -1,7 +1,8 @@
 """Who answers: language models behind one protocol."""
 
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
-from icl_eval.models.loading import DTYPES, TINY, load_model, wrap_model
+from icl_eval.models.loading import DTYPES, TINY, load, load_model, wrap_model
+from icl_eval.models.options import Setup, Variant, split_options
 from icl_eval.models.protocol import (
     Answer,
     GeneratingModel,
@@ -36,9 +37,13 @@ __all__ = [
     "ScoreAnswer",
     "ScoreRequest",
     "ScoringModel",
+    "Setup",
     "Sink",
     "TextSink",
+    "Variant",
     "common_prefix",
+    "load",
     "load_model",
+    "split_options",
     "wrap_model",
 ]

@@ -6,7 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from icl_eval.errors import ModelError
+from icl_eval.models.options import Setup, Variant, split_options, unusable
 from icl_eval.models.protocol import LanguageModel
 
 TINY = "tiny"
@@ -15,33 +18,28 @@ HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-def load_model(
-    name: str,
-    *,
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str | None = None,
-    bos: bool | None = None,
-    window: int | None = None,
-    trust_remote_code: bool = False,
-    allow_pickle: bool = False,
-) -> LanguageModel:
-    """Load a causal language model and its tokenizer.
+def load_model(name: str, **options: Any) -> LanguageModel:
+    """Load a language model and its tokenizer.
 
     Args:
         name: `tiny`, a directory with a checkpoint, or a name on the Hub.
-        revision: of the Hub's repository.
-        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own type on a GPU, float32 on a processor
-            and for `tiny`.
-        device: `cpu`, `cuda`, `cuda:1` ...; by default a GPU if there is one.
-        bos: whether texts begin with the BOS token; by default as the tokenizer does it.
-        window: tokens to read at once, where the checkpoint does not say.
-        trust_remote_code: run code from the model's repository.
-        allow_pickle: load pickled weights, which can run code, where there are no safetensors.
+        options: those of `Variant`, which can change scores (`revision`, `dtype`, `bos`, `window`), and those of
+            `Setup`, which cannot (`device`, `trust_remote_code`, `allow_pickle`).
 
     Raises:
         ModelError: it cannot be loaded; the sentence says why.
+        UnknownName: there is no such option.
     """
+    asked, setup = split_options(options)
+    try:
+        variant = Variant(**asked)
+    except ValidationError as error:
+        raise unusable(error) from error
+    return load(name, variant, setup)
+
+
+def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
+    """As `load_model`, of options that are sorted already."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -50,15 +48,16 @@ def load_model(
 
     loader: Any = AutoModelForCausalLM
     place = resolve(name)
-    target = _device(device)
-    kind = _torch_dtype("float32" if (name, dtype) == (TINY, "auto") else dtype, target)
-    shared = {"revision": revision, "trust_remote_code": trust_remote_code}
+    target = _device(setup.device)
+    kind = _torch_dtype("float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype, target)
+    shared = {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code}
+    safe = None if setup.allow_pickle else True
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **shared)
         model, loaded = loader.from_pretrained(
-            place, dtype=kind, use_safetensors=None if allow_pickle else True, output_loading_info=True, **shared
+            place, dtype=kind, use_safetensors=safe, output_loading_info=True, **shared
         )
         model = model.to(target)
     except (
@@ -71,13 +70,13 @@ def load_model(
         TypeError,
         AttributeError,
     ) as error:
-        raise ModelError(f"{name!r} cannot be loaded: {_reason(error, allow_pickle)}") from error
+        raise ModelError(f"{name!r} cannot be loaded: {_reason(error, setup.allow_pickle)}") from error
     if missing := sorted(loaded["missing_keys"]):
         raise ModelError(
             f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
         )
     fingerprint = _directory_digest(Path(place)) if Path(place).is_dir() else f"{name}@{model.config._commit_hash}"
-    return CausalLM(model, tokenizer, name, fingerprint, bos=bos, window=window)
+    return CausalLM(model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window)
 
 
 def wrap_model(

@@ -8,24 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from icl_eval.models import Variant
 from icl_eval.prompts.window import Overflow
 
 HUB, SAMPLE = "hub", "sample"
 MOST_SEEDS = 10_000
 
 
-class Ask(BaseModel):
+class Ask(Variant):
     """One invocation, without its clock, device and folder."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     model: str
-    revision: str | None = None
-    dtype: str = "auto"
-    bos: bool | None = None
-    window: Annotated[int, Field(ge=2)] | None = None
     data: str = HUB  # `hub`, `sample`, or a directory
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     prompts: tuple[str, ...] = ()  # empty: each task's first

@@ -15,7 +15,7 @@ import icl_eval
 from icl_eval.engine import Engine, Journal, Workload, scratch_journal
 from icl_eval.errors import ModelError, RunError, TaskError
 from icl_eval.metrics import metric
-from icl_eval.models import LanguageModel, RowModel, load_model, wrap_model
+from icl_eval.models import LanguageModel, RowModel, Setup, Variant, load, split_options, wrap_model
 from icl_eval.models.loading import resolve
 from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.runs.cells import Prepared, prepare
@@ -55,14 +55,8 @@ def evaluate(
     keep: bool = False,
     note: str | None = None,
     library: Library | None = None,
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str | None = None,
-    bos: bool | None = None,
-    window: int | None = None,
-    trust_remote_code: bool = False,
-    allow_pickle: bool = False,
     progress: Progress = lambda _: lambda _: None,
+    **model_options: Any,
 ) -> Result:
     """Measure a model on tasks over a grid of shots and seeds.
 
@@ -85,9 +79,9 @@ def evaluate(
         keep: without `out`, keep the run in a folder under `results` named after what is asked.
         note: what a reader of the scores must know first; stands in the manifest and above the table.
         library: where names of tasks are looked up; the bundled library by default.
-        revision, dtype, device, bos, window, trust_remote_code, allow_pickle: see `icl_eval.load_model`. A pair takes
-            only `bos` and `window` of them, a `LanguageModel` none.
         progress: given the number of requests, returns what is told how many more have been answered.
+        model_options: those of `icl_eval.load_model`, such as `dtype` and `device`. A pair takes only `bos` and
+            `window` of them, a `LanguageModel` none; `trust_remote_code` also lets `evaluate` metrics run code.
 
     Raises:
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
@@ -108,16 +102,10 @@ def evaluate(
         keep=keep,
         note=note,
         library=library,
-        revision=revision,
-        dtype=dtype,
-        device=device,
-        bos=bos,
-        window=window,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
         new=True,
+        **model_options,
     ) as run:
-        return run.finish(chosen, progress, trust_remote_code=trust_remote_code)
+        return run.finish(chosen, progress)
 
 
 def explain(
@@ -152,26 +140,18 @@ def _opened(
     keep: bool,
     note: str | None,
     library: Library | None,
-    revision: str | None,
-    dtype: str,
-    device: str | None,
-    bos: bool | None,
-    window: int | None,
-    trust_remote_code: bool,
-    allow_pickle: bool,
     new: bool,
+    **model_options: Any,
 ) -> Iterator[_Run]:
     """A run of `evaluate`'s arguments: names and data checked, the model loaded, the folder opened, made if `new`."""
     wanted = [tasks] if isinstance(tasks, str | Task) else list(tasks)
     own = _own_tasks(wanted)
     model = str(model) if isinstance(model, Path) else model
+    variant, setup = split_options(model_options)
     try:
         ask = Ask(
             model=model if isinstance(model, str) else _name_of(model),
-            revision=revision,
-            dtype=dtype,
-            bos=bos,
-            window=window,
+            **variant,
             data=place_of(data),
             tasks=tuple(dict.fromkeys(each.name if isinstance(each, Task) else each for each in wanted)),
             prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts)),
@@ -184,19 +164,19 @@ def _opened(
         )
     except ValueError as error:
         raise RunError(first_problem(error)) from error
-    _check_model_options(model, ask, device)
+    _check_model_options(model, ask, setup)
     if isinstance(model, str):
         resolve(model)  # a mistyped path is found before any data is read
     chosen, suites = _resolve(ask, own, library or Library())
-    _check_metrics(chosen, trust_remote_code=trust_remote_code)
+    _check_metrics(chosen, trust_remote_code=setup.trust_remote_code)
     source = source_of(ask.data, unused=all(task.source is not None for task in chosen))
     prepared = [prepare(task, style or None, ask, source) for task in chosen for style in ask.prompts or ("",)]
-    loaded = _load(model, ask, device, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+    loaded = _load(model, ask, setup)
     with ExitStack() as stack:
         place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
         folder = stack.enter_context(RunFolder(place)) if place is not None and (new or place.is_dir()) else None
         journal = folder.journal if folder else stack.enter_context(scratch_journal())
-        yield _Run(ask, prepared, suites, loaded, folder, journal, note)
+        yield _Run(ask, setup, prepared, suites, loaded, folder, journal, note)
 
 
 class _Run:
@@ -205,6 +185,7 @@ class _Run:
     def __init__(
         self,
         ask: Ask,
+        setup: Setup,
         prepared: Sequence[Prepared],
         suites: Sequence[SuiteDefinition],
         model: LanguageModel,
@@ -212,12 +193,12 @@ class _Run:
         journal: Journal,
         note: str | None,
     ) -> None:
-        self.ask, self.prepared, self.suites, self.model = ask, prepared, suites, model
+        self.ask, self.setup, self.prepared, self.suites, self.model = ask, setup, prepared, suites, model
         self.folder, self.journal = folder, journal
         sample = SAMPLE_NOTE if any(each.record.data == SAMPLE for each in prepared) else None
         self.note = "; ".join(filter(None, (note, sample))) or None
 
-    def finish(self, normalizations: Sequence[Normalization], progress: Progress, *, trust_remote_code: bool) -> Result:
+    def finish(self, normalizations: Sequence[Normalization], progress: Progress) -> Result:
         """Ask everything that is not yet answered, and score it."""
         began = time.monotonic()
         manifest = self._manifest()
@@ -232,7 +213,7 @@ class _Run:
             self.suites,
             model_words=manifest.model_words,
             normalizations=normalizations,
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=self.setup.trust_remote_code,
         )
         manifest = manifest.model_copy(
             update={
@@ -294,20 +275,15 @@ def _own_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:
     return own
 
 
-def _check_model_options(model: Any, ask: Ask, device: str | None) -> None:
+def _check_model_options(model: Any, ask: Ask, setup: Setup) -> None:
     """Raise `RunError` for an option that would have no effect, since the model is loaded already."""
     if isinstance(model, str):
         return
-    idle: dict[str, Any] = {
-        "revision": ask.revision,
-        "dtype": None if ask.dtype == "auto" else ask.dtype,
-        "device": device,
-    }
-    if not isinstance(model, tuple):
-        idle |= {"bos": ask.bos, "window": ask.window}
-    for option, value in idle.items():
-        if value is not None:
-            raise RunError(f"`{option}` has no effect on a model that is loaded already")
+    kept = {"bos", "window"} if isinstance(model, tuple) else set()
+    for given, default in ((ask, Variant()), (setup, Setup())):
+        for option, value in default:
+            if option not in kept | {"trust_remote_code"} and getattr(given, option) != value:
+                raise RunError(f"`{option}` has no effect on a model that is loaded already")
 
 
 def _check_metrics(tasks: Sequence[Task], *, trust_remote_code: bool) -> None:
@@ -338,18 +314,9 @@ def source_of(data: str, *, unused: bool = False) -> Source:
     return LocalSource(SAMPLE_PATH, label=SAMPLE) if data == SAMPLE else LocalSource(Path(data))
 
 
-def _load(model: Any, ask: Ask, device: str | None, *, trust_remote_code: bool, allow_pickle: bool) -> LanguageModel:
+def _load(model: Any, ask: Ask, setup: Setup) -> LanguageModel:
     if isinstance(model, str):
-        return load_model(
-            model,
-            revision=ask.revision,
-            dtype=ask.dtype,
-            device=device,
-            bos=ask.bos,
-            window=ask.window,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-        )
+        return load(model, ask, setup)
     if isinstance(model, tuple):
         return wrap_model(*model, bos=ask.bos, window=ask.window)
     return model  # type: ignore[no-any-return]

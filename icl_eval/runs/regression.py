@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from icl_eval.errors import RunError
-from icl_eval.models import DTYPES
+from icl_eval.models import DTYPES, Variant
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Cell
 from icl_eval.runs.evaluation import evaluate
@@ -153,10 +153,8 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
 
 def _asked(ask: Ask, *, by_name: bool) -> dict[str, Any]:
     """The ask as arguments of `evaluate`; what belongs to loading only where a name is loaded."""
-    loading = {"revision", "dtype", "bos", "window"}
-    return {
-        name: getattr(ask, name) for name in Ask.model_fields if name != "model" and (by_name or name not in loading)
-    }
+    loading = set(Variant.model_fields) if not by_name else set()
+    return {name: getattr(ask, name) for name in Ask.model_fields if name not in {"model", *loading}}
 
 
 def compare(baseline: Baseline, evidence: Iterable[Evidence], scores: Sequence[Score]) -> Regression:

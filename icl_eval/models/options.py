@@ -1,0 +1,68 @@
+"""What of a model is asked, and how it is loaded: options that can change a score, and options that cannot."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from icl_eval.errors import ModelError, UnknownName
+
+
+class Variant(BaseModel):
+    """What can change a score: it stands in the manifest.
+
+    Attributes:
+        revision: of the Hub's repository.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own type on a GPU, float32 on a processor
+            and for `tiny`.
+        bos: whether texts begin with the BOS token; by default as the tokenizer does it.
+        window: tokens to read at once, where the checkpoint does not say.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    revision: str | None = None
+    dtype: str = "auto"
+    bos: bool | None = None
+    window: Annotated[int, Field(ge=2)] | None = None
+
+
+class Setup(BaseModel):
+    """How a model is loaded or reached, which changes no score by more than rounding.
+
+    Attributes:
+        device: `cpu`, `cuda`, `cuda:1` ...; by default a GPU if there is one.
+        trust_remote_code: run code from the model's repository.
+        allow_pickle: load pickled weights, which can run code, where there are no safetensors.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+
+def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], Setup]:
+    """The options of a `Variant`, to be checked with what they belong to, and the rest as a `Setup`.
+
+    Raises:
+        UnknownName: there is no such option.
+        ModelError: an option has a value that it cannot have.
+    """
+    known = [*Variant.model_fields, *Setup.model_fields]
+    for name in options:
+        if name not in known:
+            raise UnknownName("option of a model", name, known)
+    asked = {name: value for name, value in options.items() if name in Variant.model_fields}
+    try:
+        return asked, Setup(**{name: value for name, value in options.items() if name not in asked})
+    except ValidationError as error:
+        raise unusable(error) from error
+
+
+def unusable(error: ValidationError) -> ModelError:
+    """One sentence on an option that cannot have the value it was given."""
+    problem = error.errors()[0]
+    return ModelError(f"`{'.'.join(map(str, problem['loc']))}` cannot be {problem['input']!r}: {problem['msg']}")
