@@ -57,7 +57,8 @@ def sweep(
     """
     chosen = chosen_normalizations(normalizations)
     place, experiments = _planned(models, tasks, revisions, out, keep, options)
-    results, members = [], []
+    results: list[Result] = []
+    members: list[Member] = []
     with _folder(place, list(experiments)):
         for member, experiment in experiments.items():
             result, found = _measured(member, experiment, chosen, progress)
