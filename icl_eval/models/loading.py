@@ -51,11 +51,12 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     place = resolve(name, variant.revision)
     target = _device(setup.device)
     kind = _torch_dtype("float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype, target)
-    shared = {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code}
     safe = None if setup.allow_pickle else True
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
+        commit = _commit(place, variant.revision)
+        shared = {"revision": commit, "trust_remote_code": setup.trust_remote_code}
         tokenizer = AutoTokenizer.from_pretrained(place, **shared)
         model, loaded = loader.from_pretrained(
             place, dtype=kind, use_safetensors=safe, output_loading_info=True, **shared
@@ -76,7 +77,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
         raise ModelError(
             f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
         )
-    fingerprint = _weights_name(name, place, model.config._commit_hash)
+    fingerprint = _weights_name(name, place, commit)
     return CausalLM(model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window)
 
 
@@ -131,29 +132,29 @@ def is_current(fingerprint: str, device: str, name: str, variant: Variant, setup
     place = resolve(name, variant.revision)
     if str(_device(setup.device)) != device:
         return False
-    commit = "" if Path(place).is_dir() else _commit(place, variant, setup)
-    if commit is None:
+    try:
+        weights = re.escape(_weights_name(name, place, _commit(place, variant.revision)))
+    except OSError:  # as loading will say
         return False
-    weights = re.escape(_weights_name(name, place, commit))
     return re.fullmatch(rf"{weights}\|\w+\|bos[01]\|arithmetic{ARITHMETIC}", fingerprint) is not None
 
 
-def _commit(name: str, variant: Variant, setup: Setup) -> str | None:
-    """The commit that a name on the Hub means now; None if its configuration cannot be read, as loading will say."""
-    from transformers import AutoConfig
+def _commit(place: str, revision: str | None) -> str | None:
+    """The commit that a revision of a repository on the Hub means now, as the cache names it; a directory has none.
 
-    loader: Any = AutoConfig
-    try:
-        config = loader.from_pretrained(name, revision=variant.revision, trust_remote_code=setup.trust_remote_code)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError):
+    Raises:
+        OSError: the repository has no such revision or no configuration, or cannot be reached.
+    """
+    from transformers.utils import cached_file
+
+    if Path(place).is_dir():
         return None
-    commit: str | None = config._commit_hash
-    return commit
+    return Path(str(cached_file(place, "config.json", revision=revision))).parent.name
 
 
 def _weights_name(name: str, place: str, commit: str | None) -> str:
-    """What a fingerprint begins with: the digest of a directory, or the commit of the Hub's repository."""
-    return _directory_digest(Path(place)) if Path(place).is_dir() else f"{name}@{commit}"
+    """What a fingerprint begins with: the digest of a directory, or a commit on the Hub."""
+    return _directory_digest(Path(place)) if commit is None else f"{name}@{commit}"
 
 
 def _torch_dtype(name: str, device: Any) -> Any:
