@@ -145,7 +145,7 @@ def _commit(place: str, revision: str | None) -> str | None:
     Raises:
         OSError: the repository has no such revision or no configuration, or cannot be reached.
     """
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     if Path(place).is_dir():
         return None

@@ -126,7 +126,7 @@ def _planned(
 def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) -> dict[Member, Model]:
     """Every model at every revision, each once; a mistyped path is found here."""
     listed: Sequence[Model] = models if isinstance(models, Sequence) and not isinstance(models, str) else [models]
-    asked = [revisions] if isinstance(revisions, str) else list(revisions)
+    asked: list[str | None] = [revisions] if isinstance(revisions, str) else list(revisions)
     members: dict[Member, Model] = {}
     seen: dict[tuple[str, str | None], Member] = {}
     for model in listed:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from icl_eval import Library, Sweep, Task, evaluate, rescore_sweep, sweep
 from icl_eval.errors import DataError, MetricError, ModelError, RunError
 from icl_eval.models import ScoreAnswer
 from icl_eval.runs import evaluation
+from icl_eval.runs.cells import prepare
 from icl_eval.testing import FakeLM
 
 from .folders import journal, manifest
@@ -404,7 +404,6 @@ def test_models_share_neither_journal_nor_answers(kept: bool, tmp_path: Path) ->
 
 def test_the_data_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = 0
-    prepare: Callable[..., Any] = evaluation.prepare
 
     def counting(*arguments: Any) -> Any:
         nonlocal counted

@@ -17,7 +17,7 @@ from toy_tasks import PROMPT, parity, write, write_library
 
 from icl_eval import Library, evaluate, sweep
 from icl_eval.errors import ModelError, RunError
-from icl_eval.models import load_model
+from icl_eval.models import load, load_model
 from icl_eval.runs import evaluation
 from icl_eval.runs.regression import make_baseline, regress
 
@@ -37,7 +37,6 @@ def saved(tmp_path: Path) -> list[Path]:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of models as they are loaded."""
     names: list[str] = []
-    load = evaluation.load
 
     def counting(name: str, *arguments: Any) -> Any:
         names.append(name)
@@ -53,7 +52,6 @@ def measure(saved: list[Path], out: Path, **options: Any) -> Any:
 
 def test_a_model_is_freed_before_the_next_is_loaded(saved: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref[Any]] = []
-    load = evaluation.load
 
     def watched(*arguments: Any) -> Any:
         assert [reference for reference in alive if reference() is not None] == []
@@ -70,7 +68,6 @@ def test_a_model_is_freed_before_the_next_is_loaded(saved: list[Path], monkeypat
 
 def test_a_model_that_failed_is_freed_too(saved: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref[Any]] = []
-    load = evaluation.load
 
     def damaging(*arguments: Any) -> Any:
         assert [reference for reference in alive if reference() is not None] == []
@@ -88,8 +85,6 @@ def test_a_model_that_failed_is_freed_too(saved: list[Path], monkeypatch: pytest
 
 
 def test_a_model_without_memory_for_it_fails_alone(saved: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    load = evaluation.load
-
     def full(name: str, *arguments: Any) -> Any:
         if name == str(saved[0]):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
@@ -144,7 +139,7 @@ def test_other_normalisations_need_no_model(saved: list[Path], loaded: list[str]
     "options", [{"shots": [0, 2]}, {"seeds": 2}, {"limit": 3}, {"overflow": "error"}, {"note": "mind the gap"}]
 )
 def test_another_grid_is_asked(options: dict[str, Any], saved: list[Path], loaded: list[str], tmp_path: Path) -> None:
-    asked = {"shots": [0, 1], "device": "cpu"}
+    asked: dict[str, Any] = {"shots": [0, 1], "device": "cpu"}
     sweep(saved[:1], parity(), out=tmp_path / "sweep", **asked)
     found = sweep(saved[:1], parity(), out=tmp_path / "sweep", **asked | options)
 
