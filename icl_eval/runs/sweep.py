@@ -62,7 +62,7 @@ def sweep(
     with _folder(place, list(experiments)):
         for member, experiment in experiments.items():
             result, found = _measured(member, experiment, chosen, progress)
-            results += [result] if result else []
+            results += [result] if result is not None else []
             members.append(found)
             _free_memory()
         if place:
