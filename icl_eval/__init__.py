@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from icl_eval.errors import IclEvalError
     from icl_eval.models import LanguageModel, load_model, wrap_model
     from icl_eval.prompts import Prompt
-    from icl_eval.runs import Explanation, Result, Score, evaluate, explain
-    from icl_eval.runs.rescoring import rescore
+    from icl_eval.runs import Explanation, Result, Score, Sweep, evaluate, explain
+    from icl_eval.runs.rescoring import rescore, rescore_sweep
+    from icl_eval.runs.sweep import sweep
     from icl_eval.tasks import Example, Library, Task
 
 __all__ = [
@@ -24,12 +25,15 @@ __all__ = [
     "Prompt",
     "Result",
     "Score",
+    "Sweep",
     "Task",
     "__version__",
     "evaluate",
     "explain",
     "load_model",
     "rescore",
+    "rescore_sweep",
+    "sweep",
     "wrap_model",
 ]
 
@@ -42,11 +46,14 @@ _HOMES = {
     "Prompt": "prompts",
     "Result": "runs",
     "Score": "runs",
+    "Sweep": "runs",
     "Task": "tasks",
     "evaluate": "runs",
     "explain": "runs",
     "load_model": "models",
     "rescore": "runs.rescoring",
+    "rescore_sweep": "runs.rescoring",
+    "sweep": "runs.sweep",
     "wrap_model": "models",
 }
 

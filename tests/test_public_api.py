@@ -18,12 +18,15 @@ def test_public_names_are_these() -> None:
         "Prompt",
         "Result",
         "Score",
+        "Sweep",
         "Task",
         "__version__",
         "evaluate",
         "explain",
         "load_model",
         "rescore",
+        "rescore_sweep",
+        "sweep",
         "wrap_model",
     ]
     assert dir(icl_eval) == icl_eval.__all__

@@ -51,6 +51,9 @@ class Overflow(StrEnum):
 
 TASK = typer.Option("--task", "-t", help="Tasks and suites, by comma or repeated; a path to a YAML file is a task too.")
 MODEL = typer.Option("--model", "-m", help="`tiny`, a directory with a checkpoint, or a name on the Hub.")
+MODELS = typer.Option(
+    "--model", "-m", help="`tiny`, directories with checkpoints, or names on the Hub, by comma or repeated."
+)
 INCLUDE = typer.Option("--include", help="A folder of your own with `tasks` and `prompts`; may be repeated.")
 DATA = typer.Option("--data", help="`hub` or `sample`.")
 DATA_DIR = typer.Option("--data-dir", help="Directory with the official release of the benchmarks.")
@@ -89,6 +92,17 @@ def words(values: list[str] | None) -> list[str]:
     if values and not found:
         raise RunError(f"{', '.join(map(repr, values))} names nothing")
     return found
+
+
+def models(values: list[str] | None) -> list[str]:
+    """Names of models by comma, repeated, or both; a path that is there is one model, commas or not.
+
+    Raises:
+        RunError: there are values, but nothing stands in them.
+    """
+    if not values:
+        return ["tiny"]
+    return [name for value in values for name in ([value] if Path(value).expanduser().exists() else words([value]))]
 
 
 def numbers(value: str, option: str) -> list[int]:

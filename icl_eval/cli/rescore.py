@@ -11,13 +11,16 @@ from icl_eval.cli import options
 
 
 def rescore(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(help="A run folder, or that of a sweep.")],
     score: Annotated[list[str] | None, options.SCORE] = None,
     format: Annotated[options.Format, options.FORMAT] = options.Format.table,
     trust_remote_code: Annotated[bool, options.TRUST] = False,
 ) -> None:
     """Take the scores of a finished run again, by other normalisations if you like. No model is loaded."""
+    from icl_eval.runs.members import is_sweep
     from icl_eval.runs.rescoring import rescore as again
+    from icl_eval.runs.rescoring import rescore_sweep
 
-    result = again(folder, options.normalizations(score), trust_remote_code=trust_remote_code)
+    taken = rescore_sweep if is_sweep(folder) else again
+    result = taken(folder, options.normalizations(score), trust_remote_code=trust_remote_code)
     print(result.table(format.value), end="")

@@ -7,19 +7,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from icl_eval.cli import options
 
+if TYPE_CHECKING:
+    from icl_eval.tasks import Normalization
+
 DEMONSTRATION = "no --model was given, so this is the demonstration: the bundled tiny GPT-2"
-INTERRUPTED = 130
+INCOMPLETE, INTERRUPTED = 1, 130
 
 
 def run(
     task: Annotated[list[str], options.TASK],
-    model: Annotated[str | None, options.MODEL] = None,
+    model: Annotated[list[str] | None, options.MODELS] = None,
     shots: Annotated[
         str | None, typer.Option(help="Numbers of demonstrations, such as 0,1,4,32. Default: each task's own.")
     ] = None,
@@ -42,7 +45,12 @@ def run(
     ] = None,
     format: Annotated[options.Format, options.FORMAT] = options.Format.table,
     include: options.Include = None,
-    revision: Annotated[str | None, typer.Option(help="Revision of the model's repository on the Hub.")] = None,
+    revision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Revisions of the models' repositories on the Hub, by comma or repeated: each of each model."
+        ),
+    ] = None,
     dtype: Annotated[options.Dtype, typer.Option(help="Arithmetic; auto is float32 on a CPU.")] = options.Dtype.auto,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... Default: a GPU if there is one.")] = None,
     bos: Annotated[
@@ -57,7 +65,7 @@ def run(
         bool, typer.Option("--explain", help="Print what would be asked and computed, and compute nothing.")
     ] = False,
 ) -> None:
-    """Measure a model on tasks and print the scores.
+    """Measure a model, or several, on tasks and print the scores.
 
     What is answered is kept in the run folder; the same command again computes only what is missing.
     """
@@ -73,16 +81,15 @@ def run(
             "shots": options.numbers(shots, "--shots") if shots is not None else (),
             "seeds": which if "," in seeds else which[0],
             "prompts": options.words(prompt),
-            "data": options.data_of(data, data_dir, otherwise=SAMPLE if model is None else "hub"),
+            "data": options.data_of(data, data_dir, otherwise="hub" if model else SAMPLE),
             "split": split,
             "demonstrations": demonstrations,
             "limit": limit,
             "overflow": overflow.value,
             "out": out,
             "keep": True,
-            "note": DEMONSTRATION if model is None else None,
+            "note": None if model else DEMONSTRATION,
             "library": library,
-            "revision": revision,
             "dtype": dtype.value,
             "device": device,
             "bos": None if bos is options.Bos.auto else bos is options.Bos.yes,
@@ -90,14 +97,48 @@ def run(
             "trust_remote_code": trust_remote_code,
             "allow_pickle": allow_pickle,
         }
-        lm = "tiny" if model is None else model
+        models, revisions = options.models(model), options.words(revision)
+        if len(models) * max(len(revisions), 1) > 1:
+            _sweep(
+                models, names, asked | {"revisions": revisions}, options.normalizations(score), format.value, explain
+            )
+            return
+        asked["revision"] = revisions[0] if revisions else None
         if explain:
-            print(plan_of(lm, names, **asked), end="")
+            print(plan_of(models[0], names, **asked), end="")
             return
         with progress_bar() as progress:
-            result = evaluate(lm, names, normalizations=options.normalizations(score), progress=progress, **asked)
+            result = evaluate(
+                models[0], names, normalizations=options.normalizations(score), progress=progress, **asked
+            )
     print(result.table(format.value), end="")
     print(f"kept in {result.folder}", file=sys.stderr)
+
+
+def _sweep(
+    models: list[str],
+    names: list[str],
+    asked: dict[str, Any],
+    normalizations: tuple[Normalization, ...],
+    format: str,
+    explain: bool,
+) -> None:
+    """Several models: one plan after the other, or the table of all; the exit code is 1 if some are missing in it."""
+    from icl_eval.cli.progress import progress_bar
+    from icl_eval.runs.sweep import explain_sweep, sweep
+
+    if explain:
+        for name, plan in explain_sweep(models, names, **asked):
+            print(f"{name}\n{plan}")
+        return
+    with progress_bar() as progress:
+        swept = sweep(models, names, normalizations=normalizations, progress=progress, **asked)
+    print(swept.table(format), end="")
+    print(f"kept in {swept.folder}", file=sys.stderr)
+    for each in swept.failures:
+        options.complain(f"{each.label} was not measured: {each.failed}")
+    if swept.failures:
+        raise typer.Exit(INCOMPLETE)
 
 
 @contextmanager

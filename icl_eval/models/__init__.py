@@ -1,7 +1,7 @@
 """Who answers: language models behind one protocol."""
 
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
-from icl_eval.models.loading import DTYPES, TINY, load, load_model, wrap_model
+from icl_eval.models.loading import DTYPES, TINY, is_current, load, load_model, resolve, wrap_model
 from icl_eval.models.options import Setup, Variant, split_options
 from icl_eval.models.protocol import (
     Answer,
@@ -42,8 +42,10 @@ __all__ = [
     "TextSink",
     "Variant",
     "common_prefix",
+    "is_current",
     "load",
     "load_model",
+    "resolve",
     "split_options",
     "wrap_model",
 ]

@@ -78,6 +78,7 @@ class CausalLM:
         self.hidden_size = int(self._config.hidden_size)
         self.vocabulary = int(self._config.vocab_size)
         self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
+        self.parameters: int = model.num_parameters()
         self.token_bytes: int = BYTES_PER_ACTIVATION * self.hidden_size * model.dtype.itemsize
         self.row_budget = self._default_budget()
         self._by_pieces = self.device.type == "cpu"  # whether a branching row goes without a mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,15 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     from icl_eval.models.fused import fuse_activations
 
     loader: Any = AutoModelForCausalLM
-    place = resolve(name)
+    place = resolve(name, variant.revision)
     target = _device(setup.device)
     kind = _torch_dtype("float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype, target)
-    shared = {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code}
     safe = None if setup.allow_pickle else True
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
+        commit = _commit(place, variant.revision)
+        shared = {"revision": commit, "trust_remote_code": setup.trust_remote_code}
         tokenizer = AutoTokenizer.from_pretrained(place, **shared)
         model, loaded = loader.from_pretrained(
             place, dtype=kind, use_safetensors=safe, output_loading_info=True, **shared
@@ -77,7 +79,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
             f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
         )
     fuse_activations(model)
-    fingerprint = _directory_digest(Path(place)) if Path(place).is_dir() else f"{name}@{model.config._commit_hash}"
+    fingerprint = _weights_name(name, place, commit)
     return CausalLM(model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window)
 
 
@@ -91,15 +93,18 @@ def wrap_model(
     return CausalLM(model, tokenizer, name, digest, bos=bos, window=window)
 
 
-def resolve(name: str) -> str:
+def resolve(name: str, revision: str | None = None) -> str:
     """The directory that a name means, or the name itself if it can only be the Hub's.
 
     Raises:
-        ModelError: the name is a path, but not that of a checkpoint.
+        ModelError: the name is a path, but not that of a checkpoint; or it means a directory, and a revision is asked
+            for, of which there is none: all would be the same weights.
     """
+    path = Path(name).expanduser()
+    if revision is not None and (name == TINY or path.is_dir()):
+        raise ModelError(f"{name!r} lies on this machine and has no revisions; --revision is for names on the Hub")
     if name == TINY:
         return str(TINY_PATH)
-    path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError("this directory is not a checkpoint: it has no config.json", path)
@@ -117,6 +122,41 @@ def _device(name: str | None) -> Any:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch's two ways of saying that a device is not there
         raise ModelError(f"--device {name} cannot be used: {_first_sentence(error)}") from error
+
+
+def is_current(fingerprint: str, device: str, name: str, variant: Variant, setup: Setup) -> bool:
+    """Whether loading a model would give this fingerprint on this device, told without its weights.
+
+    The fingerprint must have been made under the same variant; False also where nothing can be told.
+    """
+    from icl_eval.models.causal import ARITHMETIC
+
+    place = resolve(name, variant.revision)
+    if str(_device(setup.device)) != device:
+        return False
+    try:
+        weights = re.escape(_weights_name(name, place, _commit(place, variant.revision)))
+    except OSError:  # as loading will say
+        return False
+    return re.fullmatch(rf"{weights}\|\w+\|bos[01]\|arithmetic{ARITHMETIC}", fingerprint) is not None
+
+
+def _commit(place: str, revision: str | None) -> str | None:
+    """The commit that a revision of a repository on the Hub means now, as the cache names it; a directory has none.
+
+    Raises:
+        OSError: the repository has no such revision or no configuration, or cannot be reached.
+    """
+    from transformers.utils.hub import cached_file
+
+    if Path(place).is_dir():
+        return None
+    return Path(str(cached_file(place, "config.json", revision=revision))).parent.name
+
+
+def _weights_name(name: str, place: str, commit: str | None) -> str:
+    """What a fingerprint begins with: the digest of a directory, or a commit on the Hub."""
+    return _directory_digest(Path(place)) if commit is None else f"{name}@{commit}"
 
 
 def _torch_dtype(name: str, device: Any) -> Any:

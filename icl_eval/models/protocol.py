@@ -60,6 +60,8 @@ Sink = Callable[[int, ScoreAnswer], None]  # takes a request's position and its 
 class LanguageModel(Protocol):
     """What every kind of model has.
 
+    A model may also have `device`, and `parameters`, how many distinct ones it has; a manifest keeps them.
+
     Attributes:
         name: what tables call it.
         fingerprint: identifies weights, precision and tokenizer; equal fingerprints mean equal answers.

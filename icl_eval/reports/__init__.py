@@ -1,5 +1,6 @@
 """What people see: score lines as text for a terminal, Markdown, CSV and JSON."""
 
+from icl_eval.reports.sweep import render_sweep
 from icl_eval.reports.table import FORMATS, render
 
-__all__ = ["FORMATS", "render"]
+__all__ = ["FORMATS", "render", "render_sweep"]

@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
 from icl_eval.references import Published, published
+from icl_eval.reports.page import SHOWN_SYSTEMS, Page, Row
 
 if TYPE_CHECKING:
     from icl_eval.runs.folder import Manifest
     from icl_eval.runs.scores import Score
-
-Row = dict[str, str]
-SHOWN_SYSTEMS = ("GPT-3 125M", "GPT-3 1.3B", "GPT-3 13B", "GPT-3 175B", "fine-tuned BERT-Large", "fine-tuned SOTA")
-NUMBERS = ("shots", "score", "±", "95 %", "sd seeds", "eff.", "n", "ties", "random", "majority", *SHOWN_SYSTEMS)
 
 
 def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", *, width: int | None = None) -> str:
@@ -41,36 +38,31 @@ def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", *
 
 
 def _terminal(scores: Sequence[Score], manifest: Manifest, width: int | None = None) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    rows = [_row(score, manifest) for score in scores]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in _columns(rows):
-        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=width is None)
-    for row in rows:
-        table.add_row(*(row.get(name, "") for name in _columns(rows)))
-    text = io.StringIO()
-    console = Console(file=text, width=width or 1000, color_system=None, highlight=False, markup=False)
-    console.print(table)
-    lines = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
-    return "\n".join([*_heading(manifest), "", *lines, "", *_signatures(scores), *_notes(scores, manifest)]) + "\n"
+    return _page(scores, manifest).for_terminal(width)
 
 
 def _markdown(scores: Sequence[Score], manifest: Manifest) -> str:
-    rows = [_row(score, manifest) for score in scores]
-    names = _columns(rows)
-    ruler = ["---:" if name in NUMBERS else "---" for name in names]
-    body = [[row.get(name, "").replace("|", "\\|") for name in names] for row in rows]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (names, ruler, *body)]
-    signatures = ["```", *_signatures(scores), "```"]
-    return "\n".join([*_heading(manifest), "", *lines, "", *signatures, *_notes(scores, manifest)]) + "\n"
+    return _page(scores, manifest).in_markdown()
+
+
+def _page(scores: Sequence[Score], manifest: Manifest) -> Page:
+    heading = [*_heading(manifest), *(f"note: {note}" for note in remarks(manifest))]
+    rows = [row_of(score, manifest) for score in scores]
+    return Page(heading, rows, signatures(scores), [*about_references(scores), *losses(scores, manifest)])
 
 
 def _csv(scores: Sequence[Score], manifest: Manifest) -> str:
+    return comma_separated(flat_entries(scores, manifest))
+
+
+def flat_entries(scores: Sequence[Score], manifest: Manifest) -> list[dict[str, object]]:
+    """The lines of a CSV file: which model, and the score."""
+    return [{**manifest.identity(), **_flat(score)} for score in scores]
+
+
+def comma_separated(entries: Sequence[Mapping[str, object]]) -> str:
+    """Entries with the same keys as CSV."""
     text = io.StringIO()
-    entries = [{"model": manifest.model_name, **_flat(score)} for score in scores]
     writer = csv.DictWriter(text, fieldnames=list(entries[0]) if entries else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(entries)
@@ -78,11 +70,22 @@ def _csv(scores: Sequence[Score], manifest: Manifest) -> str:
 
 
 def _json(scores: Sequence[Score], manifest: Manifest) -> str:
-    lines = [
-        {**score.stored(), "published": [_published_entry(each) for each in _published(score)]} for score in scores
-    ]
-    document = {"model": manifest.model_name, "fingerprint": manifest.model_fingerprint, "note": manifest.note}
-    return json.dumps({**document, "scores": lines}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return as_json({**description(manifest), "note": manifest.note, "scores": entries(scores)})
+
+
+def description(manifest: Manifest) -> dict[str, object]:
+    """What JSON says of a model."""
+    return {**manifest.identity(), "fingerprint": manifest.model_fingerprint}
+
+
+def entries(scores: Sequence[Score]) -> list[dict[str, object]]:
+    """The scores as JSON has them."""
+    return [{**score.stored(), "published": [_published_entry(each) for each in _published(score)]} for score in scores]
+
+
+def as_json(document: Mapping[str, object]) -> str:
+    """A document as JSON."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 FORMATS: Mapping[str, Callable[[Sequence[Score], Manifest], str]] = {
@@ -93,7 +96,8 @@ FORMATS: Mapping[str, Callable[[Sequence[Score], Manifest], str]] = {
 }
 
 
-def _row(score: Score, manifest: Manifest) -> Row:
+def row_of(score: Score, manifest: Manifest) -> Row:
+    """The cells of a score, by column; published numbers of the row's own protocol beside it."""
     several_prompts = len({record.prompt for record in manifest.tasks}) > 1
     row = {
         "task": score.task + (" (sample)" if _is_sample(score) else ""),
@@ -131,21 +135,23 @@ def _is_sample(score: Score) -> bool:
     return "sample" in score.data.split("+")
 
 
-def _columns(rows: Sequence[Row]) -> list[str]:
-    """Columns in which some row has something to show, references last."""
-    order = dict.fromkeys(name for row in rows for name in row if name not in SHOWN_SYSTEMS)
-    names = [*order, *SHOWN_SYSTEMS]
-    return [name for name in names if any(row.get(name) for row in rows)]
-
-
 def _heading(manifest: Manifest) -> list[str]:
-    words = manifest.model_words.replace("|", ", ")
-    heading = [f"model {manifest.model_name} ({words}), data {manifest.ask.data}"]
+    return [f"model {manifest.model_name} ({model_words(manifest)}), data {manifest.ask.data}"]
+
+
+def model_words(manifest: Manifest) -> str:
+    """The model's rules, for people."""
+    return manifest.model_words.replace("|", ", ")
+
+
+def remarks(manifest: Manifest) -> list[str]:
+    """What stands above the table."""
     computed = f"prefixes are not all shared, because {manifest.sharing}" if manifest.sharing else None
-    return [*heading, *(f"note: {note}" for note in (manifest.note, computed) if note)]
+    return [note for note in (manifest.note, computed) if note]
 
 
-def _signatures(scores: Sequence[Score]) -> list[str]:
+def signatures(scores: Sequence[Score]) -> list[str]:
+    """Every score in words, with its signature."""
     return [f"{score.task} {score.metric} {_uncertain(score)}  {score.signature}" for score in scores]
 
 
@@ -156,26 +162,31 @@ def _uncertain(score: Score) -> str:
     return f"{_number(score.value)} ± {error} ({score.shots} shots{draws}{effective})"
 
 
-def _notes(scores: Sequence[Score], manifest: Manifest) -> list[str]:
-    """What a score had to do without, one line for each kind of thing."""
+def about_references(scores: Sequence[Score]) -> list[str]:
+    """What the numbers beside the scores are, if there are any."""
+    if not any(_published(score) for score in scores):
+        return []
+    return [
+        "GPT-3: Table H.1 on whole development sets; beside two shots or more, its few-shot setting of whatever "
+        "number; fine-tuned systems: on test sets"
+    ]
+
+
+def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
+    """What scores had to do without, one line for each kind of thing."""
     firsts = list({(s.task, s.prompt, s.shots): s for s in scores if s.metric != "average"}.values())
-    notes = []
-    if any(_published(score) for score in scores):
-        notes.append(
-            "GPT-3: Table H.1 on whole development sets; beside two shots or more, its few-shot setting of whatever "
-            "number; fine-tuned systems: on test sets"
-        )
+    found = []
     if short := [score for score in firsts if score.shortened]:
         total = sum(score.shortened for score in short)
-        notes.append(
+        found.append(
             f"{total} prompts in {len(short)} cells hold fewer demonstrations than asked, because the window is "
             f"{manifest.window} tokens; `eff.` is the mean number they hold"
         )
     if cut := sum(score.truncated for score in firsts):
-        notes.append(f"{cut} queries were cut at their start to fit the window, as --overflow truncate asked")
+        found.append(f"{cut} queries were cut at their start to fit the window, as --overflow truncate asked")
     if tied := sum(score.ties for score in firsts):
-        notes.append(f"{tied} answers had several options of equal score; the first of them was taken")
-    return ["", *notes] if notes else []
+        found.append(f"{tied} answers had several options of equal score; the first of them was taken")
+    return found
 
 
 def _number(value: float | None) -> str:

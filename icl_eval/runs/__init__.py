@@ -3,7 +3,7 @@
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.evaluation import evaluate, explain
 from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.result import Result
+from icl_eval.runs.result import Result, Sweep
 from icl_eval.runs.scores import Score
 
-__all__ = ["Ask", "Explanation", "Result", "Score", "evaluate", "explain"]
+__all__ = ["Ask", "Explanation", "Result", "Score", "Sweep", "evaluate", "explain"]

@@ -34,7 +34,7 @@ class Ask(Variant):
     def folder_name(self) -> str:
         """A name that the same ask always gets, so that the same command continues its own run."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
-        return f"{_slug(self.tasks)}-{_slug([self.model.rstrip('/').split('/')[-1]])}-{digest}"
+        return f"{slug(self.tasks)}-{slug([self.model.rstrip('/').split('/')[-1]])}-{digest}"
 
 
 def place_of(data: str | Path) -> str:
@@ -56,5 +56,6 @@ def seed_list(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return listed
 
 
-def _slug(names: Sequence[str]) -> str:
+def slug(names: Sequence[str]) -> str:
+    """Names as the name of a folder, of at most 60 characters."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(names)).strip("-.").lower()[:60]

@@ -6,6 +6,7 @@ import importlib.metadata
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -15,15 +16,26 @@ import icl_eval
 from icl_eval.engine import Engine, Journal, Workload, scratch_journal
 from icl_eval.errors import ModelError, RunError, TaskError
 from icl_eval.metrics import metric
-from icl_eval.models import LanguageModel, RowModel, Setup, Variant, load, split_options, wrap_model
-from icl_eval.models.loading import resolve
+from icl_eval.models import (
+    LanguageModel,
+    OutOfMemory,
+    RowModel,
+    Setup,
+    Variant,
+    is_current,
+    load,
+    resolve,
+    split_options,
+    wrap_model,
+)
 from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.evidence import Evidence, gather, windows
 from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.folder import Manifest, RunFolder
+from icl_eval.runs.folder import Manifest, RunFolder, read_manifest
 from icl_eval.runs.names import check_average, check_names, check_reference
 from icl_eval.runs.questions import Questioner
+from icl_eval.runs.rescoring import rescore
 from icl_eval.runs.result import Result
 from icl_eval.runs.scores import chosen_normalizations, score_evidence
 from icl_eval.tasks import HubSource, Library, LocalSource, Normalization, Source, SuiteDefinition, Task
@@ -35,6 +47,7 @@ RESULTS = Path("results")
 ANSWERED = {"normalizations", "progress"}  # arguments of `evaluate` that matter to answers alone
 VERSIONED = ("torch", "transformers", "tokenizers", "datasets", "jinja2", "numpy")
 
+Model = str | Path | LanguageModel | tuple[Any, Any]
 Progress = Callable[[int], Callable[[int], None]]  # total requests -> a tick that is told how many more are answered
 
 
@@ -87,7 +100,7 @@ def evaluate(
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
     """
     chosen = chosen_normalizations(normalizations)
-    with _opened(
+    experiment = planned(
         model,
         tasks,
         shots=shots,
@@ -102,10 +115,9 @@ def evaluate(
         keep=keep,
         note=note,
         library=library,
-        new=True,
         **model_options,
-    ) as run:
-        return run.finish(chosen, progress)
+    )
+    return experiment.measure(chosen, progress)
 
 
 def explain(
@@ -118,13 +130,15 @@ def explain(
     Raises:
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
     """
-    defaults = {name: value for name, value in (evaluate.__kwdefaults__ or {}).items() if name not in ANSWERED}
-    with _opened(model, tasks, **{**defaults, **options}, new=False) as run:
-        return run.explain()
+    return planned(model, tasks, **{**defaults(), **options}).explain()
 
 
-@contextmanager
-def _opened(
+def defaults() -> dict[str, Any]:
+    """The arguments that `planned` takes, as `evaluate` has them by default."""
+    return {name: value for name, value in (evaluate.__kwdefaults__ or {}).items() if name not in ANSWERED}
+
+
+def planned(
     model: str | Path | LanguageModel | tuple[Any, Any],
     tasks: str | Task | Sequence[str | Task],
     *,
@@ -140,17 +154,20 @@ def _opened(
     keep: bool,
     note: str | None,
     library: Library | None,
-    new: bool,
     **model_options: Any,
-) -> Iterator[_Run]:
-    """A run of `evaluate`'s arguments: names and data checked, the model loaded, the folder opened, made if `new`."""
+) -> Experiment:
+    """What `evaluate`'s arguments ask for, names and data checked before any model is loaded.
+
+    Raises:
+        IclEvalError: what was asked cannot be done; the message says why in one sentence.
+    """
     wanted = [tasks] if isinstance(tasks, str | Task) else list(tasks)
     own = _own_tasks(wanted)
     model = str(model) if isinstance(model, Path) else model
     variant, setup = split_options(model_options)
     try:
         ask = Ask(
-            model=model if isinstance(model, str) else _name_of(model),
+            model=name_of(model),
             **variant,
             data=place_of(data),
             tasks=tuple(dict.fromkeys(each.name if isinstance(each, Task) else each for each in wanted)),
@@ -166,17 +183,104 @@ def _opened(
         raise RunError(first_problem(error)) from error
     _check_model_options(model, ask, setup)
     if isinstance(model, str):
-        resolve(model)  # a mistyped path is found before any data is read
+        resolve(model, ask.revision)  # a mistyped path is found before any data is read
     chosen, suites = _resolve(ask, own, library or Library())
     _check_metrics(chosen, trust_remote_code=setup.trust_remote_code)
     source = source_of(ask.data, unused=all(task.source is not None for task in chosen))
     prepared = [prepare(task, style or None, ask, source) for task in chosen for style in ask.prompts or ("",)]
-    loaded = _load(model, ask, setup)
-    with ExitStack() as stack:
-        place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
-        folder = stack.enter_context(RunFolder(place)) if place is not None and (new or place.is_dir()) else None
-        journal = folder.journal if folder else stack.enter_context(scratch_journal())
-        yield _Run(ask, setup, prepared, suites, loaded, folder, journal, note)
+    place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
+    sample = SAMPLE_NOTE if any(each.record.data == SAMPLE for each in prepared) else None
+    note = "; ".join(filter(None, (note, sample))) or None
+    return Experiment(model, ask, setup, tuple(prepared), tuple(suites), place, note)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A grid whose data is read and checked, for a model that is not loaded yet.
+
+    Attributes:
+        model: what is asked: a name, or a loaded model.
+        ask: what stands in the manifest.
+        setup: how the model is loaded.
+        prepared: every task with each of its prompts.
+        suites: whose averages are taken.
+        place: the run folder; None if nothing is kept.
+        note: what a reader of the scores must know first.
+    """
+
+    model: str | LanguageModel | tuple[Any, Any]
+    ask: Ask
+    setup: Setup
+    prepared: tuple[Prepared, ...]
+    suites: tuple[SuiteDefinition, ...]
+    place: Path | None
+    note: str | None
+
+    def of(self, model: Model, revision: str | None) -> Experiment:
+        """The same of another model, which no folder is given to.
+
+        Raises:
+            ModelError: the model is not one, or has no revisions.
+            RunError: an option has no effect on a model that is loaded already.
+        """
+        model = str(model) if isinstance(model, Path) else model
+        ask = self.ask.model_copy(update={"model": name_of(model), "revision": revision})
+        _check_model_options(model, ask, self.setup)
+        if isinstance(model, str):
+            resolve(model, revision)
+        return replace(self, model=model, ask=ask, place=None)
+
+    def measure(self, normalizations: Sequence[Normalization], progress: Progress) -> Result:
+        """Load the model and ask it, unless the folder holds just this, finished."""
+        if (kept := self._kept(normalizations)) is not None:
+            return kept
+        with self._opened(new=True) as run:
+            return run.finish(normalizations, progress)
+
+    def explain(self) -> Explanation:
+        """What measuring would ask and compute."""
+        with self._opened(new=False) as run:
+            return run.explain()
+
+    @contextmanager
+    def _opened(self, *, new: bool) -> Iterator[_Run]:
+        """The model loaded and the folder opened, which is made if `new`."""
+        loaded = _load(self.model, self.ask, self.setup)
+        with ExitStack() as stack:
+            there = self.place is not None and (new or self.place.is_dir())
+            folder = stack.enter_context(RunFolder(self.place)) if self.place is not None and there else None
+            journal = folder.journal if folder else stack.enter_context(scratch_journal())
+            yield _Run(self.ask, self.setup, self.prepared, self.suites, loaded, folder, journal, self.note)
+
+    def _kept(self, normalizations: Sequence[Normalization]) -> Result | None:
+        """The finished run in the folder, read without its model; None if there is none or anything has changed."""
+        if self.place is None or not (self.place / "manifest.json").is_file() or not isinstance(self.model, str):
+            return None
+        with RunFolder(self.place) as folder:
+            try:
+                manifest = read_manifest(self.place)
+                if not self._stands(manifest, self.model):
+                    return None
+                result = rescore(self.place, normalizations, trust_remote_code=self.setup.trust_remote_code)
+            except RunError:  # what is damaged is made again
+                return None
+            folder.write_scores(result)
+        return result
+
+    def _stands(self, manifest: Manifest, name: str) -> bool:
+        """Whether measuring would end in this manifest, but for clock and counts."""
+        same = {
+            "ask": self.ask,
+            "note": self.note,
+            "tasks": tuple(each.record for each in self.prepared),
+            "suites": self.suites,
+            "versions": _versions(),
+        }
+        return (
+            manifest.finished is not None
+            and all(getattr(manifest, field) == value for field, value in same.items())
+            and is_current(manifest.model_fingerprint, manifest.device, name, self.ask, self.setup)
+        )
 
 
 class _Run:
@@ -194,9 +298,7 @@ class _Run:
         note: str | None,
     ) -> None:
         self.ask, self.setup, self.prepared, self.suites, self.model = ask, setup, prepared, suites, model
-        self.folder, self.journal = folder, journal
-        sample = SAMPLE_NOTE if any(each.record.data == SAMPLE for each in prepared) else None
-        self.note = "; ".join(filter(None, (note, sample))) or None
+        self.folder, self.journal, self.note = folder, journal, note
 
     def finish(self, normalizations: Sequence[Normalization], progress: Progress) -> Result:
         """Ask everything that is not yet answered, and score it."""
@@ -257,10 +359,8 @@ class _Run:
             sharing=getattr(self.model, "why_not", ""),
             tasks=tuple(each.record for each in self.prepared),
             suites=tuple(self.suites),
-            versions={
-                "icl-eval": icl_eval.__version__,
-                **{name: importlib.metadata.version(name) for name in VERSIONED},
-            },
+            versions=_versions(),
+            parameters=_count(self.model),
             device=str(getattr(self.model, "device", "none")),
             threads=torch.get_num_threads(),
             started=_now(),
@@ -316,13 +416,26 @@ def source_of(data: str, *, unused: bool = False) -> Source:
 
 def _load(model: Any, ask: Ask, setup: Setup) -> LanguageModel:
     if isinstance(model, str):
-        return load(model, ask, setup)
+        from icl_eval.models.network import full_device
+
+        try:
+            with full_device():
+                return load(model, ask, setup)
+        except OutOfMemory as error:
+            raise ModelError(f"{model!r} does not fit the device's memory: {error}") from error
     if isinstance(model, tuple):
         return wrap_model(*model, bos=ask.bos, window=ask.window)
     return model  # type: ignore[no-any-return]
 
 
-def _name_of(model: Any) -> str:
+def name_of(model: Any) -> str:
+    """What a manifest calls a model: the name it is loaded by, or the one it has.
+
+    Raises:
+        ModelError: it is not a model.
+    """
+    if isinstance(model, str | Path):
+        return str(model)
     if isinstance(model, tuple):
         return getattr(model[0], "name_or_path", "") or type(model[0]).__name__
     if not hasattr(model, "fingerprint"):
@@ -330,6 +443,17 @@ def _name_of(model: Any) -> str:
             f"a {type(model).__name__} is not a model: pass a name, a (model, tokenizer) pair or a LanguageModel"
         )
     return str(model.name)
+
+
+def _count(model: LanguageModel) -> int | None:
+    """The number of a model's parameters, if it says it; a module of one's own may have a method of that name."""
+    said = getattr(model, "parameters", None)
+    return said if isinstance(said, int) else None
+
+
+def _versions() -> dict[str, str]:
+    own = {"icl-eval": icl_eval.__version__}
+    return own | {name: importlib.metadata.version(name) for name in VERSIONED}
 
 
 def _now() -> str:

@@ -20,6 +20,7 @@ from icl_eval.runs.evidence import Evidence
 from icl_eval.runs.scores import Score
 from icl_eval.tasks import SuiteDefinition
 
+SWEEP = "sweep.json"
 GRID = {"shots", "seeds", "limit", "prompts", "overflow"}  # of an ask: what may change from run to run in a folder
 
 
@@ -35,6 +36,7 @@ class Manifest(BaseModel):
     model_words: str  # the signature's words for the model's rules
     window: int
     sharing: str = ""  # why the model cannot share prefixes, or not all of them; empty if it can
+    parameters: int | None = None  # of the model; None if it does not say
     tasks: tuple[TaskRecord, ...]
     suites: tuple[SuiteDefinition, ...]
     versions: dict[str, str]
@@ -46,6 +48,10 @@ class Manifest(BaseModel):
     computed: int | None = None  # answers that this invocation computed
     reused: int | None = None  # answers that stood in the journal
 
+    def identity(self) -> dict[str, str | int | None]:
+        """What tells the lines of this model from those of others in a sweep, and their place on a scaling plot."""
+        return {"model": self.model_name, "revision": self.ask.revision, "parameters": self.parameters}
+
 
 class RunFolder:
     """A run's files.
@@ -54,19 +60,14 @@ class RunFolder:
         path: the folder; it is created if missing.
 
     Raises:
-        RunError: it cannot be written, or another process is using it.
+        RunError: it cannot be written, another process is using it, or it is the folder of a sweep.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(path / ".lock")
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunError("another process is writing this run folder", path) from error
-        except OSError as error:
-            raise RunError(f"this run folder cannot be written: {error.strerror}", path) from error
+        if (path / SWEEP).is_file():
+            raise RunError("this folder holds a sweep over several models; give another --out", path)
+        self._lock = lock(path)
         try:
             self.journal = Journal(path / "answers.jsonl")
         except RunError:
@@ -122,6 +123,23 @@ class RunFolder:
         write_scores(self.path / "scores.json", scores)
 
 
+def lock(path: Path) -> FileLock:
+    """Take a folder, made if missing, for this process alone, until the lock is released.
+
+    Raises:
+        RunError: it cannot be written, or another process is using it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        taken = FileLock(path / ".lock")
+        taken.acquire(timeout=0)
+    except Timeout as error:
+        raise RunError("another process is writing this run folder", path) from error
+    except OSError as error:
+        raise RunError(f"this run folder cannot be written: {error.strerror}", path) from error
+    return taken
+
+
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
     """Replace a `scores.json`; undefined figures are null.
 
@@ -142,6 +160,10 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(file.read_bytes())
     except OSError as error:
+        if (path / SWEEP).is_file():
+            raise RunError(
+                "this folder holds a sweep: the run of each of its models is in a folder below", path
+            ) from error
         raise RunError(f"this is not a run folder: {file.name} cannot be read ({error.strerror})", path) from error
     except ValidationError as error:
         raise RunError(f"the manifest is damaged: {error.errors()[0]['msg']}", file) from error

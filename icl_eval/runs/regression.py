@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from icl_eval.errors import RunError
-from icl_eval.models import DTYPES, Variant
+from icl_eval.models import DTYPES, Variant, resolve
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Cell
 from icl_eval.runs.evaluation import evaluate
@@ -143,9 +143,12 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
     Raises:
         IclEvalError: it cannot be run again.
     """
+    place = baseline.ask.model if model is None else model
+    asked = _asked(baseline.ask, by_name=isinstance(place, str | Path))
+    if isinstance(place, str | Path) and Path(resolve(str(place))).is_dir():
+        asked["revision"] = None  # a copy of it on this machine
     with TemporaryDirectory() as folder:
-        asked = _asked(baseline.ask, by_name=model is None or isinstance(model, str | Path))
-        result = evaluate(baseline.ask.model if model is None else model, out=folder, **asked | options)
+        result = evaluate(place, out=folder, **asked | options)
         evidence = list(read_evidence(Path(folder) / "examples.jsonl"))
     found = compare(baseline, evidence, result.scores)
     return replace(found, other_model=result.manifest.model_fingerprint != baseline.model_fingerprint)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from icl_eval.runs.evidence import read_evidence
 from icl_eval.runs.folder import read_finished
-from icl_eval.runs.result import Result
+from icl_eval.runs.members import read_members
+from icl_eval.runs.result import Result, Sweep, swept
 from icl_eval.runs.scores import chosen_normalizations, score_evidence
 from icl_eval.tasks import Normalization
 
@@ -40,3 +41,26 @@ def rescore(
         trust_remote_code=trust_remote_code,
     )
     return Result(tuple(scores), manifest, path)
+
+
+def rescore_sweep(
+    folder: str | Path,
+    normalizations: Normalization | Sequence[Normalization] = (),
+    *,
+    trust_remote_code: bool = False,
+) -> Sweep:
+    """Take the scores of all models of a finished sweep again; arguments as for `rescore`.
+
+    Raises:
+        RunError: the folder is not that of a sweep, a model is not finished, or a file is damaged.
+        ModelError: no model of the sweep could be measured.
+        UnknownName: there is no such normalisation.
+    """
+    path = Path(folder)
+    members = read_members(path)
+    results = [
+        rescore(path / member.folder, normalizations, trust_remote_code=trust_remote_code)
+        for member in members
+        if member.failed is None
+    ]
+    return swept(results, members, path)

@@ -1,14 +1,15 @@
-"""What `evaluate` returns: score lines that print as the command line's table."""
+"""What `evaluate` and `sweep` return: score lines that print as the command line's table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icl_eval.errors import UnknownName
+from icl_eval.errors import ModelError, UnknownName
 from icl_eval.runs.folder import Manifest
+from icl_eval.runs.members import Member
 from icl_eval.runs.scores import Score
 
 if TYPE_CHECKING:
@@ -66,3 +67,54 @@ class Result:
 
     def __str__(self) -> str:
         return self.table()
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The scores of several models on the same tasks.
+
+    Attributes:
+        results: of the models that could be measured, in the order asked.
+        failures: the others; `failed` says why.
+        folder: where the sweep is kept; None if it was not kept.
+    """
+
+    results: tuple[Result, ...]
+    failures: tuple[Member, ...] = ()
+    folder: Path | None = None
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def table(self, format: str = "table") -> str:
+        """The lines of all models as `table` (for a terminal), `md`, `csv` or `json`."""
+        from icl_eval.reports import render_sweep
+
+        return render_sweep(self, format)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The lines of all models as a data frame, led by model, revision and parameters; needs pandas."""
+        import pandas
+
+        return pandas.DataFrame(
+            [{**result.manifest.identity(), **line.stored()} for result in self.results for line in result]
+        )
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def swept(results: Sequence[Result], members: Sequence[Member], folder: Path | None) -> Sweep:
+    """The sweep of these members, of which those that did not fail have results.
+
+    Raises:
+        ModelError: all of them failed.
+    """
+    failures = tuple(member for member in members if member.failed is not None)
+    if not results:
+        reasons = "; ".join(f"{member.label}: {member.failed}" for member in failures)
+        raise ModelError(f"none of the models could be measured: {reasons}")
+    return Sweep(tuple(results), failures, folder)

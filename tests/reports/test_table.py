@@ -17,6 +17,7 @@ from .lines import AVERAGE, MANIFEST, RECORD, RTE, RTE_32, UNKNOWN
 
 GOLDEN = Path(__file__).parent / "golden"
 NOTED = MANIFEST.model_copy(update={"note": "mind the gap"})
+COUNTED = MANIFEST.model_copy(update={"parameters": 124_439_808})
 TWO_PROMPTS = MANIFEST.model_copy(update={"tasks": (RECORD, RECORD.model_copy(update={"prompt": "lettered"}))})
 
 
@@ -26,7 +27,7 @@ def test_a_run_is_printed_as_its_golden_file(format: str) -> None:
 
 
 def test_formats_are_those_with_a_golden_file() -> None:
-    assert sorted(FORMATS) == sorted(path.suffix[1:] for path in GOLDEN.iterdir())
+    assert sorted(FORMATS) == sorted(path.suffix[1:] for path in GOLDEN.glob("run.*"))
 
 
 def test_unknown_format_names_the_nearest() -> None:
@@ -35,10 +36,11 @@ def test_unknown_format_names_the_nearest() -> None:
 
 
 def test_csv_reads_back_as_the_scores() -> None:
-    first, second, third = csv.DictReader(io.StringIO(render([RTE, RTE_32, UNKNOWN], MANIFEST, "csv")))
+    first, second, third = csv.DictReader(io.StringIO(render([RTE, RTE_32, UNKNOWN], COUNTED, "csv")))
 
-    assert list(first) == ["model", *Score.__dataclass_fields__]
+    assert list(first) == ["model", "revision", "parameters", *Score.__dataclass_fields__]
     assert (first["model"], first["task"], float(first["value"])) == ("small", RTE.task, RTE.value)
+    assert (first["revision"], first["parameters"]) == ("", "124439808")
     assert tuple(map(float, second["seed_values"].split())) == RTE_32.seed_values
     assert (first["seed_sd"], third["standard_error"], third["low"], third["high"]) == ("", "", "", "")
 

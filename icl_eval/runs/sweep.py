@@ -1,0 +1,180 @@
+"""Several models, or several revisions of one, on the same tasks: one run each, and one table of all."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from icl_eval.errors import ModelError, RunError, WindowError
+from icl_eval.models import resolve
+from icl_eval.runs.ask import slug
+from icl_eval.runs.evaluation import RESULTS, Experiment, Model, Progress, defaults, name_of, planned
+from icl_eval.runs.explanation import Explanation
+from icl_eval.runs.folder import lock
+from icl_eval.runs.members import Member, write_members
+from icl_eval.runs.result import Result, Sweep, swept
+from icl_eval.runs.scores import chosen_normalizations
+from icl_eval.tasks import Normalization, Task
+
+OF_THE_MODEL = (ModelError, WindowError)  # errors of one model, which another may do without
+
+
+def sweep(
+    models: Model | Sequence[Model],
+    tasks: str | Task | Sequence[str | Task],
+    *,
+    revisions: str | Sequence[str] = (),
+    out: str | Path | None = None,
+    keep: bool = False,
+    normalizations: Normalization | Sequence[Normalization] = (),
+    progress: Progress = lambda _: lambda _: None,
+    **options: Any,
+) -> Sweep:
+    """Measure models on the same tasks, one after the other; a model that is given by name is freed before the next.
+
+    Args:
+        models: as `evaluate` takes them, in a list; every one is measured at every revision.
+        tasks: names of tasks and suites, or `Task` objects.
+        revisions: of the models' repositories on the Hub; each one's default if empty.
+        out: a folder to keep a run folder of each model in; a model that is finished in it is not loaded again, and
+            what others answered is not computed again.
+        keep: without `out`, keep them in a folder under `results` named after what is asked.
+        normalizations: which to score by; each task's own if empty.
+        progress: as in `evaluate`, for each model in turn.
+        options: the other arguments of `evaluate`, the same for all models.
+
+    Returns:
+        The results of all models that could be measured; of the others, such as one that does not fit the device's
+        memory, why not.
+
+    Raises:
+        IclEvalError: what was asked cannot be done, of any model or of all of them.
+    """
+    chosen = chosen_normalizations(normalizations)
+    place, experiments = _planned(models, tasks, revisions, out, keep, options)
+    results: list[Result] = []
+    members: list[Member] = []
+    with _folder(place, list(experiments)):
+        for member, experiment in experiments.items():
+            result, found = _measured(member, experiment, chosen, progress)
+            results += [result] if result is not None else []
+            members.append(found)
+            _free_memory()
+        if place:
+            write_members(place, members)
+    return swept(results, members, place)
+
+
+def explain_sweep(
+    models: Model | Sequence[Model],
+    tasks: str | Task | Sequence[str | Task],
+    *,
+    revisions: str | Sequence[str] = (),
+    out: str | Path | None = None,
+    keep: bool = False,
+    **options: Any,
+) -> Iterator[tuple[str, Explanation]]:
+    """What `sweep` would ask and compute of each model, by its name; each is loaded in turn.
+
+    Raises:
+        IclEvalError: what was asked cannot be done.
+    """
+    _, experiments = _planned(models, tasks, revisions, out, keep, options)
+    for member, experiment in experiments.items():
+        yield member.label, experiment.explain()
+        _free_memory()
+
+
+def _measured(
+    member: Member, experiment: Experiment, normalizations: Sequence[Normalization], progress: Progress
+) -> tuple[Result | None, Member]:
+    """The result of a member; or none, and the member with what went wrong: the error itself would hold the model."""
+    try:
+        return experiment.measure(normalizations, progress), member
+    except OF_THE_MODEL as error:
+        return None, member.model_copy(update={"failed": " ".join(str(error).split("\n"))})
+
+
+def _planned(
+    models: Model | Sequence[Model],
+    tasks: str | Task | Sequence[str | Task],
+    revisions: str | Sequence[str],
+    out: str | Path | None,
+    keep: bool,
+    options: dict[str, Any],
+) -> tuple[Path | None, dict[Member, Experiment]]:
+    """The folder and what is asked of every member; tasks and data are read once, before any model is loaded."""
+    if "revision" in options:
+        raise RunError("a sweep takes a list of `revisions` instead of one `revision`")
+    members = _members(models, revisions)
+    first, model = next(iter(members.items()))
+    common = planned(model, tasks, **{**defaults(), **options}, revision=first.revision)
+    experiments = {member: common.of(model, member.revision) for member, model in members.items()}
+    place = Path(out) if out is not None else RESULTS / _name(experiments) if keep else None
+    if place is None:
+        return None, experiments
+    if (place / "manifest.json").is_file():
+        raise RunError("this folder holds a run of a single model; give another --out", place)
+    return place, {member: replace(each, place=place / member.folder) for member, each in experiments.items()}
+
+
+def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) -> dict[Member, Model]:
+    """Every model at every revision, each once; a mistyped path is found here."""
+    listed: Sequence[Model] = models if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    asked: list[str | None] = [revisions] if isinstance(revisions, str) else list(revisions)
+    members: dict[Member, Model] = {}
+    seen: dict[tuple[str, str | None], Member] = {}
+    for model in listed:
+        for revision in asked or [None]:
+            member = Member.of(name_of(model), revision)
+            place = resolve(member.model, revision) if isinstance(model, str | Path) else member.model
+            weights = str(Path(place).resolve()) if Path(place).is_dir() else place
+            for key in (weights, member.model):  # a loaded model may have the name of another
+                if (other := seen.setdefault((key, revision), member)) is not member:
+                    raise RunError(_repeated(other.label, member.label))
+            members[member] = model
+    if not members:
+        raise RunError("there is no model in the list of models")
+    return members
+
+
+def _repeated(first: str, second: str) -> str:
+    if first == second:
+        return f"{first!r} stands twice among the models"
+    return f"{first!r} and {second!r} are the same model"
+
+
+def _name(experiments: dict[Member, Experiment]) -> str:
+    """A name that the same sweep always gets, so that the same command continues it."""
+    asks = [each.ask for each in experiments.values()]
+    digest = hashlib.sha256("\n".join(ask.model_dump_json() for ask in asks).encode()).hexdigest()[:8]
+    models = dict.fromkeys(ask.model.rstrip("/").split("/")[-1] for ask in asks)
+    return f"{slug(asks[0].tasks)}-{slug(list(models))}-{digest}"
+
+
+@contextmanager
+def _folder(place: Path | None, members: Sequence[Member]) -> Iterator[None]:
+    """The sweep's folder, for this process alone, with the list of its members."""
+    if place is None:
+        yield
+        return
+    taken = lock(place)
+    try:
+        write_members(place, members)
+        yield
+    finally:
+        taken.release()
+
+
+def _free_memory() -> None:
+    """Let go of the model that was measured last."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
