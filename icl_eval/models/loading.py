@@ -116,7 +116,7 @@ def resolve(name: str) -> str:
 def _reason(error: Exception, setup: Setup) -> str:
     text = str(error)
     if setup.attn and ("attn_implementation" in text or "Attention" in text or "attention" in text):
-        return f"--attn {setup.attn} cannot be used: {_first_sentence(error)}"
+        return f"--attn {setup.attn} cannot be used: {_first_sentence(error).split('. ')[0]}"
     if "llm_int8_enable_fp32_cpu_offload" in text:
         return (
             "quantised weights cannot be left to the processor or the disk, and the GPUs have no room for all of them"

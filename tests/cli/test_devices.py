@@ -32,7 +32,7 @@ def test_a_device_has_one_size() -> None:
 
 def test_a_map_and_limits_change_no_score(icl_eval: IclEval) -> None:
     plain = icl_eval(*TINY, "--out", "plain", "--format", "json")
-    spread = icl_eval(*TINY, "--out", "spread", "--device-map", "auto", "--max-memory", "cpu=300KB", "--format", "json")
+    spread = icl_eval(*TINY, "--out", "spread", "--device-map", "auto", "--max-memory", "cpu=2MB", "--format", "json")
 
     assert (plain.code, spread.code) == (0, 0), (plain.err, spread.err)
     first, second = ([row["value"] for row in json.loads(each.out)["scores"]] for each in (plain, spread))

@@ -21,7 +21,7 @@ from .architectures import build
 from .checkpoints import byte_tokenizer
 from .reference import random_requests
 
-NAMES = ("llama", "gpt2", "gemma2_capped", "falcon")
+NAMES = ("llama", "gpt2", "gemma3", "falcon")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,10 @@ def test_attention_that_is_not_installed_is_told(saved: Path, attn: str) -> None
 
 
 def test_attention_that_an_architecture_lacks_is_told(saved: Path) -> None:
-    assert "--attn sdpa cannot be used: MptForCausalLM" in refusal(saved / "mpt", attn="sdpa")
+    assert refusal(saved / "mpt", attn="sdpa") == (
+        f"'{saved / 'mpt'}' cannot be loaded: --attn sdpa cannot be used: MptForCausalLM does not support an attention "
+        "implementation through torch.nn.functional.scaled_dot_product_attention yet"
+    )
 
 
 def test_attention_that_is_not_taken_is_told() -> None:
@@ -123,10 +126,10 @@ def test_attention_that_is_not_taken_is_told() -> None:
     model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config), dtype=torch.float32)
     checkpoint = placement.Checkpoint("", None, {})
 
-    with pytest.raises(ModelError, match="^--attn sdpa cannot be used: SimpleNamespace takes eager$"):
+    with pytest.raises(ModelError, match=r"^--attn sdpa cannot be used: SimpleNamespace takes eager$"):
         placement.settle(model, Setup(attn="sdpa"), checkpoint)
     config._attn_implementation = "flash_attention_2"
-    with pytest.raises(ModelError, match="^--attn flash_attention_2 needs --dtype bfloat16 or float16$"):
+    with pytest.raises(ModelError, match=r"^--attn flash_attention_2 needs --dtype bfloat16 or float16$"):
         placement.settle(model, Setup(attn="flash_attention_2"), checkpoint)
 
 

@@ -179,7 +179,7 @@ def test_everything_may_be_on_the_disk(saved: tuple[str, Path]) -> None:
 
 @pytest.mark.parametrize("policy", ["auto", "balanced", "balanced_low_0", "sequential"])
 def test_what_exceeds_the_memory_goes_to_the_disk(llama: Path, policy: str) -> None:
-    spread = load_model(str(llama), device_map=policy, max_memory={"cpu": "60KB"})
+    spread = load_model(str(llama), device_map=policy, max_memory={"cpu": "120KB"})
 
     assert lies(spread.model) == {"cpu", "meta"}  # type: ignore[attr-defined]
     for mine, theirs in zip(answers(spread), answers(load_model(str(llama), device="cpu")), strict=True):
@@ -191,7 +191,7 @@ def test_a_map_without_limits_needs_no_disk(llama: Path) -> None:
 
 
 def test_the_tiny_model_takes_a_map() -> None:
-    lm = load_model("tiny", device_map="auto", max_memory={"cpu": "300KB"})
+    lm = load_model("tiny", device_map="auto", max_memory={"cpu": "2MB"})
 
     assert (lm.precision, lies(lm.model)) == ("float32", {"cpu", "meta"})  # type: ignore[attr-defined]
 

@@ -49,7 +49,7 @@ with open(found, "x") as file:  # by one process alone
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
-    build("llama", vocab_size=258, sharpness=3.0).save_pretrained(folder)
+    build("llama", vocab_size=258, sharpness=3.0, max_position_embeddings=512).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder
 
