@@ -89,20 +89,21 @@ def _widened(head: torch.nn.Module) -> Iterator[None]:
     if not isinstance(head, torch.nn.Linear) or head.weight.dtype not in COARSE:
         yield
         return
-    usual, is_own = head.forward, "forward" in vars(head)
+    module: Any = head
+    usual, is_own = module.forward, "forward" in vars(module)
 
     def forward(*inputs: Any, **settings: Any) -> Any:
         with _Widening():
             return usual(*inputs, **settings)
 
-    head.forward = forward
+    module.forward = forward
     try:
         yield
     finally:
         if is_own:
-            head.forward = usual
+            module.forward = usual
         else:
-            del head.forward
+            del module.forward
 
 
 class _Widening(TorchFunctionMode):

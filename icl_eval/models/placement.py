@@ -260,7 +260,7 @@ def _is_covered(tensor: str, modules: Iterable[str]) -> bool:
 
 def _tensor_parallel(checkpoint: Checkpoint) -> tuple[dict[str, Any], torch.device]:
     from transformers import __version__
-    from transformers.distributed import DistributedConfig
+    from transformers.distributed.configuration_utils import DistributedConfig
 
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         raise ModelError(f"--tensor-parallel divides a model among processes, but this is the only one; start {START}")

@@ -40,15 +40,16 @@ def quantization(how: str, kind: Any, device: torch.device) -> Any:
     Raises:
         ModelError: the package that does it is not installed.
     """
-    from transformers import BitsAndBytesConfig
+    import transformers
 
+    settings: Any = transformers.BitsAndBytesConfig
     if find_spec(PACKAGE) is None:
         raise ModelError(f"--quantize needs the package {PACKAGE}: pip install 'icl-eval[quantized]'")
     if how == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return settings(load_in_8bit=True)
     if kind == "auto":
         kind = torch.bfloat16 if _computes(torch.bfloat16, device) else torch.float16
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind)
+    return settings(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind)
 
 
 def precision_of(model: Any) -> str:
@@ -71,7 +72,7 @@ def quantized_as(settings: Any) -> str:
 
 def _computes(kind: torch.dtype, device: torch.device) -> bool:
     if device.type == "cuda" and kind is torch.bfloat16:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         numbers = torch.ones(2, 2, dtype=kind, device=device)
         numbers @ numbers

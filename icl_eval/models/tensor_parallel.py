@@ -16,6 +16,7 @@ import torch.distributed as dist
 from icl_eval.errors import ModelError
 from icl_eval.models.protocol import OutOfMemory
 
+CALLS = ("forward", "generate", "forget")  # what a language model may compute at, or keep other states after
 PATIENCE = timedelta(days=30)  # for which the others wait, while the first reads data or asks nothing
 
 
@@ -32,7 +33,9 @@ def in_step(model: Any) -> Any:
     if dist.get_rank() > 0:
         _follow(model, group)
     leader = _Leader(group)
-    model.forward, model.generate = leader.leading(model.forward), leader.leading(model.generate)
+    for name in CALLS:
+        if hasattr(model, name):
+            setattr(model, name, leader.leading(getattr(model, name)))
     return model
 
 
@@ -44,16 +47,16 @@ class _Leader:
         atexit.register(self._end)
 
     def leading(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A method of which the others repeat every call, with the first argument alone.
+        """A method of which the others repeat every call, with the first argument alone if it has any.
 
         Raises:
             ModelError: it does not fit the device.
         """
 
-        def together(asked: Any, *own: Any) -> Any:
-            _tell((call.__name__, asked), self._group)
+        def together(*arguments: Any) -> Any:
+            _tell((call.__name__, arguments[:1]), self._group)
             try:
-                return call(asked, *own)
+                return call(*arguments)
             except BaseException as error:
                 self._lost = True  # nobody knows how far the others are: who started them ends them
                 if isinstance(error, OutOfMemory):
@@ -71,7 +74,7 @@ class _Leader:
 def _follow(model: Any, group: Any) -> NoReturn:
     while (said := _hear(group)) is not None:
         call, asked = said
-        getattr(model, call)(asked, *([_drop] if call == "generate" else []))
+        getattr(model, call)(*asked, *([_drop] if call == "generate" else []))
     dist.destroy_process_group()
     raise SystemExit(0)
 

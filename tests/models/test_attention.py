@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from transformers.integrations import sdpa_attention
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama import modeling_llama
 
 from icl_eval.engine import Engine
@@ -73,11 +74,12 @@ def test_the_attention_asked_for_does_everything(saved: Path, attn: str, monkeyp
 
         return attend
 
-    functions = modeling_llama.ALL_ATTENTION_FUNCTIONS
     monkeypatch.setattr(
         modeling_llama, "eager_attention_forward", counted("eager", modeling_llama.eager_attention_forward)
     )
-    monkeypatch.setitem(functions._global_mapping, "sdpa", counted("sdpa", sdpa_attention.sdpa_attention_forward))
+    monkeypatch.setitem(
+        ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", counted("sdpa", sdpa_attention.sdpa_attention_forward)
+    )
     forwards = 0
 
     def forward(*_: Any) -> None:
