@@ -250,12 +250,23 @@ def _check_modules(devices: DeviceMap, model: Any, path: str | None) -> None:
         if name not in modules:
             raise UnknownName("module of the model", name, modules, path)
     for name in model.state_dict():
-        if not _is_covered(name, devices):
-            raise ModelError(f"the device map gives no device for the module {name.rpartition('.')[0]!r}", path)
+        if _covering(name, devices) is None:
+            raise ModelError(f"the device map gives no device for the module {_owner(name)!r}", path)
+    for pair in getattr(model, "all_tied_weights_keys", {}).items():
+        on_disk = [devices[_covering(name, devices) or ""] == "disk" for name in pair]
+        if any(on_disk) and not all(on_disk):
+            first, second = map(_owner, pair)
+            raise ModelError(f"{first!r} and {second!r} have the same weights: put both on the disk, or neither", path)
 
 
-def _is_covered(tensor: str, modules: Iterable[str]) -> bool:
-    return any(not module or tensor.startswith(f"{module}.") for module in modules)
+def _covering(tensor: str, modules: Iterable[str]) -> str | None:
+    """The smallest of some modules that a tensor belongs to."""
+    owners = [module for module in modules if not module or tensor.startswith(f"{module}.")]
+    return max(owners, key=len, default=None)
+
+
+def _owner(tensor: str) -> str:
+    return tensor.rpartition(".")[0]
 
 
 def _tensor_parallel(checkpoint: Checkpoint) -> tuple[dict[str, Any], torch.device]:

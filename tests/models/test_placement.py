@@ -315,6 +315,17 @@ def test_a_map_with_a_module_that_is_not_there_names_the_nearest(llama: Path, tm
     )
 
 
+@pytest.mark.parametrize(("embeddings", "head"), [("cpu", "disk"), ("disk", "cpu")])
+def test_weights_that_are_one_are_in_one_place(tmp_path: Path, embeddings: str, head: str) -> None:
+    build("gpt2", vocab_size=258).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    devices = {"transformer": "cpu", "transformer.wte": embeddings, "lm_head": head}
+
+    assert refusal(tmp_path, device_map=devices) == (
+        "'lm_head' and 'transformer.wte' have the same weights: put both on the disk, or neither"
+    )
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("device", [0, "cuda:0", "warp", -1])
 def test_a_map_with_a_device_that_is_not_there(llama: Path, tmp_path: Path, device: int | str) -> None:

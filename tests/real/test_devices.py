@@ -29,9 +29,10 @@ def plain() -> Any:
 
 
 def spread(plain: Any) -> Any:
-    """The same model with every third part of it in memory, and all else on the disk."""
+    """The same model with every third part of it in memory, and all else on the disk, tied embeddings included."""
     modules = [name for name, module in plain.model.named_modules() if name and list(module.parameters(recurse=False))]
-    devices = {name: "cpu" if index % 3 == 0 else "disk" for index, name in enumerate(modules)}
+    devices = {name: "cpu" if index % 3 == 1 else "disk" for index, name in enumerate(modules)}
+    devices[modules[0]] = devices[modules[-1]] = "disk"
     return load_model(os.environ["ICL_EVAL_MODEL"], device_map=devices, dtype="float32")
 
 
