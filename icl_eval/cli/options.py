@@ -49,6 +49,23 @@ class Overflow(StrEnum):
     truncate = "truncate"
 
 
+class Quantize(StrEnum):
+    """How weights are quantised."""
+
+    int8 = "8bit"
+    nf4 = "4bit"
+
+
+class Attention(StrEnum):
+    """Implementations of attention."""
+
+    eager = "eager"
+    sdpa = "sdpa"
+    flash_attention_2 = "flash_attention_2"
+    flash_attention_3 = "flash_attention_3"
+    flex_attention = "flex_attention"
+
+
 TASK = typer.Option("--task", "-t", help="Tasks and suites, by comma or repeated; a path to a YAML file is a task too.")
 MODEL = typer.Option("--model", "-m", help="`tiny`, a directory with a checkpoint, or a name on the Hub.")
 MODELS = typer.Option(
@@ -68,6 +85,26 @@ SCORE = typer.Option(
 TRUST = typer.Option("--trust-remote-code", help="Run code from model repositories and from `evaluate` metrics.")
 PICKLE = typer.Option(
     "--allow-pickle", help="Load pickled weights, which can run code, where there are no safetensors."
+)
+QUANTIZE = typer.Option(
+    "--quantize", help="Quantise the weights while they are loaded; this changes scores.", rich_help_panel="Models"
+)
+ATTN = typer.Option(
+    "--attn", help="The attention that the model must use. Default: what is fastest.", rich_help_panel="Devices"
+)
+DEVICE_MAP = typer.Option(
+    "--device-map",
+    help="auto, balanced, balanced_low_0, sequential, or a YAML or JSON file that gives modules devices.",
+    rich_help_panel="Devices",
+)
+MAX_MEMORY = typer.Option(
+    "--max-memory", help="What such a map may use, such as 0=20GiB,cpu=30GiB.", rich_help_panel="Devices"
+)
+OFFLOAD_DIR = typer.Option(
+    "--offload-dir", help="Where weights on the disk go. Default: a temporary folder.", rich_help_panel="Devices"
+)
+TENSOR_PARALLEL = typer.Option(
+    "--tensor-parallel", help="Divide every layer among the processes started together.", rich_help_panel="Devices"
 )
 
 Include = Annotated[list[Path] | None, INCLUDE]
@@ -115,6 +152,26 @@ def numbers(value: str, option: str) -> list[int]:
     if not found or not all(word.isdecimal() for word in found):
         raise RunError(f"{option} takes whole numbers by comma, such as 0,1,4; it was given {value!r}")
     return [int(word) for word in found]
+
+
+def memory(values: list[str] | None) -> dict[int | str, str] | None:
+    """Sizes by device, the GPUs by number; nothing if nothing is given.
+
+    Raises:
+        RunError: one does not read `DEVICE=SIZE`, or a device is named twice.
+    """
+    if values is None:
+        return None
+    sizes: dict[int | str, str] = {}
+    for word in words(values):
+        place, equals, size = (part.strip() for part in word.partition("="))
+        device = int(place) if place.isdecimal() else place
+        if not (place and equals and size) or device in sizes:
+            raise RunError(
+                f"--max-memory takes DEVICE=SIZE once for each device, such as 0=20GiB,cpu=30GiB, not {word!r}"
+            )
+        sizes[device] = size
+    return sizes
 
 
 def normalizations(values: list[str] | None) -> tuple[Normalization, ...]:

@@ -61,6 +61,12 @@ def run(
     ] = None,
     trust_remote_code: Annotated[bool, options.TRUST] = False,
     allow_pickle: Annotated[bool, options.PICKLE] = False,
+    quantize: Annotated[options.Quantize | None, options.QUANTIZE] = None,
+    device_map: Annotated[str | None, options.DEVICE_MAP] = None,
+    max_memory: Annotated[list[str] | None, options.MAX_MEMORY] = None,
+    offload_dir: Annotated[Path | None, options.OFFLOAD_DIR] = None,
+    tensor_parallel: Annotated[bool, options.TENSOR_PARALLEL] = False,
+    attn: Annotated[options.Attention | None, options.ATTN] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what would be asked and computed, and compute nothing.")
     ] = False,
@@ -96,6 +102,12 @@ def run(
             "window": window,
             "trust_remote_code": trust_remote_code,
             "allow_pickle": allow_pickle,
+            "quantize": quantize.value if quantize else None,
+            "device_map": device_map,
+            "max_memory": options.memory(max_memory),
+            "offload_dir": offload_dir,
+            "tensor_parallel": tensor_parallel,
+            "attn": attn.value if attn else None,
         }
         models, revisions = options.models(model), options.words(revision)
         if len(models) * max(len(revisions), 1) > 1:

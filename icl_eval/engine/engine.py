@@ -193,7 +193,7 @@ class Engine:
     def _advice(self) -> str:
         return (
             "float16 overflows in some models: try --dtype float32"
-            if self.model.precision == "float16"
+            if self.model.precision.split("-")[-1] == "float16"
             else "its weights may be damaged"
         )
 

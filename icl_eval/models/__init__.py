@@ -1,8 +1,8 @@
 """Who answers: language models behind one protocol."""
 
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
-from icl_eval.models.loading import DTYPES, TINY, is_current, load, load_model, resolve, wrap_model
-from icl_eval.models.options import Setup, Variant, split_options
+from icl_eval.models.loading import TINY, is_current, load, load_model, resolve, wrap_model
+from icl_eval.models.options import DTYPES, Setup, Variant, split_options
 from icl_eval.models.protocol import (
     Answer,
     GeneratingModel,

@@ -22,6 +22,7 @@ from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import LineEncoder, splits_into_words
 from icl_eval.models.generation import Generation
 from icl_eval.models.network import Network, full_device
+from icl_eval.models.precision import precision_of
 from icl_eval.models.protocol import Row, RowAnswer
 from icl_eval.models.sharing import (
     Sharing,
@@ -52,6 +53,7 @@ class CausalLM:
         fingerprint: identifies weights, precision and tokenizer.
         bos: whether every text begins with the BOS token; by default if the tokenizer puts it there itself.
         window: tokens to read at once; by default what the configuration says.
+        own_attention: whether the model's own implementation of attention must do all, rows that branch included.
 
     Raises:
         ModelError: no window is known, a BOS token is asked for that the tokenizer lacks, or the model is not causal.
@@ -65,9 +67,10 @@ class CausalLM:
         fingerprint: str,
         bos: bool | None = None,
         window: int | None = None,
+        own_attention: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.precision = str(model.dtype).removeprefix("torch.")
+        self.precision = precision_of(model)
         self.start = _start(tokenizer, bos)
         self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
         self.window = _window(model.config, tokenizer, window)
@@ -81,7 +84,7 @@ class CausalLM:
         self.parameters: int = model.num_parameters()
         self.token_bytes: int = BYTES_PER_ACTIVATION * self.hidden_size * model.dtype.itemsize
         self.row_budget = self._default_budget()
-        self._by_pieces = self.device.type == "cpu"  # whether a branching row goes without a mask
+        self._by_pieces = self.device.type == "cpu" and not own_attention  # whether a branching row goes without a mask
         self._kept = KeptStem(model, self.device)
         if not self._head_takes_places():
             self._network.head = None
@@ -242,9 +245,11 @@ class CausalLM:
         return distance(kept, whole) <= tolerance(self.precision) * distance(different, whole)
 
     def _default_budget(self) -> int:
-        """Tokens per batch that half of the device's free memory can hold; at least one window."""
+        """Tokens per batch that half of the free memory of the fullest device can hold; at least one window."""
         if self.device.type == "cuda":
-            return max(self.window, torch.cuda.mem_get_info(self.device)[0] // 2 // self.token_bytes)
+            devices = {self.device, *(each.device for each in self.model.parameters() if each.is_cuda)}
+            least = min(torch.cuda.mem_get_info(device)[0] for device in devices)
+            return max(self.window, least // 2 // self.token_bytes)
         free: int = psutil.virtual_memory().available
         return min(CPU_ROW_BUDGET, max(self.window, free // 2 // self.token_bytes))
 

@@ -16,7 +16,6 @@ from icl_eval.models.protocol import LanguageModel
 TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parent.parent / "tiny" / "model"
 HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}  # what an answer can depend on
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def load_model(name: str, **options: Any) -> LanguageModel:
@@ -24,8 +23,8 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 
     Args:
         name: `tiny`, a directory with a checkpoint, or a name on the Hub.
-        options: those of `Variant`, which can change scores (`revision`, `dtype`, `bos`, `window`), and those of
-            `Setup`, which cannot (`device`, `trust_remote_code`, `allow_pickle`).
+        options: those of `Variant`, which can change scores (`revision`, `dtype`, `quantize` ...), and those of
+            `Setup`, which cannot (`device`, `device_map`, `trust_remote_code`, `allow_pickle` ...).
 
     Raises:
         ModelError: it cannot be loaded; the sentence says why.
@@ -47,22 +46,24 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
 
     from icl_eval.models.causal import CausalLM
     from icl_eval.models.fused import fuse_activations
+    from icl_eval.models.placement import Checkpoint, placed, settle
+    from icl_eval.models.tensor_parallel import in_step
 
     loader: Any = AutoModelForCausalLM
     place = resolve(name, variant.revision)
-    target = _device(setup.device)
-    kind = _torch_dtype("float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype, target)
+    if (name, variant.dtype) == (TINY, "auto"):
+        variant = variant.model_copy(update={"dtype": "float32"})
     safe = None if setup.allow_pickle else True
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         commit = _commit(place, variant.revision)
         shared = {"revision": commit, "trust_remote_code": setup.trust_remote_code}
+        checkpoint = Checkpoint(place, loader, shared)
         tokenizer = AutoTokenizer.from_pretrained(place, **shared)
         model, loaded = loader.from_pretrained(
-            place, dtype=kind, use_safetensors=safe, output_loading_info=True, **shared
+            place, use_safetensors=safe, output_loading_info=True, **shared, **placed(variant, setup, checkpoint)
         )
-        model = model.to(target)
     except (
         OSError,
         ValueError,
@@ -73,14 +74,16 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
         TypeError,
         AttributeError,
     ) as error:
-        raise ModelError(f"{name!r} cannot be loaded: {_reason(error, setup.allow_pickle)}") from error
+        raise ModelError(f"{name!r} cannot be loaded: {_reason(error, setup)}") from error
+    settle(model, setup, checkpoint)
     if missing := sorted(loaded["missing_keys"]):
         raise ModelError(
             f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
         )
     fuse_activations(model)
-    fingerprint = _weights_name(name, place, commit)
-    return CausalLM(model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window)
+    fingerprint, own = _weights_name(name, place, commit), setup.attn is not None
+    lm = CausalLM(model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window, own_attention=own)
+    return in_step(lm) if setup.tensor_parallel else lm
 
 
 def wrap_model(
@@ -114,31 +117,22 @@ def resolve(name: str, revision: str | None = None) -> str:
     return name
 
 
-def _device(name: str | None) -> Any:
-    import torch
-
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch's two ways of saying that a device is not there
-        raise ModelError(f"--device {name} cannot be used: {_first_sentence(error)}") from error
-
-
 def is_current(fingerprint: str, device: str, name: str, variant: Variant, setup: Setup) -> bool:
     """Whether loading a model would give this fingerprint on this device, told without its weights.
 
     The fingerprint must have been made under the same variant; False also where nothing can be told.
     """
     from icl_eval.models.causal import ARITHMETIC
+    from icl_eval.models.placement import device_named
 
     place = resolve(name, variant.revision)
-    if str(_device(setup.device)) != device:
+    if setup.device_map or setup.tensor_parallel or str(device_named(setup.device)) != device:
         return False
     try:
         weights = re.escape(_weights_name(name, place, _commit(place, variant.revision)))
     except OSError:  # as loading will say
         return False
-    return re.fullmatch(rf"{weights}\|\w+\|bos[01]\|arithmetic{ARITHMETIC}", fingerprint) is not None
+    return re.fullmatch(rf"{weights}\|[^|]+\|bos[01]\|arithmetic{ARITHMETIC}", fingerprint) is not None
 
 
 def _commit(place: str, revision: str | None) -> str | None:
@@ -159,25 +153,21 @@ def _weights_name(name: str, place: str, commit: str | None) -> str:
     return _directory_digest(Path(place)) if commit is None else f"{name}@{commit}"
 
 
-def _torch_dtype(name: str, device: Any) -> Any:
-    import torch
-
-    if name not in DTYPES:
-        raise ModelError(f"--dtype {name} is not one of {', '.join(DTYPES)}")
-    if name == "auto":
-        return "auto" if device.type == "cuda" else torch.float32
-    return getattr(torch, name)
-
-
-def _reason(error: Exception, allow_pickle: bool) -> str:
+def _reason(error: Exception, setup: Setup) -> str:
     text = str(error)
+    if setup.attn and ("attn_implementation" in text or "Attention" in text or "attention" in text):
+        return f"--attn {setup.attn} cannot be used: {_first_sentence(error).split('. ')[0]}"
+    if "llm_int8_enable_fp32_cpu_offload" in text:
+        return (
+            "quantised weights cannot be left to the processor or the disk, and the GPUs have no room for all of them"
+        )
     if "custom code" in text or "trust_remote_code" in text:
         return "its repository comes with code of its own, which --trust-remote-code would run"
     if "ignore_mismatched_sizes" in text:
         return "its weights do not have the shapes that its configuration gives"
     if "backend tokenizer" in text:
         return "it has no tokenizer, or one of a kind that needs a package that is not installed"
-    if "safetensors" in text and "no file named" in text and not allow_pickle:
+    if "safetensors" in text and "no file named" in text and not setup.allow_pickle:
         return f"{_first_sentence(error)}; --allow-pickle also takes pickled weights, which can run code"
     return _first_sentence(error)
 
@@ -199,12 +189,14 @@ def _directory_digest(path: Path) -> str:
 
 
 def _weights_digest(model: Any, tokenizer: Any) -> str:
+    from icl_eval.models.placement import tensor_of
     from icl_eval.models.written import end_tokens
 
     digest = hashlib.blake2b(str(sorted(tokenizer.get_vocab().items())).encode(), digest_size=16)
     digest.update(model.config.to_json_string().encode())
     digest.update(str(sorted(end_tokens(model, tokenizer))).encode())
     for name, tensor in sorted(model.state_dict().items()):
+        tensor = tensor_of(model, name) if tensor.is_meta else tensor
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(dtype=_bytes()).numpy().tobytes())
     return digest.hexdigest()

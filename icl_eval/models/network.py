@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
+from icl_eval.models.placement import input_device
 from icl_eval.models.protocol import OutOfMemory
 
 HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
+COARSE = (torch.bfloat16, torch.float16)
 MEMORY_ERRORS = ("allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # what a device without memory says in other words
 
 
@@ -29,7 +32,7 @@ class Network:
     def __init__(self, model: Any) -> None:
         self.model, self.head = model, model.get_output_embeddings()
         self.config = model.config.get_text_config()
-        self.device: torch.device = model.get_input_embeddings().weight.device
+        self.device = input_device(model)
 
     def ask(self, inputs: Mapping[str, Any], places: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """The logits (places, V) in float32 at places of the flattened batch, and all that the model returned."""
@@ -66,20 +69,55 @@ def _only_places(head: Any, places: torch.Tensor) -> Iterator[list[bool]]:
         picked.append(True)
         return (inputs[0].flatten(0, 1)[places.to(inputs[0].device)][None], *inputs[1:])
 
-    hooks = [] if head is None else [head.register_forward_pre_hook(pick), head.register_forward_hook(_widen)]
-    try:
+    if head is None:
         yield picked
+        return
+    hook = head.register_forward_pre_hook(pick)
+    try:
+        with _widened(head):
+            yield picked
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()
 
 
-def _widen(head: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-    """A 16-bit head's logits in float32, from the same weights: rounded to 16 bits, options would tie by chance."""
-    if not isinstance(head, torch.nn.Linear) or output.dtype not in (torch.bfloat16, torch.float16) or not inputs:
-        return output
-    hidden = inputs[0].float()
-    rows = max(HEAD_FLOATS // head.in_features, 1)
-    pieces = [torch.nn.functional.linear(hidden, weight.float()) for weight in torch.split(head.weight, rows)]
+@contextmanager
+def _widened(head: torch.nn.Module) -> Iterator[None]:
+    """Let a 16-bit head give float32, from the same weights: rounded to 16 bits, options would tie by chance.
+
+    This is done where the head multiplies, for only there its weights are sure to be there and whole, or in shares.
+    """
+    if not isinstance(head, torch.nn.Linear) or head.weight.dtype not in COARSE:
+        yield
+        return
+    module: Any = head
+    usual, is_own = module.forward, "forward" in vars(module)
+
+    def forward(*inputs: Any, **settings: Any) -> Any:
+        with _Widening():
+            return usual(*inputs, **settings)
+
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if is_own:
+            module.forward = usual
+        else:
+            del module.forward
+
+
+class _Widening(TorchFunctionMode):
+    """Linear maps of 16-bit numbers in float32."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.nn.functional.linear and args[1].dtype in COARSE:
+            return _wide(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+
+def _wide(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    rows = max(HEAD_FLOATS // weight.shape[1], 1)
+    hidden = hidden.float()
+    pieces = [torch.nn.functional.linear(hidden, piece.float()) for piece in torch.split(weight, rows)]
     wide = torch.cat(pieces, dim=-1)
-    return wide if head.bias is None else wide + head.bias.float()
+    return wide if bias is None else wide + bias.float()

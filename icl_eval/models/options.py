@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icl_eval.errors import ModelError, UnknownName
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 class Variant(BaseModel):
@@ -18,6 +21,7 @@ class Variant(BaseModel):
             and for `tiny`.
         bos: whether texts begin with the BOS token; by default as the tokenizer does it.
         window: tokens to read at once, where the checkpoint does not say.
+        quantize: `8bit` or `4bit` weights, made while they are loaded.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +30,7 @@ class Variant(BaseModel):
     dtype: str = "auto"
     bos: bool | None = None
     window: Annotated[int, Field(ge=2)] | None = None
+    quantize: Literal["8bit", "4bit"] | None = None
 
 
 class Setup(BaseModel):
@@ -35,6 +40,12 @@ class Setup(BaseModel):
         device: `cpu`, `cuda`, `cuda:1` ...; by default a GPU if there is one.
         trust_remote_code: run code from the model's repository.
         allow_pickle: load pickled weights, which can run code, where there are no safetensors.
+        device_map: `auto`, `balanced`, `balanced_low_0` or `sequential`; or which modules go where, as a mapping from
+            their names to numbers of GPUs, `cpu` or `disk`, or as a file with one.
+        max_memory: sizes such as `20GiB` by device, that those four keep to; a device that is not named is not used.
+        offload_dir: for weights on the disk; by default a folder that goes with the model.
+        tensor_parallel: divide every layer among the processes that were started together.
+        attn: the implementation of attention that the model must use.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +53,11 @@ class Setup(BaseModel):
     device: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    device_map: dict[str, int | str] | str | None = None
+    max_memory: dict[int | str, int | str] | None = None
+    offload_dir: Path | None = None
+    tensor_parallel: bool = False
+    attn: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = None
 
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], Setup]:

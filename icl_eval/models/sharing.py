@@ -61,6 +61,8 @@ def sharing(config: Any, masks: bool, window: int, precision: str, logits: Logit
     reach = min(slides, turns, window)
     if masks:
         return Sharing(False, reach, "its layers mask by place in the row")
+    if "flash" in (attends := str(getattr(config, "_attn_implementation", ""))):
+        return Sharing(False, reach, f"{attends} takes no mask")  # not asked: on a GPU it would take its life
     if reach < TRUNK + BRANCH:
         return Sharing(False, reach, f"its attention slides over {reach} tokens")
     if why_not := _probe(logits, int(config.vocab_size), tolerance(precision)):

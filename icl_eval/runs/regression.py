@@ -100,7 +100,8 @@ def make_baseline(run: Path) -> Baseline:
     scores = [
         BaselineScore(**{name: getattr(score, name) for name in BaselineScore.model_fields}) for score in rescore(run)
     ]
-    precision = manifest.model_words.split("|")[-1]  # what `auto` meant here, which it may not mean elsewhere
+    # What `auto` meant here, which it may not mean elsewhere.
+    precision = manifest.model_words.split("|")[-1].split("-")[-1]
     ask = manifest.ask.model_copy(update={"dtype": precision if precision in DTYPES else manifest.ask.dtype})
     return Baseline(
         ask=ask, model_fingerprint=manifest.model_fingerprint, scores=tuple(scores), examples=tuple(examples)

@@ -174,3 +174,24 @@ def test_a_processor_keeps_float32_whatever_the_checkpoints_type(tmp_path: Path)
     byte_tokenizer().save_pretrained(tmp_path)
 
     assert load_model(str(tmp_path), device="cpu").precision == "float32"
+
+
+def test_code_of_a_repository_is_run_when_trusted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    plain = load_model(str(folder), device="cpu")
+    configure(folder, model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.LM"})
+    (folder / "own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class Config(LlamaConfig):\n    model_type = 'own'\n"
+        "class LM(LlamaForCausalLM):\n    config_class = Config\n"
+    )
+
+    assert refusal(folder) == (
+        f"'{folder}' cannot be loaded: its repository comes with code of its own, which --trust-remote-code would run"
+    )
+    for devices in ({"": "cpu"}, {"model": "cpu", "lm_head": "disk"}):
+        own = load_model(str(folder), device_map=devices, trust_remote_code=True)
+        assert type(own.model).__name__ == "LM"  # type: ignore[attr-defined]
+        assert own.window == plain.window

@@ -1,0 +1,85 @@
+"""In which arithmetic a model runs: the type of its weights, and how they are quantised."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from icl_eval.errors import ModelError
+from icl_eval.models.options import DTYPES
+
+PACKAGE = "bitsandbytes"  # what quantises weights while they are loaded
+
+
+def weights_type(name: str, device: torch.device) -> Any:
+    """What `from_pretrained` takes for one of `DTYPES`.
+
+    Raises:
+        ModelError: there is no such type, or the device cannot compute with it.
+    """
+    if name not in DTYPES:
+        raise ModelError(f"--dtype {name} is not one of {', '.join(DTYPES)}")
+    if name == "auto":
+        return "auto" if device.type == "cuda" else torch.float32
+    kind = getattr(torch, name)
+    if not _computes(kind, device):
+        raise ModelError(f"--dtype {name} cannot be used: {_named(device)} does not compute with it")
+    return kind
+
+
+def quantization(how: str, kind: Any, device: torch.device) -> Any:
+    """The settings by which `transformers` quantises weights: LLM.int8 for `8bit`, NF4 of QLoRA for `4bit`.
+
+    Args:
+        how: `8bit` or `4bit`.
+        kind: of what is not quantised; where that is `auto`, 4-bit weights are multiplied in a 16-bit type of the GPU.
+        device: that computes.
+
+    Raises:
+        ModelError: the package that does it is not installed.
+    """
+    import transformers
+
+    settings: Any = transformers.BitsAndBytesConfig
+    if find_spec(PACKAGE) is None:
+        raise ModelError(f"--quantize needs the package {PACKAGE}: pip install 'icl-eval[quantized]'")
+    if how == "8bit":
+        return settings(load_in_8bit=True)
+    if kind == "auto":
+        kind = torch.bfloat16 if _computes(torch.bfloat16, device) else torch.float16
+    return settings(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind)
+
+
+def precision_of(model: Any) -> str:
+    """The type of a model's weights, such as `float32`, led by how others are quantised, such as `nf4-bfloat16`."""
+    kind = str(model.dtype).removeprefix("torch.")
+    settings = getattr(model.config, "quantization_config", None)
+    return f"{quantized_as(settings)}-{kind}" if settings else kind
+
+
+def quantized_as(settings: Any) -> str:
+    """The method and the bits of a configuration's `quantization_config`, such as `int8`, `nf4` or `gptq4`."""
+    said = settings if isinstance(settings, dict) else settings.to_dict()
+    if said.get("load_in_8bit"):
+        return "int8"
+    if said.get("load_in_4bit"):
+        return str(said["bnb_4bit_quant_type"])
+    method = said.get("quant_method", "quantized")
+    return f"{getattr(method, 'value', method)}{said.get('bits', said.get('w_bit', ''))}"
+
+
+def _computes(kind: torch.dtype, device: torch.device) -> bool:
+    if device.type == "cuda" and kind is torch.bfloat16:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        numbers = torch.ones(2, 2, dtype=kind, device=device)
+        numbers @ numbers
+    except (RuntimeError, TypeError):  # a device's two ways of saying that it has no such arithmetic
+        return False
+    return True
+
+
+def _named(device: torch.device) -> str:
+    return "this processor" if device.type == "cpu" else f"the device {device}"

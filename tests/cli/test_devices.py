@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from icl_eval.cli import options
+from icl_eval.errors import RunError
+
+from .shell import TOY, IclEval
+
+TINY = ("run", "--task", "toy/parity", "--model", "tiny", *TOY)
+
+
+def test_sizes_are_read_by_comma_or_repeated() -> None:
+    assert options.memory(None) is None
+    assert options.memory(["0=20GiB, cpu = 30GiB", "1=500MB"]) == {0: "20GiB", "cpu": "30GiB", 1: "500MB"}
+
+
+@pytest.mark.parametrize("word", ["20GiB", "0=", "=20GiB", "0"])
+def test_a_size_without_its_device_is_a_mistake(word: str, icl_eval: IclEval) -> None:
+    said = icl_eval(*TINY, "--device-map", "auto", "--max-memory", word).mistake
+
+    assert said == f"--max-memory takes DEVICE=SIZE once for each device, such as 0=20GiB,cpu=30GiB, not {word!r}"
+
+
+def test_a_device_has_one_size() -> None:
+    with pytest.raises(RunError, match="once for each device"):
+        options.memory(["0=1GiB,0=2GiB"])
+
+
+def test_a_map_and_limits_change_no_score(icl_eval: IclEval) -> None:
+    plain = icl_eval(*TINY, "--out", "plain", "--format", "json")
+    spread = icl_eval(*TINY, "--out", "spread", "--device-map", "auto", "--max-memory", "cpu=2MB", "--format", "json")
+
+    assert (plain.code, spread.code) == (0, 0), (plain.err, spread.err)
+    first, second = ([row["value"] for row in json.loads(each.out)["scores"]] for each in (plain, spread))
+    assert first == pytest.approx(second, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--device", "cpu", "--device-map", "auto"], "give either --device or --device-map, not both"),
+        (["--device-map", "auto", "--max-memory", "cpu=much"], "--max-memory cpu=much: a size reads like"),
+        (["--device-map", "nowhere.yaml"], "there is no file 'nowhere.yaml'"),
+        (["--device-map", "devices.yaml"], "devices.yaml: no module of the model is named 'transformer.g'"),
+        (["--tensor-parallel"], "--tensor-parallel divides a model among processes, but this is the only one"),
+        (["--attn", "flash_attention_2"], "--attn flash_attention_2 cannot be used: "),
+    ],
+)
+def test_devices_that_cannot_be_are_one_sentence(arguments: list[str], sentence: str, icl_eval: IclEval) -> None:
+    Path("devices.yaml").write_text("transformer.g: cpu\n")
+
+    assert sentence in icl_eval(*TINY, *arguments).mistake

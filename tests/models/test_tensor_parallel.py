@@ -1,0 +1,96 @@
+"""Two processes on a processor, each with a half of every layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import icl_eval
+from icl_eval.engine import Engine
+from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, load_model
+
+from .architectures import build
+from .checkpoints import byte_tokenizer
+from .reference import random_requests
+
+ROOT = Path(icl_eval.__file__).parent.parent
+SCRIPT = """
+import json, sys
+import torch
+from icl_eval.engine import Engine
+from icl_eval.models import Decoding, GenerateRequest, ScoreRequest, load_model
+torch.set_num_threads(1)
+place, dtype, asked, found = sys.argv[1:]
+lm = load_model(place, tensor_parallel=True, dtype=dtype)
+asked = json.loads(open(asked).read())
+texts = {}
+requests = [GenerateRequest.of(each, Decoding(6, beams=2)) for each in asked["prompts"]]
+lm.generate(requests, lambda index, answer: texts.__setitem__(index, answer))
+answers = Engine(lm).answer([ScoreRequest.of(*each) for each in asked["scored"]])
+weight = lm.model.model.layers[0].mlp.up_proj.weight
+with open(found, "x") as file:  # by one process alone
+    json.dump({
+        "logprobs": [each.logprobs for each in answers],
+        "texts": [[texts[index].texts, texts[index].scores] for index in range(len(texts))],
+        "ways": [lm.shares_prefixes, lm.skips_strangers, lm.keeps_stems, lm.generation.side_by_side],
+        "mine": list(weight.to_local().shape),
+        "precision": lm.precision,
+    }, file)
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    build("llama", vocab_size=258, sharpness=3.0, max_position_embeddings=512).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def launched(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return subprocess.run([*launcher, *command], capture_output=True, text=True, env=environment, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_two_halves_answer_as_the_whole(saved: Path, tmp_path: Path, dtype: str, close: float) -> None:
+    requests = random_requests(np.random.default_rng(4))
+    prompts = [[5, 6, *tail] for tail in ([7], [8, 9], list(range(10, 30)))]
+    scored = [[list(each.tokens[: each.boundary]), list(each.tokens[each.boundary :])] for each in requests]
+    script, asked, found = tmp_path / "script.py", tmp_path / "asked.json", tmp_path / "found.json"
+    script.write_text(SCRIPT)
+    asked.write_text(json.dumps({"scored": scored, "prompts": prompts}))
+
+    run = launched(str(script), str(saved), dtype, str(asked), str(found))
+
+    assert run.returncode == 0, run.stderr
+    said: dict[str, Any] = json.loads(found.read_text())
+    lm = load_model(str(saved), device="cpu", dtype=dtype)
+    texts: dict[int, GenerateAnswer] = {}
+    lm.generate([GenerateRequest.of(each, Decoding(6, beams=2)) for each in prompts], texts.__setitem__)  # type: ignore[attr-defined]
+    assert said["mine"] == [32, 32]  # of 64 x 32
+    assert said["ways"] == [True] * 4
+    assert said["precision"] == dtype
+    for mine, theirs in zip(said["logprobs"], Engine(lm).answer(requests), strict=True):
+        assert mine == pytest.approx(list(theirs.logprobs), abs=close)
+    if dtype == "float32":
+        assert [each[0] for each in said["texts"]] == [list(texts[index].texts) for index in range(len(prompts))]
+
+
+@pytest.mark.slow
+def test_the_command_line_runs_once_over_two_processes(saved: Path, tmp_path: Path) -> None:
+    ask = ("run", "--task", "superglue/copa", "--data", "sample", "--limit", "2", "--shots", "0", "--format", "json")
+    run = launched("-m", "icl_eval", *ask, "--model", str(saved), "--tensor-parallel", "--out", str(tmp_path / "run"))
+
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)  # one table, of one process
+    assert (tmp_path / "run" / "manifest.json").is_file()
