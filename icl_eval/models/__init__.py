@@ -4,7 +4,9 @@ from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, Genera
 from icl_eval.models.loading import DTYPES, TINY, load, load_model, wrap_model
 from icl_eval.models.options import Setup, Variant, split_options
 from icl_eval.models.protocol import (
+    CAUSAL,
     Answer,
+    CountingModel,
     GeneratingModel,
     LanguageModel,
     OutOfMemory,
@@ -17,13 +19,16 @@ from icl_eval.models.protocol import (
     ScoringModel,
     Sink,
     common_prefix,
+    reads_apart,
 )
 
 __all__ = [
+    "CAUSAL",
     "DTYPES",
     "PENALTIES",
     "TINY",
     "Answer",
+    "CountingModel",
     "Decoding",
     "GenerateAnswer",
     "GenerateRequest",
@@ -44,6 +49,7 @@ __all__ = [
     "common_prefix",
     "load",
     "load_model",
+    "reads_apart",
     "split_options",
     "wrap_model",
 ]
