@@ -53,6 +53,12 @@ def run(
     ] = None,
     trust_remote_code: Annotated[bool, options.TRUST] = False,
     allow_pickle: Annotated[bool, options.PICKLE] = False,
+    pll: Annotated[
+        options.Pll,
+        typer.Option(
+            help="Masked models: with each token mask the later ones of its word, or none.", rich_help_panel="Models"
+        ),
+    ] = options.Pll.l2r,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what would be asked and computed, and compute nothing.")
     ] = False,
@@ -89,6 +95,7 @@ def run(
             "window": window,
             "trust_remote_code": trust_remote_code,
             "allow_pickle": allow_pickle,
+            "pll": pll.value,
         }
         lm = "tiny" if model is None else model
         if explain:

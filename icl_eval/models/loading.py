@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from icl_eval.errors import ModelError
-from icl_eval.models.options import Setup, Variant, split_options, unusable
+from icl_eval.models.options import PLL, Setup, Variant, split_options, unusable
 from icl_eval.models.protocol import LanguageModel
 
 TINY = "tiny"
@@ -23,7 +23,7 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 
     Args:
         name: `tiny`, a directory with a checkpoint, or a name on the Hub.
-        options: those of `Variant`, which can change scores (`revision`, `dtype`, `bos`, `window`), and those of
+        options: those of `Variant`, which can change scores (`revision`, `dtype`, `bos`, `window`, `pll`), and those of
             `Setup`, which cannot (`device`, `trust_remote_code`, `allow_pickle`).
 
     Raises:
@@ -41,12 +41,11 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     """As `load_model`, of options that are sorted already."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
-    from icl_eval.models.causal import CausalLM
+    from icl_eval.models.kinds import family_of, loader_of, served
 
-    loader: Any = AutoModelForCausalLM
     place = resolve(name)
     target = _device(setup.device)
     kind = _torch_dtype("float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype, target)
@@ -56,10 +55,13 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **shared)
-        model, loaded = loader.from_pretrained(
+        family = family_of(AutoConfig.from_pretrained(place, **shared))
+        model, loaded = loader_of(family).from_pretrained(
             place, dtype=kind, use_safetensors=safe, output_loading_info=True, **shared
         )
         model = model.to(target)
+    except ModelError as error:
+        raise ModelError(f"{name!r} cannot be asked: {error.message}") from error
     except (
         OSError,
         ValueError,
@@ -76,17 +78,23 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
             f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
         )
     fingerprint = _directory_digest(Path(place)) if Path(place).is_dir() else f"{name}@{model.config._commit_hash}"
-    return CausalLM(model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window)
+    return served(family, model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window, pll=variant.pll)
 
 
 def wrap_model(
-    model: Any, tokenizer: Any, *, name: str = "", bos: bool | None = None, window: int | None = None
+    model: Any,
+    tokenizer: Any,
+    *,
+    name: str = "",
+    bos: bool | None = None,
+    window: int | None = None,
+    pll: PLL = "l2r",
 ) -> LanguageModel:
-    """A loaded `transformers` model and tokenizer as a language model."""
-    from icl_eval.models.causal import CausalLM
+    """A loaded `transformers` model and tokenizer as a language model of its kind."""
+    from icl_eval.models.kinds import family_of_model, served
 
     name, digest = name or type(model).__name__, _weights_digest(model, tokenizer)
-    return CausalLM(model, tokenizer, name, digest, bos=bos, window=window)
+    return served(family_of_model(model), model, tokenizer, name, digest, bos=bos, window=window, pll=pll)
 
 
 def resolve(name: str) -> str:

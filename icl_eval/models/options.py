@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icl_eval.errors import ModelError, UnknownName
+
+PLL = Literal["l2r", "plain"]
 
 
 class Variant(BaseModel):
@@ -18,6 +20,8 @@ class Variant(BaseModel):
             and for `tiny`.
         bos: whether texts begin with the BOS token; by default as the tokenizer does it.
         window: tokens to read at once, where the checkpoint does not say.
+        pll: of masked language models, `l2r`: the later tokens of a word are masked with each of its tokens; or
+            `plain`: each token is masked alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +30,7 @@ class Variant(BaseModel):
     dtype: str = "auto"
     bos: bool | None = None
     window: Annotated[int, Field(ge=2)] | None = None
+    pll: PLL = "l2r"
 
 
 class Setup(BaseModel):

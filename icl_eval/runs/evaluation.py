@@ -15,7 +15,17 @@ import icl_eval
 from icl_eval.engine import Engine, Journal, Workload, scratch_journal
 from icl_eval.errors import ModelError, RunError, TaskError
 from icl_eval.metrics import metric
-from icl_eval.models import LanguageModel, RowModel, Setup, Variant, load, split_options, wrap_model
+from icl_eval.models import (
+    CAUSAL,
+    GeneratingModel,
+    LanguageModel,
+    RowModel,
+    Setup,
+    Variant,
+    load,
+    split_options,
+    wrap_model,
+)
 from icl_eval.models.loading import resolve
 from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.runs.cells import Prepared, prepare
@@ -80,8 +90,9 @@ def evaluate(
         note: what a reader of the scores must know first; stands in the manifest and above the table.
         library: where names of tasks are looked up; the bundled library by default.
         progress: given the number of requests, returns what is told how many more have been answered.
-        model_options: those of `icl_eval.load_model`, such as `dtype` and `device`. A pair takes only `bos` and
-            `window` of them, a `LanguageModel` none; `trust_remote_code` also lets `evaluate` metrics run code.
+        model_options: those of `icl_eval.load_model`, such as `dtype` and `device`. A pair takes only `bos`,
+            `window` and `pll` of them, a `LanguageModel` none; `trust_remote_code` also lets `evaluate` metrics run
+            code.
 
     Raises:
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
@@ -172,6 +183,7 @@ def _opened(
     source = source_of(ask.data, unused=all(task.source is not None for task in chosen))
     prepared = [prepare(task, style or None, ask, source) for task in chosen for style in ask.prompts or ("",)]
     loaded = _load(model, ask, setup)
+    _check_kinds(prepared, loaded)
     with ExitStack() as stack:
         place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
         folder = stack.enter_context(RunFolder(place)) if place is not None and (new or place.is_dir()) else None
@@ -235,7 +247,7 @@ class _Run:
         for window in windows(self._questions()):
             work += engine.workload([request for question in window for request in question.requests], planned)
         if not isinstance(self.model, RowModel):
-            return Explanation(work, 0, {})
+            return Explanation(work, getattr(self.model, "weights", 0), {})
         memory = work.memory(self.model.token_bytes, self.model.state_bytes, self.model.vocabulary)
         return Explanation(work, self.model.weights, memory, self.model.why_not)
 
@@ -252,7 +264,7 @@ class _Run:
             note=self.note,
             model_name=self.model.name,
             model_fingerprint=self.model.fingerprint,
-            model_words=f"bos{len(self.model.start)}|w{self.model.window}|{self.model.precision}",
+            model_words=_model_words(self.model),
             window=self.model.window,
             sharing=getattr(self.model, "why_not", ""),
             tasks=tuple(each.record for each in self.prepared),
@@ -267,6 +279,19 @@ class _Run:
         )
 
 
+def _model_words(model: LanguageModel) -> str:
+    """The signature's words for a model's rules; its kind if that is not the usual one."""
+    kind = () if model.kind == CAUSAL else (model.kind,)
+    return "|".join((*kind, f"bos{len(model.start)}", f"w{model.window}", model.precision))
+
+
+def _check_kinds(prepared: Sequence[Prepared], model: LanguageModel) -> None:
+    """Raise `ModelError` if a task is to be answered in writing by a model that cannot write."""
+    for each in prepared:
+        if each.record.answer == "text" and not isinstance(model, GeneratingModel):
+            raise ModelError(f"{model.name} cannot write ({model.kind}), but {each.record.task} is answered in writing")
+
+
 def _own_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:
     own: dict[str, Task] = {}
     for each in wanted:
@@ -279,7 +304,7 @@ def _check_model_options(model: Any, ask: Ask, setup: Setup) -> None:
     """Raise `RunError` for an option that would have no effect, since the model is loaded already."""
     if isinstance(model, str):
         return
-    kept = {"bos", "window"} if isinstance(model, tuple) else set()
+    kept = {"bos", "window", "pll"} if isinstance(model, tuple) else set()
     for given, default in ((ask, Variant()), (setup, Setup())):
         for option, value in default:
             if option not in kept | {"trust_remote_code"} and getattr(given, option) != value:
@@ -318,14 +343,14 @@ def _load(model: Any, ask: Ask, setup: Setup) -> LanguageModel:
     if isinstance(model, str):
         return load(model, ask, setup)
     if isinstance(model, tuple):
-        return wrap_model(*model, bos=ask.bos, window=ask.window)
+        return wrap_model(*model, bos=ask.bos, window=ask.window, pll=ask.pll)
     return model  # type: ignore[no-any-return]
 
 
 def _name_of(model: Any) -> str:
     if isinstance(model, tuple):
         return getattr(model[0], "name_or_path", "") or type(model[0]).__name__
-    if not hasattr(model, "fingerprint"):
+    if not (hasattr(model, "fingerprint") and hasattr(model, "kind")):
         raise ModelError(
             f"a {type(model).__name__} is not a model: pass a name, a (model, tokenizer) pair or a LanguageModel"
         )
