@@ -97,9 +97,10 @@ class MaskedLM:
         Raises:
             OutOfMemory: one masked copy alone does not fit the device.
         """
-        gaps, unfinished = self._gaps(requests), {i: _Unfinished.of(each) for i, each in enumerate(requests)}
-        while gaps:
-            batch = self._batch(gaps, requests)
+        gaps, filled = self._gaps(requests), 0
+        unfinished = {index: _Unfinished.of(request) for index, request in enumerate(requests)}
+        while filled < len(gaps):
+            batch = self._batch(gaps, filled, requests)
             try:
                 with full_device(), torch.inference_mode():
                     logprobs, greedy = self._fill(batch)
@@ -108,7 +109,7 @@ class MaskedLM:
                     raise
                 self.row_budget = batch.tokens // 2
                 continue
-            gaps = gaps[len(batch.gaps) :]
+            filled += len(batch.gaps)
             for gap, *found in zip(batch.gaps, logprobs, greedy, strict=True):
                 if answer := unfinished[gap.request].with_token(gap.place, *found):
                     sink(gap.request, answer)
@@ -116,10 +117,10 @@ class MaskedLM:
 
     def reads(self, requests: Sequence[ScoreRequest]) -> int:
         """Tokens of all masked copies that requests take together, padding included."""
-        gaps, total = self._gaps(requests), 0
-        while gaps:
-            batch = self._batch(gaps, requests)
-            gaps, total = gaps[len(batch.gaps) :], total + batch.tokens
+        gaps, filled, total = self._gaps(requests), 0, 0
+        while filled < len(gaps):
+            batch = self._batch(gaps, filled, requests)
+            filled, total = filled + len(batch.gaps), total + batch.tokens
         return total
 
     def _gaps(self, requests: Sequence[ScoreRequest]) -> list[_Gap]:
@@ -133,10 +134,11 @@ class MaskedLM:
         for place, end in enumerate(ends):
             yield _Gap(index, place, end)
 
-    def _batch(self, gaps: Sequence[_Gap], requests: Sequence[ScoreRequest]) -> _Batch:
-        """The first gaps, as many as fit: copies that are masked alike are one."""
+    def _batch(self, gaps: Sequence[_Gap], begin: int, requests: Sequence[ScoreRequest]) -> _Batch:
+        """The gaps from `begin` on, as many as fit: copies that are masked alike are one."""
         batch = _Batch()
-        for gap in gaps:
+        for index in range(begin, len(gaps)):
+            gap = gaps[index]
             request = requests[gap.request]
             tokens = np.concatenate([np.frombuffer(request.tokens, np.int32), np.array(self._end, np.int32)])
             first = request.boundary + gap.place

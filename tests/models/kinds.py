@@ -75,6 +75,8 @@ def build(name: str, *, seed: int = 0, sharpness: float = 2.0, **changes: Any) -
     torch.manual_seed(seed)
     loader: Any = hf.AutoModelForSeq2SeqLM if name in SEQ2SEQ else hf.AutoModelForMaskedLM
     model = loader.from_config(kind(**{**settings, **changes})).eval()
+    if settings.get("tie_word_embeddings") is False:
+        model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
     with torch.no_grad():
         for parameter in dict.fromkeys(model.parameters()):
             if parameter.dim() < 2:

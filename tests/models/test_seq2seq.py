@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -444,15 +445,18 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_checkpoint_with_encoder_and_decoder_is_loaded_as_one(saved: Path) -> None:
-    lm = load_model(str(saved), device="cpu")
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_a_checkpoint_with_encoder_and_decoder_is_loaded_as_one(name: str, tmp_path: Path) -> None:
+    network(name).save_pretrained(tmp_path)
+    tokenizer_for(name).save_pretrained(tmp_path)
 
-    requests = requests_of("t5")
-    assert (lm.kind, lm.start, lm.fallback, lm.precision) == ("seq2seq", (), 1, "float32")
-    assert isinstance(lm, ScoringModel)
-    assert [found.logprobs for found in answer(lm, requests)] == [
-        pytest.approx(reference("t5", request), abs=1e-5) for request in requests
-    ]
+    lm = load_model(str(tmp_path), device="cpu")
+
+    assert isinstance(lm, Seq2SeqLM)
+    assert (lm.kind, lm.start, lm.fallback) == ("seq2seq", *(((0,), 0) if name == "bart" else ((), 1)))
+    requests = requests_of(name)
+    for request, found in zip(requests, answer(lm, requests), strict=True):
+        assert found.logprobs == pytest.approx(reference(name, request), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", SEQ2SEQ)
@@ -492,6 +496,35 @@ def test_an_evaluation_writes_with_it(saved: Path) -> None:
     result = evaluate(saved, sums(), shots=1, device="cpu")
 
     assert all("|seq2seq|" in score.signature and "|greedy-" in score.signature for score in result.scores)
+
+
+def test_room_to_write_takes_none_from_the_prompt(saved: Path) -> None:
+    """A prompt of 22 tokens fills the window of the encoder; the answer of 5 goes to the decoder."""
+    lm = load_model(str(saved), device="cpu", window=23)
+    assert len(lm.encode(["Q: 1+1 A: 2\n\nQ: 5+5 A:"])[0]) == 22
+
+    (score,) = evaluate(lm, sums(), shots=1).scores
+
+    assert (lm.window, score.effective_shots) == (22, 1)
+
+
+def test_the_likelihood_of_a_last_word_after_a_full_window_is_one_request(saved: Path) -> None:
+    lm = load_model(str(saved), device="cpu", window=31)
+    task = Task.from_records(
+        "last",
+        evaluation=[{"before": "a" * 29, "word": "abc"}],
+        prompt="{% block query %}{{ before }}{% endblock %}{% block answer %} {{ option }}{% endblock %}",
+        references="word",
+        answer="likelihood",
+        metrics=["perplexity"],
+    )
+    context, continuation = lm.encode(["a" * 29, " abc"])
+    assert (len(context), len(continuation)) == (30, 4)
+
+    (score,) = evaluate(lm, task, shots=0).scores
+
+    expected = sum(reference("t5", ScoreRequest.of(context, continuation)))
+    assert score.value == pytest.approx(math.exp(-expected), rel=1e-4)
 
 
 def test_a_run_is_explained_by_what_both_halves_read(saved: Path) -> None:
