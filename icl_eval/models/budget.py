@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 import torch
 
+LOGITS = 2**26  # of one batch, places x vocabulary: 256 MiB in float32
 CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
 BYTES_PER_ACTIVATION = (
     40  # bytes per token, layer width and byte of the weights' type: a guess, halved when memory runs out

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from icl_eval.models.arena import ArenaDecoder
+from icl_eval.models.budget import LOGITS
 from icl_eval.models.cached import CachedDecoder
 from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
 from icl_eval.models.network import Network, full_device
@@ -21,7 +22,6 @@ from icl_eval.models.stem import KeptStem
 from icl_eval.models.trie import Prompt
 from icl_eval.models.written import end_tokens, written_after
 
-LOGITS = 2**26  # of one step, hypotheses x vocabulary: 256 MiB in float32
 PROMPT = 6  # tokens of the probe's prompt
 MOVES = ((0, 0), (1, 0, 1))  # rows that the probe's steps continue: apart, and past one another
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
-from icl_eval.models.budget import BYTES_PER_ACTIVATION, token_budget
+from icl_eval.models.budget import BYTES_PER_ACTIVATION, LOGITS, token_budget
 from icl_eval.models.encoding import line_encoder
 from icl_eval.models.network import Network, asked_tokens, full_device
 from icl_eval.models.options import PLL
@@ -25,7 +25,6 @@ from icl_eval.models.surroundings import fallback_token, surroundings, window_of
 from icl_eval.models.words import Words
 
 ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
-LOGITS = 2**26  # of one batch, masked places x vocabulary: 256 MiB in float32
 
 
 class MaskedLM:
@@ -107,7 +106,7 @@ class MaskedLM:
             except OutOfMemory:
                 if len(batch.copies) == 1:
                     raise
-                self.row_budget = batch.tokens // 2
+                self.row_budget = min(self.row_budget, batch.tokens) // 2
                 continue
             filled += len(batch.gaps)
             for gap, *found in zip(batch.gaps, logprobs, greedy, strict=True):

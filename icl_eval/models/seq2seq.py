@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from icl_eval.errors import ModelError
-from icl_eval.models.budget import BYTES_PER_ACTIVATION, token_budget
+from icl_eval.models.budget import BYTES_PER_ACTIVATION, LOGITS, token_budget
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoded import Encoded, EncoderDecoder, Tokens
 from icl_eval.models.encoding import line_encoder
@@ -79,7 +79,8 @@ class Seq2SeqLM:
         self.device = self._network.device
         self._halves = EncoderDecoder(self._network, tokenizer.pad_token_id or 0)
         self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
-        width = int(self._network.config.hidden_size)
+        width, self._vocabulary = int(self._network.config.hidden_size), int(self._network.config.vocab_size)
+        self._targets = LOGITS // self._vocabulary
         self.row_budget = token_budget(
             model, self.device, self.window, BYTES_PER_ACTIVATION * width * model.dtype.itemsize
         )
@@ -113,7 +114,7 @@ class Seq2SeqLM:
             except OutOfMemory:
                 if len(batch) == 1 and max(map(len, parts)) == 1:
                     raise
-                self.row_budget = _size(batch, parts, requests) // 2
+                self.row_budget = min(self.row_budget, _size(batch, parts, requests)) // 2
             for context in batch:
                 if not waiting[context]:
                     del waiting[context]
@@ -148,7 +149,7 @@ class Seq2SeqLM:
             self.tokenizer,
             self._begun,
             ends=self._ends_after,
-            vocabulary=int(self._network.config.vocab_size),
+            vocabulary=self._vocabulary,
             precision=self.precision,
             row_budget=self.row_budget,
         )
@@ -189,8 +190,8 @@ class Seq2SeqLM:
         longest_first = sorted(owner, key=lambda index: -self._decoder_length(requests[index]))
         encoded = len(_tokens(batch[0]))
         while longest_first:
-            size = encoded + self._decoder_length(requests[longest_first[0]])
-            count = max(self.row_budget // size, 1)
+            longest = self._decoder_length(requests[longest_first[0]])
+            count = max(min(self.row_budget // (encoded + longest), self._targets // longest), 1)
             yield {index: owner[index] for index in longest_first[:count]}
             longest_first = longest_first[count:]
 
@@ -221,7 +222,7 @@ class Seq2SeqLM:
             yield index, ScoreAnswer.of(own, best)
 
     def _spare_head(self) -> None:
-        tokens = ordinary_tokens(4, int(self._network.config.vocab_size)).astype(np.int32)
+        tokens = ordinary_tokens(4, self._vocabulary).astype(np.int32)
         with torch.inference_mode():
             encoded = self._halves.encode([tokens])
         row = self._halves.padded([np.array([*self._beginning, *tokens[:3]], np.int32)])

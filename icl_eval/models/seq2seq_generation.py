@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from icl_eval.models.budget import LOGITS
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoded import EncodedDecoder, EncoderDecoder, Tokens
-from icl_eval.models.generation import LOGITS, agrees, prompt_of, trial, width_of, write
+from icl_eval.models.generation import agrees, prompt_of, trial, width_of, write
 from icl_eval.models.network import full_device
 from icl_eval.models.protocol import OutOfMemory
 from icl_eval.models.search import Search, search_for
@@ -71,20 +72,21 @@ class Seq2SeqGeneration:
     def _order(self, item: tuple[int, GenerateRequest]) -> tuple[int, int]:
         """By what the decoder begins with, then by length."""
         _, request = item
-        return self._blanks(request), -len(request.tokens)
+        return self._beginning(request), -len(request.tokens)
 
-    def _blanks(self, request: GenerateRequest) -> int:
+    def _beginning(self, request: GenerateRequest) -> int:
+        """How many tokens the decoder begins with."""
         return len(self._begun(prompt_of(request))[1])
 
     def _batch(self, waiting: dict[int, GenerateRequest]) -> list[int]:
         """The next requests that are written side by side."""
         batch: list[int] = []
-        width = longest = blanks = 0
+        width = longest = beginning = 0
         for index, request in waiting.items():
             width += width_of(request)
-            longest, blanks = longest or len(request.tokens), blanks or self._blanks(request)
+            longest, beginning = longest or len(request.tokens), beginning or self._beginning(request)
             fits = width <= self.hypotheses and width * longest <= self._row_budget
-            if batch and not (fits and blanks == self._blanks(request)):
+            if batch and not (fits and beginning == self._beginning(request)):
                 break
             batch.append(index)
         return batch

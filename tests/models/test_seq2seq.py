@@ -24,6 +24,7 @@ from icl_eval.models import (
     ScoreRequest,
     ScoringModel,
     load_model,
+    seq2seq,
     wrap_model,
 )
 from icl_eval.models.seq2seq import Seq2SeqLM
@@ -125,6 +126,19 @@ def test_every_context_is_encoded_once(name: str) -> None:
 
     assert len(read) > 1
     assert sum(len(batch) for batch in read) == 7
+
+
+def test_few_logits_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, requests = build("t5"), requests_of("t5")
+    monkeypatch.setattr(seq2seq, "LOGITS", 20 * VOCABULARY)
+    lm = Seq2SeqLM(model, tokenizer_for("t5"), "tiny", "weights")
+    seen: list[int] = []
+    model.lm_head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:-1].numel()))
+
+    answer(lm, requests)
+
+    assert max(seen) <= 20
+    assert sum(seen) == sum(len(request.tokens) - request.boundary for request in requests)
 
 
 @pytest.mark.parametrize("name", ["t5", "bart"])
