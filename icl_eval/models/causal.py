@@ -36,7 +36,7 @@ from icl_eval.models.stem import KeptStem
 from icl_eval.models.surroundings import bos_tokens, fallback_token, window_of
 from icl_eval.models.tree_attention import attending, pieces
 
-ARITHMETIC = 3  # raised with every change after which the same tokens may get another answer
+ARITHMETIC = 4  # raised with every change after which the same tokens may get another answer
 
 
 class CausalLM:

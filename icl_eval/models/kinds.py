@@ -12,8 +12,8 @@ Family = Literal["causal", "seq2seq", "masked"]
 MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")  # the second has a head for masked tokens beside another
 
 
-def family_of(config: Any) -> Family:
-    """The kind of a checkpoint, by its configuration.
+def family_of(name: str, config: Any) -> Family:
+    """The kind of the checkpoint of a name, by its configuration.
 
     Raises:
         ModelError: there is no language model of text for it.
@@ -34,7 +34,7 @@ def family_of(config: Any) -> Family:
     if type(config) not in loader._model_mapping and loader.__name__ not in own_code:
         words = f" ({', '.join(config.architectures)})" if config.architectures else ""
         raise ModelError(
-            f"it is a checkpoint of {config.model_type}{words}, "
+            f"{name!r} is a checkpoint of {config.model_type}{words}, "
             "which is no causal, encoder-decoder or masked language model of text"
         )
     return family

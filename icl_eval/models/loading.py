@@ -44,6 +44,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
+    from icl_eval.models.fused import fuse_activations
     from icl_eval.models.kinds import family_of, loader_of, served
 
     place = resolve(name)
@@ -55,13 +56,11 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **shared)
-        family = family_of(AutoConfig.from_pretrained(place, **shared))
+        family = family_of(name, AutoConfig.from_pretrained(place, **shared))
         model, loaded = loader_of(family).from_pretrained(
             place, dtype=kind, use_safetensors=safe, output_loading_info=True, **shared
         )
         model = model.to(target)
-    except ModelError as error:
-        raise ModelError(f"{name!r} cannot be asked: {error.message}") from error
     except (
         OSError,
         ValueError,
@@ -77,6 +76,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
         raise ModelError(
             f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
         )
+    fuse_activations(model)
     fingerprint = _directory_digest(Path(place)) if Path(place).is_dir() else f"{name}@{model.config._commit_hash}"
     return served(family, model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window, pll=variant.pll)
 

@@ -331,7 +331,7 @@ def test_a_checkpoint_that_nothing_serves_is_told_in_one_sentence(tmp_path: Path
         load_model(str(tmp_path), device="cpu")
 
     assert str(caught.value) == (
-        f"'{tmp_path}' cannot be asked: it is a checkpoint of vit (ViTForImageClassification), "
+        f"'{tmp_path}' is a checkpoint of vit (ViTForImageClassification), "
         "which is no causal, encoder-decoder or masked language model of text"
     )
 
@@ -340,7 +340,7 @@ def test_speech_to_text_is_no_language_model_of_text(tmp_path: Path) -> None:
     hf.WhisperConfig(architectures=["WhisperForConditionalGeneration"]).save_pretrained(tmp_path)
     wordpiece().save_pretrained(tmp_path)
 
-    with pytest.raises(ModelError, match=r"it is a checkpoint of whisper \(WhisperForConditionalGeneration\)"):
+    with pytest.raises(ModelError, match=r"is a checkpoint of whisper \(WhisperForConditionalGeneration\)"):
         load_model(str(tmp_path), device="cpu")
 
 
