@@ -41,6 +41,13 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class Pll(StrEnum):
+    """What a masked language model's token is masked with."""
+
+    l2r = "l2r"
+    plain = "plain"
+
+
 class Overflow(StrEnum):
     """What happens to a prompt that is longer than the window."""
 

@@ -67,6 +67,12 @@ def run(
     offload_dir: Annotated[Path | None, options.OFFLOAD_DIR] = None,
     tensor_parallel: Annotated[bool, options.TENSOR_PARALLEL] = False,
     attn: Annotated[options.Attention | None, options.ATTN] = None,
+    pll: Annotated[
+        options.Pll,
+        typer.Option(
+            help="Masked models: with each token mask the later ones of its word, or none.", rich_help_panel="Models"
+        ),
+    ] = options.Pll.l2r,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what would be asked and computed, and compute nothing.")
     ] = False,
@@ -108,6 +114,7 @@ def run(
             "offload_dir": offload_dir,
             "tensor_parallel": tensor_parallel,
             "attn": attn.value if attn else None,
+            "pll": pll.value,
         }
         models, revisions = options.models(model), options.words(revision)
         if len(models) * max(len(revisions), 1) > 1:

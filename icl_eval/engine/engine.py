@@ -13,6 +13,7 @@ from icl_eval.engine.workload import Workload, trie_size
 from icl_eval.errors import ModelError
 from icl_eval.models import (
     Answer,
+    CountingModel,
     GenerateAnswer,
     GenerateRequest,
     GeneratingModel,
@@ -24,10 +25,10 @@ from icl_eval.models import (
     ScoreAnswer,
     ScoreRequest,
     ScoringModel,
+    reads_apart,
 )
 
 LOGITS = 2**26  # of one batch, scored places x vocabulary: 256 MiB in float32
-DIGITS = 7  # decimals of a stored log-probability: below float32's own precision
 
 
 class Engine:
@@ -107,10 +108,12 @@ class Engine:
             requests=len(keys),
             known=len(keys) - len(waiting),
             repeated=len(waiting) - len(missing),
-            asked=sum(request.input_length for _, request in waiting),
+            asked=sum(
+                self._reads([each]) if isinstance(each, ScoreRequest) else each.input_length for _, each in waiting
+            ),
             computed=trie_size([request.tokens for request in written])
             + sum(batch.computed for batch in batches if batches)
-            + sum(request.input_length for request in scored if not batches),
+            + (0 if batches else self._reads(scored)),
             written=sum(request.most_tokens for request in written),
             batches=len(batches),
             longest=max((batch.tokens for batch in batches), default=0),
@@ -122,13 +125,14 @@ class Engine:
         """The request, for no more tokens than fit the model's window."""
         if isinstance(request, GenerateRequest):
             try:
-                return request.within(self.model.window)
+                return request.within(self.model.window, apart=reads_apart(self.model))
             except ValueError as error:
                 raise ModelError(str(error)) from error
-        if request.input_length > self.model.window:
-            raise ModelError(
-                f"a request reads {request.input_length} tokens, but the model's window is {self.model.window}"
-            )
+        length = request.input_length
+        if reads_apart(self.model):
+            length = max(request.boundary, len(request.tokens) - request.boundary)
+        if length > self.model.window:
+            raise ModelError(f"a request reads {length} tokens, but the model's window is {self.model.window}")
         return request
 
     def _generate(self, missing: Mapping[str, GenerateRequest], known: dict[str, Answer]) -> None:
@@ -159,10 +163,22 @@ class Engine:
         if isinstance(self.model, RowModel):
             self._compute_rows(self.model, requests, lambda answers: self._accept(keys, answers, known))
         elif isinstance(self.model, ScoringModel):
-            self.model.score(requests, lambda index, answer: self._accept(keys, {index: answer}, known))
-            self.tokens += sum(request.input_length for request in requests)
+            try:
+                self.model.score(requests, lambda index, answer: self._accept(keys, {index: answer}, known))
+            except OutOfMemory as error:
+                longest = max(len(request.tokens) for key, request in missing.items() if key not in known)
+                raise ModelError(
+                    f"one request of up to {longest} tokens does not fit the device's memory: {error}"
+                ) from error
+            self.tokens += self._reads(requests)
         else:
             raise ModelError(f"{type(self.model).__name__} can neither score requests nor run rows")
+
+    def _reads(self, requests: Sequence[ScoreRequest]) -> int:
+        """Tokens that a model reads which plans its own work."""
+        if isinstance(self.model, CountingModel):
+            return self.model.reads(requests)
+        return sum(request.input_length for request in requests)
 
     def _compute_rows(
         self, model: RowModel, requests: list[ScoreRequest], accept: Callable[[dict[int, ScoreAnswer]], None]
@@ -222,11 +238,8 @@ def _unpack(rows: Sequence[PackedRow], answers: Sequence[RowAnswer]) -> list[tup
     unpacked = []
     for packed, answer in zip(rows, answers, strict=True):
         for span in packed.spans:
-            logprobs = answer.logprobs[span.start : span.stop]
-            values = tuple(
-                round(min(float(value), 0.0), DIGITS) if value < 1e-4 else float(value) for value in logprobs
-            )
-            unpacked.append((span.request, ScoreAnswer(values, bool(answer.greedy[span.start : span.stop].all()))))
+            own = slice(span.start, span.stop)
+            unpacked.append((span.request, ScoreAnswer.of(answer.logprobs[own], answer.greedy[own])))
     return unpacked
 
 

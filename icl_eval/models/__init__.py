@@ -4,7 +4,9 @@ from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, Genera
 from icl_eval.models.loading import TINY, is_current, load, load_model, resolve, wrap_model
 from icl_eval.models.options import DTYPES, Setup, Variant, split_options
 from icl_eval.models.protocol import (
+    CAUSAL,
     Answer,
+    CountingModel,
     GeneratingModel,
     LanguageModel,
     OutOfMemory,
@@ -17,13 +19,16 @@ from icl_eval.models.protocol import (
     ScoringModel,
     Sink,
     common_prefix,
+    reads_apart,
 )
 
 __all__ = [
+    "CAUSAL",
     "DTYPES",
     "PENALTIES",
     "TINY",
     "Answer",
+    "CountingModel",
     "Decoding",
     "GenerateAnswer",
     "GenerateRequest",
@@ -45,6 +50,7 @@ __all__ = [
     "is_current",
     "load",
     "load_model",
+    "reads_apart",
     "resolve",
     "split_options",
     "wrap_model",

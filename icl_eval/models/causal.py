@@ -12,16 +12,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
 from icl_eval.models.ancestry import depths, visibility
+from icl_eval.models.budget import BYTES_PER_ACTIVATION, token_budget
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.encoding import LineEncoder, splits_into_words
+from icl_eval.models.encoding import line_encoder
 from icl_eval.models.generation import Generation
-from icl_eval.models.network import Network, full_device
+from icl_eval.models.network import Network, asked_tokens, full_device
 from icl_eval.models.precision import precision_of
 from icl_eval.models.protocol import Row, RowAnswer
 from icl_eval.models.sharing import (
@@ -34,13 +34,10 @@ from icl_eval.models.sharing import (
     tolerance,
 )
 from icl_eval.models.stem import KeptStem
+from icl_eval.models.surroundings import bos_tokens, fallback_token, window_of
 from icl_eval.models.tree_attention import attending, pieces
 
 ARITHMETIC = 4  # raised with every change after which the same tokens may get another answer
-CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
-BYTES_PER_ACTIVATION = (
-    40  # bytes per token, layer width and byte of the weights' type: a guess, halved when memory runs out
-)
 
 
 class CausalLM:
@@ -59,6 +56,8 @@ class CausalLM:
         ModelError: no window is known, a BOS token is asked for that the tokenizer lacks, or the model is not causal.
     """
 
+    kind = "causal"
+
     def __init__(
         self,
         model: Any,
@@ -71,11 +70,11 @@ class CausalLM:
     ) -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.precision = precision_of(model)
-        self.start = _start(tokenizer, bos)
+        self.start = bos_tokens(tokenizer, bos)
         self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
-        self.window = _window(model.config, tokenizer, window)
-        self.fallback = _fallback(tokenizer)
-        self._lines = LineEncoder(self._encode, splits=splits_into_words(tokenizer))
+        self.window = window_of(model.config, tokenizer, window)
+        self.fallback = fallback_token(tokenizer)
+        self._lines = line_encoder(tokenizer)
         self._network = Network(model)
         self._config, self.device = self._network.config, self._network.device
         self.hidden_size = int(self._config.hidden_size)
@@ -83,7 +82,7 @@ class CausalLM:
         self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
         self.parameters: int = model.num_parameters()
         self.token_bytes: int = BYTES_PER_ACTIVATION * self.hidden_size * model.dtype.itemsize
-        self.row_budget = self._default_budget()
+        self.row_budget = token_budget(model, self.device, self.window, self.token_bytes)
         self._by_pieces = self.device.type == "cpu" and not own_attention  # whether a branching row goes without a mask
         self._kept = KeptStem(model, self.device)
         if not self._head_takes_places():
@@ -102,12 +101,6 @@ class CausalLM:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
         return self._lines(texts)
-
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        encoded: list[list[int]] = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )["input_ids"]
-        return encoded
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         """The text of each token, for people."""
@@ -149,10 +142,7 @@ class CausalLM:
 
     def _forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
         logits = self._logits(rows)
-        targets = torch.from_numpy(np.concatenate([row.targets for row in rows]).astype(np.int64)).to(self.device)
-        asked = logits.gather(1, targets[:, None])[:, 0]
-        logprobs = (asked - logits.logsumexp(dim=1)).cpu().numpy()
-        greedy = (asked >= logits.amax(dim=1)).cpu().numpy()
+        logprobs, greedy = asked_tokens(logits, np.concatenate([row.targets for row in rows]))
         cuts = np.cumsum([len(row.scored) for row in rows])[:-1]
         return [RowAnswer(*pair) for pair in zip(np.split(logprobs, cuts), np.split(greedy, cuts), strict=True)]
 
@@ -243,54 +233,3 @@ class CausalLM:
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
             return False
         return distance(kept, whole) <= tolerance(self.precision) * distance(different, whole)
-
-    def _default_budget(self) -> int:
-        """Tokens per batch that half of the free memory of the fullest device can hold; at least one window."""
-        if self.device.type == "cuda":
-            devices = {self.device, *(each.device for each in self.model.parameters() if each.is_cuda)}
-            least = min(torch.cuda.mem_get_info(device)[0] for device in devices)
-            return max(self.window, least // 2 // self.token_bytes)
-        free: int = psutil.virtual_memory().available
-        return min(CPU_ROW_BUDGET, max(self.window, free // 2 // self.token_bytes))
-
-
-def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
-    if bos is None:
-        own = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
-        bos = own == [tokenizer.bos_token_id] and tokenizer.bos_token_id is not None
-    if bos and tokenizer.bos_token_id is None:
-        raise ModelError("--bos yes was asked for, but the tokenizer has no BOS token")
-    return (tokenizer.bos_token_id,) if bos else ()
-
-
-def _fallback(tokenizer: Any) -> int:
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return int(token)
-    raise ModelError("the tokenizer has neither a BOS nor an EOS token to begin an empty context with")
-
-
-def _window(config: Any, tokenizer: Any, asked: int | None) -> int:
-    said = _said_window(config, tokenizer)
-    if asked is not None and said is not None and asked > said:
-        raise ModelError(f"a window of {asked} tokens was asked for, but the model reads {said}")
-    if asked is None and said is None:
-        raise ModelError("neither the model's configuration nor its tokenizer says how long a window is; pass --window")
-    return asked or said or 0
-
-
-def _said_window(config: Any, tokenizer: Any) -> int | None:
-    text = config.get_text_config()
-    for name in (
-        "max_position_embeddings",
-        "n_positions",
-        "max_sequence_length",
-        "max_seq_len",
-        "seq_length",
-        "context_length",
-    ):
-        if isinstance(size := getattr(text, name, None), int):
-            return size
-    if tokenizer.model_max_length < 10**9:  # `transformers` stands 10**30 for unknown
-        return int(tokenizer.model_max_length)
-    return None

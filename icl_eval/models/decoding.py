@@ -112,13 +112,19 @@ class GenerateRequest:
         """Tokens that the answer may have, all samples together."""
         return self.decoding.max_tokens * self.decoding.samples
 
-    def within(self, window: int) -> GenerateRequest:
+    def within(self, window: int, *, apart: bool = False) -> GenerateRequest:
         """The same request for no more tokens than a window leaves after the prompt.
+
+        Args:
+            window: tokens that the model reads at once.
+            apart: whether what is written has a window of its own.
 
         Raises:
             ValueError: it leaves none.
         """
         room = window - len(self.tokens)
+        if apart and room >= 0:
+            room = window
         if room < 1:
             raise ValueError(
                 f"a prompt of {len(self.tokens)} tokens leaves no room to write: the model's window is {window}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from icl_eval.models.arena import ArenaDecoder
+from icl_eval.models.budget import LOGITS
 from icl_eval.models.cached import CachedDecoder
-from icl_eval.models.decoding import GenerateRequest, TextSink
+from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
 from icl_eval.models.network import Network, full_device
 from icl_eval.models.protocol import OutOfMemory, common_prefix
 from icl_eval.models.search import Move, Search, search_for
@@ -21,7 +22,6 @@ from icl_eval.models.stem import KeptStem
 from icl_eval.models.trie import Prompt
 from icl_eval.models.written import end_tokens, written_after
 
-LOGITS = 2**26  # of one step, hypotheses x vocabulary: 256 MiB in float32
 PROMPT = 6  # tokens of the probe's prompt
 MOVES = ((0, 0), (1, 0, 1))  # rows that the probe's steps continue: apart, and past one another
 
@@ -82,8 +82,8 @@ class Generation:
         if arena:
             near = [partial(ArenaDecoder, network, kept), *near]
         with torch.inference_mode():
-            expected = self._trial(anew())
-            works = [kind for kind in (*near, *far) if self._agrees(kind(), expected, precision)]
+            expected = trial(anew(), self._vocabulary)
+            works = [kind for kind in (*near, *far) if agrees(kind(), expected, precision)]
         self._near: DecoderKind = next(iter(works), anew)
         self._far: DecoderKind = next((kind for kind in far if kind in works), anew)
         self.side_by_side = arena and near[0] in works
@@ -106,7 +106,7 @@ class Generation:
             except OutOfMemory:
                 if len(batch) == 1:
                     raise
-                self.hypotheses = max(sum(map(_width, (waiting.get(i, requests[i]) for i in batch))) // 2, 1)
+                self.hypotheses = max(sum(map(width_of, (waiting.get(i, requests[i]) for i in batch))) // 2, 1)
 
     def _batch(self, waiting: dict[int, GenerateRequest]) -> list[int]:
         """The next requests that are written side by side."""
@@ -114,9 +114,9 @@ class Generation:
         tokens, width = 0, 0
         last = np.empty(0, np.int32)
         for index, request in waiting.items():
-            prompt = _prompt(request)
+            prompt = prompt_of(request)
             tokens += len(prompt) - common_prefix(last, prompt) if batch else 0
-            width += _width(request)
+            width += width_of(request)
             fits = self.side_by_side and tokens <= self._row_budget and width <= self.hypotheses
             if batch and not (fits and self._is_near(waiting[batch[0]]) and self._is_near(request)):
                 break
@@ -129,50 +129,63 @@ class Generation:
 
     def _write(self, decoder: Decoder, batch: list[int], waiting: dict[int, GenerateRequest], sink: TextSink) -> None:
         """Write a batch; what is answered waits no more."""
-        prompts = [_prompt(waiting[index]) for index in batch]
-        live = [(index, self._search(waiting[index]), 1) for index in batch]  # with its number of hypotheses
-        logits = decoder.start(prompts)
-        while live:
-            rows = _log_probabilities(logits)
-            moves: list[Move] = []
-            going: list[tuple[int, Search, int]] = []
-            first = 0
-            for index, search, count in live:
-                own = search.advance(rows[first : first + count])
-                moves += [Move(first + move.row, move.token) for move in own]
-                first += count
-                if own:
-                    going.append((index, search, len(own)))
-                else:
-                    sink(index, search.answer())
-                    del waiting[index]
-            if live := going:
-                logits = decoder.step(moves)
+        prompts = [prompt_of(waiting[index]) for index in batch]
+        searches = {index: self._search(waiting[index]) for index in batch}
+        for index, answer in write(decoder, prompts, searches):
+            sink(index, answer)
+            del waiting[index]
 
     def _search(self, request: GenerateRequest) -> Search:
         return search_for(request, self._ends, written_after(self._tokenizer, request.tokens))
 
-    def _trial(self, decoder: Decoder) -> NDArray[np.float32]:
-        """All rows of a few steps."""
-        tokens = ordinary_tokens(PROMPT + sum(map(len, MOVES)), self._vocabulary).astype(np.int32)
-        rows, following = [decoder.start([tokens[:PROMPT]])], iter(tokens[PROMPT:].tolist())
-        rows += [decoder.step([Move(row, next(following)) for row in step]) for step in MOVES]
-        return torch.cat(rows).cpu().numpy()
 
-    def _agrees(self, decoder: Decoder, expected: NDArray[np.float32], precision: str) -> bool:
-        """Whether a decoder gives what reading everything anew gives, compared with the effect of other tokens."""
-        try:
-            found = self._trial(decoder)
-        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-            return False
-        return distance(found, expected) <= tolerance(precision) * distance(np.roll(expected, 1, axis=0), expected)
+def write(
+    decoder: Decoder, prompts: Sequence[Prompt], searches: Mapping[int, Search]
+) -> Iterator[tuple[int, GenerateAnswer]]:
+    """Search after each of the prompts, all together; the answers by their searches' numbers, as they come."""
+    live = [(index, search, 1) for index, search in searches.items()]  # with its number of hypotheses
+    logits = decoder.start(prompts)
+    while live:
+        rows = _log_probabilities(logits)
+        moves: list[Move] = []
+        going: list[tuple[int, Search, int]] = []
+        first = 0
+        for index, search, count in live:
+            own = search.advance(rows[first : first + count])
+            moves += [Move(first + move.row, move.token) for move in own]
+            first += count
+            if own:
+                going.append((index, search, len(own)))
+            else:
+                yield index, search.answer()
+        if live := going:
+            logits = decoder.step(moves)
 
 
-def _prompt(request: GenerateRequest) -> Prompt:
+def trial(decoder: Decoder, vocabulary: int) -> NDArray[np.float32]:
+    """All rows of a few steps."""
+    tokens = ordinary_tokens(PROMPT + sum(map(len, MOVES)), vocabulary).astype(np.int32)
+    rows, following = [decoder.start([tokens[:PROMPT]])], iter(tokens[PROMPT:].tolist())
+    rows += [decoder.step([Move(row, next(following)) for row in step]) for step in MOVES]
+    return torch.cat(rows).cpu().numpy()
+
+
+def agrees(decoder: Decoder, expected: NDArray[np.float32], precision: str) -> bool:
+    """Whether a decoder gives in its trial what reading everything anew gives, by the effect of other tokens."""
+    try:
+        found = trial(decoder, expected.shape[1])
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+        return False
+    return distance(found, expected) <= tolerance(precision) * distance(np.roll(expected, 1, axis=0), expected)
+
+
+def prompt_of(request: GenerateRequest) -> Prompt:
+    """The prompt's tokens, (length,)."""
     return np.frombuffer(request.tokens, dtype=np.int32)
 
 
-def _width(request: GenerateRequest) -> int:
+def width_of(request: GenerateRequest) -> int:
+    """Hypotheses that are written side by side."""
     return max(request.decoding.beams, request.decoding.samples)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from icl_eval.errors import ModelError
-from icl_eval.models.options import Setup, Variant, split_options, unusable
+from icl_eval.models.options import PLL, Setup, Variant, split_options, unusable
 from icl_eval.models.protocol import LanguageModel
 
 TINY = "tiny"
@@ -41,15 +41,14 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     """As `load_model`, of options that are sorted already."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
-    from icl_eval.models.causal import CausalLM
     from icl_eval.models.fused import fuse_activations
+    from icl_eval.models.kinds import family_of, language_model, loader_of
     from icl_eval.models.placement import Checkpoint, placed, settle
     from icl_eval.models.tensor_parallel import in_step
 
-    loader: Any = AutoModelForCausalLM
     place = resolve(name, variant.revision)
     if (name, variant.dtype) == (TINY, "auto"):
         variant = variant.model_copy(update={"dtype": "float32"})
@@ -59,8 +58,10 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     try:
         commit = _commit(place, variant.revision)
         shared = {"revision": commit, "trust_remote_code": setup.trust_remote_code}
-        checkpoint = Checkpoint(place, loader, shared)
         tokenizer = AutoTokenizer.from_pretrained(place, **shared)
+        family = family_of(name, AutoConfig.from_pretrained(place, **shared))
+        loader = loader_of(family)
+        checkpoint = Checkpoint(place, loader, shared)
         model, loaded = loader.from_pretrained(
             place, use_safetensors=safe, output_loading_info=True, **shared, **placed(variant, setup, checkpoint)
         )
@@ -81,19 +82,28 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
             f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
         )
     fuse_activations(model)
-    fingerprint, own = _weights_name(name, place, commit), setup.attn is not None
-    lm = CausalLM(model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window, own_attention=own)
+    fingerprint = _weights_name(name, place, commit)
+    own = setup.attn is not None
+    lm = language_model(family, model, tokenizer, name, fingerprint, variant, own_attention=own)
     return in_step(lm) if setup.tensor_parallel else lm
 
 
 def wrap_model(
-    model: Any, tokenizer: Any, *, name: str = "", bos: bool | None = None, window: int | None = None
+    model: Any,
+    tokenizer: Any,
+    *,
+    name: str = "",
+    bos: bool | None = None,
+    window: int | None = None,
+    pll: PLL = "l2r",
 ) -> LanguageModel:
-    """A loaded `transformers` model and tokenizer as a language model."""
-    from icl_eval.models.causal import CausalLM
+    """A loaded `transformers` model and tokenizer as a language model of its kind."""
+    from icl_eval.models.kinds import family_of_model, language_model
 
     name, digest = name or type(model).__name__, _weights_digest(model, tokenizer)
-    return CausalLM(model, tokenizer, name, digest, bos=bos, window=window)
+    return language_model(
+        family_of_model(model), model, tokenizer, name, digest, Variant(bos=bos, window=window, pll=pll)
+    )
 
 
 def resolve(name: str, revision: str | None = None) -> str:

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
 from icl_eval.models.placement import input_device
 from icl_eval.models.protocol import OutOfMemory
+from icl_eval.models.sharing import distance, tolerance
 
 HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
 COARSE = (torch.bfloat16, torch.float16)
@@ -41,6 +44,32 @@ class Network:
         logits = output.logits.flatten(0, -2)  # (N, V), or (B T, V) from a model that does not call its head
         asked: torch.Tensor = logits if picked else logits[places.to(logits.device)]
         return asked.to(self.device, torch.float32), output
+
+    def spare_head(self, inputs: Mapping[str, Any], places: torch.Tensor, precision: str) -> None:
+        """Let the head see the asked places alone only if that gives what it gives when it sees all.
+
+        Args:
+            inputs, places: to try it with; the places' next tokens must differ.
+            precision: of the weights, such as `float32`.
+        """
+        head = self.head
+        try:
+            with torch.inference_mode():
+                picked = self.ask(inputs, places)[0].cpu().numpy()
+                self.head = None
+                every = self.ask(inputs, places)[0].cpu().numpy()
+        except (RuntimeError, IndexError, ValueError):
+            self.head = None
+            return
+        if distance(picked, every) <= tolerance(precision) * distance(np.roll(every, 1, axis=0), every):
+            self.head = head
+
+
+def asked_tokens(logits: torch.Tensor, targets: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Log-probabilities (N,) in nats of targets by logits (N, V), and whether each was the most likely token."""
+    tokens = torch.from_numpy(targets.astype(np.int64)).to(logits.device)
+    asked = logits.gather(1, tokens[:, None])[:, 0]
+    return (asked - logits.logsumexp(dim=1)).cpu().numpy(), (asked >= logits.amax(dim=1)).cpu().numpy()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from icl_eval.errors import ModelError, UnknownName
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+PLL = Literal["l2r", "plain"]
 
 
 class Variant(BaseModel):
@@ -22,6 +23,8 @@ class Variant(BaseModel):
         bos: whether texts begin with the BOS token; by default as the tokenizer does it.
         window: tokens to read at once, where the checkpoint does not say.
         quantize: `8bit` or `4bit` weights, made while they are loaded.
+        pll: of masked language models, `l2r`: the later tokens of a word are masked with each of its tokens; or
+            `plain`: each token is masked alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +34,7 @@ class Variant(BaseModel):
     bos: bool | None = None
     window: Annotated[int, Field(ge=2)] | None = None
     quantize: Literal["8bit", "4bit"] | None = None
+    pll: PLL = "l2r"
 
 
 class Setup(BaseModel):

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
 
+CAUSAL, SEQ2SEQ = "causal", "seq2seq"
+DIGITS = 7  # decimals of a stored log-probability: below float32's own precision
+ROUNDING = 1e-4  # nats above zero that are none
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreRequest:
@@ -51,6 +55,12 @@ class ScoreAnswer:
     logprobs: tuple[float, ...]
     greedy: bool
 
+    @classmethod
+    def of(cls, logprobs: NDArray[np.float32], greedy: NDArray[np.bool_]) -> ScoreAnswer:
+        """From arrays (tokens,): what is above zero by rounding alone is zero."""
+        values = (round(min(float(each), 0.0), DIGITS) if each < ROUNDING else float(each) for each in logprobs)
+        return cls(tuple(values), bool(greedy.all()))
+
 
 Request = ScoreRequest | GenerateRequest
 Answer = ScoreAnswer | GenerateAnswer
@@ -64,14 +74,19 @@ class LanguageModel(Protocol):
 
     Attributes:
         name: what tables call it.
+        kind: what its log-probabilities are conditioned on. `causal`: all tokens before; `seq2seq`: the same, but
+            context and continuation are read apart, by an encoder and a decoder that have a window each; `pll` and
+            `pll-l2r`: what stands after a token too, see `MaskedLM`. Scores of different kinds do not compare.
         fingerprint: identifies weights, precision and tokenizer; equal fingerprints mean equal answers.
         precision: the signature's word for the arithmetic, such as `float32`.
-        window: tokens it can read at once.
+        window: tokens it can read at once: all of a request but the last, or the longer one of context and
+            continuation where they are read apart.
         start: special tokens before every text, by the model's rule; the signature says bos0 or bos1.
         fallback: the token to condition on where a context would be empty.
     """
 
     name: str
+    kind: str
     fingerprint: str
     precision: str
     window: int
@@ -93,6 +108,15 @@ class ScoringModel(LanguageModel, Protocol):
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
         """Answer requests, handing each answer to `sink` as it comes."""
+        ...
+
+
+@runtime_checkable
+class CountingModel(LanguageModel, Protocol):
+    """A model that answers requests as a black box, but can say what it reads for them."""
+
+    def reads(self, requests: Sequence[ScoreRequest]) -> int:
+        """Tokens that it reads to answer requests together, padding included."""
         ...
 
 
@@ -192,3 +216,8 @@ class RowModel(LanguageModel, Protocol):
             OutOfMemory: it does not fit the device.
         """
         ...
+
+
+def reads_apart(model: LanguageModel) -> bool:
+    """Whether context and continuation are encoded each by itself, and have a window each."""
+    return model.kind == SEQ2SEQ

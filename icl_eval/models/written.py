@@ -28,6 +28,15 @@ def written_after(tokenizer: Any, prompt: Sequence[int]) -> TextOf:
     return text_of
 
 
+def written_alone(tokenizer: Any) -> TextOf:
+    """What generated tokens are as a text of their own, as those of a decoder are that reads its prompt elsewhere."""
+
+    def text_of(tokens: Sequence[int]) -> str:
+        return _decoded(tokenizer, tokens)
+
+    return text_of
+
+
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """The tokens that end a text: what the model's generation settings say, and the tokenizer's."""
     said = getattr(getattr(model, "generation_config", None), "eos_token_id", None)

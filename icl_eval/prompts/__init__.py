@@ -2,7 +2,7 @@
 
 from icl_eval.prompts.assembly import PromptText, assemble
 from icl_eval.prompts.template import Prompt
-from icl_eval.prompts.tokens import Scored, split_tokens
+from icl_eval.prompts.tokens import Scored, encode_apart, split_tokens
 from icl_eval.prompts.window import FittedPrompt, fit
 
-__all__ = ["FittedPrompt", "Prompt", "PromptText", "Scored", "assemble", "fit", "split_tokens"]
+__all__ = ["FittedPrompt", "Prompt", "PromptText", "Scored", "assemble", "encode_apart", "fit", "split_tokens"]

@@ -1,4 +1,7 @@
-"""Where the scored text begins: context and continuation are encoded together and parted at their common prefix."""
+"""Where the scored text begins: context and continuation are encoded together and parted at their common prefix.
+
+Encoder-decoder models read them apart, and for them each is encoded by itself.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,21 @@ Encode = Callable[[Sequence[str]], list[list[int]]]  # texts -> token ids, witho
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Token ids of a context and of the continuation that is scored after it."""
+    """Token ids of a context and of the continuation that is scored after it.
+
+    Attributes:
+        apart: whether they are read by two halves of a model that have a window each.
+    """
 
     context: list[int]
     continuation: list[int]
+    apart: bool = False
 
     @property
     def input_length(self) -> int:
-        """Tokens a model reads to score this: all but the last."""
+        """Tokens that a window must hold to score this: all but the last, or the longer part if they are apart."""
+        if self.apart:
+            return max(len(self.context), len(self.continuation))
         return len(self.context) + len(self.continuation) - 1
 
 
@@ -53,6 +63,25 @@ def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
     return [
         Scored([*start, *whole[: boundary_of[context]]] or [fallback], whole[boundary_of[context] :])
         for (context, _), whole in zip(texts, wholes, strict=True)
+    ]
+
+
+def encode_apart(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequence[int], fallback: int) -> list[Scored]:
+    """Encode (context, continuation) pairs for a model that reads the two apart: each by itself, as it stands.
+
+    A space at the continuation's beginning belongs to its first word, so it is neither lost nor said twice: byte-level
+    vocabularies have a token for the word with its space, and SentencePiece marks the beginning of a text as a space.
+
+    Args and errors are those of `split_tokens`.
+    """
+    parts = list(dict.fromkeys(part for pair in texts for part in pair))
+    ids_of = dict(zip(parts, encode(parts), strict=True))
+    for _, continuation in texts:
+        if not ids_of[continuation]:
+            raise PromptError(f"the continuation {continuation!r} has no token")
+    return [
+        Scored([*start, *ids_of[context]] or [fallback], ids_of[continuation], apart=True)
+        for context, continuation in texts
     ]
 
 

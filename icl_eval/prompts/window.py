@@ -7,7 +7,7 @@ prompt of the same draw.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from icl_eval.errors import WindowError
@@ -97,4 +97,4 @@ def _cut(options: list[Scored], excess: int, start: int) -> tuple[Scored, ...]:
     """Cut the same number of tokens from the start of every option's context, so that all still see the same one."""
     if excess >= min(len(option.context) for option in options) - start:
         raise WindowError("an option alone does not fit the model's window, even with the whole query cut")
-    return tuple(Scored(o.context[:start] + o.context[start + excess :], o.continuation) for o in options)
+    return tuple(replace(each, context=each.context[:start] + each.context[start + excess :]) for each in options)

@@ -17,6 +17,8 @@ from icl_eval.engine import Engine, Journal, Workload, scratch_journal
 from icl_eval.errors import ModelError, RunError, TaskError
 from icl_eval.metrics import metric
 from icl_eval.models import (
+    CAUSAL,
+    GeneratingModel,
     LanguageModel,
     OutOfMemory,
     RowModel,
@@ -93,8 +95,9 @@ def evaluate(
         note: what a reader of the scores must know first; stands in the manifest and above the table.
         library: where names of tasks are looked up; the bundled library by default.
         progress: given the number of requests, returns what is told how many more have been answered.
-        model_options: those of `icl_eval.load_model`, such as `dtype` and `device`. A pair takes only `bos` and
-            `window` of them, a `LanguageModel` none; `trust_remote_code` also lets `evaluate` metrics run code.
+        model_options: those of `icl_eval.load_model`, such as `dtype` and `device`. A pair takes only `bos`,
+            `window` and `pll` of them, a `LanguageModel` none; `trust_remote_code` also lets `evaluate` metrics run
+            code.
 
     Raises:
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
@@ -246,6 +249,7 @@ class Experiment:
     def _opened(self, *, new: bool) -> Iterator[_Run]:
         """The model loaded and the folder opened, which is made if `new`."""
         loaded = _load(self.model, self.ask, self.setup)
+        _check_kinds(self.prepared, loaded)
         with ExitStack() as stack:
             there = self.place is not None and (new or self.place.is_dir())
             folder = stack.enter_context(RunFolder(self.place)) if self.place is not None and there else None
@@ -337,7 +341,7 @@ class _Run:
         for window in windows(self._questions()):
             work += engine.workload([request for question in window for request in question.requests], planned)
         if not isinstance(self.model, RowModel):
-            return Explanation(work, 0, {})
+            return Explanation(work, getattr(self.model, "weights", 0), {})
         memory = work.memory(self.model.token_bytes, self.model.state_bytes, self.model.vocabulary)
         return Explanation(work, self.model.weights, memory, self.model.why_not)
 
@@ -354,7 +358,7 @@ class _Run:
             note=self.note,
             model_name=self.model.name,
             model_fingerprint=self.model.fingerprint,
-            model_words=f"bos{len(self.model.start)}|w{self.model.window}|{self.model.precision}",
+            model_words=_model_words(self.model),
             window=self.model.window,
             sharing=getattr(self.model, "why_not", ""),
             tasks=tuple(each.record for each in self.prepared),
@@ -365,6 +369,19 @@ class _Run:
             threads=torch.get_num_threads(),
             started=_now(),
         )
+
+
+def _model_words(model: LanguageModel) -> str:
+    """The signature's words for a model's rules; its kind if that is not the usual one."""
+    kind = () if model.kind == CAUSAL else (model.kind,)
+    return "|".join((*kind, f"bos{len(model.start)}", f"w{model.window}", model.precision))
+
+
+def _check_kinds(prepared: Sequence[Prepared], model: LanguageModel) -> None:
+    """Raise `ModelError` if a task is to be answered in writing by a model that cannot write."""
+    for each in prepared:
+        if each.record.answer == "text" and not isinstance(model, GeneratingModel):
+            raise ModelError(f"{model.name} cannot write ({model.kind}), but {each.record.task} is answered in writing")
 
 
 def _own_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:
@@ -379,7 +396,7 @@ def _check_model_options(model: Any, ask: Ask, setup: Setup) -> None:
     """Raise `RunError` for an option that would have no effect, since the model is loaded already."""
     if isinstance(model, str):
         return
-    kept = {"bos", "window"} if isinstance(model, tuple) else set()
+    kept = {"bos", "window", "pll"} if isinstance(model, tuple) else set()
     for given, default in ((ask, Variant()), (setup, Setup())):
         for option, value in default:
             if option not in kept | {"trust_remote_code"} and getattr(given, option) != value:
@@ -424,7 +441,7 @@ def _load(model: Any, ask: Ask, setup: Setup) -> LanguageModel:
         except OutOfMemory as error:
             raise ModelError(f"{model!r} does not fit the device's memory: {error}") from error
     if isinstance(model, tuple):
-        return wrap_model(*model, bos=ask.bos, window=ask.window)
+        return wrap_model(*model, bos=ask.bos, window=ask.window, pll=ask.pll)
     return model  # type: ignore[no-any-return]
 
 
@@ -438,7 +455,7 @@ def name_of(model: Any) -> str:
         return str(model)
     if isinstance(model, tuple):
         return getattr(model[0], "name_or_path", "") or type(model[0]).__name__
-    if not hasattr(model, "fingerprint"):
+    if not (hasattr(model, "fingerprint") and hasattr(model, "kind")):
         raise ModelError(
             f"a {type(model).__name__} is not a model: pass a name, a (model, tokenizer) pair or a LanguageModel"
         )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from icl_eval.errors import IclEvalError, WindowError
 from icl_eval.metrics import Kind
-from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest
-from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, fit, split_tokens
+from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest, reads_apart
+from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, encode_apart, fit, split_tokens
 from icl_eval.prompts.window import Overflow
 from icl_eval.runs.cells import Cell, Prepared, decoding
 from icl_eval.runs.strides import strides
@@ -46,6 +46,7 @@ class Questioner:
 
     def __init__(self, prepared: Prepared, model: LanguageModel, overflow: Overflow) -> None:
         self.prepared, self.model, self.overflow = prepared, model, overflow
+        self._apart = reads_apart(model)
         self._shown: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
@@ -70,14 +71,13 @@ class Questioner:
         try:
             text = assemble(self.prepared.prompt, example.fields, options, [self._show(each) for each in drawn])
             if definition.decode is not None:
-                room = model.window - definition.decode.max_tokens - 1  # inputs are one token less than the prompt
-                fitted = self._fit(text, room, self._contexts)
+                fitted = self._fit(text, self._room(definition.decode.max_tokens), self._contexts)
                 requests: tuple[Request, ...] = (
                     GenerateRequest.of(fitted.options[0].context, decoding(definition.decode, cell.seed)),
                 )
             elif definition.answer == "likelihood":
                 fitted = self._fit_whole(text, cell.shots)
-                requests = tuple(strides(fitted.options[0], model.window, definition.score.stride or model.window))
+                requests = self._likelihood(fitted.options[0], definition.score.stride)
             else:
                 fitted = self._fit(text, model.window, self._split)
                 context = self.prepared.prompt.answer_context(example.fields)
@@ -112,10 +112,20 @@ class Questioner:
                 raise
             return FittedPrompt(tuple(self._split([(text.context(0, 0), text.answers[0])])), 0, 0)
 
+    def _room(self, written: int) -> int:
+        """Tokens of a window that a prompt may take, less its last, which is no input, if an answer is to follow it."""
+        return self.model.window if self._apart else self.model.window - written - 1
+
+    def _likelihood(self, text: Scored, stride: int | None) -> tuple[ScoreRequest, ...]:
+        """One request, or several for a text beyond the window."""
+        if text.input_length <= self.model.window:
+            return (ScoreRequest.of(text.context, text.continuation),)
+        return tuple(strides(text, self.model.window, stride or self.model.window))
+
     def _contexts(self, texts: list[tuple[str, str]]) -> list[Scored]:
         """Prompts alone, after which the model writes."""
         encoded = self.model.encode([context for context, _ in texts])
-        return [Scored([*self.model.start, *ids] or [self.model.fallback], []) for ids in encoded]
+        return [Scored([*self.model.start, *ids] or [self.model.fallback], [], apart=self._apart) for ids in encoded]
 
     def _draw(self, example: Example, shots: int, seed: int) -> list[Example]:
         return self.prepared.pool.draw(example, shots, seed) if self.prepared.pool else []
@@ -128,7 +138,8 @@ class Questioner:
         return self._shown[demonstration.id]
 
     def _split(self, texts: list[tuple[str, str]]) -> list[Scored]:
-        return split_tokens(self.model.encode, texts, self.model.start, self.model.fallback)
+        encoded = encode_apart if self._apart else split_tokens
+        return encoded(self.model.encode, texts, self.model.start, self.model.fallback)
 
     def _measure(self, texts: list[str]) -> list[int]:
         new = [text for text in dict.fromkeys(texts) if text not in self._lengths]

@@ -32,6 +32,7 @@ class FakeLM:
         asked: requests it has answered.
     """
 
+    kind = "causal"
     precision = "exact"
     fallback = BOS
 

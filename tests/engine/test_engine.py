@@ -197,7 +197,8 @@ def test_a_black_box_is_asked_for_what_is_missing_alone() -> None:
 
 def test_a_model_that_cannot_be_asked_is_an_error() -> None:
     class Mute:
-        name, fingerprint, precision, window, start, fallback = "mute", "mute", "float32", 9, (), 0
+        name, kind, fingerprint, precision = "mute", "causal", "mute", "float32"
+        window, start, fallback = 9, (), 0
 
     with pytest.raises(ModelError, match="Mute can neither score requests nor run rows"):
         Engine(Mute()).answer([ScoreRequest.of([1], [2])])  # type: ignore[arg-type]

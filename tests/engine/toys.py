@@ -20,7 +20,7 @@ class ToyRows:
         capacity: tokens of a batch, padding included, beyond which its device is full.
     """
 
-    name, precision, fingerprint = "toy", "float64", "toy"
+    name, kind, precision, fingerprint = "toy", "causal", "float64", "toy"
     window, hidden_size, vocabulary = 64, 2, VOCABULARY
     start: tuple[int, ...] = ()
     fallback = 0

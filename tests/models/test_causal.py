@@ -13,7 +13,8 @@ import transformers as hf
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
 from icl_eval.models import OutOfMemory, ScoreRequest, wrap_model
-from icl_eval.models.causal import ARITHMETIC, CPU_ROW_BUDGET, CausalLM
+from icl_eval.models.budget import CPU_ROW_BUDGET
+from icl_eval.models.causal import ARITHMETIC, CausalLM
 from icl_eval.models.sharing import line
 
 from .architectures import WINDOW, build

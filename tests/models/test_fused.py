@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -10,7 +12,9 @@ from icl_eval.models.fused import fuse_activations
 
 def test_logits_are_the_same() -> None:
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, initializer_range=0.5)).eval()
+    model: Any = GPT2LMHeadModel(
+        GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, initializer_range=0.5)
+    ).eval()
     tokens = torch.randint(64, (2, 20))
     with torch.inference_mode():
         before = model(tokens).logits
@@ -22,8 +26,13 @@ def test_logits_are_the_same() -> None:
 
 
 def test_other_activations_stay() -> None:
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=16, **sizes))
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+    }
+    model: Any = LlamaForCausalLM(LlamaConfig(vocab_size=16, **sizes))
     before = model.model.layers[0].mlp.act_fn
     fuse_activations(model)
 

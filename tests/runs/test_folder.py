@@ -212,6 +212,7 @@ def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
         "dtype": "auto",
         "bos": None,
         "window": None,
+        "pll": "l2r",
         "data": "hub",
         "tasks": ["parity"],
         "prompts": [],

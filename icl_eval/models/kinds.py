@@ -1,0 +1,99 @@
+"""Which kind of language model a checkpoint or a loaded model is, and what serves it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from icl_eval.errors import ModelError
+from icl_eval.models.options import Variant
+from icl_eval.models.protocol import LanguageModel
+
+Family = Literal["causal", "seq2seq", "masked"]
+MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")  # the second has a head for masked tokens beside another
+
+
+def family_of(name: str, config: Any) -> Family:
+    """The kind of the checkpoint of a name, by its configuration.
+
+    Raises:
+        ModelError: there is no language model of text for it.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    masked, causal = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    own_code = getattr(config, "auto_map", None) or {}
+    has_masked = config.model_type in masked or "AutoModelForMaskedLM" in own_code
+    has_causal = config.model_type in causal or "AutoModelForCausalLM" in own_code
+    named = any(head.endswith(MASKED_HEADS) for head in config.architectures or ())
+    family: Family = "causal"
+    if getattr(config, "is_encoder_decoder", False):
+        family = "seq2seq"
+    elif has_masked and (named or not has_causal) and not getattr(config, "is_decoder", False):
+        family = "masked"
+    loader = loader_of(family)
+    if type(config) not in loader._model_mapping and loader.__name__ not in own_code:
+        words = f" ({', '.join(config.architectures)})" if config.architectures else ""
+        raise ModelError(
+            f"{name!r} is a checkpoint of {config.model_type}{words}, "
+            "which is no causal, encoder-decoder or masked language model of text"
+        )
+    return family
+
+
+def family_of_model(model: Any) -> Family:
+    """The kind of a loaded model."""
+    from transformers.models.auto import modeling_auto as auto
+
+    if getattr(model.config, "is_encoder_decoder", False):
+        return "seq2seq"
+    name = type(model).__name__
+    masked = set(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()) - set(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    return "masked" if name in masked or name.endswith(MASKED_HEADS[0]) else "causal"
+
+
+def loader_of(family: Family) -> Any:
+    """The class of `transformers` that loads a kind."""
+    import transformers
+
+    return {
+        "causal": transformers.AutoModelForCausalLM,
+        "seq2seq": transformers.AutoModelForSeq2SeqLM,
+        "masked": transformers.AutoModelForMaskedLM,
+    }[family]
+
+
+def language_model(
+    family: Family,
+    model: Any,
+    tokenizer: Any,
+    name: str,
+    fingerprint: str,
+    variant: Variant,
+    *,
+    own_attention: bool = False,
+) -> LanguageModel:
+    """A model and its tokenizer as a language model of its kind.
+
+    Args:
+        family: its kind.
+        model, tokenizer: of `transformers`.
+        name: what tables call it.
+        fingerprint: identifies weights and tokenizer.
+        variant: how it is asked.
+        own_attention: whether a causal model's own implementation of attention must do all.
+
+    Raises:
+        ModelError: it cannot be asked; or `pll` is given for a model that is not masked.
+    """
+    from icl_eval.models.causal import CausalLM
+    from icl_eval.models.masked import MaskedLM
+    from icl_eval.models.seq2seq import Seq2SeqLM
+
+    rules: dict[str, Any] = {"bos": variant.bos, "window": variant.window}
+    if family == "masked":
+        return MaskedLM(model, tokenizer, name, fingerprint, pll=variant.pll, **rules)
+    if variant.pll != "l2r":
+        raise ModelError(f"--pll {variant.pll} is for masked language models, and {type(model).__name__} is none")
+    if family == "seq2seq":
+        return Seq2SeqLM(model, tokenizer, name, fingerprint, **rules)
+    return CausalLM(model, tokenizer, name, fingerprint, own_attention=own_attention, **rules)

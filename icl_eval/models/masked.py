@@ -1,0 +1,229 @@
+"""Masked language models of `transformers`: a continuation's pseudo-log-likelihood, one masked copy for each token.
+
+Log-softmax is taken in float32 whatever the weights' type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from icl_eval.errors import ModelError
+from icl_eval.models.budget import BYTES_PER_ACTIVATION, LOGITS, token_budget
+from icl_eval.models.encoding import line_encoder
+from icl_eval.models.network import Network, asked_tokens, full_device
+from icl_eval.models.options import PLL
+from icl_eval.models.precision import precision_of
+from icl_eval.models.protocol import OutOfMemory, ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.sharing import ordinary_tokens
+from icl_eval.models.surroundings import fallback_token, surroundings, window_of
+from icl_eval.models.words import Words
+
+ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
+
+
+class MaskedLM:
+    """A loaded model and tokenizer that answers requests as a black box.
+
+    The log-probability of a token is that at its place with the token masked, given the context and the rest of the
+    continuation, between the special tokens that the tokenizer puts around a text: the pseudo-log-likelihood of Salazar
+    et al. (2020, arXiv 1910.14659). With `l2r` the later tokens of the same word are masked too: PLL-word-l2r of Kauf
+    and Ivanova (2023, arXiv 2305.10588), since a rare word's pieces give one another away.
+
+    Args:
+        model: a `PreTrainedModel` with a masked-language-model head.
+        tokenizer: its tokenizer.
+        name: what tables call it.
+        fingerprint: identifies weights, precision and tokenizer.
+        bos: `False` leaves out the special tokens that the tokenizer puts before a text.
+        window: tokens to read at once; by default what the configuration says.
+        pll: `l2r` or `plain`.
+
+    Attributes:
+        row_budget: tokens, padding included, that one batch may hold; halved when memory runs out.
+
+    Raises:
+        ModelError: no window is known, the tokenizer has no mask, or a BOS token is asked for that it does not set.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        fingerprint: str,
+        bos: bool | None = None,
+        window: int | None = None,
+        pll: PLL = "l2r",
+    ) -> None:
+        if tokenizer.mask_token_id is None:
+            raise ModelError("the tokenizer of a masked language model needs a mask, and this one has none")
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.kind = "pll-l2r" if pll == "l2r" else "pll"
+        self.precision = precision_of(model)
+        self.start, self._end = surroundings(tokenizer, bos)
+        self.fingerprint = f"{fingerprint}|{self.precision}|{self.kind}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
+        self.fallback = fallback_token(tokenizer)
+        self.window = min(window_of(model.config, tokenizer, window), _places(model)) - len(self._end) - 1
+        self._mask, self._padding = int(tokenizer.mask_token_id), tokenizer.pad_token_id or 0
+        self._words = Words(tokenizer)
+        self._lines = line_encoder(tokenizer)
+        self._network = Network(model)
+        self.device = self._network.device
+        self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
+        width, self._vocabulary = int(self._network.config.hidden_size), int(self._network.config.vocab_size)
+        self.row_budget = token_budget(
+            model, self.device, self.window, BYTES_PER_ACTIVATION * width * model.dtype.itemsize
+        )
+        self._spare_head()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, without special tokens."""
+        return self._lines(texts)
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, for people."""
+        return [self.tokenizer.decode([token]) for token in ids]
+
+    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        """Answer requests, handing each answer to `sink` as soon as all its tokens have been masked.
+
+        Raises:
+            OutOfMemory: one masked copy alone does not fit the device.
+        """
+        gaps, filled = self._gaps(requests), 0
+        unfinished = {index: _Unfinished.of(request) for index, request in enumerate(requests)}
+        while filled < len(gaps):
+            batch = self._batch(gaps, filled, requests)
+            try:
+                with full_device(), torch.inference_mode():
+                    logprobs, greedy = self._fill(batch)
+            except OutOfMemory:
+                if len(batch.copies) == 1:
+                    raise
+                self.row_budget = min(self.row_budget, batch.tokens) // 2
+                continue
+            filled += len(batch.gaps)
+            for gap, *found in zip(batch.gaps, logprobs, greedy, strict=True):
+                if answer := unfinished[gap.request].with_token(gap.place, *found):
+                    sink(gap.request, answer)
+                    del unfinished[gap.request]
+
+    def reads(self, requests: Sequence[ScoreRequest]) -> int:
+        """Tokens of all masked copies that requests take together, padding included."""
+        gaps, filled, total = self._gaps(requests), 0, 0
+        while filled < len(gaps):
+            batch = self._batch(gaps, filled, requests)
+            filled, total = filled + len(batch.gaps), total + batch.tokens
+        return total
+
+    def _gaps(self, requests: Sequence[ScoreRequest]) -> list[_Gap]:
+        """What is to be filled, of the longest requests first; neighbours differ little."""
+        order = sorted(range(len(requests)), key=lambda index: (-len(requests[index].tokens), requests[index].tokens))
+        return list(chain.from_iterable(self._gaps_of(index, requests[index]) for index in order))
+
+    def _gaps_of(self, index: int, request: ScoreRequest) -> Iterator[_Gap]:
+        tokens = request.tokens[request.boundary :]
+        ends = self._words.ends(tokens) if self.kind == "pll-l2r" else range(1, len(tokens) + 1)
+        for place, end in enumerate(ends):
+            yield _Gap(index, place, end)
+
+    def _batch(self, gaps: Sequence[_Gap], begin: int, requests: Sequence[ScoreRequest]) -> _Batch:
+        """The gaps from `begin` on, as many as fit: copies that are masked alike are one."""
+        batch = _Batch()
+        for index in range(begin, len(gaps)):
+            gap = gaps[index]
+            request = requests[gap.request]
+            tokens = np.concatenate([np.frombuffer(request.tokens, np.int32), np.array(self._end, np.int32)])
+            first = request.boundary + gap.place
+            target = int(tokens[first])
+            tokens[first : request.boundary + gap.end] = self._mask
+            is_new = tokens.tobytes() not in batch.copies
+            full = (len(batch.copies) + is_new) * max(batch.width, len(tokens)) > self.row_budget
+            if batch.gaps and (full or (len(batch.gaps) + 1) * self._vocabulary > LOGITS):
+                break
+            batch.add(gap, tokens, first, target)
+        return batch
+
+    def _fill(self, batch: _Batch) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Log-probabilities (gaps,) of the masked tokens, and whether each was the most likely one."""
+        tokens = torch.full((len(batch.copies), batch.width), self._padding, dtype=torch.long)
+        mask = torch.zeros_like(tokens)
+        for copy, row in batch.copies.items():
+            own = np.frombuffer(copy, np.int32)
+            tokens[row, : len(own)] = torch.from_numpy(own.astype(np.int64))
+            mask[row, : len(own)] = 1
+        places = torch.tensor([row * batch.width + place for row, place in batch.places])
+        inputs = {"input_ids": tokens.to(self.device), "attention_mask": mask.to(self.device)}
+        logits, _ = self._network.ask(inputs, places)
+        return asked_tokens(logits, np.array(batch.targets, np.int32))
+
+    def _spare_head(self) -> None:
+        tokens = torch.from_numpy(ordinary_tokens(4, self._vocabulary))[None].to(self.device)
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        self._network.spare_head(inputs, torch.arange(4)[1:], self.precision)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """A masked token of a request's continuation: its place, and the place after the last token masked with it."""
+
+    request: int
+    place: int
+    end: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Masked copies, and of each gap its copy's row, its place there, and the token that stood there."""
+
+    copies: dict[bytes, int] = field(default_factory=dict)
+    gaps: list[_Gap] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    width: int = 0
+
+    def add(self, gap: _Gap, tokens: NDArray[np.int32], place: int, target: int) -> None:
+        row = self.copies.setdefault(tokens.tobytes(), len(self.copies))
+        self.gaps.append(gap)
+        self.places.append((row, place))
+        self.targets.append(target)
+        self.width = max(self.width, len(tokens))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model reads, padding included."""
+        return len(self.copies) * self.width
+
+
+@dataclass(slots=True)
+class _Unfinished:
+    """The tokens of a continuation that are known so far."""
+
+    logprobs: NDArray[np.float32]
+    greedy: NDArray[np.bool_]
+    missing: int
+
+    @classmethod
+    def of(cls, request: ScoreRequest) -> _Unfinished:
+        count = len(request.tokens) - request.boundary
+        return cls(np.zeros(count, np.float32), np.zeros(count, np.bool_), count)
+
+    def with_token(self, place: int, logprob: float, greedy: bool) -> ScoreAnswer | None:
+        """The answer, if this was the last one."""
+        self.logprobs[place], self.greedy[place] = logprob, greedy
+        self.missing -= 1
+        return None if self.missing else ScoreAnswer.of(self.logprobs, self.greedy)
+
+
+def _places(model: Any) -> int:
+    """Places that there are; RoBERTa and its like count them from the one after the padding token's number."""
+    found = [module for name, module in model.named_modules() if name.endswith(".position_embeddings")]
+    counted = [each for each in found if getattr(each, "padding_idx", None) is not None]
+    return min((each.num_embeddings - each.padding_idx - 1 for each in counted), default=2**31)

@@ -1,0 +1,274 @@
+"""Encoder-decoder language models of `transformers`: the encoder reads a context, the decoder gives what follows it.
+
+A context is encoded once for all its continuations. Log-softmax is taken in float32 whatever the weights' type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from icl_eval.errors import ModelError
+from icl_eval.models.budget import BYTES_PER_ACTIVATION, LOGITS, token_budget
+from icl_eval.models.decoding import GenerateRequest, TextSink
+from icl_eval.models.encoded import Encoded, EncoderDecoder, Tokens
+from icl_eval.models.encoding import line_encoder
+from icl_eval.models.network import Network, asked_tokens, full_device
+from icl_eval.models.precision import precision_of
+from icl_eval.models.protocol import SEQ2SEQ, OutOfMemory, ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.seq2seq_generation import Seq2SeqGeneration
+from icl_eval.models.sharing import ordinary_tokens
+from icl_eval.models.surroundings import fallback_token, surroundings, window_of
+from icl_eval.models.written import end_tokens
+
+ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
+BLANK, NEXT_BLANK = "<extra_id_0>", "<extra_id_1>"  # T5's sentinels: what stood at a blank follows it, up to the next
+
+Waiting = dict[bytes, list[int]]  # contexts, and the numbers of the requests that have it
+
+
+class Seq2SeqLM:
+    """A loaded model and tokenizer that answers requests as a black box.
+
+    The encoder reads what the tokenizer makes of a context, special tokens at its beginning and end included. The
+    decoder begins with its start token, and then as the texts do that it was trained on: with the token that the
+    checkpoint forces there, else with the special tokens that the tokenizer puts before a text; where the context has
+    T5's `<extra_id_0>`, with that. The end of a text is not scored.
+
+    Args:
+        model: a `PreTrainedModel` with an encoder, a decoder and a language-model head.
+        tokenizer: its tokenizer.
+        name: what tables call it.
+        fingerprint: identifies weights, precision and tokenizer.
+        bos: `False` leaves out the special tokens that the tokenizer puts before a text.
+        window: tokens that each half reads at once; by default what the configuration says.
+
+    Attributes:
+        row_budget: tokens, padding included, that one batch may hold; halved when memory runs out.
+
+    Raises:
+        ModelError: no window or no start token is known, or a BOS token is asked for that the tokenizer does not set.
+    """
+
+    kind = SEQ2SEQ
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        fingerprint: str,
+        bos: bool | None = None,
+        window: int | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.precision = precision_of(model)
+        self.start, self._end = surroundings(tokenizer, bos)
+        self.fingerprint = f"{fingerprint}|{self.precision}|seq2seq|bos{len(self.start)}|arithmetic{ARITHMETIC}"
+        self.fallback = fallback_token(tokenizer)
+        self._lines = line_encoder(tokenizer)
+        self._doubles_spaces = _doubles_spaces(tokenizer)
+        self._beginning = _beginning(model, self.start)
+        self._blank, self._next_blank = _sentinel(tokenizer, BLANK), _sentinel(tokenizer, NEXT_BLANK)
+        beside = max(len(self._end), len(self._beginning) - 1, 1 if self._blank is not None else 0)
+        self.window = window_of(model.config, tokenizer, window) - beside
+        self._network = Network(model)
+        self.device = self._network.device
+        self._halves = EncoderDecoder(self._network, tokenizer.pad_token_id or 0)
+        self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
+        width, self._vocabulary = int(self._network.config.hidden_size), int(self._network.config.vocab_size)
+        self._targets = LOGITS // self._vocabulary
+        self.row_budget = token_budget(
+            model, self.device, self.window, BYTES_PER_ACTIVATION * width * model.dtype.itemsize
+        )
+        self._spare_head()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, without special tokens."""
+        return self._lines([text.removeprefix(" ") for text in texts] if self._doubles_spaces else texts)
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, for people."""
+        return [self.tokenizer.decode([token]) for token in ids]
+
+    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        """Answer requests, those with one context together, handing each answer to `sink` as it comes.
+
+        Raises:
+            OutOfMemory: one request alone does not fit the device.
+        """
+        waiting = self._by_context(requests)
+        while waiting:
+            batch = self._next_contexts(waiting)
+            parts = list(self._parts(batch, waiting, requests))
+            try:
+                with full_device(), torch.inference_mode():
+                    encoded = self._halves.encode([_tokens(context) for context in batch])
+                    for part in parts:
+                        for index, answer in self._answers(encoded, part, requests):
+                            sink(index, answer)
+                            waiting[batch[part[index]]].remove(index)
+            except OutOfMemory:
+                if len(batch) == 1 and max(map(len, parts)) == 1:
+                    raise
+                self.row_budget = min(self.row_budget, _size(batch, parts, requests)) // 2
+            for context in batch:
+                if not waiting[context]:
+                    del waiting[context]
+
+    def reads(self, requests: Sequence[ScoreRequest]) -> int:
+        """Tokens that both halves read to answer requests together, padding included."""
+        waiting, total = self._by_context(requests), 0
+        while waiting:
+            batch = self._next_contexts(waiting)
+            total += len(batch) * len(_tokens(batch[0]))
+            for part in self._parts(batch, waiting, requests):
+                total += len(part) * max(self._decoder_length(requests[index]) for index in part)
+            for context in batch:
+                del waiting[context]
+        return total
+
+    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
+        """Write what follows prompts, handing each answer to `sink` as it comes.
+
+        Raises:
+            OutOfMemory: one prompt alone does not fit the device.
+            FloatingPointError: the model gives something that is no log-probability.
+        """
+        if requests:
+            self.generation.generate(requests, sink)
+
+    @cached_property
+    def generation(self) -> Seq2SeqGeneration:
+        """How it writes; found out when it first does."""
+        return Seq2SeqGeneration(
+            self._halves,
+            self.tokenizer,
+            self._begun,
+            ends=self._ends_after,
+            vocabulary=self._vocabulary,
+            precision=self.precision,
+            row_budget=self.row_budget,
+        )
+
+    def _begun(self, context: Tokens) -> tuple[Tokens, Tokens]:
+        """What the encoder reads of a context, and what the decoder begins with."""
+        has_ended = tuple(context[len(context) - len(self._end) :]) == self._end  # as the one for nothing may have
+        read = context if has_ended else np.concatenate([context, np.array(self._end, np.int32)])
+        beginning = (self._beginning[0], self._blank) if self._has_blank(context) else self._beginning
+        return read, np.array(beginning, np.int32)
+
+    def _has_blank(self, context: Tokens) -> bool:
+        return self._blank is not None and bool((context == self._blank).any())
+
+    def _ends_after(self, prompt: Tokens) -> frozenset[int]:
+        """The tokens that end what is written, after a prompt with a blank also the next blank's."""
+        usual = end_tokens(self.model, self.tokenizer)
+        return usual | {self._next_blank} if self._next_blank is not None and self._has_blank(prompt) else usual
+
+    def _by_context(self, requests: Sequence[ScoreRequest]) -> Waiting:
+        """What the encoder reads for requests, the longest first."""
+        found: Waiting = {}
+        for index, request in enumerate(requests):
+            read, _ = self._begun(np.frombuffer(request.tokens, np.int32)[: request.boundary])
+            found.setdefault(read.tobytes(), []).append(index)
+        return dict(sorted(found.items(), key=lambda item: (-len(item[0]), item[0])))
+
+    def _next_contexts(self, waiting: Mapping[bytes, Sequence[int]]) -> list[bytes]:
+        """The first contexts, as many as fit a batch."""
+        longest = len(_tokens(next(iter(waiting))))
+        return [context for context, _ in zip(waiting, range(max(self.row_budget // longest, 1)), strict=False)]
+
+    def _parts(
+        self, batch: Sequence[bytes], waiting: Waiting, requests: Sequence[ScoreRequest]
+    ) -> Iterator[dict[int, int]]:
+        """The requests of a batch of contexts, by number, as many at a time as fit; and the place of each's context."""
+        owner = {index: place for place, context in enumerate(batch) for index in waiting[context]}
+        longest_first = sorted(owner, key=lambda index: -self._decoder_length(requests[index]))
+        encoded = len(_tokens(batch[0]))
+        while longest_first:
+            longest = self._decoder_length(requests[longest_first[0]])
+            count = max(min(self.row_budget // (encoded + longest), self._targets // longest), 1)
+            yield {index: owner[index] for index in longest_first[:count]}
+            longest_first = longest_first[count:]
+
+    def _decoder_length(self, request: ScoreRequest) -> int:
+        """Tokens that the decoder reads of a request: what it begins with, and all of the continuation but the last."""
+        _, beginning = self._begun(np.frombuffer(request.tokens, np.int32)[: request.boundary])
+        return len(beginning) + len(request.tokens) - request.boundary - 1
+
+    def _answers(
+        self, encoded: Encoded, part: Mapping[int, int], requests: Sequence[ScoreRequest]
+    ) -> Iterator[tuple[int, ScoreAnswer]]:
+        rows, targets, firsts = [], [], []
+        for index in part:
+            tokens, boundary = np.frombuffer(requests[index].tokens, np.int32), requests[index].boundary
+            _, beginning = self._begun(tokens[:boundary])
+            rows.append(np.concatenate([beginning, tokens[boundary:-1]]))
+            targets.append(tokens[boundary:])
+            firsts.append(len(beginning) - 1)
+        width = max(map(len, rows))
+        places = [row * width + np.arange(len(own)) + firsts[row] for row, own in enumerate(targets)]
+        owners = torch.tensor(list(part.values()), device=self.device)
+        logits, _ = self._halves.decode(
+            encoded.of(owners), self._halves.padded(rows), torch.from_numpy(np.concatenate(places)), use_cache=False
+        )
+        logprobs, greedy = asked_tokens(logits, np.concatenate(targets))
+        cuts = np.cumsum([len(own) for own in targets])[:-1]
+        for index, own, best in zip(part, np.split(logprobs, cuts), np.split(greedy, cuts), strict=True):
+            yield index, ScoreAnswer.of(own, best)
+
+    def _spare_head(self) -> None:
+        tokens = ordinary_tokens(4, self._vocabulary).astype(np.int32)
+        with torch.inference_mode():
+            encoded = self._halves.encode([tokens])
+        row = self._halves.padded([np.array([*self._beginning, *tokens[:3]], np.int32)])
+        inputs = self._halves.inputs(encoded, row, use_cache=False)
+        self._network.spare_head(inputs, torch.arange(row.shape[1])[-3:], self.precision)
+
+
+def _tokens(context: bytes) -> Tokens:
+    return np.frombuffer(context, np.int32)
+
+
+def _size(batch: Sequence[bytes], parts: Sequence[Mapping[int, int]], requests: Sequence[ScoreRequest]) -> int:
+    """Tokens of the largest batch of either half."""
+    longest = len(_tokens(batch[0]))
+    continuations = [
+        len(part) * (longest + max(len(requests[index].tokens) - requests[index].boundary for index in part))
+        for part in parts
+    ]
+    return max(len(batch) * longest, *continuations)
+
+
+def _beginning(model: Any, start: tuple[int, ...]) -> tuple[int, ...]:
+    """The tokens that a decoder begins with."""
+    settings = (model.generation_config, model.config)
+    first = _said("decoder_start_token_id", settings)
+    if first is None:
+        first = _said("bos_token_id", settings)
+    if first is None:
+        raise ModelError("the model's configuration does not say which token its decoder begins with")
+    forced = _said("forced_bos_token_id", settings)
+    return (first, *start) if forced is None else (first, forced)
+
+
+def _said(name: str, settings: Sequence[Any]) -> int | None:
+    found = (getattr(each, name, None) for each in settings)
+    return next((int(token) for token in found if isinstance(token, int)), None)
+
+
+def _sentinel(tokenizer: Any, word: str) -> int | None:
+    token = tokenizer.get_vocab().get(word)
+    return None if token is None else int(token)
+
+
+def _doubles_spaces(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts a space before every text, one that begins with a space too."""
+    bare, spaced = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", " a"))
+    begins = str(*tokenizer.convert_ids_to_tokens(bare[:1])).startswith("▁")
+    return begins and bool(bare != spaced)

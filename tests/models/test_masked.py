@@ -1,0 +1,428 @@
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+
+from icl_eval import Task, evaluate
+from icl_eval.engine import Engine, MemoryJournal
+from icl_eval.errors import ModelError
+from icl_eval.models import (
+    CountingModel,
+    GeneratingModel,
+    RowModel,
+    ScoreAnswer,
+    ScoreRequest,
+    ScoringModel,
+    load_model,
+    wrap_model,
+)
+from icl_eval.models.masked import MaskedLM
+from icl_eval.prompts import split_tokens
+from icl_eval.runs.evaluation import explain
+
+from .architectures import build as build_causal
+from .checkpoints import byte_tokenizer
+from .kinds import MASKED, WINDOW, build, tokenizer_for, wordpiece
+
+
+@cache
+def network(name: str) -> Any:
+    return build(name)
+
+
+def lm_of(name: str, **changes: Any) -> MaskedLM:
+    lm = MaskedLM(network(name), tokenizer_for(name), "tiny", "weights", **changes)
+    lm.row_budget = 200  # several batches, with padding
+    return lm
+
+
+def texts_of(name: str) -> list[ScoreRequest]:
+    """Options of a question, and contexts of very different lengths."""
+    texts = [("Is the sky blue?", " yes"), ("Is the sky blue?", " no"), ("Is the sky blue?", " skying blue.")]
+    texts += [("a", " unlikely"), ("so it is " * 3, "unlikely, he said")]
+    lm = lm_of(name)
+    return [ScoreRequest.of(each.context, each.continuation) for each in split_tokens(lm.encode, texts, lm.start, 0)]
+
+
+def words_of(name: str, tokens: list[int]) -> list[int]:
+    """Which word each token belongs to, by what its piece looks like; these texts have no hyphens or apostrophes."""
+    words, word, before = [], -1, ""
+    for piece in tokenizer_for(name).convert_ids_to_tokens(tokens):
+        goes_on = piece.startswith("##") if name != "roberta" else piece.isalpha() and before.strip("Ġ").isalpha()
+        goes_on = goes_on and not piece.startswith("Ġ") if name == "roberta" else goes_on
+        goes_on = goes_on or (name == "roberta" and before == "Ġ" and piece.isalpha())
+        word, before = word + (not goes_on), piece
+        words.append(word)
+    return words
+
+
+def reference(name: str, request: ScoreRequest, pll: str) -> list[float]:
+    """One masked copy at a time, by `transformers` alone."""
+    tokenizer, tokens, found = tokenizer_for(name), list(request.tokens), []
+    end = tokenizer("a")["input_ids"][-1]
+    words = words_of(name, tokens[request.boundary :])
+    for place, token in enumerate(tokens[request.boundary :]):
+        copy = [*tokens, end]
+        for other in range(place, len(words)):
+            if other == place or (pll == "l2r" and words[other] == words[place]):
+                copy[request.boundary + other] = tokenizer.mask_token_id
+        with torch.no_grad():
+            row = network(name)(torch.tensor([copy])).logits[0, request.boundary + place]
+        found.append(float(row.log_softmax(-1)[token]))
+    return found
+
+
+def answer(lm: Any, requests: list[ScoreRequest]) -> list[ScoreAnswer]:
+    answers: dict[int, ScoreAnswer] = {}
+    lm.score(requests, answers.__setitem__)
+    return [answers[index] for index in range(len(requests))]
+
+
+@pytest.mark.parametrize("pll", ["l2r", "plain"])
+@pytest.mark.parametrize("name", MASKED)
+def test_scores_are_those_of_one_masked_copy_at_a_time(name: str, pll: Any) -> None:
+    requests = texts_of(name)
+
+    for request, found in zip(requests, answer(lm_of(name, pll=pll), requests), strict=True):
+        assert found.logprobs == pytest.approx(reference(name, request, pll), abs=1e-5)
+
+
+def test_later_pieces_of_a_word_are_masked_with_each_of_its_pieces() -> None:
+    """By hand: `a unlikely, no` is [CLS] a un ##like ##ly , no [SEP]; scored is what follows `a`."""
+    tokenizer, model = wordpiece(), network("bert")
+    cls, a, un, like, ly, comma, no, sep, gap = tokenizer.convert_tokens_to_ids(
+        ["[CLS]", "a", "un", "##like", "##ly", ",", "no", "[SEP]", "[MASK]"]
+    )
+    copies = [
+        ([cls, a, gap, gap, gap, comma, no, sep], 2, un),
+        ([cls, a, un, gap, gap, comma, no, sep], 3, like),
+        ([cls, a, un, like, gap, comma, no, sep], 4, ly),
+        ([cls, a, un, like, ly, gap, no, sep], 5, comma),
+        ([cls, a, un, like, ly, comma, gap, sep], 6, no),
+    ]
+    with torch.no_grad():
+        rows = model(torch.tensor([copy for copy, _, _ in copies])).logits.log_softmax(-1)
+    expected = [float(rows[row, place, token]) for row, (_, place, token) in enumerate(copies)]
+    lm = lm_of("bert")
+    read = given_to(model)
+
+    (found,) = answer(lm, [ScoreRequest.of([cls, a], [un, like, ly, comma, no])])
+
+    assert found.logprobs == pytest.approx(expected, abs=1e-5)
+    assert sorted(row for batch in read for row in batch.tolist()) == sorted(copy for copy, _, _ in copies)
+
+
+def test_a_words_pieces_in_the_context_are_shown() -> None:
+    tokenizer = wordpiece()
+    cls, un, like, ly, sep, gap = tokenizer.convert_tokens_to_ids(["[CLS]", "un", "##like", "##ly", "[SEP]", "[MASK]"])
+    with torch.no_grad():
+        row = network("bert")(torch.tensor([[cls, un, gap, gap, sep]])).logits[0, 2].log_softmax(-1)
+
+    (found,) = answer(lm_of("bert"), [ScoreRequest.of([cls, un], [like, ly])])
+
+    assert found.logprobs[0] == pytest.approx(float(row[like]), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_scores_do_not_depend_on_batches_or_order(name: str) -> None:
+    requests, small, large = texts_of(name), lm_of(name), lm_of(name)
+    small.row_budget, large.row_budget = 1, 10**6
+    together = answer(large, requests)
+
+    for others in (answer(small, requests), answer(large, requests[::-1])[::-1]):
+        for one, other in zip(together, others, strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+            assert one.greedy == other.greedy
+
+
+def given_to(model: Any) -> list[torch.Tensor]:
+    """Grows by what the model reads."""
+    given: list[torch.Tensor] = []
+    hook = model.register_forward_pre_hook(lambda _, __, named: given.append(named["input_ids"]), with_kwargs=True)
+    HOOKS.append(hook)
+    return given
+
+
+HOOKS: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def unhook() -> Any:
+    """Models are shared by tests."""
+    yield
+    while HOOKS:
+        HOOKS.pop().remove()
+
+
+def test_copies_that_are_masked_alike_are_read_once() -> None:
+    lm = lm_of("bert")
+    lm.row_budget = 10**6
+    read = given_to(lm.model)
+
+    answer(lm, [ScoreRequest.of([2, 20, 21], [token]) for token in range(30, 50)])
+
+    assert [batch.shape for batch in read] == [(1, 5)]
+
+
+def test_only_masked_places_reach_the_head() -> None:
+    lm, seen = lm_of("bert"), list[int]()
+    HOOKS.append(
+        lm.model.get_output_embeddings().register_forward_hook(
+            lambda _, inputs, __: seen.append(inputs[0].shape[:-1].numel())
+        )
+    )
+
+    answer(lm, [ScoreRequest.of([2, 20, 21], [30, 31]), ScoreRequest.of([2, 20], [30])])
+
+    assert seen == [3]
+
+
+def test_what_it_will_read_is_what_it_reads() -> None:
+    lm, requests = lm_of("roberta"), texts_of("roberta")
+    read = given_to(lm.model)
+
+    answer(lm, requests)
+
+    assert lm.reads(requests) == sum(batch.numel() for batch in read)
+
+
+def test_greedy_says_whether_every_masked_token_was_the_most_likely() -> None:
+    lm = lm_of("distilbert")
+    with torch.no_grad():
+        row = network("distilbert")(torch.tensor([[2, 20, 21, 4, 3]])).logits[0, 3]
+    best, other = row.topk(2).indices.tolist()
+
+    assert [
+        found.greedy for found in answer(lm, [ScoreRequest.of([2, 20, 21], [token]) for token in (best, other)])
+    ] == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_the_window_holds_all_special_tokens(name: str) -> None:
+    """RoBERTa counts places from the one after its padding token's number: of 66 it has 64."""
+    lm = lm_of(name, pll="plain")
+    longest = ScoreRequest.of([lm.start[0], *[20] * (lm.window - 2)], [21, 22])
+
+    (found,) = Engine(lm).answer([longest])
+
+    assert len(longest.tokens) + 1 == WINDOW
+    assert found.logprobs == pytest.approx(reference(name, longest, "plain"), abs=1e-5)
+    with pytest.raises(ModelError, match=f"the model's window is {WINDOW - 2}"):
+        Engine(lm).answer([ScoreRequest.of([20] * (WINDOW - 2), [21, 22])])
+
+
+def test_it_is_a_black_box_that_scores_and_cannot_write() -> None:
+    lm = lm_of("bert")
+
+    assert isinstance(lm, ScoringModel)
+    assert isinstance(lm, CountingModel)
+    assert not isinstance(lm, GeneratingModel)
+    assert not isinstance(lm, RowModel)
+    assert (lm.kind, lm_of("bert", pll="plain").kind) == ("pll-l2r", "pll")
+    assert lm.fingerprint != lm_of("bert", pll="plain").fingerprint
+
+
+def test_a_full_device_halves_the_batch_and_no_answer_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, requests = lm_of("bert"), texts_of("bert")
+    expected, answers = answer(lm, requests), list[tuple[int, ScoreAnswer]]()
+    forward = type(lm.model).forward
+
+    def crowded(model: Any, *inputs: Any, **settings: Any) -> Any:
+        if settings["input_ids"].numel() > 70:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(model, *inputs, **settings)
+
+    monkeypatch.setattr(type(lm.model), "forward", crowded)
+    lm.score(requests, lambda *found: answers.append(found))
+
+    assert sorted(index for index, _ in answers) == list(range(len(requests)))
+    for index, found in answers:
+        assert found.logprobs == pytest.approx(expected[index].logprobs, abs=1e-5)
+
+
+def test_one_copy_that_exceeds_the_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = lm_of("bert")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(lm.model), "forward", full)
+    with pytest.raises(ModelError, match="one request of up to 3 tokens does not fit the device's memory"):
+        Engine(lm).answer([ScoreRequest.of([2, 20], [21])])
+
+
+def test_answers_before_a_failure_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, store, requests = lm_of("bert"), MemoryJournal(), texts_of("bert")
+    lm.row_budget = 40
+    forward, calls = type(lm.model).forward, iter(range(100))
+
+    def dies(model: Any, *inputs: Any, **settings: Any) -> Any:
+        if next(calls) == 11:
+            raise KeyboardInterrupt
+        return forward(model, *inputs, **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(lm.model), "forward", dies)
+        with pytest.raises(KeyboardInterrupt):
+            Engine(lm, store).answer(requests)
+    again = Engine(lm, store)
+    again.answer(requests)
+
+    assert 0 < again.reused < len(requests)
+    assert again.reused + again.computed == len(requests)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "bert"
+    build("bert", max_position_embeddings=512).save_pretrained(folder)
+    tokenizer_for("bert").save_pretrained(folder)
+    return folder
+
+
+def test_a_checkpoint_with_a_masked_head_is_loaded_as_one(saved: Path) -> None:
+    lm = load_model(str(saved), device="cpu")
+
+    assert (lm.kind, lm.start, lm.window, lm.precision) == ("pll-l2r", (2,), 510, "float32")
+    assert load_model(str(saved), device="cpu", pll="plain").kind == "pll"
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_saved_model_scores_as_the_one_in_memory(name: str, tmp_path: Path) -> None:
+    network(name).save_pretrained(tmp_path)
+    tokenizer_for(name).save_pretrained(tmp_path)
+    requests = texts_of(name)
+
+    found = answer(load_model(str(tmp_path), device="cpu"), requests)
+
+    assert [each.logprobs for each in found] == [
+        pytest.approx(each.logprobs, abs=1e-5) for each in answer(lm_of(name), requests)
+    ]
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_loaded_object_is_of_the_same_kind(name: str) -> None:
+    assert wrap_model(network(name), tokenizer_for(name)).kind == "pll-l2r"
+    assert wrap_model(network(name), tokenizer_for(name), pll="plain").kind == "pll"
+
+
+def test_a_causal_model_is_causal_whatever_its_family() -> None:
+    config = hf.BertConfig(**{**MASKED["bert"][1], "is_decoder": True})
+    decoder = hf.BertLMHeadModel(config).eval()  # type: ignore[no-untyped-call]
+
+    assert wrap_model(decoder, wordpiece()).kind == "causal"
+    assert wrap_model(build_causal("gpt2"), byte_tokenizer()).kind == "causal"
+
+
+def test_a_checkpoint_that_nothing_serves_is_told_in_one_sentence(tmp_path: Path) -> None:
+    hf.ViTConfig(architectures=["ViTForImageClassification"]).save_pretrained(tmp_path)
+    wordpiece().save_pretrained(tmp_path)
+
+    with pytest.raises(ModelError) as caught:
+        load_model(str(tmp_path), device="cpu")
+
+    assert str(caught.value) == (
+        f"'{tmp_path}' is a checkpoint of vit (ViTForImageClassification), "
+        "which is no causal, encoder-decoder or masked language model of text"
+    )
+
+
+def test_speech_to_text_is_no_language_model_of_text(tmp_path: Path) -> None:
+    hf.WhisperConfig(architectures=["WhisperForConditionalGeneration"]).save_pretrained(tmp_path)
+    wordpiece().save_pretrained(tmp_path)
+
+    with pytest.raises(ModelError, match=r"is a checkpoint of whisper \(WhisperForConditionalGeneration\)"):
+        load_model(str(tmp_path), device="cpu")
+
+
+def test_a_masked_model_needs_a_mask() -> None:
+    with pytest.raises(ModelError, match="needs a mask"):
+        wrap_model(network("bert"), byte_tokenizer())
+
+
+def test_an_unknown_way_to_mask_is_refused(saved: Path) -> None:
+    with pytest.raises(ModelError, match="`pll` cannot be 'r2l'"):
+        load_model(str(saved), device="cpu", pll="r2l")
+
+
+def test_an_evaluation_runs_on_it_and_its_signature_says_so(saved: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"data": "sample", "shots": [0, 1], "limit": 4, "device": "cpu"}
+
+    result = evaluate(saved, "superglue/copa", out=tmp_path / "l2r", **options)
+    again = evaluate(saved, "superglue/copa", out=tmp_path / "l2r", **options)
+    plain = evaluate(saved, "superglue/copa", pll="plain", **options)
+
+    assert len(result.scores) == 2
+    assert all("|pll-l2r|bos1|w510|float32|" in score.signature for score in result.scores)
+    assert all("|pll|bos1|w510|float32|" in score.signature for score in plain.scores)
+    assert (again.manifest.computed, again.scores) == (0, result.scores)
+
+
+def test_a_pair_takes_the_way_to_mask() -> None:
+    result = evaluate((network("bert"), wordpiece()), colours(), shots=0, pll="plain")
+
+    assert "|pll|" in result.scores[0].signature
+
+
+def test_a_run_is_explained_by_its_masked_copies(saved: Path) -> None:
+    plan = explain(str(saved), colours(), shots=0, device="cpu")
+
+    assert plan.workload.requests == 4
+    assert plan.workload.asked == 2 * 5 + 2 * (7 + 1 + 2)  # [CLS] sky blue [MASK] [SEP]; Answer: by letter
+    assert plan.workload.computed == 10 + 5 + 5
+
+
+def test_written_answers_are_refused_before_anything_is_asked(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: Any) -> None:
+        raise AssertionError("it was asked")
+
+    monkeypatch.setattr(MaskedLM, "score", asked)
+    sums = Task.from_records(
+        "sums", evaluation=[{"q": "1+1", "a": "2"}], prompt="{{ q }}", references="a", answer="text"
+    )
+
+    with pytest.raises(ModelError) as caught:
+        evaluate(saved, [colours(), sums], shots=0, device="cpu", out=tmp_path / "mixed")
+
+    assert str(caught.value) == f"{saved} cannot write (pll-l2r), but sums is answered in writing"
+
+
+def test_a_likelihood_is_a_pseudo_likelihood(saved: Path) -> None:
+    task = Task.from_records(
+        "last",
+        evaluation=[{"before": "the sky is", "word": "blue"}],
+        prompt="{% block query %}{{ before }}{% endblock %}{% block answer %} {{ option }}{% endblock %}",
+        references="word",
+        answer="likelihood",
+        metrics=["perplexity"],
+    )
+    lm = load_model(str(saved), device="cpu")
+    tokenizer, model = wordpiece(), build("bert", max_position_embeddings=512)
+    ids = tokenizer("the sky is [MASK]")["input_ids"]
+    with torch.no_grad():
+        row = model(torch.tensor([ids])).logits[0, -2].log_softmax(-1)
+
+    (score,) = evaluate(lm, task, shots=0).scores
+
+    assert score.value == pytest.approx(math.exp(-row[tokenizer.convert_tokens_to_ids("blue")]), rel=1e-4)
+
+
+def colours() -> Task:
+    return Task.from_records(
+        "colours",
+        evaluation=[{"text": "sky blue", "label": 0}],
+        prompt="{{ text }}",
+        options=["yes", "no"],
+        metrics=["accuracy"],
+    )

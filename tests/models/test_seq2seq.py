@@ -1,0 +1,574 @@
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import normalizers
+
+from icl_eval import Task, evaluate
+from icl_eval.engine import Engine, MemoryJournal
+from icl_eval.errors import ModelError, PromptError
+from icl_eval.models import (
+    CountingModel,
+    Decoding,
+    GenerateAnswer,
+    GenerateRequest,
+    GeneratingModel,
+    OutOfMemory,
+    RowModel,
+    ScoreRequest,
+    ScoringModel,
+    load_model,
+    seq2seq,
+    wrap_model,
+)
+from icl_eval.models.seq2seq import Seq2SeqLM
+from icl_eval.prompts import encode_apart
+from icl_eval.runs.evaluation import explain
+
+from .kinds import SEQ2SEQ, VOCABULARY, WINDOW, build, sentencepiece, tokenizer_for
+
+FREE: tuple[str, ...] = ()
+
+
+@cache
+def network(name: str) -> Any:
+    return build(name)
+
+
+def lm_of(name: str, **changes: Any) -> Seq2SeqLM:
+    lm = Seq2SeqLM(network(name), tokenizer_for(name), "tiny", "weights", **changes)
+    lm.row_budget = 150  # several batches, with padding
+    return lm
+
+
+def requests_of(name: str, seed: int = 0) -> list[ScoreRequest]:
+    """Contexts of very different lengths, each with several continuations; the first tokens are the tokenizer's."""
+    rng, lm = np.random.default_rng(seed), lm_of(name)
+    contexts = [[*lm.start, *rng.integers(10, 80, size).tolist()] for size in (3, 30, 4, 17, 1, 45, 9)]
+    return [
+        ScoreRequest.of(context, rng.integers(10, 80, size).tolist()) for context in contexts for size in (1, 5, 2, 12)
+    ]
+
+
+def reference(name: str, request: ScoreRequest) -> list[float]:
+    """One request at a time, by `transformers` alone."""
+    model, end, begins = network(name), 2 if name == "bart" else 1, [2, 0] if name == "bart" else [0]
+    context, continuation = list(request.tokens[: request.boundary]), list(request.tokens[request.boundary :])
+    with torch.no_grad():
+        logits = model(
+            input_ids=torch.tensor([[*context, end]]), decoder_input_ids=torch.tensor([[*begins, *continuation[:-1]]])
+        ).logits[0]
+    logprobs = logits.log_softmax(dim=-1)[len(begins) - 1 :]
+    return [float(logprobs[place, token]) for place, token in enumerate(continuation)]
+
+
+def answer(lm: Any, requests: list[ScoreRequest]) -> list[Any]:
+    answers: dict[int, Any] = {}
+    lm.score(requests, answers.__setitem__)
+    return [answers[index] for index in range(len(requests))]
+
+
+def asked_of(module: Any, name: str) -> list[torch.Tensor]:
+    """Grows by what the module is given under a name."""
+    given: list[torch.Tensor] = []
+    module.register_forward_pre_hook(lambda _, __, named: given.append(named[name]), with_kwargs=True)
+    return given
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_scores_are_those_of_one_request_at_a_time(name: str) -> None:
+    requests = requests_of(name)
+
+    for request, found in zip(requests, answer(lm_of(name), requests), strict=True):
+        assert found.logprobs == pytest.approx(reference(name, request), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_scores_do_not_depend_on_batches_or_order(name: str) -> None:
+    requests, small, large = requests_of(name), lm_of(name), lm_of(name)
+    small.row_budget, large.row_budget = 1, 10**6
+    together = answer(large, requests)
+
+    for others in (answer(small, requests), answer(large, requests[::-1])[::-1]):
+        for one, other in zip(together, others, strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+            assert one.greedy == other.greedy
+
+
+def test_greedy_says_whether_every_token_was_the_most_likely() -> None:
+    lm, context = lm_of("t5"), [20, 21, 22]
+    with torch.no_grad():
+        written = network("t5").generate(torch.tensor([[*context, 1]]), max_new_tokens=3, min_new_tokens=3)[0, 1:]
+    tokens = written.tolist()
+
+    right, wrong = answer(
+        lm, [ScoreRequest.of(context, tokens), ScoreRequest.of(context, [*tokens[:2], tokens[2] ^ 1])]
+    )
+
+    assert right.greedy
+    assert not wrong.greedy
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_every_context_is_encoded_once(name: str) -> None:
+    model, requests = build(name), requests_of(name)
+    lm = Seq2SeqLM(model, tokenizer_for(name), "tiny", "weights")
+    lm.row_budget = 100
+    read = asked_of(model.get_encoder(), "input_ids")
+
+    answer(lm, requests)
+
+    assert len(read) > 1
+    assert sum(len(batch) for batch in read) == 7
+
+
+def test_few_logits_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, requests = build("t5"), requests_of("t5")
+    monkeypatch.setattr(seq2seq, "LOGITS", 20 * VOCABULARY)
+    lm = Seq2SeqLM(model, tokenizer_for("t5"), "tiny", "weights")
+    seen: list[int] = []
+    model.lm_head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:-1].numel()))
+
+    answer(lm, requests)
+
+    assert max(seen) <= 20
+    assert sum(seen) == sum(len(request.tokens) - request.boundary for request in requests)
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_what_it_will_read_is_what_it_reads(name: str) -> None:
+    model, requests = build(name), requests_of(name)
+    lm = Seq2SeqLM(model, tokenizer_for(name), "tiny", "weights")
+    lm.row_budget = 100
+    encoder, both = asked_of(model.get_encoder(), "input_ids"), asked_of(model, "decoder_input_ids")
+
+    answer(lm, requests)
+
+    assert lm.reads(requests) == sum(batch.numel() for batch in (*encoder, *both))
+
+
+def test_only_scored_places_reach_the_head() -> None:
+    model = build("t5")
+    lm = Seq2SeqLM(model, tokenizer_for("t5"), "tiny", "weights")
+    seen: list[int] = []
+    model.lm_head.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:-1].numel()))
+
+    answer(lm, [ScoreRequest.of([20], [21]), ScoreRequest.of([20], [21, 22, 23])])
+
+    assert seen == [4]
+
+
+def test_continuations_for_a_blank_are_scored_after_its_sentinel() -> None:
+    lm, model = lm_of("t5"), network("t5")
+    context = lm.encode(["blue <extra_id_0> sky"])[0]
+    assert 3 in context
+
+    (found,) = answer(lm, [ScoreRequest.of(context, [20, 21])])
+
+    with torch.no_grad():
+        rows = model(torch.tensor([[*context, 1]]), decoder_input_ids=torch.tensor([[0, 3, 20, 21]])).logits[0]
+    logprobs = rows.log_softmax(-1)
+    assert found.logprobs == pytest.approx([float(logprobs[1, 20]), float(logprobs[2, 21])], abs=1e-5)
+
+
+def test_a_token_forced_at_the_beginning_stands_there() -> None:
+    model = build("bart")
+    model.generation_config.forced_bos_token_id = 33
+    context = [0, 20, 21]
+
+    (found,) = answer(Seq2SeqLM(model, tokenizer_for("bart"), "tiny", "w"), [ScoreRequest.of(context, [22])])
+
+    with torch.no_grad():
+        rows = model(torch.tensor([[*context, 2]]), decoder_input_ids=torch.tensor([[2, 33]])).logits[0]
+    assert found.logprobs == pytest.approx([float(rows.log_softmax(-1)[1, 22])], abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("t5", [[1]]), ("bart", [[0, 2]])])
+def test_an_empty_context_is_what_the_tokenizer_makes_of_nothing(name: str, tokens: list[list[int]]) -> None:
+    model = build(name)
+    lm = Seq2SeqLM(model, tokenizer_for(name), "tiny", "weights")
+    (scored,) = encode_apart(lm.encode, [("", " yes")], lm.start, lm.fallback)
+    read = asked_of(model.get_encoder(), "input_ids")
+
+    answer(lm, [ScoreRequest.of(scored.context, scored.continuation)])
+
+    assert [batch.tolist() for batch in read] == [tokens] == [[tokenizer_for(name)("")["input_ids"]]]
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "continuation", "pieces"),
+    [
+        ("t5", "is it?", " yes", ["▁yes"]),
+        ("t5", "is it? ", "yes", ["▁yes"]),
+        ("t5", "sky", "ness", ["▁", "ness"]),
+        ("bart", "is it?", " yes", ["Ġyes"]),
+        ("bart", "is it? ", "no", ["n", "o"]),
+        ("bart", "is it?", " no\n", ["Ġno", "Ċ"]),
+    ],
+)
+def test_context_and_continuation_are_encoded_apart(
+    name: str, context: str, continuation: str, pieces: list[str]
+) -> None:
+    lm, tokenizer = lm_of(name), tokenizer_for(name)
+
+    (scored,) = encode_apart(lm.encode, [(context, continuation)], lm.start, lm.fallback)
+
+    assert tokenizer.convert_ids_to_tokens(scored.continuation) == pieces
+    assert scored.context == [*lm.start, *tokenizer(context, add_special_tokens=False)["input_ids"]]
+
+
+def test_a_tokenizer_that_says_the_first_space_twice_is_given_it_once() -> None:
+    """As Llama's first one, which puts a space before every text and then writes all spaces as marks."""
+    tokenizer = sentencepiece()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.backend_tokenizer.pre_tokenizer = None
+    lm = Seq2SeqLM(network("bart"), tokenizer, "tiny", "weights")
+
+    assert tokenizer.convert_ids_to_tokens(tokenizer(" yes", add_special_tokens=False)["input_ids"]) == ["▁", "▁yes"]
+    assert [tokenizer.convert_ids_to_tokens(ids) for ids in lm.encode([" yes", "yes"])] == [["▁yes"], ["▁yes"]]
+
+
+def test_a_continuation_without_tokens_is_an_error() -> None:
+    lm = lm_of("t5")
+
+    with pytest.raises(PromptError, match=r"the continuation '\\n' has no token"):
+        encode_apart(lm.encode, [("a", "\n")], lm.start, lm.fallback)
+
+
+def test_it_is_a_black_box_that_scores_and_writes() -> None:
+    lm = lm_of("t5")
+
+    assert isinstance(lm, ScoringModel)
+    assert isinstance(lm, GeneratingModel)
+    assert isinstance(lm, CountingModel)
+    assert not isinstance(lm, RowModel)
+
+
+def test_each_half_has_the_window_for_itself() -> None:
+    lm = lm_of("bart")
+    longest = ScoreRequest.of([0] * lm.window, [20] * lm.window)
+
+    (found,) = Engine(lm).answer([longest])
+
+    assert lm.window == WINDOW - 1
+    assert found.logprobs == pytest.approx(reference("bart", longest), abs=1e-5)
+    with pytest.raises(ModelError, match=f"a request reads {WINDOW} tokens, but the model's window is {WINDOW - 1}"):
+        Engine(lm).answer([ScoreRequest.of([0] * WINDOW, [20])])
+
+
+def test_relative_positions_reach_beyond_the_trained_window() -> None:
+    assert lm_of("t5", window=1000).window == 999
+    with pytest.raises(ModelError, match="a window of 1000 tokens was asked for, but the model reads 64"):
+        lm_of("bart", window=1000)
+
+
+def test_a_full_device_halves_the_batch_and_no_answer_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, requests = lm_of("bart"), requests_of("bart")
+    expected, answers = answer(lm, requests), list[tuple[int, Any]]()
+    forward = type(lm.model).forward
+
+    def crowded(model: Any, *inputs: Any, **settings: Any) -> Any:
+        if settings["encoder_outputs"].last_hidden_state.shape[:2].numel() > 80:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(model, *inputs, **settings)
+
+    monkeypatch.setattr(type(lm.model), "forward", crowded)
+    lm.score(requests, lambda *found: answers.append(found))
+
+    assert sorted(index for index, _ in answers) == list(range(len(requests)))
+    assert lm.row_budget < 150
+    for index, found in answers:
+        assert found.logprobs == pytest.approx(expected[index].logprobs, abs=1e-5)
+
+
+def test_one_request_that_exceeds_the_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = lm_of("t5")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(lm.model, "forward", full)
+    try:
+        with pytest.raises(ModelError, match="one request of up to 57 tokens does not fit the device's memory"):
+            Engine(lm).answer(requests_of("t5"))
+        with pytest.raises(OutOfMemory):
+            lm.score(requests_of("t5"), lambda *_: None)
+    finally:
+        monkeypatch.undo()
+
+
+def test_answers_before_a_failure_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, store, requests = lm_of("t5"), MemoryJournal(), requests_of("t5")
+    forward, calls = lm.model.forward, iter(range(100))
+
+    def dies(*inputs: Any, **settings: Any) -> Any:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return forward(*inputs, **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lm.model, "forward", dies)
+        with pytest.raises(KeyboardInterrupt):
+            Engine(lm, store).answer(requests)
+    again = Engine(lm, store)
+    again.answer(requests)
+
+    assert 0 < again.reused < len(requests)
+    assert again.reused + again.computed == len(requests)
+
+
+def prompts_of(name: str, count: int = 6) -> list[list[int]]:
+    rng, lm = np.random.default_rng(1), lm_of(name)
+    return [[*lm.start, *rng.integers(10, 80, size).tolist()] for size in rng.integers(1, 40, count)]
+
+
+def write(lm: Seq2SeqLM, prompts: list[list[int]], decoding: Decoding) -> list[GenerateAnswer]:
+    answers: dict[int, GenerateAnswer] = {}
+    lm.generate([GenerateRequest.of(prompt, decoding) for prompt in prompts], answers.__setitem__)
+    return [answers[index] for index in range(len(prompts))]
+
+
+def ending(name: str) -> Any:
+    """A model whose end token is likely enough to come early, late and never."""
+    model = build(name)
+    end = 2 if name == "bart" else 1
+    with torch.no_grad():
+        model.get_output_embeddings().weight[end] *= 3
+    return model
+
+
+def hugging(model: Any, name: str, prompt: list[int], **settings: Any) -> tuple[list[int], float | None]:
+    """What the `generate` of `transformers` writes, and the score it gives."""
+    end, begins = (2, [2, 0]) if name == "bart" else (1, [0])
+    with torch.no_grad():
+        output = model.generate(
+            torch.tensor([[*prompt, end]]),
+            decoder_input_ids=torch.tensor([begins]),
+            do_sample=False,
+            eos_token_id=end,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **settings,
+        )
+    scores = output.get("sequences_scores")
+    return output.sequences[0, len(begins) :].tolist(), None if scores is None else float(scores[0])
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_greedy_search_is_that_of_transformers(name: str) -> None:
+    model, tokenizer = ending(name), tokenizer_for(name)
+    lm, end = Seq2SeqLM(model, tokenizer, "tiny", "weights"), 2 if name == "bart" else 1
+    lm.row_budget = 60
+
+    answers = write(lm, prompts_of(name), Decoding(12, FREE))
+
+    assert lm.generation.caches
+    for prompt, found in zip(prompts_of(name), answers, strict=True):
+        tokens, _ = hugging(model, name, prompt, max_new_tokens=12)
+        assert found.tokens == (len(tokens),)
+        assert found.finished == ("end" if tokens[-1] == end else "length",)
+        assert found.texts == (tokenizer.decode([token for token in tokens if token != end]),)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_beam_search_is_that_of_transformers(name: str, alpha: float) -> None:
+    model, tokenizer = ending(name), tokenizer_for(name)
+    lm, end = Seq2SeqLM(model, tokenizer, "tiny", "weights"), 2 if name == "bart" else 1
+
+    answers = write(lm, prompts_of(name), Decoding(10, FREE, beams=3, length_penalty=alpha, penalty="power"))
+
+    for prompt, found in zip(prompts_of(name), answers, strict=True):
+        tokens, score = hugging(
+            model, name, prompt, max_new_tokens=10, num_beams=3, length_penalty=alpha, early_stopping="never"
+        )
+        assert found.texts == (tokenizer.decode([token for token in tokens if token != end]),)
+        assert found.tokens == (len(tokens),)
+        assert found.scores[0] == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [Decoding(8, ("e", "no"), beams=3), Decoding(8, FREE, samples=3, temperature=0.8, top_p=0.9), Decoding(8, ("e",))],
+)
+def test_what_is_written_does_not_depend_on_batches_or_the_cache(decoding: Decoding) -> None:
+    lm, alone, prompts = lm_of("t5"), lm_of("t5"), prompts_of("t5")
+    alone.row_budget = 1
+    alone.generation._decoder.keywords["caches"] = False
+    together = write(lm, prompts, decoding)
+
+    for one, other in zip(together, write(alone, prompts, decoding), strict=True):
+        assert (one.texts, one.tokens, one.finished) == (other.texts, other.tokens, other.finished)
+        assert one.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+def test_what_stands_at_a_blank_ends_at_the_next_sentinel() -> None:
+    model = build("t5")
+    with torch.no_grad():
+        model.get_output_embeddings().weight[4] *= 4
+    lm = Seq2SeqLM(model, tokenizer_for("t5"), "tiny", "weights")
+    prompts = [[20, 3, size] for size in range(10, 30)]
+
+    answers = write(lm, prompts, Decoding(20, FREE))
+
+    assert "end" in {found.finished[0] for found in answers}
+    for prompt, found in zip(prompts, answers, strict=True):
+        with torch.no_grad():
+            whole = model.generate(
+                torch.tensor([[*prompt, 1]]),
+                decoder_input_ids=torch.tensor([[0, 3]]),
+                max_new_tokens=20,
+                do_sample=False,
+                eos_token_id=[1, 4],
+            )
+        assert found.tokens == (whole.shape[1] - 2,)
+
+
+def test_a_full_device_halves_what_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, prompts, decoding = lm_of("bart"), prompts_of("bart"), Decoding(6, FREE, beams=2)
+    expected, answers = write(lm, prompts, decoding), list[tuple[int, GenerateAnswer]]()
+    lm.generation._row_budget = 10**6
+    forward = type(lm.model).forward
+
+    def crowded(model: Any, *inputs: Any, **settings: Any) -> Any:
+        if len(settings["decoder_input_ids"]) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(model, *inputs, **settings)
+
+    monkeypatch.setattr(type(lm.model), "forward", crowded)
+    lm.generate([GenerateRequest.of(prompt, decoding) for prompt in prompts], lambda *found: answers.append(found))
+
+    assert sorted(index for index, _ in answers) == list(range(len(prompts)))
+    assert all(found.texts == expected[index].texts for index, found in answers)
+    assert lm.generation.hypotheses < 12
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "t5"
+    build("t5").save_pretrained(folder)
+    tokenizer_for("t5").save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_a_checkpoint_with_encoder_and_decoder_is_loaded_as_one(name: str, tmp_path: Path) -> None:
+    network(name).save_pretrained(tmp_path)
+    tokenizer_for(name).save_pretrained(tmp_path)
+
+    lm = load_model(str(tmp_path), device="cpu")
+
+    assert isinstance(lm, Seq2SeqLM)
+    assert (lm.kind, lm.start, lm.fallback) == ("seq2seq", *(((0,), 0) if name == "bart" else ((), 1)))
+    requests = requests_of(name)
+    for request, found in zip(requests, answer(lm, requests), strict=True):
+        assert found.logprobs == pytest.approx(reference(name, request), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", SEQ2SEQ)
+def test_a_loaded_object_is_of_the_same_kind(name: str) -> None:
+    assert wrap_model(network(name), tokenizer_for(name)).kind == "seq2seq"
+
+
+def test_pseudo_log_likelihood_is_of_masked_models_alone(saved: Path) -> None:
+    with pytest.raises(ModelError, match="--pll plain is for masked language models"):
+        load_model(str(saved), device="cpu", pll="plain")
+
+
+def test_half_precision_has_a_head_in_float32() -> None:
+    model = build("bart").to(torch.bfloat16)
+    with torch.no_grad():
+        hidden = model.model(torch.tensor([[0, 20, 2]]), decoder_input_ids=torch.tensor([[2, 0]])).last_hidden_state
+        row = (model.lm_head.weight.double() @ hidden[0, -1].double()).log_softmax(0)
+
+    (found,) = answer(Seq2SeqLM(model, tokenizer_for("bart"), "tiny", "w"), [ScoreRequest.of([0, 20], [30])])
+
+    assert found.logprobs == pytest.approx([float(row[30])], abs=1e-5)
+
+
+def test_an_evaluation_runs_on_it_and_its_signature_says_so(saved: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"data": "sample", "shots": [0, 1], "limit": 4, "window": 400, "device": "cpu"}
+
+    result = evaluate(saved, "superglue/copa", out=tmp_path / "run", **options)
+    again = evaluate(saved, "superglue/copa", out=tmp_path / "run", **options)
+
+    assert len(result.scores) == 2
+    for score in result.scores:
+        assert "|seq2seq|bos0|w399|float32|" in score.signature
+    assert (again.manifest.computed, again.scores) == (0, result.scores)
+
+
+def test_an_evaluation_writes_with_it(saved: Path) -> None:
+    result = evaluate(saved, sums(), shots=1, device="cpu")
+
+    assert all("|seq2seq|" in score.signature and "|greedy-" in score.signature for score in result.scores)
+
+
+def test_room_to_write_takes_none_from_the_prompt(saved: Path) -> None:
+    """A prompt of 22 tokens fills the window of the encoder; the answer of 5 goes to the decoder."""
+    lm = load_model(str(saved), device="cpu", window=23)
+    assert len(lm.encode(["Q: 1+1 A: 2\n\nQ: 5+5 A:"])[0]) == 22
+
+    (score,) = evaluate(lm, sums(), shots=1).scores
+
+    assert (lm.window, score.effective_shots) == (22, 1)
+
+
+def test_the_likelihood_of_a_last_word_after_a_full_window_is_one_request(saved: Path) -> None:
+    lm = load_model(str(saved), device="cpu", window=31)
+    task = Task.from_records(
+        "last",
+        evaluation=[{"before": "a" * 29, "word": "abc"}],
+        prompt="{% block query %}{{ before }}{% endblock %}{% block answer %} {{ option }}{% endblock %}",
+        references="word",
+        answer="likelihood",
+        metrics=["perplexity"],
+    )
+    context, continuation = lm.encode(["a" * 29, " abc"])
+    assert (len(context), len(continuation)) == (30, 4)
+
+    (score,) = evaluate(lm, task, shots=0).scores
+
+    expected = sum(reference("t5", ScoreRequest.of(context, continuation)))
+    assert score.value == pytest.approx(math.exp(-expected), rel=1e-4)
+
+
+def test_a_run_is_explained_by_what_both_halves_read(saved: Path) -> None:
+    words = Task.from_records(
+        "words",
+        evaluation=[{"text": "blue sky", "label": 0}],
+        prompt="{{ text }}",
+        options=["yes", "no"],
+        metrics=["accuracy"],
+    )
+
+    plan = explain(str(saved), words, shots=0, device="cpu")
+
+    assert plan.workload.requests == 4
+    assert plan.workload.asked == 2 * (3 + 1) + 2 * (9 + 1)  # `blue sky`, `Answer:`, each with </s>; the start token
+    assert plan.workload.computed == 2 * 9 + 4 * 1
+
+
+def sums() -> Task:
+    return Task.from_records(
+        "sums",
+        demonstrations=[{"q": "1+1", "a": "2"}, {"q": "2+2", "a": "4"}],
+        evaluation=[{"q": "5+5", "a": "10"}, {"q": "1+2", "a": "3"}],
+        prompt="Q: {{ q }} A:",
+        references="a",
+        answer="text",
+        decode={"max_tokens": 5},
+        metrics=["exact_match"],
+    )
+
+
+def test_vocabulary_of_the_tokenizers_fits_the_models() -> None:
+    assert all(len(tokenizer_for(name)) <= VOCABULARY for name in SEQ2SEQ)
