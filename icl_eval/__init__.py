@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from icl_eval.errors import IclEvalError
     from icl_eval.models import LanguageModel, load_model, wrap_model
     from icl_eval.prompts import Prompt
-    from icl_eval.runs import Explanation, Result, Score, evaluate, explain
+    from icl_eval.runs import Explanation, Plan, Result, Score, evaluate, explain, plan
     from icl_eval.runs.rescoring import rescore
     from icl_eval.tasks import Example, Library, Task
 
@@ -21,6 +21,7 @@ __all__ = [
     "IclEvalError",
     "LanguageModel",
     "Library",
+    "Plan",
     "Prompt",
     "Result",
     "Score",
@@ -29,6 +30,7 @@ __all__ = [
     "evaluate",
     "explain",
     "load_model",
+    "plan",
     "rescore",
     "wrap_model",
 ]
@@ -39,6 +41,7 @@ _HOMES = {
     "IclEvalError": "errors",
     "LanguageModel": "models",
     "Library": "tasks",
+    "Plan": "runs",
     "Prompt": "prompts",
     "Result": "runs",
     "Score": "runs",
@@ -46,6 +49,7 @@ _HOMES = {
     "evaluate": "runs",
     "explain": "runs",
     "load_model": "models",
+    "plan": "runs",
     "rescore": "runs.rescoring",
     "wrap_model": "models",
 }

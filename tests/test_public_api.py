@@ -15,6 +15,7 @@ def test_public_names_are_these() -> None:
         "IclEvalError",
         "LanguageModel",
         "Library",
+        "Plan",
         "Prompt",
         "Result",
         "Score",
@@ -23,6 +24,7 @@ def test_public_names_are_these() -> None:
         "evaluate",
         "explain",
         "load_model",
+        "plan",
         "rescore",
         "wrap_model",
     ]

@@ -1,7 +1,7 @@
 """Who answers: language models behind one protocol."""
 
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
-from icl_eval.models.loading import DTYPES, TINY, load, load_model, wrap_model
+from icl_eval.models.loading import DTYPES, TINY, load, load_blueprint, load_model, wrap_model
 from icl_eval.models.options import Setup, Variant, split_options
 from icl_eval.models.protocol import (
     Answer,
@@ -43,6 +43,7 @@ __all__ = [
     "Variant",
     "common_prefix",
     "load",
+    "load_blueprint",
     "load_model",
     "split_options",
     "wrap_model",

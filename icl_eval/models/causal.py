@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from icl_eval.errors import ModelError
 from icl_eval.models.ancestry import depths, visibility
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.encoding import LineEncoder, splits_into_words
+from icl_eval.models.encoding import line_encoder
 from icl_eval.models.generation import Generation
 from icl_eval.models.network import Network, full_device
 from icl_eval.models.protocol import Row, RowAnswer
@@ -29,6 +29,7 @@ from icl_eval.models.sharing import (
     line,
     longrope_lengths,
     ordinary_tokens,
+    own_masks,
     sharing,
     tolerance,
 )
@@ -72,7 +73,7 @@ class CausalLM:
         self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
         self.window = _window(model.config, tokenizer, window)
         self.fallback = _fallback(tokenizer)
-        self._lines = LineEncoder(self._encode, splits=splits_into_words(tokenizer))
+        self._lines = line_encoder(tokenizer)
         self._network = Network(model)
         self._config, self.device = self._network.config, self._network.device
         self.hidden_size = int(self._config.hidden_size)
@@ -98,12 +99,6 @@ class CausalLM:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
         return self._lines(texts)
-
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        encoded: list[list[int]] = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )["input_ids"]
-        return encoded
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         """The text of each token, for people."""
@@ -216,15 +211,12 @@ class CausalLM:
         return not distance(later, plain) > tolerance(self.precision) * distance(earlier, plain)  # NaN is no verdict
 
     def _sharing(self) -> Sharing:
-        masks = any(
-            buffer.dim() >= 2 and buffer.shape[-1] == buffer.shape[-2] >= self.window for buffer in self.model.buffers()
-        )
 
         def logits(row: Row, positions: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
             with torch.inference_mode():
                 return self._logits([row], positions).cpu().numpy()
 
-        return sharing(self._config, masks, self.window, self.precision, logits)
+        return sharing(self._config, own_masks(self.model, self.window), self.window, self.precision, logits)
 
     def _stems_work(self) -> bool:
         """Whether a row on a kept stem gives what the same row gives alone."""

@@ -117,3 +117,15 @@ def splits_into_words(tokenizer: Any) -> bool:
     """Whether a tokenizer of `transformers` is of a kind that looks at one word at a time."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return backend is not None and backend.pre_tokenizer is not None and type(backend.model).__name__ in SPLITTING
+
+
+def line_encoder(tokenizer: Any) -> LineEncoder:
+    """Encodes texts as a tokenizer of `transformers` does, without special tokens."""
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        encoded: list[list[int]] = tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        return encoded
+
+    return LineEncoder(encode, splits=splits_into_words(tokenizer))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from icl_eval.errors import ModelError
 from icl_eval.models.options import Setup, Variant, split_options, unusable
 from icl_eval.models.protocol import LanguageModel
+
+if TYPE_CHECKING:
+    from icl_eval.models.blueprint import Blueprint
 
 TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parent.parent / "tiny" / "model"
@@ -23,8 +26,8 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 
     Args:
         name: `tiny`, a directory with a checkpoint, or a name on the Hub.
-        options: those of `Variant`, which can change scores (`revision`, `dtype`, `bos`, `window`), and those of
-            `Setup`, which cannot (`device`, `trust_remote_code`, `allow_pickle`).
+        options: those of `Variant`, which can change scores (`revision`, `dtype`, `bos`, `window`, `tokenizer`), and
+            those of `Setup`, which cannot (`device`, `trust_remote_code`, `allow_pickle`).
 
     Raises:
         ModelError: it cannot be loaded; the sentence says why.
@@ -41,7 +44,7 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     """As `load_model`, of options that are sorted already."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     from icl_eval.models.causal import CausalLM
@@ -56,7 +59,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, **shared)
+        tokenizer = tokenizer_of(place, variant, setup)
         model, loaded = loader.from_pretrained(
             place, dtype=kind, use_safetensors=safe, output_loading_info=True, **shared
         )
@@ -78,7 +81,44 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
         )
     fuse_activations(model)
     fingerprint = _directory_digest(Path(place)) if Path(place).is_dir() else f"{name}@{model.config._commit_hash}"
+    if variant.tokenizer is not None:
+        fingerprint += f"|{_tokenizer_digest(tokenizer)}"
     return CausalLM(model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window)
+
+
+def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
+    """A causal language model without weights, of which only configuration and tokenizer are read.
+
+    Raises:
+        ModelError: one of them cannot be read, or the model is of another kind; the sentence says why.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    from icl_eval.models.blueprint import Blueprint
+
+    configs: Any = AutoConfig
+    models: Any = AutoModelForCausalLM
+    place = resolve(name)
+    target = torch.device(setup.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        tokenizer = tokenizer_of(place, variant, setup)
+        config = configs.from_pretrained(place, revision=variant.revision, trust_remote_code=setup.trust_remote_code)
+        _check_causal(name, config)
+        kind = _torch_dtype("float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype, target)
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config  # planned as it is before quantisation
+        with torch.device("meta"):
+            model = models.from_config(
+                config,
+                dtype=config.dtype or torch.float32 if kind == "auto" else kind,
+                trust_remote_code=setup.trust_remote_code,
+            )
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise ModelError(f"{name!r} cannot be planned: {_reason(error, setup.allow_pickle)}") from error
+    return Blueprint(model, tokenizer, name, device=target.type, bos=variant.bos, window=variant.window)
 
 
 def wrap_model(
@@ -91,21 +131,48 @@ def wrap_model(
     return CausalLM(model, tokenizer, name, digest, bos=bos, window=window)
 
 
+def tokenizer_of(place: str, variant: Variant, setup: Setup) -> Any:
+    """The tokenizer of the model in a directory or on the Hub, or the one that is asked for instead.
+
+    Raises:
+        ModelError: there is none, or one without a vocabulary.
+        OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    asked = variant.tokenizer
+    loader: Any = AutoTokenizer
+    tokenizer = loader.from_pretrained(
+        place if asked is None else _place(asked, "tokenizer"),
+        revision=variant.revision if asked is None else None,
+        trust_remote_code=setup.trust_remote_code,
+    )
+    if len(tokenizer) < 2:
+        raise ModelError(f"{asked or place!r} has no tokenizer; --tokenizer names another one")
+    return tokenizer
+
+
 def resolve(name: str) -> str:
     """The directory that a name means, or the name itself if it can only be the Hub's.
 
     Raises:
         ModelError: the name is a path, but not that of a checkpoint.
     """
+    place = _place(name, "model")
+    if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
+        raise ModelError("this directory is not a checkpoint: it has no config.json", place)
+    return place
+
+
+def _place(name: str, kind: str) -> str:
+    """The directory that a name means, or the name itself if it can only be the Hub's."""
     if name == TINY:
         return str(TINY_PATH)
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError("this directory is not a checkpoint: it has no config.json", path)
         return str(path)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError("there is no such model directory", path)
+        raise ModelError(f"there is no such {kind} directory", path)
     return name
 
 
@@ -117,6 +184,15 @@ def _device(name: str | None) -> Any:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch's two ways of saying that a device is not there
         raise ModelError(f"--device {name} cannot be used: {_first_sentence(error)}") from error
+
+
+def _check_causal(name: str, config: Any) -> None:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if encoder or not (own or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING):
+        raise ModelError(f"a plan is made for causal language models, and {name!r} is a {config.model_type} model")
 
 
 def _torch_dtype(name: str, device: Any) -> Any:
@@ -145,6 +221,12 @@ def _reason(error: Exception, allow_pickle: bool) -> str:
 def _first_sentence(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0].strip().rstrip(".") if lines else type(error).__name__
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    """Hash of what a tokenizer makes of texts."""
+    said = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
+    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
 def _directory_digest(path: Path) -> str:

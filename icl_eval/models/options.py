@@ -18,6 +18,7 @@ class Variant(BaseModel):
             and for `tiny`.
         bos: whether texts begin with the BOS token; by default as the tokenizer does it.
         window: tokens to read at once, where the checkpoint does not say.
+        tokenizer: a directory, a name on the Hub or `tiny`, where the model brings none or another is to be used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +27,7 @@ class Variant(BaseModel):
     dtype: str = "auto"
     bos: bool | None = None
     window: Annotated[int, Field(ge=2)] | None = None
+    tokenizer: str | None = None
 
 
 class Setup(BaseModel):
