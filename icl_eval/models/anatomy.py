@@ -67,6 +67,13 @@ def why_no_branches(model: Any) -> str:
     return "" if plain else "it keeps other states than keys and values"
 
 
+def look_at_no_values(model: Any) -> None:
+    """Let a model on the meta device neither look for padding nor gather the experts that are asked."""
+    for config in (model.config, model.config.get_text_config()):
+        config.pad_token_id = None
+        config._experts_implementation = "batched_mm"
+
+
 def state_bytes(model: Any, tokens: int, dtype: torch.dtype) -> int | None:
     """Memory of the cache of one sequence in a type; none if it is unknown."""
     own = model.dtype

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from icl_eval.errors import ModelError
-from icl_eval.models.anatomy import anatomy, state_bytes, why_no_branches
+from icl_eval.models.anatomy import anatomy, look_at_no_values, state_bytes, why_no_branches
 from icl_eval.models.causal import BYTES_PER_ACTIVATION, CPU_ROW_BUDGET, _fallback, _start, _window
 from icl_eval.models.encoding import line_encoder
 from icl_eval.models.protocol import Row, RowAnswer
@@ -51,6 +51,7 @@ class Blueprint:
         self.fallback = _fallback(tokenizer)
         self.encode = line_encoder(tokenizer)
         config = model.config.get_text_config()
+        look_at_no_values(model)
         self.anatomy = anatomy(model)
         self.hidden_size, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
         self.weights = sum(parameter.nbytes for parameter in model.parameters())
