@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CACHED = ("float32", "bfloat16")  # types of keys and values, whatever the weights' type
 UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 TIMES = ((365 * 86400, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"))
-SOURCES = "Kaplan et al. 2020, Table 1; Hoffmann et al. 2022, appendix F"
+SOURCES = "2 N: Kaplan et al. 2020, Table 1; attention: Hoffmann et al. 2022, appendix F"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +82,25 @@ class Plan:
             ("model", f"{counts.parameters:,} parameters{active}; asked in {self.precision}"),
             ("weights", ", ".join(f"{dtype} {_size(self.weights(dtype))}" for dtype in BYTES)),
             ("cache", self._cache(work)),
-            ("assumed", f"rows as on a {self.device}, and sharing by the configuration: nothing was probed"),
+            ("assumed", f"rows for {self.device}, and what may share them by the configuration: nothing was probed"),
             ("operations", _operations("to read", self.operations_to_read)),
         ]
         if work.written:
             lines[-1] = ("operations", f"{lines[-1][1]}, {_operations('to write at most', self.operations_to_write)}")
-        formula = (
-            f"2 x {counts.body:,} per token, 2 x {counts.head:,} per scored place, {counts.pair:,} per attended pair"
-        )
-        lines += [("", f"({formula}: {SOURCES})"), *self._times(bool(work.written))]
+        lines += [
+            ("", f"2 x {counts.body:,} per token read or written, 2 x {counts.head:,} per place scored or written,"),
+            ("", f"{counts.pair:,} per attended pair ({SOURCES})"),
+            *self._times(bool(work.written)),
+        ]
         printed = [f"{name:16} {text}\n" for name, text in lines]
         return "".join([*printed[:3], str(self.explanation), *printed[3:]])
 
     def _cache(self, work: Workload) -> str:
-        each = (
-            f"{cache.dtype} {_size(cache.token)} a token, {_size(cache.longest)} for the longest of {work.context:,}"
-            for cache in self.caches
-        )
-        return ", ".join(each) or "unknown: the model cannot be tried without weights"
+        if not self.caches:
+            return "unknown: the model cannot be tried without weights"
+        token = ", ".join(f"{cache.dtype} {_size(cache.token)}" for cache in self.caches)
+        longest = ", ".join(f"{cache.dtype} {_size(cache.longest)}" for cache in self.caches)
+        return f"of a token {token}; of the longest request, {work.context:,} tokens, {longest}"
 
     def _times(self, writes: bool) -> Iterator[tuple[str, str]]:
         """A line on what is estimated, and one for every kind of device."""
