@@ -15,6 +15,7 @@ import torch
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")  # what configurations call them
 CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
 CACHES = ("past_key_values", "cache_params", "state")
+PROBED = torch.bfloat16  # what a cache keeps in another type than this, it keeps so whatever the weights are
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,29 @@ class Anatomy:
     pair: int
 
 
-def anatomy(model: Any) -> Anatomy:
-    """The counts of a `PreTrainedModel` with a language-model head, on any device."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a cache holds of one sequence.
+
+    Attributes:
+        values: numbers in the weights' type, whichever that is.
+        fixed: bytes of what has a type of its own.
+        keys: layers that keep keys and values.
+        others: whether anything else is kept, or in another way.
+    """
+
+    values: int
+    fixed: int
+    keys: int
+    others: bool
+
+    def nbytes(self, dtype: torch.dtype) -> int:
+        """Memory that it takes where the weights are of a type."""
+        return self.values * dtype.itemsize + self.fixed
+
+
+def anatomy(model: Any, attending: int) -> Anatomy:
+    """The counts of a `PreTrainedModel` with a language-model head, of which so many layers attend."""
     config = model.config.get_text_config()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     looked_up = (module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding))
@@ -54,17 +76,26 @@ def anatomy(model: Any) -> Anatomy:
         active=parameters - idle if idle else None,
         body=parameters - idle - sum(weight.numel() for weight in [*embeddings.values(), *apart]),
         head=config.hidden_size * config.vocab_size if head is None else head.numel(),
-        pair=4 * _attending_layers(model, config) * _width(config),
+        pair=4 * attending * _width(config),
     )
 
 
-def why_no_branches(model: Any) -> str:
-    """Why layers of a model on the meta device can see no branching row; empty if they keep keys and values alone."""
-    if (cache := _cache(model, 1)) is None:
-        return "it cannot be tried without weights"
+def held(model: Any, tokens: int) -> Held | None:
+    """What the cache of a model on the meta device has of so many tokens; none if it cannot run there or keeps none."""
+    own = model.dtype
+    cache = _cache(model.to(PROBED), tokens)
+    model.to(own)
+    if cache is None:
+        return None
+    found = list(_tensors(cache))
     layers = getattr(cache, "layers", [])
-    plain = layers and all(_has_keys(layer) and not hasattr(layer, "recurrent_states") for layer in layers)
-    return "" if plain else "it keeps other states than keys and values"
+    keys = [layer for layer in layers if getattr(layer, "keys", None) is not None]
+    return Held(
+        values=sum(tensor.numel() for tensor in found if tensor.dtype == PROBED),
+        fixed=sum(tensor.nbytes for tensor in found if tensor.dtype != PROBED),
+        keys=len(keys),
+        others=len(keys) < len(layers) or not keys or any(hasattr(layer, "recurrent_states") for layer in keys),
+    )
 
 
 def look_at_no_values(model: Any) -> None:
@@ -72,14 +103,6 @@ def look_at_no_values(model: Any) -> None:
     for config in (model.config, model.config.get_text_config()):
         config.pad_token_id = None
         config._experts_implementation = "batched_mm"
-
-
-def state_bytes(model: Any, tokens: int, dtype: torch.dtype) -> int | None:
-    """Memory of the cache of one sequence in a type; none if it is unknown."""
-    own = model.dtype
-    cache = _cache(model.to(dtype), tokens)
-    model.to(own)
-    return None if cache is None else sum(tensor.nbytes for tensor in _tensors(cache))
 
 
 def _idle(model: Any, config: Any) -> int:
@@ -97,16 +120,6 @@ def _width(config: Any) -> int:
     """Units of all heads of a layer."""
     heads = getattr(config, "num_attention_heads", None) or 0
     return int(heads * (getattr(config, "head_dim", None) or config.hidden_size // max(heads, 1)))
-
-
-def _attending_layers(model: Any, config: Any) -> int:
-    if (cache := _cache(model, 1)) is None:
-        return int(config.num_hidden_layers)
-    return sum(map(_has_keys, getattr(cache, "layers", [])))
-
-
-def _has_keys(layer: Any) -> bool:
-    return getattr(layer, "keys", None) is not None
 
 
 def _cache(model: Any, tokens: int) -> Any:

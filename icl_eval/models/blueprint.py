@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import torch
 
 from icl_eval.errors import ModelError
-from icl_eval.models.anatomy import anatomy, look_at_no_values, state_bytes, why_no_branches
+from icl_eval.models.anatomy import Held, anatomy, held, look_at_no_values
 from icl_eval.models.causal import BYTES_PER_ACTIVATION, CPU_ROW_BUDGET, _fallback, _start, _window
 from icl_eval.models.encoding import line_encoder
 from icl_eval.models.protocol import Row, RowAnswer
@@ -52,14 +53,16 @@ class Blueprint:
         self.encode = line_encoder(tokenizer)
         config = model.config.get_text_config()
         look_at_no_values(model)
-        self.anatomy = anatomy(model)
+        self._held = cache(partial(held, model))
+        one = self._held(1)
+        self.anatomy = anatomy(model, attending=one.keys if one else int(config.num_hidden_layers))
         self.hidden_size, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
         self.weights = sum(parameter.nbytes for parameter in model.parameters())
         self.token_bytes: int = BYTES_PER_ACTIVATION * self.hidden_size * model.dtype.itemsize
         self.state_bytes = self.cache_bytes(model.dtype) or 0
         self.row_budget = CPU_ROW_BUDGET if device == "cpu" else max(CPU_ROW_BUDGET, self.window)
         found = configured_sharing(config, own_masks(model, self.window), self.window)
-        if found.works and (why_not := _own_way(model, config)):
+        if found.works and (why_not := _own_way(config, one)):
             found = replace(found, works=False, why_not=why_not)
         self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
         self.keeps_stems = found.works
@@ -79,17 +82,20 @@ class Blueprint:
 
     def cache_bytes(self, dtype: torch.dtype, tokens: int | None = None) -> int | None:
         """Memory of the states of a sequence of so many tokens, or that one token adds; none if it is unknown."""
-        if tokens is not None:
-            return state_bytes(self.model, tokens, dtype)
-        one, two = (state_bytes(self.model, size, dtype) for size in (1, 2))
-        return None if one is None or two is None else two - one
+        found = [self._held(size) for size in ((1, 2) if tokens is None else (tokens,))]
+        sizes = [each.nbytes(dtype) for each in found if each is not None]
+        if len(sizes) < len(found):
+            return None
+        return sizes[-1] - sizes[0] if tokens is None else sizes[0]
 
 
-def _own_way(model: Any, config: Any) -> str:
+def _own_way(config: Any, one: Held | None) -> str:
     """Why rows of a model may not branch, whatever sizes its configuration says; empty if they may."""
     if config.model_type in BY_PLACE or getattr(config, "alibi", False):
         return "it counts distances by place in the row"
-    return why_no_branches(model)
+    if one is None:
+        return "it cannot be tried without weights"
+    return "it keeps other states than keys and values" if one.others else ""
 
 
 def _goes_by_pieces(model: Any, config: Any) -> bool:
