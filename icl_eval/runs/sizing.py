@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def operations_to_write(self) -> int:
-        """Floating-point operations for all tokens that are written, of one beam, at most: as if in the longest context."""
+        """Floating-point operations for all tokens that one beam writes, at most: as if in the longest context."""
         work, counts = self.explanation.workload, self.anatomy
         return work.written * (2 * counts.body + 2 * counts.head + counts.pair * work.context)
 
