@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from icl_eval.errors import IclEvalError
     from icl_eval.models import LanguageModel, load_model, wrap_model
     from icl_eval.prompts import Prompt
-    from icl_eval.runs import Explanation, Result, Score, Sweep, evaluate, explain
+    from icl_eval.runs import Explanation, Plan, Result, Score, Sweep, evaluate, explain, plan
     from icl_eval.runs.rescoring import rescore, rescore_sweep
     from icl_eval.runs.sweep import sweep
     from icl_eval.tasks import Example, Library, Task
@@ -22,6 +22,7 @@ __all__ = [
     "IclEvalError",
     "LanguageModel",
     "Library",
+    "Plan",
     "Prompt",
     "Result",
     "Score",
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate",
     "explain",
     "load_model",
+    "plan",
     "rescore",
     "rescore_sweep",
     "sweep",
@@ -43,6 +45,7 @@ _HOMES = {
     "IclEvalError": "errors",
     "LanguageModel": "models",
     "Library": "tasks",
+    "Plan": "runs",
     "Prompt": "prompts",
     "Result": "runs",
     "Score": "runs",
@@ -51,6 +54,7 @@ _HOMES = {
     "evaluate": "runs",
     "explain": "runs",
     "load_model": "models",
+    "plan": "runs",
     "rescore": "runs.rescoring",
     "rescore_sweep": "runs.rescoring",
     "sweep": "runs.sweep",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import icl_eval
-from icl_eval.cli import check, listing, options, regress, rescore, run, show
+from icl_eval.cli import check, listing, options, plan, regress, rescore, run, show
 from icl_eval.errors import IclEvalError
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -28,6 +28,7 @@ app.command("show")(show.show)
 app.command("check")(check.check)
 app.command("rescore")(rescore.rescore)
 app.command("regress")(regress.regress)
+app.command("plan")(plan.plan)
 
 
 def _print_version(asked: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -119,6 +119,21 @@ DataDir = Annotated[Path | None, DATA_DIR]
 Data = Annotated[str | None, DATA]
 Split = Annotated[str | None, SPLIT]
 Demonstrations = Annotated[str | None, DEMONSTRATIONS]
+Shots = Annotated[
+    str | None, typer.Option(help="Numbers of demonstrations, such as 0,1,4,32. Default: each task's own.")
+]
+Seeds = Annotated[str, typer.Option(help="How many draws of demonstrations, or which, such as 3,4,5.")]
+Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="Prompts by name. Default: each task's first.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Ask only the first N examples (whole questions or pairs).")]
+OverflowRule = Annotated[
+    Overflow, typer.Option(help="Prompts longer than the window: drop demonstrations, error, or also truncate queries.")
+]
+Revision = Annotated[str | None, typer.Option(help="Revision of the model's repository on the Hub.")]
+Arithmetic = Annotated[Dtype, typer.Option(help="Arithmetic; auto is float32 on a CPU.")]
+BeginsWithBos = Annotated[Bos, typer.Option(help="Begin every text with the BOS token; auto does as the tokenizer.")]
+Window = Annotated[
+    int | None, typer.Option(min=2, help="Tokens the model reads at once, if its checkpoint does not say.")
+]
 
 
 def complain(sentence: object) -> None:
@@ -179,6 +194,25 @@ def memory(values: list[str] | None) -> dict[int | str, str] | None:
             )
         sizes[device] = size
     return sizes
+
+
+def grid(shots: str | None, seeds: str, prompt: list[str] | None) -> dict[str, Any]:
+    """The arguments of `evaluate` that `--shots`, `--seeds` and `--prompt` stand for.
+
+    Raises:
+        RunError: something that should be numbers is not.
+    """
+    which = numbers(seeds, "--seeds")
+    return {
+        "shots": numbers(shots, "--shots") if shots is not None else (),
+        "seeds": which if "," in seeds else which[0],
+        "prompts": words(prompt),
+    }
+
+
+def begins_with_bos(bos: Bos) -> bool | None:
+    """Whether texts begin with the BOS token; none if the tokenizer decides."""
+    return None if bos is Bos.auto else bos is Bos.yes
 
 
 def normalizations(values: list[str] | None) -> tuple[Normalization, ...]:

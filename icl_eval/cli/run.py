@@ -23,23 +23,16 @@ INCOMPLETE, INTERRUPTED = 1, 130
 def run(
     task: Annotated[list[str], options.TASK],
     model: Annotated[list[str] | None, options.MODELS] = None,
-    shots: Annotated[
-        str | None, typer.Option(help="Numbers of demonstrations, such as 0,1,4,32. Default: each task's own.")
-    ] = None,
-    seeds: Annotated[str, typer.Option(help="How many draws of demonstrations, or which, such as 3,4,5.")] = "1",
-    prompt: Annotated[list[str] | None, typer.Option(help="Prompts by name. Default: each task's first.")] = None,
+    shots: options.Shots = None,
+    seeds: options.Seeds = "1",
+    prompt: options.Prompts = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
     split: options.Split = None,
     demonstrations: options.Demonstrations = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Ask only the first N examples (whole questions or pairs).")
-    ] = None,
+    limit: options.Limit = None,
     score: Annotated[list[str] | None, options.SCORE] = None,
-    overflow: Annotated[
-        options.Overflow,
-        typer.Option(help="Prompts longer than the window: drop demonstrations, error, or also truncate queries."),
-    ] = options.Overflow.drop,
+    overflow: options.OverflowRule = options.Overflow.drop,
     out: Annotated[
         Path | None, typer.Option(help="Run folder. Default: one under results/ named after what is asked.")
     ] = None,
@@ -51,14 +44,10 @@ def run(
             help="Revisions of the models' repositories on the Hub, by comma or repeated: each of each model."
         ),
     ] = None,
-    dtype: Annotated[options.Dtype, typer.Option(help="Arithmetic; auto is float32 on a CPU.")] = options.Dtype.auto,
+    dtype: options.Arithmetic = options.Dtype.auto,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... Default: a GPU if there is one.")] = None,
-    bos: Annotated[
-        options.Bos, typer.Option(help="Begin every text with the BOS token; auto does as the tokenizer.")
-    ] = options.Bos.auto,
-    window: Annotated[
-        int | None, typer.Option(min=2, help="Tokens the model reads at once, if its checkpoint does not say.")
-    ] = None,
+    bos: options.BeginsWithBos = options.Bos.auto,
+    window: options.Window = None,
     trust_remote_code: Annotated[bool, options.TRUST] = False,
     allow_pickle: Annotated[bool, options.PICKLE] = False,
     quantize: Annotated[options.Quantize | None, options.QUANTIZE] = None,
@@ -88,11 +77,8 @@ def run(
         from icl_eval.runs.evaluation import explain as plan_of
 
         names, library = options.library_for(options.words(task), include)
-        which = options.numbers(seeds, "--seeds")
         asked: dict[str, Any] = {
-            "shots": options.numbers(shots, "--shots") if shots is not None else (),
-            "seeds": which if "," in seeds else which[0],
-            "prompts": options.words(prompt),
+            **options.grid(shots, seeds, prompt),
             "data": options.data_of(data, data_dir, otherwise="hub" if model else SAMPLE),
             "split": split,
             "demonstrations": demonstrations,
@@ -104,7 +90,7 @@ def run(
             "library": library,
             "dtype": dtype.value,
             "device": device,
-            "bos": None if bos is options.Bos.auto else bos is options.Bos.yes,
+            "bos": options.begins_with_bos(bos),
             "window": window,
             "trust_remote_code": trust_remote_code,
             "allow_pickle": allow_pickle,

@@ -9,7 +9,7 @@ from typing import Any, overload
 from icl_eval.engine.journal import AnswerStore, MemoryJournal
 from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
-from icl_eval.engine.workload import Workload, trie_size
+from icl_eval.engine.workload import Workload, attended_pairs, trie_parts
 from icl_eval.errors import ModelError
 from icl_eval.models import (
     Answer,
@@ -104,6 +104,8 @@ class Engine:
         scored = [request for request in missing.values() if isinstance(request, ScoreRequest)]
         written = [request for request in missing.values() if isinstance(request, GenerateRequest)]
         batches = _batches(self.model, dict(enumerate(scored))) if isinstance(self.model, RowModel) else []
+        alone = [] if batches else [request.input_length for request in scored]
+        parts = trie_parts([request.tokens for request in written])
         return Workload(
             requests=len(keys),
             known=len(keys) - len(waiting),
@@ -111,14 +113,19 @@ class Engine:
             asked=sum(
                 self._reads([each]) if isinstance(each, ScoreRequest) else each.input_length for _, each in waiting
             ),
-            computed=trie_size([request.tokens for request in written])
-            + sum(batch.computed for batch in batches if batches)
+            computed=sum(last - first for first, last in parts)
+            + sum(batch.computed for batch in batches)
             + (0 if batches else self._reads(scored)),
             written=sum(request.most_tokens for request in written),
             batches=len(batches),
             longest=max((batch.tokens for batch in batches), default=0),
             targets=max((batch.targets for batch in batches), default=0),
             stem=max((batch.rows[0].row.stem for batch in batches), default=0),
+            context=max((request.context for request in missing.values()), default=0),
+            scored=sum(len(request.tokens) - request.boundary for request in scored),
+            attended=sum(attended_pairs(first, last) for first, last in parts)
+            + sum(batch.attended for batch in batches)
+            + sum(attended_pairs(0, length) for length in alone),
         )
 
     def _fitting(self, request: Request) -> Request:

@@ -9,7 +9,9 @@ from itertools import groupby
 import numpy as np
 
 from icl_eval.engine.packing import PackedRow
+from icl_eval.engine.workload import attended_pairs
 from icl_eval.models import common_prefix
+from icl_eval.models.ancestry import depths
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,13 @@ class Batch:
     def targets(self) -> int:
         """Places whose next token is asked for."""
         return sum(len(packed.row.targets) for packed in self.rows)
+
+    @property
+    def attended(self) -> int:
+        """Pairs of a token that the model reads and one that it attends to, itself included."""
+        rows = [packed.row for packed in self.rows]
+        pairs = sum(int((depths(row.parents)[row.stem :] + 1).sum()) for row in rows)
+        return pairs + attended_pairs(rows[0].stem - self.stem, rows[0].stem)
 
 
 def plan(rows: Sequence[PackedRow], *, budget: int, targets: int, alone: bool = False) -> list[Batch]:

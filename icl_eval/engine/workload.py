@@ -28,6 +28,9 @@ class Workload:
         longest: tokens of the largest batch.
         targets: scored places of the batch that has most.
         stem: tokens of the longest stem.
+        context: tokens of the longest request to answer, those that it may write included.
+        scored: places whose next token is asked for.
+        attended: pairs of a token that the model reads and one that it attends to, itself included, padding aside.
     """
 
     requests: int = 0
@@ -40,9 +43,12 @@ class Workload:
     longest: int = 0
     targets: int = 0
     stem: int = 0
+    context: int = 0
+    scored: int = 0
+    attended: int = 0
 
     def __add__(self, other: Workload) -> Workload:
-        largest = ("longest", "targets", "stem")
+        largest = ("longest", "targets", "stem", "context")
         pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
         return Workload(**{name: max(pair) if name in largest else sum(pair) for name, pair in pairs.items()})
 
@@ -60,10 +66,16 @@ class Workload:
         }
 
 
-def trie_size(sequences: Sequence[array[int]]) -> int:
-    """Tokens of sequences, what they share at their beginning counted once."""
-    size, last = 0, np.empty(0, np.int32)
+def trie_parts(sequences: Sequence[array[int]]) -> list[tuple[int, int]]:
+    """The places of each sequence, in sorted order, that it does not share with the one before: first, and last + 1."""
+    parts, last = [], np.empty(0, np.int32)
     for tokens in sorted(sequences):
         current = np.frombuffer(tokens, dtype=np.int32)
-        size, last = size + len(current) - common_prefix(last, current), current
-    return size
+        parts.append((common_prefix(last, current), len(current)))
+        last = current
+    return parts
+
+
+def attended_pairs(first: int, last: int) -> int:
+    """Pairs of a token and one it attends to, itself included, of the tokens `first:last` of a sequence."""
+    return (last * (last + 1) - first * (first + 1)) // 2

@@ -30,6 +30,7 @@ from icl_eval.models.sharing import (
     line,
     longrope_lengths,
     ordinary_tokens,
+    own_masks,
     sharing,
     tolerance,
 )
@@ -210,15 +211,12 @@ class CausalLM:
         return not distance(later, plain) > tolerance(self.precision) * distance(earlier, plain)  # NaN is no verdict
 
     def _sharing(self) -> Sharing:
-        masks = any(
-            buffer.dim() >= 2 and buffer.shape[-1] == buffer.shape[-2] >= self.window for buffer in self.model.buffers()
-        )
 
         def logits(row: Row, positions: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
             with torch.inference_mode():
                 return self._logits([row], positions).cpu().numpy()
 
-        return sharing(self._config, masks, self.window, self.precision, logits)
+        return sharing(self._config, own_masks(self.model, self.window), self.window, self.precision, logits)
 
     def _stems_work(self) -> bool:
         """Whether a row on a kept stem gives what the same row gives alone."""

@@ -108,6 +108,11 @@ class GenerateRequest:
         return len(self.tokens)
 
     @property
+    def context(self) -> int:
+        """Tokens of the prompt and those that the answer may have."""
+        return len(self.tokens) + self.decoding.max_tokens
+
+    @property
     def most_tokens(self) -> int:
         """Tokens that the answer may have, all samples together."""
         return self.decoding.max_tokens * self.decoding.samples

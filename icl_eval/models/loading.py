@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from icl_eval.errors import ModelError
 from icl_eval.models.options import PLL, Setup, Variant, split_options, unusable
 from icl_eval.models.protocol import LanguageModel
+
+if TYPE_CHECKING:
+    from icl_eval.models.blueprint import Blueprint
 
 TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parent.parent / "tiny" / "model"
@@ -41,7 +44,7 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     """As `load_model`, of options that are sorted already."""
     from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
     from transformers.utils import logging
 
     from icl_eval.models.fused import fuse_activations
@@ -58,7 +61,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     try:
         commit = _commit(place, variant.revision)
         shared = {"revision": commit, "trust_remote_code": setup.trust_remote_code}
-        tokenizer = AutoTokenizer.from_pretrained(place, **shared)
+        tokenizer = tokenizer_of(place, variant.model_copy(update={"revision": commit}), setup)
         family = family_of(name, AutoConfig.from_pretrained(place, **shared))
         loader = loader_of(family)
         checkpoint = Checkpoint(place, loader, shared)
@@ -83,9 +86,49 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
         )
     fuse_activations(model)
     fingerprint = _weights_name(name, place, commit)
+    if variant.tokenizer is not None:
+        fingerprint += f"|{_tokenizer_digest(tokenizer)}"
     own = setup.attn is not None
     lm = language_model(family, model, tokenizer, name, fingerprint, variant, own_attention=own)
     return in_step(lm) if setup.tensor_parallel else lm
+
+
+def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
+    """A causal language model without weights, of which only configuration and tokenizer are read.
+
+    Raises:
+        ModelError: one of them cannot be read, or the model is of another kind; the sentence says why.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    from icl_eval.models.blueprint import Blueprint
+    from icl_eval.models.kinds import family_of
+    from icl_eval.models.precision import weights_type
+
+    configs: Any = AutoConfig
+    models: Any = AutoModelForCausalLM
+    place = resolve(name, variant.revision)
+    target = torch.device(setup.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        tokenizer = tokenizer_of(place, variant, setup)
+        config = configs.from_pretrained(place, revision=variant.revision, trust_remote_code=setup.trust_remote_code)
+        if family_of(name, config) != "causal":
+            raise ModelError(f"a plan is made for causal language models, and {name!r} is a {config.model_type} model")
+        kind = weights_type("float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype, target)
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config  # planned as it is before quantisation
+        with torch.device("meta"):
+            model = models.from_config(
+                config,
+                dtype=config.dtype or torch.float32 if kind == "auto" else kind,
+                trust_remote_code=setup.trust_remote_code,
+            )
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise ModelError(f"{name!r} cannot be planned: {_reason(error, setup)}") from error
+    return Blueprint(model, tokenizer, name, device=target.type, bos=variant.bos, window=variant.window)
 
 
 def wrap_model(
@@ -106,6 +149,27 @@ def wrap_model(
     )
 
 
+def tokenizer_of(place: str, variant: Variant, setup: Setup) -> Any:
+    """The tokenizer of the model in a directory or on the Hub, or the one that is asked for instead.
+
+    Raises:
+        ModelError: there is none, or one without a vocabulary.
+        OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    asked = variant.tokenizer
+    loader: Any = AutoTokenizer
+    tokenizer = loader.from_pretrained(
+        place if asked is None else _place(asked, "tokenizer"),
+        revision=variant.revision if asked is None else None,
+        trust_remote_code=setup.trust_remote_code,
+    )
+    if len(tokenizer) < 2:
+        raise ModelError(f"{asked or place!r} has no tokenizer; --tokenizer names another one")
+    return tokenizer
+
+
 def resolve(name: str, revision: str | None = None) -> str:
     """The directory that a name means, or the name itself if it can only be the Hub's.
 
@@ -116,14 +180,21 @@ def resolve(name: str, revision: str | None = None) -> str:
     path = Path(name).expanduser()
     if revision is not None and (name == TINY or path.is_dir()):
         raise ModelError(f"{name!r} lies on this machine and has no revisions; --revision is for names on the Hub")
+    place = _place(name, "model")
+    if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
+        raise ModelError("this directory is not a checkpoint: it has no config.json", place)
+    return place
+
+
+def _place(name: str, kind: str) -> str:
+    """The directory that a name means, or the name itself if it can only be the Hub's."""
     if name == TINY:
         return str(TINY_PATH)
+    path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError("this directory is not a checkpoint: it has no config.json", path)
         return str(path)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError("there is no such model directory", path)
+        raise ModelError(f"there is no such {kind} directory", path)
     return name
 
 
@@ -185,6 +256,12 @@ def _reason(error: Exception, setup: Setup) -> str:
 def _first_sentence(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0].strip().rstrip(".") if lines else type(error).__name__
+
+
+def _tokenizer_digest(tokenizer: Any) -> str:
+    """Hash of what a tokenizer makes of texts."""
+    said = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
+    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
 def _directory_digest(path: Path) -> str:

@@ -25,6 +25,7 @@ class Variant(BaseModel):
         quantize: `8bit` or `4bit` weights, made while they are loaded.
         pll: of masked language models, `l2r`: the later tokens of a word are masked with each of its tokens; or
             `plain`: each token is masked alone.
+        tokenizer: a directory, a name on the Hub or `tiny`, where the model brings none or another is to be used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,6 +36,7 @@ class Variant(BaseModel):
     window: Annotated[int, Field(ge=2)] | None = None
     quantize: Literal["8bit", "4bit"] | None = None
     pll: PLL = "l2r"
+    tokenizer: str | None = None
 
 
 class Setup(BaseModel):

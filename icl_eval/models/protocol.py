@@ -41,6 +41,11 @@ class ScoreRequest:
         """Tokens a model reads to answer: all but the last."""
         return len(self.tokens) - 1
 
+    @property
+    def context(self) -> int:
+        """The same: nothing is written."""
+        return self.input_length
+
     def key(self, fingerprint: str) -> str:
         """Hash of all that the answer depends on: the model's fingerprint, the tokens and the boundary."""
         digest = hashlib.blake2b(f"{fingerprint}:{self.boundary}:".encode(), digest_size=12)

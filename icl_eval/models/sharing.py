@@ -56,6 +56,14 @@ def sharing(config: Any, masks: bool, window: int, precision: str, logits: Logit
         precision: of its weights, such as `float32`.
         logits: runs one row.
     """
+    found = configured_sharing(config, masks, window)
+    if found.works and (why_not := _probe(logits, int(config.vocab_size), tolerance(precision))):
+        return Sharing(False, found.reach, why_not)
+    return found
+
+
+def configured_sharing(config: Any, masks: bool, window: int) -> Sharing:
+    """What a model's configuration allows, before any probe; the arguments are those of `sharing`."""
     slides = min(_attention_reaches(config.to_dict()), default=window)
     turns = min(longrope_lengths(config), default=window)
     reach = min(slides, turns, window)
@@ -65,10 +73,14 @@ def sharing(config: Any, masks: bool, window: int, precision: str, logits: Logit
         return Sharing(False, reach, f"{attends} takes no mask")  # not asked: on a GPU it would take its life
     if reach < TRUNK + BRANCH:
         return Sharing(False, reach, f"its attention slides over {reach} tokens")
-    if why_not := _probe(logits, int(config.vocab_size), tolerance(precision)):
-        return Sharing(False, reach, why_not)
     cause = "its attention slides" if slides == reach else "its rotary frequencies change"
     return Sharing(True, reach, f"beyond {reach} tokens {cause}" if reach < window else "")
+
+
+def own_masks(model: Any, window: int) -> bool:
+    """Whether layers of a model carry causal masks of their own, as long as its window."""
+    shapes = (buffer.shape for buffer in model.buffers() if buffer.dim() >= 2)
+    return any(shape[-1] == shape[-2] >= window for shape in shapes)
 
 
 def tolerance(precision: str) -> float:

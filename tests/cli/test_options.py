@@ -14,7 +14,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "command-line.md"
 
 
 def test_commands_are_these() -> None:
-    assert list(COMMANDS) == ["run", "list", "show", "check", "rescore", "regress"]
+    assert list(COMMANDS) == ["run", "list", "show", "check", "rescore", "regress", "plan"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

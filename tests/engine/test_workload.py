@@ -53,7 +53,9 @@ def test_what_an_earlier_part_of_the_run_asks_is_not_planned_again() -> None:
 
     assert (first.computed, first.repeated) == (4, 0)
     assert (second.computed, second.repeated, second.asked) == (0, 2, 8)
-    assert first + second == Workload(3, 0, 2, asked=12, computed=4, batches=1, longest=4, targets=2, stem=0)
+    assert first + second == Workload(
+        3, 0, 2, asked=12, computed=4, batches=1, longest=4, targets=2, stem=0, context=4, scored=2, attended=10
+    )
     assert (first + second).sharing == 3
 
 

@@ -72,6 +72,15 @@ def test_fingerprint_does_not_depend_on_where_a_model_lies(saved: Path, folder: 
     assert load_model(str(saved), device="cpu").fingerprint == load_model(str(folder), device="cpu").fingerprint
 
 
+def test_another_tokenizer_is_taken_and_tells_in_the_fingerprint(saved: Path, tmp_path: Path) -> None:
+    byte_tokenizer(adds_bos=True).save_pretrained(tmp_path / "other")
+    lm = load_model(str(saved), device="cpu", tokenizer=str(tmp_path / "other"))
+
+    assert lm.start == (0,)
+    assert lm.fingerprint != load_model(str(saved), device="cpu", bos=True).fingerprint
+    assert lm.fingerprint == load_model(str(saved), device="cpu", tokenizer=str(tmp_path / "other")).fingerprint
+
+
 def test_a_missing_directory_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
     assert refusal(tmp_path / "absent") == f"{tmp_path}/absent: there is no such model directory"
     assert refusal("./absent") == "absent: there is no such model directory"

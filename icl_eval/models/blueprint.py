@@ -1,0 +1,107 @@
+"""A causal language model that has a configuration and a tokenizer, but no weights: it can be planned for, not asked.
+
+It stands on the meta device, so a model of any size takes no memory. Whether its rows may branch cannot be probed
+without weights and is assumed from what the configuration and the classes of its layers say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import torch
+
+from icl_eval.errors import ModelError
+from icl_eval.models.anatomy import Held, anatomy, held, look_at_no_values
+from icl_eval.models.budget import BYTES_PER_ACTIVATION, CPU_ROW_BUDGET
+from icl_eval.models.encoding import line_encoder
+from icl_eval.models.protocol import CAUSAL, Row, RowAnswer
+from icl_eval.models.sharing import configured_sharing, own_masks
+from icl_eval.models.surroundings import bos_tokens, fallback_token, window_of
+
+BY_PLACE = {"bloom", "mpt"}  # their distances are counted by place in the row
+
+
+class Blueprint:
+    """What the engine needs to know of a model to plan rows for it.
+
+    Args:
+        model: a `PreTrainedModel` with a language-model head, on the meta device.
+        tokenizer: its tokenizer, or one that stands for it.
+        name: what people call it.
+        device: the type of device to plan for, `cpu` or `cuda`.
+        bos: whether every text begins with the BOS token; by default if the tokenizer puts it there itself.
+        window: tokens to read at once; by default what the configuration says.
+
+    Attributes:
+        anatomy: its parameters, counted.
+
+    Raises:
+        ModelError: no window is known, or a BOS token is asked for that the tokenizer lacks.
+    """
+
+    kind = CAUSAL
+
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str, *, device: str, bos: bool | None = None, window: int | None = None
+    ) -> None:
+        self.model, self.tokenizer, self.name, self.device = model.eval(), tokenizer, name, device
+        self.precision = str(model.dtype).removeprefix("torch.")
+        self.fingerprint = f"{name}|blueprint"
+        self.start = bos_tokens(tokenizer, bos)
+        self.window = window_of(model.config, tokenizer, window)
+        self.fallback = fallback_token(tokenizer)
+        self.encode = line_encoder(tokenizer)
+        config = model.config.get_text_config()
+        look_at_no_values(model)
+        self._held = cache(partial(held, model))
+        one = self._held(1)
+        self.anatomy = anatomy(model, attending=one.keys if one else int(config.num_hidden_layers))
+        self.hidden_size, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
+        self.weights = sum(parameter.nbytes for parameter in model.parameters())
+        self.token_bytes: int = BYTES_PER_ACTIVATION * self.hidden_size * model.dtype.itemsize
+        self.state_bytes = self.cache_bytes(model.dtype) or 0
+        self.row_budget = CPU_ROW_BUDGET if device == "cpu" else max(CPU_ROW_BUDGET, self.window)
+        found = configured_sharing(config, own_masks(model, self.window), self.window)
+        if found.works and (why_not := _own_way(config, one)):
+            found = replace(found, works=False, why_not=why_not)
+        self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
+        self.keeps_stems = found.works
+        self.skips_strangers = found.works and device == "cpu" and _goes_by_pieces(model, config)
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, for people."""
+        return [self.tokenizer.decode([token]) for token in ids]
+
+    def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
+        """Refuse: there are no weights.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(f"{self.name} has no weights here: {len(rows)} rows can be planned, but not computed")
+
+    def cache_bytes(self, dtype: torch.dtype, tokens: int | None = None) -> int | None:
+        """Memory of the states of a sequence of so many tokens, or that one token adds; none if it is unknown."""
+        found = [self._held(size) for size in ((1, 2) if tokens is None else (tokens,))]
+        sizes = [each.nbytes(dtype) for each in found if each is not None]
+        if len(sizes) < len(found):
+            return None
+        return sizes[-1] - sizes[0] if tokens is None else sizes[0]
+
+
+def _own_way(config: Any, one: Held | None) -> str:
+    """Why rows of a model may not branch, whatever sizes its configuration says; empty if they may."""
+    if config.model_type in BY_PLACE or getattr(config, "alibi", False):
+        return "it counts distances by place in the row"
+    if one is None:
+        return "it cannot be tried without weights"
+    return "it keeps other states than keys and values" if one.others else ""
+
+
+def _goes_by_pieces(model: Any, config: Any) -> bool:
+    """Whether its layers take attention from the registry of `transformers`, and no scores are capped."""
+    capped = getattr(config, "attn_logit_softcapping", None)
+    return bool(getattr(model, "_supports_attention_backend", False)) and not capped

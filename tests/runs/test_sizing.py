@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl_eval import Plan, explain, plan
+from icl_eval.errors import IclEvalError, ModelError, RunError, UnknownName
+from icl_eval.models.loading import TINY_PATH
+from icl_eval.runs.devices import Device, devices, part_of_peak
+
+GPT3 = {"model_type": "gpt2", "n_layer": 96, "n_embd": 12288, "n_head": 96, "n_positions": 2048, "vocab_size": 50257}
+ASKED: dict[str, Any] = {"shots": [0, 4], "data": "sample", "limit": 4, "device": "cpu"}
+
+
+def folder(path: Path, config: dict[str, Any] | None, *, tokenizer: bool = False) -> Path:
+    path.mkdir()
+    if config is not None:
+        (path / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.json", "tokenizer_config.json") if tokenizer else ():
+        shutil.copy(TINY_PATH / name, path / name)
+    return path
+
+
+@pytest.mark.parametrize("task", ["symbols", "superglue/rte", "superglue-generated/rte", "arithmetic/2d-addition"])
+def test_a_plan_counts_what_explain_counts_of_the_loaded_model(task: str) -> None:
+    options = ASKED if task != "arithmetic/2d-addition" else {**ASKED, "data": "hub"}
+
+    assert plan("tiny", task, **options).explanation == explain("tiny", task, **options)
+
+
+def test_no_weights_are_read(tmp_path: Path) -> None:
+    config = json.loads((TINY_PATH / "config.json").read_text())
+    bare = folder(tmp_path / "bare", config, tokenizer=True)
+    broken = folder(tmp_path / "broken", config, tokenizer=True)
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    expected = plan("tiny", "symbols", **ASKED)
+
+    for directory in (bare, broken):
+        assert plan(directory, "symbols", dtype="float32", **ASKED) == expected
+
+
+def test_gpt3_is_planned_from_its_configuration_alone(tmp_path: Path) -> None:
+    """Brown et al. 2020, Table 2.1 and section 3: 175.0B parameters in 96 layers of 12288 units."""
+    said = plan(folder(tmp_path / "gpt3", GPT3), ["symbols", "arithmetic/2d-addition"], tokenizer="tiny", **ASKED)
+
+    assert said.anatomy.parameters == pytest.approx(175e9, rel=0.01)
+    assert said.weights("bfloat16") == 2 * said.anatomy.parameters
+    assert {cache.dtype: cache.token for cache in said.caches} == {
+        "float32": 2 * 96 * 12288 * 4,
+        "bfloat16": 2 * 96 * 12288 * 2,
+    }
+    longest = said.explanation.workload.context
+    assert [cache.longest for cache in said.caches] == [cache.token * longest for cache in said.caches]
+    assert "NVIDIA H100 SXM" in str(said)
+    assert "5 hold the bfloat16 weights" in str(said)
+
+
+def test_operations_are_two_for_each_parameter_and_four_for_each_unit_of_attention() -> None:
+    said = plan("tiny", "arithmetic/2d-addition", shots=1, limit=3, device="cpu")
+    work, width, layers = said.explanation.workload, 128, 4
+    body = layers * (4 * width**2 + 2 * width * 384 + 9 * width + 384) + 2 * width
+
+    assert said.anatomy.body == body
+    assert said.operations_to_read == (
+        2 * body * work.computed + 2 * 1024 * width * work.scored + 4 * layers * width * work.attended
+    )
+    assert work.written > 0
+    assert said.operations_to_write == work.written * (2 * body + 2 * 1024 * width + 4 * layers * width * work.context)
+
+
+def test_a_device_reads_by_its_peak_and_writes_by_its_bandwidth() -> None:
+    device = Device("toy", "bfloat16", operations=100.0, bandwidth=10.0, memory=7.0, source="")
+
+    assert device.reading(500) == 500 / (100 * part_of_peak("reading"))
+    assert device.writing(tokens=3, parameters=20) == 3 * 20 * 2 / (10 * part_of_peak("writing"))
+    assert [device.needed(parameters) for parameters in (3, 4, 7, 8)] == [1, 2, 2, 3]
+
+
+def test_devices_name_their_sources() -> None:
+    assert all(device.source for device in devices())
+    assert 0 < part_of_peak("reading") < 1
+    assert 0 < part_of_peak("writing") < 1
+
+
+def test_a_run_that_writes_nothing_estimates_no_writing() -> None:
+    said = str(plan("tiny", "symbols", **ASKED))
+
+    assert "to write" not in said
+    assert "to read; 1 holds the bfloat16 weights" in said
+
+
+def test_a_plan_says_how_many_experts_a_token_meets(tmp_path: Path) -> None:
+    config = {
+        "model_type": "mixtral",
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 1,
+        "vocab_size": 1024,
+    }
+    said = plan(folder(tmp_path / "mixture", config, tokenizer=True), "symbols", **ASKED)
+
+    routed = 2 * 4 * 3 * 32 * 64  # layers, experts, matrices
+    assert said.anatomy.active == said.anatomy.parameters - routed * 3 // 4
+    assert f"{said.anatomy.active:,} of them active for a token" in str(said)
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "sentence"),
+    [
+        (None, True, "model: this directory is not a checkpoint: it has no config.json"),
+        (GPT3, False, "has no tokenizer; --tokenizer names another one"),
+        ({"model_type": "no-such"}, True, "no-such"),
+        ({"model_type": "t5", "vocab_size": 100}, True, "is a t5 model"),
+        ({"model_type": "bert", "vocab_size": 100}, True, "is a bert model"),
+        ({"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}, True, "--trust-remote-code would run"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_sentence(
+    config: dict[str, Any] | None, tokenizer: bool, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder(Path("model"), config, tokenizer=tokenizer)
+    with pytest.raises(ModelError) as found:
+        plan("model", "symbols", **ASKED)
+
+    assert sentence in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "sentence"),
+    [
+        ({"tokenizer": "./gone"}, ModelError, "gone: there is no such tokenizer directory"),
+        ({"window": 1}, ModelError, "`window` cannot be 1"),
+        ({"windows": 5}, UnknownName, "no option of a model is named 'windows'"),
+        ({"allow_pickle": True}, RunError, "`allow_pickle` has no effect"),
+        ({"dtype": "int3"}, ModelError, "int3 is not one of"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], kind: type[IclEvalError], sentence: str) -> None:
+    with pytest.raises(kind, match=sentence):
+        plan("tiny", "symbols", **{**ASKED, **options})
+
+
+def test_a_plan_is_printed_as_it_is_counted() -> None:
+    said: Plan = plan("tiny", "symbols", **ASKED)
+
+    assert str(explain("tiny", "symbols", **ASKED)) in str(said)
