@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 from transformers.utils import hub
 
 from icl_eval.errors import ModelError
