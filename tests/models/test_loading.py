@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers.utils import hub
 
 from icl_eval.errors import ModelError
 from icl_eval.models import load_model
@@ -168,10 +168,10 @@ def test_a_device_that_is_not_there_is_told(saved: Path) -> None:
 
 
 def test_what_the_hub_says_becomes_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(name: str, **_: Any) -> None:
+    def unreachable(name: str, *_: Any, **__: Any) -> None:
         raise OSError(f"We couldn't connect to the Hub to load {name}.\nCheck your internet connection.")
 
-    monkeypatch.setattr(AutoTokenizer, "from_pretrained", unreachable)
+    monkeypatch.setattr(hub, "cached_file", unreachable)
 
     assert refusal("someone/model") == (
         "'someone/model' cannot be loaded: We couldn't connect to the Hub to load someone/model"
