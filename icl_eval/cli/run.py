@@ -56,12 +56,20 @@ def run(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what would be asked and computed, and compute nothing.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Share the work among N processes, each with a GPU or its part of the cores.")
+    ] = 1,
 ) -> None:
     """Measure a model on tasks and print the scores.
 
     What is answered is kept in the run folder; the same command again computes only what is missing.
     """
     with _resumable():
+        if processes > 1 and not explain:
+            from icl_eval.cli.processes import check_startable, start
+
+            check_startable(processes, device)
+            raise typer.Exit(start(processes))
         from icl_eval.cli.progress import progress_bar
         from icl_eval.runs.ask import SAMPLE
         from icl_eval.runs.evaluation import evaluate
@@ -91,21 +99,28 @@ def run(
             "allow_pickle": allow_pickle,
         }
         lm = "tiny" if model is None else model
+        first = options.is_first()
         if explain:
-            print(plan_of(lm, names, **asked), end="")
+            print(plan_of(lm, names, **asked) if first else "", end="")
             return
-        with progress_bar() as progress:
+        with progress_bar(shown=first) as progress:
             result = evaluate(lm, names, normalizations=options.normalizations(score), progress=progress, **asked)
+    if not first:
+        return
     print(result.table(format.value), end="")
     print(f"kept in {result.folder}", file=sys.stderr)
 
 
 @contextmanager
 def _resumable() -> Iterator[None]:
-    """Turn an interrupt into the command that goes on from there."""
+    """Turn an interrupt into the command that goes on from there, which of several processes their launcher tells."""
     try:
         yield
     except KeyboardInterrupt as error:
+        from icl_eval.engine import seat
+
+        if seat()[1] > 1:
+            raise typer.Exit(INTERRUPTED) from error
         command = shlex.join(["icl-eval", *sys.argv[1:]])
         print(f"\ninterrupted; what was answered is kept, and this goes on from there:\n  {command}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from error

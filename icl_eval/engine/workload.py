@@ -62,8 +62,14 @@ class Workload:
 
 def trie_size(sequences: Sequence[array[int]]) -> int:
     """Tokens of sequences, what they share at their beginning counted once."""
-    size, last = 0, np.empty(0, np.int32)
-    for tokens in sorted(sequences):
+    return sum(new_tokens(sorted(sequences)))
+
+
+def new_tokens(sequences: Sequence[array[int]]) -> list[int]:
+    """Tokens of each of sorted sequences that it does not share with the one before."""
+    new, last = [], np.empty(0, np.int32)
+    for tokens in sequences:
         current = np.frombuffer(tokens, dtype=np.int32)
-        size, last = size + len(current) - common_prefix(last, current), current
-    return size
+        new.append(len(current) - common_prefix(last, current))
+        last = current
+    return new

@@ -5,6 +5,7 @@ from icl_eval.models.loading import DTYPES, TINY, load, load_model, wrap_model
 from icl_eval.models.options import Setup, Variant, split_options
 from icl_eval.models.protocol import (
     Answer,
+    ForgettingModel,
     GeneratingModel,
     LanguageModel,
     OutOfMemory,
@@ -25,6 +26,7 @@ __all__ = [
     "TINY",
     "Answer",
     "Decoding",
+    "ForgettingModel",
     "GenerateAnswer",
     "GenerateRequest",
     "GeneratingModel",

@@ -190,3 +190,12 @@ class RowModel(LanguageModel, Protocol):
             OutOfMemory: it does not fit the device.
         """
         ...
+
+
+@runtime_checkable
+class ForgettingModel(LanguageModel, Protocol):
+    """A model that can let go of the states that it keeps, so that what it answers next does not depend on them."""
+
+    def forget(self) -> None:
+        """Begin anew: compute the next stem from its first token."""
+        ...

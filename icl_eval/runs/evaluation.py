@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import icl_eval
-from icl_eval.engine import Engine, Journal, Workload, scratch_journal
+from icl_eval.engine import ALONE, Engine, Journal, Ranks, SharedJournal, Workload, launched, scratch_journal
 from icl_eval.errors import ModelError, RunError, TaskError
 from icl_eval.metrics import metric
 from icl_eval.models import LanguageModel, RowModel, Setup, Variant, load, split_options, wrap_model
@@ -21,7 +21,7 @@ from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.evidence import Evidence, gather, windows
 from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.folder import Manifest, RunFolder
+from icl_eval.runs.folder import GuestFolder, Manifest, RunFolder
 from icl_eval.runs.names import check_average, check_names, check_reference
 from icl_eval.runs.questions import Questioner
 from icl_eval.runs.result import Result
@@ -32,7 +32,7 @@ from icl_eval.tasks.located import first_problem
 SAMPLE_PATH = Path(__file__).resolve().parent.parent / "tiny" / "data"
 SAMPLE_NOTE = "sample data of an invented world: these scores are not scores on the benchmarks they are named after"
 RESULTS = Path("results")
-ANSWERED = {"normalizations", "progress"}  # arguments of `evaluate` that matter to answers alone
+ANSWERED = {"normalizations", "progress", "alone"}  # arguments of `evaluate` that matter to answers alone
 VERSIONED = ("torch", "transformers", "tokenizers", "datasets", "jinja2", "numpy")
 
 Progress = Callable[[int], Callable[[int], None]]  # total requests -> a tick that is told how many more are answered
@@ -56,9 +56,13 @@ def evaluate(
     note: str | None = None,
     library: Library | None = None,
     progress: Progress = lambda _: lambda _: None,
+    alone: bool = False,
     **model_options: Any,
 ) -> Result:
     """Measure a model on tasks over a grid of shots and seeds.
+
+    Under a launcher such as `accelerate launch`, all its processes call this alike, share the work through the run
+    folder, which they must be given, and get the same result.
 
     Args:
         model: `tiny` for the bundled GPT-2, a directory, a name on the Hub, a (model, tokenizer) pair of
@@ -80,46 +84,52 @@ def evaluate(
         note: what a reader of the scores must know first; stands in the manifest and above the table.
         library: where names of tasks are looked up; the bundled library by default.
         progress: given the number of requests, returns what is told how many more have been answered.
+        alone: whether this process measures alone though a launcher started it with others.
         model_options: those of `icl_eval.load_model`, such as `dtype` and `device`. A pair takes only `bos` and
             `window` of them, a `LanguageModel` none; `trust_remote_code` also lets `evaluate` metrics run code.
 
     Raises:
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
     """
-    chosen = chosen_normalizations(normalizations)
-    with _opened(
-        model,
-        tasks,
-        shots=shots,
-        seeds=seeds,
-        prompts=prompts,
-        data=data,
-        split=split,
-        demonstrations=demonstrations,
-        limit=limit,
-        overflow=overflow,
-        out=out,
-        keep=keep,
-        note=note,
-        library=library,
-        new=True,
-        **model_options,
-    ) as run:
-        return run.finish(chosen, progress)
+    on_cpu = str(model_options.get("device")).startswith("cpu")
+    ranks = ALONE if alone else launched(cpu=on_cpu)
+    with ranks.agreeing():
+        chosen = chosen_normalizations(normalizations)
+        with _opened(
+            model,
+            tasks,
+            shots=shots,
+            seeds=seeds,
+            prompts=prompts,
+            data=data,
+            split=split,
+            demonstrations=demonstrations,
+            limit=limit,
+            overflow=overflow,
+            out=out,
+            keep=keep,
+            note=note,
+            library=library,
+            new=True,
+            ranks=ranks,
+            **model_options,
+        ) as run:
+            return run.finish(chosen, progress)
 
 
 def explain(
     model: str | Path | LanguageModel | tuple[Any, Any], tasks: str | Task | Sequence[str | Task], **options: Any
 ) -> Explanation:
-    """What `evaluate` would ask and compute with the same options, all but `normalizations` and `progress`.
+    """What `evaluate` would ask and compute with the same options, all but `normalizations`, `progress` and `alone`.
 
-    Nothing is computed. Of a run whose folder holds answers only what is missing is counted.
+    Nothing is computed, whatever launcher started this process. Of a run whose folder holds answers only what is
+    missing is counted.
 
     Raises:
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
     """
     defaults = {name: value for name, value in (evaluate.__kwdefaults__ or {}).items() if name not in ANSWERED}
-    with _opened(model, tasks, **{**defaults, **options}, new=False) as run:
+    with _opened(model, tasks, **{**defaults, **options}, new=False, ranks=ALONE) as run:
         return run.explain()
 
 
@@ -141,6 +151,7 @@ def _opened(
     note: str | None,
     library: Library | None,
     new: bool,
+    ranks: Ranks,
     **model_options: Any,
 ) -> Iterator[_Run]:
     """A run of `evaluate`'s arguments: names and data checked, the model loaded, the folder opened, made if `new`."""
@@ -165,6 +176,9 @@ def _opened(
     except ValueError as error:
         raise RunError(first_problem(error)) from error
     _check_model_options(model, ask, setup)
+    place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
+    if place is None and ranks.size > 1:
+        raise RunError(f"{ranks.size} processes share their answers through a run folder: give `out` or `keep`")
     if isinstance(model, str):
         resolve(model)  # a mistyped path is found before any data is read
     chosen, suites = _resolve(ask, own, library or Library())
@@ -172,11 +186,14 @@ def _opened(
     source = source_of(ask.data, unused=all(task.source is not None for task in chosen))
     prepared = [prepare(task, style or None, ask, source) for task in chosen for style in ask.prompts or ("",)]
     loaded = _load(model, ask, setup)
+    _check_alike(ranks, ask, loaded)
     with ExitStack() as stack:
-        place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
-        folder = stack.enter_context(RunFolder(place)) if place is not None and (new or place.is_dir()) else None
+        folder: RunFolder | GuestFolder | None = None
+        if place is not None and (new or place.is_dir()):
+            folder = GuestFolder(place, ranks) if ranks.rank else RunFolder(place, ranks)
+            stack.enter_context(folder)
         journal = folder.journal if folder else stack.enter_context(scratch_journal())
-        yield _Run(ask, setup, prepared, suites, loaded, folder, journal, note)
+        yield _Run(ask, setup, prepared, suites, loaded, folder, journal, note, ranks)
 
 
 class _Run:
@@ -189,21 +206,24 @@ class _Run:
         prepared: Sequence[Prepared],
         suites: Sequence[SuiteDefinition],
         model: LanguageModel,
-        folder: RunFolder | None,
-        journal: Journal,
+        folder: RunFolder | GuestFolder | None,
+        journal: Journal | SharedJournal,
         note: str | None,
+        ranks: Ranks,
     ) -> None:
         self.ask, self.setup, self.prepared, self.suites, self.model = ask, setup, prepared, suites, model
-        self.folder, self.journal = folder, journal
+        self.folder, self.journal, self.ranks = folder, journal, ranks
         sample = SAMPLE_NOTE if any(each.record.data == SAMPLE for each in prepared) else None
         self.note = "; ".join(filter(None, (note, sample))) or None
 
     def finish(self, normalizations: Sequence[Normalization], progress: Progress) -> Result:
-        """Ask everything that is not yet answered, and score it."""
+        """Ask everything that is not yet answered, and score it; all processes get what the first one has scored."""
         began = time.monotonic()
         manifest = self._manifest()
         tick = progress(sum(each.request_count() for each in self.prepared))
         engine = Engine(self.model, self.journal, tick)
+        if isinstance(self.folder, GuestFolder):
+            return self._assist(self.folder, engine)
         if self.folder:
             self.folder.claim(manifest)
         evidence: Iterator[Evidence] = gather(self._questions(), engine)
@@ -219,14 +239,24 @@ class _Run:
             update={
                 "finished": _now(),
                 "seconds": round(time.monotonic() - began, 3),
-                "computed": engine.computed,
+                "computed": sum(self.ranks.gather(engine.computed)),
                 "reused": engine.reused,
             }
         )
         if self.folder:
+            self.folder.merge()
             self.folder.write_scores(scores)
             self.folder.write_manifest(manifest)
-        return Result(tuple(scores), manifest, self.folder.path if self.folder else None)
+        return self.ranks.gather(Result(tuple(scores), manifest, self.folder.path if self.folder else None))[0]
+
+    def _assist(self, folder: GuestFolder, engine: Engine) -> Result:
+        """Answer this process's share, and get the result of all."""
+        for _ in gather(self._questions(), engine):
+            pass
+        self.ranks.gather(engine.computed)
+        folder.merge()
+        result: list[Any] = self.ranks.gather(None)
+        return result[0]  # type: ignore[no-any-return]
 
     def explain(self) -> Explanation:
         """What is still to be asked, and what it takes."""
@@ -264,7 +294,17 @@ class _Run:
             device=str(getattr(self.model, "device", "none")),
             threads=torch.get_num_threads(),
             started=_now(),
+            processes=self.ranks.size,
         )
+
+
+def _check_alike(ranks: Ranks, ask: Ask, model: LanguageModel) -> None:
+    """Raise `RunError` if the processes are not about to do the same."""
+    asked = ranks.gather((ask.model_dump_json(), model.fingerprint))
+    for rank, each in enumerate(asked):
+        if each != asked[0]:
+            what = "asks otherwise" if each[0] != asked[0][0] else "has another model"
+            raise RunError(f"process {rank} {what} than process 0")
 
 
 def _own_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:

@@ -145,7 +145,7 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
     """
     with TemporaryDirectory() as folder:
         asked = _asked(baseline.ask, by_name=model is None or isinstance(model, str | Path))
-        result = evaluate(baseline.ask.model if model is None else model, out=folder, **asked | options)
+        result = evaluate(baseline.ask.model if model is None else model, out=folder, alone=True, **asked | options)
         evidence = list(read_evidence(Path(folder) / "examples.jsonl"))
     found = compare(baseline, evidence, result.scores)
     return replace(found, other_model=result.manifest.model_fingerprint != baseline.model_fingerprint)
