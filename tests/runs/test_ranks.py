@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
+from rank_threads import errors_of, together
 from toy_tasks import knowing, parity
 
-from icl_eval import evaluate
-from icl_eval.errors import RunError
+from icl_eval import Result, evaluate, rescore
+from icl_eval.engine import ALONE, Ranks
+from icl_eval.errors import ModelError, PeerError, RankError, RunError, UnknownName
+from icl_eval.models import ScoreRequest, Sink
+from icl_eval.runs import evaluation
+from icl_eval.testing import FakeLM
 
 from .crew import finish, run, start
 from .folders import journal, manifest
@@ -25,7 +34,27 @@ ASKED = {
     "one stem": "evaluate('tiny', text('fixed'), shots=[6], out=sys.argv[1])",
     "a black box": "evaluate(FakeLM(), [parity(range(60)), text()], shots=[0, 2], out=sys.argv[1])",
 }
+MANY = range(1200)  # questions, for several chunks
 LONG = "evaluate('tiny', 'superglue', shots=[0, 4, 8], seeds=3, limit=12, data='sample', out=sys.argv[1])"
+
+
+Seated = Callable[[Callable[[int], Any]], Callable[[Ranks], Any]]
+
+
+@pytest.fixture
+def seated(monkeypatch: pytest.MonkeyPatch) -> Seated:
+    """Makes of what a process does what a thread does at its rank."""
+    seats = threading.local()
+    monkeypatch.setattr(evaluation, "launched", lambda **_: getattr(seats, "ranks", ALONE))
+
+    def at_rank(work: Callable[[int], Any]) -> Callable[[Ranks], Any]:
+        def sit(ranks: Ranks) -> Any:
+            seats.ranks = ranks
+            return work(ranks.rank)
+
+        return sit
+
+    return at_rank
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -65,20 +94,51 @@ def test_scores_and_every_answer_are_those_of_one_process_to_the_last_byte(
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
     code = "print(evaluate('tiny', 'superglue/cb', shots=[0, 3], limit=6, data='sample', out=sys.argv[1]).table())"
-    (alone,) = run(code, tmp_path / "alone", 1)
+    alone = evaluate("tiny", "superglue/cb", shots=[0, 3], limit=6, data="sample", out=tmp_path / "alone")
 
-    assert run(code, tmp_path / "many", 2) == [alone] * 2
+    assert run(code, tmp_path / "many", 2) == [alone.table() + "\n"] * 2
     assert contents(tmp_path / "many") == contents(tmp_path / "alone")
 
 
-def test_more_processes_than_questions(tmp_path: Path) -> None:
-    code = "evaluate(knowing(0), parity(range(1)), shots=0, out=sys.argv[1])"
-    run(code, tmp_path / "many", 3)
-    evaluate(knowing(0), parity(range(1)), shots=0, out=tmp_path / "alone")
+def test_more_processes_than_questions(tmp_path: Path, seated: Seated) -> None:
+    alone = evaluate(knowing(0), parity(range(1)), shots=0, out=tmp_path / "alone")
+    found = together(3, seated(lambda _: evaluate(knowing(0), parity(range(1)), shots=0, out=tmp_path / "many")))
 
+    assert [result.table() for result in found] == [alone.table()] * 3
     assert contents(tmp_path / "many") == contents(tmp_path / "alone")
+    assert manifest(tmp_path / "many")["computed"] == 4
+
+
+def test_all_processes_get_the_result_of_the_first(tmp_path: Path, seated: Seated) -> None:
+    ticks: list[int] = []
+
+    def work(rank: int) -> Result:
+        return evaluate(
+            knowing(0, 1),
+            parity(),
+            shots=[0, 2],
+            out=tmp_path,
+            progress=lambda total: [ticks.append(-total)] and ticks.append,
+        )
+
+    first, second = together(2, seated(work))
+
+    assert first == second
+    assert (first.manifest.processes, first.folder) == (2, tmp_path)
+    assert first.manifest.computed == len(journal(tmp_path))
+    assert sum(ticks) == 0
+    assert rescore(tmp_path).scores == first.scores
+
+
+def test_another_grid_goes_on_with_what_several_answered(tmp_path: Path, seated: Seated) -> None:
+    together(2, seated(lambda _: evaluate(knowing(0), parity(), shots=0, out=tmp_path)))
+    lm = knowing(0)
+    evaluate(lm, parity(), shots=[0, 1], out=tmp_path)
+
+    assert lm.asked == 8 * 2
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform kills otherwise")
@@ -132,40 +192,54 @@ def test_a_damaged_line_of_a_process_that_was_killed_is_named(tmp_path: Path) ->
         evaluate(knowing(0), parity(), shots=0, out=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("code", "sentence"),
-    [
-        ("evaluate(knowing(0), parity(), shots=0)", "2 processes share their answers through a run folder"),
-        ("evaluate('tiny', 'superglue/cd', data='sample', out=sys.argv[1])", "no task or suite is named"),
-        ("evaluate(knowing(*range(1 + int(os.environ['RANK']))), parity(), out=sys.argv[1])", "has another model"),
-        ("evaluate(knowing(0), parity(), shots=int(os.environ['RANK']), out=sys.argv[1])", "process 1 asks otherwise"),
-    ],
-)
-def test_what_all_processes_find_wrong_is_raised_in_each(code: str, sentence: str, tmp_path: Path) -> None:
-    first, second = finish(start(f"import os\n{code}", tmp_path / "run", 2))
+def test_a_mistake_of_all_is_told_by_the_first_alone(tmp_path: Path, seated: Seated) -> None:
+    first, second = errors_of(2, seated(lambda _: evaluate("tiny", "superglue/cd", data="sample", out=tmp_path)))
 
-    assert (first[0], second[0]) == (1, 1)
-    assert sentence in first[2]
-    assert "PeerError: process 0: " in second[2]
+    assert isinstance(first, UnknownName)
+    assert isinstance(second, PeerError)
+    assert str(second) == f"process 0: {first}"
 
 
-def test_an_error_of_one_process_alone_ends_the_others(tmp_path: Path) -> None:
-    code = """
-import os
-class Failing(FakeLM):
-    def score(self, requests, sink):
-        if os.environ["RANK"] == "1":
-            sink(0, type("Answer", (), {"logprobs": (1.0,), "scores": (1.0,)})())
-        super().score(requests, sink)
-evaluate(Failing(), parity(range(4000)), shots=0, out=sys.argv[1])
-"""
-    first, second = finish(start(code, tmp_path / "run", 2))
+def test_processes_without_a_folder_cannot_share(seated: Seated) -> None:
+    first, _ = errors_of(2, seated(lambda _: evaluate(knowing(0), parity(), shots=0)))
 
-    assert (first[0], second[0]) == (1, 1)
-    assert "icl_eval.errors.RankError: process 1: the model's log-probabilities are" in second[2]
-    assert "icl_eval.errors.PeerError: process 1: the model's log-probabilities are" in first[2]
+    assert str(first) == "2 processes share their answers through a run folder: give `out` or `keep`"
 
 
+def test_processes_that_do_not_do_the_same_are_told(tmp_path: Path, seated: Seated) -> None:
+    model, _ = errors_of(2, seated(lambda rank: evaluate(knowing(rank), parity(), shots=0, out=tmp_path)))
+    shots, _ = errors_of(2, seated(lambda rank: evaluate(knowing(0), parity(), shots=rank, out=tmp_path)))
+
+    assert str(model) == "process 1 has another model than process 0"
+    assert str(shots) == "process 1 asks otherwise than process 0"
+
+
+def test_a_folder_in_use_is_told_once(tmp_path: Path, seated: Seated) -> None:
+    with FileLock(tmp_path / ".lock"):
+        first, second = errors_of(2, seated(lambda _: evaluate(knowing(0), parity(), shots=0, out=tmp_path)))
+
+    assert str(first) == f"{tmp_path}: another process is writing this run folder"
+    assert isinstance(second, PeerError)
+
+
+def test_an_error_of_one_process_alone_ends_the_others_and_loses_no_answer(tmp_path: Path, seated: Seated) -> None:
+    class Failing(FakeLM):
+        def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+            raise ModelError("the device went away")
+
+    models = [FakeLM(), Failing()]
+    first, second = errors_of(2, seated(lambda rank: evaluate(models[rank], parity(MANY), shots=0, out=tmp_path)))
+    kept = len(journal(tmp_path))
+    rest = FakeLM()
+    evaluate(rest, parity(MANY), shots=0, out=tmp_path)
+
+    assert (type(first), type(second)) == (PeerError, RankError)
+    assert str(first) == str(second) == "process 1: the device went away"
+    assert kept > 0
+    assert rest.asked == len(journal(tmp_path)) - kept
+
+
+@pytest.mark.slow
 def test_a_process_may_measure_alone(tmp_path: Path) -> None:
     code = "import os\nif os.environ['RANK'] == '0':\n    evaluate(knowing(0), parity(), shots=0, alone=True)"
 

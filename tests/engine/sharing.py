@@ -1,14 +1,11 @@
-"""The processes of a run as threads, and a row model whose answers show how its kept states came about."""
+"""A journal that ranks share, and a row model whose answers show how its kept states came about."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,30 +14,6 @@ from icl_eval.engine import Journal, Ranks, SharedJournal, journal_path
 from icl_eval.models import Row, RowAnswer, common_prefix
 
 from .toys import ToyRows
-
-Made = TypeVar("Made")
-
-
-def crew(size: int) -> list[Ranks]:
-    """Ranks that meet in memory."""
-    words: list[object] = [None] * size
-    barrier = threading.Barrier(size, timeout=60)
-
-    def exchange(rank: int, word: object) -> list[object]:
-        words[rank] = word
-        barrier.wait()
-        found = list(words)
-        barrier.wait()
-        return found
-
-    return [Ranks(rank, size, lambda word, rank=rank: exchange(rank, word)) for rank in range(size)]  # type: ignore[misc]
-
-
-def together(size: int, work: Callable[[Ranks], Made]) -> list[Made]:
-    """What each of so many ranks makes, or the error of the first that fails."""
-    with ThreadPoolExecutor(size) as pool:
-        futures = [pool.submit(work, ranks) for ranks in crew(size)]
-    return [future.result() for future in futures]
 
 
 @contextmanager
