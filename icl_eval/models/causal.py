@@ -35,7 +35,7 @@ from icl_eval.models.sharing import (
 from icl_eval.models.stem import KeptStem
 from icl_eval.models.tree_attention import attending, pieces
 
-ARITHMETIC = 3  # raised with every change after which the same tokens may get another answer
+ARITHMETIC = 4  # raised with every change after which the same tokens may get another answer
 CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
 BYTES_PER_ACTIVATION = (
     40  # bytes per token, layer width and byte of the weights' type: a guess, halved when memory runs out

@@ -45,6 +45,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     from transformers.utils import logging
 
     from icl_eval.models.causal import CausalLM
+    from icl_eval.models.fused import fuse_activations
 
     loader: Any = AutoModelForCausalLM
     place = resolve(name)
@@ -75,6 +76,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
         raise ModelError(
             f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
         )
+    fuse_activations(model)
     fingerprint = _directory_digest(Path(place)) if Path(place).is_dir() else f"{name}@{model.config._commit_hash}"
     return CausalLM(model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window)
 

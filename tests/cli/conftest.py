@@ -53,7 +53,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeLM], FakeLM]:
         def load(*_: Any, **__: Any) -> FakeLM:
             return lm
 
-        monkeypatch.setattr(evaluation, "load_model", load)
+        monkeypatch.setattr(evaluation, "load", load)
         monkeypatch.setattr(preview, "load_model", load)
         return lm
 

@@ -92,3 +92,23 @@ class _Asked:
             answer(requests, sink)
 
         lm.score = score  # type: ignore[method-assign]
+
+
+def test_show_prints_any_script_as_it_is(icl_eval: IclEval, lm: FakeLM, tmp_path: Path) -> None:
+    texts = {
+        "tasks/capitals.yaml": "task: capitals\nabout: Which capital?\ndata: {local: {test: a.jsonl}}\n"
+        "splits: {demonstrations: test, evaluation: test}\nfields: {country: country}\n"
+        "gold: {field: label}\noptions: [东京, طوكيو]\n"
+        "prompts: [plain]\nmetrics: [accuracy]\n",
+        "prompts/capitals/plain.jinja": "{% block query %}\nعاصمة {{ country }} هي\n{% endblock %}\n",
+        "data/a.jsonl": '{"country": "日本", "label": 0}\n',
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    said = icl_eval(
+        "show", "capitals", "--shots", "0", "--include", str(tmp_path), "--data-dir", str(tmp_path / "data")
+    )
+
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("عاصمة 日本 هي 东京\n")
