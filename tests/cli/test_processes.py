@@ -30,7 +30,7 @@ TINY = (
     "--format",
     "csv",
 )
-LONG = ("run", "-t", "superglue", "--shots", "0,4,8", "--seeds", "3", "--limit", "12", "--device", "cpu")
+LONG = ("run", "-t", "superglue", "--shots", "0,4", "--seeds", "2", "--limit", "5", "--device", "cpu")
 
 
 def start(*words: object, processes: int = 1) -> subprocess.Popen[str]:
@@ -66,6 +66,7 @@ def test_several_processes_print_once_what_one_prints(tmp_path: Path) -> None:
     assert (tmp_path / "many" / "scores.json").read_bytes() == (tmp_path / "alone" / "scores.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_mistake_of_all_processes_is_told_once(tmp_path: Path) -> None:
     said = finish(start("run", "-t", "superglue/cd", "--device", "cpu", "--out", tmp_path / "run", processes=2)).mistake
 

@@ -59,7 +59,11 @@ def start(code: str, folder: Path, size: int) -> list[subprocess.Popen[str]]:
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each."""
-    said = [process.communicate(timeout=TIMEOUT) for process in processes]
+    try:
+        said = [process.communicate(timeout=TIMEOUT) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     return [(process.returncode, *each) for process, each in zip(processes, said, strict=True)]
 
 

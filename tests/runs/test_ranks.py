@@ -35,7 +35,7 @@ ASKED = {
     "a black box": "evaluate(FakeLM(), [parity(range(60)), text()], shots=[0, 2], out=sys.argv[1])",
 }
 MANY = range(1200)  # questions, for several chunks
-LONG = "evaluate('tiny', 'superglue', shots=[0, 4, 8], seeds=3, limit=12, data='sample', out=sys.argv[1])"
+LONG = "evaluate('tiny', 'superglue', shots=[0, 4], seeds=2, limit=5, data='sample', out=sys.argv[1])"
 
 
 Seated = Callable[[Callable[[int], Any]], Callable[[Ranks], Any]]
