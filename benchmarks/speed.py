@@ -36,7 +36,6 @@ import torch
 
 from icl_eval.engine import Engine
 from icl_eval.models import load_model
-from icl_eval.models.stem import KeptStem
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.evaluation import SAMPLE_PATH, source_of
@@ -182,8 +181,7 @@ class _Bench:
             yield Questioner(prepare(task, None, ask, source), self.lm, "drop" if work.tiny else "error")
 
     def _ours(self, shots: int | None = None) -> list[float]:
-        """The answers to all questions, or to those with so many shots, with nothing left of an earlier turn."""
-        self.lm._kept = KeptStem(self.lm.model, self.lm.device)
+        """The answers to all questions, or to those with so many shots; the engine keeps nothing of an earlier turn."""
         engine = Engine(self.lm)
         fresh = (Questioner(each.prepared, each.model, each.overflow) for each in self.questioners)
         questions = (question for questioner in fresh for question in questioner.questions())

@@ -10,6 +10,8 @@ IclEvalError
 ├── ModelError      a model cannot be loaded or asked
 ├── MetricError     a metric cannot be computed from these predictions
 └── RunError        a run folder, journal or baseline cannot be read or written
+    ├── RankError   one process of the run failed where the others did not
+    └── PeerError   another process of the run failed; that one says why
 
 The command line prints one of these as a single sentence and exits with 2; anything else is a bug with a traceback.
 """
@@ -60,6 +62,14 @@ class MetricError(IclEvalError):
 
 class RunError(IclEvalError):
     """A run folder, journal or baseline cannot be read or written."""
+
+
+class RankError(RunError):
+    """One process of the run failed where the first one did not; the sentence names it."""
+
+
+class PeerError(RunError):
+    """Another process of the run failed; that one says why, so the command line says nothing."""
 
 
 class UnknownName(IclEvalError):  # noqa: N818 - it reads as what it says

@@ -11,7 +11,7 @@ import typer
 
 import icl_eval
 from icl_eval.cli import check, listing, options, plan, regress, rescore, run, show
-from icl_eval.errors import IclEvalError
+from icl_eval.errors import IclEvalError, PeerError, RankError
 
 USER_ERROR, INTERRUPTED = 2, 130
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer typers hold
@@ -50,14 +50,25 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return app(sys.argv[1:] or ["--help"], prog_name="icl-eval", standalone_mode=False) or 0
-    except IclEvalError as error:
+    except PeerError:
+        return USER_ERROR
+    except RankError as error:
         options.complain(error)
         return USER_ERROR
+    except IclEvalError as error:
+        _complain_once(error)
+        return USER_ERROR
     except UsageError as error:
-        options.complain(f"{_sentence(error)}; --help says what there is")
+        _complain_once(f"{_sentence(error)}; --help says what there is")
         return USER_ERROR
     except typer.Abort:
         return INTERRUPTED
+
+
+def _complain_once(sentence: object) -> None:
+    """Tell of a mistake that all processes of a run find alike."""
+    if options.is_first():
+        options.complain(sentence)
 
 
 def _sentence(error: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -139,6 +140,15 @@ Window = Annotated[
 def complain(sentence: object) -> None:
     """Tell the user of a mistake, on stderr and in one line, whatever line breaks a file or library put into it."""
     print("icl-eval:", " ".join(str(sentence).split("\n")), file=sys.stderr)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that talks to the user, of those that a launcher started."""
+    if "WORLD_SIZE" not in os.environ:
+        return True
+    from icl_eval.engine import seat
+
+    return seat()[0] == 0
 
 
 def words(values: list[str] | None) -> list[str]:

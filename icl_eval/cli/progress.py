@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int], Callable[[int], None]]]:
+def progress_bar(*, shown: bool = True) -> Iterator[Callable[[int], Callable[[int], None]]]:
     """Give `evaluate` something to tell the number of requests to, and then every answer."""
     from rich.console import Console
     from rich.progress import (
@@ -28,7 +28,8 @@ def progress_bar() -> Iterator[Callable[[int], Callable[[int], None]]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+    silent = not (shown and sys.stderr.isatty())
+    with Progress(*columns, console=Console(stderr=True), disable=silent, transient=True) as bar:
 
         def start(total: int) -> Callable[[int], None]:
             task = bar.add_task("answers", total=total)

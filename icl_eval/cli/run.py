@@ -65,12 +65,20 @@ def run(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what would be asked and computed, and compute nothing.")
     ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Share the work among N processes, each with a GPU or its part of the cores.")
+    ] = 1,
 ) -> None:
     """Measure a model, or several, on tasks and print the scores.
 
     What is answered is kept in the run folder; the same command again computes only what is missing.
     """
     with _resumable():
+        if processes > 1 and not explain:
+            from icl_eval.cli.processes import check_startable, start
+
+            check_startable(processes, device)
+            raise typer.Exit(start(processes))
         from icl_eval.cli.progress import progress_bar
         from icl_eval.runs.ask import SAMPLE
         from icl_eval.runs.evaluation import evaluate
@@ -103,6 +111,7 @@ def run(
             "pll": pll.value,
         }
         models, revisions = options.models(model), options.words(revision)
+        first = options.is_first()
         if len(models) * max(len(revisions), 1) > 1:
             _sweep(
                 models, names, asked | {"revisions": revisions}, options.normalizations(score), format.value, explain
@@ -110,12 +119,14 @@ def run(
             return
         asked["revision"] = revisions[0] if revisions else None
         if explain:
-            print(plan_of(models[0], names, **asked), end="")
+            print(plan_of(models[0], names, **asked) if first else "", end="")
             return
-        with progress_bar() as progress:
+        with progress_bar(shown=first) as progress:
             result = evaluate(
                 models[0], names, normalizations=options.normalizations(score), progress=progress, **asked
             )
+    if not first:
+        return
     print(result.table(format.value), end="")
     print(f"kept in {result.folder}", file=sys.stderr)
 
@@ -148,10 +159,14 @@ def _sweep(
 
 @contextmanager
 def _resumable() -> Iterator[None]:
-    """Turn an interrupt into the command that goes on from there."""
+    """Turn an interrupt into the command that goes on from there, which of several processes their launcher tells."""
     try:
         yield
     except KeyboardInterrupt as error:
+        from icl_eval.engine import seat
+
+        if seat()[1] > 1:
+            raise typer.Exit(INTERRUPTED) from error
         command = shlex.join(["icl-eval", *sys.argv[1:]])
         print(f"\ninterrupted; what was answered is kept, and this goes on from there:\n  {command}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from error

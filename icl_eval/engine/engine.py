@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
+from icl_eval.engine.dealing import Unit, chunks, deal
 from icl_eval.engine.journal import AnswerStore, MemoryJournal
 from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
-from icl_eval.engine.workload import Workload, attended_pairs, trie_parts
-from icl_eval.errors import ModelError
+from icl_eval.engine.ranks import ALONE
+from icl_eval.engine.resuming import Step, steps, units
+from icl_eval.engine.shared import SharedJournal
+from icl_eval.engine.workload import Workload, attended_pairs, new_tokens, trie_parts
+from icl_eval.errors import ModelError, RunError
 from icl_eval.models import (
     Answer,
     CountingModel,
+    ForgettingModel,
     GenerateAnswer,
     GenerateRequest,
     GeneratingModel,
@@ -29,18 +34,23 @@ from icl_eval.models import (
 )
 
 LOGITS = 2**26  # of one batch, scored places x vocabulary: 256 MiB in float32
+CHUNK = 2**14  # tokens that a model which plans for itself is given at once, at least
+CHUNKS = 32  # of them at most: so many that the processes of a run get alike, so few that each is worth a plan
 
 
 class Engine:
     """Answers requests with one model.
 
+    What is computed together does not depend on how many processes share the work, so neither does any answer.
+
     Args:
         model: what is asked.
-        store: where known answers are; in memory by default.
+        store: where known answers are; in memory by default. A `SharedJournal` makes this process compute its share
+            alone: all processes ask the same, and all get all answers.
         tick: called with a number of requests whenever so many more are answered.
 
     Attributes:
-        computed: requests answered by the model.
+        computed: requests answered by this process's model.
         reused: requests whose answer was known before.
         tokens: tokens the model read for them, padding and stems included, and those of the texts it wrote.
     """
@@ -53,6 +63,7 @@ class Engine:
     ) -> None:
         self.model, self.tick = model, tick
         self.store = MemoryJournal() if store is None else store
+        self._ranks = store.ranks if isinstance(store, SharedJournal) else ALONE
         self.computed = self.reused = self.tokens = 0
 
     @overload
@@ -71,6 +82,8 @@ class Engine:
             ModelError: a request is longer than the model's window, or a prompt leaves no room in it to write; the
                 model gives something that is no log-probability; it cannot do what is asked; or one sequence exceeds
                 the device's memory.
+            RunError: answers cannot be kept, or those of another process are not seen.
+            PeerError: another process failed.
         """
         fitting = [self._fitting(request) for request in requests]
         keys = [request.key(self.model.fingerprint) for request in fitting]
@@ -80,8 +93,10 @@ class Engine:
         self.reused += found
         self.tick(found)
         repeated = len(keys) - found - len(missing)
+        self._agree()
         self._score({key: each for key, each in missing.items() if isinstance(each, ScoreRequest)}, known)
         self._generate({key: each for key, each in missing.items() if isinstance(each, GenerateRequest)}, known)
+        self._learn(missing, known)
         self.tick(repeated)
         return [known[key] for key in keys]
 
@@ -142,21 +157,55 @@ class Engine:
             raise ModelError(f"a request reads {length} tokens, but the model's window is {self.model.window}")
         return request
 
+    def _agree(self) -> None:
+        """Plan for the smallest memory of all processes."""
+        if isinstance(self.model, RowModel) and self._ranks.size > 1:
+            self.model.row_budget = min(self._ranks.gather(self.model.row_budget))
+
+    def _learn(self, missing: Mapping[str, Request], known: dict[str, Answer]) -> None:
+        """Take what the other processes answered."""
+        if not isinstance(self.store, SharedJournal):
+            return
+        self.store.meet(None)
+        for key in missing:
+            if key not in known:
+                if (answer := self.store.get(key)) is None:
+                    raise RunError("the processes do not ask the same: nobody answered a request of this one")
+                known[key] = answer
+                self.tick(1)
+
+    def _share(self, work: Sequence[Unit]) -> Sequence[int]:
+        """The places of what this process does."""
+        return range(len(work)) if self._ranks.size == 1 else deal(work, self._ranks.size)[self._ranks.rank]
+
+    def _chunks(self, requests: Sequence[Request], costs: Callable[[Sequence[Any]], list[int]]) -> Iterator[list[int]]:
+        """The places of requests that are asked at once, in the order of their tokens: this process's share."""
+        order = sorted(range(len(requests)), key=lambda place: requests[place].tokens)
+        weights = costs([requests[place] for place in order])
+        found = chunks(weights, CHUNK, CHUNKS)
+        for place in self._share([Unit(sum(weights[each.start : each.stop])) for each in found]):
+            yield order[found[place].start : found[place].stop]
+
     def _generate(self, missing: Mapping[str, GenerateRequest], known: dict[str, Answer]) -> None:
         if not missing:
             return
         if not isinstance(self.model, GeneratingModel):
             raise ModelError(f"{type(self.model).__name__} cannot write")
         keys, requests = list(missing), list(missing.values())
+        for chunk in self._chunks(requests, _writing_costs):
+            self._write(self.model, {keys[place]: requests[place] for place in chunk}, known)
+
+    def _write(self, model: GeneratingModel, asked: Mapping[str, GenerateRequest], known: dict[str, Answer]) -> None:
+        keys, requests = list(asked), list(asked.values())
 
         def sink(index: int, answer: GenerateAnswer) -> None:
             self.tokens += len(requests[index].tokens) + sum(answer.tokens)
             self._accept(keys, {index: answer}, known)
 
         try:
-            self.model.generate(requests, sink)
+            model.generate(requests, sink)
         except OutOfMemory as error:
-            longest = max(len(request.tokens) for key, request in missing.items() if key not in known)
+            longest = max(len(request.tokens) for key, request in asked.items() if key not in known)
             raise ModelError(
                 f"writing after one prompt of up to {longest} tokens does not fit the device's memory: {error}"
             ) from error
@@ -170,16 +219,21 @@ class Engine:
         if isinstance(self.model, RowModel):
             self._compute_rows(self.model, requests, lambda answers: self._accept(keys, answers, known))
         elif isinstance(self.model, ScoringModel):
-            try:
-                self.model.score(requests, lambda index, answer: self._accept(keys, {index: answer}, known))
-            except OutOfMemory as error:
-                longest = max(len(request.tokens) for key, request in missing.items() if key not in known)
-                raise ModelError(
-                    f"one request of up to {longest} tokens does not fit the device's memory: {error}"
-                ) from error
-            self.tokens += self._reads(requests)
+            for chunk in self._chunks(requests, _reading_costs):
+                self._ask(self.model, {keys[place]: requests[place] for place in chunk}, known)
         else:
             raise ModelError(f"{type(self.model).__name__} can neither score requests nor run rows")
+
+    def _ask(self, model: ScoringModel, asked: Mapping[str, ScoreRequest], known: dict[str, Answer]) -> None:
+        keys, requests = list(asked), list(asked.values())
+        try:
+            model.score(requests, lambda index, answer: self._accept(keys, {index: answer}, known))
+        except OutOfMemory as error:
+            longest = max(len(request.tokens) for key, request in asked.items() if key not in known)
+            raise ModelError(
+                f"one request of up to {longest} tokens does not fit the device's memory: {error}"
+            ) from error
+        self.tokens += self._reads(requests)
 
     def _reads(self, requests: Sequence[ScoreRequest]) -> int:
         """Tokens that a model reads which plans its own work."""
@@ -190,18 +244,33 @@ class Engine:
     def _compute_rows(
         self, model: RowModel, requests: list[ScoreRequest], accept: Callable[[dict[int, ScoreAnswer]], None]
     ) -> None:
-        waiting = dict(enumerate(requests))
+        _forget(model)
+        planned = _batches(model, dict(enumerate(requests)))
+        share = self._share(units(planned))
+        own = sorted(span.request for place in share for row in planned[place].rows for span in row.spans)
+        waiting = {index: requests[index] for index in own}
+        todo: Iterator[Step] = steps(planned, share)
         while waiting:
-            for batch in _batches(model, waiting):
+            for step in todo:
                 try:
-                    answers = model.forward([packed.row for packed in batch.rows])
+                    answers = self._forward(model, step)
                 except OutOfMemory as error:
-                    model.row_budget = _smaller(model.row_budget, batch, error)
-                    break  # all that is still waiting is planned anew
-                self.tokens += batch.computed
-                accept(answered := dict(_unpack(batch.rows, answers)))
+                    model.row_budget = _smaller(model.row_budget, step.batch, error)
+                    todo = map(Step, _batches(model, waiting))  # all that is still waiting is planned anew
+                    break
+                accept(answered := dict(_unpack(step.batch.rows, answers)))
                 for index in answered:
                     del waiting[index]
+
+    def _forward(self, model: RowModel, step: Step) -> list[RowAnswer]:
+        if step.anew:
+            _forget(model)
+        for row in step.first:
+            model.forward([row])
+            self.tokens += len(row.tokens)
+        answers = model.forward([packed.row for packed in step.batch.rows])
+        self.tokens += step.batch.computed
+        return answers
 
     def _accept(self, keys: list[str], answers: Mapping[int, Answer], known: dict[str, Answer]) -> None:
         for index, answer in answers.items():
@@ -219,6 +288,22 @@ class Engine:
             if self.model.precision.split("-")[-1] == "float16"
             else "its weights may be damaged"
         )
+
+
+def _reading_costs(requests: Sequence[ScoreRequest]) -> list[int]:
+    """Tokens that are read for each."""
+    return [request.input_length for request in requests]
+
+
+def _writing_costs(requests: Sequence[GenerateRequest]) -> list[int]:
+    """Tokens that each prompt adds to the one before, and those that are written after it at most."""
+    new = new_tokens([request.tokens for request in requests])
+    return [tokens + request.most_tokens for tokens, request in zip(new, requests, strict=True)]
+
+
+def _forget(model: RowModel) -> None:
+    if isinstance(model, ForgettingModel):
+        model.forget()
 
 
 def _batches(model: RowModel, requests: Mapping[int, ScoreRequest]) -> list[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -41,6 +42,66 @@ class MemoryJournal:
         self._known.update(answers)
 
 
+class Places:
+    """Where the answers of a journal's file stand in it; no answer is held in memory.
+
+    Attributes:
+        path: the file.
+        end: bytes of it that have been read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.end = path, 0
+        self._lines = 0
+        self._places: dict[bytes, int] = {}  # key -> where its line begins
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._places
+
+    def add(self, key: bytes, line: bytes) -> None:
+        """Remember the line that follows."""
+        self._places[key] = self.end
+        self.end += len(line)
+        self._lines += 1
+
+    def read_on(self, file: BinaryIO, stop: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """The keys and lines that follow, remembered, up to byte `stop` or a line that is not whole.
+
+        Raises:
+            RunError: a line is damaged.
+        """
+        file.seek(self.end)
+        while (stop is None or self.end < stop) and (line := file.readline()).endswith(b"\n"):
+            try:
+                name, _ = from_line(line)
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunError(
+                    "this line of the journal is damaged; delete it to compute its answer again",
+                    self.path,
+                    self._lines + 1,
+                ) from error
+            self.add(key := name.encode(), line)
+            yield key, line
+
+    def get(self, file: BinaryIO, key: str) -> Answer | None:
+        """The answer to a request, if it stands in the file.
+
+        Raises:
+            RunError: its line is no longer there.
+        """
+        place = self._places.get(key.encode())
+        if place is None:
+            return None
+        try:
+            file.seek(place)
+            return from_line(file.readline())[1]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError("the journal was changed while it was in use", self.path) from error
+
+
 class Journal:
     """`answers.jsonl`: one line per answer, written before anything else is computed.
 
@@ -55,8 +116,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path, self.torn = path, False
-        self._places: dict[bytes, int] = {}  # key -> where its line begins
-        self._end = 0
+        self._places = Places(path)
         with ExitStack() as unless_loaded:
             try:
                 self._file: BinaryIO = unless_loaded.enter_context(path.open("a+b"))
@@ -76,45 +136,58 @@ class Journal:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def end(self) -> int:
+        """Bytes of the file."""
+        return self._places.end
+
     def get(self, key: str) -> Answer | None:
         """The answer to a request, if it is known."""
-        place = self._places.get(key.encode())
-        if place is None:
-            return None
-        try:
-            self._file.seek(place)
-            return from_line(self._file.readline())[1]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError("the journal was changed while it was in use", self.path) from error
+        return self._places.get(self._file, key)
 
     def put(self, answers: Mapping[str, Answer]) -> None:
         """Write and remember answers; they survive the process from here on."""
-        lines = {key.encode(): to_line(key, answer).encode() for key, answer in answers.items()}
+        self._append({key.encode(): to_line(key, answer).encode() for key, answer in answers.items()})
+
+    def settle(self) -> None:
+        """Make sure that what is written survives the machine, and can be read on others that share its files."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise RunError(f"answers cannot be written: {error.strerror}", self.path) from error
+
+    def absorb(self, path: Path) -> None:
+        """Take over the answers of another journal, and remove it; a last line that a kill tore is left behind.
+
+        Raises:
+            RunError: it cannot be read or removed, or another line than the last is damaged.
+        """
+        try:
+            with path.open("rb") as file:
+                for key, line in Places(path).read_on(file):
+                    if key not in self._places:
+                        self._append({key: line})
+            self.settle()
+            path.unlink()
+        except OSError as error:
+            raise RunError(f"the journal cannot be taken over: {error.strerror}", path) from error
+
+    def _append(self, lines: Mapping[bytes, bytes]) -> None:
         try:
             self._file.write(b"".join(lines.values()))
             self._file.flush()
         except OSError as error:
             raise RunError(f"an answer cannot be written: {error.strerror}", self.path) from error
         for key, line in lines.items():
-            self._places[key] = self._end
-            self._end += len(line)
+            self._places.add(key, line)
 
     def _load(self) -> None:
-        self._file.seek(0)
-        for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
-                self.torn = True
-                break
-            try:
-                key, _ = from_line(line)
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunError(
-                    "this line of the journal is damaged; delete it to compute its answer again", self.path, number
-                ) from error
-            self._places[key.encode()] = self._end
-            self._end += len(line)
+        for _ in self._places.read_on(self._file):
+            pass
+        self._file.seek(0, os.SEEK_END)
+        self.torn = self._file.tell() > self.end
         if self.torn:
-            self._file.truncate(self._end)
+            self._file.truncate(self.end)
 
 
 @contextmanager

@@ -124,7 +124,13 @@ class CausalLM:
             FloatingPointError: the model gives something that is no log-probability.
         """
         if requests:
-            self.generation.generate(requests, sink)
+            generation = self.generation
+            self.forget()  # what is written depends on these requests alone
+            generation.generate(requests, sink)
+
+    def forget(self) -> None:
+        """Keep no states: the next stem is computed from its first token."""
+        self._kept.forget()
 
     @cached_property
     def generation(self) -> Generation:

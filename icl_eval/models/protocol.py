@@ -223,6 +223,15 @@ class RowModel(LanguageModel, Protocol):
         ...
 
 
+@runtime_checkable
+class ForgettingModel(LanguageModel, Protocol):
+    """A model that can let go of the states that it keeps, so that what it answers next does not depend on them."""
+
+    def forget(self) -> None:
+        """Begin anew: compute the next stem from its first token."""
+        ...
+
+
 def reads_apart(model: LanguageModel) -> bool:
     """Whether context and continuation are encoded each by itself, and have a window each."""
     return model.kind == SEQ2SEQ

@@ -35,6 +35,10 @@ class KeptStem:
             for k, v in self._states
         )
 
+    def forget(self) -> None:
+        """Keep nothing: the next stem is computed from its first token."""
+        self._tokens, self._states = np.empty(0, np.int32), []
+
     @property
     def token_bytes(self) -> int:
         """Memory of one token's states; 0 before the first stem."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import icl_eval
-from icl_eval.engine import Engine, Journal, Workload, scratch_journal
+from icl_eval.engine import ALONE, Engine, Journal, Ranks, SharedJournal, Workload, launched, scratch_journal
 from icl_eval.errors import ModelError, RunError, TaskError
 from icl_eval.metrics import metric
 from icl_eval.models import (
@@ -34,7 +34,7 @@ from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.evidence import Evidence, gather, windows
 from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.folder import Manifest, RunFolder, read_manifest
+from icl_eval.runs.folder import GuestFolder, Manifest, RunFolder, read_manifest
 from icl_eval.runs.names import check_average, check_names, check_reference
 from icl_eval.runs.questions import Questioner
 from icl_eval.runs.rescoring import rescore
@@ -46,7 +46,7 @@ from icl_eval.tasks.located import first_problem
 SAMPLE_PATH = Path(__file__).resolve().parent.parent / "tiny" / "data"
 SAMPLE_NOTE = "sample data of an invented world: these scores are not scores on the benchmarks they are named after"
 RESULTS = Path("results")
-ANSWERED = {"normalizations", "progress"}  # arguments of `evaluate` that matter to answers alone
+ANSWERED = {"normalizations", "progress", "alone"}  # arguments of `evaluate` that matter to answers alone
 VERSIONED = ("torch", "transformers", "tokenizers", "datasets", "jinja2", "numpy")
 
 Model = str | Path | LanguageModel | tuple[Any, Any]
@@ -71,9 +71,13 @@ def evaluate(
     note: str | None = None,
     library: Library | None = None,
     progress: Progress = lambda _: lambda _: None,
+    alone: bool = False,
     **model_options: Any,
 ) -> Result:
     """Measure a model on tasks over a grid of shots and seeds.
+
+    Under a launcher such as `accelerate launch`, all its processes call this alike, share the work through the run
+    folder, which they must be given, and get the same result.
 
     Args:
         model: `tiny` for the bundled GPT-2, a directory, a name on the Hub, a (model, tokenizer) pair of
@@ -95,6 +99,7 @@ def evaluate(
         note: what a reader of the scores must know first; stands in the manifest and above the table.
         library: where names of tasks are looked up; the bundled library by default.
         progress: given the number of requests, returns what is told how many more have been answered.
+        alone: whether this process measures alone though a launcher started it with others.
         model_options: those of `icl_eval.load_model`, such as `dtype` and `device`. A pair takes only `bos`,
             `window` and `pll` of them, a `LanguageModel` none; `trust_remote_code` also lets `evaluate` metrics run
             code.
@@ -102,33 +107,38 @@ def evaluate(
     Raises:
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
     """
-    chosen = chosen_normalizations(normalizations)
-    experiment = planned(
-        model,
-        tasks,
-        shots=shots,
-        seeds=seeds,
-        prompts=prompts,
-        data=data,
-        split=split,
-        demonstrations=demonstrations,
-        limit=limit,
-        overflow=overflow,
-        out=out,
-        keep=keep,
-        note=note,
-        library=library,
-        **model_options,
-    )
-    return experiment.measure(chosen, progress)
+    on_cpu = str(model_options.get("device")).startswith("cpu")
+    alone = alone or bool(model_options.get("tensor_parallel"))  # whose other processes follow the first
+    ranks = ALONE if alone else launched(cpu=on_cpu)
+    with ranks.agreeing():
+        chosen = chosen_normalizations(normalizations)
+        experiment = planned(
+            model,
+            tasks,
+            shots=shots,
+            seeds=seeds,
+            prompts=prompts,
+            data=data,
+            split=split,
+            demonstrations=demonstrations,
+            limit=limit,
+            overflow=overflow,
+            out=out,
+            keep=keep,
+            note=note,
+            library=library,
+            **model_options,
+        )
+        return experiment.measure(chosen, progress, ranks)
 
 
 def explain(
     model: str | Path | LanguageModel | tuple[Any, Any], tasks: str | Task | Sequence[str | Task], **options: Any
 ) -> Explanation:
-    """What `evaluate` would ask and compute with the same options, all but `normalizations` and `progress`.
+    """What `evaluate` would ask and compute with the same options, all but `normalizations`, `progress` and `alone`.
 
-    Nothing is computed. Of a run whose folder holds answers only what is missing is counted.
+    Nothing is computed, whatever launcher started this process. Of a run whose folder holds answers only what is
+    missing is counted.
 
     Raises:
         IclEvalError: what was asked cannot be done; the message says why in one sentence.
@@ -233,28 +243,37 @@ class Experiment:
             resolve(model, revision)
         return replace(self, model=model, ask=ask, place=None)
 
-    def measure(self, normalizations: Sequence[Normalization], progress: Progress) -> Result:
-        """Load the model and ask it, unless the folder holds just this, finished."""
-        if (kept := self._kept(normalizations)) is not None:
+    def measure(self, normalizations: Sequence[Normalization], progress: Progress, ranks: Ranks = ALONE) -> Result:
+        """Load the model and ask it, unless the folder holds just this, finished, and no other process waits.
+
+        Raises:
+            RunError: there is no folder in which the processes could share their answers.
+        """
+        if ranks.size > 1 and self.place is None:
+            raise RunError(f"{ranks.size} processes share their answers through a run folder: give `out` or `keep`")
+        if ranks.size == 1 and (kept := self._kept(normalizations)) is not None:
             return kept
-        with self._opened(new=True) as run:
+        with self._opened(new=True, ranks=ranks) as run:
             return run.finish(normalizations, progress)
 
     def explain(self) -> Explanation:
         """What measuring would ask and compute."""
-        with self._opened(new=False) as run:
+        with self._opened(new=False, ranks=ALONE) as run:
             return run.explain()
 
     @contextmanager
-    def _opened(self, *, new: bool) -> Iterator[_Run]:
+    def _opened(self, *, new: bool, ranks: Ranks) -> Iterator[_Run]:
         """The model loaded and the folder opened, which is made if `new`."""
         loaded = _load(self.model, self.ask, self.setup)
         _check_kinds(self.prepared, loaded)
+        _check_alike(ranks, self.ask, loaded)
         with ExitStack() as stack:
-            there = self.place is not None and (new or self.place.is_dir())
-            folder = stack.enter_context(RunFolder(self.place)) if self.place is not None and there else None
+            folder: RunFolder | GuestFolder | None = None
+            if self.place is not None and (new or self.place.is_dir()):
+                folder = GuestFolder(self.place, ranks) if ranks.rank else RunFolder(self.place, ranks)
+                stack.enter_context(folder)
             journal = folder.journal if folder else stack.enter_context(scratch_journal())
-            yield _Run(self.ask, self.setup, self.prepared, self.suites, loaded, folder, journal, self.note)
+            yield _Run(self.ask, self.setup, self.prepared, self.suites, loaded, folder, journal, self.note, ranks)
 
     def _kept(self, normalizations: Sequence[Normalization]) -> Result | None:
         """The finished run in the folder, read without its model; None if there is none or anything has changed."""
@@ -297,19 +316,22 @@ class _Run:
         prepared: Sequence[Prepared],
         suites: Sequence[SuiteDefinition],
         model: LanguageModel,
-        folder: RunFolder | None,
-        journal: Journal,
+        folder: RunFolder | GuestFolder | None,
+        journal: Journal | SharedJournal,
         note: str | None,
+        ranks: Ranks,
     ) -> None:
         self.ask, self.setup, self.prepared, self.suites, self.model = ask, setup, prepared, suites, model
-        self.folder, self.journal, self.note = folder, journal, note
+        self.folder, self.journal, self.note, self.ranks = folder, journal, note, ranks
 
     def finish(self, normalizations: Sequence[Normalization], progress: Progress) -> Result:
-        """Ask everything that is not yet answered, and score it."""
+        """Ask everything that is not yet answered, and score it; all processes get what the first one has scored."""
         began = time.monotonic()
         manifest = self._manifest()
         tick = progress(sum(each.request_count() for each in self.prepared))
         engine = Engine(self.model, self.journal, tick)
+        if isinstance(self.folder, GuestFolder):
+            return self._assist(self.folder, engine)
         if self.folder:
             self.folder.claim(manifest)
         evidence: Iterator[Evidence] = gather(self._questions(), engine)
@@ -325,14 +347,24 @@ class _Run:
             update={
                 "finished": _now(),
                 "seconds": round(time.monotonic() - began, 3),
-                "computed": engine.computed,
+                "computed": sum(self.ranks.gather(engine.computed)),
                 "reused": engine.reused,
             }
         )
         if self.folder:
+            self.folder.merge()
             self.folder.write_scores(scores)
             self.folder.write_manifest(manifest)
-        return Result(tuple(scores), manifest, self.folder.path if self.folder else None)
+        return self.ranks.gather(Result(tuple(scores), manifest, self.folder.path if self.folder else None))[0]
+
+    def _assist(self, folder: GuestFolder, engine: Engine) -> Result:
+        """Answer this process's share, and get the result of all."""
+        for _ in gather(self._questions(), engine):
+            pass
+        self.ranks.gather(engine.computed)
+        folder.merge()
+        result: list[Any] = self.ranks.gather(None)
+        return result[0]  # type: ignore[no-any-return]
 
     def explain(self) -> Explanation:
         """What is still to be asked, and what it takes."""
@@ -368,6 +400,7 @@ class _Run:
             device=str(getattr(self.model, "device", "none")),
             threads=torch.get_num_threads(),
             started=_now(),
+            processes=self.ranks.size,
         )
 
 
@@ -382,6 +415,15 @@ def _check_kinds(prepared: Sequence[Prepared], model: LanguageModel) -> None:
     for each in prepared:
         if each.record.answer == "text" and not isinstance(model, GeneratingModel):
             raise ModelError(f"{model.name} cannot write ({model.kind}), but {each.record.task} is answered in writing")
+
+
+def _check_alike(ranks: Ranks, ask: Ask, model: LanguageModel) -> None:
+    """Raise `RunError` if the processes are not about to do the same."""
+    asked = ranks.gather((ask.model_dump_json(), model.fingerprint))
+    for rank, each in enumerate(asked):
+        if each != asked[0]:
+            what = "asks otherwise" if each[0] != asked[0][0] else "has another model"
+            raise RunError(f"process {rank} {what} than process 0")
 
 
 def _own_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:

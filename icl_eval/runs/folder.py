@@ -12,7 +12,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from icl_eval.engine import Journal
+from icl_eval.engine import ALONE, Journal, Ranks, SharedJournal, absorb_others, journal_path
 from icl_eval.errors import RunError
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import TaskRecord
@@ -47,6 +47,7 @@ class Manifest(BaseModel):
     seconds: float | None = None
     computed: int | None = None  # answers that this invocation computed
     reused: int | None = None  # answers that stood in the journal
+    processes: int = 1  # that shared the work
 
     def identity(self) -> dict[str, str | int | None]:
         """What tells the lines of this model from those of others in a sweep, and their place on a scaling plot."""
@@ -54,25 +55,28 @@ class Manifest(BaseModel):
 
 
 class RunFolder:
-    """A run's files.
+    """A run's files. What processes of a run that was killed have left in it, each in a journal of its own, is merged.
 
     Args:
         path: the folder; it is created if missing.
+        ranks: the processes that answer into it, of which this is the first.
 
     Raises:
-        RunError: it cannot be written, another process is using it, or it is the folder of a sweep.
+        RunError: it cannot be written, another run is using it, or it is the folder of a sweep.
+        PeerError: another process failed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ranks: Ranks = ALONE) -> None:
         self.path = path
         if (path / SWEEP).is_file():
             raise RunError("this folder holds a sweep over several models; give another --out", path)
         self._lock = lock(path)
-        try:
-            self.journal = Journal(path / "answers.jsonl")
-        except RunError:
-            self._lock.release()
-            raise
+        with ExitStack() as unless_open:
+            unless_open.callback(self._lock.release)
+            own = unless_open.enter_context(Journal(journal_path(path, 0)))
+            absorb_others(own, path)
+            self.journal = own if ranks.size == 1 else _shared(own, path, ranks)
+            unless_open.pop_all()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -98,6 +102,11 @@ class RunFolder:
             with _written(self.path / name):
                 (self.path / name).unlink(missing_ok=True)
         self.write_manifest(manifest)
+
+    def merge(self) -> None:
+        """Bring the answers of all processes into `answers.jsonl`; nothing can be looked up after."""
+        if isinstance(self.journal, SharedJournal):
+            self.journal.merge()
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace `manifest.json`."""
@@ -138,6 +147,37 @@ def lock(path: Path) -> FileLock:
     except OSError as error:
         raise RunError(f"this run folder cannot be written: {error.strerror}", path) from error
     return taken
+
+
+class GuestFolder:
+    """A run folder for another process than the first, which writes its journal there and nothing else.
+
+    Raises:
+        RunError: it cannot be written.
+        PeerError: another process failed.
+    """
+
+    def __init__(self, path: Path, ranks: Ranks) -> None:
+        self.path = path
+        ranks.gather(None)  # the first one has opened it
+        with _written(path):
+            path.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as unless_open:
+            own = unless_open.enter_context(Journal(journal_path(path, ranks.rank)))
+            self.journal = SharedJournal(own, path, ranks)
+            unless_open.pop_all()
+
+    def __enter__(self) -> GuestFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.journal.__exit__(kind, error, trace)
+
+    def merge(self) -> None:
+        """Leave this process's answers to the first one."""
+        self.journal.merge()
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
@@ -193,6 +233,11 @@ def replace_file(path: Path, pieces: Iterable[str]) -> None:
             file.writelines(pieces)
             file.write("\n")
         partial.replace(path)
+
+
+def _shared(own: Journal, path: Path, ranks: Ranks) -> SharedJournal:
+    ranks.gather(None)  # guests come in
+    return SharedJournal(own, path, ranks)
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
     if isinstance(place, str | Path) and Path(resolve(str(place))).is_dir():
         asked["revision"] = None  # a copy of it on this machine
     with TemporaryDirectory() as folder:
-        result = evaluate(place, out=folder, **asked | options)
+        result = evaluate(place, out=folder, alone=True, **asked | options)
         evidence = list(read_evidence(Path(folder) / "examples.jsonl"))
     found = compare(baseline, evidence, result.scores)
     return replace(found, other_model=result.manifest.model_fingerprint != baseline.model_fingerprint)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from icl_eval.engine import seat
 from icl_eval.errors import ModelError, RunError, WindowError
 from icl_eval.models import resolve
 from icl_eval.runs.ask import slug
@@ -55,6 +56,8 @@ def sweep(
     Raises:
         IclEvalError: what was asked cannot be done, of any model or of all of them.
     """
+    if (size := seat()[1]) > 1 and not options.get("tensor_parallel"):
+        raise RunError(f"a sweep runs in one process, not in {size}: measure its models one command each")
     chosen = chosen_normalizations(normalizations)
     place, experiments = _planned(models, tasks, revisions, out, keep, options)
     results: list[Result] = []

@@ -12,9 +12,8 @@ from icl_eval.models.fused import fuse_activations
 
 def test_logits_are_the_same() -> None:
     torch.manual_seed(0)
-    model: Any = GPT2LMHeadModel(
-        GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, initializer_range=0.5)
-    ).eval()
+    model: Any = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, initializer_range=0.5))
+    model.eval()
     tokens = torch.randint(64, (2, 20))
     with torch.inference_mode():
         before = model(tokens).logits

@@ -1,0 +1,99 @@
+"""`icl-eval run --processes N`: this command line in N processes, by accelerate's launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+
+from icl_eval.engine import seat
+from icl_eval.errors import RunError
+
+OPTION = "--processes"
+USER_ERROR, INTERRUPTED, BUG = 2, 130, 1
+
+
+def check_startable(processes: int, device: str | None) -> None:
+    """Make certain that so many processes can be had.
+
+    Raises:
+        RunError: there are not as many GPUs, one device is named for all, or a launcher started this process.
+    """
+    import torch
+
+    if seat()[1] > 1:
+        raise RunError(
+            f"{OPTION} starts processes, but a launcher has started this one among {seat()[1]}: leave it out"
+        )
+    if device not in (None, "cpu", "cuda"):
+        raise RunError(f"--device {device} names one device, but {OPTION} {processes} takes one for each: leave it out")
+    if _on_gpus(device) and processes > (found := torch.cuda.device_count()):
+        raise RunError(f"{OPTION} {processes} takes as many GPUs, but there {'is 1' if found == 1 else f'are {found}'}")
+
+
+def start(processes: int) -> int:
+    """Run this command line in processes that share the work, and return its exit code.
+
+    Raises:
+        KeyboardInterrupt: they were interrupted.
+    """
+    import torch
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    logging.disable(logging.ERROR)  # what there is to say, the processes say
+    threads = os.environ.get("OMP_NUM_THREADS") or max(torch.get_num_threads() // processes, 1)
+    settings = {
+        "num_processes": processes,
+        "num_machines": 1,
+        "num_cpu_threads_per_process": threads,
+        "mixed_precision": "no",
+        "dynamo_backend": "no",
+        "main_process_port": 0,  # any that is free
+    }
+    words = [f"--{name}={value}" for name, value in settings.items()]
+    command = launch_command_parser().parse_args(
+        ["--multi_gpu", *words, "-m", "icl_eval", *without_option(sys.argv[1:])]
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            launch_command(command)
+    except ChildFailedError as error:
+        return _verdict([failure.exitcode for failure in error.failures.values()])
+    except SignalException as error:
+        raise KeyboardInterrupt from error
+    return 0
+
+
+def without_option(words: Sequence[str]) -> list[str]:
+    """The words of a command line without `--processes N`."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word != OPTION and not word.startswith(f"{OPTION}="):
+            kept.append(word)
+        skip = word == OPTION
+    return kept
+
+
+def _on_gpus(device: str | None) -> bool:
+    import torch
+
+    return device != "cpu" and torch.cuda.is_available()
+
+
+def _verdict(codes: Sequence[int]) -> int:
+    """The exit code of processes that failed; why one was killed nobody but this one can say."""
+    killed = [-code for code in codes if code < 0 and -code not in (signal.SIGTERM, signal.SIGINT)]
+    if killed:
+        from icl_eval.cli.options import complain
+
+        complain(f"a process was killed (signal {killed[0]}); what was answered is kept: the same command goes on")
+        return BUG
+    if INTERRUPTED in codes and USER_ERROR not in codes:
+        raise KeyboardInterrupt
+    return USER_ERROR if USER_ERROR in codes else BUG

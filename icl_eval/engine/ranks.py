@@ -1,0 +1,108 @@
+"""The processes of one run: each knows its rank, and all they tell one another goes through `gather`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from icl_eval.errors import IclEvalError, PeerError, RankError
+
+Word = TypeVar("Word")
+
+PATIENCE = timedelta(days=365)  # for a rank that computes longer than the others
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What a rank says in place of its word, and then leaves."""
+
+    sentence: str
+
+
+class Ranks:
+    """One process among those of a run.
+
+    Args:
+        rank: which of them this is, from 0.
+        size: how many there are.
+        exchange: given this rank's word, waits for those of all and returns them by rank.
+    """
+
+    def __init__(self, rank: int, size: int, exchange: Callable[[Any], list[Any]]) -> None:
+        self.rank, self.size, self._exchange = rank, size, exchange
+
+    def gather(self, word: Word) -> list[Word]:
+        """The words of all ranks, once all have come here.
+
+        Raises:
+            PeerError: another one failed instead, or has ended.
+        """
+        words = self._exchange(word)
+        for rank, each in enumerate(words):
+            if isinstance(each, _Failure):
+                raise PeerError(f"process {rank}: {each.sentence}")
+        return words
+
+    @contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """Tell the others of an error in here, so that they do not wait, and raise it on the first rank that has it.
+
+        Raises:
+            PeerError: another rank raises the same sentence.
+            RankError: of those that have it, this rank is the first, but not rank 0.
+        """
+        try:
+            yield
+        except PeerError:
+            raise
+        except IclEvalError as error:
+            if self.size == 1:
+                raise
+            own = _Failure(str(error))
+            words = self._exchange(own)
+            first = words.index(own)
+            if first != self.rank:
+                raise PeerError(f"process {first}: {error}") from error
+            if first == 0:
+                raise
+            raise RankError(f"process {first}: {error}") from error
+
+
+ALONE = Ranks(0, 1, lambda word: [word])
+
+
+def seat() -> tuple[int, int]:
+    """The rank of this process and how many there are, as the launcher that started it says; (0, 1) without one."""
+    size = int(os.environ.get("WORLD_SIZE") or 1)
+    return (int(os.environ.get("RANK") or 0), size) if size > 1 else (0, 1)
+
+
+def launched(*, cpu: bool) -> Ranks:
+    """This process among those that `accelerate launch` or another launcher of `torch` started.
+
+    Args:
+        cpu: whether the model is to run on a processor.
+    """
+    if seat()[1] == 1:
+        return ALONE
+    import torch
+    from accelerate import PartialState
+
+    cpu = cpu or not torch.cuda.is_available()
+    state = PartialState(cpu=cpu, backend="gloo", timeout=PATIENCE)  # words are small: they need no GPU
+    return Ranks(state.process_index, state.num_processes, _gather)
+
+
+def _gather(word: object) -> list[Any]:
+    from accelerate.utils import gather_object
+
+    try:
+        return list(gather_object([word]))
+    except RuntimeError as error:  # the connection broke
+        raise PeerError(
+            "another process of this run has ended; the same command goes on with what it answered"
+        ) from error

@@ -1,0 +1,73 @@
+"""A part of a plan as it is computed apart: on the same kept states, bit by bit, as within the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_eval.engine.dealing import Unit
+from icl_eval.engine.plan import Batch
+from icl_eval.models import Row, common_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One batch of a part.
+
+    Attributes:
+        batch: what is computed.
+        anew: whether the states that are kept are not those that the batch goes on from.
+        first: rows whose stems give these, after nothing.
+    """
+
+    batch: Batch
+    anew: bool = False
+    first: tuple[Row, ...] = ()
+
+
+def units(batches: Sequence[Batch]) -> list[Unit]:
+    """Batches as what is dealt out."""
+    return [Unit(batch.computed, _stem(batch) - batch.stem if _stem(batch) else None) for batch in batches]
+
+
+def steps(batches: Sequence[Batch], places: Sequence[int]) -> Iterator[Step]:
+    """The batches at these places of a plan, in order; nothing is kept before the first."""
+    on_stems = [place for place, batch in enumerate(batches) if _stem(batch)]
+    order = {place: number for number, place in enumerate(on_stems)}
+    done = 0  # of the batches on stems, as far as the states that are kept tell
+    for place in places:
+        number = order.get(place)
+        if number is None or number == done:
+            yield Step(batches[place])
+        else:
+            rows = [batches[each].rows[0].row for each in on_stems[:number]]
+            yield Step(batches[place], True, tuple(_opening(row) for row in lineage(rows)))
+        done = done if number is None else number + 1
+
+
+def lineage(rows: Sequence[Row]) -> list[Row]:
+    """Those of rows on stems that computed what is kept after the last: all others' states were cut off again."""
+    found: list[tuple[int, Row]] = []  # with the tokens that were kept before each
+    kept = np.empty(0, np.int32)
+    for row in rows:
+        stem = row.tokens[: row.stem]
+        if (shared := common_prefix(kept, stem)) < len(stem):
+            while found and found[-1][0] >= shared:
+                found.pop()
+            found.append((shared, row))
+            kept = stem
+    return [row for _, row in found]
+
+
+def _opening(row: Row) -> Row:
+    """A row's stem and one token more, which is the least that can be computed on it."""
+    size = row.stem
+    places: NDArray[np.int32] = np.arange(size + 1, dtype=np.int32)
+    return Row(row.tokens[: size + 1], places - 1, places[-1:], row.tokens[:1], size)
+
+
+def _stem(batch: Batch) -> int:
+    return batch.rows[0].row.stem

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from icl_eval.cli.processes import without_option
+from icl_eval.testing import FakeLM
+
+from .shell import TOY, IclEval, Shell
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = (
+    "run",
+    "-t",
+    "superglue/cb,superglue/copa",
+    "--shots",
+    "0,3",
+    "--limit",
+    "5",
+    "--device",
+    "cpu",
+    "--format",
+    "csv",
+)
+LONG = ("run", "-t", "superglue", "--shots", "0,4", "--seeds", "2", "--limit", "5", "--device", "cpu")
+
+
+def start(*words: object, processes: int = 1) -> subprocess.Popen[str]:
+    """`icl-eval` as a user starts it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "icl_eval", *map(str, words), "--processes", str(processes)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Shell:
+    out, err = process.communicate(timeout=300)
+    return Shell(process.returncode, out, err)
+
+
+def rank_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get("RANK")
+    except psutil.Error:
+        return None
+
+
+def test_several_processes_print_once_what_one_prints(tmp_path: Path) -> None:
+    alone = finish(start(*TINY, "--out", tmp_path / "alone"))
+    many = finish(start(*TINY, "--out", tmp_path / "many", processes=2))
+
+    assert alone.code == 0
+    assert many == Shell(0, alone.out, f"kept in {tmp_path / 'many'}\n")
+    assert (tmp_path / "many" / "scores.json").read_bytes() == (tmp_path / "alone" / "scores.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_mistake_of_all_processes_is_told_once(tmp_path: Path) -> None:
+    said = finish(start("run", "-t", "superglue/cd", "--device", "cpu", "--out", tmp_path / "run", processes=2)).mistake
+
+    assert said.startswith("no task or suite is named 'superglue/cd'; did you mean superglue/cb")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform kills otherwise")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_killed_ends_the_run_which_goes_on_by_the_same_command(rank: int, tmp_path: Path) -> None:
+    run = (*LONG, "--out", tmp_path / "many")
+    started = start(*run, processes=2)
+    while not (other := tmp_path / "many" / "answers.1.jsonl").is_file() or not other.stat().st_size:
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.01)
+    (victim,) = [each for each in psutil.Process(started.pid).children(recursive=True) if rank_of(each) == str(rank)]
+    victim.kill()
+    said = finish(started)
+    kept = sum(path.read_bytes().count(b"\n") for path in other.parent.glob("answers*.jsonl"))
+    again = finish(start(*run, processes=2))
+    alone = finish(start(*LONG, "--out", tmp_path / "alone"))
+
+    assert said == Shell(
+        1,
+        "",
+        "icl-eval: a process was killed (signal 9); what was answered is kept: the same command goes on\n",
+    )
+    assert 0 < kept < (tmp_path / "alone" / "answers.jsonl").read_bytes().count(b"\n")
+    assert again == Shell(0, alone.out, f"kept in {other.parent}\n")
+    assert (other.parent / "scores.json").read_bytes() == (tmp_path / "alone" / "scores.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_an_interrupt_prints_once_how_to_go_on(tmp_path: Path) -> None:
+    started = start(*LONG, "--out", tmp_path / "many", processes=2)
+    while not (other := tmp_path / "many" / "answers.1.jsonl").is_file() or not other.stat().st_size:
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.01)
+    started.send_signal(signal.SIGTERM)
+    said = finish(started)
+
+    assert (said.code, said.out) == (130, "")
+    assert said.err.startswith("\ninterrupted; what was answered is kept, and this goes on from there:\n  icl-eval run")
+    assert said.err.rstrip().endswith("--processes 2")
+    assert said.err.count("\n") == 3
+
+
+def test_one_process_is_this_one(icl_eval: IclEval, lm: FakeLM) -> None:
+    assert icl_eval("run", "-t", "toy/parity", "--out", "kept", "--processes", 1, *TOY).code == 0
+    assert lm.asked > 0
+
+
+def test_explaining_starts_no_processes(icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("run", "-t", "toy/parity", "--processes", 2, "--explain", *TOY)
+
+    assert said.code == 0
+    assert said.out.startswith("requests ")
+
+
+def test_under_a_launcher_no_processes_are_started(
+    icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "0")
+    said = icl_eval("run", "-t", "toy/parity", "--processes", 2, *TOY).mistake
+
+    assert said == "--processes starts processes, but a launcher has started this one among 4: leave it out"
+
+
+@pytest.mark.parametrize(("found", "sentence"), [(1, "there is 1"), (3, "there are 3")])
+def test_more_processes_than_gpus(
+    found: int, sentence: str, icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    said = icl_eval("run", "-t", "toy/parity", "--processes", 4, *TOY).mistake
+
+    assert said == f"--processes 4 takes as many GPUs, but {sentence}"
+
+
+def test_one_device_for_several_processes(icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("run", "-t", "toy/parity", "--processes", 2, "--device", "cuda:1", *TOY).mistake
+
+    assert said == "--device cuda:1 names one device, but --processes 2 takes one for each: leave it out"
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_of_several_processes_the_first_tells_of_mistakes_in_the_command(
+    rank: str, icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    said = [icl_eval("run", "--tasks", "toy"), icl_eval("run", "-t", "toy", "--shots", "x")]
+
+    assert [each.code for each in said] == [2, 2]
+    assert [bool(each.err) for each in said] == [rank == "0"] * 2
+
+
+@pytest.mark.parametrize("option", [["--processes", "2"], ["--processes=2"], []])
+def test_processes_are_told_all_but_their_number(option: list[str]) -> None:
+    assert without_option(["run", "-t", "2", *option, "--out", "processes"]) == ["run", "-t", "2", "--out", "processes"]

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icl_eval.engine import Unit, deal
+from icl_eval.engine.dealing import chunks
+
+UNITS = st.lists(st.builds(Unit, st.integers(1, 500), st.none() | st.integers(0, 100)), max_size=60)
+RANKS = st.integers(1, 9)
+
+
+def loads(units: list[Unit], shares: list[list[int]]) -> list[int]:
+    return [sum(units[place].cost for place in share) for share in shares]
+
+
+@given(UNITS, RANKS)
+def test_every_unit_is_dealt_once_and_stays_in_order(units: list[Unit], ranks: int) -> None:
+    shares = deal(units, ranks)
+
+    assert len(shares) == ranks
+    assert sorted(place for share in shares for place in share) == list(range(len(units)))
+    assert all(share == sorted(share) for share in shares)
+
+
+@given(UNITS, RANKS)
+def test_every_rank_deals_alike(units: list[Unit], ranks: int) -> None:
+    assert deal(units, ranks) == deal([Unit(unit.cost, unit.shared) for unit in units], ranks)
+
+
+@given(UNITS, RANKS)
+def test_no_rank_gets_much_more_than_its_share(units: list[Unit], ranks: int) -> None:
+    fair = sum(unit.cost for unit in units) / ranks
+
+    assert max(loads(units, deal(units, ranks))) <= fair * 1.125 + max((unit.cost for unit in units), default=0)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(1, 3))
+def test_units_on_their_own_are_dealt_nearly_as_well_as_can_be(costs: list[int], ranks: int) -> None:
+    """Graham 1969: the largest first to who has least is at most 4/3 of the best there is."""
+    ways = product(range(ranks), repeat=len(costs))
+    best = min(
+        max(sum(c for c, r in zip(costs, way, strict=True) if r == rank) for rank in range(ranks)) for way in ways
+    )
+    units = [Unit(cost) for cost in costs]
+
+    assert max(loads(units, deal(units, ranks))) <= 4 / 3 * best
+
+
+@given(UNITS, RANKS)
+def test_what_a_rank_does_of_the_chain_is_one_piece_of_it(units: list[Unit], ranks: int) -> None:
+    chain = [place for place, unit in enumerate(units) if unit.shared is not None]
+
+    dealt = [place for share in deal(units, ranks) for place in share if place in chain]
+
+    assert dealt == chain
+
+
+def test_a_chain_is_cut_where_it_shares_least() -> None:
+    shared = [0, *[90] * 14, 5, 90, *[90] * 15]
+    units = [Unit(100, each) for each in shared]
+
+    assert deal(units, 2) == [list(range(15)), list(range(15, 32))]
+
+
+@given(st.lists(st.integers(1, 12), min_size=200, max_size=300), st.integers(2, 3))
+def test_parts_of_the_chain_below_an_eighth_of_a_share_stay_whole(sizes: list[int], ranks: int) -> None:
+    sizes += [12] * max(0, -(-12 * 8 * ranks // 12))  # so that 12 units are no more than an eighth
+    units = [Unit(1, 70 if place else 0) for size in sizes for place in range(size)]
+    starts = [share[0] for share in deal(units, ranks)]
+
+    assert [units[start].shared for start in starts] == [0] * ranks
+
+
+def test_one_prefix_for_all_is_shared_among_the_ranks() -> None:
+    units = [Unit(100, 1000 if place else 0) for place in range(12)]
+
+    assert deal(units, 3) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+def test_fewer_units_than_ranks_leave_some_without() -> None:
+    assert deal([Unit(5), Unit(7)], 4) == [[1], [0], [], []]
+    assert sorted(map(len, deal([Unit(5, 0), Unit(7, 3)], 4))) == [0, 0, 1, 1]
+    assert deal([], 3) == [[], [], []]
+
+
+def test_one_large_unit_leaves_the_rest_to_the_others() -> None:
+    units = [Unit(10), Unit(1000), Unit(10), Unit(10)]
+
+    assert deal(units, 2) == [[1], [0, 2, 3]]
+
+
+@given(st.lists(st.integers(1, 300), max_size=80), st.integers(1, 500), st.integers(1, 12))
+def test_chunks_hold_neighbours_and_are_no_more_than_asked(costs: list[int], least: int, most: int) -> None:
+    found = chunks(costs, least, most)
+
+    assert [place for chunk in found for place in chunk] == list(range(len(costs)))
+    assert len(found) <= most
+    assert all(sum(costs[place] for place in chunk) >= least for chunk in found[:-1])
+    assert all(found)
+
+
+@pytest.mark.parametrize(("least", "expected"), [(1, [range(0, 2), range(2, 4), range(4, 5)]), (100, [range(0, 5)])])
+def test_a_chunk_ends_where_it_has_its_share(least: int, expected: list[range]) -> None:
+    assert chunks([3, 3, 3, 3, 3], least, 3) == expected

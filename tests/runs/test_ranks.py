@@ -1,0 +1,244 @@
+"""Several processes on one run: each with a model of its own, and a run folder as all they share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from rank_threads import errors_of, together
+from toy_tasks import knowing, parity
+
+from icl_eval import Result, evaluate, rescore
+from icl_eval.engine import ALONE, Ranks
+from icl_eval.errors import ModelError, PeerError, RankError, RunError, UnknownName
+from icl_eval.models import ScoreRequest, Sink
+from icl_eval.runs import evaluation
+from icl_eval.testing import FakeLM
+
+from .crew import finish, run, start
+from .folders import journal, manifest
+
+KEPT = ("scores.json", "examples.jsonl")
+ASKED = {
+    "choices": "evaluate('tiny', 'superglue', shots=[0, 4], seeds=2, limit=3, data='sample', out=sys.argv[1])",
+    "texts": "evaluate('tiny', ['arithmetic/1d-composite', 'unscramble/reversed-words'], shots=[0, 2], limit=12,"
+    " out=sys.argv[1])",
+    "likelihoods": "evaluate('tiny', text(), shots=[0, 2, 6], out=sys.argv[1])",
+    "one stem": "evaluate('tiny', text('fixed'), shots=[6], out=sys.argv[1])",
+    "a black box": "evaluate(FakeLM(), [parity(range(60)), text()], shots=[0, 2], out=sys.argv[1])",
+}
+MANY = range(1200)  # questions, for several chunks
+LONG = "evaluate('tiny', 'superglue', shots=[0, 4], seeds=2, limit=5, data='sample', out=sys.argv[1])"
+
+
+Seated = Callable[[Callable[[int], Any]], Callable[[Ranks], Any]]
+
+
+@pytest.fixture
+def seated(monkeypatch: pytest.MonkeyPatch) -> Seated:
+    """Makes of what a process does what a thread does at its rank."""
+    seats = threading.local()
+    monkeypatch.setattr(evaluation, "launched", lambda **_: getattr(seats, "ranks", ALONE))
+
+    def at_rank(work: Callable[[int], Any]) -> Callable[[Ranks], Any]:
+        def sit(ranks: Ranks) -> Any:
+            seats.ranks = ranks
+            return work(ranks.rank)
+
+        return sit
+
+    return at_rank
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in KEPT}
+
+
+def test_a_run_by_one_process_is_as_ever(tmp_path: Path) -> None:
+    evaluate(knowing(0), parity(), shots=0, out=tmp_path)
+
+    assert manifest(tmp_path)["processes"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".jsonl") == [
+        "answers.jsonl",
+        "examples.jsonl",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("kind", ASKED)
+def test_scores_and_every_answer_are_those_of_one_process_to_the_last_byte(
+    kind: str, size: int, tmp_path: Path
+) -> None:
+    code = f"result = {ASKED[kind]}; print(len(result), result.manifest.processes, result.score(result.scores[0].task))"
+    (alone,) = run(code, tmp_path / "alone", 1)
+    said = run(code, tmp_path / "many", size)
+
+    assert contents(tmp_path / "many") == contents(tmp_path / "alone")
+    assert said == [alone.replace(" 1 ", f" {size} ", 1)] * size
+    assert (found := manifest(tmp_path / "many"))["processes"] == size
+    assert found["computed"] == manifest(tmp_path / "alone")["computed"] == len(journal(tmp_path / "many"))
+    assert sorted(path.name for path in (tmp_path / "many").iterdir()) == [
+        ".lock",
+        "answers.jsonl",
+        "examples.jsonl",
+        "manifest.json",
+        "scores.json",
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one_does(tmp_path: Path) -> None:
+    code = "print(evaluate('tiny', 'superglue/cb', shots=[0, 3], limit=6, data='sample', out=sys.argv[1]).table())"
+    alone = evaluate("tiny", "superglue/cb", shots=[0, 3], limit=6, data="sample", out=tmp_path / "alone")
+
+    assert run(code, tmp_path / "many", 2) == [alone.table() + "\n"] * 2
+    assert contents(tmp_path / "many") == contents(tmp_path / "alone")
+
+
+def test_more_processes_than_questions(tmp_path: Path, seated: Seated) -> None:
+    alone = evaluate(knowing(0), parity(range(1)), shots=0, out=tmp_path / "alone")
+    found = together(3, seated(lambda _: evaluate(knowing(0), parity(range(1)), shots=0, out=tmp_path / "many")))
+
+    assert [result.table() for result in found] == [alone.table()] * 3
+    assert contents(tmp_path / "many") == contents(tmp_path / "alone")
+    assert manifest(tmp_path / "many")["computed"] == 4
+
+
+def test_all_processes_get_the_result_of_the_first(tmp_path: Path, seated: Seated) -> None:
+    ticks: list[int] = []
+
+    def progress(total: int) -> Callable[[int], None]:
+        ticks.append(-total)
+        return ticks.append
+
+    def work(_: int) -> Result:
+        return evaluate(knowing(0, 1), parity(), shots=[0, 2], out=tmp_path, progress=progress)
+
+    first, second = together(2, seated(work))
+
+    assert first == second
+    assert (first.manifest.processes, first.folder) == (2, tmp_path)
+    assert first.manifest.computed == len(journal(tmp_path))
+    assert sum(ticks) == 0
+    assert rescore(tmp_path).scores == first.scores
+
+
+def test_another_grid_goes_on_with_what_several_answered(tmp_path: Path, seated: Seated) -> None:
+    together(2, seated(lambda _: evaluate(knowing(0), parity(), shots=0, out=tmp_path)))
+    lm = knowing(0)
+    evaluate(lm, parity(), shots=[0, 1], out=tmp_path)
+
+    assert lm.asked == 8 * 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform kills otherwise")
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_was_answered_before_a_process_was_killed_is_not_asked_again(size: int, tmp_path: Path) -> None:
+    run(LONG, tmp_path / "alone", 1)
+    processes = start(LONG, tmp_path / "many", 2)
+    other = tmp_path / "many" / "answers.1.jsonl"
+    while not (other.is_file() and other.stat().st_size):
+        assert processes[1].poll() is None, processes[1].communicate()
+        time.sleep(0.005)
+    os.kill(processes[1].pid, signal.SIGKILL)
+    (first, *_), (killed, *_) = finish(processes)
+    kept = sum(path.read_bytes().count(b"\n") for path in (tmp_path / "many").glob("answers*.jsonl"))
+    run(LONG, tmp_path / "many", size)
+
+    assert (first, killed) == (1, -signal.SIGKILL)
+    assert 0 < kept < len(journal(tmp_path / "alone"))
+    assert len(journal(tmp_path / "many")) == len(journal(tmp_path / "alone"))
+    assert manifest(tmp_path / "many")["computed"] == len(journal(tmp_path / "alone")) - kept
+    assert (tmp_path / "many" / "scores.json").read_bytes() == (tmp_path / "alone" / "scores.json").read_bytes()
+
+
+def test_what_killed_processes_left_is_merged_without_the_lines_they_tore(tmp_path: Path) -> None:
+    whole = knowing(0, 1)
+    evaluate(whole, parity(), shots=[0, 2], out=tmp_path / "whole")
+    lines = (tmp_path / "whole" / "answers.jsonl").read_bytes().splitlines(keepends=True)
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    (cut / "answers.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:9])
+    (cut / "answers.1.jsonl").write_bytes(b"".join(lines[4:9]) + lines[9][:-1])
+    (cut / "answers.12.jsonl").write_bytes(b"".join(lines[10:12]))
+    (cut / "answers.2.jsonl").write_bytes(b"")
+    (cut / "answers.old.jsonl").write_bytes(b"not ours")
+    rest = knowing(0, 1)
+    evaluate(rest, parity(), shots=[0, 2], out=cut)
+
+    assert rest.asked == whole.asked - 11
+    assert contents(cut) == contents(tmp_path / "whole")
+    assert sorted(entry["key"] for entry in journal(cut)) == sorted(
+        entry["key"] for entry in journal(tmp_path / "whole")
+    )
+    assert sorted(path.name for path in cut.glob("answers*")) == ["answers.jsonl", "answers.old.jsonl"]
+
+
+def test_a_damaged_line_of_a_process_that_was_killed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "answers.1.jsonl").write_bytes(b"{broken\n{}\n")
+
+    with pytest.raises(RunError, match=r"answers\.1\.jsonl:1: this line of the journal is damaged"):
+        evaluate(knowing(0), parity(), shots=0, out=tmp_path)
+
+
+def test_a_mistake_of_all_is_told_by_the_first_alone(tmp_path: Path, seated: Seated) -> None:
+    first, second = errors_of(2, seated(lambda _: evaluate("tiny", "superglue/cd", data="sample", out=tmp_path)))
+
+    assert isinstance(first, UnknownName)
+    assert isinstance(second, PeerError)
+    assert str(second) == f"process 0: {first}"
+
+
+def test_processes_without_a_folder_cannot_share(seated: Seated) -> None:
+    first, _ = errors_of(2, seated(lambda _: evaluate(knowing(0), parity(), shots=0)))
+
+    assert str(first) == "2 processes share their answers through a run folder: give `out` or `keep`"
+
+
+def test_processes_that_do_not_do_the_same_are_told(tmp_path: Path, seated: Seated) -> None:
+    model, _ = errors_of(2, seated(lambda rank: evaluate(knowing(rank), parity(), shots=0, out=tmp_path)))
+    shots, _ = errors_of(2, seated(lambda rank: evaluate(knowing(0), parity(), shots=rank, out=tmp_path)))
+
+    assert str(model) == "process 1 has another model than process 0"
+    assert str(shots) == "process 1 asks otherwise than process 0"
+
+
+def test_a_folder_in_use_is_told_once(tmp_path: Path, seated: Seated) -> None:
+    with FileLock(tmp_path / ".lock"):
+        first, second = errors_of(2, seated(lambda _: evaluate(knowing(0), parity(), shots=0, out=tmp_path)))
+
+    assert str(first) == f"{tmp_path}: another process is writing this run folder"
+    assert isinstance(second, PeerError)
+
+
+def test_an_error_of_one_process_alone_ends_the_others_and_loses_no_answer(tmp_path: Path, seated: Seated) -> None:
+    class Failing(FakeLM):
+        def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+            raise ModelError("the device went away")
+
+    models = [FakeLM(), Failing()]
+    first, second = errors_of(2, seated(lambda rank: evaluate(models[rank], parity(MANY), shots=0, out=tmp_path)))
+    kept = len(journal(tmp_path))
+    rest = FakeLM()
+    evaluate(rest, parity(MANY), shots=0, out=tmp_path)
+
+    assert (type(first), type(second)) == (PeerError, RankError)
+    assert str(first) == str(second) == "process 1: the device went away"
+    assert kept > 0
+    assert rest.asked == len(journal(tmp_path)) - kept
+
+
+@pytest.mark.slow
+def test_a_process_may_measure_alone(tmp_path: Path) -> None:
+    code = "import os\nif os.environ['RANK'] == '0':\n    evaluate(knowing(0), parity(), shots=0, alone=True)"
+
+    assert run(code, tmp_path, 2) == ["", ""]
