@@ -50,7 +50,11 @@ class Overflow(StrEnum):
 
 
 TASK = typer.Option("--task", "-t", help="Tasks and suites, by comma or repeated; a path to a YAML file is a task too.")
-MODEL = typer.Option("--model", "-m", help="`tiny`, a directory with a checkpoint, or a name on the Hub.")
+MODEL = typer.Option(
+    "--model",
+    "-m",
+    help="`tiny`, a directory, a GGUF file, a name on the Hub, or a URL such as http://localhost:8000/v1.",
+)
 INCLUDE = typer.Option("--include", help="A folder of your own with `tasks` and `prompts`; may be repeated.")
 DATA = typer.Option("--data", help="`hub` or `sample`.")
 DATA_DIR = typer.Option("--data-dir", help="Directory with the official release of the benchmarks.")

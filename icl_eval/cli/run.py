@@ -53,6 +53,28 @@ def run(
     ] = None,
     trust_remote_code: Annotated[bool, options.TRUST] = False,
     allow_pickle: Annotated[bool, options.PICKLE] = False,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Directory, GGUF file or Hub name of the tokenizer; an endpoint needs it.",
+            rich_help_panel="Models",
+        ),
+    ] = None,
+    served_name: Annotated[
+        str | None,
+        typer.Option(help="The model's name at its endpoint. Default: the first.", rich_help_panel="Served models"),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Requests to an endpoint under way at once.", rich_help_panel="Served models")
+    ] = 8,
+    timeout: Annotated[
+        float,
+        typer.Option(help="Seconds to wait for an endpoint's answer.", rich_help_panel="Served models"),
+    ] = 120.0,
+    retries: Annotated[
+        int,
+        typer.Option(min=0, help="How often to repeat a request that failed.", rich_help_panel="Served models"),
+    ] = 6,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what would be asked and computed, and compute nothing.")
     ] = False,
@@ -89,6 +111,11 @@ def run(
             "window": window,
             "trust_remote_code": trust_remote_code,
             "allow_pickle": allow_pickle,
+            "tokenizer": tokenizer,
+            "served_name": served_name,
+            "concurrency": concurrency,
+            "timeout": timeout,
+            "retries": retries,
         }
         lm = "tiny" if model is None else model
         if explain:

@@ -68,10 +68,10 @@ class CausalLM:
     ) -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.precision = str(model.dtype).removeprefix("torch.")
-        self.start = _start(tokenizer, bos)
+        self.start = start_tokens(tokenizer, bos)
         self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
         self.window = _window(model.config, tokenizer, window)
-        self.fallback = _fallback(tokenizer)
+        self.fallback = fallback_token(tokenizer)
         self._lines = LineEncoder(self._encode, splits=splits_into_words(tokenizer))
         self._network = Network(model)
         self._config, self.device = self._network.config, self._network.device
@@ -248,7 +248,12 @@ class CausalLM:
         return min(CPU_ROW_BUDGET, max(self.window, free // 2 // self.token_bytes))
 
 
-def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
+def start_tokens(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
+    """The BOS token or nothing: what every text begins with; by default what the tokenizer puts there itself.
+
+    Raises:
+        ModelError: a BOS token is asked for that the tokenizer lacks.
+    """
     if bos is None:
         own = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
         bos = own == [tokenizer.bos_token_id] and tokenizer.bos_token_id is not None
@@ -257,7 +262,12 @@ def _start(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
     return (tokenizer.bos_token_id,) if bos else ()
 
 
-def _fallback(tokenizer: Any) -> int:
+def fallback_token(tokenizer: Any) -> int:
+    """The token to condition on where a context would be empty.
+
+    Raises:
+        ModelError: the tokenizer has neither a BOS nor an EOS token.
+    """
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if token is not None:
             return int(token)

@@ -6,6 +6,7 @@ break to the word before. Whether it does is seen from the two words on either s
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
@@ -117,3 +118,9 @@ def splits_into_words(tokenizer: Any) -> bool:
     """Whether a tokenizer of `transformers` is of a kind that looks at one word at a time."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return backend is not None and backend.pre_tokenizer is not None and type(backend.model).__name__ in SPLITTING
+
+
+def vocabulary_digest(tokenizer: Any) -> str:
+    """Hash of which token each id of a tokenizer of `transformers` is."""
+    words = f"{sorted(tokenizer.get_vocab().items())}:{tokenizer.bos_token_id}:{tokenizer.eos_token_id}"
+    return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()

@@ -1,14 +1,17 @@
-"""From what a user names to a model: a directory, a Hub name, the bundled tiny GPT-2, or loaded objects."""
+"""From what a user names to a model: a directory, a GGUF file, a Hub name, an endpoint's URL, or loaded objects."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from icl_eval.errors import ModelError
+from icl_eval.models.encoding import vocabulary_digest
+from icl_eval.models.gguf import gguf_file, is_gguf, pretrained
 from icl_eval.models.options import Setup, Variant, split_options, unusable
 from icl_eval.models.protocol import LanguageModel
 
@@ -16,15 +19,19 @@ TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parent.parent / "tiny" / "model"
 HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}  # what an answer can depend on
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+WEIGHTS = ("dtype", "device", "allow_pickle")  # options that say how weights are loaded
+SERVING = ("served_name", "concurrency", "timeout", "retries")  # options that say how a served model is asked
+LOADING_ERRORS = (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError)
 
 
 def load_model(name: str, **options: Any) -> LanguageModel:
     """Load a language model and its tokenizer.
 
     Args:
-        name: `tiny`, a directory with a checkpoint, or a name on the Hub.
-        options: those of `Variant`, which can change scores (`revision`, `dtype`, `bos`, `window`), and those of
-            `Setup`, which cannot (`device`, `trust_remote_code`, `allow_pickle`).
+        name: `tiny`, a directory with a checkpoint, a GGUF file, a name on the Hub, or the URL of an endpoint.
+        options: those of `Variant`, which can change scores (`revision`, `dtype`, `bos`, `window`, `tokenizer`,
+            `served_name`), and those of `Setup`, which cannot (`device`, `trust_remote_code`, `allow_pickle`,
+            `concurrency`, `timeout`, `retries`).
 
     Raises:
         ModelError: it cannot be loaded; the sentence says why.
@@ -40,6 +47,9 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 
 def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     """As `load_model`, of options that are sorted already."""
+    if is_endpoint(name):
+        return _connected(name, variant, setup)
+    _refuse(SERVING, variant, setup, "a model that is not served")
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -55,28 +65,50 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, **shared)
+        tokenizer = AutoTokenizer.from_pretrained(**pretrained(place), **shared) if variant.tokenizer is None else None
         model, loaded = loader.from_pretrained(
-            place, dtype=kind, use_safetensors=safe, output_loading_info=True, **shared
+            **pretrained(place, weights=True), dtype=kind, use_safetensors=safe, output_loading_info=True, **shared
         )
         model = model.to(target)
-    except (
-        OSError,
-        ValueError,
-        ImportError,
-        KeyError,
-        RuntimeError,
-        SafetensorError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except (*LOADING_ERRORS, SafetensorError) as error:
         raise ModelError(f"{name!r} cannot be loaded: {_reason(error, setup.allow_pickle)}") from error
     if missing := sorted(loaded["missing_keys"]):
         raise ModelError(
             f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
         )
-    fingerprint = _directory_digest(Path(place)) if Path(place).is_dir() else f"{name}@{model.config._commit_hash}"
+    fingerprint = (
+        digest_of(Path(place)) if is_gguf(place) or Path(place).is_dir() else f"{name}@{model.config._commit_hash}"
+    )
+    if tokenizer is None:
+        tokenizer = load_tokenizer(str(variant.tokenizer), trust_remote_code=setup.trust_remote_code)
+        fingerprint = f"{fingerprint}|tokenizer-{vocabulary_digest(tokenizer)}"
     return CausalLM(model, tokenizer, name, fingerprint, bos=variant.bos, window=variant.window)
+
+
+def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """A tokenizer of `transformers` from a directory, a GGUF file or the Hub.
+
+    Raises:
+        ModelError: it cannot be loaded; the sentence says why.
+    """
+    from transformers import AutoTokenizer
+
+    path = Path(name).expanduser()
+    if is_gguf(name):
+        name = gguf_file(path)
+    elif path.is_dir():
+        name = str(path)
+    elif _is_path(name):
+        raise ModelError("there is no such tokenizer directory", path)
+    try:
+        return AutoTokenizer.from_pretrained(**pretrained(name), revision=revision, trust_remote_code=trust_remote_code)
+    except LOADING_ERRORS as error:
+        raise ModelError(f"the tokenizer {name!r} cannot be loaded: {_reason(error, allow_pickle=True)}") from error
+
+
+def is_endpoint(name: str) -> bool:
+    """Whether a model's name is the URL of a server."""
+    return name.lower().startswith(("http://", "https://"))
 
 
 def wrap_model(
@@ -90,11 +122,13 @@ def wrap_model(
 
 
 def resolve(name: str) -> str:
-    """The directory that a name means, or the name itself if it can only be the Hub's.
+    """The directory or GGUF file that a name means, or the name itself if it can only be the Hub's or a URL.
 
     Raises:
-        ModelError: the name is a path, but not that of a checkpoint.
+        ModelError: the name is a path, but not that of a checkpoint, or needs a package that is not there.
     """
+    if is_endpoint(name):
+        return name
     if name == TINY:
         return str(TINY_PATH)
     path = Path(name).expanduser()
@@ -102,9 +136,36 @@ def resolve(name: str) -> str:
         if not (path / "config.json").is_file():
             raise ModelError("this directory is not a checkpoint: it has no config.json", path)
         return str(path)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if is_gguf(name):
+        return gguf_file(path)
+    if _is_path(name):
         raise ModelError("there is no such model directory", path)
     return name
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def _connected(name: str, variant: Variant, setup: Setup) -> LanguageModel:
+    _refuse(WEIGHTS, variant, setup, "a served model")
+    if variant.tokenizer is None:
+        raise ModelError(
+            "an endpoint needs --tokenizer: the directory or Hub name of the served model's tokenizer, in whose tokens "
+            "prompts are fitted and answers found"
+        )
+    from icl_eval.models.served import connect
+
+    tokenizer = load_tokenizer(variant.tokenizer, revision=variant.revision, trust_remote_code=setup.trust_remote_code)
+    return connect(name, tokenizer, variant, setup)
+
+
+def _refuse(options: Collection[str], variant: Variant, setup: Setup, whom: str) -> None:
+    """Raise `ModelError` for an option that would have no effect."""
+    for given, default in ((variant, Variant()), (setup, Setup())):
+        for option, value in default:
+            if option in options and getattr(given, option) != value:
+                raise ModelError(f"`{option}` has no effect on {whom}")
 
 
 def _device(name: str | None) -> Any:
@@ -145,9 +206,13 @@ def _first_sentence(error: Exception) -> str:
     return lines[0].strip().rstrip(".") if lines else type(error).__name__
 
 
-def _directory_digest(path: Path) -> str:
-    """Hash of a checkpoint's content: configuration, tokenizer and weights."""
+def digest_of(path: Path) -> str:
+    """Hash of a checkpoint's content, configuration, tokenizer and weights, or of a file."""
     digest = hashlib.blake2b(digest_size=16)
+    if path.is_file():
+        with path.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "blake2b").digest())
+        return digest.hexdigest()
     for file in sorted(path.iterdir()):
         if file.suffix in HASHED and file.is_file():
             digest.update(file.name.encode())

@@ -18,6 +18,8 @@ class Variant(BaseModel):
             and for `tiny`.
         bos: whether texts begin with the BOS token; by default as the tokenizer does it.
         window: tokens to read at once, where the checkpoint does not say.
+        tokenizer: directory, GGUF file or name on the Hub of the tokenizer, where the model brings none.
+        served_name: name of a served model at its endpoint; the first one there by default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +28,8 @@ class Variant(BaseModel):
     dtype: str = "auto"
     bos: bool | None = None
     window: Annotated[int, Field(ge=2)] | None = None
+    tokenizer: str | None = None
+    served_name: str | None = None
 
 
 class Setup(BaseModel):
@@ -35,6 +39,9 @@ class Setup(BaseModel):
         device: `cpu`, `cuda`, `cuda:1` ...; by default a GPU if there is one.
         trust_remote_code: run code from the model's repository.
         allow_pickle: load pickled weights, which can run code, where there are no safetensors.
+        concurrency: requests to an endpoint under way at once.
+        timeout: seconds without an answer of an endpoint after which a request has failed.
+        retries: how often a failed request to an endpoint is sent again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +49,9 @@ class Setup(BaseModel):
     device: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    retries: Annotated[int, Field(ge=0)] = 6
 
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], Setup]:
