@@ -34,7 +34,7 @@ NAMES = {  # llama.cpp's names of a Llama's tensors
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return build("llama", vocab_size=258, max_position_embeddings=96)
+    return build("llama", vocab_size=259, max_position_embeddings=96)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_gguf_file_is_the_model_that_it_was_made_of(model: Any, file: Path) ->
 
 def test_the_fingerprint_follows_the_file_and_not_its_place(file: Path, tmp_path: Path) -> None:
     (copied := tmp_path / "copy.gguf").write_bytes(file.read_bytes())
-    _write(build("llama", vocab_size=258, max_position_embeddings=96, sharpness=1.01), other := tmp_path / "o.gguf")
+    _write(build("llama", vocab_size=259, max_position_embeddings=96, sharpness=1.01), other := tmp_path / "o.gguf")
     prints = [load_model(str(each), device="cpu").fingerprint for each in (file, copied, other)]
 
     assert prints[0] == prints[1] != prints[2]
@@ -67,6 +67,7 @@ def test_a_tokenizer_can_come_from_elsewhere(file: Path, tmp_path: Path) -> None
     byte_tokenizer().save_pretrained(tmp_path)
     lm = load_model(str(file), device="cpu", tokenizer=str(tmp_path))
 
+    assert load_model(str(file), device="cpu").encode(["ab"]) == [[258]]
     assert lm.encode(["ab"]) == [byte_tokenizer()("ab", add_special_tokens=False)["input_ids"]]
 
 
@@ -103,11 +104,11 @@ def _write(model: Any, path: Path) -> None:
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    words = byte_tokenizer().convert_ids_to_tokens(list(range(config.vocab_size)))
+    words = [*byte_tokenizer().convert_ids_to_tokens(list(range(258))), "ab"]
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(words)
     writer.add_token_types([3, 3, *[1] * (len(words) - 2)])
-    writer.add_token_merges([])
+    writer.add_token_merges(["a b"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     for name, tensor in model.state_dict().items():
