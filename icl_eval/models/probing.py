@@ -29,6 +29,7 @@ PROBE = "Nine purple spoons sang to the lamp."  # no model expects every word of
 CUTS = (1, 2, 3)  # tokens before its end at which writing is compared
 ALIKE = 0.25  # nats: above what 16-bit arithmetic does, below what another place does
 ELSEWISE = (400, 422, 500, 501)  # what servers answer to a body they do not understand
+LATE = "; llama-cpp-python does so where no BOS token begins it: see --bos yes"
 RETRIES = 2  # of a question that may not be understood
 
 
@@ -69,7 +70,7 @@ def dialect_of(endpoint: Endpoint, model: str, tokenizer: Any, start: Sequence[i
         try:
             if way.as_text:
                 dialect = replace(dialect, wording=_wording(endpoint, dialect, tokenizer, words, start))
-            dialect, places = _tried(endpoint, dialect, tokens)
+            dialect, places = _tried(endpoint, dialect, tokens, begun=bool(start))
         except Refusal as error:
             if error.status not in ELSEWISE:
                 raise
@@ -77,7 +78,7 @@ def dialect_of(endpoint: Endpoint, model: str, tokenizer: Any, start: Sequence[i
         except Lacking as error:
             problems.append(error)
         else:
-            _check_places(endpoint, dialect, tokens, places)
+            _check_places(endpoint, dialect, tokenizer, tokens, places)
             return dialect
     said = [problem for problem in problems if isinstance(problem, Lacking)] or problems
     raise ModelError(
@@ -102,7 +103,7 @@ def _wording(endpoint: Endpoint, dialect: Dialect, tokenizer: Any, words: list[i
     return Wording(tokenizer, adds_start=bool(added))
 
 
-def _tried(endpoint: Endpoint, dialect: Dialect, tokens: Sequence[int]) -> tuple[Dialect, list[Place]]:
+def _tried(endpoint: Endpoint, dialect: Dialect, tokens: Sequence[int], *, begun: bool) -> tuple[Dialect, list[Place]]:
     """The dialect, once it is known what it hides, and the places of the probe that it shows."""
     answer = endpoint.post(COMPLETIONS, dialect.scoring(tokens), RETRIES)
     if dialect.echo:
@@ -110,6 +111,8 @@ def _tried(endpoint: Endpoint, dialect: Dialect, tokens: Sequence[int]) -> tuple
         own = logprobs_of(choice).get("token_logprobs")
         shown = len(own) - written_tokens(answer, choice) if isinstance(own, list) else len(tokens)
         if shown == len(tokens) - 1 and prompt_tokens(answer) == len(tokens):
+            if not begun:
+                raise ModelError(f"{endpoint.url} shows {shown} tokens of a prompt of {len(tokens)}{LATE}")
             dialect = replace(dialect, hidden=1)
     places = dialect.places(answer, tokens, 1 + dialect.hidden)
     if all(place.logprob >= place.best for place in places):
@@ -117,8 +120,10 @@ def _tried(endpoint: Endpoint, dialect: Dialect, tokens: Sequence[int]) -> tuple
     return dialect, places
 
 
-def _check_places(endpoint: Endpoint, dialect: Dialect, tokens: Sequence[int], places: Sequence[Place]) -> None:
-    """Compare with what is written after the same tokens.
+def _check_places(
+    endpoint: Endpoint, dialect: Dialect, tokenizer: Any, tokens: Sequence[int], places: Sequence[Place]
+) -> None:
+    """Compare with what is written after the same tokens: its log-probability, and what it has as part of a prompt.
 
     Raises:
         ModelError: the log-probabilities differ, or nothing is written.
@@ -129,16 +134,28 @@ def _check_places(endpoint: Endpoint, dialect: Dialect, tokens: Sequence[int], p
             body = dialect.writing(tokens[:-cut], max_tokens=1, temperature=0.0)
         except ModelError:
             continue  # no text has just these tokens
-        written = logprobs_of(choice_of(endpoint.post(COMPLETIONS, body))).get("token_logprobs")
-        if not written:
+        choice = choice_of(endpoint.post(COMPLETIONS, body))
+        if not (values := logprobs_of(choice).get("token_logprobs")):
             continue  # the text ends here
         compared += 1
-        shown, wrote = places[-cut].best, told_logprob(written[0])
-        if abs(wrote - shown) > ALIKE:
-            hint = "" if dialect.hidden else "; llama-cpp-python does so where no BOS token begins it: see --bos yes"
+        wrote, shown = told_logprob(values[0]), [places[-cut].best]
+        ids = tokenizer(str(choice.get("text")), add_special_tokens=False)["input_ids"]
+        if len(ids) == 1:
+            shown += _shown_last(endpoint, dialect, [*tokens[:-cut], *ids])
+        far = max(shown, key=lambda value: abs(value - wrote))
+        if abs(far - wrote) > ALIKE:
             raise ModelError(
-                f"{endpoint.url} gives {shown:.2f} nats for the most likely token at a place of a prompt, but writes "
-                f"it there with {wrote:.2f}: it shifts the log-probabilities of a prompt{hint}"
+                f"{endpoint.url} gives {far:.2f} nats for the most likely token at a place of a prompt, but writes it "
+                f"there with {wrote:.2f}: it shifts the log-probabilities of a prompt{'' if dialect.hidden else LATE}"
             )
     if not compared:
         raise ModelError(f"{endpoint.url} writes nothing after a short text, so what it shows cannot be checked")
+
+
+def _shown_last(endpoint: Endpoint, dialect: Dialect, tokens: Sequence[int]) -> list[float]:
+    """The log-probability of a prompt's last token, if there is a text of just these tokens."""
+    try:
+        body = dialect.scoring(tokens)
+    except ModelError:
+        return []
+    return [place.logprob for place in dialect.places(endpoint.post(COMPLETIONS, body), tokens, len(tokens) - 1)]
