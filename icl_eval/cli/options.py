@@ -75,9 +75,15 @@ class Attention(StrEnum):
 
 
 TASK = typer.Option("--task", "-t", help="Tasks and suites, by comma or repeated; a path to a YAML file is a task too.")
-MODEL = typer.Option("--model", "-m", help="`tiny`, a directory with a checkpoint, or a name on the Hub.")
+MODEL = typer.Option(
+    "--model",
+    "-m",
+    help="`tiny`, a directory, a GGUF file, a name on the Hub, or a URL such as http://localhost:8000/v1.",
+)
 MODELS = typer.Option(
-    "--model", "-m", help="`tiny`, directories with checkpoints, or names on the Hub, by comma or repeated."
+    "--model",
+    "-m",
+    help="`tiny`, directories, GGUF files, names on the Hub, or URLs such as http://localhost:8000/v1, by comma.",
 )
 INCLUDE = typer.Option("--include", help="A folder of your own with `tasks` and `prompts`; may be repeated.")
 DATA = typer.Option("--data", help="`hub` or `sample`.")

@@ -62,6 +62,28 @@ def run(
             help="Masked models: with each token mask the later ones of its word, or none.", rich_help_panel="Models"
         ),
     ] = options.Pll.l2r,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Directory, GGUF file or Hub name of the tokenizer; an endpoint needs it.",
+            rich_help_panel="Models",
+        ),
+    ] = None,
+    served_name: Annotated[
+        str | None,
+        typer.Option(help="The model's name at its endpoint. Default: the first.", rich_help_panel="Served models"),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Requests to an endpoint under way at once.", rich_help_panel="Served models")
+    ] = 8,
+    timeout: Annotated[
+        float,
+        typer.Option(help="Seconds to wait for an endpoint's answer.", rich_help_panel="Served models"),
+    ] = 120.0,
+    retries: Annotated[
+        int,
+        typer.Option(min=0, help="How often to repeat a request that failed.", rich_help_panel="Served models"),
+    ] = 6,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print what would be asked and computed, and compute nothing.")
     ] = False,
@@ -109,6 +131,11 @@ def run(
             "tensor_parallel": tensor_parallel,
             "attn": attn.value if attn else None,
             "pll": pll.value,
+            "tokenizer": tokenizer,
+            "served_name": served_name,
+            "concurrency": concurrency,
+            "timeout": timeout,
+            "retries": retries,
         }
         models, revisions = options.models(model), options.words(revision)
         first = options.is_first()

@@ -6,6 +6,7 @@ break to the word before. Whether it does is seen from the two words on either s
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
@@ -129,3 +130,10 @@ def line_encoder(tokenizer: Any) -> LineEncoder:
         return encoded
 
     return LineEncoder(encode, splits=splits_into_words(tokenizer))
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """Hash of what a tokenizer of `transformers` makes of texts, and of its BOS and EOS tokens."""
+    said = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
+    words = f"{said}:{tokenizer.bos_token_id}:{tokenizer.eos_token_id}"
+    return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from icl_eval.errors import ModelError
+from icl_eval.models.encoding import tokenizer_digest
+from icl_eval.models.gguf import gguf_file, is_gguf, pretrained
 from icl_eval.models.options import PLL, Setup, Variant, split_options, unusable
 from icl_eval.models.protocol import LanguageModel
 
@@ -18,16 +21,31 @@ if TYPE_CHECKING:
 
 TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parent.parent / "tiny" / "model"
-HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}  # what an answer can depend on
+HASHED = {
+    ".json",
+    ".safetensors",
+    ".bin",
+    ".model",
+    ".txt",
+    ".py",
+    ".tiktoken",
+    ".gguf",
+}  # what an answer can depend on
+WEIGHTS = (  # options that say how weights are loaded and laid out
+    *("dtype", "quantize", "pll", "device", "allow_pickle", "attn"),
+    *("device_map", "max_memory", "offload_dir", "tensor_parallel"),
+)
+SERVING = ("served_name", "concurrency", "timeout", "retries")  # options that say how a served model is asked
+LOADING_ERRORS = (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError)
 
 
 def load_model(name: str, **options: Any) -> LanguageModel:
     """Load a language model and its tokenizer.
 
     Args:
-        name: `tiny`, a directory with a checkpoint, or a name on the Hub.
-        options: those of `Variant`, which can change scores (`revision`, `dtype`, `quantize` ...), and those of
-            `Setup`, which cannot (`device`, `device_map`, `trust_remote_code`, `allow_pickle` ...).
+        name: `tiny`, a directory with a checkpoint, a GGUF file, a name on the Hub, or the URL of an endpoint.
+        options: those of `Variant`, which can change scores (`revision`, `dtype`, `quantize`, `tokenizer` ...), and
+            those of `Setup`, which cannot (`device`, `device_map`, `trust_remote_code`, `timeout` ...).
 
     Raises:
         ModelError: it cannot be loaded; the sentence says why.
@@ -43,8 +61,10 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 
 def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     """As `load_model`, of options that are sorted already."""
+    if is_endpoint(name):
+        return _connected(name, variant, setup)
+    _refuse(SERVING, variant, setup, "a model that is not served")
     from safetensors import SafetensorError
-    from transformers import AutoConfig
     from transformers.utils import logging
 
     from icl_eval.models.fused import fuse_activations
@@ -62,22 +82,12 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
         commit = _commit(place, variant.revision)
         shared = {"revision": commit, "trust_remote_code": setup.trust_remote_code}
         tokenizer = tokenizer_of(place, variant.model_copy(update={"revision": commit}), setup)
-        family = family_of(name, AutoConfig.from_pretrained(place, **shared))
+        family = family_of(name, _configuration(place, shared))
         loader = loader_of(family)
         checkpoint = Checkpoint(place, loader, shared)
-        model, loaded = loader.from_pretrained(
-            place, use_safetensors=safe, output_loading_info=True, **shared, **placed(variant, setup, checkpoint)
-        )
-    except (
-        OSError,
-        ValueError,
-        ImportError,
-        KeyError,
-        RuntimeError,
-        SafetensorError,
-        TypeError,
-        AttributeError,
-    ) as error:
+        told = {**pretrained(place, weights=True), **placed(variant, setup, checkpoint)}
+        model, loaded = loader.from_pretrained(use_safetensors=safe, output_loading_info=True, **shared, **told)
+    except (*LOADING_ERRORS, SafetensorError) as error:
         raise ModelError(f"{name!r} cannot be loaded: {_reason(error, setup)}") from error
     settle(model, setup, checkpoint)
     if missing := sorted(loaded["missing_keys"]):
@@ -87,7 +97,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     fuse_activations(model)
     fingerprint = _weights_name(name, place, commit)
     if variant.tokenizer is not None:
-        fingerprint += f"|{_tokenizer_digest(tokenizer)}"
+        fingerprint += f"|{tokenizer_digest(tokenizer)}"
     own = setup.attn is not None
     lm = language_model(family, model, tokenizer, name, fingerprint, variant, own_attention=own)
     return in_step(lm) if setup.tensor_parallel else lm
@@ -100,21 +110,20 @@ def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
         ModelError: one of them cannot be read, or the model is of another kind; the sentence says why.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     from icl_eval.models.blueprint import Blueprint
     from icl_eval.models.kinds import family_of
     from icl_eval.models.precision import weights_type
 
-    configs: Any = AutoConfig
     models: Any = AutoModelForCausalLM
     place = resolve(name, variant.revision)
     target = torch.device(setup.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         tokenizer = tokenizer_of(place, variant, setup)
-        config = configs.from_pretrained(place, revision=variant.revision, trust_remote_code=setup.trust_remote_code)
+        config = _configuration(place, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
         if family_of(name, config) != "causal":
             raise ModelError(f"a plan is made for causal language models, and {name!r} is a {config.model_type} model")
         kind = weights_type("float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype, target)
@@ -126,7 +135,7 @@ def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
                 dtype=config.dtype or torch.float32 if kind == "auto" else kind,
                 trust_remote_code=setup.trust_remote_code,
             )
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+    except LOADING_ERRORS as error:
         raise ModelError(f"{name!r} cannot be planned: {_reason(error, setup)}") from error
     return Blueprint(model, tokenizer, name, device=target.type, bos=variant.bos, window=variant.window)
 
@@ -161,7 +170,7 @@ def tokenizer_of(place: str, variant: Variant, setup: Setup) -> Any:
     asked = variant.tokenizer
     loader: Any = AutoTokenizer
     tokenizer = loader.from_pretrained(
-        place if asked is None else _place(asked, "tokenizer"),
+        **pretrained(place if asked is None else _place(asked, "tokenizer")),
         revision=variant.revision if asked is None else None,
         trust_remote_code=setup.trust_remote_code,
     )
@@ -170,15 +179,53 @@ def tokenizer_of(place: str, variant: Variant, setup: Setup) -> Any:
     return tokenizer
 
 
+def _configuration(place: str, shared: Mapping[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    configs: Any = AutoConfig
+    return configs.from_pretrained(**pretrained(place), **shared)
+
+
+def is_endpoint(name: str) -> bool:
+    """Whether a model's name is the URL of a server."""
+    return name.lower().startswith(("http://", "https://"))
+
+
+def _connected(name: str, variant: Variant, setup: Setup) -> LanguageModel:
+    _refuse(WEIGHTS, variant, setup, "a served model")
+    if variant.tokenizer is None:
+        raise ModelError(
+            "an endpoint needs --tokenizer: the directory or Hub name of the served model's tokenizer, in whose tokens "
+            "prompts are fitted and answers found"
+        )
+    from icl_eval.models.served import connect
+
+    try:
+        tokenizer = tokenizer_of(name, variant, setup)
+    except LOADING_ERRORS as error:
+        raise ModelError(f"the tokenizer {variant.tokenizer!r} cannot be loaded: {_reason(error, setup)}") from error
+    return connect(name, tokenizer, variant, setup)
+
+
+def _refuse(options: Collection[str], variant: Variant, setup: Setup, whom: str) -> None:
+    """Raise `ModelError` for an option that would have no effect."""
+    for given, default in ((variant, Variant()), (setup, Setup())):
+        for option, value in default:
+            if option in options and getattr(given, option) != value:
+                raise ModelError(f"`{option}` has no effect on {whom}")
+
+
 def resolve(name: str, revision: str | None = None) -> str:
-    """The directory that a name means, or the name itself if it can only be the Hub's.
+    """The directory or GGUF file that a name means, or the name itself if it can only be the Hub's or a URL.
 
     Raises:
-        ModelError: the name is a path, but not that of a checkpoint; or it means a directory, and a revision is asked
-            for, of which there is none: all would be the same weights.
+        ModelError: the name is a path, but not that of a checkpoint, or needs a package that is not there; or it lies
+            here and a revision is asked for, of which there is none: all would be the same weights.
     """
+    if is_endpoint(name):
+        return name
     path = Path(name).expanduser()
-    if revision is not None and (name == TINY or path.is_dir()):
+    if revision is not None and (name == TINY or path.exists()):
         raise ModelError(f"{name!r} lies on this machine and has no revisions; --revision is for names on the Hub")
     place = _place(name, "model")
     if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
@@ -187,12 +234,14 @@ def resolve(name: str, revision: str | None = None) -> str:
 
 
 def _place(name: str, kind: str) -> str:
-    """The directory that a name means, or the name itself if it can only be the Hub's."""
+    """The directory or GGUF file that a name means, or the name itself if it can only be the Hub's."""
     if name == TINY:
         return str(TINY_PATH)
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path)
+    if is_gguf(name):
+        return gguf_file(path)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no such {kind} directory", path)
     return name
@@ -207,7 +256,7 @@ def is_current(fingerprint: str, device: str, name: str, variant: Variant, setup
     from icl_eval.models.placement import device_named
 
     place = resolve(name, variant.revision)
-    if setup.device_map or setup.tensor_parallel or str(device_named(setup.device)) != device:
+    if is_endpoint(name) or setup.device_map or setup.tensor_parallel or str(device_named(setup.device)) != device:
         return False
     try:
         weights = re.escape(_weights_name(name, place, _commit(place, variant.revision)))
@@ -224,14 +273,14 @@ def _commit(place: str, revision: str | None) -> str | None:
     """
     from transformers.utils.hub import cached_file
 
-    if Path(place).is_dir():
+    if Path(place).exists():
         return None
     return Path(str(cached_file(place, "config.json", revision=revision))).parent.name
 
 
 def _weights_name(name: str, place: str, commit: str | None) -> str:
-    """What a fingerprint begins with: the digest of a directory, or a commit on the Hub."""
-    return _directory_digest(Path(place)) if commit is None else f"{name}@{commit}"
+    """What a fingerprint begins with: the digest of a directory or a file, or a commit on the Hub."""
+    return _digest(Path(place)) if commit is None else f"{name}@{commit}"
 
 
 def _reason(error: Exception, setup: Setup) -> str:
@@ -258,16 +307,10 @@ def _first_sentence(error: Exception) -> str:
     return lines[0].strip().rstrip(".") if lines else type(error).__name__
 
 
-def _tokenizer_digest(tokenizer: Any) -> str:
-    """Hash of what a tokenizer makes of texts."""
-    said = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
-    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
-
-
-def _directory_digest(path: Path) -> str:
+def _digest(path: Path) -> str:
     """Hash of a checkpoint's content: configuration, tokenizer and weights."""
     digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(path.iterdir()):
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.suffix in HASHED and file.is_file():
             digest.update(file.name.encode())
             with file.open("rb") as content:

@@ -25,7 +25,9 @@ class Variant(BaseModel):
         quantize: `8bit` or `4bit` weights, made while they are loaded.
         pll: of masked language models, `l2r`: the later tokens of a word are masked with each of its tokens; or
             `plain`: each token is masked alone.
-        tokenizer: a directory, a name on the Hub or `tiny`, where the model brings none or another is to be used.
+        tokenizer: a directory, a GGUF file, a name on the Hub or `tiny`, where the model brings none or another is to
+            be used.
+        served_name: name of a served model at its endpoint; the first one there by default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +39,7 @@ class Variant(BaseModel):
     quantize: Literal["8bit", "4bit"] | None = None
     pll: PLL = "l2r"
     tokenizer: str | None = None
+    served_name: str | None = None
 
 
 class Setup(BaseModel):
@@ -52,6 +55,9 @@ class Setup(BaseModel):
         offload_dir: for weights on the disk; by default a folder that goes with the model.
         tensor_parallel: divide every layer among the processes that were started together.
         attn: the implementation of attention that the model must use.
+        concurrency: requests to an endpoint under way at once.
+        timeout: seconds without an answer of an endpoint after which a request has failed.
+        retries: how often a failed request to an endpoint is sent again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +70,9 @@ class Setup(BaseModel):
     offload_dir: Path | None = None
     tensor_parallel: bool = False
     attn: Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = None
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
+    retries: Annotated[int, Field(ge=0)] = 6
 
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], Setup]:

@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from icl_eval.errors import ModelError, UnknownName
+from icl_eval.models.gguf import is_gguf, pretrained
 from icl_eval.models.options import Setup, Variant
 from icl_eval.models.precision import quantization, quantized_as, weights_type
 
@@ -46,7 +47,7 @@ class Checkpoint:
         """Its configuration."""
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(self.place, **self._shared)
+        return AutoConfig.from_pretrained(**pretrained(self.place), **self._shared)
 
     def empty(self) -> Any:
         """The model without its weights."""
@@ -72,6 +73,8 @@ def placed(variant: Variant, setup: Setup, checkpoint: Checkpoint) -> dict[str, 
     where, device = _tensor_parallel(checkpoint) if setup.tensor_parallel else _mapped(setup, checkpoint)
     told = {"dtype": weights_type(variant.dtype, device), **where}
     if variant.quantize:
+        if is_gguf(checkpoint.place):
+            raise ModelError("--quantize has no effect on a GGUF file, whose weights are unpacked")
         if settings := getattr(checkpoint.config(), "quantization_config", None):
             raise ModelError(
                 f"--quantize has no effect on weights that are quantised already: {quantized_as(settings)}"

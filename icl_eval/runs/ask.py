@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from icl_eval.models import Variant
+from icl_eval.models.loading import is_endpoint
 from icl_eval.prompts.window import Overflow
 
 HUB, SAMPLE = "hub", "sample"
@@ -34,7 +35,10 @@ class Ask(Variant):
     def folder_name(self) -> str:
         """A name that the same ask always gets, so that the same command continues its own run."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
-        return f"{slug(self.tasks)}-{slug([self.model.rstrip('/').split('/')[-1]])}-{digest}"
+        named = self.model.rstrip("/")
+        if is_endpoint(named):
+            named = self.served_name or named.removesuffix("/v1")
+        return f"{slug(self.tasks)}-{slug([named.split('/')[-1]])}-{digest}"
 
 
 def place_of(data: str | Path) -> str:

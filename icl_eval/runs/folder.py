@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from icl_eval.engine import ALONE, Journal, Ranks, SharedJournal, absorb_others, journal_path
 from icl_eval.errors import RunError
+from icl_eval.models.loading import is_endpoint
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import TaskRecord
 from icl_eval.runs.evidence import Evidence
@@ -94,9 +96,10 @@ class RunFolder:
             RunError: the folder holds a run of something else.
         """
         if (self.path / "manifest.json").is_file():
-            before = read_manifest(self.path).ask
-            if before.model_dump(exclude=GRID) != manifest.ask.model_dump(exclude=GRID):
-                message = f"this folder holds a run of {before.model} on {', '.join(before.tasks)}, asked otherwise"
+            before = read_manifest(self.path)
+            if _claimed(before) != _claimed(manifest):
+                ask = before.ask
+                message = f"this folder holds a run of {ask.model} on {', '.join(ask.tasks)}, asked otherwise"
                 raise RunError(f"{message}; give another --out", self.path)
         for name in ("scores.json", "examples.jsonl"):
             with _written(self.path / name):
@@ -178,6 +181,12 @@ class GuestFolder:
     def merge(self) -> None:
         """Leave this process's answers to the first one."""
         self.journal.merge()
+
+
+def _claimed(manifest: Manifest) -> dict[str, Any]:
+    """What must stay as it is in a folder: the ask without its grid; a served model may move to another URL."""
+    asked = manifest.ask.model_dump(exclude=GRID)
+    return asked | {"model": manifest.model_fingerprint} if is_endpoint(manifest.ask.model) else asked
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:

@@ -1,0 +1,235 @@
+"""A server behind a URL: several requests at a time, each tried again where that can help.
+
+Requests run in an event loop of their own thread, so that an interrupt or a mistake ends them all at once, wherever
+they are; answers are handed over in the calling thread, one by one, as they come.
+"""
+
+from __future__ import annotations
+
+import ssl
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from queue import SimpleQueue
+from typing import Any
+
+import httpx2
+from anyio import create_task_group
+from anyio.from_thread import start_blocking_portal
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
+
+from icl_eval.errors import ModelError
+
+BACKOFF = wait_exponential(multiplier=0.5, max=30) + wait_random(0, 0.5)  # seconds
+LONGEST_PAUSE = 600.0  # seconds that a server may ask to be left alone
+CONNECTING = 10.0  # seconds, or the timeout if that is less
+SHOWN = 200  # characters of what a server says
+
+Body = Mapping[str, Any]
+Outcome = tuple[int, Any] | BaseException
+
+
+class Refusal(ModelError):  # noqa: N818 - it reads as what it says
+    """A server answered with a status that is no success."""
+
+    def __init__(self, message: str, status: int) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class _Passing(Exception):  # noqa: N818 - it reads as what it says
+    """What may be otherwise the next time.
+
+    Attributes:
+        status: of the answer, if there was one.
+        pause: seconds that the server asked for.
+    """
+
+    def __init__(self, message: str, status: int | None = None, pause: float | None = None) -> None:
+        self.status, self.pause = status, pause
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server's API below one URL.
+
+    Args:
+        url: what paths such as `/completions` are put after.
+        key: sent along as a bearer token; it is in no message.
+        concurrency: requests under way at once.
+        timeout: seconds without a byte of an answer after which a request has failed.
+        retries: how often a request is sent again when there was no connection, no answer in time, status 408 or 429,
+            or one from 500 on.
+    """
+
+    url: str
+    key: str | None = None
+    concurrency: int = 8
+    timeout: float = 120.0
+    retries: int = 6
+
+    def get(self, path: str, retries: int) -> Any:
+        """The JSON at a path.
+
+        Raises:
+            ModelError: there is none; the sentence has the URL and what the server said.
+        """
+        return self._only(_Query("GET", path), retries)
+
+    def post(self, path: str, body: Body, retries: int | None = None) -> Any:
+        """The answer to one body.
+
+        Raises:
+            ModelError: there is none; a `Refusal` if the server answered otherwise.
+        """
+        return self._only(_Query("POST", path, body), self.retries if retries is None else retries)
+
+    def post_all(self, path: str, bodies: Sequence[Body], take: Callable[[int, Any], None]) -> None:
+        """Send bodies in their order, and hand each one's place and answer to `take` as it comes.
+
+        Raises:
+            ModelError: one has none, after all retries; what was answered before has been handed over.
+        """
+        self._ask([_Query("POST", path, body) for body in bodies], self.retries, take)
+
+    def _only(self, query: _Query, retries: int) -> Any:
+        found: list[Any] = []
+        self._ask([query], retries, lambda _, answer: found.append(answer))
+        return found[0]
+
+    def _ask(self, queries: Sequence[_Query], retries: int, take: Callable[[int, Any], None]) -> None:
+        outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        with start_blocking_portal() as portal:
+            portal.start_task_soon(self._work, iter(list(enumerate(queries))), retries, outcomes)
+            for _ in queries:
+                outcome = outcomes.get()
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                take(*outcome)
+
+    async def _work(self, waiting: Iterator[tuple[int, _Query]], retries: int, outcomes: SimpleQueue[Outcome]) -> None:
+        try:
+            async with self._client() as client, create_task_group() as group:
+                for _ in range(self.concurrency):
+                    group.start_soon(self._serve, client, waiting, retries, outcomes)
+        except BaseException as error:  # the calling thread waits for an outcome whatever happens
+            outcomes.put(error)
+            raise
+
+    async def _serve(
+        self,
+        client: httpx2.AsyncClient,
+        waiting: Iterator[tuple[int, _Query]],
+        retries: int,
+        outcomes: SimpleQueue[Outcome],
+    ) -> None:
+        for index, query in waiting:
+            try:
+                outcomes.put((index, await self._answer(client, query, retries)))
+            except ModelError as error:
+                outcomes.put(error)
+                return
+
+    async def _answer(self, client: httpx2.AsyncClient, query: _Query, retries: int) -> Any:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(retries + 1), wait=_pause, retry=retry_if_exception_type(_Passing), reraise=True
+        )
+        try:
+            return await retrying(self._once, client, query)
+        except _Passing as error:
+            said = self._without_key(f"{self.url}{query.path} {error}")
+            times = f"; it was asked {retries + 1} times" if retries else ""
+            if error.status is None:
+                raise ModelError(f"{said}{times}") from error
+            raise Refusal(f"{said}{times}", error.status) from error
+
+    async def _once(self, client: httpx2.AsyncClient, query: _Query) -> Any:
+        try:
+            response = await client.request(query.method, f"{self.url}{query.path}", json=query.body)
+        except httpx2.TimeoutException as error:
+            raise _Passing(f"gave no answer in {self.timeout:g} seconds") from error
+        except httpx2.TransportError as error:
+            raise _Passing(f"cannot be reached: {_one_line(str(error) or type(error).__name__)}") from error
+        except httpx2.RequestError as error:
+            raise ModelError(f"{self.url}{query.path} cannot be read: {_one_line(str(error))}") from error
+        status = response.status_code
+        if status in (408, 429) or status >= 500:
+            raise _Passing(f"answers {status}{_said(response)}", status, _retry_after(response))
+        if not response.is_success:
+            raise Refusal(self._without_key(f"{self.url}{query.path} answers {status}{_said(response)}"), status)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise ModelError(
+                self._without_key(f"{self.url}{query.path} answers what is no JSON: {_one_line(response.text)!r}")
+            ) from error
+
+    def _client(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            verify=_certificates(),
+            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
+            timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, CONNECTING), pool=None),
+            limits=httpx2.Limits(max_connections=self.concurrency),
+        )
+
+    def _without_key(self, said: str) -> str:
+        """What a server says may repeat the key."""
+        return said.replace(self.key, "***") if self.key else said
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Those that are trusted; to read them takes longer than many an answer."""
+    return httpx2.create_ssl_context()
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    method: str
+    path: str
+    body: Body | None = None
+
+
+def _pause(state: RetryCallState) -> float:
+    """Seconds before the next attempt: what the server asked for, or longer from one time to the next."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _Passing) and error.pause is not None:
+        return min(error.pause, LONGEST_PAUSE)
+    return float(BACKOFF(state))
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    """Seconds of the header `Retry-After`, which holds a number or a date (RFC 9110, section 10.2.3)."""
+    said = response.headers.get("Retry-After", "")
+    with suppress(ValueError):
+        return max(float(said), 0.0)
+    with suppress(ValueError, TypeError):
+        return max((parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds(), 0.0)
+    return None
+
+
+def _said(response: httpx2.Response) -> str:
+    """What a server says about its status, from the forms that servers use."""
+    try:
+        said = response.json()
+    except ValueError:
+        said = response.text
+    for name in ("error", "message", "detail"):
+        said = said.get(name, said) if isinstance(said, dict) else said
+    return f": {_one_line(str(said))}" if said else ""
+
+
+def _one_line(text: str) -> str:
+    return textwrap.shorten(text, SHOWN, placeholder=" ...")

@@ -1,0 +1,42 @@
+"""GGUF files, whose weights `transformers` unpacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from icl_eval.errors import ModelError
+
+SUFFIX = ".gguf"
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a name is that of a GGUF file."""
+    return name.lower().endswith(SUFFIX)
+
+
+def gguf_file(path: Path) -> str:
+    """The path of a file that can be loaded.
+
+    Raises:
+        ModelError: it is not there, or the package that reads it is not.
+    """
+    if not path.is_file():
+        raise ModelError("there is no such file", path)
+    if find_spec("gguf") is None:
+        raise ModelError("a GGUF file needs the package `gguf`: pip install 'icl-eval[gguf]'", path)
+    return str(path)
+
+
+def pretrained(place: str, *, weights: bool = False) -> Mapping[str, Any]:
+    """The arguments by which `from_pretrained` finds a place, and unpacks the weights of a GGUF file."""
+    import transformers
+
+    if not is_gguf(place):
+        return {"pretrained_model_name_or_path": place}
+    path = Path(place)
+    unpacking = getattr(transformers, "GgufConfig", None)  # older versions cannot but unpack
+    found = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    return found | ({"quantization_config": unpacking(dequantize=True)} if weights and unpacking else {})

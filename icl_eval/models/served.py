@@ -1,0 +1,252 @@
+"""A model behind a completions endpoint of the OpenAI form.
+
+It is asked with token ids, or with text that is checked to be encoded as they are, in the order of the tokens, so that
+the server's own cache of prefixes helps. Its weights cannot be seen: the fingerprint has its name, not what it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from icl_eval.errors import ModelError, UnknownName
+from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest, TextSink
+from icl_eval.models.dialect import Lacking, choice_of, logprobs_of, told_logprob
+from icl_eval.models.encoding import line_encoder, tokenizer_digest
+from icl_eval.models.endpoint import Endpoint, Refusal
+from icl_eval.models.options import Setup, Variant
+from icl_eval.models.probing import COMPLETIONS, dialect_of
+from icl_eval.models.protocol import CAUSAL, ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.surroundings import bos_tokens, fallback_token
+
+KEYS = ("ICL_EVAL_API_KEY", "OPENAI_API_KEY")  # variables of the environment, the first that is set
+SPARE = 2  # tokens of a server's window: the last one scored, which it reads as well, and the one it writes
+UNKNOWN_LENGTH = 10**9  # `transformers` stands 10**30 for unknown
+
+
+class ServedLM:
+    """A served model behind the engine's protocol.
+
+    Args:
+        endpoint: where it is served.
+        tokenizer: its tokenizer, of `transformers`.
+        name: what the endpoint calls it, and tables too.
+        said_window: tokens that the endpoint says it can hold, if it does.
+        bos: whether every text begins with the BOS token; by default if the tokenizer puts it there itself.
+        window: tokens to read at once; by default what the endpoint or else the tokenizer says.
+
+    Raises:
+        ModelError: no window is known, the endpoint gives no log-probabilities of prompts, or not in place.
+    """
+
+    kind = CAUSAL
+    precision = "served"
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tokenizer: Any,
+        name: str,
+        said_window: int | None = None,
+        bos: bool | None = None,
+        window: int | None = None,
+    ) -> None:
+        self.name, self._endpoint, self.tokenizer = name, endpoint, tokenizer
+        self.start, self.fallback = bos_tokens(tokenizer, bos), fallback_token(tokenizer)
+        self.window = _window(said_window, tokenizer, window)
+        self._lines = line_encoder(tokenizer)
+        self.dialect = dialect_of(endpoint, name, tokenizer, self.start)
+        self.fingerprint = f"served|{name}|{tokenizer_digest(tokenizer)}|{self.dialect.name}|bos{len(self.start)}"
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, without special tokens."""
+        return self._lines(texts)
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, for people."""
+        return [self.tokenizer.decode([token]) for token in ids]
+
+    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        """Answer requests, handing each answer to `sink` as it comes.
+
+        Raises:
+            ModelError: the endpoint does not answer, or not of the tokens that were asked.
+        """
+        order = sorted(range(len(requests)), key=lambda index: requests[index].tokens)
+        bodies = [self.dialect.scoring(requests[index].tokens) for index in order]
+
+        def take(place: int, answer: Any) -> None:
+            request = requests[order[place]]
+            places = self.dialect.places(answer, request.tokens, request.boundary)
+            greedy = all(each.logprob >= each.best for each in places)
+            sink(order[place], ScoreAnswer(tuple(each.logprob for each in places), greedy))
+
+        self._endpoint.post_all(COMPLETIONS, bodies, take)
+
+    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
+        """Write what follows prompts, every sample by a request of its own, handing each answer to `sink` as it comes.
+
+        Raises:
+            ModelError: beam search is asked for, or the endpoint does not answer.
+        """
+        if (beams := max((request.decoding.beams for request in requests), default=1)) > 1:
+            raise ModelError(f"an endpoint has no beam search, but {beams} beams are asked for; it takes `beams: 1`")
+        order = sorted(range(len(requests)), key=lambda index: requests[index].tokens)
+        asked = [(index, sample) for index in order for sample in range(requests[index].decoding.samples)]
+        bodies = [
+            self.dialect.writing(requests[index].tokens, **_manner(requests[index], sample)) for index, sample in asked
+        ]
+        written: defaultdict[int, dict[int, _Text]] = defaultdict(dict)
+
+        def take(place: int, answer: Any) -> None:
+            index, sample = asked[place]
+            decoding = requests[index].decoding
+            written[index][sample] = _text(answer, decoding)
+            if len(written[index]) == decoding.samples:
+                texts = written.pop(index)
+                sink(index, _joined([texts[sample] for sample in range(decoding.samples)]))
+
+        self._endpoint.post_all(COMPLETIONS, bodies, take)
+
+
+def connect(url: str, tokenizer: Any, variant: Variant, setup: Setup) -> ServedLM:
+    """The model at a URL, its API key from the environment.
+
+    Args:
+        url: of the API, such as `http://localhost:8000/v1`.
+        tokenizer: the served model's.
+        variant: `served_name`, `bos` and `window`.
+        setup: `concurrency`, `timeout` and `retries`.
+
+    Raises:
+        ModelError: the endpoint cannot be reached or does not give what is needed; the sentence says what.
+        UnknownName: it has no model of that name.
+    """
+    key = next((value for name in KEYS if (value := os.environ.get(name))), None)
+    endpoint = Endpoint(checked_url(url), key, setup.concurrency, setup.timeout, setup.retries)
+    name, said_window = _model(endpoint, variant.served_name)
+    return ServedLM(endpoint, tokenizer, name, said_window, variant.bos, variant.window)
+
+
+def checked_url(url: str) -> str:
+    """A URL without the slash at its end.
+
+    Raises:
+        ModelError: it is none, or holds a password or a query, which would be written into run folders.
+    """
+    import httpx2
+
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise ModelError(f"--model {url!r} is not a URL: {error}") from error
+    if parts.userinfo or parts.query or parts.fragment:
+        raise ModelError(
+            "the URL of an endpoint stands in the run folder, so it may hold no user, password or query: "
+            f"put the key into the environment variable {KEYS[0]}"
+        )
+    if not parts.host:
+        raise ModelError(f"--model {url!r} names no host")
+    return url.rstrip("/")
+
+
+class _Text(NamedTuple):
+    text: str
+    tokens: int
+    finished: str
+    score: float
+
+
+def _model(endpoint: Endpoint, wanted: str | None) -> tuple[str, int | None]:
+    """The name of the model to ask, and its window if the endpoint says it.
+
+    Raises:
+        UnknownName: there is none of that name.
+        ModelError: the endpoint lists none, and no name was given.
+    """
+    try:
+        listed = endpoint.get("/models", retries=1)
+    except Refusal as error:
+        if wanted is None or error.status not in (404, 405, 501):
+            raise
+        return wanted, None
+    data = listed.get("data") if isinstance(listed, dict) else None
+    models = {str(each["id"]): each for each in data or [] if isinstance(each, dict) and "id" in each}
+    if not models:
+        raise ModelError(f"{endpoint.url}/models names no model")
+    name = next(iter(models)) if wanted is None else wanted
+    if name not in models:
+        raise UnknownName(f"model of {endpoint.url}", name, models)
+    return name, _said_window(models[name])
+
+
+def _said_window(entry: Mapping[str, Any]) -> int | None:
+    """What a list of models says of the tokens one can hold, in the places where servers say it."""
+    meta = entry.get("meta")
+    said = [
+        *(entry.get(name) for name in ("max_model_len", "context_length", "max_context_length")),
+        *((meta.get(name) for name in ("n_ctx", "n_ctx_train")) if isinstance(meta, dict) else ()),
+    ]
+    return next((size for size in said if isinstance(size, int) and size > SPARE), None)
+
+
+def _window(said: int | None, tokenizer: Any, asked: int | None) -> int:
+    if said is None and tokenizer.model_max_length < UNKNOWN_LENGTH:
+        said = int(tokenizer.model_max_length)
+    if asked is None and said is None:
+        raise ModelError("neither the endpoint nor the tokenizer says how long a window is; pass --window")
+    if asked is not None and said is not None and asked > said - SPARE:
+        raise ModelError(
+            f"a window of {asked} tokens was asked for, but the endpoint holds {said}, of which {SPARE} are for the "
+            "last token and for one that it writes"
+        )
+    return asked if asked is not None else said - SPARE if said is not None else 0
+
+
+def _manner(request: GenerateRequest, sample: int) -> dict[str, Any]:
+    """How a sample is written; its seed depends on the decoding's, the prompt and its number, not on how many are."""
+    decoding = request.decoding
+    how: dict[str, Any] = {"max_tokens": decoding.max_tokens, "temperature": decoding.temperature}
+    if decoding.stop:
+        how["stop"] = list(decoding.stop)
+    if decoding.temperature:
+        digest = hashlib.blake2b(f"{decoding.seed}:{sample}:".encode() + request.tokens.tobytes(), digest_size=4)
+        how |= {"top_p": decoding.top_p, "seed": int.from_bytes(digest.digest(), "big") >> 1}
+    return how
+
+
+def _text(answer: Any, decoding: Decoding) -> _Text:
+    """One written text.
+
+    Raises:
+        ModelError: the answer lacks something, or the text ended for another reason than a stop or its length.
+    """
+    choice = choice_of(answer)
+    text, why = choice.get("text"), choice.get("finish_reason")
+    values = logprobs_of(choice).get("token_logprobs")
+    if not isinstance(text, str) or not isinstance(values, list):
+        raise Lacking("the server's answer has no `text` or no `token_logprobs`")
+    if why not in ("stop", "length"):
+        raise ModelError(f"the server ended a text for the reason {why!r}, neither a stop nor its length")
+    cuts = [place for stop in decoding.stop if (place := text.find(stop)) >= 0]
+    usage = answer.get("usage") or {}
+    tokens = usage.get("completion_tokens", len(values))
+    score = sum(map(told_logprob, values))
+    return _Text(text[: min(cuts, default=None)], tokens, _ending(choice, decoding, cut=bool(cuts)), score)
+
+
+def _ending(choice: Mapping[str, Any], decoding: Decoding, *, cut: bool) -> str:
+    """`stop`, `end` or `length`; a server that does not tell a stop string from an end token is taken at its word."""
+    if cut or isinstance(choice.get("stop_reason"), str):
+        return "stop"
+    if choice["finish_reason"] == "length":
+        return "length"
+    return "end" if "stop_reason" in choice or not decoding.stop else "stop"
+
+
+def _joined(texts: Sequence[_Text]) -> GenerateAnswer:
+    texts_, tokens, finished, scores = zip(*texts, strict=True)
+    return GenerateAnswer(texts_, tokens, finished, scores)

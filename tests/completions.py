@@ -1,0 +1,216 @@
+"""A completions endpoint on loopback, in this process: a tiny model in either form, with the habits a test gives it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Reply = tuple[int, Mapping[str, str], bytes]
+OPENAI = {"model", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop", "logprobs", "echo", "n"}
+NAME = "tiny-served"
+
+
+def failing(status: int, said: str = "not now", **headers: str) -> Reply:
+    return status, headers, json.dumps({"error": {"message": said}}).encode()
+
+
+@dataclass
+class Habits:
+    """What a server does.
+
+    Attributes:
+        ids: it takes token ids; others answer 500, as llama-cpp-python does.
+        listed: it knows `prompt_logprobs`.
+        echoes: it knows `echo` with `logprobs`.
+        strict: it refuses parameters that OpenAI does not have.
+        adds_bos: it puts token 0 before every text.
+        hides_bos: an echo leaves token 0 out at the beginning.
+        shifts: an echo shows the log-probabilities of one place later.
+        names: it says which tokens were the most likely.
+        counts: it says how many tokens it read and wrote.
+        models: what it lists.
+        lost: tokens missing from the front of what it shows.
+        first: answers given before any other, to completions alone.
+        always: an answer given to every completion from the `after`-th on.
+        after: completions answered properly before `always`.
+        silent: from the `after`-th completion on, hold every answer back until the server ends.
+        hangs_up: from the `after`-th completion on, close every connection instead of answering.
+    """
+
+    ids: bool = True
+    listed: bool = True
+    echoes: bool = True
+    strict: bool = False
+    adds_bos: bool = False
+    hides_bos: bool = False
+    shifts: bool = False
+    names: bool = True
+    counts: bool = True
+    models: Sequence[Mapping[str, Any]] = ({"id": NAME, "max_model_len": 512},)
+    lost: int = 0
+    first: deque[Reply] = field(default_factory=deque)
+    always: Reply | None = None
+    after: int = 0
+    silent: bool = False
+    hangs_up: bool = False
+
+
+class Completions:
+    """A model and its tokenizer as a server, and what it was asked."""
+
+    def __init__(self, model: Any, tokenizer: Any, habits: Habits) -> None:
+        self.model, self.tokenizer, self.habits = model.eval(), tokenizer, habits
+        self.asked: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        self.ended = threading.Event()
+        self.turn = threading.Lock()
+
+    def reply(self, body: dict[str, Any]) -> Reply | None:
+        """What to answer; nothing to hang up."""
+        habits = self.habits
+        with self.turn:
+            self.asked.append(body)
+            count = len(self.asked)
+        if habits.first:
+            return habits.first.popleft()
+        if count > habits.after:
+            if habits.silent:
+                self.ended.wait(20)
+            if habits.hangs_up or habits.silent:
+                return None
+            if habits.always is not None:
+                return habits.always
+        if isinstance(body["prompt"], list) and not habits.ids:
+            return failing(500, "prompt: Input should be a valid string")
+        if habits.strict and (unknown := set(body) - OPENAI):
+            return failing(400, f"Unrecognized request argument supplied: {min(unknown)}")
+        with self.turn:
+            return 200, {}, json.dumps(self.completion(body)).encode()
+
+    def completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        prompt = self.tokens(body["prompt"])
+        written, why = self.write(prompt, body)
+        text = self.text(written)
+        for stop in body.get("stop", []):
+            text = text.split(stop)[0]
+        choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": why}
+        if self.habits.listed:
+            choice["stop_reason"] = next((stop for stop in body.get("stop", []) if stop in self.text(written)), None)
+        rows = self.rows([*prompt, *written])
+        if body.get("echo") and self.habits.echoes:
+            choice["logprobs"] = self.shown(prompt, written, rows)
+        elif body.get("logprobs") and (self.habits.echoes or self.habits.listed):
+            choice["logprobs"] = self.entries(prompt, written, rows)
+        if "prompt_logprobs" in body and self.habits.listed:
+            values = [self.entry(rows[place - 1], token) for place, token in enumerate(prompt) if place]
+            choice["prompt_logprobs"] = [None, *values][self.habits.lost :]
+        usage = {"prompt_tokens": len(prompt), "completion_tokens": len(written)}
+        return {"object": "text_completion", "choices": [choice], **({"usage": usage} if self.habits.counts else {})}
+
+    def tokens(self, prompt: Any) -> list[int]:
+        if isinstance(prompt, list):
+            return prompt
+        ids: list[int] = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        return [0, *ids] if self.habits.adds_bos else ids
+
+    def rows(self, tokens: Sequence[int]) -> NDArray[np.float64]:
+        """Log-probabilities of the next token after each, (tokens, vocabulary)."""
+        with torch.inference_mode():
+            logits = self.model(torch.tensor([list(tokens)])).logits[0].double()
+        rows: NDArray[np.float64] = logits.log_softmax(dim=-1).numpy()
+        return rows
+
+    def write(self, prompt: list[int], body: Mapping[str, Any]) -> tuple[list[int], str]:
+        written: list[int] = []
+        draws = np.random.default_rng(body.get("seed", 0))
+        for _ in range(body["max_tokens"]):
+            row = self.rows([*prompt, *written])[-1]
+            if body.get("temperature"):
+                weights = np.exp(row / body["temperature"])
+                written.append(int(draws.choice(len(row), p=weights / weights.sum())))
+            else:
+                written.append(int(row.argmax()))
+            if written[-1] == 1 or any(stop in self.text(written) for stop in body.get("stop", [])):
+                return (written[:-1] if written[-1] == 1 else written), "stop"
+        return written, "length"
+
+    def text(self, tokens: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
+        return text
+
+    def shown(self, prompt: list[int], written: list[int], rows: NDArray[np.float64]) -> dict[str, Any]:
+        """What an echo has of all tokens."""
+        later = 1 if self.habits.shifts else 0
+        told = self.entries([], [*prompt, *written], rows[later:])
+        skipped = self.habits.lost + (self.habits.hides_bos and prompt[0] == 0)
+        told = {name: values[skipped:] for name, values in told.items()}
+        for name in ("token_logprobs", "top_logprobs"):
+            told[name][0] = None
+        return told
+
+    def entries(self, before: list[int], tokens: list[int], rows: NDArray[np.float64]) -> dict[str, Any]:
+        """The lists of `logprobs` for tokens that follow others."""
+        found: dict[str, Any] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        for place, token in enumerate(tokens, start=len(before)):
+            row = rows[min(max(place - 1, 0), len(rows) - 1)]
+            best = int(row.argmax())
+            found["tokens"].append(self.text([token]))
+            found["token_logprobs"].append(float(row[token]))
+            top = {self.text([best]): float(row[best]), self.text([token]): float(row[token])}
+            found["top_logprobs"].append(top if self.habits.names else {self.text([token]): float(row[token])})
+            found["text_offset"].append(len(self.text([*before, *tokens][:place])))
+        return found
+
+    def entry(self, row: NDArray[np.float64], token: int) -> dict[str, Any]:
+        """A place of `prompt_logprobs`."""
+        best = int(row.argmax())
+        told = {token, best} if self.habits.names else {token}
+        return {str(each): {"logprob": float(row[each]), "rank": int((row >= row[each]).sum())} for each in told}
+
+
+@contextmanager
+def serving(served: Completions) -> Iterator[str]:
+    """The URL of a running server."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.keys.add(self.headers.get("Authorization"))
+            self.answer((200, {}, json.dumps({"data": list(served.habits.models)}).encode()))
+
+        def do_POST(self) -> None:
+            served.keys.add(self.headers.get("Authorization"))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.answer(served.reply(body))
+
+        def answer(self, reply: Reply | None) -> None:
+            if reply is None:
+                return
+            status, headers, content = reply
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *arguments: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        served.ended.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

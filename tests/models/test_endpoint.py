@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from completions import Completions, Habits, failing, serving
+from tenacity import wait_none
+
+from icl_eval.errors import ModelError
+from icl_eval.models import endpoint as http
+from icl_eval.models.endpoint import Endpoint, Refusal
+
+BODIES = [{"prompt": [number]} for number in range(6)]
+PATH = "/completions"
+
+
+class Echo(Completions):
+    """Answers with the number it was given, and needs no model."""
+
+    def __init__(self, habits: Habits) -> None:
+        self.habits, self.asked, self.keys = habits, [], set()
+        self.ended, self.turn = threading.Event(), threading.Lock()
+
+    def completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"number": body["prompt"][0]}
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BACKOFF", wait_none())
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The seconds between attempts, none of which is waited for."""
+    found: list[float] = []
+    real = http._pause
+
+    def told(state: Any) -> float:
+        found.append(real(state))
+        return 0.0
+
+    monkeypatch.setattr(http, "_pause", told)
+    return found  # type: ignore[return-value]
+
+
+def answers(url: str, bodies: Any = BODIES, **how: Any) -> dict[int, int]:
+    found: dict[int, int] = {}
+    Endpoint(url, **how).post_all(PATH, bodies, lambda index, answer: found.update({index: answer["number"]}))
+    return found
+
+
+def sentence(url: str, **how: Any) -> str:
+    with pytest.raises(ModelError) as caught:
+        answers(url, **how)
+    said = str(caught.value)
+    assert "\n" not in said
+    return said.replace(url, "URL")
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 8])
+def test_every_body_has_its_own_answer(concurrency: int) -> None:
+    with serving(served := Echo(Habits())) as url:
+        assert answers(url, concurrency=concurrency) == {number: number for number in range(6)}
+    assert len(served.asked) == 6
+
+
+def test_one_request_at_a_time_keeps_the_order() -> None:
+    with serving(served := Echo(Habits())) as url:
+        answers(url, concurrency=1)
+
+    assert served.asked == BODIES
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
+def test_what_may_pass_is_asked_again(status: int) -> None:
+    habits = Habits(first=deque([failing(status), failing(status)]))
+    with serving(served := Echo(habits)) as url:
+        assert answers(url, BODIES[:1], retries=2) == {0: 0}
+    assert len(served.asked) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_refusal_is_final(status: int) -> None:
+    with serving(served := Echo(Habits(always=failing(status, "no such thing")))) as url:
+        assert sentence(url, concurrency=1) == f"URL/completions answers {status}: no such thing"
+    assert len(served.asked) == 1
+
+
+def test_retries_are_spent_with_a_sentence() -> None:
+    with serving(served := Echo(Habits(always=failing(500, "out of\nmemory " + "x" * 400)))) as url:
+        said = sentence(url, retries=3, concurrency=1)
+
+    assert said == "URL/completions answers 500: out of memory ...; it was asked 4 times"
+    assert len(served.asked) == 4
+
+
+def test_a_refusal_has_its_status() -> None:
+    with serving(Echo(Habits(always=failing(503)))) as url, pytest.raises(Refusal) as caught:
+        answers(url, retries=0)
+
+    assert caught.value.status == 503
+
+
+def test_a_server_says_how_long_to_wait(pauses: list[float]) -> None:
+    replies = [failing(429, Retry_After="7"), failing(503, Retry_After="86400"), failing(429, Retry_After="soon")]
+    with serving(Echo(Habits(first=deque(replies)))) as url:
+        answers(url, BODIES[:1])
+
+    assert pauses == [7.0, http.LONGEST_PAUSE, 0.0]
+
+
+def test_a_server_says_until_when_to_wait(pauses: list[float]) -> None:
+    replies = [failing(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")]
+    with serving(Echo(Habits(first=deque(replies)))) as url:
+        answers(url, BODIES[:1])
+
+    assert pauses == [0.0]
+
+
+def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    from tenacity import RetryCallState
+
+    def pause(attempt: int) -> float:
+        state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+        state.attempt_number = attempt
+        return http._pause(state)
+
+    assert [2 ** (attempt - 2) <= pause(attempt) <= 2 ** (attempt - 2) + 0.5 for attempt in (1, 2, 5)] == [True] * 3
+    assert 30 <= pause(50) <= 30.5
+    assert len({pause(3) for _ in range(8)}) > 1
+
+
+def test_what_is_no_json_is_told() -> None:
+    with serving(Echo(Habits(always=(200, {}, b"<html>Welcome</html>")))) as url:
+        assert sentence(url) == "URL/completions answers what is no JSON: '<html>Welcome</html>'"
+
+
+def test_a_server_that_is_slow_is_told_and_left() -> None:
+    with serving(served := Echo(Habits(silent=True))) as url:
+        said = sentence(url, timeout=0.05, retries=1, concurrency=1)
+        served.ended.set()
+
+    assert said == "URL/completions gave no answer in 0.05 seconds; it was asked 2 times"
+
+
+def test_a_server_that_hangs_up_is_told() -> None:
+    with serving(Echo(Habits(hangs_up=True))) as url:
+        said = sentence(url, retries=1, concurrency=1)
+
+    assert said.startswith("URL/completions cannot be reached: ")
+    assert said.endswith("; it was asked 2 times")
+
+
+def test_a_server_that_is_not_there_is_told() -> None:
+    with serving(Echo(Habits())) as url:
+        pass
+
+    assert sentence(url, retries=0).startswith("URL/completions cannot be reached: ")
+
+
+def test_what_was_answered_before_a_failure_is_handed_over() -> None:
+    found: list[int] = []
+    with serving(Echo(Habits(always=failing(400), after=4))) as url, pytest.raises(Refusal):
+        Endpoint(url, concurrency=1).post_all(PATH, BODIES, lambda index, _: found.append(index))
+
+    assert found == [0, 1, 2, 3]
+
+
+def test_answers_are_handed_over_in_the_calling_thread() -> None:
+    found = set()
+    with serving(Echo(Habits())) as url:
+        Endpoint(url).post_all(PATH, BODIES, lambda *_: found.add(threading.current_thread()))
+
+    assert found == {threading.current_thread()}
+
+
+def test_an_interrupt_leaves_at_once_and_no_thread_stays() -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with serving(served := Echo(Habits(silent=True, after=1))) as url:
+        before, began = ours(), time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            Endpoint(url, timeout=20).post_all(PATH, BODIES, interrupted)
+
+        assert time.monotonic() - began < 5
+        assert ours() == before
+        served.ended.set()
+
+
+def test_a_mistake_of_the_taker_is_its_own() -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with serving(Echo(Habits())) as url, pytest.raises(ZeroDivisionError):
+        Endpoint(url).post_all(PATH, BODIES, broken)
+
+
+def test_the_key_goes_along_and_into_no_sentence() -> None:
+    with serving(served := Echo(Habits(always=failing(401, "Incorrect API key: sekret-1")))) as url:
+        said = sentence(url, key="sekret-1")
+
+    assert served.keys == {"Bearer sekret-1"}
+    assert said == "URL/completions answers 401: Incorrect API key: ***"
+
+
+def test_without_a_key_none_is_sent() -> None:
+    with serving(served := Echo(Habits())) as url:
+        answers(url)
+
+    assert served.keys == {None}
+
+
+def ours() -> list[str]:
+    """Threads but those of the server."""
+    return sorted(thread.name for thread in threading.enumerate() if "process_request_thread" not in thread.name)

@@ -1,0 +1,104 @@
+"""Runs of a served model: what is kept when it fails, and that no key is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from completions import Completions, Habits, failing, serving
+from tenacity import wait_none
+from toy_tasks import parity
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from icl_eval import evaluate
+from icl_eval.errors import ModelError, RunError
+from icl_eval.models import endpoint as http
+from icl_eval.models.loading import TINY_PATH
+
+torch.set_num_threads(1)
+
+Start = Callable[[Habits], tuple[str, Completions]]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    monkeypatch.setattr(http, "BACKOFF", wait_none())
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(TINY_PATH), AutoTokenizer.from_pretrained(TINY_PATH)
+    with ExitStack() as stack:
+
+        def started(habits: Habits) -> tuple[str, Completions]:
+            served = Completions(model, tokenizer, habits)
+            return stack.enter_context(serving(served)), served
+
+        yield started
+
+
+def options(out: Path) -> dict[str, object]:
+    return {"shots": [0, 1], "out": out, "tokenizer": str(TINY_PATH), "retries": 1, "concurrency": 1}
+
+
+@pytest.mark.parametrize("habits", [Habits(echoes=False), Habits(listed=False, ids=False)])
+def test_a_served_model_scores_as_the_model_itself(habits: Habits, start: Start, tmp_path: Path) -> None:
+    url, _ = start(habits)
+    served = evaluate(url, parity(), **options(tmp_path / "served"))  # type: ignore[arg-type]
+    local = evaluate("tiny", parity(), shots=[0, 1], device="cpu")
+
+    assert [(each.shots, each.value) for each in served] == [(each.shots, each.value) for each in local]
+
+
+@pytest.mark.parametrize("trouble", [{"always": failing(500)}, {"hangs_up": True}, {"always": failing(400)}])
+def test_a_run_goes_on_where_the_server_failed(trouble: dict[str, object], start: Start, tmp_path: Path) -> None:
+    whole = evaluate(start(Habits())[0], parity(), **options(tmp_path / "whole"))  # type: ignore[arg-type]
+    url, server = start(Habits(after=12, **trouble))  # type: ignore[arg-type]
+    with pytest.raises(ModelError) as caught:
+        evaluate(url, parity(), **options(tmp_path / "run"))  # type: ignore[arg-type]
+    kept = (tmp_path / "run" / "answers.jsonl").read_text().count("\n")
+    server.habits.after = 10**6
+    result = evaluate(url, parity(), **options(tmp_path / "run"))  # type: ignore[arg-type]
+
+    assert str(caught.value).startswith(f"{url}/completions ")
+    assert kept == 8  # of twelve, four found out how to ask
+    assert (result.manifest.reused, result.manifest.computed) == (kept, (whole.manifest.computed or 0) - kept)
+    assert [each.value for each in result] == [each.value for each in whole]
+
+
+def test_a_run_goes_on_where_the_server_moved_to(start: Start, tmp_path: Path) -> None:
+    evaluate(start(Habits())[0], parity(), **options(tmp_path))  # type: ignore[arg-type]
+    again = evaluate(start(Habits())[0], parity(), **options(tmp_path))  # type: ignore[arg-type]
+
+    assert again.manifest.computed == 0
+
+
+def test_a_run_does_not_go_on_with_another_model(start: Start, tmp_path: Path) -> None:
+    evaluate(start(Habits())[0], parity(), **options(tmp_path))  # type: ignore[arg-type]
+    other = Habits(models=[{"id": "other", "max_model_len": 256}])
+
+    with pytest.raises(RunError, match="this folder holds a run of http"):
+        evaluate(start(other)[0], parity(), **options(tmp_path))  # type: ignore[arg-type]
+
+
+def test_the_key_is_nowhere(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ICL_EVAL_API_KEY", "sekret-3")
+    url, server = start(Habits(after=12, always=failing(500, "sekret-3 is overloaded")))
+    with pytest.raises(ModelError) as caught:
+        evaluate(url, parity(), **options(tmp_path))  # type: ignore[arg-type]
+    server.habits.after = 10**6
+    evaluate(url, parity(), **options(tmp_path))  # type: ignore[arg-type]
+
+    assert server.keys == {"Bearer sekret-3"}
+    assert "sekret" not in str(caught.value)
+    assert all("sekret" not in file.read_text() for file in tmp_path.iterdir())
+
+
+def test_the_manifest_says_where_and_by_which_name(start: Start, tmp_path: Path) -> None:
+    url, _ = start(Habits())
+    result = evaluate(url, parity(), **options(tmp_path))  # type: ignore[arg-type]
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+
+    assert (manifest["ask"]["model"], manifest["ask"]["tokenizer"]) == (url, str(TINY_PATH))
+    assert (manifest["model_name"], manifest["model_words"]) == ("tiny-served", "bos0|w510|served")
+    assert "served" in next(iter(result)).signature
