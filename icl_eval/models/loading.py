@@ -64,11 +64,11 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     safe = None if setup.allow_pickle else True
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    source, own = pretrained(place)
+    weights = {**pretrained(place, weights=True)[1], "dtype": kind, "use_safetensors": safe}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**pretrained(place), **shared) if variant.tokenizer is None else None
-        model, loaded = loader.from_pretrained(
-            **pretrained(place, weights=True), dtype=kind, use_safetensors=safe, output_loading_info=True, **shared
-        )
+        tokenizer = AutoTokenizer.from_pretrained(source, **own, **shared) if variant.tokenizer is None else None
+        model, loaded = loader.from_pretrained(source, output_loading_info=True, **weights, **shared)
         model = model.to(target)
     except (*LOADING_ERRORS, SafetensorError) as error:
         raise ModelError(f"{name!r} cannot be loaded: {_reason(error, setup.allow_pickle)}") from error
@@ -100,8 +100,9 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
         name = str(path)
     elif _is_path(name):
         raise ModelError("there is no such tokenizer directory", path)
+    source, own = pretrained(name)
     try:
-        return AutoTokenizer.from_pretrained(**pretrained(name), revision=revision, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(source, **own, revision=revision, trust_remote_code=trust_remote_code)
     except LOADING_ERRORS as error:
         raise ModelError(f"the tokenizer {name!r} cannot be loaded: {_reason(error, allow_pickle=True)}") from error
 

@@ -212,6 +212,8 @@ def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
         "dtype": "auto",
         "bos": None,
         "window": None,
+        "tokenizer": None,
+        "served_name": None,
         "data": "hub",
         "tasks": ["parity"],
         "prompts": [],
