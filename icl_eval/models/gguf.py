@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,15 @@ def gguf_file(path: Path) -> str:
     return str(path)
 
 
-def pretrained(place: str, *, weights: bool = False) -> Mapping[str, Any]:
-    """The arguments by which `from_pretrained` finds a place, and unpacks the weights of a GGUF file."""
+def pretrained(place: str, *, weights: bool = False) -> tuple[str, dict[str, Any]]:
+    """What `from_pretrained` is given to find a place, and to unpack the weights of a GGUF file."""
     import transformers
 
     if not is_gguf(place):
-        return {"pretrained_model_name_or_path": place}
+        return place, {}
     path = Path(place)
     unpacking = getattr(transformers, "GgufConfig", None)  # older versions cannot but unpack
-    found = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-    return found | ({"quantization_config": unpacking(dequantize=True)} if weights and unpacking else {})
+    found: dict[str, Any] = {"gguf_file": path.name}
+    return str(path.parent), found | (
+        {"quantization_config": unpacking(dequantize=True)} if weights and unpacking else {}
+    )

@@ -85,8 +85,9 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
         family = family_of(name, _configuration(place, shared))
         loader = loader_of(family)
         checkpoint = Checkpoint(place, loader, shared)
-        told = {**pretrained(place, weights=True), **placed(variant, setup, checkpoint)}
-        model, loaded = loader.from_pretrained(use_safetensors=safe, output_loading_info=True, **shared, **told)
+        source, unpacking = pretrained(place, weights=True)
+        told = {**unpacking, **placed(variant, setup, checkpoint)}
+        model, loaded = loader.from_pretrained(source, use_safetensors=safe, output_loading_info=True, **shared, **told)
     except (*LOADING_ERRORS, SafetensorError) as error:
         raise ModelError(f"{name!r} cannot be loaded: {_reason(error, setup)}") from error
     settle(model, setup, checkpoint)
@@ -169,8 +170,10 @@ def tokenizer_of(place: str, variant: Variant, setup: Setup) -> Any:
 
     asked = variant.tokenizer
     loader: Any = AutoTokenizer
+    source, own = pretrained(place if asked is None else _place(asked, "tokenizer"))
     tokenizer = loader.from_pretrained(
-        **pretrained(place if asked is None else _place(asked, "tokenizer")),
+        source,
+        **own,
         revision=variant.revision if asked is None else None,
         trust_remote_code=setup.trust_remote_code,
     )
@@ -183,7 +186,8 @@ def _configuration(place: str, shared: Mapping[str, Any]) -> Any:
     from transformers import AutoConfig
 
     configs: Any = AutoConfig
-    return configs.from_pretrained(**pretrained(place), **shared)
+    source, own = pretrained(place)
+    return configs.from_pretrained(source, **own, **shared)
 
 
 def is_endpoint(name: str) -> bool:
@@ -308,11 +312,11 @@ def _first_sentence(error: Exception) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Hash of a checkpoint's content: configuration, tokenizer and weights."""
+    """Hash of a checkpoint's content, configuration, tokenizer and weights, or of a file's."""
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.suffix in HASHED and file.is_file():
-            digest.update(file.name.encode())
+            digest.update(file.name.encode() if path.is_dir() else b"")
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "blake2b").digest())
     return digest.hexdigest()

@@ -47,7 +47,9 @@ class Checkpoint:
         """Its configuration."""
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(**pretrained(self.place), **self._shared)
+        configs: Any = AutoConfig
+        source, own = pretrained(self.place)
+        return configs.from_pretrained(source, **own, **self._shared)
 
     def empty(self) -> Any:
         """The model without its weights."""

@@ -108,7 +108,7 @@ def likely(folder: Path) -> tuple[str, str]:
     for text in map("Tom has {} cats".format, range(1000)):
         with torch.inference_mode():
             token = model(**tokenizer(text, return_tensors="pt")).logits[0, -1].argmax()
-        if "!" <= (sign := tokenizer.decode([token])) <= "~":
+        if "!" <= (sign := str(tokenizer.decode([int(token)]))) <= "~":
             return text, sign
     raise AssertionError("it expects no sign of ASCII anywhere")
 

@@ -26,7 +26,8 @@ pytestmark = [
 ]
 QUESTIONS = int(os.environ.get("ICL_EVAL_SERVER_QUESTIONS", "100"))  # of COPA: two options each
 WINDOW = int(os.environ.get("ICL_EVAL_SERVER_WINDOW", "510"))
-PER_TOKEN = float(os.environ.get("ICL_EVAL_SERVER_TOLERANCE", "0.5"))  # nats; 4-bit weights with 8-bit activations
+PER_TOKEN, AVERAGE = 1.0, 0.1  # nats; llama.cpp with 4-bit weights was 0.52 and 0.072 apart, so these follow from it
+DECIDED = 0.5  # nats between two options above which both must choose the same
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,8 @@ def test_a_server_ranks_options_as_the_model_it_serves(local: LanguageModel, ser
     )
 
     assert max(apart) <= PER_TOKEN
-    assert all(mine * theirs > 0 for mine, theirs in margins if abs(mine) > PER_TOKEN)
+    assert sum(apart) / len(apart) <= AVERAGE
+    assert all(mine * theirs > 0 for mine, theirs in margins if abs(mine) > DECIDED)
 
 
 def test_a_server_writes_what_the_model_writes(local: LanguageModel, served: LanguageModel) -> None:
@@ -79,7 +81,7 @@ def test_a_server_writes_what_the_model_writes(local: LanguageModel, served: Lan
 
     assert [answer.texts for answer in found] == [answer.texts for answer in expected]
     for mine, theirs in zip(expected, found, strict=True):
-        assert theirs.scores == pytest.approx(mine.scores, abs=3 * PER_TOKEN)
+        assert theirs.scores == pytest.approx(mine.scores, abs=PER_TOKEN)
 
 
 def _pairs(answers: list) -> list:  # type: ignore[type-arg]
