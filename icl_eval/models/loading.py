@@ -21,16 +21,7 @@ if TYPE_CHECKING:
 
 TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parent.parent / "tiny" / "model"
-HASHED = {
-    ".json",
-    ".safetensors",
-    ".bin",
-    ".model",
-    ".txt",
-    ".py",
-    ".tiktoken",
-    ".gguf",
-}  # what an answer can depend on
+HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}  # what an answer can depend on
 WEIGHTS = (  # options that say how weights are loaded and laid out
     *("dtype", "quantize", "pll", "device", "allow_pickle", "attn"),
     *("device_map", "max_memory", "offload_dir", "tensor_parallel"),
@@ -315,7 +306,7 @@ def _digest(path: Path) -> str:
     """Hash of a checkpoint's content, configuration, tokenizer and weights, or of a file's."""
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if file.suffix in HASHED and file.is_file():
+        if file.is_file() and (file == path or file.suffix in HASHED):
             digest.update(file.name.encode() if path.is_dir() else b"")
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "blake2b").digest())
