@@ -16,6 +16,7 @@ import torch
 from icl_eval.errors import ModelError
 from icl_eval.models.anatomy import Held, anatomy, held, look_at_no_values
 from icl_eval.models.budget import BYTES_PER_ACTIVATION, CPU_ROW_BUDGET
+from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import line_encoder
 from icl_eval.models.protocol import CAUSAL, Row, RowAnswer
 from icl_eval.models.sharing import configured_sharing, own_masks
@@ -82,6 +83,14 @@ class Blueprint:
             ModelError: always.
         """
         raise ModelError(f"{self.name} has no weights here: {len(rows)} rows can be planned, but not computed")
+
+    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:  # noqa: ARG002
+        """Refuse: there are no weights.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(f"{self.name} has no weights here: {len(requests)} texts can be planned, but not written")
 
     def cache_bytes(self, dtype: torch.dtype, tokens: int | None = None) -> int | None:
         """Memory of the states of a sequence of so many tokens, or that one token adds; none if it is unknown."""

@@ -14,7 +14,7 @@ from icl_eval.models.arena import ArenaDecoder
 from icl_eval.models.budget import LOGITS
 from icl_eval.models.cached import CachedDecoder
 from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
-from icl_eval.models.network import Network, full_device
+from icl_eval.models.network import Network, full_device, head_kept
 from icl_eval.models.protocol import OutOfMemory, common_prefix
 from icl_eval.models.search import Move, Search, search_for
 from icl_eval.models.sharing import distance, ordinary_tokens, tolerance
@@ -101,7 +101,7 @@ class Generation:
             batch = self._batch(waiting)
             kind = self._near if self._is_near(waiting[batch[0]]) else self._far
             try:
-                with full_device(), torch.inference_mode():
+                with full_device(), head_kept(), torch.inference_mode():
                     self._write(kind(), batch, waiting, sink)
             except OutOfMemory:
                 if len(batch) == 1:

@@ -10,6 +10,7 @@ from icl_eval.models.protocol import LanguageModel
 
 Family = Literal["causal", "seq2seq", "masked"]
 MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")  # the second has a head for masked tokens beside another
+CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 
 
 def family_of(name: str, config: Any) -> Family:
@@ -20,15 +21,14 @@ def family_of(name: str, config: Any) -> Family:
     """
     from transformers.models.auto import modeling_auto as auto
 
-    masked, causal = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     own_code = getattr(config, "auto_map", None) or {}
     has_masked = config.model_type in masked or "AutoModelForMaskedLM" in own_code
-    has_causal = config.model_type in causal or "AutoModelForCausalLM" in own_code
-    named = any(head.endswith(MASKED_HEADS) for head in config.architectures or ())
+    causal_head = any(head.endswith(CAUSAL_HEADS) for head in config.architectures or ())
     family: Family = "causal"
     if getattr(config, "is_encoder_decoder", False):
         family = "seq2seq"
-    elif has_masked and (named or not has_causal) and not getattr(config, "is_decoder", False):
+    elif has_masked and not causal_head and not getattr(config, "is_decoder", False):
         family = "masked"
     loader = loader_of(family)
     if type(config) not in loader._model_mapping and loader.__name__ not in own_code:

@@ -107,7 +107,7 @@ def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
 
     from icl_eval.models.blueprint import Blueprint
     from icl_eval.models.kinds import family_of
-    from icl_eval.models.precision import weights_type
+    from icl_eval.models.precision import type_named
 
     models: Any = AutoModelForCausalLM
     place = resolve(name, variant.revision)
@@ -118,7 +118,7 @@ def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
         config = _configuration(place, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
         if family_of(name, config) != "causal":
             raise ModelError(f"a plan is made for causal language models, and {name!r} is a {config.model_type} model")
-        kind = weights_type("float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype, target)
+        kind = type_named("float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype, target)
         if hasattr(config, "quantization_config"):
             del config.quantization_config  # planned as it is before quantisation
         with torch.device("meta"):

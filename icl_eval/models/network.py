@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -145,8 +146,37 @@ class _Widening(TorchFunctionMode):
 
 
 def _wide(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    rows = max(HEAD_FLOATS // weight.shape[1], 1)
     hidden = hidden.float()
-    pieces = [torch.nn.functional.linear(hidden, piece.float()) for piece in torch.split(weight, rows)]
-    wide = torch.cat(pieces, dim=-1)
+    if (kept := _kept.get(None)) is not None and not weight.is_cuda:
+        wide = torch.nn.functional.linear(hidden, kept.of(weight))
+    else:
+        rows = max(HEAD_FLOATS // weight.shape[1], 1)
+        pieces = [torch.nn.functional.linear(hidden, piece.float()) for piece in torch.split(weight, rows)]
+        wide = torch.cat(pieces, dim=-1)
     return wide if bias is None else wide + bias.float()
+
+
+class _KeptHead:
+    """The last 16-bit weights in float32."""
+
+    def __init__(self) -> None:
+        self._place, self._wide = 0, torch.empty(0)
+
+    def of(self, weight: torch.Tensor) -> torch.Tensor:
+        """These weights in float32, made anew if they are others."""
+        if weight.data_ptr() != self._place or weight.shape != self._wide.shape:
+            self._place, self._wide = weight.data_ptr(), weight.float()
+        return self._wide
+
+
+_kept: ContextVar[_KeptHead] = ContextVar("kept")
+
+
+@contextmanager
+def head_kept() -> Iterator[None]:
+    """Keep a 16-bit head in float32, on a processor: to make it so at every step takes most of the time of writing."""
+    token = _kept.set(_KeptHead())
+    try:
+        yield
+    finally:
+        _kept.reset(token)

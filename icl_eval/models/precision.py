@@ -13,18 +13,27 @@ from icl_eval.models.options import DTYPES
 PACKAGE = "bitsandbytes"  # what quantises weights while they are loaded
 
 
+def type_named(name: str, device: torch.device) -> Any:
+    """What `from_pretrained` takes for one of `DTYPES`, on a device that need not be there.
+
+    Raises:
+        ModelError: there is no such type.
+    """
+    if name not in DTYPES:
+        raise ModelError(f"--dtype {name} is not one of {', '.join(DTYPES)}")
+    if name == "auto":
+        return "auto" if device.type == "cuda" else torch.float32
+    return getattr(torch, name)
+
+
 def weights_type(name: str, device: torch.device) -> Any:
     """What `from_pretrained` takes for one of `DTYPES`.
 
     Raises:
         ModelError: there is no such type, or the device cannot compute with it.
     """
-    if name not in DTYPES:
-        raise ModelError(f"--dtype {name} is not one of {', '.join(DTYPES)}")
-    if name == "auto":
-        return "auto" if device.type == "cuda" else torch.float32
-    kind = getattr(torch, name)
-    if not _computes(kind, device):
+    kind = type_named(name, device)
+    if kind != "auto" and not _computes(kind, device):
         raise ModelError(f"--dtype {name} cannot be used: {_named(device)} does not compute with it")
     return kind
 

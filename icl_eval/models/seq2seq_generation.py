@@ -12,7 +12,7 @@ from icl_eval.models.budget import LOGITS
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoded import EncodedDecoder, EncoderDecoder, Tokens
 from icl_eval.models.generation import agrees, prompt_of, trial, width_of, write
-from icl_eval.models.network import full_device
+from icl_eval.models.network import full_device, head_kept
 from icl_eval.models.protocol import OutOfMemory
 from icl_eval.models.search import Search, search_for
 from icl_eval.models.trie import Prompt
@@ -62,7 +62,7 @@ class Seq2SeqGeneration:
         while waiting:
             batch = self._batch(waiting)
             try:
-                with full_device(), torch.inference_mode():
+                with full_device(), head_kept(), torch.inference_mode():
                     self._write({index: waiting[index] for index in batch}, waiting, sink)
             except OutOfMemory:
                 if len(batch) == 1:

@@ -30,8 +30,8 @@ def test_show_prints_the_text_that_a_run_asks(icl_eval: IclEval, lm: FakeLM) -> 
     icl_eval("run", "-t", "toy/parity", "--shots", "2", "--seeds", "1,", "--limit", "1", *TOY)
     said = icl_eval("show", "toy/parity", "--shots", "2", "--seed", "1", *TOY)
 
-    assert said.out.split("\n\n  ...")[0].split("\n\n* ...")[0] == asked.texts[0]
-    assert asked.texts[0].endswith("\n\nQ: 0\nA: even")
+    assert said.out.split("\n\n  ...")[0].split("\n\n* ...")[0] in asked.texts
+    assert len(asked.texts) == 4  # each option after the prompt, and after the answer context
 
 
 def test_show_takes_other_splits(icl_eval: IclEval, lm: FakeLM) -> None:

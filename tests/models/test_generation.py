@@ -12,6 +12,7 @@ import torch
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, OutOfMemory, arena, wrap_model
 from icl_eval.models.cached import CachedDecoder
 from icl_eval.models.causal import CausalLM
+from icl_eval.models.network import Network, head_kept
 
 from .architectures import CONFIGS, VOCABULARY, WINDOW, build
 from .checkpoints import letter, letter_tokenizer
@@ -350,3 +351,16 @@ def test_what_ends_a_text_is_part_of_a_wrapped_models_fingerprint() -> None:
     model.generation_config.eos_token_id = [2, 7]
 
     assert wrap_model(model, letter_tokenizer()).fingerprint != first
+
+
+def test_a_kept_head_gives_what_the_head_gives() -> None:
+    network = Network(build("llama").to(torch.bfloat16))
+    inputs, places = {"input_ids": torch.tensor([[5, 6, 7]])}, torch.tensor([1, 2])
+    with torch.inference_mode():
+        expected = network.ask(inputs, places)[0]
+        with head_kept():
+            first, again = (network.ask(inputs, places)[0] for _ in range(2))
+
+    assert expected.dtype == torch.float32
+    assert torch.allclose(first, expected, atol=1e-6)
+    assert torch.equal(first, again)
