@@ -43,18 +43,23 @@ class _Leader:
     """Says of every call what it is before it is made."""
 
     def __init__(self, group: Any) -> None:
-        self._group, self._lost = group, False
+        self._group, self._lost, self._calling = group, False, False
         atexit.register(self._end)
 
     def leading(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """A method of which the others repeat every call, with the first argument alone if it has any.
+
+        What a call calls itself, the others call as well.
 
         Raises:
             ModelError: it does not fit the device.
         """
 
         def together(*arguments: Any) -> Any:
+            if self._calling:
+                return call(*arguments)
             _tell((call.__name__, arguments[:1]), self._group)
+            self._calling = True
             try:
                 return call(*arguments)
             except BaseException as error:
@@ -62,6 +67,8 @@ class _Leader:
                 if isinstance(error, OutOfMemory):
                     raise ModelError(f"a process of several has no memory left: {error}") from error
                 raise
+            finally:
+                self._calling = False
 
         return together
 
