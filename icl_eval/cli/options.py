@@ -100,6 +100,11 @@ TRUST = typer.Option("--trust-remote-code", help="Run code from model repositori
 PICKLE = typer.Option(
     "--allow-pickle", help="Load pickled weights, which can run code, where there are no safetensors."
 )
+TOKENIZER = typer.Option(
+    "--tokenizer",
+    help="Directory, GGUF file or Hub name of a tokenizer: an endpoint needs it, others take it instead of theirs.",
+    rich_help_panel="Models",
+)
 QUANTIZE = typer.Option(
     "--quantize", help="Quantise the weights while they are loaded; this changes scores.", rich_help_panel="Models"
 )

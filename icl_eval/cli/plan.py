@@ -12,7 +12,10 @@ from icl_eval.cli import options
 def plan(
     task: Annotated[list[str], options.TASK],
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="`tiny`, a directory with a config.json, or a name on the Hub.")
+        str | None,
+        typer.Option(
+            "--model", "-m", help="`tiny`, a directory with a config.json, a GGUF file, or a name on the Hub."
+        ),
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="Another tokenizer: `tiny`, a directory, or a name on the Hub.")

@@ -59,16 +59,11 @@ def run(
     pll: Annotated[
         options.Pll,
         typer.Option(
-            help="Masked models: with each token mask the later ones of its word, or none.", rich_help_panel="Models"
-        ),
-    ] = options.Pll.l2r,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            help="Directory, GGUF file or Hub name of the tokenizer; an endpoint needs it.",
+            help="Masked models: mask with each token the later ones of its word (l2r), or each token alone (plain).",
             rich_help_panel="Models",
         ),
-    ] = None,
+    ] = options.Pll.l2r,
+    tokenizer: Annotated[str | None, options.TOKENIZER] = None,
     served_name: Annotated[
         str | None,
         typer.Option(help="The model's name at its endpoint. Default: the first.", rich_help_panel="Served models"),
@@ -88,7 +83,10 @@ def run(
         bool, typer.Option("--explain", help="Print what would be asked and computed, and compute nothing.")
     ] = False,
     processes: Annotated[
-        int, typer.Option(min=1, help="Share the work among N processes, each with a GPU or its part of the cores.")
+        int,
+        typer.Option(
+            min=1, help="Share the work of one model among N processes, each with a GPU or its part of the cores."
+        ),
     ] = 1,
 ) -> None:
     """Measure a model, or several, on tasks and print the scores.
@@ -96,10 +94,12 @@ def run(
     What is answered is kept in the run folder; the same command again computes only what is missing.
     """
     with _resumable():
+        models, revisions = options.models(model), options.words(revision)
+        several = len(models) * max(len(revisions), 1) > 1
         if processes > 1 and not explain:
             from icl_eval.cli.processes import check_startable, start
 
-            check_startable(processes, device)
+            check_startable(processes, device, sweep=several)
             raise typer.Exit(start(processes))
         from icl_eval.cli.progress import progress_bar
         from icl_eval.runs.ask import SAMPLE
@@ -137,9 +137,8 @@ def run(
             "timeout": timeout,
             "retries": retries,
         }
-        models, revisions = options.models(model), options.words(revision)
         first = options.is_first()
-        if len(models) * max(len(revisions), 1) > 1:
+        if several:
             _sweep(
                 models, names, asked | {"revisions": revisions}, options.normalizations(score), format.value, explain
             )

@@ -30,6 +30,10 @@ def show(
     split: options.Split = None,
     demonstrations: options.Demonstrations = None,
     include: options.Include = None,
+    tokenizer: Annotated[str | None, options.TOKENIZER] = None,
+    revision: options.Revision = None,
+    bos: options.BeginsWithBos = options.Bos.auto,
+    window: options.Window = None,
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Mark every token of the prompt, not only the answers'.")
     ] = False,
@@ -49,6 +53,10 @@ def show(
         split=split,
         demonstrations=demonstrations,
         seed=seed,
+        tokenizer=tokenizer,
+        revision=revision,
+        bos=options.begins_with_bos(bos),
+        window=window,
     )
     print(*(_tokens(question, lm) if tokens else _prompt(question)), sep="", end="\n\n")
     for line in _options(question, lm):

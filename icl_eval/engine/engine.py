@@ -130,7 +130,7 @@ class Engine:
             ),
             computed=sum(last - first for first, last in parts)
             + sum(batch.computed for batch in batches)
-            + (0 if batches else self._reads(scored)),
+            + (0 if batches else self._reads_in_chunks(scored)),
             written=sum(request.most_tokens for request in written),
             batches=len(batches),
             longest=max((batch.tokens for batch in batches), default=0),
@@ -240,6 +240,11 @@ class Engine:
         if isinstance(self.model, CountingModel):
             return self.model.reads(requests)
         return sum(request.input_length for request in requests)
+
+    def _reads_in_chunks(self, requests: Sequence[ScoreRequest]) -> int:
+        """Tokens that a model which plans its own work reads of requests, chunk by chunk as they are asked."""
+        shares = self._chunks(requests, _reading_costs)
+        return sum(self._reads([requests[place] for place in share]) for share in shares)
 
     def _compute_rows(
         self, model: RowModel, requests: list[ScoreRequest], accept: Callable[[dict[int, ScoreAnswer]], None]

@@ -1,7 +1,16 @@
 """Who answers: language models behind one protocol."""
 
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
-from icl_eval.models.loading import TINY, is_current, load, load_blueprint, load_model, resolve, wrap_model
+from icl_eval.models.loading import (
+    TINY,
+    check_options,
+    is_current,
+    load,
+    load_blueprint,
+    load_model,
+    resolve,
+    wrap_model,
+)
 from icl_eval.models.options import DTYPES, Setup, Variant, split_options
 from icl_eval.models.protocol import (
     CAUSAL,
@@ -48,6 +57,7 @@ __all__ = [
     "Sink",
     "TextSink",
     "Variant",
+    "check_options",
     "common_prefix",
     "is_current",
     "load",

@@ -52,9 +52,9 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 
 def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     """As `load_model`, of options that are sorted already."""
+    check_options(name, variant, setup)
     if is_endpoint(name):
         return _connected(name, variant, setup)
-    _refuse(SERVING, variant, setup, "a model that is not served")
     from safetensors import SafetensorError
     from transformers.utils import logging
 
@@ -74,6 +74,8 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
         shared = {"revision": commit, "trust_remote_code": setup.trust_remote_code}
         tokenizer = tokenizer_of(place, variant.model_copy(update={"revision": commit}), setup)
         family = family_of(name, _configuration(place, shared))
+        if setup.tensor_parallel and family != "causal":
+            raise ModelError(f"--tensor-parallel is for causal language models, and {name!r} is none")
         loader = loader_of(family)
         checkpoint = Checkpoint(place, loader, shared)
         source, unpacking = pretrained(place, weights=True)
@@ -89,6 +91,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     fuse_activations(model)
     fingerprint = _weights_name(name, place, commit)
     if variant.tokenizer is not None:
+        _check_vocabulary(model, tokenizer, variant.tokenizer)
         fingerprint += f"|{tokenizer_digest(tokenizer)}"
     own = setup.attn is not None
     lm = language_model(family, model, tokenizer, name, fingerprint, variant, own_attention=own)
@@ -109,6 +112,8 @@ def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
     from icl_eval.models.kinds import family_of
     from icl_eval.models.precision import type_named
 
+    if is_endpoint(name):
+        raise ModelError(f"{name!r} is an endpoint, which does not show its model: plan the model's own configuration")
     models: Any = AutoModelForCausalLM
     place = resolve(name, variant.revision)
     target = torch.device(setup.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -187,12 +192,6 @@ def is_endpoint(name: str) -> bool:
 
 
 def _connected(name: str, variant: Variant, setup: Setup) -> LanguageModel:
-    _refuse(WEIGHTS, variant, setup, "a served model")
-    if variant.tokenizer is None:
-        raise ModelError(
-            "an endpoint needs --tokenizer: the directory or Hub name of the served model's tokenizer, in whose tokens "
-            "prompts are fitted and answers found"
-        )
     from icl_eval.models.served import connect
 
     try:
@@ -200,6 +199,23 @@ def _connected(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     except LOADING_ERRORS as error:
         raise ModelError(f"the tokenizer {variant.tokenizer!r} cannot be loaded: {_reason(error, setup)}") from error
     return connect(name, tokenizer, variant, setup)
+
+
+def check_options(name: str, variant: Variant, setup: Setup) -> None:
+    """See that every option has an effect on a model of this name, and that an endpoint has a tokenizer.
+
+    Raises:
+        ModelError: one has none; or there is no tokenizer.
+    """
+    if not is_endpoint(name):
+        _refuse(SERVING, variant, setup, "a model that is not served")
+        return
+    _refuse(WEIGHTS, variant, setup, "a served model")
+    if variant.tokenizer is None:
+        raise ModelError(
+            "an endpoint needs --tokenizer: the directory or Hub name of the served model's tokenizer, in whose tokens "
+            "prompts are fitted and answers found"
+        )
 
 
 def _refuse(options: Collection[str], variant: Variant, setup: Setup, whom: str) -> None:
@@ -215,10 +231,16 @@ def resolve(name: str, revision: str | None = None) -> str:
 
     Raises:
         ModelError: the name is a path, but not that of a checkpoint, or needs a package that is not there; or it lies
-            here and a revision is asked for, of which there is none: all would be the same weights.
+            here or is served and a revision is asked for, of which there is none: all would be the same weights; or a
+            URL holds a secret.
     """
     if is_endpoint(name):
-        return name
+        from icl_eval.models.served import checked_url
+
+        url = checked_url(name)
+        if revision is not None:
+            raise ModelError(f"{url!r} is an endpoint and has no revisions; --revision is for names on the Hub")
+        return url
     path = Path(name).expanduser()
     if revision is not None and (name == TINY or path.exists()):
         raise ModelError(f"{name!r} lies on this machine and has no revisions; --revision is for names on the Hub")
@@ -245,19 +267,26 @@ def _place(name: str, kind: str) -> str:
 def is_current(fingerprint: str, device: str, name: str, variant: Variant, setup: Setup) -> bool:
     """Whether loading a model would give this fingerprint on this device, told without its weights.
 
-    The fingerprint must have been made under the same variant; False also where nothing can be told.
+    The fingerprint must have been made under the same variant; False also where nothing can be told, and where the
+    setup has options that only loading can find to be impossible.
     """
-    from icl_eval.models.causal import ARITHMETIC
+    from icl_eval.models import causal, masked, seq2seq
     from icl_eval.models.placement import device_named
 
     place = resolve(name, variant.revision)
-    if is_endpoint(name) or setup.device_map or setup.tensor_parallel or str(device_named(setup.device)) != device:
+    usual = Setup(device=setup.device, trust_remote_code=setup.trust_remote_code, allow_pickle=setup.allow_pickle)
+    if is_endpoint(name) or setup != usual or str(device_named(setup.device)) != device:
         return False
     try:
         weights = re.escape(_weights_name(name, place, _commit(place, variant.revision)))
     except OSError:  # as loading will say
         return False
-    return re.fullmatch(rf"{weights}\|[^|]+\|bos[01]\|arithmetic{ARITHMETIC}", fingerprint) is not None
+    kinds = (
+        rf"bos[01]\|arithmetic{causal.ARITHMETIC}",
+        rf"seq2seq\|bos\d+\|begin[\d.]+\|end[\d.]*\|arithmetic{seq2seq.ARITHMETIC}",
+        rf"pll(-l2r)?\|bos\d+\|mask\d+\|end[\d.]*\|arithmetic{masked.ARITHMETIC}",
+    )
+    return re.fullmatch(rf"{weights}\|[^|]+\|({'|'.join(kinds)})", fingerprint) is not None
 
 
 def _commit(place: str, revision: str | None) -> str | None:
@@ -276,6 +305,14 @@ def _commit(place: str, revision: str | None) -> str | None:
 def _weights_name(name: str, place: str, commit: str | None) -> str:
     """What a fingerprint begins with: the digest of a directory or a file, or a commit on the Hub."""
     return _digest(Path(place)) if commit is None else f"{name}@{commit}"
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
+    """Raise `ModelError` if another tokenizer than the model's own has tokens that the model does not."""
+    known = getattr(model.get_input_embeddings(), "num_embeddings", None)
+    largest = max(tokenizer.get_vocab().values())
+    if known is not None and largest >= known:
+        raise ModelError(f"the tokenizer {name!r} has tokens up to {largest}, but the model has only {known}")
 
 
 def _reason(error: Exception, setup: Setup) -> str:

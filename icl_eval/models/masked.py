@@ -68,7 +68,10 @@ class MaskedLM:
         self.kind = "pll-l2r" if pll == "l2r" else "pll"
         self.precision = precision_of(model)
         self.start, self._end = surroundings(tokenizer, bos)
-        self.fingerprint = f"{fingerprint}|{self.precision}|{self.kind}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
+        around = f"mask{tokenizer.mask_token_id}|end{'.'.join(map(str, self._end))}"
+        self.fingerprint = (
+            f"{fingerprint}|{self.precision}|{self.kind}|bos{len(self.start)}|{around}|arithmetic{ARITHMETIC}"
+        )
         self.fallback = fallback_token(tokenizer)
         self.window = min(window_of(model.config, tokenizer, window), _places(model)) - len(self._end) - 1
         self._mask, self._padding = int(tokenizer.mask_token_id), tokenizer.pad_token_id or 0
@@ -77,6 +80,7 @@ class MaskedLM:
         self._network = Network(model)
         self.device = self._network.device
         self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
+        self.parameters: int = model.num_parameters()
         width, self._vocabulary = int(self._network.config.hidden_size), int(self._network.config.vocab_size)
         self.row_budget = token_budget(
             model, self.device, self.window, BYTES_PER_ACTIVATION * width * model.dtype.itemsize

@@ -68,11 +68,14 @@ class Seq2SeqLM:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.precision = precision_of(model)
         self.start, self._end = surroundings(tokenizer, bos)
-        self.fingerprint = f"{fingerprint}|{self.precision}|seq2seq|bos{len(self.start)}|arithmetic{ARITHMETIC}"
         self.fallback = fallback_token(tokenizer)
         self._lines = line_encoder(tokenizer)
         self._doubles_spaces = _doubles_spaces(tokenizer)
         self._beginning = _beginning(model, self.start)
+        around = f"begin{'.'.join(map(str, self._beginning))}|end{'.'.join(map(str, self._end))}"
+        self.fingerprint = (
+            f"{fingerprint}|{self.precision}|seq2seq|bos{len(self.start)}|{around}|arithmetic{ARITHMETIC}"
+        )
         self._blank, self._next_blank = _sentinel(tokenizer, BLANK), _sentinel(tokenizer, NEXT_BLANK)
         beside = max(len(self._end), len(self._beginning) - 1, 1 if self._blank is not None else 0)
         self.window = window_of(model.config, tokenizer, window) - beside
@@ -80,6 +83,7 @@ class Seq2SeqLM:
         self.device = self._network.device
         self._halves = EncoderDecoder(self._network, tokenizer.pad_token_id or 0)
         self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
+        self.parameters: int = model.num_parameters()
         width, self._vocabulary = int(self._network.config.hidden_size), int(self._network.config.vocab_size)
         self._targets = LOGITS // self._vocabulary
         self.row_budget = token_budget(

@@ -35,10 +35,15 @@ class Ask(Variant):
     def folder_name(self) -> str:
         """A name that the same ask always gets, so that the same command continues its own run."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
-        named = self.model.rstrip("/")
-        if is_endpoint(named):
-            named = self.served_name or named.removesuffix("/v1")
-        return f"{slug(self.tasks)}-{slug([named.split('/')[-1]])}-{digest}"
+        return f"{slug(self.tasks)}-{slug([short_name(self.model, self.served_name)])}-{digest}"
+
+
+def short_name(model: str, served_name: str | None = None) -> str:
+    """The last part of a model's name or path; of an endpoint its model's name if it is given, else its host."""
+    named = model.rstrip("/")
+    if is_endpoint(named):
+        named = served_name or named.removesuffix("/v1")
+    return named.split("/")[-1]
 
 
 def place_of(data: str | Path) -> str:

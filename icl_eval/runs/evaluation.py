@@ -24,6 +24,7 @@ from icl_eval.models import (
     RowModel,
     Setup,
     Variant,
+    check_options,
     is_current,
     load,
     resolve,
@@ -80,8 +81,8 @@ def evaluate(
     folder, which they must be given, and get the same result.
 
     Args:
-        model: `tiny` for the bundled GPT-2, a directory, a name on the Hub, a (model, tokenizer) pair of
-            `transformers`, or any `LanguageModel`.
+        model: `tiny` for the bundled GPT-2, a directory, a GGUF file, a name on the Hub, the URL of an endpoint, a
+            (model, tokenizer) pair of `transformers`, or any `LanguageModel`.
         tasks: names of tasks and suites, or `Task` objects.
         shots: numbers of demonstrations; each task's own if empty.
         seeds: how many draws of demonstrations, or which.
@@ -233,7 +234,7 @@ class Experiment:
         """The same of another model, which no folder is given to.
 
         Raises:
-            ModelError: the model is not one, or has no revisions.
+            ModelError: the model is not one, has no revisions, or an option has no effect on it.
             RunError: an option has no effect on a model that is loaded already.
         """
         model = str(model) if isinstance(model, Path) else model
@@ -278,6 +279,8 @@ class Experiment:
     def _kept(self, normalizations: Sequence[Normalization]) -> Result | None:
         """The finished run in the folder, read without its model; None if there is none or anything has changed."""
         if self.place is None or not (self.place / "manifest.json").is_file() or not isinstance(self.model, str):
+            return None
+        if self.setup.tensor_parallel:  # the folder is the first process's alone
             return None
         with RunFolder(self.place) as folder:
             try:
@@ -435,8 +438,9 @@ def _own_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:
 
 
 def _check_model_options(model: Any, ask: Ask, setup: Setup) -> None:
-    """Raise `RunError` for an option that would have no effect, since the model is loaded already."""
+    """Raise `ModelError` or `RunError` for an option without effect, as on a model that is loaded already."""
     if isinstance(model, str):
+        check_options(model, ask, setup)
         return
     kept = {"bos", "window", "pll"} if isinstance(model, tuple) else set()
     for given, default in ((ask, Variant()), (setup, Setup())):

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icl_eval.errors import RunError
-from icl_eval.runs.ask import slug
+from icl_eval.runs.ask import short_name, slug
 from icl_eval.runs.folder import SWEEP, replace_file
 
 
@@ -28,7 +28,7 @@ class Member(BaseModel):
     def of(cls, model: str, revision: str | None) -> Member:
         """The member whose folder has a name that these always get, whoever else is in the sweep."""
         digest = hashlib.sha256(json.dumps([model, revision]).encode()).hexdigest()[:8]
-        words = slug([model.rstrip("/").split("/")[-1], *filter(None, [revision])])
+        words = slug([short_name(model), *filter(None, [revision])])
         return cls(model=model, revision=revision, folder="-".join(filter(None, [words, digest])))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from icl_eval.errors import UnknownName
 from icl_eval.models import LanguageModel, load_model
@@ -24,8 +25,9 @@ def preview(
     split: str | None = None,
     demonstrations: str | None = None,
     seed: int = 0,
+    **model_options: Any,
 ) -> tuple[Question, LanguageModel]:
-    """The question that a run would ask, and the model whose tokenizer made it.
+    """The question that a run would ask, and the model whose tokenizer made it; `load_model` gets the other options.
 
     Raises:
         UnknownName: the task has no such prompt or example.
@@ -45,7 +47,7 @@ def preview(
     if id is not None and id not in by_id:
         raise UnknownName(f"example of {task.name}", id, by_id)
     example = by_id[id] if id is not None else prepared.examples[0]
-    lm = load_model(model)
+    lm = load_model(model, **model_options)
     drawn = prepared.pool.draw(example, shots, seed) if prepared.pool else []
     cell = Cell(task.name, prepared.prompt.style, shots, seed)
     return Questioner(prepared, lm, "drop").ask(cell, example, drawn), lm

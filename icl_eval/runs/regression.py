@@ -146,7 +146,7 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
     """
     place = baseline.ask.model if model is None else model
     asked = _asked(baseline.ask, by_name=isinstance(place, str | Path))
-    if isinstance(place, str | Path) and Path(resolve(str(place))).is_dir():
+    if isinstance(place, str | Path) and Path(resolve(str(place))).exists():
         asked["revision"] = None  # a copy of it on this machine
     with TemporaryDirectory() as folder:
         result = evaluate(place, out=folder, alone=True, **asked | options)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from icl_eval.models.anatomy import Anatomy
     from icl_eval.models.blueprint import Blueprint
 
+OF_THE_MODEL = {"revision", "dtype", "bos", "window", "tokenizer", "device", "trust_remote_code"}
 CACHED = ("float32", "bfloat16")  # types of keys and values, whatever the weights' type
 UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 TIMES = ((365 * 86400, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"))
@@ -126,7 +127,7 @@ def plan(model: str | Path, tasks: str | Task | Sequence[str | Task], **options:
     """What a run would take, of a causal language model of which no weights are read.
 
     Args:
-        model: `tiny`, a directory with a config.json, or a name on the Hub.
+        model: `tiny`, a directory with a config.json, a GGUF file, or a name on the Hub.
         tasks: names of tasks and suites, or `Task` objects.
         options: those of `evaluate` that say what is asked, and those of the model: `tokenizer` names another one,
             `device` is the type of device to plan rows for and need not be there.
@@ -134,14 +135,13 @@ def plan(model: str | Path, tasks: str | Task | Sequence[str | Task], **options:
     Raises:
         IclEvalError: the model or what was asked cannot be planned; the message says why in one sentence.
     """
-    named = {*Variant.model_fields, "device", "trust_remote_code"}
-    asked, setup = split_options({name: value for name, value in options.items() if name in named})
+    asked, setup = split_options({name: value for name, value in options.items() if name in OF_THE_MODEL})
     try:
         variant = Variant(**asked)
     except ValidationError as error:
         raise unusable(error) from error
     lm = load_blueprint(str(model), variant, setup)
-    others = {name: value for name, value in options.items() if name not in named}
+    others = {name: value for name, value in options.items() if name not in OF_THE_MODEL}
     explanation = explain(lm, tasks, trust_remote_code=setup.trust_remote_code, **others)
     caches = tuple(_caches(lm, explanation.workload.context))
     return Plan(explanation, lm.anatomy, caches, lm.precision, lm.device)

@@ -13,7 +13,7 @@ from typing import Any
 from icl_eval.engine import seat
 from icl_eval.errors import ModelError, RunError, WindowError
 from icl_eval.models import resolve
-from icl_eval.runs.ask import slug
+from icl_eval.runs.ask import short_name, slug
 from icl_eval.runs.evaluation import RESULTS, Experiment, Model, Progress, defaults, name_of, planned
 from icl_eval.runs.explanation import Explanation
 from icl_eval.runs.folder import lock
@@ -56,8 +56,6 @@ def sweep(
     Raises:
         IclEvalError: what was asked cannot be done, of any model or of all of them.
     """
-    if (size := seat()[1]) > 1 and not options.get("tensor_parallel"):
-        raise RunError(f"a sweep runs in one process, not in {size}: measure its models one command each")
     chosen = chosen_normalizations(normalizations)
     place, experiments = _planned(models, tasks, revisions, out, keep, options)
     results: list[Result] = []
@@ -112,6 +110,8 @@ def _planned(
     options: dict[str, Any],
 ) -> tuple[Path | None, dict[Member, Experiment]]:
     """The folder and what is asked of every member; tasks and data are read once, before any model is loaded."""
+    if (size := seat()[1]) > 1:
+        raise RunError(f"a sweep runs in one process, not in {size}: measure its models one command each")
     if "revision" in options:
         raise RunError("a sweep takes a list of `revisions` instead of one `revision`")
     members = _members(models, revisions)
@@ -136,7 +136,7 @@ def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) ->
         for revision in asked or [None]:
             member = Member.of(name_of(model), revision)
             place = resolve(member.model, revision) if isinstance(model, str | Path) else member.model
-            weights = str(Path(place).resolve()) if Path(place).is_dir() else place
+            weights = str(Path(place).resolve()) if Path(place).exists() else place
             for key in (weights, member.model):  # a loaded model may have the name of another
                 if (other := seen.setdefault((key, revision), member)) is not member:
                     raise RunError(_repeated(other.label, member.label))
@@ -156,7 +156,7 @@ def _name(experiments: dict[Member, Experiment]) -> str:
     """A name that the same sweep always gets, so that the same command continues it."""
     asks = [each.ask for each in experiments.values()]
     digest = hashlib.sha256("\n".join(ask.model_dump_json() for ask in asks).encode()).hexdigest()[:8]
-    models = dict.fromkeys(ask.model.rstrip("/").split("/")[-1] for ask in asks)
+    models = dict.fromkeys(short_name(ask.model, ask.served_name) for ask in asks)
     return f"{slug(asks[0].tasks)}-{slug(list(models))}-{digest}"
 
 

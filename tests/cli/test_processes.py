@@ -126,6 +126,12 @@ def test_explaining_starts_no_processes(icl_eval: IclEval, lm: FakeLM) -> None:
     assert said.out.startswith("requests ")
 
 
+def test_several_models_are_not_shared(icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("run", "-t", "toy/parity", "--processes", 2, "--model", "tiny,other", *TOY).mistake
+
+    assert said == "--processes shares the run of one model: measure several one command each, or without it"
+
+
 def test_under_a_launcher_no_processes_are_started(
     icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

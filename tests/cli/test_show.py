@@ -52,6 +52,23 @@ def test_show_changes_no_character_of_the_prompt(text: str, icl_eval: IclEval, l
     assert said.out.startswith(f"{text.replace('{{ n }}', '0')}\nQ: 0: even\n\n")
 
 
+def test_show_begins_texts_as_the_run_is_told_to(icl_eval: IclEval) -> None:
+    said = [
+        icl_eval("show", "toy/parity", "--shots", "0", "--bos", bos, "--window", 100, *options, *TOY).out
+        for bos in ("no", "yes")
+        for options in ([], ["--tokenizer", "tiny"])
+    ]
+
+    read = [int(text.split("reads ")[1].split(" of 100 tokens")[0]) for text in said]
+    assert read == [read[0], read[0], read[0] + 1, read[0] + 1]
+
+
+def test_show_needs_the_tokenizer_of_an_endpoint(icl_eval: IclEval) -> None:
+    said = icl_eval("show", "toy/parity", "--model", "http://localhost:1/v1", *TOY).mistake
+
+    assert said.startswith("an endpoint needs --tokenizer: ")
+
+
 def test_show_tokens_marks_every_token(icl_eval: IclEval, lm: FakeLM) -> None:
     said = icl_eval("show", "toy/parity", "--shots", "0", "--tokens", *TOY)
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from icl_eval.engine import Engine, MemoryJournal, Workload, packing
-from icl_eval.models import ScoreRequest
+from icl_eval.models import ScoreRequest, Sink
 from icl_eval.testing import FakeLM
 
 from .toys import REQUESTS, ToyRows
@@ -65,6 +67,34 @@ def test_a_model_that_plans_for_itself_is_counted_one_by_one() -> None:
     work = Engine(FakeLM()).workload(requests, set())
 
     assert (work.asked, work.computed, work.batches) == (6, 4, 0)
+
+
+class Padding(FakeLM):
+    """Reads all that it is asked at once at the length of the longest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks: list[int] = []
+
+    def reads(self, requests: Sequence[ScoreRequest]) -> int:
+        return len(requests) * max(request.input_length for request in requests)
+
+    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        self.chunks.append(len(requests))
+        super().score(requests, sink)
+
+
+def test_a_model_that_plans_for_itself_is_counted_in_the_chunks_that_it_is_asked_in() -> None:
+    long = [ScoreRequest.of([65] * 3000, [number]) for number in range(66, 76)]
+    requests = [*long, *(ScoreRequest.of([70, number], [67]) for number in range(66, 76))]
+    model = Padding()
+    engine = Engine(model)
+
+    planned = engine.workload(requests, set())
+    engine.answer(requests)
+
+    assert len(model.chunks) > 1
+    assert planned.computed == engine.tokens
 
 
 def test_memory_is_that_of_the_largest_batch() -> None:

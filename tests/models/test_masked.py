@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from tokenizers import processors
 
 from icl_eval import Task, evaluate
 from icl_eval.engine import Engine, MemoryJournal
@@ -349,6 +350,16 @@ def test_a_masked_model_needs_a_mask() -> None:
         wrap_model(network("bert"), byte_tokenizer())
 
 
+def test_the_fingerprint_tells_the_mask_and_the_end() -> None:
+    other, endless = wordpiece(), wordpiece()
+    other.mask_token = "[UNK]"
+    endless.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A", special_tokens=[("[CLS]", endless.cls_token_id)]
+    )
+
+    assert len({wrap_model(network("bert"), each).fingerprint for each in (wordpiece(), other, endless)}) == 3
+
+
 def test_an_unknown_way_to_mask_is_refused(saved: Path) -> None:
     with pytest.raises(ModelError, match="`pll` cannot be 'r2l'"):
         load_model(str(saved), device="cpu", pll="r2l")
@@ -364,7 +375,7 @@ def test_an_evaluation_runs_on_it_and_its_signature_says_so(saved: Path, tmp_pat
     assert len(result.scores) == 2
     assert all("|pll-l2r|bos1|w510|float32|" in score.signature for score in result.scores)
     assert all("|pll|bos1|w510|float32|" in score.signature for score in plain.scores)
-    assert (again.manifest.computed, again.scores) == (0, result.scores)
+    assert (again.manifest, again.scores) == (result.manifest, result.scores)
 
 
 def test_a_pair_takes_the_way_to_mask() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import normalizers
+from tokenizers import normalizers, processors
 
 from icl_eval import Task, evaluate
 from icl_eval.engine import Engine, MemoryJournal
@@ -187,6 +187,20 @@ def test_a_token_forced_at_the_beginning_stands_there() -> None:
     with torch.no_grad():
         rows = model(torch.tensor([[*context, 2]]), decoder_input_ids=torch.tensor([[2, 33]])).logits[0]
     assert found.logprobs == pytest.approx([float(rows.log_softmax(-1)[1, 22])], abs=1e-5)
+
+
+def test_the_fingerprint_tells_where_the_decoder_begins_and_the_encoder_ends() -> None:
+    model, fingerprints = build("bart"), set()
+    for forced in (None, 33, 34):
+        model.generation_config.forced_bos_token_id = forced
+        fingerprints.add(wrap_model(model, tokenizer_for("bart")).fingerprint)
+    endless = tokenizer_for("bart")
+    endless.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", endless.bos_token_id)]
+    )
+    fingerprints.add(wrap_model(model, endless).fingerprint)
+
+    assert len(fingerprints) == 4
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("t5", [[1]]), ("bart", [[0, 2]])])
@@ -503,7 +517,7 @@ def test_an_evaluation_runs_on_it_and_its_signature_says_so(saved: Path, tmp_pat
     assert len(result.scores) == 2
     for score in result.scores:
         assert "|seq2seq|bos0|w399|float32|" in score.signature
-    assert (again.manifest.computed, again.scores) == (0, result.scores)
+    assert (again.manifest, again.scores) == (result.manifest, result.scores)
 
 
 def test_an_evaluation_writes_with_it(saved: Path) -> None:

@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 
 import icl_eval
+from icl_eval import sweep
 from icl_eval.engine import Engine
+from icl_eval.errors import ModelError, RunError
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, load_model
 
 from .architectures import build
 from .checkpoints import byte_tokenizer
+from .kinds import build as build_kind
+from .kinds import tokenizer_for
 from .reference import random_requests
 
 ROOT = Path(icl_eval.__file__).parent.parent
@@ -94,3 +98,19 @@ def test_the_command_line_runs_once_over_two_processes(saved: Path, tmp_path: Pa
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)  # one table, of one process
     assert (tmp_path / "run" / "manifest.json").is_file()
+    again = launched("-m", "icl_eval", *ask, "--model", str(saved), "--tensor-parallel", "--out", str(tmp_path / "run"))
+    assert (again.returncode, again.stdout) == (0, run.stdout), again.stderr
+
+
+@pytest.mark.parametrize("name", ["t5", "bert"])
+def test_models_of_other_kinds_are_refused(name: str, tmp_path: Path) -> None:
+    build_kind(name).save_pretrained(tmp_path)
+    tokenizer_for(name).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"--tensor-parallel is for causal language models, and '.*' is none"):
+        load_model(str(tmp_path), tensor_parallel=True)
+
+
+def test_a_sweep_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="a sweep runs in one process, not in 2"):
+        sweep([saved, "tiny"], "symbols", data="sample", tensor_parallel=True)

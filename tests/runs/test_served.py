@@ -14,7 +14,7 @@ from tenacity import wait_none
 from toy_tasks import parity
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from icl_eval import evaluate
+from icl_eval import evaluate, sweep
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import endpoint as http
 from icl_eval.models.loading import TINY_PATH
@@ -92,6 +92,49 @@ def test_the_key_is_nowhere(start: Start, tmp_path: Path, monkeypatch: pytest.Mo
     assert server.keys == {"Bearer sekret-3"}
     assert "sekret" not in str(caught.value)
     assert all("sekret" not in file.read_text() for file in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("url", ["http://me:sekret-4@localhost:1/v1", "http://localhost:1/v1?key=sekret-4"])
+def test_a_secret_in_a_url_reaches_no_file_of_a_sweep(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="put the key into the environment variable"):
+        sweep(["tiny", url], parity(), out=tmp_path / "sweep", tokenizer="tiny")
+
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_of_an_endpoint_and_a_checkpoint(start: Start, tmp_path: Path) -> None:
+    url, _ = start(Habits())
+    host = url.removeprefix("http://").removesuffix("/v1").replace(":", "-")
+    asked = {"shots": [0, 1], "out": tmp_path, "tokenizer": "tiny"}
+
+    found = sweep([url, "tiny"], parity(), **asked)  # type: ignore[arg-type]
+    again = sweep([url, "tiny"], parity(), **asked)  # type: ignore[arg-type]
+
+    served, local = found
+    assert [each.value for each in served] == [each.value for each in local]
+    assert [each.manifest.computed for each in again] == [0, 0]
+    assert served.folder is not None
+    assert served.folder.name.startswith(f"{host}-")
+    with pytest.raises(RunError, match="are the same model"):
+        sweep([url, f"{url}/"], parity(), tokenizer="tiny")
+
+
+def test_an_endpoint_has_no_revisions() -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: evaluate("http://localhost:1/v1", parity(), tokenizer="tiny", revision="main"),
+        lambda: sweep("http://localhost:1/v1", parity(), tokenizer="tiny", revisions=["a", "b"]),
+    ]
+    for call in calls:
+        with pytest.raises(ModelError, match="is an endpoint and has no revisions"):
+            call()
+
+
+def test_an_option_without_effect_is_refused_whatever_was_finished_before(tmp_path: Path) -> None:
+    evaluate("tiny", parity(), shots=0, device="cpu", out=tmp_path)
+    with pytest.raises(ModelError, match="`timeout` has no effect on a model that is not served"):
+        evaluate("tiny", parity(), shots=0, device="cpu", out=tmp_path, timeout=3)
+    with pytest.raises(ModelError, match="--max-memory is for --device-map"):
+        evaluate("tiny", parity(), shots=0, device="cpu", out=tmp_path, max_memory={"cpu": "1GiB"})
 
 
 def test_the_manifest_says_where_and_by_which_name(start: Start, tmp_path: Path) -> None:

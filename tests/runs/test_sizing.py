@@ -142,12 +142,18 @@ def test_what_cannot_be_planned_is_one_sentence(
         ({"window": 1}, ModelError, "`window` cannot be 1"),
         ({"windows": 5}, UnknownName, "no option of a model is named 'windows'"),
         ({"allow_pickle": True}, RunError, "`allow_pickle` has no effect"),
+        ({"quantize": "4bit"}, RunError, "`quantize` has no effect"),
         ({"dtype": "int3"}, ModelError, "int3 is not one of"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], kind: type[IclEvalError], sentence: str) -> None:
     with pytest.raises(kind, match=sentence):
         plan("tiny", "symbols", **{**ASKED, **options})
+
+
+def test_an_endpoint_is_not_planned() -> None:
+    with pytest.raises(ModelError, match="'http://localhost:1/v1' is an endpoint, which does not show its model"):
+        plan("http://localhost:1/v1", "symbols", tokenizer="tiny", **ASKED)
 
 
 def test_a_plan_is_printed_as_it_is_counted() -> None:

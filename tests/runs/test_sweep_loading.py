@@ -11,6 +11,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 import torch
+from models import kinds
 from models.architectures import build
 from models.checkpoints import byte_tokenizer, checkpoint
 from toy_tasks import PROMPT, parity, write, write_library
@@ -212,6 +213,18 @@ def test_parameters_are_counted_once_each(saved: list[Path], tmp_path: Path) -> 
     assert [result.manifest.parameters for result in found] == [TINY, LLAMA]
     assert list(found.to_frame()["parameters"]) == [TINY, LLAMA]
     assert f"{TINY:,}" in found.table()
+
+
+@pytest.mark.parametrize("name", ["t5", "bert"])
+def test_models_of_other_kinds_are_counted_and_not_loaded_again(name: str, loaded: list[str], tmp_path: Path) -> None:
+    model = kinds.build(name, **{"n_positions" if name == "t5" else "max_position_embeddings": 512})
+    model.save_pretrained(tmp_path / name)
+    kinds.tokenizer_for(name).save_pretrained(tmp_path / name)
+
+    found = [sweep(tmp_path / name, parity(), shots=0, device="cpu", out=tmp_path / "out") for _ in range(2)]
+
+    assert [each.results[0].manifest.parameters for each in found] == [model.num_parameters()] * 2
+    assert len(loaded) == 1
 
 
 @pytest.mark.parametrize("spelling", ["{}/", "{}/../one", "{}/."])
