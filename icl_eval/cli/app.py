@@ -63,6 +63,8 @@ def main() -> int:
         return USER_ERROR
     except typer.Abort:
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself; interrupted now it would only say so
 
 
 def _complain_once(sentence: object) -> None:
