@@ -89,11 +89,9 @@ def test_a_process_that_is_killed_ends_the_run_which_goes_on_by_the_same_command
     again = finish(start(*run, processes=2))
     alone = finish(start(*LONG, "--out", tmp_path / "alone"))
 
-    assert said == Shell(
-        1,
-        "",
-        "icl-eval: a process was killed (signal 9); what was answered is kept: the same command goes on\n",
-    )
+    sentence = "icl-eval: a process was killed (signal 9); what was answered is kept: the same command goes on\n"
+    assert (said.code, said.out) == (1, "")
+    assert said.err.endswith(sentence)  # torch may complain before it that it is ended while it ends
     assert 0 < kept < (tmp_path / "alone" / "answers.jsonl").read_bytes().count(b"\n")
     assert again == Shell(0, alone.out, f"kept in {other.parent}\n")
     assert (other.parent / "scores.json").read_bytes() == (tmp_path / "alone" / "scores.json").read_bytes()
