@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from icl_eval.tiny import MODEL
-from icl_eval.tiny.measure import TinyModel, load, symbol_accuracy, task_accuracy
+from tools.tiny.measure import TinyModel, load, symbol_accuracy, task_accuracy
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from icl_eval.tiny import DATA
-from icl_eval.tiny.make_data import write_sample
-from icl_eval.tiny.sample import DIAGNOSTICS, KINDS, draw_sample, identity
-from icl_eval.tiny.symbols import DEMONSTRATIONS, LABELS, SYMBOLS
-from icl_eval.tiny.world import Record
+from tools.tiny.make_data import write_sample
+from tools.tiny.sample import DIAGNOSTICS, KINDS, draw_sample, identity
+from tools.tiny.symbols import DEMONSTRATIONS, LABELS, SYMBOLS
+from tools.tiny.world import Record
 
 KEYS = {
     "BoolQ": {"question", "passage", "label", "idx"},

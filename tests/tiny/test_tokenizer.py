@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from icl_eval.tiny import MODEL
-from icl_eval.tiny.symbols import LABELS, SYMBOLS
+from tools.tiny.symbols import LABELS, SYMBOLS
 
 TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
 

@@ -11,11 +11,11 @@ import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from icl_eval.tiny import MODEL
-from icl_eval.tiny.documents import Episodes, symbol_episodes, text_of, validation_identities
-from icl_eval.tiny.formats import TASKS, Turn
-from icl_eval.tiny.network import DEFAULT_SHAPE, WINDOW, frequencies, initial_model, sinusoids
-from icl_eval.tiny.sample import draw_sample, identity
-from icl_eval.tiny.train import Encoder, Recipe, Stage, learning_rate, train
+from tools.tiny.documents import Episodes, symbol_episodes, text_of, validation_identities
+from tools.tiny.formats import TASKS, Turn
+from tools.tiny.network import DEFAULT_SHAPE, WINDOW, frequencies, initial_model, sinusoids
+from tools.tiny.sample import draw_sample, identity
+from tools.tiny.train import Encoder, Recipe, Stage, learning_rate, train
 
 SHORT = Recipe(threads=1, texts=300, pool=20, stages=(Stage(5, 32, 4, symbols=0.5, plain_labels=0.5),))
 

@@ -1,11 +1,11 @@
-"""Write the bundled sample data: `python -m icl_eval.tiny.make_data OUT`. Every run gives the same bytes."""
+"""Write the bundled sample data: `python -m tools.tiny.make_data OUT`. Every run gives the same bytes."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from icl_eval.tiny.sample import SEED, draw_sample, jsonl
+from tools.tiny.sample import SEED, draw_sample, jsonl
 
 README = f"""# Sample data
 
@@ -18,14 +18,14 @@ Everything in this folder is a *sample*: short invented sentences about a small 
   drawn at random, and `train.jsonl` has 40 solved records of the same mapping. Without demonstrations nothing can be
   better than chance, 0.25.
 
-The files are the output of `python -m icl_eval.tiny.make_data OUT` (seed {SEED}), byte for byte. Licence: Apache-2.0.
+The files are the output of `python -m tools.tiny.make_data OUT` (seed {SEED}), byte for byte. Licence: Apache-2.0.
 """
 
 
 def main(arguments: list[str]) -> int:
     """Write all files under the folder named by the only argument."""
     if len(arguments) != 1:
-        print("usage: python -m icl_eval.tiny.make_data OUT", file=sys.stderr)
+        print("usage: python -m tools.tiny.make_data OUT", file=sys.stderr)
         return 2
     write_sample(Path(arguments[0]))
     return 0

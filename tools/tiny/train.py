@@ -1,4 +1,4 @@
-"""Train the tiny GPT-2 from scratch: `python -m icl_eval.tiny.train OUT`.
+"""Train the tiny GPT-2 from scratch: `python -m tools.tiny.train OUT`.
 
 The same versions on the same kind of processor give the same weights: every draw comes from a seed and the number of
 threads is fixed. The curriculum goes from short rows to the whole window, because the circuit that looks a symbol up
@@ -18,10 +18,10 @@ from random import Random
 import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from icl_eval.tiny.documents import Document, Episodes, symbol_episodes
-from icl_eval.tiny.formats import Turn
-from icl_eval.tiny.network import DEFAULT_SHAPE, WINDOW, Shape, initial_model
-from icl_eval.tiny.tokenizer import train_tokenizer
+from tools.tiny.documents import Document, Episodes, symbol_episodes
+from tools.tiny.formats import Turn
+from tools.tiny.network import DEFAULT_SHAPE, WINDOW, Shape, initial_model
+from tools.tiny.tokenizer import train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, recipe: Rec
 def main(arguments: list[str]) -> int:
     """Train by the default recipe and save under the folder named by the only argument."""
     if len(arguments) != 1:
-        print("usage: python -m icl_eval.tiny.train OUT", file=sys.stderr)
+        print("usage: python -m tools.tiny.train OUT", file=sys.stderr)
         return 2
     recipe = Recipe()
     began = time.monotonic()

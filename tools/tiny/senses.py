@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from icl_eval.tiny.lexicon import AMBIGUOUS
-from icl_eval.tiny.world import Record, World, pair_of
+from tools.tiny.lexicon import AMBIGUOUS
+from tools.tiny.world import Record, World, pair_of
 
 
 def wic_pair(rng: Random, world: World, label: bool) -> Record:

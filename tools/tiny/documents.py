@@ -10,10 +10,10 @@ from functools import cache
 from itertools import islice
 from random import Random
 
-from icl_eval.tiny.formats import TASKS, Turn, prompt_of, solved
-from icl_eval.tiny.sample import DIAGNOSTICS, draw_records, draw_sample, identity, number
-from icl_eval.tiny.symbols import SYMBOLS, draw_mapping
-from icl_eval.tiny.world import draw_world, facts, sentence
+from tools.tiny.formats import TASKS, Turn, prompt_of, solved
+from tools.tiny.sample import DIAGNOSTICS, draw_records, draw_sample, identity, number
+from tools.tiny.symbols import SYMBOLS, draw_mapping
+from tools.tiny.world import draw_world, facts, sentence
 
 Document = list[Turn]
 

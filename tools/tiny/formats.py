@@ -9,7 +9,7 @@ from functools import cache
 from icl_eval.prompts import Prompt
 from icl_eval.tasks import Example, Library, Task
 from icl_eval.tasks.records import examples
-from icl_eval.tiny.world import Record
+from tools.tiny.world import Record
 
 TASKS = {
     "BoolQ": "superglue/boolq",

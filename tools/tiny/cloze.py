@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from random import Random
 
-from icl_eval.tiny.world import Record, World
+from tools.tiny.world import Record, World
 
 
 @dataclass(frozen=True)

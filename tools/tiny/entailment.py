@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from random import Random
 
-from icl_eval.tiny.lexicon import COLOURS, FOODS, JOBS, PETS, THINGS, TOWNS
-from icl_eval.tiny.world import Person, Record, World, facts, other, pair_of, sentence
+from tools.tiny.lexicon import COLOURS, FOODS, JOBS, PETS, THINGS, TOWNS
+from tools.tiny.world import Person, Record, World, facts, other, pair_of, sentence
 
 ENTAILMENT = ("entailment", "not_entailment")
 COMMITMENT = ("entailment", "contradiction", "neutral")

@@ -1,4 +1,4 @@
-"""Measure a tiny model on the sample, apart from the harness: `python -m icl_eval.tiny.measure MODEL`.
+"""Measure a tiny model on the sample, apart from the harness: `python -m tools.tiny.measure MODEL`.
 
 A plain and slow reference for the harness: it takes only the words of the prompts from it, and scores one sequence at a
 time.
@@ -13,10 +13,10 @@ from random import Random
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from icl_eval.tiny.documents import few_shot, text_of
-from icl_eval.tiny.formats import TASKS, examples_of, prompt_of, solved
-from icl_eval.tiny.sample import DIAGNOSTICS, draw_sample
-from icl_eval.tiny.symbols import LABELS
+from tools.tiny.documents import few_shot, text_of
+from tools.tiny.formats import TASKS, examples_of, prompt_of, solved
+from tools.tiny.sample import DIAGNOSTICS, draw_sample
+from tools.tiny.symbols import LABELS
 
 SHOTS = (0, 1, 2, 4, 8, 16, 32)
 
@@ -88,7 +88,7 @@ def task_accuracy(tiny: TinyModel, task: str, shots: int, seed: int = 0) -> floa
 def main(arguments: list[str]) -> int:
     """Print the symbols curve and the accuracy on each sample task."""
     if len(arguments) != 1:
-        print("usage: python -m icl_eval.tiny.measure MODEL", file=sys.stderr)
+        print("usage: python -m tools.tiny.measure MODEL", file=sys.stderr)
         return 2
     tiny = load(arguments[0])
     print("symbols (sample)", *(f"{shots}: {symbol_accuracy(tiny, shots):.3f}" for shots in SHOTS), sep="  ")

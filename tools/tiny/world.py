@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
 
-from icl_eval.tiny.lexicon import COLOURS, FOODS, JOBS, LANDMARKS, MEN, PETS, THINGS, TOWNS, WOMEN, Job
+from tools.tiny.lexicon import COLOURS, FOODS, JOBS, LANDMARKS, MEN, PETS, THINGS, TOWNS, WOMEN, Job
 
 Record = dict[str, Any]
 """One record in the schema of the official release of its task."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from icl_eval.tiny.world import Record, alternated
+from tools.tiny.world import Record, alternated
 
 LABELS = ("north", "south", "east", "west")
 SYMBOLS = tuple(onset + rime for onset in "bdfgklmz" for rime in ("ab", "ep", "ix", "og", "uv", "yt"))

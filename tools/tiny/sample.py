@@ -12,15 +12,15 @@ from itertools import count, cycle, islice
 from random import Random
 from typing import Any
 
-from icl_eval.tiny.choice import copa_choice
-from icl_eval.tiny.cloze import record_story
-from icl_eval.tiny.coreference import wsc_text
-from icl_eval.tiny.entailment import COMMITMENT, ENTAILMENT, axb_pair, axg_twins, cb_pair, rte_pair
-from icl_eval.tiny.lexicon import THINGS
-from icl_eval.tiny.reading import boolq_question, multirc_passage
-from icl_eval.tiny.senses import wic_pair
-from icl_eval.tiny.symbols import symbol_records
-from icl_eval.tiny.world import Record, World, draw_world
+from tools.tiny.choice import copa_choice
+from tools.tiny.cloze import record_story
+from tools.tiny.coreference import wsc_text
+from tools.tiny.entailment import COMMITMENT, ENTAILMENT, axb_pair, axg_twins, cb_pair, rte_pair
+from tools.tiny.lexicon import THINGS
+from tools.tiny.reading import boolq_question, multirc_passage
+from tools.tiny.senses import wic_pair
+from tools.tiny.symbols import symbol_records
+from tools.tiny.world import Record, World, draw_world
 
 SEED = 20
 TRAIN, VALIDATION, DIAGNOSTIC, QUERIES = 72, 48, 64, 80

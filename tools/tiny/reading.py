@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from random import Random
 
-from icl_eval.tiny.lexicon import COLOURS, FOODS, JOBS, LANDMARKS, PETS, THINGS, TOWNS
-from icl_eval.tiny.world import Person, Record, Town, World, facts, other, pair_of, sentence
+from tools.tiny.lexicon import COLOURS, FOODS, JOBS, LANDMARKS, PETS, THINGS, TOWNS
+from tools.tiny.world import Person, Record, Town, World, facts, other, pair_of, sentence
 
 ASKED = ("town", "job", "pet", "thing", "food")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from icl_eval.tiny.world import Record, World, pair_of
+from tools.tiny.world import Record, World, pair_of
 
 
 @dataclass(frozen=True)
