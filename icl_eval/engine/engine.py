@@ -81,6 +81,9 @@ class Engine:
         keys = [request.key(self.model.fingerprint) for request in fitting]
         known = {key: answer for key in dict.fromkeys(keys) if (answer := self.store.get(key)) is not None}
         missing = {key: request for key, request in zip(keys, fitting, strict=True) if key not in known}
+        for key, request in zip(keys, fitting, strict=True):
+            if key in known and (problem := _misfit(request, known[key])):
+                raise RunError(f"the journal holds {problem}; another program may have written it")
         found = sum(key in known for key in keys)
         self.reused += found
         self.tick(found)
@@ -227,3 +230,15 @@ class Engine:
             if self.model.precision.split("-")[-1] == "float16"
             else "its weights may be damaged"
         )
+
+
+def _misfit(request: Request, answer: Answer) -> str:
+    """What is wrong with an answer, unless it has as many parts as its request asks for."""
+    if isinstance(request, ScoreRequest) and isinstance(answer, ScoreAnswer):
+        count, wanted = len(answer.logprobs), len(request.tokens) - request.boundary
+        noun = "log-probability" if count == 1 else "log-probabilities"
+        return f"{count} {noun} for a request of {wanted} tokens" if count != wanted else ""
+    if isinstance(request, GenerateRequest) and isinstance(answer, GenerateAnswer):
+        count, wanted = len(answer.texts), request.decoding.samples
+        return f"{count} texts for a request of {wanted}" if count != wanted else ""
+    return "an answer to another kind of request"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,7 +53,6 @@ class Places:
 
     def __init__(self, path: Path) -> None:
         self.path, self.end = path, 0
-        self._lines = 0
         self._places: dict[bytes, int] = {}  # key -> where its line begins
 
     def __len__(self) -> int:
@@ -65,26 +65,47 @@ class Places:
         """Remember the line that follows."""
         self._places[key] = self.end
         self.end += len(line)
-        self._lines += 1
 
     def read_on(self, file: BinaryIO, stop: int | None = None) -> Iterator[tuple[bytes, bytes]]:
         """The keys and lines that follow, remembered, up to byte `stop` or a line that is not whole.
 
         Raises:
-            RunError: a line is damaged.
+            RunError: lines are damaged, or hold different answers to one request; it names all of them.
         """
+        damaged: set[int] = set()  # where these lines begin
         file.seek(self.end)
         while (stop is None or self.end < stop) and (line := file.readline()).endswith(b"\n"):
             try:
-                name, _ = from_line(line)
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunError(
-                    "this line of the journal is damaged; delete it to compute its answer again",
-                    self.path,
-                    self._lines + 1,
-                ) from error
-            self.add(key := name.encode(), line)
-            yield key, line
+                key = from_line(line)[0].encode()
+            except (ValueError, KeyError, TypeError):
+                damaged.add(self.end)
+                self.end += len(line)
+                continue
+            if (earlier := self._places.get(key)) is None:
+                self.add(key, line)
+                yield key, line
+            else:
+                file.seek(earlier)
+                damaged |= {earlier, self.end} if file.readline() != line else set()
+                self.end += len(line)
+                file.seek(self.end)
+        if damaged:
+            raise self._damage(file, damaged)
+
+    def _damage(self, file: BinaryIO, begins: Container[int]) -> RunError:
+        """What is wrong with the lines that begin at these bytes, and the command that drops them."""
+        file.seek(0)
+        place, numbers = 0, []
+        for number, line in enumerate(file, start=1):
+            numbers += [number] if place in begins else []
+            place += len(line)
+        spans = _spans(numbers)
+        script = ";".join(f"{first},{last}d" if last > first else f"{first}d" for first, last in spans)
+        listed = ", ".join(f"{first} to {last}" if last > first else str(first) for first, last in spans)
+        what = "this line of the journal is" if len(numbers) == 1 else f"the lines {listed} of the journal are"
+        command = f"sed -i.bak '{script}' {shlex.quote(str(self.path))}"
+        message = f"{what} damaged; drop what is damaged with `{command}`, and the same run computes it again"
+        return RunError(message, self.path, numbers[0])
 
     def get(self, file: BinaryIO, key: str) -> Answer | None:
         """The answer to a request, if it stands in the file.
@@ -111,7 +132,7 @@ class Journal:
         path: the file; it is created if missing. A last line that a kill tore is cut off and its answer computed again.
 
     Raises:
-        RunError: the file cannot be read or written, or another line than the last is damaged.
+        RunError: the file cannot be read or written, or other lines than the last are damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,7 +168,7 @@ class Journal:
 
     def put(self, answers: Mapping[str, Answer]) -> None:
         """Write and remember answers; they survive the process from here on."""
-        self._append({key.encode(): to_line(key, answer).encode() for key, answer in answers.items()})
+        self._append({key.encode(): to_line(key, answer) for key, answer in answers.items()})
 
     def settle(self) -> None:
         """Make sure that what is written survives the machine, and can be read on others that share its files."""
@@ -188,6 +209,17 @@ class Journal:
         self.torn = self._file.tell() > self.end
         if self.torn:
             self._file.truncate(self.end)
+
+
+def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """The first and last of each run of consecutive numbers."""
+    spans: list[tuple[int, int]] = []
+    for number in numbers:
+        if spans and spans[-1][1] == number - 1:
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number, number))
+    return spans
 
 
 @contextmanager

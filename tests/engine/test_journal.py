@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import pytest
 
 from icl_eval.engine import Engine, Journal, scratch_journal
+from icl_eval.engine.lines import from_line
 from icl_eval.errors import RunError
 from icl_eval.models import ScoreAnswer, ScoreRequest
 from icl_eval.testing import FakeLM
@@ -103,18 +105,42 @@ def test_a_journal_may_be_cut_between_lines(path: Path) -> None:
     assert run(path) == (first, 2)
 
 
+def sealed(body: bytes) -> bytes:
+    """A line whose checksum is right, whatever stands in it."""
+    return body[:-1] + b',"crc32":"%08x"}' % zlib.crc32(body[:-1])
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         b"",
-        b"{}",
-        b"[]",
         b"null",
-        b"{",
         b"\xff",
-        b'{"key":"k","logprobs":null,"greedy":true}',
-        b'{"key":"k","greedy":1}',
+        b'{"key":"k","logprobs":[-1.0],"greedy":true}',
+        sealed(b"[]"),
+        sealed(b'{"key":"k","greedy":true}'),
+        sealed(b'{"key":"k","logprobs":null,"greedy":true}'),
+        sealed(b'{"key":"k","logprobs":[],"greedy":true}'),
+        sealed(b'{"key":"k","logprobs":"12","greedy":true}'),
+        sealed(b'{"key":"k","logprobs":["-1"],"greedy":true}'),
+        sealed(b'{"key":"k","logprobs":[-1.0,0.5],"greedy":true}'),
+        sealed(b'{"key":"k","logprobs":[NaN],"greedy":true}'),
+        sealed(b'{"key":"k","logprobs":[-1%s],"greedy":true}' % (b"0" * 400)),
+        sealed(b'{"key":"k","logprobs":[-1.0],"greedy":1}'),
+        sealed(b'{"key":7,"logprobs":[-1.0],"greedy":true}'),
+        sealed(b'{"key":"\\ud800","logprobs":[-1.0],"greedy":true}'),
+        sealed(b'{"key":"k","logprobs":%s,"greedy":true}' % DEEP),
+        sealed(b'{"key":"k","texts":["a","b"],"tokens":[1],"finished":["end"],"scores":[-1.0]}'),
+        sealed(b'{"key":"k","texts":"a","tokens":[1],"finished":["end"],"scores":[-1.0]}'),
+        sealed(b'{"key":"k","texts":["a"],"tokens":[-1],"finished":["end"],"scores":[-1.0]}'),
+        sealed(b'{"key":"k","texts":["a"],"tokens":[1],"finished":["bored"],"scores":[-1.0]}'),
+        sealed(b'{"key":"k","texts":["a"],"tokens":[1],"finished":["end"],"scores":[0.5]}'),
+        sealed(b'{"key":"k","texts":["\\udc00"],"tokens":[1],"finished":["end"],"scores":[-1.0]}'),
     ],
+    ids=range(23),
 )
 def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(path: Path, damage: bytes) -> None:
     run(path)
@@ -127,6 +153,74 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_number(path: Path, da
         Journal(path)
 
     assert path.read_bytes() == before
+
+
+def test_every_flipped_digit_is_found(path: Path) -> None:
+    run(path, REQUESTS[:2])
+    whole = path.read_bytes()
+    first = whole.index(b"\n")
+
+    for place in range(first):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(RunError, match=r"answers\.jsonl:1: this line of the journal is damaged"):
+            Journal(path)
+
+
+def test_all_damaged_lines_are_named_at_once_and_one_command_drops_them(tmp_path: Path) -> None:
+    (folder := tmp_path / "a run's folder").mkdir()
+    path = folder / "answers.jsonl"
+    first, _ = run(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], b"x\n", lines[1], b"y\n", b"z\n", *lines[3:], b'{"key":"torn']))
+    with pytest.raises(RunError, match="the lines 2, 4 to 5 of the journal are damaged") as caught:
+        Journal(path)
+
+    subprocess.run(caught.value.message.split("`")[1], shell=True, check=True)
+    assert run(path) == (first, 1)
+
+
+def test_a_second_answer_to_a_request_is_damage_unless_it_is_the_same(path: Path) -> None:
+    first, _ = run(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    with Journal(path.with_name("other.jsonl")) as journal:
+        journal.put({from_line(lines[1])[0]: ScoreAnswer((-9.0, -9.0), False)})
+        other = journal.path.read_bytes()
+    path.write_bytes(b"".join([*lines, lines[3]]))
+
+    assert run(path) == (first, 0)
+    path.write_bytes(b"".join([*lines, other]))
+    with pytest.raises(RunError, match=r"answers\.jsonl:2: the lines 2, 7 of the journal are damaged"):
+        Journal(path)
+
+
+def test_an_answer_to_another_number_of_tokens_is_refused(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.put({REQUESTS[0].key(FakeLM().fingerprint): ScoreAnswer((-1.0,), False)})
+
+    with pytest.raises(RunError, match="holds 1 log-probability for a request of 2 tokens"):
+        run(path)
+
+
+def test_a_journal_is_on_disk_before_the_one_it_was_merged_from_is_removed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = path.with_name("answers.1.jsonl")
+    run(other)
+    written: list[int] = []
+    sync = os.fsync
+
+    def synced(descriptor: int) -> None:
+        sync(descriptor)
+        if other.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            written.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    size = other.stat().st_size
+    with Journal(path) as journal:
+        journal.absorb(other)
+
+    assert written[-1] == size
+    assert not other.exists()
 
 
 def test_a_damaged_line_that_is_deleted_is_computed_again(path: Path) -> None:
