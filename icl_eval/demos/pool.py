@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from icl_eval.errors import DataError
 from icl_eval.tasks.definition import Protocol
 from icl_eval.tasks.example import Example
+from icl_eval.tasks.task import Task
 
 
 class Pool:
@@ -27,18 +29,39 @@ class Pool:
         protocol: `per_example` draws anew for every query, `per_group` for every group of queries, `fixed` once;
             `within` keeps to the query's field value.
         shares_split: the candidates are the examples that are asked, so a query's own group and cluster are left out.
+        question_key: equal for examples that ask the same; no query is shown its own question, unless the protocol
+            repeats.
     """
 
     def __init__(
-        self, task: str, candidates: Sequence[Example], protocol: Protocol, *, shares_split: bool = False
+        self,
+        task: str,
+        candidates: Sequence[Example],
+        protocol: Protocol,
+        *,
+        shares_split: bool = False,
+        question_key: Callable[[Example], str] = attrgetter("fingerprint"),
     ) -> None:
         self.task, self.protocol, self.shares_split = task, protocol, shares_split
+        self._question_key = question_key
+        self._questions: dict[str, frozenset[str]] = {}  # the keys of a group's members, once it has been drawn
         self._groups: defaultdict[str, list[Example]] = defaultdict(list)
         for candidate in candidates:
             self._groups[candidate.group].append(candidate)
         self.candidates = [members[0] for members in self._groups.values()]
         self._keys = _hashes([candidate.group for candidate in self.candidates])
         self._parts = self._partition(protocol.within)
+
+    @classmethod
+    def of(cls, task: Task, candidates: Sequence[Example]) -> Pool:
+        """The pool of a task, which knows when two of its examples ask the same."""
+        return cls(
+            task.name,
+            candidates,
+            task.definition.protocol,
+            shares_split=task.shares_split,
+            question_key=task.question_key,
+        )
 
     def draw(self, query: Example, shots: int, seed: int) -> list[Example]:
         """The first `shots` demonstrations for a query, in order of rank.
@@ -51,11 +74,12 @@ class Pool:
         part = self._parts.get(_part_of(query, self.protocol.within), np.empty(0, dtype=np.intp))
         keyed_by = {"per_example": [query.id], "per_group": [query.group], "fixed": []}[self.protocol.draw]
         salt = _hash("\x1f".join([str(seed), self.task, *keyed_by]))
+        key = "" if self.protocol.repeat else self._question_key(query)
         drawn: list[Example] = []
         for place in _by_rank(_mix(self._keys[part] ^ salt), shots):
             index = part[place]
             members = self._groups[self.candidates[index].group]
-            if not any(self._betrays(member, query) for member in members):
+            if key not in self._asked_by(members) and not any(self._is_near(member, query) for member in members):
                 drawn.append(members[_lowest(members, salt)])
             if len(drawn) == shots:
                 return drawn
@@ -65,10 +89,15 @@ class Pool:
             f"but there are {len(drawn)} for the query {query.id!r}{within}"
         )
 
-    def _betrays(self, candidate: Example, query: Example) -> bool:
-        """Whether showing the candidate would show the query itself, or a question about the same passage."""
-        if candidate.fingerprint == query.fingerprint and not self.protocol.repeat:
-            return True
+    def _asked_by(self, members: Sequence[Example]) -> frozenset[str]:
+        """The keys of the questions of a group."""
+        group = members[0].group
+        if group not in self._questions:
+            self._questions[group] = frozenset(map(self._question_key, members))
+        return self._questions[group]
+
+    def _is_near(self, candidate: Example, query: Example) -> bool:
+        """Whether the candidate belongs to the group or cluster of the query, such as questions about one passage."""
         by_name = self.shares_split or self.protocol.draw == "per_group"  # a passage may have questions in both splits
         return by_name and (candidate.group == query.group or candidate.cluster == query.cluster)
 

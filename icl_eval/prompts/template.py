@@ -117,13 +117,18 @@ class Prompt:
 
     def check_query_is_unsolved(self) -> None:
         """Raise `PromptError` if the query uses the references of a task whose answer is a text."""
-        for name in sorted({*PER_OPTION, "options"} & self._names_in_query()):
+        for name in sorted({*PER_OPTION, "options"} & self._names_in("query")):
             message = f"the query uses `{name}`, which here is the answer; only `answer` and `demonstration` may"
             raise PromptError(message, self._place, self._blocks["query"].lineno)
 
-    def _names_in_query(self) -> set[str]:
-        query = nodes.Template(self._blocks["query"].body, lineno=1, environment=self._tree.environment)
-        return meta.find_undeclared_variables(query)
+    @property
+    def question_fields(self) -> set[str]:
+        """Names of the fields that the query or the instruction shows: those that make up the question."""
+        return (self._names_in("query") | self._names_in("instruction")) - set(GIVEN)
+
+    def _names_in(self, block: str) -> set[str]:
+        body = self._blocks[block].body if block in self._blocks else []
+        return meta.find_undeclared_variables(nodes.Template(body, lineno=1, environment=self._tree.environment))
 
     @property
     def _place(self) -> str:

@@ -121,7 +121,7 @@ def _prepared(
     examples = limited(whole, ask.limit)
     protocol = task.definition.protocol
     shown = task.demonstrations(source) if shots[-1] else []
-    pool = Pool(task.name, shown, protocol, shares_split=task.shares_split) if shown else None
+    pool = Pool.of(task, shown) if shown else None
     if pool and shots[-1] > len(pool.candidates):
         raise DataError(
             f"{task.name}: {shots[-1]} demonstrations were asked for, but there are {len(pool.candidates)} to draw from"

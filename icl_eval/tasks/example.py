@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -22,7 +23,7 @@ class Example:
     gold: tuple[int, ...]  # indices of the right options; none where a reference is to be told from the right answer
     cluster: str  # examples of one cluster are not independent; the group where there is none
     group: str  # the unit of grouped metrics and of --limit; the id where there is none
-    fingerprint: str = ""  # of what is asked, not of the answer: equal questions have equal fingerprints
+    fingerprint: str = ""  # of the exact question, without its answer; `question_key` compares questions
 
     def __post_init__(self) -> None:
         if not self.fingerprint:
@@ -33,6 +34,33 @@ def fingerprint(fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
     """Hash of an example's question."""
     text = json.dumps([fields, options], sort_keys=True, ensure_ascii=False, default=_plain)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def question_key(values: Iterable[Any]) -> str:
+    """A hash of what a question says, equal for every way to write the same question.
+
+    Fields and options count as one bag of texts: their order, letter case, white space and compatible Unicode forms
+    make no difference. Different questions may share a key where they swap texts, such as a premise and a hypothesis.
+    """
+    texts = sorted(_bare(text) for value in values for text in _leaves(value))
+    return hashlib.blake2b("\x1f".join(texts).encode(), digest_size=16).hexdigest()
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts in a field: of lists and mappings, those of all their values."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from _leaves(each)
+    elif hasattr(value, "tolist"):
+        yield from _leaves(value.tolist())
+    else:
+        yield str(value)
+
+
+def _bare(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _plain(value: Any) -> Any:

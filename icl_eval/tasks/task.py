@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from icl_eval.tasks.definition import (
     Splits,
     TaskDefinition,
 )
-from icl_eval.tasks.example import Example
+from icl_eval.tasks.example import Example, question_key
 from icl_eval.tasks.files import Record
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.records import examples
@@ -229,6 +229,21 @@ class Task:
     def shares_split(self) -> bool:
         """Whether demonstrations come from the examples that are asked."""
         return self.definition.splits.demonstrations == self.definition.splits.evaluation
+
+    def question_key(self, example: Example) -> str:
+        """A hash of the question: of the fields that any prompt asks it with and, of a choice, the options.
+
+        Examples with equal keys ask the same, in whatever order, letter case and white space. Where no prompt shows a
+        field, the whole record is the question.
+        """
+        shown = [example.fields[name] for name in self._question_fields if name in example.fields]
+        if not shown:
+            return example.fingerprint
+        return question_key([*shown, example.options] if self.definition.answer == "choice" else shown)
+
+    @cached_property
+    def _question_fields(self) -> list[str]:
+        return sorted(set().union(*(prompt.question_fields for prompt in self.prompts.values())))
 
     def split(self, split: str, source: Source) -> list[Example]:
         """The examples of a split, read once.

@@ -43,7 +43,7 @@ class _Check:
         self.task, self.shots, self.model = task, shots, model
         self.examples = task.evaluation(source)
         self.candidates = candidates = task.demonstrations(source)
-        self.pool = Pool(task.name, candidates, task.definition.protocol, shares_split=task.shares_split)
+        self.pool = Pool.of(task, candidates)
 
     def run(self) -> None:
         if self.task.definition.answer != "choice":
@@ -73,7 +73,8 @@ class _Check:
         draws = [self.pool.draw(example, count, SEED) for count in self.shots]
         for each in draws[-1]:
             same_record = self.task.shares_split and each.id == example.id
-            asks_the_same = each.fingerprint == example.fingerprint and not self.task.definition.protocol.repeat
+            may_repeat = self.task.definition.protocol.repeat
+            asks_the_same = not may_repeat and self.task.question_key(each) == self.task.question_key(example)
             same_passage = self.pool.protocol.draw == "per_group" and each.group == example.group
             is_itself = same_record or asks_the_same or same_passage
             assert not is_itself, f"{place} is among its own demonstrations"

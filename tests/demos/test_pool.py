@@ -300,6 +300,64 @@ def test_a_candidate_that_asks_the_same_is_shown_only_where_the_protocol_says_so
     assert "twin" in drawn(query, 6, pool=pool, protocol=Protocol(repeat=True))
 
 
+COLOURS = {"question": "What colour is the sky?", "options": ["red", "blue", "green"], "label": 1}
+TWINS: dict[str, tuple[dict[str, Any], str, str]] = {  # how the query's own record stands in the pool; query; options
+    "options in another order": ({"options": ["green", "red", "blue"], "label": 2}, "{{ question }}", "options"),
+    "another case": ({"question": "what COLOUR is the Sky?"}, "{{ question }}", "options"),
+    "other white space": ({"question": " What colour\u00a0is\nthe  sky ?"}, "{{ question }}", "options"),
+    "an id that no key names": ({"number": 7}, "{{ question }}", "options"),
+    "another answer": ({"label": 0}, "{{ question }}", "options"),
+    "options in columns": ({"a": "blue", "b": "red", "label": 0}, "{{ question }}", "{{ a }}|{{ b }}"),
+    "letters of columns": ({"a": "blue", "b": "red", "label": 0}, "{{ question }} {{ a }} {{ b }}", "A|B"),
+    "a list of passages": ({"facts": ["it glows", "it is wide"]}, "{{ facts | join }} {{ question }}", "options"),
+    "lettered choices": (
+        {"facts": [{"letter": "A", "text": "wide"}, {"letter": "B", "text": "low"}]},
+        "{% for each in facts %}{{ each.letter }}: {{ each.text }} {% endfor %}{{ question }}",
+        "options",
+    ),
+}
+ORIGINALS: dict[str, dict[str, Any]] = {
+    "a list of passages": {"facts": ["it is wide", "it glows"]},
+    "lettered choices": {"facts": [{"letter": "A", "text": "low"}, {"letter": "B", "text": "wide"}]},
+}
+
+
+@pytest.mark.parametrize("change", TWINS)
+def test_a_query_never_sees_its_own_question_written_in_another_way(change: str) -> None:
+    other, prompt, options = TWINS[change]
+    query: dict[str, Any] = {"number": 1, "a": "red", "b": "blue", **COLOURS, **ORIGINALS.get(change, {})}
+    twin = query | other
+    strangers = [query | {"question": f"question {n}", "label": n % 2} for n in range(3)]
+    task = Task.from_records(
+        "sky",
+        evaluation=[query],
+        demonstrations=[twin, *strangers],
+        prompt=prompt,
+        options=options if options == "options" else options.split("|"),
+    )
+    source = MemorySource({})
+    (asked,), pool = task.evaluation(source), Pool.of(task, task.demonstrations(source))
+
+    assert {each.fields["question"] for each in pool.draw(asked, 3, 0)} == {"question 0", "question 1", "question 2"}
+    with pytest.raises(DataError, match="4 demonstrations were asked for, but there are 3"):
+        pool.draw(asked, 4, 0)
+
+
+def test_a_query_whose_lowest_ranks_are_all_excluded_gets_all_its_demonstrations() -> None:
+    near, far = many("near", 60, cluster="large"), many("far", 3)
+    pool = Pool("task", [*near, *far], PER_EXAMPLE, shares_split=True)
+
+    for seed in range(5):
+        assert set(ids(pool.draw(near[0], 3, seed))) == set(ids(far))
+
+
+@pytest.mark.parametrize("draw", ["per_example", "per_group"])
+def test_a_query_gets_all_its_demonstrations_where_the_pool_is_full_of_its_question(draw: Any) -> None:
+    query, twins, far = example("q", group="q"), many("t", 60, fields={"text": "text q"}), many("far", 3)
+
+    assert set(drawn(query, 3, pool=[*twins, *far], protocol=Protocol(draw=draw))) == set(ids(far))
+
+
 PER_GROUP = Protocol(draw="per_group")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from icl_eval.demos import Pool
 from icl_eval.tasks import Example, Library, LocalSource
 from icl_eval.tasks.files import read_file
 from icl_eval.testing import check_task
@@ -49,6 +50,26 @@ def test_the_official_release_is_read_whole(name: str, split: str, source: Local
 @pytest.mark.parametrize("name", ["winograd", "winogrande", "piqa", "arc/easy", "arc/challenge", "openbookqa"])
 def test_every_example_keeps_the_invariants(name: str, source: LocalSource) -> None:
     check_task(Library().task(name), source, [0, 1])
+
+
+def test_no_question_of_arc_easy_is_among_its_own_50_demonstrations(source: LocalSource) -> None:
+    """A question of the test split stands in the training split too, with its choices in another order."""
+    task = Library().task("arc/easy")
+    train = task.demonstrations(source)
+    known = {asked(example) for example in train}
+    twice = [example for example in task.evaluation(source) if asked(example) in known]
+    pool = Pool.of(task, train)
+
+    assert twice
+    for example in twice:
+        for seed in range(100):
+            assert asked(example) not in {asked(each) for each in pool.draw(example, 50, seed)}
+
+
+def asked(example: Example) -> tuple[object, ...]:
+    """The question and its choices, in whatever order and case."""
+    words = str(example.fields["question"]).lower().split()
+    return *words, frozenset(option.lower().strip() for option in example.options)
 
 
 @pytest.mark.parametrize(("name", "four"), [("arc/challenge", 1144), ("arc/easy", 2268)])

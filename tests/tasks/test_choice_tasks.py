@@ -203,7 +203,7 @@ def test_winograd_is_the_first_273_schemas(hub: HubSource) -> None:
 def test_schemas_about_the_same_nouns_are_never_shown_to_each_other(release: LocalSource) -> None:
     task = task_of("winograd")
     examples = task.evaluation(release)
-    pool = Pool(task.name, examples, task.definition.protocol, shares_split=task.shares_split)
+    pool = Pool.of(task, examples)
     shown = {each.id for each in pool.draw(examples[0], 3, 0)}
 
     assert [each.cluster for each in examples] == ["1", "1", "2", "3", "4"]
@@ -347,8 +347,8 @@ def shown_before(name: str, number: int, source: Source) -> list[str]:
     """The four demonstrations, all different, and the query of an example, as its prompt has them."""
     task = task_of(name)
     example = task.evaluation(source)[number]
-    prompt, protocol = task.prompt("gpt3"), task.definition.protocol
-    pool = Pool(task.name, task.demonstrations(source), protocol, shares_split=task.shares_split)
+    prompt = task.prompt("gpt3")
+    pool = Pool.of(task, task.demonstrations(source))
     drawn = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in pool.draw(example, 4, 0)]
     text = assemble(prompt, example.fields, example.options, drawn)
 

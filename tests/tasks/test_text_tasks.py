@@ -295,7 +295,7 @@ def test_a_text_has_no_demonstrations(release: LocalSource) -> None:
 def test_four_stories_with_their_highlights_stand_before_a_story(release: LocalSource) -> None:
     task = task_of("summarization/cnn-dailymail")
     prompt, example = task.prompt(), task.evaluation(release)[-1]
-    pool = Pool(task.name, task.demonstrations(release), task.definition.protocol)
+    pool = Pool.of(task, task.demonstrations(release))
     shown = [prompt.demonstration(e.fields, e.options, e.gold[0]) for e in pool.draw(example, 4, 0)]
     text = assemble(prompt, example.fields, example.options[:1], shown)
     book = (
