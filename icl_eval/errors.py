@@ -64,11 +64,23 @@ class RunError(IclEvalError):
     """A run folder, journal or baseline cannot be read or written."""
 
 
-class RankError(RunError):
-    """One process of the run failed where the first one did not; the sentence names it."""
+class ProcessError(RunError):
+    """One of the processes of a run failed; the sentence names it.
+
+    Attributes:
+        kind: the class of the error there.
+    """
+
+    def __init__(self, sentence: str, kind: type[IclEvalError] = RunError) -> None:
+        super().__init__(sentence)
+        self.kind = kind
 
 
-class PeerError(RunError):
+class RankError(ProcessError):
+    """This process of the run failed where the first one did not."""
+
+
+class PeerError(ProcessError):
     """Another process of the run failed; that one says why, so the command line says nothing."""
 
 

@@ -16,17 +16,14 @@ OPTION = "--processes"
 USER_ERROR, INTERRUPTED, BUG = 2, 130, 1
 
 
-def check_startable(processes: int, device: str | None, *, sweep: bool = False) -> None:
+def check_startable(processes: int, device: str | None) -> None:
     """Make certain that so many processes can be had.
 
     Raises:
-        RunError: there are not as many GPUs, one device is named for all, a launcher started this process, or several
-            models are to be measured.
+        RunError: there are not as many GPUs, one device is named for all, or a launcher started this process.
     """
     import torch
 
-    if sweep:
-        raise RunError(f"{OPTION} shares the run of one model: measure several one command each, or without it")
     if seat()[1] > 1:
         raise RunError(
             f"{OPTION} starts processes, but a launcher has started this one among {seat()[1]}: leave it out"

@@ -116,7 +116,7 @@ def run(
             min=1,
             metavar="N",
             rich_help_panel=panels.DEVICES,
-            help="Share the work of one model among N processes, each with a GPU or its part of the cores.",
+            help="Share the work of each model among N processes, each with a GPU or its part of the cores.",
         ),
     ] = 1,
 ) -> None:
@@ -130,7 +130,7 @@ def run(
         if processes > 1 and not explain:
             from icl_eval.cli.processes import check_startable, start
 
-            check_startable(processes, device, sweep=several)
+            check_startable(processes, device)
             raise typer.Exit(start(processes))
         from icl_eval.cli.progress import progress_bar
         from icl_eval.runs.ask import SAMPLE
@@ -199,16 +199,18 @@ def _sweep(
     from icl_eval.cli.progress import progress_bar
     from icl_eval.runs.sweep import explain_sweep, sweep
 
+    first = options.is_first()
     if explain:
-        for name, plan in explain_sweep(models, names, **asked):
+        for name, plan in explain_sweep(models, names, **asked) if first else ():
             print(f"{name}\n{plan}")
         return
-    with progress_bar() as progress:
+    with progress_bar(shown=first) as progress:
         swept = sweep(models, names, normalizations=normalizations, progress=progress, **asked)
-    print(swept.table(format), end="")
-    print(f"kept in {swept.folder}", file=sys.stderr)
-    for each in swept.failures:
-        options.complain(f"{each.label} was not measured: {each.failed}")
+    if first:
+        print(swept.table(format), end="")
+        print(f"kept in {swept.folder}", file=sys.stderr)
+        for each in swept.failures:
+            options.complain(f"{each.label} was not measured: {each.failed}")
     if swept.failures:
         raise typer.Exit(INCOMPLETE)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from icl_eval.errors import IclEvalError, PeerError, RankError
+from icl_eval.errors import IclEvalError, PeerError, ProcessError, RankError
 
 Word = TypeVar("Word")
 
@@ -19,9 +19,10 @@ PATIENCE = timedelta(days=365)  # for a rank that computes longer than the other
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What a rank says in place of its word, and then leaves."""
+    """What a rank says in place of its word when it fails."""
 
     sentence: str
+    kind: type[IclEvalError]
 
 
 class Ranks:
@@ -45,32 +46,31 @@ class Ranks:
         words = self._exchange(word)
         for rank, each in enumerate(words):
             if isinstance(each, _Failure):
-                raise PeerError(f"process {rank}: {each.sentence}")
+                raise PeerError(f"process {rank}: {each.sentence}", each.kind)
         return words
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
-        """Tell the others of an error in here, so that they do not wait, and raise it on the first rank that has it.
+        """Tell the others of an error in here, so that they do not wait; all raise that of the first rank that has one.
 
         Raises:
-            PeerError: another rank raises the same sentence.
-            RankError: of those that have it, this rank is the first, but not rank 0.
+            PeerError: it is that of another rank.
+            RankError: it is that of this rank, which is not rank 0.
         """
         try:
             yield
-        except PeerError:
+        except ProcessError:
             raise
         except IclEvalError as error:
             if self.size == 1:
                 raise
-            own = _Failure(str(error))
-            words = self._exchange(own)
-            first = words.index(own)
-            if first != self.rank:
-                raise PeerError(f"process {first}: {error}") from error
-            if first == 0:
+            words = self._exchange(_Failure(str(error), type(error)))
+            first = next(rank for rank, word in enumerate(words) if isinstance(word, _Failure))
+            if first == self.rank == 0:
                 raise
-            raise RankError(f"process {first}: {error}") from error
+            failure = words[first]
+            kind = RankError if first == self.rank else PeerError
+            raise kind(f"process {first}: {failure.sentence}", failure.kind) from error
 
 
 ALONE = Ranks(0, 1, lambda word: [word])

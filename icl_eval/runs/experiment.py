@@ -58,14 +58,14 @@ class Experiment:
         return replace(self, model=model, ask=ask, place=None)
 
     def measure(self, normalizations: Sequence[Normalization], progress: Progress, ranks: Ranks = ALONE) -> Result:
-        """Load the model and ask it, unless the folder holds just this, finished, and no other process waits.
+        """Load the model and ask it, unless the folder holds just this, finished.
 
         Raises:
             RunError: there is no folder in which the processes could share their answers.
         """
         if ranks.size > 1 and self.place is None:
             raise RunError(f"{ranks.size} processes share their answers through a run folder: give `out` or `keep`")
-        if ranks.size == 1 and (kept := self._kept(normalizations)) is not None:
+        if (kept := ranks.gather(None if ranks.rank else self._kept(normalizations))[0]) is not None:
             return kept
         with self._opened(new=True, ranks=ranks) as run:
             return run.finish(normalizations, progress)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from icl_eval.engine import seat
-from icl_eval.errors import ModelError, RunError, WindowError
+from icl_eval.engine import ALONE, Ranks, launched, seat
+from icl_eval.errors import IclEvalError, ModelError, ProcessError, RunError, WindowError
 from icl_eval.models import resolve
 from icl_eval.runs.ask import short_name, slug
 from icl_eval.runs.evaluation import RESULTS, defaults, planned
@@ -37,9 +37,13 @@ def sweep(
     keep: bool = False,
     normalizations: Normalization | Sequence[Normalization] = (),
     progress: Progress = lambda _: lambda _: None,
+    alone: bool = False,
     **options: Any,
 ) -> Sweep:
     """Measure models on the same tasks, one after the other; a model that is given by name is freed before the next.
+
+    Under a launcher all its processes call this alike, with `out` or `keep`, share the work of every model, and get the
+    same result.
 
     Args:
         models: as `evaluate` takes them, in a list; every one is measured at every revision.
@@ -50,6 +54,7 @@ def sweep(
         keep: without `out`, keep them in a folder under `results` named after what is asked.
         normalizations: which to score by; each task's own if empty.
         progress: as in `evaluate`, for each model in turn.
+        alone: as in `evaluate`.
         options: the other arguments of `evaluate`, the same for all models.
 
     Returns:
@@ -58,19 +63,26 @@ def sweep(
 
     Raises:
         IclEvalError: what was asked cannot be done, of any model or of all of them.
+        ProcessError: it cannot be done in another process, or here alone.
     """
-    chosen = chosen_normalizations(normalizations)
-    place, experiments = _planned(models, tasks, revisions, out, keep, options)
+    if options.get("tensor_parallel") and seat()[1] > 1:
+        raise RunError("`tensor_parallel` takes one model, and a sweep several: measure them one command each")
+    ranks = ALONE if alone else launched(cpu=str(options.get("device")).startswith("cpu"))
     results: list[Result] = []
     members: list[Member] = []
-    with _folder(place, list(experiments)):
+    with ExitStack() as stack:
+        with ranks.agreeing():
+            chosen = chosen_normalizations(normalizations)
+            place, experiments = _planned(models, tasks, revisions, out, keep, options)
+            own = place if ranks.rank == 0 else None  # of the processes the first writes the list
+            stack.enter_context(_folder(own, list(experiments)))
         for member, experiment in experiments.items():
-            result, found = _measured(member, experiment, chosen, progress)
+            result, found = _measured(member, experiment, chosen, progress, ranks)
             results += [result] if result is not None else []
             members.append(found)
             _free_memory()
-        if place:
-            write_members(place, members)
+        if own:
+            write_members(own, members)
     return swept(results, members, place)
 
 
@@ -95,12 +107,15 @@ def explain_sweep(
 
 
 def _measured(
-    member: Member, experiment: Experiment, normalizations: Sequence[Normalization], progress: Progress
+    member: Member, experiment: Experiment, normalizations: Sequence[Normalization], progress: Progress, ranks: Ranks
 ) -> tuple[Result | None, Member]:
     """The result of a member; or none, and the member with what went wrong: the error itself would hold the model."""
     try:
-        return experiment.measure(normalizations, progress), member
-    except OF_THE_MODEL as error:
+        with ranks.agreeing():
+            return experiment.measure(normalizations, progress, ranks), member
+    except IclEvalError as error:
+        if not issubclass(error.kind if isinstance(error, ProcessError) else type(error), OF_THE_MODEL):
+            raise
         return None, member.model_copy(update={"failed": " ".join(str(error).split("\n"))})
 
 
@@ -113,8 +128,6 @@ def _planned(
     options: dict[str, Any],
 ) -> tuple[Path | None, dict[Member, Experiment]]:
     """The folder and what is asked of every member; tasks and data are read once, before any model is loaded."""
-    if (size := seat()[1]) > 1:
-        raise RunError(f"a sweep runs in one process, not in {size}: measure its models one command each")
     if "revision" in options:
         raise RunError("a sweep takes a list of `revisions` instead of one `revision`")
     members = _members(models, revisions)

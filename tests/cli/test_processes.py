@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +68,20 @@ def test_several_processes_print_once_what_one_prints(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_several_processes_share_a_sweep_and_print_its_table_once(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "icl_eval/tiny/model", tmp_path / "copy")
+    sweep = (*TINY, "--model", f"tiny,{tmp_path / 'copy'}")
+    alone = finish(start(*sweep, "--out", tmp_path / "alone"))
+    many = finish(start(*sweep, "--out", tmp_path / "many", processes=2))
+
+    assert alone.code == 0
+    assert many == Shell(0, alone.out, f"kept in {tmp_path / 'many'}\n")
+    scores = [sorted(path.read_bytes() for path in (tmp_path / way).glob("*/scores.json")) for way in ("alone", "many")]
+    assert len(scores[0]) == 2
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.slow
 def test_a_mistake_of_all_processes_is_told_once(tmp_path: Path) -> None:
     said = finish(start("run", "-t", "superglue/cd", "--device", "cpu", "--out", tmp_path / "run", processes=2)).mistake
 
@@ -122,12 +137,6 @@ def test_explaining_starts_no_processes(icl_eval: IclEval, lm: FakeLM) -> None:
 
     assert said.code == 0
     assert said.out.startswith("requests ")
-
-
-def test_several_models_are_not_shared(icl_eval: IclEval, lm: FakeLM) -> None:
-    said = icl_eval("run", "-t", "toy/parity", "--processes", 2, "--model", "tiny,other", *TOY).mistake
-
-    assert said == "--processes shares the run of one model: measure several one command each, or without it"
 
 
 def test_under_a_launcher_no_processes_are_started(

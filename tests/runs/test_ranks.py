@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -15,11 +16,10 @@ from filelock import FileLock
 from rank_threads import errors_of, together
 from toy_tasks import knowing, parity
 
-from icl_eval import Result, evaluate, rescore
+from icl_eval import Result, Sweep, evaluate, rescore, sweep
 from icl_eval.engine import ALONE, Ranks
 from icl_eval.errors import ModelError, PeerError, RankError, RunError, UnknownName
 from icl_eval.models import ScoreRequest, Sink
-from icl_eval.runs import evaluation
 from icl_eval.testing import FakeLM
 
 from .crew import finish, run, start
@@ -45,7 +45,8 @@ Seated = Callable[[Callable[[int], Any]], Callable[[Ranks], Any]]
 def seated(monkeypatch: pytest.MonkeyPatch) -> Seated:
     """Makes of what a process does what a thread does at its rank."""
     seats = threading.local()
-    monkeypatch.setattr(evaluation, "launched", lambda **_: getattr(seats, "ranks", ALONE))
+    for name in ("evaluation", "sweep"):
+        monkeypatch.setattr(f"icl_eval.runs.{name}.launched", lambda **_: getattr(seats, "ranks", ALONE))
 
     def at_rank(work: Callable[[int], Any]) -> Callable[[Ranks], Any]:
         def sit(ranks: Ranks) -> Any:
@@ -246,6 +247,65 @@ def test_an_error_of_one_process_alone_ends_the_others_and_loses_no_answer(tmp_p
     assert str(first) == str(second) == "process 1: the device went away"
     assert kept > 0
     assert rest.asked == len(journal(tmp_path)) - kept
+
+
+def swept_by(ranks: int, seated: Seated, models: Callable[[int], list[FakeLM]], out: Path | None) -> list[Sweep]:
+    """What processes get that sweep over models, each process over its own."""
+    return together(ranks, seated(lambda rank: sweep(models(rank), parity(MANY), shots=0, out=out)))
+
+
+def members(folder: Path) -> dict[str, dict[str, Any]]:
+    return {each["model"]: each for each in json.loads((folder / "sweep.json").read_text())["members"]}
+
+
+def test_processes_share_every_model_of_a_sweep(tmp_path: Path, seated: Seated) -> None:
+    own = {rank: [FakeLM(name="one"), FakeLM(name="two")] for rank in range(2)}
+    first, second = swept_by(2, seated, own.__getitem__, tmp_path / "many")
+    alone = sweep([FakeLM(name="one"), FakeLM(name="two")], parity(MANY), shots=0, out=tmp_path / "alone")
+
+    assert first == second
+    assert first.table() == alone.table()
+    assert [result.manifest.processes for result in first] == [2, 2]
+    assert members(tmp_path / "many") == members(tmp_path / "alone")
+    for name, member in members(tmp_path / "many").items():
+        many, one = (tmp_path / place / member["folder"] for place in ("many", "alone"))
+        assert contents(many) == contents(one), name
+        assert len(journal(many)) == sum(lm.asked for lms in own.values() for lm in lms if lm.name == name)
+    assert all(lm.asked for lms in own.values() for lm in lms)
+
+
+def test_a_model_that_fails_in_one_process_fails_in_all_and_the_next_is_shared(tmp_path: Path, seated: Seated) -> None:
+    class Failing(FakeLM):
+        def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+            raise ModelError("the device went away")
+
+    own = {rank: [[FakeLM, Failing][rank](name="one"), FakeLM(name="two")] for rank in range(2)}
+    first, second = swept_by(2, seated, own.__getitem__, tmp_path)
+
+    assert first == second
+    assert [(each.label, each.failed) for each in first.failures] == [("one", "process 1: the device went away")]
+    assert [result.manifest.model_name for result in first] == ["two"]
+    assert all(lms[1].asked for lms in own.values())
+
+
+def test_a_mistake_that_is_no_models_ends_a_sweep_in_all_processes(tmp_path: Path, seated: Seated) -> None:
+    first, second = errors_of(2, seated(lambda _: sweep([FakeLM()], parity(), shots=0)))
+    with FileLock(tmp_path / ".lock"):
+        taken, _ = errors_of(2, seated(lambda _: sweep([FakeLM()], parity(), shots=0, out=tmp_path)))
+
+    assert str(first) == "2 processes share their answers through a run folder: give `out` or `keep`"
+    assert str(second) == f"process 0: {first}"
+    assert str(taken) == f"{tmp_path}: another process is writing this run folder"
+
+
+def test_what_is_finished_is_loaded_by_none_of_several_processes(
+    tmp_path: Path, seated: Seated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = sweep("tiny", parity(range(2)), shots=0, out=tmp_path)
+    monkeypatch.setattr("icl_eval.runs.model.load", None)
+    found = together(2, seated(lambda _: sweep("tiny", parity(range(2)), shots=0, out=tmp_path)))
+
+    assert [each.results[0].scores for each in found] == [kept.results[0].scores] * 2
 
 
 @pytest.mark.slow
