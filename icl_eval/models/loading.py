@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from icl_eval.choices import PLL
 from icl_eval.errors import ModelError
-from icl_eval.models.checkpoints.checkpoint import Checkpoint, configuration, tokenizer_of
-from icl_eval.models.checkpoints.failures import LOADING_ERRORS, reason
+from icl_eval.models.checkpoints.checkpoint import Checkpoint, check_weights, configuration, tokenizer_of
+from icl_eval.models.checkpoints.failures import loading, reason
 from icl_eval.models.checkpoints.fingerprint import commit_of, weights_digest, weights_name
 from icl_eval.models.checkpoints.gguf import pretrained
 from icl_eval.models.checkpoints.names import TINY, check_options, is_endpoint, resolve
@@ -39,24 +39,27 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     check_options(name, variant, setup)
     if is_endpoint(name):
         return _connected(name, variant, setup)
-    from safetensors import SafetensorError
     from transformers.utils import logging
 
     from icl_eval.models.checkpoints.placement import placed, settle
+    from icl_eval.models.checkpoints.precision import check_quantization
     from icl_eval.models.checkpoints.tensor_parallel import in_step
     from icl_eval.models.kinds import check_pll, family_of, language_model, loader_of
     from icl_eval.models.networks.fused import fuse_activations
+    from icl_eval.models.networks.network import full_device
 
     place = resolve(name, variant.revision)
     variant = variant.model_copy(update={"dtype": _dtype(name, variant)})
     safe = None if setup.allow_pickle else True
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with loading(f"{name!r} cannot be loaded", setup):
         commit = commit_of(place, variant.revision)
         shared = {"revision": commit, "trust_remote_code": setup.trust_remote_code}
         tokenizer = tokenizer_of(place, variant.model_copy(update={"revision": commit}), setup)
-        family = family_of(name, configuration(place, shared))
+        config = configuration(place, shared)
+        family = family_of(name, config)
+        check_quantization(config)
         if setup.tensor_parallel and family != "causal":
             raise ModelError(f"--tensor-parallel is for causal language models, and {name!r} is none")
         check_pll(family, variant, repr(name))
@@ -65,20 +68,19 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
         source, unpacking = pretrained(place, weights=True)
         told = {**unpacking, **placed(variant, setup, checkpoint)}
         model, loaded = loader.from_pretrained(source, use_safetensors=safe, output_loading_info=True, **shared, **told)
-    except (*LOADING_ERRORS, SafetensorError) as error:
-        raise ModelError(f"{name!r} cannot be loaded: {reason(error, setup)}") from error
     settle(model, setup, checkpoint)
-    if missing := sorted(loaded["missing_keys"]):
-        raise ModelError(
-            f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
-        )
+    check_weights(name, model, loaded)
     fuse_activations(model)
     fingerprint = weights_name(name, place, commit)
     if variant.tokenizer is not None:
         _check_vocabulary(model, tokenizer, variant.tokenizer)
         fingerprint += f"|{tokenizer_digest(tokenizer)}"
     own = setup.attn is not None
-    lm = language_model(family, model, tokenizer, name, fingerprint, variant, own_attention=own)
+    try:
+        with full_device():
+            lm = language_model(family, model, tokenizer, name, fingerprint, variant, own_attention=own)
+    except RuntimeError as error:  # of `torch`, on weights that do not fit together
+        raise ModelError(f"{name!r} cannot be run: {reason(error, setup)}") from error
     return in_step(lm) if setup.tensor_parallel else lm
 
 
@@ -102,7 +104,7 @@ def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
     place = resolve(name, variant.revision)
     target = torch.device(setup.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
+    with loading(f"{name!r} cannot be planned", setup):
         tokenizer = tokenizer_of(place, variant, setup)
         config = configuration(place, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
         if family_of(name, config) != "causal":
@@ -116,8 +118,6 @@ def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
                 dtype=config.dtype or torch.float32 if kind == "auto" else kind,
                 trust_remote_code=setup.trust_remote_code,
             )
-    except LOADING_ERRORS as error:
-        raise ModelError(f"{name!r} cannot be planned: {reason(error, setup)}") from error
     return Blueprint(model, tokenizer, name, device=target.type, bos=variant.bos, window=variant.window)
 
 
@@ -147,10 +147,8 @@ def _dtype(name: str, variant: Variant) -> str:
 def _connected(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     from icl_eval.models.served.model import connect
 
-    try:
+    with loading(f"the tokenizer {variant.tokenizer!r} cannot be loaded", setup):
         tokenizer = tokenizer_of(name, variant, setup)
-    except LOADING_ERRORS as error:
-        raise ModelError(f"the tokenizer {variant.tokenizer!r} cannot be loaded: {reason(error, setup)}") from error
     return connect(name, tokenizer, variant, setup)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import hub
 
-from icl_eval.errors import ModelError
+from icl_eval.errors import ModelError, UnknownName
 from icl_eval.models import load_model
 
 from .architectures import build
@@ -117,6 +118,79 @@ def test_weights_that_are_missing_are_not_made_up(folder: Path) -> None:
     configure(folder, num_hidden_layers=3)
 
     assert "lacks 9 of the weights its configuration asks for, such as 'model.layers.2." in refusal(folder)
+
+
+@pytest.mark.parametrize("layers", [1, 0, -1])
+def test_a_checkpoint_with_more_layers_than_its_configuration_is_refused(folder: Path, layers: int) -> None:
+    configure(folder, num_hidden_layers=layers)
+    unused = 9 * (2 - max(layers, 0))
+
+    assert f"has {unused} weights that its configuration does not ask for, such as 'model.layers." in refusal(folder)
+
+
+def test_weights_saved_without_the_name_of_their_head_are_refused_alike(tmp_path: Path) -> None:
+    build("gpt2", vocab_size=258).base_model.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+
+    assert load_model(str(tmp_path), device="cpu").window == 64
+    configure(tmp_path, n_layer=1)
+    assert "weights that its configuration does not ask for, such as 'h.1." in refusal(tmp_path)
+
+
+def test_a_bias_that_the_configuration_leaves_out_is_refused(tmp_path: Path) -> None:
+    checkpoint(tmp_path, attention_bias=True)
+    configure(tmp_path, attention_bias=False)
+
+    assert "such as 'model.layers.0.self_attn.k_proj.bias'" in refusal(tmp_path)
+
+
+def test_another_head_and_stored_constants_may_be_unused(folder: Path) -> None:
+    plain = load_model(str(folder), device="cpu")
+    weights = load_file(folder / "model.safetensors")
+    more = ["v_head.summary.weight", "score.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"]
+    more += ["model.layers.1.self_attn.k_scale", "model.layers.1.attn.masked_bias"]
+    save_file(weights | {name: torch.zeros(3) for name in more}, folder / "model.safetensors", {"format": "pt"})
+
+    assert load_model(str(folder), device="cpu").encode(["a"]) == plain.encode(["a"])
+
+
+def test_weights_quantised_in_an_unknown_way_are_not_read_as_they_are(folder: Path) -> None:
+    configure(folder, quantization_config={"quant_method": "gpqt"})
+
+    assert refusal(folder, error=UnknownName) == "no quantisation method is named 'gpqt'; did you mean gptq?"
+
+
+def test_pickled_weights_that_hold_code_are_not_read(folder: Path) -> None:
+    class Code:
+        def __reduce__(self) -> Any:
+            return exit, (9,)
+
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Code()}, folder / "pytorch_model.bin")
+
+    assert refusal(folder, allow_pickle=True).endswith(
+        "its pickled weights hold more than tensors, such as code, and are not read"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"hidden_size": "x"}, "Field 'hidden_size' expected int, got str (value: 'x')"),
+        ({"num_attention_heads": 0}, "cannot be loaded: "),
+        ({"head_dim": 0}, "cannot be "),
+        ({"quantization_config": 5}, "cannot be loaded: "),
+    ],
+)
+def test_a_configuration_of_impossible_values_is_refused(folder: Path, changes: dict[str, Any], why: str) -> None:
+    configure(folder, **changes)
+
+    assert why in refusal(folder)
+
+
+def test_the_device_without_values_is_refused(saved: Path) -> None:
+    assert refusal(saved, device="meta") == "--device meta cannot be used: tensors have no values there"
+    assert "'meta'" in refusal(saved, device=None, device_map={"": "meta"})
 
 
 def test_tied_weights_are_not_missing(tmp_path: Path) -> None:

@@ -335,3 +335,12 @@ def colours() -> Task:
         options=["yes", "no"],
         metrics=["accuracy"],
     )
+
+
+def test_the_heads_that_bert_is_published_with_may_be_unused(tmp_path: Path) -> None:
+    model = build("bert")
+    kind: Any = hf.BertForPreTraining
+    kind(model.config).save_pretrained(tmp_path)
+    tokenizer_for("bert").save_pretrained(tmp_path)
+
+    assert load_model(str(tmp_path), device="cpu").kind == "pll-l2r"

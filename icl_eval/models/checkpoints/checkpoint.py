@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import weakref
 from collections.abc import Mapping
@@ -12,6 +13,13 @@ from icl_eval.errors import ModelError
 from icl_eval.models.checkpoints.gguf import pretrained
 from icl_eval.models.checkpoints.names import located
 from icl_eval.models.options import Setup, Variant
+
+UNUSED = re.compile(
+    r"\.(attn|attention)\.(attention\.)?(masked_)?bias$"  # causal masks
+    r"|(^|[._])inv_freq$|(^|\.)position_ids$"
+    r"|\.[kv]_scale$"  # of a cache in 8 bits
+    r"|(^|\.)(pooler|seq_relationship)\."  # of BERT's other heads
+)
 
 
 class Checkpoint:
@@ -51,6 +59,36 @@ def configuration(place: str, shared: Mapping[str, Any]) -> Any:
     configs: Any = AutoConfig
     source, own = pretrained(place)
     return configs.from_pretrained(source, **own, **shared)
+
+
+def check_weights(name: str, model: Any, loaded: Mapping[str, Any]) -> None:
+    """See that a checkpoint has just the weights that its configuration asks for.
+
+    Args:
+        name: of the checkpoint.
+        model: the loaded model.
+        loaded: what `from_pretrained` says of the weights, without those that the model's class says it ignores.
+
+    Raises:
+        ModelError: weights are missing, or some are unused; those of other heads and stored constants may be.
+    """
+    if missing := sorted(loaded["missing_keys"]):
+        raise ModelError(
+            f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
+        )
+    if unused := sorted(key for key in loaded["unexpected_keys"] if not _may_be_unused(model, key)):
+        raise ModelError(
+            f"{name!r} has {len(unused)} weights that its configuration does not ask for, such as {unused[0]!r}"
+        )
+
+
+def _may_be_unused(model: Any, key: str) -> bool:
+    """Whether a weight is a constant that is computed, or belongs to a head that the model's class does not have."""
+    if UNUSED.search(key):
+        return True
+    base, prefix = model.base_model, f"{model.base_model_prefix}."
+    own = {*dict(model.named_children()), *dict(base.named_children())}
+    return not key.startswith(prefix) and key.split(".")[0] not in own
 
 
 def tokenizer_of(place: str, variant: Variant, setup: Setup) -> Any:

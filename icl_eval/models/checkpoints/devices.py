@@ -71,6 +71,8 @@ def torch_device(device: int | str | torch.device) -> torch.device:
 
 def absent(device: Any) -> str:
     """Why a device cannot be used; empty if it can."""
+    if str(device).startswith("meta"):
+        return "tensors have no values there"
     if isinstance(device, bool) or not isinstance(device, int | str):
         return "a device is the number of a GPU, or a name such as cpu, disk or cuda:0"
     try:

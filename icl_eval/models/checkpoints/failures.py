@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from icl_eval.errors import IclEvalError, ModelError
 from icl_eval.models.options import Setup
 
-LOADING_ERRORS = (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError)
+
+@contextmanager
+def loading(what: str, setup: Setup) -> Iterator[None]:
+    """Turn whatever a library raises on files that it cannot load into one sentence.
+
+    Args:
+        what: the beginning of the sentence, such as `'gpt2' cannot be loaded`.
+        setup: how it is loaded.
+
+    Raises:
+        ModelError: something cannot be loaded.
+    """
+    try:
+        yield
+    except IclEvalError:
+        raise
+    except Exception as error:  # the files are not ours, and libraries raise every kind of error on a bad one
+        raise ModelError(f"{what}: {reason(error, setup)}") from error
 
 
 def reason(error: Exception, setup: Setup) -> str:
     """What went wrong where `transformers` loads a checkpoint, and the option that would help.
 
     Args:
-        error: one of `LOADING_ERRORS`, or what reads safetensors raised.
+        error: what a library raised.
         setup: under which it happened.
     """
     text = str(error)
@@ -25,6 +46,8 @@ def reason(error: Exception, setup: Setup) -> str:
         return "its repository comes with code of its own, which --trust-remote-code would run"
     if "ignore_mismatched_sizes" in text:
         return "its weights do not have the shapes that its configuration gives"
+    if "Weights only load failed" in text:
+        return "its pickled weights hold more than tensors, such as code, and are not read"
     if "backend tokenizer" in text:
         return "it has no tokenizer, or one of a kind that needs a package that is not installed"
     if "safetensors" in text and "no file named" in text and not setup.allow_pickle:
@@ -33,5 +56,7 @@ def reason(error: Exception, setup: Setup) -> str:
 
 
 def _first_sentence(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip().rstrip(".") if lines else type(error).__name__
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, KeyError):
+        lines = [f"{lines[0]} is missing or unknown"]
+    return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1]) if lines else type(error).__name__

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from icl_eval.errors import ModelError
+from icl_eval.errors import ModelError, UnknownName
 from icl_eval.models.options import DTYPES
 
 PACKAGE = "bitsandbytes"  # what quantises weights while they are loaded
@@ -59,6 +59,28 @@ def quantization(how: str, kind: Any, device: torch.device) -> Any:
     if kind == "auto":
         kind = torch.bfloat16 if _computes(torch.bfloat16, device) else torch.float16
     return settings(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind)
+
+
+def check_quantization(config: Any) -> None:
+    """See that the weights of a checkpoint are quantised by a method that is known; others would be read as they are.
+
+    Raises:
+        ModelError: its configuration describes no quantisation.
+        UnknownName: it names a method that `transformers` does not have.
+    """
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as METHODS
+
+    settings = getattr(config, "quantization_config", None)
+    if settings is None:
+        return
+    said = settings if isinstance(settings, dict) else getattr(settings, "to_dict", lambda: None)()
+    if not isinstance(said, dict):
+        raise ModelError("its `quantization_config` is not a mapping")
+    method = said.get("quant_method")
+    method = getattr(method, "value", method)
+    by_bits = said.get("load_in_8bit") or said.get("load_in_4bit")  # of bitsandbytes, whatever the method is called
+    if not by_bits and method not in list(METHODS):
+        raise UnknownName("quantisation method", str(method), METHODS)
 
 
 def precision_of(model: Any) -> str:
