@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from icl_eval.cli import options
-from icl_eval.errors import IclEvalError, MissingData
+from icl_eval.errors import IclEvalError, MissingData, TaskError
 
 
 def check(
@@ -20,26 +20,33 @@ def check(
     demonstrations: options.Demonstrations = None,
     include: options.Include = None,
 ) -> None:
-    """Validate task files: schema, labels, every template and record.
+    """Validate task files: schema, labels, every template and record; of a suite, all its tasks.
 
     Default data: the bundled sample.
     """
-    from icl_eval.runs.inspection import inspect
+    from icl_eval.runs.inspection import inspect, with_members
 
     names, library = options.library_for(task or [], include)
     where = options.data_of(data, data_dir, otherwise="sample")
-    failed = 0
-    for name in names or library.names():
+    inspected = with_members(library, names or library.names())
+    failed, absent = set[str](), set[str]()
+    for name in inspected:
         try:
+            members = {*with_members(library, [name])}
+            if broken := failed & members:
+                raise TaskError(f"{len(broken)} of its tasks cannot be run: {', '.join(sorted(broken))}", name)
+            if bare := absent & members:
+                raise MissingData(f"of its tasks, {', '.join(sorted(bare))} {'have' if len(bare) > 1 else 'has'} none")
             print(f"ok {name}: {inspect(library, name, where, split, demonstrations)}")
         except MissingData as error:
             if names:
-                failed += 1
-                options.complain(error)
+                failed.add(name)
+                options.complain(error if len(inspected) == 1 else f"{name}: {error}")
             else:
+                absent.add(name)
                 print(f"no data for {name}: {error.message}")
         except IclEvalError as error:
-            failed += 1
+            failed.add(name)
             options.complain(error)
     if failed:
         raise typer.Exit(2)

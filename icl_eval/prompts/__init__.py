@@ -1,8 +1,18 @@
 """In which words: Jinja templates become text, text becomes token ids that fit the model's window."""
 
-from icl_eval.prompts.assembly import PromptText, assemble
+from icl_eval.prompts.assembly import PromptText, assemble, doubled_space
 from icl_eval.prompts.template import Prompt
 from icl_eval.prompts.tokens import Scored, encode_apart, split_tokens
 from icl_eval.prompts.window import FittedPrompt, fit
 
-__all__ = ["FittedPrompt", "Prompt", "PromptText", "Scored", "assemble", "encode_apart", "fit", "split_tokens"]
+__all__ = [
+    "FittedPrompt",
+    "Prompt",
+    "PromptText",
+    "Scored",
+    "assemble",
+    "doubled_space",
+    "encode_apart",
+    "fit",
+    "split_tokens",
+]

@@ -50,3 +50,13 @@ def assemble(
         answers=answers,
         separator=prompt.separator,
     )
+
+
+def doubled_space(option: str, answer: str) -> str:
+    """What is wrong with an answer that puts a space before an option that begins with one; empty if it does not."""
+    if option[:1] != " " or answer[:2] != "  ":
+        return ""
+    return (
+        f"the option {option!r} begins with a space and the answer block adds another, so {answer!r} is scored; "
+        "write `{% block answer %} {{ option | trim }}{% endblock %}`"
+    )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from jinja2 import filters, nodes, pass_context, pass_environment, sandbox
@@ -66,8 +66,7 @@ def parse(source: str) -> nodes.Template:
         bounded = _Bounds().visit(tree)
     except RecursionError as error:
         raise jinja2.TemplateSyntaxError("the template is nested too deeply", 1) from error
-    assert isinstance(bounded, nodes.Template)
-    return bounded
+    return cast(nodes.Template, bounded)
 
 
 def compiled(tree: nodes.Template) -> jinja2.Template:

@@ -56,7 +56,7 @@ class Pair:
     def stored(self) -> dict[str, Any]:
         """The entry in JSON, CSV and a data frame; a figure that is not finite is None."""
         figures = (self.value, self.standard_error, self.low, self.high, self.interval, self.method, self.seed_sd)
-        return _entry(self.one, self.other, figures, "")
+        return _entry(self.one, self.one, self.other, figures, "")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Unpaired:
     def stored(self) -> dict[str, Any]:
         """The entry in JSON, CSV and a data frame, by the names of a pair's."""
         one, other = (self.line, None) if self.run == "one" else (None, self.line)
-        return _entry(one, other, (None,) * len(FIGURES), self.why)
+        return _entry(self.line, one, other, (None,) * len(FIGURES), self.why)
 
 
 @dataclass(frozen=True)
@@ -265,9 +265,9 @@ def _spread(one: Score, other: Score) -> float | None:
     return float(np.std(np.subtract(other.seed_values, one.seed_values), ddof=1))
 
 
-def _entry(one: Score | None, other: Score | None, figures: Sequence[float | str | None], why: str) -> dict[str, Any]:
-    either = one or other
-    assert either is not None
+def _entry(
+    either: Score, one: Score | None, other: Score | None, figures: Sequence[float | str | None], why: str
+) -> dict[str, Any]:
     finite = [None if isinstance(each, float) and not math.isfinite(each) else each for each in figures]
     return {
         "task": either.task,

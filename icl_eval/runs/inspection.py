@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from icl_eval.errors import IclEvalError, TaskError
+from icl_eval.errors import IclEvalError, MissingData, TaskError
 from icl_eval.runs.ask import place_of
 from icl_eval.runs.data import source_of
-from icl_eval.runs.names import check_names, check_reference
+from icl_eval.runs.names import check_average, check_names, check_reference
 from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task
 from icl_eval.testing import check_task
 
@@ -21,7 +21,7 @@ MADE = 100
 def inspect(
     library: Library, name: str, data: str | Path, split: str | None = None, demonstrations: str | None = None
 ) -> str:
-    """Check a task, or a suite and that its tasks exist.
+    """Check a task on every record, or a suite without its tasks.
 
     Args:
         library: where the name is looked up.
@@ -33,17 +33,19 @@ def inspect(
         What was looked at, in words.
 
     Raises:
+        MissingData: files of the task are not there; the sentence names those of every split that it needs.
         IclEvalError: the first thing that is wrong.
     """
     if library.is_suite(name):
         suite = library.suite(name)
         check_reference(suite.reference, library.files[name])
+        check_average(suite, map(library.task, suite.tasks), library.files[name])
         return f"suite of {len(suite.tasks)} tasks"
     task = library.task(name).on(split, demonstrations)
     check_names(task)
     source = source_of(place_of(data), unused=task.source is not None)
+    asked, shown = _both_splits(task, source)
     task.check_fields(source)
-    asked, shown = task.evaluation(source), task.demonstrations(source)
     most = _most_shots(shown, shares_split=task.shares_split)
     try:
         check_task(task, _read(task, source), [shots for shots in SHOTS if shots <= most])
@@ -51,6 +53,38 @@ def inspect(
         cause = error.__cause__
         raise cause if isinstance(cause, IclEvalError) and cause.path else TaskError(str(error), task.path) from error
     return f"{len(asked)} examples, {len(shown)} to show, prompts {', '.join(task.prompts)}"
+
+
+def with_members(library: Library, names: Iterable[str], within: frozenset[str] = frozenset()) -> list[str]:
+    """Names of tasks and suites, each once, every suite after its tasks; one whose file is wrong stands alone.
+
+    Args:
+        library: where the names are looked up.
+        names: of tasks and suites.
+        within: suites whose members these are, which are not taken apart again.
+    """
+    found: dict[str, None] = {}
+    for name in [name for name in names if name not in within]:
+        try:
+            members = library.suite(name).tasks if library.is_suite(name) else []
+        except IclEvalError:  # which inspecting it raises again
+            members = []
+        found |= dict.fromkeys([*with_members(library, members, within | {name}), name])
+    return list(found)
+
+
+def _both_splits(task: Task, source: Source) -> tuple[list[Example], list[Example]]:
+    """The examples to ask and to show; where files are missing, the error names those of both splits."""
+    found, missing = [], []
+    for read in (task.evaluation, task.demonstrations):
+        try:
+            found.append(read(source))
+        except MissingData as error:
+            missing.append(error)
+    if missing:
+        raise MissingData("; ".join(dict.fromkeys(error.message for error in missing)), missing[0].path)
+    asked, shown = found
+    return asked, shown
 
 
 def _read(task: Task, source: Source) -> Source:

@@ -177,10 +177,9 @@ def _answers(
     definition: TaskDefinition, record: Mapping[str, Any], fields: Mapping[str, Any]
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The options of an example and which of them are right: of references, all or none."""
-    if definition.answer != "choice":
+    if definition.answer != "choice" or definition.gold is None:  # the schema gives every choice its gold key
         references = _references(definition, record)
         return references, tuple(range(len(references))) if _are_right(definition, record) else ()
-    assert definition.gold is not None  # the schema gives every choice its gold key
     options = _options(definition, fields)
     gold = _gold(definition, _value(definition.gold.field, record), len(options))
     if len(options) == 1:
@@ -212,7 +211,6 @@ def _references(definition: TaskDefinition, record: Mapping[str, Any]) -> tuple[
 
 
 def _options(definition: TaskDefinition, fields: Mapping[str, Any]) -> tuple[str, ...]:
-    assert definition.options is not None  # the schema gives every task with a gold key its options
     if isinstance(definition.options, str):
         listed = _value(definition.options, fields)
         if not isinstance(listed, list | tuple) or not listed:
@@ -221,7 +219,7 @@ def _options(definition: TaskDefinition, fields: Mapping[str, Any]) -> tuple[str
             if not _is_text(each):
                 raise DataError(f"{definition.options!r} lists {each!r}, which is not a text")
         return tuple(map(str, listed))
-    return tuple(_value(option, fields) if "{{" in option else option for option in definition.options)
+    return tuple(_value(option, fields) if "{{" in option else option for option in definition.options or ())
 
 
 def _is_text(value: Any) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from icl_eval.demos import Pool
 from icl_eval.errors import IclEvalError, PromptError
 from icl_eval.models import LanguageModel
-from icl_eval.prompts import FittedPrompt, Prompt, PromptText, Scored, assemble, fit, split_tokens
+from icl_eval.prompts import FittedPrompt, Prompt, PromptText, Scored, assemble, doubled_space, fit, split_tokens
 from icl_eval.tasks import Example, Source, Task
 from icl_eval.testing.fake import FakeLM
 
@@ -30,7 +30,8 @@ def check_task(
         AssertionError: an invariant is broken; the sentence names the task, the prompt and the example.
     """
     records = source or task.source
-    assert records is not None, f"{task.name} holds no records of its own; pass a source"
+    if records is None:
+        raise AssertionError(f"{task.name} holds no records of its own; pass a source")
     try:
         counts = sorted(set(shots)) if task.definition.splits.demonstrations is not None else [0]
         _Check(task, records, counts, model or FakeLM()).run()
@@ -51,14 +52,16 @@ class _Check:
                 prompt.check_query_is_unsolved()
         for candidate in self.candidates:
             place = f"{self.task.name}, demonstration {candidate.id!r}"
-            assert candidate.gold, f"{place} has no right answer to show"
+            if not candidate.gold:
+                raise AssertionError(f"{place} has no right answer to show")
             _check_labels(candidate, place)
             for prompt in self.task.prompts.values():
                 _shown(prompt, candidate)
         for example in self.examples:
             place = f"{self.task.name}, example {example.id!r}"
             _check_labels(example, place)
-            assert example.gold or self.task.definition.answer == "text", f"{place} has no right option"
+            if not example.gold and self.task.definition.answer != "text":
+                raise AssertionError(f"{place} has no right option")
             drawn = self._check_draws(example)
             for style, prompt in self.task.prompts.items():
                 place = f"{self.task.name}, prompt {style!r}, example {example.id!r}"
@@ -77,10 +80,12 @@ class _Check:
             asks_the_same = not may_repeat and self.task.question_key(each) == self.task.question_key(example)
             same_passage = self.pool.protocol.draw == "per_group" and each.group == example.group
             is_itself = same_record or asks_the_same or same_passage
-            assert not is_itself, f"{place} is among its own demonstrations"
+            if is_itself:
+                raise AssertionError(f"{place} is among its own demonstrations")
         for count, draw in zip(self.shots, draws, strict=True):
             prefix = [each.id for each in draws[-1][:count]]
-            assert [each.id for each in draw] == prefix, f"{place}: the {count}-shot draw does not begin the larger one"
+            if [each.id for each in draw] != prefix:
+                raise AssertionError(f"{place}: the {count}-shot draw does not begin the larger one")
         return draws[-1]
 
     def _check_prompt(self, text: PromptText, example: Example, place: str, shots: int) -> None:
@@ -89,6 +94,7 @@ class _Check:
             _check_tokens(self._fit(text, place), text, f"{place}, {shots} shots")
             return
         _check_context(text, 0, place)
+        _check_space(example.options[0], text.answers[0], place)
         if self.task.definition.answer == "text":  # what is written has a window of its own; a document may exceed it
             self._fit(replace(text, queries=text.queries[:1], answers=text.answers[:1]), place)
 
@@ -117,32 +123,45 @@ def _shown(prompt: Prompt, candidate: Example) -> str:
 
 
 def _check_labels(example: Example, place: str) -> None:
-    assert example.options, f"{place} has no options"
+    if not example.options:
+        raise AssertionError(f"{place} has no options")
     for index in example.gold:
-        assert 0 <= index < len(example.options), f"{place}: label {index} of {len(example.options)} options"
+        if not 0 <= index < len(example.options):
+            raise AssertionError(f"{place}: label {index} of {len(example.options)} options")
 
 
 def _check_text(text: PromptText, example: Example, place: str) -> None:
     read: dict[tuple[str, str], str] = {}
     for index, option in enumerate(example.options):
         _check_context(text, index, place)
-        assert text.answers[index].strip(), f"{place}: the answer for option {option!r} is empty"
+        if not text.answers[index].strip():
+            raise AssertionError(f"{place}: the answer for option {option!r} is empty")
+        _check_space(option, text.answers[index], place)
         twin = read.setdefault((text.context(index), text.answers[index]), option)
-        assert len(read) == index + 1, f"{place}: the options {twin!r} and {option!r} read the same"
+        if len(read) != index + 1:
+            raise AssertionError(f"{place}: the options {twin!r} and {option!r} read the same")
+
+
+def _check_space(option: str, answer: str, place: str) -> None:
+    if problem := doubled_space(option, answer):
+        raise AssertionError(f"{place}: {problem}")
 
 
 def _check_context(text: PromptText, index: int, place: str) -> None:
     context = text.context(index)
     whole = not text.queries[index]  # a document without a prompt follows the separator
     clean = context == context.rstrip() or context.endswith("\n")  # as templates of chats end before an answer
-    assert whole or clean, f"{place}: the context ends in whitespace, which belongs to the answer"
+    if not (whole or clean):
+        raise AssertionError(f"{place}: the context ends in whitespace, which belongs to the answer")
 
 
 def _check_tokens(fitted: FittedPrompt, text: PromptText, place: str) -> None:
     contexts = {tuple(option.context) for option in fitted.options}
     continuations = {tuple(option.continuation) for option in fitted.options}
-    assert () not in continuations, f"{place}: an answer has no tokens"
+    if () in continuations:
+        raise AssertionError(f"{place}: an answer has no tokens")
     if len(set(text.queries)) > 1:  # partial evaluation: the options stand in the context
-        assert len(continuations) == 1, f"{place}: queries differ between options, and so do the tokens scored"
-    else:
-        assert len(contexts) == 1, f"{place}: the options do not share the tokens of their context"
+        if len(continuations) > 1:
+            raise AssertionError(f"{place}: queries differ between options, and so do the tokens scored")
+    elif len(contexts) > 1:
+        raise AssertionError(f"{place}: the options do not share the tokens of their context")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,63 @@ def test_check_says_what_it_looked_at(icl_eval: IclEval) -> None:
 
     assert (said.code, said.err) == (0, "")
     assert said.out == (
-        "ok toy: suite of 2 tasks\n"
         "ok toy/parity: 8 examples, 12 to show, prompts plain, chatty\n"
         "ok toy/pairs: 8 examples, 12 to show, prompts plain, chatty\n"
+        "ok toy: suite of 2 tasks\n"
     )
+
+
+def test_check_of_a_suite_finds_a_mistake_in_one_record_though_assertions_are_off(library: Path) -> None:
+    TEMPLATE.write_text("{% block query %}{{ n }}:{{ ' ' if n == 7 }}{% endblock %}")
+    command = [sys.executable, "-O", "-m", "icl_eval", "check", "toy", *TOY]
+    said = subprocess.run(command, capture_output=True, text=True)
+
+    assert said.returncode == 2
+    assert said.stdout == "ok toy/pairs: 8 examples, 12 to show, prompts plain, chatty\n"
+    assert said.stderr.splitlines() == [
+        f"icl-eval: {PARITY.resolve()}: toy/parity, prompt 'chatty', example '7': "
+        "the context ends in whitespace, which belongs to the answer",
+        "icl-eval: toy: 1 of its tasks cannot be run: toy/parity",
+    ]
+
+
+def test_check_of_a_suite_names_every_missing_file(icl_eval: IclEval) -> None:
+    for name in ("parity/val", "parity/train", "pairs/train"):
+        Path(f"data/{name}.jsonl").unlink()
+    said = icl_eval("check", "toy", *TOY)
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err.splitlines() == [
+        "icl-eval: toy/parity: data: there is no file parity/val.jsonl or val.jsonl for the split 'validation'; "
+        "there is no file parity/train.jsonl or train.jsonl for the split 'train'",
+        "icl-eval: toy/pairs: data: there is no file pairs/train.jsonl or train.jsonl for the split 'train'; "
+        "--split and --demonstrations take another split, and there is validation",
+        "icl-eval: toy: 2 of its tasks cannot be run: toy/pairs, toy/parity",
+    ]
+
+
+def test_check_finds_a_suite_whose_average_mixes_scales(icl_eval: IclEval) -> None:
+    Path("tasks/toy.yaml").write_text("suite: toy\nabout: Two.\ntasks: [toy/parity, wikitext-2]\n")
+    said = icl_eval("check", "toy", "--include", ".")
+
+    assert said.code == 2
+    assert "ok toy:" not in said.out
+
+
+def test_check_finds_options_that_bring_their_own_space(icl_eval: IclEval) -> None:
+    PARITY.write_text(PARITY.read_text().replace("options: [even, odd]", "options: [' even', ' odd']"))
+    said = icl_eval("check", "toy/parity", *TOY).mistake
+
+    place = "toy/parity, prompt 'plain', example '0': "
+    assert f"{place}the option ' even' begins with a space and the answer block adds another, so '  even'" in said
+
+
+def test_check_takes_options_with_a_space_and_an_answer_block_without(icl_eval: IclEval) -> None:
+    PARITY.write_text(PARITY.read_text().replace("options: [even, odd]", "options: [' even', ' odd']"))
+    for path in Path("prompts/toy/parity").iterdir():
+        path.write_text("{% block query %}{{ n }}:{% endblock %}{% block answer %}{{ option }}{% endblock %}")
+
+    assert icl_eval("check", "toy/parity", *TOY).code == 0
 
 
 def test_check_takes_a_task_with_few_demonstrations(icl_eval: IclEval) -> None:
@@ -117,7 +172,8 @@ def test_check_without_names_looks_at_everything(icl_eval: IclEval, monkeypatch:
     icl_eval("check", "--include", ".")
     listed = icl_eval("list", "--include", ".").out
 
-    assert said_by_name == [line.split()[0] for line in listed.splitlines()]
+    assert sorted(said_by_name) == [line.split()[0] for line in listed.splitlines()]
+    assert said_by_name.index("toy") > max(map(said_by_name.index, ("toy/parity", "toy/pairs")))
     assert SAMPLE_PATH.is_dir()
 
 
@@ -128,6 +184,7 @@ def test_check_without_names_tells_which_tasks_have_no_data(icl_eval: IclEval) -
     assert (said.code, said.err) == (0, "")
     assert "no data for toy/parity: there is no file parity/val.jsonl or val.jsonl" in said.out
     assert "ok toy/pairs: 8 examples" in said.out
+    assert "no data for toy: of its tasks, toy/parity has none" in said.out
 
 
 def test_check_of_a_task_without_its_data_fails(icl_eval: IclEval) -> None:

@@ -29,7 +29,8 @@ class Episodes:
         self.turns: dict[str, list[Turn]] = {}
         for task in TASKS:
             records = list(islice(draw_records(task, Random(f"{seed}/pool/{task}"), held_out), pool))
-            assert held_out.isdisjoint(map(identity, records)), "a bundled validation record is in the training pool"
+            if not held_out.isdisjoint(map(identity, records)):
+                raise ValueError("a bundled validation record is in the training pool")
             number(task, records)
             self.turns[task] = list(solved(task, records))
 

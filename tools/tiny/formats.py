@@ -61,5 +61,6 @@ def solved(task: str, records: list[Record]) -> Iterator[Turn]:
         gold = example.gold[0]
         given = prompt.query(example.fields, example.options, gold)
         whole = prompt.demonstration(example.fields, example.options, gold)
-        assert whole.startswith(given), f"a demonstration of {task} does not begin like its query"
+        if not whole.startswith(given):
+            raise ValueError(f"a demonstration of {task} does not begin like its query")
         yield Turn(given, whole[len(given) :])
