@@ -8,8 +8,8 @@ import io
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,6 +28,10 @@ LANGUAGES = (
 
 LINES = {".txt": "text", ".lst": "label", **{f".{language}": language for language in LANGUAGES}}
 """Suffixes of text files, of which every line is a record of one field, and the field's name."""
+
+HEADER_CHECK = 1000  # records among which the names in the header are looked for
+LONGEST_COLUMN_NAME = 100  # characters; what is longer is a text
+WRITE_A_HEADER = "; if the first line is a record, write a line with the names of the columns above it: `text,label`"
 
 
 def read_file(path: Path) -> Iterator[Record]:
@@ -143,15 +147,46 @@ def _separated(delimiter: str) -> Reader:
     def read(path: Path) -> Iterator[Located]:
         with _text(path) as file:
             rows = csv.DictReader(file, delimiter=delimiter, strict=True)
-            twice = [name for name, count in Counter(rows.fieldnames or ()).items() if count > 1]
-            if twice:
-                raise DataError(f"two columns are named {twice[0]!r}", path, 1)
-            for row in rows:
-                if None in row or None in row.values():
-                    raise DataError("this row has another number of columns than the header", path, rows.line_num)
-                yield rows.line_num - sum(value.count("\n") for value in row.values()), row  # its first line
+            located = _located_rows(rows, path)
+            first = list(islice(located, HEADER_CHECK))
+            _check_header(rows.fieldnames or (), [row for _, row in first], path)
+            yield from chain(first, located)
 
     return read
+
+
+def _located_rows(rows: csv.DictReader[str], path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row with the number of its first line."""
+    for row in rows:
+        if None in row or None in row.values():
+            raise DataError("this row has another number of columns than the header", path, rows.line_num)
+        yield rows.line_num - sum(value.count("\n") for value in row.values()), row
+
+
+def _check_header(names: Sequence[str], rows: Sequence[Mapping[str, str]], path: Path) -> None:
+    """Raise `DataError` if the first line of a table is a record, which would be lost as the names of the columns.
+
+    It is one if a name is that of two columns or a whole text, or if it is a value of its own column, of which all are
+    numbers or most occur more than once. A vocabulary may hold the name of its column, once.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"two columns are named {twice[0]!r}{WRITE_A_HEADER}", path, 1)
+    for name in names:
+        values = [row[name] for row in rows]
+        recurs = name.strip() and name in values
+        if len(name) > LONGEST_COLUMN_NAME:
+            raise DataError(f"the first line names a column {name[:30] + '...'!r}{WRITE_A_HEADER}", path, 1)
+        if recurs and (2 * len(set(values)) <= len(values) or all(map(_is_number, values))):
+            raise DataError(f"{name!r} is the name of a column and a value in it{WRITE_A_HEADER}", path, 1)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parquet(path: Path) -> Iterator[Located]:

@@ -42,13 +42,28 @@ def examples(
         try:
             found.append(_example(definition, record))
         except DataError as error:
-            raise reading.fault(error.message, made) from error
+            raise reading.fault(error.message + _header_advice(definition, error, reading), made) from error
         if definition.id and found[-1].id in stood:
             raise reading.fault(f"the id {found[-1].id!r} is also that of {reading.words(stood[found[-1].id])}", made)
         stood[found[-1].id] = reading.taken
     if not found:
         raise DataError(f"{name} is empty", place_of(None).path)
     return _number_equal_ids(found)
+
+
+def _header_advice(definition: TaskDefinition, error: DataError, reading: _Reading) -> str:
+    """What to do where the first record of a table lacks a field: the table may have no header."""
+    path = str(reading.place_of(None).path or "").removesuffix(".gz")
+    if reading.taken != 1 or not path.endswith((".csv", ".tsv")) or not isinstance(error, _MissingFieldError):
+        return ""
+    named = [*definition.fields.values(), definition.gold and definition.gold.field, definition.references]
+    columns = dict.fromkeys(name for name in [definition.id, *named] if name and "{{" not in name)
+    header = ("\t" if path.endswith(".tsv") else ",").join(columns)
+    return f"; if the first line is a record, write a line with the names of the columns above it: `{header}`"
+
+
+class _MissingFieldError(DataError):
+    """A record lacks a field."""
 
 
 class _Reading:
@@ -160,7 +175,7 @@ def _value(path: str, record: Mapping[str, Any]) -> Any:
         if not isinstance(value, Mapping):
             raise DataError(f"{path!r} leads into a {type(value).__name__}")
         if part not in value:
-            raise DataError(str(UnknownName("field of the record", part, value)))
+            raise _MissingFieldError(str(UnknownName("field of the record", part, value)))
         value = value[part]
     return value
 

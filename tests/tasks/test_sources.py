@@ -13,8 +13,8 @@ import pytest
 from pyarrow import parquet
 
 from icl_eval.errors import DataError, UnknownName
-from icl_eval.tasks import LocalSource, MemorySource
-from icl_eval.tasks.definition import Data
+from icl_eval.tasks import LocalSource, MemorySource, Task
+from icl_eval.tasks.definition import Data, TaskDefinition
 from icl_eval.tasks.files import LINES, SUFFIXES, read_file
 
 RECORDS: list[dict[str, Any]] = [
@@ -95,6 +95,43 @@ def test_every_kind_of_file_gives_the_same_records(suffix: str, packed: str, tmp
     path = written(tmp_path / f"v1.0.data{suffix}{packed}", WRITERS[suffix](RECORDS))
 
     assert list(read_file(path)) == RECORDS
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (
+            b"great film,positive\ndull,negative\nfine,positive\nbad,negative\nawful,negative\n",
+            "'positive' is the name",
+        ),
+        (b"3,Stocks fell,Oil rose\n3,Stocks rose,Gold fell\n1,Talks began,Both sides met\n", "'3' is the name"),
+        (b"2 + 2,4\n2 + 3,5\n1 + 3,4\n", "'4' is the name"),
+        (b"%b,yes\ndull,no\n" % (b"very long " * 12), "'very long very long very long ...'"),
+        (b"who,no,no\nwhat,yes,no\n", "two columns are named 'no'"),
+    ],
+)
+def test_a_table_without_a_header_does_not_lose_its_first_record(content: bytes, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    said = failure(path, content)
+
+    assert said.startswith(f"{path}:1: ")
+    assert name in said
+    assert "write a line with the names of the columns above it: `text,label`" in said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"word,kind\nbird,noun\nword,noun\nsing,verb\n",  # a vocabulary holds the name of its column
+        b"0,1\ngreat,yes\ndull,no\n",  # numbered columns, as data frames without names have them
+        b",text,label\n0,great,yes\n1,dull,no\n2,fine,yes\n",  # an index without a name
+        b"text,label\n",
+    ],
+)
+def test_a_header_is_taken_for_one(content: bytes, tmp_path: Path) -> None:
+    path = written(tmp_path / "data.csv", content)
+
+    assert len(list(read_file(path))) == content.count(b"\n") - 1
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv"])
@@ -343,3 +380,22 @@ def test_memory_gives_the_same_records_twice() -> None:
 def test_unknown_split_in_memory_is_named() -> None:
     with pytest.raises(UnknownName, match=r"no split is named 'test'; there is train"):
         MemorySource({"train": RECORDS}).records(Data(), "test")
+
+
+def test_a_task_whose_table_has_no_header_says_which_one_to_write(tmp_path: Path) -> None:
+    written(tmp_path / "data.tsv", b"great film\tgood\ndull\tbad\n")
+    definition = TaskDefinition.model_validate(
+        {
+            "task": "films",
+            "data": {"local": {"test": "data.tsv"}},
+            "splits": {"evaluation": "test"},
+            "fields": {"text": "review"},
+            "gold": {"field": "label", "names": ["good", "bad"]},
+            "options": ["good", "bad"],
+            "prompts": ["plain"],
+        }
+    )
+    advice = "if the first line is a record, write a line with the names of the columns above it: `review\tlabel`"
+
+    with pytest.raises(DataError, match=advice):
+        Task(definition, {}).evaluation(LocalSource(tmp_path))
