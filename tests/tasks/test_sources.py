@@ -387,6 +387,7 @@ def test_a_task_whose_table_has_no_header_says_which_one_to_write(tmp_path: Path
     definition = TaskDefinition.model_validate(
         {
             "task": "films",
+            "about": "",
             "data": {"local": {"test": "data.tsv"}},
             "splits": {"evaluation": "test"},
             "fields": {"text": "review"},
