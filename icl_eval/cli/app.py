@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 import icl_eval
-from icl_eval.cli import check, compare, listing, options, plan, regress, rescore, run, show
+from icl_eval.cli import check, compare, listing, options, plan, regress, rescore, run, show, terminal
 from icl_eval.cli.panels import Command
 from icl_eval.errors import IclEvalError, PeerError, RankError
 
 USER_ERROR, INTERRUPTED = 2, 130
+SAME_PRESS = 1.0  # seconds in which a second interrupt adds nothing: the first one is being answered
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer typers hold
 
 app = typer.Typer(
@@ -35,7 +39,7 @@ app.command("plan", cls=Command)(plan.plan)
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"icl-eval {icl_eval.__version__}")
+        terminal.write(f"icl-eval {icl_eval.__version__}")
         raise typer.Exit
 
 
@@ -49,13 +53,16 @@ def _options(
 
 def main() -> int:
     """Run the command line; a user's mistake is one sentence and exit code 2, a bug is a traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    terminal.accept_any_text()
+    handler = _interrupter()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
     try:
         return app(sys.argv[1:] or ["--help"], prog_name="icl-eval", standalone_mode=False) or 0
     except PeerError:
         return USER_ERROR
     except RankError as error:
-        options.complain(error)
+        terminal.complain(error)
         return USER_ERROR
     except IclEvalError as error:
         _complain_once(error)
@@ -66,13 +73,14 @@ def main() -> int:
     except typer.Abort:
         return INTERRUPTED
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself; interrupted now it would only say so
+        for number in (signal.SIGTERM, signal.SIGINT):  # it ends by itself; interrupted now it would only say so
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _complain_once(sentence: object) -> None:
     """Tell of a mistake that all processes of a run find alike."""
     if options.is_first():
-        options.complain(sentence)
+        terminal.complain(sentence)
 
 
 def _sentence(error: Any) -> str:
@@ -87,6 +95,18 @@ def _advice(error: Any) -> str:
     return "`icl-eval list` names tasks and suites" if missing == "task" else "--help says what there is"
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """A polite kill is an interrupt: what is answered is kept and the way to go on is printed."""
-    raise KeyboardInterrupt
+def _interrupter() -> Callable[[int, FrameType | None], None]:
+    """A handler that raises `KeyboardInterrupt` once, so that what is answered is kept and the way to go on is printed.
+
+    A second signal that follows within a second is ignored; a later one ends the process at once.
+    """
+    first: list[float] = []
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if not first:
+            first.append(time.monotonic())
+            raise KeyboardInterrupt
+        if time.monotonic() - first[0] > SAME_PRESS:
+            os._exit(INTERRUPTED)
+
+    return interrupt

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from icl_eval.cli import options
+from icl_eval.cli.terminal import complain, write
 from icl_eval.errors import IclEvalError, MissingData, TaskError
 
 
@@ -37,16 +38,16 @@ def check(
                 raise TaskError(f"{len(broken)} of its tasks cannot be run: {', '.join(sorted(broken))}", name)
             if bare := absent & members:
                 raise MissingData(f"of its tasks, {', '.join(sorted(bare))} {'have' if len(bare) > 1 else 'has'} none")
-            print(f"ok {name}: {inspect(library, name, where, split, demonstrations)}")
+            write(f"ok {name}: {inspect(library, name, where, split, demonstrations)}")
         except MissingData as error:
             if names:
                 failed.add(name)
-                options.complain(error if len(inspected) == 1 else f"{name}: {error}")
+                complain(error if len(inspected) == 1 else f"{name}: {error}")
             else:
                 absent.add(name)
-                print(f"no data for {name}: {error.message}")
+                write(f"no data for {name}: {error.message}")
         except IclEvalError as error:
             failed.add(name)
-            options.complain(error)
+            complain(error)
     if failed:
         raise typer.Exit(2)

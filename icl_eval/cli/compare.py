@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from icl_eval.cli import options
+from icl_eval.cli.terminal import write
 
 
 def compare(
@@ -25,4 +26,4 @@ def compare(
     from icl_eval.runs.comparison import compare as paired
 
     found = paired(folder, other, options.normalizations(score), trust_remote_code=trust_remote_code)
-    print(found.table(format), end="")
+    write(found.table(format), end="")

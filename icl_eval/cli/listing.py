@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icl_eval.cli import options
+from icl_eval.cli.terminal import complain, write
 from icl_eval.errors import IclEvalError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def list_names(
     broken = []
     for name in names:
         try:
-            print(f"{name:{width}}  {_describe(library, name)}")
+            write(f"{name:{width}}  {_describe(library, name)}")
         except IclEvalError as error:
             broken.append(error)
     _complain(broken)
@@ -51,13 +52,13 @@ def _print_reference(reference: str, library: Library) -> None:
     from icl_eval.cli.coverage import coverage, figures
 
     lines, broken = (figures(reference), []) if ":" in reference else coverage(reference, library)
-    print("\n".join(lines))
+    write("\n".join(lines))
     _complain(broken)
 
 
 def _complain(broken: Sequence[IclEvalError]) -> None:
     for problem in broken:
-        options.complain(problem)
+        complain(problem)
     if broken:
         raise typer.Exit(2)
 

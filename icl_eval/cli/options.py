@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -193,11 +192,6 @@ Window = Annotated[
         help="Tokens the model reads at once, if its checkpoint does not say.",
     ),
 ]
-
-
-def complain(sentence: object) -> None:
-    """Tell the user of a mistake, on stderr and in one line, whatever line breaks a file or library put into it."""
-    print("icl-eval:", " ".join(str(sentence).split("\n")), file=sys.stderr)
 
 
 def is_first() -> bool:

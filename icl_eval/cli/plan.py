@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from icl_eval.cli import options, panels
+from icl_eval.cli.terminal import write
 
 
 def plan(
@@ -80,4 +81,4 @@ def plan(
         window=window,
         trust_remote_code=trust_remote_code,
     )
-    print(asked, end="")
+    write(str(asked), end="")

@@ -90,7 +90,7 @@ def _verdict(codes: Sequence[int]) -> int:
     """The exit code of processes that failed; why one was killed nobody but this one can say."""
     killed = [-code for code in codes if code < 0 and -code not in (signal.SIGTERM, signal.SIGINT)]
     if killed:
-        from icl_eval.cli.options import complain
+        from icl_eval.cli.terminal import complain
 
         complain(f"a process was killed (signal {killed[0]}); what was answered is kept: the same command goes on")
         return BUG

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from icl_eval.cli import options, panels
+from icl_eval.cli.terminal import remark, write
 
 MOVED = 1
 
@@ -56,7 +56,7 @@ def regress(
     if update is not None:
         made = runs.make_baseline(update)
         runs.write_baseline(made, baseline)
-        print(f"{baseline}: {len(made.examples)} answered examples, {len(made.scores)} scores")
+        write(f"{baseline}: {len(made.examples)} answered examples, {len(made.scores)} scores")
         return
     before = runs.read_baseline(baseline)
     with progress_bar() as progress:
@@ -71,13 +71,16 @@ def regress(
             progress=progress,
         )
     if found and found.other_model:
-        print("the model is not the one of the baseline: its weights, tokenizer or arithmetic differ")
-    for sentence in found.moved:
-        print(sentence)
-    print(
+        write(
+            "this is not the baseline's model: its weights, tokenizer or arithmetic differ, "
+            "so the differences are counted and not listed"
+        )
+    for sentence in () if found.other_model else found.moved:
+        write(sentence)
+    summary = (
         f"{baseline}: {len(found.moved)} differences in {found.examples} answered examples and {found.scores} scores; "
-        f"the largest of a log-probability is {found.largest:.1e} nats",
-        file=sys.stderr if found else sys.stdout,
+        f"the largest of a log-probability is {found.largest:.1e} nats"
     )
+    (remark if found else write)(summary)
     if found:
         raise typer.Exit(MOVED)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from icl_eval.cli import options
+from icl_eval.cli.terminal import write
 
 
 def rescore(
@@ -26,4 +27,4 @@ def rescore(
 
     taken = rescore_sweep if is_sweep(folder) else again
     result = taken(folder, options.normalizations(score), trust_remote_code=trust_remote_code)
-    print(result.table(format), end="")
+    write(result.table(format), end="")

@@ -13,6 +13,7 @@ import typer
 
 from icl_eval.choices import PLL, Attention, Quantization
 from icl_eval.cli import options, panels
+from icl_eval.cli.terminal import complain, remark, write
 
 if TYPE_CHECKING:
     from icl_eval.tasks import Normalization
@@ -175,7 +176,7 @@ def run(
             return
         asked["revision"] = revisions[0] if revisions else None
         if explain:
-            print(plan_of(models[0], names, **asked) if first else "", end="")
+            write(str(plan_of(models[0], names, **asked)) if first else "", end="")
             return
         with progress_bar(shown=first) as progress:
             result = evaluate(
@@ -183,8 +184,8 @@ def run(
             )
     if not first:
         return
-    print(result.table(format), end="")
-    print(f"kept in {result.folder}", file=sys.stderr)
+    write(result.table(format), end="")
+    remark(f"kept in {result.folder}")
 
 
 def _sweep(
@@ -202,15 +203,15 @@ def _sweep(
     first = options.is_first()
     if explain:
         for name, plan in explain_sweep(models, names, **asked) if first else ():
-            print(f"{name}\n{plan}")
+            write(f"{name}\n{plan}")
         return
     with progress_bar(shown=first) as progress:
         swept = sweep(models, names, normalizations=normalizations, progress=progress, **asked)
     if first:
-        print(swept.table(format), end="")
-        print(f"kept in {swept.folder}", file=sys.stderr)
+        write(swept.table(format), end="")
+        remark(f"kept in {swept.folder}")
         for each in swept.failures:
-            options.complain(f"{each.label} was not measured: {each.failed}")
+            complain(f"{each.label} was not measured: {each.failed}")
     if swept.failures:
         raise typer.Exit(INCOMPLETE)
 
@@ -226,5 +227,5 @@ def _resumable() -> Iterator[None]:
         if seat()[1] > 1:
             raise typer.Exit(INTERRUPTED) from error
         command = shlex.join(["icl-eval", *sys.argv[1:]])
-        print(f"\ninterrupted; what was answered is kept, and this goes on from there:\n  {command}", file=sys.stderr)
+        remark(f"\ninterrupted; what was answered is kept, and this goes on from there:\n  {command}")
         raise typer.Exit(INTERRUPTED) from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from icl_eval.cli import options, panels
+from icl_eval.cli.terminal import Coloured, write
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 SHOTS = 2
 COLOURS = {"instruction": "magenta", "demonstration": "cyan", "query": "bright_white", "answer": "green", "mark": "red"}
+MARK = Coloured("│", COLOURS["mark"])
 
 
 def show(
@@ -62,6 +62,7 @@ def show(
 
     It is what a run asks, token by token, and how much of the model's window it takes.
     """
+    from icl_eval.prompts import doubled_space
     from icl_eval.runs.preview import preview
 
     names, library = options.library_for([task], include)
@@ -84,43 +85,56 @@ def show(
         bos=options.begins_with_bos(bos),
         window=window,
     )
-    print(*(_tokens(question, lm) if tokens else _prompt(question)), sep="", end="\n\n")
+    write(*(_tokens(question, lm) if tokens else _prompt(question)), end="\n\n")
     for line in _options(question, lm):
-        print(line)
-    print(_counts(question, lm))
+        write(*line)
+    write(_counts(question, lm))
+    for option, answer in zip(question.example.options, question.text.answers, strict=False):
+        if problem := doubled_space(option, answer):
+            write(f"note: {problem}")
+            break
 
 
-def _prompt(question: Question) -> Iterator[str]:
-    """The prompt as the first option's request has it, its parts coloured."""
-    text = question.text
+def _prompt(question: Question) -> Iterator[str | Coloured]:
+    """The prompt of the right option's request, its parts coloured and what is scored between brackets."""
+    text, right = question.text, _right(question)
     if text.instruction:
-        yield _coloured(text.instruction, "instruction") + text.separator
+        yield from (_part(text.instruction, "instruction"), text.separator)
     for each in text.demonstrations[: question.fitted.shots]:
-        yield _coloured(each, "demonstration") + text.separator
-    yield _coloured(text.queries[0], "query")
-    yield _coloured(text.answers[0], "answer")
+        yield from (_part(each, "demonstration"), text.separator)
+    yield _part(text.queries[right], "query")
+    yield from ("⟦", _part(text.answers[right], "answer"), "⟧")
 
 
-def _tokens(question: Question, lm: LanguageModel) -> Iterator[str]:
-    """The tokens of the first option's request, with a mark after each."""
-    scored = question.fitted.options[0]
-    mark = _coloured("│", "mark")
-    yield from (token + mark for token in lm.decode(scored.context))
-    yield from (_coloured(token, "answer") + mark for token in lm.decode(scored.continuation))
+def _tokens(question: Question, lm: LanguageModel) -> Iterator[str | Coloured]:
+    """The tokens of the right option's request, with a mark after each and what is scored between brackets."""
+    scored = question.fitted.options[_right(question)]
+    for token in lm.decode(scored.context):
+        yield from (token, MARK)
+    yield "⟦"
+    for token in lm.decode(scored.continuation):
+        yield from (_part(token, "answer"), MARK)
+    yield "⟧"
 
 
-def _options(question: Question, lm: LanguageModel) -> Iterator[str]:
+def _right(question: Question) -> int:
+    """The option that the prompt is shown with: the first right one; of other answers the first reference."""
+    return question.example.gold[0] if question.kind == "choice" else 0
+
+
+def _options(question: Question, lm: LanguageModel) -> Iterator[Sequence[str | Coloured]]:
     """One line per option: what is scored, token by token, and where it stands; or one per acceptable text."""
     if question.kind == "text":
         mark = "*" if question.example.gold else "-"
-        yield from (f"{mark} {_in_one_line(reference)}" for reference in question.example.options)
+        yield from ([f"{mark} {_in_one_line(reference)}"] for reference in question.example.options)
         return
-    mark = _coloured("│", "mark")
     for index, scored in enumerate(question.fitted.options):
         gold = "*" if index in question.example.gold else " "
-        before = "".join(lm.decode(scored.context[-4:]))
-        answer = "".join(_coloured(_in_one_line(token), "answer") + mark for token in lm.decode(scored.continuation))
-        yield f"{gold} ...{_in_one_line(before)}{mark}{answer}  {len(scored.continuation)} tokens"
+        before = _in_one_line("".join(lm.decode(scored.context[-4:])))
+        line: list[str | Coloured] = [f"{gold} ...{before}", MARK]
+        for token in lm.decode(scored.continuation):
+            line += [_part(_in_one_line(token), "answer"), MARK]
+        yield [*line, f"  {len(scored.continuation)} tokens"]
 
 
 def _counts(question: Question, lm: LanguageModel) -> str:
@@ -139,19 +153,17 @@ def _reads(question: Question, lm: LanguageModel) -> str:
     if isinstance(request := question.requests[0], GenerateRequest):
         prompt, most = len(request.tokens), request.decoding.max_tokens
         judged = "* is acceptable" if question.example.gold else "- is not the right answer"
-        return f"the prompt takes {prompt} of {lm.window} tokens, the answer at most {most}; {judged}"
+        taken = f"the prompt takes {prompt} of {lm.window} tokens, the answer at most {most}"
+        return f"{taken}; ⟦ ⟧ is a reference and not part of the prompt; {judged}"
     if question.kind == "likelihood":
-        return f"the text takes {longest} tokens, read in {len(question.requests)} windows of {lm.window}"
-    return f"the longest option reads {longest} of {lm.window} tokens; * is the right answer"
+        return (
+            f"the text takes {longest} tokens, read in {len(question.requests)} windows of {lm.window}; ⟦ ⟧ is scored"
+        )
+    return f"the longest option reads {longest} of {lm.window} tokens; ⟦ ⟧ is scored; * is the right answer"
 
 
-def _coloured(text: str, part: str) -> str:
-    """The text itself, character by character, in the colour of its part if a terminal shows it."""
-    if not sys.stdout.isatty():
-        return text
-    text = "".join(char if char in "\n\t" or char.isprintable() else f"\\x{ord(char):02x}" for char in text)
-    plain = "NO_COLOR" in os.environ  # and what a terminal would obey is shown, not sent
-    return text if plain or not text else typer.style(text, fg=COLOURS[part])
+def _part(text: str, part: str) -> Coloured:
+    return Coloured(text, COLOURS[part])
 
 
 def _in_one_line(text: str) -> str:

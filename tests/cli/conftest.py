@@ -29,7 +29,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def icl_eval(library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[IclEval]:
     """The command line, in this process, in the folder of `library`."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def run(*arguments: object) -> Shell:
         monkeypatch.setattr(sys, "argv", ["icl-eval", *map(str, arguments)])
@@ -42,7 +42,8 @@ def icl_eval(library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return Shell(code, said.out, said.err)
 
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

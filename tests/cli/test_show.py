@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ def test_show_prints_the_prompt_of_the_run_and_what_is_scored(icl_eval: IclEval,
 
     assert (said.code, said.err) == (0, "")
     assert said.out == (
-        "Even or odd?\n\nQ: 3\nA: even\n"
+        "Even or odd?\n\nQ: 3\nA:⟦ odd⟧\n"
         "\n"
         "  ...3\\nA:│ │e│v│e│n│  5 tokens\n"
         "* ...3\\nA:│ │o│d│d│  4 tokens\n"
         "toy/parity, prompt chatty, example 3, seed 0: 0 of 0 demonstrations (none); "
-        f"the longest option reads 25 of {2**20} tokens; * is the right answer\n"
+        f"the longest option reads 25 of {2**20} tokens; ⟦ ⟧ is scored; * is the right answer\n"
     )
 
 
@@ -31,7 +32,7 @@ def test_show_prints_the_text_that_a_run_asks(icl_eval: IclEval, lm: FakeLM) -> 
     icl_eval("run", "-t", "toy/parity", "--shots", "2", "--seeds", "1,", "--limit", "1", *TOY)
     said = icl_eval("show", "toy/parity", "--shots", "2", "--seed", "1", *TOY)
 
-    assert said.out.split("\n\n  ...")[0].split("\n\n* ...")[0] in asked.texts
+    assert re.sub("[⟦⟧]", "", said.out.split("\n\n  ...")[0].split("\n\n* ...")[0]) in asked.texts
     assert len(asked.texts) == 4  # each option after the prompt, and after the answer context
 
 
@@ -49,7 +50,7 @@ def test_show_shows_no_demonstrations_where_there_are_none(
 def test_show_takes_other_splits(icl_eval: IclEval, lm: FakeLM) -> None:
     said = icl_eval("show", "toy/parity", "--shots", "7", "--split", "train", "--demonstrations", "validation", *TOY)
 
-    assert "Q: 100\nA: even" in said.out
+    assert "Q: 100\nA:⟦ even⟧" in said.out
     assert "example 100, seed 0: 7 of 7 demonstrations (" in said.out
     assert {f"Q: {number}\n" in said.out for number in range(1, 8)} == {True, False}
 
@@ -65,14 +66,12 @@ def test_show_marks_a_reference_that_is_not_the_right_answer(
     assert said.out.endswith("* is acceptable\n" if last[0] == "*" else "- is not the right answer\n")
 
 
-@pytest.mark.parametrize(
-    "text", ["tab\there", "form\x0cfeed", "bell\x07", "x" * 90 + "  \n  y", "[red]{{ n }}[/red]:a:"]
-)
+@pytest.mark.parametrize("text", ["tab\there", "x" * 90 + "  \n  y", "[red]{{ n }}[/red]:a:"])
 def test_show_changes_no_character_of_the_prompt(text: str, icl_eval: IclEval, lm: FakeLM) -> None:
     Path("prompts/toy/parity/plain.jinja").write_text(f"{text}\nQ: {{{{ n }}}}:", newline="")
     said = icl_eval("show", "toy/parity", "--shots", "0", *TOY)
 
-    assert said.out.startswith(f"{text.replace('{{ n }}', '0')}\nQ: 0: even\n\n")
+    assert said.out.startswith(f"{text.replace('{{ n }}', '0')}\nQ: 0:⟦ even⟧\n\n")
 
 
 def test_show_begins_texts_as_the_run_is_told_to(icl_eval: IclEval) -> None:
@@ -95,7 +94,7 @@ def test_show_needs_the_tokenizer_of_an_endpoint(icl_eval: IclEval) -> None:
 def test_show_tokens_marks_every_token(icl_eval: IclEval, lm: FakeLM) -> None:
     said = icl_eval("show", "toy/parity", "--shots", "0", "--tokens", *TOY)
 
-    assert said.out.startswith("Q│:│ │0│\n│A│:│ │e│v│e│n│\n\n")
+    assert said.out.startswith("Q│:│ │0│\n│A│:│⟦ │e│v│e│n│⟧\n\n")
 
 
 def test_show_counts_against_the_window_and_names_what_fitted(icl_eval: IclEval, lm: FakeLM) -> None:
@@ -151,4 +150,14 @@ def test_show_prints_any_script_as_it_is(icl_eval: IclEval, lm: FakeLM, tmp_path
     )
 
     assert (said.code, said.err) == (0, "")
-    assert said.out.startswith("عاصمة 日本 هي 东京\n")
+    assert said.out.startswith("عاصمة 日本 هي⟦ 东京⟧\n")
+
+
+def test_show_says_that_options_bring_their_own_space(icl_eval: IclEval, lm: FakeLM) -> None:
+    path = Path("tasks/toy/parity.yaml")
+    path.write_text(path.read_text().replace("options: [even, odd]", "options: [' even', ' odd']"))
+    said = icl_eval("show", "toy/parity", "--shots", "0", *TOY)
+
+    assert said.out.splitlines()[-1].startswith(
+        "note: the option ' even' begins with a space and the answer block adds"
+    )

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from icl_eval.testing import FakeLM
+
+from .shell import TOY, IclEval
+
+HOSTILE = "\x1b]0;owned\x07 \x9b2J \u202egnp.exe \u2066 \r"
+VAL = Path("data/parity/val.jsonl")
+
+
+def with_record(id: str) -> None:
+    VAL.write_text(VAL.read_text() + json.dumps({"n": id, "pair": 0, "label": 0}) + "\n")
+
+
+def test_a_record_sends_no_control_character(icl_eval: IclEval, lm: FakeLM) -> None:
+    with_record(HOSTILE)
+    shown = icl_eval("show", "toy/parity", "--shots", "0", "--example", HOSTILE, "--tokens", *TOY)
+    lm.window = 10
+    failed = icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
+
+    assert (shown.code, failed.code) == (0, 2)
+    for text in (shown.out, shown.err, failed.err):
+        assert not {*text} & {"\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\r"}
+    assert "example \\u001b]0;owned\\u0007 \\u009b2J \\u202egnp.exe \\u2066 \\u000d, seed 0" in shown.out
+
+
+def test_a_file_name_sends_no_control_character(icl_eval: IclEval) -> None:
+    said = icl_eval("check", f"tasks/{HOSTILE}.yaml", *TOY)
+
+    assert said.code == 2
+    assert not {*said.err} & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp936"])
+def test_every_encoding_of_stdout_takes_any_text(encoding: str, library: Path) -> None:
+    with_record("天 ’ 😀")
+    command = [sys.executable, "-m", "icl_eval", "show", "toy/parity", "--shots", "0", "--example", "天 ’ 😀", *TOY]
+    said = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+
+    assert (said.returncode, said.stderr) == (0, b"")
+    assert "\\ud83d\\ude00" in said.stdout.decode(encoding)
+
+
+def test_a_sign_of_tables_is_replaced_by_a_plain_one_and_a_letter_by_its_escape() -> None:
+    from icl_eval.cli import terminal
+
+    terminal.accept_any_text()
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="icl-eval", write_through=True)
+    stream.write("─│ 0.5 ± 0.1 é 😀")
+
+    assert stream.buffer.getvalue() == rb"-| 0.5 +- 0.1 \u00e9 \ud83d\ude00"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_one_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(
+            [sys.executable, "-m", "icl_eval", "--version"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+
+    assert said.returncode == 2
+    assert said.stderr == "icl-eval: stdout cannot be written: No space left on device\n"
+
+
+def test_a_second_interrupt_while_the_first_is_answered_changes_nothing(
+    icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "the command"
+
+    monkeypatch.setattr(lm, "score", interrupt)
+    monkeypatch.setattr("icl_eval.cli.run.shlex.join", interrupt)
+    said = icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
+
+    assert (said.code, said.out) == (130, "")
+    assert said.err.endswith("this goes on from there:\n  the command\n")
