@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from icl_eval.errors import MetricError
-from icl_eval.metrics import interval
 from icl_eval.metrics.estimate import Estimate
 from icl_eval.metrics.influence import clustered_error
+from icl_eval.metrics.interval import normal
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,5 @@ def difference(one: Estimate, other: Estimate) -> Difference:
     error = clustered_error([other.influence[name] - each for name, each in one.influence.items()])
     bounds = other.bounds[0] - one.bounds[1], other.bounds[1] - one.bounds[0]
     value = other.value - one.value
-    ends = interval.normal(value, error, bounds)
+    ends = normal(value, error, bounds)
     return Difference(value, error, ends.low, ends.high, ends.method)

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import MetricError
-from icl_eval.metrics import interval, resampling
+from icl_eval.metrics import resampling
 from icl_eval.metrics.influence import ROUNDING, clustered_error, correction, influence
+from icl_eval.metrics.interval import interval, wilson
 from icl_eval.metrics.prediction import AnyPrediction, P
 from icl_eval.metrics.registry import check_kind
 from icl_eval.metrics.statistics import CorpusMetric, Metric
 
 T = TypeVar("T")
 
-RESAMPLES = 2000
 CORPUS_RESAMPLES = 200  # each costs one call of the metric on all predictions; enough for a standard error
 
 
@@ -40,7 +40,7 @@ class Estimate:
     high: float
     """Ends of the 95 % interval."""
     interval: str
-    """wilson, normal, log-normal or bootstrap; bounds, all possible values, where nothing is known of the spread."""
+    """wilson, log-normal or normal; bounds, all possible values, where nothing is known of the spread."""
     units: int
     clusters: int
     seed_values: tuple[float, ...]
@@ -81,21 +81,26 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
     return _averaged(estimates, clustered_error(influences.values()), influences, min(each.units for each in estimates))
 
 
-def independent_average(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean of the tasks of a suite, independent over examples: error sqrt(sum of squared errors) / tasks.
+def independent_average(estimates: Sequence[Estimate], weights: Sequence[float] | None = None) -> Estimate:
+    """Weighted mean of different tasks, independent over examples: its squared error is the sum of weight² error².
+
+    Args:
+        estimates: one per task.
+        weights: one per task, which sum to 1; equal ones by default.
 
     Clusters are named `position/cluster`; their influences are scaled so that they give that same error. Raises
     `MetricError` unless all tasks have the same number of seeds.
     """
-    tasks = len(estimates)
+    shares = weights or [1 / max(len(estimates), 1)] * len(estimates)
+    weighted = list(zip(shares, estimates, strict=True))
     total = sum(each.clusters for each in estimates)
-    error = math.sqrt(math.fsum(each.standard_error**2 for each in estimates)) / max(tasks, 1)
+    error = math.sqrt(math.fsum((share * each.standard_error) ** 2 for share, each in weighted))
     influences = {
-        f"{position}/{name}": value * math.sqrt(correction(each.clusters) / correction(total)) / tasks
-        for position, each in enumerate(estimates)
+        f"{position}/{name}": value * math.sqrt(correction(each.clusters) / correction(total)) * share
+        for position, (share, each) in enumerate(weighted)
         for name, value in each.influence.items()
     }
-    return _averaged(estimates, error, influences, sum(each.units for each in estimates))
+    return _averaged(estimates, error, influences, sum(each.units for each in estimates), shares)
 
 
 def _of_sums(metric: Metric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
@@ -105,36 +110,22 @@ def _of_sums(metric: Metric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
     values = _finite(metric.name, metric.value(sums.sum(axis=1)))
     influences = np.mean([influence(metric, each) for each in sums], axis=0)
     error = clustered_error(influences)
-    ends = _interval(metric, sums, _mean(values), error, units)
-    return _assembled(values, error, ends, units, _by_name(names, influences), metric.bounds)
-
-
-def _interval(
-    metric: Metric[Any], sums: NDArray[np.float64], value: float, error: float, units: int
-) -> interval.Interval:
-    """The interval whose approximation holds for this metric and number of units; `sums` is (seeds, clusters, d)."""
-    small, clusters = units < interval.SMALL, sums.shape[1]
-    known = interval.is_known(error)
-    if metric.proportion and clusters > 1 and (small or not known):  # where all are alike the normal one has no width
-        return interval.wilson(value, error, units, clusters)
-    if not known or not small:
-        approximate = interval.log_normal if math.isinf(metric.bounds[1]) else interval.normal
-        return approximate(value, error, metric.bounds)
-    resampled = resampling.bootstrap(resampling.of_sums(metric, sums), clusters, RESAMPLES)
-    return interval.percentiles(resampled, metric.bounds)
+    found = _assembled(values, error, units, _by_name(names, influences), metric.bounds)
+    if not metric.proportion or error != 0:
+        return found
+    alike = wilson(found.value, len(names))  # alike as the clusters are, more than their number is not known
+    return replace(found, low=alike.low, high=alike.high, interval=alike.method)
 
 
 def _of_predictions(metric: CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
     names = sorted({prediction.cluster for prediction in seeds[0]})
     values = _finite(metric.name, np.array([metric.score(predictions) for predictions in seeds]))
     if len(names) == 1:
-        ends = interval.normal(_mean(values), math.nan, metric.bounds)
-        return _assembled(values, math.nan, ends, len(seeds[0]), {names[0]: 0.0}, metric.bounds)
+        return _assembled(values, math.nan, len(seeds[0]), {names[0]: 0.0}, metric.bounds)
     metric_of = resampling.of_predictions(metric, seeds)
-    resampled = resampling.bootstrap(metric_of, len(names), CORPUS_RESAMPLES)
-    ends, error = interval.percentiles(resampled, metric.bounds), _spread(resampled)
+    error = _spread(resampling.bootstrap(metric_of, len(names), CORPUS_RESAMPLES))
     influences = _by_name(names, resampling.jackknife(metric_of, len(names)))
-    return _assembled(values, error, ends, len(seeds[0]), influences, metric.bounds)
+    return _assembled(values, error, len(seeds[0]), influences, metric.bounds)
 
 
 def _spread(resampled: NDArray[np.float64]) -> float:
@@ -142,23 +133,30 @@ def _spread(resampled: NDArray[np.float64]) -> float:
     return 0.0 if np.ptp(resampled) < ROUNDING else float(resampled.std(ddof=1))
 
 
-def _averaged(estimates: Sequence[Estimate], error: float, influences: dict[str, float], units: int) -> Estimate:
+def _averaged(
+    estimates: Sequence[Estimate],
+    error: float,
+    influences: dict[str, float],
+    units: int,
+    weights: Sequence[float] | None = None,
+) -> Estimate:
     _one_of({len(each.seed_values) for each in estimates}, "estimates to average", "numbers of seeds")
-    values = np.mean([each.seed_values for each in estimates], axis=0)
-    bounds = _mean([each.bounds[0] for each in estimates]), _mean([each.bounds[1] for each in estimates])
-    return _assembled(values, error, interval.normal(_mean(values), error, bounds), units, influences, bounds)
+    values = np.average([each.seed_values for each in estimates], axis=0, weights=weights)
+    low, high = (float(np.average(ends, weights=weights)) for ends in zip(*(e.bounds for e in estimates), strict=True))
+    return _assembled(values, error, units, influences, (low, high))
 
 
 def _assembled(
     seed_values: NDArray[np.float64],
     error: float,
-    ends: interval.Interval,
     units: int,
     influences: dict[str, float],
     bounds: tuple[float, float],
 ) -> Estimate:
+    value = _mean(seed_values)
+    ends = interval(value, error, bounds)
     return Estimate(
-        value=_mean(seed_values),
+        value=value,
         standard_error=error,
         low=ends.low,
         high=ends.high,

@@ -1,26 +1,36 @@
-"""95 % intervals: Wilson for small proportions, percentiles of a bootstrap, normal, and normal on the log scale."""
+"""95 % intervals, all a function of the value and its standard error: Wilson, log-normal, or normal, by the bounds."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from icl_eval.metrics.influence import ROUNDING
-
 Z = 1.959963984540054  # 97.5 % quantile of the standard normal
-SMALL = 100  # units below which the normal approximation is not trusted
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Two ends and the method of them: wilson, normal, log-normal, bootstrap, or bounds where nothing is known."""
+    """Two ends and the method of them: wilson, normal, log-normal, or bounds where nothing is known."""
 
     low: float
     high: float
     method: str
+
+
+def interval(value: float, standard_error: float, bounds: tuple[float, float]) -> Interval:
+    """The 95 % interval of a value that lies within bounds; the bounds where the standard error tells nothing.
+
+    A value between two finite bounds has Wilson's interval on the scale from bound to bound, one without an upper
+    bound the log-normal interval, any other the normal one.
+    """
+    if not is_known(standard_error):
+        return Interval(*bounds, "bounds")
+    if math.isfinite(bounds[1] - bounds[0]):
+        width = bounds[1] - bounds[0]
+        share = min(max((value - bounds[0]) / width, 0.0), 1.0)
+        found = wilson(share, effective_units(share, standard_error / width))
+        return _cut(bounds[0] + found.low * width, bounds[0] + found.high * width, bounds, found.method)
+    return (log_normal if math.isfinite(bounds[0]) else normal)(value, standard_error, bounds)
 
 
 def is_known(standard_error: float) -> bool:
@@ -50,33 +60,20 @@ def log_normal(value: float, standard_error: float, bounds: tuple[float, float])
     return _cut(value / factor, value * factor, bounds, "log-normal")
 
 
-def wilson(proportion: float, standard_error: float, units: int, clusters: int | None = None) -> Interval:
-    """Wilson's score interval (Wilson 1927) at the effective number of units."""
-    n = effective_units(proportion, standard_error, units, clusters)
+def wilson(proportion: float, n: float) -> Interval:
+    """Wilson's score interval (Wilson 1927) of a proportion of `n` independent units, which need not be whole."""
     centre = (proportion + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(proportion * (1 - proportion) / n + Z**2 / (4 * n**2))
     return _cut(min(centre - half, proportion), max(centre + half, proportion), (0.0, 1.0), "wilson")
 
 
-def effective_units(proportion: float, standard_error: float, units: int, clusters: int | None = None) -> float:
-    """Number of independent units that would give this standard error, at most `units` (Korn & Graubard 1998).
+def effective_units(proportion: float, standard_error: float) -> float:
+    """The number of independent right-or-wrong units whose mean would have this standard error (Korn & Graubard 1998).
 
-    That is units over the design effect: the variance found, over p (1 - p) / (units - 1), the estimate of the variance
-    for independent right-or-wrong units. Where no cluster differs from the others, it is their number: alike as they
-    are, more is not known.
+    It solves standard_error² = p (1 - p) / (n - 1), the estimate for such units: n itself where they are such units,
+    fewer where clusters are alike inside, more where each unit is a mean over seeds or has partial scores.
     """
-    if standard_error == 0 or proportion in (0.0, 1.0):
-        return units if clusters is None else clusters
-    independent = proportion * (1 - proportion) / (units - 1)
-    return min(units, units * independent / standard_error**2)
-
-
-def percentiles(resampled: NDArray[np.float64], bounds: tuple[float, float]) -> Interval:
-    """Middle 95 % of the values of a bootstrap, shape (resamples,); the bounds where one is nan or all are alike."""
-    if np.isnan(resampled).any() or np.ptp(resampled) < ROUNDING:
-        return Interval(*bounds, "bounds")
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return _cut(float(low), float(high), bounds, "bootstrap")
+    return 1 + proportion * (1 - proportion) / standard_error**2
 
 
 def _cut(low: float, high: float, bounds: tuple[float, float], method: str) -> Interval:

@@ -7,21 +7,15 @@ spread of the resampled values is the standard error itself: it is never divided
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.metrics.prediction import P
-from icl_eval.metrics.statistics import CorpusMetric, Metric
+from icl_eval.metrics.statistics import CorpusMetric
 
 # Counts of each cluster in each resample -> value of each resample; shape (resamples, clusters) -> (resamples,).
 Resampled = Callable[[NDArray[np.int64]], NDArray[np.float64]]
-
-
-def of_sums(metric: Metric[Any], cluster_sums: NDArray[np.float64]) -> Resampled:
-    """Mean over seeds of the metric of resampled sums; `cluster_sums` has shape (seeds, clusters, d)."""
-    return lambda counts: np.asarray(metric.value(counts @ cluster_sums).mean(axis=0))
 
 
 def of_predictions(metric: CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Resampled:

@@ -4,6 +4,7 @@ import statistics
 import numpy as np
 import pytest
 from scipy.stats import sem
+from statsmodels.stats.proportion import proportion_confint
 
 from icl_eval.errors import MetricError
 from icl_eval.metrics import METRICS, Estimate, average, estimate, independent_average
@@ -43,7 +44,7 @@ def test_error_of_an_average_is_the_spread_of_the_resampled_average() -> None:
     both = average([estimate(metric, [predictions]) for metric in metrics])
 
     assert both.standard_error == pytest.approx(resampled.std(ddof=1), rel=0.05)
-    assert (both.units, both.clusters, both.interval) == (900, 300, "normal")
+    assert (both.units, both.clusters, both.interval) == (900, 300, "wilson")
 
 
 def test_average_counts_the_fewest_units() -> None:
@@ -128,3 +129,19 @@ def test_task_of_one_cluster_leaves_the_suite_without_an_error() -> None:
 
     assert math.isnan(suite.standard_error)
     assert (suite.low, suite.high, suite.interval) == (0, 1, "bounds")
+
+
+def test_weights_count_tasks_as_often_as_they_say() -> None:
+    first, second = task(0), task(10, clusters=20)
+    found = independent_average([first, second], [0.9, 0.1])
+
+    assert found.value == pytest.approx(0.9 * first.value + 0.1 * second.value)
+    assert found.standard_error == pytest.approx(math.hypot(0.9 * first.standard_error, 0.1 * second.standard_error))
+    assert clustered_error(found.influence.values()) == pytest.approx(found.standard_error)
+
+
+def test_interval_of_an_average_follows_from_its_error() -> None:
+    suite = independent_average([task(0, clusters=9), task(20, clusters=9)])
+    n = 1 + suite.value * (1 - suite.value) / suite.standard_error**2
+
+    assert (suite.low, suite.high) == pytest.approx(proportion_confint(suite.value * n, n, method="wilson"))

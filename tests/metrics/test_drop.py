@@ -33,6 +33,11 @@ from .answered import wrote
         ("", ("Texans",), 0, 0),
         ("", ("", "Texans"), 0, 0),  # the empty reference does not count
         ("x", ("",), 0, 0),
+        ("x | x", ("x",), 0, 0.5),  # the same spans, but not as many
+        ("a | a", ("a",), 0, 0.5),  # which articles leave empty
+        ("3.5,", ("35",), 1, 1),  # punctuation goes before a number is read
+        ("12.5%", ("125",), 1, 1),
+        ("12.5", ("125",), 0, 0),
     ],
 )
 def test_one_span(text: str, references: tuple[str, ...], em: float, f1: float) -> None:

@@ -46,34 +46,6 @@ def test_seeds_that_answer_different_examples_are_an_error(other: list[Predictio
         estimate(ACCURACY, [right([True, True]), other])
 
 
-@pytest.mark.parametrize(
-    ("name", "units", "interval"),
-    [
-        ("accuracy", 98, "wilson"),
-        ("accuracy", 100, "normal"),
-        ("gender_parity", 198, "wilson"),
-        ("gender_parity", 200, "normal"),
-        ("macro_f1", 98, "bootstrap"),
-        ("matthews_correlation", 100, "normal"),
-    ],
-)
-def test_interval_depends_on_metric_and_units(name: str, units: int, interval: str) -> None:
-    predictions = answered([0, 1] * (units // 2), [0, 1, 1, 1] * (units // 4) + [1, 1] * (units % 4 // 2))
-    pairs = [Prediction(p.id, p.options, p.gold, p.chosen, str(i // 2), str(i // 2)) for i, p in enumerate(predictions)]
-
-    assert estimate(METRICS[name], [pairs]).interval == interval
-
-
-def test_normal_interval_is_two_standard_errors_wide() -> None:
-    half = estimate(ACCURACY, [right(HALF)])
-
-    assert half.value == 0.5
-    assert half.standard_error == pytest.approx(math.sqrt(0.25 / 199))
-    assert (half.low, half.high) == pytest.approx(
-        (0.5 - 1.96 * half.standard_error, 0.5 + 1.96 * half.standard_error), abs=1e-5
-    )
-
-
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "matthews_correlation"])
 def test_one_cluster_says_nothing_about_uncertainty(name: str) -> None:
     alone = estimate(METRICS[name], [right([True, False, True], ["c"] * 3)])
@@ -129,7 +101,7 @@ def test_estimate_lies_within_bounds(measured: tuple[str, list[AnyPrediction]]) 
 
     assert low <= actual.low <= actual.high <= high
     assert low <= actual.value <= high
-    assert actual.interval == "bootstrap" or actual.low <= actual.value <= actual.high
+    assert actual.low <= actual.value <= actual.high
 
 
 @dataclass(frozen=True)
@@ -153,7 +125,7 @@ def test_corpus_metric_agrees_with_the_same_metric_of_sums() -> None:
     assert dict(corpus.influence) == pytest.approx(dict(sums.influence))
     assert corpus.standard_error == pytest.approx(sums.standard_error, rel=0.15)
     assert (corpus.low, corpus.high) == pytest.approx((sums.low, sums.high), abs=0.02)
-    assert (corpus.interval, corpus.units, corpus.clusters) == ("bootstrap", 180, 60)
+    assert (corpus.interval, corpus.units, corpus.clusters) == ("wilson", 180, 60)
 
 
 def test_corpus_metric_of_one_cluster_says_nothing_about_uncertainty() -> None:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import norm, sem
 from statsmodels.stats.proportion import proportion_confint
 
 from icl_eval.metrics import METRICS, estimate
-from icl_eval.metrics.interval import Interval, Z, effective_units, log_normal, normal, percentiles, wilson
+from icl_eval.metrics.interval import Interval, Z, interval, log_normal, normal
 
-from .answered import right
+from .answered import correlated, right
 
 
 @given(st.integers(2, 99).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -22,26 +22,71 @@ def test_small_unclustered_proportion_has_the_wilson_interval_of_statsmodels(cou
     assert (actual.low, actual.high) == pytest.approx(proportion_confint(k, n, method="wilson"), abs=1e-9)
 
 
-def test_wilson_interval_of_clusters_is_that_of_fewer_units() -> None:
-    values = [True] * 18 + [False] * 12
-    error = estimate(METRICS["accuracy"], [right(values)]).standard_error
-    once = estimate(METRICS["accuracy"], [right(values)])
-    twice = estimate(METRICS["accuracy"], [right(values * 2, [*range(30)] * 2)])
-    n = 0.6 * 0.4 / error**2 * 60 / 59  # Korn & Graubard: units over the design effect, 60 p (1 - p) / 59 over variance
+@pytest.mark.parametrize("n", [10, 99, 100, 101, 5000])
+def test_interval_has_no_jump_where_the_number_of_units_grows(n: int) -> None:
+    found = estimate(METRICS["accuracy"], [right([True] * (n - n // 4) + [False] * (n // 4))])
 
-    assert n == pytest.approx(30, rel=0.02)
-    assert (twice.low, twice.high) == pytest.approx(proportion_confint(0.6 * n, n, method="wilson"))
-    assert (twice.low, twice.high) == pytest.approx((once.low, once.high), abs=0.005)
+    assert (found.low, found.high) == pytest.approx(proportion_confint(n - n // 4, n, method="wilson"), abs=1e-9)
 
 
-@pytest.mark.parametrize(("proportion", "error"), [(0.0, 0.0), (1.0, 1e-17), (0.5, 0.0), (0.5, 1e-6)])
-def test_effective_units_never_exceed_the_units(proportion: float, error: float) -> None:
-    assert effective_units(proportion, error, 40) == 40
+def implied(value: float, error: float) -> tuple[float, float]:
+    """The interval of statsmodels for as many right-or-wrong units as have this standard error."""
+    n = value * (1 - value) / error**2 + 1
+    return proportion_confint(value * n, n, method="wilson")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("draws", [1, 2, 5])
+@pytest.mark.parametrize("clusters", [8, 33, 150])
+@pytest.mark.parametrize("name", ["accuracy", "macro_f1", "f1a"])
+def test_error_and_interval_are_of_one_variance(name: str, clusters: int, draws: int) -> None:
+    found = estimate(METRICS[name], [correlated(draw, clusters) for draw in range(draws)])
+
+    assert found.interval == "wilson"
+    assert (found.low, found.high) == pytest.approx(implied(found.value, found.standard_error))
+
+
+def test_interval_of_several_seeds_is_about_as_wide_as_their_error_says() -> None:
+    found = estimate(METRICS["accuracy"], [correlated(draw, clusters=80, size=1) for draw in range(5)])
+
+    assert (found.high - found.low) / found.standard_error == pytest.approx(2 * 1.96, rel=0.02)
+
+
+def test_interval_between_other_bounds_is_wilsons_on_their_scale() -> None:
+    found = interval(0.2, 0.1, (-1.0, 1.0))
+    expected = [2 * end - 1 for end in implied(0.6, 0.05)]
+
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("units", "draws"), [(60, 1), (15, 3), (60, 3)])
+def test_interval_covers_the_truth_about_as_often_as_it_says(units: int, draws: int) -> None:
+    generator = np.random.default_rng(3)
+    skill = generator.beta(3, 1, size=(400, units))  # the true mean is 3 / 4
+    hits = generator.random((draws, 400, units)) < skill
+    means = hits.mean(axis=0)
+    errors = sem(means, axis=1)
+    covered = [
+        interval(value, error, (0.0, 1.0)).low <= 0.75 <= interval(value, error, (0.0, 1.0)).high
+        for value, error in zip(means.mean(axis=1), errors, strict=True)
+    ]
+
+    assert 0.92 <= np.mean(covered) <= 0.985
+
+
+@pytest.mark.parametrize("name", ["f1a", "matthews_correlation"])
+def test_interval_of_other_metrics_covers_the_truth_about_as_often_as_it_says(name: str) -> None:
+    truth = estimate(METRICS[name], [correlated(0, clusters=20_000, size=1)]).value
+    samples = [correlated(seed, clusters=60, size=1) for seed in range(1, 151)]
+    covered = [e.low <= truth <= e.high for e in (estimate(METRICS[name], [sample]) for sample in samples)]
+
+    assert 0.9 <= np.mean(covered) <= 0.995
 
 
 def test_all_right_is_not_certainty() -> None:
-    assert wilson(1.0, 0.0, 20).low == pytest.approx(20 / (20 + norm.ppf(0.975) ** 2))
-    assert wilson(1.0, 0.0, 20).high == 1
+    found = estimate(METRICS["accuracy"], [right([True] * 20)])
+
+    assert found.low == pytest.approx(20 / (20 + norm.ppf(0.975) ** 2))
+    assert found.high == 1
 
 
 def test_normal_interval_is_cut_at_the_bounds() -> None:
@@ -55,26 +100,20 @@ def test_interval_without_a_standard_error_is_everything_possible() -> None:
     nothing_known = normal(0.5, math.nan, (-1.0, 1.0))
 
     assert (nothing_known.low, nothing_known.high, nothing_known.method) == (-1, 1, "bounds")
-    assert percentiles(np.array([0.5, math.nan]), (-1.0, 1.0)) == nothing_known
 
 
 def test_a_spread_of_zero_is_no_certainty() -> None:
     everything = Interval(0.0, 100.0, "bounds")
 
     assert normal(0.0, 0.0, (0.0, 100.0)) == everything
+    assert interval(0.0, 0.0, (0.0, 100.0)) == everything
     assert log_normal(3.0, 0.0, (0.0, math.inf)) == Interval(0.0, math.inf, "bounds")
-    assert percentiles(np.full(2000, 42.384), (0.0, 100.0)) == everything
-    assert percentiles(np.array([0.1 * 3, 0.3] * 1000), (0.0, 100.0)) == everything  # which differ by rounding
 
 
-def test_percentiles_leave_a_fortieth_on_either_side() -> None:
-    ends = percentiles(np.linspace(0, 1, 1001), (0.0, 1.0))
+@pytest.mark.parametrize("draws", [[True], [False], [True, False]])
+def test_clusters_that_are_all_alike_count_as_one_unit_each(draws: list[bool]) -> None:
+    found = estimate(METRICS["accuracy"], [right([value] * 60, [*range(4)] * 15) for value in draws])
 
-    assert (ends.low, ends.high) == pytest.approx((0.025, 0.975))
-
-
-@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_wilson_of_clusters_that_are_all_alike_counts_the_clusters(value: float) -> None:
-    found = wilson(value, 0.0, 60, 4)
-
-    assert (found.low, found.high) == pytest.approx(proportion_confint(4 * value, 4, method="wilson"), abs=1e-4)
+    assert (found.low, found.high) == pytest.approx(
+        proportion_confint(4 * np.mean(draws), 4, method="wilson"), abs=1e-4
+    )

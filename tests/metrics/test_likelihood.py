@@ -66,11 +66,11 @@ def test_interval_of_a_perplexity_is_symmetric_in_its_logarithm() -> None:
     assert math.log(found.high / found.value) == pytest.approx(1.96 * found.standard_error / found.value, rel=1e-4)
 
 
-def test_few_documents_are_resampled() -> None:
+def test_few_documents_have_the_interval_of_many() -> None:
     found = estimate(METRICS["word_perplexity"], [likely([-3.0, -8.0, -2.0], [1, 2, 2])])
 
-    assert found.interval == "bootstrap"
-    assert math.exp(1) <= found.low < found.value < found.high <= math.exp(4)
+    assert found.interval == "log-normal"
+    assert found.high == pytest.approx(found.value * math.exp(1.959964 * found.standard_error / found.value))
 
 
 @pytest.mark.parametrize("name", PERPLEXITIES)

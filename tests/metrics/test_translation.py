@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from icl_eval.errors import MetricError
 from icl_eval.metrics import METRICS, Signed, TextPrediction, estimate
-from icl_eval.metrics.resampling import bootstrap, of_sums
+from icl_eval.metrics.resampling import bootstrap
 
 from .answered import corpus
 
@@ -68,7 +68,7 @@ def test_value_of_any_corpus_is_that_of_sacrebleu(name: str, rows: list[tuple[st
 @pytest.mark.parametrize("name", SCORERS)
 def test_resampled_values_are_those_of_resampled_corpora(name: str) -> None:
     statistics = METRICS[name].statistics(corpus(TEXTS, REFERENCES))
-    values = bootstrap(of_sums(METRICS[name], statistics.cluster_sums[None]), len(TEXTS), 20)
+    values = bootstrap(lambda counts: METRICS[name].value(counts @ statistics.cluster_sums), len(TEXTS), 20)
     draws = np.random.Generator(np.random.PCG64(0)).multinomial(6, [1 / 6] * 6, size=20)
     drawn = [[place for place, times in enumerate(draw) for _ in range(times)] for draw in draws]
     expected = [by_sacrebleu(name, [TEXTS[n] for n in places], [REFERENCES[n] for n in places]) for places in drawn]
@@ -88,11 +88,11 @@ def test_standard_error_is_the_spread_of_resampled_corpora(name: str) -> None:
     texts = [" ".join(w if generator.random() < 0.8 else "z" for w in each.split()) for each in references]
     predictions = corpus(texts, [[each] for each in references])
     found = estimate(METRICS[name], [predictions])
-    sums = METRICS[name].statistics(predictions).cluster_sums[None]
-    spread = bootstrap(of_sums(METRICS[name], sums), 150, 4000).std(ddof=1)
+    sums = METRICS[name].statistics(predictions).cluster_sums
+    spread = bootstrap(lambda counts: METRICS[name].value(counts @ sums), 150, 4000).std(ddof=1)
 
     assert found.standard_error == pytest.approx(spread, rel=0.06)
-    assert found.interval == ("log-normal" if name == "ter" else "normal")
+    assert found.interval == ("log-normal" if name == "ter" else "wilson")
     assert found.low < found.value < found.high
 
 
