@@ -3,6 +3,7 @@
 from icl_eval.models.checkpoints.fingerprint import is_current
 from icl_eval.models.checkpoints.names import TINY, check_options, resolve
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
+from icl_eval.models.encoding import as_text, unmarked
 from icl_eval.models.loading import load, load_blueprint, load_model, wrap_model
 from icl_eval.models.options import DTYPES, Setup, Variant, split_options
 from icl_eval.models.protocol import (
@@ -50,6 +51,7 @@ __all__ = [
     "Sink",
     "TextSink",
     "Variant",
+    "as_text",
     "check_options",
     "common_prefix",
     "is_current",
@@ -59,5 +61,6 @@ __all__ = [
     "reads_apart",
     "resolve",
     "split_options",
+    "unmarked",
     "wrap_model",
 ]

@@ -18,7 +18,7 @@ from icl_eval.models.anatomy import Held, anatomy, held, look_at_no_values
 from icl_eval.models.budget import CPU_ROW_BUDGET, bytes_per_token
 from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, window_of
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.encoding import line_encoder
+from icl_eval.models.encoding import control_tokens, line_encoder
 from icl_eval.models.networks.sharing import configured_sharing, own_masks
 from icl_eval.models.protocol import CAUSAL, Row, RowAnswer
 
@@ -55,6 +55,7 @@ class Blueprint:
         self.window = window_of(model.config, tokenizer, window)
         self.fallback = fallback_token(tokenizer)
         self.encode = line_encoder(tokenizer)
+        self.controls = control_tokens(tokenizer)
         config = model.config.get_text_config()
         look_at_no_values(model)
         self._held = cache(partial(held, model))

@@ -20,7 +20,7 @@ from icl_eval.models.budget import bytes_per_token, token_budget
 from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, window_of
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.encoding import line_encoder
+from icl_eval.models.encoding import control_tokens, line_encoder
 from icl_eval.models.networks.ancestry import depths, visibility
 from icl_eval.models.networks.network import Network, asked_tokens, full_device
 from icl_eval.models.networks.sharing import (
@@ -77,6 +77,7 @@ class CausalLM:
         self.window = window_of(model.config, tokenizer, window)
         self.fallback = fallback_token(tokenizer)
         self._lines = line_encoder(tokenizer)
+        self.controls = control_tokens(tokenizer)
         self._network = Network(model)
         self._config, self.device = self._network.config, self._network.device
         self.hidden_size = int(self._config.hidden_size)

@@ -16,7 +16,7 @@ from icl_eval.models.budget import LOGITS, token_budget
 from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.surroundings import fallback_token, surroundings, window_of
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.encoding import line_encoder
+from icl_eval.models.encoding import control_tokens, line_encoder
 from icl_eval.models.framing import Framing
 from icl_eval.models.networks.network import Network, asked_tokens, full_device
 from icl_eval.models.networks.sharing import ordinary_tokens
@@ -69,6 +69,7 @@ class Seq2SeqLM:
         self.start, end = surroundings(tokenizer, bos)
         self.fallback = fallback_token(tokenizer)
         self._lines = line_encoder(tokenizer)
+        self.controls = control_tokens(tokenizer)
         self._doubles_spaces = _doubles_spaces(tokenizer)
         self._framing = Framing(model, tokenizer, self.start, end)
         self.fingerprint = (

@@ -2,7 +2,7 @@
 
 from icl_eval.prompts.assembly import PromptText, assemble, doubled_space
 from icl_eval.prompts.template import Prompt
-from icl_eval.prompts.tokens import Scored, encode_apart, split_tokens
+from icl_eval.prompts.tokens import Scored, encode_apart, split_tokens, with_start
 from icl_eval.prompts.window import FittedPrompt, fit
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "encode_apart",
     "fit",
     "split_tokens",
+    "with_start",
 ]

@@ -60,10 +60,24 @@ def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
         if boundary == len(whole):
             raise PromptError(f"the continuation {continuation!r} adds no token to its context")
         boundary_of[context] = min(boundary_of[context], boundary)
-    return [
-        Scored([*start, *whole[: boundary_of[context]]] or [fallback], whole[boundary_of[context] :])
-        for (context, _), whole in zip(texts, wholes, strict=True)
-    ]
+    scored = []
+    for (context, _), whole in zip(texts, wholes, strict=True):
+        boundary = boundary_of[context]
+        if boundary == 0 and (rest := without_start(start, whole)):
+            scored.append(Scored(list(start) or [fallback], rest))
+        else:
+            scored.append(Scored(with_start(start, whole[:boundary]) or [fallback], whole[boundary:]))
+    return scored
+
+
+def with_start(start: Sequence[int], ids: Sequence[int]) -> list[int]:
+    """The token ids of a text after the special tokens `start`, which stand there once."""
+    return [*start, *without_start(start, ids)]
+
+
+def without_start(start: Sequence[int], ids: Sequence[int]) -> list[int]:
+    """The token ids of a text without the special tokens `start`, if it begins with them."""
+    return list(ids[len(start) :] if list(ids[: len(start)]) == list(start) else ids)
 
 
 def encode_apart(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequence[int], fallback: int) -> list[Scored]:
@@ -80,7 +94,7 @@ def encode_apart(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
         if not ids_of[continuation]:
             raise PromptError(f"the continuation {continuation!r} has no token")
     return [
-        Scored([*start, *ids_of[context]] or [fallback], ids_of[continuation], apart=True)
+        Scored(with_start(start, ids_of[context]) or [fallback], ids_of[continuation], apart=True)
         for context, continuation in texts
     ]
 

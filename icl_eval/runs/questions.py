@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icl_eval.choices import Overflow
 from icl_eval.errors import IclEvalError, PromptError, WindowError
 from icl_eval.metrics import Kind
-from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest, reads_apart
-from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, encode_apart, fit, split_tokens
+from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest, as_text, reads_apart, unmarked
+from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, encode_apart, fit, split_tokens, with_start
 from icl_eval.runs.cells import Cell, Prepared, decoding
 from icl_eval.runs.strides import strides
 from icl_eval.tasks import Example
@@ -48,6 +48,7 @@ class Questioner:
     def __init__(self, prepared: Prepared, model: LanguageModel, overflow: Overflow) -> None:
         self.prepared, self.model, self.overflow = prepared, model, overflow
         self._apart = reads_apart(model)
+        self._controls: frozenset[str] = getattr(model, "controls", frozenset())
         self._shown: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
@@ -69,8 +70,9 @@ class Questioner:
         """
         definition, model = self.prepared.task.definition, self.model
         options = example.options if definition.answer == "choice" else example.options[:1]  # references are one answer
+        fields, options = as_text((example.fields, options), self._controls)
         try:
-            text = assemble(self.prepared.prompt, example.fields, options, [self._show(each) for each in drawn])
+            text = assemble(self.prepared.prompt, fields, options, [self._show(each) for each in drawn])
             if definition.decode is not None:
                 fitted = self._fit(text, self._room(definition.decode.max_tokens), self._contexts)
                 requests: tuple[Request, ...] = (
@@ -81,7 +83,7 @@ class Questioner:
                 requests = self._likelihood(fitted.options[0], definition.score.stride)
             else:
                 fitted = self._fit(text, model.window, self._split)
-                context = self.prepared.prompt.answer_context(example.fields)
+                context = self.prepared.prompt.answer_context(fields)
                 conditional = [ScoreRequest.of(each.context, each.continuation) for each in fitted.options]
                 requests = (*conditional, *(self._without_context(context, answer) for answer in text.answers))
         except WindowError as error:
@@ -94,7 +96,7 @@ class Questioner:
             example=example,
             kind=definition.answer,
             demonstrations=tuple(each.id for each in drawn[: fitted.shots]),
-            text=text,
+            text=_unmarked(text),
             fitted=fitted,
             requests=requests,
         )
@@ -126,7 +128,8 @@ class Questioner:
     def _contexts(self, texts: list[tuple[str, str]]) -> list[Scored]:
         """Prompts alone, after which the model writes."""
         encoded = self.model.encode([context for context, _ in texts])
-        return [Scored([*self.model.start, *ids] or [self.model.fallback], [], apart=self._apart) for ids in encoded]
+        begun = [with_start(self.model.start, ids) for ids in encoded]
+        return [Scored(ids or [self.model.fallback], [], apart=self._apart) for ids in begun]
 
     def _draw(self, example: Example, shots: int, seed: int) -> list[Example]:
         return self.prepared.pool.draw(example, shots, seed) if self.prepared.pool else []
@@ -134,8 +137,9 @@ class Questioner:
     def _show(self, demonstration: Example) -> str:
         if demonstration.id not in self._shown:
             try:
+                fields, options = as_text((demonstration.fields, demonstration.options), self._controls)
                 self._shown[demonstration.id] = self.prepared.prompt.demonstration(
-                    demonstration.fields, demonstration.options, demonstration.gold[0]
+                    fields, options, demonstration.gold[0]
                 )
             except PromptError as error:
                 message = f"{error.message}, of the demonstration {_called(demonstration)}"
@@ -158,6 +162,17 @@ class Questioner:
             (scored,) = self._split([(context, answer)])
             self._unconditional[context, answer] = ScoreRequest.of(scored.context, scored.continuation)
         return self._unconditional[context, answer]
+
+
+def _unmarked(text: PromptText) -> PromptText:
+    """A prompt as people read it."""
+    return replace(
+        text,
+        instruction=unmarked(text.instruction),
+        demonstrations=tuple(map(unmarked, text.demonstrations)),
+        queries=tuple(map(unmarked, text.queries)),
+        answers=tuple(map(unmarked, text.answers)),
+    )
 
 
 def _called(example: Example) -> str:
