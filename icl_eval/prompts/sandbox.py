@@ -1,34 +1,30 @@
-"""The template language: Jinja's expressions, `if`, `for` and `set`, with all work bounded.
+"""The template language: Jinja's own sandbox with an allow-list of its syntax, methods and filters.
 
-A template is data from a stranger. It can define, call and import nothing, and it can neither hang nor eat the memory:
-nothing that it builds is longer than `MAX_TEXT` characters, and one rendering does at most `MAX_WORK`, of which a
-character that an operation reads, a member of a collection and a turn of a loop take their share.
+A template can run no code and read no file. It can be slow: a prompt file runs on its user's machine. So what has been
+rendering for `PATIENCE` seconds is named, an interrupt ends it, and loops over `range` and the text itself are bounded.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
-from itertools import chain
+from contextlib import contextmanager
+from functools import cache, lru_cache, wraps
 from typing import Any, cast
 
 import jinja2
-from jinja2 import filters, nodes, pass_context, pass_environment, sandbox
-from jinja2.exceptions import SecurityError
-from jinja2.runtime import Context, Undefined
+from jinja2 import filters, nodes, pass_environment, sandbox
+from jinja2.runtime import Undefined
 from jinja2.visitor import NodeTransformer
 
 from icl_eval.errors import UnknownName
 
 MAX_TEXT = 10_000_000  # characters: a prompt of several million tokens
-MAX_WORK = 200_000_000  # characters: about a second
-TURN = 2_000  # characters that could be read in its time, with much room: 100,000 turns are the most
-MEMBER = 200
-MAX_BITS = 4_096  # of a whole number
-MAX_DIGITS = 15  # what a float holds
-_DONE = "work done"  # not an identifier, so no template can name it
+PATIENCE = 5.0  # seconds
 
 PARTS = (
     *(nodes.Template, nodes.Block, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign, nodes.Name),
@@ -46,15 +42,30 @@ METHODS = frozenset(
         *("changed", "cycle"),  # of `loop`
     }
 )
-SAFE_FILTERS = (
-    *("abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last"),
-    *("length", "list", "lower", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr"),
-    *("sort", "string", "title", "trim", "truncate", "unique", "upper", "wordcount"),
+TEXT_FILTERS = ("capitalize", "lower", "replace", "string", "title", "trim", "truncate", "upper", "wordcount")
+OTHER_FILTERS = (
+    *(
+        "abs",
+        "count",
+        "d",
+        "default",
+        "dictsort",
+        "first",
+        "float",
+        "groupby",
+        "int",
+        "items",
+        "last",
+        "length",
+        "list",
+    ),
+    *("map", "max", "min", "reject", "rejectattr", "reverse", "round", "select", "selectattr", "sort", "unique"),
 )
+GLOBALS = {"range": sandbox.safe_range}
 
 
 def parse(source: str) -> nodes.Template:
-    """The syntax tree of a template, its loops and values bounded.
+    """The syntax tree of a template.
 
     Raises:
         jinja2.TemplateSyntaxError: it does not parse or uses more of Jinja than the template language has.
@@ -63,10 +74,10 @@ def parse(source: str) -> nodes.Template:
         tree = _ENVIRONMENT.parse(source)
         for node in tree.find_all(nodes.Node):
             _check(node)
-        bounded = _Bounds().visit(tree)
+        checked = _CheckedConcatenation().visit(tree)
     except RecursionError as error:
         raise jinja2.TemplateSyntaxError("the template is nested too deeply", 1) from error
-    return cast(nodes.Template, bounded)
+    return cast(nodes.Template, checked)
 
 
 def compiled(tree: nodes.Template) -> jinja2.Template:
@@ -87,77 +98,57 @@ def small(source: str) -> jinja2.Template:
     return compiled(parse(source))
 
 
-def render(template: jinja2.Template, view: Mapping[str, Any], block: str | None = None) -> str:
-    """The text of a template or of one of its blocks."""
-    context = template.new_context({**view, _DONE: [0]})
+def render(template: jinja2.Template, view: Mapping[str, Any], name: str, block: str | None = None) -> str:
+    """The text of a template or of one of its blocks; `name` is what the user is told if that takes long.
+
+    Raises:
+        Exception: whatever Jinja and Python raise for what the template does, or the text is too long.
+    """
     pieces, length = [], 0
-    for piece in (template.root_render_func if block is None else template.blocks[block])(context):
-        pieces.append(piece)
-        length += len(piece)
-        _require(length, "the text")
+    with _watch().over(name):
+        for piece in (template.root_render_func if block is None else template.blocks[block])(
+            template.new_context(dict(view))
+        ):
+            pieces.append(piece)
+            length += len(piece)
+            if length > MAX_TEXT:
+                raise ValueError(f"the text is longer than {MAX_TEXT} characters")
     return "".join(pieces)
 
 
-class _Sandbox(sandbox.ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"+", "*", "%"})
+class _Watch:
+    """Tells, from a thread of its own, of a template that is still rendering after `PATIENCE` seconds."""
 
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "%" and isinstance(left, str):
-            raise SecurityError("`%` does not format texts here; join them with `~`")
-        if operator == "*":
-            _require_product(left, right)
-        return _measured(context, super().call_binop(context, operator, left, right))
+    def __init__(self) -> None:
+        self._rendering: tuple[str] | None = None
+        threading.Thread(target=self._look, name="icl-eval templates", daemon=True).start()
+
+    @contextmanager
+    def over(self, name: str) -> Iterator[None]:
+        """Watch what is rendered within."""
+        self._rendering = (name,)
+        try:
+            yield
+        finally:
+            self._rendering = None
+
+    def _look(self) -> None:
+        seen = told = None
+        while True:
+            time.sleep(PATIENCE)
+            if (now := self._rendering) is not None and now is seen and now is not told:
+                _LOGGER.warning("%s has been rendering for more than %g seconds; Ctrl-C ends it", now[0], PATIENCE)
+                told = now
+            seen = now
 
 
-class _Bounds(NodeTransformer):
-    """Measures what operations read, so that neither loops nor variables that double with every `set` get far."""
-
-    def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802
-        self.generic_visit(node)
-        node.iter = _filtered("_turns", node.iter)
-        return node
-
-    def visit_Assign(self, node: nodes.Assign) -> nodes.Assign:  # noqa: N802
-        self.generic_visit(node)
-        node.node = _filtered("_measured", node.node)
-        return node
-
-    def visit_Filter(self, node: nodes.Filter) -> nodes.Filter:  # noqa: N802
-        self.generic_visit(node)
-        if node.node is not None:
-            node.node = _filtered("_measured", node.node)
-        return _filtered("_measured", node)
-
-    def visit_Test(self, node: nodes.Test) -> nodes.Test:  # noqa: N802
-        self.generic_visit(node)
-        node.node = _filtered("_measured", node.node)
-        return node
-
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:  # noqa: N802
-        self.generic_visit(node)
-        node.expr = _filtered("_measured", node.expr)
-        for operand in node.ops:
-            operand.expr = _filtered("_measured", operand.expr)
-        return node
-
-    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Getattr:  # noqa: N802
-        self.generic_visit(node)
-        node.node = _filtered("_measured", node.node)
-        return node
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Getitem:  # noqa: N802
-        self.generic_visit(node)
-        if isinstance(node.arg, nodes.Slice):
-            node.node = _filtered("_measured", node.node)
-        return node
+class _CheckedConcatenation(NodeTransformer):
+    """Lets `~` refuse what has no obvious text, as `{{ }}` does."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802
         self.generic_visit(node)
-        return _filtered("join", nodes.List(node.nodes, lineno=node.lineno, environment=_ENVIRONMENT))
-
-
-def _filtered(name: str, node: nodes.Node) -> nodes.Filter:
-    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno, environment=_ENVIRONMENT)
+        members = nodes.List(node.nodes, lineno=node.lineno, environment=_ENVIRONMENT)
+        return nodes.Filter(members, "join", [], [], None, None, lineno=node.lineno, environment=_ENVIRONMENT)
 
 
 def _check(node: nodes.Node) -> None:
@@ -166,10 +157,16 @@ def _check(node: nodes.Node) -> None:
         raise jinja2.TemplateSyntaxError(f"{kind!r} is not part of the template language", node.lineno)
     if isinstance(node, nodes.Filter) and node.name not in FILTERS:
         raise jinja2.TemplateSyntaxError(str(UnknownName("filter", str(node.name), FILTERS)), node.lineno)
-    if isinstance(node, nodes.Call) and not (isinstance(node.node, nodes.Getattr) and node.node.attr in METHODS):
+    if isinstance(node, nodes.Call) and not _is_allowed(node.node):
         name = str(getattr(node.node, "attr", getattr(node.node, "name", "this")))
         hint = f"; there is the filter `| {name}`" if name in FILTERS else ""
         raise jinja2.TemplateSyntaxError(f"{name!r} cannot be called in a template{hint}", node.lineno)
+
+
+def _is_allowed(called: nodes.Expr) -> bool:
+    if isinstance(called, nodes.Name):
+        return called.name in GLOBALS
+    return isinstance(called, nodes.Getattr) and called.attr in METHODS
 
 
 def _shown(value: Any) -> Any:
@@ -185,92 +182,42 @@ def _shown(value: Any) -> Any:
     return value
 
 
-@pass_context
-def _turns(context: Context, items: Iterable[Any]) -> Iterator[Any]:
-    for item in items:
-        _work(context, TURN)
-        yield item
+def _of_text(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter of Jinja's that takes what has an obvious text, and does not make the word `None` of nothing."""
+    index = int(hasattr(function, "jinja_pass_arg"))
 
+    @wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        return function(*args[:index], _shown(args[index]), *args[index + 1 :], **kwargs)
 
-@pass_context
-def _measured(context: Context, value: Any) -> Any:
-    """A value, if what it would print is within bounds; a collection counts with everything in it."""
-    length, found = 0, [value]
-    while found:
-        item = found.pop()
-        if isinstance(item, str):
-            length += len(item)
-            _work(context, len(item))
-        elif isinstance(item, Mapping | list | tuple):
-            length += len(item)
-            _work(context, len(item) * MEMBER)
-            found.extend(chain(item.keys(), item.values()) if isinstance(item, Mapping) else item)
-        _require(length, "a value")
-    return value
-
-
-def _work(context: Context, amount: int) -> None:
-    done = context.parent[_DONE]
-    done[0] += amount
-    if done[0] > MAX_WORK:
-        raise SecurityError("it takes too long: too many turns of loops, or too much text in them")
-
-
-def _require(length: int, what: str) -> None:
-    if length > MAX_TEXT:
-        raise SecurityError(f"{what} is longer than {MAX_TEXT} characters")
-
-
-def _require_product(left: Any, right: Any) -> None:
-    for one, other in ((left, right), (right, left)):
-        if hasattr(one, "__len__") and isinstance(other, int):
-            _require(len(one) * other, "a product")
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS:
-        raise SecurityError(f"a number has more than {MAX_BITS} bits")
+    return checked
 
 
 @pass_environment
 def _join(environment: jinja2.Environment, items: Iterable[Any], d: str = "", attribute: str | None = None) -> str:
-    member = filters.make_attrgetter(environment, attribute) if attribute is not None else _shown
-    texts, length = [], 0
-    for item in items:
-        texts.append(str(_shown(member(item))))
-        length += len(texts[-1]) + len(d)
-        _require(length, "a joined text")
-    return d.join(texts)
+    members = items if attribute is None else map(filters.make_attrgetter(environment, attribute), items)
+    return d.join(str(_shown(member)) for member in members)
 
 
-def _replace(text: Any, old: str, new: str, count: int = -1) -> str:
-    text = str(_shown(text))
-    _require(len(text) + text.count(old) * len(new), "a text with replacements")
-    return str(text.replace(old, new, count))
-
-
-def _round(value: float, precision: int = 0, method: str = "common") -> float:
-    if abs(precision) > MAX_DIGITS:
-        raise SecurityError(f"a number cannot be rounded to {precision} digits")
-    return float(filters.do_round(value, precision, method))  # type: ignore[arg-type]
-
-
-@pass_context
-def _map(context: Context, items: Iterable[Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
-    for item in filters.sync_do_map(context, items, *args, **kwargs):
-        yield _measured(context, item)
-
-
-FILTERS = {name: filters.FILTERS[name] for name in SAFE_FILTERS} | {
+FILTERS = {
+    **{name: filters.FILTERS[name] for name in OTHER_FILTERS},
+    **{name: _of_text(filters.FILTERS[name]) for name in TEXT_FILTERS},
     "join": _join,
-    "map": _map,
-    "replace": _replace,
-    "round": _round,
 }
 
 
-def _environment() -> _Sandbox:
-    environment = _Sandbox(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_shown)
-    environment.globals.clear()
-    environment.filters = FILTERS | {"_turns": _turns, "_measured": _measured}
+def _environment() -> jinja2.Environment:
+    environment = sandbox.ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_shown
+    )
+    environment.globals, environment.filters = dict(GLOBALS), dict(FILTERS)
     return environment
 
 
 _ENVIRONMENT = _environment()
+_LOGGER = logging.getLogger("icl_eval")
+
+
+@cache
+def _watch() -> _Watch:
+    return _Watch()

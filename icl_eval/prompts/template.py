@@ -106,7 +106,7 @@ class Prompt:
         known = set(known)
         for name in sorted(meta.find_undeclared_variables(self._tree)):
             line = next((n.lineno for n in self._tree.find_all(nodes.Name) if n.name == name), None)
-            if name not in known and name not in GIVEN:
+            if name not in {*known, *GIVEN, *sandbox.GLOBALS}:
                 raise UnknownName("field of the example", name, known, self._place, line)
             if name in known and name in RESERVED:
                 raise PromptError(
@@ -168,10 +168,12 @@ class Prompt:
         own = block in self._blocks
         template = self._template if own else sandbox.small(DEFAULTS[block])
         try:
-            return sandbox.render(template, view, block if own else None)
+            return sandbox.render(template, view, f"the block `{block}` of {self._place}", block if own else None)
         except Exception as error:
             line = _line_in(template, error) if own else None
-            raise PromptError(f"block `{block}` cannot be rendered: {error}", self._place, line) from error
+            raise PromptError(
+                f"block `{block}` cannot be rendered: {str(error) or type(error).__name__}", self._place, line
+            ) from error
 
 
 def _view(fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> dict[str, Any]:

@@ -115,18 +115,6 @@ def test_template_without_words(icl_eval: IclEval, lm: FakeLM) -> None:
     assert lm.asked == 0
 
 
-def test_template_without_end(icl_eval: IclEval) -> None:
-    edit(PARITY, "fields: {n: n}", "fields: {n: n, text: text}")
-    for split in ("train", "val"):
-        path = Path(f"data/parity/{split}.jsonl")
-        path.write_text(path.read_text().replace('"pair"', f'"text": "{"x" * 3000}", "pair"'))
-    TEMPLATE.write_text("{% for a in text %}{% for b in text %}{{ n }}{% endfor %}{% endfor %}")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
-
-    assert said.startswith(f"{TEMPLATE.resolve()}:1: block `query` cannot be rendered: ")
-    assert "it takes too long" in said
-
-
 def test_template_that_does_not_parse(icl_eval: IclEval) -> None:
     TEMPLATE.write_text("Q:\n{{ n }\nA:")
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
