@@ -310,3 +310,10 @@ def test_scores_of_samples_are_those_of_the_model_without_temperature() -> None:
 def test_rows_that_are_no_numbers_are_an_error(decoding: Decoding, value: float) -> None:
     with pytest.raises(FloatingPointError, match="log-probabilities are no numbers"):
         run(decoding, lambda _: np.full(5, value, np.float32))
+
+
+def test_of_two_finished_beams_of_equal_score_the_first_wins() -> None:
+    """`a end` and `b end` have the very same probability; the lower token is looked at first."""
+    row_of = chain({1: 0.5, 4: 0.5}, {END: 1.0})
+
+    assert run(Decoding(3, (), beams=2, length_penalty=0.0), row_of).texts == (WORDS[1],)

@@ -370,8 +370,13 @@ def test_ranges_and_texts_are_bounded(source: str, message: str) -> None:
 def test_a_slow_template_is_named_and_an_interrupt_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "PATIENCE", 0.02)
     monkeypatch.setattr(sandbox, "_watch", cache(sandbox._Watch))
-    monkeypatch.setattr(sandbox._LOGGER, "warning", lambda *said: (heard.append(said), _thread.interrupt_main()))
     heard: list[tuple[object, ...]] = []
+
+    def interrupt(*said: object) -> None:
+        heard.append(said)
+        _thread.interrupt_main()
+
+    monkeypatch.setattr(sandbox._LOGGER, "warning", interrupt)
 
     with pytest.raises(KeyboardInterrupt):
         query(LOOPS.replace("BODY", "{% if a is upper %}{% endif %}"))
