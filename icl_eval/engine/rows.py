@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from icl_eval.engine.chunking import Share
@@ -9,7 +10,7 @@ from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
 from icl_eval.engine.resuming import Step, steps, units
 from icl_eval.errors import ModelError
-from icl_eval.models import ForgettingModel, OutOfMemory, RowAnswer, RowModel, ScoreAnswer, ScoreRequest
+from icl_eval.models import ForgettingModel, OutOfMemory, PendingRows, RowAnswer, RowModel, ScoreAnswer, ScoreRequest
 
 LOGITS = 2**26  # of one batch, scored places x vocabulary: 256 MiB in float32
 
@@ -60,28 +61,39 @@ def compute(
     own = sorted(span.request for place in places for row in planned[place].rows for span in row.spans)
     waiting = {index: requests[index] for index in own}
     todo: Iterator[Step] = steps(planned, places)
-    while waiting:
-        for step in todo:
-            try:
-                answers = _forward(model, step, read)
-            except OutOfMemory as error:
-                model.row_budget = _smaller(model.row_budget, step.batch, error)
-                todo = map(Step, batches(model, waiting))  # all that is still waiting is planned anew
-                break
-            accept(answered := dict(_unpack(step.batch.rows, answers)))
+    in_flight: deque[tuple[Batch, PendingRows]] = deque()
+
+    def settle(most: int) -> None:
+        """Read the answers of the oldest batches, until at most so many are in flight."""
+        while len(in_flight) > most:
+            batch, pending = in_flight.popleft()
+            accept(answered := dict(_unpack(batch.rows, pending())))
             for index in answered:
                 del waiting[index]
 
+    while waiting:
+        for step in todo:
+            try:
+                in_flight.append((step.batch, _enqueue(model, step, read)))
+            except OutOfMemory as error:
+                settle(0)
+                model.row_budget = _smaller(model.row_budget, step.batch, error)
+                todo = map(Step, batches(model, waiting))  # all that is still waiting is planned anew
+                break
+            settle(model.queue_depth - 1)
+        else:
+            settle(0)
 
-def _forward(model: RowModel, step: Step, read: Callable[[int], None]) -> list[RowAnswer]:
+
+def _enqueue(model: RowModel, step: Step, read: Callable[[int], None]) -> PendingRows:
     if step.anew:
         _forget(model)
     for row in step.first:
-        model.forward([row])
+        model.enqueue([row])
         read(len(row.tokens))
-    answers = model.forward([packed.row for packed in step.batch.rows])
+    pending = model.enqueue([packed.row for packed in step.batch.rows])
     read(step.batch.computed)
-    return answers
+    return pending
 
 
 def _forget(model: RowModel) -> None:

@@ -20,7 +20,7 @@ from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token,
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import control_tokens, line_encoder
 from icl_eval.models.networks.sharing import configured_sharing, own_masks
-from icl_eval.models.protocol import CAUSAL, Row, RowAnswer
+from icl_eval.models.protocol import CAUSAL, PendingRows, Row
 
 BY_PLACE = {"bloom", "mpt"}  # their distances are counted by place in the row
 
@@ -64,6 +64,7 @@ class Blueprint:
         self.hidden_size, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
         self.weights = sum(parameter.nbytes for parameter in model.parameters())
         self.token_bytes = bytes_per_token(model)
+        self.queue_depth = 1
         self.state_bytes = self.cache_bytes(model.dtype) or 0
         self.row_budget = CPU_ROW_BUDGET if device == "cpu" else max(CPU_ROW_BUDGET, self.window)
         found = configured_sharing(config, own_masks(model, self.window), self.window)
@@ -77,7 +78,7 @@ class Blueprint:
         """The text of each token, for people."""
         return [self.tokenizer.decode([token]) for token in ids]
 
-    def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
+    def enqueue(self, rows: Sequence[Row]) -> PendingRows:
         """Refuse: there are no weights.
 
         Raises:

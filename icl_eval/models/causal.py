@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
 from icl_eval.models.budget import bytes_per_token, token_budget
+from icl_eval.models.checkpoints.devices import queue_depth, to_device
 from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, window_of
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import control_tokens, line_encoder
 from icl_eval.models.networks.ancestry import depths, visibility
-from icl_eval.models.networks.network import Network, asked_tokens, full_device
+from icl_eval.models.networks.network import Network, enqueue_asked_tokens, full_device
 from icl_eval.models.networks.sharing import (
     Sharing,
     distance,
@@ -35,7 +36,7 @@ from icl_eval.models.networks.sharing import (
 )
 from icl_eval.models.networks.stem import KeptStem
 from icl_eval.models.networks.tree_attention import attending, pieces
-from icl_eval.models.protocol import Row, RowAnswer
+from icl_eval.models.protocol import PendingRows, Row, RowAnswer
 from icl_eval.models.writing.generation import Generation
 
 ARITHMETIC = 4  # raised with every change after which the same tokens may get another answer
@@ -86,6 +87,7 @@ class CausalLM:
         self.parameters: int = model.num_parameters()
         self.token_bytes = bytes_per_token(model)
         self.row_budget = token_budget(model, self.device, self.window)
+        self.queue_depth = queue_depth(model, self.device)
         self._by_pieces = self.device.type == "cpu" and not own_attention  # whether a branching row goes without a mask
         self._kept = KeptStem(model, self.device)
         rows = [line([1, 2, 3]), line([2, 1])]
@@ -110,13 +112,24 @@ class CausalLM:
         return [self.tokenizer.decode([token]) for token in ids]
 
     def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
+        """The answers to rows that are run as one batch, as `enqueue` does it."""
+        return self.enqueue(rows)()
+
+    def enqueue(self, rows: Sequence[Row]) -> PendingRows:
         """Run rows as one batch, padded on the right, where causal attention never looks.
 
         Raises:
             OutOfMemory: the batch does not fit the device.
         """
         with full_device(), torch.inference_mode():
-            return self._forward(rows)
+            pending = enqueue_asked_tokens(self._logits(rows), np.concatenate([row.targets for row in rows]))
+        cuts = np.cumsum([len(row.scored) for row in rows])[:-1]
+
+        def read() -> list[RowAnswer]:
+            logprobs, greedy = pending()
+            return [RowAnswer(*pair) for pair in zip(np.split(logprobs, cuts), np.split(greedy, cuts), strict=True)]
+
+        return read
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
         """Write what follows prompts, handing each answer to `sink` as it comes.
@@ -149,12 +162,6 @@ class CausalLM:
             turns=set(longrope_lengths(self._config)),
         )
 
-    def _forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
-        logits = self._logits(rows)
-        logprobs, greedy = asked_tokens(logits, np.concatenate([row.targets for row in rows]))
-        cuts = np.cumsum([len(row.scored) for row in rows])[:-1]
-        return [RowAnswer(*pair) for pair in zip(np.split(logprobs, cuts), np.split(greedy, cuts), strict=True)]
-
     def _logits(self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None) -> torch.Tensor:
         """Next-token logits at the rows' scored places, (N, V) in float32."""
         stem = rows[0].stem  # the same for all
@@ -165,7 +172,7 @@ class CausalLM:
         places = torch.from_numpy(
             np.concatenate([index * length + row.scored - stem for index, row in enumerate(rows)])
         )
-        inputs: dict[str, Any] = {"input_ids": tokens.to(self.device), "use_cache": bool(stem)}
+        inputs: dict[str, Any] = {"input_ids": to_device(tokens, self.device), "use_cache": bool(stem)}
         if stem:
             inputs["past_key_values"] = self._kept.of(rows[0].tokens[:stem], copies=len(rows))
         by_pieces = self._by_pieces and len(rows) == 1 and not rows[0].is_linear
@@ -193,7 +200,7 @@ class CausalLM:
             sees[index, 0, :size, : stem + size] = torch.from_numpy(visibility(row.parents)[stem:])
         mask = torch.zeros(sees.shape, dtype=self.model.dtype)
         mask.masked_fill_(~sees, torch.finfo(self.model.dtype).min)
-        return {"position_ids": positions.to(self.device), "attention_mask": mask.to(self.device)}
+        return {"position_ids": to_device(positions, self.device), "attention_mask": to_device(mask, self.device)}
 
     def _is_causal(self) -> bool:
         """Whether a prediction is the same whatever follows; an encoder with a language-model head sees it all."""

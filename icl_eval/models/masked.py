@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from icl_eval.choices import PLL
 from icl_eval.errors import ModelError
 from icl_eval.models.budget import LOGITS, token_budget
+from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.surroundings import fallback_token, surroundings, window_of
 from icl_eval.models.encoding import control_tokens, line_encoder
@@ -164,7 +165,7 @@ class MaskedLM:
             tokens[row, : len(own)] = torch.from_numpy(own.astype(np.int64))
             mask[row, : len(own)] = 1
         places = torch.tensor([row * batch.width + place for row, place in batch.places])
-        inputs = {"input_ids": tokens.to(self.device), "attention_mask": mask.to(self.device)}
+        inputs = {"input_ids": to_device(tokens, self.device), "attention_mask": to_device(mask, self.device)}
         logits, _ = self._network.ask(inputs, places)
         return asked_tokens(logits, np.array(batch.targets, np.int32))
 

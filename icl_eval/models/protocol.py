@@ -172,6 +172,9 @@ class RowAnswer:
     greedy: NDArray[np.bool_]
 
 
+PendingRows = Callable[[], list[RowAnswer]]  # waits for the answers to the rows of a batch
+
+
 def common_prefix(left: NDArray[np.int32], right: NDArray[np.int32]) -> int:
     """How many leading tokens two sequences share."""
     size = min(len(left), len(right))
@@ -197,6 +200,7 @@ class RowModel(LanguageModel, Protocol):
         hidden_size: width of its layers, from which the engine weighs attention against the rest.
         vocabulary: tokens it knows.
         row_budget: tokens, padding included, that one batch may hold.
+        queue_depth: batches that are in flight at most: 1 if the answers of each are read before the next.
         token_bytes: memory that a token of a batch is expected to take while it is computed.
         state_bytes: memory that a token of a kept stem takes.
         weights: memory of its parameters, in bytes.
@@ -210,12 +214,13 @@ class RowModel(LanguageModel, Protocol):
     hidden_size: int
     vocabulary: int
     row_budget: int
+    queue_depth: int
     token_bytes: int
     state_bytes: int
     weights: int
 
-    def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
-        """Run one batch.
+    def enqueue(self, rows: Sequence[Row]) -> PendingRows:
+        """Start one batch, after all that were started before; nothing but reading the answers waits for a device.
 
         Raises:
             OutOfMemory: it does not fit the device.

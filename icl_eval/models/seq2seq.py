@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from icl_eval.models.budget import LOGITS, token_budget
+from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.surroundings import fallback_token, surroundings, window_of
 from icl_eval.models.decoding import GenerateRequest, TextSink
@@ -197,7 +198,7 @@ class Seq2SeqLM:
             firsts.append(len(beginning) - 1)
         width = max(map(len, rows))
         places = [row * width + np.arange(len(own)) + firsts[row] for row, own in enumerate(targets)]
-        owners = torch.tensor(list(part.values()), device=self.device)
+        owners = to_device(torch.tensor(list(part.values())), self.device)
         logits, _ = self._halves.decode(
             encoded.of(owners), self._halves.padded(rows), torch.from_numpy(np.concatenate(places)), use_cache=False
         )

@@ -70,7 +70,7 @@ def test_several_processes_print_once_what_one_prints(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_several_processes_share_a_sweep_and_print_its_table_once(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "icl_eval/tiny/model", tmp_path / "copy")
-    sweep = (*TINY, "--model", f"tiny,{tmp_path / 'copy'}")
+    sweep = (*TINY, "--data", "sample", "--model", f"tiny,{tmp_path / 'copy'}")
     alone = finish(start(*sweep, "--out", tmp_path / "alone"))
     many = finish(start(*sweep, "--out", tmp_path / "many", processes=2))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from icl_eval.engine import Engine, MemoryJournal
 from icl_eval.errors import ModelError
-from icl_eval.models import Row, RowAnswer, ScoreRequest
+from icl_eval.models import PendingRows, Row, RowAnswer, ScoreRequest
 from icl_eval.testing import FakeLM
 
 from .toys import REQUESTS, ToyRows, expected
@@ -137,6 +138,54 @@ def test_what_was_answered_before_the_device_was_full_is_kept() -> None:
     assert model.failures == 1
     assert model.row_budget == 6
     assert sum(len(batch) for batch in model.batches) == len(requests)
+
+
+class Devices(ToyRows):
+    """A toy whose batches are enqueued and read apart, and the order in which that happens."""
+
+    def __init__(self, queue_depth: int, **settings: Any) -> None:
+        super().__init__(shares=False, row_budget=4, **settings)
+        self.queue_depth, self.events = queue_depth, list[tuple[str, int]]()
+
+    def enqueue(self, rows: Sequence[Row]) -> PendingRows:
+        answers, batch = self.forward(rows), len(self.batches)
+        self.events.append(("enqueue", batch))
+
+        def read() -> list[RowAnswer]:
+            self.events.append(("read", batch))
+            return answers
+
+        return read
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_next_batches_are_enqueued_before_the_answers_of_the_last_are_read(depth: int) -> None:
+    model = Devices(depth)
+    requests = [ScoreRequest.of([a, b, 0, 1], [2]) for a in range(3) for b in range(2)]
+
+    answers = Engine(model).answer(requests)
+
+    assert [a.logprobs for a in answers] == [pytest.approx(expected(r), abs=1e-6) for r in requests]
+    ahead = [("enqueue", batch) for batch in range(1, depth)]
+    steady = [event for batch in range(depth, 7) for event in (("enqueue", batch), ("read", batch - depth + 1))]
+    assert model.events == ahead + steady + [("read", batch) for batch in range(8 - depth, 7)]
+
+
+def test_batches_in_flight_when_the_device_is_full_are_read_and_not_computed_again() -> None:
+    class Crowded(Devices):
+        def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
+            self.capacity = 4 if len(self.batches) == 2 and not self.failures else None
+            return super().forward(rows)
+
+    model = Crowded(3)
+    model.row_budget = 12
+    requests = [ScoreRequest.of([a, b, 0, 1], [2]) for a in range(4) for b in range(4)]
+
+    Engine(model).answer(requests)
+
+    assert model.failures == 1
+    assert sum(len(batch) for batch in model.batches) == len(requests)
+    assert model.events[2:4] == [("read", 1), ("read", 2)]
 
 
 def test_one_sequence_that_exceeds_the_device_is_an_error() -> None:

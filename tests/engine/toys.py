@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from icl_eval.models import OutOfMemory, Row, RowAnswer, ScoreRequest
+from icl_eval.models import OutOfMemory, PendingRows, Row, RowAnswer, ScoreRequest
 
 VOCABULARY = 6
 
@@ -26,6 +26,7 @@ class ToyRows:
     fallback = 0
     why_not = ""
     keeps_stems = True
+    queue_depth = 1
     token_bytes, state_bytes, weights = 100, 10, 1000
 
     def __init__(
@@ -48,6 +49,10 @@ class ToyRows:
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         return list(map(str, ids))
+
+    def enqueue(self, rows: Sequence[Row]) -> PendingRows:
+        answers = self.forward(rows)
+        return lambda: answers
 
     def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
         if self.capacity is not None and len(rows) * max(len(row.tokens) for row in rows) > self.capacity:

@@ -118,4 +118,4 @@ def test_operations_are_those_that_pytorch_counts(name: str) -> None:
 
 def test_a_blueprint_computes_nothing() -> None:
     with pytest.raises(ModelError, match="drawn has no weights here"):
-        blueprint("llama").forward([])
+        blueprint("llama").enqueue([])

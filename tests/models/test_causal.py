@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import psutil
 import pytest
 import torch
 import transformers as hf
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
@@ -210,3 +212,56 @@ def test_the_budget_is_half_of_what_is_free_and_at_least_a_window(monkeypatch: p
     for free, budget in [(0, WINDOW), (2 * token * 1000, 1000), (2**50, CPU_ROW_BUDGET)]:
         monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
         assert causal(model).row_budget == budget
+
+
+class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The operations that would wait for a GPU: those whose results, or the sizes of these, the CPU needs."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        by_mask = name == "index" and any(each is not None and each.dtype == torch.bool for each in args[1])
+        if by_mask or name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique"):
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("own_attention", [False, True])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_nothing_but_reading_the_answers_waits_for_a_device(
+    name: str, own_attention: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = causal(build(name), own_attention=own_attention)
+    row = replace(
+        line([1, 2, 3, 4, 5, 6]), parents=np.array([-1, 0, 1, 2, 1, 4], np.int32), scored=np.array([5], np.int32)
+    )
+    rows = [row, replace(row, stem=2), replace(row, stem=3)]
+    expected = [lm.forward([each])[0].logprobs for each in rows]
+    read: list[int] = []
+
+    def to_host(tensor: torch.Tensor) -> Any:
+        def wait() -> Any:
+            read.append(len(pending))
+            return tensor.numpy()
+
+        return wait
+
+    monkeypatch.setattr("icl_eval.models.networks.network.to_host", to_host)
+    lm.forget()
+    with Waits() as waits:
+        pending = [lm.enqueue([each]) for each in rows]
+
+    assert (waits.found, read) == ([], [])
+    np.testing.assert_array_equal([each()[0].logprobs for each in pending], expected)
+    assert read == [3, 3, 3]
+
+
+@pytest.mark.parametrize("operation", [lambda x: x.item(), bool, lambda x: x[x > 0], lambda x: x.nonzero()])
+def test_waiting_is_seen(operation: Any) -> None:
+    with Waits() as waits:
+        operation(torch.ones(()) if operation is bool else torch.ones(1))
+
+    assert waits.found

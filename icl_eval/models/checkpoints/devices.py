@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
 
@@ -51,6 +53,40 @@ def input_device(model: Any) -> torch.device:
         if device is not None:
             return torch_device(device)
     return embeddings.weight.device  # type: ignore[no-any-return]
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on a device; a copy from the CPU to a GPU is enqueued, not waited for."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(tensor: torch.Tensor) -> Callable[[], NDArray[Any]]:
+    """Enqueue the copy of a tensor to the CPU; the function returned waits for it."""
+    if tensor.device.type != "cuda":
+        return lambda: tensor.cpu().numpy()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    copied = torch.cuda.current_stream(tensor.device).record_event()
+
+    def read() -> NDArray[Any]:
+        copied.synchronize()
+        return host.numpy().copy()
+
+    return read
+
+
+def queue_depth(model: Any, device: torch.device) -> int:
+    """Batches in flight that keep all devices of a model busy: one for each, and one that waits.
+
+    Args:
+        model: whose parameters may lie on several devices.
+        device: where its inputs go.
+    """
+    if device.type == "cpu":
+        return 1
+    return 1 + len({device, *(each.device for each in model.parameters() if each.is_cuda)})
 
 
 def tensor_of(model: Any, name: str) -> torch.Tensor:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
-from icl_eval.models.checkpoints.devices import input_device
+from icl_eval.models.checkpoints.devices import input_device, to_device, to_host
 from icl_eval.models.networks.sharing import distance, tolerance
 from icl_eval.models.protocol import OutOfMemory
 
@@ -43,7 +43,7 @@ class Network:
         with _only_places(self.head, places) as picked:
             output = self.model(**inputs)
         logits = output.logits.flatten(0, -2)  # (N, V), or (B T, V) from a model that does not call its head
-        asked: torch.Tensor = logits if picked else logits[places.to(logits.device)]
+        asked: torch.Tensor = logits if picked else logits[to_device(places, logits.device)]
         return asked.to(self.device, torch.float32), output
 
     def spare_head(self, ask: Callable[[], torch.Tensor], precision: str) -> None:
@@ -68,9 +68,22 @@ class Network:
 
 def asked_tokens(logits: torch.Tensor, targets: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Log-probabilities (N,) in nats of targets by logits (N, V), and whether each was the most likely token."""
-    tokens = torch.from_numpy(targets.astype(np.int64)).to(logits.device)
+    return enqueue_asked_tokens(logits, targets)()
+
+
+def enqueue_asked_tokens(
+    logits: torch.Tensor, targets: NDArray[np.int32]
+) -> Callable[[], tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """As `asked_tokens`; the device is only waited for by the function returned."""
+    tokens = to_device(torch.from_numpy(targets.astype(np.int64)), logits.device)
     asked = logits.gather(1, tokens[:, None])[:, 0]
-    return (asked - logits.logsumexp(dim=1)).cpu().numpy(), (asked >= logits.amax(dim=1)).cpu().numpy()
+    copied = to_host(torch.stack([asked - logits.logsumexp(dim=1), (asked >= logits.amax(dim=1)).float()]))
+
+    def read() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        logprobs, greedy = copied()
+        return logprobs, greedy > 0
+
+    return read
 
 
 @contextmanager
@@ -97,7 +110,7 @@ def _only_places(head: Any, places: torch.Tensor) -> Iterator[list[bool]]:
         if not inputs:
             return inputs
         picked.append(True)
-        return (inputs[0].flatten(0, 1)[places.to(inputs[0].device)][None], *inputs[1:])
+        return (inputs[0].flatten(0, 1)[to_device(places, inputs[0].device)][None], *inputs[1:])
 
     if head is None:
         yield picked

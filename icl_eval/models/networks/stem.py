@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.protocol import common_prefix
 
 
@@ -47,7 +48,7 @@ class KeptStem:
 
     def _extend(self, shared: int, tokens: NDArray[np.int32]) -> None:
         cache = _cache((k[:, :, :shared], v[:, :, :shared]) for k, v in self._states if shared)
-        new = torch.from_numpy(tokens[shared:].astype(np.int64))[None].to(self._device)
+        new = to_device(torch.from_numpy(tokens[shared:].astype(np.int64))[None], self._device)
         places = torch.arange(shared, len(tokens), device=self._device)[None]
         self._model.base_model(input_ids=new, position_ids=places, past_key_values=cache, use_cache=True)
         self._states = [(layer.keys, layer.values) for layer in cache.layers]
