@@ -67,12 +67,13 @@ class Blueprint:
         self.queue_depth = 1
         self.state_bytes = self.cache_bytes(model.dtype) or 0
         self.row_budget = CPU_ROW_BUDGET if device == "cpu" else max(CPU_ROW_BUDGET, self.window)
-        found = configured_sharing(config, own_masks(model, self.window), self.window)
+        by_blocks = bool(getattr(model, "_supports_attention_backend", False))
+        found = configured_sharing(config, own_masks(model, self.window), self.window, windows=by_blocks)
         if found.works and (why_not := _own_way(config, one)):
             found = replace(found, works=False, why_not=why_not)
         self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
         self.keeps_stems = found.works
-        self.skips_strangers = found.works and device == "cpu" and _goes_by_pieces(model, config)
+        self.skips_strangers = found.works and by_blocks
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         """The text of each token, for people."""
@@ -110,9 +111,3 @@ def _own_way(config: Any, one: Held | None) -> str:
     if one is None:
         return "it cannot be tried without weights"
     return "it keeps other states than keys and values" if one.others else ""
-
-
-def _goes_by_pieces(model: Any, config: Any) -> bool:
-    """Whether its layers take attention from the registry of `transformers`, and no scores are capped."""
-    capped = getattr(config, "attn_logit_softcapping", None)
-    return bool(getattr(model, "_supports_attention_backend", False)) and not capped

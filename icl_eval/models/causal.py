@@ -5,10 +5,10 @@ Log-softmax is taken in float32 whatever the weights' type.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,23 +23,27 @@ from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token,
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import control_tokens, line_encoder
 from icl_eval.models.networks.ancestry import depths, visibility
+from icl_eval.models.networks.blocks import TreePlan
+from icl_eval.models.networks.kernels import Kernel, checked, kernels_of, plain_blocks
 from icl_eval.models.networks.network import Network, enqueue_asked_tokens, full_device
 from icl_eval.models.networks.sharing import (
     Sharing,
     distance,
     line,
     longrope_lengths,
+    narrowed,
     ordinary_tokens,
     own_masks,
     sharing,
     tolerance,
 )
 from icl_eval.models.networks.stem import KeptStem
-from icl_eval.models.networks.tree_attention import attending, pieces
+from icl_eval.models.networks.tree_attention import KernelError, attending
 from icl_eval.models.protocol import PendingRows, Row, RowAnswer
 from icl_eval.models.writing.generation import Generation
 
-ARITHMETIC = 4  # raised with every change after which the same tokens may get another answer
+ARITHMETIC = 5  # raised with every change after which the same tokens may get another answer
+DEVICE_PROBE = 24  # times the tokens of a probe on a GPU, whose kernels work in tiles of up to 256 tokens
 RULES = rf"bos[01]\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
 
 
@@ -88,18 +92,17 @@ class CausalLM:
         self.token_bytes = bytes_per_token(model)
         self.row_budget = token_budget(model, self.device, self.window)
         self.queue_depth = queue_depth(model, self.device)
-        self._by_pieces = self.device.type == "cpu" and not own_attention  # whether a branching row goes without a mask
+        self.skips_strangers = False
+        self._kernel: Kernel | None = None  # of rows that branch or continue a cached prefix; none: a mask
         self._kept = KeptStem(model, self.device)
         rows = [line([1, 2, 3]), line([2, 1])]
         self._network.spare_head(lambda: self._logits(rows), self.precision)
         if not self._is_causal():
             raise ModelError(f"{type(model).__name__} lets a token see later ones: it is not a causal language model")
-        found = self._sharing()
-        if not found.works and self._by_pieces:
-            self._by_pieces = False
-            found = self._sharing()
+        found = self._best_sharing([] if own_attention else kernels_of(self.device.type))
         self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
-        self.skips_strangers = found.works and self._by_pieces
+        self._slides = found.slides
+        self.skips_strangers = found.works and self._kernel is not None
         self.keeps_stems = found.works and self._stems_work()
         self.state_bytes = self._kept.token_bytes
 
@@ -122,7 +125,7 @@ class CausalLM:
             OutOfMemory: the batch does not fit the device.
         """
         with full_device(), torch.inference_mode():
-            pending = enqueue_asked_tokens(self._logits(rows), np.concatenate([row.targets for row in rows]))
+            pending = enqueue_asked_tokens(self._surely(rows), np.concatenate([row.targets for row in rows]))
         cuts = np.cumsum([len(row.scored) for row in rows])[:-1]
 
         def read() -> list[RowAnswer]:
@@ -156,11 +159,23 @@ class CausalLM:
             self._kept,
             precision=self.precision,
             row_budget=self.row_budget,
-            reach=self.reach,
-            arena=self.skips_strangers and self.keeps_stems,
+            reach=min(self.reach, self._slides),
+            arena=self.skips_strangers and self.keeps_stems and self.device.type == "cpu",
             stems=self.keeps_stems,
             turns=set(longrope_lengths(self._config)),
         )
+
+    def _surely(self, rows: Sequence[Row]) -> torch.Tensor:
+        """As `_logits`; if a kernel fails, by matrix products from then on, which a warning says."""
+        try:
+            return self._logits(rows)
+        except KernelError as error:
+            if self._kernel is plain_blocks:
+                raise
+            sentence = f"an attention kernel failed ({error}); the model goes on, more slowly, with matrix products"
+            warnings.warn(sentence, RuntimeWarning, stacklevel=2)
+            self._kernel = plain_blocks
+            return self._logits(rows)
 
     def _logits(self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None) -> torch.Tensor:
         """Next-token logits at the rows' scored places, (N, V) in float32."""
@@ -175,15 +190,15 @@ class CausalLM:
         inputs: dict[str, Any] = {"input_ids": to_device(tokens, self.device), "use_cache": bool(stem)}
         if stem:
             inputs["past_key_values"] = self._kept.of(rows[0].tokens[:stem], copies=len(rows))
-        by_pieces = self._by_pieces and len(rows) == 1 and not rows[0].is_linear
-        if by_pieces:
+        if self._kernel is not None and len(rows) == 1 and (stem > 0 or not rows[0].is_linear):
             given = depths(rows[0].parents) if positions is None else positions
-            inputs["position_ids"] = torch.from_numpy(given[stem:])[None]
-        elif stem or not all(row.is_linear for row in rows):
+            inputs["position_ids"] = to_device(torch.from_numpy(given[stem:])[None], self.device)
+            kernel = self._kernel if self.skips_strangers else checked(self._kernel)  # while it is probed
+            with attending(self._config, TreePlan(rows[0].parents, stem), kernel):
+                return self._network.ask(inputs, places)[0]
+        if stem or not all(row.is_linear for row in rows):
             inputs |= self._branching(rows, length, positions)
-        plan = pieces(rows[0].parents, stem, self.model.dtype) if by_pieces else []
-        with attending(self._config, plan) if by_pieces else nullcontext():
-            return self._network.ask(inputs, places)[0]
+        return self._network.ask(inputs, places)[0]
 
     def _branching(self, rows: Sequence[Row], length: int, given: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
         """Positions (B, T) and the additive mask (B, 1, T, P + T) by which every token sees its ancestors alone.
@@ -212,13 +227,31 @@ class CausalLM:
             )
         return not distance(later, plain) > tolerance(self.precision) * distance(earlier, plain)  # NaN is no verdict
 
-    def _sharing(self) -> Sharing:
+    def _best_sharing(self, kernels: Sequence[Kernel]) -> Sharing:
+        """What the first kernel allows that works as far as any can, or a mask; that kernel stays."""
+        best: tuple[Kernel | None, Sharing] | None = None
+        for kernel in kernels:
+            self._kernel, found = kernel, self._sharing(kernel)
+            if found.works and (best is None or found.reach > best[1].reach):
+                best = kernel, found
+            if found.works and not found.why_not:
+                break
+        if best is None:
+            best = None, self._sharing(None)
+        self._kernel, found = best
+        return found
+
+    def _sharing(self, kernel: Kernel | None) -> Sharing:
+        self._kernel = kernel
 
         def logits(row: Row, positions: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
             with torch.inference_mode():
                 return self._logits([row], positions).cpu().numpy()
 
-        return sharing(self._config, own_masks(self.model, self.window), self.window, self.precision, logits)
+        masks = own_masks(self.model, self.window)
+        windows = partial(narrowed, self.model, self._config) if kernel else None
+        size = 1 if self.device.type == "cpu" else DEVICE_PROBE
+        return sharing(self._config, masks, self.window, self.precision, logits, windows, size)
 
     def _stems_work(self) -> bool:
         """Whether a row on a kept stem gives what the same row gives alone."""

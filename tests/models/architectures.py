@@ -79,6 +79,8 @@ CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
         {**_LLAMA, "use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1},
     ),
     "qwen3": (hf.Qwen3Config, _GEMMA),
+    "gpt_oss": (hf.GptOssConfig, {**_GEMMA, "sliding_window": 12, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "phi3_sliding": (hf.Phi3Config, {**_BERT, "sliding_window": 12}),
     "phi": (hf.PhiConfig, _BERT),
     "phi3_longrope": (hf.Phi3Config, {**_BERT, "rope_parameters": _LONGROPE, "original_max_position_embeddings": 16}),
     "falcon": (hf.FalconConfig, {**_FALCON, "alibi": False}),
@@ -94,13 +96,13 @@ CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
         hf.RecurrentGemmaConfig,
         {**_BERT, "num_hidden_layers": 3, "attention_window_size": 12, "lru_width": 32},
     ),
+    "lfm2": (hf.Lfm2Config, {**_LLAMA, "layer_types": ["conv", "full_attention"]}),
     "jamba": (
         hf.JambaConfig,
         {**_LLAMA, "num_experts": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4},
     ),
 }
 
-BEYOND_12 = "beyond 12 tokens its attention slides"
 BY_PLACE = "its layers mask by place in the row"
 NO_MASK = "its forward pass takes no ancestor mask"
 UNHEEDED = "its layers do not follow an ancestor mask"
@@ -109,17 +111,13 @@ WHY_NOT = {
     "gpt_neo": BY_PLACE,
     "gpt_neo_wide": BY_PLACE,
     "bloom": f"{NO_MASK} (ValueError)",
-    "mistral_sliding": BEYOND_12,
-    "gemma2": BEYOND_12,
-    "gemma3": BEYOND_12,
-    "gemma3_narrow": "its attention slides over 3 tokens",
-    "qwen2_sliding": BEYOND_12,
     "phi3_longrope": "beyond 16 tokens its rotary frequencies change",
     "falcon_alibi": f"{NO_MASK} (ValueError)",
     "mpt": "it counts distances by place in the row",
     "mamba": f"{NO_MASK} (RuntimeError)",
     "rwkv": UNHEEDED,
     "recurrent_gemma": UNHEEDED,
+    "lfm2": UNHEEDED,
     "jamba": UNHEEDED,
 }
 

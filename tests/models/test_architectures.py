@@ -11,18 +11,21 @@ from hypothesis import strategies as st
 
 from icl_eval.engine import Engine, Terms, pack, packing
 from icl_eval.models import ScoreRequest
+from icl_eval.models import causal as module
 from icl_eval.models.causal import CausalLM
+from icl_eval.models.networks.blocks import TreePlan
+from icl_eval.models.networks.kernels import efficient_sequences, flash_sequences, plain_blocks
 
-from .architectures import CONFIGS, VOCABULARY, WHY_NOT, WINDOW, build
+from .architectures import CONFIGS, UNHEEDED, VOCABULARY, WHY_NOT, WINDOW, build
 from .checkpoints import byte_tokenizer
+from .cuda_kernels import emulated
 from .reference import random_requests, worst
 
 MASKED = {
     "gptj",
-    "gemma2",
-    "gemma2_capped",
     "falcon",
-}  # share behind masks: their attention is not the registry's, or capped
+}  # share behind masks: their attention is not the registry's
+CAPPED = {"gemma2", "gemma2_capped"}
 TOKENS = st.integers(3, 6)
 TEXT = st.tuples(st.lists(TOKENS, min_size=1, max_size=30), st.lists(TOKENS, min_size=1, max_size=8))
 REQUESTS = st.lists(TEXT.map(lambda text: ScoreRequest.of(*text)), min_size=1, max_size=16)
@@ -41,7 +44,8 @@ def sharp(name: str) -> Any:
 def paths(name: str) -> dict[str, CausalLM]:
     """One model that goes by pieces if it can, by masks if it can, and sequence by sequence."""
     pieces, masks, plain = (causal(sharp(name)) for _ in range(3))
-    masks._by_pieces = masks.skips_strangers = False
+    masks._kernel, masks.skips_strangers = None, False
+    masks.reach = min(masks.reach, masks._slides)
     plain.shares_prefixes = False
     return {"pieces": pieces, "masks": masks, "plain": plain}
 
@@ -83,6 +87,76 @@ def test_rows_on_kept_stems_equal_the_reference(name: str, monkeypatch: pytest.M
     assert worst(model, requests, answers) < 1e-4
 
 
+@pytest.mark.parametrize("kernel", [flash_sequences, efficient_sequences])
+@pytest.mark.parametrize("name", sorted(set(CONFIGS) - set(WHY_NOT) - MASKED))
+def test_what_the_kernels_of_cuda_compute_equals_the_reference(
+    name: str, kernel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "STEM", 4)
+    monkeypatch.setattr(module, "kernels_of", lambda _: [kernel, plain_blocks])
+    requests = random_requests(np.random.default_rng(len(name)), sequences=12)
+    with emulated():
+        lm = causal(sharp(name))
+        lm.row_budget = 48
+        answers = Engine(lm).answer(requests)
+
+    assert lm._kernel is (plain_blocks if name in CAPPED else kernel)
+    assert lm.skips_strangers
+    assert lm.reach == WINDOW
+    assert worst(sharp(name), requests, answers) < 1e-4
+
+
+@pytest.mark.parametrize("name", sorted(name for name, why in WHY_NOT.items() if why == UNHEEDED))
+def test_siblings_never_leak_into_one_another_through_a_recurrent_state(name: str) -> None:
+    """They get sequences of their own: what a sibling says changes nothing, to the last bit."""
+    lm, context = causal(sharp(name)), list(range(3, 20))
+    found = {
+        sibling: Engine(lm).answer([ScoreRequest.of(context, [sibling] * 6), ScoreRequest.of(context, [9, 8, 7])])[1]
+        for sibling in (5, 100)
+    }
+
+    assert not lm.shares_prefixes
+    assert found[5] == found[100]
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "mistral_sliding", "phi3_sliding", "qwen2_sliding", "gpt_oss"])
+def test_rows_branch_beyond_a_window_and_compute_the_tokens_of_the_trie(name: str) -> None:
+    context = np.random.default_rng(1).integers(3, VOCABULARY, 40).tolist()
+    requests = [ScoreRequest.of(context, [token, *context[:5]]) for token in range(3, 9)]
+    engine = Engine(causal(sharp(name)))
+
+    answers = engine.answer(requests)
+
+    assert engine.tokens == 40 + 6 * 5
+    assert worst(sharp(name), requests, answers) < 1e-4
+
+
+def test_a_layer_that_hides_its_window_does_not_branch_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("gemma3", sharpness=3.0)
+    for layer in model.model.layers:
+        layer.self_attn.sliding_window = None  # the mask still slides
+    lm = causal(model)
+    requests = random_requests(np.random.default_rng(2))
+
+    assert (lm.shares_prefixes, lm.reach, lm.why_not) == (True, 12, "beyond 12 tokens its attention slides")
+    assert worst(model, requests, Engine(lm).answer(requests)) < 1e-4
+
+
+def test_a_kernel_that_fails_later_gives_way_to_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limited(plan: TreePlan, *given: Any) -> Any:
+        if len(plan.parents) > 30:
+            raise RuntimeError("head dimension not supported\n  in a file")
+        return plain_blocks(plan, *given)
+
+    monkeypatch.setattr(module, "kernels_of", lambda _: [limited, plain_blocks])
+    lm, requests = causal(sharp("llama")), random_requests(np.random.default_rng(2))
+
+    with pytest.warns(RuntimeWarning, match=r"an attention kernel failed \(head dimension not supported\); the model"):
+        answers = Engine(lm).answer(requests)
+
+    assert worst(sharp("llama"), requests, answers) < 1e-4
+
+
 @pytest.mark.parametrize("budget", [1, 48, 100_000])
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3", "phi3_longrope", "mpt", "jamba"])
 def test_answers_do_not_depend_on_budget_order_or_company(name: str, budget: int) -> None:
@@ -116,7 +190,7 @@ def test_rounding_does_not_change_what_is_shared(name: str, dtype: torch.dtype) 
     assert lm.why_not == WHY_NOT.get(name, "")
 
 
-@pytest.mark.parametrize("name", ["gemma3", "phi3_longrope", "mpt", "jamba", "rwkv"])
+@pytest.mark.parametrize("name", ["phi3_longrope", "mpt", "jamba", "rwkv", "lfm2"])
 def test_sharing_regardless_would_be_wrong(name: str) -> None:
     model = build(name, sharpness=3.0)
     lm = causal(model)

@@ -18,7 +18,7 @@ from icl_eval.models.causal import CausalLM
 from .architectures import CONFIGS, WINDOW, build
 from .checkpoints import byte_tokenizer
 
-NO_CACHE = {"mamba", "rwkv", "recurrent_gemma", "jamba"}  # or one that holds more than keys and values
+NO_CACHE = {"mamba", "rwkv", "recurrent_gemma", "jamba", "lfm2"}  # or one that holds more than keys and values
 
 
 def drawn(kind: type, settings: dict[str, Any], device: str = "cpu") -> Blueprint:
@@ -75,10 +75,11 @@ def test_what_is_assumed_is_what_probes_find(name: str) -> None:
         assert assumed.state_bytes == probed.state_bytes
 
 
-def test_rows_of_a_gpu_are_not_assumed_to_skip_strangers() -> None:
-    assert blueprint("llama").skips_strangers
-    assert not blueprint("llama", "cuda").skips_strangers
-    assert blueprint("llama", "cuda").shares_prefixes
+def test_rows_of_a_gpu_are_planned_as_those_of_a_cpu() -> None:
+    for device in ("cpu", "cuda"):
+        assert blueprint("llama", device).skips_strangers
+        assert not blueprint("gptj", device).skips_strangers
+        assert blueprint("gptj", device).shares_prefixes
 
 
 def test_gpt2_has_as_many_parameters_as_its_release() -> None:

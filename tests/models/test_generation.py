@@ -39,6 +39,7 @@ SIDE_BY_SIDE = {
     "qwen3",
     "phi",
     "phi3_longrope",
+    "phi3_sliding",
     "cohere",
 }
 

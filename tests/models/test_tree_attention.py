@@ -2,28 +2,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_eval.engine import Terms, pack, packing
 from icl_eval.models import Row, ScoreRequest
-from icl_eval.models.networks import tree_attention
-from icl_eval.models.networks.ancestry import visibility
-from icl_eval.models.networks.tree_attention import Piece, attending, pieces
+from icl_eval.models.networks import blocks
+from icl_eval.models.networks.blocks import Block, TreePlan
+from icl_eval.models.networks.kernels import (
+    Kernel,
+    Scores,
+    checked,
+    efficient_sequences,
+    flash_blocks,
+    flash_sequences,
+    plain_blocks,
+)
+from icl_eval.models.networks.tree_attention import attending
+
+from .cuda_kernels import emulated
 
 TEXTS = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=14), min_size=1, max_size=20)
 
 
 @contextmanager
-def sizes(stem: int, thicket: int) -> Iterator[None]:
+def sizes(stem: int, dense: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "STEM", stem)
-        patch.setattr(tree_attention, "THICKET", thicket)
+        patch.setattr(blocks, "DENSE", dense)
         yield
 
 
@@ -33,75 +45,142 @@ def rows(texts: list[list[int]], limit: int) -> list[Row]:
     return [packed.row for packed in pack(requests, terms)]
 
 
-def seen_by(piece: Piece) -> np.ndarray:
-    """Which of its keys each query of a piece sees, 0 or 1."""
-    shape = piece.queries.stop - piece.queries.start, piece.keys.stop - piece.keys.start
-    if piece.mask is not None:
-        return (piece.mask == 0).numpy().astype(int)
-    return np.tri(*shape, dtype=int) if piece.causal else np.ones(shape, int)
+def seen_by(block: Block) -> np.ndarray:
+    """Which of its keys each query of a block sees, 0 or 1."""
+    shape = block.queries.stop - block.queries.start, block.keys.stop - block.keys.start
+    if block.sees is not None:
+        return block.sees.astype(int)
+    return np.tri(*shape, dtype=int) if block.causal else np.ones(shape, int)
 
 
-@given(TEXTS, st.sampled_from([6, 40]), st.sampled_from([1, 4, 256]))
-def test_pieces_show_every_token_its_ancestors_exactly_once(texts: list[list[int]], limit: int, thicket: int) -> None:
-    with sizes(stem=2, thicket=thicket):
+def ancestors_within(row: Row, window: int | None) -> np.ndarray:
+    """Which tokens each new one sees, counted from child to parent."""
+    sees = np.zeros((len(row.tokens), len(row.tokens)), int)
+    for token in range(len(sees)):
+        place, left = token, window or len(sees)
+        while place >= 0 and left:
+            sees[token, place] = 1
+            place, left = int(row.parents[place]), left - 1
+    return sees[row.stem :]
+
+
+@settings(max_examples=60)
+@given(TEXTS, st.sampled_from([6, 40]), st.sampled_from([1, 4, 256]), st.sampled_from([None, 1, 2, 5]))
+def test_blocks_show_every_token_its_ancestors_within_the_window_exactly_once(
+    texts: list[list[int]], limit: int, dense: int, window: int | None
+) -> None:
+    with sizes(stem=2, dense=dense):
         for row in rows(texts, limit):
             seen = np.zeros((len(row.tokens) - row.stem, len(row.tokens)), int)
             begun = np.zeros(len(seen), bool)
-            for piece in pieces(row.parents, row.stem, torch.float32):
-                seen[piece.queries, piece.keys] += seen_by(piece)
-                assert (begun[piece.queries] == (not piece.first)).all()
-                begun[piece.queries] = True
+            plan = TreePlan(row.parents, row.stem)
+            for block in plan.blocks(window):
+                seen[block.queries, block.keys] += seen_by(block)
+                assert (begun[block.queries] == (not block.own)).all()
+                begun[block.queries] = True
 
-            assert (seen == visibility(row.parents)[row.stem :]).all()
+            expected = ancestors_within(row, window)
+            assert (seen == expected).all()
+            assert (plan.sees(window) == expected).all()
 
 
-@given(TEXTS, st.sampled_from([1, 4, 256]), st.sampled_from([1, 2]))
-def test_attention_by_pieces_equals_attention_behind_a_mask(texts: list[list[int]], thicket: int, shared: int) -> None:
-    with sizes(stem=2, thicket=thicket):
+SCORES = st.builds(
+    Scores,
+    scaling=st.sampled_from([None, 0.3]),
+    softcap=st.sampled_from([None, 0.5]),
+    window=st.sampled_from([None, 1, 3]),
+    sinks=st.sampled_from([None, torch.tensor([0.5, -1.0, 2.0, 0.0])]),
+)
+
+
+@settings(max_examples=25)
+@given(TEXTS, st.sampled_from([1, 4, 256]), st.sampled_from([1, 2]), SCORES)
+def test_every_kernel_equals_attention_behind_a_mask(
+    texts: list[list[int]], dense: int, shared: int, scores: Scores
+) -> None:
+    with sizes(stem=2, dense=dense), emulated():
         for row in rows(texts, limit=12):
             torch.manual_seed(len(texts))
             query = torch.randn(1, 4, len(row.tokens) - row.stem, 8)
             key, value = torch.randn(2, 1, 4 // shared, len(row.tokens), 8)
-            sees = torch.from_numpy(visibility(row.parents)[row.stem :])
-            scores = query @ key.repeat_interleave(shared, dim=1).transpose(2, 3) * 0.3
-            weights = scores.masked_fill(~sees, -torch.inf).softmax(dim=-1)
-            expected = weights @ value.repeat_interleave(shared, dim=1)
+            sees = torch.from_numpy(ancestors_within(row, scores.window) > 0)
+            products = query @ key.repeat_interleave(shared, dim=1).transpose(2, 3) * (scores.scaling or 8**-0.5)
+            if scores.softcap:
+                products = scores.softcap * torch.tanh(products / scores.softcap)
+            weights = products.masked_fill(~sees, -torch.inf).exp()
+            total = weights.sum(dim=-1, keepdim=True)
+            if scores.sinks is not None:
+                total = total + scores.sinks.exp()[:, None, None]
+            expected = weights / total @ value.repeat_interleave(shared, dim=1)
 
-            output = run(query, key, value, pieces(row.parents, row.stem, torch.float32), scaling=0.3)
-
-            assert (output.transpose(1, 2) - expected).abs().max() < 1e-5
+            for kernel in (flash_blocks, plain_blocks, flash_sequences, efficient_sequences):
+                if scores.softcap and kernel is not plain_blocks:
+                    with pytest.raises(ValueError, match="caps no scores"):
+                        run(query, key, value, row, scores, kernel)
+                else:
+                    output = run(query, key, value, row, scores, kernel)
+                    assert (output.transpose(1, 2) - expected).abs().max() < 1e-5
 
 
 def test_a_long_trunk_and_what_branches_off_it_need_three_calls() -> None:
     trunk = list(range(400))
     (row,) = rows([[*trunk, 1, 2, 0], [*trunk, 3, 4, 5], [*trunk, 3, 6, 7]], limit=4096)
 
-    found = pieces(row.parents, 0, torch.float32)
+    found = TreePlan(row.parents, 0).blocks()
 
-    assert [(piece.queries.start, piece.keys.start, piece.causal) for piece in found] == [
+    assert [(block.queries.start, block.keys.start, block.causal) for block in found] == [
         (0, 0, True),
-        (402, 0, False),
         (402, 402, False),
+        (402, 0, False),
     ]
 
 
-@pytest.mark.parametrize("setting", [{"softcap": 30.0}, {"s_aux": torch.zeros(4)}, {"position_bias": torch.zeros(1)}])
-def test_what_it_does_not_know_is_refused(setting: dict[str, Any]) -> None:
-    states = torch.zeros(1, 4, 2, 8)
+def test_the_trunk_before_the_window_is_not_attended_to() -> None:
+    trunk = list(range(1000))
+    (row,) = rows([[*trunk, *range(800), 0], [*trunk, 3, 4, 5]], limit=4096)
+
+    found = TreePlan(row.parents, 0).blocks(window=100)
+
+    assert sum(seen_by(block).size for block in found) < 1810 * (100 + 256)
+
+
+def test_position_biases_are_refused() -> None:
+    row = Row(*(np.array([0], np.int32),) * 4)
+    states = torch.zeros(1, 4, 1, 8)
 
     with pytest.raises(ValueError, match="neither masks nor biases"):
-        run(states, states, states, [], **setting)
+        run(states, states, states, row, Scores(), flash_blocks, position_bias=torch.zeros(1))
 
 
-def run(query: Any, key: Any, value: Any, plan: list[Piece], **settings: Any) -> torch.Tensor:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_kernel_that_is_wrong_is_found_by_its_check(dtype: torch.dtype) -> None:
+    (row,) = rows([[0, 1, 2, 0], [0, 1, 1, 2, 2], [0, 2, 2, 1]], limit=40)
+    states = torch.randn(3, 1, 4, len(row.tokens), 8, generator=torch.manual_seed(0)).to(dtype)
+    plan = TreePlan(row.parents, 0)
+
+    def in_bits(*given: Any) -> Any:
+        output, weight = plain_blocks(*given)
+        return output, weight / np.log(2)
+
+    def blind(plan: TreePlan, scores: Scores, *given: Any) -> Any:
+        return plain_blocks(plan, replace(scores, window=None), *given)
+
+    checked(plain_blocks)(plan, Scores(window=2), *states)
+    for wrong in (in_bits, blind):
+        with pytest.raises(RuntimeError, match="does not give what matrix products give"):
+            checked(wrong)(plan, Scores(window=2), *states)
+
+
+def run(query: Any, key: Any, value: Any, row: Row, scores: Scores, kernel: Kernel, **settings: Any) -> torch.Tensor:
     """The layer's attention as `transformers` calls it."""
     from transformers import LlamaConfig
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     config = LlamaConfig()
     config._attn_implementation = "sdpa"
-    with attending(config, plan):
+    told = {"softcap": scores.softcap, "sliding_window": scores.window, "s_aux": scores.sinks, **settings}
+    with attending(config, TreePlan(row.parents, row.stem), kernel):
         function = ALL_ATTENTION_FUNCTIONS[config._attn_implementation]
-        output: torch.Tensor = function(torch.nn.Identity(), query, key, value, None, **settings)[0]
+        output: torch.Tensor = function(torch.nn.Identity(), query, key, value, None, scaling=scores.scaling, **told)[0]
     assert config._attn_implementation == "sdpa"
     return output

@@ -96,9 +96,14 @@ def full_device() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in MEMORY_ERRORS):
+        if lacks_memory(error):
             raise OutOfMemory(str(error).splitlines()[0]) from error
         raise
+
+
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether an error says that a device has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in MEMORY_ERRORS)
 
 
 @contextmanager

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from icl_eval.models.networks.ancestry import depths
+from icl_eval.models.networks.blocks import TreePlan
 from icl_eval.models.networks.network import Network
 from icl_eval.models.networks.stem import KeptStem
-from icl_eval.models.networks.tree_attention import attend, attend_to_all, attending, attending_as, merge, pieces
+from icl_eval.models.networks.tree_attention import attend, attend_to_all, attending, attending_as, merge
 from icl_eval.models.protocol import common_prefix
 from icl_eval.models.writing.search import Move
 from icl_eval.models.writing.trie import Prompt, Run, trie
@@ -50,7 +51,7 @@ class ArenaDecoder:
             "past_key_values": self._kept.of(row.tokens[: row.stem]),
             "use_cache": True,
         }
-        with attending(self._network.config, pieces(row.parents, row.stem, self._network.model.dtype)):
+        with attending(self._network.config, TreePlan(row.parents, row.stem)):
             logits, output = self._network.ask(inputs, torch.from_numpy(row.scored - row.stem))
         self._arena = _Arena(output.past_key_values.layers, len(row.tokens))
         self._runs = runs

@@ -1,0 +1,208 @@
+"""What attends to what in a packed row: blocks of consecutive tokens, the same for every kernel.
+
+A row lists its sequences depth first, so all that continues a segment of consecutive tokens stands right behind it. A
+segment attends causally to itself; what branches off attends, without a mask, to the part of the segment that it
+continues; short segments that stand together form a dense subtree behind one small mask. A sliding window is a distance
+in depth: it drops the keys that no query of a block sees, and puts a mask on those that only some see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from icl_eval.models.networks.ancestry import depths, segments, visibility
+
+DENSE = 256  # tokens up to which segments that stand together are attended to behind one mask
+CHUNK = 256  # queries behind one mask of a window
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Tokens that attend to tokens: to all of them, causally, or where `sees` says so.
+
+    Attributes:
+        queries: slice of the tokens that are new.
+        keys: slice of all tokens, those of the cached prefix included.
+        sees: (queries, keys), or nothing.
+        causal: whether a token sees those up to itself; queries and keys are then the same tokens.
+        own: whether the keys include the queries. Such blocks come first and hold every query once.
+    """
+
+    queries: slice
+    keys: slice
+    sees: NDArray[np.bool_] | None = None
+    causal: bool = False
+    own: bool = False
+
+
+class TreePlan:
+    """The blocks of one row, for every window that its layers have, and their masks on every device.
+
+    Args:
+        parents: (length,) those of a `Row`.
+        stem: how many of the first tokens are cached.
+    """
+
+    def __init__(self, parents: NDArray[np.int32], stem: int) -> None:
+        self.parents, self.stem = parents, stem
+        self._blocks: dict[int | None, list[Block]] = {}
+        self._masks: dict[tuple[int, torch.device, torch.dtype], torch.Tensor] = {}
+        self._kept: dict[Hashable, Any] = {}
+
+    @cached_property
+    def depths(self) -> NDArray[np.int64]:
+        """Each token's position in its own sequence, (length,)."""
+        return depths(self.parents)
+
+    def blocks(self, window: int | None = None) -> list[Block]:
+        """All that the new tokens attend to, within a window if one is given; own blocks come first."""
+        if window is not None and window > int(self.depths.max(initial=0)):
+            window = None
+        if window not in self._blocks:
+            found = list(Segments(self.parents, self.stem, DENSE).blocks())
+            if window is not None:
+                found = [part for block in found for part in self._within(block, window)]
+            self._blocks[window] = sorted(found, key=lambda block: not block.own)
+        return self._blocks[window]
+
+    def mask(self, block: Block, device: torch.device, dtype: torch.dtype) -> torch.Tensor | None:
+        """The additive mask of a block, if it has one.
+
+        Hidden keys get the least finite number: a query that sees no key of its block then has no weight there.
+        """
+        if block.sees is None:
+            return None
+        key = (id(block), device, dtype)
+        if key not in self._masks:
+            mask = torch.zeros(block.sees.shape, dtype=dtype)
+            mask.masked_fill_(torch.from_numpy(~block.sees), torch.finfo(dtype).min)
+            self._masks[key] = mask.to(device)
+        return self._masks[key]
+
+    def kept(self, key: Hashable, make: Callable[..., Any], *args: Any) -> Any:
+        """What a kernel makes of this plan once, for all layers alike."""
+        if key not in self._kept:
+            self._kept[key] = make(self, *args)
+        return self._kept[key]
+
+    def sees(self, window: int | None = None) -> NDArray[np.bool_]:
+        """Which tokens each new one sees, (new, length): what all blocks together must show."""
+        seen = visibility(self.parents)[self.stem :]
+        if window is not None:
+            seen &= self.depths[self.stem :, None] - self.depths[None] < window
+        return seen
+
+    def _within(self, block: Block, window: int) -> Iterator[Block]:
+        """The parts of a block that a window leaves."""
+        queries, keys = self.depths[self.stem :][block.queries], self.depths[block.keys]
+        if int(queries.max()) - int(keys.min()) < window:
+            yield block
+        elif block.own:
+            yield from self._own_within(block, window)
+        else:
+            yield from self._ancestors_within(block, window)
+
+    def _own_within(self, block: Block, window: int) -> Iterator[Block]:
+        if not block.causal:
+            queries, keys = self.depths[self.stem :][block.queries], self.depths[block.keys]
+            near = queries[:, None] - keys[None] < window
+            yield replace(block, sees=near if block.sees is None else block.sees & near)
+            return
+        start, last = block.queries.start, block.queries.stop
+        for begin in range(start, last, CHUNK):
+            stop = min(begin + CHUNK, last)
+            first = max(start, begin - window + 1)
+            distance = np.arange(begin, stop)[:, None] - np.arange(first, stop)[None]
+            seen = (distance >= 0) & (distance < window)
+            yield Block(slice(begin, stop), slice(self.stem + first, self.stem + stop), seen, own=True)
+
+    def _ancestors_within(self, block: Block, window: int) -> Iterator[Block]:
+        """Keys that all queries see, without a mask; keys that some see, by chunks of queries."""
+        first = int(self.depths[block.keys.start])  # the keys are part of one segment: their depths are consecutive
+        size = block.keys.stop - block.keys.start
+        queries = self.depths[self.stem :][block.queries]
+        everywhere = max(0, int(queries.max()) - window + 1 - first)  # keys from here on are seen by all
+        if everywhere < size:
+            yield Block(block.queries, slice(block.keys.start + everywhere, block.keys.stop))
+        size = min(everywhere, size)
+        for begin in range(block.queries.start, block.queries.stop, CHUNK):
+            stop = min(begin + CHUNK, block.queries.stop)
+            near = self.depths[self.stem :][begin:stop]
+            some = max(0, int(near.min()) - window + 1 - first)
+            if some < size:
+                keys = np.arange(first + some, first + size)
+                seen = near[:, None] - keys[None] < window
+                kept = slice(block.keys.start + some, block.keys.start + size)
+                yield Block(slice(begin, stop), kept, None if seen.all() else seen)
+
+
+class Segments:
+    """The segments of a row and where each continues another."""
+
+    def __init__(self, parents: NDArray[np.int32], stem: int, dense: int) -> None:
+        self.stem, self.dense = stem, dense
+        self.parents = parents[stem:] - stem  # negative: a token of the cached prefix, or none
+        self.runs = segments(self.parents)
+        self.continued = [int(self.parents[start]) for start, _ in self.runs]
+        self.after = self._after()
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks of all segments."""
+        yield from self._branches(0, len(self.runs), trunk=-self.stem)
+
+    def _branches(self, begin: int, end: int, *, trunk: int) -> Iterator[Block]:
+        """Segments that continue the one, or the cached prefix, that begins at `trunk`, or nothing."""
+        while begin < end:
+            place, stop = self.continued[begin], self.after[begin]
+            while stop < end and self.continued[stop] == place:
+                stop = self.after[stop]
+            if place >= trunk:
+                yield Block(self._queries(begin, stop), self._keys(trunk, place + 1))
+            yield from self._siblings(begin, stop)
+            begin = stop
+
+    def _siblings(self, begin: int, end: int) -> Iterator[Block]:
+        """What segments that continue the same token, and all that continues them, make of themselves."""
+        while begin < end:
+            stop = self.after[begin]
+            if self._size(begin, stop) > self.dense:
+                start, last = self.runs[begin]
+                yield Block(slice(start, last), self._keys(start, last), causal=True, own=True)
+                yield from self._branches(begin + 1, stop, trunk=start)
+            else:
+                while stop < end and self._size(begin, self.after[stop]) <= self.dense:
+                    stop = self.after[stop]
+                yield self._subtree(begin, stop)
+            begin = stop
+
+    def _subtree(self, begin: int, end: int) -> Block:
+        queries = self._queries(begin, end)
+        keys = self._keys(queries.start, queries.stop)
+        if end - begin == 1:
+            return Block(queries, keys, causal=True, own=True)
+        return Block(queries, keys, visibility(np.maximum(self.parents[queries] - queries.start, -1)), own=True)
+
+    def _queries(self, begin: int, end: int) -> slice:
+        return slice(self.runs[begin][0], self.runs[end - 1][1])
+
+    def _keys(self, start: int, stop: int) -> slice:
+        return slice(self.stem + start, self.stem + stop)
+
+    def _size(self, begin: int, end: int) -> int:
+        return self.runs[end - 1][1] - self.runs[begin][0]
+
+    def _after(self) -> list[int]:
+        """For each segment the next one that does not continue it, directly or not."""
+        after, unfinished = [len(self.runs)] * len(self.runs), list[int]()
+        for index, place in enumerate(self.continued):
+            while unfinished and place < self.runs[unfinished[-1]][0]:
+                after[unfinished.pop()] = index
+            unfinished.append(index)
+        return after
