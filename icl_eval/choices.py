@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]  # the arithmetic of a model
+DTYPES: tuple[str, ...] = get_args(Dtype)
 Quantization = Literal["8bit", "4bit"]  # of weights, while they are loaded
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]  # implementations
 PLL = Literal["l2r", "plain"]  # what a masked language model's token is masked with

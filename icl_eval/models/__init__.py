@@ -1,11 +1,13 @@
 """Who answers: language models behind one protocol."""
 
-from icl_eval.models.checkpoints.fingerprint import is_current
-from icl_eval.models.checkpoints.names import TINY, check_options, resolve
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from icl_eval.choices import DTYPES
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
 from icl_eval.models.encoding import as_text, unmarked
-from icl_eval.models.loading import load, load_blueprint, load_model, wrap_model
-from icl_eval.models.options import DTYPES, Setup, Variant, split_options
 from icl_eval.models.protocol import (
     CAUSAL,
     Answer,
@@ -26,6 +28,12 @@ from icl_eval.models.protocol import (
     common_prefix,
     reads_apart,
 )
+
+if TYPE_CHECKING:
+    from icl_eval.models.checkpoints.fingerprint import is_current
+    from icl_eval.models.checkpoints.names import TINY, check_options, resolve
+    from icl_eval.models.loading import load, load_blueprint, load_model, wrap_model
+    from icl_eval.models.options import Setup, Variant, split_options
 
 __all__ = [
     "CAUSAL",
@@ -66,3 +74,24 @@ __all__ = [
     "unmarked",
     "wrap_model",
 ]
+
+_HOMES = {
+    "Setup": "options",
+    "TINY": "checkpoints.names",
+    "Variant": "options",
+    "check_options": "checkpoints.names",
+    "is_current": "checkpoints.fingerprint",
+    "load": "loading",
+    "load_blueprint": "loading",
+    "load_model": "loading",
+    "resolve": "checkpoints.names",
+    "split_options": "options",
+    "wrap_model": "loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what loads models by name when it is used: asking a loaded model needs nothing but `transformers`."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

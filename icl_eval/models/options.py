@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from icl_eval.choices import PLL, Attention, Dtype, Quantization
+from icl_eval.choices import PLL, Attention, Quantization
 from icl_eval.errors import ModelError, UnknownName
-
-DTYPES = get_args(Dtype)
 
 
 class Variant(BaseModel):

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from icl_eval.choices import DTYPES
 from icl_eval.errors import ModelError, UnknownName
-from icl_eval.models.options import DTYPES
 
 PACKAGE = "bitsandbytes"  # what quantises weights while they are loaded
 

@@ -1,0 +1,74 @@
+"""The check for accelerators in its scaled-down form, and what it may import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "benchmarks" / "accelerator.py"
+ALLOWED = {
+    "icl_eval",
+    "torch",
+    "transformers",
+    "accelerate",
+    "numpy",
+    "psutil",
+    "yaml",
+    "safetensors",
+    "huggingface_hub",
+}
+NOT_OURS = ("icl_eval.runs", "icl_eval.cli", "icl_eval.tasks", "icl_eval.prompts", "icl_eval.metrics")
+BARE = f"""
+import builtins, runpy, sys
+
+usual = builtins.__import__
+
+def importing(name, globals=None, *more, **settings):
+    caller = (globals or {{}}).get("__name__") or ""
+    if caller == "__main__" or caller.split(".")[0] == "icl_eval":
+        root = name.split(".")[0]
+        if root not in {ALLOWED!r} | sys.stdlib_module_names or name.startswith({NOT_OURS!r}):
+            raise ModuleNotFoundError(f"{{caller}} imports {{name}}")
+    return usual(name, globals, *more, **settings)
+
+builtins.__import__ = importing
+sys.argv = [{str(SCRIPT)!r}, *sys.argv[1:]]
+runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+"""
+"""Lets the script and the package import what accelerate, torch and transformers bring, and nothing else."""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The script on a machine that has nothing but what it needs, and no GPU."""
+    return subprocess.run(
+        [sys.executable, "-c", BARE, *arguments],
+        env={"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_scaled_down_form_measures_every_path_with_little_installed() -> None:
+    done = run("--quick", "--device", "cpu")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(rows) == 2 + 3 * 6
+    for model, work, tokens, difference, over, speed, *_ in rows[2:]:
+        assert float(difference) < 1e-4, (model, work)
+        assert int(tokens.replace(",", "")) > 0
+        assert int(speed.replace(",", "")) > 0
+        assert bool(over) == (work in ("rte", "curve", "fixed"))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the variable hides GPUs of CUDA alone")
+def test_without_a_gpu_it_says_so() -> None:
+    done = run()
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "there is no CUDA device here; --device cpu runs a scaled-down form\n"
