@@ -50,5 +50,16 @@ def test_logits_of_a_batch_keep_to_their_own_budget() -> None:
     assert [len(batch.rows) for batch in batches] == [2, 2]
 
 
+@given(REQUESTS, st.integers(1, 12), st.booleans())
+def test_no_batch_of_several_rows_has_more_scored_positions_than_the_logits_budget(
+    requests: list[ScoreRequest], targets: int, share: bool
+) -> None:
+    rows = pack(dict(enumerate(requests)), Terms(share=share, limit=8, width=2, targets=targets))
+
+    batches = plan(rows, budget=4096, targets=targets)
+
+    assert all(sum(len(row.row.targets) for row in batch.rows) <= targets or len(batch.rows) == 1 for batch in batches)
+
+
 def test_nothing_makes_no_batch() -> None:
     assert plan([], budget=10, targets=1000) == []

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
-from icl_eval.models import OutOfMemory, ScoreRequest, wrap_model
+from icl_eval.models import OutOfMemory, Row, ScoreRequest, wrap_model
 from icl_eval.models.budget import CPU_ROW_BUDGET
 from icl_eval.models.causal import ARITHMETIC, CausalLM
 from icl_eval.models.networks.sharing import line
@@ -265,3 +265,31 @@ def test_waiting_is_seen(operation: Any) -> None:
         operation(torch.ones(()) if operation is bool else torch.ones(1))
 
     assert waits.found
+
+
+def test_positions_go_on_after_a_cached_prefix_and_each_prefix_is_computed_once() -> None:
+    lm: Any = causal(build("llama"))
+    lm.forget()
+    seen: list[tuple[list[int], list[int]]] = []
+    lm.model.model.register_forward_pre_hook(
+        lambda _, __, given: seen.append((given["input_ids"][0].tolist(), given["position_ids"][0].tolist())),
+        with_kwargs=True,
+    )
+
+    def row(tokens: list[int], stem: int) -> Row:
+        parents = [*range(-1, len(tokens) - 2), stem - 1]  # the last token branches off the prefix
+        inputs, before = np.array(tokens, np.int32), np.array(parents, np.int32)
+        return Row(inputs, before, np.array([len(tokens) - 1], np.int32), np.array([9], np.int32), stem)
+
+    for tokens, stem in (([5, 6, 7, 8, 9], 2), ([5, 6, 4, 3, 8, 9], 4), ([5, 6, 4, 3, 7, 8], 4), ([5, 6, 1, 2, 8], 3)):
+        lm.forward([row(tokens, stem)])
+
+    assert seen == [
+        ([5, 6], [0, 1]),
+        ([7, 8, 9], [2, 3, 2]),
+        ([4, 3], [2, 3]),
+        ([8, 9], [4, 4]),
+        ([7, 8], [4, 4]),
+        ([1], [2]),
+        ([2, 8], [3, 3]),
+    ]
