@@ -1,13 +1,13 @@
-"""Metrics of the confusion matrix of option indices: macro F1, F1 over answer options, Matthews correlation.
+"""Metrics of gold and chosen option indices: macro F1, F1 of the option of index 1, Matthews correlation.
 
-A row is the flattened matrix of one example, gold index times classes + chosen index, so `totals` is the matrix itself.
+A row has three parts of as many columns as there are classes: whether the example is of the class and was right,
+whether it is of the class, and whether the class was chosen. `totals` are hits, gold counts and chosen counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,14 +32,12 @@ class MacroF1:
 
     def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
         """One unit per example, as many classes as the longest list of options."""
-        return _confusion(self.name, predictions, classes=max(len(prediction.options) for prediction in predictions))
+        return _confusion(self.name, predictions)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shape (..., classes * classes) -> (...)."""
-        classes = isqrt(totals.shape[-1])
-        matrix = totals.reshape(*totals.shape[:-1], classes, classes)
-        hits = np.diagonal(matrix, axis1=-2, axis2=-1)  # (..., classes)
-        occurrences = matrix.sum(axis=-1) + matrix.sum(axis=-2)  # gold + chosen
+        """Shape (..., 3 * classes) -> (...)."""
+        hits, gold, chosen = np.split(totals, 3, axis=-1)  # (..., classes) each
+        occurrences = gold + chosen
         return np.asarray(_quotient(2 * hits, occurrences).sum(axis=-1) / (occurrences > 0).sum(axis=-1))
 
 
@@ -47,7 +45,8 @@ class MacroF1:
 class PositiveF1:
     """F1 of the option of index 1, over all examples: MultiRC's F1a, where each answer option is an example.
 
-    Wang et al. 2019, section 3.2; 0 when index 1 is neither right nor chosen anywhere.
+    Wang et al. 2019, section 3.2; 0 when index 1 is neither right nor chosen anywhere. Of more than two options it is
+    what scikit-learn's `f1_score(labels=[1], average=None)` gives for that class.
     """
 
     name: str = "f1a"
@@ -56,18 +55,21 @@ class PositiveF1:
     proportion: bool = False
 
     def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
-        """One unit per example of two options."""
-        return _binary_confusion(self.name, predictions)
+        """One unit per example."""
+        return _confusion(self.name, predictions)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shape (..., 4) -> (...)."""
-        false_positive, false_negative, true_positive = (totals[..., cell] for cell in (1, 2, 3))
-        return _quotient(2 * true_positive, 2 * true_positive + false_positive + false_negative)
+        """Shape (..., 3 * classes) -> (...)."""
+        hits, gold, chosen = (part[..., 1] for part in np.split(totals, 3, axis=-1))
+        return _quotient(2 * hits, gold + chosen)
 
 
 @dataclass(frozen=True)
 class MatthewsCorrelation:
-    """Correlation of chosen and gold index (AX-b: Wang et al. 2019, section 3.4); 0 when either never varies."""
+    """Correlation of chosen and gold index (AX-b: Wang et al. 2019, section 3.4); 0 when either never varies.
+
+    For any number of classes, by Gorodkin 2004 (R_K), as scikit-learn's `matthews_corrcoef` takes it.
+    """
 
     name: str = "matthews_correlation"
     of: Kind = "choice"
@@ -75,31 +77,28 @@ class MatthewsCorrelation:
     proportion: bool = False
 
     def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
-        """One unit per example of two options."""
-        return _binary_confusion(self.name, predictions)
+        """One unit per example."""
+        return _confusion(self.name, predictions)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shape (..., 4) -> (...)."""
-        matrix = totals.reshape(*totals.shape[:-1], 2, 2)
-        determinant = matrix[..., 0, 0] * matrix[..., 1, 1] - matrix[..., 0, 1] * matrix[..., 1, 0]
-        gold, chosen = matrix.sum(axis=-1).prod(axis=-1), matrix.sum(axis=-2).prod(axis=-1)
-        return _quotient(determinant, np.sqrt(gold * chosen))
+        """Shape (..., 3 * classes) -> (...)."""
+        hits, gold, chosen = np.split(totals, 3, axis=-1)  # (..., classes) each
+        all_gold, all_chosen = gold.sum(axis=-1), chosen.sum(axis=-1)
+        covariance = hits.sum(axis=-1) * all_gold - (gold * chosen).sum(axis=-1)
+        varied = (all_gold**2 - (gold**2).sum(axis=-1)) * (all_chosen**2 - (chosen**2).sum(axis=-1))
+        return _quotient(covariance, np.sqrt(np.maximum(varied, 0.0)))
 
 
-def _binary_confusion(name: str, predictions: Sequence[Prediction]) -> Statistics:
-    for prediction in predictions:
-        if len(prediction.options) != 2:
-            raise MetricError(f"{name} needs two options; example {prediction.id!r} has {len(prediction.options)}")
-    return _confusion(name, predictions, classes=2)
-
-
-def _confusion(name: str, predictions: Sequence[Prediction], classes: int) -> Statistics:
-    rows = np.zeros((len(predictions), classes * classes))
+def _confusion(name: str, predictions: Sequence[Prediction]) -> Statistics:
+    classes = max(2, *(len(prediction.options) for prediction in predictions))
+    rows = np.zeros((len(predictions), 3, classes))
     for row, prediction in zip(rows, predictions, strict=True):
         if len(prediction.gold) != 1:
             raise MetricError(f"{name} needs one right option; example {prediction.id!r} has {len(prediction.gold)}")
-        row[prediction.gold[0] * classes + prediction.chosen] = 1
-    return Statistics.of_examples(predictions, rows)
+        (gold,) = prediction.gold
+        row[0, gold] = prediction.chosen == gold
+        row[1, gold] = row[2, prediction.chosen] = 1
+    return Statistics.of_examples(predictions, rows.reshape(len(predictions), 3 * classes))
 
 
 def _quotient(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,5 @@
 import warnings
-from collections.abc import Callable
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,10 +53,17 @@ def test_correlation_of_opposite_answers_is_minus_one() -> None:
     assert estimate(METRICS["matthews_correlation"], [answered([0, 1, 1], [1, 0, 0])]).value == -1
 
 
-@pytest.mark.parametrize("name", ["f1a", "matthews_correlation"])
-def test_binary_metric_of_three_options_is_refused(name: str) -> None:
-    with pytest.raises(MetricError, match=f"{name} needs two options; example 'e0000' has 3"):
-        estimate(METRICS[name], [answered([0, 1], [1, 1], options=("a", "b", "c"))])
+@given(three_way)
+def test_metrics_of_two_options_are_those_of_scikit_learn_for_more(rows: list[tuple[int, int]]) -> None:
+    gold, chosen = zip(*rows, strict=True)
+    predictions = answered(gold, chosen, options=("true", "false", "neither"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns of a single label
+        correlation = matthews_corrcoef(gold, chosen)
+        (f1,) = f1_score(gold, chosen, labels=[1], average=None, zero_division=0.0)
+
+    assert estimate(METRICS["matthews_correlation"], [predictions]).value == pytest.approx(correlation, abs=1e-12)
+    assert estimate(METRICS["f1a"], [predictions]).value == pytest.approx(f1)
 
 
 @pytest.mark.parametrize("name", ["macro_f1", "f1a", "matthews_correlation"])
@@ -68,10 +73,12 @@ def test_confusion_with_several_right_options_is_refused(name: str) -> None:
 
 
 @given(
-    st.sampled_from(["macro_f1", "f1a", "matthews_correlation"]), st.lists(st.integers(0, 9), min_size=4, max_size=4)
+    st.sampled_from(["macro_f1", "f1a", "matthews_correlation"]),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=20),
 )
-def test_value_depends_on_proportions_only(name: str, totals: list[int]) -> None:
-    totals[0] += 1
-    value: Callable[[np.ndarray], np.ndarray] = METRICS[name].value
+def test_value_depends_on_proportions_only(name: str, rows: list[tuple[int, int]]) -> None:
+    metric = METRICS[name]
+    gold, chosen = zip(*rows, strict=True)
+    totals = metric.statistics(answered(gold, chosen, options=("a", "b", "c"))).rows.sum(axis=0)
 
-    assert value(7 * np.array(totals, dtype=float)) == pytest.approx(value(np.array(totals, dtype=float)))
+    assert metric.value(7 * totals) == pytest.approx(metric.value(totals))
