@@ -68,7 +68,9 @@ def main() -> int:
 
 def _questions(lm: object, given: argparse.Namespace) -> Iterator[Question]:
     names, shots = given.tasks.split(","), tuple(map(int, given.shots.split(",")))
-    ask = Ask(model=str(given.model), data=str(given.data_dir), tasks=tuple(names), shots=shots, limit=given.limit)
+    ask = Ask(
+        model=str(given.model), data=str(given.data_dir), tasks=tuple(names), shots=shots, limit=f"first:{given.limit}"
+    )
     for task in Library().tasks(names):
         for prepared in prepare(task, given.prompt, ask, source_of(ask.data)):
             yield from Questioner(prepared, lm, "error").questions()  # type: ignore[arg-type]

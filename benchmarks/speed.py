@@ -171,7 +171,8 @@ class _Bench:
 
     def _questioners(self) -> Iterator[Questioner]:
         work = self.work
-        ask = Ask(model=str(self.model), data="sample", tasks=(work.tasks,), shots=work.shots, limit=work.queries)
+        limit = f"first:{work.queries}"
+        ask = Ask(model=str(self.model), data="sample", tasks=(work.tasks,), shots=work.shots, limit=limit)
         source = LocalSource(SAMPLE_PATH) if work.tiny else source_of(self.given.data_dir)
         for task in Library().tasks([work.tasks]):
             if work.fixed:

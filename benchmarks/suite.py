@@ -70,7 +70,7 @@ class Suite:
                     self.model,
                     task,
                     shots=self.shots,
-                    limit=self.limit,
+                    limit=f"first:{self.limit}",
                     data=directory,
                     split=part.split,
                     demonstrations=part.demonstrations,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from icl_eval.choices import Dtype, Overflow
+from icl_eval.choices import Dtype, Overflow, parse_limit
 from icl_eval.cli import panels
 from icl_eval.errors import RunError, UnknownName
 
@@ -147,13 +147,22 @@ Prompts = Annotated[
         help="Prompts by name. Default: each task's own.",
     ),
 ]
+
+
+def _limit(value: str | None) -> int | str | None:
+    try:
+        return None if value is None else parse_limit(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 Limit = Annotated[
-    int | None,
+    str | None,
     typer.Option(
-        min=1,
-        metavar="N",
+        callback=_limit,
+        metavar="N|first:N",
         rich_help_panel=panels.ASKED,
-        help="Ask only the first N examples (whole questions or pairs).",
+        help="Evaluate a pseudo-random sample of N examples (whole questions or pairs), or the first N.",
     ),
 ]
 OverflowRule = Annotated[

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 from pydantic_core import to_jsonable_python
 
-from icl_eval.choices import Overflow
+from icl_eval.choices import Overflow, parse_limit
 from icl_eval.models import Variant
 from icl_eval.models.checkpoints.names import is_endpoint
 
@@ -30,9 +30,14 @@ class Ask(Variant):
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     split: str | None = None  # asked instead of each task's own
     demonstrations: str | None = None  # split to show instead of each task's own
-    limit: Annotated[int, Field(gt=0)] | None = None
+    limit: int | str | None = None  # N for a sample of N groups, `first:N` for the head of the data
     overflow: Overflow = "drop"
     decode: dict[str, Any] | None = None  # of written answers, what is unlike each task's own decoding
+
+    @field_validator("limit")
+    @classmethod
+    def _sample_or_head(cls, limit: int | str | None) -> int | str | None:
+        return None if limit is None else parse_limit(limit)
 
     @field_validator("decode")
     @classmethod

@@ -52,6 +52,12 @@ class TaskRecord(BaseModel):
     data: str
     examples: int
     of: int  # examples in the whole split
+    head: bool  # whether the examples are the first of the split, not a sample of it
+
+    @property
+    def sample(self) -> str:
+        """The signature's word for which examples of the split were evaluated; empty for all of them."""
+        return "" if self.examples == self.of else f"{'first' if self.head else 'sample'}{self.examples}of{self.of}"
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ def _prepared(
 ) -> Prepared:
     whole = task.evaluation(source)
     task.check_fields(source)
-    examples = limited(whole, ask.limit)
+    examples = limited(whole, ask.limit, task.name)
     protocol = task.definition.protocol
     shown = task.demonstrations(source) if shots[-1] else []
     pool = Pool.of(task, shown) if shown else None
@@ -148,6 +154,7 @@ def _prepared(
         data=task.source_in(source).label,
         examples=len(examples),
         of=len(whole),
+        head=isinstance(ask.limit, str) and len(examples) < len(whole),
     )
     return Prepared(task, prompt, tuple(examples), pool, record)
 

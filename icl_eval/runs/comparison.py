@@ -237,10 +237,18 @@ def _unlike(one: _Run, other: _Run, task: str) -> str:
     if first.split != second.split:
         return f"the splits differ ({first.split or 'its own'} and {second.split or 'its own'})"
     if (first.examples, first.of) != (second.examples, second.of):
-        return f"the examples differ ({first.examples} of {first.of} and {second.examples} of {second.of})"
+        return f"the examples differ ({_sample(first)} and {_sample(second)})"
     if differing := set(one.examples[task].items()) ^ set(other.examples[task].items()):
+        if first.sample != second.sample:
+            return f"the examples differ ({_sample(first)} and {_sample(second)})"
         return f"the examples differ ({min(id for id, _ in differing)!r} is not the same in both)"
     return ""
+
+
+def _sample(record: TaskRecord) -> str:
+    if not record.sample:
+        return f"all {record.of}"
+    return f"{'the first' if record.head else 'a sample of'} {record.examples} of {record.of}"
 
 
 def _pair(one: _Line, other: _Line) -> Pair:

@@ -36,7 +36,7 @@ def evaluate(
     data: str | Path = HUB,
     split: str | None = None,
     demonstrations: str | None = None,
-    limit: int | None = None,
+    limit: int | str | None = None,
     normalizations: Normalization | Sequence[Normalization] = (),
     overflow: str = "drop",
     decode: Mapping[str, Any] | Decode | None = None,
@@ -65,7 +65,8 @@ def evaluate(
         split: what is asked instead of each task's own split.
         demonstrations: the split to show instead of each task's own; it may be the one that is asked, as where there
             is no training data at hand: no query is shown itself, nor anything of its group or cluster.
-        limit: ask only the first so many examples (groups, where a task has them).
+        limit: ask only a sample of so many examples (groups, where a task has them), the same for any order of the
+            data and part of every larger one; `first:N` asks the first N.
         normalizations: which to score by; each task's own if empty. All are stored in any case.
         overflow: `drop` demonstrations that do not fit the window, `error`, or also `truncate` a query that does not.
         decode: how texts are written instead of each task's own way, by the names of a task file's `decode`, such as
@@ -138,7 +139,7 @@ def planned(
     data: str | Path,
     split: str | None,
     demonstrations: str | None,
-    limit: int | None,
+    limit: int | str | None,
     overflow: str,
     decode: Mapping[str, Any] | Decode | None,
     out: str | Path | None,

@@ -29,7 +29,6 @@ def task_signature(
         metric_words: what the metric says of its own settings.
         model_words: the model's rules, such as `bos0|float32`.
     """
-    limited = [f"n{record.examples}of{record.of}"] if record.examples != record.of else []
     words = [
         record.task,
         record.prompt,
@@ -40,7 +39,7 @@ def task_signature(
         "-".join(filter(None, (record.measure, record.ending))) or normalization,
         *([metric_words] if metric_words else []),
         model_words,
-        *limited,
+        *([record.sample] if record.sample else []),
         record.data,
         f"v{record.version}#{record.digest}" + (f"+{record.pool}" if shots else ""),
         f"icl-eval {icl_eval.__version__}",

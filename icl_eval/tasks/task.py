@@ -285,17 +285,21 @@ def _gold(answer: AnswerKind, field: str | None, names: Sequence[str] | None) ->
     return Gold(field=field or "label", names=None if names is None else list(names))
 
 
-def limited(asked: list[Example], limit: int | None) -> list[Example]:
-    """The first `limit` groups, whole: a question with all its answers counts as one.
+def limited(asked: list[Example], limit: int | str | None, task: str) -> list[Example]:
+    """A sample of `limit` groups, or with `first:N` the first N; a question with all its answers is one group.
 
-    Raises:
-        DataError: the limit leaves nothing.
+    A group is in the sample by a hash of the names of task and group. So the sample is the same for any order of the
+    data, and a larger one contains a smaller one.
+
+    Args:
+        asked: the examples to choose from, whose order is kept.
+        limit: N, `first:N`, or None for all.
+        task: the task's name.
     """
     if limit is None:
         return asked
-    groups = list(dict.fromkeys(example.group for example in asked))[: max(limit, 0)]
-    kept = set(groups)
-    chosen = [example for example in asked if example.group in kept]
-    if not chosen:
-        raise DataError(f"a limit of {limit} leaves nothing to evaluate")
-    return chosen
+    groups = list(dict.fromkeys(example.group for example in asked))
+    if isinstance(limit, int):
+        groups.sort(key=lambda group: hashlib.blake2b(f"limit\x1f{task}\x1f{group}".encode()).digest())
+    kept = set(groups[: int(str(limit).removeprefix("first:"))])
+    return [example for example in asked if example.group in kept]

@@ -297,7 +297,7 @@ def test_unknown_normalisation(icl_eval: IclEval) -> None:
         (("--dtype", "int8"), ("'--dtype'", "'int8'", "float16")),
         (("--bos", "perhaps"), ("'--bos'", "'perhaps'", "auto")),
         (("--limit", "-1"), ("'--limit'", "1")),
-        (("--limit", "few"), ("'--limit'", "integer")),
+        (("--limit", "few"), ("'--limit'", "'few'", "first:N")),
         (("--window", "1"), ("'--window'", "2")),
         (("--limit",), ("--limit", "requires an argument")),
         (("--shotz", "1"), ("--shotz", "--shots")),

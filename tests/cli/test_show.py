@@ -29,7 +29,7 @@ def test_show_prints_the_prompt_of_the_run_and_what_is_scored(icl_eval: IclEval,
 
 def test_show_prints_the_text_that_a_run_asks(icl_eval: IclEval, lm: FakeLM) -> None:
     asked = _Asked(lm)
-    icl_eval("run", "-t", "toy/parity", "--shots", "2", "--seeds", "1,", "--limit", "1", *TOY)
+    icl_eval("run", "-t", "toy/parity", "--shots", "2", "--seeds", "1,", "--limit", "first:1", *TOY)
     said = icl_eval("show", "toy/parity", "--shots", "2", "--seed", "1", *TOY)
 
     assert re.sub("[⟦⟧]", "", said.out.split("\n\n  ...")[0].split("\n\n* ...")[0]) in asked.texts

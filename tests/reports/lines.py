@@ -78,6 +78,7 @@ RECORD = TaskRecord(
     data="local",
     examples=277,
     of=277,
+    head=False,
 )
 MANIFEST = Manifest(
     ask=Ask(model="small", tasks=("superglue/rte",), shots=(0, 32), seeds=(0, 1, 2, 3, 4), data="data"),

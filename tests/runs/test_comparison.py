@@ -147,7 +147,7 @@ def moved(n: int) -> list[dict[str, Any]]:
     ("other", "why"),
     [
         (numbers(asked=range(1, 41)), "the examples differ ('0' is not the same in both)"),
-        (numbers(asked=range(39)), "the examples differ (40 of 40 and 39 of 39)"),
+        (numbers(asked=range(39)), "the examples differ (all 40 and all 39)"),
         (numbers(size=2), "the examples differ ('1' is not the same in both)"),
         (numbers(options=["even", "uneven"]), "the examples differ ('0' is not the same in both)"),
         (
@@ -164,12 +164,30 @@ def test_runs_over_different_examples_are_refused(other: Task, why: str, tmp_pat
     assert str(error.value) == f"{tmp_path / 'one'}: {nothing}: of numbers, {why}"
 
 
-def test_another_limit_is_another_set_of_examples(tmp_path: Path) -> None:
-    ran(tmp_path / "one", FEW, numbers(), limit=10)
-    ran(tmp_path / "other", FEW, numbers(), limit=20)
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ((10, 20), "a sample of 10 of 40 and a sample of 20 of 40"),
+        ((10, "first:10"), "a sample of 10 of 40 and the first 10 of 40"),
+        (("first:10", None), "the first 10 of 40 and all 40"),
+    ],
+)
+def test_another_limit_is_another_set_of_examples(
+    limits: tuple[int | str | None, ...], why: str, tmp_path: Path
+) -> None:
+    for name, limit in zip(("one", "other"), limits, strict=True):
+        ran(tmp_path / name, FEW, numbers(), limit=limit)
 
-    with pytest.raises(RunError, match=r"the examples differ \(10 of 40 and 20 of 40\)$"):
+    with pytest.raises(RunError) as error:
         compare(tmp_path / "one", tmp_path / "other")
+    assert str(error.value).endswith(f"the examples differ ({why})")
+
+
+def test_the_same_sample_of_another_file_order_is_compared(tmp_path: Path) -> None:
+    ran(tmp_path / "one", FEW, numbers(), limit=10)
+    ran(tmp_path / "other", FEW, numbers(asked=reversed(range(40))), limit=10)
+
+    assert [pair.value for pair in compare(tmp_path / "one", tmp_path / "other")] == [0]
 
 
 def test_another_split_is_another_set_of_examples(tmp_path: Path) -> None:

@@ -225,9 +225,11 @@ def test_limit_keeps_whole_groups() -> None:
         group="pair",
         metrics=["accuracy", "group_exact_match"],
     )
-    accuracy, exact_match = evaluate(FakeLM(answers([0, 1, 2, 3], range(9))), task, shots=0, limit=2)
+    lm = FakeLM(answers([0, 1, 2, 3], range(9)))
+    for limit in (2, "2", "first:2"):
+        accuracy, exact_match = evaluate(lm, task, shots=0, limit=limit)
+        assert (accuracy.units, exact_match.units, accuracy.examples, accuracy.of) == (6, 2, 6, 9)
 
-    assert (accuracy.units, exact_match.units, accuracy.examples, accuracy.of) == (6, 2, 6, 9)
     assert (accuracy.value, exact_match.value) == (4 / 6, 1 / 2)
 
 
@@ -386,7 +388,7 @@ def test_bos_is_in_the_signature() -> None:
         ({"seeds": 0}, RunError, "seeds are a positive number"),
         ({"seeds": [1, 1]}, RunError, "without repetitions"),
         ({"limit": 0}, RunError, "`limit`"),
-        ({"limit": -3}, RunError, "`limit`"),
+        ({"limit": "first:"}, RunError, "`limit`: 'first:' is neither a number of examples, at least 1, nor first:N"),
         ({"overflow": "cut"}, RunError, "`overflow`"),
         ({"prompts": "inlin"}, UnknownName, "no prompt of parity is named 'inlin'; did you mean inline?"),
         ({"normalizations": "tokens"}, UnknownName, "no normalisation is named 'tokens'; did you mean token?"),

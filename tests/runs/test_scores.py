@@ -87,7 +87,18 @@ def test_signature_says_how_a_score_was_taken() -> None:
     lines = evaluate(knowing(0), parity(), shots=[0, 2], seeds=[1, 5], limit=3)
     first, second = (line.signature.split("|") for line in lines)
 
-    assert first[:10] == ["parity", "inline", "k0", "per_example", "s1", "token", "bos0", "w1048576", "exact", "n3of8"]
+    assert first[:10] == [
+        "parity",
+        "inline",
+        "k0",
+        "per_example",
+        "s1",
+        "token",
+        "bos0",
+        "w1048576",
+        "exact",
+        "sample3of8",
+    ]
     assert second[:10] == [
         "parity",
         "inline",
@@ -98,7 +109,7 @@ def test_signature_says_how_a_score_was_taken() -> None:
         "bos0",
         "w1048576",
         "exact",
-        "n3of8",
+        "sample3of8",
     ]
     assert first[10] == "memory"
     assert first[11].startswith("v1#")

@@ -168,22 +168,39 @@ def test_demonstrations_of_a_task_that_was_not_loaded_are_an_error() -> None:
         Task(definition, {}).demonstrations(NOWHERE)
 
 
+def names(examples: list[Example]) -> list[str]:
+    return [example.id for example in examples]
+
+
 def test_no_limit_keeps_every_example() -> None:
-    assert limited(grouped("a", "b"), None) == grouped("a", "b")
+    assert limited(grouped("a", "b"), None, "t") == grouped("a", "b")
 
 
-def test_limit_counts_groups_and_keeps_them_whole() -> None:
+def test_limit_of_the_first_counts_groups_and_keeps_them_whole() -> None:
     examples = grouped("a", "b", "a", "c", "b")
 
-    assert [example.id for example in limited(examples, 1)] == ["0", "2"]
-    assert [example.id for example in limited(examples, 2)] == ["0", "1", "2", "4"]
-    assert limited(examples, 9) == examples
+    assert names(limited(examples, "first:1", "t")) == ["0", "2"]
+    assert names(limited(examples, "first:2", "t")) == ["0", "1", "2", "4"]
+    assert limited(examples, "first:9", "t") == limited(examples, 9, "t") == examples
 
 
-@pytest.mark.parametrize("limit", [0, -1])
-def test_limit_that_leaves_nothing_is_an_error(limit: int) -> None:
-    with pytest.raises(DataError, match="leaves nothing to evaluate"):
-        limited(grouped("a", "b"), limit)
+def test_a_limit_is_a_sample_that_depends_on_task_and_groups_alone() -> None:
+    examples = grouped(*(f"g{n // 2}" for n in range(200)))
+    samples = [names(limited(examples, limit, "t")) for limit in (10, 20, 50)]
+
+    assert [len(sample) for sample in samples] == [20, 40, 100]
+    assert set(samples[0]) < set(samples[1]) < set(samples[2])
+    assert set(names(limited(examples[::-1], 20, "t"))) == set(samples[1])
+    assert names(limited(examples, 20, "other")) != samples[1]
+    assert samples[1] == sorted(samples[1], key=int)
+    assert {int(name) // 2 for name in samples[1]} == {int(name) // 2 for name in samples[1][::2]}
+
+
+def test_a_sample_is_spread_over_the_data() -> None:
+    """Of 400 groups in two halves, 100 drawn without return: the first half's share is hypergeometric, sd 4.3."""
+    chosen = names(limited(grouped(*map(str, range(400))), 100, "t"))
+
+    assert 50 - 17 < sum(int(name) < 200 for name in chosen) < 50 + 17
 
 
 def test_another_split_is_asked_and_shown() -> None:
