@@ -56,7 +56,7 @@ class Habits:
     shifts: bool = False
     names: bool = True
     counts: bool = True
-    models: Sequence[Mapping[str, Any]] = ({"id": NAME, "max_model_len": 512},)
+    models: Any = ({"id": NAME, "max_model_len": 512},)
     lost: int = 0
     first: deque[Reply] = field(default_factory=deque)
     always: Reply | None = None
@@ -185,7 +185,7 @@ def serving(served: Completions) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             served.keys.add(self.headers.get("Authorization"))
-            self.answer((200, {}, json.dumps({"data": list(served.habits.models)}).encode()))
+            self.answer((200, {}, json.dumps({"data": served.habits.models}).encode()))
 
         def do_POST(self) -> None:
             served.keys.add(self.headers.get("Authorization"))

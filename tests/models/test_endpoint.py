@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from collections import deque
@@ -7,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from completions import Completions, Habits, failing, serving
+from completions import Completions, Habits, Reply, failing, serving
 from tenacity import wait_none
 
 from icl_eval.errors import ModelError
@@ -16,6 +17,8 @@ from icl_eval.models.served.endpoint import Endpoint, Refusal
 
 BODIES = [{"prompt": [number]} for number in range(6)]
 PATH = "/completions"
+MOST = http.MIN_BODY + http.PER_TOKEN  # bytes of an answer to one of them
+NESTED = b"[" * 100_000 + b"]" * 100_000
 
 
 class Echo(Completions):
@@ -95,7 +98,7 @@ def test_retries_are_spent_with_a_sentence() -> None:
     with serving(served := Echo(Habits(always=failing(500, "out of\nmemory " + "x" * 400)))) as url:
         said = sentence(url, retries=3, concurrency=1)
 
-    assert said == "URL/completions answers 500: out of memory ...; it was asked 4 times"
+    assert said == f"URL/completions answers 500: out of memory {'x' * 186} ...; it was asked 4 times"
     assert len(served.asked) == 4
 
 
@@ -220,3 +223,51 @@ def test_without_a_key_none_is_sent() -> None:
 def ours() -> list[str]:
     """Threads but those of the server."""
     return sorted(thread.name for thread in threading.enumerate() if "process_request_thread" not in thread.name)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (
+            (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 2**23)),
+            f"answers more than {MOST} bytes, compressed",
+        ),
+        ((200, {}, b" " * 2**23), f"answers more than {MOST} bytes"),
+        ((500, {}, b" " * 2**23), f"answers more than {MOST} bytes"),
+        ((200, {"Content-Encoding": "br"}, b"x"), "answers in the encoding 'br', which it was not asked for"),
+        ((200, {"Content-Encoding": "gzip"}, b"no gzip"), "answers what is not gzip, though it says so"),
+        (
+            (200, {"Content-Encoding": "gzip"}, gzip.compress(b"{}")[:-1]),
+            "answers with a compressed text that is cut off",
+        ),
+        ((200, {}, NESTED), "answers what is no JSON (nested too deeply): '[[["),
+        ((400, {}, NESTED), "answers 400: [[["),
+        ((200, {}, b'{"number": "\\ud800"}'), "answers what is no JSON (half of a surrogate pair): "),
+        ((200, {}, b'{"number": ' + b"1" * 5000 + b"}"), "answers what is no JSON (Exceeds the limit"),
+    ],
+    ids=range(10),
+)
+def test_what_a_server_sends_is_bounded_and_checked(reply: Reply, said: str) -> None:
+    with serving(Echo(Habits(always=reply))) as url:
+        assert sentence(url, concurrency=1, retries=0).startswith(f"URL/completions {said}")
+
+
+def test_a_compressed_answer_is_read() -> None:
+    reply = (200, {"Content-Encoding": "gzip"}, gzip.compress(b'{"number": 7}'))
+    with serving(Echo(Habits(always=reply))) as url:
+        assert answers(url, BODIES[:1]) == {0: 7}
+
+
+@pytest.mark.parametrize("said", ["nan", "inf", "9" * 400])
+def test_no_pause_is_longer_than_the_longest_and_the_user_is_told(
+    said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def at_once(seconds: float) -> None:
+        assert 0 <= seconds <= http.LONGEST_PAUSE
+
+    monkeypatch.setattr(http, "sleep", at_once)
+    with serving(Echo(Habits(first=deque([failing(429, "slowly", Retry_After=said)])))) as url:
+        answers(url, BODIES[:1])
+
+    told = [f"{url}/completions answers 429: slowly; asking again in 120 seconds (1 of 6 times)"]
+    assert [each.getMessage() for each in caplog.records] == ([] if said == "nan" else told)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +55,34 @@ def local(folder: Path) -> LanguageModel:
     return load_model(str(folder), device="cpu")
 
 
+@pytest.fixture(scope="module")
+def weights(folder: Path) -> tuple[Any, Any]:
+    """The served model and its tokenizer, which no request changes."""
+    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+
+
 @pytest.fixture
-def start(folder: Path) -> Iterator[Callable[[Habits], tuple[str, Completions]]]:
+def start(weights: tuple[Any, Any]) -> Iterator[Callable[[Habits], tuple[str, Completions]]]:
     with ExitStack() as stack:
 
         def started(habits: Habits) -> tuple[str, Completions]:
-            own = replace(habits, first=deque(habits.first))
-            served = Completions(
-                AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder), own
-            )
+            served = Completions(*weights, replace(habits, first=deque(habits.first)))
             return stack.enter_context(serving(served)), served
 
         yield started
+
+
+@pytest.fixture(scope="module")
+def served_as(folder: Path, weights: tuple[Any, Any]) -> Iterator[Callable[[str], tuple[LanguageModel, Completions]]]:
+    """A model connected once for each form, and its server."""
+    with ExitStack() as stack:
+
+        @cache
+        def connected(form: str) -> tuple[LanguageModel, Completions]:
+            server = Completions(*weights, FORMS[form])
+            return load_model(stack.enter_context(serving(server)), tokenizer=str(folder)), server
+
+        yield connected
 
 
 @pytest.fixture
@@ -84,13 +103,13 @@ def requests(lm: LanguageModel, texts: list[tuple[str, str]] = TEXTS) -> list[Sc
 def refusal(connect: Served, habits: Habits, **options: Any) -> str:
     with pytest.raises(IclEvalError) as caught:
         connect(habits, **options)
-    assert "\n" not in str(caught.value)
+    assert re.match(r"http://127\.0\.0\.1:\d+/v1.*$", str(caught.value))  # one line that begins with the server
     return str(caught.value).split("/v1", 1)[-1]
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_models_own_log_probabilities(form: str, connect: Served, local: LanguageModel) -> None:
-    served = connect(FORMS[form])
+def test_every_form_gives_the_models_own_log_probabilities(form: str, served_as: Any, local: LanguageModel) -> None:
+    served, _ = served_as(form)
     expected = Engine(local).answer(requests(local))
     found = Engine(served).answer(requests(served))
 
@@ -114,9 +133,9 @@ def likely(folder: Path) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_knows_the_most_likely_tokens(form: str, likely: tuple[str, str], connect: Served) -> None:
+def test_every_form_knows_the_most_likely_tokens(form: str, likely: tuple[str, str], served_as: Any) -> None:
     text, sign = likely
-    served = connect(FORMS[form])
+    served, _ = served_as(form)
     found = Engine(served).answer(requests(served, [(text, sign), (text, chr(ord(sign) ^ 1)), (text, f"{sign} ")]))
 
     assert [answer.greedy for answer in found] == [True, False, False]
@@ -132,15 +151,19 @@ def test_a_served_model_keeps_the_protocol(connect: Served) -> None:
     assert lm.decode(lm.encode(["ab"])[0]) == ["a", "b"]
 
 
-@pytest.mark.parametrize("adds_bos", [False, True])
+@pytest.fixture(scope="module")
+def begun(folder: Path) -> LanguageModel:
+    """The model itself, with BOS before every text."""
+    return load_model(str(folder), device="cpu", bos=True)
+
+
 @pytest.mark.parametrize("hides_bos", [False, True])
-@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize(("ids", "adds_bos"), [(True, False), (False, False), (False, True)])
 def test_bos_is_read_once_whoever_puts_it(
-    adds_bos: bool, hides_bos: bool, ids: bool, connect: Served, folder: Path
+    adds_bos: bool, hides_bos: bool, ids: bool, connect: Served, begun: LanguageModel
 ) -> None:
-    local = load_model(str(folder), device="cpu", bos=True)
     served = connect(Habits(listed=False, ids=ids, adds_bos=adds_bos, hides_bos=hides_bos), bos=True)
-    expected = Engine(local).answer(requests(local))
+    expected = Engine(begun).answer(requests(begun))
     found = Engine(served).answer(requests(served))
 
     assert [each.logprobs for each in found] == [pytest.approx(each.logprobs, abs=1e-5) for each in expected]
@@ -280,8 +303,8 @@ def test_other_names_forms_and_beginnings_have_other_fingerprints(connect: Serve
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_greedy_texts_are_those_of_the_model_itself(form: str, connect: Served, local: LanguageModel) -> None:
-    served = connect(FORMS[form])
+def test_greedy_texts_are_those_of_the_model_itself(form: str, served_as: Any, local: LanguageModel) -> None:
+    served, _ = served_as(form)
     asked = [
         GenerateRequest.of(local.encode([text])[0], Decoding(12, stop=stop))
         for text, stop in [("Tom has a", ()), ("Tom has a", ("q", "1")), ("Ann has 12", ("\n",))]
@@ -420,3 +443,53 @@ def test_a_tokenizer_is_taken_where_a_checkpoint_has_none(folder: Path, tmp_path
     assert Engine(lm).answer(requests(lm)) == Engine(other).answer(requests(other))
     assert lm.fingerprint == other.fingerprint  # the same tokens
     assert lm.fingerprint != load_model(str(folder), device="cpu").fingerprint
+
+
+@pytest.mark.parametrize("form", ["prompt_logprobs-ids", "echo-ids"])
+def test_a_server_that_does_not_count_tokens_gives_the_same_answers(form: str, connect: Served, served_as: Any) -> None:
+    plain, silent = served_as(form)[0], connect(replace(FORMS[form], counts=False))
+    scored = requests(plain)[:2]
+    written = [GenerateRequest.of(plain.encode(["Tom has a"])[0], Decoding(4, stop=()))]
+
+    assert Engine(silent).answer(scored) == Engine(plain).answer(scored)
+    assert Engine(silent).answer(written) == Engine(plain).answer(written)
+
+
+@pytest.mark.parametrize("value", [0.5, "-1", True, None, -math.inf, math.nan, -(10**400)])
+def test_a_log_probability_that_is_none_is_the_servers_fault(
+    value: Any, served_as: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, server = served_as("prompt_logprobs-ids")
+    real = server.entry
+    monkeypatch.setattr(server, "entry", lambda row, token: real(row, token) | {str(token): {"logprob": value}})
+
+    with pytest.raises(
+        ModelError, match=r"^http://127\.0\.0\.1:\d+/v1: the server gives .* for a log-probability that is needed$"
+    ):
+        Engine(served).answer(requests(served)[:1])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_a_server_does_to_probabilities_by_itself_is_switched_off(form: str, served_as: Any) -> None:
+    served, server = served_as(form)
+    before = len(server.asked)
+    Engine(served).answer(requests(served)[:1])
+    Engine(served).answer([GenerateRequest.of(served.encode(["a"])[0], Decoding(2))])
+    neutral = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "repetition_penalty": 1.0}
+
+    for body in server.asked[before:]:
+        assert {name: body[name] for name in neutral if name in body} == ({} if "strict" in form else neutral)
+
+
+def test_a_broken_server_is_given_up_after_its_retries(start: Any, folder: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(http, "BACKOFF", wait_none())
+    url, server = start(Habits(always=failing(500, "out of order")))
+
+    with pytest.raises(ModelError, match=f"^{url}/completions answers 500: out of order; it was asked 4 times$"):
+        load_model(url, tokenizer=str(folder), retries=3)
+    assert len(server.asked) == 1 + 4
+
+
+@pytest.mark.parametrize("listed", [5, [5], [{"id": 5}], [{"id": ["a"]}], {"a": 1}, None])
+def test_a_list_of_models_that_is_none_is_told(listed: Any, connect: Served) -> None:
+    assert refusal(connect, Habits(models=listed)) == "/models names no model"

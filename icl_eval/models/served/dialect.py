@@ -6,6 +6,8 @@ ids or only text. What a server shows is never assumed to be what was asked: tok
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +17,8 @@ from icl_eval.models.served.endpoint import Body
 from icl_eval.models.writing.written import BROKEN
 
 DIGITS = 7  # decimals of a log-probability: below float32's own precision
+ROUNDING = 1e-4  # nats
+LEAST = 1e30  # nats below 0
 PLAIN: Body = {
     "top_k": 0,
     "min_p": 0.0,
@@ -137,9 +141,10 @@ class Dialect:
         found = []
         for place in range(start, len(tokens)):
             index = place - self.hidden
-            if self.wording and not self.wording.is_token(str(words[index]), tokens[place]):
+            word = words[index]
+            if self.wording and not (isinstance(word, str) and self.wording.is_token(word, tokens[place])):
                 raise ModelError(
-                    f"the server's token {place + 1} of a prompt is {words[index]!r} where "
+                    f"the server's token {place + 1} of a prompt is {reprlib.repr(word)} where "
                     f"{self.wording.tokenizer.decode([tokens[place]])!r} was meant; it parts texts otherwise"
                 )
             found.append(_place(own[index], top[index]))
@@ -178,21 +183,26 @@ def prompt_tokens(answer: Any) -> int | None:
     return _usage(answer, "prompt_tokens")
 
 
+def counted_tokens(answer: Any) -> int | None:
+    """How many tokens the server says that it generated."""
+    return _usage(answer, "completion_tokens")
+
+
 def written_tokens(answer: Any, choice: Any) -> int:
     """How many of at most one token were written: what the server counts, or else by why it ended."""
-    counted = _usage(answer, "completion_tokens")
+    counted = counted_tokens(answer)
     return counted if counted is not None else int(choice.get("finish_reason") != "stop")
 
 
 def told_logprob(value: Any) -> float:
-    """A log-probability in nats, rounded, and not above 0 by more than an error that would be worth an alarm.
+    """A log-probability in nats, rounded, and not above 0.
 
     Raises:
-        Lacking: it is no number.
+        Lacking: it is no number, or none of a probability; rounding may put it above 0 by `ROUNDING`.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Lacking(f"the server gives {value!r} for a log-probability that is needed")
-    return round(min(value, 0.0), DIGITS) if value < 1e-4 else float(value)
+    if type(value) not in (int, float) or not -LEAST <= value <= ROUNDING:
+        raise Lacking(f"the server gives {reprlib.repr(value)} for a log-probability that is needed")
+    return round(min(float(value), 0.0), DIGITS)
 
 
 def _listed(choice: Any, tokens: Sequence[int], start: int) -> list[Place]:
@@ -216,7 +226,7 @@ def _place(own: Any, others: Any) -> Place:
     if not isinstance(others, dict) or not others:
         raise Lacking("the server's answer has no `top_logprobs`, by which to see whether a token was the most likely")
     logprob = told_logprob(own)
-    return Place(logprob, max(logprob, *map(told_logprob, others.values())))
+    return Place(logprob, max(logprob, *(told_logprob(each) for each in others.values() if each != -math.inf)))
 
 
 def _list(shown: Any, name: str) -> list[Any]:
@@ -228,4 +238,4 @@ def _list(shown: Any, name: str) -> list[Any]:
 def _usage(answer: Any, name: str) -> int | None:
     usage = answer.get("usage") if isinstance(answer, dict) else None
     counted = usage.get(name) if isinstance(usage, dict) else None
-    return counted if isinstance(counted, int) else None
+    return counted if type(counted) is int and counted >= 0 else None

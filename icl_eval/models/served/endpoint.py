@@ -6,10 +6,12 @@ they are; answers are handed over in the calling thread, one by one, as they com
 
 from __future__ import annotations
 
+import json
+import logging
 import ssl
-import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import httpx2
-from anyio import create_task_group
+from anyio import create_task_group, sleep
 from anyio.from_thread import start_blocking_portal
 from tenacity import (
     AsyncRetrying,
@@ -32,7 +34,12 @@ from tenacity import (
 from icl_eval.errors import ModelError
 
 BACKOFF = wait_exponential(multiplier=0.5, max=30) + wait_random(0, 0.5)  # seconds
-LONGEST_PAUSE = 600.0  # seconds that a server may ask to be left alone
+LONGEST_PAUSE = 120.0  # seconds that a server may ask to be left alone
+REPORTED_PAUSE = 1.0  # seconds; shorter pauses are not reported
+MIN_BODY, PER_TOKEN = (
+    2**22,
+    2**10,
+)  # bytes that any answer may have, and more for each token or character of its request
 CONNECTING = 10.0  # seconds, or the timeout if that is less
 SHOWN = 200  # characters of what a server says
 
@@ -80,6 +87,20 @@ class Endpoint:
     timeout: float = 120.0
     retries: int = 6
 
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Put the server's URL before the message of an error that does not have it.
+
+        Raises:
+            ModelError: the block raised one.
+        """
+        try:
+            yield
+        except ModelError as error:
+            if self.url in str(error):
+                raise
+            raise type(error)(f"{self.url}: {error}") from error
+
     def get(self, path: str, retries: int) -> Any:
         """The JSON at a path.
 
@@ -88,13 +109,13 @@ class Endpoint:
         """
         return self._only(_Query("GET", path), retries)
 
-    def post(self, path: str, body: Body, retries: int | None = None) -> Any:
-        """The answer to one body.
+    def post(self, path: str, body: Body, final: Collection[int] = ()) -> Any:
+        """The answer to one body; a status in `final` is one, and not asked for again.
 
         Raises:
             ModelError: there is none; a `Refusal` if the server answered otherwise.
         """
-        return self._only(_Query("POST", path, body), self.retries if retries is None else retries)
+        return self._only(_Query("POST", path, body, final), self.retries)
 
     def post_all(self, path: str, bodies: Sequence[Body], take: Callable[[int, Any], None]) -> None:
         """Send bodies in their order, and hand each one's place and answer to `take` as it comes.
@@ -144,7 +165,12 @@ class Endpoint:
 
     async def _answer(self, client: httpx2.AsyncClient, query: _Query, retries: int) -> Any:
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(retries + 1), wait=_pause, retry=retry_if_exception_type(_Passing), reraise=True
+            sleep=sleep,
+            stop=stop_after_attempt(retries + 1),
+            wait=_pause,
+            retry=retry_if_exception_type(_Passing),
+            before_sleep=lambda state: self._report_pause(state, query, retries),
+            reraise=True,
         )
         try:
             return await retrying(self._once, client, query)
@@ -156,30 +182,41 @@ class Endpoint:
             raise Refusal(f"{said}{times}", error.status) from error
 
     async def _once(self, client: httpx2.AsyncClient, query: _Query) -> Any:
+        where = f"{self.url}{query.path}"
         try:
-            response = await client.request(query.method, f"{self.url}{query.path}", json=query.body)
+            async with client.stream(query.method, where, json=query.body) as response:
+                content = await _content(response, query.most)
+        except _Unreadable as error:
+            raise ModelError(f"{where} {error}") from error
         except httpx2.TimeoutException as error:
             raise _Passing(f"gave no answer in {self.timeout:g} seconds") from error
         except httpx2.TransportError as error:
             raise _Passing(f"cannot be reached: {_one_line(str(error) or type(error).__name__)}") from error
         except httpx2.RequestError as error:
-            raise ModelError(f"{self.url}{query.path} cannot be read: {_one_line(str(error))}") from error
+            raise ModelError(f"{where} cannot be read: {_one_line(str(error))}") from error
         status = response.status_code
-        if status in (408, 429) or status >= 500:
-            raise _Passing(f"answers {status}{_said(response)}", status, _retry_after(response))
+        if (status in (408, 429) or status >= 500) and status not in query.final:
+            raise _Passing(f"answers {status}{_said(content)}", status, _retry_after(response))
         if not response.is_success:
-            raise Refusal(self._without_key(f"{self.url}{query.path} answers {status}{_said(response)}"), status)
+            raise Refusal(self._without_key(f"{where} answers {status}{_said(content)}"), status)
         try:
-            return response.json()
+            return _parsed(content)
         except ValueError as error:
-            raise ModelError(
-                self._without_key(f"{self.url}{query.path} answers what is no JSON: {_one_line(response.text)!r}")
-            ) from error
+            reason = "" if isinstance(error, json.JSONDecodeError) else f" ({error})"
+            said = _one_line(content.decode(errors="replace"))
+            raise ModelError(self._without_key(f"{where} answers what is no JSON{reason}: {said!r}")) from error
+
+    def _report_pause(self, state: RetryCallState, query: _Query, retries: int) -> None:
+        error, seconds = state.outcome and state.outcome.exception(), state.next_action and state.next_action.sleep
+        if seconds and seconds >= REPORTED_PAUSE:
+            said = self._without_key(f"{self.url}{query.path} {error}")
+            again = f"asking again in {seconds:.0f} seconds ({state.attempt_number} of {retries} times)"
+            logging.getLogger("icl_eval").warning("%s; %s", said, again)
 
     def _client(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
             verify=_certificates(),
-            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
+            headers={"Accept-Encoding": "gzip"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {}),
             timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, CONNECTING), pool=None),
             limits=httpx2.Limits(max_connections=self.concurrency),
         )
@@ -200,6 +237,62 @@ class _Query:
     method: str
     path: str
     body: Body | None = None
+    final: Collection[int] = ()  # statuses that are answers, though others would be asked for again
+
+    @property
+    def most(self) -> int:
+        """Bytes that the answer may have."""
+        body = self.body or {}
+        return MIN_BODY + PER_TOKEN * (len(body.get("prompt", "")) + int(body.get("max_tokens", 0)))
+
+
+class _Unreadable(Exception):  # noqa: N818 - it reads as what it says
+    """A body is too large, or not in the encoding that its header names."""
+
+
+async def _content(response: httpx2.Response, most: int) -> bytes:
+    """A body, decompressed, of at most so many bytes.
+
+    Raises:
+        _Unreadable: it is larger, or cannot be decompressed.
+    """
+    raw = bytearray()
+    async for chunk in response.aiter_raw():
+        raw += chunk
+        if len(raw) > most:
+            raise _Unreadable(f"answers more than {most} bytes")
+    coding = response.headers.get("Content-Encoding", "identity").lower()
+    if coding == "identity":
+        return bytes(raw)
+    if coding != "gzip":
+        raise _Unreadable(f"answers in the encoding {_one_line(coding)!r}, which it was not asked for")
+    unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        content = unzip.decompress(raw, most + 1)
+    except zlib.error as error:
+        raise _Unreadable("answers what is not gzip, though it says so") from error
+    if len(content) > most:
+        raise _Unreadable(f"answers more than {most} bytes, compressed in {len(raw)}")
+    if not unzip.eof:
+        raise _Unreadable("answers with a compressed text that is cut off")
+    return content
+
+
+def _parsed(content: bytes) -> Any:
+    """The JSON of a body.
+
+    Raises:
+        ValueError: it is none, nested too deeply, or has half of a surrogate pair in a string.
+    """
+    try:
+        parsed = json.loads(content)
+        if b"\\ud" in content.lower():
+            json.dumps(parsed, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a surrogate pair") from error
+    return parsed
 
 
 def _pause(state: RetryCallState) -> float:
@@ -214,22 +307,23 @@ def _retry_after(response: httpx2.Response) -> float | None:
     """Seconds of the header `Retry-After`, which holds a number or a date (RFC 9110, section 10.2.3)."""
     said = response.headers.get("Retry-After", "")
     with suppress(ValueError):
-        return max(float(said), 0.0)
+        return max(0.0, float(said))  # 0 for what is no number
     with suppress(ValueError, TypeError):
         return max((parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds(), 0.0)
     return None
 
 
-def _said(response: httpx2.Response) -> str:
+def _said(content: bytes) -> str:
     """What a server says about its status, from the forms that servers use."""
-    try:
-        said = response.json()
-    except ValueError:
-        said = response.text
+    said: Any = None
+    with suppress(ValueError):
+        said = _parsed(content)
     for name in ("error", "message", "detail"):
         said = said.get(name, said) if isinstance(said, dict) else said
-    return f": {_one_line(str(said))}" if said else ""
+    text = _one_line(said if isinstance(said, str) else content.decode(errors="replace"))
+    return f": {text}" if text else ""
 
 
 def _one_line(text: str) -> str:
-    return textwrap.shorten(text, SHOWN, placeholder=" ...")
+    line = " ".join(text[: 8 * SHOWN].split())
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]} ..."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import reprlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest, 
 from icl_eval.models.encoding import control_tokens, line_encoder, tokenizer_digest
 from icl_eval.models.options import Setup, Variant
 from icl_eval.models.protocol import CAUSAL, ScoreAnswer, ScoreRequest, Sink
-from icl_eval.models.served.dialect import Lacking, choice_of, logprobs_of, told_logprob
+from icl_eval.models.served.dialect import Lacking, choice_of, counted_tokens, logprobs_of, told_logprob
 from icl_eval.models.served.endpoint import Endpoint, Refusal
 from icl_eval.models.served.probing import COMPLETIONS, dialect_of
 
@@ -56,10 +57,11 @@ class ServedLM:
     ) -> None:
         self.name, self._endpoint, self.tokenizer = name, endpoint, tokenizer
         self.start, self.fallback = bos_tokens(tokenizer, bos), fallback_token(tokenizer)
-        self.window = _window(said_window, tokenizer, window)
         self._lines = line_encoder(tokenizer)
         self.controls = control_tokens(tokenizer)
-        self.dialect = dialect_of(endpoint, name, tokenizer, self.start)
+        with endpoint.named():
+            self.window = _window(said_window, tokenizer, window)
+            self.dialect = dialect_of(endpoint, name, tokenizer, self.start)
         self.fingerprint = f"served|{name}|{tokenizer_digest(tokenizer)}|{self.dialect.name}|bos{len(self.start)}"
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -81,7 +83,8 @@ class ServedLM:
 
         def take(place: int, answer: Any) -> None:
             request = requests[order[place]]
-            places = self.dialect.places(answer, request.tokens, request.boundary)
+            with self._endpoint.named():
+                places = self.dialect.places(answer, request.tokens, request.boundary)
             greedy = all(each.logprob >= each.best for each in places)
             sink(order[place], ScoreAnswer(tuple(each.logprob for each in places), greedy))
 
@@ -105,7 +108,8 @@ class ServedLM:
         def take(place: int, answer: Any) -> None:
             index, sample = asked[place]
             decoding = requests[index].decoding
-            written[index][sample] = _text(answer, decoding)
+            with self._endpoint.named():
+                written[index][sample] = _text(answer, decoding)
             if len(written[index]) == decoding.samples:
                 texts = written.pop(index)
                 sink(index, _joined([texts[sample] for sample in range(decoding.samples)]))
@@ -175,7 +179,8 @@ def _model(endpoint: Endpoint, wanted: str | None) -> tuple[str, int | None]:
             raise
         return wanted, None
     data = listed.get("data") if isinstance(listed, dict) else None
-    models = {str(each["id"]): each for each in data or [] if isinstance(each, dict) and "id" in each}
+    entries = [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []
+    models = {each["id"]: each for each in entries if isinstance(each.get("id"), str)}
     if not models:
         raise ModelError(f"{endpoint.url}/models names no model")
     name = next(iter(models)) if wanted is None else wanted
@@ -191,7 +196,7 @@ def _said_window(entry: Mapping[str, Any]) -> int | None:
         *(entry.get(name) for name in ("max_model_len", "context_length", "max_context_length")),
         *((meta.get(name) for name in ("n_ctx", "n_ctx_train")) if isinstance(meta, dict) else ()),
     ]
-    return next((size for size in said if isinstance(size, int) and size > SPARE), None)
+    return next((size for size in said if isinstance(size, int) and SPARE < size < UNKNOWN_LENGTH), None)
 
 
 def _window(said: int | None, tokenizer: Any, asked: int | None) -> int:
@@ -231,10 +236,10 @@ def _text(answer: Any, decoding: Decoding) -> _Text:
     if not isinstance(text, str) or not isinstance(values, list):
         raise Lacking("the server's answer has no `text` or no `token_logprobs`")
     if why not in ("stop", "length"):
-        raise ModelError(f"the server ended a text for the reason {why!r}, neither a stop nor its length")
+        raise ModelError(f"the server ended a text for the reason {reprlib.repr(why)}, neither a stop nor its length")
     cuts = [place for stop in decoding.stop if (place := text.find(stop)) >= 0]
-    usage = answer.get("usage") or {}
-    tokens = usage.get("completion_tokens", len(values))
+    counted = counted_tokens(answer)
+    tokens = len(values) if counted is None else counted
     score = sum(map(told_logprob, values))
     return _Text(text[: min(cuts, default=None)], tokens, _ending(choice, decoding, cut=bool(cuts)), score)
 

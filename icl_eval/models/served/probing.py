@@ -22,7 +22,7 @@ from icl_eval.models.served.dialect import (
     told_logprob,
     written_tokens,
 )
-from icl_eval.models.served.endpoint import Endpoint, Refusal
+from icl_eval.models.served.endpoint import Body, Endpoint, Refusal
 
 COMPLETIONS = "/completions"
 PROBE = "Nine purple spoons sang to the lamp."  # no model expects every word of it
@@ -30,7 +30,11 @@ CUTS = (1, 2, 3)  # tokens before its end at which writing is compared
 ALIKE = 0.25  # nats: above what 16-bit arithmetic does, below what another place does
 ELSEWISE = (400, 422, 500, 501)  # what servers answer to a body they do not understand
 LATE = "; llama-cpp-python does so where no BOS token begins it: see --bos yes"
-RETRIES = 2  # of a question that may not be understood
+UNCLEAR = (500, 501)  # what a server answers that does not understand a body, or that is broken
+
+
+class ServerDown(Refusal):
+    """A server does not answer the simplest request."""
 
 
 class Way(NamedTuple):
@@ -72,7 +76,7 @@ def dialect_of(endpoint: Endpoint, model: str, tokenizer: Any, start: Sequence[i
                 dialect = replace(dialect, wording=_wording(endpoint, dialect, tokenizer, words, start))
             dialect, places = _tried(endpoint, dialect, tokens, begun=bool(start))
         except Refusal as error:
-            if error.status not in ELSEWISE:
+            if error.status not in ELSEWISE or isinstance(error, ServerDown):
                 raise
             problems.append(error)
         except Lacking as error:
@@ -86,9 +90,29 @@ def dialect_of(endpoint: Endpoint, model: str, tokenizer: Any, start: Sequence[i
     )
 
 
+def _asked(endpoint: Endpoint, body: Body) -> Any:
+    """The answer to a body that the server may not understand.
+
+    Where that is unclear, the simplest request shows whether the server works; it alone is repeated, so that a broken
+    server is given up after as many retries as any other.
+    """
+    try:
+        return endpoint.post(COMPLETIONS, body, UNCLEAR)
+    except Refusal as error:
+        if error.status not in UNCLEAR:
+            raise
+    simplest = {"model": body["model"], "prompt": PROBE, "max_tokens": 1}
+    try:
+        endpoint.post(COMPLETIONS, simplest)
+    except Refusal as error:
+        if error.status not in (400, 422):
+            raise ServerDown(str(error), error.status) from error
+    return endpoint.post(COMPLETIONS, body, UNCLEAR)
+
+
 def _wording(endpoint: Endpoint, dialect: Dialect, tokenizer: Any, words: list[int], start: Sequence[int]) -> Wording:
     """How to put tokens to a server that takes text, which may put a token before it itself."""
-    read = prompt_tokens(endpoint.post(COMPLETIONS, dialect.scoring(words), RETRIES))
+    read = prompt_tokens(_asked(endpoint, dialect.scoring(words)))
     if read is None:
         raise Lacking("the server does not say in `usage` how many tokens it read, and takes only text")
     added = read - len(words)
@@ -105,7 +129,7 @@ def _wording(endpoint: Endpoint, dialect: Dialect, tokenizer: Any, words: list[i
 
 def _tried(endpoint: Endpoint, dialect: Dialect, tokens: Sequence[int], *, begun: bool) -> tuple[Dialect, list[Place]]:
     """The dialect, once it is known what it hides, and the places of the probe that it shows."""
-    answer = endpoint.post(COMPLETIONS, dialect.scoring(tokens), RETRIES)
+    answer = _asked(endpoint, dialect.scoring(tokens))
     if dialect.echo:
         choice = choice_of(answer)
         own = logprobs_of(choice).get("token_logprobs")
