@@ -14,17 +14,23 @@ from icl_eval.cli.terminal import write
 def rescore(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or that of a sweep.")],
     score: Annotated[list[str] | None, options.SCORE] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metrics", metavar="NAME,...", help="Metrics to score by, of the tasks that they fit. Default: their own."
+        ),
+    ] = None,
     format: Annotated[options.Format, options.FORMAT] = "table",
     trust_remote_code: Annotated[bool, options.TRUST] = False,
 ) -> None:
     """Take the scores of a finished run again, without its model.
 
-    Other normalisations than the run's may be asked for: all are stored.
+    Other normalisations and metrics than the run's may be asked for: all that they need is stored.
     """
     from icl_eval.runs.members import is_sweep
     from icl_eval.runs.rescoring import rescore as again
     from icl_eval.runs.rescoring import rescore_sweep
 
     taken = rescore_sweep if is_sweep(folder) else again
-    result = taken(folder, options.normalizations(score), trust_remote_code=trust_remote_code)
+    result = taken(folder, options.normalizations(score), options.words(metrics), trust_remote_code=trust_remote_code)
     write(result.table(format), end="")

@@ -3,7 +3,7 @@
 from icl_eval.metrics.difference import Difference, difference
 from icl_eval.metrics.estimate import Estimate, average, estimate, independent_average
 from icl_eval.metrics.prediction import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
-from icl_eval.metrics.registry import METRICS, check_kind, check_labels, fitting, metric
+from icl_eval.metrics.registry import METRICS, check_examples, check_kind, check_labels, fitting, metric
 from icl_eval.metrics.statistics import AnyMetric, CorpusMetric, Metric, Signed, Statistics
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Statistics",
     "TextPrediction",
     "average",
+    "check_examples",
     "check_kind",
     "check_labels",
     "difference",

@@ -19,8 +19,8 @@ from icl_eval.errors import MetricError
 from icl_eval.metrics import resampling
 from icl_eval.metrics.influence import ROUNDING, clustered_error, correction, influence
 from icl_eval.metrics.interval import interval, wilson
-from icl_eval.metrics.prediction import AnyPrediction, P
-from icl_eval.metrics.registry import check_kind
+from icl_eval.metrics.prediction import AnyPrediction, P, TextPrediction
+from icl_eval.metrics.registry import check_kind, check_labels
 from icl_eval.metrics.statistics import CorpusMetric, Metric
 
 T = TypeVar("T")
@@ -58,13 +58,15 @@ class Estimate:
 def estimate(metric: Metric[P] | CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
     """The metric of the predictions of each seed.
 
-    Raises `MetricError` unless all answer the same examples, in the kind that the metric measures, and its value is
-    finite. A `CorpusMetric` gets its standard error from a bootstrap and its influences from a jackknife, which calls
-    it once per cluster and seed.
+    Raises `MetricError` unless all answer the same examples, in the kind that the metric measures, no reference is
+    wrong that it would take for right, and its value is finite. A `CorpusMetric` gets its standard error from a
+    bootstrap and its influences from a jackknife, which calls it once per cluster and seed.
     """
     ordered = _same_examples(seeds)
     for kind in sorted({prediction.kind for predictions in ordered for prediction in predictions}):
         check_kind(metric, kind)
+    if any(isinstance(each, TextPrediction) and not each.right for each in ordered[0]):
+        check_labels(metric)
     if isinstance(metric, CorpusMetric):
         return _of_predictions(metric, ordered)
     return _of_sums(metric, ordered)

@@ -25,9 +25,16 @@ class ExampleMean(Generic[P]):
     proportion: bool = True
     rule: str = ""
     """What the signature calls the rule, where a metric of this name could be taken by several."""
+    refuse: Callable[[Sequence[P]], None] = lambda _: None
+    """Raises `MetricError` for examples that it cannot measure."""
+
+    def check(self, predictions: Sequence[P]) -> None:
+        """Raise `MetricError` where it cannot measure answers to these examples."""
+        self.refuse(predictions)
 
     def statistics(self, predictions: Sequence[P]) -> Statistics:
-        """One unit per example."""
+        """One unit per example; raises `MetricError` as `check` does."""
+        self.check(predictions)
         return Statistics.of_examples(predictions, _rows([self.of_example(each) for each in predictions]))
 
     def signature(self, predictions: Sequence[P]) -> str:  # noqa: ARG002

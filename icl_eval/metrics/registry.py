@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,9 +13,9 @@ from icl_eval.metrics import answer_text, drop, evaluate_library, likelihood, me
 from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
 from icl_eval.metrics.likelihood import BitsPerByte, Perplexity
 from icl_eval.metrics.means import ExampleMean, GroupMean
-from icl_eval.metrics.prediction import Kind
-from icl_eval.metrics.rouge import rouge
-from icl_eval.metrics.statistics import AnyMetric, Metric
+from icl_eval.metrics.prediction import AnyPrediction, Kind
+from icl_eval.metrics.rouge import refuse_blank_references, rouge
+from icl_eval.metrics.statistics import AnyMetric, Checked, CorpusMetric, Metric
 from icl_eval.metrics.translation import TRANSLATION_METRICS
 
 _OF_CHOICES: tuple[Metric[Any], ...] = (
@@ -39,7 +40,10 @@ _OF_TEXTS: tuple[Metric[Any], ...] = (
     ExampleMean("quac_f1", "text", written.quac_f1),
     ExampleMean("drop_em", "text", drop.drop_em),
     ExampleMean("drop_f1", "text", drop.drop_f1),
-    *(ExampleMean(name, "text", rouge(name)) for name in ("rouge1", "rouge2", "rougeL")),
+    *(
+        ExampleMean(name, "text", rouge(name), refuse=partial(refuse_blank_references, name))
+        for name in ("rouge1", "rouge2", "rougeL")
+    ),
     *TRANSLATION_METRICS,
 )
 
@@ -88,6 +92,21 @@ def check_kind(asked: AnyMetric, kind: Kind, path: Path | None = None, line: int
             path,
             line,
         )
+
+
+def check_examples(asked: AnyMetric, predictions: Sequence[AnyPrediction]) -> None:
+    """Raise `MetricError` where a metric cannot measure answers to these examples, whatever the answers are.
+
+    Args:
+        asked: the metric.
+        predictions: an answer to each example, of the kind that it measures.
+    """
+    if isinstance(asked, Checked):
+        asked.check(predictions)
+    elif isinstance(asked, CorpusMetric):
+        asked.score(predictions)
+    else:
+        asked.statistics(predictions)
 
 
 def check_labels(asked: AnyMetric, path: Path | None = None, line: int | None = None) -> None:

@@ -5,7 +5,7 @@ Computed by the package `rouge-score`: words are runs of ASCII letters and digit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,13 +14,9 @@ from icl_eval.metrics.prediction import TextPrediction
 
 
 def rouge(name: str) -> Callable[[TextPrediction], float]:
-    """The score of one text by `rouge1`, `rouge2` or `rougeL`: the best over its references.
-
-    It raises `MetricError` where a reference is blank, since no text could agree with it.
-    """
+    """The score of one text by `rouge1`, `rouge2` or `rougeL`: the best over its references."""
 
     def score(prediction: TextPrediction) -> float:
-        refuse_blank_references(name, prediction)
         return max(
             float(_scorer(name).score(reference, prediction.text)[name].fmeasure) for reference in prediction.references
         )
@@ -28,10 +24,11 @@ def rouge(name: str) -> Callable[[TextPrediction], float]:
     return score
 
 
-def refuse_blank_references(metric: str, prediction: TextPrediction) -> None:
-    """Raise `MetricError` where a reference is blank."""
-    if not all(reference.strip() for reference in prediction.references):
-        raise MetricError(f"example {prediction.id!r} has an empty reference, which {metric} cannot compare with")
+def refuse_blank_references(metric: str, predictions: Sequence[TextPrediction]) -> None:
+    """Raise `MetricError` where a reference is blank, since no text could agree with it."""
+    for prediction in predictions:
+        if not all(reference.strip() for reference in prediction.references):
+            raise MetricError(f"example {prediction.id!r} has an empty reference, which {metric} cannot compare with")
 
 
 @cache

@@ -37,6 +37,10 @@ class TranslationMetric:
     proportion: bool = False
     of: Kind = "text"
 
+    def check(self, predictions: Sequence[TextPrediction]) -> None:
+        """Raise `MetricError` where a reference is blank."""
+        refuse_blank_references(self.name, predictions)
+
     def statistics(self, predictions: Sequence[TextPrediction]) -> Statistics:
         """One unit per sentence; raises `MetricError` where a reference is blank."""
         return Statistics.of_examples(predictions, np.array(self._extract(predictions)[1], dtype=np.float64))
@@ -54,8 +58,7 @@ class TranslationMetric:
         """A scorer of sacreBLEU that has seen these sentences, and their statistics."""
         import sacrebleu  # only tasks of translation need it
 
-        for prediction in predictions:
-            refuse_blank_references(self.name, prediction)
+        self.check(predictions)
         scorer = getattr(sacrebleu, self.scorer)(**dict(self.settings))
         streams = [list(stream) for stream in zip_longest(*(prediction.references for prediction in predictions))]
         return scorer, scorer._extract_corpus_statistics([prediction.text for prediction in predictions], streams)

@@ -15,6 +15,7 @@ from icl_eval.runs.data import SAMPLE_NOTE, source_of
 from icl_eval.runs.experiment import Experiment
 from icl_eval.runs.explanation import Explanation
 from icl_eval.runs.model import check_model, name_of
+from icl_eval.runs.names import check_metrics
 from icl_eval.runs.result import Result
 from icl_eval.runs.run import Progress
 from icl_eval.runs.scores import chosen_normalizations
@@ -181,6 +182,8 @@ def planned(
     prepared = [
         each for task in chosen for style in ask.prompts or (None,) for each in prepare(task, style, ask, source)
     ]
+    for each in prepared:
+        check_metrics(each.task, each.examples, trust_remote_code=setup.trust_remote_code)
     place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
     sample = SAMPLE_NOTE if any(each.record.data == SAMPLE for each in prepared) else None
     note = "; ".join(filter(None, (note, sample))) or None

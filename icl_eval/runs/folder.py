@@ -90,6 +90,11 @@ class RunFolder:
         with written(partial):
             partial.replace(self.path / "examples.jsonl")
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether `examples.jsonl` holds all examples of the run that claimed the folder."""
+        return (self.path / "examples.jsonl").is_file()
+
     def write_scores(self, scores: Iterable[Score]) -> None:
         """Replace `scores.json`."""
         write_scores(self.path / "scores.json", scores)

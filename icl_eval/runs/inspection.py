@@ -10,7 +10,7 @@ from pathlib import Path
 from icl_eval.errors import IclEvalError, MissingData, TaskError
 from icl_eval.runs.ask import place_of
 from icl_eval.runs.data import source_of
-from icl_eval.runs.names import check_average, check_names, check_reference
+from icl_eval.runs.names import check_average, check_metrics, check_names, check_reference
 from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task
 from icl_eval.testing import check_task
 
@@ -46,6 +46,7 @@ def inspect(
     source = source_of(place_of(data), unused=task.source is not None)
     asked, shown = _both_splits(task, source)
     task.check_fields(source)
+    check_metrics(task, asked, trust_remote_code=False)
     most = _most_shots(shown, shares_split=task.shares_split)
     try:
         check_task(task, _read(task, source), [shots for shots in SHOTS if shots <= most])

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from icl_eval.errors import TaskError, UnknownName
-from icl_eval.metrics import METRICS, check_kind, check_labels, fitting
+from icl_eval.errors import MetricError, TaskError, UnknownName
+from icl_eval.metrics import (
+    METRICS,
+    AnyPrediction,
+    Kind,
+    Prediction,
+    TextPrediction,
+    check_examples,
+    check_kind,
+    check_labels,
+    fitting,
+    metric,
+)
 from icl_eval.metrics.evaluate_library import PREFIX
 from icl_eval.references import reference_names
-from icl_eval.tasks import SuiteDefinition, Task
+from icl_eval.tasks import Example, SuiteDefinition, Task
 from icl_eval.tasks.located import Place, load_yaml
 
 
@@ -31,6 +42,35 @@ def check_names(task: Task) -> None:
         if task.definition.answer == "text" and task.definition.gold is not None:
             check_labels(METRICS[name], task.path, line)
     check_reference(task.definition.reference, task.path)
+
+
+def check_metrics(task: Task, examples: Sequence[Example], *, trust_remote_code: bool) -> None:
+    """Find every metric of a task that cannot measure the answers to these examples, before there are any.
+
+    A metric of the `evaluate` library, which runs code, is tried only if that is trusted.
+
+    Raises, with file and line:
+        MetricError: a metric needs other examples: one right option each, pairs of them, words in the references.
+    """
+    kind = task.definition.answer
+    if kind == "likelihood":  # every text has a likelihood
+        return
+    predictions = [_any_answer(each, kind) for each in examples]
+    for index, name in enumerate(task.definition.metrics):
+        if name.startswith(PREFIX) and not trust_remote_code:
+            continue
+        try:
+            check_examples(metric(name, trust_remote_code=trust_remote_code), predictions)
+        except MetricError as error:
+            place = task.path, _line(task.path, ("metrics", index))
+            raise MetricError(f"{task.name} cannot be measured by {name}: {error.message}", *place) from error
+
+
+def _any_answer(example: Example, kind: Kind) -> AnyPrediction:
+    """An answer that any model could give."""
+    if kind == "choice":
+        return Prediction(example.id, example.options, example.gold, 0, example.cluster, example.group)
+    return TextPrediction(example.id, "", example.options, example.cluster, example.group, bool(example.gold))
 
 
 def check_reference(reference: str | None, path: Path | None) -> None:

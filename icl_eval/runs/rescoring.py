@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from icl_eval.metrics import check_kind, metric
+from icl_eval.runs.cells import TaskRecord
 from icl_eval.runs.evidence import read_evidence
 from icl_eval.runs.manifest import read_finished
 from icl_eval.runs.members import read_members
@@ -16,6 +18,7 @@ from icl_eval.tasks import Normalization
 def rescore(
     run: str | Path,
     normalizations: Normalization | Sequence[Normalization] = (),
+    metrics: str | Sequence[str] = (),
     *,
     trust_remote_code: bool = False,
 ) -> Result:
@@ -24,17 +27,21 @@ def rescore(
     Args:
         run: the folder.
         normalizations: which to score by; each task's own if empty.
+        metrics: which to take of the tasks whose kind of answers they measure, in place of the tasks' own.
         trust_remote_code: whether a metric may run code from the Hub.
 
     Raises:
         RunError: the folder is not that of a finished run, or one of its files is damaged.
-        UnknownName: there is no such normalisation.
+        UnknownName: there is no such normalisation or metric.
+        MetricError: a metric measures no task of the run, or cannot measure the answers of one.
     """
     path = Path(run)
     manifest = read_finished(path)
+    wanted = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
+    records = _measured(manifest.tasks, wanted, trust_remote_code=trust_remote_code)
     scores = score_evidence(
         read_evidence(path / "examples.jsonl"),
-        manifest.tasks,
+        records,
         manifest.suites,
         model_words=manifest.model_words,
         normalizations=chosen_normalizations(normalizations),
@@ -43,9 +50,23 @@ def rescore(
     return Result(tuple(scores), manifest, path)
 
 
+def _measured(
+    records: Sequence[TaskRecord], metrics: Sequence[str], *, trust_remote_code: bool
+) -> tuple[TaskRecord, ...]:
+    """The tasks with these metrics in place of their own; those that none of them measures keep their own."""
+    kinds = {name: metric(name, trust_remote_code=trust_remote_code).of for name in metrics}
+    answers = {record.answer for record in records}
+    for name, kind in kinds.items():
+        if kind not in answers:
+            check_kind(metric(name, trust_remote_code=trust_remote_code), min(answers))
+    fitting = {answer: tuple(name for name, kind in kinds.items() if kind == answer) for answer in answers}
+    return tuple(record.model_copy(update={"metrics": fitting[record.answer] or record.metrics}) for record in records)
+
+
 def rescore_sweep(
     folder: str | Path,
     normalizations: Normalization | Sequence[Normalization] = (),
+    metrics: str | Sequence[str] = (),
     *,
     trust_remote_code: bool = False,
 ) -> Sweep:
@@ -54,12 +75,13 @@ def rescore_sweep(
     Raises:
         RunError: the folder is not that of a sweep, a model is not finished, or a file is damaged.
         ModelError: no model of the sweep could be measured.
-        UnknownName: there is no such normalisation.
+        UnknownName: there is no such normalisation or metric.
+        MetricError: a metric measures no task of the run, or cannot measure the answers of one.
     """
     path = Path(folder)
     members = read_members(path)
     results = [
-        rescore(path / member.folder, normalizations, trust_remote_code=trust_remote_code)
+        rescore(path / member.folder, normalizations, metrics, trust_remote_code=trust_remote_code)
         for member in members
         if member.failed is None
     ]

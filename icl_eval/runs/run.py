@@ -12,6 +12,7 @@ from typing import Any
 
 import icl_eval
 from icl_eval.engine import Engine, Journal, Ranks, SharedJournal, Workload
+from icl_eval.errors import MetricError
 from icl_eval.models import CAUSAL, LanguageModel, RowModel, Setup
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Prepared
@@ -21,6 +22,7 @@ from icl_eval.runs.folder import GuestFolder, RunFolder
 from icl_eval.runs.manifest import Manifest
 from icl_eval.runs.questions import Question, Questioner
 from icl_eval.runs.result import Result
+from icl_eval.runs.score import Score
 from icl_eval.runs.scores import score_evidence
 from icl_eval.tasks import Normalization, SuiteDefinition
 
@@ -66,14 +68,26 @@ class Run:
         if self.folder:
             self.folder.claim(manifest)
         evidence: Iterator[Evidence] = gather(self._questions(), engine)
-        scores = score_evidence(
-            self.folder.write_evidence(evidence) if self.folder else evidence,
-            manifest.tasks,
-            self.suites,
-            model_words=manifest.model_words,
-            normalizations=normalizations,
-            trust_remote_code=self.setup.trust_remote_code,
-        )
+        scores: list[Score] = []
+        unscored: MetricError | None = None
+        try:
+            scores = score_evidence(
+                self.folder.write_evidence(evidence) if self.folder else evidence,
+                manifest.tasks,
+                self.suites,
+                model_words=manifest.model_words,
+                normalizations=normalizations,
+                trust_remote_code=self.setup.trust_remote_code,
+            )
+        except MetricError as error:
+            if self.folder is None or not self.folder.is_answered:
+                raise
+            unscored = MetricError(
+                f"{error.message}; the answers are kept, and `icl-eval rescore {self.folder.path} --metrics NAME` "
+                f"scores them by another metric",
+                error.path,
+                error.line,
+            )
         manifest = manifest.model_copy(
             update={
                 "finished": _now(),
@@ -86,6 +100,8 @@ class Run:
             self.folder.merge()
             self.folder.write_scores(scores)
             self.folder.write_manifest(manifest)
+        if unscored is not None:
+            raise unscored
         return self.ranks.gather(Result(tuple(scores), manifest, self.folder.path if self.folder else None))[0]
 
     def _assist(self, folder: GuestFolder, engine: Engine) -> Result:

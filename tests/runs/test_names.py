@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy_tasks import knowing, write_library
+from toy_tasks import knowing, write, write_library
 
 from icl_eval import Library, evaluate
-from icl_eval.errors import TaskError
+from icl_eval.errors import MetricError, TaskError
 from icl_eval.metrics import METRICS
 from icl_eval.metrics.confusion import MacroF1
 from icl_eval.runs import names
+from icl_eval.runs.inspection import inspect
 
 
 @pytest.fixture
@@ -38,3 +40,38 @@ def test_suite_without_average_may_have_any_scales(percent: Library, tmp_path: P
     result = evaluate(knowing(0), "toy", shots=0, library=Library([tmp_path]), data=tmp_path / "data")
 
     assert [line.metric for line in result] == ["accuracy", "macro_f1"]
+
+
+MISMATCHES = {
+    "gender_parity": "group '8' has one example; gender parity compares the examples of a pair",
+    "group_exact_match": "group '3' lies in several clusters (0, 1); it must lie in one",
+    "matthews_correlation": "matthews_correlation needs one right option; example '3' has 2",
+}
+
+
+@pytest.mark.parametrize("name", MISMATCHES)
+def test_metric_that_cannot_measure_the_examples_is_found_before_anything_is_asked(name: str, tmp_path: Path) -> None:
+    path = write_library(tmp_path) / "tasks/toy/pairs.yaml"
+    path.write_text(
+        path.read_text().replace("cluster: pair", "cluster: c").replace("exact_match]", f"exact_match, {name}]")
+    )
+    rows = [{"n": n, "pair": n, "c": 0, "label": [0]} for n in range(9)]
+    if name == "matthews_correlation":
+        rows[3]["label"] = [0, 1]
+    elif name == "gender_parity":
+        rows = [row | {"pair": min(n // 2 * 2, 8)} for n, row in enumerate(rows)]
+    else:
+        rows[4] |= {"pair": 3, "c": 1}
+    write(tmp_path, "data/pairs/val.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    lm, library = knowing(0), Library([tmp_path])
+    sentences = []
+    for attempt in (
+        lambda: evaluate(lm, "toy/pairs", shots=0, library=library, data=tmp_path / "data"),
+        lambda: inspect(library, "toy/pairs", tmp_path / "data", demonstrations="validation"),
+    ):
+        with pytest.raises(MetricError) as error:
+            attempt()
+        sentences.append(str(error.value))
+
+    assert sentences == [f"{path}:9: toy/pairs cannot be measured by {name}: {MISMATCHES[name]}"] * 2
+    assert lm.asked == 0

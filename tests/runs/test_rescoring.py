@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,11 @@ from pathlib import Path
 import pytest
 from toy_tasks import knowing, parity, write_library
 
-from icl_eval import Library, evaluate, rescore
-from icl_eval.errors import RunError, UnknownName
+from icl_eval import Library, Task, evaluate, rescore
+from icl_eval.errors import MetricError, RunError, UnknownName
+from icl_eval.metrics import Prediction
+from icl_eval.metrics.means import ExampleMean
+from icl_eval.runs import scores
 
 from .folders import examples
 
@@ -139,3 +143,66 @@ def test_stored_log_probabilities_are_those_of_the_model(tmp_path: Path) -> None
     answers = []
     lm.score([request], lambda _, answer: answers.append(answer.logprobs))
     assert first["options"][0]["logprobs"] == pytest.approx(list(answers[0]))
+
+
+def test_another_metric_gives_what_a_run_by_it_gives(tmp_path: Path) -> None:
+    evaluate(knowing(0, 1), parity(), shots=[0, 2], out=tmp_path)
+    expected = evaluate(knowing(0, 1), parity(metrics=["macro_f1", "matthews_correlation"]), shots=[0, 2])
+    again = rescore(tmp_path, metrics=["macro_f1", "matthews_correlation"])
+
+    assert [(line.metric, line.value, line.standard_error) for line in again] == [
+        (line.metric, line.value, line.standard_error) for line in expected
+    ]
+    assert [line.metric for line in again] == ["macro_f1", "matthews_correlation"] * 2
+
+
+def test_metrics_of_another_kind_leave_a_task_its_own(tmp_path: Path) -> None:
+    words = Task.from_records(
+        "words", evaluation=[{"q": "a", "a": "b"}], prompt="{{ q }}", answer="text", references="a"
+    )
+    evaluate(knowing(0), [parity(), words], shots=0, out=tmp_path)
+
+    assert [line.metric for line in rescore(tmp_path, metrics="exact")] == ["accuracy", "exact"]
+    with pytest.raises(MetricError, match=r"^perplexity measures likelihoods, and these answers are choices; there is"):
+        rescore(tmp_path, metrics=["accuracy", "perplexity"])
+    with pytest.raises(UnknownName, match=r"no metric is named 'acuracy'; did you mean accuracy"):
+        rescore(tmp_path, metrics="acuracy")
+
+
+def test_references_that_are_wrong_are_refused_by_metrics_that_take_them_for_right(tmp_path: Path) -> None:
+    nouns = Task.from_records(
+        "nouns",
+        evaluation=[{"q": "a", "a": "Bob", "label": 0}, {"q": "b", "a": "Ann", "label": 1}],
+        demonstrations=[],
+        prompt="{{ q }}",
+        answer="text",
+        references="a",
+        gold="label",
+        metrics=["referent_match"],
+    )
+    evaluate(knowing(0), nouns, shots=0, out=tmp_path)
+
+    with pytest.raises(MetricError, match=r"^exact takes every reference for right"):
+        rescore(tmp_path, metrics="exact")
+
+
+def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = knowing(0, 1)
+    broken = ExampleMean[Prediction]("accuracy", "choice", lambda _: math.nan)
+    with monkeypatch.context() as patched:
+        patched.setattr(scores, "metric", lambda name, trust_remote_code: broken)
+        with pytest.raises(MetricError) as error:
+            evaluate(lm, parity(), shots=[0, 2], out=tmp_path)
+    asked = lm.asked
+
+    assert str(error.value) == (
+        "accuracy of these predictions is not a finite number; the answers are kept, and "
+        f"`icl-eval rescore {tmp_path} --metrics NAME` scores them by another metric"
+    )
+    assert [line.value for line in rescore(tmp_path, metrics="macro_f1")] == [
+        line.value for line in evaluate(knowing(0, 1), parity(metrics=["macro_f1"]), shots=[0, 2])
+    ]
+    assert len(evaluate(lm, parity(), shots=[0, 2], out=tmp_path)) == 2
+    assert lm.asked == asked
