@@ -3,6 +3,7 @@
 from icl_eval.engine.dealing import Unit, deal
 from icl_eval.engine.engine import Engine
 from icl_eval.engine.journal import Journal, MemoryJournal, scratch_journal
+from icl_eval.engine.noise import measure_noise
 from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
 from icl_eval.engine.ranks import ALONE, Ranks, launched, seat
@@ -25,6 +26,7 @@ __all__ = [
     "deal",
     "journal_path",
     "launched",
+    "measure_noise",
     "pack",
     "plan",
     "scratch_journal",

@@ -1,5 +1,6 @@
 """How good: statistics per example, then aggregation, then uncertainty. Pure functions of predictions."""
 
+from icl_eval.metrics.close_calls import value_range
 from icl_eval.metrics.difference import Difference, difference
 from icl_eval.metrics.estimate import Estimate, average, estimate, independent_average
 from icl_eval.metrics.prediction import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
@@ -29,4 +30,5 @@ __all__ = [
     "fitting",
     "independent_average",
     "metric",
+    "value_range",
 ]

@@ -75,7 +75,8 @@ Sink = Callable[[int, ScoreAnswer], None]  # takes a request's position and its 
 class LanguageModel(Protocol):
     """What every kind of model has.
 
-    A model may also have `device`, and `parameters`, how many distinct ones it has; a manifest keeps them.
+    A model may also have `device`, and `parameters`, how many distinct ones it has; a manifest keeps them. And `noise`:
+    nats by which the log-probability of a token may move with what else is in a batch, if it need not be measured.
 
     Attributes:
         name: what tables call it.

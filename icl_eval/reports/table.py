@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OF_THEIR_OWN = frozenset({"memory", "synthetic"})
 """What the records are of tasks that read none from the Hub or a directory."""
+MOST_LINES = 8  # of scores that close calls could move
 
 
 def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", *, width: int | None = None) -> str:
@@ -79,7 +80,7 @@ def _json(scores: Sequence[Score], manifest: Manifest) -> str:
 
 def description(manifest: Manifest) -> dict[str, object]:
     """What JSON says of a model."""
-    return {**manifest.identity(), "fingerprint": manifest.model_fingerprint}
+    return {**manifest.identity(), "fingerprint": manifest.model_fingerprint, "noise": manifest.noise}
 
 
 def entries(scores: Sequence[Score]) -> list[dict[str, object]]:
@@ -218,11 +219,39 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
         found.append(f"{cut} queries were cut at their start to fit the window, as --overflow truncate asked")
     if tied := sum(score.ties for score in firsts):
         found.append(f"{tied} answers had several options of equal score; the first of them was taken")
+    found += close_calls(scores, manifest)
     if long := sum(score.unstopped for score in firsts):
         found.append(f"{long} texts were cut at `max_tokens`, before any stop")
     if blank := sum(score.blank for score in firsts):
         found.append(f"{blank} texts are blank, and were scored as they are")
     return found
+
+
+def close_calls(scores: Sequence[Score], manifest: Manifest) -> list[str]:
+    """Which scores the arithmetic noise of the model could move, and how far."""
+    if manifest.noise is None:
+        chosen = any(record.answer == "choice" for record in manifest.tasks)
+        unknown = "close calls are not counted, because the arithmetic noise of this model is not known"
+        return [unknown] if chosen else []
+    precision = manifest.model_words.split("|")[-1]
+    close = [score for score in scores if score.close_calls and score.metric != "average"]
+    within = f"within the arithmetic noise of {precision} ({manifest.noise:g} nats a token)"
+    lines = [
+        f"{score.task} {score.metric} ({score.shots} shots): {score.close_calls} of "
+        f"{score.examples * len(score.seeds)} decisions are {within}{_movement(score)}"
+        for score in close[:MOST_LINES]
+    ]
+    if (more := len(close) - MOST_LINES) > 0:
+        lines.append(f"{more} more scores have close calls: see `close_calls` in the formats json and csv")
+    return lines
+
+
+def _movement(score: Score) -> str:
+    """To what close calls could move a score."""
+    low, high = number(score.noise_low), number(score.noise_high)
+    if low == high == number(score.value):
+        return ", none of which would change the score"
+    return f": the score could be {low} to {high}" if low else ""
 
 
 def number(value: float | None) -> str:

@@ -46,6 +46,9 @@ def suite_score(suite: SuiteDefinition, members: Sequence[Sequence[tuple[Estimat
         ties=sum(line.ties for line in firsts),
         unstopped=sum(line.unstopped for line in firsts),
         blank=sum(line.blank for line in firsts),
+        close_calls=_sum_or_none([line.close_calls for line in firsts]),
+        noise_low=_mean_or_none([_mean_or_none([line.noise_low for line in lines]) for lines in per_task]),
+        noise_high=_mean_or_none([_mean_or_none([line.noise_high for line in lines]) for lines in per_task]),
         random=_mean_or_none(guesses),
         majority=None,
         reference=suite.reference,
@@ -71,3 +74,8 @@ def _for_seeds(found: Estimate, seeds: int) -> Estimate:
 def _mean_or_none(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _sum_or_none(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None

@@ -16,7 +16,7 @@ from icl_eval.metrics import AnyPrediction, Kind, LikelihoodPrediction, Predicti
 from icl_eval.models import Answer
 from icl_eval.runs.cells import Cell
 from icl_eval.runs.questions import Question
-from icl_eval.scoring import OptionEvidence, Ranking, rank, score
+from icl_eval.scoring import OptionEvidence, Ranking, close_options, rank, score, score_noise
 from icl_eval.tasks import Normalization
 
 WINDOW_TOKENS = 2**20  # tokens of questions held at once: what can share a prefix, and what memory it takes
@@ -62,6 +62,10 @@ class Evidence(ABC):
     def tied(self, normalization: Normalization) -> bool:  # noqa: ARG002
         """Whether another answer was as good."""
         return False
+
+    def rivals(self, normalization: Normalization, noise: float) -> tuple[int, ...]:  # noqa: ARG002
+        """The options that could win in another batch, given the arithmetic noise of a token."""
+        return ()
 
     @property
     def unstopped(self) -> int:
@@ -114,6 +118,13 @@ class ChoiceEvidence(Evidence):
     def tied(self, normalization: Normalization) -> bool:
         """Whether several options scored the same."""
         return self.rank(normalization).tied
+
+    def rivals(self, normalization: Normalization, noise: float) -> tuple[int, ...]:
+        """The options whose score is within the arithmetic noise of the best one."""
+        if not noise:
+            return ()
+        scores = [score(option, normalization) for option in self.options]
+        return close_options(scores, [score_noise(option, normalization, noise) for option in self.options])
 
 
 @dataclass(frozen=True, slots=True)

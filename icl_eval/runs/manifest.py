@@ -32,6 +32,7 @@ class Manifest(BaseModel):
     model_words: str  # the signature's words for the model's rules
     window: int
     sharing: str = ""  # why the model cannot share prefixes, or not all of them; empty if it can
+    noise: float | None = None  # nats by which batching moves the log-probability of a token; None if it is not known
     parameters: int | None = None  # of the model; None if it does not say
     tasks: tuple[TaskRecord, ...]
     suites: tuple[SuiteDefinition, ...]

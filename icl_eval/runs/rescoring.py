@@ -44,6 +44,7 @@ def rescore(
         records,
         manifest.suites,
         model_words=manifest.model_words,
+        noise=manifest.noise,
         normalizations=chosen_normalizations(normalizations),
         trust_remote_code=trust_remote_code,
     )

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 import icl_eval
-from icl_eval.engine import Engine, Journal, Ranks, SharedJournal, Workload
+from icl_eval.engine import Engine, Journal, Ranks, SharedJournal, Workload, measure_noise
 from icl_eval.errors import MetricError
 from icl_eval.models import CAUSAL, LanguageModel, RowModel, Setup
 from icl_eval.runs.ask import Ask
@@ -76,6 +76,7 @@ class Run:
                 manifest.tasks,
                 self.suites,
                 model_words=manifest.model_words,
+                noise=manifest.noise,
                 normalizations=normalizations,
                 trust_remote_code=self.setup.trust_remote_code,
             )
@@ -140,6 +141,7 @@ class Run:
             model_words=_model_words(self.model),
             window=self.model.window,
             sharing=getattr(self.model, "why_not", ""),
+            noise=None if self.ranks.rank else measure_noise(self.model),
             tasks=tuple(each.record for each in self.prepared),
             suites=tuple(self.suites),
             versions=versions(),

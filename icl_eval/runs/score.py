@@ -24,6 +24,9 @@ class Score:
             and with several options of equal score, of which the first was taken.
         unstopped, blank: written texts (summed over seeds and samples) that ended at the greatest length, before any
             stop or end token, and that say nothing.
+        close_calls: decisions (summed over seeds) that arithmetic noise could turn in another batch; None where the
+            noise is not known or nothing is chosen.
+        noise_low, noise_high: the least and the greatest value, as means over seeds, that close calls leave possible.
         random, majority: what guessing, and always choosing the most frequent option, would score on these examples.
     """
 
@@ -58,6 +61,9 @@ class Score:
     shown: str = ""
     unstopped: int = 0
     blank: int = 0
+    close_calls: int | None = None
+    noise_low: float | None = None
+    noise_high: float | None = None
 
     def stored(self) -> dict[str, Any]:
         """The entry of `scores.json`; a figure that is not finite is None."""

@@ -6,10 +6,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Literal, cast
+from math import fsum
+from typing import Any, Literal, cast
 
 from icl_eval.errors import RunError, UnknownName
-from icl_eval.metrics import AnyPrediction, Estimate, Signed, estimate, metric
+from icl_eval.metrics import (
+    AnyMetric,
+    AnyPrediction,
+    CorpusMetric,
+    Estimate,
+    Prediction,
+    Signed,
+    estimate,
+    metric,
+    value_range,
+)
 from icl_eval.references import majority_baseline, random_baseline
 from icl_eval.runs.averages import suite_score
 from icl_eval.runs.cells import TaskRecord
@@ -41,6 +52,7 @@ def score_evidence(
     suites: Sequence[SuiteDefinition] = (),
     *,
     model_words: str,
+    noise: float | None = None,
     normalizations: Sequence[Normalization] = (),
     trust_remote_code: bool = False,
 ) -> list[Score]:
@@ -53,6 +65,7 @@ def score_evidence(
         records,
         suites,
         model_words=model_words,
+        noise=noise,
         normalizations=normalizations,
         trust_remote_code=trust_remote_code,
     )
@@ -65,6 +78,7 @@ def estimate_evidence(
     suites: Sequence[SuiteDefinition] = (),
     *,
     model_words: str,
+    noise: float | None = None,
     normalizations: Sequence[Normalization] = (),
     trust_remote_code: bool = False,
 ) -> list[tuple[Estimate, Score]]:
@@ -75,6 +89,7 @@ def estimate_evidence(
         records: what the manifest keeps of each (task, prompt).
         suites: whose averages follow their tasks.
         model_words: the signature's words for the model's rules, such as `bos0|float32`.
+        noise: nats by which batching moves the log-probability of a token; None if it is not known.
         normalizations: which to show; each task's own if empty.
         trust_remote_code: whether a metric may run code from the Hub.
 
@@ -83,7 +98,7 @@ def estimate_evidence(
         MetricError: a metric cannot be computed.
     """
     asked: tuple[Choice, ...] = tuple(normalizations) or ("own",)
-    answers = _collect(evidence, records, asked)
+    answers = _collect(evidence, records, asked, noise)
     scorer = _Scorer(model_words, trust_remote_code)
     lines: list[tuple[Estimate, Score]] = []
     columns: dict[_Column, dict[str, list[tuple[Estimate, Score]]]] = defaultdict(dict)
@@ -112,7 +127,10 @@ def estimate_evidence(
 class _Answers:
     """The answers of one (task, prompt, shots), by seed and sample; samples count as draws."""
 
+    noise: float | None
     predictions: dict[tuple[int, int], list[AnyPrediction]] = field(default_factory=lambda: defaultdict(list))
+    rivals: dict[int, dict[int, tuple[int, ...]]] = field(default_factory=lambda: defaultdict(dict))
+    """By seed and position among its predictions: the options that could win in another batch."""
     asked: int = 0
     ties: int = 0
     shots: int = 0
@@ -126,8 +144,24 @@ class _Answers:
         """The seeds, without repetition."""
         return tuple(sorted({seed for seed, _ in self.predictions}))
 
+    def moved(self, measure: AnyMetric, value: float) -> dict[str, Any]:
+        """The number of close calls and the values that they leave possible, by the names of a score's fields."""
+        if self.noise is None or measure.of != "choice":
+            return {}
+        if not self.rivals:
+            return {"close_calls": 0, "noise_low": value, "noise_high": value}
+        counted = {"close_calls": sum(map(len, self.rivals.values()))}
+        if isinstance(measure, CorpusMetric):
+            return counted
+        choices = {seed: cast(list[Prediction], self.predictions[seed, 0]) for seed in self.seeds}
+        ranges = [value_range(measure, found, self.rivals.get(seed, {})) for seed, found in choices.items()]
+        low, high = (fsum(ends) / len(ranges) for ends in zip(*ranges, strict=True))
+        return {**counted, "noise_low": low, "noise_high": high}
+
     def add(self, evidence: Evidence, normalization: Normalization) -> None:
         self.asked += 1
+        if self.noise and (rivals := evidence.rivals(normalization, self.noise)):
+            self.rivals[evidence.cell.seed][len(self.predictions[evidence.cell.seed, 0])] = rivals
         for sample, prediction in enumerate(evidence.predictions(normalization)):
             self.predictions[evidence.cell.seed, sample].append(prediction)
         self.ties += evidence.tied(normalization)
@@ -158,10 +192,10 @@ def _meant(choice: Choice, record: TaskRecord) -> Normalization:
 
 
 def _collect(
-    evidence: Iterable[Evidence], records: Sequence[TaskRecord], asked: Sequence[Choice]
+    evidence: Iterable[Evidence], records: Sequence[TaskRecord], asked: Sequence[Choice], noise: float | None
 ) -> dict[tuple[str, str, int, Normalization], _Answers]:
     applied = {(record.task, record.prompt): _applied(asked, record) for record in records}
-    answers: dict[tuple[str, str, int, Normalization], _Answers] = defaultdict(_Answers)
+    answers: dict[tuple[str, str, int, Normalization], _Answers] = defaultdict(lambda: _Answers(noise))
     for each in evidence:
         cell = each.cell
         if (cell.task, cell.prompt) not in applied:
@@ -223,5 +257,6 @@ class _Scorer:
             majority=majority,
             reference=record.reference,
             signature=task_signature(record, shots, seeds, normalization, metric_words, self.model_words),
+            **answers.moved(measure, found.value),
             **figures(found),
         )

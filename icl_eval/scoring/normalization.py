@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,25 +24,30 @@ class OptionEvidence:
     unconditional: tuple[float, ...]
 
 
-def _per_character(option: OptionEvidence) -> float:
-    return sum(option.logprobs) / len(option.text.strip())
-
-
-def _per_byte(option: OptionEvidence) -> float:
-    return sum(option.logprobs) / len(option.text.strip().encode())
-
-
-NORMALIZATIONS: Mapping[Normalization, Callable[[OptionEvidence], float]] = {
-    "sum": lambda option: sum(option.logprobs),
-    "token": lambda option: sum(option.logprobs) / len(option.logprobs),
-    "char": _per_character,  # characters and bytes are the option's own, without the space before it
-    "byte": _per_byte,
-    "unconditional": lambda option: sum(option.logprobs) - sum(option.unconditional),
+NORMALIZATIONS: Mapping[Normalization, Callable[[OptionEvidence], int]] = {
+    "sum": lambda _: 1,
+    "token": lambda option: len(option.logprobs),
+    "char": lambda option: len(option.text.strip()),  # characters and bytes are the option's own, without the space
+    "byte": lambda option: len(option.text.strip().encode()),
+    "unconditional": lambda _: 1,
 }
-"""`sum` ln P(a|C); `token`, `char`, `byte` divide it by a length (OLMES section 3.3); `unconditional` is
-ln P(a|C) - ln P(a|answer context) (GPT-3 section 2.4)."""
+"""By what the sum of an option's log-probabilities is divided. `sum` is ln P(a|C); `token`, `char`, `byte` divide it by
+a length (OLMES section 3.3); `unconditional` is ln P(a|C) - ln P(a|answer context) (GPT-3 section 2.4)."""
 
 
 def score(option: OptionEvidence, normalization: Normalization) -> float:
     """The option's score in nats (per unit of length); the highest wins."""
-    return NORMALIZATIONS[normalization](option)
+    value = sum(option.logprobs) / NORMALIZATIONS[normalization](option)
+    return value - sum(option.unconditional) if normalization == "unconditional" else value
+
+
+def score_noise(option: OptionEvidence, normalization: Normalization, noise: float) -> float:
+    """How far arithmetic noise may move the option's score, in its unit.
+
+    Args:
+        option: what was measured.
+        normalization: how it is scored.
+        noise: nats by which the log-probability of one token may move; those of several add up as independent errors.
+    """
+    tokens = len(option.logprobs) + (len(option.unconditional) if normalization == "unconditional" else 0)
+    return noise * math.sqrt(tokens) / NORMALIZATIONS[normalization](option)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,3 +32,13 @@ def rank(scores: Sequence[float]) -> Ranking:
     others = [score for index, score in enumerate(scores) if index != chosen]
     margin = best - max(others) if others else float("inf")
     return Ranking(chosen, tied=margin <= TIE, margin=max(margin, 0.0))
+
+
+def close_options(scores: Sequence[float], noises: Sequence[float]) -> tuple[int, ...]:
+    """The options that could win in place of the chosen one if both scores moved by their noise; none if it is 0."""
+    chosen = rank(scores).chosen
+    return tuple(
+        index
+        for index, (score, noise) in enumerate(zip(scores, noises, strict=True))
+        if index != chosen and noise and scores[chosen] - score < math.hypot(noise, noises[chosen])
+    )

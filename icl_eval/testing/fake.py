@@ -34,6 +34,7 @@ class FakeLM:
 
     kind = "causal"
     precision = "exact"
+    noise = 0.0
     fallback = BOS
 
     def __init__(

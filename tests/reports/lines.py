@@ -49,6 +49,9 @@ RTE_32 = replace(
     shortened=1007,
     truncated=2,
     ties=3,
+    close_calls=4,
+    noise_low=0.5784,
+    noise_high=0.5808,
     signature="superglue/rte|gpt3|k32|per_example|s0-4|token|bos0|float32|local|v1#a91f0c3e+5d2c771b|icl-eval 0.1.0",
 )
 UNKNOWN = replace(RTE, task="own", reference=None, standard_error=math.nan, low=-math.inf, high=math.inf, random=None)
@@ -87,6 +90,7 @@ MANIFEST = Manifest(
     model_fingerprint="f1",
     model_words="bos0|w2048|float32",
     window=2048,
+    noise=3e-6,
     tasks=(RECORD,),
     suites=(),
     versions={},

@@ -92,14 +92,15 @@ def test_a_note_on_some_models_names_them() -> None:
 
 def test_what_scores_had_to_do_without_is_said_of_each_model() -> None:
     sweep = Sweep((Result((RTE_32,), STEP), Result((replace(RTE_32, shortened=0, truncated=0, ties=2),), OTHER_RULES)))
-    said = render_sweep(sweep).splitlines()[-5:]
+    said = render_sweep(sweep).splitlines()[-7:]
 
     assert said[0].startswith("GPT-3: Table H.1")  # of both
     assert said[1].startswith("small@step1000: 1007 prompts in 1 cells hold fewer demonstrations than asked")
-    assert said[3:] == [
+    assert [said[3], said[5]] == [
         "small@step1000: 3 answers had several options of equal score; the first of them was taken",
         "large: 2 answers had several options of equal score; the first of them was taken",
     ]
+    assert said[4].startswith("small@step1000: superglue/rte accuracy (32 shots): 4 of 1385 decisions are within")
 
 
 def test_every_signature_is_led_by_its_model() -> None:

@@ -128,11 +128,24 @@ def test_the_prompt_is_a_column_when_there_are_several() -> None:
 
 
 def test_what_a_score_had_to_do_without_is_said_below() -> None:
-    *_, short, cut, tied = render([RTE, RTE_32], MANIFEST).splitlines()
+    *_, short, cut, tied, close = render([RTE, RTE_32], MANIFEST).splitlines()
 
     assert short.startswith("1007 prompts in 1 cells hold fewer demonstrations than asked, because the window is 2048")
     assert cut == "2 queries were cut at their start to fit the window, as --overflow truncate asked"
     assert tied == "3 answers had several options of equal score; the first of them was taken"
+    assert close == (
+        "superglue/rte accuracy (32 shots): 4 of 1385 decisions are within the arithmetic noise of float32 "
+        "(3e-06 nats a token): the score could be 0.578 to 0.581"
+    )
+
+
+def test_close_calls_that_leave_a_score_as_it_is_say_so_and_many_are_summed_up() -> None:
+    firm = replace(RTE_32, noise_low=RTE_32.value, noise_high=RTE_32.value)
+    *lines, last = render([replace(firm, shots=shots) for shots in range(10)], MANIFEST).splitlines()
+
+    assert lines[-1].endswith("(3e-06 nats a token), none of which would change the score")
+    assert last == "2 more scores have close calls: see `close_calls` in the formats json and csv"
+    assert sum("decisions are within" in line for line in lines) == 8
 
 
 def test_notes_count_a_cell_once_whatever_its_metrics() -> None:

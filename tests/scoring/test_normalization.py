@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_eval.scoring import NORMALIZATIONS, OptionEvidence, score
+from icl_eval.scoring import NORMALIZATIONS, OptionEvidence, score, score_noise
 from icl_eval.tasks import Normalization
 
 LOGPROBS = st.lists(st.floats(-50, 0), min_size=1, max_size=8).map(tuple)
@@ -27,6 +27,18 @@ def test_scores_computed_by_hand(normalization: Normalization, expected: float) 
     option = OptionEvidence(" naïf", (-1.0, -2.0, -3.0), (-0.5, -0.75, -0.25))
 
     assert score(option, normalization) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("normalization", "expected"),
+    [("sum", 0.6), ("token", 0.15), ("char", 0.15), ("byte", 0.12), ("unconditional", 1.0)],
+)
+def test_the_noise_of_a_score_is_the_root_of_the_sum_of_its_tokens_squares(
+    normalization: Normalization, expected: float
+) -> None:
+    option = OptionEvidence(" naïf", (-1.0,) * 4, (-1.0,) * 7)  # 11 tokens of 0.3 nats: the root of 0.99
+
+    assert score_noise(option, normalization, 0.3) == pytest.approx(expected, rel=0.006)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_eval.scoring import TIE, rank
+from icl_eval.scoring import TIE, close_options, rank
 
 SCORES = st.lists(st.floats(-1e3, 0), min_size=1, max_size=6)
 
@@ -45,6 +45,12 @@ def test_a_single_option_wins_without_a_rival() -> None:
 def test_what_cannot_be_compared_is_refused(scores: list[float]) -> None:
     with pytest.raises(ValueError, match="cannot rank the scores"):
         rank(scores)
+
+
+def test_options_are_close_within_the_noise_of_both_scores() -> None:
+    assert close_options([-1.0, -1.049, -1.051, -3.0], [0.03, 0.04, 0.04, 0.0]) == (1,)  # 0.05 = hypot(0.03, 0.04)
+    assert close_options([-1.0, -1.0], [0.01, 0.01]) == (1,)
+    assert close_options([-1.0, -1.0], [0.0, 0.0]) == ()
 
 
 @given(SCORES)

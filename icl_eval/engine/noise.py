@@ -1,0 +1,61 @@
+"""The arithmetic noise of a model: how far log-probabilities move when the same requests are batched differently."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from icl_eval.engine.engine import Engine
+from icl_eval.errors import ModelError
+from icl_eval.models import CountingModel, LanguageModel, RowModel, ScoreRequest
+
+TOKENS = 48  # of a request, of which the second half is scored: enough differences for a maximum, little to compute
+LEAST = 4  # tokens of a request, below which there is nothing to measure
+TEXT = """The bridge over the river was closed for repairs last spring, so the children walked through the old market
+on their way to school. Question: Where did the children walk? Answer: through the market. Most of them liked the new
+way better, because the baker gave them warm bread when it was cold, and nobody was late."""
+
+
+def measure_noise(model: LanguageModel) -> float | None:
+    """The largest difference of a token's log-probability between a request alone and in a batch with others.
+
+    The requests are the same in every run: three stretches of one text, of which the third continues the context of
+    the first.
+
+    Returns:
+        Nats, rounded up to one digit; what the model says itself if it does; None where it is not known: of a model
+        that is computed elsewhere, or that cannot read these requests.
+    """
+    said = getattr(model, "noise", None)
+    if said is not None or not isinstance(model, RowModel | CountingModel):
+        return said
+    if not (requests := _requests(model)):
+        return None
+    try:
+        together = Engine(model).answer(requests)
+        alone = [answer for request in requests[:2] for answer in Engine(model).answer([request])]
+    except ModelError:  # the run itself says what is wrong
+        return None
+    pairs = zip(alone, together[:2], strict=True)
+    return _rounded_up(max(abs(x - y) for a, b in pairs for x, y in zip(a.logprobs, b.logprobs, strict=True)))
+
+
+def _requests(model: LanguageModel) -> Sequence[ScoreRequest]:
+    """Three requests that fit the model's window; none if the text or the window is too short."""
+    ids = model.encode([TEXT])[0]
+    size = min(TOKENS, model.window - len(model.start), 2 * len(ids) // 3)
+    if size < LEAST:
+        return []
+    half = size // 2
+    first, second, third = ids[:half], ids[half:size], ids[size : size + half]
+    texts = ((first, second), (second, third), (first, third))
+    return [ScoreRequest.of([*model.start, *context], continuation) for context, continuation in texts]
+
+
+def _rounded_up(value: float) -> float:
+    """The least number with one digit that is not below a value."""
+    if value == 0:
+        return 0.0
+    places = -math.floor(math.log10(value))
+    digit = math.ceil(round(value * 10.0**places, 6))
+    return float(f"{digit}e{-places}")

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from icl_eval.engine import measure_noise
+from icl_eval.models import ScoreAnswer, ScoreRequest, Sink
+from icl_eval.testing import FakeLM
+
+
+class Batching(FakeLM):
+    """A black box whose log-probabilities are lower by `moved` nats for each time that its batch doubles."""
+
+    noise = None  # type: ignore[assignment]
+
+    def __init__(self, moved: float, window: int = 2**20) -> None:
+        super().__init__(window=window)
+        self.moved = moved
+
+    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        self.asked += len(requests)
+        lower = self.moved * math.log2(len(requests))
+        for index, request in enumerate(requests):
+            sink(index, ScoreAnswer(tuple(-1 - lower for _ in request.tokens[request.boundary :]), False))
+
+    def reads(self, requests: Sequence[ScoreRequest]) -> int:
+        return sum(request.input_length for request in requests)
+
+
+class Elsewhere(Batching):
+    reads = None  # type: ignore[assignment]  # it cannot say what it reads: it is computed elsewhere
+
+
+@pytest.mark.parametrize(("moved", "noise"), [(0.0, 0.0), (1e-3, 0.002), (2e-6, 4e-6), (0.06, 0.1)])
+def test_noise_is_what_batching_moves_a_token_by_rounded_up_to_one_digit(moved: float, noise: float) -> None:
+    assert measure_noise(Batching(moved)) == pytest.approx(noise, rel=1e-12)  # 1.58 times `moved`, in a batch of three
+
+
+def test_a_model_may_say_its_noise_itself() -> None:
+    model = FakeLM()
+
+    assert (measure_noise(model), model.asked) == (0.0, 0)
+
+
+def test_of_a_model_that_is_computed_elsewhere_it_is_not_known() -> None:
+    model = Elsewhere(1e-3)
+
+    assert (measure_noise(model), model.asked) == (None, 0)
+
+
+def test_of_a_model_that_gives_no_log_probabilities_it_is_not_known() -> None:
+    assert measure_noise(Batching(math.nan)) is None
+
+
+@pytest.mark.parametrize("window", [1, 4, 7, 30])
+def test_requests_fit_any_window(window: int) -> None:
+    assert measure_noise(Batching(1e-3, window)) == (0.002 if window >= 4 else None)
