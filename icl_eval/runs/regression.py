@@ -92,7 +92,8 @@ def make_baseline(run: Path) -> Baseline:
     for evidence in read_evidence(run / "examples.jsonl"):
         record = next(r for r in manifest.tasks if (r.task, r.prompt) == (evidence.cell.task, evidence.cell.prompt))
         margin = evidence.margin(record.normalize)
-        if margin < SAFE_MARGIN and not evidence.tied(record.normalize):
+        is_close = margin < SAFE_MARGIN or evidence.rivals(record.normalize, manifest.noise or 0.0)
+        if is_close and not evidence.tied(record.normalize):
             raise RunError(
                 f"{_name(evidence.cell, evidence.id)} is decided by {margin:.1e} nats, which another processor "
                 "may turn over; choose other tasks, seeds or another limit",

@@ -171,9 +171,12 @@ def test_an_example_that_another_processor_may_turn_over_is_refused(tmp_path: Pa
     evaluate(_Close(SAFE_MARGIN * 0.9), parity(), shots=0, out=tmp_path / "close")
     evaluate(_Close(SAFE_MARGIN * 1.1), parity(), shots=0, out=tmp_path / "clear")
     evaluate(_Close(0.0), parity(), shots=0, out=tmp_path / "equal")
+    evaluate(_Close(SAFE_MARGIN * 1.1, noise=2e-3), parity(), shots=0, out=tmp_path / "coarse")
 
     with pytest.raises(RunError, match=r"parity \(inline, 0 shots, seed 0\) example 0 is decided by 9\.0e-04 nats"):
         make_baseline(tmp_path / "close")
+    with pytest.raises(RunError, match=r"example 0 is decided by 1\.1e-03 nats"):
+        make_baseline(tmp_path / "coarse")  # in its arithmetic
     assert len(make_baseline(tmp_path / "clear").examples) == 8
     assert len(make_baseline(tmp_path / "equal").examples) == 8
 
@@ -233,9 +236,9 @@ def test_a_changed_template_moves_what_is_asked(baseline: Path) -> None:
 class _Close(FakeLM):
     """Every option has the same log-probability per token, but the first a little more."""
 
-    def __init__(self, margin: float) -> None:
+    def __init__(self, margin: float, noise: float = 0.0) -> None:
         super().__init__()
-        self.margin = margin
+        self.margin, self.noise = margin, noise
 
     def score(self, requests: Any, sink: Any) -> None:
         def even_out(index: int, answer: Any) -> None:
