@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icl_eval.cli import options
+from icl_eval.cli import options, panels
 from icl_eval.cli.terminal import complain, write
 from icl_eval.errors import IclEvalError, MissingData, TaskError
+
+if TYPE_CHECKING:
+    from icl_eval.models import LanguageModel
 
 
 def check(
@@ -20,15 +23,28 @@ def check(
     split: options.Split = None,
     demonstrations: options.Demonstrations = None,
     include: options.Include = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            rich_help_panel=panels.MODELS,
+            help="Also find queries longer than what this model reads: `tiny`, a directory, or a name on the Hub.",
+        ),
+    ] = None,
+    tokenizer: Annotated[str | None, options.TOKENIZER] = None,
+    window: options.Window = None,
 ) -> None:
-    """Validate task files: schema, labels, every template and record; of a suite, all its tasks.
+    """Validate task files: schema, labels, templates and records.
 
-    Default data: the bundled sample.
+    Every record is rendered under every prompt; of a suite, all tasks are checked. Default data: the bundled sample. Of a model, only its configuration and tokenizer are read.
     """
-    from icl_eval.runs.inspection import inspect, with_members
+    from icl_eval.runs.inspection import check_lengths, inspect, with_members
 
     names, library = options.library_for(task or [], include)
     where = options.data_of(data, data_dir, otherwise="sample")
+    lm = None if model is None else _without_weights(model, tokenizer, window)
     inspected = with_members(library, names or library.names())
     failed, absent = set[str](), set[str]()
     for name in inspected:
@@ -38,7 +54,10 @@ def check(
                 raise TaskError(f"{len(broken)} of its tasks cannot be run: {', '.join(sorted(broken))}", name)
             if bare := absent & members:
                 raise MissingData(f"of its tasks, {', '.join(sorted(bare))} {'have' if len(bare) > 1 else 'has'} none")
-            write(f"ok {name}: {inspect(library, name, where, split, demonstrations)}")
+            found = inspect(library, name, where, split, demonstrations)
+            if lm is not None:
+                check_lengths(library, name, lm, where, split, demonstrations)
+            write(f"ok {name}: {found}")
         except MissingData as error:
             if names:
                 failed.add(name)
@@ -51,3 +70,10 @@ def check(
             complain(error)
     if failed:
         raise typer.Exit(2)
+
+
+def _without_weights(model: str, tokenizer: str | None, window: int | None) -> LanguageModel:
+    """A model that can be asked how long texts are, and nothing else."""
+    from icl_eval.models import Setup, Variant, load_blueprint
+
+    return load_blueprint(model, Variant(tokenizer=tokenizer, window=window), Setup())

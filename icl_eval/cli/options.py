@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,8 @@ from icl_eval.errors import RunError, UnknownName
 if TYPE_CHECKING:
     from icl_eval.tasks import Library, Normalization
 
+
+INCOMPLETE = 1  # exit code of a command that did a part of its work
 
 Format = Literal["table", "md", "json", "csv"]
 Bos = Literal["auto", "yes", "no"]
@@ -210,6 +213,12 @@ def is_first() -> bool:
     from icl_eval.engine import seat
 
     return seat()[0] == 0
+
+
+def exit_if_incomplete(failures: Sequence[object]) -> None:
+    """Leave with exit code 1 if scores are missing, as everybody was told."""
+    if failures:
+        raise typer.Exit(INCOMPLETE)
 
 
 def words(values: list[str] | None) -> list[str]:

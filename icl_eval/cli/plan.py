@@ -82,3 +82,4 @@ def plan(
         trust_remote_code=trust_remote_code,
     )
     write(str(asked), end="")
+    options.exit_if_incomplete(asked.explanation.failures)

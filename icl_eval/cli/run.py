@@ -16,10 +16,11 @@ from icl_eval.cli import options, panels
 from icl_eval.cli.terminal import complain, remark, write
 
 if TYPE_CHECKING:
+    from icl_eval.runs.cells import Failure
     from icl_eval.tasks import Normalization
 
 DEMONSTRATION = "no --model was given, so this is the demonstration: the bundled tiny GPT-2"
-INCOMPLETE, INTERRUPTED = 1, 130
+INTERRUPTED = 130
 
 
 def run(
@@ -176,16 +177,21 @@ def run(
             return
         asked["revision"] = revisions[0] if revisions else None
         if explain:
-            write(str(plan_of(models[0], names, **asked)) if first else "", end="")
+            if first:
+                plan = plan_of(models[0], names, **asked)
+                write(str(plan), end="")
+                options.exit_if_incomplete(plan.failures)
             return
         with progress_bar(shown=first) as progress:
             result = evaluate(
                 models[0], names, normalizations=options.normalizations(score), progress=progress, **asked
             )
-    if not first:
-        return
-    write(result.table(format), end="")
-    remark(f"kept in {result.folder}")
+    if first:
+        write(result.table(format), end="")
+        remark(f"kept in {result.folder}")
+        for each in result.failures:
+            complain(each)
+    options.exit_if_incomplete(result.failures)
 
 
 def _sweep(
@@ -196,24 +202,29 @@ def _sweep(
     format: str,
     explain: bool,
 ) -> None:
-    """Several models: one plan after the other, or the table of all; the exit code is 1 if some are missing in it."""
+    """Several models: one plan after the other, or the table of all; the exit code is 1 if scores are missing in it."""
     from icl_eval.cli.progress import progress_bar
     from icl_eval.runs.sweep import explain_sweep, sweep
 
     first = options.is_first()
     if explain:
+        failures: list[Failure] = []
         for name, plan in explain_sweep(models, names, **asked) if first else ():
             write(f"{name}\n{plan}")
+            failures += plan.failures
+        options.exit_if_incomplete(failures)
         return
     with progress_bar(shown=first) as progress:
         swept = sweep(models, names, normalizations=normalizations, progress=progress, **asked)
     if first:
         write(swept.table(format), end="")
         remark(f"kept in {swept.folder}")
-        for each in swept.failures:
-            complain(f"{each.label} was not measured: {each.failed}")
-    if swept.failures:
-        raise typer.Exit(INCOMPLETE)
+        for model in swept.failures:
+            complain(f"{model.label} was not measured: {model.failed}")
+        for result in swept:
+            for each in result.failures:
+                complain(f"{result.manifest.model_name}: {each}")
+    options.exit_if_incomplete([*swept.failures, *(each for result in swept for each in result.failures)])
 
 
 @contextmanager

@@ -79,8 +79,13 @@ def _json(scores: Sequence[Score], manifest: Manifest) -> str:
 
 
 def description(manifest: Manifest) -> dict[str, object]:
-    """What JSON says of a model."""
-    return {**manifest.identity(), "fingerprint": manifest.model_fingerprint, "noise": manifest.noise}
+    """What JSON says of a model, and the tasks that it has no scores of."""
+    return {
+        **manifest.identity(),
+        "fingerprint": manifest.model_fingerprint,
+        "noise": manifest.noise,
+        "failures": [each.model_dump() for each in manifest.failures],
+    }
 
 
 def entries(scores: Sequence[Score]) -> list[dict[str, object]]:
@@ -224,7 +229,16 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
         found.append(f"{long} texts were cut at `max_tokens`, before any stop")
     if blank := sum(score.blank for score in firsts):
         found.append(f"{blank} texts are blank, and were scored as they are")
-    return found
+    return [*found, *map(str, manifest.failures), *_missing_averages(manifest)]
+
+
+def _missing_averages(manifest: Manifest) -> list[str]:
+    """The suites without an average, because tasks of theirs failed."""
+    failed = {each.task for each in manifest.failures}
+    averaged = [
+        (suite.suite, [task for task in suite.tasks if task in failed]) for suite in manifest.suites if suite.average
+    ]
+    return [f"{suite} has no average without {', '.join(tasks)}" for suite, tasks in averaged if tasks]
 
 
 def close_calls(scores: Sequence[Score], manifest: Manifest) -> list[str]:

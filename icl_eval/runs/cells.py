@@ -25,6 +25,24 @@ class Cell:
     shots: int
     seed: int
 
+    @property
+    def task_prompt(self) -> tuple[str, str]:
+        """The task and its prompt."""
+        return self.task, self.prompt
+
+
+class Failure(BaseModel):
+    """A task that has no scores in a run, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    selection: str  # the prompt as it was asked for: its name, or empty for the task's own
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.task}{f' ({self.selection})' if self.selection else ''} has no scores: {self.reason}"
+
 
 class TaskRecord(BaseModel):
     """What the manifest keeps of a (task, prompt), so that its scores need neither files nor model again."""
@@ -58,6 +76,11 @@ class TaskRecord(BaseModel):
     def sample(self) -> str:
         """The signature's word for which examples of the split were evaluated; empty for all of them."""
         return "" if self.examples == self.of else f"{'first' if self.head else 'sample'}{self.examples}of{self.of}"
+
+    @property
+    def task_prompt(self) -> tuple[str, str]:
+        """The task and its prompt."""
+        return self.task, self.prompt
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from icl_eval.engine import ALONE, launched
-from icl_eval.errors import RunError
+from icl_eval.errors import MissingData, RunError
 from icl_eval.models import LanguageModel, split_options
 from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
-from icl_eval.runs.cells import prepare
+from icl_eval.runs.cells import Failure, Prepared, prepare
 from icl_eval.runs.data import SAMPLE_NOTE, source_of
 from icl_eval.runs.experiment import Experiment
 from icl_eval.runs.explanation import Explanation
@@ -20,7 +20,7 @@ from icl_eval.runs.result import Result
 from icl_eval.runs.run import Progress
 from icl_eval.runs.scores import chosen_normalizations
 from icl_eval.runs.selection import own_tasks, selected, written
-from icl_eval.tasks import Decode, Library, Normalization, Task
+from icl_eval.tasks import Decode, Library, Normalization, Source, Task
 from icl_eval.tasks.located import first_problem
 
 RESULTS = Path("results")
@@ -82,8 +82,12 @@ def evaluate(
             `window` and `pll` of them, a `LanguageModel` none; `trust_remote_code` also lets `evaluate` metrics run
             code.
 
+    Returns:
+        The scores of all tasks that could be measured. `failures` of the result names the others, whose data is missing
+        or one of whose queries cannot be asked; the same call again tries them again.
+
     Raises:
-        IclEvalError: what was asked cannot be done; the message says why in one sentence.
+        IclEvalError: what was asked cannot be done, of all tasks; the message says why in one sentence.
     """
     on_cpu = str(model_options.get("device")).startswith("cpu")
     alone = alone or bool(model_options.get("tensor_parallel"))  # whose other processes follow the first
@@ -179,12 +183,29 @@ def planned(
     chosen, suites = selected(ask.tasks, own, library or Library(), trust_remote_code=setup.trust_remote_code)
     chosen, suites = written(chosen, suites, ask.decode)
     source = source_of(ask.data, unused=all(task.source is not None for task in chosen))
-    prepared = [
-        each for task in chosen for style in ask.prompts or (None,) for each in prepare(task, style, ask, source)
-    ]
+    prepared, failures = _prepared(chosen, ask, source)
     for each in prepared:
         check_metrics(each.task, each.examples, trust_remote_code=setup.trust_remote_code)
     place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
     sample = SAMPLE_NOTE if any(each.record.data == SAMPLE for each in prepared) else None
     note = "; ".join(filter(None, (note, sample))) or None
-    return Experiment(model, ask, setup, tuple(prepared), tuple(suites), place, note)
+    return Experiment(model, ask, setup, tuple(prepared), tuple(failures), tuple(suites), place, note)
+
+
+def _prepared(tasks: Sequence[Task], ask: Ask, source: Source) -> tuple[list[Prepared], list[Failure]]:
+    """The tasks with each of their prompts, and those of which data is missing.
+
+    Raises:
+        MissingData: there is data for no task.
+        IclEvalError: what was asked cannot be done.
+    """
+    prepared: list[Prepared] = []
+    missing: list[tuple[Failure, MissingData]] = []
+    for task in tasks:
+        try:
+            prepared += [each for style in ask.prompts or (None,) for each in prepare(task, style, ask, source)]
+        except MissingData as error:
+            missing.append((Failure(task=task.name, selection="", reason=str(error)), error))
+    if missing and not prepared:
+        raise missing[0][1]
+    return prepared, [failure for failure, _ in missing]

@@ -202,9 +202,9 @@ class LikelihoodEvidence(Evidence):
 KINDS: dict[str, type[Evidence]] = {each.kind: each for each in (ChoiceEvidence, TextEvidence, LikelihoodEvidence)}
 
 
-def gather(questions: Iterable[Question], engine: Engine) -> Iterator[Evidence]:
-    """Ask the engine, some questions at a time, and keep what it answers."""
-    for window in windows(questions):
+def gather(windows: Iterable[Sequence[Question]], engine: Engine) -> Iterator[Evidence]:
+    """Ask the engine, a window of questions at a time, and keep what it answers."""
+    for window in windows:
         answers = iter(engine.answer([request for question in window for request in question.requests]))
         for question in window:
             yield _evidence(question, [next(answers) for _ in question.requests])

@@ -12,7 +12,7 @@ from icl_eval.engine import ALONE, Ranks, scratch_journal
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import GeneratingModel, LanguageModel, Setup, is_current
 from icl_eval.runs.ask import Ask
-from icl_eval.runs.cells import Prepared
+from icl_eval.runs.cells import Failure, Prepared
 from icl_eval.runs.explanation import Explanation
 from icl_eval.runs.folder import GuestFolder, RunFolder
 from icl_eval.runs.manifest import Manifest, read_manifest
@@ -32,6 +32,7 @@ class Experiment:
         ask: what stands in the manifest.
         setup: how the model is loaded.
         prepared: every task with each of its prompts.
+        failures: the tasks whose data is missing.
         suites: whose averages are taken.
         place: the run folder; None if nothing is kept.
         note: what a reader of the scores must know first.
@@ -41,6 +42,7 @@ class Experiment:
     ask: Ask
     setup: Setup
     prepared: tuple[Prepared, ...]
+    failures: tuple[Failure, ...]
     suites: tuple[SuiteDefinition, ...]
     place: Path | None
     note: str | None
@@ -87,7 +89,8 @@ class Experiment:
                 folder = GuestFolder(self.place, ranks) if ranks.rank else RunFolder(self.place, ranks)
                 stack.enter_context(folder)
             journal = folder.journal if folder else stack.enter_context(scratch_journal())
-            yield Run(self.ask, self.setup, self.prepared, self.suites, self.note, lm, folder, journal, ranks)
+            read = self.ask, self.setup, self.prepared, self.failures, self.suites, self.note
+            yield Run(*read, lm, folder, journal, ranks)
 
     def _kept(self, normalizations: Sequence[Normalization]) -> Result | None:
         """The finished run in the folder, read without its model; None if there is none or anything has changed."""
@@ -107,7 +110,7 @@ class Experiment:
         return result
 
     def _stands(self, manifest: Manifest, name: str) -> bool:
-        """Whether measuring would end in this manifest, but for clock and counts."""
+        """Whether measuring would end in this manifest, but for clock and counts; what failed is tried again."""
         same = {
             "ask": self.ask,
             "note": self.note,
@@ -117,6 +120,7 @@ class Experiment:
         }
         return (
             manifest.finished is not None
+            and not (manifest.failures or self.failures)
             and all(getattr(manifest, field) == value for field, value in same.items())
             and is_current(manifest.model_fingerprint, manifest.device, name, self.ask, self.setup)
         )

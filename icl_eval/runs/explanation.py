@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from icl_eval.engine import Workload
+from icl_eval.runs.cells import Failure
 
 MIB = 2**20
 
@@ -18,12 +19,14 @@ class Explanation:
         weights: bytes of the model's weights; 0 if unknown.
         memory: bytes of the largest batch, by what they hold; empty if unknown.
         why_not: why the model cannot share prefixes, or not all of them; empty if it can.
+        failures: the tasks that would have no scores.
     """
 
     workload: Workload
     weights: int
     memory: dict[str, int]
     why_not: str = ""
+    failures: tuple[Failure, ...] = ()
 
     def __str__(self) -> str:
         work = self.workload
@@ -40,4 +43,5 @@ class Explanation:
         sizes = [("weights", self.weights), *self.memory.items()]
         if any(size for _, size in sizes):
             lines["memory"] = ", ".join(f"{name} {size / MIB:,.0f} MiB" for name, size in sizes if size)
-        return "".join(f"{name:16} {text}\n" for name, text in lines.items())
+        failures = [("failure", str(each)) for each in self.failures]
+        return "".join(f"{name:16} {text}\n" for name, text in [*lines.items(), *failures])

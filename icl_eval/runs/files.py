@@ -31,8 +31,8 @@ def lock(path: Path) -> FileLock:
     return taken
 
 
-def replace_file(path: Path, pieces: Iterable[str]) -> None:
-    """Write a file whole or not at all.
+def replace_file(path: Path, pieces: Iterable[str], end: str = "\n") -> None:
+    """Write a file whole or not at all, with `end` after the last piece.
 
     Raises:
         RunError: it cannot be written.
@@ -41,7 +41,7 @@ def replace_file(path: Path, pieces: Iterable[str]) -> None:
     with written(path):
         with partial.open("w", encoding="utf-8") as file:
             file.writelines(pieces)
-            file.write("\n")
+            file.write(end)
         partial.replace(path)
 
 

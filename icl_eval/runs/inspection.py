@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from icl_eval.errors import IclEvalError, MissingData, TaskError
-from icl_eval.runs.ask import place_of
+from icl_eval.errors import IclEvalError, MissingData, TaskError, WindowError
+from icl_eval.models import LanguageModel
+from icl_eval.runs.ask import Ask, place_of
+from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
 from icl_eval.runs.names import check_average, check_metrics, check_names, check_reference
+from icl_eval.runs.questions import Questioner
 from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task
 from icl_eval.testing import check_task
 
 SHOTS = (0, 1, 4)
 MADE = 100
+NAMED = 5  # examples that a sentence names
 
 
 def inspect(
@@ -54,6 +58,48 @@ def inspect(
         cause = error.__cause__
         raise cause if isinstance(cause, IclEvalError) and cause.path else TaskError(str(error), task.path) from error
     return f"{len(asked)} examples, {len(shown)} to show, prompts {', '.join(task.prompts)}"
+
+
+def check_lengths(
+    library: Library,
+    name: str,
+    model: LanguageModel,
+    data: str | Path,
+    split: str | None = None,
+    demonstrations: str | None = None,
+) -> None:
+    """Check that every query of a task fits a model's window under each of its prompts; of a suite, nothing.
+
+    The model answers nothing, and needs no weights; the other arguments are those of `inspect`.
+
+    Raises:
+        WindowError: queries do not fit, even without demonstrations; the sentence names them.
+    """
+    if library.is_suite(name):
+        return
+    task = library.task(name)
+    ask = Ask(model=model.name, tasks=(name,), shots=(0,), split=split, demonstrations=demonstrations)
+    source = source_of(place_of(data), unused=task.source is not None)
+    for style in task.prompts:
+        (prepared,) = prepare(task, style, ask, source)
+        questioner, (cell,) = Questioner(prepared, model, "drop"), prepared.cells(ask.seeds[0])
+        long: dict[str, WindowError] = {}
+        for example in prepared.examples:
+            try:
+                questioner.ask(cell, example, [])
+            except WindowError as error:
+                long[example.id] = error
+        if long:
+            raise WindowError(_too_long(name, style, len(prepared.examples), long))
+
+
+def _too_long(name: str, style: str, examples: int, long: Mapping[str, WindowError]) -> str:
+    """How many queries do not fit, which, and the reason of the first."""
+    ids = [*map(repr, list(long)[:NAMED]), *(["..."] if len(long) > NAMED else [])]
+    return (
+        f"{name}, prompt {style!r}: {len(long)} of {examples} queries do not fit the model ({', '.join(ids)}); "
+        f"the first is {next(iter(long.values())).message}"
+    )
 
 
 def with_members(library: Library, names: Iterable[str], within: frozenset[str] = frozenset()) -> list[str]:

@@ -12,7 +12,7 @@ import icl_eval
 from icl_eval.errors import RunError
 from icl_eval.models.checkpoints.names import is_endpoint
 from icl_eval.runs.ask import Ask
-from icl_eval.runs.cells import TaskRecord
+from icl_eval.runs.cells import Failure, TaskRecord
 from icl_eval.tasks import SuiteDefinition
 from icl_eval.tasks.located import first_problem
 
@@ -34,7 +34,8 @@ class Manifest(BaseModel):
     sharing: str = ""  # why the model cannot share prefixes, or not all of them; empty if it can
     noise: float | None = None  # nats by which batching moves the log-probability of a token; None if it is not known
     parameters: int | None = None  # of the model; None if it does not say
-    tasks: tuple[TaskRecord, ...]
+    tasks: tuple[TaskRecord, ...]  # those that have scores
+    failures: tuple[Failure, ...] = ()  # those that have none
     suites: tuple[SuiteDefinition, ...]
     versions: dict[str, str]
     device: str

@@ -160,6 +160,11 @@ class Questioner:
             self._unconditional.clear()
         if (context, answer) not in self._unconditional:
             (scored,) = self._split([(context, answer)])
+            if scored.input_length > self.model.window:
+                raise WindowError(
+                    f"an option after the answer context takes {scored.input_length} tokens "
+                    f"but the window has {self.model.window}"
+                )
             self._unconditional[context, answer] = ScoreRequest.of(scored.context, scored.continuation)
         return self._unconditional[context, answer]
 

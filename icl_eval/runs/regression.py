@@ -85,9 +85,12 @@ def make_baseline(run: Path) -> Baseline:
     """The baseline of a finished run.
 
     Raises:
-        RunError: the run is not finished, or some example's decision is too close to be the same on another processor.
+        RunError: the run is not finished, a task of it failed, or some example's decision is too close to be the same
+            on another processor.
     """
     manifest = read_finished(run)
+    if manifest.failures:
+        raise RunError(f"a baseline is made from a run in which no task failed: {manifest.failures[0]}", run)
     examples = []
     for evidence in read_evidence(run / "examples.jsonl"):
         record = next(r for r in manifest.tasks if (r.task, r.prompt) == (evidence.cell.task, evidence.cell.prompt))
@@ -153,6 +156,8 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
         asked["revision"] = None  # a copy of it on this machine
     with TemporaryDirectory() as folder:
         result = evaluate(place, out=folder, alone=True, **asked | options)
+        if result.failures:
+            raise RunError(f"the baseline cannot be run again: {result.failures[0]}")
         evidence = list(read_evidence(Path(folder) / "examples.jsonl"))
     found = compare(baseline, evidence, result.scores)
     return replace(found, other_model=result.manifest.model_fingerprint != baseline.model_fingerprint)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icl_eval.errors import ModelError, UnknownName
+from icl_eval.errors import ModelError, RunError, UnknownName
+from icl_eval.runs.cells import Failure
 from icl_eval.runs.manifest import Manifest
 from icl_eval.runs.members import Member
 from icl_eval.runs.score import Score
@@ -36,13 +37,21 @@ class Result:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The tasks without scores, and why."""
+        return self.manifest.failures
+
     def score(self, task: str, shots: int | None = None, metric: str | None = None) -> Score:
         """The first line of a task (with these shots, of this metric).
 
         Raises:
             UnknownName: no line is of this task, these shots or this metric.
+            RunError: the task failed.
         """
         of_task = [line for line in self.scores if line.task == task]
+        if not of_task and (failed := [each for each in self.failures if each.task == task]):
+            raise RunError(str(failed[0]))
         if not of_task:
             raise UnknownName("task of this run", task, {line.task for line in self.scores})
         of_shots = [line for line in of_task if shots is None or line.shots == shots]

@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 from typing import Any
 
 import icl_eval
 from icl_eval.engine import Engine, Journal, Ranks, SharedJournal, Workload, measure_noise
-from icl_eval.errors import MetricError
+from icl_eval.errors import IclEvalError, MetricError
 from icl_eval.models import CAUSAL, LanguageModel, RowModel, Setup
 from icl_eval.runs.ask import Ask
-from icl_eval.runs.cells import Prepared
+from icl_eval.runs.cells import Failure, Prepared
 from icl_eval.runs.evidence import Evidence, gather, windows
 from icl_eval.runs.explanation import Explanation
 from icl_eval.runs.folder import GuestFolder, RunFolder
@@ -26,6 +25,7 @@ from icl_eval.runs.score import Score
 from icl_eval.runs.scores import score_evidence
 from icl_eval.tasks import Normalization, SuiteDefinition
 
+Failed = dict[tuple[str, str], IclEvalError]  # by task and prompt: why it cannot be asked
 VERSIONED = ("torch", "transformers", "tokenizers", "datasets", "jinja2", "numpy")
 
 Progress = Callable[[int], Callable[[int], None]]  # total requests -> a tick that is told how many more are answered
@@ -39,6 +39,7 @@ class Run:
         ask: what stands in the manifest.
         setup: how the model was loaded.
         prepared: every task with each of its prompts.
+        failures: the tasks whose data is missing.
         suites: whose averages are taken.
         note: what a reader of the scores must know first.
         model: what is asked.
@@ -50,6 +51,7 @@ class Run:
     ask: Ask
     setup: Setup
     prepared: Sequence[Prepared]
+    failures: tuple[Failure, ...]
     suites: Sequence[SuiteDefinition]
     note: str | None
     model: LanguageModel
@@ -60,21 +62,22 @@ class Run:
     def finish(self, normalizations: Sequence[Normalization], progress: Progress) -> Result:
         """Ask everything that is not yet answered, and score it; all processes get what the first one has scored."""
         began = time.monotonic()
-        manifest = self._manifest()
+        manifest, failed = self._manifest(), Failed()
         tick = progress(sum(each.request_count() for each in self.prepared))
         engine = Engine(self.model, self.journal, tick)
         if isinstance(self.folder, GuestFolder):
-            return self._assist(self.folder, engine)
+            return self._assist(self.folder, engine, failed)
         if self.folder:
             self.folder.claim(manifest)
-        evidence: Iterator[Evidence] = gather(self._questions(), engine)
+        evidence: Iterator[Evidence] = gather(self._windows(failed), engine)
         scores: list[Score] = []
         unscored: MetricError | None = None
         try:
             scores = score_evidence(
-                self.folder.write_evidence(evidence) if self.folder else evidence,
+                self.folder.write_evidence(evidence, failed) if self.folder else evidence,
                 manifest.tasks,
                 self.suites,
+                failed=failed,
                 model_words=manifest.model_words,
                 noise=manifest.noise,
                 normalizations=normalizations,
@@ -89,8 +92,11 @@ class Run:
                 error.path,
                 error.line,
             )
+        failures = self._all_failures(failed)
         manifest = manifest.model_copy(
             update={
+                "tasks": tuple(record for record in manifest.tasks if record.task_prompt not in failed),
+                "failures": failures,
                 "finished": _now(),
                 "seconds": round(time.monotonic() - began, 3),
                 "computed": sum(self.ranks.gather(engine.computed)),
@@ -105,10 +111,11 @@ class Run:
             raise unscored
         return self.ranks.gather(Result(tuple(scores), manifest, self.folder.path if self.folder else None))[0]
 
-    def _assist(self, folder: GuestFolder, engine: Engine) -> Result:
+    def _assist(self, folder: GuestFolder, engine: Engine, failed: Failed) -> Result:
         """Answer this process's share, and get the result of all."""
-        for _ in gather(self._questions(), engine):
+        for _ in gather(self._windows(failed), engine):
             pass
+        self._all_failures(failed)
         self.ranks.gather(engine.computed)
         folder.merge()
         result: list[Any] = self.ranks.gather(None)
@@ -117,18 +124,47 @@ class Run:
     def explain(self) -> Explanation:
         """What is still to be asked, and what it takes."""
         engine = Engine(self.model, self.journal)
-        work, planned = Workload(), set[str]()
-        for window in windows(self._questions()):
+        work, planned, failed = Workload(), set[str](), Failed()
+        for window in self._windows(failed):
             work += engine.workload([request for question in window for request in question.requests], planned)
+        failures = self._all_failures(failed)
         if not isinstance(self.model, RowModel):
-            return Explanation(work, getattr(self.model, "weights", 0), {})
+            return Explanation(work, getattr(self.model, "weights", 0), {}, failures=failures)
         memory = work.memory(self.model.token_bytes, self.model.state_bytes, self.model.vocabulary)
-        return Explanation(work, self.model.weights, memory, self.model.why_not)
+        return Explanation(work, self.model.weights, memory, self.model.why_not, failures)
 
-    def _questions(self) -> Iterator[Question]:
-        return chain.from_iterable(
-            Questioner(each, self.model, self.ask.overflow).questions() for each in self.prepared
-        )
+    def _windows(self, failed: Failed) -> Iterator[list[Question]]:
+        """The questions as the engine gets to see them, without those of tasks that have failed by then."""
+        for window in windows(self._questions(failed)):
+            yield [question for question in window if question.cell.task_prompt not in failed]
+
+    def _questions(self, failed: Failed) -> Iterator[Question]:
+        """All questions; of a task with one that cannot be asked, those before it. Its other prompts fail with it.
+
+        Only prompts that were asked for by name do not: each has scores of its own.
+        """
+        for each in self.prepared:
+            if each.record.task_prompt in failed:
+                continue
+            try:
+                yield from Questioner(each, self.model, self.ask.overflow).questions()
+            except IclEvalError as error:
+                failed |= dict.fromkeys(_sharing_scores(each, self.prepared), error)
+
+    def _all_failures(self, failed: Failed) -> tuple[Failure, ...]:
+        """The tasks without scores, each once: of those whose data is missing, and of these.
+
+        Raises:
+            IclEvalError: the first of these, if no task is left.
+        """
+        if len(failed) == len(self.prepared):
+            raise next(iter(failed.values()))
+        found = [
+            Failure(task=each.task, selection=each.selection, reason=str(failed[each.task_prompt]))
+            for each in (prepared.record for prepared in self.prepared)
+            if each.task_prompt in failed
+        ]
+        return *self.failures, *dict.fromkeys(found)
 
     def _manifest(self) -> Manifest:
         import torch
@@ -143,6 +179,7 @@ class Run:
             sharing=getattr(self.model, "why_not", ""),
             noise=None if self.ranks.rank else measure_noise(self.model),
             tasks=tuple(each.record for each in self.prepared),
+            failures=self.failures,
             suites=tuple(self.suites),
             versions=versions(),
             parameters=_count(self.model),
@@ -151,6 +188,13 @@ class Run:
             started=_now(),
             processes=self.ranks.size,
         )
+
+
+def _sharing_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[tuple[str, str]]:
+    """Of a task with its own prompts, which may be two for its numbers of shots, each; of a named prompt that alone."""
+    for record in (each.record for each in prepared):
+        if (record.task, record.selection) == (one.record.task, one.record.selection):
+            yield record.task_prompt
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import fsum
@@ -55,6 +55,7 @@ def score_evidence(
     noise: float | None = None,
     normalizations: Sequence[Normalization] = (),
     trust_remote_code: bool = False,
+    failed: Container[tuple[str, str]] = (),
 ) -> list[Score]:
     """Score lines in order of tasks, prompts, shots, normalisations and metrics; then the averages of suites.
 
@@ -68,6 +69,7 @@ def score_evidence(
         noise=noise,
         normalizations=normalizations,
         trust_remote_code=trust_remote_code,
+        failed=failed,
     )
     return [line for _, line in estimated]
 
@@ -81,6 +83,7 @@ def estimate_evidence(
     noise: float | None = None,
     normalizations: Sequence[Normalization] = (),
     trust_remote_code: bool = False,
+    failed: Container[tuple[str, str]] = (),
 ) -> list[tuple[Estimate, Score]]:
     """The lines of `score_evidence`, each with the estimate that its figures are of.
 
@@ -92,6 +95,7 @@ def estimate_evidence(
         noise: nats by which batching moves the log-probability of a token; None if it is not known.
         normalizations: which to show; each task's own if empty.
         trust_remote_code: whether a metric may run code from the Hub.
+        failed: the (task, prompt) pairs that have no scores, known once all evidence has been read.
 
     Raises:
         RunError: some cell has another number of examples than its record says.
@@ -103,7 +107,7 @@ def estimate_evidence(
     lines: list[tuple[Estimate, Score]] = []
     columns: dict[_Column, dict[str, list[tuple[Estimate, Score]]]] = defaultdict(dict)
     positions: dict[tuple[str, str], Iterator[int]] = defaultdict(count)  # a task may have two prompts for its shots
-    for record in records:
+    for record in (each for each in records if each.task_prompt not in failed):
         for shots in record.shots:
             position = next(positions[record.task, record.selection])
             scored: dict[Normalization, list[tuple[Estimate, Score]]] = {}

@@ -127,9 +127,14 @@ class HubSource:
         return data.hub is not None
 
     def records(self, data: Data, split: str) -> Iterable[Record]:
-        """Download or reuse one split."""
+        """Download or reuse one split.
+
+        Raises:
+            MissingData: the task names no data set, or one that the Hub does not have.
+            DataError: it cannot be loaded.
+        """
         if data.hub is None:
-            raise DataError("the task names no data set on the Hub; pass --data-dir")
+            raise MissingData("the task names no data set on the Hub; pass --data-dir")
         import datasets
         import huggingface_hub
 
@@ -139,7 +144,8 @@ class HubSource:
             rows = datasets.load_dataset(data.hub.path, data.hub.name, split=name, revision=data.hub.revision)
         except Exception as error:  # the Hub fails in many ways; the user needs the same two facts in all of them
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DataError(
+            kind = MissingData if isinstance(error, datasets.exceptions.DatasetNotFoundError) else DataError
+            raise kind(
                 f"{_on_the_hub(data.hub, split)} cannot be loaded: {reason}; "
                 "--data-dir reads an official release from disk, --data sample the bundled sample"
             ) from error

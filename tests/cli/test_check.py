@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -228,3 +229,18 @@ def test_check_of_generated_records_needs_no_data(icl_eval: IclEval) -> None:
         "ok arithmetic/1d-composite: 2000 examples, 2000 to show, prompts gpt3, question\n"
         "ok unscramble/random-insertion: 2000 examples, 2000 to show, prompts gpt3\n"
     )
+
+
+def test_check_with_a_model_names_the_queries_that_it_cannot_read(icl_eval: IclEval) -> None:
+    lines = [json.dumps({"n": n, "pair": 0, "label": 0}) for n in ("2", "22" * 40, "4", "44" * 30)]
+    Path("data/parity/val.jsonl").write_text("\n".join(lines))
+    whole = icl_eval("check", "toy", *TOY, "--model", "tiny")
+    said = icl_eval("check", "toy", *TOY, "--model", "tiny", "--window", "40")
+
+    assert (whole.code, said.code) == (0, 2)
+    long = "2 of 4 queries do not fit the model ('" + "22" * 40 + "', '" + "44" * 30 + "'); the first is"
+    sentences = said.err.splitlines()
+    assert sentences[0].startswith(f"icl-eval: toy/parity, prompt 'plain': {long} ")
+    assert "the query alone takes" in sentences[0]
+    assert sentences[1] == "icl-eval: toy: 1 of its tasks cannot be run: toy/parity"
+    assert said.out == "ok toy/pairs: 8 examples, 12 to show, prompts plain, chatty\n"

@@ -239,3 +239,29 @@ def test_explain_plans_batches_and_memory_of_a_real_model(icl_eval: IclEval) -> 
     names = [line[:16].rstrip() for line in said.out.splitlines()]
     assert names == ["requests", "tokens asked", "tokens computed", "sharing factor", "batches", "memory"]
     assert "weights 4 MiB" in said.out
+
+
+def test_a_task_that_fails_does_not_end_the_others_and_the_exit_code_says_so(icl_eval: IclEval, lm: FakeLM) -> None:
+    lm.window = 24
+    Path("prompts/toy/pairs/plain.jinja").write_text("The pair of the number {{ n }}\nA:")
+    reason = "toy/pairs has no scores: toy/pairs, example '0': the query alone takes 31 tokens but the window has 24"
+    asked = ("-t", "toy", "-m", "any", "--shots", "0", "--out", "kept", *TOY)
+    said, plan, again = icl_eval("run", *asked), icl_eval("run", "--explain", *asked), icl_eval("run", *asked)
+    Path("prompts/toy/pairs/plain.jinja").write_text("{{ n }}\nA:")
+
+    assert (said.code, plan.code, again.code) == (1, 1, 1)
+    assert said.out == again.out == rescore("kept").table()
+    assert "toy/parity" in said.out
+    assert reason in said.out
+    assert said.err == f"kept in kept\nicl-eval: {reason}; --overflow truncate cuts its start\n"
+    assert plan.out.splitlines()[-1].startswith(f"failure          {reason}")
+    assert icl_eval("run", *asked).code == 0
+
+
+def test_a_task_whose_data_is_missing_does_not_end_the_others(icl_eval: IclEval, lm: FakeLM) -> None:
+    Path("data/pairs/val.jsonl").unlink()
+    said = icl_eval("run", "-t", "toy", "-m", "any,other", "--shots", "0", *TOY)
+
+    assert said.code == 1
+    assert "icl-eval: fake: toy/pairs has no scores: " in said.err
+    assert "there is no file pairs/val.jsonl" in said.err

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from rank_threads import errors_of, together
-from toy_tasks import knowing, parity
+from toy_tasks import NAMES, PROMPT, answers, knowing, parity
 
-from icl_eval import Result, Sweep, evaluate, rescore, sweep
+from icl_eval import Result, Sweep, Task, evaluate, rescore, sweep
 from icl_eval.engine import ALONE, Ranks
-from icl_eval.errors import ModelError, PeerError, RankError, RunError, UnknownName
+from icl_eval.errors import ModelError, PeerError, RankError, RunError, UnknownName, WindowError
 from icl_eval.models import ScoreRequest, Sink
 from icl_eval.testing import FakeLM
 
@@ -198,7 +198,7 @@ def test_what_killed_processes_left_is_merged_without_the_lines_they_tore(tmp_pa
 def test_a_damaged_line_of_a_process_that_was_killed_is_named(tmp_path: Path) -> None:
     (tmp_path / "answers.1.jsonl").write_bytes(b"{broken\n{}\n")
 
-    with pytest.raises(RunError, match=r"answers\.1\.jsonl:1: this line of the journal is damaged"):
+    with pytest.raises(RunError, match=r"answers\.1\.jsonl:1: the lines 1 to 2 of the journal are damaged"):
         evaluate(knowing(0), parity(), shots=0, out=tmp_path)
 
 
@@ -230,6 +230,24 @@ def test_a_folder_in_use_is_told_once(tmp_path: Path, seated: Seated) -> None:
 
     assert str(first) == f"{tmp_path}: another process is writing this run folder"
     assert isinstance(second, PeerError)
+
+
+def test_processes_agree_on_which_tasks_fail(tmp_path: Path, seated: Seated) -> None:
+    rows = [{"n": n, "label": 0} for n in ("2", "2" * 99)]
+    long = Task.from_records("long", evaluation=rows, prompt=PROMPT, options=NAMES)
+
+    def narrow() -> FakeLM:
+        return FakeLM(answers([0]), window=50)
+
+    first, second = together(2, seated(lambda _: evaluate(narrow(), [long, parity()], shots=0, out=tmp_path / "many")))
+    alone = evaluate(narrow(), parity(), shots=0, out=tmp_path / "alone")
+    errors = errors_of(2, seated(lambda _: evaluate(narrow(), long, shots=0, out=tmp_path / "none")))
+
+    assert first == second
+    assert [each.task for each in first.failures] == ["long"]
+    assert first.scores == alone.scores
+    assert contents(tmp_path / "many") == contents(tmp_path / "alone")
+    assert [type(error) for error in errors] == [WindowError, PeerError]
 
 
 def test_an_error_of_one_process_alone_ends_the_others_and_loses_no_answer(tmp_path: Path, seated: Seated) -> None:
