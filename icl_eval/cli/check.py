@@ -38,7 +38,8 @@ def check(
 ) -> None:
     """Validate task files: schema, labels, templates and records.
 
-    Every record is rendered under every prompt; of a suite, all tasks are checked. Default data: the bundled sample. Of a model, only its configuration and tokenizer are read.
+    Every record is rendered under every prompt; of a suite, all tasks are checked. Default data: the bundled sample.
+    Of a model, only its configuration and tokenizer are read.
     """
     from icl_eval.runs.inspection import check_lengths, inspect, with_members
 

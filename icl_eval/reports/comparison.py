@@ -25,7 +25,6 @@ from icl_eval.reports.table import (
 if TYPE_CHECKING:
     from icl_eval.runs.comparison import Comparison, Pair
     from icl_eval.runs.manifest import Manifest
-    from icl_eval.runs.score import Score
 
 
 def render_comparison(comparison: Comparison, format: str = "table", *, width: int | None = None) -> str:
@@ -131,14 +130,8 @@ def _resampled(comparison: Comparison) -> list[str]:
 
 
 def _not_compared(comparison: Comparison) -> list[str]:
-    """Every line without a difference, by what stood in the way."""
-    found: dict[str, list[str]] = {}
-    for each in comparison.unpaired:
-        found.setdefault(each.place, []).append(_words(each.line))
+    """Why lines have no difference, each reason once."""
+    reasons = dict.fromkeys(f"not compared: {each.why}" for each in comparison.unpaired)
     suites = {suite.suite for _, manifest in _runs(comparison) for suite in manifest.suites if suite.average}
     averages = [f"averages of suites are not compared, their tasks are: {', '.join(sorted(suites))}"] if suites else []
-    return [*(f"not compared, {place}: {', '.join(lines)}" for place, lines in found.items()), *averages]
-
-
-def _words(score: Score) -> str:
-    return f"{score.task} {score.metric} ({score.prompt}, {score.normalize}, {score.shots} shots)"
+    return [*reasons, *averages]

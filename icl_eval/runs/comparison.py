@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import pandas
 
 FIGURES = ("difference", "standard_error", "low", "high", "interval", "method", "seed_sd")
-NONE = "the other run has no such score"
+DIMENSIONS = {"shots": "shots", "metric": "metric", "normalize": "scoring", "prompt": "prompt"}
+"""The fields of a key in the order in which the scores of two runs are matched, and what sentences call them."""
+SENTENCES = 3  # of why nothing can be compared
 Which = Literal["one", "other"]
 Examples = Mapping[str, Hashable]  # of a task: what identifies each beside its id
 
@@ -66,17 +68,12 @@ class Unpaired:
     Attributes:
         run: whose line it is; the first one's where both have it.
         line: the score.
-        why: what stood in the way.
+        why: a sentence on the task, which says why.
     """
 
     run: Which
     line: Score
     why: str
-
-    @property
-    def place(self) -> str:
-        """Where the line is, or what stood in the way if it is in both runs."""
-        return f"only in {self.run}" if self.why == NONE else f"because {self.why}"
 
     def stored(self) -> dict[str, Any]:
         """The entry in JSON, CSV and a data frame, by the names of a pair's."""
@@ -152,12 +149,12 @@ def compare(
     unlike = {task: _unlike(first, second, task) for task in dict.fromkeys(key.task for key in partners)}
     pairs = [_pair(first.lines[key], second.lines[its]) for key, its in partners.items() if not unlike[key.task]]
     unpaired = [Unpaired("one", first.lines[key].score, unlike[key.task]) for key in partners if unlike[key.task]]
-    unpaired += [Unpaired("one", line.score, NONE) for key, line in first.lines.items() if key not in partners]
-    found = set(partners.values())
-    unpaired += [Unpaired("other", line.score, NONE) for key, line in second.lines.items() if key not in found]
+    unpaired += _unmatched(first, second, partners)
     if not pairs:
+        reasons = list(dict.fromkeys(each.why for each in unpaired))
+        more = [f"and {len(reasons) - SENTENCES} more reasons"] if len(reasons) > SENTENCES else []
         said = f"no score of this run can be compared with one of {other}"
-        raise RunError(f"{said}: of {unpaired[0].line.task}, {unpaired[0].why}", Path(folder))
+        raise RunError(f"{said}: {'; '.join([*reasons[:SENTENCES], *more])}", Path(folder))
     return Comparison(tuple(pairs), tuple(unpaired), first.manifest, second.manifest)
 
 
@@ -229,20 +226,101 @@ def _partners(one: _Run, other: _Run) -> dict[_Key, _Key]:
     return partners
 
 
+@dataclass(frozen=True)
+class _Mismatch:
+    """How scores of a task that only one run has differ from those of the other run.
+
+    Attributes:
+        task: the task.
+        dimension: the first field of their keys in which they differ; empty if the other run has no score of the task.
+        own, others: the values of that field in the one run and in the other.
+    """
+
+    task: str
+    dimension: str
+    own: tuple[Any, ...] = ()
+    others: tuple[Any, ...] = ()
+
+    @property
+    def reversed(self) -> _Mismatch:
+        """The same from the other run's side."""
+        return replace(self, own=self.others, others=self.own)
+
+    def sentence(self, run: str, other: str) -> str:
+        """What one run has and the other has not, such as "rte was scored only in the first run"."""
+        said = f"{self.task} was scored only in the {run} run"
+        if not self.dimension:
+            return said
+        return f"{said} ({self._values(self.own)}); the {other} has {self._values(self.others)}"
+
+    def _values(self, values: tuple[Any, ...]) -> str:
+        word = DIMENSIONS[self.dimension]
+        plural = "s" if len(values) > 1 and word in ("metric", "prompt") else ""
+        return f"{word}{plural} {', '.join(map(str, values))}"
+
+
+def _unmatched(one: _Run, other: _Run, partners: Mapping[_Key, _Key]) -> Iterator[Unpaired]:
+    """The scores that only one run has; the same difference is told in one sentence for both runs."""
+    matched = set(partners.values())
+    first = _mismatches([key for key in one.lines if key not in partners], other)
+    second = _mismatches([key for key in other.lines if key not in matched], one)
+    for key, found in first.items():
+        yield Unpaired("one", one.lines[key].score, found.sentence("first", "second") + _failed(other, "second", key))
+    for key, found in second.items():
+        mirrored = found.dimension and found.reversed in first.values()
+        said = found.reversed.sentence("first", "second") if mirrored else found.sentence("second", "first")
+        yield Unpaired("other", other.lines[key].score, said + _failed(one, "first", key))
+
+
+def _failed(run: _Run, name: str, key: _Key) -> str:
+    """Why a run has no scores of a task at all, if the task failed there."""
+    reasons = [each.reason for each in run.manifest.failures if each.task == key.task]
+    return f"; it failed in the {name}: {reasons[0]}" if reasons else ""
+
+
+def _mismatches(keys: Sequence[_Key], other: _Run) -> dict[_Key, _Mismatch]:
+    """How scores differ from those of another run, those of a task that differ in the same dimension together."""
+    found = {key: _first_difference(key, [each for each in other.lines if each.task == key.task]) for key in keys}
+    merged: dict[tuple[str, str], tuple[set[Any], set[Any]]] = defaultdict(lambda: (set(), set()))
+    for key, (dimension, others) in found.items():
+        values = merged[key.task, dimension]
+        values[0].update([getattr(key, dimension)] if dimension else [])
+        values[1].update(others)
+    return {
+        key: _Mismatch(key.task, dimension, *(tuple(sorted(each)) for each in merged[key.task, dimension]))
+        for key, (dimension, _) in found.items()
+    }
+
+
+def _first_difference(key: _Key, others: Sequence[_Key]) -> tuple[str, set[Any]]:
+    """The first dimension in which a score differs from all others of its task, and the values that they have there."""
+    for dimension in DIMENSIONS if others else ():
+        same = [each for each in others if getattr(each, dimension) == getattr(key, dimension)]
+        if not same:
+            return dimension, {getattr(each, dimension) for each in others}
+        others = same
+    return "", set()
+
+
 def _unlike(one: _Run, other: _Run, task: str) -> str:
-    """Why the examples of a task are not the same in both runs; empty if they are."""
+    """A sentence on why the examples of a task are not the same in both runs; empty if they are."""
     first, second = one.record(task), other.record(task)
     if first.data != second.data:
-        return f"the data differ ({first.data} and {second.data})"
+        return f"{task} has {first.data} data in the first run and {second.data} data in the second"
     if first.split != second.split:
-        return f"the splits differ ({first.split or 'its own'} and {second.split or 'its own'})"
+        splits = [each.split or "the task's own split" for each in (first, second)]
+        return f"{task} was scored on {splits[0]} in the first run and on {splits[1]} in the second"
     if (first.examples, first.of) != (second.examples, second.of):
-        return f"the examples differ ({_sample(first)} and {_sample(second)})"
+        return _other_samples(first, second)
     if differing := set(one.examples[task].items()) ^ set(other.examples[task].items()):
         if first.sample != second.sample:
-            return f"the examples differ ({_sample(first)} and {_sample(second)})"
-        return f"the examples differ ({min(id for id, _ in differing)!r} is not the same in both)"
+            return _other_samples(first, second)
+        return f"{task} was scored on other examples: {min(id for id, _ in differing)!r} is not the same in both runs"
     return ""
+
+
+def _other_samples(one: TaskRecord, other: TaskRecord) -> str:
+    return f"{one.task} was scored on {_sample(one)} in the first run and on {_sample(other)} in the second"
 
 
 def _sample(record: TaskRecord) -> str:

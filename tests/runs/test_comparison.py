@@ -129,13 +129,17 @@ def test_what_only_one_run_has_is_named(tmp_path: Path) -> None:
     found = compare(tmp_path / "one", tmp_path / "other")
 
     assert [(pair.one.metric, pair.one.shots) for pair in found] == [("accuracy", 0)]
-    assert found.table().splitlines()[-2:] == [
-        "not compared, only in one: numbers macro_f1 (inline, token, 0 shots), "
-        "numbers accuracy (inline, token, 1 shots), numbers macro_f1 (inline, token, 1 shots)",
-        "not compared, only in other: numbers matthews_correlation (inline, token, 0 shots)",
+    sentences = [
+        f"numbers was scored only in the {each}"
+        for each in (
+            "first run (metric macro_f1); the second has metrics accuracy, matthews_correlation",
+            "first run (shots 1); the second has shots 0",
+            "second run (metric matthews_correlation); the first has metrics accuracy, macro_f1",
+        )
     ]
+    assert found.table().splitlines()[-3:] == [f"not compared: {each}" for each in sentences]
     rows = list(csv.DictReader(io.StringIO(found.table("csv"))))
-    assert [row["not_compared"] for row in rows] == ["", *["the other run has no such score"] * 4]
+    assert [row["not_compared"] for row in rows] == ["", sentences[0], *[sentences[1]] * 2, sentences[2]]
     assert [(row["one"] == "", row["other"] == "") for row in rows[1:]] == [(False, True)] * 3 + [(True, False)]
 
 
@@ -146,13 +150,13 @@ def moved(n: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        (numbers(asked=range(1, 41)), "the examples differ ('0' is not the same in both)"),
-        (numbers(asked=range(39)), "the examples differ (all 40 and all 39)"),
-        (numbers(size=2), "the examples differ ('1' is not the same in both)"),
-        (numbers(options=["even", "uneven"]), "the examples differ ('0' is not the same in both)"),
+        (numbers(asked=range(1, 41)), "on other examples: '0' is not the same in both runs"),
+        (numbers(asked=range(39)), "on all 40 in the first run and on all 39 in the second"),
+        (numbers(size=2), "on other examples: '1' is not the same in both runs"),
+        (numbers(options=["even", "uneven"]), "on other examples: '0' is not the same in both runs"),
         (
             Task.from_records("numbers", evaluation=moved(17), prompt=PROMPT, options=NAMES, id="id"),
-            "the examples differ ('17' is not the same in both)",
+            "on other examples: '17' is not the same in both runs",
         ),
     ],
 )
@@ -161,15 +165,15 @@ def test_runs_over_different_examples_are_refused(other: Task, why: str, tmp_pat
         two(tmp_path, numbers(), other)
 
     nothing = f"no score of this run can be compared with one of {tmp_path / 'other'}"
-    assert str(error.value) == f"{tmp_path / 'one'}: {nothing}: of numbers, {why}"
+    assert str(error.value) == f"{tmp_path / 'one'}: {nothing}: numbers was scored {why}"
 
 
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
-        ((10, 20), "a sample of 10 of 40 and a sample of 20 of 40"),
-        ((10, "first:10"), "a sample of 10 of 40 and the first 10 of 40"),
-        (("first:10", None), "the first 10 of 40 and all 40"),
+        ((10, 20), "a sample of 10 of 40 in the first run and on a sample of 20 of 40"),
+        ((10, "first:10"), "a sample of 10 of 40 in the first run and on the first 10 of 40"),
+        (("first:10", None), "the first 10 of 40 in the first run and on all 40"),
     ],
 )
 def test_another_limit_is_another_set_of_examples(
@@ -180,7 +184,7 @@ def test_another_limit_is_another_set_of_examples(
 
     with pytest.raises(RunError) as error:
         compare(tmp_path / "one", tmp_path / "other")
-    assert str(error.value).endswith(f"the examples differ ({why})")
+    assert str(error.value).endswith(f": numbers was scored on {why} in the second")
 
 
 def test_the_same_sample_of_another_file_order_is_compared(tmp_path: Path) -> None:
@@ -195,7 +199,9 @@ def test_another_split_is_another_set_of_examples(tmp_path: Path) -> None:
     evaluate(knowing(0), "toy/parity", out=tmp_path / "one", **said)
     evaluate(knowing(0), "toy/parity", out=tmp_path / "other", split="train", **said)
 
-    with pytest.raises(RunError, match=r"the splits differ \(its own and train\)$"):
+    with pytest.raises(
+        RunError, match="toy/parity was scored on the task's own split in the first run and on train in the second"
+    ):
         compare(tmp_path / "one", tmp_path / "other")
 
 
@@ -206,8 +212,7 @@ def test_a_task_over_other_examples_is_named_beside_one_that_pairs(tmp_path: Pat
 
     assert [pair.one.task for pair in found] == ["numbers"]
     assert found.table().splitlines()[-1] == (
-        "not compared, because the examples differ ('0' is not the same in both): "
-        "parity accuracy (inline, token, 0 shots)"
+        "not compared: parity was scored on other examples: '0' is not the same in both runs"
     )
 
 
@@ -215,8 +220,49 @@ def test_runs_of_other_tasks_are_refused(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=0, out=tmp_path / "one")
     ran(tmp_path / "other", FEW, numbers())
 
-    with pytest.raises(RunError, match=r"of parity, the other run has no such score$"):
+    sentences = "parity was scored only in the first run; numbers was scored only in the second run"
+    with pytest.raises(RunError, match=f": {sentences}$"):
         compare(tmp_path / "one", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "sentence"),
+    [
+        ({"shots": [0, 1, 4]}, {"shots": 8}, "first run (shots 0, 1, 4); the second has shots 8"),
+        ({"shots": 1}, {"shots": [2, 1]}, "second run (shots 2); the first has shots 1"),
+        ({"prompts": "b"}, {"prompts": ["a", "c"]}, "first run (prompt b); the second has prompts a, c"),
+    ],
+)
+def test_what_two_runs_do_not_share_is_said_once(
+    one: dict[str, Any], other: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    task = numbers(prompt={"a": PROMPT, "b": CHATTY, "c": f"Hm.\n{PROMPT}"})
+    ran(tmp_path / "one", FEW, task, **one)
+    ran(tmp_path / "other", MANY, task, **other)
+    try:
+        said = {each.why for each in compare(tmp_path / "one", tmp_path / "other").unpaired}
+    except RunError as error:
+        said = {str(error).split(": ", 2)[2]}
+
+    assert said == {f"numbers was scored only in the {sentence}"}
+
+
+def test_another_normalisation_is_named(tmp_path: Path) -> None:
+    ran(tmp_path / "one", FEW, numbers(normalize="byte"))
+    ran(tmp_path / "other", FEW, numbers(normalize="sum"))
+
+    with pytest.raises(RunError, match=r"in the first run \(scoring byte\); the second has scoring sum$"):
+        compare(tmp_path / "one", tmp_path / "other")
+
+
+def test_a_task_that_failed_in_one_run_is_not_compared(tmp_path: Path) -> None:
+    wordy = parity([0, int("1" * 90)])
+    evaluate(knows(FEW), [numbers(), wordy], shots=0, out=tmp_path / "one")
+    evaluate(FakeLM(window=40), [numbers(), wordy], shots=0, out=tmp_path / "other")
+    reason = compare(tmp_path / "one", tmp_path / "other").unpaired[0].why
+
+    failed = "; it failed in the second: parity, example '1111"
+    assert reason.startswith(f"parity was scored only in the first run{failed}")
 
 
 def test_averages_of_suites_are_said_not_to_be_compared(tmp_path: Path) -> None:
