@@ -229,8 +229,10 @@ def test_each_half_has_the_window_for_itself() -> None:
 
     assert lm.window == WINDOW - 1
     assert found.logprobs == pytest.approx(reference("bart", longest), abs=1e-5)
-    with pytest.raises(ModelError, match=f"a request reads {WINDOW} tokens, but the model's window is {WINDOW - 1}"):
-        Engine(lm).answer([ScoreRequest.of([0] * WINDOW, [20])])
+    message = f"a request reads {WINDOW} tokens, but the model's window is {WINDOW - 1}"
+    for too_long in (ScoreRequest.of([0] * WINDOW, [20]), ScoreRequest.of([0], [20] * WINDOW)):
+        with pytest.raises(ModelError, match=message):
+            Engine(lm).answer([too_long])
 
 
 def test_relative_positions_reach_beyond_the_trained_window() -> None:
@@ -441,21 +443,38 @@ def test_room_to_write_takes_none_from_the_prompt(saved: Path) -> None:
 
 def test_the_likelihood_of_a_last_word_after_a_full_window_is_one_request(saved: Path) -> None:
     lm = load_model(str(saved), device="cpu", window=31)
-    task = Task.from_records(
+    context, continuation = lm.encode(["a" * 29, " abc"])
+    assert (len(context), len(continuation)) == (30, 4)
+
+    (score,) = evaluate(lm, last_words("a" * 29, "abc"), shots=0).scores
+
+    expected = sum(reference("t5", ScoreRequest.of(context, continuation)))
+    assert score.value == pytest.approx(math.exp(-expected), rel=1e-4)
+
+
+def test_a_continuation_longer_than_its_context_and_the_window_is_scored_in_several_requests(saved: Path) -> None:
+    lm, word = load_model(str(saved), device="cpu", window=13), "cdefghij" * 5
+    context, continuation = lm.encode(["ab", f" {word}"])
+    tokens = [*context, *continuation]
+    assert (len(context), len(continuation), lm.window) == (3, 41, 12)
+
+    (score,) = evaluate(lm, last_words("ab", word), shots=0).scores
+
+    cuts = [(0, 3, 13), (12, 13, 25), (24, 25, 37), (31, 37, 44)]  # context, its end, end of what is scored
+    parts = [ScoreRequest.of(tokens[start:begin], tokens[begin:end]) for start, begin, end in cuts]
+    expected = sum(sum(reference("t5", part)) for part in parts)
+    assert math.log(score.value) == pytest.approx(-expected, rel=1e-4)
+
+
+def last_words(before: str, word: str) -> Task:
+    return Task.from_records(
         "last",
-        evaluation=[{"before": "a" * 29, "word": "abc"}],
+        evaluation=[{"before": before, "word": word}],
         prompt="{% block query %}{{ before }}{% endblock %}{% block answer %} {{ option }}{% endblock %}",
         references="word",
         answer="likelihood",
         metrics=["perplexity"],
     )
-    context, continuation = lm.encode(["a" * 29, " abc"])
-    assert (len(context), len(continuation)) == (30, 4)
-
-    (score,) = evaluate(lm, task, shots=0).scores
-
-    expected = sum(reference("t5", ScoreRequest.of(context, continuation)))
-    assert score.value == pytest.approx(math.exp(-expected), rel=1e-4)
 
 
 def test_a_run_is_explained_by_what_both_halves_read(saved: Path) -> None:
