@@ -23,10 +23,15 @@ def shared(folder: Path, ranks: Ranks) -> Iterator[SharedJournal]:
 
 
 class Rounding(ToyRows):
-    """A toy whose log-probabilities depend, by less than 1e-6, on which computations its kept states came from."""
+    """A toy whose log-probabilities depend, by less than 1e-6, on which computations its kept states came from.
+
+    Attributes:
+        computed_prefixes: tokens of prefixes that were computed, as often as they were.
+    """
 
     def __init__(self, *, skips: bool = True, row_budget: int = 256) -> None:
         super().__init__(skips=skips, row_budget=row_budget)
+        self.computed_prefixes = 0
         self.forget()
 
     def forget(self) -> None:
@@ -44,6 +49,7 @@ class Rounding(ToyRows):
     def _keep(self, stem: NDArray[np.int32]) -> list[tuple[int, bytes]]:
         shared = common_prefix(np.array([token for token, _ in self._kept], np.int32), stem)
         if shared < len(stem):
+            self.computed_prefixes += len(stem) - shared
             before = b"".join(each for _, each in self._kept[:shared])
             name = blake2b(before + stem[shared:].tobytes(), digest_size=8).digest()
             self._kept = self._kept[:shared] + [(int(token), name) for token in stem[shared:]]

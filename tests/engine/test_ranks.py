@@ -93,6 +93,21 @@ def test_a_part_of_a_chain_is_computed_on_the_very_states_of_the_whole(
     assert all(computed > 0 for _, computed in found)
 
 
+@pytest.mark.parametrize("skips", [True, False])
+def test_one_process_computes_every_cached_prefix_once(skips: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "STEM", 3)
+    monkeypatch.setattr(packing, "SMALL_ROW", 16)
+    model = Rounding(skips=skips, row_budget=16)
+
+    engine = Engine(model)
+    engine.answer(LONG)
+
+    rows = [row for batch in model.batches for row in batch]
+    prefixes = {tuple(row.tokens[:size]) for row in rows for size in range(1, row.stem + 1)}
+    assert model.computed_prefixes == len(prefixes) > 3
+    assert engine.tokens == len(prefixes) + sum(len(row.tokens) - row.stem for row in rows)
+
+
 def test_the_toy_shows_where_states_came_from() -> None:
     """Else the test above could not fail."""
     rows = [_row([1, 1, 1, 2], 3), _row([1, 1, 3, 2], 3), _row([1, 1, 3, 4], 3)]

@@ -477,6 +477,27 @@ def last_words(before: str, word: str) -> Task:
     )
 
 
+def test_a_text_longer_than_its_context_and_the_window_is_read_in_parts(saved: Path) -> None:
+    lm = load_model(str(saved), device="cpu", window=5)
+    task = Task.from_records(
+        "long",
+        evaluation=[{"before": "ab", "word": "cdefghi"}],
+        prompt="{% block query %}{{ before }}{% endblock %}{% block answer %} {{ option }}{% endblock %}",
+        references="word",
+        answer="likelihood",
+        metrics=["perplexity"],
+    )
+    context, continuation = lm.encode(["ab", " cdefghi"])
+    assert (lm.window, len(context), len(continuation)) == (4, 3, 8)
+    tokens = [*context, *continuation]
+    parts = [(tokens[:3], tokens[3:5]), (tokens[4:5], tokens[5:9]), (tokens[6:9], tokens[9:])]
+
+    (score,) = evaluate(lm, task, shots=0).scores
+
+    expected = sum(sum(reference("t5", ScoreRequest.of(*part))) for part in parts)
+    assert score.value == pytest.approx(math.exp(-expected), rel=1e-4)
+
+
 def test_a_run_is_explained_by_what_both_halves_read(saved: Path) -> None:
     words = Task.from_records(
         "words",
