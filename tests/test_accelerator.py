@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import accelerator
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks" / "accelerator.py"
 ALLOWED = {
@@ -53,17 +55,33 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_scaled_down_form_measures_every_path_with_little_installed() -> None:
-    done = run("--quick", "--device", "cpu")
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(rows) == 2 + 3 * 6
-    for model, work, tokens, difference, over, speed, *_ in rows[2:]:
+def check(table: str, models: int) -> None:
+    """Every path of so many models was measured, and its numbers agree with plain forward passes."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "|" in line]
+    assert len(rows) == models * 6
+    for model, work, tokens, difference, over, speed, *_ in rows:
         assert float(difference) < 1e-4, (model, work)
         assert int(tokens.replace(",", "")) > 0
         assert int(speed.replace(",", "")) > 0
         assert bool(over) == (work in ("rte", "curve", "fixed"))
+
+
+def test_a_small_model_with_sliding_windows_is_measured_on_every_path(capsys: pytest.CaptureFixture[str]) -> None:
+    windows = next(shape for shape in accelerator.SMALL if shape.kind == "gemma3")
+
+    accelerator.Bench("cpu", quick=True).measure(windows)
+
+    check(capsys.readouterr().out, models=1)
+
+
+@pytest.mark.slow
+def test_the_scaled_down_form_measures_every_path_with_little_installed() -> None:
+    done = run("--quick", "--device", "cpu")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    head, table = done.stdout.split("|---|", 1)
+    assert head.startswith("CPU, scaled down; torch")
+    check(table.partition("\n")[2], models=3)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="the variable hides GPUs of CUDA alone")
