@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from icl_eval.engine import Terms, pack, plan
-from icl_eval.models import ScoreRequest
+from icl_eval.engine.packing import PackedRow
+from icl_eval.models import Row, ScoreRequest
 
 from .toys import REQUESTS
 
@@ -59,6 +61,16 @@ def test_no_batch_of_several_rows_has_more_scored_positions_than_the_logits_budg
     batches = plan(rows, budget=4096, targets=targets)
 
     assert all(sum(len(row.row.targets) for row in batch.rows) <= targets or len(batch.rows) == 1 for batch in batches)
+
+
+def test_a_row_without_a_cached_prefix_leaves_the_one_that_is_cached() -> None:
+    def row(tokens: list[int], stem: int) -> PackedRow:
+        places = np.arange(len(tokens), dtype=np.int32)
+        return PackedRow(Row(np.array(tokens, np.int32), places - 1, places[-1:], places[:1], stem), ())
+
+    rows = [row([5, 6, 7], 2), row([5, 8], 0), row([5, 6, 9], 2), row([5, 6, 9, 7], 3)]
+
+    assert [batch.stem for batch in plan(rows, budget=8, targets=8, alone=True)] == [2, 0, 0, 1]
 
 
 def test_nothing_makes_no_batch() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -111,6 +112,14 @@ def test_line_by_line_is_as_whole(name: str, texts: list[str]) -> None:
 
     for _ in range(2):
         assert encoder(texts) == (encode(texts) if texts else [])
+
+
+def test_a_token_may_hold_a_space_a_word_and_the_line_break_after_it() -> None:
+    def encode(texts: list[str]) -> list[list[int]]:
+        return [[int.from_bytes(part.encode()) for part in re.findall(r" !\n|.", text, re.DOTALL)] for text in texts]
+
+    texts = ["a !\nb", "a!\nb", "a ?\nb"]
+    assert LineEncoder(encode, splits=True)(texts) == encode(texts)
 
 
 def test_what_prompts_share_is_encoded_once() -> None:

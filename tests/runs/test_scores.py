@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from toy_tasks import NAMES, PROMPT, knowing, parity, write, write_library
 
 from icl_eval import Library, Prompt, Task, evaluate
 from icl_eval.errors import RunError
-from icl_eval.metrics import Prediction
+from icl_eval.metrics import Prediction, estimate
 from icl_eval.metrics.means import ExampleMean, is_right
 from icl_eval.metrics.registry import metric as metric_of
-from icl_eval.runs import scores
+from icl_eval.runs import Score, scores
+from icl_eval.runs.averages import suite_score
 from icl_eval.runs.evidence import read_evidence
-from icl_eval.tasks import Normalization
+from icl_eval.tasks import Normalization, SuiteDefinition
 from icl_eval.testing import FakeLM
 
 from .folders import examples
@@ -194,6 +195,26 @@ def test_a_directory_called_sample_is_not_the_bundled_sample(tmp_path: Path, mon
 
     assert result.score("toy/parity").data == "local"
     assert result.manifest.note is None
+
+
+def test_an_average_adds_up_the_counts_of_its_tasks_and_guesses_only_where_all_can_be() -> None:
+    suite = SuiteDefinition(suite="both", about="", tasks=["ranked", "generated"])
+    answers = [Prediction(str(n), ("a", "b"), (0,), n % 2, str(n), str(n)) for n in range(4)]
+    found = estimate(metric_of("accuracy"), [answers])
+    (one,) = evaluate(knowing(0), parity(), shots=0)
+    ranked = replace(one, effective_shots=1.0, shortened=1, truncated=2, ties=3, random=0.5)
+    of_texts = replace(one, seeds=(0, 1), shots=4, effective_shots=2.0, shortened=4, truncated=8, ties=6)
+    generated = replace(of_texts, unstopped=5, blank=7, random=None)
+
+    def line(*tasks: Score) -> Score:
+        return suite_score(suite, [[(found, each)] for each in tasks])[1]
+
+    both = line(ranked, generated)
+    assert (both.seeds, both.shots) == ((0, 1), 4)
+    assert (both.examples, both.of, both.shortened, both.truncated, both.ties) == (16, 16, 5, 10, 9)
+    assert (both.unstopped, both.blank) == (line(generated, ranked).unstopped, line(generated, ranked).blank) == (5, 7)
+    assert (both.effective_shots, both.random, both.majority) == (1.5, None, None)
+    assert line(ranked, replace(generated, random=0.1)).random == pytest.approx(0.3)
 
 
 def test_lost_examples_are_an_error_and_not_a_score_of_the_others(tmp_path: Path) -> None:
