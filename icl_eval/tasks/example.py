@@ -32,8 +32,7 @@ class Example:
 
 def fingerprint(fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
     """Hash of an example's question."""
-    text = json.dumps([fields, options], sort_keys=True, ensure_ascii=False, default=_plain)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(_ENCODER.encode([fields, options]).encode(), digest_size=8).hexdigest()
 
 
 def question_key(values: Iterable[Any]) -> str:
@@ -70,3 +69,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, date | time | timedelta | Decimal | UUID):
         return str(value)
     raise TypeError(f"a {type(value).__name__} cannot be part of a question")
+
+
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=False, default=_plain
+)  # made once: that takes longer than a record
