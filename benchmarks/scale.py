@@ -112,7 +112,7 @@ def _steps(root: Path, records: int) -> list[tuple[str, Callable[[], Any], float
         ("start", start, parse),
         ("check", lambda: inspect(library, NAME, data), parse),
         ("rescore", lambda: rescore(runs[0]), parse_run),
-        ("compare", lambda: compare(*runs), 2 * parse_run),
+        ("compare", lambda: compare(runs[0], runs[1]), 2 * parse_run),
     ]
 
 

@@ -71,6 +71,5 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be part of a question")
 
 
-_ENCODER = json.JSONEncoder(
-    sort_keys=True, ensure_ascii=False, default=_plain
-)  # made once: that takes longer than a record
+# Made once: making an encoder takes longer than encoding a record.
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain)
