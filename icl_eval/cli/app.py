@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from icl_eval.errors import IclEvalError, PeerError, RankError
 
 USER_ERROR, INTERRUPTED = 2, 130
 SAME_PRESS = 1.0  # seconds in which a second interrupt adds nothing: the first one is being answered
+LONGEST_SHOWN = 80  # characters of a path in a message
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer typers hold
 
 app = typer.Typer(
@@ -69,6 +71,13 @@ def main() -> int:
         return USER_ERROR
     except UsageError as error:
         _complain_once(f"{_sentence(error)}; {_advice(error)}")
+        return USER_ERROR
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        _complain_once(
+            f"{str(error.filename)[:LONGEST_SHOWN]} ...: this path or a name in it is too long for the system"
+        )
         return USER_ERROR
     except typer.Abort:
         return INTERRUPTED

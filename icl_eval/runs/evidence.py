@@ -202,6 +202,10 @@ class LikelihoodEvidence(Evidence):
 KINDS: dict[str, type[Evidence]] = {each.kind: each for each in (ChoiceEvidence, TextEvidence, LikelihoodEvidence)}
 
 
+# what `parse_evidence` raises for a damaged line
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
 def gather(windows: Iterable[Sequence[Question]], engine: Engine) -> Iterator[Evidence]:
     """Ask the engine, a window of questions at a time, and keep what it answers."""
     for window in windows:
@@ -221,7 +225,7 @@ def read_evidence(path: Path) -> Iterator[Evidence]:
             for number, line in enumerate(lines, start=1):
                 try:
                     evidence = parse_evidence(line)
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                except DAMAGED as error:
                     raise RunError("this line is damaged; the same run again writes it anew", path, number) from error
                 yield evidence
     except OSError as error:
@@ -229,10 +233,10 @@ def read_evidence(path: Path) -> Iterator[Evidence]:
 
 
 def parse_evidence(line: str | bytes) -> Evidence:
-    """An `examples.jsonl` line.
+    """An `examples.jsonl` line, every field of which is checked: it may have been edited.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is none.
+        DAMAGED: it is none.
     """
     entry = json.loads(line)
     kind = KINDS[entry.pop("kind")]
@@ -245,7 +249,50 @@ def parse_evidence(line: str | bytes) -> Evidence:
     if kind is LikelihoodEvidence:
         entry["parts"] = [tuple(part) for part in entry["parts"]]
     rest: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
-    return kind(cell=cell, **rest)
+    evidence = kind(cell=cell, **rest)
+    _check(evidence)
+    return evidence
+
+
+def _check(evidence: Evidence) -> None:
+    """Raise one of `DAMAGED` if a field has a value that no run gives it; C does the loops, as there are many lines."""
+    cell = evidence.cell
+    _check_strings((evidence.id, evidence.cluster, evidence.group, cell.task, cell.prompt), evidence.demonstrations)
+    _check_counts(evidence.shots, evidence.truncated, cell.shots, cell.seed)
+    if isinstance(evidence, ChoiceEvidence):
+        _check_strings(evidence.names, tuple(option.text for option in evidence.options))
+        _check_counts(*evidence.gold)
+        if not max(evidence.gold, default=0) < len(evidence.names) == len(evidence.options):
+            raise ValueError("options are missing")
+        for option in evidence.options:
+            _check_logprobs(option.logprobs)
+            _check_logprobs(option.unconditional or (0.0,))
+    elif isinstance(evidence, TextEvidence):
+        _check_strings(evidence.references, evidence.written, evidence.finished)
+        _check_logprobs(evidence.scores)
+        if not len(evidence.written) == len(evidence.finished) == len(evidence.scores):
+            raise ValueError("the lists have different lengths")
+    elif isinstance(evidence, LikelihoodEvidence):
+        _check_counts(evidence.words, evidence.bytes)
+        for part in evidence.parts:
+            _check_logprobs(part)
+
+
+def _check_strings(*fields: Any) -> None:
+    for values in fields:
+        if type(values) is not tuple:
+            raise TypeError("not a list")
+        "".join(values).encode()  # fails for what is no string, and for half of a surrogate pair
+
+
+def _check_counts(*values: Any) -> None:
+    if not all(type(value) is int and value >= 0 for value in values):
+        raise ValueError("a count is negative or no whole number")
+
+
+def _check_logprobs(values: tuple[float, ...]) -> None:
+    if not math.isfinite(math.fsum(values)) or max(values) > 0:
+        raise ValueError("a log-probability is positive or not finite")
 
 
 def windows(questions: Iterable[Question]) -> Iterator[list[Question]]:

@@ -82,7 +82,7 @@ def _why_unreadable(file: Path, error: ValidationError) -> str:
     said = f"the manifest is damaged: {first_problem(error)}"
     try:
         version = json.loads(file.read_bytes())["versions"]["icl-eval"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return said
     return said if version == icl_eval.__version__ else f"{said}; icl-eval {version} wrote it, not this version"
 

@@ -42,6 +42,15 @@ class Located:
         return self.path, self.lines.get(place)
 
 
+class _Loader(yaml.SafeLoader):
+    """A loader that refuses deep nesting while it scans, which takes it quadratic time."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803 - PyYAML's name
+        if self.flow_level >= MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=self.get_mark())
+        super().fetch_flow_collection_start(TokenClass)
+
+
 def load_yaml(path: Path) -> Located:
     """Read one mapping.
 
@@ -49,7 +58,7 @@ def load_yaml(path: Path) -> Located:
         TaskError: the file cannot be read or parsed, has a key twice, or is not a mapping.
     """
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        loader = _Loader(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TaskError(f"cannot be read: {error}", path) from error
     lines: dict[Place, int] = {}

@@ -81,7 +81,7 @@ def _read(said: str | DeviceMap) -> tuple[DeviceMap, str | None]:
         raise ModelError(f"--device-map takes {', '.join(POLICIES)} or a file, and there is no file {said!r}")
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ModelError(f"the device map cannot be read: {' '.join(str(error).split())}", path) from error
     if not isinstance(content, dict) or not content or not all(isinstance(name, str) for name in content):
         raise ModelError("a device map gives for names of modules a device each, such as `model.layers.0: cpu`", path)
