@@ -53,7 +53,9 @@ def _markdown(scores: Sequence[Score], manifest: Manifest) -> str:
 def _page(scores: Sequence[Score], manifest: Manifest) -> Page:
     heading = [*_heading(manifest), *(f"note: {note}" for note in remarks(manifest))]
     rows = [row_of(score, manifest) for score in scores]
-    return Page(heading, rows, signatures(scores), [*about_references(scores), *losses(scores, manifest)])
+    return Page(
+        heading, rows, signatures(scores), [*averages(scores), *about_references(scores), *losses(scores, manifest)]
+    )
 
 
 def _csv(scores: Sequence[Score], manifest: Manifest) -> str:
@@ -112,7 +114,7 @@ def row_of(score: Score, manifest: Manifest) -> Row:
     row = {
         "task": task_words(score),
         **({"prompt": score.prompt} if several_prompts else {}),
-        "metric": score.metric,
+        "metric": f"{score.average} average" if score.average else score.metric,
         "by": score.normalize,
         "split": score.split,
         "shown": score.shown,
@@ -147,7 +149,7 @@ def ends(found: Score | Pair) -> str:
 
 def _published(score: Score) -> list[Published]:
     """Numbers by the row's own protocol to show beside a score; none beside sample data or other splits."""
-    if score.reference is None or _is_sample(score) or score.split or score.shown:
+    if score.reference is None or score.average == "micro" or _is_sample(score) or score.split or score.shown:
         return []
     return [each for each in published(score.reference, score.metric, score.shots) if each.protocol is None]
 
@@ -210,6 +212,16 @@ def about_references(scores: Sequence[Score]) -> list[str]:
     ]
 
 
+def averages(scores: Sequence[Score]) -> list[str]:
+    """What the averages of suites are averages of."""
+    found = {
+        score.task: f"{score.task} is the {score.average} average of {score.averaged}"
+        for score in scores
+        if score.average
+    }
+    return list(found.values())
+
+
 def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     """What scores had to do without, one line for each kind of thing."""
     firsts = list({(s.task, s.prompt, s.shots): s for s in scores if s.metric != "average"}.values())
@@ -236,7 +248,9 @@ def _missing_averages(manifest: Manifest) -> list[str]:
     """The suites without an average, because tasks of theirs failed."""
     failed = {each.task for each in manifest.failures}
     averaged = [
-        (suite.suite, [task for task in suite.tasks if task in failed]) for suite in manifest.suites if suite.average
+        (suite.suite, [task for task in manifest.tasks_of(suite) if task in failed])
+        for suite in manifest.suites
+        if suite.average
     ]
     return [f"{suite} has no average without {', '.join(tasks)}" for suite, tasks in averaged if tasks]
 

@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from icl_eval.metrics import Estimate, average, independent_average
 from icl_eval.runs.score import Score, figures
 from icl_eval.runs.signature import suite_signature
-from icl_eval.tasks import SuiteDefinition
+from icl_eval.tasks import SuiteDefinition, tasks_of
 
 AVERAGE = "average"
 
 
-def suite_score(suite: SuiteDefinition, members: Sequence[Sequence[tuple[Estimate, Score]]]) -> tuple[Estimate, Score]:
-    """The mean over tasks, a task's several metrics averaged first; errors are propagated, never averaged.
+Members = Mapping[str, Sequence[tuple[Estimate, Score]]]
+
+
+def suite_score(
+    suite: SuiteDefinition, suites: Mapping[str, SuiteDefinition], members: Members
+) -> tuple[Estimate, Score] | None:
+    """The weighted mean over tasks, of each the mean of its primary metrics; errors are propagated, never averaged.
 
     Args:
         suite: whose average it is.
-        members: of each task the estimates and lines of its metrics.
+        suites: those within it, by name.
+        members: of each task the estimates and lines of its primary metrics.
+
+    Returns:
+        The average; None where the metrics have different scales, as of 1 and of 100.
     """
-    per_task = [[line for _, line in scored] for scored in members]
-    firsts = [lines[0] for lines in per_task]
+    per_task = {name: [line for _, line in members[name]] for name in tasks_of(suite, suites)}
+    if len({each.bounds[1] for name in per_task for each, _ in members[name]}) > 1:
+        return None
+    firsts = [lines[0] for lines in per_task.values()]
     seeds = max((line.seeds for line in firsts), key=len)
-    means = [average([each for each, _ in scored]) for scored in members]
-    found = independent_average([_for_seeds(each, len(seeds)) for each in means])
+    means = [_for_seeds(average([each for each, _ in members[name]]), members[name][0][1], seeds) for name in per_task]
+    shares = task_weights(suite, suites, {name: lines[0].units for name, lines in per_task.items()})
+    found = independent_average(means, [shares[name] for name in per_task])
+    averaged = [line for lines in per_task.values() for line in lines]
     split, shown, data = _shared(line.split for line in firsts), _shared(line.shown for line in firsts), _places(firsts)
-    guesses = [_mean_or_none([line.random for line in lines]) for lines in per_task]
+
+    def mean_of(figure: str) -> float | None:
+        weighted = [
+            (getattr(line, figure), shares[name] / len(each)) for name, each in per_task.items() for line in each
+        ]
+        return _weighted(weighted)
+
     return found, Score(
         task=suite.suite,
         prompt=_shared(line.prompt for line in firsts),
@@ -47,12 +68,16 @@ def suite_score(suite: SuiteDefinition, members: Sequence[Sequence[tuple[Estimat
         unstopped=sum(line.unstopped for line in firsts),
         blank=sum(line.blank for line in firsts),
         close_calls=_sum_or_none([line.close_calls for line in firsts]),
-        noise_low=_mean_or_none([_mean_or_none([line.noise_low for line in lines]) for lines in per_task]),
-        noise_high=_mean_or_none([_mean_or_none([line.noise_high for line in lines]) for lines in per_task]),
-        random=_mean_or_none(guesses),
+        noise_low=mean_of("noise_low"),
+        noise_high=mean_of("noise_high"),
+        random=mean_of("random"),
         majority=None,
         reference=suite.reference,
-        signature=suite_signature(suite.suite, firsts, seeds, split=split, shown=shown, data=data),
+        signature=suite_signature(
+            suite.suite, str(suite.average), averaged, len(firsts), seeds, split=split, shown=shown, data=data
+        ),
+        average=str(suite.average),
+        averaged=_averaged(per_task),
         **figures(found),
     )
 
@@ -66,14 +91,59 @@ def _places(members: Sequence[Score]) -> str:
     return "+".join(dict.fromkeys(line.data for line in members))
 
 
-def _for_seeds(found: Estimate, seeds: int) -> Estimate:
-    """A task without demonstrations is asked once, and its score is the same for every seed of the others."""
-    return replace(found, seed_values=found.seed_values * seeds) if len(found.seed_values) == 1 else found
+def task_weights(
+    suite: SuiteDefinition, suites: Mapping[str, SuiteDefinition], units: Mapping[str, int]
+) -> dict[str, float]:
+    """The weight of each task in a suite's average; they sum to 1.
+
+    `micro`: by the number of examples (of groups, for a metric of groups), whatever suite a task is in. `macro`: equal
+    for all entries; that of a suite is divided as in its own average, and one without an average stands for its tasks.
+    A task that several suites share has the sum of its weights, since it is one measurement.
+    """
+    if suite.average == "micro":
+        tasks = tasks_of(suite, suites)
+        total = sum(units[name] for name in tasks)
+        return {name: units[name] / total for name in tasks}
+    entries = list(_entries(suite, suites))
+    weights: dict[str, float] = defaultdict(float)
+    for entry in entries:
+        within = task_weights(suites[entry], suites, units) if entry in suites else {entry: 1.0}
+        for name, weight in within.items():
+            weights[name] += weight / len(entries)
+    return dict(weights)
 
 
-def _mean_or_none(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+def _entries(suite: SuiteDefinition, suites: Mapping[str, SuiteDefinition]) -> Iterator[str]:
+    for name in suite.tasks:
+        if name in suites and not suites[name].average:
+            yield from _entries(suites[name], suites)
+        else:
+            yield name
+
+
+def _averaged(per_task: Mapping[str, Sequence[Score]]) -> str:
+    """Which metrics of which tasks, such as `accuracy of a, b; mean of f1a and group_exact_match of c`."""
+    tasks: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, lines in per_task.items():
+        tasks[tuple(line.metric for line in lines)].append(name)
+    mean = {metrics: ("mean of " if len(metrics) > 1 else "") + " and ".join(metrics) for metrics in tasks}
+    return "; ".join(f"{mean[metrics]} of {', '.join(names)}" for metrics, names in tasks.items())
+
+
+def _for_seeds(found: Estimate, line: Score, seeds: tuple[int, ...]) -> Estimate:
+    """One value a seed: the mean of a seed's samples, and for every seed the score of a task that is asked once."""
+    samples = len(found.seed_values) // len(line.seeds)
+    values = [
+        math.fsum(found.seed_values[start : start + samples]) / samples
+        for start in range(0, len(found.seed_values), samples)
+    ]
+    return replace(found, seed_values=tuple(values * len(seeds) if len(values) == 1 else values))
+
+
+def _weighted(values: Sequence[tuple[float | None, float]]) -> float | None:
+    """The weighted mean; None where a value is not known."""
+    known = [value * weight for value, weight in values if value is not None]
+    return math.fsum(known) if len(known) == len(values) else None
 
 
 def _sum_or_none(values: Sequence[int | None]) -> int | None:

@@ -53,6 +53,7 @@ class TaskRecord(BaseModel):
     prompt: str
     selection: str  # the prompt as it was asked for: its name, or empty for the task's own
     metrics: tuple[str, ...]
+    primary: tuple[str, ...]  # those whose mean enters the averages of suites
     answer: AnswerKind = "choice"
     normalize: Normalization
     measure: str = ""  # of answers that are not choices: how they are written, or in which strides they are read
@@ -160,6 +161,7 @@ def _prepared(
         prompt=prompt.style,
         selection=selection,
         metrics=tuple(task.definition.metrics),
+        primary=task.definition.primary_metrics,
         answer=task.definition.answer,
         normalize=task.definition.score.normalize,
         measure=_measure(task.definition),

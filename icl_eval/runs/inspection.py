@@ -14,7 +14,7 @@ from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
 from icl_eval.runs.names import check_average, check_metrics, check_names, check_reference
 from icl_eval.runs.questions import Questioner
-from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task
+from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task, tasks_of
 from icl_eval.testing import check_task
 
 SHOTS = (0, 1, 4)
@@ -41,10 +41,11 @@ def inspect(
         IclEvalError: the first thing that is wrong.
     """
     if library.is_suite(name):
-        suite = library.suite(name)
+        suites = library.nested(name)
+        suite = suites[name]
         check_reference(suite.reference, library.files[name])
-        check_average(suite, map(library.task, suite.tasks), library.files[name])
-        return f"suite of {len(suite.tasks)} tasks"
+        check_average(suite, map(library.task, tasks_of(suite, suites)), library.files[name])
+        return f"suite of {len(tasks_of(suite, suites))} tasks"
     task = library.task(name).on(split, demonstrations)
     check_names(task)
     source = source_of(place_of(data), unused=task.source is not None)

@@ -13,7 +13,7 @@ from icl_eval.errors import RunError
 from icl_eval.models.checkpoints.names import is_endpoint
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Failure, TaskRecord
-from icl_eval.tasks import SuiteDefinition
+from icl_eval.tasks import SuiteDefinition, tasks_of
 from icl_eval.tasks.located import first_problem
 
 SWEEP = "sweep.json"  # stands where a manifest does in the folder of a sweep
@@ -50,6 +50,10 @@ class Manifest(BaseModel):
     def identity(self) -> dict[str, str | int | None]:
         """What tells the lines of this model from those of others in a sweep, and their place on a scaling plot."""
         return {"model": self.model_name, "revision": self.ask.revision, "parameters": self.parameters}
+
+    def tasks_of(self, suite: SuiteDefinition) -> list[str]:
+        """The tasks of a suite of the run and of the suites in it, each once."""
+        return tasks_of(suite, {each.suite: each for each in self.suites})
 
     def claim(self) -> dict[str, Any]:
         """What must stay as it is in a folder: the ask without its grid; a served model may move to another URL."""

@@ -83,8 +83,7 @@ def check_average(suite: SuiteDefinition, tasks: Iterable[Task], path: Path | No
     """Raise `TaskError`, with file and line, where a suite averages metrics of different scales, as of 1 and of 100."""
     if not suite.average:
         return
-    members = [task for task in tasks if task.name in suite.tasks]
-    named = [(task.name, name) for task in members for name in task.definition.metrics if name in METRICS]
+    named = [(task.name, name) for task in tasks for name in task.definition.primary_metrics if name in METRICS]
     by_scale = {METRICS[name].bounds[1]: f"{name} of {task}" for task, name in named}
     if len(by_scale) > 1:
         one, other, *_ = by_scale.values()

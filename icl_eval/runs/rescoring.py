@@ -61,7 +61,13 @@ def _measured(
         if kind not in answers:
             check_kind(metric(name, trust_remote_code=trust_remote_code), min(answers))
     fitting = {answer: tuple(name for name, kind in kinds.items() if kind == answer) for answer in answers}
-    return tuple(record.model_copy(update={"metrics": fitting[record.answer] or record.metrics}) for record in records)
+    return tuple(_with_metrics(record, fitting[record.answer]) for record in records)
+
+
+def _with_metrics(record: TaskRecord, metrics: tuple[str, ...]) -> TaskRecord:
+    """The task with these metrics, if there are any; the first enters averages where its primary one is not taken."""
+    primary = tuple(name for name in record.primary if name in metrics) or metrics[:1]
+    return record.model_copy(update={"metrics": metrics, "primary": primary}) if metrics else record
 
 
 def rescore_sweep(

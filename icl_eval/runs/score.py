@@ -64,6 +64,8 @@ class Score:
     close_calls: int | None = None
     noise_low: float | None = None
     noise_high: float | None = None
+    average: str = ""  # of a suite's line: macro or micro
+    averaged: str = ""  # and of which metrics of which tasks
 
     def stored(self) -> dict[str, Any]:
         """The entry of `scores.json`; a figure that is not finite is None."""

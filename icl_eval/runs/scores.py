@@ -28,7 +28,7 @@ from icl_eval.runs.evidence import Evidence
 from icl_eval.runs.score import Score, figures
 from icl_eval.runs.signature import task_signature
 from icl_eval.scoring import NORMALIZATIONS
-from icl_eval.tasks import Normalization, SuiteDefinition
+from icl_eval.tasks import Normalization, SuiteDefinition, tasks_of
 
 Choice = Normalization | Literal["own"]  # what is asked for: one for all tasks, or each task's own
 
@@ -119,11 +119,14 @@ def estimate_evidence(
                 ]
                 lines += scored[normalization]
             for choice in asked:
-                columns[_Column(position, record.selection, choice)][record.task] = scored[_meant(choice, record)]
+                columns[_Column(position, record.selection, choice)][record.task] = [
+                    each for each in scored[_meant(choice, record)] if each[1].metric in record.primary
+                ]
+    named = {suite.suite: suite for suite in suites}
     for suite in suites:
         for members in columns.values():
-            if suite.average and all(task in members for task in suite.tasks):
-                lines.append(suite_score(suite, [members[task] for task in suite.tasks]))
+            if suite.average and all(task in members for task in tasks_of(suite, named)):
+                lines += filter(None, [suite_score(suite, named, members)])
     return lines
 
 

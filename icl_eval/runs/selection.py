@@ -9,7 +9,7 @@ from typing import Any
 from icl_eval.errors import RunError, TaskError
 from icl_eval.metrics import metric
 from icl_eval.runs.names import check_average, check_names, check_reference
-from icl_eval.tasks import Library, SuiteDefinition, Task
+from icl_eval.tasks import Library, SuiteDefinition, Task, tasks_of
 
 
 def own_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:
@@ -41,19 +41,22 @@ def selected(
         TaskError: a definition is wrong, or a suite averages metrics of different scales.
         MetricError: a metric cannot be used.
     """
-    suites = [library.suite(name) for name in names if name not in own and library.is_suite(name)]
-    for suite in suites:
+    suites: dict[str, SuiteDefinition] = {}
+    for name in names:
+        if name not in own and library.is_suite(name):
+            suites |= library.nested(name)
+    for suite in suites.values():
         check_reference(suite.reference, library.files[suite.suite])
-    members = {suite.suite: suite.tasks for suite in suites}
+    members = {name: tasks_of(suite, suites) for name, suite in suites.items()}
     each_once = dict.fromkeys(chain.from_iterable(members.get(name, [name]) for name in names))
     tasks = [own[name] if name in own else library.task(name) for name in each_once]
-    for suite in suites:
-        check_average(suite, tasks, library.files[suite.suite])
+    for name, suite in suites.items():
+        check_average(suite, [task for task in tasks if task.name in members[name]], library.files[name])
     for task in tasks:
         check_names(task)
         for name in task.definition.metrics:
             metric(name, trust_remote_code=trust_remote_code)
-    return tasks, suites
+    return tasks, [*suites.values()]
 
 
 def written(
@@ -72,5 +75,8 @@ def written(
     if all(task.definition.decode is None for task in changed):
         raise RunError(f"--decode says how texts are written, but {', '.join(task.name for task in tasks)} writes none")
     other = {task.name for task, before in zip(changed, tasks, strict=True) if task is not before}
-    plain = [each.model_copy(update={"reference": None}) if other & {*each.tasks} else each for each in suites]
+    named = {each.suite: each for each in suites}
+    plain = [
+        each.model_copy(update={"reference": None}) if other & {*tasks_of(each, named)} else each for each in suites
+    ]
     return changed, plain

@@ -48,20 +48,30 @@ def task_signature(
 
 
 def suite_signature(
-    name: str, members: Sequence[Score], seeds: tuple[int, ...], *, split: str, shown: str, data: str
+    name: str,
+    average: str,
+    members: Sequence[Score],
+    tasks: int,
+    seeds: tuple[int, ...],
+    *,
+    split: str,
+    shown: str,
+    data: str,
 ) -> str:
     """The signature of a suite's average, with a digest of its members' signatures.
 
     Args:
         name: the suite's.
-        members: a line of each task.
+        average: `macro` or `micro`.
+        members: the lines that are averaged.
+        tasks: how many tasks these are of.
         seeds: which draws of demonstrations.
         split, shown, data: what stands in the average's own line.
     """
     digest = hashlib.sha256("\n".join(line.signature for line in members).encode()).hexdigest()[:8]
     words = [
         name,
-        f"mean of {len(members)} tasks",
+        f"{average} mean of {tasks} tasks",
         f"k{max(line.shots for line in members)}",
         *_split_words(split, shown),
         _seed_words(seeds),

@@ -1,6 +1,14 @@
 """What is asked: task files become tasks, and records of any source become examples."""
 
-from icl_eval.tasks.definition import AnswerKind, Decode, Normalization, Splits, SuiteDefinition, TaskDefinition
+from icl_eval.tasks.definition import (
+    AnswerKind,
+    Decode,
+    Normalization,
+    Splits,
+    SuiteDefinition,
+    TaskDefinition,
+    tasks_of,
+)
 from icl_eval.tasks.example import Example
 from icl_eval.tasks.library import Library
 from icl_eval.tasks.sources import HubSource, LocalSource, MemorySource, Source
@@ -23,4 +31,5 @@ __all__ = [
     "Task",
     "TaskDefinition",
     "limited",
+    "tasks_of",
 ]

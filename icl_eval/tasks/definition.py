@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -149,6 +150,9 @@ class TaskDefinition(_Strict):
     metrics: list[StrictStr] = Field(
         default=None, min_length=1, validate_default=True
     )  # by default the kind's usual one
+    primary: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = (
+        None  # the metric, or several whose mean, enters the averages of suites; by default the first
+    )
     reference: StrictStr | None = None
     version: StrictInt = 1
 
@@ -156,6 +160,12 @@ class TaskDefinition(_Strict):
     def own_shots(self) -> int:
         """How many demonstrations are shown if a run does not say; none where there are none to show."""
         return self.protocol.shots if self.splits.demonstrations is not None else 0
+
+    @property
+    def primary_metrics(self) -> tuple[str, ...]:
+        """The metrics whose mean is the task's score in the averages of suites."""
+        chosen = [self.primary] if isinstance(self.primary, str) else self.primary
+        return tuple(chosen or self.metrics[:1])
 
     @field_validator("decode", mode="before")
     @classmethod
@@ -184,6 +194,13 @@ class TaskDefinition(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _primary_metrics_are_taken(self) -> TaskDefinition:
+        for name in self.primary_metrics:
+            if name not in self.metrics:
+                raise ValueError(f"`primary` is {name!r}, which is not among the `metrics`")
+        return self
+
+    @model_validator(mode="after")
     def _zero_shot_prompt_is_one(self) -> TaskDefinition:
         if self.zero_shot_prompt is not None and self.zero_shot_prompt not in self.prompts:
             raise ValueError(f"`zero_shot_prompt` is {self.zero_shot_prompt!r}, which is not among the `prompts`")
@@ -200,10 +217,21 @@ class TaskDefinition(_Strict):
 
 
 class SuiteDefinition(_Strict):
-    """A suite file: tasks in order, and the average of their scores (a task's several metrics are averaged first)."""
+    """A suite file: tasks and other suites in order, and how their scores are averaged.
+
+    `macro` is the mean over the entries of `tasks`, `micro` the mean over the examples of all tasks.
+    """
 
     suite: Name
     about: StrictStr
     tasks: Annotated[list[Name], Field(min_length=1)]
-    average: bool = True
+    average: Literal["macro", "micro", False] = "macro"
     reference: StrictStr | None = None
+
+
+def tasks_of(suite: SuiteDefinition, suites: Mapping[str, SuiteDefinition]) -> list[str]:
+    """The tasks of a suite and of the suites in it, each once; `suites` holds these by name."""
+    found: dict[str, None] = {}
+    for name in suite.tasks:
+        found |= dict.fromkeys(tasks_of(suites[name], suites) if name in suites else [name])
+    return list(found)

@@ -9,7 +9,7 @@ from pathlib import Path
 from icl_eval.errors import TaskError, UnknownName
 from icl_eval.prompts import Prompt
 from icl_eval.tasks.adapters import ADAPTERS
-from icl_eval.tasks.definition import DemonstrationSource, SuiteDefinition, TaskDefinition
+from icl_eval.tasks.definition import DemonstrationSource, SuiteDefinition, TaskDefinition, tasks_of
 from icl_eval.tasks.located import Located, load_yaml, validate
 from icl_eval.tasks.synthetic import GENERATORS
 from icl_eval.tasks.task import Task
@@ -69,6 +69,20 @@ class Library:
                 raise UnknownName("task", task, self.files, *located.at(("tasks", index)))
         return suite
 
+    def nested(self, name: str, within: tuple[str, ...] = ()) -> dict[str, SuiteDefinition]:
+        """A suite and the suites in it, by name, the innermost first.
+
+        Raises:
+            TaskError: a suite holds itself.
+        """
+        suite, found = self.suite(name), dict[str, SuiteDefinition]()
+        for index, member in enumerate(suite.tasks):
+            if member in (*within, name):
+                raise TaskError(f"the suite {member!r} holds itself", *self._located(name).at(("tasks", index)))
+            if self.is_suite(member):
+                found |= self.nested(member, (*within, name))
+        return found | {name: suite}
+
     def task(self, name: str) -> Task:
         """Load one task with its prompts.
 
@@ -98,7 +112,8 @@ class Library:
         """The tasks of several names, suites taken apart, each task once."""
         members: list[str] = []
         for name in names:
-            members += self.suite(name).tasks if self.is_suite(name) else [name]
+            suites = self.nested(name) if self.is_suite(name) else {}
+            members += tasks_of(suites[name], suites) if suites else [name]
         return (self.task(name) for name in dict.fromkeys(members))
 
     def _located(self, name: str) -> Located:

@@ -134,7 +134,7 @@ class Task:
     @property
     def digest(self) -> str:
         """Hash of the definition: of everything in the task file that can change a score."""
-        said = self.definition.model_dump(exclude={"about", "reference", "prompts", "zero_shot_prompt"})
+        said = self.definition.model_dump(exclude={"about", "reference", "prompts", "zero_shot_prompt", "primary"})
         if self.demonstration_task is not None:
             said["demonstration_task"] = self.demonstration_task.digest
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

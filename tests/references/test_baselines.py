@@ -183,3 +183,10 @@ def test_there_is_no_guessing_a_text_or_a_likelihood() -> None:
 def test_baseline_of_nothing_is_an_error(baseline: Baseline) -> None:
     with pytest.raises(MetricError, match="nothing was evaluated"):
         baseline(METRICS["accuracy"], [])
+
+
+def test_majority_counts_every_right_option_of_an_example() -> None:
+    golds = [(0, 1), (1,), (0, 1), (2,), (2,)]
+    predictions = [Prediction(str(n), ("a", "b", "c"), gold, 0, str(n), str(n)) for n, gold in enumerate(golds)]
+
+    assert majority_baseline(METRICS["accuracy"], predictions) == 3 / 5  # option b, right three times

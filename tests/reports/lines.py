@@ -69,6 +69,7 @@ RECORD = TaskRecord(
     prompt="gpt3",
     selection="",
     metrics=("accuracy",),
+    primary=("accuracy",),
     normalize="token",
     draw="per_example",
     separator="\n\n",

@@ -169,7 +169,7 @@ def test_signature_of_a_suite_changes_with_each_task(tmp_path: Path) -> None:
 
     before = signature()
     write(root, "prompts/toy/pairs/plain.jinja", "Question: {{ n }}\nA:")
-    assert before.startswith("toy|mean of 2 tasks|k0|s0|local|#")
+    assert before.startswith("toy|macro mean of 2 tasks|k0|s0|local|#")
     assert signature() != before
 
 
@@ -200,14 +200,17 @@ def test_a_directory_called_sample_is_not_the_bundled_sample(tmp_path: Path, mon
 def test_an_average_adds_up_the_counts_of_its_tasks_and_guesses_only_where_all_can_be() -> None:
     suite = SuiteDefinition(suite="both", about="", tasks=["ranked", "generated"])
     answers = [Prediction(str(n), ("a", "b"), (0,), n % 2, str(n), str(n)) for n in range(4)]
-    found = estimate(metric_of("accuracy"), [answers])
+    accuracy = metric_of("accuracy")
     (one,) = evaluate(knowing(0), parity(), shots=0)
     ranked = replace(one, effective_shots=1.0, shortened=1, truncated=2, ties=3, random=0.5)
     of_texts = replace(one, seeds=(0, 1), shots=4, effective_shots=2.0, shortened=4, truncated=8, ties=6)
     generated = replace(of_texts, unstopped=5, blank=7, random=None)
 
     def line(*tasks: Score) -> Score:
-        return suite_score(suite, [[(found, each)] for each in tasks])[1]
+        found = [(estimate(accuracy, [answers] * len(each.seeds)), each) for each in tasks]
+        averaged = suite_score(suite, {}, {name: [each] for name, each in zip(suite.tasks, found, strict=True)})
+        assert averaged is not None
+        return averaged[1]
 
     both = line(ranked, generated)
     assert (both.seeds, both.shots) == ((0, 1), 4)
