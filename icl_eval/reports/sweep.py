@@ -10,6 +10,7 @@ from icl_eval.reports.page import Page, Row
 from icl_eval.reports.table import (
     about_references,
     as_json,
+    averages,
     comma_separated,
     data_of,
     description,
@@ -68,7 +69,9 @@ SWEEP_FORMATS: Mapping[str, Callable[[Sweep], str]] = {
 def _page(sweep: Sweep) -> Page:
     manifests = [each.manifest for each in sweep]
     above = said_once({_label(each): remarks(each) for each in manifests})
-    below = said_once({_label(each.manifest): about_references(each.scores) for each in sweep})
+    below = said_once(
+        {_label(each.manifest): [*averages(each.scores), *about_references(each.scores)] for each in sweep}
+    )
     lost = [f"{_label(each.manifest)}: {line}" for each in sweep for line in losses(each.scores, each.manifest)]
     return Page(
         heading=[*_heading(manifests), *(f"note: {line}" for line in above)],

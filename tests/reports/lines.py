@@ -61,7 +61,9 @@ AVERAGE = replace(
     metric="average",
     majority=None,
     reference="gpt3:SuperGLUE",
-    signature="superglue|mean of 8 tasks|k0|s0|local|#0123abcd|icl-eval 0.1.0",
+    average="macro",
+    averaged="accuracy of superglue/boolq, superglue/rte; mean of accuracy and macro_f1 of superglue/cb",
+    signature="superglue|macro mean of 8 tasks|k0|s0|local|#0123abcd|icl-eval 0.1.0",
 )
 
 RECORD = TaskRecord(
