@@ -187,6 +187,14 @@ def test_another_limit_is_another_set_of_examples(
     assert str(error.value).endswith(f": numbers was scored on {why} in the second")
 
 
+def test_the_same_examples_of_another_total_are_another_set(tmp_path: Path) -> None:
+    ran(tmp_path / "one", FEW, numbers(), limit="first:10")
+    ran(tmp_path / "other", FEW, numbers(asked=range(10)))
+
+    with pytest.raises(RunError, match=r"on the first 10 of 40 in the first run and on all 10 in the second$"):
+        compare(tmp_path / "one", tmp_path / "other")
+
+
 def test_the_same_sample_of_another_file_order_is_compared(tmp_path: Path) -> None:
     ran(tmp_path / "one", FEW, numbers(), limit=10)
     ran(tmp_path / "other", FEW, numbers(asked=reversed(range(40))), limit=10)

@@ -130,7 +130,7 @@ def test_without_demonstrations_a_task_may_have_another_prompt(with_zero_shot_pr
     assert {line.prompt for line in result if line.task == "toy/pairs"} == {"plain"}
     averages = [line for line in result if line.task == "toy"]
     assert [(line.prompt, line.shots) for line in averages] == [("mixed", 0), ("plain", 1), ("plain", 4)]
-    assert averages[0].value == pytest.approx((3 / 8 + (1 / 8 + 0 / 4) / 2) / 2)
+    assert averages[0].value == pytest.approx((3 / 8 + 1 / 8) / 2)
 
 
 def test_a_prompt_that_is_asked_for_is_used_without_demonstrations_too(with_zero_shot_prompt: Path) -> None:
