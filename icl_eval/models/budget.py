@@ -19,6 +19,21 @@ def bytes_per_token(model: Any) -> int:
     return BYTES_PER_ACTIVATION * int(model.config.get_text_config().hidden_size) * int(model.dtype.itemsize)
 
 
+def state_budget(model: Any, device: torch.device, least: int) -> int:
+    """Tokens whose keys and values half of the free memory of the fullest device can hold.
+
+    Args:
+        model: whose layers may lie on several devices; each is counted as if all states were on it.
+        device: where tokens go.
+        least: tokens of one window.
+    """
+    config = model.config.get_text_config()
+    heads = int(config.num_attention_heads) if hasattr(config, "num_attention_heads") else 1
+    shared = heads // int(getattr(config, "num_key_value_heads", None) or heads) or 1
+    state_bytes = 2 * int(config.num_hidden_layers) * int(config.hidden_size) * int(model.dtype.itemsize) // shared
+    return max(least, _free(model, device) // 2 // state_bytes)
+
+
 def token_budget(model: Any, device: torch.device, least: int) -> int:
     """Tokens per batch that half of the free memory of the fullest device can hold.
 
@@ -27,10 +42,13 @@ def token_budget(model: Any, device: torch.device, least: int) -> int:
         device: where tokens go.
         least: tokens of one window.
     """
-    token_bytes = bytes_per_token(model)
+    tokens = max(least, _free(model, device) // 2 // bytes_per_token(model))
+    return tokens if device.type == "cuda" else min(CPU_ROW_BUDGET, tokens)
+
+
+def _free(model: Any, device: torch.device) -> int:
+    """Free memory of the fullest device, in bytes."""
     if device.type == "cuda":
         devices = {device, *(each.device for each in model.parameters() if each.is_cuda)}
-        free = min(torch.cuda.mem_get_info(each)[0] for each in devices)
-        return max(least, free // 2 // token_bytes)
-    free = psutil.virtual_memory().available
-    return min(CPU_ROW_BUDGET, max(least, free // 2 // token_bytes))
+        return min(torch.cuda.mem_get_info(each)[0] for each in devices)
+    return int(psutil.virtual_memory().available)

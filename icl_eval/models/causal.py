@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -16,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
-from icl_eval.models.budget import bytes_per_token, token_budget
+from icl_eval.models.budget import LOGITS, bytes_per_token, state_budget, token_budget
 from icl_eval.models.checkpoints.devices import queue_depth, to_device
 from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, window_of
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import control_tokens, line_encoder
+from icl_eval.models.generation.generation import Generation, Limits
+from icl_eval.models.generation.probing import causal_generation
 from icl_eval.models.networks.ancestry import depths, visibility
 from icl_eval.models.networks.blocks import TreePlan
 from icl_eval.models.networks.kernels import Kernel, checked, kernels_of, plain_blocks
@@ -40,7 +43,6 @@ from icl_eval.models.networks.sharing import (
 from icl_eval.models.networks.stem import KeptStem
 from icl_eval.models.networks.tree_attention import KernelError, attending
 from icl_eval.models.protocol import PendingRows, Row, RowAnswer
-from icl_eval.models.writing.generation import Generation
 
 ARITHMETIC = 5  # raised with every change after which the same tokens may get another answer
 DEVICE_PROBE = 24  # times the tokens of a probe on a GPU, whose kernels work in tiles of up to 256 tokens
@@ -91,6 +93,7 @@ class CausalLM:
         self.parameters: int = model.num_parameters()
         self.token_bytes = bytes_per_token(model)
         self.row_budget = token_budget(model, self.device, self.window)
+        self._own_attention = own_attention
         self.queue_depth = queue_depth(model, self.device)
         self.skips_strangers = False
         self._kernel: Kernel | None = None  # of rows that branch or continue a cached prefix; none: a mask
@@ -125,7 +128,7 @@ class CausalLM:
             OutOfMemory: the batch does not fit the device.
         """
         with full_device(), torch.inference_mode():
-            pending = enqueue_asked_tokens(self._surely(rows), np.concatenate([row.targets for row in rows]))
+            pending = enqueue_asked_tokens(self._surely(rows, cached=False)[0], np.concatenate([row.targets for row in rows]))
         cuts = np.cumsum([len(row.scored) for row in rows])[:-1]
 
         def read() -> list[RowAnswer]:
@@ -152,33 +155,42 @@ class CausalLM:
 
     @cached_property
     def generation(self) -> Generation:
-        """How it writes; found out when it first does."""
-        return Generation(
+        """How it generates; found out when it first does."""
+        return causal_generation(
             self._network,
             self.tokenizer,
-            self._kept,
+            partial(self._surely, cached=True) if self.keeps_stems and not self._own_attention else None,
+            branches=self.skips_strangers,
             precision=self.precision,
-            row_budget=self.row_budget,
-            reach=min(self.reach, self._slides),
-            arena=self.skips_strangers and self.keeps_stems and self.device.type == "cpu",
-            stems=self.keeps_stems,
-            turns=set(longrope_lengths(self._config)),
+            max_length=self.reach,
+            cache_invalid=set(longrope_lengths(self._config)),
+            limits=Limits(
+                LOGITS // self.vocabulary, self.row_budget, state_budget(self.model, self.device, self.window)
+            ),
         )
 
-    def _surely(self, rows: Sequence[Row]) -> torch.Tensor:
-        """As `_logits`; if a kernel fails, by matrix products from then on, which a warning says."""
+    def _surely(self, rows: Sequence[Row], *, cached: bool) -> tuple[torch.Tensor, Any]:
+        """As `_run`; if a kernel fails, by matrix products from then on, which a warning says."""
         try:
-            return self._logits(rows)
+            return self._run(rows, cached=cached)
         except KernelError as error:
             if self._kernel is plain_blocks:
                 raise
             sentence = f"an attention kernel failed ({error}); the model goes on, more slowly, with matrix products"
             warnings.warn(sentence, RuntimeWarning, stacklevel=2)
             self._kernel = plain_blocks
-            return self._logits(rows)
+            return self._run(rows, cached=cached)
 
     def _logits(self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None) -> torch.Tensor:
         """Next-token logits at the rows' scored places, (N, V) in float32."""
+        return self._run(rows, positions, cached=False)[0]
+
+    def _run(
+        self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None, *, cached: bool
+    ) -> tuple[torch.Tensor, Any]:
+        """The same, and the cache of all tokens if it is wanted."""
+        from transformers import DynamicCache
+
         stem = rows[0].stem  # the same for all
         length = max(len(row.tokens) for row in rows) - stem
         tokens = torch.zeros(len(rows), length, dtype=torch.long)  # (B, T)
@@ -187,18 +199,22 @@ class CausalLM:
         places = torch.from_numpy(
             np.concatenate([index * length + row.scored - stem for index, row in enumerate(rows)])
         )
-        inputs: dict[str, Any] = {"input_ids": to_device(tokens, self.device), "use_cache": bool(stem)}
+        inputs: dict[str, Any] = {"input_ids": to_device(tokens, self.device), "use_cache": cached or bool(stem)}
         if stem:
             inputs["past_key_values"] = self._kept.of(rows[0].tokens[:stem], copies=len(rows))
+        elif cached:
+            inputs["past_key_values"] = DynamicCache()  # whole, where a layer's own would drop what slides away
+        attention: AbstractContextManager[None] = nullcontext()
         if self._kernel is not None and len(rows) == 1 and (stem > 0 or not rows[0].is_linear):
             given = depths(rows[0].parents) if positions is None else positions
             inputs["position_ids"] = to_device(torch.from_numpy(given[stem:])[None], self.device)
             kernel = self._kernel if self.skips_strangers else checked(self._kernel)  # while it is probed
-            with attending(self._config, TreePlan(rows[0].parents, stem), kernel):
-                return self._network.ask(inputs, places)[0]
-        if stem or not all(row.is_linear for row in rows):
+            attention = attending(self._config, TreePlan(rows[0].parents, stem), kernel)
+        elif stem or not all(row.is_linear for row in rows):
             inputs |= self._branching(rows, length, positions)
-        return self._network.ask(inputs, places)[0]
+        with attention:
+            logits, output = self._network.ask(inputs, places)
+        return logits, getattr(output, "past_key_values", None)
 
     def _branching(self, rows: Sequence[Row], length: int, given: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
         """Positions (B, T) and the additive mask (B, 1, T, P + T) by which every token sees its ancestors alone.

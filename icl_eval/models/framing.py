@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from icl_eval.errors import ModelError
-from icl_eval.models.writing.encoded import Tokens
-from icl_eval.models.writing.written import end_tokens
+from icl_eval.models.generation.text import end_tokens
+from icl_eval.models.generation.trie import Tokens
 
 BLANK, NEXT_BLANK = "<extra_id_0>", "<extra_id_1>"  # T5's sentinels: what stood at a blank follows it, up to the next
 

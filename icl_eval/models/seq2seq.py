@@ -19,11 +19,13 @@ from icl_eval.models.checkpoints.surroundings import fallback_token, surrounding
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import control_tokens, line_encoder
 from icl_eval.models.framing import Framing
+from icl_eval.models.generation.encoder_decoder import Encoded, EncoderDecoder
+from icl_eval.models.generation.generation import Generation, Limits
+from icl_eval.models.generation.probing import seq2seq_generation
+from icl_eval.models.generation.trie import Tokens
 from icl_eval.models.networks.network import Network, asked_tokens, full_device
 from icl_eval.models.networks.sharing import ordinary_tokens
 from icl_eval.models.protocol import SEQ2SEQ, OutOfMemory, ScoreAnswer, ScoreRequest, Sink
-from icl_eval.models.writing.encoded import Encoded, EncoderDecoder, Tokens
-from icl_eval.models.writing.seq2seq_generation import Seq2SeqGeneration
 
 ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
 RULES = rf"seq2seq\|bos\d+\|begin[\d.]+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
@@ -143,16 +145,16 @@ class Seq2SeqLM:
             self.generation.generate(requests, sink)
 
     @cached_property
-    def generation(self) -> Seq2SeqGeneration:
-        """How it writes; found out when it first does."""
-        return Seq2SeqGeneration(
+    def generation(self) -> Generation:
+        """How it generates; found out when it first does."""
+        return seq2seq_generation(
             self._halves,
             self.tokenizer,
             self._framing.begun,
-            ends=self._framing.ends_after,
-            vocabulary=self._vocabulary,
+            self._framing.ends_after,
             precision=self.precision,
-            row_budget=self.row_budget,
+            vocabulary=self._vocabulary,
+            limits=Limits(max(LOGITS // self._vocabulary, 1), self.row_budget, self.row_budget),
         )
 
     def _by_context(self, requests: Sequence[ScoreRequest]) -> Waiting:

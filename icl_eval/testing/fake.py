@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from icl_eval.models import GenerateRequest, ScoreAnswer, ScoreRequest, Sink, TextSink
-from icl_eval.models.writing.search import Rows, search_for
+from icl_eval.models.generation.search import Rows, search_for
 
 BYTES = 256
 BOS = 256  # the one token that is no byte

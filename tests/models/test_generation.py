@@ -11,8 +11,8 @@ import torch
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, OutOfMemory, wrap_model
 from icl_eval.models.causal import CausalLM
 from icl_eval.models.networks.network import Network, head_kept
-from icl_eval.models.writing import arena
-from icl_eval.models.writing.cached import CachedDecoder
+from icl_eval.models.generation import kv_pool
+
 
 from .architectures import CONFIGS, VOCABULARY, WINDOW, build
 from .black_boxes import crowd, write

@@ -57,7 +57,7 @@ def weights_digest(model: Any, tokenizer: Any) -> str:
     import torch
 
     from icl_eval.models.checkpoints.devices import tensor_of
-    from icl_eval.models.writing.written import end_tokens
+    from icl_eval.models.generation.text import end_tokens
 
     digest = hashlib.blake2b(str(sorted(tokenizer.get_vocab().items())).encode(), digest_size=16)
     digest.update(model.config.to_json_string().encode())

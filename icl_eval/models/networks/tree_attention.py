@@ -31,39 +31,20 @@ class Attention(Protocol):
     """What a layer gives: the output (1, heads, new, width) in float32 of its queries, keys and values."""
 
     def __call__(
-        self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+        self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
     ) -> torch.Tensor:
-        """Queries are (1, heads, new, width); keys and values (1, key heads, stem + new, width)."""
+        """Queries are (1, heads, new, width); keys and values (1, key heads, cached + new, width)."""
         ...
 
 
 def attending(config: Any, plan: TreePlan, kernel: Kernel = flash_blocks) -> AbstractContextManager[None]:
     """Let the layers of a model attend by `plan` instead of the implementation that its configuration names."""
-    return _in_force(config, partial(_by_plan, plan, kernel))
-
-
-def attending_as(config: Any, attention: Attention) -> AbstractContextManager[None]:
-    """Let the layers of a model attend in another way, which knows neither caps nor sinks nor windows."""
-
-    def scaled(layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores) -> torch.Tensor:
-        if scores.softcap is not None or scores.sinks is not None:
-            raise ValueError("this attention takes neither caps nor sinks")
-        return attention(layer, query, key, value, scores.scaling)
-
-    return _in_force(config, scaled)
-
-
-class _Layer(Protocol):
-    def __call__(
-        self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
-    ) -> torch.Tensor: ...
-
-
-_current: ContextVar[_Layer] = ContextVar("attention")
+    return attending_as(config, partial(_by_plan, plan, kernel))
 
 
 @contextmanager
-def _in_force(config: Any, attention: _Layer) -> Iterator[None]:
+def attending_as(config: Any, attention: Attention) -> Iterator[None]:
+    """Let the layers of a model attend in another way."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attention)
@@ -74,6 +55,9 @@ def _in_force(config: Any, attention: _Layer) -> Iterator[None]:
     finally:
         config._attn_implementation = usual
         _current.reset(token)
+
+
+_current: ContextVar[Attention] = ContextVar("attention")
 
 
 def _attention(

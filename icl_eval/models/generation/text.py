@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from icl_eval.models.writing.search import TextOf
+from icl_eval.models.generation.search import TextOf
 
 BEFORE = 4  # tokens of the prompt that generated ones are decoded with, unless they split a character
 BROKEN = "\ufffd"  # what decoders write for a part of a character
 
 
-def written_after(tokenizer: Any, prompt: Sequence[int]) -> TextOf:
+def text_after(tokenizer: Any, prompt: Sequence[int]) -> TextOf:
     """What generated tokens add to a prompt's text.
 
     Decoders treat the first token of a text in their own way, and a character may be spread over several, so tokens are
@@ -28,7 +28,7 @@ def written_after(tokenizer: Any, prompt: Sequence[int]) -> TextOf:
     return text_of
 
 
-def written_alone(tokenizer: Any) -> TextOf:
+def text_alone(tokenizer: Any) -> TextOf:
     """What generated tokens are as a text of their own, as those of a decoder are that reads its prompt elsewhere."""
 
     def text_of(tokens: Sequence[int]) -> str:

@@ -1,8 +1,8 @@
 """Greedy search, sampling and beam search over rows of log-probabilities, without a model.
 
-A search begins with one row, that of the prompt's last token. From the rows it is given it chooses moves: which row's
-hypothesis continues with which token. The next rows are those of the moves, in their order; none are left when it is
-over. So the same search serves every way to compute the rows.
+A search begins with one row, that of the prompt's last token. From the rows it is given it chooses extensions: which
+row's hypothesis continues with which token. The next rows are those of the extensions, in their order; none are left
+when it is over. So the same search serves every way to compute the rows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TextOf = Callable[[Sequence[int]], str]  # the text that generated tokens add to
 DIGITS = 7  # decimals of a score: below float32's own precision
 
 
-class Move(NamedTuple):
+class Extension(NamedTuple):
     """A row's hypothesis continues with a token."""
 
     row: int
@@ -31,9 +31,9 @@ class Move(NamedTuple):
 
 
 class Search(Protocol):
-    """Writes what follows one prompt."""
+    """Generates what follows one prompt."""
 
-    def advance(self, rows: Rows) -> list[Move]:
+    def advance(self, rows: Rows) -> list[Extension]:
         """What to compute next; nothing if the search is over.
 
         Raises:
@@ -55,10 +55,10 @@ def search_for(request: GenerateRequest, ends: Collection[int], text_of: TextOf)
         text_of: makes text of generated tokens.
     """
     endings = _Endings(request.decoding, frozenset(ends), text_of)
-    return BeamSearch(endings) if request.decoding.beams > 1 else Walks(endings, request.tokens.tobytes())
+    return BeamSearch(endings) if request.decoding.beams > 1 else GreedyOrSampling(endings, request.tokens.tobytes())
 
 
-class Walks:
+class GreedyOrSampling:
     """Hypotheses that each take one token at a time, the most likely or a drawn one; over when the last has ended.
 
     Sample i draws its token t with a number u of its own: the first 52 bits of a hash of seed, prompt, i and t, divided
@@ -73,21 +73,21 @@ class Walks:
         self._live = {sample: _Hypothesis() for sample in range(decoding.samples)}
         self._ended: dict[int, _Ended] = {}
 
-    def advance(self, rows: Rows) -> list[Move]:
+    def advance(self, rows: Rows) -> list[Extension]:
         """Every hypothesis takes a token."""
         _check(rows)
-        moves = []
-        for index, (sample, walk) in enumerate(list(self._live.items())):
-            row = index if walk.tokens else 0
-            token = self._choose(rows[row], sample, len(walk.tokens))
-            walk = walk.extended(token, rows[row])
-            if ending := self._endings.of(walk.tokens):
-                self._ended[sample] = _Ended(ending, len(walk.tokens), walk.logprob)
+        extensions = []
+        for index, (sample, hypothesis) in enumerate(list(self._live.items())):
+            row = index if hypothesis.tokens else 0
+            token = self._choose(rows[row], sample, len(hypothesis.tokens))
+            hypothesis = hypothesis.extended(token, rows[row])
+            if ending := self._endings.of(hypothesis.tokens):
+                self._ended[sample] = _Ended(ending, len(hypothesis.tokens), hypothesis.logprob)
                 del self._live[sample]
             else:
-                self._live[sample] = walk
-                moves.append(Move(row, token))
-        return moves
+                self._live[sample] = hypothesis
+                extensions.append(Extension(row, token))
+        return extensions
 
     def answer(self) -> GenerateAnswer:
         """All samples in their order."""
@@ -123,33 +123,33 @@ class BeamSearch:
         self._live = [_Hypothesis()]
         self._best: _Ended | None = None
 
-    def advance(self, rows: Rows) -> list[Move]:
+    def advance(self, rows: Rows) -> list[Extension]:
         """The hypotheses that go on."""
         _check(rows)
-        moves: list[Move] = []
+        extensions: list[Extension] = []
         going: list[_Hypothesis] = []
-        for move in self._candidates(rows):
+        for extension in self._candidates(rows):
             if len(going) == self._decoding.beams:
                 break
-            hypothesis = self._live[move.row].extended(move.token, rows[move.row])
+            hypothesis = self._live[extension.row].extended(extension.token, rows[extension.row])
             if ending := self._endings.of(hypothesis.tokens):
                 self._finish(hypothesis, ending)
             else:
-                moves.append(move)
+                extensions.append(extension)
                 going.append(hypothesis)
         self._live = going
-        return moves if self._may_improve() else []
+        return extensions if self._may_improve() else []
 
     def answer(self) -> GenerateAnswer:
         """The best hypothesis."""
         return _answer([self._best] if self._best else [])
 
-    def _candidates(self, rows: Rows) -> list[Move]:
+    def _candidates(self, rows: Rows) -> list[Extension]:
         """The best continuations, best first; of equal ones the first row's, then the lowest token's."""
         found: list[tuple[float, int, int]] = []
         for index, (row, hypothesis) in enumerate(zip(rows, self._live, strict=True)):
             found += [(-hypothesis.logprob - float(row[token]), index, token) for token in _top(row, self._looked_at)]
-        return [Move(index, token) for cost, index, token in sorted(found)[: self._looked_at] if cost < math.inf]
+        return [Extension(index, token) for cost, index, token in sorted(found)[: self._looked_at] if cost < math.inf]
 
     def _finish(self, hypothesis: _Hypothesis, ending: _Ending) -> None:
         length = len(hypothesis.tokens)

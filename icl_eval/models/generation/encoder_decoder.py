@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from icl_eval.models.generation.decoder import Entry
+from icl_eval.models.generation.search import Extension
+from icl_eval.models.generation.trie import Tokens
 from icl_eval.models.networks.network import Network
-from icl_eval.models.writing.search import Move
-from icl_eval.models.writing.trie import Prompt
 
-Tokens = NDArray[np.int32]
+Begun = Callable[[Tokens], tuple[Tokens, Tokens]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,44 +85,54 @@ class EncoderDecoder:
 
 
 class EncodedDecoder:
-    """Rows of next-token logits of several prompts' hypotheses: prompts are encoded once, hypotheses are a batch.
+    """Next-token logits of hypotheses after encoded prompts: prompts are encoded once, hypotheses are a batch.
 
     Args:
         halves: what computes them.
-        begun: what encoder and decoder read of a prompt: the encoder's tokens, and those that the decoder begins with,
-            of one number for all prompts.
-        caches: whether the decoder goes on from a cache; otherwise it reads all anew at every step.
+        begun: what encoder and decoder read of a prompt: the encoder's tokens, and those that the decoder begins with.
     """
 
-    def __init__(
-        self, halves: EncoderDecoder, begun: Callable[[Prompt], tuple[Tokens, Tokens]], *, caches: bool = True
-    ) -> None:
-        self._halves, self._begun, self._caches = halves, begun, caches
+    joins = False  # decoders of this kind count positions from the longest hypothesis
 
-    def start(self, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """Logits (prompts, V) after what the decoder begins with."""
-        contexts, beginnings = zip(*map(self._begun, prompts), strict=True)
-        self._encoded = self._halves.encode(contexts)
-        self._tokens = self._halves.padded(beginnings)
+    def __init__(self, halves: EncoderDecoder, begun: Begun) -> None:
+        self._halves, self._begun = halves, begun
+
+    def enter(self, entries: Sequence[Entry]) -> torch.Tensor:
+        """Next-token logits (entries, V) after hypotheses of one length."""
+        self._encoded, tokens = _inputs(self._halves, self._begun, entries)
         self._cache: Any = None
-        return self._read()
+        return self._read(tokens)
 
-    def step(self, moves: Sequence[Move]) -> torch.Tensor:
-        """Logits (moves, V) after hypotheses of the last rows, each continued by a token."""
-        rows = torch.tensor([move.row for move in moves], device=self._tokens.device)
-        tokens = torch.tensor([[move.token] for move in moves], device=self._tokens.device)
-        if not torch.equal(rows, torch.arange(len(self._tokens), device=rows.device)):
+    def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
+        """Next-token logits (extensions, V) after hypotheses that go on."""
+        device = self._halves.device
+        rows = torch.tensor([each.row for each in extensions], device=device)
+        if not torch.equal(rows, torch.arange(len(self._encoded.states), device=device)):
             self._encoded = self._encoded.of(rows)
-            if self._cache is not None:
-                self._cache.reorder_cache(rows)
-        self._tokens = torch.cat([self._tokens[rows], tokens], dim=1)
-        return self._read()
+            self._cache.reorder_cache(rows)
+        return self._read(torch.tensor([[each.token] for each in extensions], device=device))
 
-    def _read(self) -> torch.Tensor:
-        count, length = self._tokens.shape
-        new = length if self._cache is None else 1
-        settings = {"use_cache": self._caches, **({} if self._cache is None else {"past_key_values": self._cache})}
+    def _read(self, tokens: torch.Tensor) -> torch.Tensor:
+        count, new = tokens.shape
         last = torch.arange(1, count + 1) * new - 1
-        logits, output = self._halves.decode(self._encoded, self._tokens[:, -new:], last, **settings)
-        self._cache = output.past_key_values if self._caches else None
+        settings = {"use_cache": True, **({} if self._cache is None else {"past_key_values": self._cache})}
+        logits, output = self._halves.decode(self._encoded, tokens, last, **settings)
+        self._cache = output.past_key_values
         return logits
+
+
+def read_encoded(halves: EncoderDecoder, begun: Begun, entries: Sequence[Entry]) -> torch.Tensor:
+    """Next-token logits (entries, V) after hypotheses of one length, everything read from the first token."""
+    encoded, tokens = _inputs(halves, begun, entries)
+    count, length = tokens.shape
+    return halves.decode(encoded, tokens, torch.arange(1, count + 1) * length - 1, use_cache=False)[0]
+
+
+def _inputs(halves: EncoderDecoder, begun: Begun, entries: Sequence[Entry]) -> tuple[Encoded, torch.Tensor]:
+    """The encoded prompts, each distinct one read once, and what the decoder reads, (entries, T)."""
+    prompts = {entry.prompt.tobytes(): entry.prompt for entry in entries}
+    index = {key: place for place, key in enumerate(prompts)}
+    contexts, beginnings = zip(*map(begun, prompts.values()), strict=True)
+    owners = [index[entry.prompt.tobytes()] for entry in entries]
+    rows = [np.concatenate([beginnings[owner], entry.generated]) for owner, entry in zip(owners, entries, strict=True)]
+    return halves.encode(contexts).of(torch.tensor(owners, device=halves.device)), halves.padded(rows)

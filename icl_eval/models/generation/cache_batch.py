@@ -1,0 +1,120 @@
+"""Hypotheses as a batch on the cache that a network itself makes: keys and values, recurrent states, or both.
+
+Every hypothesis that enters is read alone, from the states of the prefix that it shares, and its cache joins those of
+the others as a row of their batch. Shorter rows are padded on the left, as `transformers` pads prompts.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from icl_eval.models.generation.decoder import Entry
+from icl_eval.models.generation.search import Extension
+from icl_eval.models.generation.trie import Tokens
+from icl_eval.models.networks.network import Network
+
+CACHES = ("past_key_values", "cache_params")  # what networks call theirs
+STATES = ("conv_states", "recurrent_states")  # of a layer that has a state of fixed size
+
+
+class BatchDecoder:
+    """Next-token logits of hypotheses whose states are rows of the network's own cache.
+
+    Args:
+        network: what computes them.
+        forks: whether the network can go on from a copy of a prefix's states.
+    """
+
+    joins = True
+
+    def __init__(self, network: Network, *, forks: bool = True) -> None:
+        self._network, self._forks = network, forks
+        self._positions = "position_ids" in inspect.signature(network.model.forward).parameters
+        self._lengths = torch.empty(0, dtype=torch.long)  # (hypotheses,)
+        self._caches: dict[str, Any] = {}
+        self._prefix: tuple[bytes, dict[str, Any]] = (b"", {})
+
+    def enter(self, entries: Sequence[Entry]) -> torch.Tensor:
+        """Next-token logits (entries, V) after new hypotheses."""
+        logits, parts = [], [self._caches] if self._caches else []
+        for entry in entries:
+            row, caches = self._read_alone(entry)
+            logits.append(row)
+            parts.append(caches)
+        self._caches = {name: _joined([part[name] for part in parts]) for name in parts[-1]}
+        self._lengths = torch.cat([self._lengths, torch.tensor([len(entry.tokens) for entry in entries])])
+        return torch.cat(logits)
+
+    def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
+        """Next-token logits (extensions, V) after hypotheses that go on."""
+        rows, device = torch.tensor([each.row for each in extensions]), self._network.device
+        for cache in self._caches.values():
+            cache.reorder_cache(rows.to(device))
+        self._lengths = self._lengths[rows] + 1
+        inputs: dict[str, Any] = {"input_ids": torch.tensor([[each.token] for each in extensions], device=device)}
+        if self._positions:
+            inputs["position_ids"] = (self._lengths - 1)[:, None].to(device)
+        if any(_has_keys(layer) for cache in self._caches.values() for layer in cache.layers):
+            longest = int(self._stored()) + 1
+            mask = torch.arange(longest)[None] >= longest - self._lengths[:, None]
+            inputs["attention_mask"] = mask.long().to(device)
+        return self._ask(inputs, self._caches)[0]
+
+    def _stored(self) -> int:
+        """Tokens of the longest row, those included that have slid out of a window."""
+        return max(int(cache.get_seq_length()) for cache in self._caches.values())
+
+    def _read_alone(self, entry: Entry) -> tuple[torch.Tensor, dict[str, Any]]:
+        tokens = entry.tokens
+        shared = min(entry.shared, len(tokens) - 1) if self._forks and entry.shared < len(entry.prompt) else 0
+        start = copy.deepcopy(self._states_of(tokens[:shared])) if shared else {}
+        return self._ask(self._inputs(tokens, shared), start)
+
+    def _states_of(self, prefix: Tokens) -> dict[str, Any]:
+        key = prefix.tobytes()
+        if self._prefix[0] != key:
+            self._prefix = key, self._ask(self._inputs(prefix, 0), {})[1]
+        return self._prefix[1]
+
+    def _inputs(self, tokens: Tokens, start: int) -> dict[str, Any]:
+        new = torch.from_numpy(tokens[start:].astype(np.int64))[None].to(self._network.device)
+        positions = torch.arange(start, len(tokens), device=self._network.device)[None]
+        return {"input_ids": new, "position_ids": positions} if self._positions else {"input_ids": new}
+
+    def _ask(self, inputs: dict[str, Any], caches: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
+        count, new = inputs["input_ids"].shape
+        last = torch.arange(1, count + 1) * new - 1
+        logits, output = self._network.ask({**inputs, **caches, "use_cache": True}, last)
+        found = {name: getattr(output, name, None) for name in CACHES}
+        return logits, {name: cache for name, cache in found.items() if cache is not None}
+
+
+def _joined(caches: Sequence[Any]) -> Any:
+    """One cache with the rows of all, in the first one's place."""
+    first = caches[0]
+    for layers in zip(*(cache.layers for cache in caches), strict=True):
+        if _has_keys(layers[0]):
+            for name in ("keys", "values"):
+                setattr(layers[0], name, _stacked([getattr(layer, name) for layer in layers]))
+            if hasattr(layers[0], "cumulative_length"):
+                layers[0].cumulative_length = max(layer.cumulative_length for layer in layers)
+        for name in STATES:
+            for index, state in getattr(layers[0], name, {}).items():
+                if state is not None:
+                    getattr(layers[0], name)[index] = torch.cat([getattr(layer, name)[index] for layer in layers])
+    return first
+
+
+def _has_keys(layer: Any) -> bool:
+    return isinstance(getattr(layer, "keys", None), torch.Tensor) and layer.keys.dim() == 4
+
+
+def _stacked(states: Sequence[torch.Tensor]) -> torch.Tensor:
+    longest = max(each.shape[2] for each in states)
+    return torch.cat([torch.nn.functional.pad(each, (0, 0, longest - each.shape[2], 0)) for each in states])

@@ -1,0 +1,230 @@
+"""Generating text for many prompts at once: who is in the batch, and what to do when memory runs out.
+
+Hypotheses that have ended leave the batch and prompts that wait enter it, as long as memory is expected to hold them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from icl_eval.models.decoding import GenerateRequest, TextSink
+from icl_eval.models.generation.decoder import Decoder, Entry
+from icl_eval.models.generation.kv_pool import STEM
+from icl_eval.models.generation.search import Extension, Search
+from icl_eval.models.generation.trie import Tokens
+from icl_eval.models.networks.network import full_device, head_kept
+from icl_eval.models.protocol import OutOfMemory, common_prefix
+
+LOW = 0.75  # of the hypotheses that a batch had when prompts last entered: below it more enter
+
+SearchFor = Callable[[GenerateRequest], Search]
+Kind = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one batch may hold.
+
+    Attributes:
+        hypotheses: at most.
+        new_tokens: of prompts that enter together, what they share counted once.
+        states: tokens whose states are stored, padding included.
+    """
+
+    hypotheses: int
+    new_tokens: int
+    states: int
+
+
+class Generation:
+    """Answers requests to generate text.
+
+    Args:
+        decoders: makes the decoder for requests of a kind.
+        kind_of: of a prompt's length or beginning, the kind of decoder that its hypotheses need after so many generated
+            tokens: hypotheses of two kinds are never together.
+        search: the search that a request asks for.
+        limits: of a batch. `hypotheses` is halved when memory runs out.
+
+    Attributes:
+        hypotheses: that a batch holds at most.
+    """
+
+    def __init__(
+        self,
+        decoders: Callable[[Kind], Decoder],
+        kind_of: Callable[[GenerateRequest, int], Kind],
+        search: SearchFor,
+        limits: Limits,
+    ) -> None:
+        self._decoders, self._kind_of, self._search, self._limits = decoders, kind_of, search, limits
+        self.hypotheses = limits.hypotheses
+
+    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
+        """Answer requests that the window has room for.
+
+        Raises:
+            OutOfMemory: one prompt alone does not fit the device.
+            FloatingPointError: the network gives something that is no log-probability.
+        """
+        waiting = self._jobs(requests)
+        while waiting:
+            live: list[_Job] = []
+            try:
+                with full_device(), head_kept(), torch.inference_mode():
+                    self._run(self._decoders(waiting[0].kind), live, waiting, sink)
+            except OutOfMemory:
+                if len(live) == 1:
+                    raise
+                self.hypotheses = max(sum(job.width for job in live) // 2, 1)
+            waiting.extendleft(reversed(live))
+
+    def _run(self, decoder: Decoder, live: list[_Job], waiting: deque[_Job], sink: TextSink) -> None:
+        """Generate until nothing of the first job's kind is left; what is unfinished when memory runs out is live."""
+        kind, extensions, low = waiting[0].kind, list[Extension](), 0.0
+        while True:
+            new: list[_Job] = []
+            if not live or (decoder.joins and sum(len(job.generated) for job in live) <= low):
+                new = self._entering(kind, live, waiting)
+                live += new
+                low = LOW * sum(len(job.generated) for job in live)
+            if not live:
+                return
+            parts = [decoder.step(extensions)] if extensions else []
+            if new:
+                parts.append(decoder.enter([entry for job in new for entry in job.entries()]))
+            extensions, going = self._advance(_log_probabilities(torch.cat(parts)), live, sink)
+            live[:] = [job for job in going if job.kind == kind]
+            if len(live) < len(going):
+                extensions = _kept(extensions, going, kind)
+                waiting.extend(job for job in going if job.kind != kind)
+
+    def _advance(
+        self, rows: NDArray[np.float32], live: Sequence[_Job], sink: TextSink
+    ) -> tuple[list[Extension], list[_Job]]:
+        """How hypotheses go on, and the jobs that do."""
+        extensions: list[Extension] = []
+        going: list[_Job] = []
+        first = 0
+        for job in live:
+            count = len(job.generated)
+            own = job.search.advance(rows[first : first + count])
+            if own:
+                extensions += [Extension(first + each.row, each.token) for each in own]
+                job.generated = [(*job.generated[each.row], each.token) for each in own]
+                job.kind = self._kind_of(job.request, len(job.generated[0]))
+                going.append(job)
+            else:
+                sink(job.index, job.search.answer())
+            first += count
+        return extensions, going
+
+    def _entering(self, kind: Kind, live: Sequence[_Job], waiting: deque[_Job]) -> list[_Job]:
+        """The next jobs that the batch has room for; one if it is empty."""
+        new: list[_Job] = []
+        tokens = 0
+        last = np.empty(0, np.int32)
+        while waiting and waiting[0].kind == kind:
+            job = waiting[0]
+            tokens += len(job.prompt) - common_prefix(last, job.prompt) + sum(map(len, job.generated))
+            if (live or new) and not (tokens <= self._limits.new_tokens and self._fit([*live, *new, job])):
+                break
+            new.append(waiting.popleft())
+            last = job.prompt
+        return new
+
+    def _fit(self, jobs: Sequence[_Job]) -> bool:
+        """Whether the states of jobs fit; and not most of them are padding, as where one prefix has most hypotheses."""
+        width = sum(job.width for job in jobs)
+        prefixes = Counter[bytes]()
+        for job in jobs:
+            prefixes[job.prefix] += job.width
+        states = len(prefixes) * max(job.shared for job in jobs) + width * max(job.own for job in jobs)
+        even = len(prefixes) * max(prefixes.values()) <= 2 * width
+        return width <= self.hypotheses and states <= self._limits.states and even
+
+    def _jobs(self, requests: Sequence[GenerateRequest]) -> deque[_Job]:
+        """Requests by their kind, those together that share a prefix, large groups and long prompts first."""
+        kinds = [self._kind_of(request, 0) for request in requests]
+        order = sorted(range(len(requests)), key=lambda index: (kinds[index], requests[index].tokens))
+        groups = _groups([self._job(index, requests[index], kinds[index]) for index in order])
+        groups.sort(key=lambda group: (group[0].kind, -len(group).bit_length(), -max(len(job.prompt) for job in group)))
+        return deque(job for group in groups for job in group)
+
+    def _job(self, index: int, request: GenerateRequest, kind: Kind) -> _Job:
+        prompt = prompt_of(request)
+        return _Job(index, request, prompt, self._search(request), kind, len(prompt), [()])
+
+
+@dataclass(slots=True)
+class _Job:
+    """A request that is being answered.
+
+    Attributes:
+        index: of the request.
+        shared: tokens of its prompt whose states are stored once for all that have them.
+        generated: the tokens of its hypotheses, all of one length.
+    """
+
+    index: int
+    request: GenerateRequest
+    prompt: Tokens
+    search: Search
+    kind: Kind
+    shared: int
+    generated: list[tuple[int, ...]]
+
+    @property
+    def width(self) -> int:
+        """Hypotheses that it has at most."""
+        return max(self.request.decoding.beams, self.request.decoding.samples)
+
+    @property
+    def own(self) -> int:
+        """Tokens that each hypothesis stores at most."""
+        return len(self.prompt) - self.shared + self.request.decoding.max_tokens
+
+    @property
+    def prefix(self) -> bytes:
+        """The shared tokens."""
+        return self.prompt[: self.shared].tobytes()
+
+    def entries(self) -> list[Entry]:
+        """Its hypotheses, to be read."""
+        return [Entry(self.prompt, np.array(tokens, np.int32), self.shared) for tokens in self.generated]
+
+
+def prompt_of(request: GenerateRequest) -> Tokens:
+    """The prompt's tokens, (length,)."""
+    return np.frombuffer(request.tokens, dtype=np.int32)
+
+
+def _groups(jobs: Sequence[_Job]) -> list[list[_Job]]:
+    """Jobs in the order of their prompts' tokens, those together that have more than half of a prefix in common."""
+    groups = [[job] for job in jobs[:1]]
+    for before, job in pairwise(jobs):
+        shared = min(common_prefix(before.prompt, job.prompt), groups[-1][0].shared)
+        if job.kind == before.kind and shared >= max(STEM, groups[-1][0].shared // 2, len(job.prompt) // 2):
+            groups[-1].append(job)
+            for each in groups[-1]:
+                each.shared = shared
+        else:
+            groups.append([job])
+    return groups
+
+
+def _kept(extensions: Sequence[Extension], jobs: Sequence[_Job], kind: Kind) -> list[Extension]:
+    """The extensions of the jobs of a kind."""
+    owners = [job for job in jobs for _ in job.generated]
+    return [extension for extension, job in zip(extensions, owners, strict=True) if job.kind == kind]
+
+
+def _log_probabilities(logits: torch.Tensor) -> NDArray[np.float32]:
+    return (logits - logits.logsumexp(dim=1, keepdim=True)).cpu().numpy()

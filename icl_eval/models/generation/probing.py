@@ -1,0 +1,114 @@
+"""Which decoder a network can have: each is tried with a few steps and must give what recomputing everything gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from icl_eval.models.decoding import GenerateRequest
+from icl_eval.models.generation.cache_batch import BatchDecoder
+from icl_eval.models.generation.decoder import Decoder, Entry, UncachedDecoder, agrees
+from icl_eval.models.generation.encoder_decoder import Begun, EncodedDecoder, EncoderDecoder, read_encoded
+from icl_eval.models.generation.generation import Generation, Kind, Limits, prompt_of
+from icl_eval.models.generation.kv_pool import PooledDecoder, ReadRows
+from icl_eval.models.generation.search import Search, search_for
+from icl_eval.models.generation.text import end_tokens, text_after, text_alone
+from icl_eval.models.generation.trie import Tokens
+from icl_eval.models.networks.network import Network
+
+MakeDecoder = Callable[[], Decoder]
+
+
+def causal_generation(
+    network: Network,
+    tokenizer: Any,
+    read: ReadRows | None,
+    *,
+    branches: bool,
+    precision: str,
+    max_length: int,
+    cache_invalid: Collection[int],
+    limits: Limits,
+) -> Generation:
+    """How a causal model generates.
+
+    Args:
+        network: what computes.
+        tokenizer: its tokenizer.
+        read: reads rows, if any of its attention can be replaced.
+        branches: whether rows that branch cost no more than their tokens.
+        precision: of the network's weights, such as `float32`.
+        max_length: tokens, the generated ones included, up to which sequences may share a row.
+        cache_invalid: lengths beyond which a cache is void and everything is read again.
+        limits: of a batch.
+    """
+    uncached = partial(UncachedDecoder, partial(_read_whole, network))
+    batched: list[MakeDecoder] = [partial(BatchDecoder, network), partial(BatchDecoder, network, forks=False)]
+    vocabulary = int(network.config.vocab_size)
+    far = _first_working(batched, uncached, vocabulary, precision)
+    pooled: list[MakeDecoder] = [partial(PooledDecoder, network, read, branches=branches)] if read else []
+    near = _first_working(pooled, far, vocabulary, precision)
+    ends = end_tokens(network.model, tokenizer)
+
+    def kind_of(request: GenerateRequest, generated: int) -> Kind:
+        length = len(request.tokens) + generated
+        is_far = len(request.tokens) + request.decoding.max_tokens > max_length
+        return (int(is_far), sum(length > limit for limit in cache_invalid))
+
+    def search(request: GenerateRequest) -> Search:
+        return search_for(request, ends, text_after(tokenizer, request.tokens))
+
+    return Generation(lambda kind: far() if kind[0] else near(), kind_of, search, limits)
+
+
+def seq2seq_generation(
+    halves: EncoderDecoder,
+    tokenizer: Any,
+    begun: Begun,
+    ends: Callable[[Tokens], frozenset[int]],
+    *,
+    precision: str,
+    vocabulary: int,
+    limits: Limits,
+) -> Generation:
+    """How a model with an encoder and a decoder generates.
+
+    Args:
+        halves: what computes.
+        tokenizer: its tokenizer.
+        begun: what encoder and decoder read of a prompt.
+        ends: the tokens that end what follows a prompt.
+        precision: of its weights, such as `float32`.
+        vocabulary: tokens that the model knows.
+        limits: of a batch.
+    """
+    uncached = partial(UncachedDecoder, partial(read_encoded, halves, begun))
+    make = _first_working([partial(EncodedDecoder, halves, begun)], uncached, vocabulary, precision)
+    text_of = text_alone(tokenizer)
+
+    def kind_of(request: GenerateRequest, _: int) -> Kind:
+        return (len(begun(prompt_of(request))[1]), 0)
+
+    def search(request: GenerateRequest) -> Search:
+        return search_for(request, ends(prompt_of(request)), text_of)
+
+    return Generation(lambda _: make(), kind_of, search, limits)
+
+
+def _first_working(
+    kinds: Sequence[MakeDecoder], reference: MakeDecoder, vocabulary: int, precision: str
+) -> MakeDecoder:
+    """The first kind of decoder that gives what the reference gives, or the reference."""
+    with torch.inference_mode():
+        works = (make for make in kinds if agrees(make(), reference(), vocabulary, precision))
+        return next(works, reference)
+
+
+def _read_whole(network: Network, entries: Sequence[Entry]) -> torch.Tensor:
+    tokens = torch.from_numpy(np.stack([entry.tokens for entry in entries]).astype(np.int64)).to(network.device)
+    count, length = tokens.shape
+    return network.ask({"input_ids": tokens, "use_cache": False}, torch.arange(1, count + 1) * length - 1)[0]
