@@ -10,9 +10,12 @@ import torch
 
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, OutOfMemory, wrap_model
 from icl_eval.models.causal import CausalLM
+from icl_eval.models.generation import generation, kv_pool
+from icl_eval.models.generation.cache_batch import BatchDecoder
+from icl_eval.models.generation.decoder import UncachedDecoder
+from icl_eval.models.generation.kv_pool import PooledDecoder
+from icl_eval.models.generation.probing import _read_whole
 from icl_eval.models.networks.network import Network, head_kept
-from icl_eval.models.generation import kv_pool
-
 
 from .architectures import CONFIGS, VOCABULARY, WINDOW, build
 from .black_boxes import crowd, write
@@ -22,7 +25,7 @@ from .reference import written
 ENDS = {1, 2}  # the tokenizer's and the models'
 FREE: tuple[str, ...] = ()
 STOPS = tuple(letter(token) for token in range(3, VOCABULARY, 6))
-SIDE_BY_SIDE = {
+POOLED = {
     "gpt2",
     "gpt_neox",
     "opt",
@@ -33,6 +36,8 @@ SIDE_BY_SIDE = {
     "mistral_sliding",
     "mixtral",
     "gemma",
+    "gemma2",
+    "gemma2_capped",
     "gemma3",
     "qwen2",
     "qwen2_sliding",
@@ -43,7 +48,7 @@ SIDE_BY_SIDE = {
     "cohere",
 }
 
-ANEW = {"recurrent_gemma", "rwkv"}  # keep states inside, or under another name
+UNCACHED = {"recurrent_gemma", "rwkv"}  # keep states inside, or under another name
 
 
 def causal(model: Any, **changes: Any) -> CausalLM:
@@ -57,13 +62,18 @@ def sharp(name: str) -> Any:
 
 @cache
 def paths(name: str) -> dict[str, CausalLM]:
-    """One model that writes side by side if it can, prompt by prompt from kept states if it can, and without them."""
-    first, kept, alone, anew = (causal(sharp(name)) for _ in range(4))
-    kept.skips_strangers = False
-    alone.skips_strangers = alone.keeps_stems = False
-    anew.generation._near = anew.generation._far = partial(CachedDecoder, anew.generation._network, caches=False)
-    anew.generation.side_by_side = False
-    return {"first": first, "kept": kept, "alone": alone, "anew": anew}
+    """One model with the best decoder that it can have, in rows that branch and without; on its own cache; without."""
+    first, plain, batched, uncached = (causal(sharp(name)) for _ in range(4))
+    plain.skips_strangers = False
+    batched._own_attention = True
+    network = uncached._network
+    uncached.generation._decoders = lambda _: UncachedDecoder(partial(_read_whole, network))
+    return {"first": first, "plain": plain, "batched": batched, "uncached": uncached}
+
+
+def decoder_of(lm: CausalLM) -> type:
+    """Of prompts that may share a row."""
+    return type(lm.generation._decoders((0, 0)))
 
 
 def prompts_of(seed: int, count: int = 7, longest: int = 40) -> list[list[int]]:
@@ -98,8 +108,10 @@ def test_every_path_writes_what_the_reference_does(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_architectures_write_side_by_side_where_their_attention_allows_it(name: str) -> None:
-    assert paths(name)["first"].generation.side_by_side == (name in SIDE_BY_SIDE)
+def test_states_are_in_a_pool_where_attention_can_be_replaced_and_else_in_the_networks_own_cache(name: str) -> None:
+    expected = PooledDecoder if name in POOLED else UncachedDecoder if name in UNCACHED else BatchDecoder
+    assert decoder_of(paths(name)["first"]) is expected
+    assert decoder_of(paths(name)["batched"]) is (UncachedDecoder if name in UNCACHED else BatchDecoder)
 
 
 @pytest.mark.parametrize("decoding", [Decoding(12, FREE, beams=3), Decoding(12, temperature=0.8, samples=3, top_p=0.9)])
@@ -108,20 +120,16 @@ def test_all_paths_agree_on_beams_and_samples(name: str, decoding: Decoding) -> 
     found = {path: write(lm, prompts_of(3), decoding) for path, lm in paths(name).items()}
 
     for answers in found.values():
-        for answer, other in zip(answers, found["anew"], strict=True):
+        for answer, other in zip(answers, found["uncached"], strict=True):
             assert (answer.texts, answer.tokens, answer.finished) == (other.texts, other.tokens, other.finished)
             assert answer.scores == pytest.approx(other.scores, abs=1e-4)
 
 
 @pytest.mark.parametrize("stem", [2, 64])
-@pytest.mark.parametrize("gathered", [0, 16, 10**6])
-@pytest.mark.parametrize("room", [1, 256])
-def test_what_is_kept_gathered_or_moved_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, stem: int, gathered: int, room: int
-) -> None:
-    monkeypatch.setattr(arena, "STEM", stem)
-    monkeypatch.setattr(arena, "GATHERED", gathered)
-    monkeypatch.setattr(arena, "ROOM", room)
+@pytest.mark.parametrize("slots", [0, 16])
+def test_what_is_kept_or_reserved_changes_nothing(monkeypatch: pytest.MonkeyPatch, stem: int, slots: int) -> None:
+    keep_from(monkeypatch, stem)
+    monkeypatch.setattr(kv_pool, "SLOTS", slots)
     prompts = [[9, 8, 7, 6, 5, *prompt] for prompt in prompts_of(11, count=9, longest=30)]
     lm = causal(sharp("llama"))
     lm.row_budget = 30
@@ -129,7 +137,7 @@ def test_what_is_kept_gathered_or_moved_changes_nothing(
 
     answers = write(lm, prompts, decoding)
 
-    for answer, other in zip(answers, write(paths("llama")["anew"], prompts, decoding), strict=True):
+    for answer, other in zip(answers, write(paths("llama")["uncached"], prompts, decoding), strict=True):
         assert (answer.texts, answer.tokens, answer.finished) == (other.texts, other.tokens, other.finished)
         assert answer.scores == pytest.approx(other.scores, abs=1e-4)
 
@@ -179,7 +187,7 @@ def test_texts_that_have_ended_cost_nothing() -> None:
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_what_prompts_share_is_read_once(monkeypatch: pytest.MonkeyPatch, beams: int) -> None:
-    monkeypatch.setattr(arena, "STEM", 8)
+    keep_from(monkeypatch, 8)
     trunk, lm = np.random.default_rng(0).integers(3, VOCABULARY, 40).tolist(), causal(sharp("gpt2"))
     prompts = [[*trunk, first, second] for first in (3, 4) for second in (5, 6, 7)]
     lm.generation.hypotheses = 4 * beams  # four prompts at once
@@ -191,14 +199,14 @@ def test_what_prompts_share_is_read_once(monkeypatch: pytest.MonkeyPatch, beams:
 
 
 def test_a_prompt_may_be_what_all_others_begin_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "STEM", 4)
+    keep_from(monkeypatch, 4)
     prompts = [[5, 6, 7, 8, 9], [5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 9, 11, 12]]
 
     lm = causal(sharp("llama"))
 
     answers = write(lm, prompts, Decoding(6, FREE))
 
-    assert lm.generation.side_by_side
+    assert decoder_of(lm) is PooledDecoder
     assert [answer.texts for answer in answers] == [
         (text_of(written(sharp("llama"), prompt, 6, ENDS)[0]),) for prompt in prompts
     ]
@@ -208,14 +216,20 @@ def test_a_prompt_may_be_what_all_others_begin_with(monkeypatch: pytest.MonkeyPa
 def test_alone_a_prompt_is_read_once_if_the_model_has_a_cache_that_works(name: str) -> None:
     model = build(name, sharpness=3.0)
     lm = causal(model)
-    lm.skips_strangers = lm.keeps_stems = False
+    lm._own_attention = True
     assert lm.generation
     fed = count_tokens(model)
 
     (answer,) = write(lm, [[5, 6, 7, 8]], Decoding(5, FREE))
 
     once = 4 + answer.tokens[0] - 1
-    assert sum(fed) == (sum(range(4, once + 1)) if name in ANEW else once)
+    assert sum(fed) == (sum(range(4, once + 1)) if name in UNCACHED else once)
+
+
+def keep_from(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
+    """Share prefixes of so many tokens already."""
+    monkeypatch.setattr(kv_pool, "STEM", tokens)
+    monkeypatch.setattr(generation, "STEM", tokens)
 
 
 def count_tokens(model: Any) -> list[int]:
@@ -272,6 +286,57 @@ def test_greedy_search_is_that_of_transformers() -> None:
         assert answer.texts == (text_of(tokens),)
 
 
+@cache
+def texts_of_transformers(name: str, shared: int, beams: int) -> list[tuple[list[int], list[int]]]:
+    """30 prompts of very different lengths, and what `transformers` generates after each alone."""
+    prompts = [[*range(3, 3 + shared), *prompt] for prompt in prompts_of(beams, count=30, longest=40 - shared)]
+    settings = {"num_beams": beams, "early_stopping": "never", "length_penalty": 1.0} if beams > 1 else {}
+    return [(prompt, hugging(sharp(name), prompt, max_new_tokens=8, **settings)[0]) for prompt in prompts]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("shared", [0, 10])
+@pytest.mark.parametrize("name", ["llama", "mistral_sliding", "gptj"])
+def test_no_batch_size_changes_what_transformers_generates(
+    monkeypatch: pytest.MonkeyPatch, name: str, shared: int, beams: int
+) -> None:
+    """With a pool, across a sliding window, and on the model's own cache."""
+    keep_from(monkeypatch, 8)
+    expected, lm = texts_of_transformers(name, shared, beams), causal(sharp(name))
+    for size in (1, 2, 7, 30):
+        lm.generation.hypotheses = size * beams
+        decoding = Decoding(8, FREE, beams=beams, length_penalty=1.0, penalty="power")
+        answers = write(lm, [prompt for prompt, _ in expected], decoding)
+        for (_, tokens), answer in zip(expected, answers, strict=True):
+            assert (answer.texts, answer.tokens) == ((text_of(tokens),), (len(tokens),)), size
+
+
+def test_prompts_enter_as_others_leave() -> None:
+    lm, prompts = causal(sharp("llama")), prompts_of(1, count=12)
+    counts = [2 if index % 2 else 12 for index in range(len(prompts))]
+    lm.generation.hypotheses = 4
+    batches = [each for each in step_sizes(lm, prompts, counts) if each > 1]
+
+    assert len(batches) < sum(counts) / 4 * 1.5
+    assert max(batches) == 4
+
+
+def step_sizes(lm: CausalLM, prompts: list[list[int]], counts: list[int]) -> list[int]:
+    """How many hypotheses each step of a decoder had."""
+    sizes: list[int] = []
+    make = lm.generation._decoders
+
+    def watched(kind: Any) -> Any:
+        decoder = make(kind)
+        step = decoder.step
+        decoder.step = lambda extensions: sizes.append(len(extensions)) or step(extensions)
+        return decoder
+
+    lm.generation._decoders = watched
+    write(lm, prompts, *(Decoding(count, FREE) for count in counts))
+    return sizes
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
 def test_coarse_weights_write_by_their_head_in_float32(name: str, dtype: torch.dtype) -> None:
@@ -291,7 +356,7 @@ def test_coarse_weights_write_side_by_side() -> None:
 
     answers = write(lm, prompts_of(4), Decoding(8, FREE, beams=2))
 
-    assert lm.generation.side_by_side
+    assert decoder_of(lm) is PooledDecoder
     assert all(answer.scores[0] < 0 for answer in answers)
 
 

@@ -13,6 +13,7 @@ import torch
 from icl_eval.engine import Engine
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, Row, load_model, wrap_model
 from icl_eval.models.causal import CausalLM
+from icl_eval.models.generation.kv_pool import PooledDecoder
 
 from . import checkpoints
 from .architectures import build
@@ -100,7 +101,7 @@ def test_texts_are_the_same_from_disk_and_memory(saved: tuple[str, Path]) -> Non
 
     found = texts(spread, *decodings)
 
-    assert spread.generation.side_by_side  # type: ignore[attr-defined]
+    assert type(spread.generation._decoders((0, 0))) is PooledDecoder  # type: ignore[attr-defined]
     for mine, theirs in zip(found, texts(plain, *decodings), strict=True):
         assert mine.texts == theirs.texts
         assert mine.scores == pytest.approx(theirs.scores, abs=1e-4)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from icl_eval.models import (
     seq2seq,
     wrap_model,
 )
+from icl_eval.models.generation.decoder import UncachedDecoder
+from icl_eval.models.generation.encoder_decoder import EncodedDecoder, read_encoded
 from icl_eval.models.seq2seq import Seq2SeqLM
 from icl_eval.prompts import encode_apart
 from icl_eval.runs.evaluation import explain
@@ -296,7 +300,7 @@ def test_greedy_search_is_that_of_transformers(name: str) -> None:
 
     answers = write(lm, prompts_of(name), Decoding(12, FREE))
 
-    assert lm.generation.caches
+    assert isinstance(lm.generation._decoders((1, 0)), EncodedDecoder)
     for prompt, found in zip(prompts_of(name), answers, strict=True):
         tokens, _ = hugging(model, name, prompt, max_new_tokens=12)
         assert found.tokens == (len(tokens),)
@@ -328,7 +332,7 @@ def test_beam_search_is_that_of_transformers(name: str, alpha: float) -> None:
 def test_what_is_written_does_not_depend_on_batches_or_the_cache(decoding: Decoding) -> None:
     lm, alone, prompts = seq2seq_lm("t5"), seq2seq_lm("t5"), prompts_of("t5")
     alone.row_budget = 1
-    alone.generation._decoder.keywords["caches"] = False
+    alone.generation._decoders = lambda _: UncachedDecoder(partial(read_encoded, alone._halves, alone._framing.begun))
     together = write(lm, prompts, decoding)
 
     for one, other in zip(together, write(alone, prompts, decoding), strict=True):
@@ -361,7 +365,7 @@ def test_what_stands_at_a_blank_ends_at_the_next_sentinel() -> None:
 def test_a_full_device_halves_what_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lm, prompts, decoding = seq2seq_lm("bart"), prompts_of("bart"), Decoding(6, FREE, beams=2)
     expected, answers = write(lm, prompts, decoding), list[tuple[int, GenerateAnswer]]()
-    lm.generation._row_budget = 10**6
+    lm.generation._limits = replace(lm.generation._limits, new_tokens=10**6, states=10**6)
     crowd(monkeypatch, lm.model, lambda settings: len(settings["decoder_input_ids"]) > 4)
     lm.generate([GenerateRequest.of(prompt, decoding) for prompt in prompts], lambda *found: answers.append(found))
 

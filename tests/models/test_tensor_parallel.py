@@ -38,12 +38,13 @@ texts = {}
 requests = [GenerateRequest.of(each, Decoding(6, beams=2)) for each in asked["prompts"]]
 lm.generate(requests, lambda index, answer: texts.__setitem__(index, answer))
 answers = Engine(lm).answer([ScoreRequest.of(*each) for each in asked["scored"]])
+decoder = type(lm.generation._decoders((0, 0))).__name__
 weight = lm.model.model.layers[0].mlp.up_proj.weight
 with open(found, "x") as file:  # by one process alone
     json.dump({
         "logprobs": [each.logprobs for each in answers],
         "texts": [[texts[index].texts, texts[index].scores] for index in range(len(texts))],
-        "ways": [lm.shares_prefixes, lm.skips_strangers, lm.keeps_stems, lm.generation.side_by_side],
+        "ways": [lm.shares_prefixes, lm.skips_strangers, lm.keeps_stems, decoder == "PooledDecoder"],
         "mine": list(weight.to_local().shape),
         "precision": lm.precision,
     }, file)

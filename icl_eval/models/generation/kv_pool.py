@@ -1,8 +1,8 @@
 """Hypotheses as one row of single tokens per step, their keys and values in a pool that holds what they share once.
 
 The states of a prefix are stored once for all hypotheses that begin with it: for the beams of a prompt, for prompts
-with the same demonstrations. What follows is stored for each hypothesis. A step attends to both in one softmax, with a few
-batched products per layer however many hypotheses there are, so it runs alike on every device.
+with the same demonstrations. What follows is stored for each hypothesis. A step attends to both in one softmax, with a
+few batched products per layer however many hypotheses there are, so it runs alike on every device.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from icl_eval.models.writing.written import end_tokens, written_after
+from icl_eval.models.generation.text import end_tokens, text_after
 
 from .architectures import build
 from .checkpoints import byte_tokenizer
@@ -35,7 +35,7 @@ def test_text_after_a_prompt_is_what_was_written(prompt: str, text: str) -> None
     tokenizer = byte_tokenizer()
     ids = [tokenizer(each)["input_ids"] for each in (prompt, text)]
 
-    assert written_after(tokenizer, ids[0])(ids[1]) == text
+    assert text_after(tokenizer, ids[0])(ids[1]) == text
 
 
 @pytest.mark.parametrize("prompt", [[0], [4], [0, 4, 5], [3, *bytes_of("é")], bytes_of("中" * 9), [0, *bytes_of("\n")]])
@@ -43,14 +43,14 @@ def test_the_space_before_the_first_word_is_kept(prompt: list[int]) -> None:
     tokenizer = words_tokenizer()
 
     assert tokenizer.decode([3]) == "blue"
-    assert written_after(tokenizer, [5, *prompt])([3, 4, 5]) == " blue sky."
-    assert written_after(tokenizer, [5, *prompt])([6, *bytes_of("é中"), 3]) == "isé中 blue"
+    assert text_after(tokenizer, [5, *prompt])([3, 4, 5]) == " blue sky."
+    assert text_after(tokenizer, [5, *prompt])([6, *bytes_of("é中"), 3]) == "isé中 blue"
 
 
 def test_spaces_before_punctuation_are_not_cleaned_up() -> None:
     tokenizer = byte_tokenizer(clean_up_tokenization_spaces=True)
 
-    assert written_after(tokenizer, tokenizer("a")["input_ids"])(tokenizer(" b .")["input_ids"]) == " b ."
+    assert text_after(tokenizer, tokenizer("a")["input_ids"])(tokenizer(" b .")["input_ids"]) == " b ."
 
 
 def test_the_tokens_that_end_a_text_are_the_models_and_the_tokenizers() -> None:
