@@ -4,7 +4,7 @@
 
 Prompts are the same token for token on both sides, and each text ends at the first line break. Greedy texts are
 compared in the same command: exits with 1 if the sides differ on more than one text. Steps take the path of every
-device; with `--rows batch` prompts are read as they are where attention cannot go by pieces: as a batch of rows that do not branch.
+device; with `--rows batch` prompts too are read as where attention cannot go by pieces: as rows that do not branch.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _requests(work: Work, lm: Any, given: argparse.Namespace) -> list[Any]:
         limit=work.queries,
         demonstrations=work.split,
     )
-    requests = []
+    requests: list[Any] = []
     for task in Library().tasks([work.task]):
         definition = task.definition
         if work.fixed:

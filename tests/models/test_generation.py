@@ -327,9 +327,14 @@ def step_sizes(lm: CausalLM, prompts: list[list[int]], counts: list[int]) -> lis
     make = lm.generation._decoders
 
     def watched(kind: Any) -> Any:
-        decoder = make(kind)
+        decoder: Any = make(kind)
         step = decoder.step
-        decoder.step = lambda extensions: sizes.append(len(extensions)) or step(extensions)
+
+        def counted(extensions: Any) -> Any:
+            sizes.append(len(extensions))
+            return step(extensions)
+
+        decoder.step = counted
         return decoder
 
     lm.generation._decoders = watched
