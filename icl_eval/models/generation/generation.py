@@ -105,6 +105,8 @@ class Generation:
             if len(live) < len(going):
                 extensions = _kept(extensions, going, kind)
                 waiting.extend(job for job in going if job.kind != kind)
+            if not live:  # a decoder learns who left by its next step, so the next jobs begin with another
+                return
 
     def _advance(
         self, rows: NDArray[np.float32], live: Sequence[_Job], sink: TextSink
