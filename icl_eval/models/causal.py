@@ -104,7 +104,6 @@ class CausalLM:
             raise ModelError(f"{type(model).__name__} lets a token see later ones: it is not a causal language model")
         found = self._best_sharing([] if own_attention else kernels_of(self.device.type))
         self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
-        self._slides = found.slides
         self.skips_strangers = found.works and self._kernel is not None
         self.keeps_stems = found.works and self._stems_work()
         self.state_bytes = self._kept.token_bytes
@@ -128,7 +127,9 @@ class CausalLM:
             OutOfMemory: the batch does not fit the device.
         """
         with full_device(), torch.inference_mode():
-            pending = enqueue_asked_tokens(self._surely(rows, cached=False)[0], np.concatenate([row.targets for row in rows]))
+            pending = enqueue_asked_tokens(
+                self._surely(rows, cached=False)[0], np.concatenate([row.targets for row in rows])
+            )
         cuts = np.cumsum([len(row.scored) for row in rows])[:-1]
 
         def read() -> list[RowAnswer]:

@@ -44,8 +44,7 @@ def sharp(name: str) -> Any:
 def paths(name: str) -> dict[str, CausalLM]:
     """One model that goes by pieces if it can, by masks if it can, and sequence by sequence."""
     pieces, masks, plain = (causal(sharp(name)) for _ in range(3))
-    masks._kernel, masks.skips_strangers = None, False
-    masks.reach = min(masks.reach, masks._slides)
+    masks.reach, masks.skips_strangers = masks._sharing(None).reach, False
     plain.shares_prefixes = False
     return {"pieces": pieces, "masks": masks, "plain": plain}
 

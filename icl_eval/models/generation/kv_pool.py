@@ -42,7 +42,7 @@ class PooledDecoder:
 
     def __init__(self, network: Network, read: ReadRows, *, branches: bool) -> None:
         self._network, self._read, self._branches = network, read, branches
-        self._pool: _Pool | None = None
+        self._pool = _Pool([])
         self._prefixes: list[bytes] = []
         self._prefix_of = np.empty(0, np.int64)  # (hypotheses,)
         self._shared = np.empty(0, np.int64)  # tokens of each prefix, (prefixes,)
@@ -67,7 +67,6 @@ class PooledDecoder:
 
     def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
         """Next-token logits (extensions, V) after hypotheses that go on."""
-        assert self._pool is not None
         self._select(np.array([each.row for each in extensions]))
         self._pool.reserve(int(self._own.max()) + 1, SLOTS)
         positions = self._shared[self._prefix_of] + self._own
@@ -104,7 +103,7 @@ class PooledDecoder:
                 new.append((row, path[: entry.shared]))
             prefix_of.append(known[key])
         own = [(row, path[entry.shared :]) for entry, (row, path) in zip(entries, where, strict=True)]
-        if self._pool is None:
+        if not self._pool.own:
             self._pool = _Pool([(layer.keys[:0, :, :0], layer.values[:0, :, :0]) for layer in layers])
         self._pool.add(layers, new, own)
         self._prefixes = list(known)
@@ -114,7 +113,6 @@ class PooledDecoder:
 
     def _select(self, rows: NDArray[np.int64]) -> None:
         """Keep these hypotheses, in this order; and the prefixes that they use, once half of them are unused."""
-        assert self._pool is not None
         if not np.array_equal(rows, np.arange(len(self._own))):
             self._prefix_of, self._own = self._prefix_of[rows], self._own[rows]
             self._pool.select_own(rows, int(self._own.max()))
