@@ -39,6 +39,8 @@ POOLED = {
     "gemma2",
     "gemma2_capped",
     "gemma3",
+    "gemma3_narrow",
+    "gpt_oss",
     "qwen2",
     "qwen2_sliding",
     "qwen3",
