@@ -140,7 +140,7 @@ def toys(folder: Path, **said: Any) -> Result:
 
 def test_a_suite_goes_on_without_a_task_whose_data_is_missing_and_has_no_average(tmp_path: Path) -> None:
     write_library(tmp_path)
-    write(tmp_path, "tasks/toy.yaml", SUITE_YAML + "average: true\n")
+    write(tmp_path, "tasks/toy.yaml", SUITE_YAML + "average: macro\n")
     (tmp_path / "data/parity/val.jsonl").unlink()
     found = toys(tmp_path)
 
