@@ -57,7 +57,8 @@ def check(
                 raise MissingData(f"of its tasks, {', '.join(sorted(bare))} {'have' if len(bare) > 1 else 'has'} none")
             found = inspect(library, name, where, split, demonstrations)
             if lm is not None:
-                check_lengths(library, name, lm, where, split, demonstrations)
+                note = check_lengths(library, name, lm, where, split, demonstrations)
+                found += f"; note: {note}" if note else ""
             write(f"ok {name}: {found}")
         except MissingData as error:
             if names:

@@ -70,7 +70,7 @@ def show(
     asked = library.task(names[0])
     if shots is None:
         shots = 0 if asked.on(split, demonstrations).definition.splits.demonstrations is None else SHOTS
-    question, lm = preview(
+    question, lm, note = preview(
         asked,
         model,
         where,
@@ -89,6 +89,8 @@ def show(
     for line in _options(question, lm):
         write(*line)
     write(_counts(question, lm))
+    if note:
+        write(f"note: {note}")
     for option, answer in zip(question.example.options, question.text.answers, strict=False):
         if problem := doubled_space(option, answer):
             write(f"note: {problem}")

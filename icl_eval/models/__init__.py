@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from icl_eval.choices import DTYPES
+from icl_eval.models.control_tokens import ControlTokens, about_control_tokens, controls_of
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
-from icl_eval.models.encoding import as_text, unmarked
 from icl_eval.models.protocol import (
     CAUSAL,
     Answer,
@@ -41,6 +41,7 @@ __all__ = [
     "PENALTIES",
     "TINY",
     "Answer",
+    "ControlTokens",
     "CountingModel",
     "Decoding",
     "ForgettingModel",
@@ -61,9 +62,10 @@ __all__ = [
     "Sink",
     "TextSink",
     "Variant",
-    "as_text",
+    "about_control_tokens",
     "check_options",
     "common_prefix",
+    "controls_of",
     "is_current",
     "load",
     "load_blueprint",
@@ -71,7 +73,6 @@ __all__ = [
     "reads_apart",
     "resolve",
     "split_options",
-    "unmarked",
     "wrap_model",
 ]
 

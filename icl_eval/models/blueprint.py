@@ -17,8 +17,9 @@ from icl_eval.errors import ModelError
 from icl_eval.models.anatomy import Held, anatomy, held, look_at_no_values
 from icl_eval.models.budget import CPU_ROW_BUDGET, bytes_per_token
 from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, window_of
+from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.encoding import control_tokens, line_encoder
+from icl_eval.models.encoding import line_encoder
 from icl_eval.models.networks.sharing import configured_sharing, own_masks
 from icl_eval.models.protocol import CAUSAL, PendingRows, Row
 
@@ -54,8 +55,8 @@ class Blueprint:
         self.start = bos_tokens(tokenizer, bos)
         self.window = window_of(model.config, tokenizer, window)
         self.fallback = fallback_token(tokenizer)
-        self.encode = line_encoder(tokenizer)
-        self.controls = control_tokens(tokenizer)
+        self.controls = ControlTokens(tokenizer)
+        self.encode = line_encoder(tokenizer, self.controls)
         config = model.config.get_text_config()
         look_at_no_values(model)
         self._held = cache(partial(held, model))

@@ -21,8 +21,9 @@ from icl_eval.models.budget import LOGITS, bytes_per_token, state_budget, token_
 from icl_eval.models.checkpoints.devices import queue_depth, to_device
 from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, window_of
+from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.encoding import control_tokens, line_encoder
+from icl_eval.models.encoding import line_encoder
 from icl_eval.models.generation.generation import Generation, Limits
 from icl_eval.models.generation.probing import causal_generation
 from icl_eval.models.networks.ancestry import depths, visibility
@@ -83,8 +84,8 @@ class CausalLM:
         self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
         self.window = window_of(model.config, tokenizer, window)
         self.fallback = fallback_token(tokenizer)
-        self._lines = line_encoder(tokenizer)
-        self.controls = control_tokens(tokenizer)
+        self.controls = ControlTokens(tokenizer)
+        self._lines = line_encoder(tokenizer, self.controls)
         self._network = Network(model)
         self._config, self.device = self._network.config, self._network.device
         self.hidden_size = int(self._config.hidden_size)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
+from icl_eval.models.control_tokens import PLAIN, ControlTokens
+
 FIRST = re.compile(r"\s*\S*")
 SPLITTING = {"BPE", "WordPiece", "WordLevel"}  # models that never look beyond a word
-MARK = "\ufdd0"  # stands in no text: Unicode keeps it for use within programs
-PLAIN: dict[str, Any] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
 REMEMBERED = 2**24  # characters of lines and pairs of lines, then all is learnt anew
 
 Encode = Callable[[list[str]], list[list[int]]]
@@ -122,59 +122,18 @@ def splits_into_words(tokenizer: Any) -> bool:
     return backend is not None and backend.pre_tokenizer is not None and type(backend.model).__name__ in SPLITTING
 
 
-def line_encoder(tokenizer: Any) -> LineEncoder:
-    """The encoder of a tokenizer of `transformers`, without special tokens; what `as_text` marked stays text."""
-    controls = control_tokens(tokenizer)
-    names = re.compile(f"({'|'.join(map(re.escape, sorted(controls, key=len, reverse=True)))})") if controls else None
+def line_encoder(tokenizer: Any, controls: ControlTokens) -> LineEncoder:
+    """The encoder of a tokenizer of `transformers`, without special tokens; what `controls` marked stays text."""
 
     def encode(texts: list[str]) -> list[list[int]]:
         encoded: list[list[int]] = tokenizer(texts, **PLAIN)["input_ids"]
-        if names is not None:
-            encoded = [marked(text, names) if MARK in text else ids for text, ids in zip(texts, encoded, strict=True)]
+        marked = [index for index, text in enumerate(texts) if controls.has_marks(text)]
+        if marked:
+            for index, ids in zip(marked, controls.encode([texts[index] for index in marked]), strict=True):
+                encoded[index] = ids
         return encoded
 
-    def marked(text: str, names: re.Pattern[str]) -> list[int]:
-        parts = [part for part in names.split(text) if part]
-        ids = (
-            tokenizer(unmarked(part), **PLAIN, split_special_tokens=part not in controls)["input_ids"] for part in parts
-        )
-        return list(chain.from_iterable(ids))
-
     return LineEncoder(encode, splits=splits_into_words(tokenizer))
-
-
-def control_tokens(tokenizer: Any) -> frozenset[str]:
-    """The names of the special tokens of a tokenizer of `transformers`, if it can encode such a name as text, too."""
-    added = {
-        str(token): index
-        for index, token in tokenizer.added_tokens_decoder.items()
-        if token.special and len(str(token)) > 1
-    }
-    for name, index in added.items():
-        if index in tokenizer(name, **PLAIN, split_special_tokens=True)["input_ids"]:
-            return frozenset()
-    return frozenset(added)
-
-
-def as_text(value: Any, controls: frozenset[str]) -> Any:
-    """A value of a record in which the names of control tokens are marked, so that an encoder takes them for text."""
-    if isinstance(value, str):
-        if not any(start in value for start in {name[:2] for name in controls}):  # most texts are done with few looks
-            return value
-        for name in controls:
-            if name in value:
-                value = value.replace(name, name[0] + MARK + name[1:])
-        return value
-    if isinstance(value, Mapping):
-        return {key: as_text(each, controls) for key, each in value.items()} if controls else value
-    if isinstance(value, list | tuple):
-        return type(value)(as_text(each, controls) for each in value) if controls else value
-    return value
-
-
-def unmarked(text: str) -> str:
-    """A text without the marks of `as_text`."""
-    return text.replace(MARK, "")
 
 
 def tokenizer_digest(tokenizer: Any) -> str:

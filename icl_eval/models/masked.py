@@ -20,7 +20,8 @@ from icl_eval.models.budget import LOGITS, token_budget
 from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.surroundings import fallback_token, surroundings, window_of
-from icl_eval.models.encoding import control_tokens, line_encoder
+from icl_eval.models.control_tokens import ControlTokens
+from icl_eval.models.encoding import line_encoder
 from icl_eval.models.networks.network import Network, asked_tokens, full_device
 from icl_eval.models.networks.sharing import ordinary_tokens
 from icl_eval.models.protocol import OutOfMemory, ScoreAnswer, ScoreRequest, Sink
@@ -78,8 +79,8 @@ class MaskedLM:
         self.window = min(window_of(model.config, tokenizer, window), _places(model)) - len(self._end) - 1
         self._mask, self._padding = int(tokenizer.mask_token_id), tokenizer.pad_token_id or 0
         self._words = Words(tokenizer)
-        self._lines = line_encoder(tokenizer)
-        self.controls = control_tokens(tokenizer)
+        self.controls = ControlTokens(tokenizer)
+        self._lines = line_encoder(tokenizer, self.controls)
         self._network = Network(model)
         self.device = self._network.device
         self.weights: int = sum(parameter.nbytes for parameter in model.parameters())

@@ -77,6 +77,7 @@ class LanguageModel(Protocol):
 
     A model may also have `device`, and `parameters`, how many distinct ones it has; a manifest keeps them. And `noise`:
     nats by which the log-probability of a token may move with what else is in a batch, if it need not be measured.
+    And `controls`, its `ControlTokens`: records are then marked by them, and `encode` gets text with marks.
 
     Attributes:
         name: what tables call it.

@@ -16,8 +16,9 @@ from icl_eval.models.budget import LOGITS, token_budget
 from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.surroundings import fallback_token, surroundings, window_of
+from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.encoding import control_tokens, line_encoder
+from icl_eval.models.encoding import line_encoder
 from icl_eval.models.framing import Framing
 from icl_eval.models.generation.encoder_decoder import Encoded, EncoderDecoder
 from icl_eval.models.generation.generation import Generation, Limits
@@ -71,8 +72,8 @@ class Seq2SeqLM:
         self.precision = precision_of(model)
         self.start, end = surroundings(tokenizer, bos)
         self.fallback = fallback_token(tokenizer)
-        self._lines = line_encoder(tokenizer)
-        self.controls = control_tokens(tokenizer)
+        self.controls = ControlTokens(tokenizer)
+        self._lines = line_encoder(tokenizer, self.controls)
         self._doubles_spaces = _doubles_spaces(tokenizer)
         self._framing = Framing(model, tokenizer, self.start, end)
         self.fingerprint = (

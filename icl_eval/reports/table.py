@@ -179,7 +179,7 @@ def remarks(manifest: Manifest) -> list[str]:
     computed = f"prefixes are not all shared, because {manifest.sharing}" if manifest.sharing else None
     bare = _without_demonstrations(manifest)
     shown = f"having no demonstrations to show, asked with 0 shots only: {', '.join(bare)}" if bare else None
-    return [note for note in (manifest.note, shown, computed) if note]
+    return [note for note in (manifest.note, shown, manifest.control_note, computed) if note]
 
 
 def _without_demonstrations(manifest: Manifest) -> list[str]:

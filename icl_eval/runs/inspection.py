@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from icl_eval.errors import IclEvalError, MissingData, TaskError, WindowError
-from icl_eval.models import LanguageModel
+from icl_eval.models import LanguageModel, about_control_tokens, controls_of
 from icl_eval.runs.ask import Ask, place_of
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
@@ -68,19 +68,23 @@ def check_lengths(
     data: str | Path,
     split: str | None = None,
     demonstrations: str | None = None,
-) -> None:
+) -> str:
     """Check that every query of a task fits a model's window under each of its prompts; of a suite, nothing.
 
     The model answers nothing, and needs no weights; the other arguments are those of `inspect`.
+
+    Returns:
+        What a reader of scores must know of the records' control tokens, in words; usually nothing.
 
     Raises:
         WindowError: queries do not fit, even without demonstrations; the sentence names them.
     """
     if library.is_suite(name):
-        return
+        return ""
     task = library.task(name)
     ask = Ask(model=model.name, tasks=(name,), shots=(0,), split=split, demonstrations=demonstrations)
     source = source_of(place_of(data), unused=task.source is not None)
+    controls, names = controls_of(model), set[str]()
     for style in task.prompts:
         (prepared,) = prepare(task, style, ask, source)
         questioner, (cell,) = Questioner(prepared, model, "drop"), prepared.cells(ask.seeds[0])
@@ -92,6 +96,10 @@ def check_lengths(
                 long[example.id] = error
         if long:
             raise WindowError(_too_long(name, style, len(prepared.examples), long))
+        names |= questioner.control_names
+    for candidate in task.on(split, demonstrations).demonstrations(source):
+        controls.mark((candidate.fields, candidate.options), names)
+    return about_control_tokens(names)
 
 
 def _too_long(name: str, style: str, examples: int, long: Mapping[str, WindowError]) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import icl_eval
 from icl_eval.errors import RunError
+from icl_eval.models import about_control_tokens
 from icl_eval.models.checkpoints.names import is_endpoint
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Failure, TaskRecord
@@ -33,6 +34,7 @@ class Manifest(BaseModel):
     window: int
     sharing: str = ""  # why the model cannot share prefixes, or not all of them; empty if it can
     noise: float | None = None  # nats by which batching moves the log-probability of a token; None if it is not known
+    control_names: tuple[str, ...] = ()  # what stood in records and reached the model as control tokens, not as text
     parameters: int | None = None  # of the model; None if it does not say
     tasks: tuple[TaskRecord, ...]  # those that have scores
     failures: tuple[Failure, ...] = ()  # those that have none
@@ -50,6 +52,11 @@ class Manifest(BaseModel):
     def identity(self) -> dict[str, str | int | None]:
         """What tells the lines of this model from those of others in a sweep, and their place on a scaling plot."""
         return {"model": self.model_name, "revision": self.ask.revision, "parameters": self.parameters}
+
+    @property
+    def control_note(self) -> str:
+        """One sentence on names in records that reached the model as control tokens; empty if there were none."""
+        return about_control_tokens(self.control_names)
 
     def tasks_of(self, suite: SuiteDefinition) -> list[str]:
         """The tasks of a suite of the run and of the suites in it, each once."""

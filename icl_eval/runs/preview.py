@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_eval.errors import UnknownName
-from icl_eval.models import LanguageModel, load_model
+from icl_eval.models import LanguageModel, about_control_tokens, load_model
 from icl_eval.runs.ask import Ask, place_of
 from icl_eval.runs.cells import Cell, prepare
 from icl_eval.runs.data import source_of
@@ -26,8 +26,10 @@ def preview(
     demonstrations: str | None = None,
     seed: int = 0,
     **model_options: Any,
-) -> tuple[Question, LanguageModel]:
-    """The question that a run would ask, and the model whose tokenizer made it; `load_model` gets the other options.
+) -> tuple[Question, LanguageModel, str]:
+    """The question that a run would ask, the model whose tokenizer made it, and a note on its control tokens, if any.
+
+    `load_model` gets the other options.
 
     Raises:
         UnknownName: the task has no such prompt or example.
@@ -50,4 +52,6 @@ def preview(
     lm = load_model(model, **model_options)
     drawn = prepared.pool.draw(example, shots, seed) if prepared.pool else []
     cell = Cell(task.name, prepared.prompt.style, shots, seed)
-    return Questioner(prepared, lm, "drop").ask(cell, example, drawn), lm
+    questioner = Questioner(prepared, lm, "drop")
+    question = questioner.ask(cell, example, drawn)
+    return question, lm, about_control_tokens(questioner.control_names)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from icl_eval.choices import Overflow
 from icl_eval.errors import IclEvalError, PromptError, WindowError
 from icl_eval.metrics import Kind
-from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest, as_text, reads_apart, unmarked
+from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest, controls_of, reads_apart
 from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, encode_apart, fit, split_tokens, with_start
 from icl_eval.runs.cells import Cell, Prepared, decoding
 from icl_eval.runs.strides import strides
@@ -43,12 +43,16 @@ class Question:
 
 
 class Questioner:
-    """Asks the examples of one prepared task of one model, remembering what many questions share."""
+    """Asks the examples of one prepared task of one model, remembering what many questions share.
+
+    Attributes:
+        control_names: what stood in a record and reaches the model as a control token, not as text.
+    """
 
     def __init__(self, prepared: Prepared, model: LanguageModel, overflow: Overflow) -> None:
         self.prepared, self.model, self.overflow = prepared, model, overflow
         self._apart = reads_apart(model)
-        self._controls: frozenset[str] = getattr(model, "controls", frozenset())
+        self._controls, self.control_names = controls_of(model), set[str]()
         self._shown: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
@@ -70,7 +74,7 @@ class Questioner:
         """
         definition, model = self.prepared.task.definition, self.model
         options = example.options if definition.answer == "choice" else example.options[:1]  # references are one answer
-        fields, options = as_text((example.fields, options), self._controls)
+        fields, options = self._controls.mark((example.fields, options), self.control_names)
         try:
             text = assemble(self.prepared.prompt, fields, options, [self._show(each) for each in drawn])
             if definition.decode is not None:
@@ -96,7 +100,7 @@ class Questioner:
             example=example,
             kind=definition.answer,
             demonstrations=tuple(each.id for each in drawn[: fitted.shots]),
-            text=_unmarked(text),
+            text=_as_read(text, self._controls.unmark),
             fitted=fitted,
             requests=requests,
         )
@@ -137,7 +141,8 @@ class Questioner:
     def _show(self, demonstration: Example) -> str:
         if demonstration.id not in self._shown:
             try:
-                fields, options = as_text((demonstration.fields, demonstration.options), self._controls)
+                record = demonstration.fields, demonstration.options
+                fields, options = self._controls.mark(record, self.control_names)
                 self._shown[demonstration.id] = self.prepared.prompt.demonstration(
                     fields, options, demonstration.gold[0]
                 )
@@ -169,14 +174,14 @@ class Questioner:
         return self._unconditional[context, answer]
 
 
-def _unmarked(text: PromptText) -> PromptText:
+def _as_read(text: PromptText, unmark: Callable[[str], str]) -> PromptText:
     """A prompt as people read it."""
     return replace(
         text,
-        instruction=unmarked(text.instruction),
-        demonstrations=tuple(map(unmarked, text.demonstrations)),
-        queries=tuple(map(unmarked, text.queries)),
-        answers=tuple(map(unmarked, text.answers)),
+        instruction=unmark(text.instruction),
+        demonstrations=tuple(map(unmark, text.demonstrations)),
+        queries=tuple(map(unmark, text.queries)),
+        answers=tuple(map(unmark, text.answers)),
     )
 
 

@@ -62,14 +62,14 @@ class Run:
     def finish(self, normalizations: Sequence[Normalization], progress: Progress) -> Result:
         """Ask everything that is not yet answered, and score it; all processes get what the first one has scored."""
         began = time.monotonic()
-        manifest, failed = self._manifest(), Failed()
+        manifest, failed, control_names = self._manifest(), Failed(), set[str]()
         tick = progress(sum(each.request_count() for each in self.prepared))
         engine = Engine(self.model, self.journal, tick)
         if isinstance(self.folder, GuestFolder):
             return self._assist(self.folder, engine, failed)
         if self.folder:
             self.folder.claim(manifest)
-        evidence: Iterator[Evidence] = gather(self._windows(failed), engine)
+        evidence: Iterator[Evidence] = gather(self._windows(failed, control_names), engine)
         scores: list[Score] = []
         unscored: MetricError | None = None
         try:
@@ -97,6 +97,7 @@ class Run:
             update={
                 "tasks": tuple(record for record in manifest.tasks if record.task_prompt not in failed),
                 "failures": failures,
+                "control_names": tuple(sorted(control_names)),
                 "finished": _now(),
                 "seconds": round(time.monotonic() - began, 3),
                 "computed": sum(self.ranks.gather(engine.computed)),
@@ -133,12 +134,17 @@ class Run:
         memory = work.memory(self.model.token_bytes, self.model.state_bytes, self.model.vocabulary)
         return Explanation(work, self.model.weights, memory, self.model.why_not, failures)
 
-    def _windows(self, failed: Failed) -> Iterator[list[Question]]:
-        """The questions as the engine gets to see them, without those of tasks that have failed by then."""
-        for window in windows(self._questions(failed)):
+    def _windows(self, failed: Failed, control_names: set[str] | None = None) -> Iterator[list[Question]]:
+        """The questions as the engine gets to see them, without those of tasks that have failed by then.
+
+        Args:
+            failed: gets the tasks that fail.
+            control_names: gets the names in records that reach the model as control tokens.
+        """
+        for window in windows(self._questions(failed, set() if control_names is None else control_names)):
             yield [question for question in window if question.cell.task_prompt not in failed]
 
-    def _questions(self, failed: Failed) -> Iterator[Question]:
+    def _questions(self, failed: Failed, control_names: set[str]) -> Iterator[Question]:
         """All questions; of a task with one that cannot be asked, those before it. Its other prompts fail with it.
 
         Only prompts that were asked for by name do not: each has scores of its own.
@@ -146,8 +152,10 @@ class Run:
         for each in self.prepared:
             if each.record.task_prompt in failed:
                 continue
+            questioner = Questioner(each, self.model, self.ask.overflow)
             try:
-                yield from Questioner(each, self.model, self.ask.overflow).questions()
+                yield from questioner.questions()
+                control_names |= questioner.control_names
             except IclEvalError as error:
                 failed |= dict.fromkeys(_sharing_scores(each, self.prepared), error)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from icl_eval.models import GenerateRequest, ScoreAnswer, ScoreRequest, Sink, TextSink
+from icl_eval.models import ControlTokens, GenerateRequest, ScoreAnswer, ScoreRequest, Sink, TextSink
 from icl_eval.models.generation.search import Rows, search_for
 
 BYTES = 256
@@ -35,6 +35,7 @@ class FakeLM:
     kind = "causal"
     precision = "exact"
     noise = 0.0
+    controls = ControlTokens()
     fallback = BOS
 
     def __init__(

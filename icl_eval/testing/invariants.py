@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from icl_eval.demos import Pool
 from icl_eval.errors import IclEvalError, PromptError
-from icl_eval.models import LanguageModel
+from icl_eval.models import LanguageModel, controls_of
 from icl_eval.prompts import FittedPrompt, Prompt, PromptText, Scored, assemble, doubled_space, fit, split_tokens
 from icl_eval.tasks import Example, Source, Task
 from icl_eval.testing.fake import FakeLM
@@ -41,7 +41,7 @@ def check_task(
 
 class _Check:
     def __init__(self, task: Task, source: Source, shots: list[int], model: LanguageModel) -> None:
-        self.task, self.shots, self.model = task, shots, model
+        self.task, self.shots, self.model, self.controls = task, shots, model, controls_of(model)
         self.examples = task.evaluation(source)
         self.candidates = candidates = task.demonstrations(source)
         self.pool = Pool.of(task, candidates)
@@ -56,7 +56,7 @@ class _Check:
                 raise AssertionError(f"{place} has no right answer to show")
             _check_labels(candidate, place)
             for prompt in self.task.prompts.values():
-                _shown(prompt, candidate)
+                self._shown(prompt, candidate)
         for example in self.examples:
             place = f"{self.task.name}, example {example.id!r}"
             _check_labels(example, place)
@@ -65,9 +65,9 @@ class _Check:
             drawn = self._check_draws(example)
             for style, prompt in self.task.prompts.items():
                 place = f"{self.task.name}, prompt {style!r}, example {example.id!r}"
-                shown = [_shown(prompt, each) for each in drawn]
+                shown = [self._shown(prompt, each) for each in drawn]
                 for count in self.shots:
-                    text = _assembled(prompt, example, shown[:count])
+                    text = self._assembled(prompt, example, shown[:count])
                     self._check_prompt(text, example, place, count)
 
     def _check_draws(self, example: Example) -> list[Example]:
@@ -107,19 +107,19 @@ class _Check:
         except IclEvalError as error:
             raise AssertionError(f"{place}: {error}") from error
 
+    def _assembled(self, prompt: Prompt, example: Example, shown: list[str]) -> PromptText:
+        fields, options = self.controls.mark((example.fields, example.options))
+        try:
+            return assemble(prompt, fields, options, shown)
+        except PromptError as error:
+            raise PromptError(f"{error.message} (example {example.id!r})", error.path, error.line) from error
 
-def _assembled(prompt: Prompt, example: Example, shown: list[str]) -> PromptText:
-    try:
-        return assemble(prompt, example.fields, example.options, shown)
-    except PromptError as error:
-        raise PromptError(f"{error.message} (example {example.id!r})", error.path, error.line) from error
-
-
-def _shown(prompt: Prompt, candidate: Example) -> str:
-    try:
-        return prompt.demonstration(candidate.fields, candidate.options, candidate.gold[0])
-    except PromptError as error:
-        raise PromptError(f"{error.message} (demonstration {candidate.id!r})", error.path, error.line) from error
+    def _shown(self, prompt: Prompt, candidate: Example) -> str:
+        fields, options = self.controls.mark((candidate.fields, candidate.options))
+        try:
+            return prompt.demonstration(fields, options, candidate.gold[0])
+        except PromptError as error:
+            raise PromptError(f"{error.message} (demonstration {candidate.id!r})", error.path, error.line) from error
 
 
 def _check_labels(example: Example, place: str) -> None:

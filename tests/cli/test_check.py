@@ -6,10 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
+from icl_eval.models import ControlTokens
 from icl_eval.runs.data import SAMPLE_PATH
+from icl_eval.testing import FakeLM
+from icl_eval.tiny import MODEL
 
 from .shell import TOY, IclEval
+
+NOTE = "records hold <|endoftext|>, which reaches this model as a control token, not as text"
 
 PARITY = Path("tasks/toy/parity.yaml")
 TEMPLATE = Path("prompts/toy/parity/chatty.jinja")
@@ -244,3 +250,27 @@ def test_check_with_a_model_names_the_queries_that_it_cannot_read(icl_eval: IclE
     assert "the query alone takes" in sentences[0]
     assert sentences[1] == "icl-eval: toy: 1 of its tasks cannot be run: toy/parity"
     assert said.out == "ok toy/pairs: 8 examples, 12 to show, prompts plain, chatty\n"
+
+
+def test_names_in_records_that_reach_a_model_as_control_tokens_are_told(
+    icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm.controls = ControlTokens(AutoTokenizer.from_pretrained(MODEL), takes_ids=False)
+    monkeypatch.setattr("icl_eval.models.loading.load_blueprint", lambda *_, **__: lm)
+    asked, shown = Path("data/parity/val.jsonl"), Path("data/parity/train.jsonl")
+    clean = icl_eval("check", "toy/parity", *TOY, "--model", "any")
+    for path, n in ((asked, "2<|endoftext|>"), (shown, "<|endoftext|>4")):
+        old = path.read_text()
+        path.write_text(old + json.dumps({"n": n, "pair": 0, "label": 0}) + "\n")
+        checked = icl_eval("check", "toy/parity", *TOY, "--model", "any")
+        ran = icl_eval("run", "-t", "toy/parity", "--shots", "12", "--model", "any", *TOY)
+        assert (
+            checked.out
+            == clean.out.replace("8 examples, 12", f"{8 + (path == asked)} examples, {12 + (path == shown)}").rstrip()
+            + f"; note: {NOTE}\n"
+        )
+        assert ran.out.splitlines()[1] == f"note: {NOTE}"
+        path.write_text(old)
+    shown.write_text(shown.read_text().replace('"n": 100,', '"n": "<|endoftext|>",'))
+    assert f"\nnote: {NOTE}\n" in icl_eval("show", "toy/parity", "--shots", "12", *TOY).out
+    assert "note" not in icl_eval("show", "toy/parity", "--shots", "0", *TOY).out

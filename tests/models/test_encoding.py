@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from icl_eval import Task
-from icl_eval.models import LanguageModel, as_text, encoding, load_model, unmarked
-from icl_eval.models.encoding import LineEncoder, control_tokens, line_encoder, splits_into_words
-from icl_eval.runs.ask import Ask
-from icl_eval.runs.cells import prepare
-from icl_eval.runs.questions import Questioner
-
-from .checkpoints import byte_tokenizer, checkpoint
+from icl_eval.models import encoding
+from icl_eval.models.encoding import LineEncoder, splits_into_words
 
 CORPUS = [
     "The cat sat.\n\nQ: Is it true? True or False?\nA: True\n\nQ: no?!\n\nA: 12\n=====\nPassage: a-b  c\n",
@@ -170,54 +163,3 @@ def test_a_real_tokenizer_line_by_line_is_as_whole(texts: list[str]) -> None:
     assert LineEncoder(whole(tokenizer), splits=splits_into_words(tokenizer))(texts) == (
         whole(tokenizer)(texts) if texts else []
     )
-
-
-def control_tokenizer() -> Any:
-    tokenizer = byte_tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<end>"]})
-    return tokenizer
-
-
-def test_a_control_token_is_one_where_a_prompt_writes_it_and_text_where_a_record_does() -> None:
-    tokenizer = control_tokenizer()
-    encode, controls = line_encoder(tokenizer), control_tokens(tokenizer)
-    end = tokenizer.convert_tokens_to_ids("<end>")
-    letters = {char: tokenizer.convert_tokens_to_ids(char) for char in "<end>ab"}
-    spelt = [letters[char] for char in "<end>"]
-    record = as_text({"q": "a<end>", "more": ["<end>", 1]}, controls)
-
-    assert encode([f"<end>{record['q']}b<end>", "a<end>"]) == [
-        [end, letters["a"], *spelt, letters["b"], end],
-        [letters["a"], end],
-    ]
-    assert encode(record["more"][:1]) == [spelt]
-    assert [unmarked(record["q"]), record["more"][1]] == ["a<end>", 1]
-
-
-def test_a_record_without_control_tokens_is_left_as_it_is() -> None:
-    assert as_text("a < b and <endless", frozenset({"<end>"})) == "a < b and <endless"
-
-
-def test_a_prompt_that_begins_with_bos_gets_no_second_one_and_records_write_no_control_tokens(tmp_path: Path) -> None:
-    lm = load_model(str(checkpoint(tmp_path / "llama", adds_bos=True)), device="cpu")
-    task = Task.from_records(
-        "t",
-        evaluation=[{"q": "b</s>", "choices": ["yes</s>", "no"], "gold": 0}],
-        options="choices",
-        gold="gold",
-        prompt="{% block query %}<s>{{ q }}</s>{% endblock %}",
-    )
-    assert task.source is not None
-    (prepared,) = prepare(task, None, Ask(model="m", tasks=("t",), shots=(0,)), task.source)
-    (question,) = Questioner(prepared, lm, "error").questions()
-    tokens = list(question.conditional[0].tokens)
-
-    assert tokens[0] == 0
-    assert tokens.count(0) == 1
-    assert tokens.count(1) == 1
-    assert tokens == [0, *lm.encode(["b"])[0], *_spelt(lm), 1, *lm.encode([" yes"])[0], *_spelt(lm)]
-    assert (question.text.queries[0], question.text.answers[0]) == ("<s>b</s></s>", " yes</s>")
-
-
-def _spelt(lm: LanguageModel) -> list[int]:
-    return [token for char in "</s>" for token in lm.encode([char])[0]]

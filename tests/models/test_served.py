@@ -27,6 +27,7 @@ from icl_eval.models import (
     RowModel,
     ScoreRequest,
     ScoringModel,
+    controls_of,
     load_model,
 )
 from icl_eval.models.served import endpoint as http
@@ -227,6 +228,17 @@ def test_tokens_that_no_text_has_are_refused(connect: Served) -> None:
 
     with pytest.raises(ModelError, match="have no text that is encoded as they are"):
         Engine(served).answer([ScoreRequest.of(served.encode(["a"])[0], half)])
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_a_server_that_takes_only_text_finds_control_tokens_in_records(ids: bool, connect: Served) -> None:
+    served = connect(Habits(listed=False, ids=ids))
+    controls, unspelled = controls_of(served), set[str]()
+    (encoded,) = served.encode([controls.mark("a</s>", unspelled)])
+    ((answer,),) = [Engine(served).answer([ScoreRequest.of(encoded[:1], encoded[1:])])]
+
+    assert unspelled == (set() if ids else {"</s>"})
+    assert len(answer.logprobs) == (len("</s>") if ids else 1)
 
 
 def test_a_text_that_is_encoded_otherwise_is_refused(connect: Served, folder: Path, start: Any) -> None:

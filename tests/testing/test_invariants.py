@@ -5,11 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from icl_eval.demos import Pool
+from icl_eval.models import ControlTokens
+from icl_eval.models.encoding import line_encoder
 from icl_eval.prompts import Scored
 from icl_eval.tasks import Example, MemorySource, Task
 from icl_eval.testing import FakeLM, check_task, invariants
+from icl_eval.tiny import MODEL
 
 RECORDS = [{"text": f"thing {index}", "label": index % 2} for index in range(8)]
 SHOWN = [{"text": f"other {index}", "label": index % 2} for index in range(8)]
@@ -191,3 +195,15 @@ def test_demonstration_of_the_querys_own_group_is_found(monkeypatch: pytest.Monk
     monkeypatch.setattr(Pool, "draw", lambda _, query, shots, seed: [sibling[twins[query.id]]][:shots])
 
     assert "is among its own demonstrations" in complaint(task, shots=[1])
+
+
+def test_a_record_is_encoded_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    lm = FakeLM(window=12)
+    lm.controls = ControlTokens(tokenizer)
+    monkeypatch.setattr(lm, "encode", line_encoder(tokenizer, lm.controls))
+    records = [{"text": "<|endoftext|>" * 3, "label": 0}, {"text": "thing", "label": 1}]
+    asked = made(evaluation=records, demonstrations=None)
+
+    assert "the query alone takes" in complaint(asked, shots=[0], model=lm)  # a control token would be one token
+    check_task(made(evaluation=records[1:], demonstrations=None), shots=[0], model=lm)

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from icl_eval.errors import ModelError, UnknownName
 from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token
+from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest, TextSink
-from icl_eval.models.encoding import control_tokens, line_encoder, tokenizer_digest
+from icl_eval.models.encoding import line_encoder, tokenizer_digest
 from icl_eval.models.options import Setup, Variant
 from icl_eval.models.protocol import CAUSAL, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.served.dialect import Lacking, choice_of, counted_tokens, logprobs_of, told_logprob
@@ -57,11 +58,11 @@ class ServedLM:
     ) -> None:
         self.name, self._endpoint, self.tokenizer = name, endpoint, tokenizer
         self.start, self.fallback = bos_tokens(tokenizer, bos), fallback_token(tokenizer)
-        self._lines = line_encoder(tokenizer)
-        self.controls = control_tokens(tokenizer)
         with endpoint.named():
             self.window = _window(said_window, tokenizer, window)
             self.dialect = dialect_of(endpoint, name, tokenizer, self.start)
+        self.controls = ControlTokens(tokenizer, takes_ids=self.dialect.wording is None)
+        self._lines = line_encoder(tokenizer, self.controls)
         self.fingerprint = f"served|{name}|{tokenizer_digest(tokenizer)}|{self.dialect.name}|bos{len(self.start)}"
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

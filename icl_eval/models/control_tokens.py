@@ -1,0 +1,219 @@
+"""Control tokens: prompt files may write them by name; in a record, the same name is text.
+
+Before a record is rendered, its text gets a mark before every name of a control token; the encoder spells what follows
+a mark. So whoever wrote a name is known for every character of the rendered prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
+from typing import Any, NamedTuple
+
+MARK = "\ufdd0"  # stands in no text: Unicode keeps it for use within programs; one in a record is doubled
+MARKED = re.compile(f"{MARK}(.?)", re.DOTALL)
+PLAIN: dict[str, Any] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+LISTED = 5  # names that a sentence lists
+SHORTEST_TAG = 3  # characters of a name such as `<b>`
+
+
+class ControlTokens:
+    """The control tokens of a tokenizer of `transformers`: what it marks as special, and what its chat template writes.
+
+    Args:
+        tokenizer: none for a model without control tokens.
+        takes_ids: whether the model reads token ids. A server that reads text finds control tokens in it by itself.
+    """
+
+    def __init__(self, tokenizer: Any = None, *, takes_ids: bool = True) -> None:
+        self._tokenizer, self._takes_ids = tokenizer, takes_ids
+        self.ids = {} if tokenizer is None else _control_ids(tokenizer)
+        self._lower = {name.lower() for name in self.ids}
+        self._sizes = sorted({len(name) for name in self.ids}, reverse=True)
+        heads = {char for name in self.ids for char in (name[0], name[0].lower(), name[0].upper())}
+        self._heads = re.compile("|".join(map(re.escape, sorted(heads))) if heads else "(?!)")
+        self._stops = re.compile(f"{MARKED.pattern}|{self._heads.pattern}", re.DOTALL)
+
+    @cached_property
+    def unspellable(self) -> frozenset[str]:
+        """The names that become control tokens wherever they stand; found out when a record first holds a name."""
+        if not self.ids or not self._takes_ids:
+            return frozenset(self.ids)
+        whole = self._tokenizer(list(self.ids), **PLAIN)["input_ids"]
+        if self.encode(list(self.ids)) != [list(ids) for ids in whole]:
+            return frozenset(self.ids)
+        spelled = self.encode([MARK + name for name in self.ids])
+        return frozenset(name for name, ids in zip(self.ids, spelled, strict=True) if self.ids[name] in ids)
+
+    def mark(self, value: Any, unspelled: set[str] | None = None) -> Any:
+        """A value of a record, whatever it nests, in which the names of control tokens are marked as text.
+
+        Args:
+            value: the value.
+            unspelled: gets the names in it that stay control tokens.
+        """
+        if isinstance(value, str):
+            return self._marked(value, set() if unspelled is None else unspelled)
+        if isinstance(value, Mapping):
+            return {key: self.mark(each, unspelled) for key, each in value.items()} if self.ids else value
+        if isinstance(value, list | tuple):
+            return type(value)(self.mark(each, unspelled) for each in value) if self.ids else value
+        return value
+
+    def unmark(self, text: str) -> str:
+        """A text as it was before `mark`."""
+        return MARKED.sub(r"\1", text) if MARK in text and self._marks else text
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts with marks."""
+        parts = [list(self._parts(text)) for text in texts]
+        if self._tokenizer.is_fast:
+            return self._copy.encode(parts)
+        return [list(chain.from_iterable(self._spelled(each))) for each in parts]
+
+    def has_marks(self, text: str) -> bool:
+        """Whether a text needs this encoder."""
+        return MARK in text and self._marks
+
+    @property
+    def _marks(self) -> bool:
+        """Whether anything can be spelled, and so is marked."""
+        return len(self.unspellable) < len(self.ids)
+
+    def _marked(self, text: str, unspelled: set[str]) -> str:
+        starts = []
+        for head in self._heads.finditer(text):
+            if name := self._name_at(text, head.start(), any_case=True):  # a template may change the case
+                if name in self.unspellable:
+                    unspelled.add(name)
+                elif self._marks:
+                    starts.append(head.start())
+        if MARK in text and self._marks:
+            starts += [place for place, char in enumerate(text) if char == MARK]
+        if not starts:
+            return text
+        starts.sort()
+        cuts = zip([0, *starts], [*starts, len(text)], strict=True)
+        return MARK.join(text[start:end] for start, end in cuts)
+
+    def _name_at(self, text: str, start: int, *, any_case: bool = False) -> str:
+        """The longest name that begins at a place of a text; empty if none does."""
+        for size in self._sizes:
+            part = text[start : start + size]
+            if part in self.ids or (any_case and part.lower() in self._lower):
+                return part
+        return ""
+
+    def _parts(self, text: str) -> Iterator[_Part]:
+        """A marked text as control tokens and the text between them."""
+        plain, at = "", 0
+        for stop in self._stops.finditer(text):
+            if stop.start() < at:  # within a name
+                continue
+            plain += text[at : stop.start()]
+            at = stop.end()
+            if stop[0][0] == MARK:
+                plain += stop[0][1:]
+            elif name := self._name_at(text, stop.start()):
+                yield from (_Part(plain, is_control=False), _Part(name, is_control=True))
+                plain, at = "", stop.start() + len(name)
+            else:
+                plain += stop[0]
+        yield _Part(plain + text[at:], is_control=False)
+
+    @cached_property
+    def _copy(self) -> _RenamedTokenizer:
+        return _RenamedTokenizer(self._tokenizer, self.ids)
+
+    def _spelled(self, parts: Sequence[_Part]) -> Iterator[list[int]]:
+        """Token ids of the parts of a text by a tokenizer written in Python."""
+        for before, part, after in zip([None, *parts], parts, [*parts[1:], None], strict=False):
+            text = part.text
+            if before and before.is_control and self._added(before).rstrip:
+                text = text.lstrip()
+            if after and after.is_control and self._added(after).lstrip:
+                text = text.rstrip()
+            if text:
+                yield self._tokenizer(text, **PLAIN, split_special_tokens=not part.is_control)["input_ids"]
+
+    def _added(self, part: _Part) -> Any:
+        """What a tokenizer says of a control token: whether it takes the white space beside it."""
+        return self._tokenizer.added_tokens_decoder[self.ids[part.text]]
+
+
+def about_control_tokens(names: Iterable[str]) -> str:
+    """One sentence on names in records that reach a model as control tokens; empty if there are none."""
+    sorted_names = sorted(names)
+    listed = ", ".join([*sorted_names[:LISTED], *(["..."] if len(sorted_names) > LISTED else [])])
+    kind = "reaches this model as a control token" if len(sorted_names) == 1 else "reach this model as control tokens"
+    return f"records hold {listed}, which {kind}, not as text" if listed else ""
+
+
+def controls_of(model: Any) -> ControlTokens:
+    """The control tokens of a language model; none if it does not say."""
+    found = getattr(model, "controls", None)
+    return found if isinstance(found, ControlTokens) else ControlTokens()
+
+
+class _Part(NamedTuple):
+    text: str
+    is_control: bool
+
+
+class _RenamedTokenizer:
+    """A copy of a tokenizer whose control tokens have secret names, so that it takes their usual names for text."""
+
+    def __init__(self, tokenizer: Any, ids: Mapping[str, int]) -> None:
+        from tokenizers import Tokenizer
+
+        key = secrets.token_hex(8)  # no text can hold these names, and nothing depends on them
+        self._names = {name: f"\ufdd1{key}{index}\ufdd2" for index, name in enumerate(ids)}
+        described = json.loads(tokenizer.backend_tokenizer.to_str())
+        for token in described["added_tokens"]:
+            token["content"] = self._names.get(token["content"], token["content"])
+        _rename(described["model"], self._names)
+        described |= {"post_processor": None, "truncation": None, "padding": None}
+        self._tokenizer = Tokenizer.from_str(json.dumps(described))
+        self._ids = {self._tokenizer.token_to_id(self._names[name]): index for name, index in ids.items()}
+
+    def encode(self, texts: Sequence[Sequence[_Part]]) -> list[list[int]]:
+        """Token ids of texts, each of several parts."""
+        renamed = ["".join(self._names[part.text] if part.is_control else part.text for part in each) for each in texts]
+        encoded = self._tokenizer.encode_batch(renamed, add_special_tokens=False)
+        return [[self._ids.get(token, token) for token in each.ids] for each in encoded]
+
+
+def _rename(model: dict[str, Any], names: Mapping[str, str]) -> None:
+    """Rename entries of a vocabulary, all but those that texts are made of: bytes, and what is merged from others."""
+    merges = (pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges", ()))
+    merged = {"".join(pair) for pair in merges}
+    new = {
+        name: other for name, other in names.items() if name not in merged and (len(name) > 1 or model["type"] != "BPE")
+    }
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {new.get(piece, piece): index for piece, index in vocabulary.items()}
+    else:  # of Unigram
+        model["vocab"] = [[new.get(piece, piece), *rest] for piece, *rest in vocabulary]
+    if model.get("unk_token") in new:
+        model["unk_token"] = new[model["unk_token"]]
+
+
+def _control_ids(tokenizer: Any) -> dict[str, int]:
+    """Names and ids of the control tokens of a tokenizer."""
+    template, special = str(tokenizer.chat_template or ""), set(tokenizer.all_special_tokens)
+    return {
+        str(token): index
+        for index, token in tokenizer.added_tokens_decoder.items()
+        if str(token) and (token.special or str(token) in special or (_is_tag(str(token)) and str(token) in template))
+    }
+
+
+def _is_tag(name: str) -> bool:
+    """Whether a name is like `<think>`; a tokenizer may also have words and runs of spaces as tokens of their own."""
+    ends = name[0] + name[-1]
+    return len(name) >= SHORTEST_TAG and not any(char.isalnum() or char.isspace() for char in ends)
