@@ -4,11 +4,13 @@ from icl_eval.metrics.close_calls import value_range
 from icl_eval.metrics.difference import Difference, difference
 from icl_eval.metrics.estimate import Estimate, average, estimate, independent_average
 from icl_eval.metrics.prediction import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
-from icl_eval.metrics.registry import METRICS, check_examples, check_kind, check_labels, fitting, metric
+from icl_eval.metrics.refusals import is_unspaced
+from icl_eval.metrics.registry import METRIC_NAMES, METRICS, check_examples, check_kind, check_labels, fitting, metric
 from icl_eval.metrics.statistics import AnyMetric, CorpusMetric, Metric, Signed, Statistics
 
 __all__ = [
     "METRICS",
+    "METRIC_NAMES",
     "AnyMetric",
     "AnyPrediction",
     "CorpusMetric",
@@ -29,6 +31,7 @@ __all__ = [
     "estimate",
     "fitting",
     "independent_average",
+    "is_unspaced",
     "metric",
     "value_range",
 ]

@@ -26,9 +26,16 @@ class Perplexity:
     bounds: tuple[float, float] = (1.0, math.inf)
     proportion: bool = False
     of: Kind = "likelihood"
+    refuse: Callable[[Sequence[LikelihoodPrediction]], None] = lambda _: None
+    """Raises `MetricError` for texts whose units it cannot count."""
+
+    def check(self, predictions: Sequence[LikelihoodPrediction]) -> None:
+        """Raise `MetricError` where it cannot count the units of the texts."""
+        self.refuse(predictions)
 
     def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
-        """One unit per text."""
+        """One unit per text; raises `MetricError` as `check` does."""
+        self.check(predictions)
         return _nats_and_units(predictions, self.units_of)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -85,6 +85,8 @@ class LikelihoodPrediction:
     bytes: int
     cluster: str
     group: str
+    unspaced: bool = False
+    """Whether most letters of the text are of scripts that write no spaces between words, so `words` says little."""
 
     def __post_init__(self) -> None:
         if not -math.inf < self.logprob <= 0:

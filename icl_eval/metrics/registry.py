@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from icl_eval.errors import MetricError, UnknownName
-from icl_eval.metrics import answer_text, drop, evaluate_library, likelihood, means, written
+from icl_eval.metrics import answer_text, drop, evaluate_library, likelihood, means, multilingual, written
 from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
 from icl_eval.metrics.likelihood import BitsPerByte, Perplexity
 from icl_eval.metrics.means import ExampleMean, GroupMean
-from icl_eval.metrics.prediction import AnyPrediction, Kind
-from icl_eval.metrics.rouge import refuse_blank_references, rouge
+from icl_eval.metrics.prediction import AnyPrediction, Kind, TextPrediction
+from icl_eval.metrics.refusals import refuse_unspaced, refuse_unspaced_texts
+from icl_eval.metrics.rouge import refuse as refuse_for_rouge
+from icl_eval.metrics.rouge import rouge
+from icl_eval.metrics.settings import MetricFamily
 from icl_eval.metrics.statistics import AnyMetric, Checked, CorpusMetric, Metric
 from icl_eval.metrics.translation import TRANSLATION_METRICS
+from icl_eval.tasks.definition import split_metric_name
 
 _OF_CHOICES: tuple[Metric[Any], ...] = (
     ExampleMean("accuracy", "choice", means.is_right),
@@ -26,39 +30,67 @@ _OF_CHOICES: tuple[Metric[Any], ...] = (
     GroupMean("group_exact_match", "choice", means.all_right),
     GroupMean("gender_parity", "choice", means.all_alike),
     ExampleMean("record_em", "choice", answer_text.best_exact_match),
-    ExampleMean("record_f1", "choice", answer_text.best_token_f1),
+    ExampleMean(
+        "record_f1",
+        "choice",
+        answer_text.best_token_f1,
+        refuse=partial(refuse_unspaced, "record_f1", advice="`record_em` fits"),
+    ),
 )
+
+
+def _of_words(name: str, of_example: Callable[[TextPrediction], float]) -> ExampleMean[TextPrediction]:
+    """A mean of scores that compare words between spaces."""
+    advice = "`char_f1` fits, or for Chinese `mlqa_f1: {language: zh}`"
+    return ExampleMean(name, "text", of_example, refuse=partial(refuse_unspaced, name, advice=advice))
+
 
 _OF_TEXTS: tuple[Metric[Any], ...] = (
     ExampleMean("exact", "text", written.exact),
     ExampleMean("exact_match", "text", written.exact_match),
-    ExampleMean("token_f1", "text", written.best_token_f1),
-    ExampleMean("contains_match", "text", written.contains_match),
+    _of_words("token_f1", written.best_token_f1),
+    _of_words("contains_match", written.contains_match),
     ExampleMean("referent_match", "text", written.referent_match, rule="referent:T5-wsc_simple"),
     ExampleMean("coqa_em", "text", written.coqa_em),
-    ExampleMean("coqa_f1", "text", written.coqa_f1),
-    ExampleMean("quac_f1", "text", written.quac_f1),
+    _of_words("coqa_f1", written.coqa_f1),
+    _of_words("quac_f1", written.quac_f1),
     ExampleMean("drop_em", "text", drop.drop_em),
-    ExampleMean("drop_f1", "text", drop.drop_f1),
+    _of_words("drop_f1", drop.drop_f1),
+    ExampleMean("char_f1", "text", multilingual.char_f1),
     *(
-        ExampleMean(name, "text", rouge(name), refuse=partial(refuse_blank_references, name))
+        ExampleMean(name, "text", rouge(name), refuse=partial(refuse_for_rouge, name))
         for name in ("rouge1", "rouge2", "rougeL")
     ),
-    *TRANSLATION_METRICS,
 )
 
 _OF_LIKELIHOODS: tuple[Metric[Any], ...] = (
     ExampleMean("greedy_accuracy", "likelihood", likelihood.is_greedy),
     Perplexity("perplexity", lambda _: 1),  # of a text; LAMBADA's texts are one word
     Perplexity("token_perplexity", lambda prediction: prediction.tokens),
-    Perplexity("word_perplexity", lambda prediction: prediction.words),
+    Perplexity(
+        "word_perplexity",
+        lambda prediction: prediction.words,
+        refuse=partial(refuse_unspaced_texts, "word_perplexity", advice="`byte_perplexity` or `bits_per_byte` fits"),
+    ),
     Perplexity("byte_perplexity", lambda prediction: prediction.bytes),
     BitsPerByte(),
 )
 
+FAMILIES: Mapping[str, MetricFamily] = MappingProxyType(
+    {each.name: each for each in (*multilingual.MLQA_METRICS, *TRANSLATION_METRICS)}
+)
+"""The metrics that take settings."""
+
 METRICS: Mapping[str, Metric[Any]] = MappingProxyType(
     {each.name: each for each in (*_OF_CHOICES, *_OF_TEXTS, *_OF_LIKELIHOODS)}
+    | {name: family.configured({}) for name, family in FAMILIES.items() if family.required is None}
 )
+"""The metrics that can be named without a setting."""
+
+METRIC_NAMES: Mapping[str, Kind] = MappingProxyType(
+    {name: each.of for name, each in METRICS.items()} | {name: each.of for name, each in FAMILIES.items()}
+)
+"""The names of all metrics, without settings, and the kind of answers that each measures."""
 
 OF_LABELLED_REFERENCES = frozenset({"referent_match"})
 """Metrics that may be told of a reference that it is wrong; all others take every reference for a right answer."""
@@ -66,21 +98,32 @@ OF_LABELLED_REFERENCES = frozenset({"referent_match"})
 _MEASURED: Mapping[Kind, str] = MappingProxyType({"choice": "choices", "text": "texts", "likelihood": "likelihoods"})
 
 
-def metric(name: str, *, trust_remote_code: bool = False) -> AnyMetric:
-    """The metric of this name; `evaluate:NAME` loads one from the `evaluate` library, which runs its code.
+def metric(
+    name: str, *, trust_remote_code: bool = False, path: Path | None = None, line: int | None = None
+) -> AnyMetric:
+    """The metric of this name, with its settings as in `bleu:tokenize=zh`.
 
-    Raises `UnknownName`, or `MetricError` where the code of an `evaluate` metric is not trusted or cannot be loaded.
+    `evaluate:NAME` loads one from the `evaluate` library, which runs its code.
+
+    Raises, for the place if one is given:
+        UnknownName: there is no such metric, setting or value.
+        MetricError: a setting is missing, or the code of an `evaluate` metric is not trusted or cannot be loaded.
     """
     if name.startswith(evaluate_library.PREFIX):
         return evaluate_library.load(name, trust_remote_code=trust_remote_code)
-    if name not in METRICS:
-        raise UnknownName("metric", name, METRICS)
-    return METRICS[name]
+    base, settings = split_metric_name(name)
+    if base in FAMILIES:
+        return FAMILIES[base].configured(settings, path, line)
+    if base not in METRICS:
+        raise UnknownName("metric", base, METRIC_NAMES, path, line)
+    if settings:
+        raise MetricError(f"{base} takes no settings; {', '.join(FAMILIES)} do", path, line)
+    return METRICS[base]
 
 
 def fitting(kind: Kind) -> list[str]:
     """The names of the metrics that measure answers of this kind."""
-    return [name for name, each in METRICS.items() if each.of == kind]
+    return [name for name, of in METRIC_NAMES.items() if of == kind]
 
 
 def check_kind(asked: AnyMetric, kind: Kind, path: Path | None = None, line: int | None = None) -> None:

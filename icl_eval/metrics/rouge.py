@@ -1,6 +1,7 @@
 """ROUGE-1, ROUGE-2 and ROUGE-L: F measure of one or two words, or of the longest common subsequence (Lin 2004).
 
 Computed by the package `rouge-score`: words are runs of ASCII letters and digits in lower case, without stemming.
+All else separates them.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from icl_eval.errors import MetricError
 from icl_eval.metrics.prediction import TextPrediction
+from icl_eval.metrics.refusals import refuse_blank, refuse_without_ascii_words
 
 
 def rouge(name: str) -> Callable[[TextPrediction], float]:
@@ -24,11 +25,10 @@ def rouge(name: str) -> Callable[[TextPrediction], float]:
     return score
 
 
-def refuse_blank_references(metric: str, predictions: Sequence[TextPrediction]) -> None:
-    """Raise `MetricError` where a reference is blank, since no text could agree with it."""
-    for prediction in predictions:
-        if not all(reference.strip() for reference in prediction.references):
-            raise MetricError(f"example {prediction.id!r} has an empty reference, which {metric} cannot compare with")
+def refuse(metric: str, predictions: Sequence[TextPrediction]) -> None:
+    """Raise `MetricError` where a reference is blank, or has no word for ROUGE."""
+    refuse_blank(metric, predictions)
+    refuse_without_ascii_words(metric, predictions, "`chrf` or `char_f1` fits")
 
 
 @cache

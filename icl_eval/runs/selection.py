@@ -50,12 +50,12 @@ def selected(
     members = {name: tasks_of(suite, suites) for name, suite in suites.items()}
     each_once = dict.fromkeys(chain.from_iterable(members.get(name, [name]) for name in names))
     tasks = [own[name] if name in own else library.task(name) for name in each_once]
-    for name, suite in suites.items():
-        check_average(suite, [task for task in tasks if task.name in members[name]], library.files[name])
     for task in tasks:
         check_names(task)
         for name in task.definition.metrics:
             metric(name, trust_remote_code=trust_remote_code)
+    for name, suite in suites.items():
+        check_average(suite, [task for task in tasks if task.name in members[name]], library.files[name])
     return tasks, [*suites.values()]
 
 

@@ -7,6 +7,8 @@ from icl_eval.tasks.definition import (
     Splits,
     SuiteDefinition,
     TaskDefinition,
+    metric_name,
+    split_metric_name,
     tasks_of,
 )
 from icl_eval.tasks.example import Example
@@ -31,5 +33,7 @@ __all__ = [
     "Task",
     "TaskDefinition",
     "limited",
+    "metric_name",
+    "split_metric_name",
     "tasks_of",
 ]

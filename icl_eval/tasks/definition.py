@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictBool,
@@ -21,6 +22,37 @@ from pydantic import (
 AnswerKind = Literal["choice", "text", "likelihood"]
 Normalization = Literal["sum", "token", "char", "byte", "unconditional"]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")]
+
+
+def metric_name(base: str, settings: Mapping[str, str]) -> str:
+    """The name of a metric with these settings, in alphabetical order: `bleu:lowercase=true:tokenize=zh`."""
+    return ":".join([base, *(f"{name}={settings[name]}" for name in sorted(settings))])
+
+
+def split_metric_name(name: str) -> tuple[str, dict[str, str]]:
+    """The name of a metric without settings, and its settings; a word without `=` sets an empty value."""
+    base, *words = name.split(":")
+    parts = [word.partition("=") for word in words]
+    return base, {setting.strip(): value.strip() for setting, _, value in parts}
+
+
+def _as_metric_name(value: object) -> object:
+    """A metric as a task file names it, `bleu:tokenize=zh` or `{bleu: {tokenize: zh}}`, as a plain name."""
+    if isinstance(value, str) and not value.startswith("evaluate:"):
+        return metric_name(*split_metric_name(value))
+    if not isinstance(value, Mapping):
+        return value
+    base, settings = next(iter(value.items()), (None, None))
+    if len(value) != 1 or not isinstance(settings, Mapping) or not settings:
+        raise ValueError("a metric with settings is written `{bleu: {tokenize: zh}}`, as one name with its settings")
+    return metric_name(str(base), {str(name): _as_word(setting) for name, setting in settings.items()})
+
+
+def _as_word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+MetricName = Annotated[StrictStr, BeforeValidator(_as_metric_name)]
 
 
 class _Strict(BaseModel):
@@ -147,10 +179,10 @@ class TaskDefinition(_Strict):
     zero_shot_prompt: Name | None = None  # used in place of the first where there are no demonstrations
     protocol: Protocol = Protocol()
     score: Score = Score()
-    metrics: list[StrictStr] = Field(
+    metrics: list[MetricName] = Field(
         default=None, min_length=1, validate_default=True
     )  # by default the kind's usual one
-    primary: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = (
+    primary: MetricName | Annotated[list[MetricName], Field(min_length=1)] | None = (
         None  # the metric, or several whose mean, enters the averages of suites; by default the first
     )
     reference: StrictStr | None = None

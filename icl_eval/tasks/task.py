@@ -63,7 +63,7 @@ class Task:
         names: Sequence[str] | None = None,
         references: str | None = None,
         decode: Decode | Mapping[str, Any] | None = None,
-        metrics: Sequence[str] | None = None,
+        metrics: Sequence[str | Mapping[str, Mapping[str, Any]]] | None = None,
         normalize: Normalization = "token",
         draw: str = "per_example",
         id: str | None = None,
@@ -85,7 +85,8 @@ class Task:
             names: names of the options in the gold field, if it does not hold indices.
             references: for `text` and `likelihood`, the field with one acceptable text or a list of them.
             decode: for `text`, how the answer is written.
-            metrics: names of metrics; the usual one of the kind of answer if not given.
+            metrics: names of metrics, with settings as `bleu:tokenize=zh` or `{"bleu": {"tokenize": "zh"}}`; the usual
+                metric of the kind of answer if not given.
             normalize: how log-likelihoods of options are made comparable.
             draw: `per_example`, `per_group` for the same demonstrations for the queries of a group, or `fixed` for all.
             id: field with a stable name of the record; its content's hash if not given.

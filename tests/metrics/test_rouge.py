@@ -3,7 +3,7 @@
 import pytest
 
 from icl_eval.errors import MetricError
-from icl_eval.metrics import METRICS, estimate
+from icl_eval.metrics import METRICS, check_examples, estimate
 
 from .answered import wrote
 
@@ -33,3 +33,22 @@ def test_words_are_not_stemmed() -> None:
 def test_blank_reference_is_an_error() -> None:
     with pytest.raises(MetricError, match="example 'e' has an empty reference, which rouge1 cannot compare with"):
         estimate(METRICS["rouge1"], [[wrote("police", "police", " ")]])
+
+
+@pytest.mark.parametrize("reference", ["погода хорошая в 2020 году", "天气很好 ok"])
+def test_references_of_other_letters_than_rouge_reads_are_an_error(reference: str) -> None:
+    with pytest.raises(MetricError) as caught:
+        check_examples(METRICS["rouge2"], [wrote("", reference)])
+
+    assert str(caught.value) == (
+        "rouge2 reads words of ASCII letters and digits alone, and most letters of the references are others; "
+        "`chrf` or `char_f1` fits"
+    )
+
+
+def test_reference_without_a_word_for_rouge_is_an_error() -> None:
+    english = wrote("", "für uns und für euch, 2020", "—")
+
+    check_examples(METRICS["rougeL"], [english])
+    with pytest.raises(MetricError, match="'e2' has no reference with a word of ASCII letters or digits, which rougeL"):
+        check_examples(METRICS["rougeL"], [english, wrote("", "天气", "—", id="e2")])

@@ -1,0 +1,32 @@
+"""Settings of metrics in their names."""
+
+from pathlib import Path
+
+import pytest
+
+from icl_eval.errors import IclEvalError
+from icl_eval.metrics import metric
+
+FAULTS = {
+    "bleu:tokenise=zh": "no setting of bleu is named 'tokenise'; did you mean tokenize?",
+    "bleu:tokenize=zhh": "no value of bleu's `tokenize` is named 'zhh'; did you mean zh?",
+    "bleu:tokenize": "no value of bleu's `tokenize` is named ''; there is 13a, char, flores101, flores200, intl, "
+    "ja-mecab, ko-mecab, none, spBLEU-1K, zh",
+    "chrf:word_order=-1": "no value of chrf's `word_order` is named '-1'; did you mean 1?",
+    "bleu_intl:tokenize=zh": "no metric is named 'bleu_intl'; did you mean bleu?",
+    "accuracy:tokenize=zh": "accuracy takes no settings; mlqa_em, mlqa_f1, bleu, chrf, ter do",
+    "mlqa_f1": "mlqa_f1 needs a language, as in `mlqa_f1: {language: zh}`; there is en, es, hi, vi, de, ar, zh",
+    "mlqa_f1:language=ja": "no value of mlqa_f1's `language` is named 'ja'; there is ar, de, en, es, hi, vi, zh",
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faulty_name_is_one_sentence_with_its_place(name: str) -> None:
+    with pytest.raises(IclEvalError) as caught:
+        metric(name, path=Path("task.yaml"), line=3)
+
+    assert str(caught.value) == f"task.yaml:3: {FAULTS[name]}"
+
+
+def test_name_has_its_settings_in_alphabetical_order() -> None:
+    assert metric("bleu:tokenize=zh:lowercase=true").name == "bleu:lowercase=true:tokenize=zh"
