@@ -54,7 +54,7 @@ def regress(
     from icl_eval.tasks import Library
 
     if update is not None:
-        made = runs.make_baseline(update)
+        made = runs.make_baseline(update, trust_remote_code=trust_remote_code)
         runs.write_baseline(made, baseline)
         write(f"{baseline}: {len(made.examples)} answered examples, {len(made.scores)} scores")
         return

@@ -81,8 +81,12 @@ class Regression:
         return bool(self.moved)
 
 
-def make_baseline(run: Path) -> Baseline:
+def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
     """The baseline of a finished run.
+
+    Args:
+        run: its folder.
+        trust_remote_code: whether a metric may run code from the Hub.
 
     Raises:
         RunError: the run is not finished, a task of it failed, or some example's decision is too close to be the same
@@ -104,7 +108,8 @@ def make_baseline(run: Path) -> Baseline:
             )
         examples.append(_example(evidence))
     scores = [
-        BaselineScore(**{name: getattr(score, name) for name in BaselineScore.model_fields}) for score in rescore(run)
+        BaselineScore(**{name: getattr(score, name) for name in BaselineScore.model_fields})
+        for score in rescore(run, trust_remote_code=trust_remote_code)
     ]
     # What `auto` meant here, which it may not mean elsewhere.
     precision = manifest.model_words.split("|")[-1].split("-")[-1]

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from toy_tasks import knowing
 
-from icl_eval import evaluate, rescore
-from icl_eval.runs import evaluation
+from icl_eval import rescore
 from icl_eval.testing import FakeLM
 
 from .shell import TOY, IclEval
@@ -39,66 +38,6 @@ def test_tasks_are_given_by_comma_or_repeated_or_by_path(icl_eval: IclEval, lm: 
 
     assert rows[0] == rows[1] == rows[2]
     assert [row["task"] for row in csv.DictReader(io.StringIO(rows[0]))] == ["toy/parity", "toy/pairs", "toy/pairs"]
-
-
-def test_every_option_reaches_the_run(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
-
-    def recording(*arguments: Any, **options: Any) -> Any:
-        seen.update(options, model=arguments[0], tasks=arguments[1])
-        return evaluate(*arguments, **options)
-
-    monkeypatch.setattr(evaluation, "evaluate", recording)
-    said = icl_eval(
-        *("run", "-t", "toy/parity", "-m", "any", "--shots", "0,1", "--seeds", "3,5", "--prompt", "chatty,plain"),
-        *(
-            "--data-dir",
-            "data",
-            "--split",
-            "train",
-            "--demonstrations",
-            "validation",
-            "--limit",
-            "4",
-            "--score",
-            "sum",
-            "--score",
-            "byte",
-            "--overflow",
-            "truncate",
-        ),
-        *("--out", "kept", "--format", "json", "--include", ".", "--revision", "r1", "--dtype", "float32"),
-        *("--device", "cpu", "--bos", "no", "--window", "99", "--trust-remote-code", "--allow-pickle"),
-    )
-
-    assert said.code == 0
-    assert (seen["model"], seen["tasks"]) == ("any", ["toy/parity"])
-    expected = {
-        "shots": [0, 1],
-        "seeds": [3, 5],
-        "prompts": ["chatty", "plain"],
-        "data": Path("data"),
-        "split": "train",
-        "demonstrations": "validation",
-        "limit": 4,
-        "normalizations": ("sum", "byte"),
-        "overflow": "truncate",
-        "out": Path("kept"),
-        "keep": True,
-        "note": None,
-        "revision": "r1",
-        "dtype": "float32",
-        "device": "cpu",
-        "bos": False,
-        "window": 99,
-        "trust_remote_code": True,
-        "allow_pickle": True,
-    }
-    assert {name: seen[name] for name in expected} == expected
-    assert {(line["shots"], tuple(line["seeds"])) for line in json.loads(said.out)["scores"]} == {
-        (0, (3,)),
-        (1, (3, 5)),
-    }
 
 
 @pytest.mark.parametrize(("seeds", "expected"), [("2", [0, 1]), ("7,3", [7, 3]), ("3,", [3])])

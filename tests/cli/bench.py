@@ -1,0 +1,198 @@
+"""Commands run with their boundaries watched: what reaches a model, a loader, a server or a file is kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import transformers
+from completions import Completions, Habits, serving
+from models import architectures, kinds
+from models.checkpoints import byte_tokenizer
+from tenacity import wait_none
+from toy_tasks import knowing, write
+
+from icl_eval.engine import Engine
+from icl_eval.models.served import endpoint
+from icl_eval.runs import preview
+
+from .shell import IclEval, Shell
+
+GENERATED = """\
+task: toy/written
+about: A number in words.
+answer: text
+data:
+  local: {train: parity/train.jsonl, validation: parity/val.jsonl}
+splits: {demonstrations: train, evaluation: validation}
+id: n
+fields: {n: n}
+references: label
+decode: {max_tokens: 4, beams: 2}
+prompts: [plain]
+protocol: {shots: 0}
+"""
+
+
+class Reached(BaseException):
+    """A boundary was reached, and all there is to see has been kept."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a boundary."""
+
+    name: str
+    source: Any
+    given: dict[str, Any]
+
+
+@dataclass
+class Bench:
+    """Runs commands and keeps what arrives.
+
+    Attributes:
+        command: the command line.
+        patch: undone after each command.
+        shell: what the last command left behind.
+    """
+
+    command: IclEval
+    patch: pytest.MonkeyPatch
+    shell: Shell = field(default_factory=lambda: Shell(0, "", ""))
+
+    def run(self, *words: str) -> Shell:
+        """A command in a folder where nothing has been run; it may end at a boundary."""
+        shutil.rmtree("results", ignore_errors=True)
+        try:
+            self.shell = self.command(*words)
+        except Reached:
+            self.shell = Shell(0, "", "")
+        return self.shell
+
+    @contextmanager
+    def patched(self) -> Iterator[pytest.MonkeyPatch]:
+        with self.patch.context() as patch:
+            yield patch
+
+    def requests(self, *words: str, window: int = 2**20) -> list[tuple[str, Any]]:
+        """The text of every request that a command makes, and how an answer is decoded; None if it is scored."""
+        found: list[tuple[str, Any]] = []
+        lm = knowing(0, 1, 2)
+        lm.window = window
+        tokenizer = byte_tokenizer()
+
+        def keep(requests: Sequence[Any], decode: Callable[[Any], str]) -> None:
+            found.extend((decode(each.tokens), getattr(each, "decoding", None)) for each in requests)
+
+        def watched(answer: Any) -> Any:
+            def method(requests: Any, sink: Any) -> None:
+                keep(requests, lambda tokens: bytes(tokens.tolist()).decode())
+                answer(requests, sink)
+
+            return method
+
+        def workload(engine: Engine, requests: Any, planned: Any) -> Any:
+            keep(requests, lambda tokens: tokenizer.decode(tokens.tolist()))
+            return work(engine, requests, planned)
+
+        work = Engine.workload
+        with self.patched() as patch:
+            patch.setattr(lm, "score", watched(lm.score))
+            patch.setattr(lm, "generate", watched(lm.generate))
+            patch.setattr("icl_eval.runs.model.load", lambda *_: lm)
+            patch.setattr("icl_eval.runs.sweep._free_memory", lambda: None)  # there is none to free, and it takes long
+            patch.setattr(preview, "load_model", lambda *_, **__: lm)
+            if words[0] in ("plan", "check"):
+                self._loaders(patch, computes=False)
+                patch.setattr(Engine, "workload", workload)
+            self.run(*words)
+        return found
+
+    def calls(self, *words: str, computes: bool = False, family: str = "causal") -> list[Call]:
+        """The calls of the loaders of `transformers`; unless the model `computes`, the command ends at its loader."""
+        with self.patched() as patch:
+            found = self._loaders(patch, computes=computes, family=family)
+            self.run(*words)
+        return found
+
+    def _loaders(self, patch: pytest.MonkeyPatch, *, computes: bool, family: str = "causal") -> list[Call]:
+        found: list[Call] = []
+        model, tokenizer = trained(family)
+        loader: Any = transformers.AutoModelForCausalLM if family == "causal" else transformers.AutoModelForMaskedLM
+
+        def watch(owner: Any, name: str, give: Callable[[], Any]) -> None:
+            def from_pretrained(source: Any, **given: Any) -> Any:
+                found.append(Call(name, source, given))
+                return give()
+
+            patch.setattr(owner, "from_pretrained", from_pretrained)
+
+        def loaded() -> Any:
+            if not computes:
+                raise Reached
+            return model, {"missing_keys": [], "unexpected_keys": []}
+
+        def cached(place: str, file: str, revision: str | None) -> str:
+            return f"cache/{revision or 'main'}/{file}"
+
+        watch(transformers.AutoConfig, "config", lambda: copy.deepcopy(model.config))
+        watch(transformers.AutoTokenizer, "tokenizer", lambda: tokenizer)
+        watch(loader, "model", loaded)
+        patch.setattr("transformers.utils.hub.cached_file", cached)
+        return found
+
+    def served(self, *words: str, **habits: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The bodies that a command sends to the server `URL`, and the arguments of the clients that send them."""
+        clients: list[dict[str, Any]] = []
+
+        class Client(httpx2.AsyncClient):
+            def __init__(self, **given: Any) -> None:
+                clients.append(given)
+                super().__init__(**given)
+
+        models = [{"id": name, "max_model_len": 512} for name in ("first", "second")]
+        server = Completions(*trained("causal"), replace(Habits(models=models, **habits), first=deque()))
+        with self.patched() as patch, serving(server) as url:
+            self._loaders(patch, computes=False)
+            patch.setattr(httpx2, "AsyncClient", Client)
+            patch.setattr(endpoint, "BACKOFF", wait_none())
+            self.run(*(url if word == "URL" else word for word in words))
+        return server.asked, clients
+
+
+@cache
+def trained(family: str) -> tuple[Any, Any]:
+    """A tiny random model and its tokenizer."""
+    if family == "causal":
+        return architectures.build("llama", vocab_size=258, max_position_embeddings=512), byte_tokenizer()
+    return kinds.build("bert"), kinds.tokenizer_for("bert")
+
+
+def write_world(folder: Path) -> None:
+    """Beside the toy library: other data and tasks, and names of models and tokenizers that stand for checkpoints."""
+    for split, first in (("train", 300), ("val", 200)):
+        lines = [json.dumps({"n": n, "pair": n // 2, "label": n % 2}) for n in range(first, first + 8)]
+        write(folder, f"other/parity/{split}.jsonl", "\n".join(lines) + "\n")
+    write(folder, "tasks/toy/written.yaml", GENERATED)
+    write(folder, "prompts/toy/written/plain.jinja", "Q: {{ n }}\nA:")
+    parity = (folder / "tasks/toy/parity.yaml").read_text()
+    trusting = parity.replace("toy/parity", "toy/trusting").replace("[accuracy]", "['evaluate:agreement']")
+    write(folder, "tasks/toy/trusting.yaml", trusting)
+    write(folder, "prompts/toy/trusting/plain.jinja", "Q: {{ n }}\nA:")
+    write(folder, "prompts/toy/trusting/chatty.jinja", "Q: {{ n }}\nA:")
+    write(folder, "more/tasks/more/parity.yaml", parity.replace("toy/parity", "more/parity"))
+    for style in ("plain", "chatty"):
+        write(folder, f"more/prompts/more/parity/{style}.jinja", "Q: {{ n }}\nA:")
+    for name in ("llama", "words"):
+        write(folder, f"{name}/config.json", "{}")

@@ -1,0 +1,395 @@
+"""Every option of every command arrives where it acts: in requests, loaders, clients, files or what is printed.
+
+The table gives for each parameter a value unlike the default and what is then seen at the place where it acts. Each
+case is also run without the option, where something else must be seen.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from toy_tasks import ASKED, SHOWN
+
+from . import observations as see
+from .bench import Bench, write_world
+from .observations import See
+from .shell import IclEval
+from .test_options import COMMANDS
+
+QUERIES, EXAMPLES = list(ASKED), list(SHOWN)
+OTHER = list(range(200, 208))
+CPU = torch.device("cpu")
+
+HERE, DATA = ("--include", "."), ("--data-dir", "data")
+TOY = (*HERE, *DATA)
+PARITY = ("-t", "toy/parity")
+ANY = ("run", "-m", "any", *PARITY)
+RUN = (*ANY, *TOY, "--shots", "0")
+SWEEP = (*RUN, "-m", "second")
+SHOT = (*ANY, *TOY, "--shots", "1")
+LOAD = ("run", *PARITY, *TOY, "-m", "llama", "--shots", "0")
+MAPPED = (*LOAD, "--device-map", "auto")
+HUB = ("run", *PARITY, *TOY, "-m", "org/name", "--shots", "0")
+SERVED = ("run", *PARITY, *TOY, "-m", "URL", "--tokenizer", "llama", "--shots", "0", "--limit", "1")
+TRUSTING = ("run", "-m", "any", "-t", "toy/trusting", *TOY, "--shots", "0")
+SHOW = ("show", "toy/parity", *TOY)
+CHECK = ("check", "toy/parity", *TOY)
+PLAN = ("plan", *PARITY, *TOY, "-m", "llama")
+KEPT = (*RUN, "--out", "kept")
+TWO = KEPT, (*RUN, "--out", "second")
+BASED = KEPT, ("regress", "base.json", "--update", "kept")
+COMPARE = ("compare", "kept", "second")
+REGRESS = ("regress", "base.json", *HERE)
+TRUSTED: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), True)
+AT_R1: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), "r1")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is seen of a command with an option.
+
+    Attributes:
+        command: the command line without the option.
+        option: the words of the option.
+        see: runs a command line and gives what arrived.
+        expected: what arrives with the option.
+        before: command lines that are run first.
+    """
+
+    command: tuple[str, ...]
+    option: tuple[str, ...]
+    see: See
+    expected: Any
+    before: tuple[tuple[str, ...], ...] = ()
+
+
+TABLE: dict[str, dict[str, list[Case]]] = {
+    "run": {
+        "task": [Case(RUN, ("-t", "toy/pairs"), see.columns("task"), {("toy/pairs",), ("toy/parity",)})],
+        "model": [
+            Case(("run", *PARITY, *TOY), ("-m", "llama"), see.loader("source"), "llama"),
+            Case(RUN, ("-m", "second"), see.printed("2 models ("), True),
+        ],
+        "shots": [Case((*ANY, *TOY), ("--shots", "3"), see.most_shots, 3)],
+        "seeds": [Case(SHOT, ("--seeds", "5,7"), see.seeds, {5, 7})],
+        "prompt": [Case(RUN, ("--prompt", "chatty"), see.is_instructed, True)],
+        "data": [Case((*ANY, *HERE, "--shots", "0"), ("--data", "sample"), see.queries, QUERIES)],
+        "data_dir": [Case((*ANY, *HERE, "--shots", "0"), ("--data-dir", "other"), see.queries, OTHER)],
+        "split": [Case(RUN, ("--split", "train"), see.queries, EXAMPLES)],
+        "demonstrations": [
+            Case((*ANY, *TOY, "--shots", "7"), ("--demonstrations", "validation"), see.demonstrated, QUERIES)
+        ],
+        "limit": [Case(RUN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
+        "score": [
+            Case(RUN, ("--score", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
+            Case(SWEEP, ("--score", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
+        ],
+        "overflow": [Case((*RUN, "--prompt", "chatty"), ("--overflow", "truncate"), see.fits_no_query, True)],
+        "decode": [
+            Case(
+                ("run", "-m", "any", "-t", "toy/written", *TOY),
+                ("--decode", "max_tokens=2,beams=1"),
+                see.decodings,
+                {(2, 1)},
+            )
+        ],
+        "out": [
+            Case(RUN, ("--out", "kept"), see.is_file("kept/scores.json"), True),
+            Case(SWEEP, ("--out", "kept"), see.is_file("kept/sweep.json"), True),
+        ],
+        "format": [
+            Case(RUN, ("--format", "json"), see.printed('"scores": ['), True),
+            Case(SWEEP, ("--format", "json"), see.printed('"models": ['), True),
+        ],
+        "include": [
+            Case(
+                ("run", "-m", "any", "-t", "more/parity", *DATA, "--shots", "0"),
+                ("--include", "more"),
+                see.queries,
+                QUERIES,
+            )
+        ],
+        "revision": [
+            Case(HUB, ("--revision", "r1"), see.loaders("revision"), AT_R1),
+            Case(RUN, ("--revision", "r1,r2"), see.columns("revision"), {("r1",), ("r2",)}),
+        ],
+        "dtype": [Case(LOAD, ("--dtype", "bfloat16"), see.loader("dtype"), torch.bfloat16)],
+        "device": [Case(LOAD, ("--device", "cpu"), see.device_beside_a_gpu, {"": CPU})],
+        "bos": [Case(LOAD, ("--bos", "yes"), see.rows_begin_with_bos, True)],
+        "window": [Case((*LOAD, "--shots", "8"), ("--window", "60"), see.fitted_shots, {3})],
+        "trust_remote_code": [
+            Case(
+                LOAD,
+                ("--trust-remote-code",),
+                see.loaders("trust_remote_code"),
+                TRUSTED,
+            ),
+            Case(TRUSTING, ("--trust-remote-code",), see.columns("metric"), {("evaluate:agreement",)}),
+        ],
+        "allow_pickle": [Case(LOAD, ("--allow-pickle",), see.loader("use_safetensors"), None)],
+        "quantize": [Case(LOAD, ("--quantize", "8bit"), see.is_quantized, True)],
+        "device_map": [Case(LOAD, ("--device-map", "sequential"), see.loader("device_map"), "sequential")],
+        "max_memory": [Case(MAPPED, ("--max-memory", "cpu=2GB"), see.loader("max_memory"), {"cpu": "2GB"})],
+        "offload_dir": [Case(MAPPED, ("--offload-dir", "spill"), see.loader("offload_folder"), "spill")],
+        "tensor_parallel": [Case(LOAD, ("--tensor-parallel",), see.division, "auto")],
+        "attn": [Case(LOAD, ("--attn", "eager"), see.loader("attn_implementation"), "eager")],
+        "pll": [Case(LOAD, ("--pll", "plain"), see.most_masks, 1)],
+        "tokenizer": [Case(LOAD, ("--tokenizer", "words"), see.loader("source", "tokenizer"), "words")],
+        "served_name": [Case(SERVED, ("--served-name", "second"), see.asked_models, {"second"})],
+        "concurrency": [
+            Case(SERVED, ("--concurrency", "3"), see.client(lambda given: given["limits"].max_connections), {3})
+        ],
+        "timeout": [Case(SERVED, ("--timeout", "7"), see.client(lambda given: given["timeout"].read), {7.0})],
+        "retries": [Case(SERVED, ("--retries", "1"), see.attempts, 2)],
+        "explain": [
+            Case(RUN, ("--explain",), see.answers_and_first_word, (0, "requests")),
+            Case(SWEEP, ("--explain",), see.answers_and_first_word, (0, "any")),
+        ],
+        "processes": [Case(RUN, ("--processes", "3"), see.launched, [(3, False)])],
+    },
+    "list": {
+        "match": [Case(("list", *HERE), ("toy/pairs",), see.lines, 1)],
+        "include": [Case(("list", "toy/pairs"), HERE, see.lines, 1)],
+        "reference": [Case(("list",), ("--reference", "gpt3:LAMBADA"), see.first_word, "gpt3:LAMBADA")],
+    },
+    "show": {
+        "task": [Case(("show", *TOY), ("toy/pairs",), see.printed("\ntoy/pairs, prompt plain"), True)],
+        "shots": [Case(SHOW, ("--shots", "3"), see.printed("3 of 3 demonstrations"), True)],
+        "prompt": [Case(SHOW, ("--prompt", "chatty"), see.printed("Even or odd?"), True)],
+        "example": [Case(SHOW, ("--example", "5"), see.printed("Q: 5\nA:⟦ odd⟧"), True)],
+        "seed": [Case(SHOW, ("--seed", "6"), see.seeds, {6})],
+        "model": [Case(SHOW, ("-m", "llama"), see.loader("source"), "llama")],
+        "data": [
+            Case(("show", "toy/parity", *HERE, "-m", "any"), ("--data", "sample"), see.printed("Q: 0\nA:⟦"), True)
+        ],
+        "data_dir": [Case(("show", "toy/parity", *HERE), ("--data-dir", "other"), see.printed("Q: 200\nA:⟦"), True)],
+        "split": [Case(SHOW, ("--split", "train"), see.printed("Q: 100\nA:⟦"), True)],
+        "demonstrations": [
+            Case((*SHOW, "--shots", "7"), ("--demonstrations", "validation"), see.printed("Q: 1\nA: odd"), True)
+        ],
+        "include": [
+            Case(
+                ("show", "more/parity", *DATA), ("--include", "more"), see.printed("\nmore/parity, prompt plain"), True
+            )
+        ],
+        "tokenizer": [
+            Case((*SHOW, "-m", "llama"), ("--tokenizer", "words"), see.loader("source", "tokenizer"), "words")
+        ],
+        "revision": [
+            Case(
+                (*SHOW, "-m", "org/name"),
+                ("--revision", "r1"),
+                see.loaders("revision"),
+                AT_R1,
+            )
+        ],
+        "bos": [Case((*SHOW, "-m", "llama", "--tokens"), ("--bos", "yes"), see.computed("<s>│"), True)],
+        "window": [Case((*SHOW, "-m", "llama"), ("--window", "100"), see.computed("of 100 tokens"), True)],
+        "tokens": [Case(SHOW, ("--tokens",), see.printed("Q│:│"), True)],
+    },
+    "check": {
+        "task": [Case(CHECK, ("toy/pairs",), see.lines, 2)],
+        "data": [Case(("check", "toy/parity", *HERE), ("--data", "hub"), see.printed("ok "), False)],
+        "data_dir": [Case(("check", "toy/parity", *HERE), ("--data-dir", "gone"), see.printed("ok "), False)],
+        "split": [
+            Case(CHECK, ("--split", "train"), see.printed("ok toy/parity: 12 examples"), True),
+            Case((*CHECK, "-m", "llama"), ("--split", "train"), see.measured, EXAMPLES),
+        ],
+        "demonstrations": [Case(CHECK, ("--demonstrations", "validation"), see.printed("8 to show"), True)],
+        "include": [Case(("check", "more/parity", *DATA), ("--include", "more"), see.printed("ok more/parity"), True)],
+        "model": [Case(CHECK, ("-m", "llama"), see.loader("source", "config"), "llama")],
+        "tokenizer": [
+            Case((*CHECK, "-m", "llama"), ("--tokenizer", "words"), see.loader("source", "tokenizer"), "words")
+        ],
+        "window": [Case((*CHECK, "-m", "llama"), ("--window", "9"), see.printed("ok "), False)],
+    },
+    "rescore": {
+        "folder": [Case(("rescore",), ("kept",), see.printed("toy/parity"), True, before=(KEPT,))],
+        "score": [
+            Case(("rescore", "kept"), ("--score", "sum"), see.columns("normalize"), {("sum",)}, before=(KEPT,)),
+            Case(
+                ("rescore", "kept"),
+                ("--score", "sum"),
+                see.columns("normalize"),
+                {("sum",)},
+                before=((*SWEEP, "--out", "kept"),),
+            ),
+        ],
+        "metrics": [
+            Case(
+                ("rescore", "kept"), ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}, before=(KEPT,)
+            ),
+            Case(
+                ("rescore", "kept"),
+                ("--metrics", "macro_f1"),
+                see.columns("metric"),
+                {("macro_f1",)},
+                before=((*SWEEP, "--out", "kept"),),
+            ),
+        ],
+        "format": [Case(("rescore", "kept"), ("--format", "json"), see.printed('"scores": ['), True, before=(KEPT,))],
+        "trust_remote_code": [
+            Case(
+                ("rescore", "kept"),
+                ("--trust-remote-code",),
+                see.columns("metric"),
+                {("evaluate:agreement",)},
+                before=((*TRUSTING, "--trust-remote-code", *out, "--out", "kept"),),
+            )
+            for out in ((), ("-m", "second"))
+        ],
+    },
+    "compare": {
+        "folder": [Case(("compare", "second"), ("kept",), see.printed("toy/parity"), True, TWO)],
+        "other": [Case(("compare", "kept"), ("second",), see.printed("toy/parity"), True, TWO)],
+        "score": [Case(COMPARE, ("--score", "sum"), see.columns("normalize"), {("sum",)}, TWO)],
+        "format": [Case(COMPARE, ("--format", "json"), see.printed('"task": "toy/parity"'), True, TWO)],
+        "trust_remote_code": [
+            Case(
+                COMPARE,
+                ("--trust-remote-code",),
+                see.columns("metric"),
+                {("evaluate:agreement",)},
+                tuple((*TRUSTING, "--trust-remote-code", "--out", name) for name in ("kept", "second")),
+            )
+        ],
+    },
+    "regress": {
+        "baseline": [Case(("regress", *HERE), ("base.json",), see.printed("base.json: 0 differences"), True, BASED)],
+        "update": [Case(("regress", "new.json"), ("--update", "kept"), see.is_file("new.json"), True, BASED)],
+        "model": [Case(REGRESS, ("-m", "llama"), see.loader("source"), "llama", BASED)],
+        "data": [Case(REGRESS, ("--data", "hub"), see.queries, [], BASED)],
+        "data_dir": [Case(REGRESS, ("--data-dir", "other"), see.queries, OTHER, BASED)],
+        "include": [Case(("regress", "base.json"), HERE, see.queries, QUERIES, BASED)],
+        "device": [Case((*REGRESS, "-m", "llama"), ("--device", "cpu"), see.device_beside_a_gpu, {"": CPU}, BASED)],
+        "trust_remote_code": [
+            Case((*REGRESS, "-m", "llama"), ("--trust-remote-code",), see.loaders("trust_remote_code"), TRUSTED, BASED),
+            Case(
+                REGRESS,
+                ("--trust-remote-code",),
+                see.printed("base.json: 0 differences"),
+                True,
+                (
+                    (*TRUSTING, "--trust-remote-code", "--out", "kept"),
+                    ("regress", "base.json", "--update", "kept", "--trust-remote-code"),
+                ),
+            ),
+        ],
+        "allow_pickle": [
+            Case((*REGRESS, "-m", "llama"), ("--allow-pickle",), see.loader("use_safetensors"), None, BASED)
+        ],
+    },
+    "plan": {
+        "task": [Case(PLAN, ("-t", "toy/pairs"), see.printed("requests         64, "), True)],
+        "model": [Case(("plan", *PARITY, *TOY), ("-m", "llama"), see.loader("source", "config"), "llama")],
+        "tokenizer": [Case(PLAN, ("--tokenizer", "words"), see.loader("source", "tokenizer"), "words")],
+        "shots": [Case(PLAN, ("--shots", "3"), see.most_shots, 3)],
+        "seeds": [Case((*PLAN, "--shots", "1"), ("--seeds", "5,7"), see.seeds, {5, 7})],
+        "prompt": [Case(PLAN, ("--prompt", "chatty"), see.is_instructed, True)],
+        "data": [
+            Case(("plan", *PARITY, *HERE, "-m", "llama", "--shots", "0"), ("--data", "sample"), see.queries, QUERIES)
+        ],
+        "data_dir": [
+            Case(("plan", *PARITY, *HERE, "-m", "llama", "--shots", "0"), ("--data-dir", "other"), see.queries, OTHER)
+        ],
+        "split": [Case(PLAN, ("--split", "train"), see.queries, EXAMPLES)],
+        "demonstrations": [
+            Case((*PLAN, "--shots", "7"), ("--demonstrations", "validation"), see.demonstrated, QUERIES)
+        ],
+        "limit": [Case(PLAN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
+        "overflow": [
+            Case(
+                (*PLAN, "--shots", "0", "--prompt", "chatty", "--window", "14"),
+                ("--overflow", "truncate"),
+                see.printed("requests "),
+                True,
+            )
+        ],
+        "decode": [
+            Case(
+                ("plan", "-t", "toy/written", "-m", "llama", *TOY),
+                ("--decode", "max_tokens=2,beams=1"),
+                see.decodings,
+                {(2, 1)},
+            )
+        ],
+        "include": [
+            Case(
+                ("plan", "-t", "more/parity", "-m", "llama", *DATA, "--shots", "0"),
+                ("--include", "more"),
+                see.queries,
+                QUERIES,
+            )
+        ],
+        "revision": [
+            Case(
+                (*PLAN, "-m", "org/name"),
+                ("--revision", "r1"),
+                see.loaders("revision"),
+                {"tokenizer": "r1", "config": "r1"},
+            )
+        ],
+        "dtype": [Case(PLAN, ("--dtype", "bfloat16"), see.printed("asked in bfloat16"), True)],
+        "device": [Case(PLAN, ("--device", "cuda"), see.printed("rows for cuda"), True)],
+        "bos": [Case(PLAN, ("--bos", "yes"), see.begins_with_bos, True)],
+        "window": [Case((*PLAN, "--shots", "8"), ("--window", "60"), see.most_shots, 3)],
+        "trust_remote_code": [
+            Case(
+                PLAN,
+                ("--trust-remote-code",),
+                see.loaders("trust_remote_code"),
+                {"tokenizer": True, "config": True},
+            ),
+            Case(
+                ("plan", "-m", "llama", "-t", "toy/trusting", *TOY),
+                ("--trust-remote-code",),
+                see.printed("requests "),
+                True,
+            ),
+        ],
+    },
+}
+
+
+@pytest.fixture
+def bench(icl_eval: IclEval, library: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    write_world(library)
+    monkeypatch.setattr("icl_eval.runs.data.SAMPLE_PATH", Path("data").resolve())
+    monkeypatch.setitem(sys.modules, "evaluate", SimpleNamespace(load=lambda *_, **__: SimpleNamespace(compute=agree)))
+    return Bench(icl_eval, monkeypatch)
+
+
+def agree(predictions: Any, references: Any) -> dict[str, float]:
+    """A metric of the `evaluate` library, whose code is to be trusted."""
+    return {"agreement": len(predictions) / len(references)}
+
+
+def test_the_table_has_every_option_of_every_command_and_no_other() -> None:
+    assert {name: {each.name for each in COMMANDS[name].params} for name in COMMANDS} == {
+        name: {*options} for name, options in TABLE.items()
+    }
+    assert all(cases for options in TABLE.values() for cases in options.values())
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=f"{name}-{option}-{number}")
+        for name, options in TABLE.items()
+        for option, cases in options.items()
+        for number, case in enumerate(cases)
+    ],
+)
+def test_every_option_arrives_where_it_acts(case: Case, bench: Bench) -> None:
+    for words in case.before:
+        bench.requests(*words)
+
+    without, given = (case.see(bench, *case.command, *option) for option in ((), case.option))
+    assert given == case.expected, bench.shell
+    assert without != case.expected
