@@ -90,16 +90,16 @@ class Generation:
         """Generate until nothing of the first job's kind is left; what is unfinished when memory runs out is live."""
         kind, extensions, low = waiting[0].kind, list[Extension](), 0.0
         while True:
-            new: list[_Job] = []
+            parts = [decoder.step(extensions)] if extensions else []
             if not live or (decoder.joins and sum(len(job.generated) for job in live) <= low):
-                new = self._entering(kind, live, waiting)
-                live += new
+                while new := self._entering(kind, live, waiting):
+                    live += new
+                    parts.append(decoder.enter([entry for job in new for entry in job.entries()]))
+                    if not decoder.joins:
+                        break
                 low = LOW * sum(len(job.generated) for job in live)
             if not live:
                 return
-            parts = [decoder.step(extensions)] if extensions else []
-            if new:
-                parts.append(decoder.enter([entry for job in new for entry in job.entries()]))
             extensions, going = self._advance(_log_probabilities(torch.cat(parts)), live, sink)
             live[:] = [job for job in going if job.kind == kind]
             if len(live) < len(going):
@@ -129,7 +129,7 @@ class Generation:
         return extensions, going
 
     def _entering(self, kind: Kind, live: Sequence[_Job], waiting: deque[_Job]) -> list[_Job]:
-        """The next jobs that the batch has room for; one if it is empty."""
+        """The next jobs that the batch has room for and that are read together; one if the batch is empty."""
         new: list[_Job] = []
         tokens = 0
         last = np.empty(0, np.int32)
