@@ -19,7 +19,7 @@ class Difference:
     """Over examples (clustered); nan where there is one cluster."""
     low: float
     high: float
-    """Ends of the normal 95 % interval."""
+    """Ends of the 95 % interval by Student's t."""
     interval: str
     """normal; bounds, all possible differences, where nothing is known of the spread."""
 
@@ -36,5 +36,5 @@ def difference(one: Estimate, other: Estimate) -> Difference:
     error = clustered_error([other.influence[name] - each for name, each in one.influence.items()])
     bounds = other.bounds[0] - one.bounds[1], other.bounds[1] - one.bounds[0]
     value = other.value - one.value
-    ends = normal(value, error, bounds)
+    ends = normal(value, error, bounds, min(one.freedom, other.freedom))
     return Difference(value, error, ends.low, ends.high, ends.method)

@@ -53,6 +53,8 @@ class Estimate:
     jackknife's standard error instead, and `standard_error` is the bootstrap's.
     """
     bounds: tuple[float, float] = (0.0, 1.0)
+    freedom: float = math.inf
+    """Degrees of freedom of the standard error: one less than the clusters; of an average, Satterthwaite's."""
 
 
 def estimate(metric: Metric[P] | CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
@@ -80,7 +82,8 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
     """
     names = _one_of({frozenset(each.influence) for each in estimates}, "metrics to average", "clusters")
     influences = {name: _mean([each.influence[name] for each in estimates]) for name in sorted(names)}
-    return _averaged(estimates, clustered_error(influences.values()), influences, min(each.units for each in estimates))
+    units, freedom = min(each.units for each in estimates), len(names) - 1
+    return _averaged(estimates, clustered_error(influences.values()), freedom, influences, units)
 
 
 def independent_average(estimates: Sequence[Estimate], weights: Sequence[float] | None = None) -> Estimate:
@@ -102,7 +105,17 @@ def independent_average(estimates: Sequence[Estimate], weights: Sequence[float] 
         for position, (share, each) in enumerate(weighted)
         for name, value in each.influence.items()
     }
-    return _averaged(estimates, error, influences, sum(each.units for each in estimates), shares)
+    freedom = _satterthwaite([(share * each.standard_error) ** 2 for share, each in weighted], estimates)
+    return _averaged(estimates, error, freedom, influences, sum(each.units for each in estimates), shares)
+
+
+def _satterthwaite(variances: Sequence[float], estimates: Sequence[Estimate]) -> float:
+    """The degrees of freedom of a sum of independent variances (Satterthwaite 1946)."""
+    total = math.fsum(variances)
+    if not total > 0:
+        return math.inf
+    parts = zip(variances, estimates, strict=True)
+    return total**2 / math.fsum(variance**2 / each.freedom for variance, each in parts if variance)
 
 
 def _of_sums(metric: Metric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
@@ -112,7 +125,7 @@ def _of_sums(metric: Metric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
     values = _finite(metric.name, metric.value(sums.sum(axis=1)))
     influences = np.mean([influence(metric, each) for each in sums], axis=0)
     error = clustered_error(influences)
-    found = _assembled(values, error, units, _by_name(names, influences), metric.bounds)
+    found = _assembled(values, error, len(names) - 1, units, _by_name(names, influences), metric.bounds)
     if not metric.proportion or error != 0:
         return found
     alike = wilson(found.value, len(names))  # alike as the clusters are, more than their number is not known
@@ -123,11 +136,11 @@ def _of_predictions(metric: CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Es
     names = sorted({prediction.cluster for prediction in seeds[0]})
     values = _finite(metric.name, np.array([metric.score(predictions) for predictions in seeds]))
     if len(names) == 1:
-        return _assembled(values, math.nan, len(seeds[0]), {names[0]: 0.0}, metric.bounds)
+        return _assembled(values, math.nan, 0, len(seeds[0]), {names[0]: 0.0}, metric.bounds)
     metric_of = resampling.of_predictions(metric, seeds)
     error = _spread(resampling.bootstrap(metric_of, len(names), CORPUS_RESAMPLES))
     influences = _by_name(names, resampling.jackknife(metric_of, len(names)))
-    return _assembled(values, error, len(seeds[0]), influences, metric.bounds)
+    return _assembled(values, error, len(names) - 1, len(seeds[0]), influences, metric.bounds)
 
 
 def _spread(resampled: NDArray[np.float64]) -> float:
@@ -138,6 +151,7 @@ def _spread(resampled: NDArray[np.float64]) -> float:
 def _averaged(
     estimates: Sequence[Estimate],
     error: float,
+    freedom: float,
     influences: dict[str, float],
     units: int,
     weights: Sequence[float] | None = None,
@@ -145,18 +159,19 @@ def _averaged(
     _one_of({len(each.seed_values) for each in estimates}, "estimates to average", "numbers of seeds")
     values = np.average([each.seed_values for each in estimates], axis=0, weights=weights)
     low, high = (float(np.average(ends, weights=weights)) for ends in zip(*(e.bounds for e in estimates), strict=True))
-    return _assembled(values, error, units, influences, (low, high))
+    return _assembled(values, error, freedom, units, influences, (low, high))
 
 
 def _assembled(
     seed_values: NDArray[np.float64],
     error: float,
+    freedom: float,
     units: int,
     influences: dict[str, float],
     bounds: tuple[float, float],
 ) -> Estimate:
     value = _mean(seed_values)
-    ends = interval(value, error, bounds)
+    ends = interval(value, error, bounds, freedom, units)
     return Estimate(
         value=value,
         standard_error=error,
@@ -169,6 +184,7 @@ def _assembled(
         seed_sd=float(np.std(seed_values, ddof=1)) if len(seed_values) > 1 else None,
         influence=influences,
         bounds=bounds,
+        freedom=freedom,
     )
 
 

@@ -40,7 +40,7 @@ class Pair:
         one, other: the scores of the two runs.
         value: the second less the first, in the metric's own unit.
         standard_error: of that difference, over examples (clustered) for the demonstrations that were drawn.
-        low, high: ends of its normal 95 % interval; all possible differences where `interval` is `bounds`.
+        low, high: ends of its 95 % interval by Student's t; all possible differences where `interval` is `bounds`.
         method: how the standard error was taken: `delta`, or `jackknife` for a metric of whole lists of answers.
         seed_sd: sample standard deviation of the difference over demonstration draws, where both runs have the same
             seeds and more than one.

@@ -3,7 +3,7 @@ import statistics
 
 import numpy as np
 import pytest
-from scipy.stats import sem
+from scipy.stats import sem, t, ttest_ind
 from statsmodels.stats.proportion import proportion_confint
 
 from icl_eval.errors import MetricError
@@ -142,6 +142,16 @@ def test_weights_count_tasks_as_often_as_they_say() -> None:
 
 def test_interval_of_an_average_follows_from_its_error() -> None:
     suite = independent_average([task(0, clusters=9), task(20, clusters=9)])
-    n = 1 + suite.value * (1 - suite.value) / suite.standard_error**2
+    ratio = t.ppf(0.975, suite.units - 1) / t.ppf(0.975, suite.freedom)
+    n = (1 + suite.value * (1 - suite.value) / suite.standard_error**2) * ratio**2
 
     assert (suite.low, suite.high) == pytest.approx(proportion_confint(suite.value * n, n, method="wilson"))
+
+
+def test_degrees_of_freedom_of_an_average_are_those_of_welchs_test() -> None:
+    one, other = [True] * 3 + [False] * 2, [True] * 5 + [False] * 4
+    both = [estimate(METRICS["accuracy"], [right(values)]) for values in (one, other)]
+
+    assert independent_average(both).freedom == pytest.approx(ttest_ind(one, other, equal_var=False).df)
+    assert [each.freedom for each in both] == [4, 8]
+    assert average([both[0], both[0]]).freedom == 4

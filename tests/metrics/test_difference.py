@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import ttest_rel
 from sklearn.metrics import f1_score
 
 from icl_eval.errors import MetricError
@@ -37,9 +38,7 @@ def test_error_is_that_of_the_mean_of_the_differences_of_the_examples() -> None:
 
     assert found.value == pytest.approx(each.mean())
     assert found.standard_error == pytest.approx(each.std(ddof=1) / math.sqrt(150))
-    assert (found.low, found.high) == pytest.approx(
-        (each.mean() - 1.959964 * found.standard_error, each.mean() + 1.959964 * found.standard_error)
-    )
+    assert (found.low, found.high) == pytest.approx(tuple(ttest_rel(other, one).confidence_interval()))
     assert found.interval == "normal"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm, sem
+from scipy.stats import norm, sem, t
 from statsmodels.stats.proportion import proportion_confint
 
 from icl_eval.metrics import METRICS, estimate
@@ -29,9 +29,10 @@ def test_interval_has_no_jump_where_the_number_of_units_grows(n: int) -> None:
     assert (found.low, found.high) == pytest.approx(proportion_confint(n - n // 4, n, method="wilson"), abs=1e-9)
 
 
-def implied(value: float, error: float) -> tuple[float, float]:
-    """The interval of statsmodels for as many right-or-wrong units as have this standard error."""
-    n = value * (1 - value) / error**2 + 1
+def implied(value: float, error: float, units: float = np.inf, clusters: float = np.inf) -> tuple[float, float]:
+    """The interval of statsmodels for as many right-or-wrong units as are known as well."""
+    ratio = t.ppf(0.975, units - 1) / t.ppf(0.975, clusters - 1)
+    n = (value * (1 - value) / error**2 + 1) * ratio**2
     return proportion_confint(value * n, n, method="wilson")  # type: ignore[no-any-return]
 
 
@@ -42,7 +43,7 @@ def test_error_and_interval_are_of_one_variance(name: str, clusters: int, draws:
     found = estimate(METRICS[name], [correlated(draw, clusters) for draw in range(draws)])
 
     assert found.interval == "wilson"
-    assert (found.low, found.high) == pytest.approx(implied(found.value, found.standard_error))
+    assert (found.low, found.high) == pytest.approx(implied(found.value, found.standard_error, found.units, clusters))
 
 
 def test_interval_of_several_seeds_is_about_as_wide_as_their_error_says() -> None:
@@ -71,6 +72,27 @@ def test_interval_covers_the_truth_about_as_often_as_it_says(units: int, draws: 
     ]
 
     assert 0.92 <= np.mean(covered) <= 0.985
+
+
+def test_interval_of_few_clusters_covers_the_truth_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(5)
+    shares = generator.binomial(20, generator.beta(2, 2, size=(2000, 5))) / 20
+    found = [
+        interval(value, error, (0.0, 1.0), freedom=4, units=100)
+        for value, error in zip(shares.mean(axis=1), sem(shares, axis=1), strict=True)
+    ]
+
+    assert 0.935 <= np.mean([each.low <= 0.5 <= each.high for each in found]) <= 0.965
+
+
+def test_interval_without_two_bounds_is_students() -> None:
+    low, high = t.interval(0.95, 4, 2.0, 0.5)
+    factor = np.exp(t.ppf(0.975, 4) * 0.5 / 2.0)
+    unbounded = interval(2.0, 0.5, (-np.inf, np.inf), freedom=4)
+    positive = interval(2.0, 0.5, (0.0, np.inf), freedom=4)
+
+    assert (unbounded.low, unbounded.high) == pytest.approx((low, high))
+    assert (positive.low, positive.high) == pytest.approx((2.0 / factor, 2.0 * factor))
 
 
 @pytest.mark.parametrize("name", ["f1a", "matthews_correlation"])
