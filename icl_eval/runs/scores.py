@@ -9,7 +9,7 @@ from itertools import count
 from math import fsum
 from typing import Any, Literal, cast
 
-from icl_eval.errors import RunError, UnknownName
+from icl_eval.errors import MetricError, RunError, UnknownName
 from icl_eval.metrics import (
     AnyMetric,
     AnyPrediction,
@@ -235,7 +235,10 @@ class _Scorer:
     ) -> tuple[Estimate, Score]:
         measure = metric(name, trust_remote_code=self.trust_remote_code)
         seeds = answers.seeds
-        found = estimate(measure, [predictions for _, predictions in sorted(answers.predictions.items())])
+        try:
+            found = estimate(measure, [predictions for _, predictions in sorted(answers.predictions.items())])
+        except MetricError as error:
+            raise MetricError(f"{record.task} cannot be measured by {name}: {error.message}") from error
         first = answers.predictions[seeds[0], 0]
         if (record.task, name) not in self.guessing:
             self.guessing[record.task, name] = random_baseline(measure, first), majority_baseline(measure, first)
