@@ -13,7 +13,8 @@ def strides(text: Scored, window: int, stride: int) -> Iterator[ScoreRequest]:
 
     The first reads as much as a window holds. Every further one scores the next `stride` tokens, after as many of those
     before them as the window then has room for: with a stride of the whole window after a single one, as the perplexity
-    of a long text is usually taken (Radford et al. 2019 use shorter strides).
+    of a long text is usually taken (Radford et al. 2019 use shorter strides). An encoder and a decoder have a window
+    each: one for the tokens before, one for those that are scored.
 
     Args:
         text: context and continuation.
@@ -21,8 +22,9 @@ def strides(text: Scored, window: int, stride: int) -> Iterator[ScoreRequest]:
         stride: tokens that a further window adds; at most the window.
     """
     tokens, end = [*text.context, *text.continuation], len(text.context)
+    room = window if text.apart else max(window + 1 - end, 1)  # of the first request
     while end < len(tokens):
         begin = end
-        end = min(len(tokens), begin + stride if begin > len(text.context) else max(window + 1, begin + 1))
-        start = max(end - 1 - window, 0)
+        end = min(len(tokens), begin + (stride if begin > len(text.context) else room))
+        start = max((begin if text.apart else end - 1) - window, 0)
         yield ScoreRequest.of(tokens[start:begin], tokens[begin:end])

@@ -456,7 +456,7 @@ def test_the_likelihood_of_a_last_word_after_a_full_window_is_one_request(saved:
     assert score.value == pytest.approx(math.exp(-expected), rel=1e-4)
 
 
-def test_a_continuation_longer_than_its_context_and_the_window_is_scored_in_several_requests(saved: Path) -> None:
+def test_a_continuation_longer_than_its_context_and_the_window_fills_the_windows_of_both_halves(saved: Path) -> None:
     lm, word = load_model(str(saved), device="cpu", window=13), "cdefghij" * 5
     context, continuation = lm.encode(["ab", f" {word}"])
     tokens = [*context, *continuation]
@@ -464,7 +464,7 @@ def test_a_continuation_longer_than_its_context_and_the_window_is_scored_in_seve
 
     (score,) = evaluate(lm, last_words("ab", word), shots=0).scores
 
-    cuts = [(0, 3, 13), (12, 13, 25), (24, 25, 37), (31, 37, 44)]  # context, its end, end of what is scored
+    cuts = [(0, 3, 15), (3, 15, 27), (15, 27, 39), (27, 39, 44)]  # context, its end, end of what is scored
     parts = [ScoreRequest.of(tokens[start:begin], tokens[begin:end]) for start, begin, end in cuts]
     expected = sum(sum(reference("t5", part)) for part in parts)
     assert math.log(score.value) == pytest.approx(-expected, rel=1e-4)
@@ -479,27 +479,6 @@ def last_words(before: str, word: str) -> Task:
         answer="likelihood",
         metrics=["perplexity"],
     )
-
-
-def test_a_text_longer_than_its_context_and_the_window_is_read_in_parts(saved: Path) -> None:
-    lm = load_model(str(saved), device="cpu", window=5)
-    task = Task.from_records(
-        "long",
-        evaluation=[{"before": "ab", "word": "cdefghi"}],
-        prompt="{% block query %}{{ before }}{% endblock %}{% block answer %} {{ option }}{% endblock %}",
-        references="word",
-        answer="likelihood",
-        metrics=["perplexity"],
-    )
-    context, continuation = lm.encode(["ab", " cdefghi"])
-    assert (lm.window, len(context), len(continuation)) == (4, 3, 8)
-    tokens = [*context, *continuation]
-    parts = [(tokens[:3], tokens[3:5]), (tokens[4:5], tokens[5:9]), (tokens[6:9], tokens[9:])]
-
-    (score,) = evaluate(lm, task, shots=0).scores
-
-    expected = sum(sum(reference("t5", ScoreRequest.of(*part))) for part in parts)
-    assert score.value == pytest.approx(math.exp(-expected), rel=1e-4)
 
 
 def test_a_run_is_explained_by_what_both_halves_read(saved: Path) -> None:

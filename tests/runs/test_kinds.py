@@ -160,6 +160,23 @@ def test_strides_score_every_token_once_after_as_many_as_fit(
         assert each.input_length == min(window, each.tokens[-1])
 
 
+@given(st.integers(1, 40), st.integers(0, 12), st.integers(2, 16), st.data())
+def test_strides_of_an_encoder_decoder_fill_both_windows(
+    size: int, context: int, window: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, window))
+    tokens = list(range(1 + context + size))
+
+    requests = list(strides(Scored(tokens[: 1 + context], tokens[1 + context :], apart=True), window, stride))
+
+    assert [token for each in requests for token in each.tokens[each.boundary :]] == tokens[1 + context :]
+    first, *others = [len(each.tokens) - each.boundary for each in requests]
+    assert first == min(size, window)
+    assert others[:-1] == [stride] * len(others[:-1])
+    for each in requests:
+        assert each.boundary == min(window, each.tokens[each.boundary])
+
+
 def test_a_metric_of_another_kind_is_refused_before_anything_is_asked() -> None:
     model = FakeLM()
 
