@@ -19,6 +19,7 @@ from icl_eval.models import (
     ScoreRequest,
     ScoringModel,
     load_model,
+    masked,
     wrap_model,
 )
 from icl_eval.models.masked import MaskedLM
@@ -110,6 +111,26 @@ def test_copies_that_are_masked_alike_are_read_once() -> None:
     answer(lm, [ScoreRequest.of([2, 20, 21], [token]) for token in range(30, 50)])
 
     assert [batch.shape for batch in read] == [(1, 5)]
+
+
+def test_no_batch_exceeds_the_budget_of_tokens() -> None:
+    lm = masked_lm("bert", build("bert"))
+    lm.row_budget = 22
+    read = given_to(lm.model)
+
+    answer(lm, [ScoreRequest.of([2, 20, token], [40]) for token in range(21, 31)])
+
+    assert [tuple(batch.shape) for batch in read] == [(4, 5), (4, 5), (2, 5)]
+
+
+def test_no_batch_exceeds_the_budget_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = masked_lm("bert", build("bert"))
+    monkeypatch.setattr(masked, "LOGITS", 3 * lm.model.config.vocab_size)
+    seen = places_given_to(lm.model.get_output_embeddings())
+
+    answer(lm, [ScoreRequest.of([2, 20, 21], [token]) for token in range(30, 38)])
+
+    assert seen == [3, 3, 2]
 
 
 def test_only_masked_places_reach_the_head() -> None:
