@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from icl_eval.tasks import Library, Normalization
 
 
+LONGEST_SHOWN = 80  # characters of a value in a message
 INCOMPLETE = 1  # exit code of a command that did a part of its work
 
 Format = Literal["table", "md", "json", "csv"]
@@ -293,8 +294,9 @@ def decoding(values: list[str] | None) -> dict[str, Any] | None:
             raise RunError(f'--decode {name}={said}: a text with a backslash stands in double quotes, such as "\\n"')
         try:
             value = yaml.safe_load(said)
-        except yaml.YAMLError as error:
-            raise RunError(f"--decode {name}={said}: the value does not parse as that of a task file") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            shown = said if len(said) <= LONGEST_SHOWN else f"{said[:LONGEST_SHOWN]} ..."
+            raise RunError(f"--decode {name}={shown}: the value does not parse as that of a task file") from error
         found[name] = [value] if name == "stop" and isinstance(value, str) else value
     return found or None
 

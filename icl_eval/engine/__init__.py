@@ -3,6 +3,7 @@
 from icl_eval.engine.dealing import Unit, deal
 from icl_eval.engine.engine import Engine
 from icl_eval.engine.journal import Journal, MemoryJournal, scratch_journal
+from icl_eval.engine.lines import ENDINGS
 from icl_eval.engine.noise import measure_noise
 from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
@@ -12,6 +13,7 @@ from icl_eval.engine.workload import Workload
 
 __all__ = [
     "ALONE",
+    "ENDINGS",
     "Batch",
     "Engine",
     "Journal",

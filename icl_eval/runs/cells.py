@@ -25,6 +25,9 @@ class Cell:
     shots: int
     seed: int
 
+    def __str__(self) -> str:
+        return f"{self.task} ({self.prompt}, {self.shots} shots, seed {self.seed})"
+
     @property
     def task_prompt(self) -> tuple[str, str]:
         """The task and its prompt."""
@@ -83,6 +86,15 @@ class TaskRecord(BaseModel):
         """The task and its prompt."""
         return self.task, self.prompt
 
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of all seeds; without demonstrations there is nothing to draw, so only the first seed has any."""
+        return [
+            Cell(self.task, self.prompt, shots, seed)
+            for shots in self.shots
+            for seed in (self.seeds if shots else self.seeds[:1])
+        ]
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -95,10 +107,8 @@ class Prepared:
     record: TaskRecord
 
     def cells(self, seed: int) -> Iterator[Cell]:
-        """The cells of one seed; without demonstrations there is nothing to draw, so only the first seed has any."""
-        for shots in self.record.shots:
-            if shots or seed == self.record.seeds[0]:
-                yield Cell(self.task.name, self.prompt.style, shots, seed)
+        """The cells of one seed."""
+        return (cell for cell in self.record.cells if cell.seed == seed)
 
     def request_count(self) -> int:
         """Requests that the cells will make: each option once after the prompt and once after the answer context.

@@ -195,7 +195,7 @@ def _read(path: Path, normalizations: Sequence[Normalization], trust_remote_code
     manifest = read_finished(path)
     examples: dict[str, dict[str, Hashable]] = defaultdict(dict)
     estimated = estimate_evidence(
-        _noted(read_evidence(path / "examples.jsonl"), examples),
+        _noted(read_evidence(path / "examples.jsonl", manifest.tasks), examples),
         manifest.tasks,
         model_words=manifest.model_words,
         normalizations=normalizations,

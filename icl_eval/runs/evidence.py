@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from icl_eval.engine import Engine
+from icl_eval.engine import ENDINGS, Engine
 from icl_eval.errors import RunError
 from icl_eval.metrics import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction, is_unspaced
 from icl_eval.models import Answer
-from icl_eval.runs.cells import Cell
+from icl_eval.runs.cells import Cell, TaskRecord
 from icl_eval.runs.questions import Question
 from icl_eval.scoring import OptionEvidence, Ranking, close_options, rank, score, score_noise
 from icl_eval.tasks import Normalization
@@ -203,6 +203,7 @@ class LikelihoodEvidence(Evidence):
 KINDS: dict[str, type[Evidence]] = {each.kind: each for each in (ChoiceEvidence, TextEvidence, LikelihoodEvidence)}
 
 
+REPAIR = "the same run again writes it anew"
 # what `parse_evidence` raises for a damaged line
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -215,19 +216,32 @@ def gather(windows: Iterable[Sequence[Question]], engine: Engine) -> Iterator[Ev
             yield _evidence(question, [next(answers) for _ in question.requests])
 
 
-def read_evidence(path: Path) -> Iterator[Evidence]:
+def read_evidence(path: Path, records: Iterable[TaskRecord] | None = None) -> Iterator[Evidence]:
     """The lines of an `examples.jsonl`.
 
+    Args:
+        path: the file.
+        records: what the manifest keeps of each task and prompt; None if there is no manifest yet.
+
     Raises:
-        RunError: the file is missing or a line is damaged.
+        RunError: the file is missing, or a line is damaged, of no cell of the run, or of an example that is there.
     """
+    cells = None if records is None else {cell for record in records for cell in record.cells}
+    seen: set[tuple[Cell, str]] = set()
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     evidence = parse_evidence(line)
                 except DAMAGED as error:
-                    raise RunError("this line is damaged; the same run again writes it anew", path, number) from error
+                    raise RunError(f"this line is damaged; {REPAIR}", path, number) from error
+                if cells is not None and evidence.cell not in cells:
+                    raise RunError(
+                        f"this line is of {evidence.cell}, which is not in the manifest; {REPAIR}", path, number
+                    )
+                if (evidence.cell, evidence.id) in seen:
+                    raise RunError(f"an earlier line is of the same example of {evidence.cell}; {REPAIR}", path, number)
+                seen.add((evidence.cell, evidence.id))
                 yield evidence
     except OSError as error:
         raise RunError(f"cannot be read: {error.strerror}; was the run finished?", path) from error
@@ -265,6 +279,8 @@ def _check(evidence: Evidence) -> None:
         _check_counts(*evidence.gold)
         if not max(evidence.gold, default=0) < len(evidence.names) == len(evidence.options):
             raise ValueError("options are missing")
+        if not (all(evidence.names) and all(option.text for option in evidence.options)):
+            raise ValueError("an option is empty")
         for option in evidence.options:
             _check_logprobs(option.logprobs)
             _check_logprobs(option.unconditional or (0.0,))
@@ -273,8 +289,12 @@ def _check(evidence: Evidence) -> None:
         _check_logprobs(evidence.scores)
         if not len(evidence.written) == len(evidence.finished) == len(evidence.scores):
             raise ValueError("the lists have different lengths")
+        if not set(evidence.finished) <= set(ENDINGS) or type(evidence.right) is not bool:
+            raise ValueError("an ending is unknown, or it is not said whether the references are right")
     elif isinstance(evidence, LikelihoodEvidence):
         _check_counts(evidence.words, evidence.bytes)
+        if not evidence.parts or type(evidence.greedy) is not bool:
+            raise ValueError("there is no part, or it is not said whether all tokens were the most likely")
         if type(evidence.unspaced) is not bool:
             raise ValueError("neither true nor false")
         for part in evidence.parts:

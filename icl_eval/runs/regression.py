@@ -96,7 +96,7 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
     if manifest.failures:
         raise RunError(f"a baseline is made from a run in which no task failed: {manifest.failures[0]}", run)
     examples = []
-    for evidence in read_evidence(run / "examples.jsonl"):
+    for evidence in read_evidence(run / "examples.jsonl", manifest.tasks):
         record = next(r for r in manifest.tasks if (r.task, r.prompt) == (evidence.cell.task, evidence.cell.prompt))
         margin = evidence.margin(record.normalize)
         is_close = margin < SAFE_MARGIN or evidence.rivals(record.normalize, manifest.noise or 0.0)
@@ -238,4 +238,4 @@ def _moved_scores(before: Sequence[BaselineScore], after: Sequence[Score]) -> It
 
 
 def _name(cell: Cell, example: str) -> str:
-    return f"{cell.task} ({cell.prompt}, {cell.shots} shots, seed {cell.seed}) example {example}"
+    return f"{cell} example {example}"

@@ -40,7 +40,7 @@ def rescore(
     wanted = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
     records = _measured(manifest.tasks, wanted, trust_remote_code=trust_remote_code)
     scores = score_evidence(
-        read_evidence(path / "examples.jsonl"),
+        read_evidence(path / "examples.jsonl", records),
         records,
         manifest.suites,
         model_words=manifest.model_words,

@@ -205,8 +205,6 @@ def _collect(
     answers: dict[tuple[str, str, int, Normalization], _Answers] = defaultdict(lambda: _Answers(noise))
     for each in evidence:
         cell = each.cell
-        if (cell.task, cell.prompt) not in applied:
-            raise RunError(f"{cell.task} ({cell.prompt}) has answered examples but is not a task of this run")
         for normalization in applied[cell.task, cell.prompt]:
             answers[cell.task, cell.prompt, cell.shots, normalization].add(each, normalization)
     return answers

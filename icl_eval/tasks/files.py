@@ -139,7 +139,9 @@ def _json(text: str, path: Path, line: int) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"not valid JSON: {error.msg}", path, line + error.lineno - 1) from error
-    except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
+    except RecursionError as error:
+        raise DataError("not readable JSON: it is nested too deeply", path, line) from error
+    except ValueError as error:  # a number beyond Python's limits
         raise DataError(f"not readable JSON: {error}", path, line) from error
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from icl_eval.errors import RunError
+from icl_eval import load_model
+from icl_eval.errors import ModelError, RunError
+from icl_eval.models.checkpoints.device_map import read_map
+from icl_eval.models.checkpoints.names import TINY_PATH
 from icl_eval.runs.evidence import read_evidence
 from icl_eval.testing import FakeLM
 
@@ -46,6 +50,8 @@ def test_a_damaged_line_of_examples_is_named(icl_eval: IclEval) -> None:
         *(with_fields(gold=value) for value in ([2], [-1], ["even"])),
         with_fields(demonstrations="abc"),
         with_fields(names=["even"]),
+        with_fields(names=["even", ""]),
+        with_options(text=""),
         with_fields(unknown=1),
         lambda entry: entry | {"cell": entry["cell"] | {"seed": "0"}},
         lambda _: json.loads("[" * 500 + "]" * 500),
@@ -89,13 +95,92 @@ def test_a_nested_manifest_is_damaged(icl_eval: IclEval) -> None:
     ("name", "sentence"),
     [
         ("tasks/toy/parity.yaml", "the YAML does not parse: it is nested too deeply"),
-        ("data/parity/val.jsonl", "not readable JSON: "),
+        ("data/parity/val.jsonl", "not readable JSON: it is nested too deeply"),
+        ("data/parity/val.json", "not readable JSON: it is nested too deeply"),
     ],
 )
 def test_a_nested_file_is_refused(name: str, sentence: str, icl_eval: IclEval) -> None:
+    parity = Path("tasks/toy/parity.yaml")
+    parity.write_text(parity.read_text().replace("parity/val.jsonl", f"parity/val{Path(name).suffix}"))
     Path(name).write_text(NESTED)
 
     assert f"{name}:1: {sentence}" in icl_eval("check", "toy/parity", *TOY).mistake
+
+
+LIKELIHOOD = {"parts": [[-1.0]], "greedy": True, "words": 1, "bytes": 4}
+TEXT = {"references": ["a"], "written": ["b"], "finished": ["stop"], "scores": [-1.0], "right": True}
+
+
+def test_every_field_of_other_kinds_of_examples_is_checked() -> None:
+    entry = json.loads(EXAMPLES.read_text().splitlines()[0])
+    common = {name: entry[name] for name in entry if name not in ("kind", "gold", "names", "options")}
+    kinds: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
+        ("likelihood", LIKELIHOOD, [{"greedy": 1}, {"greedy": "no"}, {"parts": []}, {"parts": [[]]}, {"words": 1.5}]),
+        ("text", TEXT, [{"right": 1}, {"right": None}, {"finished": ["stopped"]}, {"finished": [True]}]),
+    ]
+    for kind, whole, changes in kinds:
+        EXAMPLES.write_text(json.dumps({"kind": kind, **common, **whole}))
+        assert len(list(read_evidence(EXAMPLES))) == 1
+        for change in changes:
+            EXAMPLES.write_text(json.dumps({"kind": kind, **common, **whole, **change}))
+            with pytest.raises(RunError, match=r"examples\.jsonl:1: this line is damaged"):
+                list(read_evidence(EXAMPLES))
+
+
+@pytest.mark.parametrize("change", [{"task": "toy/pairs"}, {"prompt": "chatty"}, {"shots": 1}, {"seed": 7}])
+@pytest.mark.parametrize(
+    "command", [("rescore", "out"), ("compare", "out", "out"), ("regress", "b", "--update", "out")]
+)
+def test_an_example_of_another_cell_than_the_manifest_has_is_named(
+    change: dict[str, Any], command: tuple[str, ...], icl_eval: IclEval
+) -> None:
+    before = EXAMPLES.read_text()
+    lines = before.splitlines()
+    entry = json.loads(lines[2])
+    cell = entry["cell"] | change
+    EXAMPLES.write_text("\n".join([*lines, json.dumps(entry | {"cell": cell})]) + "\n")
+    of = f"{cell['task']} ({cell['prompt']}, {cell['shots']} shots, seed {cell['seed']})"
+
+    assert icl_eval(*command).mistake == (
+        f"{EXAMPLES}:{len(lines) + 1}: this line is of {of}, which is not in the manifest; "
+        "the same run again writes it anew"
+    )
+    assert icl_eval(*RUN).code == 0
+    assert EXAMPLES.read_text() == before
+
+
+def test_an_example_that_is_there_twice_is_named(icl_eval: IclEval) -> None:
+    lines = EXAMPLES.read_text().splitlines()
+    EXAMPLES.write_text("\n".join([*lines[:-1], lines[0]]) + "\n")
+
+    assert icl_eval("rescore", "out").mistake == (
+        f"{EXAMPLES}:{len(lines)}: an earlier line is of the same example of toy/parity (plain, 2 shots, seed 0); "
+        "the same run again writes it anew"
+    )
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+def test_a_nested_file_of_a_checkpoint_is_one_sentence(name: str) -> None:
+    shutil.copytree(TINY_PATH, "nested")
+    Path("nested", name).write_text(NESTED)
+
+    with pytest.raises(ModelError, match=r"^'nested' cannot be loaded: a file of it is nested too deeply"):
+        load_model("nested")
+
+
+@pytest.mark.parametrize("text", [NESTED, "a: " + NESTED, "{" * 100_000, "a: &a 1\nb: *a", "- " * 100_000])
+def test_a_nested_device_map_is_one_sentence(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "map.yaml"
+    path.write_text(text)
+    with pytest.raises(ModelError, match=r"map\.yaml: a device map gives for names of modules a device each"):
+        read_map(str(path), empty=pytest.fail)
+
+
+@pytest.mark.parametrize("value", ["[" * 30_000, "[" * 10_000 + "]" * 10_000, "{a: " * 10_000])
+def test_a_nested_value_of_decoding_is_one_sentence(value: str, icl_eval: IclEval) -> None:
+    said = icl_eval(*RUN, "--decode", f"stop={value}").mistake
+
+    assert said == f"--decode stop={value[:80]} ...: the value does not parse as that of a task file"
 
 
 def test_names_that_are_too_long(icl_eval: IclEval) -> None:

@@ -13,6 +13,7 @@ import pytest
 from icl_eval.testing import FakeLM
 
 from .shell import TOY, IclEval
+from .test_options import COMMANDS
 
 HOSTILE = "\x1b]0;owned\x07 \x9b2J \u202egnp.exe \u2066 \r"
 VAL = Path("data/parity/val.jsonl")
@@ -42,7 +43,36 @@ def test_a_file_name_sends_no_control_character(icl_eval: IclEval) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp936"])
-def test_every_encoding_of_stdout_takes_any_text(encoding: str, library: Path) -> None:
+def test_every_command_prints_any_text_in_every_encoding_of_stdout(
+    encoding: str, icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_record("天 ’ 😀")
+    task = Path("tasks/toy/parity.yaml")
+    task.write_text(task.read_text().replace("Is a number even?", "天 ’ 😀"))
+    lm.name = "天 ’ 😀"
+    asked = ("-t", "toy/parity", "--shots", "0", *TOY)
+    lines = (
+        ("run", *asked, "-m", "any", "--out", "one"),
+        ("list", "toy", "--include", "."),
+        ("show", "toy/parity", "--shots", "0", "--example", "天 ’ 😀", *TOY),
+        ("check", "toy/parity", *TOY),
+        ("rescore", "one"),
+        ("compare", "one", "one"),
+        ("regress", "base 天 ’ 😀", "--update", "one"),
+        ("regress", "base 天 ’ 😀", "--include", "."),
+        ("plan", *asked, "-m", "tiny"),
+    )
+    assert {words[0] for words in lines} == {*COMMANDS}
+    for words in lines:
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+
+        assert icl_eval(*words).code == 0, words
+        assert written.getvalue().decode(encoding), words
+
+
+@pytest.mark.parametrize("encoding", ["cp936"])
+def test_an_encoding_that_the_environment_gives_takes_any_text(encoding: str, library: Path) -> None:
     with_record("天 ’ 😀")
     command = [sys.executable, "-m", "icl_eval", "show", "toy/parity", "--shots", "0", "--example", "天 ’ 😀", *TOY]
     said = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})

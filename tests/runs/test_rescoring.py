@@ -114,7 +114,7 @@ def test_an_example_of_another_run_is_an_error(run: Path, tmp_path: Path) -> Non
     with (run / "examples.jsonl").open("ab") as file:
         file.write((tmp_path / "other" / "examples.jsonl").read_bytes())
 
-    with pytest.raises(RunError, match=r"parity \(inline\) has answered examples but is not a task of this run"):
+    with pytest.raises(RunError, match=r"examples\.jsonl:\d+: this line is of parity \(inline, 0 shots"):
         rescore(run)
 
 

@@ -15,6 +15,7 @@ from icl_eval.models.options import Setup
 
 POLICIES = ("auto", "balanced", "balanced_low_0", "sequential")  # of `accelerate`
 MEMORIES = ("cpu", "disk")  # what holds weights that are brought to a device when they are used
+LEVELS = 2  # of a file with a map: modules, and whatever stands where a device should
 KEPT_FREE = 0.1  # of each memory, when the processes of a machine share it
 
 DeviceMap = Mapping[str, int | str]
@@ -80,12 +81,27 @@ def _read(said: str | DeviceMap) -> tuple[DeviceMap, str | None]:
     if not path.is_file():
         raise ModelError(f"--device-map takes {', '.join(POLICIES)} or a file, and there is no file {said!r}")
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        text = path.read_text("utf-8")
+        content = yaml.safe_load(text) if _is_shallow(text) else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ModelError(f"the device map cannot be read: {' '.join(str(error).split())}", path) from error
     if not isinstance(content, dict) or not content or not all(isinstance(name, str) for name in content):
         raise ModelError("a device map gives for names of modules a device each, such as `model.layers.0: cpu`", path)
     return content, str(path)
+
+
+def _is_shallow(text: str) -> bool:
+    """Whether YAML has at most two levels and no aliases; the rest of a deeper text, which takes long, is not read.
+
+    Raises:
+        yaml.YAMLError: it does not parse.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > LEVELS or isinstance(event, yaml.AliasEvent):
+            return False
+    return True
 
 
 def _check_devices(asked: DeviceMap, path: str | None) -> None:

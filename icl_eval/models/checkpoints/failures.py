@@ -36,6 +36,8 @@ def reason(error: Exception, setup: Setup) -> str:
         setup: under which it happened.
     """
     text = str(error)
+    if isinstance(error, RecursionError):
+        return "a file of it is nested too deeply"
     if setup.attn and ("attn_implementation" in text or "Attention" in text or "attention" in text):
         return f"--attn {setup.attn} cannot be used: {_first_sentence(error).split('. ')[0]}"
     if "llm_int8_enable_fp32_cpu_offload" in text:
