@@ -26,6 +26,7 @@ _ARTICLES: Mapping[str, re.Pattern[str] | None] = {
 """What the script takes for articles, by language; each becomes a space."""
 
 _CHINESE = re.compile("([\u4e00-\u9fa5])")
+_NO_WORD = re.compile(r"[^\w\s]|_")  # what may be punctuation
 
 
 def mlqa_em(language: str, prediction: TextPrediction) -> float:
@@ -67,7 +68,12 @@ def _characters(text: str) -> str:
 
 def _without_punctuation(text: str) -> str:
     """Without what Unicode calls punctuation, and without the ASCII symbols."""
-    return "".join(each for each in text if each not in string.punctuation and unicodedata.category(each)[0] != "P")
+    return _NO_WORD.sub(_kept, text)
+
+
+def _kept(found: re.Match[str]) -> str:
+    mark = found[0]
+    return "" if mark in string.punctuation or unicodedata.category(mark)[0] == "P" else mark
 
 
 def _mlqa(

@@ -87,6 +87,12 @@ def test_stray_chinese_answers_in_an_english_task_are_taken() -> None:
         check_examples(metric(name), corpus(["", "", "", ""], references))
 
 
+def test_most_letters_decide() -> None:
+    check_examples(metric("token_f1"), corpus(["", ""], [["ab天气"], ["。。。12"]]))
+    with pytest.raises(MetricError, match="splits texts at spaces"):
+        check_examples(metric("token_f1"), corpus(["", ""], [["a天气"], ["12 345 …"]]))
+
+
 def test_chinese_rule_refuses_japanese_and_thai() -> None:
     check_examples(metric("mlqa_f1:language=zh"), [wrote("", "天气很好")])
     for reference in ("これはとても良い", "อากาศดีมาก"):

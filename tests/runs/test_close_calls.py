@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from toy_tasks import knowing, parity
+from toy_tasks import knowing, parity, write, write_library
 
-from icl_eval import evaluate, rescore
+from icl_eval import Library, evaluate, rescore
 from icl_eval.models import ScoreAnswer, ScoreRequest, Sink
 from icl_eval.testing import FakeLM
 
@@ -81,3 +81,14 @@ def test_close_calls_are_counted_in_the_unit_of_the_normalisation(normalization:
     (score,) = evaluate(Batching(), parity(ODD), shots=0, normalizations=normalization)  # type: ignore[arg-type]
 
     assert score.close_calls == close
+
+
+def test_an_average_says_how_far_close_calls_could_move_it(tmp_path: Path) -> None:
+    root = write_library(tmp_path)
+    write(root, "tasks/toy.yaml", "suite: toy\nabout: Two.\ntasks: [toy/parity, toy/pairs]\naverage: macro\n")
+    result = evaluate(Batching(), "toy", shots=0, library=Library([root]), data=root / "data")
+
+    assert (
+        "toy average (0 shots): 16 decisions of its tasks are within the arithmetic noise of exact "
+        "(0.002 nats a token): the score could be 0.000 to 1.000\n"
+    ) in str(result)
