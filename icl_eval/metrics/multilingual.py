@@ -25,7 +25,7 @@ _ARTICLES: Mapping[str, re.Pattern[str] | None] = {
 }
 """What the script takes for articles, by language; each becomes a space."""
 
-_CHINESE = re.compile("([\u4e00-\u9fa5])")
+_CHINESE = re.compile("[\u4e00-\u9fa5]")
 _NO_WORD = re.compile(r"[^\w\s]|_")  # what may be punctuation
 
 
@@ -58,7 +58,8 @@ def _normalized(text: str, language: str) -> str:
     articles = _ARTICLES[language]
     plain = _without_punctuation(text.lower())
     plain = plain if articles is None else articles.sub(" ", plain)
-    return " ".join((_CHINESE.sub(r" \1 ", plain) if language == "zh" else plain).split())
+    plain = _CHINESE.sub(lambda found: f" {found[0]} ", plain) if language == "zh" else plain
+    return " ".join(plain.split())
 
 
 def _characters(text: str) -> str:

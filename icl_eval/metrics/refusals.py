@@ -20,7 +20,6 @@ _OTHERS = (
 _UNSPACED = re.compile(f"[{_HAN}{_OTHERS}]+")
 _UNSPACED_BUT_HAN = re.compile(f"[{_OTHERS}]+")
 _NOT_ASCII = re.compile("[^\0-\x7f]+")
-_LETTERS = re.compile(r"[^\W\d_]+")
 _ROUGE_WORD = re.compile("[A-Za-z0-9]")
 
 _WITHOUT_SPACES = "scripts without spaces, such as Chinese, Japanese or Thai"
@@ -96,4 +95,4 @@ def _most(script: re.Pattern[str], texts: Sequence[str]) -> bool:
 
 
 def _letters(text: str) -> int:
-    return sum(map(len, _LETTERS.findall(text)))
+    return sum(map(str.isalpha, text))
