@@ -262,16 +262,22 @@ def close_calls(scores: Sequence[Score], manifest: Manifest) -> list[str]:
         unknown = "close calls are not counted, because the arithmetic noise of this model is not known"
         return [unknown] if chosen else []
     precision = manifest.model_words.split("|")[-1]
-    close = [score for score in scores if score.close_calls and score.metric != "average"]
+    close = [score for score in scores if score.close_calls]
     within = f"within the arithmetic noise of {precision} ({manifest.noise:g} nats a token)"
     lines = [
-        f"{score.task} {score.metric} ({score.shots} shots): {score.close_calls} of "
-        f"{score.examples * len(score.seeds)} decisions are {within}{_movement(score)}"
+        f"{score.task} {score.metric} ({score.shots} shots): {_counted(score)} {within}{_movement(score)}"
         for score in close[:MOST_LINES]
     ]
     if (more := len(close) - MOST_LINES) > 0:
         lines.append(f"{more} more scores have close calls: see `close_calls` in the formats json and csv")
     return lines
+
+
+def _counted(score: Score) -> str:
+    """How many decisions are close, and of how many; those of an average are its tasks', which may differ in seeds."""
+    if score.average:
+        return f"{score.close_calls} decisions of its tasks are"
+    return f"{score.close_calls} of {score.examples * len(score.seeds)} decisions are"
 
 
 def _movement(score: Score) -> str:
