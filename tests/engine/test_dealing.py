@@ -106,3 +106,12 @@ def test_chunks_hold_neighbours_and_are_no_more_than_asked(costs: list[int], lea
 @pytest.mark.parametrize(("least", "expected"), [(1, [range(0, 2), range(2, 4), range(4, 5)]), (100, [range(0, 5)])])
 def test_a_chunk_ends_where_it_has_its_share(least: int, expected: list[range]) -> None:
     assert chunks([3, 3, 3, 3, 3], least, 3) == expected
+
+
+@pytest.mark.parametrize(("cost", "cut"), [(10, 8), (4, 19)])
+def test_the_chain_is_cut_where_least_is_shared_within_a_sixteenth_of_a_share(cost: int, cut: int) -> None:
+    """A fair share is 80 tokens: the cut may be up to 5 from the even place."""
+    cheapest = 80 // cost - 1
+    units = [Unit(cost, 0 if place == cheapest else 50) for place in range(160 // cost)]
+
+    assert deal(units, 2)[0] == list(range(cut))

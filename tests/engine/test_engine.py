@@ -123,6 +123,15 @@ def test_a_full_device_halves_the_budget_until_all_is_answered(shares: bool) -> 
     assert model.failures == failures
 
 
+def test_a_budget_far_above_what_was_too_much_is_halved_from_that() -> None:
+    requests = [ScoreRequest.of([a, b, 0, 1], [2]) for a in range(4) for b in range(4)]
+    model = ToyRows(shares=False, capacity=40, row_budget=10**9)
+
+    Engine(model).answer(requests)
+
+    assert (model.failures, model.row_budget) == (1, 32)
+
+
 def test_what_was_answered_before_the_device_was_full_is_kept() -> None:
     class Crowded(ToyRows):
         def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_eval.engine import Engine, Journal, scratch_journal
+from icl_eval.engine import Engine, Journal, Ranks, SharedJournal, scratch_journal
 from icl_eval.engine.lines import from_line
 from icl_eval.errors import RunError
 from icl_eval.models import ScoreAnswer, ScoreRequest
@@ -221,6 +221,31 @@ def test_a_journal_is_on_disk_before_the_one_it_was_merged_from_is_removed(
 
     assert written[-1] == size
     assert not other.exists()
+
+
+def test_an_answer_that_a_journal_has_is_not_taken_over_again(path: Path) -> None:
+    other = path.with_name("other.jsonl")
+    with Journal(path) as journal, Journal(other) as second:
+        journal.put({"a": ScoreAnswer((-1.0,), False)})
+        second.put({"a": ScoreAnswer((-1.0,), False), "b": ScoreAnswer((-2.0,), True)})
+        journal.absorb(other)
+
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_answers_are_on_disk_before_the_others_are_told_of_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[object] = []
+    monkeypatch.setattr(os, "fsync", lambda _: events.append("on disk"))
+
+    def exchange(word: object) -> list[object]:
+        events.append("told")
+        return [word]
+
+    with SharedJournal(Journal(path), path.parent, Ranks(0, 1, exchange)) as shared:
+        shared.put({"a": ScoreAnswer((-1.0,), False)})
+        shared.meet(None)
+
+    assert events == ["on disk", "told"] * 2
 
 
 def test_a_damaged_line_that_is_deleted_is_computed_again(path: Path) -> None:

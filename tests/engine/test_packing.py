@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl_eval.engine import PackedRow, Terms, pack, packing
+from icl_eval.engine.packing import longest_first
 from icl_eval.models import ScoreRequest
 
 from .toys import REQUESTS, sequence_of
@@ -120,6 +121,32 @@ def test_rows_of_a_model_that_skips_strangers_are_depth_first_and_follow_the_lon
         roots = [place for place, parent in enumerate(parents) if parent < 0]
         if len(roots) == 1:
             assert parents[: len(farthest)] == list(range(-1, len(farthest) - 1))
+
+
+def test_the_way_to_the_farthest_end_comes_first() -> None:
+    parents = np.array([-1, 0, 1, 1, 3, 4, 0], np.int32)  # 0 1, after 1 either 2 or 3 4 5, after 0 also 6
+
+    assert longest_first(parents, stem=0).tolist() == [0, 1, 3, 4, 5, 2, 6]
+
+
+def test_no_token_that_the_next_row_shares_is_in_the_stem_if_it_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "STEM", 2)
+    scored_early = ScoreRequest.of([1, 2, 3], [4, 5, 6, 7, 8])
+    other = ScoreRequest.of([1, 2, 3, 8, 8, 8], [8, 8])
+    first, second = packed([scored_early, other], limit=8, stems=True)
+
+    assert (first.row.stem, int(first.row.scored.min())) == (0, 2)
+    assert second.row.stem == 3
+
+
+def test_a_row_on_a_stem_has_few_new_tokens_where_attention_in_vain_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "STEM_ROW", 12)
+    shared = list(range(100, 100 + packing.STEM))
+    rows = packed([ScoreRequest.of([*shared, tail, 1, 1, 1], [1]) for tail in range(20)], limit=80, stems=True)
+
+    new = [len(each.row.tokens) - each.row.stem for each in rows if each.row.stem]
+    assert len(new) > 2
+    assert max(new[1:]) == 12
 
 
 def test_strangers_share_a_row_where_attention_between_them_costs_nothing() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_threads import crew, errors_of, together
 
-from icl_eval.engine import Engine, Journal, MemoryJournal, Ranks, packing, resuming, seat
+from icl_eval.engine import Engine, Journal, MemoryJournal, PackedRow, Ranks, Unit, packing, plan, resuming, seat
 from icl_eval.engine import shared as sharing
 from icl_eval.errors import ModelError, PeerError, RankError, RunError
 from icl_eval.models import (
@@ -127,6 +127,13 @@ def _row(tokens: list[int], stem: int) -> Row:
     size = len(tokens)
     places = np.arange(size, dtype=np.int32)
     return Row(np.array(tokens, np.int32), places - 1, places[-1:], np.array([0], np.int32), stem)
+
+
+def test_a_unit_shares_what_the_batch_before_has_kept_of_its_stem() -> None:
+    rows = [_row([*stem, 0], len(stem)) for stem in ([1, 2, 3], [1, 2, 4, 5], [])]
+    batches = plan([PackedRow(row, ()) for row in rows], budget=9, targets=9)
+
+    assert resuming.units(batches) == [Unit(1), Unit(1 + 3, 0), Unit(1 + 2, 2)]
 
 
 def test_a_lineage_leaves_out_what_was_cut_off() -> None:
