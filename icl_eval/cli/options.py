@@ -12,6 +12,7 @@ import typer
 
 from icl_eval.choices import Dtype, Overflow, parse_limit
 from icl_eval.cli import panels
+from icl_eval.cli.terminal import complain
 from icl_eval.errors import RunError, UnknownName
 
 if TYPE_CHECKING:
@@ -216,8 +217,10 @@ def is_first() -> bool:
     return seat()[0] == 0
 
 
-def exit_if_incomplete(failures: Sequence[object]) -> None:
-    """Leave with exit code 1 if scores are missing, as everybody was told."""
+def exit_if_incomplete(failures: Sequence[object], *, shown: bool = False) -> None:
+    """Leave with exit code 1 if scores are missing, and name each failure on stderr if they are to be `shown`."""
+    for failure in failures if shown else ():
+        complain(failure)
     if failures:
         raise typer.Exit(INCOMPLETE)
 

@@ -25,7 +25,8 @@ def rescore(
 ) -> None:
     """Take the scores of a finished run again, without its model.
 
-    Other normalisations and metrics than the run's may be asked for: all that they need is stored.
+    Other normalisations and metrics than the run's may be asked for: all that they need is stored. Tasks and models
+    without scores are named, and the exit code is then 1.
     """
     from icl_eval.runs.members import is_sweep
     from icl_eval.runs.rescoring import rescore as again
@@ -34,3 +35,4 @@ def rescore(
     taken = rescore_sweep if is_sweep(folder) else again
     result = taken(folder, options.normalizations(score), options.words(metrics), trust_remote_code=trust_remote_code)
     write(result.table(format), end="")
+    options.exit_if_incomplete(result.missing, shown=True)

@@ -13,7 +13,7 @@ import typer
 
 from icl_eval.choices import PLL, Attention, Quantization
 from icl_eval.cli import options, panels
-from icl_eval.cli.terminal import complain, remark, write
+from icl_eval.cli.terminal import remark, write
 
 if TYPE_CHECKING:
     from icl_eval.runs.cells import Failure
@@ -189,9 +189,7 @@ def run(
     if first:
         write(result.table(format), end="")
         remark(f"kept in {result.folder}")
-        for each in result.failures:
-            complain(each)
-    options.exit_if_incomplete(result.failures)
+    options.exit_if_incomplete(result.missing, shown=first)
 
 
 def _sweep(
@@ -219,12 +217,7 @@ def _sweep(
     if first:
         write(swept.table(format), end="")
         remark(f"kept in {swept.folder}")
-        for model in swept.failures:
-            complain(f"{model.label} was not measured: {model.failed}")
-        for result in swept:
-            for each in result.failures:
-                complain(f"{result.manifest.model_name}: {each}")
-    options.exit_if_incomplete([*swept.failures, *(each for result in swept for each in result.failures)])
+    options.exit_if_incomplete(swept.missing, shown=first)
 
 
 @contextmanager

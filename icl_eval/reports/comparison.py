@@ -131,7 +131,4 @@ def _resampled(comparison: Comparison) -> list[str]:
 
 def _not_compared(comparison: Comparison) -> list[str]:
     """Why lines have no difference, each reason once."""
-    reasons = dict.fromkeys(f"not compared: {each.why}" for each in comparison.unpaired)
-    suites = {suite.suite for _, manifest in _runs(comparison) for suite in manifest.suites if suite.average}
-    averages = [f"averages of suites are not compared, their tasks are: {', '.join(sorted(suites))}"] if suites else []
-    return [*reasons, *averages]
+    return list(dict.fromkeys(f"not compared: {each.why}" for each in comparison.unpaired))

@@ -14,12 +14,13 @@ import numpy as np
 from icl_eval.errors import RunError
 from icl_eval.metrics import Estimate, difference
 from icl_eval.metrics.evaluate_library import PREFIX
+from icl_eval.runs.averages import task_weights
 from icl_eval.runs.cells import TaskRecord
 from icl_eval.runs.evidence import Evidence, read_evidence
 from icl_eval.runs.manifest import Manifest, read_finished
 from icl_eval.runs.score import Score
 from icl_eval.runs.scores import chosen_normalizations, estimate_evidence
-from icl_eval.tasks import Normalization
+from icl_eval.tasks import Normalization, SuiteDefinition
 
 if TYPE_CHECKING:
     import pandas
@@ -186,6 +187,18 @@ class _Run:
         """What the manifest keeps of a task; prompts do not change what is taken from it here."""
         return next(record for record in self.manifest.tasks if record.task == task)
 
+    @property
+    def suites(self) -> dict[str, SuiteDefinition]:
+        """The suites of the run by name."""
+        return {suite.suite: suite for suite in self.manifest.suites}
+
+    def weighted_tasks(self, suite: str) -> dict[str, tuple[float, tuple[str, ...]]]:
+        """The tasks of a suite, each with its weight in the average and the metrics that enter it."""
+        records = {name: self.record(name) for name in self.manifest.tasks_of(self.suites[suite])}
+        units = {name: record.examples for name, record in records.items()}
+        weights = task_weights(self.suites[suite], self.suites, units)
+        return {name: (weights[name], record.primary) for name, record in records.items()}
+
     def prompts(self, task: str, shots: int) -> set[str]:
         """The prompts that a task was asked with, with so many demonstrations."""
         return {record.prompt for record in self.manifest.tasks if record.task == task and shots in record.shots}
@@ -197,6 +210,7 @@ def _read(path: Path, normalizations: Sequence[Normalization], trust_remote_code
     estimated = estimate_evidence(
         _noted(read_evidence(path / "examples.jsonl", manifest.tasks), examples),
         manifest.tasks,
+        manifest.suites,
         model_words=manifest.model_words,
         normalizations=normalizations,
         trust_remote_code=trust_remote_code,
@@ -303,7 +317,18 @@ def _first_difference(key: _Key, others: Sequence[_Key]) -> tuple[str, set[Any]]
     return "", set()
 
 
-def _unlike(one: _Run, other: _Run, task: str) -> str:
+def _unlike(one: _Run, other: _Run, name: str) -> str:
+    """A sentence on why a task or a suite does not stand for the same in both runs; empty if it does."""
+    if not any(name in run.suites for run in (one, other)):
+        return _unlike_examples(one, other, name)
+    tasks, others = one.weighted_tasks(name), other.weighted_tasks(name)
+    if tasks != others:
+        return f"the average of {name} is of other tasks, metrics or weights in the second run"
+    reasons = (_unlike_examples(one, other, task) for task in tasks)
+    return next((f"the average of {name} is of other examples: {reason}" for reason in reasons if reason), "")
+
+
+def _unlike_examples(one: _Run, other: _Run, task: str) -> str:
     """A sentence on why the examples of a task are not the same in both runs; empty if they are."""
     first, second = one.record(task), other.record(task)
     if first.data != second.data:
@@ -340,7 +365,7 @@ def _pair(one: _Line, other: _Line) -> Pair:
         low=found.low,
         high=found.high,
         interval=found.interval,
-        method="jackknife" if one.score.metric.startswith(PREFIX) else "delta",
+        method="jackknife" if PREFIX in one.score.metric + one.score.averaged else "delta",
         seed_sd=_spread(one.score, other.score),
     )
 

@@ -42,6 +42,11 @@ class Result:
         """The tasks without scores, and why."""
         return self.manifest.failures
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """A sentence for each task without scores."""
+        return tuple(map(str, self.failures))
+
     def score(self, task: str, shots: int | None = None, metric: str | None = None) -> Score:
         """The first line of a task (with these shots, of this metric).
 
@@ -97,6 +102,13 @@ class Sweep:
 
     def __len__(self) -> int:
         return len(self.results)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """A sentence for each model that could not be measured, and for each task without scores."""
+        models = (f"{member.label} was not measured: {member.failed}" for member in self.failures)
+        tasks = (f"{result.manifest.model_name}: {each}" for result in self.results for each in result.missing)
+        return *models, *tasks
 
     def table(self, format: str = "table") -> str:
         """The lines of all models as `table` (for a terminal), `md`, `csv` or `json`."""

@@ -189,6 +189,9 @@ def test_a_task_that_fails_does_not_end_the_others_and_the_exit_code_says_so(icl
     Path("prompts/toy/pairs/plain.jinja").write_text("{{ n }}\nA:")
 
     assert (said.code, plan.code, again.code) == (1, 1, 1)
+    rescored = icl_eval("rescore", "kept")
+    assert (rescored.code, rescored.out) == (1, said.out)
+    assert said.err == f"kept in kept\n{rescored.err}"
     assert said.out == again.out == rescore("kept").table()
     assert "toy/parity" in said.out
     assert reason in said.out

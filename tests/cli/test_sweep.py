@@ -98,7 +98,8 @@ def test_rescore_prints_the_table_of_the_sweep(format: str, models: Models, icl_
     printed = icl_eval(*RUN, "-m", "weak,gone,strong", "--out", "kept", "-f", format).out
     again = icl_eval("rescore", "kept", "-f", format)
 
-    assert again.code == 0
+    assert again.code == 1
+    assert again.err == "icl-eval: gone was not measured: 'gone' cannot be loaded: it is not there\n"
     assert again.out == printed == rescore_sweep("kept").table(format)
 
 

@@ -273,14 +273,45 @@ def test_a_task_that_failed_in_one_run_is_not_compared(tmp_path: Path) -> None:
     assert reason.startswith(f"parity was scored only in the first run{failed}")
 
 
-def test_averages_of_suites_are_said_not_to_be_compared(tmp_path: Path) -> None:
+def test_averages_of_suites_are_paired_as_their_tasks_are(tmp_path: Path) -> None:
     said: dict[str, Any] = {"data": write_library(tmp_path) / "data", "library": Library([tmp_path]), "shots": 0}
     for folder, right in (("one", (0, 1)), ("other", (0, 1, 2))):
         evaluate(knowing(*right), "toy", out=tmp_path / folder, **said)
     found = compare(tmp_path / "one", tmp_path / "other")
 
-    assert [pair.one.task for pair in found] == ["toy/parity", "toy/pairs", "toy/pairs"]
-    assert found.table().splitlines()[-1] == "averages of suites are not compared, their tasks are: toy"
+    parity, pairs, _, average = found.pairs
+    assert [pair.one.task for pair in found] == ["toy/parity", "toy/pairs", "toy/pairs", "toy"]
+    assert average.value == pytest.approx((parity.value + pairs.value) / 2)
+    assert average.standard_error == pytest.approx(math.hypot(parity.standard_error, pairs.standard_error) / 2)
+    assert average.standard_error > 0
+    assert found.unpaired == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("average: macro", "average: micro", "of other tasks, metrics or weights in the second run"),
+        ("[toy/parity, toy/pairs]", "[toy/parity]", "of other tasks, metrics or weights in the second run"),
+        (
+            '"label": 0',
+            '"label": 1',
+            "of other examples: toy/parity was scored on other examples: '0' is not the same in both runs",
+        ),
+    ],
+)
+def test_averages_of_something_else_are_not_compared(old: str, new: str, why: str, tmp_path: Path) -> None:
+    said: dict[str, Any] = {"data": write_library(tmp_path) / "data", "shots": 0}
+    suite = tmp_path / "tasks/toy.yaml"
+    suite.write_text(suite.read_text().replace("suite: toy\n", "suite: toy\naverage: macro\n"))
+    short = tmp_path / "data/pairs/val.jsonl"
+    short.write_text("".join(short.read_text().splitlines(keepends=True)[:6]))
+    evaluate(knowing(0, 1), "toy", out=tmp_path / "one", library=Library([tmp_path]), **said)
+    changed = suite if old in suite.read_text() else tmp_path / "data/parity/val.jsonl"
+    changed.write_text(changed.read_text().replace(old, new, 1))
+    evaluate(knowing(0, 2), ["toy", "toy/pairs"], out=tmp_path / "other", library=Library([tmp_path]), **said)
+    found = {each.line.task: each.why for each in compare(tmp_path / "one", tmp_path / "other").unpaired}
+
+    assert found["toy"] == f"the average of toy is {why}"
 
 
 def test_other_normalisations_are_compared_without_a_model(tmp_path: Path) -> None:
