@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,7 +34,10 @@ def check(
         ),
     ] = None,
     tokenizer: Annotated[str | None, options.TOKENIZER] = None,
+    revision: options.Revision = None,
+    bos: options.BeginsWithBos = "auto",
     window: options.Window = None,
+    trust_remote_code: Annotated[bool, options.TRUST] = False,
 ) -> None:
     """Validate task files: schema, labels, templates and records.
 
@@ -45,7 +48,8 @@ def check(
 
     names, library = options.library_for(task or [], include)
     where = options.data_of(data, data_dir, otherwise="sample")
-    lm = None if model is None else _without_weights(model, tokenizer, window)
+    own = {"tokenizer": tokenizer, "revision": revision, "bos": options.begins_with_bos(bos), "window": window}
+    lm = None if model is None else _without_weights(model, own, trust_remote_code=trust_remote_code)
     inspected = with_members(library, names or library.names())
     failed, absent = set[str](), set[str]()
     for name in inspected:
@@ -55,7 +59,7 @@ def check(
                 raise TaskError(f"{len(broken)} of its tasks cannot be run: {', '.join(sorted(broken))}", name)
             if bare := absent & members:
                 raise MissingData(f"of its tasks, {', '.join(sorted(bare))} {'have' if len(bare) > 1 else 'has'} none")
-            found = inspect(library, name, where, split, demonstrations)
+            found = inspect(library, name, where, split, demonstrations, trust_remote_code=trust_remote_code)
             if lm is not None:
                 note = check_lengths(library, name, lm, where, split, demonstrations)
                 found += f"; note: {note}" if note else ""
@@ -74,8 +78,8 @@ def check(
         raise typer.Exit(2)
 
 
-def _without_weights(model: str, tokenizer: str | None, window: int | None) -> LanguageModel:
+def _without_weights(model: str, own: dict[str, Any], *, trust_remote_code: bool) -> LanguageModel:
     """A model that can be asked how long texts are, and nothing else."""
     from icl_eval.models import Setup, Variant, load_blueprint
 
-    return load_blueprint(model, Variant(tokenizer=tokenizer, window=window), Setup())
+    return load_blueprint(model, Variant(**own), Setup(trust_remote_code=trust_remote_code))

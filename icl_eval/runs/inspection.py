@@ -23,7 +23,13 @@ NAMED = 5  # examples that a sentence names
 
 
 def inspect(
-    library: Library, name: str, data: str | Path, split: str | None = None, demonstrations: str | None = None
+    library: Library,
+    name: str,
+    data: str | Path,
+    split: str | None = None,
+    demonstrations: str | None = None,
+    *,
+    trust_remote_code: bool = False,
 ) -> str:
     """Check a task on every record, or a suite without its tasks.
 
@@ -32,6 +38,7 @@ def inspect(
         name: the task or suite.
         data: `hub`, `sample`, or a directory.
         split, demonstrations: what is asked and shown instead of the task's own splits.
+        trust_remote_code: whether a metric of the `evaluate` library, which runs code, is tried.
 
     Returns:
         What was looked at, in words.
@@ -51,7 +58,7 @@ def inspect(
     source = source_of(place_of(data), unused=task.source is not None)
     asked, shown = _both_splits(task, source)
     task.check_fields(source)
-    check_metrics(task, asked, trust_remote_code=False)
+    check_metrics(task, asked, trust_remote_code=trust_remote_code)
     most = _most_shots(shown, shares_split=task.shares_split)
     try:
         check_task(task, _read(task, source), [shots for shots in SHOTS if shots <= most])

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,19 @@ def attempts(bench: Bench, *words: str) -> int:
     """How often a server that is not ready is asked the same."""
     bodies, _ = bench.served(*words, always=(503, {}, b""))
     return bodies.count(bodies[0])
+
+
+def loaded_metrics(bench: Bench, *words: str) -> set[str]:
+    """The metrics of the `evaluate` library that are loaded."""
+    found: set[str] = set()
+    module = sys.modules["evaluate"]
+    load = module.load
+
+    def loaded(name: str, *settings: Any, **options: Any) -> Any:
+        found.add(name)
+        return load(name, *settings, **options)
+
+    with bench.patched() as patch:
+        patch.setattr(module, "load", loaded)
+        bench.requests(*words)
+    return found

@@ -207,7 +207,25 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "tokenizer": [
             Case((*CHECK, "-m", "llama"), ("--tokenizer", "words"), see.loader("source", "tokenizer"), "words")
         ],
+        "revision": [
+            Case(
+                (*CHECK, "-m", "org/name"),
+                ("--revision", "r1"),
+                see.loaders("revision"),
+                {"tokenizer": "r1", "config": "r1"},
+            )
+        ],
+        "bos": [Case((*CHECK, "-m", "llama", "--window", "25"), ("--bos", "yes"), see.printed("ok "), False)],
         "window": [Case((*CHECK, "-m", "llama"), ("--window", "9"), see.printed("ok "), False)],
+        "trust_remote_code": [
+            Case(
+                (*CHECK, "-m", "llama"),
+                ("--trust-remote-code",),
+                see.loaders("trust_remote_code"),
+                {"tokenizer": True, "config": True},
+            ),
+            Case(("check", "toy/trusting", *TOY), ("--trust-remote-code",), see.loaded_metrics, {"agreement"}),
+        ],
     },
     "rescore": {
         "folder": [Case(("rescore",), ("kept",), see.printed("toy/parity"), True, before=(KEPT,))],
