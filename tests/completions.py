@@ -37,6 +37,8 @@ class Habits:
         hides_bos: an echo leaves token 0 out at the beginning.
         shifts: an echo shows the log-probabilities of one place later.
         names: it says which tokens were the most likely.
+        chosen: it gives the log-probabilities of chosen tokens at generated ones, as vLLM does.
+        top: it gives so many of the most likely tokens at generated ones, at most.
         counts: it says how many tokens it read and wrote.
         models: what it lists.
         lost: tokens missing from the front of what it shows.
@@ -55,6 +57,8 @@ class Habits:
     hides_bos: bool = False
     shifts: bool = False
     names: bool = True
+    chosen: bool = False
+    top: int = 1
     counts: bool = True
     models: Any = ({"id": NAME, "max_model_len": 512},)
     lost: int = 0
@@ -111,6 +115,10 @@ class Completions:
             choice["logprobs"] = self.shown(prompt, written, rows)
         elif body.get("logprobs") and (self.habits.echoes or self.habits.listed):
             choice["logprobs"] = self.entries(prompt, written, rows)
+            choice["logprobs"]["top_logprobs"] = [
+                self.told(rows[len(prompt) + place - 1], token, top, body)
+                for place, (token, top) in enumerate(zip(written, choice["logprobs"]["top_logprobs"], strict=True))
+            ]
         if "prompt_logprobs" in body and self.habits.listed:
             values = [self.entry(rows[place - 1], token) for place, token in enumerate(prompt) if place]
             choice["prompt_logprobs"] = [None, *values][self.habits.lost :]
@@ -170,6 +178,16 @@ class Completions:
             found["top_logprobs"].append(top if self.habits.names else {self.text([token]): float(row[token])})
             found["text_offset"].append(len(self.text([*before, *tokens][:place])))
         return found
+
+    def told(
+        self, row: NDArray[np.float64], token: int, top: dict[str, float], body: Mapping[str, Any]
+    ) -> dict[str, float]:
+        """What a generated token has beside its own log-probability."""
+        if self.habits.chosen and (chosen := body.get("logprob_token_ids")):
+            assert body["return_tokens_as_token_ids"]
+            return {f"token_id:{each}": float(row[each]) for each in {token, *chosen}}
+        most = np.argsort(-row)[: min(int(body["logprobs"]), self.habits.top)]
+        return {self.text([int(each)]): float(row[each]) for each in most} | top
 
     def entry(self, row: NDArray[np.float64], token: int) -> dict[str, Any]:
         """A place of `prompt_logprobs`."""

@@ -50,7 +50,7 @@ def paths(name: str) -> dict[str, CausalLM]:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(requests=REQUESTS)
 def test_every_path_equals_the_reference(name: str, requests: list[ScoreRequest]) -> None:
     answers = {path: Engine(lm).answer(requests) for path, lm in paths(name).items()}
@@ -72,10 +72,9 @@ def test_a_model_says_which_path_it_takes(name: str) -> None:
 def test_rows_on_kept_stems_equal_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "STEM", 4)
     monkeypatch.setattr(packing, "STEM_ROW", 16)
-    model = build(name, sharpness=3.0)
-    lm = causal(model)
+    lm = causal(sharp(name))
     lm.row_budget = 16
-    requests = random_requests(np.random.default_rng(len(name)), sequences=24)
+    requests = random_requests(np.random.default_rng(len(name)), sequences=16)
     terms = Terms(share=True, limit=16, width=32, stems=True, skips=lm.skips_strangers)
     used = [row for row in pack(dict(enumerate(requests)), terms) if row.row.stem]
 
@@ -83,7 +82,7 @@ def test_rows_on_kept_stems_equal_the_reference(name: str, monkeypatch: pytest.M
 
     assert lm.keeps_stems
     assert len(used) > 3
-    assert worst(model, requests, answers) < 1e-4
+    assert worst(sharp(name), requests, answers) < 1e-4
 
 
 @pytest.mark.parametrize("kernel", [flash_sequences, efficient_sequences])
@@ -93,7 +92,7 @@ def test_what_the_kernels_of_cuda_compute_equals_the_reference(
 ) -> None:
     monkeypatch.setattr(packing, "STEM", 4)
     monkeypatch.setattr(module, "kernels_of", lambda _: [kernel, plain_blocks])
-    requests = random_requests(np.random.default_rng(len(name)), sequences=12)
+    requests = random_requests(np.random.default_rng(len(name)), sequences=8)
     with emulated():
         lm = causal(sharp(name))
         lm.row_budget = 48
@@ -181,8 +180,10 @@ def test_models_without_limit_share_up_to_their_window(name: str) -> None:
     assert lm.reach == WINDOW
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, torch.bfloat16) for name in CONFIGS] + [(name, torch.float16) for name in ("gpt2", "gemma3", "jamba")],
+)
 def test_rounding_does_not_change_what_is_shared(name: str, dtype: torch.dtype) -> None:
     lm = causal(build(name).to(dtype))
 
@@ -259,7 +260,7 @@ def test_vocabulary_is_the_models_own() -> None:
     assert causal(build("gpt2")).vocabulary == VOCABULARY
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "mpt"])
+@pytest.mark.parametrize("name", ["gemma2", "mpt"])
 def test_answers_do_not_depend_on_the_number_of_threads(name: str) -> None:
     requests = random_requests(np.random.default_rng(5))
     before = torch.get_num_threads()

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from completions import NAME, Completions, Habits, failing, serving
@@ -40,6 +41,8 @@ FORMS = {
     "echo-text": Habits(listed=False, ids=False),
     "echo-ids-strict": Habits(listed=False, strict=True),
     "echo-text-strict": Habits(listed=False, ids=False, strict=True),
+    "prompt_logprobs-ids+next-ids": Habits(echoes=False, chosen=True),
+    "echo-text+next-top": Habits(listed=False, ids=False, top=100),
 }
 TEXTS = [("Tom has a cat. Ann has a", " dog"), ("Tom has a cat. Ann has a", " ship"), ("Über", " früh"), ("a", "b")]
 
@@ -114,10 +117,56 @@ def test_every_form_gives_the_models_own_log_probabilities(form: str, served_as:
     expected = Engine(local).answer(requests(local))
     found = Engine(served).answer(requests(served))
 
-    assert form in served.fingerprint
+    assert f"|{form}|" in served.fingerprint
+    assert served.precision == f"served:{form}"
     for one, other in zip(found, expected, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
         assert one.greedy is other.greedy
+
+
+NEXT = [("Tom has a cat", option) for option in ("s", ".", "Z", "'s")]
+
+
+@pytest.mark.parametrize(
+    ("habits", "prompts"),
+    [
+        (Habits(chosen=True), 1),  # the option of two tokens
+        (Habits(top=100), None),  # that option, and those that are not among the most likely
+        (Habits(top=20), 4),  # too few to be of use
+        (Habits(), 4),
+    ],
+)
+def test_options_of_one_token_cost_one_generated_token(
+    habits: Habits, prompts: int | None, folder: Path, start: Any, local: LanguageModel
+) -> None:
+    url, server = start(habits)
+    served = load_model(url, tokenizer=str(folder))
+    before = len(server.asked)
+    expected = Engine(local).answer(requests(local, NEXT))
+
+    found = Engine(served).answer(requests(served, NEXT))
+
+    bodies = server.asked[before:]
+    assert [each.logprobs for each in found] == [pytest.approx(each.logprobs, abs=1e-5) for each in expected]
+    assert [each.greedy for each in found] == [each.greedy for each in expected]
+    if prompts is None:
+        ranks = rank_of(local, NEXT)
+        prompts = sum(rank >= 100 for rank in ranks)
+        assert 1 < prompts < 4
+    assert sum("prompt_logprobs" in body for body in bodies) == prompts
+    assert len(bodies) == prompts + (prompts < 4)
+
+
+def rank_of(lm: LanguageModel, texts: list[tuple[str, str]]) -> list[int]:
+    """How many tokens are more likely than each option; more than any for an option of several tokens."""
+    row = np.array([answer.logprobs[0] for answer in Engine(lm).answer(every_next(lm, texts[0][0]))])
+    encoded = [lm.encode([option])[0] for _, option in texts]
+    return [int((row > row[ids[0]]).sum()) if len(ids) == 1 else len(row) for ids in encoded]
+
+
+def every_next(lm: Any, context: str) -> list[ScoreRequest]:
+    (ids,) = lm.encode([context])
+    return [ScoreRequest.of([*lm.start, *ids], [token]) for token in range(lm.vocabulary)]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +197,7 @@ def test_a_served_model_keeps_the_protocol(connect: Served) -> None:
     assert isinstance(lm, ScoringModel)
     assert isinstance(lm, GeneratingModel)
     assert not isinstance(lm, RowModel)
-    assert (lm.name, lm.precision, lm.kind) == (NAME, "served", "causal")
+    assert (lm.name, lm.precision, lm.kind) == (NAME, "served:prompt_logprobs-ids", "causal")
     assert lm.decode(lm.encode(["ab"])[0]) == ["a", "b"]
 
 

@@ -122,9 +122,7 @@ class Dialect:
             ModelError: it says it not, or of other tokens.
         """
         choice = choice_of(answer)
-        read = prompt_tokens(answer)
-        if read is not None and read != len(tokens):
-            raise ModelError(f"the server read {read} tokens where {len(tokens)} were meant; it parts texts otherwise")
+        check_prompt_tokens(answer, len(tokens))
         if self.echo:
             return self._echoed(answer, choice, tokens, start)
         return _listed(choice, tokens, start)
@@ -181,6 +179,13 @@ def logprobs_of(choice: Any) -> Any:
 def prompt_tokens(answer: Any) -> int | None:
     """How many tokens the server says that it read."""
     return _usage(answer, "prompt_tokens")
+
+
+def check_prompt_tokens(answer: Any, expected: int) -> None:
+    """Raise `ModelError` if the server says that it read another number of tokens."""
+    read = prompt_tokens(answer)
+    if read is not None and read != expected:
+        raise ModelError(f"the server read {read} tokens where {expected} were meant; it parts texts otherwise")
 
 
 def counted_tokens(answer: Any) -> int | None:

@@ -22,7 +22,7 @@ from icl_eval.models.options import Setup, Variant
 from icl_eval.models.protocol import CAUSAL, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.served.dialect import Lacking, choice_of, counted_tokens, logprobs_of, told_logprob
 from icl_eval.models.served.endpoint import Endpoint, Refusal
-from icl_eval.models.served.probing import COMPLETIONS, dialect_of
+from icl_eval.models.served.probing import COMPLETIONS, understood_by
 
 KEYS = ("ICL_EVAL_API_KEY", "OPENAI_API_KEY")  # variables of the environment, the first that is set
 SPARE = 2  # tokens of a server's window: the last one scored, which it reads as well, and the one it writes
@@ -45,7 +45,6 @@ class ServedLM:
     """
 
     kind = CAUSAL
-    precision = "served"
 
     def __init__(
         self,
@@ -60,10 +59,12 @@ class ServedLM:
         self.start, self.fallback = bos_tokens(tokenizer, bos), fallback_token(tokenizer)
         with endpoint.named():
             self.window = _window(said_window, tokenizer, window)
-            self.dialect = dialect_of(endpoint, name, tokenizer, self.start)
+            self.dialect, self.next_token = understood_by(endpoint, name, tokenizer, self.start)
         self.controls = ControlTokens(tokenizer, takes_ids=self.dialect.wording is None)
         self._lines = line_encoder(tokenizer, self.controls)
-        self.fingerprint = f"served|{name}|{tokenizer_digest(tokenizer)}|{self.dialect.name}|bos{len(self.start)}"
+        form = f"{self.dialect.name}{f'+{self.next_token.name}' if self.next_token else ''}"
+        self.precision = f"served:{form}"
+        self.fingerprint = f"served|{name}|{tokenizer_digest(tokenizer)}|{form}|bos{len(self.start)}"
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
@@ -79,7 +80,8 @@ class ServedLM:
         Raises:
             ModelError: the endpoint does not answer, or not of the tokens that were asked.
         """
-        order = sorted(range(len(requests)), key=lambda index: requests[index].tokens)
+        others = {*range(len(requests))} - self._score_next(requests, sink)
+        order = sorted(others, key=lambda index: requests[index].tokens)
         bodies = [self.dialect.scoring(requests[index].tokens) for index in order]
 
         def take(place: int, answer: Any) -> None:
@@ -90,6 +92,25 @@ class ServedLM:
             sink(order[place], ScoreAnswer(tuple(each.logprob for each in places), greedy))
 
         self._endpoint.post_all(COMPLETIONS, bodies, take)
+
+    def _score_next(self, requests: Sequence[ScoreRequest], sink: Sink) -> set[int]:
+        """Answer requests by the next token of their contexts where that is possible; returns their indices."""
+        if (form := self.next_token) is None:
+            return set()
+        queries, answered = form.queries(requests), set[int]()
+
+        def take(place: int, answer: Any) -> None:
+            query = queries[place]
+            tokens = {index: requests[index].tokens[-1] for index in query.indices}
+            with self._endpoint.named():
+                found = form.read(answer, query.context, [*tokens.values()])
+            for index, token in tokens.items():
+                if token in found:
+                    sink(index, ScoreAnswer((found[token].logprob,), found[token].logprob >= found[token].best))
+                    answered.add(index)
+
+        self._endpoint.post_all(COMPLETIONS, [query.body for query in queries], take)
+        return answered
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
         """Write what follows prompts, every sample by a request of its own, handing each answer to `sink` as it comes.

@@ -23,6 +23,7 @@ from icl_eval.models.served.dialect import (
     written_tokens,
 )
 from icl_eval.models.served.endpoint import Body, Endpoint, Refusal
+from icl_eval.models.served.next_token import TOP, NextToken
 
 COMPLETIONS = "/completions"
 PROBE = "Nine purple spoons sang to the lamp."  # no model expects every word of it
@@ -54,7 +55,19 @@ WAYS = (
 )
 
 
-def dialect_of(endpoint: Endpoint, model: str, tokenizer: Any, start: Sequence[int]) -> Dialect:
+class Understood(NamedTuple):
+    """How a server can be asked.
+
+    Attributes:
+        dialect: for the log-probabilities of prompts, and to generate.
+        next_token: for the log-probabilities of next tokens, if it gives them.
+    """
+
+    dialect: Dialect
+    next_token: NextToken | None
+
+
+def understood_by(endpoint: Endpoint, model: str, tokenizer: Any, start: Sequence[int]) -> Understood:
     """The first way to ask that an endpoint understands, checked.
 
     Args:
@@ -83,7 +96,7 @@ def dialect_of(endpoint: Endpoint, model: str, tokenizer: Any, start: Sequence[i
             problems.append(error)
         else:
             _check_places(endpoint, dialect, tokenizer, tokens, places)
-            return dialect
+            return Understood(dialect, _next_token(endpoint, dialect, tokenizer, tokens, places))
     said = [problem for problem in problems if isinstance(problem, Lacking)] or problems
     raise ModelError(
         f"{endpoint.url} gives no log-probabilities of a prompt: {'; '.join(dict.fromkeys(map(str, said)))}"
@@ -183,3 +196,41 @@ def _shown_last(endpoint: Endpoint, dialect: Dialect, tokens: Sequence[int]) -> 
     except ModelError:
         return []
     return [place.logprob for place in dialect.places(endpoint.post(COMPLETIONS, body), tokens, len(tokens) - 1)]
+
+
+def _next_token(
+    endpoint: Endpoint, dialect: Dialect, tokenizer: Any, tokens: Sequence[int], places: Sequence[Place]
+) -> NextToken | None:
+    """How the server gives log-probabilities of next tokens that equal those of a prompt's, if it does."""
+    for chosen in (True, False):
+        form = NextToken(dialect, tokenizer, chosen)
+        try:
+            if _gives_next(endpoint, form, tokens, places):
+                return form
+        except Refusal as error:
+            if error.status not in ELSEWISE or isinstance(error, ServerDown):
+                raise
+        except ModelError:
+            continue
+    return None
+
+
+def _gives_next(endpoint: Endpoint, form: NextToken, tokens: Sequence[int], places: Sequence[Place]) -> bool:
+    """Whether the probe's tokens, and what is generated in their places, have the log-probabilities of the prompt."""
+    compared = 0
+    for cut in CUTS:
+        context, token, place = tokens[:-cut], tokens[-cut], places[-cut]
+        body = form.body(context, [token])
+        if body is None:
+            continue
+        answer = _asked(endpoint, body)
+        generated = form.tokenizer(str(choice_of(answer).get("text")), add_special_tokens=False)["input_ids"]
+        expected = {generated[0]: place.best} if len(generated) == 1 else {}
+        expected[token] = place.logprob
+        found = form.read(answer, context, list(expected))
+        if token not in found if form.chosen else len(form.top(answer)) < TOP // 4:
+            return False
+        if any(abs(found[each].logprob - expected[each]) > ALIKE for each in found):
+            return False
+        compared += len(found)
+    return compared > 0
