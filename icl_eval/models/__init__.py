@@ -32,7 +32,7 @@ from icl_eval.models.protocol import (
 if TYPE_CHECKING:
     from icl_eval.models.checkpoints.fingerprint import is_current
     from icl_eval.models.checkpoints.names import TINY, check_options, resolve
-    from icl_eval.models.loading import load, load_blueprint, load_model, wrap_model
+    from icl_eval.models.loading import load, load_blueprint, load_model, load_text_reader, wrap_model
     from icl_eval.models.options import Setup, Variant, split_options
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "load",
     "load_blueprint",
     "load_model",
+    "load_text_reader",
     "reads_apart",
     "resolve",
     "split_options",
@@ -84,6 +85,7 @@ _HOMES = {
     "is_current": "checkpoints.fingerprint",
     "load": "loading",
     "load_blueprint": "loading",
+    "load_text_reader": "loading",
     "load_model": "loading",
     "resolve": "checkpoints.names",
     "split_options": "options",

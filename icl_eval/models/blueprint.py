@@ -16,12 +16,15 @@ import torch
 from icl_eval.errors import ModelError
 from icl_eval.models.anatomy import Held, anatomy, held, look_at_no_values
 from icl_eval.models.budget import CPU_ROW_BUDGET, bytes_per_token
-from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, window_of
+from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, surroundings, window_of
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import line_encoder
+from icl_eval.models.framing import Framing
+from icl_eval.models.masked import position_count
 from icl_eval.models.networks.sharing import configured_sharing, own_masks
-from icl_eval.models.protocol import CAUSAL, PendingRows, Row
+from icl_eval.models.protocol import CAUSAL, SEQ2SEQ, PendingRows, Row
+from icl_eval.models.seq2seq import doubles_spaces
 
 BY_PLACE = {"bloom", "mpt"}  # their distances are counted by place in the row
 
@@ -103,6 +106,41 @@ class Blueprint:
         if len(sizes) < len(found):
             return None
         return sizes[-1] - sizes[0] if tokens is None else sizes[0]
+
+
+class TextReader:
+    """What texts become for a model that is not causal, and how long they may be; it answers nothing.
+
+    Args:
+        model: of `transformers`, on the meta device.
+        tokenizer, name, bos, window: as for `MaskedLM` and `Seq2SeqLM`.
+        family: `seq2seq` or `masked`.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str, family: str, *, bos: bool | None = None, window: int | None = None
+    ) -> None:
+        self.kind = SEQ2SEQ if family == "seq2seq" else "pll-l2r"
+        self.tokenizer, self.name = tokenizer, name
+        self.fingerprint, self.precision = f"{name}|text reader", "none"
+        self.start, end = surroundings(tokenizer, bos)
+        self.fallback = fallback_token(tokenizer)
+        self.controls = ControlTokens(tokenizer)
+        self._lines = line_encoder(tokenizer, self.controls)
+        self._doubles_spaces = family == "seq2seq" and doubles_spaces(tokenizer)
+        self.window = window_of(model.config, tokenizer, window)
+        if family == "seq2seq":
+            self.window -= Framing(model, tokenizer, self.start, end).beside
+        else:
+            self.window = min(self.window, position_count(model)) - len(end) - 1
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, without special tokens."""
+        return self._lines([text.removeprefix(" ") for text in texts] if self._doubles_spaces else texts)
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, for people."""
+        return [self.tokenizer.decode([token]) for token in ids]
 
 
 def _own_way(config: Any, one: Held | None) -> str:

@@ -121,6 +121,32 @@ def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
     return Blueprint(model, tokenizer, name, device=target.type, bos=variant.bos, window=variant.window)
 
 
+def load_text_reader(name: str, variant: Variant, setup: Setup) -> LanguageModel:
+    """A language model of any kind without weights, of which only configuration and tokenizer are read.
+
+    Raises:
+        ModelError: one of them cannot be read; the sentence says why.
+    """
+    import torch
+    from transformers.utils import logging
+
+    from icl_eval.models.blueprint import TextReader
+    from icl_eval.models.kinds import family_of, loader_of
+
+    if is_endpoint(name):
+        raise ModelError(f"{name!r} is an endpoint, which does not show its model: name the model that it serves")
+    place = resolve(name, variant.revision)
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    with loading(f"{name!r} cannot be read", setup):
+        config = configuration(place, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
+        if (family := family_of(name, config)) == "causal":
+            return load_blueprint(name, variant, setup)
+        tokenizer = tokenizer_of(place, variant, setup)
+        with torch.device("meta"):
+            model = loader_of(family).from_config(config, trust_remote_code=setup.trust_remote_code)
+        return TextReader(model, tokenizer, name, family, bos=variant.bos, window=variant.window)
+
+
 def wrap_model(
     model: Any,
     tokenizer: Any,

@@ -76,7 +76,7 @@ class MaskedLM:
             f"{fingerprint}|{self.precision}|{self.kind}|bos{len(self.start)}|{around}|arithmetic{ARITHMETIC}"
         )
         self.fallback = fallback_token(tokenizer)
-        self.window = min(window_of(model.config, tokenizer, window), _places(model)) - len(self._end) - 1
+        self.window = min(window_of(model.config, tokenizer, window), position_count(model)) - len(self._end) - 1
         self._mask, self._padding = int(tokenizer.mask_token_id), tokenizer.pad_token_id or 0
         self._words = Words(tokenizer)
         self.controls = ControlTokens(tokenizer)
@@ -228,7 +228,7 @@ class _Unfinished:
         return None if self.missing else ScoreAnswer.of(self.logprobs, self.greedy)
 
 
-def _places(model: Any) -> int:
+def position_count(model: Any) -> int:
     """Places that there are; RoBERTa and its like count them from the one after the padding token's number."""
     found = [module for name, module in model.named_modules() if name.endswith(".position_embeddings")]
     counted = [each for each in found if getattr(each, "padding_idx", None) is not None]

@@ -74,7 +74,7 @@ class Seq2SeqLM:
         self.fallback = fallback_token(tokenizer)
         self.controls = ControlTokens(tokenizer)
         self._lines = line_encoder(tokenizer, self.controls)
-        self._doubles_spaces = _doubles_spaces(tokenizer)
+        self._doubles_spaces = doubles_spaces(tokenizer)
         self._framing = Framing(model, tokenizer, self.start, end)
         self.fingerprint = (
             f"{fingerprint}|{self.precision}|seq2seq|bos{len(self.start)}|{self._framing}|arithmetic{ARITHMETIC}"
@@ -233,7 +233,7 @@ def _size(batch: Sequence[bytes], parts: Sequence[Mapping[int, int]], requests: 
     return max(len(batch) * longest, *continuations)
 
 
-def _doubles_spaces(tokenizer: Any) -> bool:
+def doubles_spaces(tokenizer: Any) -> bool:
     """Whether a tokenizer puts a space before every text, one that begins with a space too."""
     bare, spaced = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", " a"))
     begins = str(*tokenizer.convert_ids_to_tokens(bare[:1])).startswith("▁")

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from models import kinds
 from transformers import AutoTokenizer
 
-from icl_eval.models import ControlTokens
+from icl_eval.models import ControlTokens, Setup, Variant, load_model, load_text_reader
 from icl_eval.runs.data import SAMPLE_PATH
 from icl_eval.testing import FakeLM
 from icl_eval.tiny import MODEL
@@ -256,7 +257,7 @@ def test_names_in_records_that_reach_a_model_as_control_tokens_are_told(
     icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm.controls = ControlTokens(AutoTokenizer.from_pretrained(MODEL), takes_ids=False)
-    monkeypatch.setattr("icl_eval.models.loading.load_blueprint", lambda *_, **__: lm)
+    monkeypatch.setattr("icl_eval.models.loading.load_text_reader", lambda *_, **__: lm)
     asked, shown = Path("data/parity/val.jsonl"), Path("data/parity/train.jsonl")
     clean = icl_eval("check", "toy/parity", *TOY, "--model", "any")
     for path, n in ((asked, "2<|endoftext|>"), (shown, "<|endoftext|>4")):
@@ -274,3 +275,17 @@ def test_names_in_records_that_reach_a_model_as_control_tokens_are_told(
     shown.write_text(shown.read_text().replace('"n": 100,', '"n": "<|endoftext|>",'))
     assert f"\nnote: {NOTE}\n" in icl_eval("show", "toy/parity", "--shots", "12", *TOY).out
     assert "note" not in icl_eval("show", "toy/parity", "--shots", "0", *TOY).out
+
+
+@pytest.mark.parametrize("name", ["flan", "bart", "bert", "roberta"])
+def test_check_reads_as_a_model_of_another_kind_does(name: str, icl_eval: IclEval) -> None:
+    kinds.build(name).save_pretrained(name)
+    kinds.tokenizer_for(name).save_pretrained(name)
+    lm, reader = load_model(name, device="cpu"), load_text_reader(name, Variant(), Setup())
+    texts = [" even", "Q: 7\nA:", "the blue sky"]
+
+    for each in ("kind", "window", "start", "fallback"):
+        assert getattr(reader, each) == getattr(lm, each)
+    assert reader.encode(texts) == lm.encode(texts)
+    assert icl_eval("check", "toy/parity", *TOY, "--model", name).code == 0
+    assert "queries do not fit the model" in icl_eval("check", "toy/parity", *TOY, "-m", name, "--window", "5").mistake
