@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl_eval.engine import Engine, MemoryJournal
+from icl_eval.engine import rows as computing
 from icl_eval.errors import ModelError
 from icl_eval.models import PendingRows, Row, RowAnswer, ScoreRequest
 from icl_eval.testing import FakeLM
@@ -121,6 +122,18 @@ def test_a_full_device_halves_the_budget_until_all_is_answered(shares: bool) -> 
     failures = model.failures
     engine.answer([ScoreRequest.of([5, a, b, 0], [1]) for a in range(5) for b in range(5)])
     assert model.failures == failures
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_no_batch_has_more_scored_places_than_the_budget_of_logits(
+    shares: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(computing, "LOGITS", 5 * ToyRows.vocabulary + 1)
+    model = ToyRows(shares=shares)
+
+    Engine(model).answer([ScoreRequest.of([a, b, 0], [1, 2]) for a in range(4) for b in range(4)])
+
+    assert {sum(len(row.targets) for row in batch) for batch in model.batches} == {4}
 
 
 def test_a_budget_far_above_what_was_too_much_is_halved_from_that() -> None:

@@ -139,6 +139,16 @@ def test_no_token_that_the_next_row_shares_is_in_the_stem_if_it_is_scored(monkey
     assert second.row.stem == 3
 
 
+def test_a_request_that_is_scored_within_a_stem_does_not_join_the_row_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "STEM", 2)
+    on_stem = [ScoreRequest.of([1, 2, 3, token, 5, 6], [7]) for token in (4, 5)]
+    within = ScoreRequest.of([1, 2], [3, 6])
+    rows = packed([*on_stem, within], limit=8, stems=True)
+
+    assert any(each.row.stem == 3 for each in rows)
+    assert all(each.row.scored.min() >= each.row.stem for each in rows)
+
+
 def test_a_row_on_a_stem_has_few_new_tokens_where_attention_in_vain_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "STEM_ROW", 12)
     shared = list(range(100, 100 + packing.STEM))

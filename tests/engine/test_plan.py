@@ -70,7 +70,10 @@ def test_a_row_without_a_cached_prefix_leaves_the_one_that_is_cached() -> None:
 
     rows = [row([5, 6, 7], 2), row([5, 8], 0), row([5, 6, 9], 2), row([5, 6, 9, 7], 3)]
 
-    assert [batch.stem for batch in plan(rows, budget=8, targets=8, alone=True)] == [2, 0, 0, 1]
+    batches = plan(rows, budget=8, targets=8, alone=True)
+    assert [batch.stem for batch in batches] == [2, 0, 0, 1]
+    # a token attends to itself and all before it, and to compute a stem takes its own pairs
+    assert [batch.attended for batch in batches] == [1 + 2 + 3, 1 + 2, 3, 3 + 4]
 
 
 def test_nothing_makes_no_batch() -> None:

@@ -114,6 +114,7 @@ def test_average_takes_the_mean_of_the_bounds() -> None:
     both = average([estimate(METRICS[name], [predictions]) for name in ("accuracy", "matthews_correlation")])
 
     assert both.bounds == (-0.5, 1.0)
+    assert independent_average([task(0, draws=1), both], [0.8, 0.2]).bounds == pytest.approx((-0.1, 1.0))
 
 
 def test_tasks_without_any_right_answer_do_not_make_a_suite_certain() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from toy_tasks import knowing, write, write_library
 
 from icl_eval import Library, Result, evaluate
 from icl_eval.errors import TaskError
-from icl_eval.runs.averages import task_weights
+from icl_eval.metrics import METRICS, Prediction, estimate
+from icl_eval.runs.averages import suite_score, task_weights
 from icl_eval.tasks import SuiteDefinition
 
 RIGHT = (0, 1, 2, 4, 5)  # 5 of 8; the pairs (0, 1) and (4, 5), 2 of 4
@@ -107,3 +109,19 @@ def test_suite_of_ranked_and_generated_tasks_adds_up_what_was_cut_and_has_no_gue
     assert found.score("toy/parity").random == 0.5
     assert found.score("toy").random is None
     assert found.score("toy").unstopped == parts[0].unstopped + parts[1].unstopped > parts[1].unstopped > 0
+
+
+def test_an_average_adds_up_the_counts_of_its_tasks_and_has_the_shots_and_seeds_of_the_fullest(tmp_path: Path) -> None:
+    line = run(write_library(tmp_path), "toy/parity").score("toy/parity")
+    answers = [Prediction(str(index), ("x", "y"), (0,), index, str(index), str(index)) for index in range(2)]
+    once, twice = (estimate(METRICS["accuracy"], [answers] * draws) for draws in (1, 2))
+    members = {
+        "a": [(once, replace(line, task="a", ties=1, blank=2, truncated=3))],
+        "b": [(twice, replace(line, task="b", ties=4, blank=5, truncated=6, shots=7, seeds=(0, 1)))],
+    }
+    both = SuiteDefinition.model_validate({"suite": "s", "about": "Two.", "tasks": ["a", "b"], "average": "macro"})
+    found = suite_score(both, {}, members)
+
+    assert found is not None
+    assert (found[1].ties, found[1].blank, found[1].truncated) == (5, 7, 9)
+    assert (found[1].shots, found[1].seeds) == (7, (0, 1))
