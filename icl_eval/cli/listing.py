@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def list_names(
-    match: Annotated[str, typer.Argument(metavar="MATCH", help="Only names that contain this.")] = "",
+    match: Annotated[
+        str, typer.Argument(metavar="MATCH", help="Only names that contain this; of a suite also its tasks.")
+    ] = "",
     include: options.Include = None,
     reference: Annotated[
         str | None,
@@ -35,7 +37,8 @@ def list_names(
             raise IclEvalError(f"--reference takes no MATCH; it was given {match!r}")
         _print_reference(reference, library)
         return
-    names = [name for name in library.names() if match in name]
+    members = _members(library, match)
+    names = [name for name in library.names() if match in name or name in members]
     if not names:
         raise IclEvalError(f"no task or suite has {match!r} in its name")
     width = max(map(len, names))
@@ -46,6 +49,17 @@ def list_names(
         except IclEvalError as error:
             broken.append(error)
     _complain(broken)
+
+
+def _members(library: Library, name: str) -> set[str]:
+    """The tasks of a suite and of the suites in it; none of what is no suite or has a broken file, which is named."""
+    from icl_eval.tasks import tasks_of
+
+    try:
+        suites = library.nested(name) if name in library.names() and library.is_suite(name) else {}
+    except IclEvalError:
+        return set()
+    return set(tasks_of(suites[name], suites)) if suites else set()
 
 
 def _print_reference(reference: str, library: Library) -> None:

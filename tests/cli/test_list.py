@@ -31,6 +31,14 @@ def test_list_keeps_to_the_names_that_match(icl_eval: IclEval) -> None:
     assert [line.split()[0] for line in said.out.splitlines()] == ["toy/pairs"]
 
 
+def test_list_of_a_suite_has_the_tasks_of_the_suites_in_it(icl_eval: IclEval) -> None:
+    Path("tasks/all.yaml").write_text("suite: all\nabout: More.\ntasks: [toy, symbols]\n")
+    said = icl_eval("list", "all", "--include", ".")
+
+    assert {"all", "symbols", "toy/parity", "toy/pairs"} <= {line.split()[0] for line in said.out.splitlines()}
+    assert not any(line.startswith("toy ") for line in icl_eval("list", "toy/", "--include", ".").out.splitlines())
+
+
 def test_a_broken_file_is_named_and_the_others_are_still_listed(icl_eval: IclEval) -> None:
     path = Path("tasks/toy/pairs.yaml")
     path.write_text("task: [\n")
