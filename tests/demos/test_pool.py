@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from itertools import pairwise, permutations
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from icl_eval.demos import Pool
+from icl_eval.demos.pool import _by_rank
 from icl_eval.errors import DataError
 from icl_eval.tasks import Example, MemorySource, Task
 from icl_eval.tasks.definition import Protocol
@@ -261,6 +263,7 @@ def test_groups_are_drawn_equally_often_whatever_their_size() -> None:
 SCRIPT = """
 import json, sys
 from icl_eval.demos import Pool
+from icl_eval.demos.pool import _by_rank
 from icl_eval.tasks import Example
 from icl_eval.tasks.definition import Protocol
 pool = [Example(f"t{n}", {"text": f"t{n}"}, ("a", "b"), (0,), f"t{n}", f"t{n}", f"f{n}") for n in range(40)]
@@ -380,3 +383,10 @@ def test_draw_per_group_leaves_out_the_groups_own_passage(said: dict[str, str], 
 
 def test_draws_per_group_are_keyed_by_the_group_as_others_are_by_the_query() -> None:
     assert drawn(example("x", group="q"), 5, protocol=PER_GROUP) == drawn(example("q"), 5, protocol=PER_EXAMPLE)
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 40])
+def test_places_come_by_rank_each_once_however_few_are_wanted(size: int) -> None:
+    ranks = np.random.default_rng(size).permutation(size).astype(np.uint64)
+
+    assert [int(place) for place in _by_rank(ranks, wanted=2)] == np.argsort(ranks).tolist()

@@ -8,7 +8,7 @@ from scipy.stats import norm, sem, t
 from statsmodels.stats.proportion import proportion_confint
 
 from icl_eval.metrics import METRICS, estimate
-from icl_eval.metrics.interval import Interval, Z, interval, log_normal, normal
+from icl_eval.metrics.interval import Interval, Z, interval, log_normal, normal, wilson
 
 from .answered import correlated, right
 
@@ -139,3 +139,15 @@ def test_clusters_that_are_all_alike_count_as_one_unit_each(draws: list[bool]) -
     assert (found.low, found.high) == pytest.approx(
         proportion_confint(4 * np.mean(draws), 4, method="wilson"), abs=1e-4
     )
+
+
+@pytest.mark.parametrize("n", [1.5, 3, 7, 29, 1000])
+def test_wilsons_interval_holds_its_own_proportion_to_the_last_digit(n: float) -> None:
+    assert (wilson(0.0, n).low, wilson(1.0, n).high) == (0.0, 1.0)
+    for proportion in np.linspace(0, 1, 101):
+        assert wilson(proportion, n).low <= proportion <= wilson(proportion, n).high
+
+
+def test_log_normal_interval_needs_a_value_above_zero_and_a_factor_that_a_float_holds() -> None:
+    assert log_normal(0.0, 1.0, (0.0, math.inf)) == Interval(0.0, math.inf, "bounds")
+    assert math.isfinite(log_normal(1.0, 1e6, (0.0, math.inf)).high)
