@@ -5,7 +5,16 @@ from icl_eval.metrics.difference import Difference, difference
 from icl_eval.metrics.estimate import Estimate, average, estimate, independent_average
 from icl_eval.metrics.prediction import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
 from icl_eval.metrics.refusals import is_unspaced
-from icl_eval.metrics.registry import METRIC_NAMES, METRICS, check_examples, check_kind, check_labels, fitting, metric
+from icl_eval.metrics.registry import (
+    METRIC_NAMES,
+    METRICS,
+    check_examples,
+    check_kind,
+    check_labels,
+    fitting,
+    metric,
+    takes_any_example,
+)
 from icl_eval.metrics.statistics import AnyMetric, CorpusMetric, Metric, Signed, Statistics
 
 __all__ = [
@@ -33,5 +42,6 @@ __all__ = [
     "independent_average",
     "is_unspaced",
     "metric",
+    "takes_any_example",
     "value_range",
 ]

@@ -25,12 +25,13 @@ class ExampleMean(Generic[P]):
     proportion: bool = True
     rule: str = ""
     """What the signature calls the rule, where a metric of this name could be taken by several."""
-    refuse: Callable[[Sequence[P]], None] = lambda _: None
-    """Raises `MetricError` for examples that it cannot measure."""
+    refuse: Callable[[Sequence[P]], None] | None = None
+    """Raises `MetricError` for examples that it cannot measure, if there are any."""
 
     def check(self, predictions: Sequence[P]) -> None:
         """Raise `MetricError` where it cannot measure answers to these examples."""
-        self.refuse(predictions)
+        if self.refuse is not None:
+            self.refuse(predictions)
 
     def statistics(self, predictions: Sequence[P]) -> Statistics:
         """One unit per example; raises `MetricError` as `check` does."""

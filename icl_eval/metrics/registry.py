@@ -137,6 +137,11 @@ def check_kind(asked: AnyMetric, kind: Kind, path: Path | None = None, line: int
         )
 
 
+def takes_any_example(asked: AnyMetric) -> bool:
+    """Whether a metric can measure answers to all examples of its kind."""
+    return isinstance(asked, ExampleMean) and asked.refuse is None
+
+
 def check_examples(asked: AnyMetric, predictions: Sequence[AnyPrediction]) -> None:
     """Raise `MetricError` where a metric cannot measure answers to these examples, whatever the answers are.
 

@@ -38,15 +38,14 @@ def assemble(
     Raises:
         PromptError: the answer of an option is empty, so there would be nothing to score.
     """
-    indices = range(len(options))
-    answers = tuple(prompt.answer(fields, options, index) for index in indices)
+    answers = tuple(prompt.answer(fields, options, index) for index in range(len(options)))
     for option, answer in zip(options, answers, strict=True):
         if not answer.strip():
             raise PromptError(f"the answer for option {option!r} is empty", prompt.path)
     return PromptText(
         instruction=prompt.instruction(fields),
         demonstrations=tuple(demonstrations),
-        queries=tuple(prompt.query(fields, options, index) for index in indices),
+        queries=prompt.queries(fields, options),
         answers=answers,
         separator=prompt.separator,
     )

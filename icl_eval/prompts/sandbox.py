@@ -12,13 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from functools import cache, lru_cache, wraps
 from typing import Any, cast
 
 import jinja2
 from jinja2 import filters, nodes, pass_environment, sandbox
-from jinja2.runtime import Undefined
+from jinja2.runtime import Context, Undefined
 from jinja2.visitor import NodeTransformer
 
 from icl_eval.errors import UnknownName
@@ -104,39 +103,43 @@ def render(template: jinja2.Template, view: Mapping[str, Any], name: str, block:
     Raises:
         Exception: whatever Jinja and Python raise for what the template does, or the text is too long.
     """
-    pieces, length = [], 0
-    with _watch().over(name):
-        for piece in (template.root_render_func if block is None else template.blocks[block])(
-            template.new_context(dict(view))
-        ):
+    pieces, length, watch = [], 0, _watch()
+    watch.rendering = [name]
+    try:
+        for piece in (template.root_render_func if block is None else template.blocks[block])(_Context(view)):
             pieces.append(piece)
             length += len(piece)
             if length > MAX_TEXT:
                 raise ValueError(f"the text is longer than {MAX_TEXT} characters")
+    finally:
+        watch.rendering = None
     return "".join(pieces)
 
 
+class _Context(Context):
+    """What a template sees, without what Jinja prepares for inheritance: that takes longer than most renderings."""
+
+    def __init__(self, view: Mapping[str, Any]) -> None:
+        self.parent = {**GLOBALS, **view}
+        self.vars, self.exported_vars, self.blocks = {}, set(), {}
+
+
 class _Watch:
-    """Tells, from a thread of its own, of a template that is still rendering after `PATIENCE` seconds."""
+    """Tells, from a thread of its own, of a template that is still rendering after `PATIENCE` seconds.
+
+    Attributes:
+        rendering: the name of what is rendered now, in an object of its own for every rendering.
+    """
 
     def __init__(self) -> None:
-        self._rendering: tuple[str] | None = None
+        self.rendering: list[str] | None = None
         threading.Thread(target=self._look, name="icl-eval templates", daemon=True).start()
-
-    @contextmanager
-    def over(self, name: str) -> Iterator[None]:
-        """Watch what is rendered within."""
-        self._rendering = (name,)
-        try:
-            yield
-        finally:
-            self._rendering = None
 
     def _look(self) -> None:
         seen = told = None
         while True:
             time.sleep(PATIENCE)
-            if (now := self._rendering) is not None and now is seen and now is not told:
+            if (now := self.rendering) is not None and now is seen and now is not told:
                 _LOGGER.warning("%s has been rendering for more than %g seconds; Ctrl-C ends it", now[0], PATIENCE)
                 told = now
             seen = now
@@ -171,11 +174,13 @@ def _is_allowed(called: nodes.Expr) -> bool:
 
 def _shown(value: Any) -> Any:
     """A value that has an obvious text: anything but nothing, a collection or code."""
+    if isinstance(value, str):
+        return value
     if value is None:
         raise ValueError("a value is null and would be shown as `None`; use `| default('', true)`")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"a value is no number and would be shown as `{value}`")
-    if isinstance(value, Undefined | str | int | float):
+    if isinstance(value, Undefined | int | float):
         return value
     if isinstance(value, Mapping | list | tuple | AbstractSet | Iterator) or callable(value):
         raise ValueError(f"a {type(value).__name__} has no text of its own; name one of its members, or use `| join`")
@@ -215,6 +220,8 @@ def _environment() -> jinja2.Environment:
 
 
 _ENVIRONMENT = _environment()
+_Context.environment, _Context.name, _Context.globals_keys = _ENVIRONMENT, None, set(GLOBALS)
+_Context.eval_ctx = nodes.EvalContext(_ENVIRONMENT)
 _LOGGER = logging.getLogger("icl_eval")
 
 

@@ -62,6 +62,8 @@ class Prompt:
                 raise PromptError(f'{message}; write {{{{ "\\n" }}}}', self._place, block.lineno)
         self._tree = tree
         self._template = self._compiled(tree)
+        self._named = {block: f"the block `{block}` of {self._place}" for block in BLOCKS}
+        self._options_differ = bool({"option", "index"} & self._names_in("query"))
         self.separator = self._render("separator", {})
 
     @classmethod
@@ -80,6 +82,12 @@ class Prompt:
     def query(self, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
         """The unsolved example, as it reads for option `index`: the same for all options but in partial evaluation."""
         return self._render("query", _view(fields, options, index))
+
+    def queries(self, fields: Mapping[str, Any], options: tuple[str, ...]) -> tuple[str, ...]:
+        """`query` for every option, rendered once where it is the same for all."""
+        if self._options_differ:
+            return tuple(self.query(fields, options, index) for index in range(len(options)))
+        return (self.query(fields, options, 0),) * len(options)
 
     def answer(self, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
         """What follows the query for option `index`: the text that is scored."""
@@ -168,7 +176,7 @@ class Prompt:
         own = block in self._blocks
         template = self._template if own else sandbox.small(DEFAULTS[block])
         try:
-            return sandbox.render(template, view, f"the block `{block}` of {self._place}", block if own else None)
+            return sandbox.render(template, view, self._named[block], block if own else None)
         except Exception as error:
             line = _line_in(template, error) if own else None
             raise PromptError(

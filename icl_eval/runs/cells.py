@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict
 
@@ -98,13 +99,26 @@ class TaskRecord(BaseModel):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task with one prompt, its examples and its pool, ready to be asked."""
+    """A task with one prompt, its examples and its pool, ready to be asked.
+
+    Attributes:
+        task: with the splits that are asked and shown.
+        prompt: one of its prompts.
+        examples: those that are asked.
+        pool: what demonstrations are drawn from; None without demonstrations.
+        describe: makes the record.
+    """
 
     task: Task
     prompt: Prompt
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     pool: Pool | None
-    record: TaskRecord
+    describe: Callable[[], TaskRecord]
+
+    @cached_property
+    def record(self) -> TaskRecord:
+        """What the manifest keeps; made when it is first asked for, as it takes a look at all examples."""
+        return self.describe()
 
     def cells(self, seed: int) -> Iterator[Cell]:
         """The cells of one seed."""
@@ -162,36 +176,41 @@ def _prepared(
     protocol = task.definition.protocol
     shown = task.demonstrations(source) if shots[-1] else []
     pool = Pool.of(task, shown) if shown else None
-    if pool and shots[-1] > len(pool.candidates):
+    if pool and shots[-1] > pool.size:
         raise DataError(
-            f"{task.name}: {shots[-1]} demonstrations were asked for, but there are {len(pool.candidates)} to draw from"
+            f"{task.name}: {shots[-1]} demonstrations were asked for, but there are {pool.size} to draw from"
         )
-    record = TaskRecord(
-        task=task.name,
-        prompt=prompt.style,
-        selection=selection,
-        metrics=tuple(task.definition.metrics),
-        primary=task.definition.primary_metrics,
-        answer=task.definition.answer,
-        normalize=task.definition.score.normalize,
-        measure=_measure(task.definition),
-        ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
-        draw=protocol.draw,
-        split=_unlike(task.definition.splits.evaluation, own.evaluation),
-        shown=_unlike(task.definition.splits.demonstrations, own.demonstrations),
-        separator=prompt.separator,
-        shots=shots,
-        seeds=ask.seeds,
-        reference=task.definition.reference,
-        version=task.definition.version,
-        digest=_digest(task.digest, prompt.digest, ask.overflow, *_words(whole, task.definition.answer)),
-        pool=_digest(*_words(shown, task.definition.answer)) if shown else "",
-        data=task.source_in(source).label,
-        examples=len(examples),
-        of=len(whole),
-        head=isinstance(ask.limit, str) and len(examples) < len(whole),
-    )
-    return Prepared(task, prompt, tuple(examples), pool, record)
+
+    def describe() -> TaskRecord:
+        words = [*_words(whole, task.definition.answer)]
+        pool_words = words if shown is whole else [*_words(shown, task.definition.answer)]
+        return TaskRecord(
+            task=task.name,
+            prompt=prompt.style,
+            selection=selection,
+            metrics=tuple(task.definition.metrics),
+            primary=task.definition.primary_metrics,
+            answer=task.definition.answer,
+            normalize=task.definition.score.normalize,
+            measure=_measure(task.definition),
+            ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
+            draw=protocol.draw,
+            split=_unlike(task.definition.splits.evaluation, own.evaluation),
+            shown=_unlike(task.definition.splits.demonstrations, own.demonstrations),
+            separator=prompt.separator,
+            shots=shots,
+            seeds=ask.seeds,
+            reference=task.definition.reference,
+            version=task.definition.version,
+            digest=_digest(task.digest, prompt.digest, ask.overflow, *words),
+            pool=_digest(*pool_words) if shown else "",
+            data=task.source_in(source).label,
+            examples=len(examples),
+            of=len(whole),
+            head=isinstance(ask.limit, str) and len(examples) < len(whole),
+        )
+
+    return Prepared(task, prompt, examples, pool, describe)
 
 
 def _measure(definition: TaskDefinition) -> str:

@@ -187,7 +187,7 @@ def planned(
     for each in prepared:
         check_metrics(each.task, each.examples, trust_remote_code=setup.trust_remote_code)
     place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
-    sample = SAMPLE_NOTE if any(each.record.data == SAMPLE for each in prepared) else None
+    sample = SAMPLE_NOTE if SAMPLE in [each.record.data for each in prepared] else None  # all records are read now
     note = "; ".join(filter(None, (note, sample))) or None
     return Experiment(model, ask, setup, tuple(prepared), tuple(failures), tuple(suites), place, note)
 

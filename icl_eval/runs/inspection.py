@@ -141,7 +141,7 @@ def _both_splits(task: Task, source: Source) -> tuple[list[Example], list[Exampl
     found, missing = [], []
     for read in (task.evaluation, task.demonstrations):
         try:
-            found.append(read(source))
+            found.append(list(read(source)))
         except MissingData as error:
             missing.append(error)
     if missing:

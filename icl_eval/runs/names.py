@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from icl_eval.errors import MetricError, TaskError, UnknownName
@@ -19,6 +20,7 @@ from icl_eval.metrics import (
     fitting,
     is_unspaced,
     metric,
+    takes_any_example,
 )
 from icl_eval.metrics.evaluate_library import PREFIX
 from icl_eval.references import reference_names
@@ -59,12 +61,18 @@ def check_metrics(task: Task, examples: Sequence[Example], *, trust_remote_code:
             it can read; or what it needs is not installed.
     """
     kind = task.definition.answer
-    predictions = [_any_answer(each, kind) for each in examples]
+
+    @cache
+    def predictions() -> list[AnyPrediction]:
+        return [_any_answer(each, kind) for each in examples]
+
     for index, name in enumerate(task.definition.metrics):
         if name.startswith(PREFIX) and not trust_remote_code:
             continue
         try:
-            check_examples(metric(name, trust_remote_code=trust_remote_code), predictions)
+            asked = metric(name, trust_remote_code=trust_remote_code)
+            if not takes_any_example(asked):
+                check_examples(asked, predictions())
         except MetricError as error:
             place = task.path, _line(task.path, ("metrics", index))
             raise MetricError(f"{task.name} cannot be measured by {name}: {error.message}", *place) from error

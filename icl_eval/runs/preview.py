@@ -11,7 +11,7 @@ from icl_eval.runs.ask import Ask, place_of
 from icl_eval.runs.cells import Cell, prepare
 from icl_eval.runs.data import source_of
 from icl_eval.runs.questions import Question, Questioner
-from icl_eval.tasks import Task
+from icl_eval.tasks import Task, ids_of
 
 
 def preview(
@@ -45,10 +45,10 @@ def preview(
         demonstrations=demonstrations,
     )
     (prepared,) = prepare(task, style, ask, source_of(ask.data, unused=task.source is not None))
-    by_id = {example.id: example for example in prepared.examples}
-    if id is not None and id not in by_id:
-        raise UnknownName(f"example of {task.name}", id, by_id, otherwise=f"the first is {next(iter(by_id))}")
-    example = by_id[id] if id is not None else prepared.examples[0]
+    ids = ids_of(prepared.examples)
+    if id is not None and id not in ids:
+        raise UnknownName(f"example of {task.name}", id, ids, otherwise=f"the first is {ids[0]}")
+    example = prepared.examples[0 if id is None else ids.index(id)]
     lm = load_model(model, **model_options)
     drawn = prepared.pool.draw(example, shots, seed) if prepared.pool else []
     cell = Cell(task.name, prepared.prompt.style, shots, seed)

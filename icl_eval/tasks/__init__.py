@@ -13,6 +13,7 @@ from icl_eval.tasks.definition import (
 )
 from icl_eval.tasks.example import Example
 from icl_eval.tasks.library import Library
+from icl_eval.tasks.records import Examples, ids_of
 from icl_eval.tasks.sources import HubSource, LocalSource, MemorySource, Source
 from icl_eval.tasks.synthetic import SyntheticSource
 from icl_eval.tasks.task import Task, limited
@@ -21,6 +22,7 @@ __all__ = [
     "AnswerKind",
     "Decode",
     "Example",
+    "Examples",
     "HubSource",
     "Library",
     "LocalSource",
@@ -32,6 +34,7 @@ __all__ = [
     "SyntheticSource",
     "Task",
     "TaskDefinition",
+    "ids_of",
     "limited",
     "metric_name",
     "split_metric_name",

@@ -29,6 +29,7 @@ LANGUAGES = (
 LINES = {".txt": "text", ".lst": "label", **{f".{language}": language for language in LANGUAGES}}
 """Suffixes of text files, of which every line is a record of one field, and the field's name."""
 
+_DECODER = json.JSONDecoder()
 HEADER_CHECK = 1000  # records among which the names in the header are looked for
 LONGEST_COLUMN_NAME = 100  # characters; what is longer is a text
 WRITE_A_HEADER = "; if the first line is a record, write a line with the names of the columns above it: `text,label`"
@@ -113,8 +114,8 @@ def _lines(field: str) -> Reader:
 def _jsonl(path: Path) -> Iterator[Located]:
     with _text(path) as lines:
         for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, _json(line.strip(), path, number)
+            if text := line.strip():
+                yield number, _json(text, path, number)
 
 
 def _json_records(path: Path) -> Iterator[Located]:
@@ -134,9 +135,18 @@ def _object(path: Path) -> Iterator[Located]:
         yield 1, _json(text.read(), path, 1)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """`json.loads`, in a fraction of its time for a text that is one value and nothing else, as a line of a file is."""
+    try:
+        value, end = _DECODER.raw_decode(text if isinstance(text, str) else text.decode())
+    except ValueError:
+        end = -1
+    return value if end == len(text) else json.loads(text)
+
+
 def _json(text: str, path: Path, line: int) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         raise DataError(f"not valid JSON: {error.msg}", path, line + error.lineno - 1) from error
     except RecursionError as error:

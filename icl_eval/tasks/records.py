@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, overload
 
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.prompts import sandbox
@@ -16,14 +17,11 @@ from icl_eval.tasks.definition import TaskDefinition
 from icl_eval.tasks.example import Example, fingerprint
 from icl_eval.tasks.sources import Location
 
+_INDEX = re.compile(r"-?[0-9]{1,9}")
 
-def examples(
-    definition: TaskDefinition,
-    records: Iterable[Mapping[str, Any]],
-    name: str,
-    place_of: Callable[[int | None], Location] = lambda _: Location(),
-) -> list[Example]:
-    """Convert the records of one split.
+
+class Examples(Sequence[Example]):
+    """The examples of a split. A record with an id becomes an example when it is first looked at.
 
     Args:
         definition: the task.
@@ -31,30 +29,111 @@ def examples(
         name: what to call the split in error messages.
         place_of: where a raw record stands, counted from 1, or with None the split as a whole.
 
+    Attributes:
+        ids: of all examples, in their order.
+        groups: the same of their groups.
+
     Raises:
-        DataError: the split is empty, a field or label is missing or out of range, or two records have the same id;
-            with the file and line of the record, or else its number.
+        DataError: the split is empty, or two records have the same id. When an example is looked at: a field or label
+            is missing or out of range. The error has the file and line of the record, or else its number.
     """
-    reading = _Reading(records, name, place_of)
-    found: list[Example] = []
-    stood: dict[str, int] = {}  # id -> the raw record that had it
-    for made, record in enumerate(_adapted(definition, reading), start=1):
-        try:
-            found.append(_example(definition, record))
-        except DataError as error:
-            raise reading.fault(error.message + _header_advice(definition, error, reading), made) from error
-        if definition.id and found[-1].id in stood:
-            raise reading.fault(f"the id {found[-1].id!r} is also that of {reading.words(stood[found[-1].id])}", made)
-        stood[found[-1].id] = reading.taken
-    if not found:
-        raise DataError(f"{name} is empty", place_of(None).path)
-    return _number_equal_ids(found)
+
+    def __init__(
+        self,
+        definition: TaskDefinition,
+        records: Iterable[Mapping[str, Any]],
+        name: str,
+        place_of: Callable[[int | None], Location] = lambda _: Location(),
+    ) -> None:
+        self._definition, self._conversion = definition, _Conversion(definition)
+        self._reading = _Reading(records, name, place_of)
+        self._taken: list[int | None] = []  # for each example, the raw record that it was made of, if that is known
+        self._found: list[Any] = []  # records, and examples in place of those that were looked at
+        self.ids: list[str] = []
+        self.groups: list[str] = []
+        known: dict[str, int] = {}  # id -> the example that has it
+        for index, record in enumerate(_adapted(definition, self._reading)):
+            self._taken.append(self._reading.last)
+            try:
+                id = self._add(record)
+            except DataError as error:
+                raise self._fault(error, index) from error
+            if definition.id and (first := known.setdefault(id, index)) != index:
+                other = self._reading.words(self._taken[first])
+                raise self._fault(DataError(f"the id {id!r} is also that of {other}"), index)
+        if not self._found:
+            raise DataError(f"{name} is empty", place_of(None).path)
+        if not definition.id:
+            self._number_equal_ids()
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(len(self))[index]]
+        found = self._found[index]
+        if not isinstance(found, Example):
+            try:
+                found = self._found[index] = self._conversion.example(found, self.ids[index], self.groups[index])
+            except DataError as error:
+                raise self._fault(error, range(len(self))[index]) from error
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Examples | list) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _add(self, record: Any) -> str:
+        """Keep a record, or without ids, which are hashes of content then, its example; the id is returned."""
+        _check_mapping(record)
+        definition = self._definition
+        found = record if definition.id else self._conversion.example(record)
+        id = _name(definition.id, record) if definition.id else found.id
+        self._found.append(found)
+        self.ids.append(id)
+        self.groups.append(_name(definition.group, record) if definition.group else id)
+        return id
+
+    def _number_equal_ids(self) -> None:
+        """Records without an id are named by content; repeated content gets a number, and remains one cluster."""
+        seen: Counter[str] = Counter()
+        for index, id in enumerate(self.ids):
+            seen[id] += 1
+            if seen[id] > 1:
+                name = f"{id}-{seen[id]}"
+                group = name if self.groups[index] == id else self.groups[index]
+                self._found[index] = replace(self[index], id=name, group=group)
+                self.ids[index], self.groups[index] = name, group
+
+    def _fault(self, error: DataError, index: int) -> DataError:
+        """An error, with where the record of an example stands."""
+        taken = self._taken[index]
+        message = error.message + _header_advice(self._definition, error, self._reading.place_of(None).path, taken)
+        return self._reading.fault(message, taken, index + 1)
 
 
-def _header_advice(definition: TaskDefinition, error: DataError, reading: _Reading) -> str:
+def ids_of(examples: Sequence[Example]) -> Sequence[str]:
+    """The ids of examples, for which those of a split need no conversion."""
+    return examples.ids if isinstance(examples, Examples) else [each.id for each in examples]
+
+
+def groups_of(examples: Sequence[Example]) -> Sequence[str]:
+    """The groups of examples, for which those of a split need no conversion."""
+    return examples.groups if isinstance(examples, Examples) else [each.group for each in examples]
+
+
+def _header_advice(definition: TaskDefinition, error: DataError, file: Path | str | None, taken: int | None) -> str:
     """What to do where the first record of a table lacks a field: the table may have no header."""
-    path = str(reading.place_of(None).path or "").removesuffix(".gz")
-    if reading.taken != 1 or not path.endswith((".csv", ".tsv")) or not isinstance(error, _MissingFieldError):
+    path = str(file or "").removesuffix(".gz")
+    if taken != 1 or not path.endswith((".csv", ".tsv")) or not isinstance(error, _MissingFieldError):
         return ""
     named = [*definition.fields.values(), definition.gold and definition.gold.field, definition.references]
     columns = dict.fromkeys(name for name in [definition.id, *named] if name and "{{" not in name)
@@ -79,22 +158,30 @@ class _Reading:
             yield record
         self.ended = True
 
-    def fault(self, message: str, made: int) -> DataError:
-        """What is wrong with the record at hand; `made` counts what an adapter made of raw ones.
+    @property
+    def last(self) -> int | None:
+        """Which raw record was taken last; None once all are, as an adapter that first takes all leaves no trace."""
+        return None if self.ended else self.taken
 
-        An adapter that first takes all of them leaves no trace of which raw record the one at hand comes from.
+    def fault(self, message: str, taken: int | None, made: int) -> DataError:
+        """What is wrong with a record.
+
+        Args:
+            message: the fault.
+            taken: which raw record it is; None where an adapter had taken all of them before it made this one.
+            made: which one it is of those that an adapter made.
         """
-        place = self.place_of(None if self.ended else self.taken)
+        place = self.place_of(taken)
         if place.line is not None:
             return DataError(f"{message} ({self.name})", place.path, place.line)
-        record = f"record {made}, as converted" if self.ended else f"record {self.taken}"
+        record = f"record {made}, as converted" if taken is None else f"record {taken}"
         if place.path is None:
             return DataError(f"{self.name}, {record}: {message}")
         return DataError(f"{record}: {message} ({self.name})", place.path)
 
-    def words(self, taken: int) -> str:
-        """A record that was taken before."""
-        if self.ended:
+    def words(self, taken: int | None) -> str:
+        """A raw record, in a sentence about another."""
+        if taken is None:
             return "another record"
         line = self.place_of(taken).line
         return f"record {taken}" if line is None else f"line {line}"
@@ -109,40 +196,69 @@ def _adapted(definition: TaskDefinition, reading: _Reading) -> Iterator[Mapping[
     return _guarded(ADAPTERS[adapter](reading), reading)
 
 
-def _example(definition: TaskDefinition, record: Any) -> Example:
-    if not isinstance(record, Mapping) or not all(isinstance(name, str) for name in record):
-        raise DataError(f"a record is a mapping of names to values, not a {type(record).__name__}")
-    fields = {name: _value(path, record) for name, path in definition.fields.items()} or dict(record)
-    options, gold = _answers(definition, record, fields)
-    digest = _digest(definition, fields, options)
-    name = _name(definition.id, record) if definition.id else digest
-    group = _name(definition.group, record) if definition.group else name
-    return Example(
-        id=name,
-        fields=fields,
-        options=options,
-        gold=gold,
-        cluster=_name(definition.cluster, record) if definition.cluster else group,
-        group=group,
-        fingerprint=digest,
-    )
-
-
-def _digest(definition: TaskDefinition, fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
-    """The fingerprint of a question; where no mapping says what belongs to it, that is all but answer and id."""
-    answers = {definition.gold.field} if definition.gold else set()
-    answers |= {definition.references} if definition.references else set()
-    besides = {name for name, path in definition.fields.items() if path == definition.references}
-    besides |= set() if definition.fields else answers
-    if definition.id and len(fields) > len(besides) + 1:  # an id that is all there is, is the question
-        besides |= set() if definition.fields else {definition.id}
+def _check_mapping(record: Any) -> None:
     try:
-        asked = {name: value for name, value in fields.items() if name not in besides}
-        return fingerprint(asked or fields, options if definition.answer == "choice" else ())
-    except UnicodeEncodeError as error:
-        raise DataError(f"a text is not valid Unicode: {error.reason}") from error
-    except TypeError as error:
-        raise DataError(f"{error}; map the fields that prompts need with `fields`") from error
+        "".join(record)  # fails for names that are no texts
+        is_record = isinstance(record, Mapping)
+    except TypeError:
+        is_record = False
+    if not is_record:
+        raise DataError(f"a record is a mapping of names to values, not a {type(record).__name__}")
+
+
+class _Conversion:
+    """A task's rules for making examples of records, with all that is the same for every record worked out once."""
+
+    def __init__(self, definition: TaskDefinition) -> None:
+        self._definition = definition
+        options = definition.options if isinstance(definition.options, list) else ["{{"]
+        self._options = None if any("{{" in option for option in options) else tuple(options)
+        answers = {definition.gold.field} if definition.gold else set()
+        answers |= {definition.references} if definition.references else set()
+        references = {name for name, path in definition.fields.items() if path == definition.references}
+        self._besides = references if definition.fields else answers  # fields that are no part of the question
+
+    def example(self, record: Mapping[str, Any], name: str | None = None, group: str | None = None) -> Example:
+        """The example of a record, which is named by content unless a name is given.
+
+        Raises:
+            DataError: a field or label is missing or cannot be.
+        """
+        definition = self._definition
+        fields = {name: _value(path, record) for name, path in definition.fields.items()} or dict(record)
+        options, gold = self._answers(record, fields)
+        digest = self._digest(fields, options)
+        if name is None:
+            name = digest
+        if group is None:
+            group = _name(definition.group, record) if definition.group else name
+        cluster = _name(definition.cluster, record) if definition.cluster else group
+        return Example(name, fields, options, gold, cluster, group, digest)
+
+    def _answers(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The options of an example and which of them are right: of references, all or none."""
+        definition = self._definition
+        if definition.answer != "choice" or definition.gold is None:  # the schema gives every choice its gold key
+            references = _references(definition, record)
+            return references, tuple(range(len(references))) if _are_right(definition, record) else ()
+        options = self._options or _options(definition, fields)
+        gold = _gold(definition, _value(definition.gold.field, record), len(options))
+        if len(options) == 1:
+            raise DataError(f"{definition.options!r} lists a single option, and it takes two to choose")
+        return options, gold
+
+    def _digest(self, fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
+        """The fingerprint of a question; where no mapping says what belongs to it, that is all but answer and id."""
+        definition, besides = self._definition, self._besides
+        if definition.id and not definition.fields and len(fields) > len(besides) + 1:  # all there is, is the question
+            besides = besides | {definition.id}
+        asked = {name: value for name, value in fields.items() if name not in besides} if besides else fields
+        try:
+            return fingerprint(asked or fields, options if definition.answer == "choice" else ())
+        except UnicodeEncodeError as error:
+            raise DataError(f"a text is not valid Unicode: {error.reason}") from error
+        except TypeError as error:
+            raise DataError(f"{error}; map the fields that prompts need with `fields`") from error
 
 
 def _guarded(records: Iterator[dict[str, Any]], reading: _Reading) -> Iterator[dict[str, Any]]:
@@ -154,9 +270,9 @@ def _guarded(records: Iterator[dict[str, Any]], reading: _Reading) -> Iterator[d
         except StopIteration:
             return
         except KeyError as error:
-            raise reading.fault(f"the record has no field {error}", made + 1) from error
+            raise reading.fault(f"the record has no field {error}", reading.last, made + 1) from error
         except (TypeError, ValueError, AttributeError, IndexError) as error:
-            raise reading.fault(f"not in a known layout ({error})", made + 1) from error
+            raise reading.fault(f"not in a known layout ({error})", reading.last, made + 1) from error
         made += 1
         yield record
 
@@ -183,23 +299,11 @@ def _value(path: str, record: Mapping[str, Any]) -> Any:
 def _name(path: str, record: Mapping[str, Any]) -> str:
     """An id, group or cluster: a text or a number."""
     value = _value(path, record)
+    if isinstance(value, str):
+        return value
     if value is None or isinstance(value, Mapping | list | tuple) or value != value:
         raise DataError(f"{path!r} names the record or its group, but it is {value!r}")
     return str(value)
-
-
-def _answers(
-    definition: TaskDefinition, record: Mapping[str, Any], fields: Mapping[str, Any]
-) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The options of an example and which of them are right: of references, all or none."""
-    if definition.answer != "choice" or definition.gold is None:  # the schema gives every choice its gold key
-        references = _references(definition, record)
-        return references, tuple(range(len(references))) if _are_right(definition, record) else ()
-    options = _options(definition, fields)
-    gold = _gold(definition, _value(definition.gold.field, record), len(options))
-    if len(options) == 1:
-        raise DataError(f"{definition.options!r} lists a single option, and it takes two to choose")
-    return options, gold
 
 
 def _are_right(definition: TaskDefinition, record: Mapping[str, Any]) -> bool:
@@ -246,14 +350,15 @@ def _is_text(value: Any) -> bool:
 
 def _gold(definition: TaskDefinition, value: Any, options: int) -> tuple[int, ...]:
     """The indices of the right options: a name, an index, or a list of them."""
-    values = value if isinstance(value, list | tuple) else [value]
-    if not values:
+    if not isinstance(value, list | tuple):
+        return (_gold_index(definition, value, options),)
+    if not value:
         raise DataError("no option is marked as right")
-    return tuple(_gold_index(definition, each, options) for each in values)
+    return tuple(_gold_index(definition, each, options) for each in value)
 
 
 def _gold_index(definition: TaskDefinition, value: Any, options: int) -> int:
-    names = (definition.gold and definition.gold.names) or []
+    names = (definition.gold and definition.gold.names) or ()
     index = _stated_index(value, names)
     if index is None:
         known = names or map(str, range(options))
@@ -265,27 +370,14 @@ def _gold_index(definition: TaskDefinition, value: Any, options: int) -> int:
     return index
 
 
-def _stated_index(value: Any, names: list[str]) -> int | None:
+def _stated_index(value: Any, names: Sequence[str]) -> int | None:
     """The index that a label states: by a name, a number or a truth value; -1, like in many data sets, by nothing."""
-    name = str(value).lower() if isinstance(value, bool) else str(value)
-    if name in names:
-        return names.index(name)
+    if names:
+        name = str(value).lower() if isinstance(value, bool) else str(value)
+        if name in names:
+            return names.index(name)
     if value is None:
         return -1
-    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return int(value)
-    return int(name) if re.fullmatch(r"-?[0-9]{1,9}", name) else None
-
-
-def _number_equal_ids(found: list[Example]) -> list[Example]:
-    """Records without an id are named by content; repeated content gets a number, and remains one cluster."""
-    seen: Counter[str] = Counter()
-    numbered = []
-    for example in found:
-        seen[example.id] += 1
-        if seen[example.id] == 1:
-            numbered.append(example)
-            continue
-        name = f"{example.id}-{seen[example.id]}"
-        numbered.append(replace(example, id=name, group=name if example.group == example.id else example.group))
-    return numbered
+    return int(value) if _INDEX.fullmatch(str(value)) else None

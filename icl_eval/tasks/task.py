@@ -26,7 +26,7 @@ from icl_eval.tasks.definition import (
 from icl_eval.tasks.example import Example, question_key
 from icl_eval.tasks.files import Record
 from icl_eval.tasks.located import first_problem
-from icl_eval.tasks.records import examples
+from icl_eval.tasks.records import Examples, groups_of
 from icl_eval.tasks.sources import MemorySource, Source
 from icl_eval.tasks.synthetic import SyntheticSource
 
@@ -45,7 +45,7 @@ class Task:
     path: Path | None = None
     source: Source | None = None  # the task's own records; otherwise the run says where data comes from
     demonstration_task: Task | None = None  # where another task's split is shown
-    _loaded: dict[tuple[str, int], tuple[Source, list[Example]]] = field(
+    _loaded: dict[tuple[str, int], tuple[Source, Examples]] = field(
         default_factory=dict, repr=False, compare=False
     )  # by split and identity of the source, which is kept so that no other takes its identity
 
@@ -200,11 +200,11 @@ class Task:
         if name is not None and known and name not in {*known, own.evaluation, own.demonstrations}:
             raise UnknownName(f"split of {self.name}", name, known, self.path)
 
-    def evaluation(self, source: Source) -> list[Example]:
+    def evaluation(self, source: Source) -> Examples:
         """The examples that are asked."""
         return self.split(self.definition.splits.evaluation, source)
 
-    def demonstrations(self, source: Source) -> list[Example]:
+    def demonstrations(self, source: Source) -> Sequence[Example]:
         """The pool that demonstrations are drawn from: of a split, the examples that have a right answer to show.
 
         Nothing, if the task names no split to show.
@@ -221,6 +221,8 @@ class Task:
             found = self.demonstration_task.split(given.split, source)
         else:
             found = self.split(given, source)
+        if self.definition.answer == "choice":  # which always has a right option
+            return found
         solved = [example for example in found if example.gold]
         if not solved:
             raise DataError(f"{self.name}: of the examples to be shown, none has a right answer")
@@ -246,18 +248,19 @@ class Task:
     def _question_fields(self) -> list[str]:
         return sorted(set().union(*(prompt.question_fields for prompt in self.prompts.values())))
 
-    def split(self, split: str, source: Source) -> list[Example]:
+    def split(self, split: str, source: Source) -> Examples:
         """The examples of a split, read once.
 
         Raises:
-            DataError: the split cannot be read, is empty, or has a record that does not fit the definition.
+            DataError: the split cannot be read or is empty; when an example is looked at, its record does not fit the
+                definition.
         """
         source = self.source_in(source)
         key = (split, id(source))
         if key not in self._loaded:
             data, name = self.definition.data, f"{self.name}: split {split!r}"
             place_of = partial(source.place, data, split)
-            self._loaded[key] = source, examples(self.definition, source.records(data, split), name, place_of)
+            self._loaded[key] = source, Examples(self.definition, source.records(data, split), name, place_of)
         return self._loaded[key][1]
 
     def source_in(self, source: Source) -> Source:
@@ -286,7 +289,7 @@ def _gold(answer: AnswerKind, field: str | None, names: Sequence[str] | None) ->
     return Gold(field=field or "label", names=None if names is None else list(names))
 
 
-def limited(asked: list[Example], limit: int | str | None, task: str) -> list[Example]:
+def limited(asked: Sequence[Example], limit: int | str | None, task: str) -> Sequence[Example]:
     """A sample of `limit` groups, or with `first:N` the first N; a question with all its answers is one group.
 
     A group is in the sample by a hash of the names of task and group. So the sample is the same for any order of the
@@ -299,8 +302,9 @@ def limited(asked: list[Example], limit: int | str | None, task: str) -> list[Ex
     """
     if limit is None:
         return asked
-    groups = list(dict.fromkeys(example.group for example in asked))
+    group_of = groups_of(asked)
+    groups = list(dict.fromkeys(group_of))
     if isinstance(limit, int):
         groups.sort(key=lambda group: hashlib.blake2b(f"limit\x1f{task}\x1f{group}".encode()).digest())
     kept = set(groups[: int(str(limit).removeprefix("first:"))])
-    return [example for example in asked if example.group in kept]
+    return [asked[index] for index, group in enumerate(group_of) if group in kept]

@@ -13,12 +13,18 @@ from icl_eval.tasks import Example, Source, Task
 from icl_eval.testing.fake import FakeLM
 
 SEED = 0
+WITH_DRAWS = (
+    250  # examples, spread over the split, whose prompts are checked with the demonstrations of their own draws
+)
 
 
 def check_task(
     task: Task, source: Source | None = None, shots: Sequence[int] = (0, 1, 4), model: LanguageModel | None = None
 ) -> None:
-    """Render and encode every example in every style and number of shots, and check the invariants of each.
+    """Render and encode every example in every style, solved and unsolved, and check the invariants of each.
+
+    Every example is looked at with the least number of shots, and whether there are demonstrations for the largest.
+    What follows from these, its draws and its prompts with more demonstrations, is checked of `WITH_DRAWS` examples.
 
     Args:
         task: what is checked.
@@ -57,23 +63,26 @@ class _Check:
             _check_labels(candidate, place)
             for prompt in self.task.prompts.values():
                 self._shown(prompt, candidate)
-        for example in self.examples:
+        step = max(1, len(self.examples) // WITH_DRAWS)
+        for index, example in enumerate(self.examples):
             place = f"{self.task.name}, example {example.id!r}"
             _check_labels(example, place)
             if not example.gold and self.task.definition.answer != "text":
                 raise AssertionError(f"{place} has no right option")
-            drawn = self._check_draws(example)
+            self.pool.check(example, self.shots[-1])
+            counts = self.shots if index % step == 0 else self.shots[:1]
+            drawn = self._check_draws(example, counts)
             for style, prompt in self.task.prompts.items():
                 place = f"{self.task.name}, prompt {style!r}, example {example.id!r}"
                 shown = [self._shown(prompt, each) for each in drawn]
-                for count in self.shots:
+                for count in counts:
                     text = self._assembled(prompt, example, shown[:count])
                     self._check_prompt(text, example, place, count)
 
-    def _check_draws(self, example: Example) -> list[Example]:
+    def _check_draws(self, example: Example, counts: Sequence[int]) -> list[Example]:
         """The largest draw, of which every smaller one is the beginning."""
         place = f"{self.task.name}, example {example.id!r}"
-        draws = [self.pool.draw(example, count, SEED) for count in self.shots]
+        draws = [self.pool.draw(example, count, SEED) for count in counts]
         for each in draws[-1]:
             same_record = self.task.shares_split and each.id == example.id
             may_repeat = self.task.definition.protocol.repeat
@@ -82,7 +91,7 @@ class _Check:
             is_itself = same_record or asks_the_same or same_passage
             if is_itself:
                 raise AssertionError(f"{place} is among its own demonstrations")
-        for count, draw in zip(self.shots, draws, strict=True):
+        for count, draw in zip(counts, draws, strict=True):
             prefix = [each.id for each in draws[-1][:count]]
             if [each.id for each in draw] != prefix:
                 raise AssertionError(f"{place}: the {count}-shot draw does not begin the larger one")

@@ -221,7 +221,7 @@ def test_too_few_candidates_are_an_error(shares_split: bool) -> None:
 
 
 def test_candidates_count_groups() -> None:
-    assert len(Pool("task", [*many("a", 5, group="g"), *many("b", 3)], PER_EXAMPLE).candidates) == 4
+    assert Pool("task", [*many("a", 5, group="g"), *many("b", 3)], PER_EXAMPLE).size == 4
 
 
 def p_value(counts: Counter[Any], cells: int) -> float:

@@ -11,6 +11,7 @@ and read the difference before you keep it.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> LocalSource:
     return LocalSource(write_releases(tmp_path_factory.mktemp("release")))
 
 
-def first_of_each_group(examples: list[Example]) -> list[Example]:
+def first_of_each_group(examples: Sequence[Example]) -> list[Example]:
     return list({example.group: example for example in reversed(examples)}.values())[::-1]
 
 

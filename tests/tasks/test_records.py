@@ -15,7 +15,7 @@ from jinja2 import nodes
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.prompts import sandbox
 from icl_eval.tasks import Example, TaskDefinition
-from icl_eval.tasks.records import examples
+from icl_eval.tasks.records import Examples
 
 Records = list[dict[str, Any]]
 
@@ -34,7 +34,7 @@ def definition(**said: Any) -> TaskDefinition:
 
 
 def converted(records: Records, **said: Any) -> list[Example]:
-    return examples(definition(**said), records, "sky: split 'train'")
+    return list(Examples(definition(**said), records, "sky: split 'train'"))
 
 
 def failure(records: Records, **said: Any) -> str:
@@ -235,10 +235,10 @@ def test_example_made_by_hand_has_a_fingerprint() -> None:
 
 def test_ids_by_content_are_the_same_in_every_process() -> None:
     script = (
-        "from icl_eval.tasks import TaskDefinition\nfrom icl_eval.tasks.records import examples\n"
+        "from icl_eval.tasks import TaskDefinition\nfrom icl_eval.tasks.records import Examples\n"
         "d = TaskDefinition.model_validate({'task': 't', 'about': '', 'splits': {'demonstrations': 'a',"
         " 'evaluation': 'a'}, 'gold': {'field': 'label'}, 'options': ['x', 'y'], 'prompts': ['p']})\n"
-        "r = {'b': 'ü', 'a': {'z': 1, 'c': [2.5, None]}, 'label': 0}\nprint(examples(d, [r], 's')[0].id)"
+        "r = {'b': 'ü', 'a': {'z': 1, 'c': [2.5, None]}, 'label': 0}\nprint(Examples(d, [r], 's')[0].id)"
     )
     outputs = {
         subprocess.run(

@@ -243,7 +243,7 @@ def test_hidden_label_is_an_error(name: str) -> None:
     }
 
     with pytest.raises(DataError, match=r"the record has no label|no option is marked as right"):
-        task_of(name).evaluation(MemorySource({"validation": [rows[name]]}))
+        list(task_of(name).evaluation(MemorySource({"validation": [rows[name]]})))
 
 
 def test_suite_has_the_eight_tasks_that_are_averaged() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -168,7 +169,7 @@ def test_demonstrations_of_a_task_that_was_not_loaded_are_an_error() -> None:
         Task(definition, {}).demonstrations(NOWHERE)
 
 
-def names(examples: list[Example]) -> list[str]:
+def names(examples: Sequence[Example]) -> list[str]:
     return [example.id for example in examples]
 
 

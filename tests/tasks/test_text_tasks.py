@@ -55,7 +55,7 @@ def task_of(name: str) -> Task:
 
 def asked(name: str, *records: dict[str, Any]) -> list[Example]:
     task = task_of(name)
-    return task.evaluation(MemorySource({task.definition.splits.evaluation: records}))
+    return list(task.evaluation(MemorySource({task.definition.splits.evaluation: records})))
 
 
 def query(name: str, style: str, example: Example) -> str:
@@ -318,10 +318,10 @@ def test_written_superglue_has_the_ranked_ones_queries_and_right_options(name: s
     ranked, written = task_of(f"superglue/{name}"), task_of(f"superglue-generated/{name}")
     source = LocalSource(write_release(tmp_path))
     flat = MemorySource({split: hub_dataset(name, rows) for split, rows in OFFICIAL[name].items()})
-    examples = written.demonstrations(source) + written.evaluation(source)
+    examples = [*written.demonstrations(source), *written.evaluation(source)]
 
-    assert examples == written.demonstrations(flat) + written.evaluation(flat)
-    for one, other in zip(examples, ranked.demonstrations(source) + ranked.evaluation(source), strict=True):
+    assert examples == [*written.demonstrations(flat), *written.evaluation(flat)]
+    for one, other in zip(examples, [*ranked.demonstrations(source), *ranked.evaluation(source)], strict=True):
         assert one.options == (other.options[other.gold[0]],)
         assert (one.fields, one.id) == (other.fields, other.id)
     assert written.prompt().digest == ranked.prompt().digest

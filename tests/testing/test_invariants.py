@@ -134,7 +134,7 @@ Draw = Callable[[Pool, Example, int, int], list[Example]]
             "is among its own demonstrations",
         ),
         (
-            lambda pool, query, shots, seed: pool.candidates[shots : 2 * shots],
+            lambda pool, query, shots, seed: [replace(query, id=f"{shots}", fields={"text": f"other {shots}"})] * shots,
             "the 1-shot draw does not begin the larger one",
         ),
     ],

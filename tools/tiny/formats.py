@@ -8,7 +8,7 @@ from functools import cache
 
 from icl_eval.prompts import Prompt
 from icl_eval.tasks import Example, Library, Task
-from icl_eval.tasks.records import examples
+from icl_eval.tasks.records import Examples
 from tools.tiny.world import Record
 
 TASKS = {
@@ -47,7 +47,7 @@ def prompt_of(task: str) -> Prompt:
 
 def examples_of(task: str, records: list[Record]) -> list[Example]:
     """Numbered records of one split as the harness sees them."""
-    return examples(task_file(task).definition, records, f"the sample of {task}")
+    return list(Examples(task_file(task).definition, records, f"the sample of {task}"))
 
 
 def solved(task: str, records: list[Record]) -> Iterator[Turn]:
