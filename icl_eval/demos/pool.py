@@ -82,7 +82,7 @@ class Pool:
         keyed_by = {"per_example": [query.id], "per_group": [query.group], "fixed": []}[self.protocol.draw]
         salt = _hash("\x1f".join([str(seed), self.task, *keyed_by]))
         part = self._part(query)
-        ranked = _by_rank(part.keys, salt, shots)
+        ranked = _by_rank(_mix(part.keys ^ salt), shots)
         return [members[_lowest(members, salt)] for members in self._eligible(query, shots, part, ranked)]
 
     def check(self, query: Example, shots: int) -> None:
@@ -155,9 +155,8 @@ def _lowest(members: Sequence[Example], salt: np.uint64) -> int:
     return int(np.argmin(_mix(_hashes(member.id for member in members) ^ salt))) if len(members) > 1 else 0
 
 
-def _by_rank(keys: NDArray[np.uint64], salt: np.uint64, wanted: int) -> Iterator[np.intp]:
+def _by_rank(ranks: NDArray[np.uint64], wanted: int) -> Iterator[np.intp]:
     """Places from the lowest rank to the highest; sorts all of them only if more than the first few are asked for."""
-    ranks = _mix(keys ^ salt)
     few = 2 * wanted + 16  # ranks are uniform: about so many are below the bound, and seldom fewer than are wanted
     bound = np.uint64(min(2**64 // max(len(ranks), 1) * few, 2**64 - 1))
     lowest = np.flatnonzero(ranks <= bound)

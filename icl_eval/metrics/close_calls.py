@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +41,7 @@ def _variants(predictions: Sequence[Prediction], rivals: Rivals) -> list[list[Pr
             rounds += [{}] if turn == len(rounds) else []
             rounds[turn][position] = option
     return [
-        [replace(each, chosen=changes.get(index, each.chosen)) for index, each in enumerate(predictions)]
+        [each.choosing(changes[index]) if index in changes else each for index, each in enumerate(predictions)]
         for changes in rounds
     ]
 

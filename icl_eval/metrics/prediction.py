@@ -37,6 +37,10 @@ class Prediction:
             if not 0 <= index < len(self.options):
                 raise MetricError(f"example {self.id!r} has {len(self.options)} options and none of index {index}")
 
+    def choosing(self, option: int) -> Prediction:
+        """The same of a model that ranks another option first; `dataclasses.replace` takes several times as long."""
+        return Prediction(self.id, self.options, self.gold, option, self.cluster, self.group)
+
     @property
     def asked(self) -> Hashable:
         """What is the same for every answer to this example; options may be written in other words."""

@@ -53,7 +53,8 @@ def fit(
     if overflow == "error":
         raise WindowError(f"{asked} demonstrations take {_longest(options)} tokens but the window has {window}")
     shots = _guess(text, _longest(options) - window, lengths)
-    options = _encode(text, split, shots)
+    if shots < asked:
+        options = _encode(text, split, shots)
     while _longest(options) > window and shots > 0:
         shots -= 1
         options = _encode(text, split, shots)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -45,7 +44,7 @@ def majority_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -
         return None
     counts = Counter(index for prediction in choices for index in set(prediction.gold))
     usual = min(counts, key=lambda index: (-counts[index], index))
-    return _value(metric, [replace(prediction, chosen=usual) for prediction in choices])
+    return _value(metric, [prediction.choosing(usual) for prediction in choices])
 
 
 def _choices(predictions: Sequence[AnyPrediction]) -> list[Prediction]:
@@ -58,7 +57,7 @@ def _choices(predictions: Sequence[AnyPrediction]) -> list[Prediction]:
 
 def _answers(prediction: Prediction) -> list[Prediction]:
     """Every answer the example can get: answer i chooses option i."""
-    return [replace(prediction, chosen=index) for index in range(len(prediction.options))]
+    return [prediction.choosing(index) for index in range(len(prediction.options))]
 
 
 def _choosing(answers: Sequence[Sequence[Prediction]], chosen: Iterable[int]) -> list[Prediction]:

@@ -338,7 +338,8 @@ def _unlike_examples(one: _Run, other: _Run, task: str) -> str:
         return f"{task} was scored on {splits[0]} in the first run and on {splits[1]} in the second"
     if (first.examples, first.of) != (second.examples, second.of):
         return _other_samples(first, second)
-    if differing := set(one.examples[task].items()) ^ set(other.examples[task].items()):
+    if one.examples[task] != other.examples[task]:
+        differing = set(one.examples[task].items()) ^ set(other.examples[task].items())
         if first.sample != second.sample:
             return _other_samples(first, second)
         return f"{task} was scored on other examples: {min(id for id, _ in differing)!r} is not the same in both runs"

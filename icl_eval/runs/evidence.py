@@ -18,7 +18,9 @@ from icl_eval.runs.cells import Cell, TaskRecord
 from icl_eval.runs.questions import Question
 from icl_eval.scoring import OptionEvidence, Ranking, close_options, rank, score, score_noise
 from icl_eval.tasks import Normalization
+from icl_eval.tasks.files import parse_json
 
+ONLY = Ranking(chosen=0, tied=False, margin=math.inf)
 WINDOW_TOKENS = 2**20  # tokens of questions held at once: what can share a prefix, and what memory it takes
 
 
@@ -37,8 +39,8 @@ class Evidence(ABC):
     demonstrations: tuple[str, ...]
 
     @abstractmethod
-    def predictions(self, normalization: Normalization) -> tuple[AnyPrediction, ...]:
-        """What metrics see: one prediction, or one for every sample; only options are compared by a normalisation."""
+    def predictions(self, chosen: int) -> tuple[AnyPrediction, ...]:
+        """What metrics see: one prediction, or one for every sample; only of options one is chosen."""
 
     @property
     @abstractmethod
@@ -55,13 +57,9 @@ class Evidence(ABC):
         """What was written."""
         return ()
 
-    def margin(self, normalization: Normalization) -> float:  # noqa: ARG002
-        """By how much the answer was chosen; infinite where nothing is chosen."""
-        return math.inf
-
-    def tied(self, normalization: Normalization) -> bool:  # noqa: ARG002
-        """Whether another answer was as good."""
-        return False
+    def rank(self, normalization: Normalization) -> Ranking:  # noqa: ARG002
+        """Which option wins under a normalisation, by how much, and whether another is as good; the only answer."""
+        return ONLY
 
     def rivals(self, normalization: Normalization, noise: float) -> tuple[int, ...]:  # noqa: ARG002
         """The options that could win in another batch, given the arithmetic noise of a token."""
@@ -96,9 +94,8 @@ class ChoiceEvidence(Evidence):
         """Which option wins under a normalisation."""
         return rank([score(option, normalization) for option in self.options])
 
-    def predictions(self, normalization: Normalization) -> tuple[AnyPrediction, ...]:
-        """The option that wins."""
-        chosen = self.rank(normalization).chosen
+    def predictions(self, chosen: int) -> tuple[AnyPrediction, ...]:
+        """The option that was chosen."""
         return (Prediction(self.id, self.names, self.gold, chosen, self.cluster, self.group),)
 
     @property
@@ -110,14 +107,6 @@ class ChoiceEvidence(Evidence):
     def logprobs(self) -> tuple[tuple[float, ...], ...]:
         """Of every option's tokens."""
         return tuple(option.logprobs for option in self.options)
-
-    def margin(self, normalization: Normalization) -> float:
-        """Nats, or nats per unit of length, between the best two options."""
-        return self.rank(normalization).margin
-
-    def tied(self, normalization: Normalization) -> bool:
-        """Whether several options scored the same."""
-        return self.rank(normalization).tied
 
     def rivals(self, normalization: Normalization, noise: float) -> tuple[int, ...]:
         """The options whose score is within the arithmetic noise of the best one."""
@@ -139,7 +128,7 @@ class TextEvidence(Evidence):
     scores: tuple[float, ...]
     right: bool = True  # whether the references are right answers, or what must not be written
 
-    def predictions(self, normalization: Normalization) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
+    def predictions(self, chosen: int) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
         """Every text."""
         common = (self.references, self.cluster, self.group, self.right)
         return tuple(TextPrediction(self.id, text, *common) for text in self.written)
@@ -182,7 +171,7 @@ class LikelihoodEvidence(Evidence):
     bytes: int
     unspaced: bool = False  # whether most letters are of scripts without spaces between words
 
-    def predictions(self, normalization: Normalization) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
+    def predictions(self, chosen: int) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
         """The whole text's likelihood."""
         tokens = sum(map(len, self.parts))
         logprob = min(math.fsum(value for part in self.parts for value in part), 0.0)
@@ -253,7 +242,7 @@ def parse_evidence(line: str | bytes) -> Evidence:
     Raises:
         DAMAGED: it is none.
     """
-    entry = json.loads(line)
+    entry = parse_json(line)
     kind = KINDS[entry.pop("kind")]
     cell = Cell(**entry.pop("cell"))
     if kind is ChoiceEvidence:
@@ -309,7 +298,7 @@ def _check_strings(*fields: Any) -> None:
 
 
 def _check_counts(*values: Any) -> None:
-    if not all(type(value) is int and value >= 0 for value in values):
+    if not set(map(type, values)) <= {int} or min(values, default=0) < 0:
         raise ValueError("a count is negative or no whole number")
 
 

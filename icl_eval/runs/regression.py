@@ -98,11 +98,11 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
     examples = []
     for evidence in read_evidence(run / "examples.jsonl", manifest.tasks):
         record = next(r for r in manifest.tasks if (r.task, r.prompt) == (evidence.cell.task, evidence.cell.prompt))
-        margin = evidence.margin(record.normalize)
-        is_close = margin < SAFE_MARGIN or evidence.rivals(record.normalize, manifest.noise or 0.0)
-        if is_close and not evidence.tied(record.normalize):
+        ranking = evidence.rank(record.normalize)
+        is_close = ranking.margin < SAFE_MARGIN or evidence.rivals(record.normalize, manifest.noise or 0.0)
+        if is_close and not ranking.tied:
             raise RunError(
-                f"{_name(evidence.cell, evidence.id)} is decided by {margin:.1e} nats, which another processor "
+                f"{_name(evidence.cell, evidence.id)} is decided by {ranking.margin:.1e} nats, which another processor "
                 "may turn over; choose other tasks, seeds or another limit",
                 run,
             )

@@ -169,9 +169,10 @@ class _Answers:
         self.asked += 1
         if self.noise and (rivals := evidence.rivals(normalization, self.noise)):
             self.rivals[evidence.cell.seed][len(self.predictions[evidence.cell.seed, 0])] = rivals
-        for sample, prediction in enumerate(evidence.predictions(normalization)):
+        ranking = evidence.rank(normalization)
+        for sample, prediction in enumerate(evidence.predictions(ranking.chosen)):
             self.predictions[evidence.cell.seed, sample].append(prediction)
-        self.ties += evidence.tied(normalization)
+        self.ties += ranking.tied
         self.shots += evidence.shots
         self.shortened += evidence.shots < evidence.cell.shots
         self.truncated += evidence.truncated > 0

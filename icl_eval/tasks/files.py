@@ -136,12 +136,14 @@ def _object(path: Path) -> Iterator[Located]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """`json.loads`, in a fraction of its time for a text that is one value and nothing else, as a line of a file is."""
+    """`json.loads`, in a fraction of its time for what begins with a value and ends with it or a line break."""
     try:
-        value, end = _DECODER.raw_decode(text if isinstance(text, str) else text.decode())
+        decoded = text if isinstance(text, str) else text.decode()
+        value, end = _DECODER.raw_decode(decoded)
+        whole = not decoded[end:].strip(" \t\n\r")
     except ValueError:
-        end = -1
-    return value if end == len(text) else json.loads(text)
+        whole = False
+    return value if whole else json.loads(text)
 
 
 def _json(text: str, path: Path, line: int) -> Any:

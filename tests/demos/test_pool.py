@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise, permutations
 from typing import Any
 
@@ -387,6 +389,38 @@ def test_draws_per_group_are_keyed_by_the_group_as_others_are_by_the_query() -> 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 40])
 def test_places_come_by_rank_each_once_however_few_are_wanted(size: int) -> None:
-    ranks = np.random.default_rng(size).permutation(size).astype(np.uint64)
+    ranks = np.random.default_rng(size).permutation(size).astype(np.uint64) * np.uint64(2**64 // max(size, 2))
 
     assert [int(place) for place in _by_rank(ranks, wanted=2)] == np.argsort(ranks).tolist()
+
+
+@pytest.mark.parametrize("shares_split", [False, True])
+@pytest.mark.parametrize("shots", [0, 4, 5, 6, 7])
+def test_a_pool_that_is_checked_tells_what_a_draw_would(shots: int, shares_split: bool) -> None:
+    candidates = [*many("a", 5), *many("b", 3, group="g"), example("c", fields={"text": "text q"})]
+    for query in (example("q"), candidates[0]):
+        pool = Pool("task", candidates, PER_EXAMPLE, shares_split=shares_split)
+        outcomes = []
+        for ask in (partial(pool.draw, query, shots, 0), partial(pool.check, query, shots)):
+            try:
+                ask()
+                outcomes.append("")
+            except DataError as error:
+                outcomes.append(str(error))
+
+        assert outcomes[0] == outcomes[1]
+
+
+def test_a_draw_from_many_is_the_head_of_all_ranks() -> None:
+    pool = many("many", 3000)
+
+    def rank(candidate: Example) -> int:
+        salt, key = (
+            hashlib.blake2b(name.encode(), digest_size=8).digest() for name in ("7\x1ftask\x1fq0", candidate.id)
+        )
+        mixed = int.from_bytes(salt, "little") ^ int.from_bytes(key, "little")
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = (mixed ^ mixed >> shift) * factor % 2**64
+        return mixed ^ mixed >> 31
+
+    assert drawn(QUERIES[0], 50, 7, pool=pool) == ids(sorted(pool, key=rank)[:50])

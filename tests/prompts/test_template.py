@@ -5,6 +5,7 @@ import math
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import jinja2
 import pytest
@@ -428,3 +429,14 @@ def test_a_file_without_words_is_an_error_and_a_query_that_says_nothing_is_not(s
     assert str(caught.value).startswith(f"{path}: the file is empty; ")
     path.write_text(block("query", ""))
     assert Prompt.from_file(path).query({}, ("a",), 0) == ""
+
+
+@pytest.mark.parametrize(("source", "renderings"), [("{{ text }}", 1), ("{{ text }} {{ option }}", 2)])
+def test_a_query_that_reads_the_same_for_all_options_is_rendered_once(
+    source: str, renderings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt, render = Prompt(source), Mock(wraps=sandbox.render)
+    monkeypatch.setattr(sandbox, "render", render)
+
+    assert prompt.queries({"text": "t"}, OPTIONS) == tuple(prompt.query({"text": "t"}, OPTIONS, i) for i in (0, 1))
+    assert render.call_count == renderings + 2

@@ -165,3 +165,16 @@ def test_partial_evaluation_cuts_as_much_from_every_context() -> None:
     whole = shown(text, 0).options
 
     assert [len(w.context) - len(o.context) for w, o in zip(whole, result.options, strict=True)] == [3, 3]
+
+
+def test_a_query_that_does_not_fit_alone_is_encoded_once() -> None:
+    calls: list[list[tuple[str, str]]] = []
+
+    def counted(texts: list[tuple[str, str]]) -> list[Scored]:
+        calls.append(texts)
+        return split(texts)
+
+    found = fit(prompt(query="q" * 50 + ":"), counted, 20, "truncate", lengths, start=1)
+
+    assert found.truncated > 0
+    assert len(calls) == 1

@@ -257,7 +257,7 @@ def test_evidence_of_earlier_runs_has_right_references() -> None:
     cell = {"task": "t", "prompt": "p", "shots": 0, "seed": 0}
     line = {"kind": "text", "cell": cell, "id": "0", "cluster": "0", "group": "0", "shots": 0, "truncated": 0}
     line |= {"demonstrations": [], "references": ["x"], "written": ["x"], "finished": ["stop"], "scores": [-1.0]}
-    (prediction,) = parse_evidence(json.dumps(line)).predictions("token")
+    (prediction,) = parse_evidence(json.dumps(line)).predictions(0)
 
     assert prediction == TextPrediction("0", "x", ("x",), "0", "0", right=True)
 

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from toy_tasks import knowing, parity, write_library
@@ -12,7 +13,8 @@ from icl_eval import Library, Task, evaluate, rescore
 from icl_eval.errors import MetricError, RunError, UnknownName
 from icl_eval.metrics import Prediction
 from icl_eval.metrics.means import ExampleMean
-from icl_eval.runs import scores
+from icl_eval.runs import evidence, scores
+from icl_eval.scoring import rank
 
 from .folders import examples
 
@@ -206,3 +208,11 @@ def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
     ]
     assert len(evaluate(lm, parity(), shots=[0, 2], out=tmp_path)) == 2
     assert lm.asked == asked
+
+
+def test_each_answer_is_ranked_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked = Mock(wraps=rank)
+    monkeypatch.setattr(evidence, "rank", ranked)
+    rescore(run)
+
+    assert ranked.call_count == len(examples(run))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,7 +17,8 @@ from jinja2 import nodes
 
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.prompts import sandbox
-from icl_eval.tasks import Example, TaskDefinition
+from icl_eval.tasks import Example, TaskDefinition, records
+from icl_eval.tasks.files import parse_json
 from icl_eval.tasks.records import Examples
 
 Records = list[dict[str, Any]]
@@ -389,3 +393,42 @@ def test_documents_that_are_nothing_but_their_text_differ() -> None:
 
     assert one.fingerprint != other.fingerprint
     assert one.id != other.id
+
+
+def test_a_record_with_an_id_is_converted_when_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    convert = Mock(wraps=records._Conversion(definition(id="name", group="part")).example)
+    monkeypatch.setattr(records._Conversion, "example", lambda _, *args: convert(*args))
+    raw = [{"name": f"r{n}", "text": str(n), "label": "no", "part": n // 2} for n in range(6)]
+    found = Examples(definition(id="name", group="part"), raw, "s")
+
+    assert (len(found), found.ids[3], found.groups[3], convert.call_count) == (6, "r3", "1", 0)
+    assert found[3] is found[-3] is found[2:4][1]
+    assert [call.args[0] for call in convert.call_args_list] == [raw[3], raw[2]]
+    assert found == list(Examples(definition(id="name", group="part"), raw, "s"))
+
+
+def test_the_fault_of_a_record_names_it_whenever_it_is_found() -> None:
+    raw = [{"name": f"r{n}", "text": "t", "label": "no" if n != 4 else "maybe"} for n in range(6)]
+    found = Examples(definition(id="name"), raw, "sky: split 'train'")
+
+    assert found[5].id == "r5"
+    for index in (4, -2):
+        with pytest.raises(DataError, match="sky: split 'train', record 5: no label is named 'maybe'"):
+            found[index]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"a": [1, 2.5, "ü"]}', '{"a": 1}\n', "1 \t\r\n", " 1", '{"a": 1} {"b": 2}', "", "\ufeff1", "1\x0b", "nul"),
+        *('"\\ud800"', "9" * 5000, b'{"a": "\xc3\xbc"}\n', b"\xff", b"\xef\xbb\xbf1", "1\n".encode("utf-16")),
+    ],
+)
+def test_json_is_parsed_as_the_standard_library_does(text: str | bytes) -> None:
+    def outcome(parse: Callable[[str | bytes], Any]) -> tuple[Any, str]:
+        try:
+            return parse(text), ""
+        except ValueError as error:
+            return type(error), str(error)
+
+    assert outcome(parse_json) == outcome(json.loads)

@@ -12,6 +12,7 @@ from icl_eval.models import ControlTokens
 from icl_eval.models.encoding import line_encoder
 from icl_eval.prompts import Scored
 from icl_eval.tasks import Example, MemorySource, Task
+from icl_eval.tasks.definition import Protocol
 from icl_eval.testing import FakeLM, check_task, invariants
 from icl_eval.tiny import MODEL
 
@@ -207,3 +208,24 @@ def test_a_record_is_encoded_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert "the query alone takes" in complaint(asked, shots=[0], model=lm)  # a control token would be one token
     check_task(made(evaluation=records[1:], demonstrations=None), shots=[0], model=lm)
+
+
+def test_draws_of_many_examples_are_checked_of_some_and_demonstrations_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(invariants, "WITH_DRAWS", 4)
+    asked = [{"text": f"thing {index}", "label": 0, "kind": index == 17} for index in range(20)]
+    shown = [{**record, "text": f"other {index}", "kind": False} for index, record in enumerate(asked)]
+    draws: list[str] = []
+    draw = Pool.draw
+
+    def counted(pool: Pool, query: Example, shots: int, seed: int) -> list[Example]:
+        draws.extend([query.fields["text"]] * (shots > 0))
+        return draw(pool, query, shots, seed)
+
+    monkeypatch.setattr(Pool, "draw", counted)
+    task = made(evaluation=asked, demonstrations=shown)
+    check_task(task)
+    within = Protocol(within="kind")
+
+    assert draws == [f"thing {index}" for index in (0, 5, 10, 15) for _ in (1, 4)]
+    alone = replace(task, definition=task.definition.model_copy(update={"protocol": within}))
+    assert "there are 0 for the query" in complaint(alone)
