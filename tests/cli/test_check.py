@@ -172,7 +172,7 @@ def test_check_goes_on_after_a_broken_task(icl_eval: IclEval) -> None:
 def test_check_without_names_looks_at_everything(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
     said_by_name: list[str] = []
 
-    def inspected(_: object, name: str, *__: object) -> str:
+    def inspected(_: object, name: str, *__: object, **___: object) -> str:
         said_by_name.append(name)
         return "fine"
 
