@@ -62,7 +62,7 @@ def main() -> int:
     given = parser.parse_args()
     lm: Any = load_model(given.model, dtype="float32")
     if given.rows == "batch":
-        lm.skips_strangers = False
+        lm.has_tree_attention = False
     peer = _peer(given.model)
     print("| work | seconds of lm-eval, batch size | seconds | times as fast | wanted | texts that differ |")
     print("|---|---:|---:|---:|---:|---:|")

@@ -95,7 +95,7 @@ def _models(name: str) -> tuple[CausalLM, CausalLM]:
     maker: Any = AutoModelForCausalLM
     network = maker.from_config(config, dtype=torch.float32).eval()
     branching, plain = (CausalLM(network, tokenizer, "gemma3", "random", bos=False) for _ in range(2))
-    plain.shares_prefixes = plain.skips_strangers = plain.keeps_stems = False
+    plain.shares_prefixes = plain.has_tree_attention = plain.caches_prefixes = False
     return branching, plain
 
 
@@ -130,7 +130,7 @@ def _requests(lm: CausalLM, task: Task) -> list[ScoreRequest]:
 def _answers(lm: CausalLM, calls: Sequence[Sequence[ScoreRequest]]) -> tuple[float, int, list[ScoreAnswer]]:
     """Seconds, tokens computed, and the answers to the requests of all calls; nothing is known before."""
     engine = Engine(lm)
-    lm.forget()
+    lm.clear_cache()
     began = time.perf_counter()
     answers = [answer for requests in calls for answer in engine.answer(requests)]
     return time.perf_counter() - began, engine.tokens, answers

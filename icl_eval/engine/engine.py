@@ -26,7 +26,7 @@ from icl_eval.models import (
     ScoreAnswer,
     ScoreRequest,
     ScoringModel,
-    reads_apart,
+    is_encoder_decoder,
 )
 
 
@@ -44,7 +44,7 @@ class Engine:
     Attributes:
         computed: requests answered by this process's model.
         reused: requests whose answer was known before.
-        tokens: tokens the model read for them, padding and stems included, and those of the texts it wrote.
+        tokens: tokens the model computed for them, including padding and cached prefixes, and those it generated.
     """
 
     def __init__(
@@ -125,11 +125,11 @@ class Engine:
         """The request, for no more tokens than fit the model's window."""
         if isinstance(request, GenerateRequest):
             try:
-                return request.within(self.model.window, apart=reads_apart(self.model))
+                return request.within(self.model.window, apart=is_encoder_decoder(self.model))
             except ValueError as error:
                 raise ModelError(str(error)) from error
         length = request.input_length
-        if reads_apart(self.model):
+        if is_encoder_decoder(self.model):
             length = max(request.boundary, len(request.tokens) - request.boundary)
         if length > self.model.window:
             raise ModelError(f"a request reads {length} tokens, but the model's window is {self.model.window}")

@@ -1,8 +1,8 @@
-"""Requests to rows: sorted token sequences form a trie, and a row holds as much of it as pays.
+"""Pack requests into rows: sorted token sequences form a trie, and a row holds as much of it as is worth sharing.
 
 In sorted order every sequence shares its longest prefix with its neighbour, so the trie is walked depth first by
 appending to a row only what the sequence before did not have. Where a row is full, the prefix that the next one would
-repeat becomes the stem of both: computed once, kept, and continued by every row that begins with it.
+repeat becomes the cached prefix of both: computed once, cached, and continued by every row that begins with it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from icl_eval.models import Row, ScoreRequest, common_prefix
 
-STEM = 64  # tokens of a shared prefix from which on keeping its states beats computing them again
-STEM_ROW = 1024  # new tokens of a row on a kept stem: enough to be efficient, few enough not to attend in vain
-SMALL_ROW = 512  # tokens below which a longer row costs a processor no more per token
+MIN_PREFIX = 64  # tokens of a shared prefix from which on caching its states beats recomputing them
+TOKENS_AFTER_PREFIX = 1024  # new tokens of a row: enough to be efficient, few enough to waste little attention
+SMALL_ROW = 512  # tokens below which a longer row costs a CPU no more per token
 PAIRS_PER_TOKEN = 6  # times the width: attended pairs that cost as much as one token's matrix products (12 d^2 / 2 d)
 
 
@@ -45,18 +45,18 @@ class Terms:
     Attributes:
         share: whether rows may branch; otherwise a row is one sequence, extended only by longer ones of itself.
         limit: tokens of a row that holds several sequences.
-        targets: scored places of such a row.
-        width: the model's hidden size, from which the cost of attention between strangers is weighed.
-        stems: whether rows may share a kept stem.
-        skips: whether attention between strangers costs nothing.
+        targets: scored tokens of such a row.
+        width: the model's hidden size, which weighs the cost of attention between unrelated sequences.
+        cache_prefixes: whether rows may share a cached prefix.
+        tree_attention: whether tokens attend to their ancestors only, so that unrelated sequences cost nothing.
     """
 
     share: bool
     limit: int
     width: int
     targets: int = 2**31
-    stems: bool = False
-    skips: bool = False
+    cache_prefixes: bool = False
+    tree_attention: bool = False
 
 
 def pack(requests: Mapping[int, ScoreRequest], terms: Terms) -> list[PackedRow]:
@@ -71,9 +71,9 @@ def _rows(requests: Mapping[int, ScoreRequest], terms: Terms) -> Iterator[Packed
         shared = common_prefix(row.last, tokens[:-1])
         boundary = requests[index].boundary
         if row.spans and not row.welcomes(shared, len(tokens), boundary):
-            stem = min(shared, boundary - 1) if terms.stems else 0
-            yield row.close(stem)
-            row = _OpenRow.on(terms, tokens[:stem]) if stem >= STEM else _OpenRow(terms)
+            prefix_length = min(shared, boundary - 1) if terms.cache_prefixes else 0
+            yield row.close(prefix_length)
+            row = _OpenRow.on(terms, tokens[:prefix_length]) if prefix_length >= MIN_PREFIX else _OpenRow(terms)
             shared = common_prefix(row.last, tokens[:-1])
         row.add(index, tokens, boundary, shared)
     if row.spans:
@@ -82,12 +82,12 @@ def _rows(requests: Mapping[int, ScoreRequest], terms: Terms) -> Iterator[Packed
 
 @dataclass(slots=True)
 class _OpenRow:
-    """A row being filled; `path[d]` is the place of token d of the sequence added last."""
+    """A row being filled; `path[d]` is the index of token d of the sequence added last."""
 
     terms: Terms
-    stem: int = 0
+    prefix_length: int = 0
     length: int = 0
-    asked: int = 0
+    scored_tokens: int = 0
     path: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     last: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     tokens: list[NDArray[np.int32]] = field(default_factory=list)
@@ -97,25 +97,29 @@ class _OpenRow:
     spans: list[Span] = field(default_factory=list)
 
     @classmethod
-    def on(cls, terms: Terms, stem: NDArray[np.int32]) -> _OpenRow:
-        """A row that begins with tokens whose states are kept."""
-        places = np.arange(len(stem), dtype=np.int32)
-        return cls(terms, len(stem), len(stem), path=places, last=stem, tokens=[stem], parents=[places - 1])
+    def on(cls, terms: Terms, prefix: NDArray[np.int32]) -> _OpenRow:
+        """A row that begins with a cached prefix."""
+        indices = np.arange(len(prefix), dtype=np.int32)
+        return cls(terms, len(prefix), len(prefix), path=indices, last=prefix, tokens=[prefix], parents=[indices - 1])
 
     def welcomes(self, shared: int, length: int, boundary: int) -> bool:
-        """Whether to continue this row rather than compute the shared prefix again in the next one."""
+        """Whether to continue this row rather than recompute the shared prefix in the next one."""
         terms, new = self.terms, length - 1 - shared
         if not terms.share:
             return shared == len(self.last)
-        own = self.length - self.stem + new
-        if own > terms.limit or self.asked + length - boundary > terms.targets or boundary <= self.stem:
+        uncached = self.length - self.prefix_length + new
+        if (
+            uncached > terms.limit
+            or self.scored_tokens + length - boundary > terms.targets
+            or boundary <= self.prefix_length
+        ):
             return False
-        if terms.skips:
+        if terms.tree_attention:
             return True
-        if self.stem and own > STEM_ROW:
+        if self.prefix_length and uncached > TOKENS_AFTER_PREFIX:
             return False
-        attended_in_vain = new * (2 * self.length - shared)
-        return own <= SMALL_ROW or shared * PAIRS_PER_TOKEN * terms.width >= attended_in_vain
+        wasted_pairs = new * (2 * self.length - shared)
+        return uncached <= SMALL_ROW or shared * PAIRS_PER_TOKEN * terms.width >= wasted_pairs
 
     def add(self, request: int, tokens: NDArray[np.int32], boundary: int, shared: int) -> None:
         inputs = tokens[:-1]
@@ -126,40 +130,40 @@ class _OpenRow:
             self.parents.append(np.concatenate([[before], new[:-1]]).astype(np.int32))
         self.path = np.concatenate([self.path[:shared], new])
         self.last, self.length = inputs, self.length + len(new)
-        start, self.asked = self.asked, self.asked + len(tokens) - boundary
-        self.spans.append(Span(request, start, self.asked))
+        start, self.scored_tokens = self.scored_tokens, self.scored_tokens + len(tokens) - boundary
+        self.spans.append(Span(request, start, self.scored_tokens))
         self.scored.append(self.path[boundary - 1 :])
         self.targets.append(tokens[boundary:])
 
     def close(self, wanted: int = 0) -> PackedRow:
-        """The row; its first `wanted` tokens become its stem if they are one sequence and nothing is scored there."""
+        """The row; its first `wanted` tokens become its cached prefix if they form one sequence without targets."""
         scored = np.concatenate(self.scored)
         leads = bool((self.path[:wanted] == np.arange(wanted)).all()) and wanted <= scored.min()
-        stem = max(self.stem, wanted) if wanted >= STEM and leads else self.stem
+        prefix_length = max(self.prefix_length, wanted) if wanted >= MIN_PREFIX and leads else self.prefix_length
         tokens, parents, targets = (np.concatenate(part) for part in (self.tokens, self.parents, self.targets))
-        if self.terms.skips:
-            order = longest_first(parents, stem)
-            place = np.argsort(order).astype(np.int32)  # from the old one to the new one
-            tokens, scored = tokens[order], place[scored]
-            parents = np.where(parents < 0, np.int32(-1), place[parents])[order]
-        return PackedRow(Row(tokens, parents, scored, targets, stem), tuple(self.spans))
+        if self.terms.tree_attention:
+            order = longest_first(parents, prefix_length)
+            new_index = np.argsort(order).astype(np.int32)  # of every old index
+            tokens, scored = tokens[order], new_index[scored]
+            parents = np.where(parents < 0, np.int32(-1), new_index[parents])[order]
+        return PackedRow(Row(tokens, parents, scored, targets, prefix_length), tuple(self.spans))
 
 
-def longest_first(parents: NDArray[np.int32], stem: int) -> NDArray[np.int64]:
-    """The places of a row in an order, still depth first, in which every run goes on to its farthest end."""
-    starts = np.flatnonzero(parents[stem:] != np.arange(stem - 1, len(parents) - 1)) + stem
+def longest_first(parents: NDArray[np.int32], prefix_length: int) -> NDArray[np.int64]:
+    """The indices of a row's tokens, depth first, with the longest branch of every segment first."""
+    starts = np.flatnonzero(parents[prefix_length:] != np.arange(prefix_length - 1, len(parents) - 1)) + prefix_length
     forks = parents[starts] + 1
-    cuts = np.unique(np.concatenate([[stem], starts, forks[forks > stem], [len(parents)]]))
+    cuts = np.unique(np.concatenate([[prefix_length], starts, forks[forks > prefix_length], [len(parents)]]))
     sizes = np.diff(cuts)
     above = np.searchsorted(cuts, parents[cuts[:-1]], side="right") - 1  # the node that each continues; -1 for none
-    reach, below = sizes.tolist(), [list[int]() for _ in sizes]
+    longest, children = sizes.tolist(), [list[int]() for _ in sizes]
     for node in range(len(sizes) - 1, -1, -1):
         if (parent := int(above[node])) >= 0:
-            below[parent].append(node)
-            reach[parent] = max(reach[parent], int(sizes[parent]) + reach[node])
+            children[parent].append(node)
+            longest[parent] = max(longest[parent], int(sizes[parent]) + longest[node])
     order: list[int] = []
     waiting = [node for node in range(len(sizes) - 1, -1, -1) if above[node] < 0]
     while waiting:
         order.append(node := waiting.pop())
-        waiting += sorted(below[node], key=lambda child: (reach[child], -child))
-    return np.concatenate([np.arange(stem), *(np.arange(cuts[node], cuts[node + 1]) for node in order)])
+        waiting += sorted(children[node], key=lambda child: (longest[child], -child))
+    return np.concatenate([np.arange(prefix_length), *(np.arange(cuts[node], cuts[node + 1]) for node in order)])

@@ -1,4 +1,4 @@
-"""Rows to batches: by token budget, longest first."""
+"""Group rows into batches by token budget, longest first."""
 
 from __future__ import annotations
 
@@ -19,55 +19,56 @@ class Batch:
     """Rows that are computed together."""
 
     rows: tuple[PackedRow, ...]
-    stem: int = 0  # tokens of their stem that the batch before has not kept
+    new_prefix: int = 0  # tokens of their cached prefix that the batch before has not cached
 
     @property
     def tokens(self) -> int:
-        """Tokens of the rows, padding included, stems left out."""
-        return len(self.rows) * max(len(packed.row.tokens) - packed.row.stem for packed in self.rows)
+        """Tokens of the rows, including padding, without their cached prefix."""
+        return len(self.rows) * max(len(packed.row.tokens) - packed.row.prefix_length for packed in self.rows)
 
     @property
     def computed(self) -> int:
-        """Tokens that the model reads."""
-        return self.tokens + self.stem
+        """Tokens that the model computes."""
+        return self.tokens + self.new_prefix
 
     @property
     def targets(self) -> int:
-        """Places whose next token is asked for."""
+        """Tokens to score."""
         return sum(len(packed.row.targets) for packed in self.rows)
 
     @property
     def attended(self) -> int:
-        """Pairs of a token that the model reads and one that it attends to, itself included."""
+        """Pairs of a computed token and one that it attends to, itself included."""
         rows = [packed.row for packed in self.rows]
-        pairs = sum(int((depths(row.parents)[row.stem :] + 1).sum()) for row in rows)
-        return pairs + attended_pairs(rows[0].stem - self.stem, rows[0].stem)
+        pairs = sum(int((depths(row.parents)[row.prefix_length :] + 1).sum()) for row in rows)
+        return pairs + attended_pairs(rows[0].prefix_length - self.new_prefix, rows[0].prefix_length)
 
 
-def plan(rows: Sequence[PackedRow], *, budget: int, targets: int, alone: bool = False) -> list[Batch]:
-    """Batches of at most `budget` tokens, padding included, and `targets` scored places, unless a row alone has more.
+def plan(rows: Sequence[PackedRow], *, budget: int, targets: int, one_by_one: bool = False) -> list[Batch]:
+    """Batches of at most `budget` tokens, including padding, and `targets` scored tokens, unless a row alone has more.
 
-    Plain and branching rows are kept apart, since one branching row would put a mask on all. Rows on stems come one by
-    one in the order of the trie, in which a stem differs least from the one before; if `alone`, so do all.
+    Plain and branching rows go into separate batches, since one branching row would put a mask on all. Rows with a
+    cached prefix come one by one, in the order of the trie, in which a prefix differs least from the one before; with
+    `one_by_one`, all rows do.
     """
-    if alone:
+    if one_by_one:
         return _one_by_one(rows)
-    on_stems = _one_by_one([packed for packed in rows if packed.row.stem])
-    others = [packed for packed in rows if not packed.row.stem]
+    after_prefixes = _one_by_one([packed for packed in rows if packed.row.prefix_length])
+    others = [packed for packed in rows if not packed.row.prefix_length]
     ordered = sorted(others, key=lambda packed: (packed.row.is_linear, -len(packed.row.tokens)))
     batches: list[Batch] = []
     for _, alike in groupby(ordered, key=lambda packed: packed.row.is_linear):
         batches += _fill(list(alike), budget, targets)
-    return batches + on_stems
+    return batches + after_prefixes
 
 
 def _one_by_one(rows: Sequence[PackedRow]) -> list[Batch]:
     batches: list[Batch] = []
-    kept = np.empty(0, np.int32)
+    cached = np.empty(0, np.int32)
     for packed in rows:
-        stem = packed.row.tokens[: packed.row.stem]
-        batches.append(Batch((packed,), len(stem) - common_prefix(kept, stem)))
-        kept = stem if len(stem) else kept
+        prefix = packed.row.tokens[: packed.row.prefix_length]
+        batches.append(Batch((packed,), len(prefix) - common_prefix(cached, prefix)))
+        cached = prefix if len(prefix) else cached
     return batches
 
 

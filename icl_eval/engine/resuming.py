@@ -30,44 +30,47 @@ class Step:
 
 def units(batches: Sequence[Batch]) -> list[Unit]:
     """Batches as what is dealt out."""
-    return [Unit(batch.computed, _stem(batch) - batch.stem if _stem(batch) else None) for batch in batches]
+    return [
+        Unit(batch.computed, _prefix_length(batch) - batch.new_prefix if _prefix_length(batch) else None)
+        for batch in batches
+    ]
 
 
 def steps(batches: Sequence[Batch], places: Sequence[int]) -> Iterator[Step]:
     """The batches at these places of a plan, in order; nothing is kept before the first."""
-    on_stems = [place for place, batch in enumerate(batches) if _stem(batch)]
-    order = {place: number for number, place in enumerate(on_stems)}
+    after_prefixes = [place for place, batch in enumerate(batches) if _prefix_length(batch)]
+    order = {place: number for number, place in enumerate(after_prefixes)}
     done = 0  # of the batches on stems, as far as the states that are kept tell
     for place in places:
         number = order.get(place)
         if number is None or number == done:
             yield Step(batches[place])
         else:
-            rows = [batches[each].rows[0].row for each in on_stems[:number]]
+            rows = [batches[each].rows[0].row for each in after_prefixes[:number]]
             yield Step(batches[place], True, tuple(_opening(row) for row in lineage(rows)))
         done = done if number is None else number + 1
 
 
 def lineage(rows: Sequence[Row]) -> list[Row]:
-    """Those of rows on stems that computed what is kept after the last: all others' states were cut off again."""
-    found: list[tuple[int, Row]] = []  # with the tokens that were kept before each
-    kept = np.empty(0, np.int32)
+    """The rows that computed what is cached after the last row; the states of all others were dropped again."""
+    found: list[tuple[int, Row]] = []  # with the tokens that were cached before each
+    cached = np.empty(0, np.int32)
     for row in rows:
-        stem = row.tokens[: row.stem]
-        if (shared := common_prefix(kept, stem)) < len(stem):
+        prefix = row.tokens[: row.prefix_length]
+        if (shared := common_prefix(cached, prefix)) < len(prefix):
             while found and found[-1][0] >= shared:
                 found.pop()
             found.append((shared, row))
-            kept = stem
+            cached = prefix
     return [row for _, row in found]
 
 
 def _opening(row: Row) -> Row:
-    """A row's stem and one token more, which is the least that can be computed on it."""
-    size = row.stem
-    places: NDArray[np.int32] = np.arange(size + 1, dtype=np.int32)
-    return Row(row.tokens[: size + 1], places - 1, places[-1:], row.tokens[:1], size)
+    """A row's cached prefix and one more token, the least that can be computed after it."""
+    size = row.prefix_length
+    indices: NDArray[np.int32] = np.arange(size + 1, dtype=np.int32)
+    return Row(row.tokens[: size + 1], indices - 1, indices[-1:], row.tokens[:1], size)
 
 
-def _stem(batch: Batch) -> int:
-    return batch.rows[0].row.stem
+def _prefix_length(batch: Batch) -> int:
+    return batch.rows[0].row.prefix_length

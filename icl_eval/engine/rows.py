@@ -1,4 +1,4 @@
-"""Rows through a model: planned, computed on kept states, and planned anew where memory runs out."""
+"""Run rows on a model: plan them, compute them on cached prefixes, and plan again when memory runs out."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
 from icl_eval.engine.resuming import Step, steps, units
 from icl_eval.errors import ModelError
-from icl_eval.models import ForgettingModel, OutOfMemory, PendingRows, RowAnswer, RowModel, ScoreAnswer, ScoreRequest
+from icl_eval.models import OutOfMemory, PendingRows, PrefixCachingModel, RowAnswer, RowModel, ScoreAnswer, ScoreRequest
 
-LOGITS = 2**26  # of one batch, scored places x vocabulary: 256 MiB in float32
+LOGITS = 2**26  # of one batch, scored tokens x vocabulary: 256 MiB in float32
 
 
 def batches(model: RowModel, requests: Mapping[int, ScoreRequest]) -> list[Batch]:
-    """Sequences within the model's reach share rows if it can; longer ones share neither rows nor batches with them."""
+    """Batches: sequences up to `max_shared_length` share rows if the model can; longer ones get their own batches."""
     planned = []
     targets = max(LOGITS // model.vocabulary, 1)
     for near in (False, True):
-        alike = {i: request for i, request in requests.items() if (request.input_length <= model.reach) is near}
+        alike = {
+            i: request for i, request in requests.items() if (request.input_length <= model.max_shared_length) is near
+        }
         share = near and model.shares_prefixes
         terms = Terms(
             share=share,
             limit=model.row_budget,
             width=model.hidden_size,
             targets=targets,
-            stems=share and model.keeps_stems,
-            skips=share and model.skips_strangers,
+            cache_prefixes=share and model.caches_prefixes,
+            tree_attention=share and model.has_tree_attention,
         )
         rows = pack(alike, terms)
-        planned += plan(rows, budget=terms.limit, targets=targets, alone=terms.skips)
+        planned += plan(rows, budget=terms.limit, targets=targets, one_by_one=terms.tree_attention)
     return planned
 
 
@@ -55,7 +57,7 @@ def compute(
     Raises:
         ModelError: one sequence alone exceeds the device's memory.
     """
-    _forget(model)
+    _clear_cache(model)
     planned = batches(model, dict(enumerate(requests)))
     places = share(units(planned))
     own = sorted(span.request for place in places for row in planned[place].rows for span in row.spans)
@@ -78,7 +80,7 @@ def compute(
             except OutOfMemory as error:
                 settle(0)
                 model.row_budget = _smaller(model.row_budget, step.batch, error)
-                todo = map(Step, batches(model, waiting))  # all that is still waiting is planned anew
+                todo = map(Step, batches(model, waiting))  # plan again all that is still waiting
                 break
             settle(model.queue_depth - 1)
         else:
@@ -87,7 +89,7 @@ def compute(
 
 def _enqueue(model: RowModel, step: Step, read: Callable[[int], None]) -> PendingRows:
     if step.anew:
-        _forget(model)
+        _clear_cache(model)
     for row in step.first:
         model.enqueue([row])
         read(len(row.tokens))
@@ -96,9 +98,9 @@ def _enqueue(model: RowModel, step: Step, read: Callable[[int], None]) -> Pendin
     return pending
 
 
-def _forget(model: RowModel) -> None:
-    if isinstance(model, ForgettingModel):
-        model.forget()
+def _clear_cache(model: RowModel) -> None:
+    if isinstance(model, PrefixCachingModel):
+        model.clear_cache()
 
 
 def _unpack(rows: Sequence[PackedRow], answers: Sequence[RowAnswer]) -> list[tuple[int, ScoreAnswer]]:

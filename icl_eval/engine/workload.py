@@ -22,12 +22,12 @@ class Workload:
         known: those whose answer stands in the journal.
         repeated: those that ask what another one asks.
         asked: tokens that a model reads which answers the rest one by one, the repeated ones too.
-        computed: tokens that it reads by the plan: batches with their padding, and what each stem adds to the last.
+        computed: tokens it computes by the plan: batches with padding, and what each cached prefix adds to the last.
         written: tokens that it writes at most, for all samples together, each beam counted once.
-        batches: calls of the model to score, stems not counted.
+        batches: calls of the model to score, without those that compute cached prefixes.
         longest: tokens of the largest batch.
         targets: scored places of the batch that has most.
-        stem: tokens of the longest stem.
+        prefix_length: tokens of the longest cached prefix.
         context: tokens of the longest request to answer, those that it may write included.
         scored: places whose next token is asked for.
         attended: pairs of a token that the model reads and one that it attends to, itself included, padding aside.
@@ -42,13 +42,13 @@ class Workload:
     batches: int = 0
     longest: int = 0
     targets: int = 0
-    stem: int = 0
+    prefix_length: int = 0
     context: int = 0
     scored: int = 0
     attended: int = 0
 
     def __add__(self, other: Workload) -> Workload:
-        largest = ("longest", "targets", "stem", "context")
+        largest = ("longest", "targets", "prefix_length", "context")
         pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
         return Workload(**{name: max(pair) if name in largest else sum(pair) for name, pair in pairs.items()})
 
@@ -62,7 +62,7 @@ class Workload:
         return {
             "activations": self.longest * token_bytes,
             "logits": self.targets * vocabulary * FLOAT,
-            "kept states": self.stem * state_bytes,
+            "cached prefix": self.prefix_length * state_bytes,
         }
 
 
@@ -88,7 +88,7 @@ def _in_rows(model: RowModel, requests: Sequence[ScoreRequest]) -> Workload:
         batches=len(planned),
         longest=max((batch.tokens for batch in planned), default=0),
         targets=max((batch.targets for batch in planned), default=0),
-        stem=max((batch.rows[0].row.stem for batch in planned), default=0),
+        prefix_length=max((batch.rows[0].row.prefix_length for batch in planned), default=0),
         attended=sum(batch.attended for batch in planned),
     )
 

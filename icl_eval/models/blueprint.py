@@ -22,11 +22,11 @@ from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import line_encoder
 from icl_eval.models.framing import Framing
 from icl_eval.models.masked import position_count
-from icl_eval.models.networks.sharing import configured_sharing, own_masks
+from icl_eval.models.networks.sharing import configured_sharing, has_causal_masks
 from icl_eval.models.protocol import CAUSAL, SEQ2SEQ, PendingRows, Row
 from icl_eval.models.seq2seq import doubles_spaces
 
-BY_PLACE = {"bloom", "mpt"}  # their distances are counted by place in the row
+BY_POSITION = {"bloom", "mpt"}  # their distances are counted by position in the row
 
 
 class Blueprint:
@@ -72,12 +72,13 @@ class Blueprint:
         self.state_bytes = self.cache_bytes(model.dtype) or 0
         self.row_budget = CPU_ROW_BUDGET if device == "cpu" else max(CPU_ROW_BUDGET, self.window)
         by_blocks = bool(getattr(model, "_supports_attention_backend", False))
-        found = configured_sharing(config, own_masks(model, self.window), self.window, windows=by_blocks)
-        if found.works and (why_not := _own_way(config, one)):
-            found = replace(found, works=False, why_not=why_not)
-        self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
-        self.keeps_stems = found.works
-        self.skips_strangers = found.works and by_blocks
+        found = configured_sharing(config, has_causal_masks(model, self.window), self.window, windows=by_blocks)
+        if found.works and (limit := _own_way(config, one)):
+            found = replace(found, works=False, prefix_sharing_limit=limit)
+        self.shares_prefixes, self.max_shared_length = found.works, found.max_shared_length
+        self.prefix_sharing_limit = found.prefix_sharing_limit
+        self.caches_prefixes = found.works
+        self.has_tree_attention = found.works and by_blocks
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         """The text of each token, for people."""
@@ -145,8 +146,8 @@ class TextReader:
 
 def _own_way(config: Any, one: Held | None) -> str:
     """Why rows of a model may not branch, whatever sizes its configuration says; empty if they may."""
-    if config.model_type in BY_PLACE or getattr(config, "alibi", False):
-        return "it counts distances by place in the row"
+    if config.model_type in BY_POSITION or getattr(config, "alibi", False):
+        return "it counts distances by position in the row"
     if one is None:
         return "it cannot be tried without weights"
     return "it keeps other states than keys and values" if one.others else ""

@@ -30,18 +30,18 @@ from icl_eval.models.networks.ancestry import depths, visibility
 from icl_eval.models.networks.blocks import TreePlan
 from icl_eval.models.networks.kernels import Kernel, checked, kernels_of, plain_blocks
 from icl_eval.models.networks.network import Network, enqueue_asked_tokens, full_device
+from icl_eval.models.networks.prefix_cache import PrefixCache
 from icl_eval.models.networks.sharing import (
     Sharing,
     distance,
+    has_causal_masks,
     line,
     longrope_lengths,
     narrowed,
     ordinary_tokens,
-    own_masks,
     sharing,
     tolerance,
 )
-from icl_eval.models.networks.stem import KeptStem
 from icl_eval.models.networks.tree_attention import KernelError, attending
 from icl_eval.models.protocol import PendingRows, Row, RowAnswer
 
@@ -96,18 +96,19 @@ class CausalLM:
         self.row_budget = token_budget(model, self.device, self.window)
         self._own_attention = own_attention
         self.queue_depth = queue_depth(model, self.device)
-        self.skips_strangers = False
+        self.has_tree_attention = False
         self._kernel: Kernel | None = None  # of rows that branch or continue a cached prefix; none: a mask
-        self._kept = KeptStem(model, self.device)
+        self._prefix_cache = PrefixCache(model, self.device)
         rows = [line([1, 2, 3]), line([2, 1])]
         self._network.spare_head(lambda: self._logits(rows), self.precision)
         if not self._is_causal():
             raise ModelError(f"{type(model).__name__} lets a token see later ones: it is not a causal language model")
         found = self._best_sharing([] if own_attention else kernels_of(self.device.type))
-        self.shares_prefixes, self.reach, self.why_not = found.works, found.reach, found.why_not
-        self.skips_strangers = found.works and self._kernel is not None
-        self.keeps_stems = found.works and self._stems_work()
-        self.state_bytes = self._kept.token_bytes
+        self.shares_prefixes, self.max_shared_length = found.works, found.max_shared_length
+        self.prefix_sharing_limit = found.prefix_sharing_limit
+        self.has_tree_attention = found.works and self._kernel is not None
+        self.caches_prefixes = found.works and self._cached_prefix_works()
+        self.state_bytes = self._prefix_cache.token_bytes
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
@@ -148,12 +149,12 @@ class CausalLM:
         """
         if requests:
             generation = self.generation
-            self.forget()  # what is written depends on these requests alone
+            self.clear_cache()  # what is written depends on these requests alone
             generation.generate(requests, sink)
 
-    def forget(self) -> None:
-        """Keep no states: the next stem is computed from its first token."""
-        self._kept.forget()
+    def clear_cache(self) -> None:
+        """Clear the cache: the next prefix is computed from its first token."""
+        self._prefix_cache.clear()
 
     @cached_property
     def generation(self) -> Generation:
@@ -161,10 +162,10 @@ class CausalLM:
         return causal_generation(
             self._network,
             self.tokenizer,
-            partial(self._surely, cached=True) if self.keeps_stems and not self._own_attention else None,
-            branches=self.skips_strangers,
+            partial(self._surely, cached=True) if self.caches_prefixes and not self._own_attention else None,
+            branches=self.has_tree_attention,
             precision=self.precision,
-            max_length=self.reach,
+            max_length=self.max_shared_length,
             cache_invalid=set(longrope_lengths(self._config)),
             limits=Limits(
                 LOGITS // self.vocabulary, self.row_budget, state_budget(self.model, self.device, self.window)
@@ -184,7 +185,7 @@ class CausalLM:
             return self._run(rows, cached=cached)
 
     def _logits(self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None) -> torch.Tensor:
-        """Next-token logits at the rows' scored places, (N, V) in float32."""
+        """Next-token logits at the rows' scored tokens, (N, V) in float32."""
         return self._run(rows, positions, cached=False)[0]
 
     def _run(
@@ -193,26 +194,26 @@ class CausalLM:
         """The same, and the cache of all tokens if it is wanted."""
         from transformers import DynamicCache
 
-        stem = rows[0].stem  # the same for all
-        length = max(len(row.tokens) for row in rows) - stem
+        prefix = rows[0].prefix_length  # the same for all
+        length = max(len(row.tokens) for row in rows) - prefix
         tokens = torch.zeros(len(rows), length, dtype=torch.long)  # (B, T)
         for index, row in enumerate(rows):
-            tokens[index, : len(row.tokens) - stem] = torch.from_numpy(row.tokens[stem:].astype(np.int64))
+            tokens[index, : len(row.tokens) - prefix] = torch.from_numpy(row.tokens[prefix:].astype(np.int64))
         places = torch.from_numpy(
-            np.concatenate([index * length + row.scored - stem for index, row in enumerate(rows)])
+            np.concatenate([index * length + row.scored - prefix for index, row in enumerate(rows)])
         )
-        inputs: dict[str, Any] = {"input_ids": to_device(tokens, self.device), "use_cache": cached or bool(stem)}
-        if stem:
-            inputs["past_key_values"] = self._kept.of(rows[0].tokens[:stem], copies=len(rows))
+        inputs: dict[str, Any] = {"input_ids": to_device(tokens, self.device), "use_cache": cached or bool(prefix)}
+        if prefix:
+            inputs["past_key_values"] = self._prefix_cache.of(rows[0].tokens[:prefix], copies=len(rows))
         elif cached:
             inputs["past_key_values"] = DynamicCache()  # whole, where a layer's own would drop what slides away
         attention: AbstractContextManager[None] = nullcontext()
-        if self._kernel is not None and len(rows) == 1 and (stem > 0 or not rows[0].is_linear):
+        if self._kernel is not None and len(rows) == 1 and (prefix > 0 or not rows[0].is_linear):
             given = depths(rows[0].parents) if positions is None else positions
-            inputs["position_ids"] = to_device(torch.from_numpy(given[stem:])[None], self.device)
-            kernel = self._kernel if self.skips_strangers else checked(self._kernel)  # while it is probed
-            attention = attending(self._config, TreePlan(rows[0].parents, stem), kernel)
-        elif stem or not all(row.is_linear for row in rows):
+            inputs["position_ids"] = to_device(torch.from_numpy(given[prefix:])[None], self.device)
+            kernel = self._kernel if self.has_tree_attention else checked(self._kernel)  # while it is probed
+            attention = attending(self._config, TreePlan(rows[0].parents, prefix), kernel)
+        elif prefix or not all(row.is_linear for row in rows):
             inputs |= self._branching(rows, length, positions)
         with attention:
             logits, output = self._network.ask(inputs, places)
@@ -221,16 +222,16 @@ class CausalLM:
     def _branching(self, rows: Sequence[Row], length: int, given: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
         """Positions (B, T) and the additive mask (B, 1, T, P + T) by which every token sees its ancestors alone.
 
-        P is the length of the stem, whose own positions and mask were needed when it was computed.
+        P is the length of the cached prefix, which needed its positions and mask when it was computed.
         """
-        stem = rows[0].stem
+        prefix = rows[0].prefix_length
         positions = torch.zeros(len(rows), length, dtype=torch.long)
-        sees = torch.zeros(len(rows), 1, length, stem + length, dtype=torch.bool)
-        sees[:, 0, :, stem:].diagonal(dim1=1, dim2=2).fill_(True)  # padding sees itself: nothing to see gives NaN
+        sees = torch.zeros(len(rows), 1, length, prefix + length, dtype=torch.bool)
+        sees[:, 0, :, prefix:].diagonal(dim1=1, dim2=2).fill_(True)  # padding sees itself: a row without keys gives NaN
         for index, row in enumerate(rows):
-            size = len(row.tokens) - stem
-            positions[index, :size] = torch.from_numpy((depths(row.parents) if given is None else given)[stem:])
-            sees[index, 0, :size, : stem + size] = torch.from_numpy(visibility(row.parents)[stem:])
+            size = len(row.tokens) - prefix
+            positions[index, :size] = torch.from_numpy((depths(row.parents) if given is None else given)[prefix:])
+            sees[index, 0, :size, : prefix + size] = torch.from_numpy(visibility(row.parents)[prefix:])
         mask = torch.zeros(sees.shape, dtype=self.model.dtype)
         mask.masked_fill_(~sees, torch.finfo(self.model.dtype).min)
         return {"position_ids": to_device(positions, self.device), "attention_mask": to_device(mask, self.device)}
@@ -250,9 +251,9 @@ class CausalLM:
         best: tuple[Kernel | None, Sharing] | None = None
         for kernel in kernels:
             self._kernel, found = kernel, self._sharing(kernel)
-            if found.works and (best is None or found.reach > best[1].reach):
+            if found.works and (best is None or found.max_shared_length > best[1].max_shared_length):
                 best = kernel, found
-            if found.works and not found.why_not:
+            if found.works and not found.prefix_sharing_limit:
                 break
         if best is None:
             best = None, self._sharing(None)
@@ -266,21 +267,21 @@ class CausalLM:
             with torch.inference_mode():
                 return self._logits([row], positions).cpu().numpy()
 
-        masks = own_masks(self.model, self.window)
+        masks = has_causal_masks(self.model, self.window)
         windows = partial(narrowed, self.model, self._config) if kernel else None
         size = 1 if self.device.type == "cpu" else DEVICE_PROBE
         return sharing(self._config, masks, self.window, self.precision, logits, windows, size)
 
-    def _stems_work(self) -> bool:
-        """Whether a row on a kept stem gives what the same row gives alone."""
+    def _cached_prefix_works(self) -> bool:
+        """Whether a row on a cached prefix gives what the same row gives alone."""
         tokens = ordinary_tokens(6, self.vocabulary).astype(np.int32)
         row = Row(tokens, np.array([-1, 0, 1, 2, 1, 4], np.int32), np.array([3, 5], np.int32), tokens[:2])
         other = replace(row, tokens=np.where(np.arange(6) < 3, tokens[::-1], tokens).astype(np.int32))
         try:
             with torch.inference_mode():
-                whole, kept, different = (
-                    self._logits([each]).cpu().numpy() for each in (row, replace(row, stem=2), other)
+                whole, cached, different = (
+                    self._logits([each]).cpu().numpy() for each in (row, replace(row, prefix_length=2), other)
                 )
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
             return False
-        return distance(kept, whole) <= tolerance(self.precision) * distance(different, whole)
+        return distance(cached, whole) <= tolerance(self.precision) * distance(different, whole)

@@ -147,18 +147,18 @@ class Row:
 
     Attributes:
         tokens: (length,) int32.
-        parents: (length,) int32, the place in the row of the token before; -1 where a sequence begins.
-        scored: (targets,) int32, the places whose next token is asked for.
-        targets: (targets,) int32, those next tokens.
-        stem: how many of the first tokens form a plain sequence that other rows begin with too, and in which nothing
-            is scored: a model may keep their states from one row to the next.
+        parents: (length,) int32, the index in the row of the token before; -1 where a sequence begins.
+        scored: (targets,) int32, the indices of the tokens after which a target is scored.
+        targets: (targets,) int32, the next tokens to score.
+        prefix_length: how many of the first tokens form a plain sequence that other rows begin with too, and in which
+            nothing is scored: a model may cache their states from one row to the next.
     """
 
     tokens: NDArray[np.int32]
     parents: NDArray[np.int32]
     scored: NDArray[np.int32]
     targets: NDArray[np.int32]
-    stem: int = 0
+    prefix_length: int = 0
 
     @property
     def is_linear(self) -> bool:
@@ -194,25 +194,26 @@ class RowModel(LanguageModel, Protocol):
 
     Attributes:
         shares_prefixes: whether it accepts rows that branch; otherwise every row is one sequence.
-        keeps_stems: whether it keeps the states of a stem from one row to the next.
-        skips_strangers: whether attention between the sequences of a row costs it nothing, so that a row need not be
-            small, nor a batch more than one row.
-        reach: input tokens up to which rows may branch, and beyond which sequences need batches of their own.
-        why_not: one clause saying why rows may not branch, or not beyond the reach; empty if nothing limits them.
+        caches_prefixes: whether it caches the states of a prefix from one row to the next.
+        has_tree_attention: whether tokens attend to their ancestors only, so that unrelated sequences of a row cost
+            nothing: a row need not be small, nor a batch more than one row.
+        max_shared_length: input tokens up to which rows may branch; longer sequences need their own batches.
+        prefix_sharing_limit: one clause saying why rows may not branch, or not beyond `max_shared_length`; empty if
+            nothing limits them.
         hidden_size: width of its layers, from which the engine weighs attention against the rest.
         vocabulary: tokens it knows.
         row_budget: tokens, padding included, that one batch may hold.
         queue_depth: batches that are in flight at most: 1 if the answers of each are read before the next.
         token_bytes: memory that a token of a batch is expected to take while it is computed.
-        state_bytes: memory that a token of a kept stem takes.
+        state_bytes: memory that a token of a cached prefix takes.
         weights: memory of its parameters, in bytes.
     """
 
     shares_prefixes: bool
-    keeps_stems: bool
-    skips_strangers: bool
-    reach: int
-    why_not: str
+    caches_prefixes: bool
+    has_tree_attention: bool
+    max_shared_length: int
+    prefix_sharing_limit: str
     hidden_size: int
     vocabulary: int
     row_budget: int
@@ -231,14 +232,14 @@ class RowModel(LanguageModel, Protocol):
 
 
 @runtime_checkable
-class ForgettingModel(LanguageModel, Protocol):
-    """A model that can let go of the states that it keeps, so that what it answers next does not depend on them."""
+class PrefixCachingModel(LanguageModel, Protocol):
+    """A model that can clear its prefix cache, so that its next answers do not depend on it."""
 
-    def forget(self) -> None:
-        """Begin anew: compute the next stem from its first token."""
+    def clear_cache(self) -> None:
+        """Clear the cache: the next prefix is computed from its first token."""
         ...
 
 
-def reads_apart(model: LanguageModel) -> bool:
+def is_encoder_decoder(model: LanguageModel) -> bool:
     """Whether context and continuation are encoded each by itself, and have a window each."""
     return model.kind == SEQ2SEQ

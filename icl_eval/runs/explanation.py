@@ -18,14 +18,14 @@ class Explanation:
         workload: counts of requests, tokens and batches.
         weights: bytes of the model's weights; 0 if unknown.
         memory: bytes of the largest batch, by what they hold; empty if unknown.
-        why_not: why the model cannot share prefixes, or not all of them; empty if it can.
+        prefix_sharing_limit: why the model cannot share prefixes, or not all of them; empty if it can.
         failures: the tasks that would have no scores.
     """
 
     workload: Workload
     weights: int
     memory: dict[str, int]
-    why_not: str = ""
+    prefix_sharing_limit: str = ""
     failures: tuple[Failure, ...] = ()
 
     def __str__(self) -> str:
@@ -34,7 +34,8 @@ class Explanation:
             "requests": f"{work.requests:,}, {work.known:,} of them answered before, {work.repeated:,} repeated",
             "tokens asked": f"{work.asked:,} by the requests to answer, one by one",
             "tokens computed": f"{work.computed:,}",
-            "sharing factor": f"{work.sharing:.2f}" + (f" ({self.why_not})" if self.why_not else ""),
+            "sharing factor": f"{work.sharing:.2f}"
+            + (f" ({self.prefix_sharing_limit})" if self.prefix_sharing_limit else ""),
         }
         if work.written:
             lines["tokens to write"] = f"at most {work.written:,}"

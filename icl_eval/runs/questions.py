@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from icl_eval.choices import Overflow
 from icl_eval.errors import IclEvalError, PromptError, WindowError
 from icl_eval.metrics import Kind
-from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest, controls_of, reads_apart
+from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest, controls_of, is_encoder_decoder
 from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, encode_apart, fit, split_tokens, with_start
 from icl_eval.runs.cells import Cell, Prepared, decoding
 from icl_eval.runs.strides import strides
@@ -51,7 +51,7 @@ class Questioner:
 
     def __init__(self, prepared: Prepared, model: LanguageModel, overflow: Overflow) -> None:
         self.prepared, self.model, self.overflow = prepared, model, overflow
-        self._apart = reads_apart(model)
+        self._apart = is_encoder_decoder(model)
         self._controls, self.control_names = controls_of(model), set[str]()
         self._shown: dict[str, str] = {}
         self._lengths: dict[str, int] = {}

@@ -132,7 +132,7 @@ class Run:
         if not isinstance(self.model, RowModel):
             return Explanation(work, getattr(self.model, "weights", 0), {}, failures=failures)
         memory = work.memory(self.model.token_bytes, self.model.state_bytes, self.model.vocabulary)
-        return Explanation(work, self.model.weights, memory, self.model.why_not, failures)
+        return Explanation(work, self.model.weights, memory, self.model.prefix_sharing_limit, failures)
 
     def _windows(self, failed: Failed, control_names: set[str] | None = None) -> Iterator[list[Question]]:
         """The questions as the engine gets to see them, without those of tasks that have failed by then.
@@ -184,7 +184,7 @@ class Run:
             model_fingerprint=self.model.fingerprint,
             model_words=_model_words(self.model),
             window=self.model.window,
-            sharing=getattr(self.model, "why_not", ""),
+            sharing=getattr(self.model, "prefix_sharing_limit", ""),
             noise=None if self.ranks.rank else measure_noise(self.model),
             tasks=tuple(each.record for each in self.prepared),
             failures=self.failures,

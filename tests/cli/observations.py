@@ -200,7 +200,7 @@ def rows_begin_with_bos(bench: Bench, *words: str) -> bool:
     enqueue = CausalLM.enqueue
 
     def enqueued(lm: CausalLM, rows: Any) -> Any:
-        first.extend(int(row.tokens[0]) for row in rows if not row.stem)
+        first.extend(int(row.tokens[0]) for row in rows if not row.prefix_length)
         return enqueue(lm, rows)
 
     with bench.patched() as patch:

@@ -1,4 +1,4 @@
-"""A journal that ranks share, and a row model whose answers show how its kept states came about."""
+"""A journal that ranks share, and a row model whose answers show how its prefix cache came about."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ class Rounding(ToyRows):
         computed_prefixes: tokens of prefixes that were computed, as often as they were.
     """
 
-    def __init__(self, *, skips: bool = True, row_budget: int = 256) -> None:
-        super().__init__(skips=skips, row_budget=row_budget)
+    def __init__(self, *, tree_attention: bool = True, row_budget: int = 256) -> None:
+        super().__init__(tree_attention=tree_attention, row_budget=row_budget)
         self.computed_prefixes = 0
-        self.forget()
+        self.clear_cache()
 
-    def forget(self) -> None:
-        self._kept: list[tuple[int, bytes]] = []  # of every kept token, and of the computation that gave it
+    def clear_cache(self) -> None:
+        self._cached: list[tuple[int, bytes]] = []  # of every kept token, and of the computation that gave it
 
     def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
         answers = super().forward(rows)
         return [self._rounded(row, answer) for row, answer in zip(rows, answers, strict=True)]
 
     def _rounded(self, row: Row, answer: RowAnswer) -> RowAnswer:
-        history = b"".join(each for _, each in self._keep(row.tokens[: row.stem]))
+        history = b"".join(each for _, each in self._cache(row.tokens[: row.prefix_length]))
         noise = int.from_bytes(blake2b(history + row.tokens.tobytes(), digest_size=2).digest()) / 2**16
         return RowAnswer(answer.logprobs - np.float32(1e-6) * np.float32(noise), answer.greedy)
 
-    def _keep(self, stem: NDArray[np.int32]) -> list[tuple[int, bytes]]:
-        shared = common_prefix(np.array([token for token, _ in self._kept], np.int32), stem)
-        if shared < len(stem):
-            self.computed_prefixes += len(stem) - shared
-            before = b"".join(each for _, each in self._kept[:shared])
-            name = blake2b(before + stem[shared:].tobytes(), digest_size=8).digest()
-            self._kept = self._kept[:shared] + [(int(token), name) for token in stem[shared:]]
-        return self._kept[: len(stem)]
+    def _cache(self, prefix: NDArray[np.int32]) -> list[tuple[int, bytes]]:
+        shared = common_prefix(np.array([token for token, _ in self._cached], np.int32), prefix)
+        if shared < len(prefix):
+            self.computed_prefixes += len(prefix) - shared
+            before = b"".join(each for _, each in self._cached[:shared])
+            name = blake2b(before + prefix[shared:].tobytes(), digest_size=8).digest()
+            self._cached = self._cached[:shared] + [(int(token), name) for token in prefix[shared:]]
+        return self._cached[: len(prefix)]

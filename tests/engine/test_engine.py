@@ -19,7 +19,7 @@ from .toys import REQUESTS, ToyRows, expected
 MODELS = st.builds(
     ToyRows,
     shares=st.booleans(),
-    reach=st.integers(1, 64),
+    max_shared_length=st.integers(1, 64),
     row_budget=st.integers(1, 200),
     capacity=st.none() | st.integers(16, 100),
 )
@@ -98,7 +98,7 @@ def test_tokens_count_what_the_model_read() -> None:
 
 
 def test_sequences_beyond_the_reach_share_neither_rows_nor_batches_with_others() -> None:
-    model = ToyRows(reach=3)
+    model = ToyRows(max_shared_length=3)
     long = [ScoreRequest.of([1, 2, 3, 4, end], [0]) for end in (1, 2)]
     short = [ScoreRequest.of([1, 2, end], [0]) for end in (1, 2)]
 

@@ -13,9 +13,14 @@ from .toys import REQUESTS, sequence_of
 
 
 def packed(
-    requests: list[ScoreRequest], *, share: bool = True, limit: int = 4096, skips: bool = False, stems: bool = False
+    requests: list[ScoreRequest],
+    *,
+    share: bool = True,
+    limit: int = 4096,
+    tree_attention: bool = False,
+    cache_prefixes: bool = False,
 ) -> list[PackedRow]:
-    terms = Terms(share=share, limit=limit, width=32, skips=skips, stems=stems)
+    terms = Terms(share=share, limit=limit, width=32, tree_attention=tree_attention, cache_prefixes=cache_prefixes)
     return pack(dict(enumerate(requests)), terms)
 
 
@@ -25,12 +30,18 @@ def inputs(request: ScoreRequest) -> tuple[int, ...]:
 
 @given(REQUESTS, st.booleans(), st.integers(1, 40), st.booleans(), st.booleans())
 def test_rows_say_exactly_what_was_asked(
-    requests: list[ScoreRequest], share: bool, limit: int, skips: bool, stems: bool
+    requests: list[ScoreRequest], share: bool, limit: int, tree_attention: bool, cache_prefixes: bool
 ) -> None:
     found: dict[int, tuple[list[list[int]], list[int]]] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "STEM", 2)
-        rows = packed(requests, share=share, limit=limit, skips=skips and share, stems=stems and share)
+        patch.setattr(packing, "MIN_PREFIX", 2)
+        rows = packed(
+            requests,
+            share=share,
+            limit=limit,
+            tree_attention=tree_attention and share,
+            cache_prefixes=cache_prefixes and share,
+        )
 
     for each in rows:
         for span in each.spans:
@@ -47,16 +58,16 @@ def test_rows_say_exactly_what_was_asked(
 
 
 @given(REQUESTS, st.integers(1, 40), st.booleans())
-def test_a_stem_is_one_sequence_in_which_nothing_is_scored(
-    requests: list[ScoreRequest], limit: int, skips: bool
+def test_a_cached_prefix_is_one_sequence_in_which_nothing_is_scored(
+    requests: list[ScoreRequest], limit: int, tree_attention: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "STEM", 2)
-        rows = packed(requests, limit=limit, skips=skips, stems=True)
+        patch.setattr(packing, "MIN_PREFIX", 2)
+        rows = packed(requests, limit=limit, tree_attention=tree_attention, cache_prefixes=True)
 
     for each in rows:
-        assert each.row.parents[: each.row.stem].tolist() == list(range(-1, each.row.stem - 1))
-        assert each.row.scored.min() >= each.row.stem
+        assert each.row.parents[: each.row.prefix_length].tolist() == list(range(-1, each.row.prefix_length - 1))
+        assert each.row.scored.min() >= each.row.prefix_length
 
 
 @given(REQUESTS)
@@ -105,10 +116,10 @@ def test_rows_do_not_depend_on_the_order_of_requests(requests: list[ScoreRequest
 
 
 @given(REQUESTS)
-def test_rows_of_a_model_that_skips_strangers_are_depth_first_and_follow_the_longest_way(
+def test_rows_of_a_model_with_tree_attention_are_depth_first_with_the_longest_branch_first(
     requests: list[ScoreRequest],
 ) -> None:
-    for each in packed(requests, skips=True):
+    for each in packed(requests, tree_attention=True):
         parents = each.row.parents.tolist()
         way = [place for place in range(len(parents)) if place not in parents]
         farthest = max((sequence_of(each.row, place) for place in way), key=len)
@@ -126,45 +137,47 @@ def test_rows_of_a_model_that_skips_strangers_are_depth_first_and_follow_the_lon
 def test_the_way_to_the_farthest_end_comes_first() -> None:
     parents = np.array([-1, 0, 1, 1, 3, 4, 0], np.int32)  # 0 1, after 1 either 2 or 3 4 5, after 0 also 6
 
-    assert longest_first(parents, stem=0).tolist() == [0, 1, 3, 4, 5, 2, 6]
+    assert longest_first(parents, prefix_length=0).tolist() == [0, 1, 3, 4, 5, 2, 6]
 
 
-def test_no_token_that_the_next_row_shares_is_in_the_stem_if_it_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "STEM", 2)
+def test_no_scored_token_is_in_the_cached_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MIN_PREFIX", 2)
     scored_early = ScoreRequest.of([1, 2, 3], [4, 5, 6, 7, 8])
     other = ScoreRequest.of([1, 2, 3, 8, 8, 8], [8, 8])
-    first, second = packed([scored_early, other], limit=8, stems=True)
+    first, second = packed([scored_early, other], limit=8, cache_prefixes=True)
 
-    assert (first.row.stem, int(first.row.scored.min())) == (0, 2)
-    assert second.row.stem == 3
+    assert (first.row.prefix_length, int(first.row.scored.min())) == (0, 2)
+    assert second.row.prefix_length == 3
 
 
-def test_a_request_that_is_scored_within_a_stem_does_not_join_the_row_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "STEM", 2)
-    on_stem = [ScoreRequest.of([1, 2, 3, token, 5, 6], [7]) for token in (4, 5)]
+def test_a_request_that_is_scored_within_a_cached_prefix_does_not_join_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MIN_PREFIX", 2)
+    after_prefix = [ScoreRequest.of([1, 2, 3, token, 5, 6], [7]) for token in (4, 5)]
     within = ScoreRequest.of([1, 2], [3, 6])
-    rows = packed([*on_stem, within], limit=8, stems=True)
+    rows = packed([*after_prefix, within], limit=8, cache_prefixes=True)
 
-    assert any(each.row.stem == 3 for each in rows)
-    assert all(each.row.scored.min() >= each.row.stem for each in rows)
+    assert any(each.row.prefix_length == 3 for each in rows)
+    assert all(each.row.scored.min() >= each.row.prefix_length for each in rows)
 
 
-def test_a_row_on_a_stem_has_few_new_tokens_where_attention_in_vain_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "STEM_ROW", 12)
-    shared = list(range(100, 100 + packing.STEM))
-    rows = packed([ScoreRequest.of([*shared, tail, 1, 1, 1], [1]) for tail in range(20)], limit=80, stems=True)
+def test_a_row_on_a_cached_prefix_has_few_new_tokens_where_wasted_attention_costs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packing, "TOKENS_AFTER_PREFIX", 12)
+    shared = list(range(100, 100 + packing.MIN_PREFIX))
+    rows = packed([ScoreRequest.of([*shared, tail, 1, 1, 1], [1]) for tail in range(20)], limit=80, cache_prefixes=True)
 
-    new = [len(each.row.tokens) - each.row.stem for each in rows if each.row.stem]
+    new = [len(each.row.tokens) - each.row.prefix_length for each in rows if each.row.prefix_length]
     assert len(new) > 2
     assert max(new[1:]) == 12
 
 
-def test_strangers_share_a_row_where_attention_between_them_costs_nothing() -> None:
+def test_unrelated_sequences_share_a_row_with_tree_attention() -> None:
     rng = np.random.default_rng(0)
-    strangers = [ScoreRequest.of(rng.integers(0, 9, 600).tolist(), [1]) for _ in range(6)]
+    unrelated = [ScoreRequest.of(rng.integers(0, 9, 600).tolist(), [1]) for _ in range(6)]
 
-    assert len(packed(strangers, skips=True)) == 1
-    assert len(packed(strangers, skips=True, limit=1200)) == 3
+    assert len(packed(unrelated, tree_attention=True)) == 1
+    assert len(packed(unrelated, tree_attention=True, limit=1200)) == 3
 
 
 def test_a_row_has_no_more_targets_than_the_head_may_see_at_once() -> None:
@@ -182,13 +195,13 @@ def test_a_prefix_of_another_request_costs_nothing() -> None:
         assert row.row.tokens.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_strangers_part_where_attending_in_vain_costs_more_than_the_prefix() -> None:
+def test_unrelated_sequences_get_their_own_rows_where_wasted_attention_costs_more_than_the_prefix() -> None:
     rng = np.random.default_rng(0)
-    strangers = [ScoreRequest.of(rng.integers(0, 9, 600).tolist(), [1]) for _ in range(3)]
+    unrelated = [ScoreRequest.of(rng.integers(0, 9, 600).tolist(), [1]) for _ in range(3)]
     context = rng.integers(0, 9, 600).tolist()
     kin = [ScoreRequest.of([*context, token], [1]) for token in range(3)]
 
-    assert len(packed(strangers)) == 3
+    assert len(packed(unrelated)) == 3
     assert len(packed(kin)) == 1
 
 

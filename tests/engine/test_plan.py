@@ -64,15 +64,15 @@ def test_no_batch_of_several_rows_has_more_scored_positions_than_the_logits_budg
 
 
 def test_a_row_without_a_cached_prefix_leaves_the_one_that_is_cached() -> None:
-    def row(tokens: list[int], stem: int) -> PackedRow:
+    def row(tokens: list[int], prefix_length: int) -> PackedRow:
         places = np.arange(len(tokens), dtype=np.int32)
-        return PackedRow(Row(np.array(tokens, np.int32), places - 1, places[-1:], places[:1], stem), ())
+        return PackedRow(Row(np.array(tokens, np.int32), places - 1, places[-1:], places[:1], prefix_length), ())
 
     rows = [row([5, 6, 7], 2), row([5, 8], 0), row([5, 6, 9], 2), row([5, 6, 9, 7], 3)]
 
-    batches = plan(rows, budget=8, targets=8, alone=True)
-    assert [batch.stem for batch in batches] == [2, 0, 0, 1]
-    # a token attends to itself and all before it, and to compute a stem takes its own pairs
+    batches = plan(rows, budget=8, targets=8, one_by_one=True)
+    assert [batch.new_prefix for batch in batches] == [2, 0, 0, 1]
+    # a token attends to itself and all before it, and to compute a prefix takes its own pairs
     assert [batch.attended for batch in batches] == [1 + 2 + 3, 1 + 2, 3, 3 + 4]
 
 

@@ -65,25 +65,25 @@ def test_all_ranks_get_the_answers_of_one(requests: list[ScoreRequest], size: in
     assert sum(computed for _, computed in found) == alone.computed
 
 
-STEMS = ([1] * 9, [1] * 5 + [2] * 4, [3] * 8)
+PREFIXES = ([1] * 9, [1] * 5 + [2] * 4, [3] * 8)
 LONG = [
-    ScoreRequest.of([*stem, *middle, end], [0])
-    for stem in STEMS
+    ScoreRequest.of([*prefix, *middle, end], [0])
+    for prefix in PREFIXES
     for middle in product(range(5), repeat=2)
     for end in range(4)
 ]
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
-@pytest.mark.parametrize("skips", [True, False])
+@pytest.mark.parametrize("tree_attention", [True, False])
 def test_a_part_of_a_chain_is_computed_on_the_very_states_of_the_whole(
-    size: int, skips: bool, monkeypatch: pytest.MonkeyPatch
+    size: int, tree_attention: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "STEM", 3)
+    monkeypatch.setattr(packing, "MIN_PREFIX", 3)
     monkeypatch.setattr(packing, "SMALL_ROW", 16)
 
     def model() -> Rounding:
-        return Rounding(skips=skips, row_budget=16)
+        return Rounding(tree_attention=tree_attention, row_budget=16)
 
     alone = Engine(model())
     wanted = [answer for window in _split(LONG, 2) for answer in alone.answer(window)]
@@ -93,19 +93,19 @@ def test_a_part_of_a_chain_is_computed_on_the_very_states_of_the_whole(
     assert all(computed > 0 for _, computed in found)
 
 
-@pytest.mark.parametrize("skips", [True, False])
-def test_one_process_computes_every_cached_prefix_once(skips: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "STEM", 3)
+@pytest.mark.parametrize("tree_attention", [True, False])
+def test_one_process_computes_every_cached_prefix_once(tree_attention: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MIN_PREFIX", 3)
     monkeypatch.setattr(packing, "SMALL_ROW", 16)
-    model = Rounding(skips=skips, row_budget=16)
+    model = Rounding(tree_attention=tree_attention, row_budget=16)
 
     engine = Engine(model)
     engine.answer(LONG)
 
     rows = [row for batch in model.batches for row in batch]
-    prefixes = {tuple(row.tokens[:size]) for row in rows for size in range(1, row.stem + 1)}
+    prefixes = {tuple(row.tokens[:size]) for row in rows for size in range(1, row.prefix_length + 1)}
     assert model.computed_prefixes == len(prefixes) > 3
-    assert engine.tokens == len(prefixes) + sum(len(row.tokens) - row.stem for row in rows)
+    assert engine.tokens == len(prefixes) + sum(len(row.tokens) - row.prefix_length for row in rows)
 
 
 def test_the_toy_shows_where_states_came_from() -> None:
@@ -115,29 +115,31 @@ def test_the_toy_shows_where_states_came_from() -> None:
     one_after_the_other = [whole.forward([row])[0].logprobs for row in rows]
 
     assert cut.forward([rows[2]])[0].logprobs != one_after_the_other[2]
-    cut.forget()
+    cut.clear_cache()
     for row in resuming.lineage(rows[:2]):
         cut.forward([row])
     assert cut.forward([rows[2]])[0].logprobs == one_after_the_other[2]
 
 
-def _row(tokens: list[int], stem: int) -> Row:
+def _row(tokens: list[int], prefix_length: int) -> Row:
     import numpy as np
 
     size = len(tokens)
     places = np.arange(size, dtype=np.int32)
-    return Row(np.array(tokens, np.int32), places - 1, places[-1:], np.array([0], np.int32), stem)
+    return Row(np.array(tokens, np.int32), places - 1, places[-1:], np.array([0], np.int32), prefix_length)
 
 
-def test_a_unit_shares_what_the_batch_before_has_kept_of_its_stem() -> None:
-    rows = [_row([*stem, 0], len(stem)) for stem in ([1, 2, 3], [1, 2, 4, 5], [])]
+def test_a_unit_shares_what_the_batch_before_has_cached_of_its_prefix() -> None:
+    rows = [_row([*prefix, 0], len(prefix)) for prefix in ([1, 2, 3], [1, 2, 4, 5], [])]
     batches = plan([PackedRow(row, ()) for row in rows], budget=9, targets=9)
 
     assert resuming.units(batches) == [Unit(1), Unit(1 + 3, 0), Unit(1 + 2, 2)]
 
 
 def test_a_lineage_leaves_out_what_was_cut_off() -> None:
-    rows = [_row([*stem, 0], len(stem)) for stem in ([1, 2, 3], [1, 2, 4, 5], [1, 2, 4, 6], [7], [7, 8, 9], [7, 8])]
+    rows = [
+        _row([*prefix, 0], len(prefix)) for prefix in ([1, 2, 3], [1, 2, 4, 5], [1, 2, 4, 6], [7], [7, 8, 9], [7, 8])
+    ]
 
     assert resuming.lineage(rows[:2]) == [rows[0], rows[1]]
     assert resuming.lineage(rows[:3]) == [rows[0], rows[1], rows[2]]

@@ -14,19 +14,19 @@ from .toys import REQUESTS, ToyRows
 
 @given(REQUESTS, st.booleans(), st.integers(6, 60), st.integers(0, 8))
 def test_a_plan_counts_what_answering_then_takes(
-    requests: list[ScoreRequest], skips: bool, budget: int, before: int
+    requests: list[ScoreRequest], tree_attention: bool, budget: int, before: int
 ) -> None:
-    store, stem = MemoryJournal(), packing.STEM
-    packing.STEM = 3
+    store, min_prefix = MemoryJournal(), packing.MIN_PREFIX
+    packing.MIN_PREFIX = 3
     try:
         Engine(ToyRows(), store).answer(requests[:before])
-        model = ToyRows(skips=skips, row_budget=budget)
+        model = ToyRows(tree_attention=tree_attention, row_budget=budget)
         engine = Engine(model, store)
 
         planned = engine.workload(requests, set())
         engine.answer(requests)
     finally:
-        packing.STEM = stem
+        packing.MIN_PREFIX = min_prefix
 
     assert planned.requests == len(requests)
     assert planned.known == engine.reused
@@ -34,7 +34,7 @@ def test_a_plan_counts_what_answering_then_takes(
     assert planned.computed == engine.tokens
     assert planned.batches == len(model.batches)
     assert planned.targets == max((sum(len(row.targets) for row in rows) for rows in model.batches), default=0)
-    assert planned.stem == max((rows[0].stem for rows in model.batches), default=0)
+    assert planned.prefix_length == max((rows[0].prefix_length for rows in model.batches), default=0)
 
 
 @given(REQUESTS)
@@ -56,7 +56,18 @@ def test_what_an_earlier_part_of_the_run_asks_is_not_planned_again() -> None:
     assert (first.computed, first.repeated) == (4, 0)
     assert (second.computed, second.repeated, second.asked) == (0, 2, 8)
     assert first + second == Workload(
-        3, 0, 2, asked=12, computed=4, batches=1, longest=4, targets=2, stem=0, context=4, scored=2, attended=10
+        3,
+        0,
+        2,
+        asked=12,
+        computed=4,
+        batches=1,
+        longest=4,
+        targets=2,
+        prefix_length=0,
+        context=4,
+        scored=2,
+        attended=10,
     )
     assert (first + second).sharing == 3
 
@@ -98,10 +109,10 @@ def test_a_model_that_plans_for_itself_is_counted_in_the_chunks_that_it_is_asked
 
 
 def test_memory_is_that_of_the_largest_batch() -> None:
-    work = Workload(longest=100, targets=7, stem=30)
+    work = Workload(longest=100, targets=7, prefix_length=30)
 
     assert work.memory(token_bytes=10, state_bytes=5, vocabulary=50) == {
         "activations": 1000,
         "logits": 7 * 50 * 4,
-        "kept states": 150,
+        "cached prefix": 150,
     }

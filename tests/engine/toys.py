@@ -24,8 +24,8 @@ class ToyRows:
     window, hidden_size, vocabulary = 64, 2, VOCABULARY
     start: tuple[int, ...] = ()
     fallback = 0
-    why_not = ""
-    keeps_stems = True
+    prefix_sharing_limit = ""
+    caches_prefixes = True
     queue_depth = 1
     token_bytes, state_bytes, weights = 100, 10, 1000
 
@@ -33,13 +33,13 @@ class ToyRows:
         self,
         *,
         shares: bool = True,
-        skips: bool = False,
-        reach: int = 64,
+        tree_attention: bool = False,
+        max_shared_length: int = 64,
         row_budget: int = 256,
         capacity: int | None = None,
     ) -> None:
-        self.skips_strangers = skips
-        self.shares_prefixes, self.reach, self.row_budget = shares, reach, row_budget
+        self.has_tree_attention = tree_attention
+        self.shares_prefixes, self.max_shared_length, self.row_budget = shares, max_shared_length, row_budget
         self.capacity = capacity
         self.batches: list[list[Row]] = []
         self.failures = 0

@@ -103,17 +103,17 @@ CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
     ),
 }
 
-BY_PLACE = "its layers mask by place in the row"
+BY_POSITION = "its layers mask by position in the row"
 NO_MASK = "its forward pass takes no ancestor mask"
 UNHEEDED = "its layers do not follow an ancestor mask"
 WHY_NOT = {
-    "gpt_bigcode": BY_PLACE,
-    "gpt_neo": BY_PLACE,
-    "gpt_neo_wide": BY_PLACE,
+    "gpt_bigcode": BY_POSITION,
+    "gpt_neo": BY_POSITION,
+    "gpt_neo_wide": BY_POSITION,
     "bloom": f"{NO_MASK} (ValueError)",
     "phi3_longrope": "beyond 16 tokens its rotary frequencies change",
     "falcon_alibi": f"{NO_MASK} (ValueError)",
-    "mpt": "it counts distances by place in the row",
+    "mpt": "it counts distances by position in the row",
     "mamba": f"{NO_MASK} (RuntimeError)",
     "rwkv": UNHEEDED,
     "recurrent_gemma": UNHEEDED,

@@ -44,7 +44,7 @@ def sharp(name: str) -> Any:
 def paths(name: str) -> dict[str, CausalLM]:
     """One model that goes by pieces if it can, by masks if it can, and sequence by sequence."""
     pieces, masks, plain = (causal(sharp(name)) for _ in range(3))
-    masks.reach, masks.skips_strangers = masks._sharing(None).reach, False
+    masks.max_shared_length, masks.has_tree_attention = masks._sharing(None).max_shared_length, False
     plain.shares_prefixes = False
     return {"pieces": pieces, "masks": masks, "plain": plain}
 
@@ -64,23 +64,23 @@ def test_every_path_equals_the_reference(name: str, requests: list[ScoreRequest]
 def test_a_model_says_which_path_it_takes(name: str) -> None:
     lm = paths(name)["pieces"]
 
-    assert lm.why_not == WHY_NOT.get(name, "")
-    assert lm.skips_strangers == (lm.shares_prefixes and name not in MASKED)
+    assert lm.prefix_sharing_limit == WHY_NOT.get(name, "")
+    assert lm.has_tree_attention == (lm.shares_prefixes and name not in MASKED)
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in WHY_NOT])
 def test_rows_on_kept_stems_equal_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "STEM", 4)
-    monkeypatch.setattr(packing, "STEM_ROW", 16)
+    monkeypatch.setattr(packing, "MIN_PREFIX", 4)
+    monkeypatch.setattr(packing, "TOKENS_AFTER_PREFIX", 16)
     lm = causal(sharp(name))
     lm.row_budget = 16
     requests = random_requests(np.random.default_rng(len(name)), sequences=16)
-    terms = Terms(share=True, limit=16, width=32, stems=True, skips=lm.skips_strangers)
-    used = [row for row in pack(dict(enumerate(requests)), terms) if row.row.stem]
+    terms = Terms(share=True, limit=16, width=32, cache_prefixes=True, tree_attention=lm.has_tree_attention)
+    used = [row for row in pack(dict(enumerate(requests)), terms) if row.row.prefix_length]
 
     answers = Engine(lm).answer(requests)
 
-    assert lm.keeps_stems
+    assert lm.caches_prefixes
     assert len(used) > 3
     assert worst(sharp(name), requests, answers) < 1e-4
 
@@ -90,7 +90,7 @@ def test_rows_on_kept_stems_equal_the_reference(name: str, monkeypatch: pytest.M
 def test_what_the_kernels_of_cuda_compute_equals_the_reference(
     name: str, kernel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "STEM", 4)
+    monkeypatch.setattr(packing, "MIN_PREFIX", 4)
     monkeypatch.setattr(module, "kernels_of", lambda _: [kernel, plain_blocks])
     requests = random_requests(np.random.default_rng(len(name)), sequences=8)
     with emulated():
@@ -99,8 +99,8 @@ def test_what_the_kernels_of_cuda_compute_equals_the_reference(
         answers = Engine(lm).answer(requests)
 
     assert lm._kernel is (plain_blocks if name in CAPPED else kernel)
-    assert lm.skips_strangers
-    assert lm.reach == WINDOW
+    assert lm.has_tree_attention
+    assert lm.max_shared_length == WINDOW
     assert worst(sharp(name), requests, answers) < 1e-4
 
 
@@ -136,7 +136,11 @@ def test_a_layer_that_hides_its_window_does_not_branch_beyond_it(monkeypatch: py
     lm = causal(model)
     requests = random_requests(np.random.default_rng(2))
 
-    assert (lm.shares_prefixes, lm.reach, lm.why_not) == (True, 12, "beyond 12 tokens its attention slides")
+    assert (lm.shares_prefixes, lm.max_shared_length, lm.prefix_sharing_limit) == (
+        True,
+        12,
+        "beyond 12 tokens its attention slides",
+    )
     assert worst(model, requests, Engine(lm).answer(requests)) < 1e-4
 
 
@@ -177,7 +181,7 @@ def test_models_without_limit_share_up_to_their_window(name: str) -> None:
     lm = causal(build(name))
 
     assert lm.shares_prefixes
-    assert lm.reach == WINDOW
+    assert lm.max_shared_length == WINDOW
 
 
 @pytest.mark.parametrize(
@@ -187,7 +191,7 @@ def test_models_without_limit_share_up_to_their_window(name: str) -> None:
 def test_rounding_does_not_change_what_is_shared(name: str, dtype: torch.dtype) -> None:
     lm = causal(build(name).to(dtype))
 
-    assert lm.why_not == WHY_NOT.get(name, "")
+    assert lm.prefix_sharing_limit == WHY_NOT.get(name, "")
 
 
 @pytest.mark.parametrize("name", ["phi3_longrope", "mpt", "jamba", "rwkv", "lfm2"])
@@ -196,7 +200,7 @@ def test_sharing_regardless_would_be_wrong(name: str) -> None:
     lm = causal(model)
     requests = random_requests(np.random.default_rng(7), longest=30)
 
-    lm.shares_prefixes, lm.reach, lm.row_budget = True, WINDOW, WINDOW - 4
+    lm.shares_prefixes, lm.max_shared_length, lm.row_budget = True, WINDOW, WINDOW - 4
     answers = Engine(lm).answer(requests)
 
     assert worst(model, requests, answers) > 1e-3

@@ -87,7 +87,7 @@ def test_the_attention_asked_for_does_everything(saved: Path, attn: str, monkeyp
 
     other = "sdpa" if attn == "eager" else "eager"
     assert lm.shares_prefixes
-    assert not lm.skips_strangers
+    assert not lm.has_tree_attention
     assert type(lm.generation._decoders((0, 0))).__name__ == "BatchDecoder"
     assert forwards > 0
     assert calls == {attn: forwards * len(lm.model.model.layers), other: 0}
@@ -100,7 +100,7 @@ def test_attention_that_takes_no_mask_is_not_asked_with_one() -> None:
     config = SimpleNamespace(_attn_implementation="flash_attention_2", vocab_size=100, to_dict=dict)
     found = sharing(config, False, 64, "bfloat16", logits)
 
-    assert (found.works, found.why_not) == (False, "flash_attention_2 takes no mask")
+    assert (found.works, found.prefix_sharing_limit) == (False, "flash_attention_2 takes no mask")
 
 
 @pytest.mark.skipif(find_spec("flash_attn") is not None, reason="flash_attn is installed")

@@ -68,17 +68,24 @@ def test_what_is_assumed_is_what_probes_find(name: str) -> None:
     probed, assumed = CausalLM(build(name), byte_tokenizer(), name, name, window=window), blueprint(name)
 
     assert isinstance(assumed, RowModel)
-    for attribute in ("shares_prefixes", "reach", "keeps_stems", "skips_strangers", "hidden_size", "vocabulary"):
+    for attribute in (
+        "shares_prefixes",
+        "max_shared_length",
+        "caches_prefixes",
+        "has_tree_attention",
+        "hidden_size",
+        "vocabulary",
+    ):
         assert getattr(assumed, attribute) == getattr(probed, attribute), attribute
     assert assumed.token_bytes == probed.token_bytes
-    if probed.keeps_stems:
+    if probed.caches_prefixes:
         assert assumed.state_bytes == probed.state_bytes
 
 
 def test_rows_of_a_gpu_are_planned_as_those_of_a_cpu() -> None:
     for device in ("cpu", "cuda"):
-        assert blueprint("llama", device).skips_strangers
-        assert not blueprint("gptj", device).skips_strangers
+        assert blueprint("llama", device).has_tree_attention
+        assert not blueprint("gptj", device).has_tree_attention
         assert blueprint("gptj", device).shares_prefixes
 
 

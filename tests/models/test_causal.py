@@ -238,7 +238,7 @@ def test_nothing_but_reading_the_answers_waits_for_a_device(
     row = replace(
         line([1, 2, 3, 4, 5, 6]), parents=np.array([-1, 0, 1, 2, 1, 4], np.int32), scored=np.array([5], np.int32)
     )
-    rows = [row, replace(row, stem=2), replace(row, stem=3)]
+    rows = [row, replace(row, prefix_length=2), replace(row, prefix_length=3)]
     expected = [lm.forward([each])[0].logprobs for each in rows]
     read: list[int] = []
 
@@ -250,7 +250,7 @@ def test_nothing_but_reading_the_answers_waits_for_a_device(
         return wait
 
     monkeypatch.setattr("icl_eval.models.networks.network.to_host", to_host)
-    lm.forget()
+    lm.clear_cache()
     with Waits() as waits:
         pending = [lm.enqueue([each]) for each in rows]
 
@@ -269,20 +269,25 @@ def test_waiting_is_seen(operation: Any) -> None:
 
 def test_positions_go_on_after_a_cached_prefix_and_each_prefix_is_computed_once() -> None:
     lm: Any = causal(build("llama"))
-    lm.forget()
+    lm.clear_cache()
     seen: list[tuple[list[int], list[int]]] = []
     lm.model.model.register_forward_pre_hook(
         lambda _, __, given: seen.append((given["input_ids"][0].tolist(), given["position_ids"][0].tolist())),
         with_kwargs=True,
     )
 
-    def row(tokens: list[int], stem: int) -> Row:
-        parents = [*range(-1, len(tokens) - 2), stem - 1]  # the last token branches off the prefix
+    def row(tokens: list[int], prefix_length: int) -> Row:
+        parents = [*range(-1, len(tokens) - 2), prefix_length - 1]  # the last token branches off the prefix
         inputs, before = np.array(tokens, np.int32), np.array(parents, np.int32)
-        return Row(inputs, before, np.array([len(tokens) - 1], np.int32), np.array([9], np.int32), stem)
+        return Row(inputs, before, np.array([len(tokens) - 1], np.int32), np.array([9], np.int32), prefix_length)
 
-    for tokens, stem in (([5, 6, 7, 8, 9], 2), ([5, 6, 4, 3, 8, 9], 4), ([5, 6, 4, 3, 7, 8], 4), ([5, 6, 1, 2, 8], 3)):
-        lm.forward([row(tokens, stem)])
+    for tokens, prefix_length in (
+        ([5, 6, 7, 8, 9], 2),
+        ([5, 6, 4, 3, 8, 9], 4),
+        ([5, 6, 4, 3, 7, 8], 4),
+        ([5, 6, 1, 2, 8], 3),
+    ):
+        lm.forward([row(tokens, prefix_length)])
 
     assert seen == [
         ([5, 6], [0, 1]),

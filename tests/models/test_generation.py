@@ -67,7 +67,7 @@ def sharp(name: str) -> Any:
 def paths(name: str) -> dict[str, CausalLM]:
     """One model with the best decoder that it can have, in rows that branch and without; on its own cache; without."""
     first, plain, batched, uncached = (causal(sharp(name)) for _ in range(4))
-    plain.skips_strangers = False
+    plain.has_tree_attention = False
     batched._own_attention = True
     network = uncached._network
     uncached.generation._decoders = lambda _: UncachedDecoder(partial(_read_whole, network))
@@ -80,7 +80,7 @@ def decoder_of(lm: CausalLM) -> type:
 
 
 def prompts_of(seed: int, count: int = 7, longest: int = 40) -> list[list[int]]:
-    """Prompts of very different lengths that share beginnings: a prefix of another, twins, strangers."""
+    """Prompts of very different lengths that share beginnings: a prefix of another, twins, unrelated ones."""
     rng = np.random.default_rng(seed)
     texts = [rng.integers(3, VOCABULARY, longest // 2).tolist(), [5]]
     while len(texts) < count - 2:
@@ -124,10 +124,12 @@ def test_all_paths_agree_on_beams_and_samples(name: str, decoding: Decoding) -> 
             assert answer.scores == pytest.approx(other.scores, abs=1e-4)
 
 
-@pytest.mark.parametrize("stem", [2, 64])
+@pytest.mark.parametrize("prefix_length", [2, 64])
 @pytest.mark.parametrize("slots", [0, 16])
-def test_what_is_kept_or_reserved_changes_nothing(monkeypatch: pytest.MonkeyPatch, stem: int, slots: int) -> None:
-    keep_from(monkeypatch, stem)
+def test_what_is_kept_or_reserved_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, prefix_length: int, slots: int
+) -> None:
+    keep_from(monkeypatch, prefix_length)
     monkeypatch.setattr(kv_pool, "SLOTS", slots)
     prompts = [[9, 8, 7, 6, 5, *prompt] for prompt in prompts_of(11, count=9, longest=30)]
     lm = causal(sharp("llama"))
@@ -227,8 +229,8 @@ def test_alone_a_prompt_is_read_once_if_the_model_has_a_cache_that_works(name: s
 
 def keep_from(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
     """Share prefixes of so many tokens already."""
-    monkeypatch.setattr(kv_pool, "STEM", tokens)
-    monkeypatch.setattr(generation, "STEM", tokens)
+    monkeypatch.setattr(kv_pool, "MIN_PREFIX", tokens)
+    monkeypatch.setattr(generation, "MIN_PREFIX", tokens)
 
 
 def count_tokens(model: Any) -> list[int]:

@@ -76,8 +76,8 @@ def test_rows_that_branch_on_stems_are_the_same_from_disk_and_memory(saved: tupl
     assert isinstance(spread, CausalLM)
     assert lies(spread.model) == {"cpu", "meta"}  # so something really is not there
     assert spread.shares_prefixes
-    assert spread.skips_strangers
-    assert spread.keeps_stems
+    assert spread.has_tree_attention
+    assert spread.caches_prefixes
     assert spread.fingerprint == plain.fingerprint
     for mine, theirs in zip(answers(spread), answers(plain), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
@@ -88,8 +88,8 @@ def test_a_stem_is_extended_on_disk(saved: tuple[str, Path]) -> None:
     models: list[Any] = [load_model(str(folder), **each) for each in ({"device": "cpu"}, {"device_map": MAPS[name]})]
     tokens = np.arange(5, 17, dtype=np.int32)
     parents = np.array([*range(-1, 9), 7, 10], np.int32)
-    for stem in (3, 6, 4):
-        row = Row(tokens, parents, np.array([9, 11], np.int32), tokens[:2], stem)
+    for prefix_length in (3, 6, 4):
+        row = Row(tokens, parents, np.array([9, 11], np.int32), tokens[:2], prefix_length)
         (theirs,), (mine,) = (lm.forward([row]) for lm in models)
         assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
 
@@ -113,7 +113,7 @@ def test_other_ways_to_compute_are_the_same_from_disk_and_memory(saved: tuple[st
     plain = load_model(str(folder), device="cpu")
     spread = load_model(str(folder), device_map=MAPS[name], attn="sdpa" if path == "masks" else None)
     if path == "alone":
-        spread.shares_prefixes = spread.keeps_stems = spread.skips_strangers = False  # type: ignore[attr-defined]
+        spread.shares_prefixes = spread.caches_prefixes = spread.has_tree_attention = False  # type: ignore[attr-defined]
 
     for mine, theirs in zip(answers(spread), answers(plain), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)

@@ -30,7 +30,7 @@ def toy(row: Row, positions: np.ndarray | None = None) -> np.ndarray:
     return np.outer(weights @ np.sin(row.tokens), np.arange(1, 4)).astype(np.float32)
 
 
-def by_place(row: Row, positions: np.ndarray | None = None) -> np.ndarray:
+def by_position(row: Row, positions: np.ndarray | None = None) -> np.ndarray:
     return toy(row, np.arange(len(row.tokens)))
 
 
@@ -46,24 +46,26 @@ def refusing(row: Row, positions: np.ndarray | None = None) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("logits", "why_not"),
+    ("logits", "prefix_sharing_limit"),
     [
         (toy, ""),
-        (by_place, "it counts distances by place in the row"),
+        (by_position, "it counts distances by position in the row"),
         (heedless, "its layers do not follow an ancestor mask"),
         (refusing, "its forward pass takes no ancestor mask (ValueError)"),
     ],
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_probe_tells_what_a_model_makes_of_a_branching_row(logits: Any, why_not: str, precision: str) -> None:
+def test_the_probe_tells_what_a_model_makes_of_a_branching_row(
+    logits: Any, prefix_sharing_limit: str, precision: str
+) -> None:
     found = sharing(Settings(vocab_size=100), False, WINDOW, precision, logits)
 
-    assert found.why_not == why_not
-    assert found.works == (why_not == "")
+    assert found.prefix_sharing_limit == prefix_sharing_limit
+    assert found.works == (prefix_sharing_limit == "")
 
 
 @pytest.mark.parametrize(
-    ("settings", "reach"),
+    ("settings", "max_shared_length"),
     [
         ({}, WINDOW),
         ({"sliding_window": None}, WINDOW),
@@ -79,16 +81,18 @@ def test_the_probe_tells_what_a_model_makes_of_a_branching_row(logits: Any, why_
         ({"rope_parameters": {"full": {"rope_type": "longrope", "original_max_position_embeddings": 32}}}, 32),
     ],
 )
-def test_reach_is_the_smallest_size_that_the_configuration_names(settings: dict[str, Any], reach: int) -> None:
+def test_max_shared_length_is_the_smallest_size_that_the_configuration_names(
+    settings: dict[str, Any], max_shared_length: int
+) -> None:
     found = sharing(Settings(vocab_size=100, **settings), False, WINDOW, "float32", toy)
 
-    assert (found.works, found.reach) == (True, reach)
+    assert (found.works, found.max_shared_length) == (True, max_shared_length)
 
 
 def test_dynamic_rotary_embeddings_limit_the_window() -> None:
     rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0, "original_max_position_embeddings": 64}
     model = build("llama", rope_parameters=rope)
 
-    assert CausalLM(model, byte_tokenizer(), "tiny", "weights", window=64).reach == 64
+    assert CausalLM(model, byte_tokenizer(), "tiny", "weights", window=64).max_shared_length == 64
     with pytest.raises(ModelError, match="a window of 128 tokens was asked for, but the model reads 64"):
         CausalLM(model, byte_tokenizer(), "tiny", "weights", window=128)

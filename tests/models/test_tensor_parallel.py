@@ -44,7 +44,7 @@ with open(found, "x") as file:  # by one process alone
     json.dump({
         "logprobs": [each.logprobs for each in answers],
         "texts": [[texts[index].texts, texts[index].scores] for index in range(len(texts))],
-        "ways": [lm.shares_prefixes, lm.skips_strangers, lm.keeps_stems, decoder == "PooledDecoder"],
+        "paths": [lm.shares_prefixes, lm.has_tree_attention, lm.caches_prefixes, decoder == "PooledDecoder"],
         "mine": list(weight.to_local().shape),
         "precision": lm.precision,
     }, file)
@@ -83,7 +83,7 @@ def test_two_halves_answer_as_the_whole(saved: Path, tmp_path: Path, dtype: str,
     texts: dict[int, GenerateAnswer] = {}
     lm.generate([GenerateRequest.of(each, Decoding(6, beams=2)) for each in prompts], texts.__setitem__)  # type: ignore[attr-defined]
     assert said["mine"] == [32, 32]  # of 64 x 32
-    assert said["ways"] == [True] * 4
+    assert said["paths"] == [True] * 4
     assert said["precision"] == dtype
     for mine, theirs in zip(said["logprobs"], Engine(lm).answer(requests), strict=True):
         assert mine == pytest.approx(list(theirs.logprobs), abs=close)

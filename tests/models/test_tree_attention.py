@@ -32,16 +32,16 @@ TEXTS = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=14), min_size=
 
 
 @contextmanager
-def sizes(stem: int, dense: int) -> Iterator[None]:
+def sizes(prefix_length: int, dense: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "STEM", stem)
+        patch.setattr(packing, "MIN_PREFIX", prefix_length)
         patch.setattr(blocks, "DENSE", dense)
         yield
 
 
 def rows(texts: list[list[int]], limit: int) -> list[Row]:
     requests = {index: ScoreRequest.of(text[:-1], text[-1:]) for index, text in enumerate(texts)}
-    terms = Terms(share=True, limit=limit, width=8, stems=True, skips=True)
+    terms = Terms(share=True, limit=limit, width=8, cache_prefixes=True, tree_attention=True)
     return [packed.row for packed in pack(requests, terms)]
 
 
@@ -61,7 +61,7 @@ def ancestors_within(row: Row, window: int | None) -> np.ndarray:
         while place >= 0 and left:
             sees[token, place] = 1
             place, left = int(row.parents[place]), left - 1
-    return sees[row.stem :]
+    return sees[row.prefix_length :]
 
 
 @settings(max_examples=60)
@@ -69,11 +69,11 @@ def ancestors_within(row: Row, window: int | None) -> np.ndarray:
 def test_blocks_show_every_token_its_ancestors_within_the_window_exactly_once(
     texts: list[list[int]], limit: int, dense: int, window: int | None
 ) -> None:
-    with sizes(stem=2, dense=dense):
+    with sizes(prefix_length=2, dense=dense):
         for row in rows(texts, limit):
-            seen = np.zeros((len(row.tokens) - row.stem, len(row.tokens)), int)
+            seen = np.zeros((len(row.tokens) - row.prefix_length, len(row.tokens)), int)
             begun = np.zeros(len(seen), bool)
-            plan = TreePlan(row.parents, row.stem)
+            plan = TreePlan(row.parents, row.prefix_length)
             for block in plan.blocks(window):
                 seen[block.queries, block.keys] += seen_by(block)
                 assert (begun[block.queries] == (not block.own)).all()
@@ -98,10 +98,10 @@ SCORES = st.builds(
 def test_every_kernel_equals_attention_behind_a_mask(
     texts: list[list[int]], dense: int, shared: int, scores: Scores
 ) -> None:
-    with sizes(stem=2, dense=dense), emulated():
+    with sizes(prefix_length=2, dense=dense), emulated():
         for row in rows(texts, limit=12):
             torch.manual_seed(len(texts))
-            query = torch.randn(1, 4, len(row.tokens) - row.stem, 8)
+            query = torch.randn(1, 4, len(row.tokens) - row.prefix_length, 8)
             key, value = torch.randn(2, 1, 4 // shared, len(row.tokens), 8)
             sees = torch.from_numpy(ancestors_within(row, scores.window) > 0)
             products = query @ key.repeat_interleave(shared, dim=1).transpose(2, 3) * (scores.scaling or 8**-0.5)
@@ -179,7 +179,7 @@ def run(query: Any, key: Any, value: Any, row: Row, scores: Scores, kernel: Kern
     config = LlamaConfig()
     config._attn_implementation = "sdpa"
     told = {"softcap": scores.softcap, "sliding_window": scores.window, "s_aux": scores.sinks, **settings}
-    with attending(config, TreePlan(row.parents, row.stem), kernel):
+    with attending(config, TreePlan(row.parents, row.prefix_length), kernel):
         function = ALL_ATTENTION_FUNCTIONS[config._attn_implementation]
         output: torch.Tensor = function(torch.nn.Identity(), query, key, value, None, scaling=scores.scaling, **told)[0]
     assert config._attn_implementation == "sdpa"

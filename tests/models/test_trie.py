@@ -13,7 +13,7 @@ PROMPTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_siz
 
 @given(PROMPTS)
 def test_a_row_holds_every_prefix_once_and_paths_lead_to_every_prompt(prompts: list[list[int]]) -> None:
-    row, paths = trie_row([np.array(prompt, np.int32) for prompt in prompts], stem=0)
+    row, paths = trie_row([np.array(prompt, np.int32) for prompt in prompts], prefix_length=0)
 
     assert len(row.tokens) == len({tuple(prompt[:size]) for prompt in prompts for size in range(1, len(prompt) + 1)})
     for number, (prompt, path) in enumerate(zip(prompts, paths, strict=True)):

@@ -31,7 +31,7 @@ ASKED = {
     "texts": "evaluate('tiny', ['arithmetic/1d-composite', 'unscramble/reversed-words'], shots=[0, 2], limit=12,"
     " out=sys.argv[1])",
     "likelihoods": "evaluate('tiny', text(), shots=[0, 2, 6], out=sys.argv[1])",
-    "one stem": "evaluate('tiny', text('fixed'), shots=[6], out=sys.argv[1])",
+    "one prefix": "evaluate('tiny', text('fixed'), shots=[6], out=sys.argv[1])",
     "a black box": "evaluate(FakeLM(), [parity(range(60)), text()], shots=[0, 2], out=sys.argv[1])",
 }
 MANY = range(1200)  # questions, for several chunks

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from icl_eval.errors import ModelError
 from icl_eval.models.protocol import OutOfMemory
 
-CALLS = ("enqueue", "generate", "forget")  # what a language model may compute at, or keep other states after
+CALLS = ("enqueue", "generate", "clear_cache")  # what a language model may compute at, or keep other states after
 PATIENCE = timedelta(days=30)  # for which the others wait, while the first reads data or asks nothing
 
 

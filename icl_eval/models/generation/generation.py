@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.generation.decoder import Decoder, Entry
-from icl_eval.models.generation.kv_pool import STEM
+from icl_eval.models.generation.kv_pool import MIN_PREFIX
 from icl_eval.models.generation.search import Extension, Search
 from icl_eval.models.generation.trie import Tokens
 from icl_eval.models.networks.network import full_device, head_kept
@@ -213,7 +213,7 @@ def _groups(jobs: Sequence[_Job]) -> list[list[_Job]]:
     groups = [[job] for job in jobs[:1]]
     for before, job in pairwise(jobs):
         shared = min(common_prefix(before.prompt, job.prompt), groups[-1][0].shared)
-        if job.kind == before.kind and shared >= max(STEM, groups[-1][0].shared // 2, len(job.prompt) // 2):
+        if job.kind == before.kind and shared >= max(MIN_PREFIX, groups[-1][0].shared // 2, len(job.prompt) // 2):
             groups[-1].append(job)
             for each in groups[-1]:
                 each.shared = shared

@@ -23,7 +23,7 @@ from icl_eval.models.networks.network import Network
 from icl_eval.models.networks.tree_attention import attending_as
 from icl_eval.models.protocol import Row
 
-STEM = 64  # tokens of a shared prefix from which on its states are kept for the next prompts that enter
+MIN_PREFIX = 64  # tokens of a shared prefix from which on its states are kept for the next prompts that enter
 SLOTS = 16  # tokens that there is room for when the room for generated ones is full
 
 ReadRows = Callable[[Sequence[Row]], tuple[torch.Tensor, Any]]  # logits (N, V) at scored tokens, and the cache
@@ -34,7 +34,7 @@ class PooledDecoder:
 
     Args:
         network: what computes them; its layers take attention from the registry of `transformers`.
-        read: reads rows of one stem.
+        read: runs rows with the same cached prefix.
         branches: whether a row that branches costs no more than its tokens; otherwise each entry has its own row.
     """
 
@@ -52,7 +52,7 @@ class PooledDecoder:
         """Next-token logits (entries, V) after new hypotheses."""
         groups: dict[bytes, list[int]] = {}
         for index, entry in enumerate(entries):
-            keeps = STEM <= entry.shared < len(entry.prompt)
+            keeps = MIN_PREFIX <= entry.shared < len(entry.prompt)
             key = entry.prompt[: entry.shared].tobytes() if keeps else b""
             groups.setdefault(key, []).append(index)
         logits = [torch.empty(0)] * len(entries)
@@ -82,11 +82,11 @@ class PooledDecoder:
         return logits
 
     def _enter(self, entries: Sequence[Entry]) -> torch.Tensor:
-        """Read entries that begin with one stem, which none is, or have none."""
+        """Prefill entries that begin with the same prefix and go on, or that have none."""
         sequences = [entry.tokens for entry in entries]
-        stem = entries[0].shared if STEM <= entries[0].shared < len(entries[0].prompt) else 0
+        prefix_length = entries[0].shared if MIN_PREFIX <= entries[0].shared < len(entries[0].prompt) else 0
         batch = [sequences] if self._branches else [[sequence] for sequence in sequences]
-        rows, paths = zip(*(trie_row(each, stem) for each in batch), strict=True)
+        rows, paths = zip(*(trie_row(each, prefix_length) for each in batch), strict=True)
         where = [(index, path) for index, found in enumerate(paths) for path in found]
         logits, cache = self._read(rows)
         self._store(entries, where, cache.layers)

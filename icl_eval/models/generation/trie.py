@@ -13,12 +13,12 @@ Tokens = NDArray[np.int32]
 Path = NDArray[np.int32]  # the indices of a sequence's tokens in its row, (length,)
 
 
-def trie_row(sequences: Sequence[Tokens], stem: int) -> tuple[Row, list[Path]]:
+def trie_row(sequences: Sequence[Tokens], prefix_length: int) -> tuple[Row, list[Path]]:
     """A row of sequences, the last token of each scored in their order; and their paths.
 
     Args:
         sequences: none empty.
-        stem: leading tokens that all share and that the row's model keeps; none of them is a sequence's last.
+        prefix_length: leading tokens that all share and that the row's model keeps; none of them is a sequence's last.
     """
     order = sorted(range(len(sequences)), key=lambda index: sequences[index].tolist())
     paths = [np.empty(0, np.int32)] * len(sequences)
@@ -34,4 +34,4 @@ def trie_row(sequences: Sequence[Tokens], stem: int) -> tuple[Row, list[Path]]:
         path, last, length = np.concatenate([path[:common], new]), sequence, length + len(new)
         paths[index] = path
     scored = np.array([each[-1] for each in paths], np.int32)
-    return Row(np.concatenate(tokens), np.concatenate(parents), scored, np.zeros_like(scored), stem), paths
+    return Row(np.concatenate(tokens), np.concatenate(parents), scored, np.zeros_like(scored), prefix_length), paths

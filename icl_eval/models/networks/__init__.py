@@ -1,1 +1,1 @@
-"""How a network of `transformers` is asked: packed rows of shared prefixes, attention over them, and kept states."""
+"""Run a network of `transformers` on packed rows of shared prefixes: attention over them, and the prefix cache."""

@@ -47,11 +47,11 @@ class TreePlan:
 
     Args:
         parents: (length,) those of a `Row`.
-        stem: how many of the first tokens are cached.
+        prefix_length: how many of the first tokens are cached.
     """
 
-    def __init__(self, parents: NDArray[np.int32], stem: int) -> None:
-        self.parents, self.stem = parents, stem
+    def __init__(self, parents: NDArray[np.int32], prefix_length: int) -> None:
+        self.parents, self.prefix_length = parents, prefix_length
         self._blocks: dict[int | None, list[Block]] = {}
         self._masks: dict[tuple[int, torch.device, torch.dtype], torch.Tensor] = {}
         self._kept: dict[Hashable, Any] = {}
@@ -66,7 +66,7 @@ class TreePlan:
         if window is not None and window > int(self.depths.max(initial=0)):
             window = None
         if window not in self._blocks:
-            found = list(Segments(self.parents, self.stem, DENSE).blocks())
+            found = list(Segments(self.parents, self.prefix_length, DENSE).blocks())
             if window is not None:
                 found = [part for block in found for part in self._within(block, window)]
             self._blocks[window] = sorted(found, key=lambda block: not block.own)
@@ -94,14 +94,14 @@ class TreePlan:
 
     def sees(self, window: int | None = None) -> NDArray[np.bool_]:
         """Which tokens each new one sees, (new, length): what all blocks together must show."""
-        seen = visibility(self.parents)[self.stem :]
+        seen = visibility(self.parents)[self.prefix_length :]
         if window is not None:
-            seen &= self.depths[self.stem :, None] - self.depths[None] < window
+            seen &= self.depths[self.prefix_length :, None] - self.depths[None] < window
         return seen
 
     def _within(self, block: Block, window: int) -> Iterator[Block]:
         """The parts of a block that a window leaves."""
-        queries, keys = self.depths[self.stem :][block.queries], self.depths[block.keys]
+        queries, keys = self.depths[self.prefix_length :][block.queries], self.depths[block.keys]
         if int(queries.max()) - int(keys.min()) < window:
             yield block
         elif block.own:
@@ -111,7 +111,7 @@ class TreePlan:
 
     def _own_within(self, block: Block, window: int) -> Iterator[Block]:
         if not block.causal:
-            queries, keys = self.depths[self.stem :][block.queries], self.depths[block.keys]
+            queries, keys = self.depths[self.prefix_length :][block.queries], self.depths[block.keys]
             near = queries[:, None] - keys[None] < window
             yield replace(block, sees=near if block.sees is None else block.sees & near)
             return
@@ -121,20 +121,21 @@ class TreePlan:
             first = max(start, begin - window + 1)
             distance = np.arange(begin, stop)[:, None] - np.arange(first, stop)[None]
             seen = (distance >= 0) & (distance < window)
-            yield Block(slice(begin, stop), slice(self.stem + first, self.stem + stop), seen, own=True)
+            visible = slice(self.prefix_length + first, self.prefix_length + stop)
+            yield Block(slice(begin, stop), visible, seen, own=True)
 
     def _ancestors_within(self, block: Block, window: int) -> Iterator[Block]:
         """Keys that all queries see, without a mask; keys that some see, by chunks of queries."""
         first = int(self.depths[block.keys.start])  # the keys are part of one segment: their depths are consecutive
         size = block.keys.stop - block.keys.start
-        queries = self.depths[self.stem :][block.queries]
+        queries = self.depths[self.prefix_length :][block.queries]
         everywhere = max(0, int(queries.max()) - window + 1 - first)  # keys from here on are seen by all
         if everywhere < size:
             yield Block(block.queries, slice(block.keys.start + everywhere, block.keys.stop))
         size = min(everywhere, size)
         for begin in range(block.queries.start, block.queries.stop, CHUNK):
             stop = min(begin + CHUNK, block.queries.stop)
-            near = self.depths[self.stem :][begin:stop]
+            near = self.depths[self.prefix_length :][begin:stop]
             some = max(0, int(near.min()) - window + 1 - first)
             if some < size:
                 keys = np.arange(first + some, first + size)
@@ -146,16 +147,16 @@ class TreePlan:
 class Segments:
     """The segments of a row and where each continues another."""
 
-    def __init__(self, parents: NDArray[np.int32], stem: int, dense: int) -> None:
-        self.stem, self.dense = stem, dense
-        self.parents = parents[stem:] - stem  # negative: a token of the cached prefix, or none
+    def __init__(self, parents: NDArray[np.int32], prefix_length: int, dense: int) -> None:
+        self.prefix_length, self.dense = prefix_length, dense
+        self.parents = parents[prefix_length:] - prefix_length  # negative: a token of the cached prefix, or none
         self.runs = segments(self.parents)
         self.continued = [int(self.parents[start]) for start, _ in self.runs]
         self.after = self._after()
 
     def blocks(self) -> Iterator[Block]:
         """The blocks of all segments."""
-        yield from self._branches(0, len(self.runs), trunk=-self.stem)
+        yield from self._branches(0, len(self.runs), trunk=-self.prefix_length)
 
     def _branches(self, begin: int, end: int, *, trunk: int) -> Iterator[Block]:
         """Segments that continue the one, or the cached prefix, that begins at `trunk`, or nothing."""
@@ -193,7 +194,7 @@ class Segments:
         return slice(self.runs[begin][0], self.runs[end - 1][1])
 
     def _keys(self, start: int, stop: int) -> slice:
-        return slice(self.stem + start, self.stem + stop)
+        return slice(self.prefix_length + start, self.prefix_length + stop)
 
     def _size(self, begin: int, end: int) -> int:
         return self.runs[end - 1][1] - self.runs[begin][0]

@@ -226,7 +226,7 @@ def sequences(plan: TreePlan, window: int | None, device: torch.device) -> list[
 
 def _levels(plan: TreePlan, device: torch.device) -> Iterator[Sequences]:
     """Every segment with itself, then what branches off with what it continues, so that no query is twice in a call."""
-    blocks = list(Segments(plan.parents, plan.stem, 0).blocks())
+    blocks = list(Segments(plan.parents, plan.prefix_length, 0).blocks())
     pairs = [(_range(block.queries), _range(block.keys)) for block in blocks if block.own]
     yield _sequences(pairs, device, causal=True, own=True)
     levels: list[list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = []
@@ -250,9 +250,9 @@ def _paths(plan: TreePlan, window: int, device: torch.device) -> Iterator[Sequen
     gathered = 0
     whole = segments(plan.parents)
     starts = np.array([start for start, _ in whole])
-    for start, stop in segments(plan.parents[plan.stem :] - plan.stem):
-        keys = [np.arange(plan.stem + start, plan.stem + stop)]
-        place, wanted = int(plan.parents[plan.stem + start]), window - 1
+    for start, stop in segments(plan.parents[plan.prefix_length :] - plan.prefix_length):
+        keys = [np.arange(plan.prefix_length + start, plan.prefix_length + stop)]
+        place, wanted = int(plan.parents[plan.prefix_length + start]), window - 1
         while place >= 0 and wanted > 0:
             first = max(int(starts[np.searchsorted(starts, place, side="right") - 1]), place - wanted + 1)
             keys.append(np.arange(first, place + 1))

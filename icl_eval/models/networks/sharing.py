@@ -1,7 +1,8 @@
-"""How far a model lets sequences share a row: what its configuration says, and what small branching rows show.
+"""Find out how far a model lets sequences share a row, from its configuration and from small branching rows.
 
-Architectures differ in what they make of an ancestor mask: some refuse it, some ignore it, some count distances by
-place in the row. What is measured is compared with the effect of other visible tokens, so it holds for any weights.
+Architectures differ in how they treat an ancestor mask: some refuse it, some ignore it, some count distances by
+position in the row. Differences are compared with the effect of other visible tokens, so this
+holds for any weights.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from numpy.typing import NDArray
 
 from icl_eval.models.protocol import Row
 
-TRUNK, STRANGERS, BRANCH = 2, 12, 3  # tokens of the probe: seen by all, by others, and under test
+TRUNK, UNRELATED, BRANCH = 2, 12, 3  # tokens of the probe: seen by all, by others, and under test
 LEAK = 1e-4  # of the effect of other visible tokens: a masked token has the weight 0, not a small one
-FAR = 9  # tokens of a trunk that a narrowed window does not reach across
+FAR = 9  # tokens of a trunk that is longer than a narrowed window
 NARROW = 4  # tokens of a window while it is probed
 TOLERANCE = {"float32": 1e-3, "float64": 1e-3}  # of that effect; coarser types round by more
 COARSE_TOLERANCE = 0.25
-SLIDING = "sliding_window"  # what layers and configurations call a window that the attention is told of
-REACH = re.compile(r"(window|window_size|window_len|attention_chunk_size|local_attention)$")
+SLIDING = "sliding_window"  # what layers and configurations call a window that they pass to the attention
+WINDOW_SETTINGS = re.compile(r"(window|window_size|window_len|attention_chunk_size|local_attention)$")
 
 
 class Logits(Protocol):
-    """The next-token logits (targets, vocabulary) at a row's scored places."""
+    """The next-token logits (targets, vocabulary) at a row's scored tokens."""
 
     def __call__(self, row: Row, positions: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """By default every token's position is its depth."""
@@ -40,15 +41,15 @@ class Sharing:
     """Whether sequences may share a row.
 
     Attributes:
-        works: whether any may.
-        reach: input tokens up to which they may, and up to which batch mates do not matter.
-        why_not: one clause saying why none may, or none that is longer.
+        works: whether any sequences may share a row.
+        max_shared_length: input tokens up to which they may, and up to which other rows of the batch do not matter.
+        prefix_sharing_limit: one clause saying why no sequences, or no longer ones, may share a row.
         slides: tokens of the smallest window of a layer, or all that the model reads at once.
     """
 
     works: bool
-    reach: int
-    why_not: str = ""
+    max_shared_length: int
+    prefix_sharing_limit: str = ""
     slides: int = 0
 
 
@@ -65,7 +66,7 @@ def sharing(
 
     Args:
         config: the configuration of the language model proper.
-        masks: whether layers carry causal masks of their own, which know places in the row alone.
+        masks: whether layers carry their own causal masks, which know nothing but indices in the row.
         window: tokens the model reads at once.
         precision: of its weights, such as `float32`.
         logits: runs one row.
@@ -74,10 +75,10 @@ def sharing(
     """
     found = configured_sharing(config, masks, window, windows=narrowed is not None)
     vocabulary, rounding = int(config.vocab_size), tolerance(precision)
-    size = max(1, min(size, found.reach // (FAR + BRANCH)))
-    if found.works and (why_not := _probe(logits, vocabulary, rounding, TRUNK, size)):
-        return replace(found, works=False, why_not=why_not)
-    if not found.works or narrowed is None or found.slides >= found.reach:
+    size = max(1, min(size, found.max_shared_length // (FAR + BRANCH)))
+    if found.works and (limit := _probe(logits, vocabulary, rounding, TRUNK, size)):
+        return replace(found, works=False, prefix_sharing_limit=limit)
+    if not found.works or narrowed is None or found.slides >= found.max_shared_length:
         return found
     if _windows_work(logits, narrowed, vocabulary, rounding, size, found.slides):
         return found
@@ -87,20 +88,20 @@ def sharing(
 def configured_sharing(config: Any, masks: bool, window: int, *, windows: bool = False) -> Sharing:
     """What a model's configuration allows, before any probe; `windows` if rows may branch beyond sliding windows."""
     settings = config.to_dict()
-    slides = min(_attention_reaches(settings), default=window)
-    turns = min(longrope_lengths(config), default=window)
+    slides = min(_window_sizes(settings), default=window)
+    rope_limit = min(longrope_lengths(config), default=window)
     fixed = {name: value for name, value in settings.items() if name != SLIDING} if windows else settings
-    limit = min(_attention_reaches(fixed), default=window)
-    reach = min(limit, turns, window)
+    limit = min(_window_sizes(fixed), default=window)
+    length = min(limit, rope_limit, window)
     slides = min(slides, window)
     if masks:
-        return Sharing(False, reach, "its layers mask by place in the row", slides)
+        return Sharing(False, length, "its layers mask by position in the row", slides)
     if "flash" in (attends := str(getattr(config, "_attn_implementation", ""))):
-        return Sharing(False, reach, f"{attends} takes no mask", slides)  # not asked: on a GPU it would take its life
-    if reach < TRUNK + BRANCH:
-        return Sharing(False, reach, f"its attention slides over {reach} tokens", slides)
-    cause = "its attention slides" if limit == reach else "its rotary frequencies change"
-    return Sharing(True, reach, f"beyond {reach} tokens {cause}" if reach < window else "", slides)
+        return Sharing(False, length, f"{attends} takes no mask", slides)  # not tried: it would crash on a GPU
+    if length < TRUNK + BRANCH:
+        return Sharing(False, length, f"its attention slides over {length} tokens", slides)
+    cause = "its attention slides" if limit == length else "its rotary frequencies change"
+    return Sharing(True, length, f"beyond {length} tokens {cause}" if length < window else "", slides)
 
 
 @contextmanager
@@ -136,8 +137,8 @@ def _windows_work(
         return not _probe(logits, vocabulary, rounding, FAR, size)
 
 
-def own_masks(model: Any, window: int) -> bool:
-    """Whether layers of a model carry causal masks of their own, as long as its window."""
+def has_causal_masks(model: Any, window: int) -> bool:
+    """Whether layers of a model carry their own causal masks, as long as its window."""
     shapes = (buffer.shape for buffer in model.buffers() if buffer.dim() >= 2)
     return any(shape[-1] == shape[-2] >= window for shape in shapes)
 
@@ -147,10 +148,10 @@ def tolerance(precision: str) -> float:
     return TOLERANCE.get(precision, COARSE_TOLERANCE)
 
 
-def _attention_reaches(settings: Mapping[str, Any]) -> Iterator[int]:
+def _window_sizes(settings: Mapping[str, Any]) -> Iterator[int]:
     """Every size that limits how far back some layer looks."""
     for name, value in settings.items():
-        if not REACH.search(name) or settings.get(f"use_{name}") is False:
+        if not WINDOW_SETTINGS.search(name) or settings.get(f"use_{name}") is False:
             continue
         for size in value if isinstance(value, list | tuple) else [value]:
             if isinstance(size, int) and not isinstance(size, bool) and size > 0:
@@ -167,22 +168,22 @@ def longrope_lengths(config: Any) -> Iterator[int]:
 
 def _probe(logits: Logits, vocabulary: int, rounding: float, trunk: int, size: int = 1) -> str:
     """Why a branching row does not give what its plain sequences give; empty if it does."""
-    first, second = trunk * size, (trunk + STRANGERS) * size
+    first, second = trunk * size, (trunk + UNRELATED) * size
     tokens = ordinary_tokens(second + BRANCH * size, vocabulary)
     others = (tokens + 1) % vocabulary
-    shown, strangers, branch = np.split(tokens, [first, second])
-    plain = logits(_row([*shown, *branch], np.arange(-1, first + len(branch) - 1), len(branch)))
+    shared_tokens, unrelated, branch = np.split(tokens, [first, second])
+    plain = logits(_row([*shared_tokens, *branch], np.arange(-1, first + len(branch) - 1), len(branch)))
     effect = distance(logits(line([*others[:first], *others[second:-1], tokens[-1]])), plain[-1:])
     try:
-        shared = logits(_fork(shown, strangers, branch))
-        disturbed = logits(_fork(shown, others[first:second], branch))
-        misplaced = logits(_fork(shown, strangers, branch), positions=np.arange(len(tokens)))
+        shared = logits(_fork(shared_tokens, unrelated, branch))
+        disturbed = logits(_fork(shared_tokens, others[first:second], branch))
+        misplaced = logits(_fork(shared_tokens, unrelated, branch), positions=np.arange(len(tokens)))
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError) as error:
         return f"its forward pass takes no ancestor mask ({type(error).__name__})"
     if not distance(disturbed, shared) <= LEAK * effect:
         return "its layers do not follow an ancestor mask"
     if not distance(shared, plain) <= rounding * effect or np.array_equal(misplaced, shared):
-        return "it counts distances by place in the row"
+        return "it counts distances by position in the row"
     return ""
 
 
@@ -197,20 +198,20 @@ def distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
 
 
 def line(tokens: Any) -> Row:
-    """A row of one plain sequence, asked for what follows its last token."""
+    """A row of one plain sequence that scores what follows its last token."""
     return _row(tokens, np.arange(-1, len(tokens) - 1))
 
 
-def _fork(trunk: Any, strangers: Any, branch: Any) -> Row:
-    size = len(trunk) + len(strangers)
+def _fork(trunk: Any, unrelated: Any, branch: Any) -> Row:
+    size = len(trunk) + len(unrelated)
     parents = [*range(-1, size - 1), len(trunk) - 1, *range(size, size + len(branch) - 1)]
-    return _row([*trunk, *strangers, *branch], parents, len(branch))
+    return _row([*trunk, *unrelated, *branch], parents, len(branch))
 
 
 def _row(tokens: Any, parents: Any, branch: int = 1) -> Row:
-    """A row asked for what follows the first and the last of its last `branch` tokens.
+    """A row that scores what follows the first and the last of its last `branch` tokens.
 
     A convolution over few tokens leaks into the first alone.
     """
-    asked = np.unique([len(tokens) - branch, len(tokens) - 1]).astype(np.int32)
-    return Row(np.array(tokens, np.int32), np.array(parents, np.int32), asked, np.zeros(len(asked), np.int32))
+    scored = np.unique([len(tokens) - branch, len(tokens) - 1]).astype(np.int32)
+    return Row(np.array(tokens, np.int32), np.array(parents, np.int32), scored, np.zeros(len(scored), np.int32))
