@@ -11,7 +11,7 @@ IclEvalError
 ├── MetricError     a metric cannot be computed from these predictions
 └── RunError        a run folder, journal or baseline cannot be read or written
     ├── RankError   one process of the run failed where the others did not
-    └── PeerError   another process of the run failed; that one says why
+    └── WorkerError another process of the run failed; that one reports why
 
 The command line prints one of these as a single sentence and exits with 2; anything else is a bug with a traceback.
 """
@@ -80,8 +80,8 @@ class RankError(ProcessError):
     """This process of the run failed where the first one did not."""
 
 
-class PeerError(ProcessError):
-    """Another process of the run failed; that one says why, so the command line says nothing."""
+class WorkerError(ProcessError):
+    """Another process of the run failed; that one reports why, so the command line prints nothing."""
 
 
 class UnknownName(IclEvalError):  # noqa: N818 - it reads as what it says

@@ -16,7 +16,7 @@ import typer
 import icl_eval
 from icl_eval.cli import check, compare, listing, options, plan, regress, rescore, run, show, terminal
 from icl_eval.cli.panels import Command
-from icl_eval.errors import IclEvalError, PeerError, RankError
+from icl_eval.errors import IclEvalError, RankError, WorkerError
 
 USER_ERROR, INTERRUPTED = 2, 130
 SAME_PRESS = 1.0  # seconds in which a second interrupt adds nothing: the first one is being answered
@@ -61,7 +61,7 @@ def main() -> int:
         signal.signal(number, handler)
     try:
         return app(sys.argv[1:] or ["--help"], prog_name="icl-eval", standalone_mode=False) or 0
-    except PeerError:
+    except WorkerError:
         return USER_ERROR
     except RankError as error:
         terminal.complain(error)

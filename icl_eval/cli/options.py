@@ -212,9 +212,9 @@ def is_first() -> bool:
     """Whether this process is the one that talks to the user, of those that a launcher started."""
     if "WORLD_SIZE" not in os.environ:
         return True
-    from icl_eval.engine import seat
+    from icl_eval.engine import rank_and_world_size
 
-    return seat()[0] == 0
+    return rank_and_world_size()[0] == 0
 
 
 def exit_if_incomplete(failures: Sequence[object], *, shown: bool = False) -> None:

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from icl_eval.engine import seat
+from icl_eval.engine import rank_and_world_size
 from icl_eval.errors import RunError
 
 OPTION = "--processes"
@@ -24,10 +24,8 @@ def check_startable(processes: int, device: str | None) -> None:
     """
     import torch
 
-    if seat()[1] > 1:
-        raise RunError(
-            f"{OPTION} starts processes, but a launcher has started this one among {seat()[1]}: leave it out"
-        )
+    if (size := rank_and_world_size()[1]) > 1:
+        raise RunError(f"{OPTION} starts processes, but a launcher has started this one of {size}: leave it out")
     if device not in (None, "cpu", "cuda"):
         raise RunError(f"--device {device} names one device, but {OPTION} {processes} takes one for each: leave it out")
     if _on_gpus(device) and processes > (found := torch.cuda.device_count()):

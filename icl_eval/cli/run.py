@@ -226,9 +226,9 @@ def _resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        from icl_eval.engine import seat
+        from icl_eval.engine import rank_and_world_size
 
-        if seat()[1] > 1:
+        if rank_and_world_size()[1] > 1:
             raise typer.Exit(INTERRUPTED) from error
         command = shlex.join(["icl-eval", *sys.argv[1:]])
         remark(f"\ninterrupted; what was answered is kept, and this goes on from there:\n  {command}")

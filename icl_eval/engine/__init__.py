@@ -1,19 +1,19 @@
-"""How cheaply: requests become batches of shared prefixes, answers are journalled as they come."""
+"""Requests become batches of shared prefixes; answers are journalled as they come."""
 
-from icl_eval.engine.dealing import Unit, deal
 from icl_eval.engine.engine import Engine
 from icl_eval.engine.journal import Journal, MemoryJournal, scratch_journal
 from icl_eval.engine.lines import ENDINGS
 from icl_eval.engine.noise import measure_noise
 from icl_eval.engine.packing import PackedRow, Terms, pack
+from icl_eval.engine.partition import WorkItem, partition
 from icl_eval.engine.plan import Batch, plan
-from icl_eval.engine.ranks import ALONE, Ranks, launched, seat
+from icl_eval.engine.ranks import SINGLE_PROCESS, Ranks, launched, rank_and_world_size
 from icl_eval.engine.shared import SharedJournal, absorb_others, journal_path
 from icl_eval.engine.workload import Workload
 
 __all__ = [
-    "ALONE",
     "ENDINGS",
+    "SINGLE_PROCESS",
     "Batch",
     "Engine",
     "Journal",
@@ -22,15 +22,15 @@ __all__ = [
     "Ranks",
     "SharedJournal",
     "Terms",
-    "Unit",
+    "WorkItem",
     "Workload",
     "absorb_others",
-    "deal",
     "journal_path",
     "launched",
     "measure_noise",
     "pack",
+    "partition",
     "plan",
+    "rank_and_world_size",
     "scratch_journal",
-    "seat",
 ]

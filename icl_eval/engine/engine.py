@@ -1,4 +1,4 @@
-"""From requests to answers: look up, compute each missing one once, remember."""
+"""Answer requests: look up known answers, compute each missing one once, store it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
-from icl_eval.engine.chunking import chunked, everything, reading_costs, reads, writing_costs
-from icl_eval.engine.dealing import Unit, deal
+from icl_eval.engine.chunking import all_items, chunked, computed_tokens, generation_costs, prefill_costs
 from icl_eval.engine.journal import AnswerStore, MemoryJournal
-from icl_eval.engine.ranks import ALONE
+from icl_eval.engine.partition import WorkItem, partition
+from icl_eval.engine.ranks import SINGLE_PROCESS
 from icl_eval.engine.rows import compute
 from icl_eval.engine.shared import SharedJournal
 from icl_eval.engine.workload import Workload, expected
@@ -33,13 +33,13 @@ from icl_eval.models import (
 class Engine:
     """Answers requests with one model.
 
-    What is computed together does not depend on how many processes share the work, so neither does any answer.
+    Batches do not depend on how many processes share the work, so neither does any answer.
 
     Args:
-        model: what is asked.
-        store: where known answers are; in memory by default. A `SharedJournal` makes this process compute its share
-            alone: all processes ask the same, and all get all answers.
-        tick: called with a number of requests whenever so many more are answered.
+        model: the model that answers.
+        store: where known answers are; in memory by default. With a `SharedJournal`, this process computes only its
+            share: all processes pass the same requests, and all get all answers.
+        tick: called with the number of requests that have just been answered.
 
     Attributes:
         computed: requests answered by this process's model.
@@ -55,7 +55,7 @@ class Engine:
     ) -> None:
         self.model, self.tick = model, tick
         self.store = MemoryJournal() if store is None else store
-        self._ranks = store.ranks if isinstance(store, SharedJournal) else ALONE
+        self._ranks = store.ranks if isinstance(store, SharedJournal) else SINGLE_PROCESS
         self.computed = self.reused = self.tokens = 0
 
     @overload
@@ -71,11 +71,11 @@ class Engine:
         """The answers, in the order of the requests.
 
         Raises:
-            ModelError: a request is longer than the model's window, or a prompt leaves no room in it to write; the
-                model gives something that is no log-probability; it cannot do what is asked; or one sequence exceeds
-                the device's memory.
-            RunError: answers cannot be kept, or those of another process are not seen.
-            PeerError: another process failed.
+            ModelError: a request is longer than the model's window, or a prompt leaves no room in it to generate; the
+                model returns something that is not a log-probability; it cannot answer this kind of request; or one
+                sequence exceeds the device's memory.
+            RunError: answers cannot be stored, or those of another process cannot be read.
+            WorkerError: another process failed.
         """
         fitting = [self._fitting(request) for request in requests]
         keys = [request.key(self.model.fingerprint) for request in fitting]
@@ -88,19 +88,19 @@ class Engine:
         self.reused += found
         self.tick(found)
         repeated = len(keys) - found - len(missing)
-        self._agree()
+        self._sync_budget()
         self._score({key: each for key, each in missing.items() if isinstance(each, ScoreRequest)}, known)
         self._generate({key: each for key, each in missing.items() if isinstance(each, GenerateRequest)}, known)
-        self._learn(missing, known)
+        self._take_others(missing, known)
         self.tick(repeated)
         return [known[key] for key in keys]
 
     def workload(self, requests: Sequence[Request], planned: set[str]) -> Workload:
-        """What `answer` would take, planned in the same way.
+        """The work that `answer` would do, planned in the same way.
 
         Args:
-            requests: what would be asked.
-            planned: keys of requests that were planned before; those of these are added.
+            requests: the requests to answer.
+            planned: keys of requests that were planned before; the keys of these are added.
 
         Raises:
             ModelError: a request is longer than the model's window.
@@ -115,14 +115,14 @@ class Engine:
             requests=len(keys),
             known=len(keys) - len(waiting),
             repeated=len(waiting) - len(missing),
-            asked=sum(
-                reads(self.model, [each]) if isinstance(each, ScoreRequest) else each.input_length
+            one_by_one=sum(
+                computed_tokens(self.model, [each]) if isinstance(each, ScoreRequest) else each.input_length
                 for _, each in waiting
             ),
         )
 
     def _fitting(self, request: Request) -> Request:
-        """The request, for no more tokens than fit the model's window."""
+        """The request, limited to as many tokens as fit the model's window."""
         if isinstance(request, GenerateRequest):
             try:
                 return request.within(self.model.window, apart=is_encoder_decoder(self.model))
@@ -135,49 +135,51 @@ class Engine:
             raise ModelError(f"a request reads {length} tokens, but the model's window is {self.model.window}")
         return request
 
-    def _agree(self) -> None:
+    def _sync_budget(self) -> None:
         """Plan for the smallest memory of all processes."""
         if isinstance(self.model, RowModel) and self._ranks.size > 1:
             self.model.row_budget = min(self._ranks.gather(self.model.row_budget))
 
-    def _learn(self, missing: Mapping[str, Request], known: dict[str, Answer]) -> None:
-        """Take what the other processes answered."""
+    def _take_others(self, missing: Mapping[str, Request], known: dict[str, Answer]) -> None:
+        """Take what the other processes have answered."""
         if not isinstance(self.store, SharedJournal):
             return
-        self.store.meet(None)
+        self.store.sync(None)
         for key in missing:
             if key not in known:
                 if (answer := self.store.get(key)) is None:
-                    raise RunError("the processes do not ask the same: nobody answered a request of this one")
+                    raise RunError("the processes do not evaluate the same: no process answered a request of this one")
                 known[key] = answer
                 self.tick(1)
 
-    def _share(self, work: Sequence[Unit]) -> Sequence[int]:
-        """The places of what this process does."""
-        return everything(work) if self._ranks.size == 1 else deal(work, self._ranks.size)[self._ranks.rank]
+    def _share(self, work: Sequence[WorkItem]) -> Sequence[int]:
+        """The indices of this process's items."""
+        return all_items(work) if self._ranks.size == 1 else partition(work, self._ranks.size)[self._ranks.rank]
 
     def _generate(self, missing: Mapping[str, GenerateRequest], known: dict[str, Answer]) -> None:
         if not missing:
             return
         if not isinstance(self.model, GeneratingModel):
-            raise ModelError(f"{type(self.model).__name__} cannot write")
+            raise ModelError(f"{type(self.model).__name__} cannot generate text")
         keys, requests = list(missing), list(missing.values())
-        for chunk in chunked(requests, writing_costs, self._share):
-            self._write(self.model, {keys[place]: requests[place] for place in chunk}, known)
+        for chunk in chunked(requests, generation_costs, self._share):
+            self._generate_chunk(self.model, {keys[index]: requests[index] for index in chunk}, known)
 
-    def _write(self, model: GeneratingModel, asked: Mapping[str, GenerateRequest], known: dict[str, Answer]) -> None:
-        keys, requests = list(asked), list(asked.values())
+    def _generate_chunk(
+        self, model: GeneratingModel, chunk: Mapping[str, GenerateRequest], known: dict[str, Answer]
+    ) -> None:
+        keys, requests = list(chunk), list(chunk.values())
 
         def sink(index: int, answer: GenerateAnswer) -> None:
-            self._read(len(requests[index].tokens) + sum(answer.tokens))
+            self._count(len(requests[index].tokens) + sum(answer.tokens))
             self._accept(keys, {index: answer}, known)
 
         try:
             model.generate(requests, sink)
         except OutOfMemory as error:
-            longest = max(len(request.tokens) for key, request in asked.items() if key not in known)
+            longest = max(len(request.tokens) for key, request in chunk.items() if key not in known)
             raise ModelError(
-                f"writing after one prompt of up to {longest} tokens does not fit the device's memory: {error}"
+                f"generating after one prompt of up to {longest} tokens does not fit the device's memory: {error}"
             ) from error
         except FloatingPointError as error:
             raise ModelError(f"the model's {error}; {self._advice()}") from error
@@ -192,26 +194,26 @@ class Engine:
                 requests,
                 lambda answers: self._accept(keys, answers, known),
                 share=self._share,
-                read=self._read,
+                count=self._count,
             )
         elif isinstance(self.model, ScoringModel):
-            for chunk in chunked(requests, reading_costs, self._share):
-                self._ask(self.model, {keys[place]: requests[place] for place in chunk}, known)
+            for chunk in chunked(requests, prefill_costs, self._share):
+                self._score_chunk(self.model, {keys[index]: requests[index] for index in chunk}, known)
         else:
             raise ModelError(f"{type(self.model).__name__} can neither score requests nor run rows")
 
-    def _ask(self, model: ScoringModel, asked: Mapping[str, ScoreRequest], known: dict[str, Answer]) -> None:
-        keys, requests = list(asked), list(asked.values())
+    def _score_chunk(self, model: ScoringModel, chunk: Mapping[str, ScoreRequest], known: dict[str, Answer]) -> None:
+        keys, requests = list(chunk), list(chunk.values())
         try:
             model.score(requests, lambda index, answer: self._accept(keys, {index: answer}, known))
         except OutOfMemory as error:
-            longest = max(len(request.tokens) for key, request in asked.items() if key not in known)
+            longest = max(len(request.tokens) for key, request in chunk.items() if key not in known)
             raise ModelError(
                 f"one request of up to {longest} tokens does not fit the device's memory: {error}"
             ) from error
-        self._read(reads(model, requests))
+        self._count(computed_tokens(model, requests))
 
-    def _read(self, tokens: int) -> None:
+    def _count(self, tokens: int) -> None:
         self.tokens += tokens
 
     def _accept(self, keys: list[str], answers: Mapping[int, Answer], known: dict[str, Answer]) -> None:
@@ -233,7 +235,7 @@ class Engine:
 
 
 def _misfit(request: Request, answer: Answer) -> str:
-    """What is wrong with an answer, unless it has as many parts as its request asks for."""
+    """What is wrong with an answer that does not have as many parts as its request; empty if nothing is."""
     if isinstance(request, ScoreRequest) and isinstance(answer, ScoreAnswer):
         count, wanted = len(answer.logprobs), len(request.tokens) - request.boundary
         noun = "log-probability" if count == 1 else "log-probabilities"

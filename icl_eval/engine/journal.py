@@ -1,4 +1,4 @@
-"""Answers as they come, in an append-only file keyed by content: what stands in it is never computed again."""
+"""Answers in an append-only file keyed by content: what is in it is never recomputed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from icl_eval.models import Answer
 
 
 class AnswerStore(Protocol):
-    """Where the engine looks an answer up before it computes, and puts it after."""
+    """Where the engine looks up answers before it computes them, and stores them afterwards."""
 
     def get(self, key: str) -> Answer | None:
         """The answer to a request, if it is known."""
@@ -43,8 +43,8 @@ class MemoryJournal:
         self._known.update(answers)
 
 
-class Places:
-    """Where the answers of a journal's file stand in it; no answer is held in memory.
+class LineIndex:
+    """Byte offsets of the answers in a journal's file; no answer is held in memory.
 
     Attributes:
         path: the file.
@@ -53,17 +53,17 @@ class Places:
 
     def __init__(self, path: Path) -> None:
         self.path, self.end = path, 0
-        self._places: dict[bytes, int] = {}  # key -> where its line begins
+        self._offsets: dict[bytes, int] = {}  # key -> offset of its line
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._places
+        return key in self._offsets
 
     def add(self, key: bytes, line: bytes) -> None:
         """Remember the line that follows."""
-        self._places[key] = self.end
+        self._offsets[key] = self.end
         self.end += len(line)
 
     def read_on(self, file: BinaryIO, stop: int | None = None) -> Iterator[tuple[bytes, bytes]]:
@@ -72,7 +72,7 @@ class Places:
         Raises:
             RunError: lines are damaged, or hold different answers to one request; it names all of them.
         """
-        damaged: set[int] = set()  # where these lines begin
+        damaged: set[int] = set()  # offsets of lines
         file.seek(self.end)
         while (stop is None or self.end < stop) and (line := file.readline()).endswith(b"\n"):
             try:
@@ -81,7 +81,7 @@ class Places:
                 damaged.add(self.end)
                 self.end += len(line)
                 continue
-            if (earlier := self._places.get(key)) is None:
+            if (earlier := self._offsets.get(key)) is None:
                 self.add(key, line)
                 yield key, line
             else:
@@ -92,13 +92,13 @@ class Places:
         if damaged:
             raise self._damage(file, damaged)
 
-    def _damage(self, file: BinaryIO, begins: Container[int]) -> RunError:
-        """What is wrong with the lines that begin at these bytes, and the command that drops them."""
+    def _damage(self, file: BinaryIO, offsets: Container[int]) -> RunError:
+        """An error that names the damaged lines at these offsets and the command that drops them."""
         file.seek(0)
-        place, numbers = 0, []
+        offset, numbers = 0, []
         for number, line in enumerate(file, start=1):
-            numbers += [number] if place in begins else []
-            place += len(line)
+            numbers += [number] if offset in offsets else []
+            offset += len(line)
         spans = _spans(numbers)
         script = ";".join(f"{first},{last}d" if last > first else f"{first}d" for first, last in spans)
         listed = ", ".join(f"{first} to {last}" if last > first else str(first) for first, last in spans)
@@ -108,16 +108,16 @@ class Places:
         return RunError(message, self.path, numbers[0])
 
     def get(self, file: BinaryIO, key: str) -> Answer | None:
-        """The answer to a request, if it stands in the file.
+        """The answer to a request, if it is in the file.
 
         Raises:
             RunError: its line is no longer there.
         """
-        place = self._places.get(key.encode())
-        if place is None:
+        offset = self._offsets.get(key.encode())
+        if offset is None:
             return None
         try:
-            file.seek(place)
+            file.seek(offset)
             return from_line(file.readline())[1]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError("the journal was changed while it was in use", self.path) from error
@@ -126,18 +126,19 @@ class Places:
 class Journal:
     """`answers.jsonl`: one line per answer, written before anything else is computed.
 
-    Only the place of each line is held in memory.
+    Only the offset of each line is held in memory.
 
     Args:
-        path: the file; it is created if missing. A last line that a kill tore is cut off and its answer computed again.
+        path: the file; it is created if missing. An incomplete last line, left by a
+            kill, is cut off and its answer recomputed.
 
     Raises:
-        RunError: the file cannot be read or written, or other lines than the last are damaged.
+        RunError: the file cannot be read or written, or lines before the last one are damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.torn = path, False
-        self._places = Places(path)
+        self._index = LineIndex(path)
         with ExitStack() as unless_loaded:
             try:
                 self._file: BinaryIO = unless_loaded.enter_context(path.open("a+b"))
@@ -155,38 +156,38 @@ class Journal:
         self._file.close()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._index)
 
     @property
     def end(self) -> int:
         """Bytes of the file."""
-        return self._places.end
+        return self._index.end
 
     def get(self, key: str) -> Answer | None:
         """The answer to a request, if it is known."""
-        return self._places.get(self._file, key)
+        return self._index.get(self._file, key)
 
     def put(self, answers: Mapping[str, Answer]) -> None:
-        """Write and remember answers; they survive the process from here on."""
+        """Write and remember answers; they survive the process."""
         self._append({key.encode(): to_line(key, answer) for key, answer in answers.items()})
 
     def settle(self) -> None:
-        """Make sure that what is written survives the machine, and can be read on others that share its files."""
+        """Flush to disk, so that answers survive a crash of the machine and other machines can read them."""
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise RunError(f"answers cannot be written: {error.strerror}", self.path) from error
 
     def absorb(self, path: Path) -> None:
-        """Take over the answers of another journal, and remove it; a last line that a kill tore is left behind.
+        """Take over the answers of another journal and remove it, without an incomplete last line.
 
         Raises:
-            RunError: it cannot be read or removed, or another line than the last is damaged.
+            RunError: it cannot be read or removed, or a line before the last one is damaged.
         """
         try:
             with path.open("rb") as file:
-                for key, line in Places(path).read_on(file):
-                    if key not in self._places:
+                for key, line in LineIndex(path).read_on(file):
+                    if key not in self._index:
                         self._append({key: line})
             self.settle()
             path.unlink()
@@ -200,10 +201,10 @@ class Journal:
         except OSError as error:
             raise RunError(f"an answer cannot be written: {error.strerror}", self.path) from error
         for key, line in lines.items():
-            self._places.add(key, line)
+            self._index.add(key, line)
 
     def _load(self) -> None:
-        for _ in self._places.read_on(self._file):
+        for _ in self._index.read_on(self._file):
             pass
         self._file.seek(0, os.SEEK_END)
         self.torn = self._file.tell() > self.end
@@ -212,7 +213,7 @@ class Journal:
 
 
 def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """The first and last of each run of consecutive numbers."""
+    """The first and last of each range of consecutive numbers."""
     spans: list[tuple[int, int]] = []
     for number in numbers:
         if spans and spans[-1][1] == number - 1:
@@ -224,6 +225,6 @@ def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
 
 @contextmanager
 def scratch_journal() -> Iterator[Journal]:
-    """A journal for as long as it is needed: answers of a run that leaves no folder need not all be in memory."""
+    """A temporary journal, so that the answers of a run without a folder need not all be in memory."""
     with TemporaryDirectory(prefix="icl-eval-") as folder, Journal(Path(folder) / "answers.jsonl") as journal:
         yield journal

@@ -1,4 +1,4 @@
-"""An answer as a line of the journal, and back; a line ends with the checksum of what stands before it."""
+"""Convert answers to lines of the journal and back; a line ends with the checksum of what comes before it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENDINGS = ("stop", "end", "length")
 
 
 def to_line(key: str, answer: Answer) -> bytes:
-    """One line of JSON, its break included."""
+    """One line of JSON, including its line break."""
     entry: dict[str, Any] = {"key": key}
     if isinstance(answer, ScoreAnswer):
         entry |= {"logprobs": answer.logprobs, "greedy": answer.greedy}
@@ -32,7 +32,7 @@ def from_line(line: bytes) -> tuple[str, Answer]:
     """
     body = line[: -len(_seal(b""))]
     if line != body + _seal(body):
-        raise ValueError("the checksum is another")
+        raise ValueError("the checksum does not match")
     try:
         entry = json.loads(body + b"}")
     except RecursionError as error:
@@ -46,7 +46,7 @@ def _seal(body: bytes) -> bytes:
 
 def _scored(entry: Mapping[str, Any]) -> ScoreAnswer:
     if not isinstance(entry["greedy"], bool):
-        raise TypeError("greedy is not a truth value")
+        raise TypeError("greedy is not a boolean")
     return ScoreAnswer(_logprobs(entry["logprobs"]), entry["greedy"])
 
 

@@ -17,26 +17,25 @@ way better, because the baker gave them warm bread when it was cold, and nobody 
 
 
 def measure_noise(model: LanguageModel) -> float | None:
-    """The largest difference of a token's log-probability between a request alone and in a batch with others.
+    """The largest difference of a token's log-probability between a request by itself and in a batch with others.
 
-    The requests are the same in every run: three stretches of one text, of which the third continues the context of
-    the first.
+    The requests are the same in every run: three parts of one text; the third continues the context of the first.
 
     Returns:
-        Nats, rounded up to one digit; what the model says itself if it does; None where it is not known: of a model
-        that is computed elsewhere, or that cannot read these requests.
+        Nats, rounded up to one digit, or what the model itself reports; None if it is unknown, because the model runs
+        elsewhere or cannot answer these requests.
     """
-    said = getattr(model, "noise", None)
-    if said is not None or not isinstance(model, RowModel | CountingModel):
-        return said
+    reported = getattr(model, "noise", None)
+    if reported is not None or not isinstance(model, RowModel | CountingModel):
+        return reported
     if not (requests := _requests(model)):
         return None
     try:
         together = Engine(model).answer(requests)
-        alone = [answer for request in requests[:2] for answer in Engine(model).answer([request])]
-    except ModelError:  # the run itself says what is wrong
+        separately = [answer for request in requests[:2] for answer in Engine(model).answer([request])]
+    except ModelError:  # the run itself reports what is wrong
         return None
-    pairs = zip(alone, together[:2], strict=True)
+    pairs = zip(separately, together[:2], strict=True)
     return _rounded_up(max(abs(x - y) for a, b in pairs for x, y in zip(a.logprobs, b.logprobs, strict=True)))
 
 
@@ -56,6 +55,6 @@ def _rounded_up(value: float) -> float:
     """The least number with one digit that is not below a value."""
     if value == 0:
         return 0.0
-    places = -math.floor(math.log10(value))
-    digit = math.ceil(round(value * 10.0**places, 6))
-    return float(f"{digit}e{-places}")
+    digits = -math.floor(math.log10(value))
+    digit = math.ceil(round(value * 10.0**digits, 6))
+    return float(f"{digit}e{-digits}")

@@ -1,4 +1,4 @@
-"""What sequences share with the one before them in sorted order, and what is left to read."""
+"""What sorted sequences share with the one before, and what is left to compute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from icl_eval.models import common_prefix
 
 
 def trie_parts(sequences: Sequence[array[int]]) -> list[tuple[int, int]]:
-    """The places of each sequence, in sorted order, that it does not share with the one before: first, and last + 1."""
+    """For each sequence in sorted order, the positions it does not share with the one before: first, and last + 1."""
     ordered = sorted(sequences)
     return [(len(tokens) - new, len(tokens)) for tokens, new in zip(ordered, new_tokens(ordered), strict=True)]
 

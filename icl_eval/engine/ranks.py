@@ -1,4 +1,4 @@
-"""The processes of one run: each knows its rank, and all they tell one another goes through `gather`."""
+"""The processes of one run: each knows its rank, and they exchange everything through `gather`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from icl_eval.errors import IclEvalError, PeerError, ProcessError, RankError
+from icl_eval.errors import IclEvalError, ProcessError, RankError, WorkerError
 
-Word = TypeVar("Word")
+Value = TypeVar("Value")
 
-PATIENCE = timedelta(days=365)  # for a rank that computes longer than the others
+TIMEOUT = timedelta(days=365)  # for ranks that compute longer than the others
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What a rank says in place of its word when it fails."""
+    """What a rank sends in place of its value when it fails."""
 
     sentence: str
     kind: type[IclEvalError]
@@ -31,31 +31,31 @@ class Ranks:
     Args:
         rank: which of them this is, from 0.
         size: how many there are.
-        exchange: given this rank's word, waits for those of all and returns them by rank.
+        exchange: takes this rank's value, waits for the values of all ranks and returns them by rank.
     """
 
     def __init__(self, rank: int, size: int, exchange: Callable[[Any], list[Any]]) -> None:
         self.rank, self.size, self._exchange = rank, size, exchange
 
-    def gather(self, word: Word) -> list[Word]:
-        """The words of all ranks, once all have come here.
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all ranks, once all have called this.
 
         Raises:
-            PeerError: another one failed instead, or has ended.
+            WorkerError: another rank failed instead, or has ended.
         """
-        words = self._exchange(word)
-        for rank, each in enumerate(words):
+        values = self._exchange(value)
+        for rank, each in enumerate(values):
             if isinstance(each, _Failure):
-                raise PeerError(f"process {rank}: {each.sentence}", each.kind)
-        return words
+                raise WorkerError(f"process {rank}: {each.sentence}", each.kind)
+        return values
 
     @contextmanager
-    def agreeing(self) -> Iterator[None]:
-        """Tell the others of an error in here, so that they do not wait; all raise that of the first rank that has one.
+    def propagating_errors(self) -> Iterator[None]:
+        """Send an error raised here to all ranks, so that none waits; all raise that of the first rank that has one.
 
         Raises:
-            PeerError: it is that of another rank.
-            RankError: it is that of this rank, which is not rank 0.
+            WorkerError: another rank raised the error.
+            RankError: this rank raised the error and is not rank 0.
         """
         try:
             yield
@@ -64,20 +64,20 @@ class Ranks:
         except IclEvalError as error:
             if self.size == 1:
                 raise
-            words = self._exchange(_Failure(str(error), type(error)))
-            first = next(rank for rank, word in enumerate(words) if isinstance(word, _Failure))
+            values = self._exchange(_Failure(str(error), type(error)))
+            first = next(rank for rank, value in enumerate(values) if isinstance(value, _Failure))
             if first == self.rank == 0:
                 raise
-            failure = words[first]
-            kind = RankError if first == self.rank else PeerError
+            failure = values[first]
+            kind = RankError if first == self.rank else WorkerError
             raise kind(f"process {first}: {failure.sentence}", failure.kind) from error
 
 
-ALONE = Ranks(0, 1, lambda word: [word])
+SINGLE_PROCESS = Ranks(0, 1, lambda value: [value])
 
 
-def seat() -> tuple[int, int]:
-    """The rank of this process and how many there are, as the launcher that started it says; (0, 1) without one."""
+def rank_and_world_size() -> tuple[int, int]:
+    """The rank of this process and the number of processes, as its launcher set them; (0, 1) without a launcher."""
     size = int(os.environ.get("WORLD_SIZE") or 1)
     return (int(os.environ.get("RANK") or 0), size) if size > 1 else (0, 1)
 
@@ -86,17 +86,17 @@ def launched(*, cpu: bool) -> Ranks:
     """This process among those that `accelerate launch` or another launcher of `torch` started.
 
     Args:
-        cpu: whether the model is to run on a processor.
+        cpu: whether the model runs on a CPU.
     """
-    if seat()[1] == 1:
-        return ALONE
+    if rank_and_world_size()[1] == 1:
+        return SINGLE_PROCESS
     import torch
     from accelerate import PartialState
     from torch import distributed
 
     cpu = cpu or not torch.cuda.is_available()
     joined = distributed.is_initialized()
-    state = PartialState(cpu=cpu, backend="gloo", timeout=PATIENCE)  # words are small: they need no GPU
+    state = PartialState(cpu=cpu, backend="gloo", timeout=TIMEOUT)  # values are small: they need no GPU
     if not joined:
         atexit.register(_leave)  # the group's threads must not outlive the interpreter, which then aborts
     return Ranks(state.process_index, state.num_processes, _gather)
@@ -109,12 +109,12 @@ def _leave() -> None:
         distributed.destroy_process_group()
 
 
-def _gather(word: object) -> list[Any]:
+def _gather(value: object) -> list[Any]:
     from accelerate.utils import gather_object
 
     try:
-        return list(gather_object([word]))
+        return list(gather_object([value]))
     except RuntimeError as error:  # the connection broke
-        raise PeerError(
+        raise WorkerError(
             "another process of this run has ended; the same command goes on with what it answered"
         ) from error

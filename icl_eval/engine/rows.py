@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from icl_eval.engine.chunking import Share
 from icl_eval.engine.packing import PackedRow, Terms, pack
 from icl_eval.engine.plan import Batch, plan
-from icl_eval.engine.resuming import Step, steps, units
+from icl_eval.engine.prefix_replay import Step, steps, work_items
 from icl_eval.errors import ModelError
 from icl_eval.models import OutOfMemory, PendingRows, PrefixCachingModel, RowAnswer, RowModel, ScoreAnswer, ScoreRequest
 
@@ -43,30 +43,30 @@ def compute(
     accept: Callable[[dict[int, ScoreAnswer]], None],
     *,
     share: Share,
-    read: Callable[[int], None],
+    count: Callable[[int], None],
 ) -> None:
     """Answer this process's share of requests.
 
     Args:
-        model: what is asked; its budget is halved when memory runs out.
-        requests: those of all processes.
-        accept: given the answers of every batch, by the places of their requests.
-        share: which of the units of work are this process's.
-        read: told how many tokens the model has read more.
+        model: the model that answers; its budget is halved when memory runs out.
+        requests: the requests of all processes.
+        accept: called with the answers of every batch, by the indices of their requests.
+        share: selects this process's items.
+        count: called with the number of tokens that the model has just computed.
 
     Raises:
         ModelError: one sequence alone exceeds the device's memory.
     """
     _clear_cache(model)
     planned = batches(model, dict(enumerate(requests)))
-    places = share(units(planned))
-    own = sorted(span.request for place in places for row in planned[place].rows for span in row.spans)
-    waiting = {index: requests[index] for index in own}
-    todo: Iterator[Step] = steps(planned, places)
+    indices = share(work_items(planned))
+    selected = sorted(span.request for index in indices for row in planned[index].rows for span in row.spans)
+    waiting = {index: requests[index] for index in selected}
+    todo: Iterator[Step] = steps(planned, indices)
     in_flight: deque[tuple[Batch, PendingRows]] = deque()
 
     def settle(most: int) -> None:
-        """Read the answers of the oldest batches, until at most so many are in flight."""
+        """Read the answers of the oldest batches, until at most `most` are in flight."""
         while len(in_flight) > most:
             batch, pending = in_flight.popleft()
             accept(answered := dict(_unpack(batch.rows, pending())))
@@ -76,7 +76,7 @@ def compute(
     while waiting:
         for step in todo:
             try:
-                in_flight.append((step.batch, _enqueue(model, step, read)))
+                in_flight.append((step.batch, _enqueue(model, step, count)))
             except OutOfMemory as error:
                 settle(0)
                 model.row_budget = _smaller(model.row_budget, step.batch, error)
@@ -87,14 +87,14 @@ def compute(
             settle(0)
 
 
-def _enqueue(model: RowModel, step: Step, read: Callable[[int], None]) -> PendingRows:
-    if step.anew:
+def _enqueue(model: RowModel, step: Step, count: Callable[[int], None]) -> PendingRows:
+    if step.clears:
         _clear_cache(model)
-    for row in step.first:
+    for row in step.replay:
         model.enqueue([row])
-        read(len(row.tokens))
+        count(len(row.tokens))
     pending = model.enqueue([packed.row for packed in step.batch.rows])
-    read(step.batch.computed)
+    count(step.batch.computed)
     return pending
 
 
@@ -107,13 +107,13 @@ def _unpack(rows: Sequence[PackedRow], answers: Sequence[RowAnswer]) -> list[tup
     unpacked = []
     for packed, answer in zip(rows, answers, strict=True):
         for span in packed.spans:
-            own = slice(span.start, span.stop)
-            unpacked.append((span.request, ScoreAnswer.of(answer.logprobs[own], answer.greedy[own])))
+            targets = slice(span.start, span.stop)
+            unpacked.append((span.request, ScoreAnswer.of(answer.logprobs[targets], answer.greedy[targets])))
     return unpacked
 
 
 def _smaller(budget: int, batch: Batch, error: OutOfMemory) -> int:
-    """Half the tokens that were too many.
+    """Half of the tokens that did not fit.
 
     Raises:
         ModelError: the batch is a single sequence already.

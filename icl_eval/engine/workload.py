@@ -1,11 +1,11 @@
-"""What answering requests will take, before anything is computed."""
+"""The work of answering requests, counted before anything is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from icl_eval.engine.chunking import chunked, reading_costs, reads
+from icl_eval.engine.chunking import chunked, computed_tokens, prefill_costs
 from icl_eval.engine.prefixes import attended_pairs, trie_parts
 from icl_eval.engine.rows import batches
 from icl_eval.models import GenerateRequest, LanguageModel, Request, RowModel, ScoreRequest
@@ -19,26 +19,26 @@ class Workload:
 
     Attributes:
         requests: all of them.
-        known: those whose answer stands in the journal.
-        repeated: those that ask what another one asks.
-        asked: tokens that a model reads which answers the rest one by one, the repeated ones too.
+        known: those whose answer is in the journal.
+        repeated: duplicates of other requests.
+        one_by_one: input tokens of all but the known requests, each answered by itself, duplicates included.
         computed: tokens it computes by the plan: batches with padding, and what each cached prefix adds to the last.
-        written: tokens that it writes at most, for all samples together, each beam counted once.
+        generated: most tokens that it may generate, for all samples together, each beam counted once.
         batches: calls of the model to score, without those that compute cached prefixes.
         longest: tokens of the largest batch.
-        targets: scored places of the batch that has most.
+        targets: scored tokens of the batch that has most.
         prefix_length: tokens of the longest cached prefix.
-        context: tokens of the longest request to answer, those that it may write included.
-        scored: places whose next token is asked for.
-        attended: pairs of a token that the model reads and one that it attends to, itself included, padding aside.
+        context: tokens of the longest request to answer, including those it may generate.
+        scored: tokens to score.
+        attended: pairs of a computed token and one that it attends to, itself included, without padding.
     """
 
     requests: int = 0
     known: int = 0
     repeated: int = 0
-    asked: int = 0
+    one_by_one: int = 0
     computed: int = 0
-    written: int = 0
+    generated: int = 0
     batches: int = 0
     longest: int = 0
     targets: int = 0
@@ -54,8 +54,8 @@ class Workload:
 
     @property
     def sharing(self) -> float:
-        """Tokens asked for every token computed."""
-        return self.asked / self.computed if self.computed else 1.0
+        """How many times fewer tokens are computed than one by one."""
+        return self.one_by_one / self.computed if self.computed else 1.0
 
     def memory(self, token_bytes: int, state_bytes: int, vocabulary: int) -> dict[str, int]:
         """Bytes that the largest batch is expected to take, besides the weights."""
@@ -67,18 +67,18 @@ class Workload:
 
 
 def expected(model: LanguageModel, requests: Sequence[Request]) -> Workload:
-    """What a model takes to answer distinct requests that it has room for, planned as they will be asked.
+    """The work of a model for distinct requests that fit its window, planned as they will be run.
 
     The requests themselves are not counted.
     """
     scored = [request for request in requests if isinstance(request, ScoreRequest)]
-    written = [request for request in requests if isinstance(request, GenerateRequest)]
-    places = Workload(
+    generated = [request for request in requests if isinstance(request, GenerateRequest)]
+    counts = Workload(
         scored=sum(len(request.tokens) - request.boundary for request in scored),
         context=max((request.context for request in requests), default=0),
     )
-    read = _in_rows(model, scored) if isinstance(model, RowModel) else _in_chunks(model, scored)
-    return places + read + _texts(written)
+    prefill = _in_rows(model, scored) if isinstance(model, RowModel) else _in_chunks(model, scored)
+    return counts + prefill + _texts(generated)
 
 
 def _in_rows(model: RowModel, requests: Sequence[ScoreRequest]) -> Workload:
@@ -94,9 +94,9 @@ def _in_rows(model: RowModel, requests: Sequence[ScoreRequest]) -> Workload:
 
 
 def _in_chunks(model: LanguageModel, requests: Sequence[ScoreRequest]) -> Workload:
-    asked = [[requests[place] for place in chunk] for chunk in chunked(requests, reading_costs)]
+    chunks = [[requests[index] for index in chunk] for chunk in chunked(requests, prefill_costs)]
     return Workload(
-        computed=sum(reads(model, chunk) for chunk in asked),
+        computed=sum(computed_tokens(model, chunk) for chunk in chunks),
         attended=sum(attended_pairs(0, request.input_length) for request in requests),
     )
 
@@ -105,6 +105,6 @@ def _texts(requests: Sequence[GenerateRequest]) -> Workload:
     parts = trie_parts([request.tokens for request in requests])
     return Workload(
         computed=sum(last - first for first, last in parts),
-        written=sum(request.most_tokens for request in requests),
+        generated=sum(request.most_tokens for request in requests),
         attended=sum(attended_pairs(first, last) for first, last in parts),
     )

@@ -121,7 +121,7 @@ class MaskedLM:
                     sink(gap.request, answer)
                     del unfinished[gap.request]
 
-    def reads(self, requests: Sequence[ScoreRequest]) -> int:
+    def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
         """Tokens of all masked copies that requests take together, padding included."""
         gaps, filled, total = self._gaps(requests), 0, 0
         while filled < len(gaps):

@@ -120,10 +120,10 @@ class ScoringModel(LanguageModel, Protocol):
 
 @runtime_checkable
 class CountingModel(LanguageModel, Protocol):
-    """A model that answers requests as a black box, but can say what it reads for them."""
+    """A model that answers requests as a black box, but can count the tokens it computes for them."""
 
-    def reads(self, requests: Sequence[ScoreRequest]) -> int:
-        """Tokens that it reads to answer requests together, padding included."""
+    def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
+        """Tokens that it computes to answer requests together, including padding."""
         ...
 
 

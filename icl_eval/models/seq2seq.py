@@ -123,7 +123,7 @@ class Seq2SeqLM:
                 if not waiting[context]:
                     del waiting[context]
 
-    def reads(self, requests: Sequence[ScoreRequest]) -> int:
+    def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
         """Tokens that both halves read to answer requests together, padding included."""
         waiting, total = self._by_context(requests), 0
         while waiting:

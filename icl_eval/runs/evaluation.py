@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from icl_eval.engine import ALONE, launched
+from icl_eval.engine import SINGLE_PROCESS, launched
 from icl_eval.errors import MissingData, RunError
 from icl_eval.models import LanguageModel, split_options
 from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
@@ -91,8 +91,8 @@ def evaluate(
     """
     on_cpu = str(model_options.get("device")).startswith("cpu")
     alone = alone or bool(model_options.get("tensor_parallel"))  # whose other processes follow the first
-    ranks = ALONE if alone else launched(cpu=on_cpu)
-    with ranks.agreeing():
+    ranks = SINGLE_PROCESS if alone else launched(cpu=on_cpu)
+    with ranks.propagating_errors():
         chosen = chosen_normalizations(normalizations)
         experiment = planned(
             model,

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from icl_eval.engine import ALONE, Ranks, scratch_journal
+from icl_eval.engine import SINGLE_PROCESS, Ranks, scratch_journal
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import GeneratingModel, LanguageModel, Setup, is_current
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Failure, Prepared
 from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.folder import GuestFolder, RunFolder
+from icl_eval.runs.folder import RunFolder, WorkerFolder
 from icl_eval.runs.manifest import Manifest, read_manifest
 from icl_eval.runs.model import Model, check_model, loaded, name_of
 from icl_eval.runs.rescoring import rescore
@@ -59,7 +59,9 @@ class Experiment:
         check_model(model, ask, self.setup)
         return replace(self, model=model, ask=ask, place=None)
 
-    def measure(self, normalizations: Sequence[Normalization], progress: Progress, ranks: Ranks = ALONE) -> Result:
+    def measure(
+        self, normalizations: Sequence[Normalization], progress: Progress, ranks: Ranks = SINGLE_PROCESS
+    ) -> Result:
         """Load the model and ask it, unless the folder holds just this, finished.
 
         Raises:
@@ -74,7 +76,7 @@ class Experiment:
 
     def explain(self) -> Explanation:
         """What measuring would ask and compute."""
-        with self._opened(new=False, ranks=ALONE) as run:
+        with self._opened(new=False, ranks=SINGLE_PROCESS) as run:
             return run.explain()
 
     @contextmanager
@@ -84,9 +86,9 @@ class Experiment:
         _check_kinds(self.prepared, lm)
         _check_alike(ranks, self.ask, lm)
         with ExitStack() as stack:
-            folder: RunFolder | GuestFolder | None = None
+            folder: RunFolder | WorkerFolder | None = None
             if self.place is not None and (new or self.place.is_dir()):
-                folder = GuestFolder(self.place, ranks) if ranks.rank else RunFolder(self.place, ranks)
+                folder = WorkerFolder(self.place, ranks) if ranks.rank else RunFolder(self.place, ranks)
                 stack.enter_context(folder)
             journal = folder.journal if folder else stack.enter_context(scratch_journal())
             read = self.ask, self.setup, self.prepared, self.failures, self.suites, self.note

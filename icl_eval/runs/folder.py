@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from icl_eval.engine import ALONE, Journal, Ranks, SharedJournal, absorb_others, journal_path
+from icl_eval.engine import SINGLE_PROCESS, Journal, Ranks, SharedJournal, absorb_others, journal_path
 from icl_eval.errors import RunError
 from icl_eval.runs.evidence import Evidence, read_evidence
 from icl_eval.runs.files import lock, replace_file, written
@@ -25,10 +25,10 @@ class RunFolder:
 
     Raises:
         RunError: it cannot be written, another run is using it, or it is the folder of a sweep.
-        PeerError: another process failed.
+        WorkerError: another process failed.
     """
 
-    def __init__(self, path: Path, ranks: Ranks = ALONE) -> None:
+    def __init__(self, path: Path, ranks: Ranks = SINGLE_PROCESS) -> None:
         self.path = path
         if (path / SWEEP).is_file():
             raise RunError("this folder holds a sweep over several models; give another --out", path)
@@ -110,12 +110,12 @@ class RunFolder:
         write_scores(self.path / "scores.json", scores)
 
 
-class GuestFolder:
+class WorkerFolder:
     """A run folder for another process than the first, which writes its journal there and nothing else.
 
     Raises:
         RunError: it cannot be written.
-        PeerError: another process failed.
+        WorkerError: another process failed.
     """
 
     def __init__(self, path: Path, ranks: Ranks) -> None:
@@ -128,7 +128,7 @@ class GuestFolder:
             self.journal = SharedJournal(own, path, ranks)
             unless_open.pop_all()
 
-    def __enter__(self) -> GuestFolder:
+    def __enter__(self) -> WorkerFolder:
         return self
 
     def __exit__(

@@ -17,7 +17,7 @@ from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Failure, Prepared
 from icl_eval.runs.evidence import Evidence, gather, windows
 from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.folder import GuestFolder, RunFolder
+from icl_eval.runs.folder import RunFolder, WorkerFolder
 from icl_eval.runs.manifest import Manifest
 from icl_eval.runs.questions import Question, Questioner
 from icl_eval.runs.result import Result
@@ -55,7 +55,7 @@ class Run:
     suites: Sequence[SuiteDefinition]
     note: str | None
     model: LanguageModel
-    folder: RunFolder | GuestFolder | None
+    folder: RunFolder | WorkerFolder | None
     journal: Journal | SharedJournal
     ranks: Ranks
 
@@ -65,7 +65,7 @@ class Run:
         manifest, failed, control_names = self._manifest(), Failed(), set[str]()
         tick = progress(sum(each.request_count() for each in self.prepared))
         engine = Engine(self.model, self.journal, tick)
-        if isinstance(self.folder, GuestFolder):
+        if isinstance(self.folder, WorkerFolder):
             return self._assist(self.folder, engine, failed)
         if self.folder:
             self.folder.claim(manifest)
@@ -112,7 +112,7 @@ class Run:
             raise unscored
         return self.ranks.gather(Result(tuple(scores), manifest, self.folder.path if self.folder else None))[0]
 
-    def _assist(self, folder: GuestFolder, engine: Engine, failed: Failed) -> Result:
+    def _assist(self, folder: WorkerFolder, engine: Engine, failed: Failed) -> Result:
         """Answer this process's share, and get the result of all."""
         for _ in gather(self._windows(failed), engine):
             pass

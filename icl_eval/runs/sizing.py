@@ -63,7 +63,7 @@ class Plan:
     def operations_to_write(self) -> int:
         """Floating-point operations for all tokens that one beam writes, at most: as if in the longest context."""
         work, counts = self.explanation.workload, self.anatomy
-        return work.written * (2 * counts.body + 2 * counts.head + counts.pair * work.context)
+        return work.generated * (2 * counts.body + 2 * counts.head + counts.pair * work.context)
 
     @property
     def read_per_token(self) -> int:
@@ -84,12 +84,12 @@ class Plan:
             ("assumed", f"rows for {self.device}, and what may share them by the configuration: nothing was probed"),
             ("operations", _operations("to read", self.operations_to_read)),
         ]
-        if work.written:
+        if work.generated:
             lines[-1] = ("operations", f"{lines[-1][1]}, {_operations('to write at most', self.operations_to_write)}")
         lines += [
             ("", f"2 x {counts.body:,} per token read or written, 2 x {counts.head:,} per place scored or written,"),
             ("", f"{counts.pair:,} per attended pair ({SOURCES})"),
-            *self._times(bool(work.written)),
+            *self._times(bool(work.generated)),
         ]
         printed = [f"{name:16} {text}\n" for name, text in lines]
         return "".join([*printed[:3], str(self.explanation), *printed[3:]])
@@ -113,7 +113,7 @@ class Plan:
     def _time(self, device: Device, writes: bool) -> str:
         said = f"{_duration(device.reading(self.operations_to_read))} to read"
         if writes:
-            seconds = device.writing(self.explanation.workload.written, self.read_per_token)
+            seconds = device.writing(self.explanation.workload.generated, self.read_per_token)
             said += f", at most {_duration(seconds)} to write"
         needed = device.needed(self.anatomy.parameters)
         if needed is not None:

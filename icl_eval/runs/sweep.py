@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from icl_eval.engine import ALONE, Ranks, launched, seat
+from icl_eval.engine import SINGLE_PROCESS, Ranks, launched, rank_and_world_size
 from icl_eval.errors import IclEvalError, ModelError, ProcessError, RunError, WindowError
 from icl_eval.models import resolve
 from icl_eval.runs.ask import short_name, slug
@@ -65,13 +65,13 @@ def sweep(
         IclEvalError: what was asked cannot be done, of any model or of all of them.
         ProcessError: it cannot be done in another process, or here alone.
     """
-    if options.get("tensor_parallel") and seat()[1] > 1:
+    if options.get("tensor_parallel") and rank_and_world_size()[1] > 1:
         raise RunError("`tensor_parallel` takes one model, and a sweep several: measure them one command each")
-    ranks = ALONE if alone else launched(cpu=str(options.get("device")).startswith("cpu"))
+    ranks = SINGLE_PROCESS if alone else launched(cpu=str(options.get("device")).startswith("cpu"))
     results: list[Result] = []
     members: list[Member] = []
     with ExitStack() as stack:
-        with ranks.agreeing():
+        with ranks.propagating_errors():
             chosen = chosen_normalizations(normalizations)
             place, experiments = _planned(models, tasks, revisions, out, keep, options)
             own = place if ranks.rank == 0 else None  # of the processes the first writes the list
@@ -111,7 +111,7 @@ def _measured(
 ) -> tuple[Result | None, Member]:
     """The result of a member; or none, and the member with what went wrong: the error itself would hold the model."""
     try:
-        with ranks.agreeing():
+        with ranks.propagating_errors():
             return experiment.measure(normalizations, progress, ranks), member
     except IclEvalError as error:
         if not issubclass(error.kind if isinstance(error, ProcessError) else type(error), OF_THE_MODEL):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from icl_eval.demos import Pool
-from icl_eval.engine import ALONE
+from icl_eval.engine import SINGLE_PROCESS
 from icl_eval.models.causal import CausalLM
 from icl_eval.models.checkpoints import precision
 from icl_eval.models.networks.network import Network
@@ -181,7 +181,7 @@ def division(bench: Bench, *words: str) -> Any:
     """The plan by which a model is divided among two processes, of which this is the first."""
     with bench.patched() as patch:
         patch.setenv("WORLD_SIZE", "2")
-        patch.setattr(evaluation, "launched", lambda **_: ALONE)
+        patch.setattr(evaluation, "launched", lambda **_: SINGLE_PROCESS)
         found = loader("distributed_config")(bench, *words)
     return found and found.tp_plan
 

@@ -146,7 +146,7 @@ def test_under_a_launcher_no_processes_are_started(
     monkeypatch.setenv("RANK", "0")
     said = icl_eval("run", "-t", "toy/parity", "--processes", 2, *TOY).mistake
 
-    assert said == "--processes starts processes, but a launcher has started this one among 4: leave it out"
+    assert said == "--processes starts processes, but a launcher has started this one of 4: leave it out"
 
 
 @pytest.mark.parametrize(("found", "sentence"), [(1, "there is 1"), (3, "there are 3")])

@@ -142,7 +142,7 @@ def test_a_text_that_another_window_cut_is_written_anew() -> None:
 
 
 def test_a_model_that_cannot_write_is_an_error() -> None:
-    with pytest.raises(ModelError, match="ToyRows cannot write"):
+    with pytest.raises(ModelError, match="ToyRows cannot generate text"):
         Engine(ToyRows()).answer([GenerateRequest.of([1], Decoding(1))])
 
 
@@ -159,7 +159,7 @@ class Failing(FakeLM):
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OutOfMemory("full"), "writing after one prompt of up to 2 tokens does not fit the device's memory: full"),
+        (OutOfMemory("full"), "generating after one prompt of up to 2 tokens does not fit the device's memory: full"),
         (FloatingPointError("log-probabilities are no numbers"), "the model's log-probabilities are no numbers; its w"),
     ],
 )

@@ -237,13 +237,13 @@ def test_answers_are_on_disk_before_the_others_are_told_of_them(path: Path, monk
     events: list[object] = []
     monkeypatch.setattr(os, "fsync", lambda _: events.append("on disk"))
 
-    def exchange(word: object) -> list[object]:
+    def exchange(value: object) -> list[object]:
         events.append("told")
-        return [word]
+        return [value]
 
     with SharedJournal(Journal(path), path.parent, Ranks(0, 1, exchange)) as shared:
         shared.put({"a": ScoreAnswer((-1.0,), False)})
-        shared.meet(None)
+        shared.sync(None)
 
     assert events == ["on disk", "told"] * 2
 

@@ -25,12 +25,12 @@ class Batching(FakeLM):
         for index, request in enumerate(requests):
             sink(index, ScoreAnswer(tuple(-1 - lower for _ in request.tokens[request.boundary :]), False))
 
-    def reads(self, requests: Sequence[ScoreRequest]) -> int:
+    def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
         return sum(request.input_length for request in requests)
 
 
 class Elsewhere(Batching):
-    reads = None  # type: ignore[assignment]  # it cannot say what it reads: it is computed elsewhere
+    computed_tokens = None  # type: ignore[assignment]  # it runs elsewhere and cannot count them
 
 
 @pytest.mark.parametrize(("moved", "noise"), [(0.0, 0.0), (1e-3, 0.002), (2e-6, 4e-6), (0.06, 0.1)])

@@ -10,9 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_threads import crew, errors_of, together
 
-from icl_eval.engine import Engine, Journal, MemoryJournal, PackedRow, Ranks, Unit, packing, plan, resuming, seat
+from icl_eval.engine import (
+    Engine,
+    Journal,
+    MemoryJournal,
+    PackedRow,
+    Ranks,
+    WorkItem,
+    packing,
+    plan,
+    prefix_replay,
+    rank_and_world_size,
+)
 from icl_eval.engine import shared as sharing
-from icl_eval.errors import ModelError, PeerError, RankError, RunError
+from icl_eval.errors import ModelError, RankError, RunError, WorkerError
 from icl_eval.models import (
     Answer,
     Decoding,
@@ -116,7 +127,7 @@ def test_the_toy_shows_where_states_came_from() -> None:
 
     assert cut.forward([rows[2]])[0].logprobs != one_after_the_other[2]
     cut.clear_cache()
-    for row in resuming.lineage(rows[:2]):
+    for row in prefix_replay.replayed_rows(rows[:2]):
         cut.forward([row])
     assert cut.forward([rows[2]])[0].logprobs == one_after_the_other[2]
 
@@ -133,7 +144,7 @@ def test_a_unit_shares_what_the_batch_before_has_cached_of_its_prefix() -> None:
     rows = [_row([*prefix, 0], len(prefix)) for prefix in ([1, 2, 3], [1, 2, 4, 5], [])]
     batches = plan([PackedRow(row, ()) for row in rows], budget=9, targets=9)
 
-    assert resuming.units(batches) == [Unit(1), Unit(1 + 3, 0), Unit(1 + 2, 2)]
+    assert prefix_replay.work_items(batches) == [WorkItem(1), WorkItem(1 + 3, 0), WorkItem(1 + 2, 2)]
 
 
 def test_a_lineage_leaves_out_what_was_cut_off() -> None:
@@ -141,10 +152,10 @@ def test_a_lineage_leaves_out_what_was_cut_off() -> None:
         _row([*prefix, 0], len(prefix)) for prefix in ([1, 2, 3], [1, 2, 4, 5], [1, 2, 4, 6], [7], [7, 8, 9], [7, 8])
     ]
 
-    assert resuming.lineage(rows[:2]) == [rows[0], rows[1]]
-    assert resuming.lineage(rows[:3]) == [rows[0], rows[1], rows[2]]
-    assert resuming.lineage(rows[:4]) == [rows[3]]
-    assert resuming.lineage(rows) == [rows[3], rows[4]]
+    assert prefix_replay.replayed_rows(rows[:2]) == [rows[0], rows[1]]
+    assert prefix_replay.replayed_rows(rows[:3]) == [rows[0], rows[1], rows[2]]
+    assert prefix_replay.replayed_rows(rows[:4]) == [rows[3]]
+    assert prefix_replay.replayed_rows(rows) == [rows[3], rows[4]]
 
 
 BLACK = [ScoreRequest.of([65 + n % 7, *range(n % 5 + 1)], [n % 50, 3]) for n in range(90)]
@@ -246,7 +257,7 @@ def test_what_a_faster_rank_writes_next_is_not_seen_before_all_meet(tmp_path: Pa
                 journal.put(dict(zip("ab", Engine(FakeLM()).answer(BLACK[:2]), strict=True)))
             ranks.gather(None)
             found = journal.get("a")
-            journal.meet(None)
+            journal.sync(None)
             assert journal.get("a") is not None
             return found
 
@@ -259,12 +270,12 @@ def test_what_a_faster_rank_writes_next_is_not_seen_before_all_meet(tmp_path: Pa
 def test_a_shared_file_system_that_lags_is_waited_for_and_then_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "PATIENCE", 0.2)
+    monkeypatch.setattr(sharing, "TIMEOUT", 0.2)
 
     def work(ranks: Ranks) -> None:
-        with ranks.agreeing(), shared(tmp_path / str(ranks.rank), ranks) as journal:
+        with ranks.propagating_errors(), shared(tmp_path / str(ranks.rank), ranks) as journal:
             journal.put({str(ranks.rank): Engine(FakeLM()).answer(BLACK[:1])[0]})
-            journal.meet(None)
+            journal.sync(None)
 
     for rank in "01":
         (tmp_path / rank).mkdir()
@@ -275,27 +286,27 @@ def test_a_shared_file_system_that_lags_is_waited_for_and_then_named(
 def test_an_error_of_all_is_raised_once() -> None:
     raised = _raised(3, lambda rank: ModelError("there is no such model"))
 
-    assert [type(error) for error in raised] == [ModelError, PeerError, PeerError]
+    assert [type(error) for error in raised] == [ModelError, WorkerError, WorkerError]
     assert str(raised[0]) == "there is no such model"
 
 
 def test_an_error_of_one_rank_names_it_and_ends_the_others() -> None:
     raised = _raised(3, lambda rank: ModelError("the device is full") if rank == 1 else None)
 
-    assert [type(error) for error in raised] == [PeerError, RankError, PeerError]
+    assert [type(error) for error in raised] == [WorkerError, RankError, WorkerError]
     assert {str(error) for error in raised} == {"process 1: the device is full"}
 
 
 def test_an_error_of_the_first_rank_alone_is_as_in_one_process() -> None:
     raised = _raised(2, lambda rank: None if rank else RunError("another process is writing", "folder"))
 
-    assert [type(error) for error in raised] == [RunError, PeerError]
+    assert [type(error) for error in raised] == [RunError, WorkerError]
     assert str(raised[0]) == "folder: another process is writing"
 
 
 def _raised(size: int, error_of: Callable[[int], Exception | None]) -> list[Exception]:
     def work(ranks: Ranks) -> None:
-        with ranks.agreeing():
+        with ranks.propagating_errors():
             if error := error_of(ranks.rank):
                 raise error
             ranks.gather(None)
@@ -309,12 +320,12 @@ def test_a_device_that_one_sequence_fills_ends_all(tmp_path: Path) -> None:
             raise OutOfMemory("the toy is full")
 
     def work(ranks: Ranks) -> None:
-        with ranks.agreeing(), shared(tmp_path, ranks) as journal:
+        with ranks.propagating_errors(), shared(tmp_path, ranks) as journal:
             Engine(Full() if ranks.rank else ToyRows(), journal).answer(LONG)
 
     first, second = errors_of(2, work)
 
-    assert (type(first), type(second)) == (PeerError, RankError)
+    assert (type(first), type(second)) == (WorkerError, RankError)
     assert str(first) == str(second)
     assert str(first).startswith("process 1: one prompt of ")
 
@@ -336,7 +347,7 @@ def test_the_launcher_says_who_this_is(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
-    assert seat() == expected
+    assert rank_and_world_size() == expected
 
 
 def test_one_process_meets_nobody() -> None:

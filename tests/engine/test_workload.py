@@ -54,12 +54,12 @@ def test_what_an_earlier_part_of_the_run_asks_is_not_planned_again() -> None:
     first, second = engine.workload([request], planned), engine.workload([request, request], planned)
 
     assert (first.computed, first.repeated) == (4, 0)
-    assert (second.computed, second.repeated, second.asked) == (0, 2, 8)
+    assert (second.computed, second.repeated, second.one_by_one) == (0, 2, 8)
     assert first + second == Workload(
         3,
         0,
         2,
-        asked=12,
+        one_by_one=12,
         computed=4,
         batches=1,
         longest=4,
@@ -77,7 +77,7 @@ def test_a_model_that_plans_for_itself_is_counted_one_by_one() -> None:
 
     work = Engine(FakeLM()).workload(requests, set())
 
-    assert (work.asked, work.computed, work.batches) == (6, 4, 0)
+    assert (work.one_by_one, work.computed, work.batches) == (6, 4, 0)
 
 
 class Padding(FakeLM):
@@ -87,7 +87,7 @@ class Padding(FakeLM):
         super().__init__()
         self.chunks: list[int] = []
 
-    def reads(self, requests: Sequence[ScoreRequest]) -> int:
+    def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
         return len(requests) * max(request.input_length for request in requests)
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:

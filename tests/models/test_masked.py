@@ -148,7 +148,7 @@ def test_what_it_will_read_is_what_it_reads() -> None:
 
     answer(lm, requests)
 
-    assert lm.reads(requests) == sum(batch.numel() for batch in read)
+    assert lm.computed_tokens(requests) == sum(batch.numel() for batch in read)
 
 
 def test_greedy_says_whether_every_masked_token_was_the_most_likely() -> None:
@@ -307,7 +307,7 @@ def test_a_run_is_explained_by_its_masked_copies(saved: Path) -> None:
     plan = explain(str(saved), colours(), shots=0, device="cpu")
 
     assert plan.workload.requests == 4
-    assert plan.workload.asked == 2 * 5 + 2 * (7 + 1 + 2)  # [CLS] sky blue [MASK] [SEP]; Answer: by letter
+    assert plan.workload.one_by_one == 2 * 5 + 2 * (7 + 1 + 2)  # [CLS] sky blue [MASK] [SEP]; Answer: by letter
     assert plan.workload.computed == 10 + 5 + 5
 
 

@@ -108,7 +108,7 @@ def test_what_it_will_read_is_what_it_reads(name: str) -> None:
 
     answer(lm, requests)
 
-    assert lm.reads(requests) == sum(batch.numel() for batch in (*encoder, *both))
+    assert lm.computed_tokens(requests) == sum(batch.numel() for batch in (*encoder, *both))
 
 
 def test_only_scored_places_reach_the_head() -> None:
@@ -493,7 +493,9 @@ def test_a_run_is_explained_by_what_both_halves_read(saved: Path) -> None:
     plan = explain(str(saved), words, shots=0, device="cpu")
 
     assert plan.workload.requests == 4
-    assert plan.workload.asked == 2 * (3 + 1) + 2 * (9 + 1)  # `blue sky`, `Answer:`, each with </s>; the start token
+    assert plan.workload.one_by_one == 2 * (3 + 1) + 2 * (
+        9 + 1
+    )  # `blue sky`, `Answer:`, each with </s>; the start token
     assert plan.workload.computed == 2 * 9 + 4 * 1
 
 

@@ -29,7 +29,7 @@ class Batching(FakeLM):
             logprob = -1.0046 if bytes(continuation.tolist()).startswith(b" e") else -1.0 - lower
             sink(index, ScoreAnswer((logprob,) * len(continuation), False))
 
-    def reads(self, requests: Sequence[ScoreRequest]) -> int:
+    def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
         return sum(request.input_length for request in requests)
 
 

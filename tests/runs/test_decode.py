@@ -183,6 +183,6 @@ def test_a_suite_with_a_task_that_is_written_otherwise_has_no_published_numbers_
 
 
 def test_a_plan_counts_what_is_to_be_written() -> None:
-    lengths = [explain(FOUR, toy(), shots=0, decode=decode).workload.written for decode in (None, {"max_tokens": 50})]
+    lengths = [explain(FOUR, toy(), shots=0, decode=decode).workload.generated for decode in (None, {"max_tokens": 50})]
 
     assert lengths == [2 * 5, 2 * 50]

@@ -208,9 +208,9 @@ def test_a_baseline_holds_what_was_written(tmp_path: Path) -> None:
 def test_explain_counts_prompts_and_what_may_be_written() -> None:
     work = explain(FakeLM(), sums(), shots=0).workload
 
-    assert (work.requests, work.written) == (6, 6 * 12)
-    assert work.asked == 6 * len("Q: 1+1\nA:")
-    assert work.computed < work.asked
+    assert (work.requests, work.generated) == (6, 6 * 12)
+    assert work.one_by_one == 6 * len("Q: 1+1\nA:")
+    assert work.computed < work.one_by_one
 
 
 NOUNS: list[dict[str, Any]] = [

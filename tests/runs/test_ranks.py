@@ -17,8 +17,8 @@ from rank_threads import errors_of, together
 from toy_tasks import NAMES, PROMPT, answers, knowing, parity
 
 from icl_eval import Result, Sweep, Task, evaluate, rescore, sweep
-from icl_eval.engine import ALONE, Ranks
-from icl_eval.errors import ModelError, PeerError, RankError, RunError, UnknownName, WindowError
+from icl_eval.engine import SINGLE_PROCESS, Ranks
+from icl_eval.errors import ModelError, RankError, RunError, UnknownName, WindowError, WorkerError
 from icl_eval.models import ScoreRequest, Sink
 from icl_eval.testing import FakeLM
 
@@ -38,19 +38,19 @@ MANY = range(1200)  # questions, for several chunks
 LONG = "evaluate('tiny', 'superglue', shots=[0, 4], seeds=2, limit=5, data='sample', out=sys.argv[1])"
 
 
-Seated = Callable[[Callable[[int], Any]], Callable[[Ranks], Any]]
+InThreads = Callable[[Callable[[int], Any]], Callable[[Ranks], Any]]
 
 
 @pytest.fixture
-def seated(monkeypatch: pytest.MonkeyPatch) -> Seated:
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> InThreads:
     """Makes of what a process does what a thread does at its rank."""
-    seats = threading.local()
+    thread = threading.local()
     for name in ("evaluation", "sweep"):
-        monkeypatch.setattr(f"icl_eval.runs.{name}.launched", lambda **_: getattr(seats, "ranks", ALONE))
+        monkeypatch.setattr(f"icl_eval.runs.{name}.launched", lambda **_: getattr(thread, "ranks", SINGLE_PROCESS))
 
     def at_rank(work: Callable[[int], Any]) -> Callable[[Ranks], Any]:
         def sit(ranks: Ranks) -> Any:
-            seats.ranks = ranks
+            thread.ranks = ranks
             return work(ranks.rank)
 
         return sit
@@ -115,16 +115,16 @@ def test_processes_leave_their_group_before_they_end(tmp_path: Path) -> None:
     assert run(code, tmp_path, 2) == ["True\nFalse\n"] * 2
 
 
-def test_more_processes_than_questions(tmp_path: Path, seated: Seated) -> None:
+def test_more_processes_than_questions(tmp_path: Path, in_threads: InThreads) -> None:
     alone = evaluate(knowing(0), parity(range(1)), shots=0, out=tmp_path / "alone")
-    found = together(3, seated(lambda _: evaluate(knowing(0), parity(range(1)), shots=0, out=tmp_path / "many")))
+    found = together(3, in_threads(lambda _: evaluate(knowing(0), parity(range(1)), shots=0, out=tmp_path / "many")))
 
     assert [result.table() for result in found] == [alone.table()] * 3
     assert contents(tmp_path / "many") == contents(tmp_path / "alone")
     assert manifest(tmp_path / "many")["computed"] == 4
 
 
-def test_all_processes_get_the_result_of_the_first(tmp_path: Path, seated: Seated) -> None:
+def test_all_processes_get_the_result_of_the_first(tmp_path: Path, in_threads: InThreads) -> None:
     ticks: list[int] = []
 
     def progress(total: int) -> Callable[[int], None]:
@@ -134,7 +134,7 @@ def test_all_processes_get_the_result_of_the_first(tmp_path: Path, seated: Seate
     def work(_: int) -> Result:
         return evaluate(knowing(0, 1), parity(), shots=[0, 2], out=tmp_path, progress=progress)
 
-    first, second = together(2, seated(work))
+    first, second = together(2, in_threads(work))
 
     assert first == second
     assert (first.manifest.processes, first.folder) == (2, tmp_path)
@@ -143,8 +143,8 @@ def test_all_processes_get_the_result_of_the_first(tmp_path: Path, seated: Seate
     assert rescore(tmp_path).scores == first.scores
 
 
-def test_another_grid_goes_on_with_what_several_answered(tmp_path: Path, seated: Seated) -> None:
-    together(2, seated(lambda _: evaluate(knowing(0), parity(), shots=0, out=tmp_path)))
+def test_another_grid_goes_on_with_what_several_answered(tmp_path: Path, in_threads: InThreads) -> None:
+    together(2, in_threads(lambda _: evaluate(knowing(0), parity(), shots=0, out=tmp_path)))
     lm = knowing(0)
     evaluate(lm, parity(), shots=[0, 1], out=tmp_path)
 
@@ -202,83 +202,87 @@ def test_a_damaged_line_of_a_process_that_was_killed_is_named(tmp_path: Path) ->
         evaluate(knowing(0), parity(), shots=0, out=tmp_path)
 
 
-def test_a_mistake_of_all_is_told_by_the_first_alone(tmp_path: Path, seated: Seated) -> None:
-    first, second = errors_of(2, seated(lambda _: evaluate("tiny", "superglue/cd", data="sample", out=tmp_path)))
+def test_a_mistake_of_all_is_told_by_the_first_alone(tmp_path: Path, in_threads: InThreads) -> None:
+    first, second = errors_of(2, in_threads(lambda _: evaluate("tiny", "superglue/cd", data="sample", out=tmp_path)))
 
     assert isinstance(first, UnknownName)
-    assert isinstance(second, PeerError)
+    assert isinstance(second, WorkerError)
     assert str(second) == f"process 0: {first}"
 
 
-def test_processes_without_a_folder_cannot_share(seated: Seated) -> None:
-    first, _ = errors_of(2, seated(lambda _: evaluate(knowing(0), parity(), shots=0)))
+def test_processes_without_a_folder_cannot_share(in_threads: InThreads) -> None:
+    first, _ = errors_of(2, in_threads(lambda _: evaluate(knowing(0), parity(), shots=0)))
 
     assert str(first) == "2 processes share their answers through a run folder: give `out` or `keep`"
 
 
-def test_processes_that_do_not_do_the_same_are_told(tmp_path: Path, seated: Seated) -> None:
-    model, _ = errors_of(2, seated(lambda rank: evaluate(knowing(rank), parity(), shots=0, out=tmp_path)))
-    shots, _ = errors_of(2, seated(lambda rank: evaluate(knowing(0), parity(), shots=rank, out=tmp_path)))
+def test_processes_that_do_not_do_the_same_are_told(tmp_path: Path, in_threads: InThreads) -> None:
+    model, _ = errors_of(2, in_threads(lambda rank: evaluate(knowing(rank), parity(), shots=0, out=tmp_path)))
+    shots, _ = errors_of(2, in_threads(lambda rank: evaluate(knowing(0), parity(), shots=rank, out=tmp_path)))
 
     assert str(model) == "process 1 has another model than process 0"
     assert str(shots) == "process 1 asks otherwise than process 0"
 
 
-def test_a_folder_in_use_is_told_once(tmp_path: Path, seated: Seated) -> None:
+def test_a_folder_in_use_is_told_once(tmp_path: Path, in_threads: InThreads) -> None:
     with FileLock(tmp_path / ".lock"):
-        first, second = errors_of(2, seated(lambda _: evaluate(knowing(0), parity(), shots=0, out=tmp_path)))
+        first, second = errors_of(2, in_threads(lambda _: evaluate(knowing(0), parity(), shots=0, out=tmp_path)))
 
     assert str(first) == f"{tmp_path}: another process is writing this run folder"
-    assert isinstance(second, PeerError)
+    assert isinstance(second, WorkerError)
 
 
-def test_processes_agree_on_which_tasks_fail(tmp_path: Path, seated: Seated) -> None:
+def test_processes_agree_on_which_tasks_fail(tmp_path: Path, in_threads: InThreads) -> None:
     rows = [{"n": n, "label": 0} for n in ("2", "2" * 99)]
     long = Task.from_records("long", evaluation=rows, prompt=PROMPT, options=NAMES)
 
     def narrow() -> FakeLM:
         return FakeLM(answers([0]), window=50)
 
-    first, second = together(2, seated(lambda _: evaluate(narrow(), [long, parity()], shots=0, out=tmp_path / "many")))
+    first, second = together(
+        2, in_threads(lambda _: evaluate(narrow(), [long, parity()], shots=0, out=tmp_path / "many"))
+    )
     alone = evaluate(narrow(), parity(), shots=0, out=tmp_path / "alone")
-    errors = errors_of(2, seated(lambda _: evaluate(narrow(), long, shots=0, out=tmp_path / "none")))
+    errors = errors_of(2, in_threads(lambda _: evaluate(narrow(), long, shots=0, out=tmp_path / "none")))
 
     assert first == second
     assert [each.task for each in first.failures] == ["long"]
     assert first.scores == alone.scores
     assert contents(tmp_path / "many") == contents(tmp_path / "alone")
-    assert [type(error) for error in errors] == [WindowError, PeerError]
+    assert [type(error) for error in errors] == [WindowError, WorkerError]
 
 
-def test_an_error_of_one_process_alone_ends_the_others_and_loses_no_answer(tmp_path: Path, seated: Seated) -> None:
+def test_an_error_of_one_process_alone_ends_the_others_and_loses_no_answer(
+    tmp_path: Path, in_threads: InThreads
+) -> None:
     class Failing(FakeLM):
         def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
             raise ModelError("the device went away")
 
     models = [FakeLM(), Failing()]
-    first, second = errors_of(2, seated(lambda rank: evaluate(models[rank], parity(MANY), shots=0, out=tmp_path)))
+    first, second = errors_of(2, in_threads(lambda rank: evaluate(models[rank], parity(MANY), shots=0, out=tmp_path)))
     kept = len(journal(tmp_path))
     rest = FakeLM()
     evaluate(rest, parity(MANY), shots=0, out=tmp_path)
 
-    assert (type(first), type(second)) == (PeerError, RankError)
+    assert (type(first), type(second)) == (WorkerError, RankError)
     assert str(first) == str(second) == "process 1: the device went away"
     assert kept > 0
     assert rest.asked == len(journal(tmp_path)) - kept
 
 
-def swept_by(ranks: int, seated: Seated, models: Callable[[int], list[FakeLM]], out: Path | None) -> list[Sweep]:
+def swept_by(ranks: int, in_threads: InThreads, models: Callable[[int], list[FakeLM]], out: Path | None) -> list[Sweep]:
     """What processes get that sweep over models, each process over its own."""
-    return together(ranks, seated(lambda rank: sweep(models(rank), parity(MANY), shots=0, out=out)))
+    return together(ranks, in_threads(lambda rank: sweep(models(rank), parity(MANY), shots=0, out=out)))
 
 
 def members(folder: Path) -> dict[str, dict[str, Any]]:
     return {each["model"]: each for each in json.loads((folder / "sweep.json").read_text())["members"]}
 
 
-def test_processes_share_every_model_of_a_sweep(tmp_path: Path, seated: Seated) -> None:
+def test_processes_share_every_model_of_a_sweep(tmp_path: Path, in_threads: InThreads) -> None:
     own = {rank: [FakeLM(name="one"), FakeLM(name="two")] for rank in range(2)}
-    first, second = swept_by(2, seated, own.__getitem__, tmp_path / "many")
+    first, second = swept_by(2, in_threads, own.__getitem__, tmp_path / "many")
     alone = sweep([FakeLM(name="one"), FakeLM(name="two")], parity(MANY), shots=0, out=tmp_path / "alone")
 
     assert first == second
@@ -292,13 +296,15 @@ def test_processes_share_every_model_of_a_sweep(tmp_path: Path, seated: Seated) 
     assert all(lm.asked for lms in own.values() for lm in lms)
 
 
-def test_a_model_that_fails_in_one_process_fails_in_all_and_the_next_is_shared(tmp_path: Path, seated: Seated) -> None:
+def test_a_model_that_fails_in_one_process_fails_in_all_and_the_next_is_shared(
+    tmp_path: Path, in_threads: InThreads
+) -> None:
     class Failing(FakeLM):
         def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
             raise ModelError("the device went away")
 
     own = {rank: [[FakeLM, Failing][rank](name="one"), FakeLM(name="two")] for rank in range(2)}
-    first, second = swept_by(2, seated, own.__getitem__, tmp_path)
+    first, second = swept_by(2, in_threads, own.__getitem__, tmp_path)
 
     assert first == second
     assert [(each.label, each.failed) for each in first.failures] == [("one", "process 1: the device went away")]
@@ -306,10 +312,10 @@ def test_a_model_that_fails_in_one_process_fails_in_all_and_the_next_is_shared(t
     assert all(lms[1].asked for lms in own.values())
 
 
-def test_a_mistake_that_is_no_models_ends_a_sweep_in_all_processes(tmp_path: Path, seated: Seated) -> None:
-    first, second = errors_of(2, seated(lambda _: sweep([FakeLM()], parity(), shots=0)))
+def test_a_mistake_that_is_no_models_ends_a_sweep_in_all_processes(tmp_path: Path, in_threads: InThreads) -> None:
+    first, second = errors_of(2, in_threads(lambda _: sweep([FakeLM()], parity(), shots=0)))
     with FileLock(tmp_path / ".lock"):
-        taken, _ = errors_of(2, seated(lambda _: sweep([FakeLM()], parity(), shots=0, out=tmp_path)))
+        taken, _ = errors_of(2, in_threads(lambda _: sweep([FakeLM()], parity(), shots=0, out=tmp_path)))
 
     assert str(first) == "2 processes share their answers through a run folder: give `out` or `keep`"
     assert str(second) == f"process 0: {first}"
@@ -317,11 +323,11 @@ def test_a_mistake_that_is_no_models_ends_a_sweep_in_all_processes(tmp_path: Pat
 
 
 def test_what_is_finished_is_loaded_by_none_of_several_processes(
-    tmp_path: Path, seated: Seated, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, in_threads: InThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = sweep("tiny", parity(range(2)), shots=0, out=tmp_path)
     monkeypatch.setattr("icl_eval.runs.model.load", None)
-    found = together(2, seated(lambda _: sweep("tiny", parity(range(2)), shots=0, out=tmp_path)))
+    found = together(2, in_threads(lambda _: sweep("tiny", parity(range(2)), shots=0, out=tmp_path)))
 
     assert [each.results[0].scores for each in found] == [kept.results[0].scores] * 2
 

@@ -68,8 +68,10 @@ def test_operations_are_two_for_each_parameter_and_four_for_each_unit_of_attenti
     assert said.operations_to_read == (
         2 * body * work.computed + 2 * 1024 * width * work.scored + 4 * layers * width * work.attended
     )
-    assert work.written > 0
-    assert said.operations_to_write == work.written * (2 * body + 2 * 1024 * width + 4 * layers * width * work.context)
+    assert work.generated > 0
+    assert said.operations_to_write == work.generated * (
+        2 * body + 2 * 1024 * width + 4 * layers * width * work.context
+    )
 
 
 def test_a_device_reads_by_its_peak_and_writes_by_its_bandwidth() -> None:

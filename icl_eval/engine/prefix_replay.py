@@ -1,4 +1,4 @@
-"""A part of a plan as it is computed apart: on the same kept states, bit by bit, as within the whole."""
+"""Run a part of a plan by itself on the same cached prefixes, bit by bit, as within the whole plan."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.engine.dealing import Unit
+from icl_eval.engine.partition import WorkItem
 from icl_eval.engine.plan import Batch
 from icl_eval.models import Row, common_prefix
 
@@ -19,39 +19,39 @@ class Step:
 
     Attributes:
         batch: what is computed.
-        anew: whether the states that are kept are not those that the batch goes on from.
-        first: rows whose stems give these, after nothing.
+        clears: whether to clear the prefix cache first, because it holds other states than the batch continues.
+        replay: rows to run after that; their prefixes give the states that the batch continues.
     """
 
     batch: Batch
-    anew: bool = False
-    first: tuple[Row, ...] = ()
+    clears: bool = False
+    replay: tuple[Row, ...] = ()
 
 
-def units(batches: Sequence[Batch]) -> list[Unit]:
-    """Batches as what is dealt out."""
+def work_items(batches: Sequence[Batch]) -> list[WorkItem]:
+    """Batches as items of a partition."""
     return [
-        Unit(batch.computed, _prefix_length(batch) - batch.new_prefix if _prefix_length(batch) else None)
+        WorkItem(batch.computed, _prefix_length(batch) - batch.new_prefix if _prefix_length(batch) else None)
         for batch in batches
     ]
 
 
-def steps(batches: Sequence[Batch], places: Sequence[int]) -> Iterator[Step]:
-    """The batches at these places of a plan, in order; nothing is kept before the first."""
-    after_prefixes = [place for place, batch in enumerate(batches) if _prefix_length(batch)]
-    order = {place: number for number, place in enumerate(after_prefixes)}
-    done = 0  # of the batches on stems, as far as the states that are kept tell
-    for place in places:
-        number = order.get(place)
+def steps(batches: Sequence[Batch], indices: Sequence[int]) -> Iterator[Step]:
+    """The batches of a plan at these indices, in order; the prefix cache is empty before the first."""
+    after_prefixes = [index for index, batch in enumerate(batches) if _prefix_length(batch)]
+    order = {index: number for number, index in enumerate(after_prefixes)}
+    done = 0  # batches after prefixes whose states the cache holds, as if all had run in order
+    for index in indices:
+        number = order.get(index)
         if number is None or number == done:
-            yield Step(batches[place])
+            yield Step(batches[index])
         else:
             rows = [batches[each].rows[0].row for each in after_prefixes[:number]]
-            yield Step(batches[place], True, tuple(_opening(row) for row in lineage(rows)))
+            yield Step(batches[index], True, tuple(_prefix_row(row) for row in replayed_rows(rows)))
         done = done if number is None else number + 1
 
 
-def lineage(rows: Sequence[Row]) -> list[Row]:
+def replayed_rows(rows: Sequence[Row]) -> list[Row]:
     """The rows that computed what is cached after the last row; the states of all others were dropped again."""
     found: list[tuple[int, Row]] = []  # with the tokens that were cached before each
     cached = np.empty(0, np.int32)
@@ -65,7 +65,7 @@ def lineage(rows: Sequence[Row]) -> list[Row]:
     return [row for _, row in found]
 
 
-def _opening(row: Row) -> Row:
+def _prefix_row(row: Row) -> Row:
     """A row's cached prefix and one more token, the least that can be computed after it."""
     size = row.prefix_length
     indices: NDArray[np.int32] = np.arange(size + 1, dtype=np.int32)
