@@ -59,7 +59,7 @@ def plan(
 
     Only the model's configuration is read and no weights, so that a model of any size can be planned on any machine.
     """
-    from icl_eval.runs.sizing import plan as plan_of
+    from icl_eval.runs.cost import plan as plan_of
 
     names, library = options.library_for(options.words(task), include)
     asked = plan_of(

@@ -32,7 +32,7 @@ from icl_eval.models.protocol import (
 if TYPE_CHECKING:
     from icl_eval.models.checkpoints.fingerprint import is_current
     from icl_eval.models.checkpoints.names import TINY, check_options, resolve
-    from icl_eval.models.loading import load, load_blueprint, load_model, load_text_reader, wrap_model
+    from icl_eval.models.loading import load, load_meta_model, load_model, load_text_reader, wrap_model
     from icl_eval.models.options import Setup, Variant, split_options
 
 __all__ = [
@@ -69,7 +69,7 @@ __all__ = [
     "is_current",
     "is_encoder_decoder",
     "load",
-    "load_blueprint",
+    "load_meta_model",
     "load_model",
     "load_text_reader",
     "resolve",
@@ -84,7 +84,7 @@ _HOMES = {
     "check_options": "checkpoints.names",
     "is_current": "checkpoints.fingerprint",
     "load": "loading",
-    "load_blueprint": "loading",
+    "load_meta_model": "loading",
     "load_text_reader": "loading",
     "load_model": "loading",
     "resolve": "checkpoints.names",

@@ -16,7 +16,7 @@ from icl_eval.models.options import Setup, Variant, read_options
 from icl_eval.models.protocol import LanguageModel
 
 if TYPE_CHECKING:
-    from icl_eval.models.blueprint import Blueprint
+    from icl_eval.models.meta_model import MetaModel
 
 
 def load_model(name: str, **options: Any) -> LanguageModel:
@@ -84,7 +84,7 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     return in_step(lm) if setup.tensor_parallel else lm
 
 
-def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
+def load_meta_model(name: str, variant: Variant, setup: Setup) -> MetaModel:
     """A causal language model without weights, of which only configuration and tokenizer are read.
 
     Raises:
@@ -94,9 +94,9 @@ def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    from icl_eval.models.blueprint import Blueprint
     from icl_eval.models.checkpoints.precision import type_named
     from icl_eval.models.kinds import family_of
+    from icl_eval.models.meta_model import MetaModel
 
     if is_endpoint(name):
         raise ModelError(f"{name!r} is an endpoint, which does not show its model: plan the model's own configuration")
@@ -118,7 +118,7 @@ def load_blueprint(name: str, variant: Variant, setup: Setup) -> Blueprint:
                 dtype=config.dtype or torch.float32 if kind == "auto" else kind,
                 trust_remote_code=setup.trust_remote_code,
             )
-    return Blueprint(model, tokenizer, name, device=target.type, bos=variant.bos, window=variant.window)
+    return MetaModel(model, tokenizer, name, device=target.type, bos=variant.bos, window=variant.window)
 
 
 def load_text_reader(name: str, variant: Variant, setup: Setup) -> LanguageModel:

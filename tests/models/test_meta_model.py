@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from icl_eval.errors import ModelError
 from icl_eval.models import RowModel
-from icl_eval.models.blueprint import Blueprint
 from icl_eval.models.causal import CausalLM
+from icl_eval.models.meta_model import MetaModel
 
 from .architectures import CONFIGS, WINDOW, build
 from .checkpoints import byte_tokenizer
@@ -21,15 +21,15 @@ from .checkpoints import byte_tokenizer
 NO_CACHE = {"mamba", "rwkv", "recurrent_gemma", "jamba", "lfm2"}  # or one that holds more than keys and values
 
 
-def drawn(kind: type, settings: dict[str, Any], device: str = "cpu") -> Blueprint:
+def drawn(kind: type, settings: dict[str, Any], device: str = "cpu") -> MetaModel:
     maker: Any = hf.AutoModelForCausalLM
     with torch.device("meta"):
         model = maker.from_config(kind(**settings))
-    return Blueprint(model, byte_tokenizer(), "drawn", device=device, window=WINDOW)
+    return MetaModel(model, byte_tokenizer(), "drawn", device=device, window=WINDOW)
 
 
 @cache
-def blueprint(name: str, device: str = "cpu") -> Blueprint:
+def meta_model(name: str, device: str = "cpu") -> MetaModel:
     return drawn(*CONFIGS[name], device=device)
 
 
@@ -37,8 +37,8 @@ def blueprint(name: str, device: str = "cpu") -> Blueprint:
 def test_parameters_are_those_of_a_model_with_weights(name: str) -> None:
     model = build(name)
 
-    assert blueprint(name).weights == sum(parameter.nbytes for parameter in model.parameters())
-    assert blueprint(name).anatomy.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert meta_model(name).weights == sum(parameter.nbytes for parameter in model.parameters())
+    assert meta_model(name).counts.parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -51,12 +51,12 @@ def test_cache_takes_what_a_model_with_weights_keeps(name: str, dtype: torch.dty
             layers = model(input_ids=torch.ones(1, tokens, dtype=torch.long), use_cache=True).past_key_values.layers
         return sum(part.nbytes for layer in layers for part in (layer.keys, layer.values))
 
-    assert blueprint(name).cache_bytes(dtype) == kept(2) - kept(1)
-    assert blueprint(name).cache_bytes(dtype, 40) == kept(40)
+    assert meta_model(name).cache_bytes(dtype) == kept(2) - kept(1)
+    assert meta_model(name).cache_bytes(dtype, 40) == kept(40)
 
 
 def test_states_that_do_not_grow_take_the_same_for_any_length() -> None:
-    lm = blueprint("mamba")
+    lm = meta_model("mamba")
 
     assert lm.cache_bytes(torch.float32) == 0
     assert lm.cache_bytes(torch.float32, 5) == lm.cache_bytes(torch.float32, 50) != 0
@@ -65,7 +65,7 @@ def test_states_that_do_not_grow_take_the_same_for_any_length() -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_assumed_is_what_probes_find(name: str) -> None:
     window = None if name not in {"bloom", "mamba"} else WINDOW
-    probed, assumed = CausalLM(build(name), byte_tokenizer(), name, name, window=window), blueprint(name)
+    probed, assumed = CausalLM(build(name), byte_tokenizer(), name, name, window=window), meta_model(name)
 
     assert isinstance(assumed, RowModel)
     for attribute in (
@@ -84,13 +84,13 @@ def test_what_is_assumed_is_what_probes_find(name: str) -> None:
 
 def test_rows_of_a_gpu_are_planned_as_those_of_a_cpu() -> None:
     for device in ("cpu", "cuda"):
-        assert blueprint("llama", device).has_tree_attention
-        assert not blueprint("gptj", device).has_tree_attention
-        assert blueprint("gptj", device).shares_prefixes
+        assert meta_model("llama", device).has_tree_attention
+        assert not meta_model("gptj", device).has_tree_attention
+        assert meta_model("gptj", device).shares_prefixes
 
 
 def test_gpt2_has_as_many_parameters_as_its_release() -> None:
-    counts = drawn(hf.GPT2Config, {}).anatomy
+    counts = drawn(hf.GPT2Config, {}).counts
 
     assert counts.parameters == 124_439_808
     assert counts.head == 50257 * 768
@@ -101,7 +101,7 @@ def test_gpt2_has_as_many_parameters_as_its_release() -> None:
 
 def test_mixtral_has_as_many_parameters_as_its_paper_says() -> None:
     """Jiang et al. 2024, arXiv 2401.04088, section 2: 47B parameters, of which 13B are active."""
-    counts = drawn(hf.MixtralConfig, {}).anatomy
+    counts = drawn(hf.MixtralConfig, {}).counts
 
     assert counts.parameters == pytest.approx(47e9, rel=0.01)
     assert counts.active == pytest.approx(13e9, rel=0.01)
@@ -110,7 +110,7 @@ def test_mixtral_has_as_many_parameters_as_its_paper_says() -> None:
 
 @pytest.mark.parametrize("name", ["gpt2", "opt", "llama", "llama_tied", "gemma", "qwen3", "gpt_neox", "mistral"])
 def test_operations_are_those_that_pytorch_counts(name: str) -> None:
-    model, counts = build(name), blueprint(name).anatomy
+    model, counts = build(name), meta_model(name).counts
     model.set_attn_implementation("eager")  # of which every product is counted
 
     def operations(tokens: int) -> int:
@@ -126,4 +126,4 @@ def test_operations_are_those_that_pytorch_counts(name: str) -> None:
 
 def test_a_blueprint_computes_nothing() -> None:
     with pytest.raises(ModelError, match="drawn has no weights here"):
-        blueprint("llama").enqueue([])
+        meta_model("llama").enqueue([])

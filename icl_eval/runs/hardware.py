@@ -1,4 +1,4 @@
-"""Kinds of devices, and how long they take for so many operations or bytes at a part of what their makers publish."""
+"""Kinds of devices, and the time they take for operations or bytes at a part of the peak that their makers publish."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Device:
         dtype: the type of the weights, in which its peak is given.
         operations: floating-point operations per second at its peak, dense.
         bandwidth: bytes that it reads from its memory per second.
-        memory: bytes of it; none where it is what the owner has put in.
+        memory: bytes of it; None if it depends on what is installed.
         source: where the figures are published.
     """
 
@@ -31,29 +31,29 @@ class Device:
     memory: float | None
     source: str
 
-    def reading(self, operations: float) -> float:
-        """Seconds for operations, at the part of the peak that reading many tokens at once is assumed to reach."""
-        return operations / (self.operations * part_of_peak("reading"))
+    def prefill_seconds(self, operations: float) -> float:
+        """Seconds for operations, at the part of the peak that prefill is assumed to reach."""
+        return operations / (self.operations * part_of_peak("prefill"))
 
-    def writing(self, tokens: int, parameters: int) -> float:
-        """Seconds for tokens written one by one, for each of which so many parameters are read from memory once."""
-        return tokens * parameters * BYTES[self.dtype] / (self.bandwidth * part_of_peak("writing"))
+    def generation_seconds(self, tokens: int, parameters: int) -> float:
+        """Seconds to generate tokens one by one, if each reads so many parameters from memory once."""
+        return tokens * parameters * BYTES[self.dtype] / (self.bandwidth * part_of_peak("generation"))
 
     def needed(self, parameters: int) -> int | None:
-        """How many hold so many parameters in its type, and nothing else; none if its memory is not given."""
+        """How many devices hold so many parameters in its type; None if its memory is not given."""
         return None if self.memory is None else math.ceil(parameters * BYTES[self.dtype] / self.memory)
 
 
 def devices() -> list[Device]:
-    """Those that are known, the slowest first."""
+    """The known devices, slowest first."""
     return [Device(**each) for each in _table()["devices"]]
 
 
 def part_of_peak(work: str) -> float:
-    """The assumed part of the published peak: of operations for `reading`, of bandwidth for `writing`."""
+    """The assumed part of the published peak: of operations for `prefill`, of bandwidth for `generation`."""
     return float(_table()[work]["fraction"])
 
 
 @cache
 def _table() -> Any:
-    return json.loads(resources.files("icl_eval.runs").joinpath("devices.json").read_text(encoding="utf-8"))
+    return json.loads(resources.files("icl_eval.runs").joinpath("hardware.json").read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import pytest
 from icl_eval import Plan, explain, plan
 from icl_eval.errors import IclEvalError, ModelError, RunError, UnknownName
 from icl_eval.models.checkpoints.names import TINY_PATH
-from icl_eval.runs.devices import Device, devices, part_of_peak
+from icl_eval.runs.hardware import Device, devices, part_of_peak
 
 GPT3 = {"model_type": "gpt2", "n_layer": 96, "n_embd": 12288, "n_head": 96, "n_positions": 2048, "vocab_size": 50257}
 ASKED: dict[str, Any] = {"shots": [0, 4], "data": "sample", "limit": 4, "device": "cpu"}
@@ -47,8 +47,8 @@ def test_gpt3_is_planned_from_its_configuration_alone(tmp_path: Path) -> None:
     """Brown et al. 2020, Table 2.1 and section 3: 175.0B parameters in 96 layers of 12288 units."""
     said = plan(folder(tmp_path / "gpt3", GPT3), ["symbols", "arithmetic/2d-addition"], tokenizer="tiny", **ASKED)
 
-    assert said.anatomy.parameters == pytest.approx(175e9, rel=0.01)
-    assert said.weights("bfloat16") == 2 * said.anatomy.parameters
+    assert said.counts.parameters == pytest.approx(175e9, rel=0.01)
+    assert said.weights("bfloat16") == 2 * said.counts.parameters
     assert {cache.dtype: cache.token for cache in said.caches} == {
         "float32": 2 * 96 * 12288 * 4,
         "bfloat16": 2 * 96 * 12288 * 2,
@@ -64,35 +64,33 @@ def test_operations_are_two_for_each_parameter_and_four_for_each_unit_of_attenti
     work, width, layers = said.explanation.workload, 128, 4
     body = layers * (4 * width**2 + 2 * width * 384 + 9 * width + 384) + 2 * width
 
-    assert said.anatomy.body == body
-    assert said.operations_to_read == (
+    assert said.counts.body == body
+    assert said.prefill_flops == (
         2 * body * work.computed + 2 * 1024 * width * work.scored + 4 * layers * width * work.attended
     )
     assert work.generated > 0
-    assert said.operations_to_write == work.generated * (
-        2 * body + 2 * 1024 * width + 4 * layers * width * work.context
-    )
+    assert said.generation_flops == work.generated * (2 * body + 2 * 1024 * width + 4 * layers * width * work.context)
 
 
 def test_a_device_reads_by_its_peak_and_writes_by_its_bandwidth() -> None:
     device = Device("toy", "bfloat16", operations=100.0, bandwidth=10.0, memory=7.0, source="")
 
-    assert device.reading(500) == 500 / (100 * part_of_peak("reading"))
-    assert device.writing(tokens=3, parameters=20) == 3 * 20 * 2 / (10 * part_of_peak("writing"))
+    assert device.prefill_seconds(500) == 500 / (100 * part_of_peak("prefill"))
+    assert device.generation_seconds(tokens=3, parameters=20) == 3 * 20 * 2 / (10 * part_of_peak("generation"))
     assert [device.needed(parameters) for parameters in (3, 4, 7, 8)] == [1, 2, 2, 3]
 
 
 def test_devices_name_their_sources() -> None:
     assert all(device.source for device in devices())
-    assert 0 < part_of_peak("reading") < 1
-    assert 0 < part_of_peak("writing") < 1
+    assert 0 < part_of_peak("prefill") < 1
+    assert 0 < part_of_peak("generation") < 1
 
 
-def test_a_run_that_writes_nothing_estimates_no_writing() -> None:
+def test_a_run_without_generation_estimates_no_generation() -> None:
     said = str(plan("tiny", "symbols", **ASKED))
 
-    assert "to write" not in said
-    assert "to read; 1 holds the bfloat16 weights" in said
+    assert "generation" not in said
+    assert "for prefill; 1 holds the bfloat16 weights" in said
 
 
 def test_a_plan_says_how_many_experts_a_token_meets(tmp_path: Path) -> None:
@@ -110,8 +108,8 @@ def test_a_plan_says_how_many_experts_a_token_meets(tmp_path: Path) -> None:
     said = plan(folder(tmp_path / "mixture", config, tokenizer=True), "symbols", **ASKED)
 
     routed = 2 * 4 * 3 * 32 * 64  # layers, experts, matrices
-    assert said.anatomy.active == said.anatomy.parameters - routed * 3 // 4
-    assert f"{said.anatomy.active:,} of them active for a token" in str(said)
+    assert said.counts.active == said.counts.parameters - routed * 3 // 4
+    assert f"{said.counts.active:,} of them active for a token" in str(said)
 
 
 @pytest.mark.parametrize(

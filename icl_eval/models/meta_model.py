@@ -1,6 +1,6 @@
-"""A causal language model that has a configuration and a tokenizer, but no weights: it can be planned for, not asked.
+"""A causal language model with a configuration and a tokenizer but no weights: it can be planned for, not run.
 
-It stands on the meta device, so a model of any size takes no memory. Whether its rows may branch cannot be probed
+It is on the meta device, so a model of any size takes no memory. Whether its rows may branch cannot be probed
 without weights and is assumed from what the configuration and the classes of its layers say.
 """
 
@@ -14,37 +14,37 @@ from typing import Any
 import torch
 
 from icl_eval.errors import ModelError
-from icl_eval.models.anatomy import Held, anatomy, held, look_at_no_values
 from icl_eval.models.budget import CPU_ROW_BUDGET, bytes_per_token
 from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, surroundings, window_of
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import line_encoder
+from icl_eval.models.flops import CacheSize, cache_size, count_parameters, skip_value_checks
 from icl_eval.models.framing import Framing
 from icl_eval.models.masked import position_count
 from icl_eval.models.networks.sharing import configured_sharing, has_causal_masks
 from icl_eval.models.protocol import CAUSAL, SEQ2SEQ, PendingRows, Row
 from icl_eval.models.seq2seq import doubles_spaces
 
-BY_POSITION = {"bloom", "mpt"}  # their distances are counted by position in the row
+BY_POSITION = {"bloom", "mpt"}  # they count distances by position in the row
 
 
-class Blueprint:
+class MetaModel:
     """What the engine needs to know of a model to plan rows for it.
 
     Args:
         model: a `PreTrainedModel` with a language-model head, on the meta device.
         tokenizer: its tokenizer, or one that stands for it.
-        name: what people call it.
+        name: its name in tables.
         device: the type of device to plan for, `cpu` or `cuda`.
         bos: whether every text begins with the BOS token; by default if the tokenizer puts it there itself.
         window: tokens to read at once; by default what the configuration says.
 
     Attributes:
-        anatomy: its parameters, counted.
+        counts: its parameters.
 
     Raises:
-        ModelError: no window is known, or a BOS token is asked for that the tokenizer lacks.
+        ModelError: no window is known, or a BOS token is requested and the tokenizer has none.
     """
 
     kind = CAUSAL
@@ -54,17 +54,17 @@ class Blueprint:
     ) -> None:
         self.model, self.tokenizer, self.name, self.device = model.eval(), tokenizer, name, device
         self.precision = str(model.dtype).removeprefix("torch.")
-        self.fingerprint = f"{name}|blueprint"
+        self.fingerprint = f"{name}|meta"
         self.start = bos_tokens(tokenizer, bos)
         self.window = window_of(model.config, tokenizer, window)
         self.fallback = fallback_token(tokenizer)
         self.controls = ControlTokens(tokenizer)
         self.encode = line_encoder(tokenizer, self.controls)
         config = model.config.get_text_config()
-        look_at_no_values(model)
-        self._held = cache(partial(held, model))
-        one = self._held(1)
-        self.anatomy = anatomy(model, attending=one.keys if one else int(config.num_hidden_layers))
+        skip_value_checks(model)
+        self._cache_size = cache(partial(cache_size, model))
+        one = self._cache_size(1)
+        self.counts = count_parameters(model, attention_layers=one.keys if one else int(config.num_hidden_layers))
         self.hidden_size, self.vocabulary = int(config.hidden_size), int(config.vocab_size)
         self.weights = sum(parameter.nbytes for parameter in model.parameters())
         self.token_bytes = bytes_per_token(model)
@@ -73,7 +73,7 @@ class Blueprint:
         self.row_budget = CPU_ROW_BUDGET if device == "cpu" else max(CPU_ROW_BUDGET, self.window)
         by_blocks = bool(getattr(model, "_supports_attention_backend", False))
         found = configured_sharing(config, has_causal_masks(model, self.window), self.window, windows=by_blocks)
-        if found.works and (limit := _own_way(config, one)):
+        if found.works and (limit := _unshareable(config, one)):
             found = replace(found, works=False, prefix_sharing_limit=limit)
         self.shares_prefixes, self.max_shared_length = found.works, found.max_shared_length
         self.prefix_sharing_limit = found.prefix_sharing_limit
@@ -98,11 +98,11 @@ class Blueprint:
         Raises:
             ModelError: always.
         """
-        raise ModelError(f"{self.name} has no weights here: {len(requests)} texts can be planned, but not written")
+        raise ModelError(f"{self.name} has no weights here: {len(requests)} texts can be planned, but not generated")
 
     def cache_bytes(self, dtype: torch.dtype, tokens: int | None = None) -> int | None:
-        """Memory of the states of a sequence of so many tokens, or that one token adds; none if it is unknown."""
-        found = [self._held(size) for size in ((1, 2) if tokens is None else (tokens,))]
+        """Memory of the states of a sequence of `tokens` tokens, or of one more token by default; None if unknown."""
+        found = [self._cache_size(size) for size in ((1, 2) if tokens is None else (tokens,))]
         sizes = [each.nbytes(dtype) for each in found if each is not None]
         if len(sizes) < len(found):
             return None
@@ -144,10 +144,10 @@ class TextReader:
         return [self.tokenizer.decode([token]) for token in ids]
 
 
-def _own_way(config: Any, one: Held | None) -> str:
-    """Why rows of a model may not branch, whatever sizes its configuration says; empty if they may."""
+def _unshareable(config: Any, one: CacheSize | None) -> str:
+    """Why rows of a model may not branch, whatever sizes its configuration states; empty if they may."""
     if config.model_type in BY_POSITION or getattr(config, "alibi", False):
         return "it counts distances by position in the row"
     if one is None:
         return "it cannot be tried without weights"
-    return "it keeps other states than keys and values" if one.others else ""
+    return "it has other states than keys and values" if one.others else ""
