@@ -130,8 +130,8 @@ def load_text_reader(name: str, variant: Variant, setup: Setup) -> LanguageModel
     import torch
     from transformers.utils import logging
 
-    from icl_eval.models.blueprint import TextReader
     from icl_eval.models.kinds import family_of, loader_of
+    from icl_eval.models.meta_model import TextReader
 
     if is_endpoint(name):
         raise ModelError(f"{name!r} is an endpoint, which does not show its model: name the model that it serves")
@@ -140,7 +140,7 @@ def load_text_reader(name: str, variant: Variant, setup: Setup) -> LanguageModel
     with loading(f"{name!r} cannot be read", setup):
         config = configuration(place, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
         if (family := family_of(name, config)) == "causal":
-            return load_blueprint(name, variant, setup)
+            return load_meta_model(name, variant, setup)
         tokenizer = tokenizer_of(place, variant, setup)
         with torch.device("meta"):
             model = loader_of(family).from_config(config, trust_remote_code=setup.trust_remote_code)

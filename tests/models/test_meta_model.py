@@ -124,6 +124,6 @@ def test_operations_are_those_that_pytorch_counts(name: str) -> None:
     assert operations(40) - counts.pair * 40**2 == pytest.approx(2 * 40 * (counts.body - vectors))
 
 
-def test_a_blueprint_computes_nothing() -> None:
+def test_a_meta_model_computes_nothing() -> None:
     with pytest.raises(ModelError, match="drawn has no weights here"):
         meta_model("llama").enqueue([])
