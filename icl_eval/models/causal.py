@@ -20,7 +20,7 @@ from icl_eval.errors import ModelError
 from icl_eval.models.budget import LOGITS, bytes_per_token, state_budget, token_budget
 from icl_eval.models.checkpoints.devices import queue_depth, to_device
 from icl_eval.models.checkpoints.precision import precision_of
-from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, window_of
+from icl_eval.models.checkpoints.special_tokens import bos_tokens, fallback_token, window_of
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import line_encoder

@@ -19,7 +19,7 @@ from icl_eval.errors import ModelError
 from icl_eval.models.budget import LOGITS, token_budget
 from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.checkpoints.precision import precision_of
-from icl_eval.models.checkpoints.surroundings import fallback_token, surroundings, window_of
+from icl_eval.models.checkpoints.special_tokens import fallback_token, special_tokens, window_of
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.encoding import line_encoder
 from icl_eval.models.networks.network import Network, asked_tokens, full_device
@@ -70,7 +70,7 @@ class MaskedLM:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.kind = "pll-l2r" if pll == "l2r" else "pll"
         self.precision = precision_of(model)
-        self.start, self._end = surroundings(tokenizer, bos)
+        self.start, self._end = special_tokens(tokenizer, bos)
         around = f"mask{tokenizer.mask_token_id}|end{'.'.join(map(str, self._end))}"
         self.fingerprint = (
             f"{fingerprint}|{self.precision}|{self.kind}|bos{len(self.start)}|{around}|arithmetic{ARITHMETIC}"

@@ -15,12 +15,12 @@ import torch
 
 from icl_eval.errors import ModelError
 from icl_eval.models.budget import CPU_ROW_BUDGET, bytes_per_token
-from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token, surroundings, window_of
+from icl_eval.models.checkpoints.special_tokens import bos_tokens, fallback_token, special_tokens, window_of
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
+from icl_eval.models.encoder_decoder_inputs import EncoderDecoderInputs
 from icl_eval.models.encoding import line_encoder
 from icl_eval.models.flops import CacheSize, cache_size, count_parameters, skip_value_checks
-from icl_eval.models.framing import Framing
 from icl_eval.models.masked import position_count
 from icl_eval.models.networks.sharing import configured_sharing, has_causal_masks
 from icl_eval.models.protocol import CAUSAL, SEQ2SEQ, PendingRows, Row
@@ -124,14 +124,14 @@ class TextReader:
         self.kind = SEQ2SEQ if family == "seq2seq" else "pll-l2r"
         self.tokenizer, self.name = tokenizer, name
         self.fingerprint, self.precision = f"{name}|text reader", "none"
-        self.start, end = surroundings(tokenizer, bos)
+        self.start, end = special_tokens(tokenizer, bos)
         self.fallback = fallback_token(tokenizer)
         self.controls = ControlTokens(tokenizer)
         self._lines = line_encoder(tokenizer, self.controls)
         self._doubles_spaces = family == "seq2seq" and doubles_spaces(tokenizer)
         self.window = window_of(model.config, tokenizer, window)
         if family == "seq2seq":
-            self.window -= Framing(model, tokenizer, self.start, end).beside
+            self.window -= EncoderDecoderInputs(model, tokenizer, self.start, end).beside
         else:
             self.window = min(self.window, position_count(model)) - len(end) - 1
 

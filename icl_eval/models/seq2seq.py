@@ -15,11 +15,11 @@ import torch
 from icl_eval.models.budget import LOGITS, token_budget
 from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.checkpoints.precision import precision_of
-from icl_eval.models.checkpoints.surroundings import fallback_token, surroundings, window_of
+from icl_eval.models.checkpoints.special_tokens import fallback_token, special_tokens, window_of
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
+from icl_eval.models.encoder_decoder_inputs import EncoderDecoderInputs
 from icl_eval.models.encoding import line_encoder
-from icl_eval.models.framing import Framing
 from icl_eval.models.generation.encoder_decoder import Encoded, EncoderDecoder
 from icl_eval.models.generation.generation import Generation, Limits
 from icl_eval.models.generation.probing import seq2seq_generation
@@ -70,16 +70,16 @@ class Seq2SeqLM:
     ) -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.precision = precision_of(model)
-        self.start, end = surroundings(tokenizer, bos)
+        self.start, end = special_tokens(tokenizer, bos)
         self.fallback = fallback_token(tokenizer)
         self.controls = ControlTokens(tokenizer)
         self._lines = line_encoder(tokenizer, self.controls)
         self._doubles_spaces = doubles_spaces(tokenizer)
-        self._framing = Framing(model, tokenizer, self.start, end)
+        self._inputs = EncoderDecoderInputs(model, tokenizer, self.start, end)
         self.fingerprint = (
-            f"{fingerprint}|{self.precision}|seq2seq|bos{len(self.start)}|{self._framing}|arithmetic{ARITHMETIC}"
+            f"{fingerprint}|{self.precision}|seq2seq|bos{len(self.start)}|{self._inputs}|arithmetic{ARITHMETIC}"
         )
-        self.window = window_of(model.config, tokenizer, window) - self._framing.beside
+        self.window = window_of(model.config, tokenizer, window) - self._inputs.beside
         self._network = Network(model)
         self.device = self._network.device
         self._halves = EncoderDecoder(self._network, tokenizer.pad_token_id or 0)
@@ -151,8 +151,8 @@ class Seq2SeqLM:
         return seq2seq_generation(
             self._halves,
             self.tokenizer,
-            self._framing.begun,
-            self._framing.ends_after,
+            self._inputs.begun,
+            self._inputs.ends_after,
             precision=self.precision,
             vocabulary=self._vocabulary,
             limits=Limits(max(LOGITS // self._vocabulary, 1), self.row_budget, self.row_budget),
@@ -162,7 +162,7 @@ class Seq2SeqLM:
         """What the encoder reads for requests, the longest first."""
         found: Waiting = {}
         for index, request in enumerate(requests):
-            read, _ = self._framing.begun(np.frombuffer(request.tokens, np.int32)[: request.boundary])
+            read, _ = self._inputs.begun(np.frombuffer(request.tokens, np.int32)[: request.boundary])
             found.setdefault(read.tobytes(), []).append(index)
         return dict(sorted(found.items(), key=lambda item: (-len(item[0]), item[0])))
 
@@ -186,7 +186,7 @@ class Seq2SeqLM:
 
     def _decoder_length(self, request: ScoreRequest) -> int:
         """Tokens that the decoder reads of a request: what it begins with, and all of the continuation but the last."""
-        _, beginning = self._framing.begun(np.frombuffer(request.tokens, np.int32)[: request.boundary])
+        _, beginning = self._inputs.begun(np.frombuffer(request.tokens, np.int32)[: request.boundary])
         return len(beginning) + len(request.tokens) - request.boundary - 1
 
     def _answers(
@@ -195,7 +195,7 @@ class Seq2SeqLM:
         rows, targets, firsts = [], [], []
         for index in part:
             tokens, boundary = np.frombuffer(requests[index].tokens, np.int32), requests[index].boundary
-            _, beginning = self._framing.begun(tokens[:boundary])
+            _, beginning = self._inputs.begun(tokens[:boundary])
             rows.append(np.concatenate([beginning, tokens[boundary:-1]]))
             targets.append(tokens[boundary:])
             firsts.append(len(beginning) - 1)
@@ -214,7 +214,7 @@ class Seq2SeqLM:
         tokens = ordinary_tokens(4, self._vocabulary).astype(np.int32)
         with torch.inference_mode():
             encoded = self._halves.encode([tokens])
-        row = self._halves.padded([np.array([*self._framing.beginning, *tokens[:3]], np.int32)])
+        row = self._halves.padded([np.array([*self._inputs.beginning, *tokens[:3]], np.int32)])
         places = torch.arange(row.shape[1])[-3:]
         self._network.spare_head(lambda: self._halves.decode(encoded, row, places, use_cache=False)[0], self.precision)
 

@@ -98,7 +98,7 @@ def test_retries_are_spent_with_a_sentence() -> None:
     with serving(served := Echo(Habits(always=failing(500, "out of\nmemory " + "x" * 400)))) as url:
         said = sentence(url, retries=3, concurrency=1)
 
-    assert said == f"URL/completions answers 500: out of memory {'x' * 186} ...; it was asked 4 times"
+    assert said == f"URL/completions answers 500: out of memory {'x' * 186} ...; tried 4 times"
     assert len(served.asked) == 4
 
 
@@ -141,7 +141,7 @@ def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_no_json_is_told() -> None:
     with serving(Echo(Habits(always=(200, {}, b"<html>Welcome</html>")))) as url:
-        assert sentence(url) == "URL/completions answers what is no JSON: '<html>Welcome</html>'"
+        assert sentence(url) == "URL/completions answers with invalid JSON: '<html>Welcome</html>'"
 
 
 def test_a_server_that_is_slow_is_told_and_left() -> None:
@@ -149,7 +149,7 @@ def test_a_server_that_is_slow_is_told_and_left() -> None:
         said = sentence(url, timeout=0.05, retries=1, concurrency=1)
         served.ended.set()
 
-    assert said == "URL/completions gave no answer in 0.05 seconds; it was asked 2 times"
+    assert said == "URL/completions gave no answer in 0.05 seconds; tried 2 times"
 
 
 def test_a_server_that_hangs_up_is_told() -> None:
@@ -157,7 +157,7 @@ def test_a_server_that_hangs_up_is_told() -> None:
         said = sentence(url, retries=1, concurrency=1)
 
     assert said.startswith("URL/completions cannot be reached: ")
-    assert said.endswith("; it was asked 2 times")
+    assert said.endswith("; tried 2 times")
 
 
 def test_a_server_that_is_not_there_is_told() -> None:
@@ -234,16 +234,16 @@ def ours() -> list[str]:
         ),
         ((200, {}, b" " * 2**23), f"answers more than {MOST} bytes"),
         ((500, {}, b" " * 2**23), f"answers more than {MOST} bytes"),
-        ((200, {"Content-Encoding": "br"}, b"x"), "answers in the encoding 'br', which it was not asked for"),
-        ((200, {"Content-Encoding": "gzip"}, b"no gzip"), "answers what is not gzip, though it says so"),
+        ((200, {"Content-Encoding": "br"}, b"x"), "answers in the encoding 'br', which was not requested"),
+        ((200, {"Content-Encoding": "gzip"}, b"no gzip"), "answers with invalid gzip"),
         (
             (200, {"Content-Encoding": "gzip"}, gzip.compress(b"{}")[:-1]),
             "answers with a compressed text that is cut off",
         ),
-        ((200, {}, NESTED), "answers what is no JSON (nested too deeply): '[[["),
+        ((200, {}, NESTED), "answers with invalid JSON (nested too deeply): '[[["),
         ((400, {}, NESTED), "answers 400: [[["),
-        ((200, {}, b'{"number": "\\ud800"}'), "answers what is no JSON (half of a surrogate pair): "),
-        ((200, {}, b'{"number": ' + b"1" * 5000 + b"}"), "answers what is no JSON (Exceeds the limit"),
+        ((200, {}, b'{"number": "\\ud800"}'), "answers with invalid JSON (half of a surrogate pair): "),
+        ((200, {}, b'{"number": ' + b"1" * 5000 + b"}"), "answers with invalid JSON (Exceeds the limit"),
     ],
     ids=range(10),
 )
@@ -269,5 +269,5 @@ def test_no_pause_is_longer_than_the_longest_and_the_user_is_told(
     with serving(Echo(Habits(first=deque([failing(429, "slowly", Retry_After=said)])))) as url:
         answers(url, BODIES[:1])
 
-    told = [f"{url}/completions answers 429: slowly; asking again in 120 seconds (1 of 6 times)"]
+    told = [f"{url}/completions answers 429: slowly; retrying in 120 seconds (1 of 6 times)"]
     assert [each.getMessage() for each in caplog.records] == ([] if said == "nan" else told)

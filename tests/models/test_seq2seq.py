@@ -332,7 +332,7 @@ def test_beam_search_is_that_of_transformers(name: str, alpha: float) -> None:
 def test_what_is_written_does_not_depend_on_batches_or_the_cache(decoding: Decoding) -> None:
     lm, alone, prompts = seq2seq_lm("t5"), seq2seq_lm("t5"), prompts_of("t5")
     alone.row_budget = 1
-    alone.generation._decoders = lambda _: UncachedDecoder(partial(read_encoded, alone._halves, alone._framing.begun))
+    alone.generation._decoders = lambda _: UncachedDecoder(partial(read_encoded, alone._halves, alone._inputs.begun))
     together = write(lm, prompts, decoding)
 
     for one, other in zip(together, write(alone, prompts, decoding), strict=True):

@@ -222,7 +222,7 @@ def test_bos_is_read_once_whoever_puts_it(
 def test_a_bos_that_only_the_server_puts_is_told(connect: Served) -> None:
     said = refusal(connect, Habits(listed=False, ids=False, adds_bos=True))
 
-    assert said == " puts a token before every text; with --bos yes the texts here begin with it too"
+    assert said == " puts a token before every text; pass --bos yes to add it here, too"
 
 
 @pytest.mark.parametrize("ids", [False, True])
@@ -242,10 +242,13 @@ NEITHER = "the server's answer has no `prompt_logprobs`; the server's answer has
         (Habits(always=(200, {}, b'{"choices": [{"text": ""}], "usage": {"prompt_tokens": 36}}')), NEITHER),
         (Habits(always=(200, {}, b"[]")), "the server's answer has no `choices`"),
         (Habits(always=failing(400, "completions are gone")), "completions are gone"),
-        (Habits(listed=False, names=False), "the server names no token but a prompt's own as the most likely one"),
+        (
+            Habits(listed=False, names=False),
+            "the server returns no other token than the prompt's own as the most likely one",
+        ),
         (
             Habits(listed=False, ids=False, counts=False),
-            "the server does not say in `usage` how many tokens it read, and takes only text",
+            "the server does not report in `usage` how many tokens it read, and takes only text",
         ),
     ],
 )
@@ -525,7 +528,7 @@ def test_a_log_probability_that_is_none_is_the_servers_fault(
     monkeypatch.setattr(server, "entry", lambda row, token: real(row, token) | {str(token): {"logprob": value}})
 
     with pytest.raises(
-        ModelError, match=r"^http://127\.0\.0\.1:\d+/v1: the server gives .* for a log-probability that is needed$"
+        ModelError, match=r"^http://127\.0\.0\.1:\d+/v1: the server returns .* for a log-probability that is needed$"
     ):
         Engine(served).answer(requests(served)[:1])
 
@@ -546,7 +549,7 @@ def test_a_broken_server_is_given_up_after_its_retries(start: Any, folder: Path,
     monkeypatch.setattr(http, "BACKOFF", wait_none())
     url, server = start(Habits(always=failing(500, "out of order")))
 
-    with pytest.raises(ModelError, match=f"^{url}/completions answers 500: out of order; it was asked 4 times$"):
+    with pytest.raises(ModelError, match=f"^{url}/completions answers 500: out of order; tried 4 times$"):
         load_model(url, tokenizer=str(folder), retries=3)
     assert len(server.asked) == 1 + 4
 

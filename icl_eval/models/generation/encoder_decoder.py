@@ -14,7 +14,7 @@ from icl_eval.models.generation.search import Extension
 from icl_eval.models.generation.trie import Tokens
 from icl_eval.models.networks.network import Network
 
-Begun = Callable[[Tokens], tuple[Tokens, Tokens]]
+InputsOf = Callable[[Tokens], tuple[Tokens, Tokens]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class EncodedDecoder:
 
     joins = False  # decoders of this kind count positions from the longest hypothesis
 
-    def __init__(self, halves: EncoderDecoder, begun: Begun) -> None:
+    def __init__(self, halves: EncoderDecoder, begun: InputsOf) -> None:
         self._halves, self._begun = halves, begun
 
     def enter(self, entries: Sequence[Entry]) -> torch.Tensor:
@@ -121,14 +121,14 @@ class EncodedDecoder:
         return logits
 
 
-def read_encoded(halves: EncoderDecoder, begun: Begun, entries: Sequence[Entry]) -> torch.Tensor:
+def read_encoded(halves: EncoderDecoder, begun: InputsOf, entries: Sequence[Entry]) -> torch.Tensor:
     """Next-token logits (entries, V) after hypotheses of one length, everything read from the first token."""
     encoded, tokens = _inputs(halves, begun, entries)
     count, length = tokens.shape
     return halves.decode(encoded, tokens, torch.arange(1, count + 1) * length - 1, use_cache=False)[0]
 
 
-def _inputs(halves: EncoderDecoder, begun: Begun, entries: Sequence[Entry]) -> tuple[Encoded, torch.Tensor]:
+def _inputs(halves: EncoderDecoder, begun: InputsOf, entries: Sequence[Entry]) -> tuple[Encoded, torch.Tensor]:
     """The encoded prompts, each distinct one read once, and what the decoder reads, (entries, T)."""
     prompts = {entry.prompt.tobytes(): entry.prompt for entry in entries}
     index = {key: place for place, key in enumerate(prompts)}

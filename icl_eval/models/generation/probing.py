@@ -12,7 +12,7 @@ import torch
 from icl_eval.models.decoding import GenerateRequest
 from icl_eval.models.generation.cache_batch import BatchDecoder
 from icl_eval.models.generation.decoder import Decoder, Entry, UncachedDecoder, agrees
-from icl_eval.models.generation.encoder_decoder import Begun, EncodedDecoder, EncoderDecoder, read_encoded
+from icl_eval.models.generation.encoder_decoder import EncodedDecoder, EncoderDecoder, InputsOf, read_encoded
 from icl_eval.models.generation.generation import Generation, Kind, Limits, prompt_of
 from icl_eval.models.generation.kv_pool import PooledDecoder, ReadRows
 from icl_eval.models.generation.search import Search, search_for
@@ -68,7 +68,7 @@ def causal_generation(
 def seq2seq_generation(
     halves: EncoderDecoder,
     tokenizer: Any,
-    begun: Begun,
+    begun: InputsOf,
     ends: Callable[[Tokens], frozenset[int]],
     *,
     precision: str,

@@ -1,7 +1,7 @@
-"""A server behind a URL: several requests at a time, each tried again where that can help.
+"""A server behind a URL: several requests at a time, each retried where that can help.
 
-Requests run in an event loop of their own thread, so that an interrupt or a mistake ends them all at once, wherever
-they are; answers are handed over in the calling thread, one by one, as they come.
+Requests run in an event loop in their own thread, so that an interrupt or an error ends them all at once. Answers are
+handed over in the calling thread, one by one, as they come.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ from tenacity import (
 from icl_eval.errors import ModelError
 
 BACKOFF = wait_exponential(multiplier=0.5, max=30) + wait_random(0, 0.5)  # seconds
-LONGEST_PAUSE = 120.0  # seconds that a server may ask to be left alone
+LONGEST_PAUSE = 120.0  # seconds that a server may ask for
 REPORTED_PAUSE = 1.0  # seconds; shorter pauses are not reported
 MIN_BODY, PER_TOKEN = (
     2**22,
     2**10,
 )  # bytes that any answer may have, and more for each token or character of its request
 CONNECTING = 10.0  # seconds, or the timeout if that is less
-SHOWN = 200  # characters of what a server says
+MAX_QUOTED = 200  # characters of a server's message
 
 Body = Mapping[str, Any]
 Outcome = tuple[int, Any] | BaseException
 
 
 class Refusal(ModelError):  # noqa: N818 - it reads as what it says
-    """A server answered with a status that is no success."""
+    """A server answered with an error status."""
 
     def __init__(self, message: str, status: int) -> None:
         self.status = status
         super().__init__(message)
 
 
-class _Passing(Exception):  # noqa: N818 - it reads as what it says
-    """What may be otherwise the next time.
+class _TransientError(Exception):
+    """An error that may not occur again.
 
     Attributes:
         status: of the answer, if there was one.
@@ -74,11 +74,11 @@ class Endpoint:
 
     Args:
         url: what paths such as `/completions` are put after.
-        key: sent along as a bearer token; it is in no message.
+        key: sent as a bearer token; it appears in no message.
         concurrency: requests under way at once.
         timeout: seconds without a byte of an answer after which a request has failed.
-        retries: how often a request is sent again when there was no connection, no answer in time, status 408 or 429,
-            or one from 500 on.
+        retries: how often a request is retried after a lost connection, a timeout, or a status of 408, 429, or 500
+            and above.
     """
 
     url: str
@@ -105,32 +105,32 @@ class Endpoint:
         """The JSON at a path.
 
         Raises:
-            ModelError: there is none; the sentence has the URL and what the server said.
+            ModelError: there is none; the sentence has the URL and the server's message.
         """
         return self._only(_Query("GET", path), retries)
 
     def post(self, path: str, body: Body, final: Collection[int] = ()) -> Any:
-        """The answer to one body; a status in `final` is one, and not asked for again.
+        """The answer to one body; a status in `final` is not retried.
 
         Raises:
-            ModelError: there is none; a `Refusal` if the server answered otherwise.
+            ModelError: there is none; a `Refusal` if the server answered with an error status.
         """
         return self._only(_Query("POST", path, body, final), self.retries)
 
     def post_all(self, path: str, bodies: Sequence[Body], take: Callable[[int, Any], None]) -> None:
-        """Send bodies in their order, and hand each one's place and answer to `take` as it comes.
+        """Send bodies in order, and call `take` with the position and answer of each as it comes.
 
         Raises:
-            ModelError: one has none, after all retries; what was answered before has been handed over.
+            ModelError: one got no answer, after all retries; earlier answers have been handed over.
         """
-        self._ask([_Query("POST", path, body) for body in bodies], self.retries, take)
+        self._send([_Query("POST", path, body) for body in bodies], self.retries, take)
 
     def _only(self, query: _Query, retries: int) -> Any:
         found: list[Any] = []
-        self._ask([query], retries, lambda _, answer: found.append(answer))
+        self._send([query], retries, lambda _, answer: found.append(answer))
         return found[0]
 
-    def _ask(self, queries: Sequence[_Query], retries: int, take: Callable[[int, Any], None]) -> None:
+    def _send(self, queries: Sequence[_Query], retries: int, take: Callable[[int, Any], None]) -> None:
         outcomes: SimpleQueue[Outcome] = SimpleQueue()
         with start_blocking_portal() as portal:
             portal.start_task_soon(self._work, iter(list(enumerate(queries))), retries, outcomes)
@@ -168,50 +168,50 @@ class Endpoint:
             sleep=sleep,
             stop=stop_after_attempt(retries + 1),
             wait=_pause,
-            retry=retry_if_exception_type(_Passing),
+            retry=retry_if_exception_type(_TransientError),
             before_sleep=lambda state: self._report_pause(state, query, retries),
             reraise=True,
         )
         try:
             return await retrying(self._once, client, query)
-        except _Passing as error:
-            said = self._without_key(f"{self.url}{query.path} {error}")
-            times = f"; it was asked {retries + 1} times" if retries else ""
+        except _TransientError as error:
+            message = self._without_key(f"{self.url}{query.path} {error}")
+            times = f"; tried {retries + 1} times" if retries else ""
             if error.status is None:
-                raise ModelError(f"{said}{times}") from error
-            raise Refusal(f"{said}{times}", error.status) from error
+                raise ModelError(f"{message}{times}") from error
+            raise Refusal(f"{message}{times}", error.status) from error
 
     async def _once(self, client: httpx2.AsyncClient, query: _Query) -> Any:
         where = f"{self.url}{query.path}"
         try:
             async with client.stream(query.method, where, json=query.body) as response:
-                content = await _content(response, query.most)
+                content = await _content(response, query.max_bytes)
         except _Unreadable as error:
             raise ModelError(f"{where} {error}") from error
         except httpx2.TimeoutException as error:
-            raise _Passing(f"gave no answer in {self.timeout:g} seconds") from error
+            raise _TransientError(f"gave no answer in {self.timeout:g} seconds") from error
         except httpx2.TransportError as error:
-            raise _Passing(f"cannot be reached: {_one_line(str(error) or type(error).__name__)}") from error
+            raise _TransientError(f"cannot be reached: {_one_line(str(error) or type(error).__name__)}") from error
         except httpx2.RequestError as error:
             raise ModelError(f"{where} cannot be read: {_one_line(str(error))}") from error
         status = response.status_code
         if (status in (408, 429) or status >= 500) and status not in query.final:
-            raise _Passing(f"answers {status}{_said(content)}", status, _retry_after(response))
+            raise _TransientError(f"answers {status}{_message(content)}", status, _retry_after(response))
         if not response.is_success:
-            raise Refusal(self._without_key(f"{where} answers {status}{_said(content)}"), status)
+            raise Refusal(self._without_key(f"{where} answers {status}{_message(content)}"), status)
         try:
             return _parsed(content)
         except ValueError as error:
             reason = "" if isinstance(error, json.JSONDecodeError) else f" ({error})"
-            said = _one_line(content.decode(errors="replace"))
-            raise ModelError(self._without_key(f"{where} answers what is no JSON{reason}: {said!r}")) from error
+            text = _one_line(content.decode(errors="replace"))
+            raise ModelError(self._without_key(f"{where} answers with invalid JSON{reason}: {text!r}")) from error
 
     def _report_pause(self, state: RetryCallState, query: _Query, retries: int) -> None:
         error, seconds = state.outcome and state.outcome.exception(), state.next_action and state.next_action.sleep
         if seconds and seconds >= REPORTED_PAUSE:
-            said = self._without_key(f"{self.url}{query.path} {error}")
-            again = f"asking again in {seconds:.0f} seconds ({state.attempt_number} of {retries} times)"
-            logging.getLogger("icl_eval").warning("%s; %s", said, again)
+            message = self._without_key(f"{self.url}{query.path} {error}")
+            again = f"retrying in {seconds:.0f} seconds ({state.attempt_number} of {retries} times)"
+            logging.getLogger("icl_eval").warning("%s; %s", message, again)
 
     def _client(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
@@ -221,14 +221,14 @@ class Endpoint:
             limits=httpx2.Limits(max_connections=self.concurrency),
         )
 
-    def _without_key(self, said: str) -> str:
-        """What a server says may repeat the key."""
-        return said.replace(self.key, "***") if self.key else said
+    def _without_key(self, message: str) -> str:
+        """A server's message may repeat the key."""
+        return message.replace(self.key, "***") if self.key else message
 
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Those that are trusted; to read them takes longer than many an answer."""
+    """The trusted certificates; cached, since reading them may take longer than a request."""
     return httpx2.create_ssl_context()
 
 
@@ -237,10 +237,10 @@ class _Query:
     method: str
     path: str
     body: Body | None = None
-    final: Collection[int] = ()  # statuses that are answers, though others would be asked for again
+    final: Collection[int] = ()  # statuses that are not retried
 
     @property
-    def most(self) -> int:
+    def max_bytes(self) -> int:
         """Bytes that the answer may have."""
         body = self.body or {}
         return MIN_BODY + PER_TOKEN * (len(body.get("prompt", "")) + int(body.get("max_tokens", 0)))
@@ -251,7 +251,7 @@ class _Unreadable(Exception):  # noqa: N818 - it reads as what it says
 
 
 async def _content(response: httpx2.Response, most: int) -> bytes:
-    """A body, decompressed, of at most so many bytes.
+    """A body, decompressed, of at most `most` bytes.
 
     Raises:
         _Unreadable: it is larger, or cannot be decompressed.
@@ -265,12 +265,12 @@ async def _content(response: httpx2.Response, most: int) -> bytes:
     if coding == "identity":
         return bytes(raw)
     if coding != "gzip":
-        raise _Unreadable(f"answers in the encoding {_one_line(coding)!r}, which it was not asked for")
+        raise _Unreadable(f"answers in the encoding {_one_line(coding)!r}, which was not requested")
     unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
         content = unzip.decompress(raw, most + 1)
     except zlib.error as error:
-        raise _Unreadable("answers what is not gzip, though it says so") from error
+        raise _Unreadable("answers with invalid gzip") from error
     if len(content) > most:
         raise _Unreadable(f"answers more than {most} bytes, compressed in {len(raw)}")
     if not unzip.eof:
@@ -282,7 +282,7 @@ def _parsed(content: bytes) -> Any:
     """The JSON of a body.
 
     Raises:
-        ValueError: it is none, nested too deeply, or has half of a surrogate pair in a string.
+        ValueError: it is invalid, nested too deeply, or has half of a surrogate pair in a string.
     """
     try:
         parsed = json.loads(content)
@@ -296,34 +296,34 @@ def _parsed(content: bytes) -> Any:
 
 
 def _pause(state: RetryCallState) -> float:
-    """Seconds before the next attempt: what the server asked for, or longer from one time to the next."""
+    """Seconds before the next attempt: what the server asked for, or an exponential backoff."""
     error = state.outcome.exception() if state.outcome else None
-    if isinstance(error, _Passing) and error.pause is not None:
+    if isinstance(error, _TransientError) and error.pause is not None:
         return min(error.pause, LONGEST_PAUSE)
     return float(BACKOFF(state))
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
     """Seconds of the header `Retry-After`, which holds a number or a date (RFC 9110, section 10.2.3)."""
-    said = response.headers.get("Retry-After", "")
+    value = response.headers.get("Retry-After", "")
     with suppress(ValueError):
-        return max(0.0, float(said))  # 0 for what is no number
+        return max(0.0, float(value))  # 0 for NaN
     with suppress(ValueError, TypeError):
-        return max((parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds(), 0.0)
+        return max((parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds(), 0.0)
     return None
 
 
-def _said(content: bytes) -> str:
-    """What a server says about its status, from the forms that servers use."""
-    said: Any = None
+def _message(content: bytes) -> str:
+    """The message of an error response, in any of the forms that servers use."""
+    found: Any = None
     with suppress(ValueError):
-        said = _parsed(content)
+        found = _parsed(content)
     for name in ("error", "message", "detail"):
-        said = said.get(name, said) if isinstance(said, dict) else said
-    text = _one_line(said if isinstance(said, str) else content.decode(errors="replace"))
+        found = found.get(name, found) if isinstance(found, dict) else found
+    text = _one_line(found if isinstance(found, str) else content.decode(errors="replace"))
     return f": {text}" if text else ""
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text[: 8 * SHOWN].split())
-    return line if len(line) <= SHOWN else f"{line[:SHOWN]} ..."
+    line = " ".join(text[: 8 * MAX_QUOTED].split())
+    return line if len(line) <= MAX_QUOTED else f"{line[:MAX_QUOTED]} ..."

@@ -1,7 +1,7 @@
 """A model behind a completions endpoint of the OpenAI form.
 
-It is asked with token ids, or with text that is checked to be encoded as they are, in the order of the tokens, so that
-the server's own cache of prefixes helps. Its weights cannot be seen: the fingerprint has its name, not what it is.
+Requests have token ids, or text that is checked to be encoded to them, and are sorted by tokens, so that the server's
+own prefix cache helps. Its weights are unknown: the fingerprint has only its name.
 """
 
 from __future__ import annotations
@@ -14,19 +14,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from icl_eval.errors import ModelError, UnknownName
-from icl_eval.models.checkpoints.surroundings import bos_tokens, fallback_token
+from icl_eval.models.checkpoints.special_tokens import bos_tokens, fallback_token
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest, TextSink
 from icl_eval.models.encoding import line_encoder, tokenizer_digest
 from icl_eval.models.options import Setup, Variant
 from icl_eval.models.protocol import CAUSAL, ScoreAnswer, ScoreRequest, Sink
-from icl_eval.models.served.dialect import Lacking, choice_of, counted_tokens, logprobs_of, told_logprob
+from icl_eval.models.served.completions_format import (
+    MissingField,
+    checked_logprob,
+    choice_of,
+    completion_tokens,
+    logprobs_of,
+)
 from icl_eval.models.served.endpoint import Endpoint, Refusal
-from icl_eval.models.served.probing import COMPLETIONS, understood_by
+from icl_eval.models.served.probing import COMPLETIONS, detect_formats
 
-KEYS = ("ICL_EVAL_API_KEY", "OPENAI_API_KEY")  # variables of the environment, the first that is set
-SPARE = 2  # tokens of a server's window: the last one scored, which it reads as well, and the one it writes
-UNKNOWN_LENGTH = 10**9  # `transformers` stands 10**30 for unknown
+KEYS = ("ICL_EVAL_API_KEY", "OPENAI_API_KEY")  # environment variables; the first that is set is used
+SPARE = 2  # tokens of a server's window: the last scored token, which it also reads, and the one it generates
+UNKNOWN_LENGTH = 10**9  # in `transformers`, 10**30 means unknown
 
 
 class ServedLM:
@@ -35,13 +41,13 @@ class ServedLM:
     Args:
         endpoint: where it is served.
         tokenizer: its tokenizer, of `transformers`.
-        name: what the endpoint calls it, and tables too.
-        said_window: tokens that the endpoint says it can hold, if it does.
+        name: its name at the endpoint and in tables.
+        reported_window: the context length that the endpoint reports, if any.
         bos: whether every text begins with the BOS token; by default if the tokenizer puts it there itself.
-        window: tokens to read at once; by default what the endpoint or else the tokenizer says.
+        window: tokens to read at once; by default what the endpoint or else the tokenizer reports.
 
     Raises:
-        ModelError: no window is known, the endpoint gives no log-probabilities of prompts, or not in place.
+        ModelError: no window is known, or the endpoint returns no log-probabilities of prompts, or shifted ones.
     """
 
     kind = CAUSAL
@@ -51,18 +57,18 @@ class ServedLM:
         endpoint: Endpoint,
         tokenizer: Any,
         name: str,
-        said_window: int | None = None,
+        reported_window: int | None = None,
         bos: bool | None = None,
         window: int | None = None,
     ) -> None:
         self.name, self._endpoint, self.tokenizer = name, endpoint, tokenizer
         self.start, self.fallback = bos_tokens(tokenizer, bos), fallback_token(tokenizer)
         with endpoint.named():
-            self.window = _window(said_window, tokenizer, window)
-            self.dialect, self.next_token = understood_by(endpoint, name, tokenizer, self.start)
-        self.controls = ControlTokens(tokenizer, takes_ids=self.dialect.wording is None)
+            self.window = _window(reported_window, tokenizer, window)
+            self.completions, self.next_token = detect_formats(endpoint, name, tokenizer, self.start)
+        self.controls = ControlTokens(tokenizer, takes_ids=self.completions.text_prompt is None)
         self._lines = line_encoder(tokenizer, self.controls)
-        form = f"{self.dialect.name}{f'+{self.next_token.name}' if self.next_token else ''}"
+        form = f"{self.completions.name}{f'+{self.next_token.name}' if self.next_token else ''}"
         self.precision = f"served:{form}"
         self.fingerprint = f"served|{name}|{tokenizer_digest(tokenizer)}|{form}|bos{len(self.start)}"
 
@@ -75,21 +81,21 @@ class ServedLM:
         return [self.tokenizer.decode([token]) for token in ids]
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        """Answer requests, handing each answer to `sink` as it comes.
+        """Answer requests; call `sink` with each answer as it comes.
 
         Raises:
-            ModelError: the endpoint does not answer, or not of the tokens that were asked.
+            ModelError: the endpoint does not answer, or for other tokens than were sent.
         """
         others = {*range(len(requests))} - self._score_next(requests, sink)
         order = sorted(others, key=lambda index: requests[index].tokens)
-        bodies = [self.dialect.scoring(requests[index].tokens) for index in order]
+        bodies = [self.completions.scoring(requests[index].tokens) for index in order]
 
-        def take(place: int, answer: Any) -> None:
-            request = requests[order[place]]
+        def take(position: int, answer: Any) -> None:
+            request = requests[order[position]]
             with self._endpoint.named():
-                places = self.dialect.places(answer, request.tokens, request.boundary)
-            greedy = all(each.logprob >= each.best for each in places)
-            sink(order[place], ScoreAnswer(tuple(each.logprob for each in places), greedy))
+                found = self.completions.prompt_logprobs(answer, request.tokens, request.boundary)
+            greedy = all(each.logprob >= each.best for each in found)
+            sink(order[position], ScoreAnswer(tuple(each.logprob for each in found), greedy))
 
         self._endpoint.post_all(COMPLETIONS, bodies, take)
 
@@ -99,8 +105,8 @@ class ServedLM:
             return set()
         queries, answered = form.queries(requests), set[int]()
 
-        def take(place: int, answer: Any) -> None:
-            query = queries[place]
+        def take(position: int, answer: Any) -> None:
+            query = queries[position]
             tokens = {index: requests[index].tokens[-1] for index in query.indices}
             with self._endpoint.named():
                 found = form.read(answer, query.context, [*tokens.values()])
@@ -113,27 +119,28 @@ class ServedLM:
         return answered
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Write what follows prompts, every sample by a request of its own, handing each answer to `sink` as it comes.
+        """Generate texts, with a request for every sample; call `sink` with each answer as it comes.
 
         Raises:
-            ModelError: beam search is asked for, or the endpoint does not answer.
+            ModelError: beam search is requested, or the endpoint does not answer.
         """
         if (beams := max((request.decoding.beams for request in requests), default=1)) > 1:
             raise ModelError(f"an endpoint has no beam search, but {beams} beams are asked for; it takes `beams: 1`")
         order = sorted(range(len(requests)), key=lambda index: requests[index].tokens)
-        asked = [(index, sample) for index in order for sample in range(requests[index].decoding.samples)]
+        samples = [(index, sample) for index in order for sample in range(requests[index].decoding.samples)]
         bodies = [
-            self.dialect.writing(requests[index].tokens, **_manner(requests[index], sample)) for index, sample in asked
+            self.completions.generation(requests[index].tokens, **_sampling_options(requests[index], sample))
+            for index, sample in samples
         ]
-        written: defaultdict[int, dict[int, _Text]] = defaultdict(dict)
+        generated: defaultdict[int, dict[int, _Text]] = defaultdict(dict)
 
-        def take(place: int, answer: Any) -> None:
-            index, sample = asked[place]
+        def take(position: int, answer: Any) -> None:
+            index, sample = samples[position]
             decoding = requests[index].decoding
             with self._endpoint.named():
-                written[index][sample] = _text(answer, decoding)
-            if len(written[index]) == decoding.samples:
-                texts = written.pop(index)
+                generated[index][sample] = _text(answer, decoding)
+            if len(generated[index]) == decoding.samples:
+                texts = generated.pop(index)
                 sink(index, _joined([texts[sample] for sample in range(decoding.samples)]))
 
         self._endpoint.post_all(COMPLETIONS, bodies, take)
@@ -144,25 +151,25 @@ def connect(url: str, tokenizer: Any, variant: Variant, setup: Setup) -> ServedL
 
     Args:
         url: of the API, such as `http://localhost:8000/v1`.
-        tokenizer: the served model's.
+        tokenizer: the tokenizer of the served model.
         variant: `served_name`, `bos` and `window`.
         setup: `concurrency`, `timeout` and `retries`.
 
     Raises:
-        ModelError: the endpoint cannot be reached or does not give what is needed; the sentence says what.
+        ModelError: the endpoint cannot be reached or does not support what is needed; the sentence says what.
         UnknownName: it has no model of that name.
     """
     key = next((value for name in KEYS if (value := os.environ.get(name))), None)
     endpoint = Endpoint(checked_url(url), key, setup.concurrency, setup.timeout, setup.retries)
-    name, said_window = _model(endpoint, variant.served_name)
-    return ServedLM(endpoint, tokenizer, name, said_window, variant.bos, variant.window)
+    name, reported_window = _model(endpoint, variant.served_name)
+    return ServedLM(endpoint, tokenizer, name, reported_window, variant.bos, variant.window)
 
 
 def checked_url(url: str) -> str:
     """A URL without the slash at its end.
 
     Raises:
-        ModelError: it is none, or holds a password or a query, which would be written into run folders.
+        ModelError: it is not a URL, or has a password or a query, which would be written to run folders.
     """
     import httpx2
 
@@ -172,7 +179,7 @@ def checked_url(url: str) -> str:
         raise ModelError(f"--model {url!r} is not a URL: {error}") from error
     if parts.userinfo or parts.query or parts.fragment:
         raise ModelError(
-            "the URL of an endpoint stands in the run folder, so it may hold no user, password or query: "
+            "the URL of an endpoint is stored in the run folder, so it must not contain a user, password or query: "
             f"put the key into the environment variable {KEYS[0]}"
         )
     if not parts.host:
@@ -188,10 +195,10 @@ class _Text(NamedTuple):
 
 
 def _model(endpoint: Endpoint, wanted: str | None) -> tuple[str, int | None]:
-    """The name of the model to ask, and its window if the endpoint says it.
+    """The name of the model to use, and its window if the endpoint reports one.
 
     Raises:
-        UnknownName: there is none of that name.
+        UnknownName: there is no model of that name.
         ModelError: the endpoint lists none, and no name was given.
     """
     try:
@@ -208,66 +215,68 @@ def _model(endpoint: Endpoint, wanted: str | None) -> tuple[str, int | None]:
     name = next(iter(models)) if wanted is None else wanted
     if name not in models:
         raise UnknownName(f"model of {endpoint.url}", name, models)
-    return name, _said_window(models[name])
+    return name, _reported_window(models[name])
 
 
-def _said_window(entry: Mapping[str, Any]) -> int | None:
-    """What a list of models says of the tokens one can hold, in the places where servers say it."""
+def _reported_window(entry: Mapping[str, Any]) -> int | None:
+    """The context length in an entry of a list of models, under any of the names that servers use."""
     meta = entry.get("meta")
-    said = [
+    sizes = [
         *(entry.get(name) for name in ("max_model_len", "context_length", "max_context_length")),
         *((meta.get(name) for name in ("n_ctx", "n_ctx_train")) if isinstance(meta, dict) else ()),
     ]
-    return next((size for size in said if isinstance(size, int) and SPARE < size < UNKNOWN_LENGTH), None)
+    return next((size for size in sizes if isinstance(size, int) and SPARE < size < UNKNOWN_LENGTH), None)
 
 
-def _window(said: int | None, tokenizer: Any, asked: int | None) -> int:
-    if said is None and tokenizer.model_max_length < UNKNOWN_LENGTH:
-        said = int(tokenizer.model_max_length)
-    if asked is None and said is None:
+def _window(reported: int | None, tokenizer: Any, requested: int | None) -> int:
+    if reported is None and tokenizer.model_max_length < UNKNOWN_LENGTH:
+        reported = int(tokenizer.model_max_length)
+    if requested is None and reported is None:
         raise ModelError("neither the endpoint nor the tokenizer says how long a window is; pass --window")
-    if asked is not None and said is not None and asked > said - SPARE:
+    if requested is not None and reported is not None and requested > reported - SPARE:
         raise ModelError(
-            f"a window of {asked} tokens was asked for, but the endpoint holds {said}, of which {SPARE} are for the "
-            "last token and for one that it writes"
+            f"a window of {requested} tokens was asked for, but the endpoint holds {reported}, of which {SPARE} are for "
+            "the last token and for one that it generates"
         )
-    return asked if asked is not None else said - SPARE if said is not None else 0
+    if requested is not None:
+        return requested
+    return reported - SPARE if reported is not None else 0
 
 
-def _manner(request: GenerateRequest, sample: int) -> dict[str, Any]:
-    """How a sample is written; its seed depends on the decoding's, the prompt and its number, not on how many are."""
+def _sampling_options(request: GenerateRequest, sample: int) -> dict[str, Any]:
+    """The options of one sample; its seed depends on the decoding, the prompt and its number only."""
     decoding = request.decoding
-    how: dict[str, Any] = {"max_tokens": decoding.max_tokens, "temperature": decoding.temperature}
+    options: dict[str, Any] = {"max_tokens": decoding.max_tokens, "temperature": decoding.temperature}
     if decoding.stop:
-        how["stop"] = list(decoding.stop)
+        options["stop"] = list(decoding.stop)
     if decoding.temperature:
         digest = hashlib.blake2b(f"{decoding.seed}:{sample}:".encode() + request.tokens.tobytes(), digest_size=4)
-        how |= {"top_p": decoding.top_p, "seed": int.from_bytes(digest.digest(), "big") >> 1}
-    return how
+        options |= {"top_p": decoding.top_p, "seed": int.from_bytes(digest.digest(), "big") >> 1}
+    return options
 
 
 def _text(answer: Any, decoding: Decoding) -> _Text:
-    """One written text.
+    """One generated text.
 
     Raises:
-        ModelError: the answer lacks something, or the text ended for another reason than a stop or its length.
+        ModelError: the answer lacks a field, or the text ended for another reason than a stop or its length.
     """
     choice = choice_of(answer)
     text, why = choice.get("text"), choice.get("finish_reason")
     values = logprobs_of(choice).get("token_logprobs")
     if not isinstance(text, str) or not isinstance(values, list):
-        raise Lacking("the server's answer has no `text` or no `token_logprobs`")
+        raise MissingField("the server's answer has no `text` or no `token_logprobs`")
     if why not in ("stop", "length"):
         raise ModelError(f"the server ended a text for the reason {reprlib.repr(why)}, neither a stop nor its length")
-    cuts = [place for stop in decoding.stop if (place := text.find(stop)) >= 0]
-    counted = counted_tokens(answer)
+    cuts = [cut for stop in decoding.stop if (cut := text.find(stop)) >= 0]
+    counted = completion_tokens(answer)
     tokens = len(values) if counted is None else counted
-    score = sum(map(told_logprob, values))
+    score = sum(map(checked_logprob, values))
     return _Text(text[: min(cuts, default=None)], tokens, _ending(choice, decoding, cut=bool(cuts)), score)
 
 
 def _ending(choice: Mapping[str, Any], decoding: Decoding, *, cut: bool) -> str:
-    """`stop`, `end` or `length`; a server that does not tell a stop string from an end token is taken at its word."""
+    """`stop`, `end` or `length`; if a server does not distinguish stop strings from end tokens, its word counts."""
     if cut or isinstance(choice.get("stop_reason"), str):
         return "stop"
     if choice["finish_reason"] == "length":

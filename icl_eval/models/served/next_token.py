@@ -1,6 +1,6 @@
 """Options of one token: the log-probabilities of the next token after a context, where a server gives them.
 
-The log-probabilities of a prompt are expensive: servers compute the whole prompt again for each option, since they have
+The log-probabilities of a prompt are expensive: servers recompute the whole prompt for each option, since they have
 no cache of prefixes for them, and some sort the vocabulary at every position. One generated token costs what is new of
 the context, once for all options.
 """
@@ -15,18 +15,18 @@ from typing import Any, NamedTuple
 
 from icl_eval.errors import ModelError
 from icl_eval.models.protocol import ScoreRequest
-from icl_eval.models.served.dialect import (
-    Dialect,
-    Lacking,
-    Place,
+from icl_eval.models.served.completions_format import (
+    CompletionsFormat,
+    MissingField,
+    TokenLogprob,
     check_prompt_tokens,
+    checked_logprob,
     choice_of,
     logprobs_of,
-    told_logprob,
 )
 from icl_eval.models.served.endpoint import Body
 
-TOP = 100  # most likely tokens that are requested where a server cannot be asked for certain ones
+TOP = 100  # most likely tokens that are requested where a server cannot return chosen ones
 MAX_CHOSEN = (
     20  # tokens of one request: vLLM gives no more log-probabilities unless it is started with `--max-logprobs`
 )
@@ -51,13 +51,13 @@ class NextToken:
     """Requests one generated token with log-probabilities.
 
     Args:
-        dialect: how the server takes prompts.
+        completions: the form of its requests.
         tokenizer: the served model's.
         chosen: whether the server gives the log-probabilities of chosen tokens, by their ids; otherwise it gives those
             of the `TOP` most likely ones, by their texts.
     """
 
-    dialect: Dialect
+    completions: CompletionsFormat
     tokenizer: Any
     chosen: bool
 
@@ -89,15 +89,15 @@ class NextToken:
     def body(self, context: Sequence[int], tokens: Sequence[int]) -> Body | None:
         """A request for the log-probabilities of tokens after a context; none if no text has the context's tokens."""
         try:
-            body = self.dialect.writing(context, max_tokens=1, temperature=0.0)
+            body = self.completions.generation(context, max_tokens=1, temperature=0.0)
         except ModelError:
             return None
         if not self.chosen:
             return {**body, "logprobs": TOP}
         return {**body, "logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}
 
-    def read(self, answer: Any, context: Sequence[int], tokens: Sequence[int]) -> dict[int, Place]:
-        """What an answer says of those of the tokens that it has.
+    def read(self, answer: Any, context: Sequence[int], tokens: Sequence[int]) -> dict[int, TokenLogprob]:
+        """The log-probabilities of those tokens that an answer has.
 
         Raises:
             ModelError: the server read another context, or an answer lacks what it should have.
@@ -107,20 +107,20 @@ class NextToken:
         if not top:
             return {}  # the text ends here
         names = {token: self._name(token) for token in tokens}
-        found = {token: told_logprob(top[name]) for token, name in names.items() if name in top}
-        best = max(map(told_logprob, top.values()))
-        return {token: Place(logprob, best) for token, logprob in found.items()}
+        found = {token: checked_logprob(top[name]) for token, name in names.items() if name in top}
+        best = max(map(checked_logprob, top.values()))
+        return {token: TokenLogprob(logprob, best) for token, logprob in found.items()}
 
     def top(self, answer: Any) -> dict[str, Any]:
         """The log-probabilities of the generated token and others; empty if nothing was generated.
 
         Raises:
-            Lacking: the answer has none.
+            MissingField: the answer has none.
         """
-        shown = logprobs_of(choice_of(answer)).get("top_logprobs")
-        if not isinstance(shown, list) or not all(isinstance(each, dict) for each in shown):
-            raise Lacking("the server's answer has no `top_logprobs`")
-        return shown[0] if shown else {}
+        found = logprobs_of(choice_of(answer)).get("top_logprobs")
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise MissingField("the server's answer has no `top_logprobs`")
+        return found[0] if found else {}
 
     def _name(self, token: int) -> str | None:
         if self.chosen:

@@ -31,7 +31,7 @@ def bos_tokens(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
     return (tokenizer.bos_token_id,) if bos else ()
 
 
-def surroundings(tokenizer: Any, bos: bool | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def special_tokens(tokenizer: Any, bos: bool | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The special tokens that a tokenizer puts before and after a text.
 
     Args:
@@ -69,7 +69,7 @@ def window_of(config: Any, tokenizer: Any, asked: int | None) -> int:
         ModelError: nobody says, or more is asked for than there are positions.
     """
     text = config.get_text_config()
-    said = _said_window(text, tokenizer)
+    said = _reported_window(text, tokenizer)
     relative = any(getattr(text, name, None) for name in RELATIVE)
     if asked is not None and said is not None and asked > said and not relative:
         raise ModelError(f"a window of {asked} tokens was asked for, but the model reads {said}")
@@ -78,7 +78,7 @@ def window_of(config: Any, tokenizer: Any, asked: int | None) -> int:
     return asked or said or 0
 
 
-def _said_window(text: Any, tokenizer: Any) -> int | None:
+def _reported_window(text: Any, tokenizer: Any) -> int | None:
     for name in LENGTHS:
         if isinstance(size := getattr(text, name, None), int):
             return size

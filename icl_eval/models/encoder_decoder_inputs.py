@@ -14,7 +14,7 @@ from icl_eval.models.generation.trie import Tokens
 BLANK, NEXT_BLANK = "<extra_id_0>", "<extra_id_1>"  # T5's sentinels: what stood at a blank follows it, up to the next
 
 
-class Framing:
+class EncoderDecoderInputs:
     """What encoder and decoder read of a context, and what ends a text after it.
 
     Args:
