@@ -1,4 +1,4 @@
-"""Causal language models of `transformers`: packed rows in, log-probabilities of the asked tokens out.
+"""Causal language models of `transformers`: packed rows in, log-probabilities of the target tokens out.
 
 Log-softmax is taken in float32 whatever the weights' type.
 """
@@ -29,7 +29,7 @@ from icl_eval.models.generation.probing import causal_generation
 from icl_eval.models.networks.ancestry import depths, visibility
 from icl_eval.models.networks.blocks import TreePlan
 from icl_eval.models.networks.kernels import Kernel, checked, kernels_of, plain_blocks
-from icl_eval.models.networks.network import Network, enqueue_asked_tokens, full_device
+from icl_eval.models.networks.network import Network, enqueue_token_logprobs, full_device
 from icl_eval.models.networks.prefix_cache import PrefixCache
 from icl_eval.models.networks.sharing import (
     Sharing,
@@ -58,12 +58,12 @@ class CausalLM:
         tokenizer: its tokenizer.
         name: what tables call it.
         fingerprint: identifies weights, precision and tokenizer.
-        bos: whether every text begins with the BOS token; by default if the tokenizer puts it there itself.
-        window: tokens to read at once; by default what the configuration says.
-        own_attention: whether the model's own implementation of attention must do all, rows that branch included.
+        bos: whether every text begins with the BOS token; by default if the tokenizer adds it.
+        window: context length in tokens; by default that of the configuration.
+        own_attention: whether to use only the model's own implementation of attention, even for branching rows.
 
     Raises:
-        ModelError: no window is known, a BOS token is asked for that the tokenizer lacks, or the model is not causal.
+        ModelError: no window is known, a BOS token is requested but the tokenizer has none, or the model is not causal.
     """
 
     kind = "causal"
@@ -119,7 +119,7 @@ class CausalLM:
         return [self.tokenizer.decode([token]) for token in ids]
 
     def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
-        """The answers to rows that are run as one batch, as `enqueue` does it."""
+        """Run rows as one batch, as `enqueue` does, and wait for the answers."""
         return self.enqueue(rows)()
 
     def enqueue(self, rows: Sequence[Row]) -> PendingRows:
@@ -129,8 +129,8 @@ class CausalLM:
             OutOfMemory: the batch does not fit the device.
         """
         with full_device(), torch.inference_mode():
-            pending = enqueue_asked_tokens(
-                self._surely(rows, cached=False)[0], np.concatenate([row.targets for row in rows])
+            pending = enqueue_token_logprobs(
+                self._run_safely(rows, cached=False)[0], np.concatenate([row.targets for row in rows])
             )
         cuts = np.cumsum([len(row.scored) for row in rows])[:-1]
 
@@ -141,15 +141,15 @@ class CausalLM:
         return read
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Write what follows prompts, handing each answer to `sink` as it comes.
+        """Generate texts after prompts; call `sink` with each answer as it comes.
 
         Raises:
-            OutOfMemory: one prompt alone does not fit the device.
-            FloatingPointError: the model gives something that is no log-probability.
+            OutOfMemory: a single prompt does not fit the device.
+            FloatingPointError: the model returns something that is not a log-probability.
         """
         if requests:
             generation = self.generation
-            self.clear_cache()  # what is written depends on these requests alone
+            self.clear_cache()  # generated texts depend on these requests only
             generation.generate(requests, sink)
 
     def clear_cache(self) -> None:
@@ -158,11 +158,11 @@ class CausalLM:
 
     @cached_property
     def generation(self) -> Generation:
-        """How it generates; found out when it first does."""
+        """The generation with the decoders that work for this model; chosen at first use."""
         return causal_generation(
             self._network,
             self.tokenizer,
-            partial(self._surely, cached=True) if self.caches_prefixes and not self._own_attention else None,
+            partial(self._run_safely, cached=True) if self.caches_prefixes and not self._own_attention else None,
             branches=self.has_tree_attention,
             precision=self.precision,
             max_length=self.max_shared_length,
@@ -172,8 +172,8 @@ class CausalLM:
             ),
         )
 
-    def _surely(self, rows: Sequence[Row], *, cached: bool) -> tuple[torch.Tensor, Any]:
-        """As `_run`; if a kernel fails, by matrix products from then on, which a warning says."""
+    def _run_safely(self, rows: Sequence[Row], *, cached: bool) -> tuple[torch.Tensor, Any]:
+        """As `_run`; if a kernel fails, warn and use matrix products from then on."""
         try:
             return self._run(rows, cached=cached)
         except KernelError as error:
@@ -191,7 +191,7 @@ class CausalLM:
     def _run(
         self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None, *, cached: bool
     ) -> tuple[torch.Tensor, Any]:
-        """The same, and the cache of all tokens if it is wanted."""
+        """The same, and the cache of all tokens if requested."""
         from transformers import DynamicCache
 
         prefix = rows[0].prefix_length  # the same for all
@@ -199,28 +199,30 @@ class CausalLM:
         tokens = torch.zeros(len(rows), length, dtype=torch.long)  # (B, T)
         for index, row in enumerate(rows):
             tokens[index, : len(row.tokens) - prefix] = torch.from_numpy(row.tokens[prefix:].astype(np.int64))
-        places = torch.from_numpy(
+        indices = torch.from_numpy(
             np.concatenate([index * length + row.scored - prefix for index, row in enumerate(rows)])
         )
         inputs: dict[str, Any] = {"input_ids": to_device(tokens, self.device), "use_cache": cached or bool(prefix)}
         if prefix:
             inputs["past_key_values"] = self._prefix_cache.of(rows[0].tokens[:prefix], copies=len(rows))
         elif cached:
-            inputs["past_key_values"] = DynamicCache()  # whole, where a layer's own would drop what slides away
+            inputs["past_key_values"] = (
+                DynamicCache()
+            )  # keeps all tokens; the default cache of a sliding layer would drop some
         attention: AbstractContextManager[None] = nullcontext()
         if self._kernel is not None and len(rows) == 1 and (prefix > 0 or not rows[0].is_linear):
-            given = depths(rows[0].parents) if positions is None else positions
-            inputs["position_ids"] = to_device(torch.from_numpy(given[prefix:])[None], self.device)
+            used = depths(rows[0].parents) if positions is None else positions
+            inputs["position_ids"] = to_device(torch.from_numpy(used[prefix:])[None], self.device)
             kernel = self._kernel if self.has_tree_attention else checked(self._kernel)  # while it is probed
             attention = attending(self._config, TreePlan(rows[0].parents, prefix), kernel)
         elif prefix or not all(row.is_linear for row in rows):
             inputs |= self._branching(rows, length, positions)
         with attention:
-            logits, output = self._network.ask(inputs, places)
+            logits, output = self._network.forward(inputs, indices)
         return logits, getattr(output, "past_key_values", None)
 
-    def _branching(self, rows: Sequence[Row], length: int, given: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
-        """Positions (B, T) and the additive mask (B, 1, T, P + T) by which every token sees its ancestors alone.
+    def _branching(self, rows: Sequence[Row], length: int, custom: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
+        """Positions (B, T) and the additive mask (B, 1, T, P + T) with which every token sees only its ancestors.
 
         P is the length of the cached prefix, which needed its positions and mask when it was computed.
         """
@@ -230,7 +232,7 @@ class CausalLM:
         sees[:, 0, :, prefix:].diagonal(dim1=1, dim2=2).fill_(True)  # padding sees itself: a row without keys gives NaN
         for index, row in enumerate(rows):
             size = len(row.tokens) - prefix
-            positions[index, :size] = torch.from_numpy((depths(row.parents) if given is None else given)[prefix:])
+            positions[index, :size] = torch.from_numpy((depths(row.parents) if custom is None else custom)[prefix:])
             sees[index, 0, :size, : prefix + size] = torch.from_numpy(visibility(row.parents)[prefix:])
         mask = torch.zeros(sees.shape, dtype=self.model.dtype)
         mask.masked_fill_(~sees, torch.finfo(self.model.dtype).min)
@@ -247,7 +249,7 @@ class CausalLM:
         return not distance(later, plain) > tolerance(self.precision) * distance(earlier, plain)  # NaN is no verdict
 
     def _best_sharing(self, kernels: Sequence[Kernel]) -> Sharing:
-        """What the first kernel allows that works as far as any can, or a mask; that kernel stays."""
+        """The sharing that the best kernel, or else a mask, allows; selects that kernel."""
         best: tuple[Kernel | None, Sharing] | None = None
         for kernel in kernels:
             self._kernel, found = kernel, self._sharing(kernel)

@@ -22,7 +22,7 @@ from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.special_tokens import fallback_token, special_tokens, window_of
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.encoding import line_encoder
-from icl_eval.models.networks.network import Network, asked_tokens, full_device
+from icl_eval.models.networks.network import Network, full_device, token_logprobs
 from icl_eval.models.networks.sharing import ordinary_tokens
 from icl_eval.models.protocol import OutOfMemory, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.words import Words
@@ -165,15 +165,15 @@ class MaskedLM:
             own = np.frombuffer(copy, np.int32)
             tokens[row, : len(own)] = torch.from_numpy(own.astype(np.int64))
             mask[row, : len(own)] = 1
-        places = torch.tensor([row * batch.width + place for row, place in batch.places])
+        indices = torch.tensor([row * batch.width + place for row, place in batch.indices])
         inputs = {"input_ids": to_device(tokens, self.device), "attention_mask": to_device(mask, self.device)}
-        logits, _ = self._network.ask(inputs, places)
-        return asked_tokens(logits, np.array(batch.targets, np.int32))
+        logits, _ = self._network.forward(inputs, indices)
+        return token_logprobs(logits, np.array(batch.targets, np.int32))
 
     def _spare_head(self) -> None:
         tokens = torch.from_numpy(ordinary_tokens(4, self._vocabulary))[None].to(self.device)
         inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-        self._network.spare_head(lambda: self._network.ask(inputs, torch.arange(4)[1:])[0], self.precision)
+        self._network.spare_head(lambda: self._network.forward(inputs, torch.arange(4)[1:])[0], self.precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +191,14 @@ class _Batch:
 
     copies: dict[bytes, int] = field(default_factory=dict)
     gaps: list[_Gap] = field(default_factory=list)
-    places: list[tuple[int, int]] = field(default_factory=list)
+    indices: list[tuple[int, int]] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     width: int = 0
 
     def add(self, gap: _Gap, tokens: NDArray[np.int32], place: int, target: int) -> None:
         row = self.copies.setdefault(tokens.tobytes(), len(self.copies))
         self.gaps.append(gap)
-        self.places.append((row, place))
+        self.indices.append((row, place))
         self.targets.append(target)
         self.width = max(self.width, len(tokens))
 

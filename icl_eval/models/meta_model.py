@@ -131,7 +131,7 @@ class TextReader:
         self._doubles_spaces = family == "seq2seq" and doubles_spaces(tokenizer)
         self.window = window_of(model.config, tokenizer, window)
         if family == "seq2seq":
-            self.window -= EncoderDecoderInputs(model, tokenizer, self.start, end).beside
+            self.window -= EncoderDecoderInputs(model, tokenizer, self.start, end).reserved
         else:
             self.window = min(self.window, position_count(model)) - len(end) - 1
 

@@ -1,4 +1,4 @@
-"""Encoder-decoder language models of `transformers`: the encoder reads a context, the decoder gives what follows it.
+"""Encoder-decoder language models of `transformers`: the encoder reads a context, the decoder scores continuations.
 
 A context is encoded once for all its continuations. Log-softmax is taken in float32 whatever the weights' type.
 """
@@ -24,37 +24,36 @@ from icl_eval.models.generation.encoder_decoder import Encoded, EncoderDecoder
 from icl_eval.models.generation.generation import Generation, Limits
 from icl_eval.models.generation.probing import seq2seq_generation
 from icl_eval.models.generation.trie import Tokens
-from icl_eval.models.networks.network import Network, asked_tokens, full_device
+from icl_eval.models.networks.network import Network, full_device, token_logprobs
 from icl_eval.models.networks.sharing import ordinary_tokens
 from icl_eval.models.protocol import SEQ2SEQ, OutOfMemory, ScoreAnswer, ScoreRequest, Sink
 
 ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
 RULES = rf"seq2seq\|bos\d+\|begin[\d.]+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
 
-Waiting = dict[bytes, list[int]]  # contexts, and the numbers of the requests that have it
+Waiting = dict[bytes, list[int]]  # contexts, and the indices of their requests
 
 
 class Seq2SeqLM:
     """A loaded model and tokenizer that answers requests as a black box.
 
-    The encoder reads what the tokenizer makes of a context, special tokens at its beginning and end included. The
-    decoder begins with its start token, and then as the texts do that it was trained on: with the token that the
-    checkpoint forces there, else with the special tokens that the tokenizer puts before a text; where the context has
-    T5's `<extra_id_0>`, with that. The end of a text is not scored.
+    The encoder reads a context with the special tokens that the tokenizer adds before and after it. The decoder begins
+    with its start token, followed by the token that the checkpoint forces there, else by the special tokens that the
+    tokenizer adds before a text; or by T5's `<extra_id_0>` if the context has it. The end of a text is not scored.
 
     Args:
         model: a `PreTrainedModel` with an encoder, a decoder and a language-model head.
         tokenizer: its tokenizer.
         name: what tables call it.
         fingerprint: identifies weights, precision and tokenizer.
-        bos: `False` leaves out the special tokens that the tokenizer puts before a text.
-        window: tokens that each half reads at once; by default what the configuration says.
+        bos: `False` leaves out the special tokens that the tokenizer adds before a text.
+        window: context length of each half in tokens; by default that of the configuration.
 
     Attributes:
-        row_budget: tokens, padding included, that one batch may hold; halved when memory runs out.
+        row_budget: tokens, including padding, that one batch may hold; halved when memory runs out.
 
     Raises:
-        ModelError: no window or no start token is known, or a BOS token is asked for that the tokenizer does not set.
+        ModelError: no window or no start token is known, or a BOS token is requested that the tokenizer does not add.
     """
 
     kind = SEQ2SEQ
@@ -79,7 +78,7 @@ class Seq2SeqLM:
         self.fingerprint = (
             f"{fingerprint}|{self.precision}|seq2seq|bos{len(self.start)}|{self._inputs}|arithmetic{ARITHMETIC}"
         )
-        self.window = window_of(model.config, tokenizer, window) - self._inputs.beside
+        self.window = window_of(model.config, tokenizer, window) - self._inputs.reserved
         self._network = Network(model)
         self.device = self._network.device
         self._halves = EncoderDecoder(self._network, tokenizer.pad_token_id or 0)
@@ -99,10 +98,10 @@ class Seq2SeqLM:
         return [self.tokenizer.decode([token]) for token in ids]
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        """Answer requests, those with one context together, handing each answer to `sink` as it comes.
+        """Answer requests, grouped by context; call `sink` with each answer as it comes.
 
         Raises:
-            OutOfMemory: one request alone does not fit the device.
+            OutOfMemory: a single request does not fit the device.
         """
         waiting = self._by_context(requests)
         while waiting:
@@ -124,7 +123,7 @@ class Seq2SeqLM:
                     del waiting[context]
 
     def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
-        """Tokens that both halves read to answer requests together, padding included."""
+        """Tokens that both halves compute to answer requests together, including padding."""
         waiting, total = self._by_context(requests), 0
         while waiting:
             batch = self._next_contexts(waiting)
@@ -136,22 +135,22 @@ class Seq2SeqLM:
         return total
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Write what follows prompts, handing each answer to `sink` as it comes.
+        """Generate texts after prompts; call `sink` with each answer as it comes.
 
         Raises:
-            OutOfMemory: one prompt alone does not fit the device.
-            FloatingPointError: the model gives something that is no log-probability.
+            OutOfMemory: a single prompt does not fit the device.
+            FloatingPointError: the model returns something that is not a log-probability.
         """
         if requests:
             self.generation.generate(requests, sink)
 
     @cached_property
     def generation(self) -> Generation:
-        """How it generates; found out when it first does."""
+        """The generation with the decoder that works for this model; chosen at first use."""
         return seq2seq_generation(
             self._halves,
             self.tokenizer,
-            self._inputs.begun,
+            self._inputs.inputs_of,
             self._inputs.ends_after,
             precision=self.precision,
             vocabulary=self._vocabulary,
@@ -159,23 +158,23 @@ class Seq2SeqLM:
         )
 
     def _by_context(self, requests: Sequence[ScoreRequest]) -> Waiting:
-        """What the encoder reads for requests, the longest first."""
+        """The encoder inputs of requests, longest first."""
         found: Waiting = {}
         for index, request in enumerate(requests):
-            read, _ = self._inputs.begun(np.frombuffer(request.tokens, np.int32)[: request.boundary])
+            read, _ = self._inputs.inputs_of(np.frombuffer(request.tokens, np.int32)[: request.boundary])
             found.setdefault(read.tobytes(), []).append(index)
         return dict(sorted(found.items(), key=lambda item: (-len(item[0]), item[0])))
 
     def _next_contexts(self, waiting: Mapping[bytes, Sequence[int]]) -> list[bytes]:
-        """The first contexts, as many as fit a batch."""
+        """As many contexts as fit a batch."""
         longest = len(_tokens(next(iter(waiting))))
         return [context for context, _ in zip(waiting, range(max(self.row_budget // longest, 1)), strict=False)]
 
     def _parts(
         self, batch: Sequence[bytes], waiting: Waiting, requests: Sequence[ScoreRequest]
     ) -> Iterator[dict[int, int]]:
-        """The requests of a batch of contexts, by number, as many at a time as fit; and the place of each's context."""
-        owner = {index: place for place, context in enumerate(batch) for index in waiting[context]}
+        """Decoder batches: the indices of requests, as many as fit, each with the index of its context in the batch."""
+        owner = {index: row for row, context in enumerate(batch) for index in waiting[context]}
         longest_first = sorted(owner, key=lambda index: -self._decoder_length(requests[index]))
         encoded = len(_tokens(batch[0]))
         while longest_first:
@@ -185,9 +184,9 @@ class Seq2SeqLM:
             longest_first = longest_first[count:]
 
     def _decoder_length(self, request: ScoreRequest) -> int:
-        """Tokens that the decoder reads of a request: what it begins with, and all of the continuation but the last."""
-        _, beginning = self._inputs.begun(np.frombuffer(request.tokens, np.int32)[: request.boundary])
-        return len(beginning) + len(request.tokens) - request.boundary - 1
+        """Decoder input tokens of a request: the first ones, and all of the continuation but the last."""
+        _, decoder_start = self._inputs.inputs_of(np.frombuffer(request.tokens, np.int32)[: request.boundary])
+        return len(decoder_start) + len(request.tokens) - request.boundary - 1
 
     def _answers(
         self, encoded: Encoded, part: Mapping[int, int], requests: Sequence[ScoreRequest]
@@ -195,28 +194,28 @@ class Seq2SeqLM:
         rows, targets, firsts = [], [], []
         for index in part:
             tokens, boundary = np.frombuffer(requests[index].tokens, np.int32), requests[index].boundary
-            _, beginning = self._inputs.begun(tokens[:boundary])
-            rows.append(np.concatenate([beginning, tokens[boundary:-1]]))
+            _, decoder_start = self._inputs.inputs_of(tokens[:boundary])
+            rows.append(np.concatenate([decoder_start, tokens[boundary:-1]]))
             targets.append(tokens[boundary:])
-            firsts.append(len(beginning) - 1)
+            firsts.append(len(decoder_start) - 1)
         width = max(map(len, rows))
-        places = [row * width + np.arange(len(own)) + firsts[row] for row, own in enumerate(targets)]
+        indices = [row * width + np.arange(len(each)) + firsts[row] for row, each in enumerate(targets)]
         owners = to_device(torch.tensor(list(part.values())), self.device)
         logits, _ = self._halves.decode(
-            encoded.of(owners), self._halves.padded(rows), torch.from_numpy(np.concatenate(places)), use_cache=False
+            encoded.of(owners), self._halves.padded(rows), torch.from_numpy(np.concatenate(indices)), use_cache=False
         )
-        logprobs, greedy = asked_tokens(logits, np.concatenate(targets))
-        cuts = np.cumsum([len(own) for own in targets])[:-1]
-        for index, own, best in zip(part, np.split(logprobs, cuts), np.split(greedy, cuts), strict=True):
-            yield index, ScoreAnswer.of(own, best)
+        logprobs, greedy = token_logprobs(logits, np.concatenate(targets))
+        cuts = np.cumsum([len(each) for each in targets])[:-1]
+        for index, values, best in zip(part, np.split(logprobs, cuts), np.split(greedy, cuts), strict=True):
+            yield index, ScoreAnswer.of(values, best)
 
     def _spare_head(self) -> None:
         tokens = ordinary_tokens(4, self._vocabulary).astype(np.int32)
         with torch.inference_mode():
             encoded = self._halves.encode([tokens])
-        row = self._halves.padded([np.array([*self._inputs.beginning, *tokens[:3]], np.int32)])
-        places = torch.arange(row.shape[1])[-3:]
-        self._network.spare_head(lambda: self._halves.decode(encoded, row, places, use_cache=False)[0], self.precision)
+        row = self._halves.padded([np.array([*self._inputs.decoder_start, *tokens[:3]], np.int32)])
+        indices = torch.arange(row.shape[1])[-3:]
+        self._network.spare_head(lambda: self._halves.decode(encoded, row, indices, use_cache=False)[0], self.precision)
 
 
 def _tokens(context: bytes) -> Tokens:
@@ -234,7 +233,7 @@ def _size(batch: Sequence[bytes], parts: Sequence[Mapping[int, int]], requests: 
 
 
 def doubles_spaces(tokenizer: Any) -> bool:
-    """Whether a tokenizer puts a space before every text, one that begins with a space too."""
+    """Whether a tokenizer adds a space even before a text that begins with one."""
     bare, spaced = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", " a"))
     begins = str(*tokenizer.convert_ids_to_tokens(bare[:1])).startswith("▁")
     return begins and bool(bare != spaced)

@@ -219,7 +219,7 @@ def fitted_shots(bench: Bench, *words: str) -> set[int]:
 def most_masks(bench: Bench, *words: str) -> int:
     """The most masked tokens in an input of the network."""
     counts: list[int] = []
-    ask = Network.ask
+    ask = Network.forward
 
     def asked(network: Network, inputs: Any, places: Any) -> Any:
         mask = trained("masked")[1].mask_token_id
@@ -227,7 +227,7 @@ def most_masks(bench: Bench, *words: str) -> int:
         return ask(network, inputs, places)
 
     with bench.patched() as patch:
-        patch.setattr(Network, "ask", asked)
+        patch.setattr(Network, "forward", asked)
         bench.calls(*words, computes=True, family="masked")
     return max(counts)
 

@@ -160,7 +160,10 @@ class Failing(FakeLM):
     ("error", "sentence"),
     [
         (OutOfMemory("full"), "generating after one prompt of up to 2 tokens does not fit the device's memory: full"),
-        (FloatingPointError("log-probabilities are no numbers"), "the model's log-probabilities are no numbers; its w"),
+        (
+            FloatingPointError("log-probabilities are not numbers"),
+            "the model's log-probabilities are not numbers; its w",
+        ),
     ],
 )
 def test_what_a_model_cannot_do_is_one_sentence_and_its_answers_are_kept(error: Exception, sentence: str) -> None:

@@ -15,8 +15,8 @@ from icl_eval.models.generation import generation, kv_pool
 from icl_eval.models.generation.cache_batch import BatchDecoder
 from icl_eval.models.generation.decoder import UncachedDecoder
 from icl_eval.models.generation.kv_pool import PooledDecoder
-from icl_eval.models.generation.probing import _read_whole
-from icl_eval.models.networks.network import Network, head_kept
+from icl_eval.models.generation.probing import _forward_uncached
+from icl_eval.models.networks.network import Network, float32_head
 
 from .architectures import CONFIGS, VOCABULARY, WINDOW, build
 from .black_boxes import crowd, write
@@ -70,7 +70,7 @@ def paths(name: str) -> dict[str, CausalLM]:
     plain.has_tree_attention = False
     batched._own_attention = True
     network = uncached._network
-    uncached.generation._decoders = lambda _: UncachedDecoder(partial(_read_whole, network))
+    uncached.generation._decoders = lambda _: UncachedDecoder(partial(_forward_uncached, network))
     return {"first": first, "plain": plain, "batched": batched, "uncached": uncached}
 
 
@@ -130,7 +130,7 @@ def test_what_is_kept_or_reserved_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, prefix_length: int, slots: int
 ) -> None:
     keep_from(monkeypatch, prefix_length)
-    monkeypatch.setattr(kv_pool, "SLOTS", slots)
+    monkeypatch.setattr(kv_pool, "EXTRA_SLOTS", slots)
     prompts = [[9, 8, 7, 6, 5, *prompt] for prompt in prompts_of(11, count=9, longest=30)]
     lm = causal(sharp("llama"))
     lm.row_budget = 30
@@ -427,11 +427,11 @@ def test_what_ends_a_text_is_part_of_a_wrapped_models_fingerprint() -> None:
 
 def test_a_kept_head_gives_what_the_head_gives() -> None:
     network = Network(build("llama").to(torch.bfloat16))
-    inputs, places = {"input_ids": torch.tensor([[5, 6, 7]])}, torch.tensor([1, 2])
+    inputs, indices = {"input_ids": torch.tensor([[5, 6, 7]])}, torch.tensor([1, 2])
     with torch.inference_mode():
-        expected = network.ask(inputs, places)[0]
-        with head_kept():
-            first, again = (network.ask(inputs, places)[0] for _ in range(2))
+        expected = network.forward(inputs, indices)[0]
+        with float32_head():
+            first, again = (network.forward(inputs, indices)[0] for _ in range(2))
 
     assert expected.dtype == torch.float32
     assert torch.allclose(first, expected, atol=1e-6)

@@ -308,7 +308,7 @@ def test_scores_of_samples_are_those_of_the_model_without_temperature() -> None:
 @pytest.mark.parametrize("decoding", [Decoding(2), Decoding(2, beams=2), Decoding(2, temperature=1.0)])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_rows_that_are_no_numbers_are_an_error(decoding: Decoding, value: float) -> None:
-    with pytest.raises(FloatingPointError, match="log-probabilities are no numbers"):
+    with pytest.raises(FloatingPointError, match="log-probabilities are not numbers"):
         run(decoding, lambda _: np.full(5, value, np.float32))
 
 

@@ -29,7 +29,7 @@ from icl_eval.models import (
     wrap_model,
 )
 from icl_eval.models.generation.decoder import UncachedDecoder
-from icl_eval.models.generation.encoder_decoder import EncodedDecoder, read_encoded
+from icl_eval.models.generation.encoder_decoder import EncodedDecoder, forward_uncached
 from icl_eval.models.seq2seq import Seq2SeqLM
 from icl_eval.prompts import encode_apart
 from icl_eval.runs.evaluation import explain
@@ -332,7 +332,9 @@ def test_beam_search_is_that_of_transformers(name: str, alpha: float) -> None:
 def test_what_is_written_does_not_depend_on_batches_or_the_cache(decoding: Decoding) -> None:
     lm, alone, prompts = seq2seq_lm("t5"), seq2seq_lm("t5"), prompts_of("t5")
     alone.row_budget = 1
-    alone.generation._decoders = lambda _: UncachedDecoder(partial(read_encoded, alone._halves, alone._inputs.begun))
+    alone.generation._decoders = lambda _: UncachedDecoder(
+        partial(forward_uncached, alone._halves, alone._inputs.inputs_of)
+    )
     together = write(lm, prompts, decoding)
 
     for one, other in zip(together, write(alone, prompts, decoding), strict=True):

@@ -202,7 +202,7 @@ def test_a_served_model_keeps_the_protocol(connect: Served) -> None:
 
 
 @pytest.fixture(scope="module")
-def begun(folder: Path) -> LanguageModel:
+def with_bos(folder: Path) -> LanguageModel:
     """The model itself, with BOS before every text."""
     return load_model(str(folder), device="cpu", bos=True)
 
@@ -210,10 +210,10 @@ def begun(folder: Path) -> LanguageModel:
 @pytest.mark.parametrize("hides_bos", [False, True])
 @pytest.mark.parametrize(("ids", "adds_bos"), [(True, False), (False, False), (False, True)])
 def test_bos_is_read_once_whoever_puts_it(
-    adds_bos: bool, hides_bos: bool, ids: bool, connect: Served, begun: LanguageModel
+    adds_bos: bool, hides_bos: bool, ids: bool, connect: Served, with_bos: LanguageModel
 ) -> None:
     served = connect(Habits(listed=False, ids=ids, adds_bos=adds_bos, hides_bos=hides_bos), bos=True)
-    expected = Engine(begun).answer(requests(begun))
+    expected = Engine(with_bos).answer(requests(with_bos))
     found = Engine(served).answer(requests(served))
 
     assert [each.logprobs for each in found] == [pytest.approx(each.logprobs, abs=1e-5) for each in expected]
@@ -299,7 +299,7 @@ def test_a_text_that_is_encoded_otherwise_is_refused(connect: Served, folder: Pa
     real = server.tokens
     server.tokens = lambda prompt: real(prompt.replace("cat", "dog"))
 
-    with pytest.raises(ModelError, match=r"token 11 of a prompt is 'd' where 'c' was meant"):
+    with pytest.raises(ModelError, match=r"token 11 of a prompt is 'd' where 'c' was sent"):
         Engine(served).answer([ScoreRequest.of(*served.encode(["Tom has a", " cat"]))])
 
 

@@ -72,12 +72,12 @@ def test_blocks_show_every_token_its_ancestors_within_the_window_exactly_once(
     with sizes(prefix_length=2, dense=dense):
         for row in rows(texts, limit):
             seen = np.zeros((len(row.tokens) - row.prefix_length, len(row.tokens)), int)
-            begun = np.zeros(len(seen), bool)
+            started = np.zeros(len(seen), bool)
             plan = TreePlan(row.parents, row.prefix_length)
             for block in plan.blocks(window):
                 seen[block.queries, block.keys] += seen_by(block)
-                assert (begun[block.queries] == (not block.own)).all()
-                begun[block.queries] = True
+                assert (started[block.queries] == (not block.includes_queries)).all()
+                started[block.queries] = True
 
             expected = ancestors_within(row, window)
             assert (seen == expected).all()
@@ -115,7 +115,7 @@ def test_every_kernel_equals_attention_behind_a_mask(
 
             for kernel in (flash_blocks, plain_blocks, flash_sequences, efficient_sequences):
                 if scores.softcap and kernel is not plain_blocks:
-                    with pytest.raises(ValueError, match="caps no scores"):
+                    with pytest.raises(ValueError, match="does not support soft caps"):
                         run(query, key, value, row, scores, kernel)
                 else:
                     output = run(query, key, value, row, scores, kernel)
@@ -167,7 +167,7 @@ def test_a_kernel_that_is_wrong_is_found_by_its_check(dtype: torch.dtype) -> Non
 
     checked(plain_blocks)(plan, Scores(window=2), *states)
     for wrong in (in_bits, blind):
-        with pytest.raises(RuntimeError, match="does not give what matrix products give"):
+        with pytest.raises(RuntimeError, match="differs from matrix products"):
             checked(wrong)(plan, Scores(window=2), *states)
 
 

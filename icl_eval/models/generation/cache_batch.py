@@ -1,7 +1,7 @@
-"""Hypotheses as a batch on the cache that a network itself makes: keys and values, recurrent states, or both.
+"""Decode hypotheses as a batch on the network's own cache: keys and values, recurrent states, or both.
 
-Every hypothesis that enters is read alone, from the states of the prefix that it shares, and its cache joins those of
-the others as a row of their batch. Shorter rows are padded on the left, as `transformers` pads prompts.
+Every new hypothesis is prefilled by itself, from the states of its shared prefix, and its cache becomes a row of the
+batch. Shorter rows are padded on the left, as `transformers` pads prompts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from icl_eval.models.generation.search import Extension
 from icl_eval.models.generation.trie import Tokens
 from icl_eval.models.networks.network import Network
 
-CACHES = ("past_key_values", "cache_params")  # what networks call theirs
+CACHES = ("past_key_values", "cache_params")  # its names in outputs of networks
 STATES = ("conv_states", "recurrent_states")  # of a layer that has a state of fixed size
 
 
@@ -27,8 +27,8 @@ class BatchDecoder:
     """Next-token logits of hypotheses whose states are rows of the network's own cache.
 
     Args:
-        network: what computes them.
-        forks: whether the network can go on from a copy of a prefix's states.
+        network: the network.
+        forks: whether the network can continue from a copy of the states of a prefix.
     """
 
     joins = True
@@ -44,7 +44,7 @@ class BatchDecoder:
         """Next-token logits (entries, V) after new hypotheses."""
         logits, parts = [], [self._caches] if self._caches else []
         for entry in entries:
-            row, caches = self._read_alone(entry)
+            row, caches = self._prefill(entry)
             logits.append(row)
             parts.append(caches)
         self._caches = {name: _joined([part[name] for part in parts]) for name in parts[-1]}
@@ -52,7 +52,7 @@ class BatchDecoder:
         return torch.cat(logits)
 
     def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
-        """Next-token logits (extensions, V) after hypotheses that go on."""
+        """Next-token logits (extensions, V) after extended hypotheses."""
         rows, device = torch.tensor([each.row for each in extensions]), self._network.device
         for cache in self._caches.values():
             cache.reorder_cache(rows.to(device))
@@ -64,22 +64,22 @@ class BatchDecoder:
             longest = int(self._stored()) + 1
             mask = torch.arange(longest)[None] >= longest - self._lengths[:, None]
             inputs["attention_mask"] = mask.long().to(device)
-        return self._ask(inputs, self._caches)[0]
+        return self._forward(inputs, self._caches)[0]
 
     def _stored(self) -> int:
-        """Tokens of the longest row, those included that have slid out of a window."""
+        """Tokens of the longest row, including those that have left a sliding window."""
         return max(int(cache.get_seq_length()) for cache in self._caches.values())
 
-    def _read_alone(self, entry: Entry) -> tuple[torch.Tensor, dict[str, Any]]:
+    def _prefill(self, entry: Entry) -> tuple[torch.Tensor, dict[str, Any]]:
         tokens = entry.tokens
         shared = min(entry.shared, len(tokens) - 1) if self._forks and entry.shared < len(entry.prompt) else 0
-        start = copy.deepcopy(self._states_of(tokens[:shared])) if shared else {}
-        return self._ask(self._inputs(tokens, shared), start)
+        start = copy.deepcopy(self._prefix_states(tokens[:shared])) if shared else {}
+        return self._forward(self._inputs(tokens, shared), start)
 
-    def _states_of(self, prefix: Tokens) -> dict[str, Any]:
+    def _prefix_states(self, prefix: Tokens) -> dict[str, Any]:
         key = prefix.tobytes()
         if self._prefix[0] != key:
-            self._prefix = key, self._ask(self._inputs(prefix, 0), {})[1]
+            self._prefix = key, self._forward(self._inputs(prefix, 0), {})[1]
         return self._prefix[1]
 
     def _inputs(self, tokens: Tokens, start: int) -> dict[str, Any]:
@@ -87,16 +87,16 @@ class BatchDecoder:
         positions = torch.arange(start, len(tokens), device=self._network.device)[None]
         return {"input_ids": new, "position_ids": positions} if self._positions else {"input_ids": new}
 
-    def _ask(self, inputs: dict[str, Any], caches: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
+    def _forward(self, inputs: dict[str, Any], caches: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
         count, new = inputs["input_ids"].shape
         last = torch.arange(1, count + 1) * new - 1
-        logits, output = self._network.ask({**inputs, **caches, "use_cache": True}, last)
+        logits, output = self._network.forward({**inputs, **caches, "use_cache": True}, last)
         found = {name: getattr(output, name, None) for name in CACHES}
         return logits, {name: cache for name, cache in found.items() if cache is not None}
 
 
 def _joined(caches: Sequence[Any]) -> Any:
-    """One cache with the rows of all, in the first one's place."""
+    """Concatenate the rows of caches into the first cache."""
     first = caches[0]
     for layers in zip(*(cache.layers for cache in caches), strict=True):
         if _has_keys(layers[0]):

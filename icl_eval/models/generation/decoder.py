@@ -1,4 +1,4 @@
-"""What generation asks of a decoder, and the decoder that recomputes everything: slow, and what others must equal."""
+"""The protocol of decoders, and a slow reference decoder that recomputes everything."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Entry:
     Attributes:
         prompt: the prompt's tokens.
         generated: tokens after it, usually none.
-        shared: leading tokens of the prompt that other hypotheses have in common with it: states of equal prefixes
-            are computed and stored once.
+        shared: leading tokens of the prompt that other hypotheses share; the states of equal prefixes are computed and
+            stored once.
     """
 
     prompt: Tokens
@@ -45,19 +45,19 @@ class Decoder(Protocol):
     joins: bool
 
     def enter(self, entries: Sequence[Entry]) -> torch.Tensor:
-        """Next-token logits (entries, V) after new hypotheses, which stand behind those that are there."""
+        """Next-token logits (entries, V) after new hypotheses, which follow the existing ones."""
         ...
 
     def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
-        """Next-token logits (extensions, V) after hypotheses, each continued by a token; all others leave."""
+        """Next-token logits (extensions, V) after hypotheses, each extended by a token; all others leave."""
         ...
 
 
 class UncachedDecoder:
-    """Reads every hypothesis from its first token at every step, those of one length as a batch.
+    """Recomputes every hypothesis from its first token at every step, in batches of the same length.
 
     Args:
-        read: gives the next-token logits (N, V) of entries of one length, in their order.
+        prefill: gives the next-token logits (N, V) of entries of the same length, in their order.
     """
 
     joins = True
@@ -87,7 +87,7 @@ class UncachedDecoder:
 
 
 def trial(decoder: Decoder, vocabulary: int) -> torch.Tensor:
-    """All rows of a few steps: hypotheses of two lengths that share a prefix branch, change places, leave and enter."""
+    """All rows of a few steps: hypotheses of two lengths that share a prefix branch, get reordered, leave and enter."""
     tokens = ordinary_tokens(32, vocabulary).astype(np.int32)
     none = tokens[:0]
     long, short, late = tokens[:7], np.concatenate([tokens[:3], tokens[9:11]]), tokens[12:16]
@@ -103,7 +103,7 @@ def trial(decoder: Decoder, vocabulary: int) -> torch.Tensor:
 
 
 def agrees(decoder: Decoder, reference: Decoder, vocabulary: int, precision: str) -> bool:
-    """Whether a decoder gives in its trial what the reference gives, by the effect of other tokens."""
+    """Whether a decoder agrees with the reference in its trial, compared with the effect of other tokens."""
     reference.joins = decoder.joins
     expected = trial(reference, vocabulary).cpu().numpy()
     try:

@@ -1,4 +1,4 @@
-"""Contexts that an encoder has read once, and rows of a decoder that attend to them."""
+"""Encode contexts once, and decode rows that attend to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ InputsOf = Callable[[Tokens], tuple[Tokens, Tokens]]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What an encoder made of contexts: states (contexts, places, width), and which places are no padding."""
+    """Encoded contexts: states (contexts, positions, width), and a mask of the positions that are not padding."""
 
     states: torch.Tensor
     mask: torch.Tensor
@@ -30,11 +30,11 @@ class Encoded:
 
 
 class EncoderDecoder:
-    """A network of `transformers` whose two halves are asked apart.
+    """A network of `transformers` whose encoder and decoder run separately.
 
     Args:
         network: both halves and the head.
-        padding: the token that fills up shorter rows.
+        padding: the token that pads shorter rows.
     """
 
     def __init__(self, network: Network, padding: int) -> None:
@@ -43,11 +43,11 @@ class EncoderDecoder:
 
     @property
     def device(self) -> torch.device:
-        """Where tokens go."""
+        """The device of input tokens."""
         return self._network.device
 
     def encode(self, contexts: Sequence[Tokens]) -> Encoded:
-        """Read contexts, special tokens included, as one batch."""
+        """Encode contexts, including special tokens, as one batch."""
         tokens = self.padded(contexts)
         lengths = torch.tensor([len(context) for context in contexts], device=self.device)
         mask = (torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]).long()
@@ -55,14 +55,14 @@ class EncoderDecoder:
         return Encoded(output.last_hidden_state, mask)
 
     def decode(
-        self, encoded: Encoded, tokens: torch.Tensor, places: torch.Tensor, **settings: Any
+        self, encoded: Encoded, tokens: torch.Tensor, indices: torch.Tensor, **settings: Any
     ) -> tuple[torch.Tensor, Any]:
-        """The next-token logits (places, V) in float32 at places of decoder rows (N, T), flattened; and the output.
+        """The next-token logits (indices, V) in float32 at indices of flattened decoder rows (N, T); and the output.
 
         Args:
             encoded: a context for each row.
-            tokens: the rows, padded on the right, where no row looks.
-            places: which are asked for.
+            tokens: the rows, padded on the right.
+            indices: the positions to score.
             settings: further arguments of the network, such as a cache.
         """
         from transformers.modeling_outputs import BaseModelOutput
@@ -74,10 +74,10 @@ class EncoderDecoder:
             "decoder_input_ids": tokens,
             **settings,
         }
-        return self._network.ask(inputs, places)
+        return self._network.forward(inputs, indices)
 
     def padded(self, rows: Sequence[Tokens]) -> torch.Tensor:
-        """Rows (N, longest) on the device, filled up on the right."""
+        """Rows (N, longest) on the device, padded on the right."""
         tokens = torch.full((len(rows), max(map(len, rows))), self._padding, dtype=torch.long)
         for index, row in enumerate(rows):
             tokens[index, : len(row)] = torch.from_numpy(row.astype(np.int64))
@@ -88,23 +88,23 @@ class EncodedDecoder:
     """Next-token logits of hypotheses after encoded prompts: prompts are encoded once, hypotheses are a batch.
 
     Args:
-        halves: what computes them.
-        begun: what encoder and decoder read of a prompt: the encoder's tokens, and those that the decoder begins with.
+        halves: the network.
+        inputs_of: the input tokens of the encoder for a prompt, and the first ones of the decoder.
     """
 
     joins = False  # decoders of this kind count positions from the longest hypothesis
 
-    def __init__(self, halves: EncoderDecoder, begun: InputsOf) -> None:
-        self._halves, self._begun = halves, begun
+    def __init__(self, halves: EncoderDecoder, inputs_of: InputsOf) -> None:
+        self._halves, self._inputs_of = halves, inputs_of
 
     def enter(self, entries: Sequence[Entry]) -> torch.Tensor:
-        """Next-token logits (entries, V) after hypotheses of one length."""
-        self._encoded, tokens = _inputs(self._halves, self._begun, entries)
+        """Next-token logits (entries, V) after hypotheses of the same length."""
+        self._encoded, tokens = _inputs(self._halves, self._inputs_of, entries)
         self._cache: Any = None
         return self._read(tokens)
 
     def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
-        """Next-token logits (extensions, V) after hypotheses that go on."""
+        """Next-token logits (extensions, V) after extended hypotheses."""
         device = self._halves.device
         rows = torch.tensor([each.row for each in extensions], device=device)
         if not torch.equal(rows, torch.arange(len(self._encoded.states), device=device)):
@@ -121,18 +121,18 @@ class EncodedDecoder:
         return logits
 
 
-def read_encoded(halves: EncoderDecoder, begun: InputsOf, entries: Sequence[Entry]) -> torch.Tensor:
-    """Next-token logits (entries, V) after hypotheses of one length, everything read from the first token."""
-    encoded, tokens = _inputs(halves, begun, entries)
+def forward_uncached(halves: EncoderDecoder, inputs_of: InputsOf, entries: Sequence[Entry]) -> torch.Tensor:
+    """Next-token logits (entries, V) after hypotheses of the same length, recomputed from the first token."""
+    encoded, tokens = _inputs(halves, inputs_of, entries)
     count, length = tokens.shape
     return halves.decode(encoded, tokens, torch.arange(1, count + 1) * length - 1, use_cache=False)[0]
 
 
-def _inputs(halves: EncoderDecoder, begun: InputsOf, entries: Sequence[Entry]) -> tuple[Encoded, torch.Tensor]:
-    """The encoded prompts, each distinct one read once, and what the decoder reads, (entries, T)."""
+def _inputs(halves: EncoderDecoder, inputs_of: InputsOf, entries: Sequence[Entry]) -> tuple[Encoded, torch.Tensor]:
+    """The encoded prompts, each distinct one encoded once, and the decoder inputs, (entries, T)."""
     prompts = {entry.prompt.tobytes(): entry.prompt for entry in entries}
-    index = {key: place for place, key in enumerate(prompts)}
-    contexts, beginnings = zip(*map(begun, prompts.values()), strict=True)
+    index = {key: number for number, key in enumerate(prompts)}
+    contexts, beginnings = zip(*map(inputs_of, prompts.values()), strict=True)
     owners = [index[entry.prompt.tobytes()] for entry in entries]
     rows = [np.concatenate([beginnings[owner], entry.generated]) for owner, entry in zip(owners, entries, strict=True)]
     return halves.encode(contexts).of(torch.tensor(owners, device=halves.device)), halves.padded(rows)

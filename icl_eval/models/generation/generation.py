@@ -1,6 +1,6 @@
-"""Generating text for many prompts at once: who is in the batch, and what to do when memory runs out.
+"""Generate text for many prompts at once: schedule the batch, and shrink it when memory runs out.
 
-Hypotheses that have ended leave the batch and prompts that wait enter it, as long as memory is expected to hold them.
+Finished hypotheses leave the batch and waiting prompts enter it, as long as memory is expected to hold them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from icl_eval.models.generation.decoder import Decoder, Entry
 from icl_eval.models.generation.kv_pool import MIN_PREFIX
 from icl_eval.models.generation.search import Extension, Search
 from icl_eval.models.generation.trie import Tokens
-from icl_eval.models.networks.network import full_device, head_kept
+from icl_eval.models.networks.network import float32_head, full_device
 from icl_eval.models.protocol import OutOfMemory, common_prefix
 
 LOW = 0.75  # of the hypotheses that a batch had when prompts last entered: below it more enter
@@ -33,9 +33,9 @@ class Limits:
     """What one batch may hold.
 
     Attributes:
-        hypotheses: at most.
-        new_tokens: of prompts that enter together, what they share counted once.
-        states: tokens whose states are stored, padding included.
+        hypotheses: the most hypotheses.
+        new_tokens: tokens of prompts that enter together; shared ones count once.
+        states: tokens whose states are stored, including padding.
     """
 
     hypotheses: int
@@ -48,13 +48,13 @@ class Generation:
 
     Args:
         decoders: makes the decoder for requests of a kind.
-        kind_of: of a prompt's length or beginning, the kind of decoder that its hypotheses need after so many generated
-            tokens: hypotheses of two kinds are never together.
-        search: the search that a request asks for.
+        kind_of: the kind of decoder that a request's hypotheses need after so many generated tokens; hypotheses of
+            different kinds are never in one batch.
+        search: makes the search for a request.
         limits: of a batch. `hypotheses` is halved when memory runs out.
 
     Attributes:
-        hypotheses: that a batch holds at most.
+        hypotheses: the most hypotheses of a batch.
     """
 
     def __init__(
@@ -68,17 +68,17 @@ class Generation:
         self.hypotheses = limits.hypotheses
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Answer requests that the window has room for.
+        """Answer requests that fit the window.
 
         Raises:
-            OutOfMemory: one prompt alone does not fit the device.
-            FloatingPointError: the network gives something that is no log-probability.
+            OutOfMemory: a single prompt does not fit the device.
+            FloatingPointError: the network returns something that is not a log-probability.
         """
         waiting = self._jobs(requests)
         while waiting:
             live: list[_Job] = []
             try:
-                with full_device(), head_kept(), torch.inference_mode():
+                with full_device(), float32_head(), torch.inference_mode():
                     self._run(self._decoders(waiting[0].kind), live, waiting, sink)
             except OutOfMemory:
                 if len(live) == 1:
@@ -87,7 +87,7 @@ class Generation:
             waiting.extendleft(reversed(live))
 
     def _run(self, decoder: Decoder, live: list[_Job], waiting: deque[_Job], sink: TextSink) -> None:
-        """Generate until nothing of the first job's kind is left; what is unfinished when memory runs out is live."""
+        """Generate until no job of the first kind is left; `live` holds the unfinished ones if memory runs out."""
         kind, extensions, low = waiting[0].kind, list[Extension](), 0.0
         while True:
             parts = [decoder.step(extensions)] if extensions else []
@@ -103,24 +103,24 @@ class Generation:
             extensions, going = self._advance(_log_probabilities(torch.cat(parts)), live, sink)
             live[:] = [job for job in going if job.kind == kind]
             if len(live) < len(going):
-                extensions = _kept(extensions, going, kind)
+                extensions = _of_kind(extensions, going, kind)
                 waiting.extend(job for job in going if job.kind != kind)
-            if not live:  # a decoder learns who left by its next step, so the next jobs begin with another
+            if not live:  # a decoder drops hypotheses at its next step, so the next jobs get a new one
                 return
 
     def _advance(
         self, rows: NDArray[np.float32], live: Sequence[_Job], sink: TextSink
     ) -> tuple[list[Extension], list[_Job]]:
-        """How hypotheses go on, and the jobs that do."""
+        """The extensions of hypotheses, and the unfinished jobs."""
         extensions: list[Extension] = []
         going: list[_Job] = []
         first = 0
         for job in live:
             count = len(job.generated)
-            own = job.search.advance(rows[first : first + count])
-            if own:
-                extensions += [Extension(first + each.row, each.token) for each in own]
-                job.generated = [(*job.generated[each.row], each.token) for each in own]
+            following = job.search.advance(rows[first : first + count])
+            if following:
+                extensions += [Extension(first + each.row, each.token) for each in following]
+                job.generated = [(*job.generated[each.row], each.token) for each in following]
                 job.kind = self._kind_of(job.request, len(job.generated[0]))
                 going.append(job)
             else:
@@ -129,7 +129,7 @@ class Generation:
         return extensions, going
 
     def _entering(self, kind: Kind, live: Sequence[_Job], waiting: deque[_Job]) -> list[_Job]:
-        """The next jobs that the batch has room for and that are read together; one if the batch is empty."""
+        """The next jobs that fit the batch and are prefilled together; at least one if the batch is empty."""
         new: list[_Job] = []
         tokens = 0
         last = np.empty(0, np.int32)
@@ -143,17 +143,17 @@ class Generation:
         return new
 
     def _fit(self, jobs: Sequence[_Job]) -> bool:
-        """Whether the states of jobs fit; and not most of them are padding, as where one prefix has most hypotheses."""
+        """Whether the states of jobs fit and at most half are padding: one prefix may have most hypotheses."""
         width = sum(job.width for job in jobs)
         prefixes = Counter[bytes]()
         for job in jobs:
             prefixes[job.prefix] += job.width
-        states = len(prefixes) * max(job.shared for job in jobs) + width * max(job.own for job in jobs)
+        states = len(prefixes) * max(job.shared for job in jobs) + width * max(job.suffix_length for job in jobs)
         even = len(prefixes) * max(prefixes.values()) <= 2 * width
         return width <= self.hypotheses and states <= self._limits.states and even
 
     def _jobs(self, requests: Sequence[GenerateRequest]) -> deque[_Job]:
-        """Requests by their kind, those together that share a prefix, large groups and long prompts first."""
+        """Requests by kind, grouped by shared prefix, large groups and long prompts first."""
         kinds = [self._kind_of(request, 0) for request in requests]
         order = sorted(range(len(requests)), key=lambda index: (kinds[index], requests[index].tokens))
         groups = _groups([self._job(index, requests[index], kinds[index]) for index in order])
@@ -171,8 +171,8 @@ class _Job:
 
     Attributes:
         index: of the request.
-        shared: tokens of its prompt whose states are stored once for all that have them.
-        generated: the tokens of its hypotheses, all of one length.
+        shared: tokens of its prompt whose states are stored once for all prompts that share them.
+        generated: the tokens of its hypotheses, all of the same length.
     """
 
     index: int
@@ -185,12 +185,12 @@ class _Job:
 
     @property
     def width(self) -> int:
-        """Hypotheses that it has at most."""
+        """The most hypotheses that it has."""
         return max(self.request.decoding.beams, self.request.decoding.samples)
 
     @property
-    def own(self) -> int:
-        """Tokens that each hypothesis stores at most."""
+    def suffix_length(self) -> int:
+        """The most tokens that each hypothesis stores itself."""
         return len(self.prompt) - self.shared + self.request.decoding.max_tokens
 
     @property
@@ -199,7 +199,7 @@ class _Job:
         return self.prompt[: self.shared].tobytes()
 
     def entries(self) -> list[Entry]:
-        """Its hypotheses, to be read."""
+        """Its hypotheses, for prefill."""
         return [Entry(self.prompt, np.array(tokens, np.int32), self.shared) for tokens in self.generated]
 
 
@@ -209,7 +209,7 @@ def prompt_of(request: GenerateRequest) -> Tokens:
 
 
 def _groups(jobs: Sequence[_Job]) -> list[list[_Job]]:
-    """Jobs in the order of their prompts' tokens, those together that have more than half of a prefix in common."""
+    """Group jobs, sorted by the tokens of their prompts, that share more than half of a prefix."""
     groups = [[job] for job in jobs[:1]]
     for before, job in pairwise(jobs):
         shared = min(common_prefix(before.prompt, job.prompt), groups[-1][0].shared)
@@ -222,7 +222,7 @@ def _groups(jobs: Sequence[_Job]) -> list[list[_Job]]:
     return groups
 
 
-def _kept(extensions: Sequence[Extension], jobs: Sequence[_Job], kind: Kind) -> list[Extension]:
+def _of_kind(extensions: Sequence[Extension], jobs: Sequence[_Job], kind: Kind) -> list[Extension]:
     """The extensions of the jobs of a kind."""
     owners = [job for job in jobs for _ in job.generated]
     return [extension for extension, job in zip(extensions, owners, strict=True) if job.kind == kind]

@@ -1,8 +1,8 @@
-"""Hypotheses as one row of single tokens per step, their keys and values in a pool that holds what they share once.
+"""Decode hypotheses as one row of single tokens per step, with a KV pool that stores shared prefixes once.
 
-The states of a prefix are stored once for all hypotheses that begin with it: for the beams of a prompt, for prompts
-with the same demonstrations. What follows is stored for each hypothesis. A step attends to both in one softmax, with a
-few batched products per layer however many hypotheses there are, so it runs alike on every device.
+The states of a prefix are stored once for all hypotheses that begin with it: for the beams of a prompt, or for prompts
+with the same demonstrations. Suffixes are stored for each hypothesis. A step attends to both in one softmax, with a few
+batched products per layer for any number of hypotheses, so it uses the same operations on every device.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from icl_eval.models.networks.network import Network
 from icl_eval.models.networks.tree_attention import attending_as
 from icl_eval.models.protocol import Row
 
-MIN_PREFIX = 64  # tokens of a shared prefix from which on its states are kept for the next prompts that enter
-SLOTS = 16  # tokens that there is room for when the room for generated ones is full
+MIN_PREFIX = 64  # tokens of a shared prefix from which on its states are cached for the next prompts
+EXTRA_SLOTS = 16  # tokens per hypothesis by which the pool grows when it is full
 
 ReadRows = Callable[[Sequence[Row]], tuple[torch.Tensor, Any]]  # logits (N, V) at scored tokens, and the cache
 
 
 class PooledDecoder:
-    """Next-token logits of hypotheses whose states are in a pool.
+    """Next-token logits of hypotheses whose states are in a KV pool.
 
     Args:
-        network: what computes them; its layers take attention from the registry of `transformers`.
-        read: runs rows with the same cached prefix.
-        branches: whether a row that branches costs no more than its tokens; otherwise each entry has its own row.
+        network: the network; its layers take attention from the registry of `transformers`.
+        prefill: runs rows with the same cached prefix.
+        branches: whether a branching row costs no more than its tokens; otherwise each entry gets its own row.
     """
 
     joins = True
 
-    def __init__(self, network: Network, read: ReadRows, *, branches: bool) -> None:
-        self._network, self._read, self._branches = network, read, branches
+    def __init__(self, network: Network, prefill: ReadRows, *, branches: bool) -> None:
+        self._network, self._prefill, self._branches = network, prefill, branches
         self._pool = _Pool([])
         self._prefixes: list[bytes] = []
         self._prefix_of = np.empty(0, np.int64)  # (hypotheses,)
         self._shared = np.empty(0, np.int64)  # tokens of each prefix, (prefixes,)
-        self._own = np.empty(0, np.int64)  # tokens that each hypothesis has stored itself, (hypotheses,)
+        self._suffixes = np.empty(0, np.int64)  # tokens that each hypothesis stores after its prefix, (hypotheses,)
 
     def enter(self, entries: Sequence[Entry]) -> torch.Tensor:
         """Next-token logits (entries, V) after new hypotheses."""
@@ -59,26 +59,26 @@ class PooledDecoder:
         for indices in groups.values():
             for index, row in zip(indices, self._enter([entries[index] for index in indices]), strict=True):
                 logits[index] = row
-        # groups stand one after the other in the pool: bring them into the order of the entries
-        before = len(self._own) - len(entries)
+        # the pool has the groups one after the other: bring them into the order of the entries
+        before = len(self._suffixes) - len(entries)
         order = np.argsort(np.concatenate(list(groups.values())))
         self._select(np.concatenate([np.arange(before), before + order]))
         return torch.stack(logits)
 
     def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
-        """Next-token logits (extensions, V) after hypotheses that go on."""
+        """Next-token logits (extensions, V) after extended hypotheses."""
         self._select(np.array([each.row for each in extensions]))
-        self._pool.reserve(int(self._own.max()) + 1, SLOTS)
-        positions = self._shared[self._prefix_of] + self._own
+        self._pool.reserve(int(self._suffixes.max()) + 1, EXTRA_SLOTS)
+        positions = self._shared[self._prefix_of] + self._suffixes
         inputs = {
             "input_ids": torch.tensor([[each.token for each in extensions]], device=self._network.device),
             "position_ids": torch.from_numpy(positions)[None].to(self._network.device),
             "use_cache": False,
         }
-        step = _Step(self._pool, self._prefix_of, self._shared, self._own)
+        step = _Step(self._pool, self._prefix_of, self._shared, self._suffixes)
         with attending_as(self._network.config, step):
-            logits = self._network.ask(inputs, torch.arange(len(extensions)))[0]
-        self._own = self._own + 1
+            logits = self._network.forward(inputs, torch.arange(len(extensions)))[0]
+        self._suffixes = self._suffixes + 1
         return logits
 
     def _enter(self, entries: Sequence[Entry]) -> torch.Tensor:
@@ -88,7 +88,7 @@ class PooledDecoder:
         batch = [sequences] if self._branches else [[sequence] for sequence in sequences]
         rows, paths = zip(*(trie_row(each, prefix_length) for each in batch), strict=True)
         where = [(index, path) for index, found in enumerate(paths) for path in found]
-        logits, cache = self._read(rows)
+        logits, cache = self._prefill(rows)
         self._store(entries, where, cache.layers)
         return logits
 
@@ -102,53 +102,55 @@ class PooledDecoder:
                 known[key] = len(known)
                 new.append((row, path[: entry.shared]))
             prefix_of.append(known[key])
-        own = [(row, path[entry.shared :]) for entry, (row, path) in zip(entries, where, strict=True)]
-        if not self._pool.own:
+        suffixes = [(row, path[entry.shared :]) for entry, (row, path) in zip(entries, where, strict=True)]
+        if not self._pool.suffixes:
             self._pool = _Pool([(layer.keys[:0, :, :0], layer.values[:0, :, :0]) for layer in layers])
-        self._pool.add(layers, new, own)
+        self._pool.add(layers, new, suffixes)
         self._prefixes = list(known)
         self._prefix_of = np.concatenate([self._prefix_of, np.array(prefix_of, np.int64)])
         self._shared = np.concatenate([self._shared, np.array([len(path) for _, path in new], np.int64)])
-        self._own = np.concatenate([self._own, np.array([len(path) for _, path in own], np.int64)])
+        self._suffixes = np.concatenate([self._suffixes, np.array([len(path) for _, path in suffixes], np.int64)])
 
     def _select(self, rows: NDArray[np.int64]) -> None:
-        """Keep these hypotheses, in this order; and the prefixes that they use, once half of them are unused."""
-        if not np.array_equal(rows, np.arange(len(self._own))):
-            self._prefix_of, self._own = self._prefix_of[rows], self._own[rows]
-            self._pool.select_own(rows, int(self._own.max()))
+        """Keep these hypotheses, in this order; drop unused prefixes once half of them are unused."""
+        if not np.array_equal(rows, np.arange(len(self._suffixes))):
+            self._prefix_of, self._suffixes = self._prefix_of[rows], self._suffixes[rows]
+            self._pool.select_suffixes(rows, int(self._suffixes.max()))
         used = np.unique(self._prefix_of)
         if len(used) <= len(self._prefixes) // 2:
-            self._pool.select_shared(used, int(self._shared[used].max()))
+            self._pool.select_prefixes(used, int(self._shared[used].max()))
             self._prefixes, self._shared = [self._prefixes[index] for index in used], self._shared[used]
             self._prefix_of = np.searchsorted(used, self._prefix_of)
 
 
 class _Pool:
-    """Keys and values of every layer: of prefixes, (prefixes, key heads, tokens, width), and of hypotheses."""
+    """Keys and values of every layer: of prefixes, (prefixes, key heads, tokens, width), and of suffixes."""
 
     def __init__(self, empty: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         self.shared = [list(pair) for pair in empty]
-        self.own = [list(pair) for pair in empty]
+        self.suffixes = [list(pair) for pair in empty]
 
-    def add(self, layers: Sequence[Any], shared: Sequence[tuple[int, Path]], own: Sequence[tuple[int, Path]]) -> None:
-        """Copy states of prefixes and hypotheses from rows of a cache."""
+    def add(
+        self, layers: Sequence[Any], shared: Sequence[tuple[int, Path]], suffixes: Sequence[tuple[int, Path]]
+    ) -> None:
+        """Copy states of prefixes and suffixes from rows of a cache."""
         for index, layer in enumerate(layers):
             for part, states in enumerate((layer.keys, layer.values)):
                 self.shared[index][part] = _with(self.shared[index][part], states, shared)
-                self.own[index][part] = _with(self.own[index][part], states, own)
+                self.suffixes[index][part] = _with(self.suffixes[index][part], states, suffixes)
 
-    def select_own(self, rows: NDArray[np.int64], used: int) -> None:
-        """Keep the states of these hypotheses, of which as many tokens are used."""
-        self.own = [[_selected(part, rows, used) for part in pair] for pair in self.own]
+    def select_suffixes(self, rows: NDArray[np.int64], used: int) -> None:
+        """Keep the states of these hypotheses, at most `used` tokens of each."""
+        self.suffixes = [[_selected(part, rows, used) for part in pair] for pair in self.suffixes]
 
-    def select_shared(self, rows: NDArray[np.int64], used: int) -> None:
-        """Keep the states of these prefixes."""
+    def select_prefixes(self, rows: NDArray[np.int64], used: int) -> None:
+        """Keep the states of these prefixes, at most `used` tokens of each."""
         self.shared = [[_selected(part, rows, used) for part in pair] for pair in self.shared]
 
     def reserve(self, tokens: int, more: int) -> None:
-        """Make room for so many tokens of each hypothesis."""
-        if self.own[0][0].shape[2] < tokens:
-            self.own = [[_padded(part, tokens + more) for part in pair] for pair in self.own]
+        """Make room for `tokens` tokens of each hypothesis, and `more` if the pool has to grow."""
+        if self.suffixes[0][0].shape[2] < tokens:
+            self.suffixes = [[_padded(part, tokens + more) for part in pair] for pair in self.suffixes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,9 @@ class _Where:
     """What a step needs on one device.
 
     Attributes:
-        new: the slot of each hypothesis's token, (hypotheses,).
-        slots: where its queries stand among those of all prefixes, (hypotheses,).
-        distances: to every key, (hypotheses, keys); negative where there is none for it.
+        new: the slot of each hypothesis's new token, (hypotheses,).
+        slots: the index of its queries among those of all prefixes, (hypotheses,).
+        distances: to every key, (hypotheses, keys); negative for keys of others.
     """
 
     new: torch.Tensor
@@ -170,28 +172,28 @@ class _Step:
     """The attention of one step.
 
     Args:
-        pool: where states are; has room for one token more of each hypothesis.
-        prefix_of: (hypotheses,), which prefix each has.
-        shared: (prefixes,), their tokens.
-        own: (hypotheses,), tokens that each has stored after the prefix.
+        pool: the states, with room for one more token of each hypothesis.
+        prefix_of: (hypotheses,), the index of the prefix of each.
+        shared: (prefixes,), their lengths in tokens.
+        suffixes: (hypotheses,), the lengths of their suffixes in tokens.
     """
 
     def __init__(
-        self, pool: _Pool, prefix_of: NDArray[np.int64], shared: NDArray[np.int64], own: NDArray[np.int64]
+        self, pool: _Pool, prefix_of: NDArray[np.int64], shared: NDArray[np.int64], suffixes: NDArray[np.int64]
     ) -> None:
-        self._pool, self._prefixes, self._own = pool, len(shared), own
+        self._pool, self._prefixes, self._suffixes = pool, len(shared), suffixes
         counts = np.bincount(prefix_of, minlength=len(shared))
-        self._most = int(counts.max())  # hypotheses of one prefix
+        self._most = int(counts.max())  # most hypotheses of one prefix
         order = np.argsort(prefix_of, kind="stable")
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
         self._slots = prefix_of * self._most + rank
         self._in_order = np.array_equal(self._slots, np.arange(len(shared) * self._most))
-        self._used = int(own.max()) + 1
+        self._used = int(suffixes.max()) + 1
         keys, length = pool.shared[0][0].shape[2], shared[prefix_of][:, None]
         before = np.arange(keys)[None]
         after = length + np.arange(self._used)[None]
-        query = length + own[:, None]
+        query = length + suffixes[:, None]
         self._distances = np.concatenate([np.where(before < length, query - before, -1), query - after], axis=1)
         self._on: dict[torch.device, _Where] = {}
         self._masks: dict[tuple[torch.device, int | None], torch.Tensor] = {}
@@ -205,23 +207,26 @@ class _Step:
         scores: Scores,
     ) -> torch.Tensor:
         where = self._where(query.device)
-        (shared_keys, shared_values), (own_keys, own_values) = (
+        (prefix_keys, prefix_values), (suffix_keys, suffix_values) = (
             self._pool.shared[layer.layer_idx],
-            self._pool.own[layer.layer_idx],
+            self._pool.suffixes[layer.layer_idx],
         )
-        rows = torch.arange(len(self._own), device=query.device)
-        own_keys[rows, :, where.new], own_values[rows, :, where.new] = key[0].transpose(0, 1), value[0].transpose(0, 1)
-        own_keys, own_values = own_keys[:, :, : self._used], own_values[:, :, : self._used]
+        rows = torch.arange(len(self._suffixes), device=query.device)
+        suffix_keys[rows, :, where.new], suffix_values[rows, :, where.new] = (
+            key[0].transpose(0, 1),
+            value[0].transpose(0, 1),
+        )
+        suffix_keys, suffix_values = suffix_keys[:, :, : self._used], suffix_values[:, :, : self._used]
         heads, count, width = query.shape[1:]
         queries = query[0].view(key.shape[1], -1, count, width).permute(2, 0, 1, 3)  # (N, key heads, queries, width)
         queries = queries * (width**-0.5 if scores.scaling is None else scores.scaling)
-        before = self._apart(_product(self._together(queries, where), shared_keys.mT), where)
-        products = torch.cat([before, _product(queries, own_keys.mT)], dim=-1)
+        before = self._split(_product(self._together(queries, where), prefix_keys.mT), where)
+        products = torch.cat([before, _product(queries, suffix_keys.mT)], dim=-1)
         shares = self._softmax(products, scores, query.device).to(value.dtype)
-        size = shared_keys.shape[2]
-        output = _product(shares[..., size:], own_values)
+        size = prefix_keys.shape[2]
+        output = _product(shares[..., size:], suffix_values)
         if size:
-            output += self._apart(_product(self._together(shares[..., :size], where), shared_values), where)
+            output += self._split(_product(self._together(shares[..., :size], where), prefix_values), where)
         return output.permute(1, 2, 0, 3).reshape(1, heads, count, -1)
 
     def _softmax(self, products: torch.Tensor, scores: Scores, device: torch.device) -> torch.Tensor:
@@ -243,15 +248,15 @@ class _Step:
         placed = placed.view(self._prefixes, self._most, heads, queries, width).transpose(1, 2)
         return placed.reshape(self._prefixes, heads, self._most * queries, width)
 
-    def _apart(self, placed: torch.Tensor, where: _Where) -> torch.Tensor:
-        """The same backwards."""
+    def _split(self, placed: torch.Tensor, where: _Where) -> torch.Tensor:
+        """The inverse of `_together`."""
         _, heads, queries, width = placed.shape
         rows = placed.view(self._prefixes, heads, self._most, queries // self._most, width).transpose(1, 2)
         return rows.flatten(0, 1) if self._in_order else rows.flatten(0, 1)[where.slots]
 
     def _where(self, device: torch.device) -> _Where:
         if device not in self._on:
-            arrays = (self._own, self._slots, self._distances)
+            arrays = (self._suffixes, self._slots, self._distances)
             self._on[device] = _Where(*(torch.from_numpy(each).to(device) for each in arrays))
         return self._on[device]
 
@@ -276,7 +281,7 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def _with(states: torch.Tensor, new: torch.Tensor, paths: Sequence[tuple[int, Path]]) -> torch.Tensor:
-    """Rows of states, and those at paths of other rows behind them."""
+    """Append to rows of states those at paths in other rows."""
     if not paths:
         return states
     longest = max(states.shape[2], *(len(path) for _, path in paths))

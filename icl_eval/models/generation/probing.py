@@ -1,4 +1,4 @@
-"""Which decoder a network can have: each is tried with a few steps and must give what recomputing everything gives."""
+"""Choose the decoder of a network: each is tried for a few steps and must agree with an uncached decoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from icl_eval.models.decoding import GenerateRequest
 from icl_eval.models.generation.cache_batch import BatchDecoder
 from icl_eval.models.generation.decoder import Decoder, Entry, UncachedDecoder, agrees
-from icl_eval.models.generation.encoder_decoder import EncodedDecoder, EncoderDecoder, InputsOf, read_encoded
+from icl_eval.models.generation.encoder_decoder import EncodedDecoder, EncoderDecoder, InputsOf, forward_uncached
 from icl_eval.models.generation.generation import Generation, Kind, Limits, prompt_of
 from icl_eval.models.generation.kv_pool import PooledDecoder, ReadRows
 from icl_eval.models.generation.search import Search, search_for
@@ -26,7 +26,7 @@ MakeDecoder = Callable[[], Decoder]
 def causal_generation(
     network: Network,
     tokenizer: Any,
-    read: ReadRows | None,
+    prefill: ReadRows | None,
     *,
     branches: bool,
     precision: str,
@@ -37,20 +37,20 @@ def causal_generation(
     """How a causal model generates.
 
     Args:
-        network: what computes.
+        network: the network.
         tokenizer: its tokenizer.
-        read: reads rows, if any of its attention can be replaced.
-        branches: whether rows that branch cost no more than their tokens.
+        prefill: runs rows; None if its attention cannot be replaced.
+        branches: whether branching rows cost no more than their tokens.
         precision: of the network's weights, such as `float32`.
-        max_length: tokens, the generated ones included, up to which sequences may share a row.
-        cache_invalid: lengths beyond which a cache is void and everything is read again.
+        max_length: tokens, including generated ones, up to which sequences may share a row.
+        cache_invalid: lengths at which the cache becomes invalid and everything is recomputed.
         limits: of a batch.
     """
-    uncached = partial(UncachedDecoder, partial(_read_whole, network))
+    uncached = partial(UncachedDecoder, partial(_forward_uncached, network))
     batched: list[MakeDecoder] = [partial(BatchDecoder, network), partial(BatchDecoder, network, forks=False)]
     vocabulary = int(network.config.vocab_size)
     far = _first_working(batched, uncached, vocabulary, precision)
-    pooled: list[MakeDecoder] = [partial(PooledDecoder, network, read, branches=branches)] if read else []
+    pooled: list[MakeDecoder] = [partial(PooledDecoder, network, prefill, branches=branches)] if prefill else []
     near = _first_working(pooled, far, vocabulary, precision)
     ends = end_tokens(network.model, tokenizer)
 
@@ -68,7 +68,7 @@ def causal_generation(
 def seq2seq_generation(
     halves: EncoderDecoder,
     tokenizer: Any,
-    begun: InputsOf,
+    inputs_of: InputsOf,
     ends: Callable[[Tokens], frozenset[int]],
     *,
     precision: str,
@@ -78,20 +78,20 @@ def seq2seq_generation(
     """How a model with an encoder and a decoder generates.
 
     Args:
-        halves: what computes.
+        halves: the network.
         tokenizer: its tokenizer.
-        begun: what encoder and decoder read of a prompt.
-        ends: the tokens that end what follows a prompt.
+        inputs_of: the input tokens of encoder and decoder for a prompt.
+        ends: the tokens that end a text after a prompt.
         precision: of its weights, such as `float32`.
         vocabulary: tokens that the model knows.
         limits: of a batch.
     """
-    uncached = partial(UncachedDecoder, partial(read_encoded, halves, begun))
-    make = _first_working([partial(EncodedDecoder, halves, begun)], uncached, vocabulary, precision)
+    uncached = partial(UncachedDecoder, partial(forward_uncached, halves, inputs_of))
+    make = _first_working([partial(EncodedDecoder, halves, inputs_of)], uncached, vocabulary, precision)
     text_of = text_alone(tokenizer)
 
     def kind_of(request: GenerateRequest, _: int) -> Kind:
-        return (len(begun(prompt_of(request))[1]), 0)
+        return (len(inputs_of(prompt_of(request))[1]), 0)
 
     def search(request: GenerateRequest) -> Search:
         return search_for(request, ends(prompt_of(request)), text_of)
@@ -102,13 +102,13 @@ def seq2seq_generation(
 def _first_working(
     kinds: Sequence[MakeDecoder], reference: MakeDecoder, vocabulary: int, precision: str
 ) -> MakeDecoder:
-    """The first kind of decoder that gives what the reference gives, or the reference."""
+    """The first decoder that agrees with the reference, or the reference."""
     with torch.inference_mode():
         works = (make for make in kinds if agrees(make(), reference(), vocabulary, precision))
         return next(works, reference)
 
 
-def _read_whole(network: Network, entries: Sequence[Entry]) -> torch.Tensor:
+def _forward_uncached(network: Network, entries: Sequence[Entry]) -> torch.Tensor:
     tokens = torch.from_numpy(np.stack([entry.tokens for entry in entries]).astype(np.int64)).to(network.device)
     count, length = tokens.shape
-    return network.ask({"input_ids": tokens, "use_cache": False}, torch.arange(1, count + 1) * length - 1)[0]
+    return network.forward({"input_ids": tokens, "use_cache": False}, torch.arange(1, count + 1) * length - 1)[0]

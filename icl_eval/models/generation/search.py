@@ -1,8 +1,8 @@
 """Greedy search, sampling and beam search over rows of log-probabilities, without a model.
 
-A search begins with one row, that of the prompt's last token. From the rows it is given it chooses extensions: which
-row's hypothesis continues with which token. The next rows are those of the extensions, in their order; none are left
-when it is over. So the same search serves every way to compute the rows.
+A search starts with one row, that of the last token of the prompt. From its rows it chooses extensions: the hypothesis
+of a row and its next token. The next rows are those of the extensions, in their order. When there are no
+extensions, the search is over. So a search is independent of how the rows are computed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Search(Protocol):
     """Generates what follows one prompt."""
 
     def advance(self, rows: Rows) -> list[Extension]:
-        """What to compute next; nothing if the search is over.
+        """The extensions to compute next; empty if the search is over.
 
         Raises:
             FloatingPointError: a row has no largest log-probability.
@@ -42,17 +42,17 @@ class Search(Protocol):
         ...
 
     def answer(self) -> GenerateAnswer:
-        """What was found, once nothing is left to compute."""
+        """The result, once the search is over."""
         ...
 
 
 def search_for(request: GenerateRequest, ends: Collection[int], text_of: TextOf) -> Search:
-    """The search that a request asks for.
+    """The search for a request.
 
     Args:
         request: the prompt and the decoding.
-        ends: tokens that end a text and are no part of it.
-        text_of: makes text of generated tokens.
+        ends: tokens that end a text and are not part of it.
+        text_of: decodes generated tokens.
     """
     endings = _Endings(request.decoding, frozenset(ends), text_of)
     return BeamSearch(endings) if request.decoding.beams > 1 else GreedyOrSampling(endings, request.tokens.tobytes())
@@ -61,9 +61,9 @@ def search_for(request: GenerateRequest, ends: Collection[int], text_of: TextOf)
 class GreedyOrSampling:
     """Hypotheses that each take one token at a time, the most likely or a drawn one; over when the last has ended.
 
-    Sample i draws its token t with a number u of its own: the first 52 bits of a hash of seed, prompt, i and t, divided
-    by 2^52. Of the tokens in the order of their ids it takes the first up to which more than the part u of the
-    probability lies. So a sample depends neither on what else is asked nor on how many samples are.
+    Sample i draws token t with its own number u: the first 52 bits of a hash of seed, prompt, i and t, divided by 2^52.
+    It takes the first token, in the order of ids, at which the cumulative probability exceeds u. So a sample depends
+    neither on the other requests nor on the number of samples.
     """
 
     def __init__(self, endings: _Endings, prompt: bytes) -> None:
@@ -93,28 +93,27 @@ class GreedyOrSampling:
         """All samples in their order."""
         return _answer([self._ended[sample] for sample in range(self._decoding.samples)])
 
-    def _choose(self, row: NDArray[np.float32], sample: int, place: int) -> int:
+    def _choose(self, row: NDArray[np.float32], sample: int, position: int) -> int:
         if not self._decoding.temperature:
             return int(row.argmax())
         weights = np.exp((row.astype(np.float64) - float(row.max())) / self._decoding.temperature)
         total = np.cumsum(np.where(_nucleus(weights, self._decoding.top_p), weights, 0.0))
-        return int(np.searchsorted(total, self._number(sample, place) * total[-1], side="right"))
+        return int(np.searchsorted(total, self._number(sample, position) * total[-1], side="right"))
 
-    def _number(self, sample: int, place: int) -> float:
-        """A number from 0 to below 1 that only this draw of this sample has."""
-        digest = hashlib.blake2b(self._prompt + f":{sample}:{place}".encode(), digest_size=8).digest()
+    def _number(self, sample: int, position: int) -> float:
+        """The number of this draw of this sample, from 0 to below 1."""
+        digest = hashlib.blake2b(self._prompt + f":{sample}:{position}".encode(), digest_size=8).digest()
         return (int.from_bytes(digest, "big") >> 12) / 2**52
 
 
 class BeamSearch:
     """Beam search as Sutskever et al. (2014) and Wu et al. (2016) describe it, and `transformers` with `never` early.
 
-    Each step goes through the continuations of all hypotheses, best first, until as many as there are beams go on, but
-    no farther than (1 + end tokens) x beams, at least twice as many as there are beams. What ends on the way is
-    finished. The search is over when all has ended, or when nothing that goes on could still beat the best finished
-    hypothesis: its log-probability can only fall, and the penalty is mildest at the greatest length. Keeping worse
-    finished hypotheses would change nothing, since the best one alone is returned. What ends at the greatest length
-    counts like any other.
+    Each step goes through the continuations of all hypotheses, best first, until `beams` of them continue, but looks at
+    no more than max(2, 1 + end tokens) x beams. Continuations that end are finished. The search is over when all
+    hypotheses have ended, or when none could still beat the best finished one: log-probabilities can only fall, and the
+    penalty is mildest at the greatest length. Worse finished hypotheses need not be kept, since only the best one is
+    returned. A hypothesis that ends at the greatest length counts like any other.
     """
 
     def __init__(self, endings: _Endings) -> None:
@@ -124,7 +123,7 @@ class BeamSearch:
         self._best: _Ended | None = None
 
     def advance(self, rows: Rows) -> list[Extension]:
-        """The hypotheses that go on."""
+        """The hypotheses that continue."""
         _check(rows)
         extensions: list[Extension] = []
         going: list[_Hypothesis] = []
@@ -185,18 +184,18 @@ class _Ended(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Endings:
-    """When a text has ended, and what it is then."""
+    """Decides whether a text has ended, and how."""
 
     decoding: Decoding
     ends: frozenset[int]
     text_of: TextOf
 
     def of(self, tokens: Sequence[int]) -> _Ending | None:
-        """Nothing if the text goes on. The whole text is searched, since a stop string may span tokens."""
+        """None if the text continues. The whole text is searched, since a stop string may span tokens."""
         if tokens[-1] in self.ends:
             return _Ending(self.text_of(tokens[:-1]), "end")
         text = self.text_of(tokens)
-        cuts = [place for stop in self.decoding.stop if (place := text.find(stop)) >= 0]
+        cuts = [cut for stop in self.decoding.stop if (cut := text.find(stop)) >= 0]
         if cuts:
             return _Ending(text[: min(cuts)], "stop")
         return _Ending(text, "length") if len(tokens) >= self.decoding.max_tokens else None
@@ -213,7 +212,7 @@ def _answer(ended: Sequence[_Ended]) -> GenerateAnswer:
 
 def _check(rows: Rows) -> None:
     if not np.isfinite(rows.max(axis=1)).all():
-        raise FloatingPointError("log-probabilities are no numbers")
+        raise FloatingPointError("log-probabilities are not numbers")
 
 
 def _top(row: NDArray[np.float32], count: int) -> list[int]:
@@ -230,6 +229,6 @@ def _nucleus(weights: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
         return np.ones(len(weights), np.bool_)
     order = np.argsort(-weights, kind="stable")
     reached = np.cumsum(weights[order])
-    kept = np.zeros(len(weights), np.bool_)
-    kept[order[: int(np.searchsorted(reached, share * reached[-1])) + 1]] = True
-    return kept
+    nucleus = np.zeros(len(weights), np.bool_)
+    nucleus[order[: int(np.searchsorted(reached, share * reached[-1])) + 1]] = True
+    return nucleus

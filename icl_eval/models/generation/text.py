@@ -1,4 +1,4 @@
-"""From generated tokens to text, and the tokens that end one."""
+"""Decode generated tokens to text; the tokens that end a text."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from icl_eval.models.generation.search import TextOf
 
-BEFORE = 4  # tokens of the prompt that generated ones are decoded with, unless they split a character
-BROKEN = "\ufffd"  # what decoders write for a part of a character
+BEFORE = 4  # tokens of the prompt that are decoded with the generated ones; more if these split a character
+BROKEN = "\ufffd"  # what tokenizers decode a part of a character to
 
 
 def text_after(tokenizer: Any, prompt: Sequence[int]) -> TextOf:
-    """What generated tokens add to a prompt's text.
+    """A function that decodes generated tokens to the text that they add to a prompt.
 
-    Decoders treat the first token of a text in their own way, and a character may be spread over several, so tokens are
-    decoded together with the last ones of the prompt.
+    Tokenizers may decode the first token of a text differently, and a character may span several tokens, so generated
+    tokens are decoded together with the last tokens of the prompt.
     """
     size = BEFORE
     while BROKEN in (before := _decoded(tokenizer, prompt[-size:])) and size < len(prompt):
@@ -29,7 +29,7 @@ def text_after(tokenizer: Any, prompt: Sequence[int]) -> TextOf:
 
 
 def text_alone(tokenizer: Any) -> TextOf:
-    """What generated tokens are as a text of their own, as those of a decoder are that reads its prompt elsewhere."""
+    """A function that decodes generated tokens by themselves, for encoder-decoders."""
 
     def text_of(tokens: Sequence[int]) -> str:
         return _decoded(tokenizer, tokens)
@@ -38,9 +38,9 @@ def text_alone(tokenizer: Any) -> TextOf:
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end a text: what the model's generation settings say, and the tokenizer's."""
-    said = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ends = said if isinstance(said, list | tuple) else [said]
+    """The tokens that end a text: those of the generation config, and the EOS token of the tokenizer."""
+    eos = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = eos if isinstance(eos, list | tuple) else [eos]
     return frozenset(int(token) for token in (*ends, tokenizer.eos_token_id) if token is not None)
 
 

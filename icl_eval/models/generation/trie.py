@@ -1,4 +1,4 @@
-"""Sequences as rows that hold what they share once, and where each sequence's tokens are."""
+"""Pack sequences into rows that hold shared prefixes once, with the path of each sequence."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Path = NDArray[np.int32]  # the indices of a sequence's tokens in its row, (leng
 
 
 def trie_row(sequences: Sequence[Tokens], prefix_length: int) -> tuple[Row, list[Path]]:
-    """A row of sequences, the last token of each scored in their order; and their paths.
+    """A row of sequences that scores the last token of each, in their order; and their paths.
 
     Args:
-        sequences: none empty.
-        prefix_length: leading tokens that all share and that the row's model keeps; none of them is a sequence's last.
+        sequences: token sequences, none empty.
+        prefix_length: leading tokens that all share and that the model caches; all sequences are longer.
     """
     order = sorted(range(len(sequences)), key=lambda index: sequences[index].tolist())
     paths = [np.empty(0, np.int32)] * len(sequences)

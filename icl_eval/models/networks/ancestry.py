@@ -1,4 +1,4 @@
-"""Who sees whom in a packed row: every token its ancestors and itself."""
+"""Visibility in a packed row: every token sees its ancestors and itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def visibility(parents: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def segments(parents: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Maximal runs in which every token follows the one before it."""
+    """Maximal segments in which every token follows the one before it."""
     breaks = np.flatnonzero(parents[1:] != np.arange(len(parents) - 1)) + 1
     starts = [0, *breaks.tolist()] if len(parents) else []
     return list(pairwise([*starts, len(parents)]))

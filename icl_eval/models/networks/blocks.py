@@ -1,9 +1,9 @@
-"""What attends to what in a packed row: blocks of consecutive tokens, the same for every kernel.
+"""Attention blocks of a packed row: blocks of consecutive tokens, the same for every kernel.
 
-A row lists its sequences depth first, so all that continues a segment of consecutive tokens stands right behind it. A
-segment attends causally to itself; what branches off attends, without a mask, to the part of the segment that it
-continues; short segments that stand together form a dense subtree behind one small mask. A sliding window is a distance
-in depth: it drops the keys that no query of a block sees, and puts a mask on those that only some see.
+A row lists its sequences depth first, so everything that continues a segment of consecutive tokens follows right after
+it. A segment attends causally to itself; its branches attend, without a mask, to the part of the segment that they
+continue; adjacent short segments form a dense subtree with one small mask. A sliding window is a distance
+in depth: it drops the keys that no query of a block sees, and masks those that only some see.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from icl_eval.models.networks.ancestry import depths, segments, visibility
 
-DENSE = 256  # tokens up to which segments that stand together are attended to behind one mask
-CHUNK = 256  # queries behind one mask of a window
+DENSE = 256  # tokens up to which adjacent segments share one mask
+CHUNK = 256  # queries of one mask of a window
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +30,23 @@ class Block:
     Attributes:
         queries: slice of the tokens that are new.
         keys: slice of all tokens, those of the cached prefix included.
-        sees: (queries, keys), or nothing.
+        sees: (queries, keys), or None.
         causal: whether a token sees those up to itself; queries and keys are then the same tokens.
-        own: whether the keys include the queries. Such blocks come first and hold every query once.
+        includes_queries: whether the keys include the queries. Such blocks come first and hold every query once.
     """
 
     queries: slice
     keys: slice
     sees: NDArray[np.bool_] | None = None
     causal: bool = False
-    own: bool = False
+    includes_queries: bool = False
 
 
 class TreePlan:
-    """The blocks of one row, for every window that its layers have, and their masks on every device.
+    """The attention blocks of one row, for every window of its layers, and their masks on every device.
 
     Args:
-        parents: (length,) those of a `Row`.
+        parents: (length,), of a `Row`.
         prefix_length: how many of the first tokens are cached.
     """
 
@@ -54,7 +54,7 @@ class TreePlan:
         self.parents, self.prefix_length = parents, prefix_length
         self._blocks: dict[int | None, list[Block]] = {}
         self._masks: dict[tuple[int, torch.device, torch.dtype], torch.Tensor] = {}
-        self._kept: dict[Hashable, Any] = {}
+        self._cache: dict[Hashable, Any] = {}
 
     @cached_property
     def depths(self) -> NDArray[np.int64]:
@@ -62,20 +62,20 @@ class TreePlan:
         return depths(self.parents)
 
     def blocks(self, window: int | None = None) -> list[Block]:
-        """All that the new tokens attend to, within a window if one is given; own blocks come first."""
+        """All that the new tokens attend to, within a window if given; blocks that include their queries come first."""
         if window is not None and window > int(self.depths.max(initial=0)):
             window = None
         if window not in self._blocks:
             found = list(Segments(self.parents, self.prefix_length, DENSE).blocks())
             if window is not None:
                 found = [part for block in found for part in self._within(block, window)]
-            self._blocks[window] = sorted(found, key=lambda block: not block.own)
+            self._blocks[window] = sorted(found, key=lambda block: not block.includes_queries)
         return self._blocks[window]
 
     def mask(self, block: Block, device: torch.device, dtype: torch.dtype) -> torch.Tensor | None:
         """The additive mask of a block, if it has one.
 
-        Hidden keys get the least finite number: a query that sees no key of its block then has no weight there.
+        Hidden keys get the lowest finite number, so a query that sees no key of a block has no weight there.
         """
         if block.sees is None:
             return None
@@ -86,30 +86,30 @@ class TreePlan:
             self._masks[key] = mask.to(device)
         return self._masks[key]
 
-    def kept(self, key: Hashable, make: Callable[..., Any], *args: Any) -> Any:
-        """What a kernel makes of this plan once, for all layers alike."""
-        if key not in self._kept:
-            self._kept[key] = make(self, *args)
-        return self._kept[key]
+    def cached(self, key: Hashable, make: Callable[..., Any], *args: Any) -> Any:
+        """What a kernel computes from this plan once for all layers."""
+        if key not in self._cache:
+            self._cache[key] = make(self, *args)
+        return self._cache[key]
 
     def sees(self, window: int | None = None) -> NDArray[np.bool_]:
-        """Which tokens each new one sees, (new, length): what all blocks together must show."""
+        """Which tokens each new one sees, (new, length): the union of all blocks."""
         seen = visibility(self.parents)[self.prefix_length :]
         if window is not None:
             seen &= self.depths[self.prefix_length :, None] - self.depths[None] < window
         return seen
 
     def _within(self, block: Block, window: int) -> Iterator[Block]:
-        """The parts of a block that a window leaves."""
+        """The parts of a block within a window."""
         queries, keys = self.depths[self.prefix_length :][block.queries], self.depths[block.keys]
         if int(queries.max()) - int(keys.min()) < window:
             yield block
-        elif block.own:
-            yield from self._own_within(block, window)
+        elif block.includes_queries:
+            yield from self._queries_within(block, window)
         else:
             yield from self._ancestors_within(block, window)
 
-    def _own_within(self, block: Block, window: int) -> Iterator[Block]:
+    def _queries_within(self, block: Block, window: int) -> Iterator[Block]:
         if not block.causal:
             queries, keys = self.depths[self.prefix_length :][block.queries], self.depths[block.keys]
             near = queries[:, None] - keys[None] < window
@@ -122,10 +122,10 @@ class TreePlan:
             distance = np.arange(begin, stop)[:, None] - np.arange(first, stop)[None]
             seen = (distance >= 0) & (distance < window)
             visible = slice(self.prefix_length + first, self.prefix_length + stop)
-            yield Block(slice(begin, stop), visible, seen, own=True)
+            yield Block(slice(begin, stop), visible, seen, includes_queries=True)
 
     def _ancestors_within(self, block: Block, window: int) -> Iterator[Block]:
-        """Keys that all queries see, without a mask; keys that some see, by chunks of queries."""
+        """Keys that all queries see, without a mask; keys that only some see, in chunks of queries."""
         first = int(self.depths[block.keys.start])  # the keys are part of one segment: their depths are consecutive
         size = block.keys.stop - block.keys.start
         queries = self.depths[self.prefix_length :][block.queries]
@@ -140,42 +140,42 @@ class TreePlan:
             if some < size:
                 keys = np.arange(first + some, first + size)
                 seen = near[:, None] - keys[None] < window
-                kept = slice(block.keys.start + some, block.keys.start + size)
-                yield Block(slice(begin, stop), kept, None if seen.all() else seen)
+                cached = slice(block.keys.start + some, block.keys.start + size)
+                yield Block(slice(begin, stop), cached, None if seen.all() else seen)
 
 
 class Segments:
-    """The segments of a row and where each continues another."""
+    """The segments of a row, and the tokens at which they branch off others."""
 
     def __init__(self, parents: NDArray[np.int32], prefix_length: int, dense: int) -> None:
         self.prefix_length, self.dense = prefix_length, dense
         self.parents = parents[prefix_length:] - prefix_length  # negative: a token of the cached prefix, or none
-        self.runs = segments(self.parents)
-        self.continued = [int(self.parents[start]) for start, _ in self.runs]
+        self.segments = segments(self.parents)
+        self.continued = [int(self.parents[start]) for start, _ in self.segments]
         self.after = self._after()
 
     def blocks(self) -> Iterator[Block]:
         """The blocks of all segments."""
-        yield from self._branches(0, len(self.runs), trunk=-self.prefix_length)
+        yield from self._branches(0, len(self.segments), trunk=-self.prefix_length)
 
     def _branches(self, begin: int, end: int, *, trunk: int) -> Iterator[Block]:
-        """Segments that continue the one, or the cached prefix, that begins at `trunk`, or nothing."""
+        """Segments that continue the segment or cached prefix that begins at `trunk`, or start a sequence."""
         while begin < end:
-            place, stop = self.continued[begin], self.after[begin]
-            while stop < end and self.continued[stop] == place:
+            fork, stop = self.continued[begin], self.after[begin]
+            while stop < end and self.continued[stop] == fork:
                 stop = self.after[stop]
-            if place >= trunk:
-                yield Block(self._queries(begin, stop), self._keys(trunk, place + 1))
+            if fork >= trunk:
+                yield Block(self._queries(begin, stop), self._keys(trunk, fork + 1))
             yield from self._siblings(begin, stop)
             begin = stop
 
     def _siblings(self, begin: int, end: int) -> Iterator[Block]:
-        """What segments that continue the same token, and all that continues them, make of themselves."""
+        """The blocks within segments that continue the same token, and within all their branches."""
         while begin < end:
             stop = self.after[begin]
             if self._size(begin, stop) > self.dense:
-                start, last = self.runs[begin]
-                yield Block(slice(start, last), self._keys(start, last), causal=True, own=True)
+                start, last = self.segments[begin]
+                yield Block(slice(start, last), self._keys(start, last), causal=True, includes_queries=True)
                 yield from self._branches(begin + 1, stop, trunk=start)
             else:
                 while stop < end and self._size(begin, self.after[stop]) <= self.dense:
@@ -187,23 +187,25 @@ class Segments:
         queries = self._queries(begin, end)
         keys = self._keys(queries.start, queries.stop)
         if end - begin == 1:
-            return Block(queries, keys, causal=True, own=True)
-        return Block(queries, keys, visibility(np.maximum(self.parents[queries] - queries.start, -1)), own=True)
+            return Block(queries, keys, causal=True, includes_queries=True)
+        return Block(
+            queries, keys, visibility(np.maximum(self.parents[queries] - queries.start, -1)), includes_queries=True
+        )
 
     def _queries(self, begin: int, end: int) -> slice:
-        return slice(self.runs[begin][0], self.runs[end - 1][1])
+        return slice(self.segments[begin][0], self.segments[end - 1][1])
 
     def _keys(self, start: int, stop: int) -> slice:
         return slice(self.prefix_length + start, self.prefix_length + stop)
 
     def _size(self, begin: int, end: int) -> int:
-        return self.runs[end - 1][1] - self.runs[begin][0]
+        return self.segments[end - 1][1] - self.segments[begin][0]
 
     def _after(self) -> list[int]:
-        """For each segment the next one that does not continue it, directly or not."""
-        after, unfinished = [len(self.runs)] * len(self.runs), list[int]()
-        for index, place in enumerate(self.continued):
-            while unfinished and place < self.runs[unfinished[-1]][0]:
+        """For each segment the next one that does not descend from it."""
+        after, unfinished = [len(self.segments)] * len(self.segments), list[int]()
+        for index, fork in enumerate(self.continued):
+            while unfinished and fork < self.segments[unfinished[-1]][0]:
                 after[unfinished.pop()] = index
             unfinished.append(index)
         return after

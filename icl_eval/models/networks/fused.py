@@ -1,4 +1,4 @@
-"""Activations that `transformers` spells out operation by operation, as the one that torch has for the function."""
+"""Replace activations that `transformers` computes in several operations by fused ones of torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def fuse_activations(model: torch.nn.Module) -> None:
-    """Replace the GELU by tanh of GPT-2 and others, in place: what takes seven passes over a layer takes one."""
+    """Replace the tanh GELU of GPT-2 and others, in place: one pass over a layer instead of seven."""
     from transformers.activations import FastGELUActivation, NewGELUActivation
 
     for module in model.modules():

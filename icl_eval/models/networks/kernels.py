@@ -1,8 +1,8 @@
 """Kernels that attend by blocks: flash attention on a CPU, two variable-length kernels on CUDA, and plain operations.
 
-All give the output and the log-sum-exp of its scores. A variable-length kernel takes a row as sequences: every segment
-with itself, then level by level what branches off with what it continues; a layer with a window takes every segment
-with the path of tokens before it that its window reaches.
+All return the output and the log-sum-exp of its scores. A variable-length kernel takes a row as sequences: every
+segment with itself, then level by level every branch with the tokens that it continues. A layer with a window takes
+every segment with its ancestors within the window.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from icl_eval.models.networks.ancestry import segments
 from icl_eval.models.networks.blocks import Segments, TreePlan
 
-QUERIES = 256  # that the plain operations take at once: their scores are in memory
+QUERIES = 256  # of the plain operations at once: their scores are in memory
 PATHS = 2**16  # tokens of windows that are gathered at once
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How a layer makes scores of products: scaled, capped by a tanh, within a window, beside a sink for each head."""
+    """How a layer computes attention scores: scaled, soft-capped by tanh, within a window, with sinks for its heads."""
 
     scaling: float | None = None
     softcap: float | None = None
@@ -40,7 +40,7 @@ Kernel = Callable[[TreePlan, Scores, torch.Tensor, torch.Tensor, torch.Tensor], 
 def flash_blocks(plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Parts:
     """Block by block, with the flash attention of a CPU."""
     if scores.softcap is not None:
-        raise ValueError("this kernel caps no scores")
+        raise ValueError("this kernel does not support soft caps")
     return _by_blocks(attend, plan, scores, query, key, value)
 
 
@@ -68,13 +68,13 @@ def efficient_sequences(
 
 
 def kernels_of(device: str) -> list[Kernel]:
-    """The kernels to try on a type of device, the fastest first."""
+    """The kernels to try on a type of device, fastest first."""
     fast: dict[str, list[Kernel]] = {"cpu": [flash_blocks], "cuda": [flash_sequences, efficient_sequences]}
     return [*fast.get(device, []), plain_blocks]
 
 
 def checked(kernel: Kernel) -> Kernel:
-    """A kernel that compares what it gives with matrix products behind one mask, in float32.
+    """A kernel that compares its output with masked matrix products in float32.
 
     Raises:
         RuntimeError: they differ by more than rounding.
@@ -88,7 +88,7 @@ def checked(kernel: Kernel) -> Kernel:
         rounding = 1e-3 if query.dtype in (torch.float32, torch.float64) else 3e-2
         errors = (output - expected).abs().max() / expected.abs().max(), (weight - total).abs().max()
         if not max(map(float, errors)) <= rounding:
-            raise RuntimeError("an attention kernel does not give what matrix products give")
+            raise RuntimeError("an attention kernel differs from matrix products")
         return output, weight
 
     return compared
@@ -111,7 +111,7 @@ def attend(
 
 
 def attend_to_all(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None) -> Parts:
-    """Attention without a mask, where heads that share keys are so many more queries."""
+    """Attention without a mask; heads that share keys are treated as more queries."""
     return _folded(attend, query, key, value, scaling)
 
 
@@ -124,7 +124,7 @@ def plain(
     causal: bool = False,
     mask: torch.Tensor | None = None,
 ) -> Parts:
-    """What `attend` gives, by matrix products in float32."""
+    """The same as `attend`, by matrix products in float32."""
     shared = query.shape[1] // key.shape[1]
     keys, values = _repeated(key, shared).float(), _repeated(value, shared).float()
     scaling = query.shape[-1] ** -0.5 if scores.scaling is None else scores.scaling
@@ -147,7 +147,7 @@ def plain(
 
 
 def merge(output: torch.Tensor, weight: torch.Tensor, part: torch.Tensor, score: torch.Tensor) -> None:
-    """Add a part of the attention to what is there, each by its share of the exponentiated scores."""
+    """Merge a part of the attention into the output, weighted by their log-sum-exps."""
     share = torch.sigmoid(score - weight)[..., None]
     output.lerp_(part.to(output.dtype), share)
     torch.logaddexp(weight, score, out=weight)
@@ -173,7 +173,7 @@ def _by_blocks(
             part, score = attending(queries, keys, values, scores.scaling, causal=block.causal, mask=mask)
         else:
             part, score = _folded(attending, queries, keys, values, scores.scaling)
-        if block.own:
+        if block.includes_queries:
             output[:, :, block.queries], weight[:, :, block.queries] = part, score
         else:
             merge(output[:, :, block.queries], weight[:, :, block.queries], part, score)
@@ -197,13 +197,13 @@ class Sequences:
     """One call of a variable-length kernel.
 
     Attributes:
-        queries: which new tokens, (Tq,).
-        keys: which of all tokens, (Tk,).
+        queries: indices of new tokens, (Tq,).
+        keys: indices of all tokens, (Tk,).
         q_ends, k_ends: (sequences + 1,) int32, where sequences begin and end among these.
         longest_q, longest_k: tokens of the longest sequence.
-        causal: whether queries see keys up to their own, the last of both being the same token.
-        window: how many tokens back a query sees, itself included, or none.
-        own: whether the keys include the queries; such calls come first and hold every query once.
+        causal: whether queries see keys up to their own; the last query and the last key are the same token.
+        window: how many tokens back a query sees, including itself; None for all.
+        includes_queries: whether the keys include the queries; such calls come first and hold every query once.
     """
 
     queries: torch.Tensor
@@ -214,7 +214,7 @@ class Sequences:
     longest_k: int
     causal: bool
     window: int | None
-    own: bool
+    includes_queries: bool
 
 
 def sequences(plan: TreePlan, window: int | None, device: torch.device) -> list[Sequences]:
@@ -225,14 +225,14 @@ def sequences(plan: TreePlan, window: int | None, device: torch.device) -> list[
 
 
 def _levels(plan: TreePlan, device: torch.device) -> Iterator[Sequences]:
-    """Every segment with itself, then what branches off with what it continues, so that no query is twice in a call."""
+    """Every segment with itself, then branches with what they continue, so that no query appears twice in a call."""
     blocks = list(Segments(plan.parents, plan.prefix_length, 0).blocks())
-    pairs = [(_range(block.queries), _range(block.keys)) for block in blocks if block.own]
-    yield _sequences(pairs, device, causal=True, own=True)
+    pairs = [(_range(block.queries), _range(block.keys)) for block in blocks if block.includes_queries]
+    yield _sequences(pairs, device, causal=True, includes_queries=True)
     levels: list[list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = []
     ends: list[int] = []
     for block in blocks:
-        if block.own:
+        if block.includes_queries:
             continue
         level = next((i for i, end in enumerate(ends) if end <= block.queries.start), len(ends))
         if level == len(ends):
@@ -245,26 +245,26 @@ def _levels(plan: TreePlan, device: torch.device) -> Iterator[Sequences]:
 
 
 def _paths(plan: TreePlan, window: int, device: torch.device) -> Iterator[Sequences]:
-    """Every segment with the tokens before it that its window reaches."""
+    """Every segment with its ancestors within the window."""
     pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     gathered = 0
     whole = segments(plan.parents)
     starts = np.array([start for start, _ in whole])
     for start, stop in segments(plan.parents[plan.prefix_length :] - plan.prefix_length):
         keys = [np.arange(plan.prefix_length + start, plan.prefix_length + stop)]
-        place, wanted = int(plan.parents[plan.prefix_length + start]), window - 1
-        while place >= 0 and wanted > 0:
-            first = max(int(starts[np.searchsorted(starts, place, side="right") - 1]), place - wanted + 1)
-            keys.append(np.arange(first, place + 1))
-            wanted -= place + 1 - first
-            place = int(plan.parents[first])
+        last, wanted = int(plan.parents[plan.prefix_length + start]), window - 1
+        while last >= 0 and wanted > 0:
+            first = max(int(starts[np.searchsorted(starts, last, side="right") - 1]), last - wanted + 1)
+            keys.append(np.arange(first, last + 1))
+            wanted -= last + 1 - first
+            last = int(plan.parents[first])
         pairs.append((np.arange(start, stop), np.concatenate(keys[::-1])))
         gathered += len(pairs[-1][1])
         if gathered > PATHS:
-            yield _sequences(pairs, device, causal=True, own=True, window=window)
+            yield _sequences(pairs, device, causal=True, includes_queries=True, window=window)
             pairs, gathered = [], 0
     if pairs:
-        yield _sequences(pairs, device, causal=True, own=True, window=window)
+        yield _sequences(pairs, device, causal=True, includes_queries=True, window=window)
 
 
 def _sequences(
@@ -272,7 +272,7 @@ def _sequences(
     device: torch.device,
     *,
     causal: bool = False,
-    own: bool = False,
+    includes_queries: bool = False,
     window: int | None = None,
 ) -> Sequences:
     sizes = np.array([(len(queries), len(keys)) for queries, keys in pairs])
@@ -280,11 +280,11 @@ def _sequences(
     queries, keys = (torch.from_numpy(np.concatenate(side)).to(device) for side in zip(*pairs, strict=True))
     q_ends, k_ends = (torch.from_numpy(np.ascontiguousarray(side)).to(device) for side in ends.T)
     longest_q, longest_k = sizes.max(axis=0).tolist()
-    return Sequences(queries, keys, q_ends, k_ends, longest_q, longest_k, causal, window, own)
+    return Sequences(queries, keys, q_ends, k_ends, longest_q, longest_k, causal, window, includes_queries)
 
 
-def _range(places: slice) -> NDArray[np.int64]:
-    return np.arange(places.start, places.stop)
+def _range(tokens: slice) -> NDArray[np.int64]:
+    return np.arange(tokens.start, tokens.stop)
 
 
 def _by_sequences(
@@ -296,13 +296,13 @@ def _by_sequences(
     value: torch.Tensor,
 ) -> Parts:
     if scores.softcap is not None:
-        raise ValueError("this kernel caps no scores")
+        raise ValueError("this kernel does not support soft caps")
     queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))  # (tokens, heads, width)
     output = query.new_empty(*queries.shape[:2], value.shape[-1], dtype=torch.float32)
     weight = query.new_empty(queries.shape[:2], dtype=torch.float32)
-    for call in plan.kept((scores.window, query.device), sequences, scores.window, query.device):
+    for call in plan.cached((scores.window, query.device), sequences, scores.window, query.device):
         part, score = attending(queries[call.queries], keys[call.keys], values[call.keys], call, scores.scaling)
-        if not call.own:
+        if not call.includes_queries:
             before, sofar = output[call.queries], weight[call.queries]
             merge(before, sofar, part, score)
             part, score = before, sofar

@@ -1,7 +1,7 @@
 """Attention over a packed row as an implementation of attention in the registry of `transformers`.
 
-A layer says how it scales, caps and windows its scores; a kernel attends by the blocks of the row and merges them by
-their log-sum-exps, which is exact; a sink takes its share of what is merged.
+A layer passes the scale, soft cap and window of its scores. A kernel attends by the blocks of the row and merges them
+by their log-sum-exps, which is exact; a sink takes its share of the result.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from icl_eval.models.networks.network import lacks_memory
 
 __all__ = ["Attention", "KernelError", "attend", "attend_to_all", "attending", "attending_as", "merge"]
 
-NAME = "icl_eval_tree"  # in the registry of `transformers`, for as long as a row runs
+NAME = "icl_eval_tree"  # in the registry of `transformers`, while a row runs
 
 
 class KernelError(RuntimeError):
-    """A kernel cannot attend as a layer asks."""
+    """A kernel does not support the attention of a layer."""
 
 
 class Attention(Protocol):
-    """What a layer gives: the output (1, heads, new, width) in float32 of its queries, keys and values."""
+    """The attention of a layer: from queries, keys and values to the output (1, heads, new, width) in float32."""
 
     def __call__(
         self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
@@ -44,7 +44,7 @@ def attending(config: Any, plan: TreePlan, kernel: Kernel = flash_blocks) -> Abs
 
 @contextmanager
 def attending_as(config: Any, attention: Attention) -> Iterator[None]:
-    """Let the layers of a model attend in another way."""
+    """Replace the attention of the layers of a model."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attention)

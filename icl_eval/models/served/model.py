@@ -235,8 +235,8 @@ def _window(reported: int | None, tokenizer: Any, requested: int | None) -> int:
         raise ModelError("neither the endpoint nor the tokenizer says how long a window is; pass --window")
     if requested is not None and reported is not None and requested > reported - SPARE:
         raise ModelError(
-            f"a window of {requested} tokens was asked for, but the endpoint holds {reported}, of which {SPARE} are for "
-            "the last token and for one that it generates"
+            f"a window of {requested} tokens was asked for, but the endpoint holds {reported}, of which {SPARE} are "
+            "for the last token and for one that it generates"
         )
     if requested is not None:
         return requested

@@ -237,7 +237,7 @@ def _next_token(
 def _next_token_works(
     endpoint: Endpoint, form: NextToken, tokens: Sequence[int], logprobs: Sequence[TokenLogprob]
 ) -> bool:
-    """Whether the tokens of the probe, and tokens generated in their place, have the log-probabilities of the prompt."""
+    """Whether the probe's tokens, and tokens generated in their place, have the log-probabilities of the prompt."""
     compared = 0
     for cut in CUTS:
         context, token, known = tokens[:-cut], tokens[-cut], logprobs[-cut]
