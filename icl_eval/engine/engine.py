@@ -125,7 +125,7 @@ class Engine:
         """The request, limited to as many tokens as fit the model's window."""
         if isinstance(request, GenerateRequest):
             try:
-                return request.within(self.model.window, apart=is_encoder_decoder(self.model))
+                return request.within(self.model.window, separate=is_encoder_decoder(self.model))
             except ValueError as error:
                 raise ModelError(str(error)) from error
         length = request.input_length

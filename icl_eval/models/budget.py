@@ -7,8 +7,8 @@ from typing import Any
 import psutil
 import torch
 
-LOGITS = 2**26  # of one batch, places x vocabulary: 256 MiB in float32
-CPU_ROW_BUDGET = 4096  # tokens; a processor gains nothing from larger batches
+LOGITS = 2**26  # of one batch, scored tokens x vocabulary: 256 MiB in float32
+CPU_ROW_BUDGET = 4096  # tokens; larger batches are no faster on a CPU
 BYTES_PER_ACTIVATION = (
     40  # bytes per token, layer width and byte of the weights' type: a guess, halved when memory runs out
 )
@@ -23,8 +23,8 @@ def state_budget(model: Any, device: torch.device, least: int) -> int:
     """Tokens whose keys and values half of the free memory of the fullest device can hold.
 
     Args:
-        model: whose layers may lie on several devices; each is counted as if all states were on it.
-        device: where tokens go.
+        model: its layers may be on several devices; each is counted as if it held all states.
+        device: of the input tokens.
         least: tokens of one window.
     """
     config = model.config.get_text_config()
@@ -38,8 +38,8 @@ def token_budget(model: Any, device: torch.device, least: int) -> int:
     """Tokens per batch that half of the free memory of the fullest device can hold.
 
     Args:
-        model: whose parameters may lie on several devices.
-        device: where tokens go.
+        model: its parameters may be on several devices.
+        device: of the input tokens.
         least: tokens of one window.
     """
     tokens = max(least, _free(model, device) // 2 // bytes_per_token(model))

@@ -1,7 +1,7 @@
 """Control tokens: prompt files may write them by name; in a record, the same name is text.
 
-Before a record is rendered, its text gets a mark before every name of a control token; the encoder spells what follows
-a mark. So whoever wrote a name is known for every character of the rendered prompt.
+Before a record is rendered, every name of a control token in it gets a mark; the encoder encodes a marked name as text.
+So for every name in a rendered prompt it is known whether the prompt file or a record wrote it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
-MARK = "\ufdd0"  # stands in no text: Unicode keeps it for use within programs; one in a record is doubled
+MARK = "\ufdd0"  # a Unicode noncharacter, for internal use; in a record it is doubled
 MARKED = re.compile(f"{MARK}(.?)", re.DOTALL)
 PLAIN: dict[str, Any] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
 LISTED = 5  # names that a sentence lists
@@ -22,11 +22,11 @@ SHORTEST_TAG = 3  # characters of a name such as `<b>`
 
 
 class ControlTokens:
-    """The control tokens of a tokenizer of `transformers`: what it marks as special, and what its chat template writes.
+    """The control tokens of a tokenizer of `transformers`: its special tokens, and those that its chat template writes.
 
     Args:
-        tokenizer: none for a model without control tokens.
-        takes_ids: whether the model reads token ids. A server that reads text finds control tokens in it by itself.
+        tokenizer: None for a model without control tokens.
+        takes_ids: whether the model takes token ids. A server that takes text parses control tokens itself.
     """
 
     def __init__(self, tokenizer: Any = None, *, takes_ids: bool = True) -> None:
@@ -40,7 +40,7 @@ class ControlTokens:
 
     @cached_property
     def unspellable(self) -> frozenset[str]:
-        """The names that become control tokens wherever they stand; found out when a record first holds a name."""
+        """The names that always become control tokens; determined when a record first contains a name."""
         if not self.ids or not self._takes_ids:
             return frozenset(self.ids)
         whole = self._tokenizer(list(self.ids), **PLAIN)["input_ids"]
@@ -50,11 +50,11 @@ class ControlTokens:
         return frozenset(name for name, ids in zip(self.ids, spelled, strict=True) if self.ids[name] in ids)
 
     def mark(self, value: Any, unspelled: set[str] | None = None) -> Any:
-        """A value of a record, whatever it nests, in which the names of control tokens are marked as text.
+        """A value of a record, nested or not, in which the names of control tokens are marked as text.
 
         Args:
             value: the value.
-            unspelled: gets the names in it that stay control tokens.
+            unspelled: collects the names in it that stay control tokens.
         """
         if isinstance(value, str):
             return self._marked(value, set() if unspelled is None else unspelled)
@@ -93,7 +93,7 @@ class ControlTokens:
                 elif self._marks:
                     starts.append(head.start())
         if MARK in text and self._marks:
-            starts += [place for place, char in enumerate(text) if char == MARK]
+            starts += [index for index, char in enumerate(text) if char == MARK]
         if not starts:
             return text
         starts.sort()
@@ -101,7 +101,7 @@ class ControlTokens:
         return MARK.join(text[start:end] for start, end in cuts)
 
     def _name_at(self, text: str, start: int, *, any_case: bool = False) -> str:
-        """The longest name that begins at a place of a text; empty if none does."""
+        """The longest name that begins at an index of a text; empty if none does."""
         for size in self._sizes:
             part = text[start : start + size]
             if part in self.ids or (any_case and part.lower() in self._lower):
@@ -141,7 +141,7 @@ class ControlTokens:
                 yield self._tokenizer(text, **PLAIN, split_special_tokens=not part.is_control)["input_ids"]
 
     def _added(self, part: _Part) -> Any:
-        """What a tokenizer says of a control token: whether it takes the white space beside it."""
+        """The added token of a control token, which says whether it strips white space around it."""
         return self._tokenizer.added_tokens_decoder[self.ids[part.text]]
 
 
@@ -154,7 +154,7 @@ def about_control_tokens(names: Iterable[str]) -> str:
 
 
 def controls_of(model: Any) -> ControlTokens:
-    """The control tokens of a language model; none if it does not say."""
+    """The control tokens of a language model; none if it does not define them."""
     found = getattr(model, "controls", None)
     return found if isinstance(found, ControlTokens) else ControlTokens()
 
@@ -165,12 +165,12 @@ class _Part(NamedTuple):
 
 
 class _RenamedTokenizer:
-    """A copy of a tokenizer whose control tokens have secret names, so that it takes their usual names for text."""
+    """A copy of a tokenizer whose control tokens have secret names, so that their usual names are text."""
 
     def __init__(self, tokenizer: Any, ids: Mapping[str, int]) -> None:
         from tokenizers import Tokenizer
 
-        key = secrets.token_hex(8)  # no text can hold these names, and nothing depends on them
+        key = secrets.token_hex(8)  # no text can contain these names, and nothing depends on them
         self._names = {name: f"\ufdd1{key}{index}\ufdd2" for index, name in enumerate(ids)}
         described = json.loads(tokenizer.backend_tokenizer.to_str())
         for token in described["added_tokens"]:
@@ -188,7 +188,7 @@ class _RenamedTokenizer:
 
 
 def _rename(model: dict[str, Any], names: Mapping[str, str]) -> None:
-    """Rename entries of a vocabulary, all but those that texts are made of: bytes, and what is merged from others."""
+    """Rename entries of a vocabulary, except bytes and merged tokens, which texts consist of."""
     merges = (pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges", ()))
     merged = {"".join(pair) for pair in merges}
     new = {
@@ -214,6 +214,6 @@ def _control_ids(tokenizer: Any) -> dict[str, int]:
 
 
 def _is_tag(name: str) -> bool:
-    """Whether a name is like `<think>`; a tokenizer may also have words and runs of spaces as tokens of their own."""
+    """Whether a name is like `<think>`; a tokenizer may also have words and sequences of spaces as added tokens."""
     ends = name[0] + name[-1]
     return len(name) >= SHORTEST_TAG and not any(char.isalnum() or char.isspace() for char in ends)

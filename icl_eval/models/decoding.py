@@ -1,4 +1,4 @@
-"""What a model is asked to write, by which algorithm, and what it wrote."""
+"""Requests to generate text, their decoding algorithm, and the generated texts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PENALTIES = ("gnmt", "power")
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How a text is written: greedily, by beam search, or by sampling.
+    """How a text is generated: greedily, by beam search, or by sampling.
 
     Args:
         max_tokens: tokens after which a text ends at the latest.
         stop: a text ends before the first of these.
-        beams: hypotheses that beam search goes on with; 1 is greedy.
-        length_penalty: alpha, which is not negative; beam search alone uses it.
+        beams: hypotheses that beam search keeps; 1 is greedy.
+        length_penalty: alpha, which is not negative; only beam search uses it.
         penalty: `gnmt`, by which a hypothesis of n tokens scores logprob / ((5 + n) / 6)^alpha (Wu et al. 2016,
             arXiv 1609.08144, equation 14), or `power`, logprob / n^alpha (what `transformers` does).
         samples: texts to draw.
@@ -63,14 +63,14 @@ class Decoding:
             raise ValueError("samples at temperature 0 are all the same: samples needs a temperature")
 
     def penalized(self, logprob: float, length: int) -> float:
-        """What beam search ranks a hypothesis of so many tokens by, the end token included."""
+        """The score by which beam search ranks a hypothesis of `length` tokens, including the end token."""
         if self.penalty == "gnmt":
             return float(logprob / ((5 + length) / 6) ** self.length_penalty)
         return float(logprob / length**self.length_penalty)
 
     @property
     def method(self) -> str:
-        """The signature's word for how tokens are chosen, without the seed: `greedy`, `beam4-gnmt0.6`."""
+        """The part of the signature for how tokens are chosen, without the seed: `greedy`, `beam4-gnmt0.6`."""
         if self.beams > 1:
             return f"beam{self.beams}-{self.penalty}{self.length_penalty:g}"
         if self.temperature:
@@ -79,14 +79,14 @@ class Decoding:
 
     @property
     def ending(self) -> str:
-        r"""The signature's word for where a text ends: `max32-stop(\n)`."""
+        r"""The part of the signature for where a text ends: `max32-stop(\n)`."""
         stops = ",".join(json.dumps(stop, ensure_ascii=False)[1:-1].replace("|", "\\u007c") for stop in self.stop)
         return f"max{self.max_tokens}-stop({stops})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenerateRequest:
-    """Write what follows a prompt."""
+    """A request to generate text after a prompt."""
 
     tokens: array[int]
     decoding: Decoding
@@ -109,30 +109,30 @@ class GenerateRequest:
 
     @property
     def context(self) -> int:
-        """Tokens of the prompt and those that the answer may have."""
+        """Tokens of the prompt, and the most tokens of the answer."""
         return len(self.tokens) + self.decoding.max_tokens
 
     @property
     def most_tokens(self) -> int:
-        """Tokens that the answer may have, all samples together."""
+        """The most tokens of the answer, for all samples together."""
         return self.decoding.max_tokens * self.decoding.samples
 
-    def within(self, window: int, *, apart: bool = False) -> GenerateRequest:
-        """The same request for no more tokens than a window leaves after the prompt.
+    def within(self, window: int, *, separate: bool = False) -> GenerateRequest:
+        """The same request, limited to the tokens that a window leaves after the prompt.
 
         Args:
-            window: tokens that the model reads at once.
-            apart: whether what is written has a window of its own.
+            window: context length in tokens.
+            separate: whether the generated text has its own window.
 
         Raises:
-            ValueError: it leaves none.
+            ValueError: the window leaves no tokens.
         """
         room = window - len(self.tokens)
-        if apart and room >= 0:
+        if separate and room >= 0:
             room = window
         if room < 1:
             raise ValueError(
-                f"a prompt of {len(self.tokens)} tokens leaves no room to write: the model's window is {window}"
+                f"a prompt of {len(self.tokens)} tokens leaves no room to generate: the model's window is {window}"
             )
         if self.decoding.max_tokens <= room:
             return self
@@ -147,13 +147,13 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class GenerateAnswer:
-    """What was written: the best hypothesis, or every sample.
+    """The generated texts: the best hypothesis, or every sample.
 
     Attributes:
         texts: without the prompt, the stop string and all after it.
-        tokens: of each text that were generated, the end token and those of the stop string included.
-        finished: why each text ended: at a `stop` string, at the model's `end` token, or at the greatest `length`.
-        scores: of each text its tokens' log-probability in nats, at temperature 1; beam search's after its penalty.
+        tokens: generated tokens of each text, including the end token and those of the stop string.
+        finished: why each text ended: at a `stop` string, at an `end` token, or at the maximum `length`.
+        scores: log-probability of each text's tokens in nats, at temperature 1; for beam search, after its penalty.
     """
 
     texts: tuple[str, ...]

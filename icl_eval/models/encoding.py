@@ -1,7 +1,7 @@
-"""Texts to token ids, line by line, so that what many prompts share is encoded once.
+"""Encode texts to token ids line by line, so that lines of many prompts are encoded once.
 
-A tokenizer that first splits a text into words treats a line alike whatever stands before it, unless it joins the line
-break to the word before. Whether it does is seen from the two words on either side of the break.
+A tokenizer that first splits a text into words encodes a line independently of the text before it, unless it joins the
+line break to the word before. The two words on either side of the break show whether it does.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ from icl_eval.models.control_tokens import PLAIN, ControlTokens
 
 FIRST = re.compile(r"\s*\S*")
 SPLITTING = {"BPE", "WordPiece", "WordLevel"}  # models that never look beyond a word
-REMEMBERED = 2**24  # characters of lines and pairs of lines, then all is learnt anew
+REMEMBERED = 2**24  # characters of lines and pairs of lines; then the cache is cleared
 
 Encode = Callable[[list[str]], list[list[int]]]
 
 
 class LineEncoder:
-    """Encodes texts as the tokenizer does when it gets them whole.
+    """Encodes texts exactly as the tokenizer encodes whole texts.
 
     Args:
         encode: the tokenizer, without special tokens.
-        splits: whether it splits texts into words before all else; otherwise it does get them whole.
+        splits: whether it first splits texts into words; otherwise it gets whole texts.
     """
 
     def __init__(self, encode: Encode, *, splits: bool) -> None:
         self._encode, self._splits = encode, splits
-        self._forget()
+        self._clear()
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of every text."""
         if not texts or not self._splits:
             return self._encode(list(texts)) if texts else []
         if self._size > REMEMBERED:
-            self._forget()
+            self._clear()
         cuts = [_last_line(text) for text in texts]
         lines = {front: _lines(front) for front in {front for front, _ in cuts}}
         ends = {(lines[front][-1], last) for front, last in cuts}
         pairs = ends.union(*map(pairwise, lines.values()))
-        self._look({pair for pair in pairs if pair not in self._parts})
+        self._compare({pair for pair in pairs if pair not in self._parts})
         joined = {front: self._joined(each) for front, each in lines.items()}
         wholes = [self._continued(joined[front], lines[front][-1], last) for front, last in cuts]
-        self._learn(dict.fromkeys(chain.from_iterable(wholes)))
+        self._encode_new(dict.fromkeys(chain.from_iterable(wholes)))
         return [list(chain.from_iterable(map(self._ids.__getitem__, whole))) for whole in wholes]
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._ids: dict[str, list[int]] = {}
-        self._parts: dict[tuple[str, str], bool] = {}  # whether two lines are encoded as each of them alone
-        self._parts_words: dict[tuple[str, str], bool] = {}  # the same of the words at their ends
+        self._parts: dict[tuple[str, str], bool] = {}  # whether two lines are encoded like each by itself
+        self._parts_words: dict[tuple[str, str], bool] = {}  # the same for the words at their ends
         self._size = 0
 
-    def _look(self, pairs: set[tuple[str, str]]) -> None:
+    def _compare(self, pairs: set[tuple[str, str]]) -> None:
         words = {pair: (_last_word(pair[0]), _first_word(pair[1])) for pair in pairs}
         new = [each for each in dict.fromkeys(words.values()) if each not in self._parts_words]
         if new:
@@ -65,7 +65,7 @@ class LineEncoder:
         self._size += sum(len(left) + len(right) for left, right in pairs)
 
     def _joined(self, lines: list[str]) -> list[str]:
-        """The lines, together where they cannot be parted."""
+        """The lines, joined where they cannot be encoded separately."""
         joined = lines[:1]
         for pair in pairwise(lines):
             if self._parts[pair]:
@@ -78,7 +78,7 @@ class LineEncoder:
         """The lines with one more, which follows the line `before`."""
         return [*joined, last] if self._parts[before, last] else [*joined[:-1], joined[-1] + last]
 
-    def _learn(self, lines: dict[str, None]) -> None:
+    def _encode_new(self, lines: dict[str, None]) -> None:
         new = [line for line in lines if line not in self._ids]
         if new:
             self._ids.update(zip(new, self._encode(new), strict=True))
@@ -123,7 +123,7 @@ def splits_into_words(tokenizer: Any) -> bool:
 
 
 def line_encoder(tokenizer: Any, controls: ControlTokens) -> LineEncoder:
-    """The encoder of a tokenizer of `transformers`, without special tokens; what `controls` marked stays text."""
+    """The encoder of a tokenizer of `transformers`, without special tokens; names that `controls` marked stay text."""
 
     def encode(texts: list[str]) -> list[list[int]]:
         encoded: list[list[int]] = tokenizer(texts, **PLAIN)["input_ids"]
@@ -137,7 +137,9 @@ def line_encoder(tokenizer: Any, controls: ControlTokens) -> LineEncoder:
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
-    """Hash of what a tokenizer of `transformers` makes of texts, and of its BOS and EOS tokens."""
-    said = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
-    words = f"{said}:{tokenizer.bos_token_id}:{tokenizer.eos_token_id}"
+    """Hash of a tokenizer of `transformers`, with its BOS and EOS tokens."""
+    described = (
+        tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab().items()))
+    )
+    words = f"{described}:{tokenizer.bos_token_id}:{tokenizer.eos_token_id}"
     return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()

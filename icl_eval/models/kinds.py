@@ -1,4 +1,4 @@
-"""Which kind of language model a checkpoint or a loaded model is, and what serves it."""
+"""The kind of language model of a checkpoint or a loaded model, and its class."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from icl_eval.models.options import Variant
 from icl_eval.models.protocol import LanguageModel
 
 Family = Literal["causal", "seq2seq", "masked"]
-MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")  # the second has a head for masked tokens beside another
+MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")  # the second has a masked-language-model head and another one
 CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 
 
 def family_of(name: str, config: Any) -> Family:
-    """The kind of the checkpoint of a name, by its configuration.
+    """The kind of a checkpoint, by its configuration.
 
     Raises:
-        ModelError: there is no language model of text for it.
+        ModelError: it is not a language model of text.
     """
     from transformers.models.auto import modeling_auto as auto
 
     masked = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    own_code = getattr(config, "auto_map", None) or {}
-    has_masked = config.model_type in masked or "AutoModelForMaskedLM" in own_code
+    auto_map = getattr(config, "auto_map", None) or {}
+    has_masked = config.model_type in masked or "AutoModelForMaskedLM" in auto_map
     causal_head = any(head.endswith(CAUSAL_HEADS) for head in config.architectures or ())
     family: Family = "causal"
     if getattr(config, "is_encoder_decoder", False):
@@ -31,11 +31,11 @@ def family_of(name: str, config: Any) -> Family:
     elif has_masked and not causal_head and not getattr(config, "is_decoder", False):
         family = "masked"
     loader = loader_of(family)
-    if type(config) not in loader._model_mapping and loader.__name__ not in own_code:
+    if type(config) not in loader._model_mapping and loader.__name__ not in auto_map:
         words = f" ({', '.join(config.architectures)})" if config.architectures else ""
         raise ModelError(
             f"{name!r} is a checkpoint of {config.model_type}{words}, "
-            "which is no causal, encoder-decoder or masked language model of text"
+            "which is not a causal, encoder-decoder or masked language model of text"
         )
     return family
 
@@ -54,7 +54,7 @@ def family_of_model(model: Any) -> Family:
 def check_pll(family: Family, variant: Variant, whom: str) -> None:
     """Raise `ModelError` if a rule for masked language models is given for another kind."""
     if family != "masked" and variant.pll != "l2r":
-        raise ModelError(f"--pll {variant.pll} is for masked language models, and {whom} is none")
+        raise ModelError(f"--pll {variant.pll} is for masked language models, and {whom} is not one")
 
 
 def loader_of(family: Family) -> Any:
@@ -85,11 +85,11 @@ def language_model(
         model, tokenizer: of `transformers`.
         name: what tables call it.
         fingerprint: identifies weights and tokenizer.
-        variant: how it is asked.
-        own_attention: whether a causal model's own implementation of attention must do all.
+        variant: its options.
+        own_attention: whether to use only a causal model's own implementation of attention.
 
     Raises:
-        ModelError: it cannot be asked; or `pll` is given for a model that is not masked.
+        ModelError: it cannot be used, or `pll` is given for a model that is not masked.
     """
     from icl_eval.models.causal import CausalLM
     from icl_eval.models.masked import MaskedLM

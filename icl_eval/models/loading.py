@@ -1,4 +1,4 @@
-"""From a name, or from loaded objects of `transformers`, to a language model."""
+"""Load a language model by its name, or wrap loaded objects of `transformers`."""
 
 from __future__ import annotations
 
@@ -35,57 +35,59 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 
 
 def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
-    """As `load_model`, of options that are sorted already."""
+    """As `load_model`, with options that are already split."""
     check_options(name, variant, setup)
     if is_endpoint(name):
         return _connected(name, variant, setup)
     from transformers.utils import logging
 
-    from icl_eval.models.checkpoints.placement import placed, settle
+    from icl_eval.models.checkpoints.placement import placement_arguments, settle
     from icl_eval.models.checkpoints.precision import check_quantization
     from icl_eval.models.checkpoints.tensor_parallel import in_step
     from icl_eval.models.kinds import check_pll, family_of, language_model, loader_of
     from icl_eval.models.networks.fused import fuse_activations
     from icl_eval.models.networks.network import full_device
 
-    place = resolve(name, variant.revision)
+    location = resolve(name, variant.revision)
     variant = variant.model_copy(update={"dtype": _dtype(name, variant)})
     safe = None if setup.allow_pickle else True
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with loading(f"{name!r} cannot be loaded", setup):
-        commit = commit_of(place, variant.revision)
+        commit = commit_of(location, variant.revision)
         shared = {"revision": commit, "trust_remote_code": setup.trust_remote_code}
-        tokenizer = tokenizer_of(place, variant.model_copy(update={"revision": commit}), setup)
-        config = configuration(place, shared)
+        tokenizer = tokenizer_of(location, variant.model_copy(update={"revision": commit}), setup)
+        config = configuration(location, shared)
         family = family_of(name, config)
         check_quantization(config)
         if setup.tensor_parallel and family != "causal":
-            raise ModelError(f"--tensor-parallel is for causal language models, and {name!r} is none")
+            raise ModelError(f"--tensor-parallel is for causal language models, and {name!r} is not one")
         check_pll(family, variant, repr(name))
         loader = loader_of(family)
-        checkpoint = Checkpoint(place, loader, shared)
-        source, unpacking = pretrained(place, weights=True)
-        told = {**unpacking, **placed(variant, setup, checkpoint)}
-        model, loaded = loader.from_pretrained(source, use_safetensors=safe, output_loading_info=True, **shared, **told)
+        checkpoint = Checkpoint(location, loader, shared)
+        source, unpacking = pretrained(location, weights=True)
+        arguments = {**unpacking, **placement_arguments(variant, setup, checkpoint)}
+        model, loaded = loader.from_pretrained(
+            source, use_safetensors=safe, output_loading_info=True, **shared, **arguments
+        )
     settle(model, setup, checkpoint)
     check_weights(name, model, loaded)
     fuse_activations(model)
-    fingerprint = weights_name(name, place, commit)
+    fingerprint = weights_name(name, location, commit)
     if variant.tokenizer is not None:
         _check_vocabulary(model, tokenizer, variant.tokenizer)
         fingerprint += f"|{tokenizer_digest(tokenizer)}"
-    own = setup.attn is not None
+    own_attention = setup.attn is not None
     try:
         with full_device():
-            lm = language_model(family, model, tokenizer, name, fingerprint, variant, own_attention=own)
+            lm = language_model(family, model, tokenizer, name, fingerprint, variant, own_attention=own_attention)
     except RuntimeError as error:  # of `torch`, on weights that do not fit together
         raise ModelError(f"{name!r} cannot be run: {reason(error, setup)}") from error
     return in_step(lm) if setup.tensor_parallel else lm
 
 
 def load_meta_model(name: str, variant: Variant, setup: Setup) -> MetaModel:
-    """A causal language model without weights, of which only configuration and tokenizer are read.
+    """A causal language model without weights: only its configuration and tokenizer are read.
 
     Raises:
         ModelError: one of them cannot be read, or the model is of another kind; the sentence says why.
@@ -101,17 +103,17 @@ def load_meta_model(name: str, variant: Variant, setup: Setup) -> MetaModel:
     if is_endpoint(name):
         raise ModelError(f"{name!r} is an endpoint, which does not show its model: plan the model's own configuration")
     models: Any = AutoModelForCausalLM
-    place = resolve(name, variant.revision)
+    location = resolve(name, variant.revision)
     target = torch.device(setup.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     with loading(f"{name!r} cannot be planned", setup):
-        tokenizer = tokenizer_of(place, variant, setup)
-        config = configuration(place, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
+        tokenizer = tokenizer_of(location, variant, setup)
+        config = configuration(location, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
         if family_of(name, config) != "causal":
             raise ModelError(f"a plan is made for causal language models, and {name!r} is a {config.model_type} model")
         kind = type_named(_dtype(name, variant), target)
         if hasattr(config, "quantization_config"):
-            del config.quantization_config  # planned as it is before quantisation
+            del config.quantization_config  # the plan is for the weights before quantisation
         with torch.device("meta"):
             model = models.from_config(
                 config,
@@ -122,7 +124,7 @@ def load_meta_model(name: str, variant: Variant, setup: Setup) -> MetaModel:
 
 
 def load_text_reader(name: str, variant: Variant, setup: Setup) -> LanguageModel:
-    """A language model of any kind without weights, of which only configuration and tokenizer are read.
+    """A language model of any kind without weights: only its configuration and tokenizer are read.
 
     Raises:
         ModelError: one of them cannot be read; the sentence says why.
@@ -135,13 +137,13 @@ def load_text_reader(name: str, variant: Variant, setup: Setup) -> LanguageModel
 
     if is_endpoint(name):
         raise ModelError(f"{name!r} is an endpoint, which does not show its model: name the model that it serves")
-    place = resolve(name, variant.revision)
+    location = resolve(name, variant.revision)
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     with loading(f"{name!r} cannot be read", setup):
-        config = configuration(place, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
+        config = configuration(location, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
         if (family := family_of(name, config)) == "causal":
             return load_meta_model(name, variant, setup)
-        tokenizer = tokenizer_of(place, variant, setup)
+        tokenizer = tokenizer_of(location, variant, setup)
         with torch.device("meta"):
             model = loader_of(family).from_config(config, trust_remote_code=setup.trust_remote_code)
         return TextReader(model, tokenizer, name, family, bos=variant.bos, window=variant.window)
@@ -166,7 +168,7 @@ def wrap_model(
 
 
 def _dtype(name: str, variant: Variant) -> str:
-    """The arithmetic that is asked for, which for `tiny` is the same on every device."""
+    """The requested type; for `tiny`, the same on every device."""
     return "float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype
 
 
@@ -179,7 +181,7 @@ def _connected(name: str, variant: Variant, setup: Setup) -> LanguageModel:
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
-    """Raise `ModelError` if another tokenizer than the model's own has tokens that the model does not."""
+    """Raise `ModelError` if a tokenizer has tokens that the model does not have."""
     known = getattr(model.get_input_embeddings(), "num_embeddings", None)
     largest = max(tokenizer.get_vocab().values())
     if known is not None and largest >= known:

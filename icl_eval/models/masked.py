@@ -34,25 +34,25 @@ RULES = rf"pll(-l2r)?\|bos\d+\|mask\d+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # th
 class MaskedLM:
     """A loaded model and tokenizer that answers requests as a black box.
 
-    The log-probability of a token is that at its place with the token masked, given the context and the rest of the
-    continuation, between the special tokens that the tokenizer puts around a text: the pseudo-log-likelihood of Salazar
-    et al. (2020, arXiv 1910.14659). With `l2r` the later tokens of the same word are masked too: PLL-word-l2r of Kauf
-    and Ivanova (2023, arXiv 2305.10588), since a rare word's pieces give one another away.
+    The log-probability of a token is that at its position with the token masked, given the context and the rest of the
+    continuation, between the special tokens that the tokenizer adds around a text: the pseudo-log-likelihood of Salazar
+    et al. (2020, arXiv 1910.14659). `l2r` also masks the remaining tokens of the same word: PLL-word-l2r of Kauf and
+    Ivanova (2023, arXiv 2305.10588), since the pieces of a rare word reveal one another.
 
     Args:
         model: a `PreTrainedModel` with a masked-language-model head.
         tokenizer: its tokenizer.
         name: what tables call it.
         fingerprint: identifies weights, precision and tokenizer.
-        bos: `False` leaves out the special tokens that the tokenizer puts before a text.
-        window: tokens to read at once; by default what the configuration says.
+        bos: `False` leaves out the special tokens that the tokenizer adds before a text.
+        window: context length in tokens; by default that of the configuration.
         pll: `l2r` or `plain`.
 
     Attributes:
-        row_budget: tokens, padding included, that one batch may hold; halved when memory runs out.
+        row_budget: tokens, including padding, that one batch may hold; halved when memory runs out.
 
     Raises:
-        ModelError: no window is known, the tokenizer has no mask, or a BOS token is asked for that it does not set.
+        ModelError: no window is known, the tokenizer has no mask, or a BOS token is requested that it does not add.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class MaskedLM:
         return [self.tokenizer.decode([token]) for token in ids]
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        """Answer requests, handing each answer to `sink` as soon as all its tokens have been masked.
+        """Answer requests; call `sink` with each answer as soon as all its tokens are scored.
 
         Raises:
-            OutOfMemory: one masked copy alone does not fit the device.
+            OutOfMemory: a single masked copy does not fit the device.
         """
         gaps, filled = self._gaps(requests), 0
         unfinished = {index: _Unfinished.of(request) for index, request in enumerate(requests)}
@@ -117,12 +117,12 @@ class MaskedLM:
                 continue
             filled += len(batch.gaps)
             for gap, *found in zip(batch.gaps, logprobs, greedy, strict=True):
-                if answer := unfinished[gap.request].with_token(gap.place, *found):
+                if answer := unfinished[gap.request].with_token(gap.offset, *found):
                     sink(gap.request, answer)
                     del unfinished[gap.request]
 
     def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
-        """Tokens of all masked copies that requests take together, padding included."""
+        """Tokens of all masked copies of requests, including padding."""
         gaps, filled, total = self._gaps(requests), 0, 0
         while filled < len(gaps):
             batch = self._batch(gaps, filled, requests)
@@ -130,24 +130,24 @@ class MaskedLM:
         return total
 
     def _gaps(self, requests: Sequence[ScoreRequest]) -> list[_Gap]:
-        """What is to be filled, of the longest requests first; neighbours differ little."""
+        """The masked tokens, longest requests first; neighbours differ little."""
         order = sorted(range(len(requests)), key=lambda index: (-len(requests[index].tokens), requests[index].tokens))
         return list(chain.from_iterable(self._gaps_of(index, requests[index]) for index in order))
 
     def _gaps_of(self, index: int, request: ScoreRequest) -> Iterator[_Gap]:
         tokens = request.tokens[request.boundary :]
         ends = self._words.ends(tokens) if self.kind == "pll-l2r" else range(1, len(tokens) + 1)
-        for place, end in enumerate(ends):
-            yield _Gap(index, place, end)
+        for offset, end in enumerate(ends):
+            yield _Gap(index, offset, end)
 
     def _batch(self, gaps: Sequence[_Gap], begin: int, requests: Sequence[ScoreRequest]) -> _Batch:
-        """The gaps from `begin` on, as many as fit: copies that are masked alike are one."""
+        """The gaps from `begin` on, as many as fit; equal masked copies are stored once."""
         batch = _Batch()
         for index in range(begin, len(gaps)):
             gap = gaps[index]
             request = requests[gap.request]
             tokens = np.concatenate([np.frombuffer(request.tokens, np.int32), np.array(self._end, np.int32)])
-            first = request.boundary + gap.place
+            first = request.boundary + gap.offset
             target = int(tokens[first])
             tokens[first : request.boundary + gap.end] = self._mask
             is_new = tokens.tobytes() not in batch.copies
@@ -162,10 +162,10 @@ class MaskedLM:
         tokens = torch.full((len(batch.copies), batch.width), self._padding, dtype=torch.long)
         mask = torch.zeros_like(tokens)
         for copy, row in batch.copies.items():
-            own = np.frombuffer(copy, np.int32)
-            tokens[row, : len(own)] = torch.from_numpy(own.astype(np.int64))
-            mask[row, : len(own)] = 1
-        indices = torch.tensor([row * batch.width + place for row, place in batch.indices])
+            ids = np.frombuffer(copy, np.int32)
+            tokens[row, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
+            mask[row, : len(ids)] = 1
+        indices = torch.tensor([row * batch.width + position for row, position in batch.indices])
         inputs = {"input_ids": to_device(tokens, self.device), "attention_mask": to_device(mask, self.device)}
         logits, _ = self._network.forward(inputs, indices)
         return token_logprobs(logits, np.array(batch.targets, np.int32))
@@ -178,16 +178,16 @@ class MaskedLM:
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
-    """A masked token of a request's continuation: its place, and the place after the last token masked with it."""
+    """A masked token of a continuation: its offset, and the offset after the last token masked with it."""
 
     request: int
-    place: int
+    offset: int
     end: int
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Masked copies, and of each gap its copy's row, its place there, and the token that stood there."""
+    """Masked copies, and for each gap the row of its copy, its position there, and the masked token."""
 
     copies: dict[bytes, int] = field(default_factory=dict)
     gaps: list[_Gap] = field(default_factory=list)
@@ -195,22 +195,22 @@ class _Batch:
     targets: list[int] = field(default_factory=list)
     width: int = 0
 
-    def add(self, gap: _Gap, tokens: NDArray[np.int32], place: int, target: int) -> None:
+    def add(self, gap: _Gap, tokens: NDArray[np.int32], position: int, target: int) -> None:
         row = self.copies.setdefault(tokens.tobytes(), len(self.copies))
         self.gaps.append(gap)
-        self.indices.append((row, place))
+        self.indices.append((row, position))
         self.targets.append(target)
         self.width = max(self.width, len(tokens))
 
     @property
     def tokens(self) -> int:
-        """Tokens that the model reads, padding included."""
+        """Tokens that the model computes, including padding."""
         return len(self.copies) * self.width
 
 
 @dataclass(slots=True)
 class _Unfinished:
-    """The tokens of a continuation that are known so far."""
+    """The log-probabilities of a continuation that are known so far."""
 
     logprobs: NDArray[np.float32]
     greedy: NDArray[np.bool_]
@@ -221,15 +221,15 @@ class _Unfinished:
         count = len(request.tokens) - request.boundary
         return cls(np.zeros(count, np.float32), np.zeros(count, np.bool_), count)
 
-    def with_token(self, place: int, logprob: float, greedy: bool) -> ScoreAnswer | None:
+    def with_token(self, offset: int, logprob: float, greedy: bool) -> ScoreAnswer | None:
         """The answer, if this was the last one."""
-        self.logprobs[place], self.greedy[place] = logprob, greedy
+        self.logprobs[offset], self.greedy[offset] = logprob, greedy
         self.missing -= 1
         return None if self.missing else ScoreAnswer.of(self.logprobs, self.greedy)
 
 
 def position_count(model: Any) -> int:
-    """Places that there are; RoBERTa and its like count them from the one after the padding token's number."""
+    """Number of positions; RoBERTa and similar models count them from the id after the padding token."""
     found = [module for name, module in model.named_modules() if name.endswith(".position_embeddings")]
     counted = [each for each in found if getattr(each, "padding_idx", None) is not None]
     return min((each.num_embeddings - each.padding_idx - 1 for each in counted), default=2**31)

@@ -1,4 +1,4 @@
-"""Which tokens of a text belong to one word, told from the vocabulary alone."""
+"""Determine which tokens of a text belong to one word, from the vocabulary only."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import Any
 
 import numpy as np
 
-BYTES, PIECES, WORDS = "Ġ", "▁", "##"  # of byte-level BPE and SentencePiece: a word begins; of WordPiece: it goes on
+BYTES, PIECES, WORDS = "Ġ", "▁", "##"  # of byte-level BPE and SentencePiece: a word begins; of WordPiece: it continues
 BLANKS = "ĠĊĉč"  # what byte-level BPE writes for space, line feed, tab and carriage return
 
 
 class Words:
     """The words of a vocabulary of WordPiece, byte-level BPE or SentencePiece.
 
-    A token goes on with the word before if nothing marks it as a word's beginning and letters or digits stand on both
-    sides of the border. So punctuation is a word of its own, also where a vocabulary does not part it by a mark. In
-    vocabularies that mark nothing every token is a word.
+    A token continues the word before it if no mark says that a word begins and there are letters or digits on both
+    sides of the border. So punctuation is a separate word, even in vocabularies that do not mark it. In vocabularies without
+    marks, every token is a word.
 
     Args:
-        tokenizer: decided once, for all its tokens.
+        tokenizer: all its tokens are classified once.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         pieces = [piece or "" for piece in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
         mark = _mark(pieces)
         special = set(tokenizer.all_special_tokens)
-        goes_on = [mark != "" and piece not in special and _goes_on(piece, mark) for piece in pieces]
+        continues = [mark != "" and piece not in special and _continues(piece, mark) for piece in pieces]
         is_open = [mark != "" and piece not in special and _is_open(piece, mark) for piece in pieces]
-        self._goes_on, self._is_open = np.array(goes_on, np.bool_), np.array(is_open, np.bool_)
+        self._continues, self._is_open = np.array(continues, np.bool_), np.array(is_open, np.bool_)
 
     def ends(self, tokens: Sequence[int]) -> list[int]:
-        """For each token the place after the last one of its word."""
+        """For each token the index after the last token of its word."""
         ends = [len(tokens)] * len(tokens)
-        for place in range(len(tokens) - 2, -1, -1):
-            joined = self._is_open[tokens[place]] and self._goes_on[tokens[place + 1]]
-            ends[place] = ends[place + 1] if joined else place + 1
+        for index in range(len(tokens) - 2, -1, -1):
+            joined = self._is_open[tokens[index]] and self._continues[tokens[index + 1]]
+            ends[index] = ends[index + 1] if joined else index + 1
         return ends
 
 
@@ -51,19 +51,19 @@ def _is_marked(piece: str, mark: str) -> bool:
     return piece.startswith(mark) and len(piece) > len(mark)
 
 
-def _goes_on(piece: str, mark: str) -> bool:
+def _continues(piece: str, mark: str) -> bool:
     if mark == WORDS:
         return _is_marked(piece, mark)
     return not piece.startswith(mark) and _is_letter(piece[:1], mark)
 
 
 def _is_open(piece: str, mark: str) -> bool:
-    """Whether letters may follow in the same word: after letters, and after a mark that is a token of its own."""
+    """Whether letters may follow in the same word: after letters, and after a mark that is a token itself."""
     return piece == mark or _is_letter(piece[-1:], mark)
 
 
 def _is_letter(character: str, mark: str) -> bool:
-    """Whether a character is one of words; of byte-level ones every byte beyond ASCII counts as such."""
+    """Whether a character belongs to words; of byte-level ones, every byte beyond ASCII does."""
     if mark == BYTES and not character.isascii():
         return character not in BLANKS
     return unicodedata.category(character)[0] in "LMN" if character else False

@@ -166,11 +166,11 @@ def test_explain_knows_what_a_sweep_has_answered(models: Models, icl_eval: IclEv
         (("-m", "weak,./gone"), "gone: there is no such model directory"),
         (
             ("-m", "weak,tiny", "--revision", "r1"),
-            "'tiny' lies on this machine and has no revisions; --revision is for names on the Hub",
+            "'tiny' is on this machine and has no revisions; --revision is for names on the Hub",
         ),
         (
             ("-m", "tiny", "--revision", "r1"),
-            "'tiny' lies on this machine and has no revisions; --revision is for names on the Hub",
+            "'tiny' is on this machine and has no revisions; --revision is for names on the Hub",
         ),
     ],
 )

@@ -101,14 +101,14 @@ def test_what_is_written_fits_the_window_with_its_prompt() -> None:
     assert request.within(68) is request
     assert request.within(64).decoding == Decoding(4, ("x",), beams=3)
     assert request.within(61).decoding.max_tokens == 1
-    with pytest.raises(ValueError, match="a prompt of 60 tokens leaves no room to write: the model's window is 60"):
+    with pytest.raises(ValueError, match="a prompt of 60 tokens leaves no room to generate: the model's window is 60"):
         request.within(60)
 
 
 def test_what_is_written_has_a_window_of_its_own_where_the_prompt_is_read_apart() -> None:
     request = GenerateRequest.of([1] * 60, Decoding(80))
 
-    assert request.within(90, apart=True) is request
-    assert request.within(60, apart=True).decoding.max_tokens == 60
+    assert request.within(90, separate=True) is request
+    assert request.within(60, separate=True).decoding.max_tokens == 60
     with pytest.raises(ValueError, match="leaves no room"):
-        request.within(59, apart=True)
+        request.within(59, separate=True)

@@ -272,7 +272,7 @@ def test_code_of_a_repository_is_run_when_trusted(
     )
 
     assert refusal(folder) == (
-        f"'{folder}' cannot be loaded: its repository comes with code of its own, which --trust-remote-code would run"
+        f"'{folder}' cannot be loaded: its repository has its own code, which --trust-remote-code would run"
     )
     for devices in ({"": "cpu"}, {"model": "cpu", "lm_head": "disk"}):
         own = load_model(str(folder), device_map=devices, trust_remote_code=True)
@@ -288,4 +288,4 @@ def test_a_rule_for_masked_models_is_refused_before_the_weights_of_another_are_r
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", read)
 
-    assert refusal(saved, pll="plain") == f"--pll plain is for masked language models, and '{saved}' is none"
+    assert refusal(saved, pll="plain") == f"--pll plain is for masked language models, and '{saved}' is not one"

@@ -252,7 +252,7 @@ def test_a_checkpoint_that_nothing_serves_is_told_in_one_sentence(tmp_path: Path
 
     assert str(caught.value) == (
         f"'{tmp_path}' is a checkpoint of vit (ViTForImageClassification), "
-        "which is no causal, encoder-decoder or masked language model of text"
+        "which is not a causal, encoder-decoder or masked language model of text"
     )
 
 

@@ -53,7 +53,7 @@ def test_a_type_that_the_device_does_not_compute_with_is_told(
 
     with pytest.raises(ModelError) as caught:
         weights_type("float16", CPU)
-    assert str(caught.value) == "--dtype float16 cannot be used: this processor does not compute with it"
+    assert str(caught.value) == "--dtype float16 cannot be used: this CPU does not compute with it"
 
 
 @pytest.mark.parametrize("supported", [True, False])

@@ -241,7 +241,7 @@ def test_a_directory_has_no_revisions(
     name: str, saved: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    sentence = f"'{name}' lies on this machine and has no revisions; --revision is for names on the Hub"
+    sentence = f"'{name}' is on this machine and has no revisions; --revision is for names on the Hub"
     calls: list[Any] = [
         lambda: load_model(name, revision="main"),
         lambda: evaluate(name, parity(), revision="main"),

@@ -1,4 +1,4 @@
-"""A checkpoint apart from its weights: its configuration, its tokenizer, and the empty model."""
+"""A checkpoint without its weights: configuration, tokenizer and empty model."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Checkpoint:
     """A checkpoint that is not loaded yet.
 
     Args:
-        place: a directory, or a name on the Hub.
+        location: a directory, or a name on the Hub.
         loader: the auto class of `transformers` that will load it.
-        shared: what the loaders of configuration, tokenizer and model are all told.
+        shared: arguments of the loaders of configuration, tokenizer and model.
     """
 
-    def __init__(self, place: str, loader: Any, shared: Mapping[str, Any]) -> None:
-        self.place, self._loader, self._shared = place, loader, shared
+    def __init__(self, location: str, loader: Any, shared: Mapping[str, Any]) -> None:
+        self.location, self._loader, self._shared = location, loader, shared
 
     def config(self) -> Any:
         """Its configuration."""
-        return configuration(self.place, self._shared)
+        return configuration(self.location, self._shared)
 
     def empty(self) -> Any:
         """The model without its weights."""
@@ -46,31 +46,31 @@ class Checkpoint:
             return self._loader.from_config(self.config(), trust_remote_code=self._shared["trust_remote_code"])
 
     def scratch(self) -> str:
-        """A new temporary folder, which goes when this does."""
+        """A new temporary folder, which is deleted with this object."""
         folder = mkdtemp(prefix="icl-eval-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder
 
 
-def configuration(place: str, shared: Mapping[str, Any]) -> Any:
-    """The configuration of a checkpoint, read with what all its loaders are told."""
+def configuration(location: str, shared: Mapping[str, Any]) -> Any:
+    """The configuration of a checkpoint, loaded with the shared arguments."""
     from transformers import AutoConfig
 
     configs: Any = AutoConfig
-    source, own = pretrained(place)
-    return configs.from_pretrained(source, **own, **shared)
+    source, arguments = pretrained(location)
+    return configs.from_pretrained(source, **arguments, **shared)
 
 
 def check_weights(name: str, model: Any, loaded: Mapping[str, Any]) -> None:
-    """See that a checkpoint has just the weights that its configuration asks for.
+    """Check that a checkpoint has exactly the weights of its configuration.
 
     Args:
         name: of the checkpoint.
         model: the loaded model.
-        loaded: what `from_pretrained` says of the weights, without those that the model's class says it ignores.
+        loaded: the loading info of `from_pretrained`, without weights that the class of the model ignores.
 
     Raises:
-        ModelError: weights are missing, or some are unused; those of other heads and stored constants may be.
+        ModelError: weights are missing, or some are unused that are neither constants nor of other heads.
     """
     if missing := sorted(loaded["missing_keys"]):
         raise ModelError(
@@ -87,12 +87,12 @@ def _may_be_unused(model: Any, key: str) -> bool:
     if UNUSED.search(key):
         return True
     base, prefix = model.base_model, f"{model.base_model_prefix}."
-    own = {*dict(model.named_children()), *dict(base.named_children())}
-    return not key.startswith(prefix) and key.split(".")[0] not in own
+    children = {*dict(model.named_children()), *dict(base.named_children())}
+    return not key.startswith(prefix) and key.split(".")[0] not in children
 
 
-def tokenizer_of(place: str, variant: Variant, setup: Setup) -> Any:
-    """The tokenizer of the model in a directory or on the Hub, or the one that is asked for instead.
+def tokenizer_of(location: str, variant: Variant, setup: Setup) -> Any:
+    """The tokenizer of a model in a directory or on the Hub, or the one that `--tokenizer` names.
 
     Raises:
         ModelError: there is none, or one without a vocabulary.
@@ -100,15 +100,15 @@ def tokenizer_of(place: str, variant: Variant, setup: Setup) -> Any:
     """
     from transformers import AutoTokenizer
 
-    asked = variant.tokenizer
+    other = variant.tokenizer
     loader: Any = AutoTokenizer
-    source, own = pretrained(place if asked is None else located(asked, "tokenizer"))
+    source, arguments = pretrained(location if other is None else located(other, "tokenizer"))
     tokenizer = loader.from_pretrained(
         source,
-        **own,
-        revision=variant.revision if asked is None else None,
+        **arguments,
+        revision=variant.revision if other is None else None,
         trust_remote_code=setup.trust_remote_code,
     )
     if len(tokenizer) < 2:
-        raise ModelError(f"{asked or place!r} has no tokenizer; --tokenizer names another one")
+        raise ModelError(f"{other or location!r} has no tokenizer; --tokenizer names another one")
     return tokenizer

@@ -1,4 +1,4 @@
-"""The devices that are there, those of them that are this process's, and where a loaded model's tensors lie."""
+"""The existing devices, those of this process, and the devices of a loaded model's tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from icl_eval.errors import ModelError
 
 
 def local_process() -> tuple[int, int]:
-    """This process's number among those of its machine, and how many they are."""
+    """The local rank of this process, and the number of processes on its machine."""
     return int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
@@ -30,10 +30,10 @@ def gpus_of(rank: int, processes: int, gpus: int) -> range:
 
 
 def device_named(name: str | None) -> torch.device:
-    """The device of a name; by default this process's GPU, or the processor if there is none.
+    """The device of a name; by default the GPU of this process, or the CPU if there is none.
 
     Raises:
-        ModelError: it is not there.
+        ModelError: it does not exist.
     """
     if name is None:
         rank, processes = local_process()
@@ -46,7 +46,7 @@ def device_named(name: str | None) -> torch.device:
 
 
 def input_device(model: Any) -> torch.device:
-    """Where a model's inputs go: to what runs its embeddings, whose weights may lie elsewhere."""
+    """The device of a model's inputs: where its embeddings run; their weights may be elsewhere."""
     embeddings = model.get_input_embeddings()
     for module in (embeddings, model):
         device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
@@ -81,7 +81,7 @@ def queue_depth(model: Any, device: torch.device) -> int:
     """Batches in flight that keep all devices of a model busy: one for each, and one that waits.
 
     Args:
-        model: whose parameters may lie on several devices.
+        model: its parameters may be on several devices.
         device: where its inputs go.
     """
     if device.type == "cpu":
@@ -93,15 +93,15 @@ def tensor_of(model: Any, name: str) -> torch.Tensor:
     """A tensor of a model's state, fetched if it is offloaded."""
     from accelerate.utils import align_module_device
 
-    owner, _, own_name = name.rpartition(".")
+    owner, _, attribute = name.rpartition(".")
     module = model.get_submodule(owner)
     with align_module_device(module):
-        tensor: torch.Tensor = getattr(module, own_name).detach()
+        tensor: torch.Tensor = getattr(module, attribute).detach()
     return tensor
 
 
 def torch_device(device: int | str | torch.device) -> torch.device:
-    """The device of a number, which is a GPU's, or of a name."""
+    """The device of a name, or of the number of a GPU."""
     return torch.device(f"cuda:{device}" if isinstance(device, int) else device)
 
 
@@ -113,6 +113,6 @@ def absent(device: Any) -> str:
         return "a device is the number of a GPU, or a name such as cpu, disk or cuda:0"
     try:
         torch.empty(0, device=f"cuda:{device}" if isinstance(device, int) else device)
-    except (RuntimeError, AssertionError) as error:  # torch's two ways of saying that a device is not there
+    except (RuntimeError, AssertionError) as error:  # the two errors of torch for a device that does not exist
         return str(error).strip().splitlines()[0].rstrip(".")
     return ""

@@ -11,7 +11,7 @@ from icl_eval.models.options import Setup
 
 @contextmanager
 def loading(what: str, setup: Setup) -> Iterator[None]:
-    """Turn whatever a library raises on files that it cannot load into one sentence.
+    """Turn any error of a library that loads files into one sentence.
 
     Args:
         what: the beginning of the sentence, such as `'gpt2' cannot be loaded`.
@@ -24,16 +24,16 @@ def loading(what: str, setup: Setup) -> Iterator[None]:
         yield
     except IclEvalError:
         raise
-    except Exception as error:  # the files are not ours, and libraries raise every kind of error on a bad one
+    except Exception as error:  # libraries raise every kind of error on a bad file
         raise ModelError(f"{what}: {reason(error, setup)}") from error
 
 
 def reason(error: Exception, setup: Setup) -> str:
-    """What went wrong where `transformers` loads a checkpoint, and the option that would help.
+    """Why `transformers` cannot load a checkpoint, and the option that would help.
 
     Args:
-        error: what a library raised.
-        setup: under which it happened.
+        error: raised by a library.
+        setup: how the checkpoint is loaded.
     """
     text = str(error)
     if isinstance(error, RecursionError):
@@ -41,11 +41,9 @@ def reason(error: Exception, setup: Setup) -> str:
     if setup.attn and ("attn_implementation" in text or "Attention" in text or "attention" in text):
         return f"--attn {setup.attn} cannot be used: {_first_sentence(error).split('. ')[0]}"
     if "llm_int8_enable_fp32_cpu_offload" in text:
-        return (
-            "quantised weights cannot be left to the processor or the disk, and the GPUs have no room for all of them"
-        )
+        return "quantised weights cannot be left on the CPU or the disk, and the GPUs have no room for all of them"
     if "custom code" in text or "trust_remote_code" in text:
-        return "its repository comes with code of its own, which --trust-remote-code would run"
+        return "its repository has its own code, which --trust-remote-code would run"
     if "ignore_mismatched_sizes" in text:
         return "its weights do not have the shapes that its configuration gives"
     if "Weights only load failed" in text:

@@ -1,4 +1,4 @@
-"""What identifies a model: its weights, told from files or from memory, and whether a fingerprint still holds."""
+"""Fingerprints of models, from files or from memory, and whether one still holds."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 from icl_eval.models.checkpoints.names import is_endpoint, resolve
 from icl_eval.models.options import Setup, Variant
 
-HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}  # what an answer can depend on
+HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}  # files that an answer can depend on
 
 
 def is_current(fingerprint: str, device: str, name: str, variant: Variant, setup: Setup) -> bool:
-    """Whether loading a model would give this fingerprint on this device, told without its weights.
+    """Whether loading a model would give this fingerprint on this device, without reading its weights.
 
-    The fingerprint must have been made under the same variant; False also where nothing can be told, and where the
-    setup has options that only loading can find to be impossible.
+    The fingerprint must come from the same variant. False also if this cannot be determined, or if the setup has
+    options that can only be checked by loading.
     """
     from icl_eval.models import causal, masked, seq2seq
     from icl_eval.models.checkpoints.devices import device_named
 
-    place = resolve(name, variant.revision)
-    usual = Setup(device=setup.device, trust_remote_code=setup.trust_remote_code, allow_pickle=setup.allow_pickle)
-    if is_endpoint(name) or setup != usual or str(device_named(setup.device)) != device:
+    location = resolve(name, variant.revision)
+    plain = Setup(device=setup.device, trust_remote_code=setup.trust_remote_code, allow_pickle=setup.allow_pickle)
+    if is_endpoint(name) or setup != plain or str(device_named(setup.device)) != device:
         return False
     try:
-        weights = re.escape(weights_name(name, place, commit_of(place, variant.revision)))
-    except OSError:  # as loading will say
+        weights = re.escape(weights_name(name, location, commit_of(location, variant.revision)))
+    except OSError:  # loading will report it
         return False
     rules = "|".join((causal.RULES, seq2seq.RULES, masked.RULES))
     return re.fullmatch(rf"{weights}\|[^|]+\|({rules})", fingerprint) is not None
 
 
-def commit_of(place: str, revision: str | None) -> str | None:
+def commit_of(location: str, revision: str | None) -> str | None:
     """The commit that a revision of a repository on the Hub means now, as the cache names it; a directory has none.
 
     Raises:
@@ -42,14 +42,14 @@ def commit_of(place: str, revision: str | None) -> str | None:
     """
     from transformers.utils.hub import cached_file
 
-    if Path(place).exists():
+    if Path(location).exists():
         return None
-    return Path(str(cached_file(place, "config.json", revision=revision))).parent.name
+    return Path(str(cached_file(location, "config.json", revision=revision))).parent.name
 
 
-def weights_name(name: str, place: str, commit: str | None) -> str:
-    """What a fingerprint begins with: the digest of a directory or a file, or a commit on the Hub."""
-    return _digest(Path(place)) if commit is None else f"{name}@{commit}"
+def weights_name(name: str, location: str, commit: str | None) -> str:
+    """The first part of a fingerprint: the digest of a directory or a file, or a commit on the Hub."""
+    return _digest(Path(location)) if commit is None else f"{name}@{commit}"
 
 
 def weights_digest(model: Any, tokenizer: Any) -> str:

@@ -20,7 +20,7 @@ def gguf_file(path: Path) -> str:
     """The path of a file that can be loaded.
 
     Raises:
-        ModelError: it is not there, or the package that reads it is not.
+        ModelError: it does not exist, or the package that reads it is not installed.
     """
     if not path.is_file():
         raise ModelError("there is no such file", path)
@@ -29,13 +29,13 @@ def gguf_file(path: Path) -> str:
     return str(path)
 
 
-def pretrained(place: str, *, weights: bool = False) -> tuple[str, dict[str, Any]]:
-    """What `from_pretrained` is given to find a place, and to unpack the weights of a GGUF file."""
+def pretrained(location: str, *, weights: bool = False) -> tuple[str, dict[str, Any]]:
+    """The name and further arguments of `from_pretrained` for a location; they unpack the weights of a GGUF file."""
     import transformers
 
-    if not is_gguf(place):
-        return place, {}
-    path = Path(place)
+    if not is_gguf(location):
+        return location, {}
+    path = Path(location)
     unpacking = getattr(transformers, "GgufConfig", None)  # older versions cannot but unpack
     found: dict[str, Any] = {"gguf_file": path.name}
     return str(path.parent), found | (

@@ -1,4 +1,4 @@
-"""What a model's name means: the bundled tiny GPT-2, a directory, a GGUF file, a name on the Hub, or an endpoint."""
+"""Resolve the name of a model: the bundled tiny GPT-2, a directory, a GGUF file, a name on the Hub, or an endpoint."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from icl_eval.models.options import Setup, Variant
 
 TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parents[2] / "tiny" / "model"
-WEIGHTS = (  # options that say how weights are loaded and laid out
+WEIGHTS = (  # options of how weights are loaded and placed
     *("dtype", "quantize", "pll", "device", "allow_pickle", "attn"),
     *("device_map", "max_memory", "offload_dir", "tensor_parallel"),
 )
-SERVING = ("served_name", "concurrency", "timeout", "retries")  # options that say how a served model is asked
+SERVING = ("served_name", "concurrency", "timeout", "retries")  # options of requests to a served model
 
 
 def is_endpoint(name: str) -> bool:
@@ -24,10 +24,10 @@ def is_endpoint(name: str) -> bool:
 
 
 def check_options(name: str, variant: Variant, setup: Setup) -> None:
-    """See that every option has an effect on a model of this name, and that an endpoint has a tokenizer.
+    """Check that every option has an effect on a model of this name, and that an endpoint has a tokenizer.
 
     Raises:
-        ModelError: one has none; or there is no tokenizer.
+        ModelError: an option has no effect, or there is no tokenizer.
     """
     if not is_endpoint(name):
         _refuse(SERVING, variant, setup, "a model that is not served")
@@ -52,9 +52,8 @@ def resolve(name: str, revision: str | None = None) -> str:
     """The directory or GGUF file that a name means, or the name itself if it can only be the Hub's or a URL.
 
     Raises:
-        ModelError: the name is a path, but not that of a checkpoint, or needs a package that is not there; or it lies
-            here or is served and a revision is asked for, of which there is none: all would be the same weights; or a
-            URL holds a secret.
+        ModelError: the name is a path but not that of a checkpoint, or needs a package that is not installed; or a
+            revision is given for a local or served model, which has none; or a URL contains a secret.
     """
     if is_endpoint(name):
         from icl_eval.models.served.model import checked_url
@@ -65,11 +64,11 @@ def resolve(name: str, revision: str | None = None) -> str:
         return url
     path = Path(name).expanduser()
     if revision is not None and (name == TINY or path.exists()):
-        raise ModelError(f"{name!r} lies on this machine and has no revisions; --revision is for names on the Hub")
-    place = located(name, "model")
-    if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
-        raise ModelError("this directory is not a checkpoint: it has no config.json", place)
-    return place
+        raise ModelError(f"{name!r} is on this machine and has no revisions; --revision is for names on the Hub")
+    location = located(name, "model")
+    if Path(location).is_dir() and not (Path(location) / "config.json").is_file():
+        raise ModelError("this directory is not a checkpoint: it has no config.json", location)
+    return location
 
 
 def located(name: str, kind: str) -> str:
@@ -80,7 +79,7 @@ def located(name: str, kind: str) -> str:
         kind: which of the two it is, for the error.
 
     Raises:
-        ModelError: the name is a path that leads nowhere, or needs a package that is not there.
+        ModelError: the name is a path that does not exist, or needs a package that is not installed.
     """
     if name == TINY:
         return str(TINY_PATH)

@@ -1,7 +1,7 @@
-"""Where a model's weights go: one device, several by a map, memory that is not the device's, or several processes.
+"""Place a model's weights: on one device, on several by a map, in other memory, or in several processes.
 
-All of it is done by `accelerate` and `transformers`. What is found out here is what they are to be told, and whether
-they can do it, before any weight is read.
+`accelerate` and `transformers` do all of this. This module determines their arguments, and checks them before any
+weights are read.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from icl_eval.models.options import Setup, Variant
 START = "accelerate launch --num-processes N -m icl_eval run ..."
 
 
-def placed(variant: Variant, setup: Setup, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What `from_pretrained` is told of devices, arithmetic and attention.
+def placement_arguments(variant: Variant, setup: Setup, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Arguments of `from_pretrained` for devices, types and attention.
 
     Raises:
-        ModelError: two options exclude each other, or what is asked for is not there; the sentence says which.
+        ModelError: two options exclude each other, or something is not available; the sentence says which.
     """
     _check_together(setup)
     where, device = _tensor_parallel(checkpoint) if setup.tensor_parallel else _mapped(setup, checkpoint)
-    told = {"dtype": weights_type(variant.dtype, device), **where}
+    arguments = {"dtype": weights_type(variant.dtype, device), **where}
     if variant.quantize:
-        if is_gguf(checkpoint.place):
+        if is_gguf(checkpoint.location):
             raise ModelError("--quantize has no effect on a GGUF file, whose weights are unpacked")
         if settings := getattr(checkpoint.config(), "quantization_config", None):
             raise ModelError(
                 f"--quantize has no effect on weights that are quantised already: {quantized_as(settings)}"
             )
-        told["quantization_config"] = quantization(variant.quantize, told["dtype"], device)
+        arguments["quantization_config"] = quantization(variant.quantize, arguments["dtype"], device)
     if setup.attn:
-        told["attn_implementation"] = setup.attn
-    return told
+        arguments["attn_implementation"] = setup.attn
+    return arguments
 
 
 def settle(model: Any, setup: Setup, checkpoint: Checkpoint) -> None:
-    """Bind what a loaded model needs to it, and see that it attends as it was told.
+    """Attach the checkpoint to a loaded model, and check that it uses the requested attention.
 
     Raises:
-        ModelError: it does not, or cannot with weights of its type.
+        ModelError: it uses another one, or cannot use it with weights of its type.
     """
     model.icl_eval_checkpoint = checkpoint  # and with it the folder of its offloaded weights
     attends = model.config.get_text_config()._attn_implementation

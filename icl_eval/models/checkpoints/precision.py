@@ -1,4 +1,4 @@
-"""In which arithmetic a model runs: the type of its weights, and how they are quantised."""
+"""The precision of a model: the type of its weights, and their quantisation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from icl_eval.choices import DTYPES
 from icl_eval.errors import ModelError, UnknownName
 
-PACKAGE = "bitsandbytes"  # what quantises weights while they are loaded
+PACKAGE = "bitsandbytes"  # which quantises weights while they are loaded
 
 
 def type_named(name: str, device: torch.device) -> Any:
-    """What `from_pretrained` takes for one of `DTYPES`, on a device that need not be there.
+    """What `from_pretrained` takes for one of `DTYPES`, on a device that may be absent.
 
     Raises:
         ModelError: there is no such type.
@@ -43,8 +43,8 @@ def quantization(how: str, kind: Any, device: torch.device) -> Any:
 
     Args:
         how: `8bit` or `4bit`.
-        kind: of what is not quantised; where that is `auto`, 4-bit weights are multiplied in a 16-bit type of the GPU.
-        device: that computes.
+        kind: type of all that is not quantised; with `auto`, 4-bit weights are multiplied in a 16-bit type of the GPU.
+        device: the device that computes.
 
     Raises:
         ModelError: the package that does it is not installed.
@@ -62,7 +62,7 @@ def quantization(how: str, kind: Any, device: torch.device) -> Any:
 
 
 def check_quantization(config: Any) -> None:
-    """See that the weights of a checkpoint are quantised by a method that is known; others would be read as they are.
+    """Check that the quantisation method of a checkpoint is known; `transformers` would ignore others.
 
     Raises:
         ModelError: its configuration describes no quantisation.
@@ -73,12 +73,12 @@ def check_quantization(config: Any) -> None:
     settings = getattr(config, "quantization_config", None)
     if settings is None:
         return
-    said = settings if isinstance(settings, dict) else getattr(settings, "to_dict", lambda: None)()
-    if not isinstance(said, dict):
+    found = settings if isinstance(settings, dict) else getattr(settings, "to_dict", lambda: None)()
+    if not isinstance(found, dict):
         raise ModelError("its `quantization_config` is not a mapping")
-    method = said.get("quant_method")
+    method = found.get("quant_method")
     method = getattr(method, "value", method)
-    by_bits = said.get("load_in_8bit") or said.get("load_in_4bit")  # of bitsandbytes, whatever the method is called
+    by_bits = found.get("load_in_8bit") or found.get("load_in_4bit")  # of bitsandbytes, whatever the method is called
     if not by_bits and method not in list(METHODS):
         raise UnknownName("quantisation method", str(method), METHODS)
 
@@ -92,13 +92,13 @@ def precision_of(model: Any) -> str:
 
 def quantized_as(settings: Any) -> str:
     """The method and the bits of a configuration's `quantization_config`, such as `int8`, `nf4` or `gptq4`."""
-    said = settings if isinstance(settings, dict) else settings.to_dict()
-    if said.get("load_in_8bit"):
+    found = settings if isinstance(settings, dict) else settings.to_dict()
+    if found.get("load_in_8bit"):
         return "int8"
-    if said.get("load_in_4bit"):
-        return str(said["bnb_4bit_quant_type"])
-    method = said.get("quant_method", "quantized")
-    return f"{getattr(method, 'value', method)}{said.get('bits', said.get('w_bit', ''))}"
+    if found.get("load_in_4bit"):
+        return str(found["bnb_4bit_quant_type"])
+    method = found.get("quant_method", "quantized")
+    return f"{getattr(method, 'value', method)}{found.get('bits', found.get('w_bit', ''))}"
 
 
 def _computes(kind: torch.dtype, device: torch.device) -> bool:
@@ -107,10 +107,10 @@ def _computes(kind: torch.dtype, device: torch.device) -> bool:
     try:
         numbers = torch.ones(2, 2, dtype=kind, device=device)
         numbers @ numbers
-    except (RuntimeError, TypeError):  # a device's two ways of saying that it has no such arithmetic
+    except (RuntimeError, TypeError):  # the two errors of a device without this arithmetic
         return False
     return True
 
 
 def _named(device: torch.device) -> str:
-    return "this processor" if device.type == "cpu" else f"the device {device}"
+    return "this CPU" if device.type == "cpu" else f"the device {device}"

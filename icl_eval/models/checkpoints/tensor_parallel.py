@@ -1,7 +1,7 @@
-"""One model over several processes, each of which holds a part of every layer's weights.
+"""One model over several processes, each of which holds a part of the weights of every layer.
 
-All of them must compute the same at the same time. So the first process runs the program alone, and the others repeat
-what it asks of the model: each with its part of the weights, and with its part of the states that are kept.
+All of them must run the same computations at the same time. So only the first process runs the program, and the others
+repeat its calls of the model, each with its part of the weights and of the cache.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import torch.distributed as dist
 from icl_eval.errors import ModelError
 from icl_eval.models.protocol import OutOfMemory
 
-CALLS = ("enqueue", "generate", "clear_cache")  # what a language model may compute at, or keep other states after
-PATIENCE = timedelta(days=30)  # for which the others wait, while the first reads data or asks nothing
+CALLS = ("enqueue", "generate", "clear_cache")  # methods that compute or change the cache
+TIMEOUT = timedelta(days=30)  # of the other processes, while the first one reads data
 
 
 def in_step(model: Any) -> Any:
-    """In the first process the model, whose every call all make; in the others no return: they end with the first.
+    """In the first process, return the model, whose calls all processes make; the others never return.
 
     Args:
-        model: a language model of weights that the processes divide among them.
+        model: a language model whose weights are divided among the processes.
     """
-    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     budgets = [0] * dist.get_world_size()
     dist.all_gather_object(budgets, model.row_budget, group=group)
     model.row_budget = min(budgets)
@@ -40,16 +40,16 @@ def in_step(model: Any) -> Any:
 
 
 class _Leader:
-    """Says of every call what it is before it is made."""
+    """Announces every call before it makes it."""
 
     def __init__(self, group: Any) -> None:
         self._group, self._lost, self._calling = group, False, False
         atexit.register(self._end)
 
     def leading(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A method of which the others repeat every call, with the first argument alone if it has any.
+        """A method whose calls the others repeat, with its first argument only, if it has any.
 
-        What a call calls itself, the others call as well.
+        Nested calls are not announced, since the others make them as well.
 
         Raises:
             ModelError: it does not fit the device.
@@ -58,12 +58,12 @@ class _Leader:
         def together(*arguments: Any) -> Any:
             if self._calling:
                 return call(*arguments)
-            _tell((call.__name__, arguments[:1]), self._group)
+            _broadcast((call.__name__, arguments[:1]), self._group)
             self._calling = True
             try:
                 return call(*arguments)
             except BaseException as error:
-                self._lost = True  # nobody knows how far the others are: who started them ends them
+                self._lost = True  # the state of the others is unknown; their launcher ends them
                 if isinstance(error, OutOfMemory):
                     raise ModelError(f"a process of several has no memory left: {error}") from error
                 raise
@@ -74,27 +74,27 @@ class _Leader:
 
     def _end(self) -> None:
         if not self._lost:
-            _tell(None, self._group)
+            _broadcast(None, self._group)
             dist.destroy_process_group()
 
 
 def _follow(model: Any, group: Any) -> NoReturn:
-    while (said := _hear(group)) is not None:
-        call, asked = said
-        getattr(model, call)(*asked, *([_drop] if call == "generate" else []))
+    while (message := _receive(group)) is not None:
+        call, arguments = message
+        getattr(model, call)(*arguments, *([_drop] if call == "generate" else []))
     dist.destroy_process_group()
     raise SystemExit(0)
 
 
 def _drop(*_: Any) -> None:
-    """What becomes of the answers of those that follow."""
+    """Drop the answers of the processes that follow."""
 
 
-def _tell(said: Any, group: Any) -> None:
-    dist.broadcast_object_list([said], src=0, group=group)
+def _broadcast(message: Any, group: Any) -> None:
+    dist.broadcast_object_list([message], src=0, group=group)
 
 
-def _hear(group: Any) -> Any:
-    heard = [None]
-    dist.broadcast_object_list(heard, src=0, group=group)
-    return heard[0]
+def _receive(group: Any) -> Any:
+    received = [None]
+    dist.broadcast_object_list(received, src=0, group=group)
+    return received[0]
