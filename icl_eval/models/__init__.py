@@ -1,4 +1,4 @@
-"""Who answers: language models behind one protocol."""
+"""Language models behind one protocol."""
 
 from __future__ import annotations
 

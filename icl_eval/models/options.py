@@ -1,4 +1,4 @@
-"""What of a model is asked, and how it is loaded: options that can change a score, and options that cannot."""
+"""Options of a model: those that can change a score, and those that only change how it is loaded."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from icl_eval.errors import ModelError, UnknownName
 
 
 class Variant(BaseModel):
-    """What can change a score: it stands in the manifest.
+    """Options that can change a score; the manifest stores them.
 
     Attributes:
         revision: of the Hub's repository.
-        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own type on a GPU, float32 on a processor
-            and for `tiny`.
-        bos: whether texts begin with the BOS token; by default as the tokenizer does it.
-        window: tokens to read at once, where the checkpoint does not say.
-        quantize: `8bit` or `4bit` weights, made while they are loaded.
-        pll: of masked language models, `l2r`: the later tokens of a word are masked with each of its tokens; or
-            `plain`: each token is masked alone.
-        tokenizer: a directory, a GGUF file, a name on the Hub or `tiny`, where the model brings none or another is to
-            be used.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the type of the checkpoint on a GPU, float32 on a CPU and
+            for `tiny`.
+        bos: whether texts begin with the BOS token; by default as the tokenizer does.
+        window: context length in tokens, if the checkpoint does not state it.
+        quantize: quantise the weights to `8bit` or `4bit` while they are loaded.
+        pll: for masked language models: `plain` masks one token at a time, `l2r` also the remaining tokens of its word.
+        tokenizer: a directory, a GGUF file, a name on the Hub or `tiny`, if the model has none or another one is to be
+            used.
         served_name: name of a served model at its endpoint; the first one there by default.
     """
 
@@ -41,21 +40,21 @@ class Variant(BaseModel):
 
 
 class Setup(BaseModel):
-    """How a model is loaded or reached, which changes no score by more than rounding.
+    """How a model is loaded or reached, which changes scores by rounding at most.
 
     Attributes:
         device: `cpu`, `cuda`, `cuda:1` ...; by default a GPU if there is one.
         trust_remote_code: run code from the model's repository.
-        allow_pickle: load pickled weights, which can run code, where there are no safetensors.
-        device_map: `auto`, `balanced`, `balanced_low_0` or `sequential`; or which modules go where, as a mapping from
-            their names to numbers of GPUs, `cpu` or `disk`, or as a file with one.
-        max_memory: sizes such as `20GiB` by device, that those four keep to; a device that is not named is not used.
-        offload_dir: for weights on the disk; by default a folder that goes with the model.
+        allow_pickle: load pickled weights, which can run code, if there are no safetensors.
+        device_map: `auto`, `balanced`, `balanced_low_0` or `sequential`; or a mapping from names of modules to
+            numbers of GPUs, `cpu` or `disk`, or a file with one.
+        max_memory: limits such as `20GiB` by device for the first four; other devices are not used.
+        offload_dir: for weights on the disk; by default a temporary folder.
         tensor_parallel: divide every layer among the processes that were started together.
-        attn: the implementation of attention that the model must use.
+        attn: the implementation of attention to use.
         concurrency: requests to an endpoint under way at once.
         timeout: seconds without an answer of an endpoint after which a request has failed.
-        retries: how often a failed request to an endpoint is sent again.
+        retries: how often a failed request to an endpoint is retried.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,19 +73,19 @@ class Setup(BaseModel):
 
 
 def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], Setup]:
-    """The options of a `Variant`, to be checked with what they belong to, and the rest as a `Setup`.
+    """The options of a `Variant`, still unchecked, and the rest as a `Setup`.
 
     Raises:
         UnknownName: there is no such option.
-        ModelError: an option has a value that it cannot have.
+        ModelError: an option has an invalid value.
     """
     known = [*Variant.model_fields, *Setup.model_fields]
     for name in options:
         if name not in known:
             raise UnknownName("option of a model", name, known)
-    asked = {name: value for name, value in options.items() if name in Variant.model_fields}
+    given = {name: value for name, value in options.items() if name in Variant.model_fields}
     try:
-        return asked, Setup(**{name: value for name, value in options.items() if name not in asked})
+        return given, Setup(**{name: value for name, value in options.items() if name not in given})
     except ValidationError as error:
         raise _unusable(error) from error
 
@@ -96,16 +95,16 @@ def read_options(options: dict[str, Any]) -> tuple[Variant, Setup]:
 
     Raises:
         UnknownName: there is no such option.
-        ModelError: an option has a value that it cannot have.
+        ModelError: an option has an invalid value.
     """
-    asked, setup = split_options(options)
+    given, setup = split_options(options)
     try:
-        return Variant(**asked), setup
+        return Variant(**given), setup
     except ValidationError as error:
         raise _unusable(error) from error
 
 
 def _unusable(error: ValidationError) -> ModelError:
-    """One sentence on an option that cannot have the value it was given."""
+    """An error with one sentence on an option with an invalid value."""
     problem = error.errors()[0]
     return ModelError(f"`{'.'.join(map(str, problem['loc']))}` cannot be {problem['input']!r}: {problem['msg']}")

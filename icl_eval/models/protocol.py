@@ -1,4 +1,4 @@
-"""What a model is asked and what it answers, in token ids, and the protocols that kinds of models keep."""
+"""Requests to models and their answers, in token ids, and the protocols of kinds of models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
 
 CAUSAL, SEQ2SEQ = "causal", "seq2seq"
 DIGITS = 7  # decimals of a stored log-probability: below float32's own precision
-ROUNDING = 1e-4  # nats above zero that are none
+ROUNDING = 1e-4  # nats above zero that are rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,16 +38,16 @@ class ScoreRequest:
 
     @property
     def input_length(self) -> int:
-        """Tokens a model reads to answer: all but the last."""
+        """Input tokens of the model: all but the last."""
         return len(self.tokens) - 1
 
     @property
     def context(self) -> int:
-        """The same: nothing is written."""
+        """The same: nothing is generated."""
         return self.input_length
 
     def key(self, fingerprint: str) -> str:
-        """Hash of all that the answer depends on: the model's fingerprint, the tokens and the boundary."""
+        """Hash of everything that the answer depends on: the model's fingerprint, the tokens and the boundary."""
         digest = hashlib.blake2b(f"{fingerprint}:{self.boundary}:".encode(), digest_size=12)
         digest.update(self.tokens.tobytes())
         return digest.hexdigest()
@@ -62,34 +62,34 @@ class ScoreAnswer:
 
     @classmethod
     def of(cls, logprobs: NDArray[np.float32], greedy: NDArray[np.bool_]) -> ScoreAnswer:
-        """From arrays (tokens,): what is above zero by rounding alone is zero."""
+        """From arrays (tokens,); values that rounding put above zero become zero."""
         values = (round(min(float(each), 0.0), DIGITS) if each < ROUNDING else float(each) for each in logprobs)
         return cls(tuple(values), bool(greedy.all()))
 
 
 Request = ScoreRequest | GenerateRequest
 Answer = ScoreAnswer | GenerateAnswer
-Sink = Callable[[int, ScoreAnswer], None]  # takes a request's position and its answer
+Sink = Callable[[int, ScoreAnswer], None]  # called with the index of a request and its answer
 
 
 class LanguageModel(Protocol):
-    """What every kind of model has.
+    """The attributes and methods of every kind of model.
 
-    A model may also have `device`, and `parameters`, how many distinct ones it has; a manifest keeps them. And `noise`:
-    nats by which the log-probability of a token may move with what else is in a batch, if it need not be measured.
-    And `controls`, its `ControlTokens`: records are then marked by them, and `encode` gets text with marks.
+    A model may also have `device` and `parameters`, the number of distinct ones, which the manifest stores; `noise`,
+    the nats by which the log-probability of a token may depend on its batch, if this need not be measured; and `controls`,
+    its `ControlTokens`: then records are marked by them, and `encode` gets texts with marks.
 
     Attributes:
-        name: what tables call it.
-        kind: what its log-probabilities are conditioned on. `causal`: all tokens before; `seq2seq`: the same, but
-            context and continuation are read apart, by an encoder and a decoder that have a window each; `pll` and
-            `pll-l2r`: what stands after a token too, see `MaskedLM`. Scores of different kinds do not compare.
+        name: its name in tables.
+        kind: what its log-probabilities are conditioned on. `causal`: all tokens before; `seq2seq`: the same, but an
+            encoder reads the context and a decoder the continuation, each with its own window; `pll` and `pll-l2r`:
+            the tokens after it as well, see `MaskedLM`. Scores of different kinds are not comparable.
         fingerprint: identifies weights, precision and tokenizer; equal fingerprints mean equal answers.
-        precision: the signature's word for the arithmetic, such as `float32`.
-        window: tokens it can read at once: all of a request but the last, or the longer one of context and
-            continuation where they are read apart.
-        start: special tokens before every text, by the model's rule; the signature says bos0 or bos1.
-        fallback: the token to condition on where a context would be empty.
+        precision: the type of the weights in the signature, such as `float32`.
+        window: context length in tokens: all of a request but the last, or, with separate windows, the longer one of
+            context and continuation.
+        start: special tokens before every text; the signature has bos0 or bos1.
+        fallback: the token that replaces an empty context.
     """
 
     name: str
@@ -114,7 +114,7 @@ class ScoringModel(LanguageModel, Protocol):
     """A model that answers requests as a black box."""
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        """Answer requests, handing each answer to `sink` as it comes."""
+        """Answer requests; call `sink` with each answer as it comes."""
         ...
 
 
@@ -129,14 +129,14 @@ class CountingModel(LanguageModel, Protocol):
 
 @runtime_checkable
 class GeneratingModel(LanguageModel, Protocol):
-    """A model that writes."""
+    """A model that generates text."""
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Answer requests that the window has room for, handing each answer to `sink` as it comes.
+        """Answer requests that fit the window; call `sink` with each answer as it comes.
 
         Raises:
-            OutOfMemory: one prompt alone does not fit the device.
-            FloatingPointError: the model gives something that is no log-probability.
+            OutOfMemory: a single prompt does not fit the device.
+            FloatingPointError: the model returns something that is not a log-probability.
         """
         ...
 
@@ -201,9 +201,9 @@ class RowModel(LanguageModel, Protocol):
         prefix_sharing_limit: one clause saying why rows may not branch, or not beyond `max_shared_length`; empty if
             nothing limits them.
         hidden_size: width of its layers, from which the engine weighs attention against the rest.
-        vocabulary: tokens it knows.
-        row_budget: tokens, padding included, that one batch may hold.
-        queue_depth: batches that are in flight at most: 1 if the answers of each are read before the next.
+        vocabulary: its number of tokens.
+        row_budget: tokens, including padding, that one batch may hold.
+        queue_depth: the most batches in flight; 1 if the answers of each are read before the next.
         token_bytes: memory that a token of a batch is expected to take while it is computed.
         state_bytes: memory that a token of a cached prefix takes.
         weights: memory of its parameters, in bytes.
@@ -223,7 +223,7 @@ class RowModel(LanguageModel, Protocol):
     weights: int
 
     def enqueue(self, rows: Sequence[Row]) -> PendingRows:
-        """Start one batch, after all that were started before; nothing but reading the answers waits for a device.
+        """Start one batch after the ones before it; only reading the answers waits for a device.
 
         Raises:
             OutOfMemory: it does not fit the device.
@@ -241,5 +241,5 @@ class PrefixCachingModel(LanguageModel, Protocol):
 
 
 def is_encoder_decoder(model: LanguageModel) -> bool:
-    """Whether context and continuation are encoded each by itself, and have a window each."""
+    """Whether context and continuation are encoded separately, each with its own window."""
     return model.kind == SEQ2SEQ

@@ -17,8 +17,8 @@ class Words:
     """The words of a vocabulary of WordPiece, byte-level BPE or SentencePiece.
 
     A token continues the word before it if no mark says that a word begins and there are letters or digits on both
-    sides of the border. So punctuation is a separate word, even in vocabularies that do not mark it. In vocabularies without
-    marks, every token is a word.
+    sides of the border. So punctuation is a separate word, even in vocabularies that do not mark it. In vocabularies
+    without marks, every token is a word.
 
     Args:
         tokenizer: all its tokens are classified once.

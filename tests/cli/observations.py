@@ -219,15 +219,15 @@ def fitted_shots(bench: Bench, *words: str) -> set[int]:
 def most_masks(bench: Bench, *words: str) -> int:
     """The most masked tokens in an input of the network."""
     counts: list[int] = []
-    ask = Network.forward
+    forward = Network.forward
 
-    def asked(network: Network, inputs: Any, places: Any) -> Any:
+    def counting(network: Network, inputs: Any, indices: Any) -> Any:
         mask = trained("masked")[1].mask_token_id
         counts.append(int((inputs["input_ids"] == mask).sum(dim=1).max()))
-        return ask(network, inputs, places)
+        return forward(network, inputs, indices)
 
     with bench.patched() as patch:
-        patch.setattr(Network, "forward", asked)
+        patch.setattr(Network, "forward", counting)
         bench.calls(*words, computes=True, family="masked")
     return max(counts)
 

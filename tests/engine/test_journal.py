@@ -160,8 +160,8 @@ def test_every_flipped_digit_is_found(path: Path) -> None:
     whole = path.read_bytes()
     first = whole.index(b"\n")
 
-    for place in range(first):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    for index in range(first):
+        path.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
         with pytest.raises(RunError, match=r"answers\.jsonl:1: this line of the journal is damaged"):
             Journal(path)
 

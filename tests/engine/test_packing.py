@@ -46,8 +46,8 @@ def test_rows_say_exactly_what_was_asked(
     for each in rows:
         for span in each.spans:
             assert span.request not in found
-            places = each.row.scored[span.start : span.stop]
-            contexts = [sequence_of(each.row, int(place)) for place in places]
+            indices = each.row.scored[span.start : span.stop]
+            contexts = [sequence_of(each.row, int(place)) for place in indices]
             found[span.request] = contexts, each.row.targets[span.start : span.stop].tolist()
 
     assert sorted(found) == list(range(len(requests)))
@@ -73,7 +73,7 @@ def test_a_cached_prefix_is_one_sequence_in_which_nothing_is_scored(
 @given(REQUESTS)
 def test_no_token_is_computed_twice_within_a_row(requests: list[ScoreRequest]) -> None:
     for each in packed(requests):
-        paths = [tuple(sequence_of(each.row, place)) for place in range(len(each.row.tokens))]
+        paths = [tuple(sequence_of(each.row, index)) for index in range(len(each.row.tokens))]
 
         assert len(set(paths)) == len(paths)
 
@@ -121,15 +121,15 @@ def test_rows_of_a_model_with_tree_attention_are_depth_first_with_the_longest_br
 ) -> None:
     for each in packed(requests, tree_attention=True):
         parents = each.row.parents.tolist()
-        way = [place for place in range(len(parents)) if place not in parents]
-        farthest = max((sequence_of(each.row, place) for place in way), key=len)
+        way = [index for index in range(len(parents)) if index not in parents]
+        farthest = max((sequence_of(each.row, index) for index in way), key=len)
         open_path: list[int] = []
-        for place, parent in enumerate(parents):
+        for index, parent in enumerate(parents):
             while open_path and open_path[-1] != parent:
                 open_path.pop()
             assert parent == -1 or open_path
-            open_path.append(place)
-        roots = [place for place, parent in enumerate(parents) if parent < 0]
+            open_path.append(index)
+        roots = [index for index, parent in enumerate(parents) if parent < 0]
         if len(roots) == 1:
             assert parents[: len(farthest)] == list(range(-1, len(farthest) - 1))
 

@@ -65,8 +65,8 @@ def test_no_batch_of_several_rows_has_more_scored_positions_than_the_logits_budg
 
 def test_a_row_without_a_cached_prefix_leaves_the_one_that_is_cached() -> None:
     def row(tokens: list[int], prefix_length: int) -> PackedRow:
-        places = np.arange(len(tokens), dtype=np.int32)
-        return PackedRow(Row(np.array(tokens, np.int32), places - 1, places[-1:], places[:1], prefix_length), ())
+        indices = np.arange(len(tokens), dtype=np.int32)
+        return PackedRow(Row(np.array(tokens, np.int32), indices - 1, indices[-1:], indices[:1], prefix_length), ())
 
     rows = [row([5, 6, 7], 2), row([5, 8], 0), row([5, 6, 9], 2), row([5, 6, 9, 7], 3)]
 

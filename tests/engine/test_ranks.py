@@ -136,8 +136,8 @@ def _row(tokens: list[int], prefix_length: int) -> Row:
     import numpy as np
 
     size = len(tokens)
-    places = np.arange(size, dtype=np.int32)
-    return Row(np.array(tokens, np.int32), places - 1, places[-1:], np.array([0], np.int32), prefix_length)
+    indices = np.arange(size, dtype=np.int32)
+    return Row(np.array(tokens, np.int32), indices - 1, indices[-1:], np.array([0], np.int32), prefix_length)
 
 
 def test_a_unit_shares_what_the_batch_before_has_cached_of_its_prefix() -> None:

@@ -62,29 +62,29 @@ class ToyRows:
         return [_answer(row) for row in rows]
 
 
-def sequence_of(row: Row, place: int) -> list[int]:
+def sequence_of(row: Row, index: int) -> list[int]:
     """The tokens from a sequence's beginning to a place in the row."""
     tokens: list[int] = []
-    while place >= 0:
-        tokens.append(int(row.tokens[place]))
-        place = int(row.parents[place])
+    while index >= 0:
+        tokens.append(int(row.tokens[index]))
+        index = int(row.parents[index])
     return tokens[::-1]
 
 
 def closed_form(tokens: Sequence[int]) -> NDArray[np.float64]:
     """Log-probabilities of all next tokens, (VOCABULARY,) in nats."""
-    state = sum((token + 1) * 1.7**-place for place, token in enumerate(reversed(tokens)))
+    state = sum((token + 1) * 1.7**-index for index, token in enumerate(reversed(tokens)))
     logits = 3 * np.sin(state * np.arange(1, VOCABULARY + 1))
     return np.asarray(logits - np.log(np.exp(logits).sum()))
 
 
 def expected(request: ScoreRequest) -> list[float]:
     tokens = list(request.tokens)
-    return [float(closed_form(tokens[:place])[tokens[place]]) for place in range(request.boundary, len(tokens))]
+    return [float(closed_form(tokens[:index])[tokens[index]]) for index in range(request.boundary, len(tokens))]
 
 
 def _answer(row: Row) -> RowAnswer:
-    following = [closed_form(sequence_of(row, int(place))) for place in row.scored]
+    following = [closed_form(sequence_of(row, int(index))) for index in row.scored]
     logprobs = [values[target] for values, target in zip(following, row.targets, strict=True)]
     greedy = [values.argmax() == target for values, target in zip(following, row.targets, strict=True)]
     return RowAnswer(np.array(logprobs, np.float32), np.array(greedy, np.bool_))

@@ -85,9 +85,9 @@ def given_to(module: Any, name: str = "input_ids") -> list[torch.Tensor]:
 
 def places_given_to(head: Any) -> list[int]:
     """Grows by how many places reach a head."""
-    places: list[int] = []
-    head.register_forward_hook(lambda _, inputs, __: places.append(inputs[0].shape[:-1].numel()))
-    return places
+    indices: list[int] = []
+    head.register_forward_hook(lambda _, inputs, __: indices.append(inputs[0].shape[:-1].numel()))
+    return indices
 
 
 def crowd(monkeypatch: pytest.MonkeyPatch, model: Any, too_much: Callable[[Mapping[str, Any]], bool]) -> None:

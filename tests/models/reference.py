@@ -19,7 +19,7 @@ def reference(model: Any, request: ScoreRequest) -> list[float]:
     with torch.no_grad():
         logits = model(tokens[:, :-1]).logits[0].float()  # (T, V)
     logprobs = logits.log_softmax(dim=-1)
-    return [float(logprobs[place - 1, tokens[0, place]]) for place in range(request.boundary, tokens.shape[1])]
+    return [float(logprobs[index - 1, tokens[0, index]]) for index in range(request.boundary, tokens.shape[1])]
 
 
 def random_requests(rng: Generator, sequences: int = 8, longest: int = 40) -> list[ScoreRequest]:

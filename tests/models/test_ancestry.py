@@ -7,25 +7,25 @@ from hypothesis import strategies as st
 from icl_eval.models.networks.ancestry import depths, segments, visibility
 
 FORESTS = st.lists(st.integers(-1, 30), max_size=24).map(
-    lambda drawn: np.array([min(parent, place - 1) for place, parent in enumerate(drawn)], np.int32)
+    lambda drawn: np.array([min(parent, index - 1) for index, parent in enumerate(drawn)], np.int32)
 )
 
 
-def ancestors(parents: list[int], place: int) -> list[int]:
-    return [] if place < 0 else [*ancestors(parents, parents[place]), place]
+def ancestors(parents: list[int], index: int) -> list[int]:
+    return [] if index < 0 else [*ancestors(parents, parents[index]), index]
 
 
 @given(FORESTS)
 def test_every_token_sees_its_ancestors_and_itself_alone(parents: np.ndarray) -> None:
     sees = visibility(parents)
 
-    for place in range(len(parents)):
-        assert np.flatnonzero(sees[place]).tolist() == ancestors(parents.tolist(), place)
+    for index in range(len(parents)):
+        assert np.flatnonzero(sees[index]).tolist() == ancestors(parents.tolist(), index)
 
 
 @given(FORESTS)
 def test_depth_counts_ancestors(parents: np.ndarray) -> None:
-    expected = [len(ancestors(parents.tolist(), place)) - 1 for place in range(len(parents))]
+    expected = [len(ancestors(parents.tolist(), index)) - 1 for index in range(len(parents))]
 
     assert depths(parents).tolist() == expected
 
@@ -34,7 +34,7 @@ def test_depth_counts_ancestors(parents: np.ndarray) -> None:
 def test_segments_cover_the_row_and_follow_one_another_inside(parents: np.ndarray) -> None:
     found = segments(parents)
 
-    assert [place for start, stop in found for place in range(start, stop)] == list(range(len(parents)))
+    assert [index for start, stop in found for index in range(start, stop)] == list(range(len(parents)))
     for start, stop in found:
         assert parents[start + 1 : stop].tolist() == list(range(start, stop - 1))
 

@@ -43,11 +43,11 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     found: list[float] = []
     real = http._pause
 
-    def told(state: Any) -> float:
+    def pause(state: Any) -> float:
         found.append(real(state))
         return 0.0
 
-    monkeypatch.setattr(http, "_pause", told)
+    monkeypatch.setattr(http, "_pause", pause)
     return found  # type: ignore[return-value]
 
 
@@ -60,9 +60,9 @@ def answers(url: str, bodies: Any = BODIES, **how: Any) -> dict[int, int]:
 def sentence(url: str, **how: Any) -> str:
     with pytest.raises(ModelError) as caught:
         answers(url, **how)
-    said = str(caught.value)
-    assert "\n" not in said
-    return said.replace(url, "URL")
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(url, "URL")
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
@@ -96,9 +96,9 @@ def test_a_refusal_is_final(status: int) -> None:
 
 def test_retries_are_spent_with_a_sentence() -> None:
     with serving(served := Echo(Habits(always=failing(500, "out of\nmemory " + "x" * 400)))) as url:
-        said = sentence(url, retries=3, concurrency=1)
+        message = sentence(url, retries=3, concurrency=1)
 
-    assert said == f"URL/completions answers 500: out of memory {'x' * 186} ...; tried 4 times"
+    assert message == f"URL/completions answers 500: out of memory {'x' * 186} ...; tried 4 times"
     assert len(served.asked) == 4
 
 
@@ -146,18 +146,18 @@ def test_what_is_no_json_is_told() -> None:
 
 def test_a_server_that_is_slow_is_told_and_left() -> None:
     with serving(served := Echo(Habits(silent=True))) as url:
-        said = sentence(url, timeout=0.05, retries=1, concurrency=1)
+        message = sentence(url, timeout=0.05, retries=1, concurrency=1)
         served.ended.set()
 
-    assert said == "URL/completions gave no answer in 0.05 seconds; tried 2 times"
+    assert message == "URL/completions gave no answer in 0.05 seconds; tried 2 times"
 
 
 def test_a_server_that_hangs_up_is_told() -> None:
     with serving(Echo(Habits(hangs_up=True))) as url:
-        said = sentence(url, retries=1, concurrency=1)
+        message = sentence(url, retries=1, concurrency=1)
 
-    assert said.startswith("URL/completions cannot be reached: ")
-    assert said.endswith("; tried 2 times")
+    assert message.startswith("URL/completions cannot be reached: ")
+    assert message.endswith("; tried 2 times")
 
 
 def test_a_server_that_is_not_there_is_told() -> None:
@@ -207,10 +207,10 @@ def test_a_mistake_of_the_taker_is_its_own() -> None:
 
 def test_the_key_goes_along_and_into_no_sentence() -> None:
     with serving(served := Echo(Habits(always=failing(401, "Incorrect API key: sekret-1")))) as url:
-        said = sentence(url, key="sekret-1")
+        message = sentence(url, key="sekret-1")
 
     assert served.keys == {"Bearer sekret-1"}
-    assert said == "URL/completions answers 401: Incorrect API key: ***"
+    assert message == "URL/completions answers 401: Incorrect API key: ***"
 
 
 def test_without_a_key_none_is_sent() -> None:
@@ -226,7 +226,7 @@ def ours() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "message"),
     [
         (
             (200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 2**23)),
@@ -247,9 +247,9 @@ def ours() -> list[str]:
     ],
     ids=range(10),
 )
-def test_what_a_server_sends_is_bounded_and_checked(reply: Reply, said: str) -> None:
+def test_what_a_server_sends_is_bounded_and_checked(reply: Reply, message: str) -> None:
     with serving(Echo(Habits(always=reply))) as url:
-        assert sentence(url, concurrency=1, retries=0).startswith(f"URL/completions {said}")
+        assert sentence(url, concurrency=1, retries=0).startswith(f"URL/completions {message}")
 
 
 def test_a_compressed_answer_is_read() -> None:
@@ -258,16 +258,16 @@ def test_a_compressed_answer_is_read() -> None:
         assert answers(url, BODIES[:1]) == {0: 7}
 
 
-@pytest.mark.parametrize("said", ["nan", "inf", "9" * 400])
+@pytest.mark.parametrize("header", ["nan", "inf", "9" * 400])
 def test_no_pause_is_longer_than_the_longest_and_the_user_is_told(
-    said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    header: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def at_once(seconds: float) -> None:
         assert 0 <= seconds <= http.LONGEST_PAUSE
 
     monkeypatch.setattr(http, "sleep", at_once)
-    with serving(Echo(Habits(first=deque([failing(429, "slowly", Retry_After=said)])))) as url:
+    with serving(Echo(Habits(first=deque([failing(429, "slowly", Retry_After=header)])))) as url:
         answers(url, BODIES[:1])
 
-    told = [f"{url}/completions answers 429: slowly; retrying in 120 seconds (1 of 6 times)"]
-    assert [each.getMessage() for each in caplog.records] == ([] if said == "nan" else told)
+    messages = [f"{url}/completions answers 429: slowly; retrying in 120 seconds (1 of 6 times)"]
+    assert [each.getMessage() for each in caplog.records] == ([] if header == "nan" else messages)

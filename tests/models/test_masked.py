@@ -48,13 +48,13 @@ def reference(name: str, request: ScoreRequest, pll: str) -> list[float]:
     tokenizer, tokens, found = tokenizer_for(name), list(request.tokens), []
     end = tokenizer("a")["input_ids"][-1]
     words = words_of(name, tokens[request.boundary :])
-    for place, token in enumerate(tokens[request.boundary :]):
+    for index, token in enumerate(tokens[request.boundary :]):
         copy = [*tokens, end]
-        for other in range(place, len(words)):
-            if other == place or (pll == "l2r" and words[other] == words[place]):
+        for other in range(index, len(words)):
+            if other == index or (pll == "l2r" and words[other] == words[index]):
                 copy[request.boundary + other] = tokenizer.mask_token_id
         with torch.no_grad():
-            row = network(name)(torch.tensor([copy])).logits[0, request.boundary + place]
+            row = network(name)(torch.tensor([copy])).logits[0, request.boundary + index]
         found.append(float(row.log_softmax(-1)[token]))
     return found
 
@@ -83,7 +83,7 @@ def test_later_pieces_of_a_word_are_masked_with_each_of_its_pieces() -> None:
     ]
     with torch.no_grad():
         rows = model(torch.tensor([copy for copy, _, _ in copies])).logits.log_softmax(-1)
-    expected = [float(rows[row, place, token]) for row, (_, place, token) in enumerate(copies)]
+    expected = [float(rows[row, index, token]) for row, (_, index, token) in enumerate(copies)]
     lm, read = masked_lm("bert", model), given_to(model)
 
     (found,) = answer(lm, [ScoreRequest.of([cls, a], [un, like, ly, comma, no])])

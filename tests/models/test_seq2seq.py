@@ -49,7 +49,7 @@ def reference(name: str, request: ScoreRequest) -> list[float]:
             input_ids=torch.tensor([[*context, end]]), decoder_input_ids=torch.tensor([[*begins, *continuation[:-1]]])
         ).logits[0]
     logprobs = logits.log_softmax(dim=-1)[len(begins) - 1 :]
-    return [float(logprobs[place, token]) for place, token in enumerate(continuation)]
+    return [float(logprobs[index, token]) for index, token in enumerate(continuation)]
 
 
 @pytest.mark.parametrize("name", SEQ2SEQ)

@@ -220,16 +220,18 @@ def test_bos_is_read_once_whoever_puts_it(
 
 
 def test_a_bos_that_only_the_server_puts_is_told(connect: Served) -> None:
-    said = refusal(connect, Habits(listed=False, ids=False, adds_bos=True))
+    message = refusal(connect, Habits(listed=False, ids=False, adds_bos=True))
 
-    assert said == " puts a token before every text; pass --bos yes to add it here, too"
+    assert message == " puts a token before every text; pass --bos yes to add it here, too"
 
 
 @pytest.mark.parametrize("ids", [False, True])
 def test_log_probabilities_of_another_place_are_found_out(ids: bool, connect: Served) -> None:
-    said = refusal(connect, Habits(listed=False, ids=ids, shifts=True))
+    message = refusal(connect, Habits(listed=False, ids=ids, shifts=True))
 
-    assert "it shifts the log-probabilities of a prompt; llama-cpp-python does so where no BOS token begins it" in said
+    assert (
+        "it shifts the log-probabilities of a prompt; llama-cpp-python does so where no BOS token begins it" in message
+    )
 
 
 NEITHER = "the server's answer has no `prompt_logprobs`; the server's answer has no `logprobs`"
@@ -253,25 +255,25 @@ NEITHER = "the server's answer has no `prompt_logprobs`; the server's answer has
     ],
 )
 def test_a_server_without_what_is_needed_is_told_so(habits: Habits, missing: str, connect: Served) -> None:
-    said = refusal(connect, habits)
+    message = refusal(connect, habits)
 
-    assert said.startswith(" gives no log-probabilities of a prompt: ")
-    assert missing in said
+    assert message.startswith(" gives no log-probabilities of a prompt: ")
+    assert missing in message
 
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_a_wrong_number_of_tokens_is_no_answer(listed: bool, connect: Served) -> None:
-    said = refusal(connect, Habits(listed=listed, echoes=not listed, lost=2))
+    message = refusal(connect, Habits(listed=listed, echoes=not listed, lost=2))
 
-    assert "tokens" in said
+    assert "tokens" in message
 
 
 def test_another_tokenizer_is_found_out_by_the_number_of_tokens(connect: Served, tmp_path: Path) -> None:
     from icl_eval.models.checkpoints.names import TINY_PATH
 
-    said = refusal(connect, Habits(listed=False, ids=False), tokenizer=str(TINY_PATH))
+    message = refusal(connect, Habits(listed=False, ids=False), tokenizer=str(TINY_PATH))
 
-    assert said.endswith("it is that of another model")
+    assert message.endswith("it is that of another model")
 
 
 def test_tokens_that_no_text_has_are_refused(connect: Served) -> None:
@@ -314,7 +316,7 @@ def test_requests_go_in_the_order_of_their_tokens(start: Any, folder: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("said", "window"),
+    ("entry", "window"),
     [
         ({"max_model_len": 300}, 298),
         ({"meta": {"n_ctx_train": 200}}, 198),
@@ -322,10 +324,10 @@ def test_requests_go_in_the_order_of_their_tokens(start: Any, folder: Path) -> N
     ],
 )
 def test_the_window_is_what_the_server_says_less_what_a_request_takes(
-    said: dict[str, Any], window: int, connect: Served
+    entry: dict[str, Any], window: int, connect: Served
 ) -> None:
-    assert connect(Habits(models=[{"id": NAME, **said}])).window == window
-    assert connect(Habits(models=[{"id": NAME, **said}]), window=50).window == 50
+    assert connect(Habits(models=[{"id": NAME, **entry}])).window == window
+    assert connect(Habits(models=[{"id": NAME, **entry}]), window=50).window == 50
 
 
 def test_a_window_beyond_the_servers_is_refused(connect: Served) -> None:

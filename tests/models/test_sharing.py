@@ -25,8 +25,8 @@ class Settings(SimpleNamespace):
 
 def toy(row: Row, positions: np.ndarray | None = None) -> np.ndarray:
     """A layer that does everything right: ancestors weighted by distance in positions."""
-    places = depths(row.parents) if positions is None else positions
-    weights = np.where(visibility(row.parents)[-1], 0.9 ** (places[-1] - places), 0)
+    indices = depths(row.parents) if positions is None else positions
+    weights = np.where(visibility(row.parents)[-1], 0.9 ** (indices[-1] - indices), 0)
     return np.outer(weights @ np.sin(row.tokens), np.arange(1, 4)).astype(np.float32)
 
 

@@ -78,17 +78,17 @@ def test_two_halves_answer_as_the_whole(saved: Path, tmp_path: Path, dtype: str,
     run = launched(str(script), str(saved), dtype, str(asked), str(found))
 
     assert run.returncode == 0, run.stderr
-    said: dict[str, Any] = json.loads(found.read_text())
+    report: dict[str, Any] = json.loads(found.read_text())
     lm = load_model(str(saved), device="cpu", dtype=dtype)
     texts: dict[int, GenerateAnswer] = {}
     lm.generate([GenerateRequest.of(each, Decoding(6, beams=2)) for each in prompts], texts.__setitem__)  # type: ignore[attr-defined]
-    assert said["mine"] == [32, 32]  # of 64 x 32
-    assert said["paths"] == [True] * 4
-    assert said["precision"] == dtype
-    for mine, theirs in zip(said["logprobs"], Engine(lm).answer(requests), strict=True):
+    assert report["mine"] == [32, 32]  # of 64 x 32
+    assert report["paths"] == [True] * 4
+    assert report["precision"] == dtype
+    for mine, theirs in zip(report["logprobs"], Engine(lm).answer(requests), strict=True):
         assert mine == pytest.approx(list(theirs.logprobs), abs=close)
     if dtype == "float32":
-        assert [each[0] for each in said["texts"]] == [list(texts[index].texts) for index in range(len(prompts))]
+        assert [each[0] for each in report["texts"]] == [list(texts[index].texts) for index in range(len(prompts))]
 
 
 @pytest.mark.slow

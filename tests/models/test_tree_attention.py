@@ -57,10 +57,10 @@ def ancestors_within(row: Row, window: int | None) -> np.ndarray:
     """Which tokens each new one sees, counted from child to parent."""
     sees = np.zeros((len(row.tokens), len(row.tokens)), int)
     for token in range(len(sees)):
-        place, left = token, window or len(sees)
-        while place >= 0 and left:
-            sees[token, place] = 1
-            place, left = int(row.parents[place]), left - 1
+        index, left = token, window or len(sees)
+        while index >= 0 and left:
+            sees[token, index] = 1
+            index, left = int(row.parents[index]), left - 1
     return sees[row.prefix_length :]
 
 
@@ -178,9 +178,11 @@ def run(query: Any, key: Any, value: Any, row: Row, scores: Scores, kernel: Kern
 
     config = LlamaConfig()
     config._attn_implementation = "sdpa"
-    told = {"softcap": scores.softcap, "sliding_window": scores.window, "s_aux": scores.sinks, **settings}
+    options = {"softcap": scores.softcap, "sliding_window": scores.window, "s_aux": scores.sinks, **settings}
     with attending(config, TreePlan(row.parents, row.prefix_length), kernel):
         function = ALL_ATTENTION_FUNCTIONS[config._attn_implementation]
-        output: torch.Tensor = function(torch.nn.Identity(), query, key, value, None, scaling=scores.scaling, **told)[0]
+        output: torch.Tensor = function(
+            torch.nn.Identity(), query, key, value, None, scaling=scores.scaling, **options
+        )[0]
     assert config._attn_implementation == "sdpa"
     return output
