@@ -80,6 +80,6 @@ def check(
 
 def _without_weights(model: str, own: dict[str, Any], *, trust_remote_code: bool) -> LanguageModel:
     """A model that can be asked how long texts are, and nothing else."""
-    from icl_eval.models import Setup, Variant, load_text_reader
+    from icl_eval.models import LoadConfig, ModelConfig, load_text_reader
 
-    return load_text_reader(model, Variant(**own), Setup(trust_remote_code=trust_remote_code))
+    return load_text_reader(model, ModelConfig(**own), LoadConfig(trust_remote_code=trust_remote_code))

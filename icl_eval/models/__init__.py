@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from icl_eval.models.checkpoints.fingerprint import is_current
     from icl_eval.models.checkpoints.names import TINY, check_options, resolve
     from icl_eval.models.loading import load, load_meta_model, load_model, load_text_reader, wrap_model
-    from icl_eval.models.options import Setup, Variant, split_options
+    from icl_eval.models.options import LoadConfig, ModelConfig, split_options
 
 __all__ = [
     "CAUSAL",
@@ -48,6 +48,8 @@ __all__ = [
     "GenerateRequest",
     "GeneratingModel",
     "LanguageModel",
+    "LoadConfig",
+    "ModelConfig",
     "OutOfMemory",
     "PendingRows",
     "PrefixCachingModel",
@@ -58,10 +60,8 @@ __all__ = [
     "ScoreAnswer",
     "ScoreRequest",
     "ScoringModel",
-    "Setup",
     "Sink",
     "TextSink",
-    "Variant",
     "about_control_tokens",
     "check_options",
     "common_prefix",
@@ -78,9 +78,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Setup": "options",
+    "LoadConfig": "options",
     "TINY": "checkpoints.names",
-    "Variant": "options",
+    "ModelConfig": "options",
     "check_options": "checkpoints.names",
     "is_current": "checkpoints.fingerprint",
     "load": "loading",

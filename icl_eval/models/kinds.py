@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from icl_eval.errors import ModelError
-from icl_eval.models.options import Variant
+from icl_eval.models.options import ModelConfig
 from icl_eval.models.protocol import LanguageModel
 
 Family = Literal["causal", "seq2seq", "masked"]
@@ -51,10 +51,10 @@ def family_of_model(model: Any) -> Family:
     return "masked" if name in masked or name.endswith(MASKED_HEADS[0]) else "causal"
 
 
-def check_pll(family: Family, variant: Variant, whom: str) -> None:
+def check_pll(family: Family, model_config: ModelConfig, whom: str) -> None:
     """Raise `ModelError` if a rule for masked language models is given for another kind."""
-    if family != "masked" and variant.pll != "l2r":
-        raise ModelError(f"--pll {variant.pll} is for masked language models, and {whom} is not one")
+    if family != "masked" and model_config.pll != "l2r":
+        raise ModelError(f"--pll {model_config.pll} is for masked language models, and {whom} is not one")
 
 
 def loader_of(family: Family) -> Any:
@@ -74,7 +74,7 @@ def language_model(
     tokenizer: Any,
     name: str,
     fingerprint: str,
-    variant: Variant,
+    model_config: ModelConfig,
     *,
     own_attention: bool = False,
 ) -> LanguageModel:
@@ -85,7 +85,7 @@ def language_model(
         model, tokenizer: of `transformers`.
         name: what tables call it.
         fingerprint: identifies weights and tokenizer.
-        variant: its options.
+        model_config: its options.
         own_attention: whether to use only a causal model's own implementation of attention.
 
     Raises:
@@ -95,10 +95,10 @@ def language_model(
     from icl_eval.models.masked import MaskedLM
     from icl_eval.models.seq2seq import Seq2SeqLM
 
-    rules: dict[str, Any] = {"bos": variant.bos, "window": variant.window}
+    rules: dict[str, Any] = {"bos": model_config.bos, "window": model_config.window}
     if family == "masked":
-        return MaskedLM(model, tokenizer, name, fingerprint, pll=variant.pll, **rules)
-    check_pll(family, variant, type(model).__name__)
+        return MaskedLM(model, tokenizer, name, fingerprint, pll=model_config.pll, **rules)
+    check_pll(family, model_config, type(model).__name__)
     if family == "seq2seq":
         return Seq2SeqLM(model, tokenizer, name, fingerprint, **rules)
     return CausalLM(model, tokenizer, name, fingerprint, own_attention=own_attention, **rules)

@@ -12,7 +12,7 @@ from icl_eval.models.checkpoints.fingerprint import commit_of, weights_digest, w
 from icl_eval.models.checkpoints.gguf import pretrained
 from icl_eval.models.checkpoints.names import TINY, check_options, is_endpoint, resolve
 from icl_eval.models.encoding import tokenizer_digest
-from icl_eval.models.options import Setup, Variant, read_options
+from icl_eval.models.options import LoadConfig, ModelConfig, read_options
 from icl_eval.models.protocol import LanguageModel
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 
     Args:
         name: `tiny`, a directory with a checkpoint, a GGUF file, a name on the Hub, or the URL of an endpoint.
-        options: those of `Variant`, which can change scores (`revision`, `dtype`, `quantize`, `tokenizer` ...), and
-            those of `Setup`, which cannot (`device`, `device_map`, `trust_remote_code`, `timeout` ...).
+        options: those of `ModelConfig`, which can change scores (`revision`, `dtype`, `quantize`, `tokenizer` ...), and
+            those of `LoadConfig`, which cannot (`device`, `device_map`, `trust_remote_code`, `timeout` ...).
 
     Raises:
         ModelError: it cannot be loaded; the sentence says why.
@@ -34,11 +34,11 @@ def load_model(name: str, **options: Any) -> LanguageModel:
     return load(name, *read_options(options))
 
 
-def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
+def load(name: str, model_config: ModelConfig, load_config: LoadConfig) -> LanguageModel:
     """As `load_model`, with options that are already split."""
-    check_options(name, variant, setup)
+    check_options(name, model_config, load_config)
     if is_endpoint(name):
-        return _connected(name, variant, setup)
+        return _connected(name, model_config, load_config)
     from transformers.utils import logging
 
     from icl_eval.models.checkpoints.placement import placement_arguments, settle
@@ -48,45 +48,45 @@ def load(name: str, variant: Variant, setup: Setup) -> LanguageModel:
     from icl_eval.models.networks.fused import fuse_activations
     from icl_eval.models.networks.network import full_device
 
-    location = resolve(name, variant.revision)
-    variant = variant.model_copy(update={"dtype": _dtype(name, variant)})
-    safe = None if setup.allow_pickle else True
+    location = resolve(name, model_config.revision)
+    model_config = model_config.model_copy(update={"dtype": _dtype(name, model_config)})
+    safe = None if load_config.allow_pickle else True
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with loading(f"{name!r} cannot be loaded", setup):
-        commit = commit_of(location, variant.revision)
-        shared = {"revision": commit, "trust_remote_code": setup.trust_remote_code}
-        tokenizer = tokenizer_of(location, variant.model_copy(update={"revision": commit}), setup)
+    with loading(f"{name!r} cannot be loaded", load_config):
+        commit = commit_of(location, model_config.revision)
+        shared = {"revision": commit, "trust_remote_code": load_config.trust_remote_code}
+        tokenizer = tokenizer_of(location, model_config.model_copy(update={"revision": commit}), load_config)
         config = configuration(location, shared)
         family = family_of(name, config)
         check_quantization(config)
-        if setup.tensor_parallel and family != "causal":
+        if load_config.tensor_parallel and family != "causal":
             raise ModelError(f"--tensor-parallel is for causal language models, and {name!r} is not one")
-        check_pll(family, variant, repr(name))
+        check_pll(family, model_config, repr(name))
         loader = loader_of(family)
         checkpoint = Checkpoint(location, loader, shared)
         source, unpacking = pretrained(location, weights=True)
-        arguments = {**unpacking, **placement_arguments(variant, setup, checkpoint)}
+        arguments = {**unpacking, **placement_arguments(model_config, load_config, checkpoint)}
         model, loaded = loader.from_pretrained(
             source, use_safetensors=safe, output_loading_info=True, **shared, **arguments
         )
-    settle(model, setup, checkpoint)
+    settle(model, load_config, checkpoint)
     check_weights(name, model, loaded)
     fuse_activations(model)
     fingerprint = weights_name(name, location, commit)
-    if variant.tokenizer is not None:
-        _check_vocabulary(model, tokenizer, variant.tokenizer)
+    if model_config.tokenizer is not None:
+        _check_vocabulary(model, tokenizer, model_config.tokenizer)
         fingerprint += f"|{tokenizer_digest(tokenizer)}"
-    own_attention = setup.attn is not None
+    own_attention = load_config.attn is not None
     try:
         with full_device():
-            lm = language_model(family, model, tokenizer, name, fingerprint, variant, own_attention=own_attention)
+            lm = language_model(family, model, tokenizer, name, fingerprint, model_config, own_attention=own_attention)
     except RuntimeError as error:  # of `torch`, on weights that do not fit together
-        raise ModelError(f"{name!r} cannot be run: {reason(error, setup)}") from error
-    return in_step(lm) if setup.tensor_parallel else lm
+        raise ModelError(f"{name!r} cannot be run: {reason(error, load_config)}") from error
+    return in_step(lm) if load_config.tensor_parallel else lm
 
 
-def load_meta_model(name: str, variant: Variant, setup: Setup) -> MetaModel:
+def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfig) -> MetaModel:
     """A causal language model without weights: only its configuration and tokenizer are read.
 
     Raises:
@@ -103,27 +103,29 @@ def load_meta_model(name: str, variant: Variant, setup: Setup) -> MetaModel:
     if is_endpoint(name):
         raise ModelError(f"{name!r} is an endpoint, which does not show its model: plan the model's own configuration")
     models: Any = AutoModelForCausalLM
-    location = resolve(name, variant.revision)
-    target = torch.device(setup.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    location = resolve(name, model_config.revision)
+    target = torch.device(load_config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    with loading(f"{name!r} cannot be planned", setup):
-        tokenizer = tokenizer_of(location, variant, setup)
-        config = configuration(location, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
+    with loading(f"{name!r} cannot be planned", load_config):
+        tokenizer = tokenizer_of(location, model_config, load_config)
+        config = configuration(
+            location, {"revision": model_config.revision, "trust_remote_code": load_config.trust_remote_code}
+        )
         if family_of(name, config) != "causal":
             raise ModelError(f"a plan is made for causal language models, and {name!r} is a {config.model_type} model")
-        kind = type_named(_dtype(name, variant), target)
+        kind = type_named(_dtype(name, model_config), target)
         if hasattr(config, "quantization_config"):
             del config.quantization_config  # the plan is for the weights before quantisation
         with torch.device("meta"):
             model = models.from_config(
                 config,
                 dtype=config.dtype or torch.float32 if kind == "auto" else kind,
-                trust_remote_code=setup.trust_remote_code,
+                trust_remote_code=load_config.trust_remote_code,
             )
-    return MetaModel(model, tokenizer, name, device=target.type, bos=variant.bos, window=variant.window)
+    return MetaModel(model, tokenizer, name, device=target.type, bos=model_config.bos, window=model_config.window)
 
 
-def load_text_reader(name: str, variant: Variant, setup: Setup) -> LanguageModel:
+def load_text_reader(name: str, model_config: ModelConfig, load_config: LoadConfig) -> LanguageModel:
     """A language model of any kind without weights: only its configuration and tokenizer are read.
 
     Raises:
@@ -137,16 +139,18 @@ def load_text_reader(name: str, variant: Variant, setup: Setup) -> LanguageModel
 
     if is_endpoint(name):
         raise ModelError(f"{name!r} is an endpoint, which does not show its model: name the model that it serves")
-    location = resolve(name, variant.revision)
+    location = resolve(name, model_config.revision)
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    with loading(f"{name!r} cannot be read", setup):
-        config = configuration(location, {"revision": variant.revision, "trust_remote_code": setup.trust_remote_code})
+    with loading(f"{name!r} cannot be read", load_config):
+        config = configuration(
+            location, {"revision": model_config.revision, "trust_remote_code": load_config.trust_remote_code}
+        )
         if (family := family_of(name, config)) == "causal":
-            return load_meta_model(name, variant, setup)
-        tokenizer = tokenizer_of(location, variant, setup)
+            return load_meta_model(name, model_config, load_config)
+        tokenizer = tokenizer_of(location, model_config, load_config)
         with torch.device("meta"):
-            model = loader_of(family).from_config(config, trust_remote_code=setup.trust_remote_code)
-        return TextReader(model, tokenizer, name, family, bos=variant.bos, window=variant.window)
+            model = loader_of(family).from_config(config, trust_remote_code=load_config.trust_remote_code)
+        return TextReader(model, tokenizer, name, family, bos=model_config.bos, window=model_config.window)
 
 
 def wrap_model(
@@ -163,21 +167,21 @@ def wrap_model(
 
     name, digest = name or type(model).__name__, weights_digest(model, tokenizer)
     return language_model(
-        family_of_model(model), model, tokenizer, name, digest, Variant(bos=bos, window=window, pll=pll)
+        family_of_model(model), model, tokenizer, name, digest, ModelConfig(bos=bos, window=window, pll=pll)
     )
 
 
-def _dtype(name: str, variant: Variant) -> str:
+def _dtype(name: str, model_config: ModelConfig) -> str:
     """The requested type; for `tiny`, the same on every device."""
-    return "float32" if (name, variant.dtype) == (TINY, "auto") else variant.dtype
+    return "float32" if (name, model_config.dtype) == (TINY, "auto") else model_config.dtype
 
 
-def _connected(name: str, variant: Variant, setup: Setup) -> LanguageModel:
+def _connected(name: str, model_config: ModelConfig, load_config: LoadConfig) -> LanguageModel:
     from icl_eval.models.served.model import connect
 
-    with loading(f"the tokenizer {variant.tokenizer!r} cannot be loaded", setup):
-        tokenizer = tokenizer_of(name, variant, setup)
-    return connect(name, tokenizer, variant, setup)
+    with loading(f"the tokenizer {model_config.tokenizer!r} cannot be loaded", load_config):
+        tokenizer = tokenizer_of(name, model_config, load_config)
+    return connect(name, tokenizer, model_config, load_config)
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:

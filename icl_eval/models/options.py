@@ -11,7 +11,7 @@ from icl_eval.choices import PLL, Attention, Quantization
 from icl_eval.errors import ModelError, UnknownName
 
 
-class Variant(BaseModel):
+class ModelConfig(BaseModel):
     """Options that can change a score; the manifest stores them.
 
     Attributes:
@@ -39,7 +39,7 @@ class Variant(BaseModel):
     served_name: str | None = None
 
 
-class Setup(BaseModel):
+class LoadConfig(BaseModel):
     """How a model is loaded or reached, which changes scores by rounding at most.
 
     Attributes:
@@ -72,34 +72,34 @@ class Setup(BaseModel):
     retries: Annotated[int, Field(ge=0)] = 6
 
 
-def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], Setup]:
-    """The options of a `Variant`, still unchecked, and the rest as a `Setup`.
+def split_options(options: dict[str, Any]) -> tuple[dict[str, Any], LoadConfig]:
+    """The options of a `ModelConfig`, still unchecked, and the rest as a `LoadConfig`.
 
     Raises:
         UnknownName: there is no such option.
         ModelError: an option has an invalid value.
     """
-    known = [*Variant.model_fields, *Setup.model_fields]
+    known = [*ModelConfig.model_fields, *LoadConfig.model_fields]
     for name in options:
         if name not in known:
             raise UnknownName("option of a model", name, known)
-    given = {name: value for name, value in options.items() if name in Variant.model_fields}
+    given = {name: value for name, value in options.items() if name in ModelConfig.model_fields}
     try:
-        return given, Setup(**{name: value for name, value in options.items() if name not in given})
+        return given, LoadConfig(**{name: value for name, value in options.items() if name not in given})
     except ValidationError as error:
         raise _unusable(error) from error
 
 
-def read_options(options: dict[str, Any]) -> tuple[Variant, Setup]:
+def read_options(options: dict[str, Any]) -> tuple[ModelConfig, LoadConfig]:
     """All options of a model, checked.
 
     Raises:
         UnknownName: there is no such option.
         ModelError: an option has an invalid value.
     """
-    given, setup = split_options(options)
+    given, load_config = split_options(options)
     try:
-        return Variant(**given), setup
+        return ModelConfig(**given), load_config
     except ValidationError as error:
         raise _unusable(error) from error
 

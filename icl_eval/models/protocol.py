@@ -76,8 +76,8 @@ class LanguageModel(Protocol):
     """The attributes and methods of every kind of model.
 
     A model may also have `device` and `parameters`, the number of distinct ones, which the manifest stores; `noise`,
-    the nats by which the log-probability of a token may depend on its batch, if this need not be measured; and `controls`,
-    its `ControlTokens`: then records are marked by them, and `encode` gets texts with marks.
+    the nats by which the log-probability of a token may depend on its batch, if this need not be measured; and
+    `controls`, its `ControlTokens`: then records are marked by them, and `encode` gets texts with marks.
 
     Attributes:
         name: its name in tables.

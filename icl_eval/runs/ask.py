@@ -12,14 +12,14 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from pydantic_core import to_jsonable_python
 
 from icl_eval.choices import Overflow, parse_limit
-from icl_eval.models import Variant
+from icl_eval.models import ModelConfig
 from icl_eval.models.checkpoints.names import is_endpoint
 
 HUB, SAMPLE = "hub", "sample"
 MOST_SEEDS = 10_000
 
 
-class Ask(Variant):
+class Ask(ModelConfig):
     """One invocation, without its clock, device and folder."""
 
     model: str

@@ -136,10 +136,10 @@ def plan(model: str | Path, tasks: str | Task | Sequence[str | Task], **options:
     Raises:
         IclEvalError: the model or the run cannot be planned; the message says why in one sentence.
     """
-    variant, setup = read_options({name: value for name, value in options.items() if name in OF_THE_MODEL})
-    lm = load_meta_model(str(model), variant, setup)
+    model_config, load_config = read_options({name: value for name, value in options.items() if name in OF_THE_MODEL})
+    lm = load_meta_model(str(model), model_config, load_config)
     others = {name: value for name, value in options.items() if name not in OF_THE_MODEL}
-    explanation = explain(lm, tasks, trust_remote_code=setup.trust_remote_code, **others)
+    explanation = explain(lm, tasks, trust_remote_code=load_config.trust_remote_code, **others)
     caches = tuple(_caches(lm, explanation.workload.context))
     return Plan(explanation, lm.counts, caches, lm.precision, lm.device)
 

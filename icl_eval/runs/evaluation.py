@@ -161,11 +161,11 @@ def planned(
     wanted = [tasks] if isinstance(tasks, str | Task) else list(tasks)
     own = own_tasks(wanted)
     model = str(model) if isinstance(model, Path) else model
-    variant, setup = split_options(model_options)
+    model_config, load_config = split_options(model_options)
     try:
         ask = Ask(
             model=name_of(model),
-            **variant,
+            **model_config,
             data=place_of(data),
             tasks=tuple(dict.fromkeys(each.name if isinstance(each, Task) else each for each in wanted)),
             prompts=(prompts,) if isinstance(prompts, str) else tuple(dict.fromkeys(prompts)),
@@ -179,17 +179,17 @@ def planned(
         )
     except ValueError as error:
         raise RunError(first_problem(error)) from error
-    check_model(model, ask, setup)
-    chosen, suites = selected(ask.tasks, own, library or Library(), trust_remote_code=setup.trust_remote_code)
+    check_model(model, ask, load_config)
+    chosen, suites = selected(ask.tasks, own, library or Library(), trust_remote_code=load_config.trust_remote_code)
     chosen, suites = written(chosen, suites, ask.decode)
     source = source_of(ask.data, unused=all(task.source is not None for task in chosen))
     prepared, failures = _prepared(chosen, ask, source)
     for each in prepared:
-        check_metrics(each.task, each.examples, trust_remote_code=setup.trust_remote_code)
+        check_metrics(each.task, each.examples, trust_remote_code=load_config.trust_remote_code)
     place = Path(out) if out is not None else RESULTS / ask.folder_name() if keep else None
     sample = SAMPLE_NOTE if SAMPLE in [each.record.data for each in prepared] else None  # all records are read now
     note = "; ".join(filter(None, (note, sample))) or None
-    return Experiment(model, ask, setup, tuple(prepared), tuple(failures), tuple(suites), place, note)
+    return Experiment(model, ask, load_config, tuple(prepared), tuple(failures), tuple(suites), place, note)
 
 
 def _prepared(tasks: Sequence[Task], ask: Ask, source: Source) -> tuple[list[Prepared], list[Failure]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from icl_eval.engine import SINGLE_PROCESS, Ranks, scratch_journal
 from icl_eval.errors import ModelError, RunError
-from icl_eval.models import GeneratingModel, LanguageModel, Setup, is_current
+from icl_eval.models import GeneratingModel, LanguageModel, LoadConfig, is_current
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Failure, Prepared
 from icl_eval.runs.explanation import Explanation
@@ -30,7 +30,7 @@ class Experiment:
     Attributes:
         model: what is asked: a name, or a loaded model.
         ask: what stands in the manifest.
-        setup: how the model is loaded.
+        load_config: how the model is loaded.
         prepared: every task with each of its prompts.
         failures: the tasks whose data is missing.
         suites: whose averages are taken.
@@ -40,7 +40,7 @@ class Experiment:
 
     model: str | LanguageModel | tuple[Any, Any]
     ask: Ask
-    setup: Setup
+    load_config: LoadConfig
     prepared: tuple[Prepared, ...]
     failures: tuple[Failure, ...]
     suites: tuple[SuiteDefinition, ...]
@@ -56,7 +56,7 @@ class Experiment:
         """
         model = str(model) if isinstance(model, Path) else model
         ask = self.ask.model_copy(update={"model": name_of(model), "revision": revision})
-        check_model(model, ask, self.setup)
+        check_model(model, ask, self.load_config)
         return replace(self, model=model, ask=ask, place=None)
 
     def measure(
@@ -82,7 +82,7 @@ class Experiment:
     @contextmanager
     def _opened(self, *, new: bool, ranks: Ranks) -> Iterator[Run]:
         """The model loaded and the folder opened, which is made if `new`."""
-        lm = loaded(self.model, self.ask, self.setup)
+        lm = loaded(self.model, self.ask, self.load_config)
         _check_kinds(self.prepared, lm)
         _check_alike(ranks, self.ask, lm)
         with ExitStack() as stack:
@@ -91,21 +91,21 @@ class Experiment:
                 folder = WorkerFolder(self.place, ranks) if ranks.rank else RunFolder(self.place, ranks)
                 stack.enter_context(folder)
             journal = folder.journal if folder else stack.enter_context(scratch_journal())
-            read = self.ask, self.setup, self.prepared, self.failures, self.suites, self.note
+            read = self.ask, self.load_config, self.prepared, self.failures, self.suites, self.note
             yield Run(*read, lm, folder, journal, ranks)
 
     def _kept(self, normalizations: Sequence[Normalization]) -> Result | None:
         """The finished run in the folder, read without its model; None if there is none or anything has changed."""
         if self.place is None or not (self.place / "manifest.json").is_file() or not isinstance(self.model, str):
             return None
-        if self.setup.tensor_parallel:  # the folder is the first process's alone
+        if self.load_config.tensor_parallel:  # the folder is the first process's alone
             return None
         with RunFolder(self.place) as folder:
             try:
                 manifest = read_manifest(self.place)
                 if not self._stands(manifest, self.model):
                     return None
-                result = rescore(self.place, normalizations, trust_remote_code=self.setup.trust_remote_code)
+                result = rescore(self.place, normalizations, trust_remote_code=self.load_config.trust_remote_code)
             except RunError:  # what is damaged is made again
                 return None
             folder.write_scores(result)
@@ -124,7 +124,7 @@ class Experiment:
             manifest.finished is not None
             and not (manifest.failures or self.failures)
             and all(getattr(manifest, field) == value for field, value in same.items())
-            and is_current(manifest.model_fingerprint, manifest.device, name, self.ask, self.setup)
+            and is_current(manifest.model_fingerprint, manifest.device, name, self.ask, self.load_config)
         )
 
 

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from icl_eval.errors import ModelError, RunError
-from icl_eval.models import LanguageModel, OutOfMemory, Setup, Variant, check_options, load, resolve, wrap_model
+from icl_eval.models import (
+    LanguageModel,
+    LoadConfig,
+    ModelConfig,
+    OutOfMemory,
+    check_options,
+    load,
+    resolve,
+    wrap_model,
+)
 from icl_eval.runs.ask import Ask
 
 Model = str | Path | LanguageModel | tuple[Any, Any]
@@ -31,7 +40,7 @@ def name_of(model: Any) -> str:
     return str(model.name)
 
 
-def check_model(model: Any, ask: Ask, setup: Setup) -> None:
+def check_model(model: Any, ask: Ask, load_config: LoadConfig) -> None:
     """See, before any data is read, that a name leads somewhere and that every option has an effect on the model.
 
     Raises:
@@ -39,11 +48,11 @@ def check_model(model: Any, ask: Ask, setup: Setup) -> None:
         RunError: an option has no effect on a model that is loaded already.
     """
     if isinstance(model, str):
-        check_options(model, ask, setup)
+        check_options(model, ask, load_config)
         resolve(model, ask.revision)
         return
     effective = OF_ALL | options_of(model)
-    for given, default in ((ask, Variant()), (setup, Setup())):
+    for given, default in ((ask, ModelConfig()), (load_config, LoadConfig())):
         for option, value in default:
             if option not in effective and getattr(given, option) != value:
                 raise RunError(f"`{option}` has no effect on a model that is loaded already")
@@ -54,7 +63,7 @@ def options_of(model: Any) -> set[str]:
     return OF_A_PAIR if isinstance(model, tuple) else set()
 
 
-def loaded(model: Any, ask: Ask, setup: Setup) -> LanguageModel:
+def loaded(model: Any, ask: Ask, load_config: LoadConfig) -> LanguageModel:
     """The model, ready to be asked.
 
     Raises:
@@ -65,7 +74,7 @@ def loaded(model: Any, ask: Ask, setup: Setup) -> LanguageModel:
 
         try:
             with full_device():
-                return load(model, ask, setup)
+                return load(model, ask, load_config)
         except OutOfMemory as error:
             raise ModelError(f"{model!r} does not fit the device's memory: {error}") from error
     if isinstance(model, tuple):

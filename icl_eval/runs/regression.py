@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from icl_eval.errors import RunError
-from icl_eval.models import DTYPES, Variant, resolve
+from icl_eval.models import DTYPES, ModelConfig, resolve
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Cell
 from icl_eval.runs.evaluation import evaluate
@@ -170,7 +170,7 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
 
 def _asked(ask: Ask, model: Any) -> dict[str, Any]:
     """The ask as arguments of `evaluate`, of the model's options those that have an effect on this one."""
-    of_loading = set() if isinstance(model, str | Path) else set(Variant.model_fields) - options_of(model)
+    of_loading = set() if isinstance(model, str | Path) else set(ModelConfig.model_fields) - options_of(model)
     return {name: getattr(ask, name) for name in Ask.model_fields if name not in {"model", *of_loading}}
 
 

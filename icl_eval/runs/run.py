@@ -12,7 +12,7 @@ from typing import Any
 import icl_eval
 from icl_eval.engine import Engine, Journal, Ranks, SharedJournal, Workload, measure_noise
 from icl_eval.errors import IclEvalError, MetricError
-from icl_eval.models import CAUSAL, LanguageModel, RowModel, Setup
+from icl_eval.models import CAUSAL, LanguageModel, LoadConfig, RowModel
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Failure, Prepared
 from icl_eval.runs.evidence import Evidence, gather, windows
@@ -37,7 +37,7 @@ class Run:
 
     Attributes:
         ask: what stands in the manifest.
-        setup: how the model was loaded.
+        load_config: how the model was loaded.
         prepared: every task with each of its prompts.
         failures: the tasks whose data is missing.
         suites: whose averages are taken.
@@ -49,7 +49,7 @@ class Run:
     """
 
     ask: Ask
-    setup: Setup
+    load_config: LoadConfig
     prepared: Sequence[Prepared]
     failures: tuple[Failure, ...]
     suites: Sequence[SuiteDefinition]
@@ -81,7 +81,7 @@ class Run:
                 model_words=manifest.model_words,
                 noise=manifest.noise,
                 normalizations=normalizations,
-                trust_remote_code=self.setup.trust_remote_code,
+                trust_remote_code=self.load_config.trust_remote_code,
             )
         except MetricError as error:
             if self.folder is None or not self.folder.is_answered:

@@ -9,7 +9,7 @@ import pytest
 from models import kinds
 from transformers import AutoTokenizer
 
-from icl_eval.models import ControlTokens, Setup, Variant, load_model, load_text_reader
+from icl_eval.models import ControlTokens, LoadConfig, ModelConfig, load_model, load_text_reader
 from icl_eval.runs.data import SAMPLE_PATH
 from icl_eval.testing import FakeLM
 from icl_eval.tiny import MODEL
@@ -281,7 +281,7 @@ def test_names_in_records_that_reach_a_model_as_control_tokens_are_told(
 def test_check_reads_as_a_model_of_another_kind_does(name: str, icl_eval: IclEval) -> None:
     kinds.build(name).save_pretrained(name)
     kinds.tokenizer_for(name).save_pretrained(name)
-    lm, reader = load_model(name, device="cpu"), load_text_reader(name, Variant(), Setup())
+    lm, reader = load_model(name, device="cpu"), load_text_reader(name, ModelConfig(), LoadConfig())
     texts = [" even", "Q: 7\nA:", "the blue sky"]
 
     for each in ("kind", "window", "start", "fallback"):

@@ -18,7 +18,7 @@ from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, load_mode
 from icl_eval.models.checkpoints import placement
 from icl_eval.models.checkpoints.checkpoint import Checkpoint
 from icl_eval.models.networks.sharing import sharing
-from icl_eval.models.options import Setup
+from icl_eval.models.options import LoadConfig
 
 from .architectures import build
 from .checkpoints import byte_tokenizer, refusal
@@ -124,10 +124,10 @@ def test_attention_that_is_not_taken_is_told() -> None:
     checkpoint = Checkpoint("", None, {})
 
     with pytest.raises(ModelError, match=r"^--attn sdpa cannot be used: SimpleNamespace takes eager$"):
-        placement.settle(model, Setup(attn="sdpa"), checkpoint)
+        placement.settle(model, LoadConfig(attn="sdpa"), checkpoint)
     config._attn_implementation = "flash_attention_2"
     with pytest.raises(ModelError, match=r"^--attn flash_attention_2 needs --dtype bfloat16 or float16$"):
-        placement.settle(model, Setup(attn="flash_attention_2"), checkpoint)
+        placement.settle(model, LoadConfig(attn="flash_attention_2"), checkpoint)
 
 
 def test_attention_that_there_is_not() -> None:

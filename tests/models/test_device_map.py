@@ -9,7 +9,7 @@ import torch
 
 from icl_eval.errors import UnknownName
 from icl_eval.models.checkpoints.device_map import memory_of
-from icl_eval.models.options import Setup
+from icl_eval.models.options import LoadConfig
 
 from . import checkpoints
 from .architectures import build
@@ -23,9 +23,9 @@ def test_a_process_of_several_gets_its_share_of_the_memory(machine: Any, monkeyp
     there = {0: 100, 1: 200, 2: 300, 3: 400, "cpu": 1000}
     monkeypatch.setattr("accelerate.utils.get_max_memory", lambda: there)
 
-    assert memory_of(Setup(device_map="auto")) == {2: 270, 3: 360, "cpu": 450}
+    assert memory_of(LoadConfig(device_map="auto")) == {2: 270, 3: 360, "cpu": 450}
     limits: dict[int | str, int | str] = {0: "1GiB", 2: "1GiB", 3: "2GiB", "cpu": "3GiB"}
-    assert memory_of(Setup(device_map="auto", max_memory=limits)) == {
+    assert memory_of(LoadConfig(device_map="auto", max_memory=limits)) == {
         2: "1GiB",
         3: "2GiB",
         "cpu": "3GiB",
@@ -35,7 +35,7 @@ def test_a_process_of_several_gets_its_share_of_the_memory(machine: Any, monkeyp
 def test_a_process_alone_leaves_its_memory_to_accelerate(machine: Any) -> None:
     machine(2)
 
-    assert memory_of(Setup(device_map="auto")) is None
+    assert memory_of(LoadConfig(device_map="auto")) is None
 
 
 def test_processes_do_not_share_gpus_by_a_map(machine: Any, llama: Path) -> None:

@@ -245,9 +245,9 @@ class Loader:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str | None]] = []
 
-    def __call__(self, name: str, variant: Any, setup: Any) -> FakeLM:
-        self.asked.append((name, variant.revision))
-        right = range(len(name) + len(variant.revision or ""))
+    def __call__(self, name: str, model_config: Any, load_config: Any) -> FakeLM:
+        self.asked.append((name, model_config.revision))
+        right = range(len(name) + len(model_config.revision or ""))
         return FakeLM(answers(right), name=name)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from icl_eval.errors import ModelError
 from icl_eval.models.checkpoints.gguf import pretrained
 from icl_eval.models.checkpoints.names import located
-from icl_eval.models.options import Setup, Variant
+from icl_eval.models.options import LoadConfig, ModelConfig
 
 UNUSED = re.compile(
     r"\.(attn|attention)\.(attention\.)?(masked_)?bias$"  # causal masks
@@ -91,7 +91,7 @@ def _may_be_unused(model: Any, key: str) -> bool:
     return not key.startswith(prefix) and key.split(".")[0] not in children
 
 
-def tokenizer_of(location: str, variant: Variant, setup: Setup) -> Any:
+def tokenizer_of(location: str, model_config: ModelConfig, load_config: LoadConfig) -> Any:
     """The tokenizer of a model in a directory or on the Hub, or the one that `--tokenizer` names.
 
     Raises:
@@ -100,14 +100,14 @@ def tokenizer_of(location: str, variant: Variant, setup: Setup) -> Any:
     """
     from transformers import AutoTokenizer
 
-    other = variant.tokenizer
+    other = model_config.tokenizer
     loader: Any = AutoTokenizer
     source, arguments = pretrained(location if other is None else located(other, "tokenizer"))
     tokenizer = loader.from_pretrained(
         source,
         **arguments,
-        revision=variant.revision if other is None else None,
-        trust_remote_code=setup.trust_remote_code,
+        revision=model_config.revision if other is None else None,
+        trust_remote_code=load_config.trust_remote_code,
     )
     if len(tokenizer) < 2:
         raise ModelError(f"{other or location!r} has no tokenizer; --tokenizer names another one")

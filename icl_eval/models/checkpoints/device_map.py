@@ -11,7 +11,7 @@ import yaml
 
 from icl_eval.errors import ModelError, UnknownName
 from icl_eval.models.checkpoints import devices
-from icl_eval.models.options import Setup
+from icl_eval.models.options import LoadConfig
 
 POLICIES = ("auto", "balanced", "balanced_low_0", "sequential")  # of `accelerate`
 MEMORIES = ("cpu", "disk")  # what holds weights that are brought to a device when they are used
@@ -39,7 +39,7 @@ def read_map(given: str | DeviceMap, empty: Callable[[], Any]) -> DeviceMap:
     return found
 
 
-def memory_of(setup: Setup) -> dict[int | str, int | str] | None:
+def memory_of(load_config: LoadConfig) -> dict[int | str, int | str] | None:
     """How much of each memory this process may use; None leaves it to `accelerate`.
 
     Raises:
@@ -48,11 +48,11 @@ def memory_of(setup: Setup) -> dict[int | str, int | str] | None:
     from accelerate.utils import get_max_memory
 
     rank, processes = devices.local_process()
-    limits = dict(setup.max_memory) if setup.max_memory is not None else None
+    limits = dict(load_config.max_memory) if load_config.max_memory is not None else None
     _check_memory(limits or {})
     if processes == 1:
         return limits
-    if setup.device_map == "balanced_low_0":
+    if load_config.device_map == "balanced_low_0":
         raise ModelError(f"--device-map balanced_low_0 spares the GPU 0, but {processes} processes share this machine")
     mine = devices.gpus_of(rank, processes, torch.cuda.device_count())
     if limits is not None:

@@ -8,26 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from icl_eval.models.checkpoints.names import is_endpoint, resolve
-from icl_eval.models.options import Setup, Variant
+from icl_eval.models.options import LoadConfig, ModelConfig
 
 HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}  # files that an answer can depend on
 
 
-def is_current(fingerprint: str, device: str, name: str, variant: Variant, setup: Setup) -> bool:
+def is_current(fingerprint: str, device: str, name: str, model_config: ModelConfig, load_config: LoadConfig) -> bool:
     """Whether loading a model would give this fingerprint on this device, without reading its weights.
 
-    The fingerprint must come from the same variant. False also if this cannot be determined, or if the setup has
+    The fingerprint must come from the same `ModelConfig`. False also if this cannot be determined, or if there are
     options that can only be checked by loading.
     """
     from icl_eval.models import causal, masked, seq2seq
     from icl_eval.models.checkpoints.devices import device_named
 
-    location = resolve(name, variant.revision)
-    plain = Setup(device=setup.device, trust_remote_code=setup.trust_remote_code, allow_pickle=setup.allow_pickle)
-    if is_endpoint(name) or setup != plain or str(device_named(setup.device)) != device:
+    location = resolve(name, model_config.revision)
+    plain = LoadConfig(
+        device=load_config.device,
+        trust_remote_code=load_config.trust_remote_code,
+        allow_pickle=load_config.allow_pickle,
+    )
+    if is_endpoint(name) or load_config != plain or str(device_named(load_config.device)) != device:
         return False
     try:
-        weights = re.escape(weights_name(name, location, commit_of(location, variant.revision)))
+        weights = re.escape(weights_name(name, location, commit_of(location, model_config.revision)))
     except OSError:  # loading will report it
         return False
     rules = "|".join((causal.RULES, seq2seq.RULES, masked.RULES))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from icl_eval.errors import ModelError
 from icl_eval.models.checkpoints.gguf import gguf_file, is_gguf
-from icl_eval.models.options import Setup, Variant
+from icl_eval.models.options import LoadConfig, ModelConfig
 
 TINY = "tiny"
 TINY_PATH = Path(__file__).resolve().parents[2] / "tiny" / "model"
@@ -23,26 +23,26 @@ def is_endpoint(name: str) -> bool:
     return name.lower().startswith(("http://", "https://"))
 
 
-def check_options(name: str, variant: Variant, setup: Setup) -> None:
+def check_options(name: str, model_config: ModelConfig, load_config: LoadConfig) -> None:
     """Check that every option has an effect on a model of this name, and that an endpoint has a tokenizer.
 
     Raises:
         ModelError: an option has no effect, or there is no tokenizer.
     """
     if not is_endpoint(name):
-        _refuse(SERVING, variant, setup, "a model that is not served")
+        _refuse(SERVING, model_config, load_config, "a model that is not served")
         return
-    _refuse(WEIGHTS, variant, setup, "a served model")
-    if variant.tokenizer is None:
+    _refuse(WEIGHTS, model_config, load_config, "a served model")
+    if model_config.tokenizer is None:
         raise ModelError(
             "an endpoint needs --tokenizer: the directory or Hub name of the served model's tokenizer, in whose tokens "
             "prompts are fitted and answers found"
         )
 
 
-def _refuse(options: Collection[str], variant: Variant, setup: Setup, whom: str) -> None:
+def _refuse(options: Collection[str], model_config: ModelConfig, load_config: LoadConfig, whom: str) -> None:
     """Raise `ModelError` for an option that would have no effect."""
-    for given, default in ((variant, Variant()), (setup, Setup())):
+    for given, default in ((model_config, ModelConfig()), (load_config, LoadConfig())):
         for option, value in default:
             if option in options and getattr(given, option) != value:
                 raise ModelError(f"`{option}` has no effect on {whom}")

@@ -18,7 +18,7 @@ from icl_eval.models.checkpoints.special_tokens import bos_tokens, fallback_toke
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest, TextSink
 from icl_eval.models.encoding import line_encoder, tokenizer_digest
-from icl_eval.models.options import Setup, Variant
+from icl_eval.models.options import LoadConfig, ModelConfig
 from icl_eval.models.protocol import CAUSAL, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.served.completions_format import (
     MissingField,
@@ -146,23 +146,23 @@ class ServedLM:
         self._endpoint.post_all(COMPLETIONS, bodies, take)
 
 
-def connect(url: str, tokenizer: Any, variant: Variant, setup: Setup) -> ServedLM:
+def connect(url: str, tokenizer: Any, model_config: ModelConfig, load_config: LoadConfig) -> ServedLM:
     """The model at a URL, its API key from the environment.
 
     Args:
         url: of the API, such as `http://localhost:8000/v1`.
         tokenizer: the tokenizer of the served model.
-        variant: `served_name`, `bos` and `window`.
-        setup: `concurrency`, `timeout` and `retries`.
+        model_config: `served_name`, `bos` and `window`.
+        load_config: `concurrency`, `timeout` and `retries`.
 
     Raises:
         ModelError: the endpoint cannot be reached or does not support what is needed; the sentence says what.
         UnknownName: it has no model of that name.
     """
     key = next((value for name in KEYS if (value := os.environ.get(name))), None)
-    endpoint = Endpoint(checked_url(url), key, setup.concurrency, setup.timeout, setup.retries)
-    name, reported_window = _model(endpoint, variant.served_name)
-    return ServedLM(endpoint, tokenizer, name, reported_window, variant.bos, variant.window)
+    endpoint = Endpoint(checked_url(url), key, load_config.concurrency, load_config.timeout, load_config.retries)
+    name, reported_window = _model(endpoint, model_config.served_name)
+    return ServedLM(endpoint, tokenizer, name, reported_window, model_config.bos, model_config.window)
 
 
 def checked_url(url: str) -> str:
