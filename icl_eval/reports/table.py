@@ -176,7 +176,8 @@ def model_words(manifest: Manifest) -> str:
 
 def remarks(manifest: Manifest) -> list[str]:
     """What stands above the table."""
-    computed = f"prefixes are not all shared, because {manifest.sharing}" if manifest.sharing else None
+    limit = manifest.prefix_sharing_limit
+    computed = f"prefixes are not all shared, because {limit}" if limit else None
     bare = _without_demonstrations(manifest)
     shown = f"having no demonstrations to show, asked with 0 shots only: {', '.join(bare)}" if bare else None
     return [note for note in (manifest.note, shown, manifest.control_note, computed) if note]

@@ -152,5 +152,5 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
 
 
 def _shared(own: Journal, path: Path, ranks: Ranks) -> SharedJournal:
-    ranks.gather(None)  # guests come in
+    ranks.gather(None)  # the other processes open theirs now
     return SharedJournal(own, path, ranks)

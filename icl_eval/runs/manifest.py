@@ -32,7 +32,7 @@ class Manifest(BaseModel):
     model_fingerprint: str
     model_words: str  # the signature's words for the model's rules
     window: int
-    sharing: str = ""  # why the model cannot share prefixes, or not all of them; empty if it can
+    prefix_sharing_limit: str = ""  # why not all prefixes are shared; empty if they are
     noise: float | None = None  # nats by which batching moves the log-probability of a token; None if it is not known
     control_names: tuple[str, ...] = ()  # what stood in records and reached the model as control tokens, not as text
     parameters: int | None = None  # of the model; None if it does not say

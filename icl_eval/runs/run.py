@@ -184,7 +184,7 @@ class Run:
             model_fingerprint=self.model.fingerprint,
             model_words=_model_words(self.model),
             window=self.model.window,
-            sharing=getattr(self.model, "prefix_sharing_limit", ""),
+            prefix_sharing_limit=getattr(self.model, "prefix_sharing_limit", ""),
             noise=None if self.ranks.rank else measure_noise(self.model),
             tasks=tuple(each.record for each in self.prepared),
             failures=self.failures,

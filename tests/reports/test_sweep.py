@@ -84,7 +84,7 @@ def test_rules_that_differ_are_said_of_each_model() -> None:
 
 
 def test_a_note_on_some_models_names_them() -> None:
-    alone = LARGE.model_copy(update={"sharing": "its attention is its own"})
+    alone = LARGE.model_copy(update={"prefix_sharing_limit": "its attention is its own"})
     lines = render_sweep(Sweep((Result((RTE,), SMALL), Result((RTE,), alone)))).splitlines()
 
     assert lines[2] == "note: large: prefixes are not all shared, because its attention is its own"
