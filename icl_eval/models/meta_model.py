@@ -38,7 +38,7 @@ class MetaModel:
         name: its name in tables.
         device: the type of device to plan for, `cpu` or `cuda`.
         bos: whether every text begins with the BOS token; by default if the tokenizer puts it there itself.
-        window: tokens to read at once; by default what the configuration says.
+        window: context length in tokens; by default that of the configuration.
 
     Attributes:
         counts: its parameters.

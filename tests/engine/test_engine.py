@@ -26,7 +26,7 @@ MODELS = st.builds(
 
 
 @given(REQUESTS, MODELS)
-def test_answers_are_the_models_own_whatever_budget_reach_and_memory(
+def test_answers_are_the_models_own_whatever_budget_shared_length_and_memory(
     requests: list[ScoreRequest], model: ToyRows
 ) -> None:
     answers = Engine(model).answer(requests)
@@ -97,7 +97,7 @@ def test_tokens_count_what_the_model_read() -> None:
     assert engine.tokens == 4
 
 
-def test_sequences_beyond_the_reach_share_neither_rows_nor_batches_with_others() -> None:
+def test_sequences_beyond_max_shared_length_share_neither_rows_nor_batches_with_others() -> None:
     model = ToyRows(max_shared_length=3)
     long = [ScoreRequest.of([1, 2, 3, 4, end], [0]) for end in (1, 2)]
     short = [ScoreRequest.of([1, 2, end], [0]) for end in (1, 2)]
@@ -125,7 +125,7 @@ def test_a_full_device_halves_the_budget_until_all_is_answered(shares: bool) -> 
 
 
 @pytest.mark.parametrize("shares", [True, False])
-def test_no_batch_has_more_scored_places_than_the_budget_of_logits(
+def test_no_batch_has_more_scored_positions_than_the_budget_of_logits(
     shares: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(computing, "LOGITS", 5 * ToyRows.vocabulary + 1)
@@ -236,7 +236,7 @@ def test_what_is_no_log_probability_is_an_error(value: float) -> None:
     assert store.get(request.key("toy")) is None
 
 
-def test_overflow_in_float16_is_told_with_its_remedy() -> None:
+def test_overflow_in_float16_is_reported_with_its_remedy() -> None:
     class Overflowing(ToyRows):
         precision = "float16"
 
@@ -255,7 +255,7 @@ def test_rounding_above_zero_is_zero() -> None:
     assert Engine(Certain()).answer([ScoreRequest.of([1], [2])])[0].logprobs == (0.0,)
 
 
-def test_a_black_box_is_asked_for_what_is_missing_alone() -> None:
+def test_a_black_box_computes_only_what_is_missing() -> None:
     model, store = FakeLM(), MemoryJournal()
     requests = [ScoreRequest.of([65, 66], [67]), ScoreRequest.of([65], [66, 67])]
     Engine(model, store).answer(requests[:1])
@@ -266,7 +266,7 @@ def test_a_black_box_is_asked_for_what_is_missing_alone() -> None:
     assert (model.asked, engine.computed, engine.tokens) == (2, 1, 2)
 
 
-def test_a_model_that_cannot_be_asked_is_an_error() -> None:
+def test_a_model_that_neither_scores_nor_runs_rows_is_an_error() -> None:
     class Mute:
         name, kind, fingerprint, precision = "mute", "causal", "mute", "float32"
         window, start, fallback = 9, (), 0

@@ -44,7 +44,7 @@ def test_every_request_is_answered_once_and_in_order() -> None:
     assert engine.tokens == 8 * 2 + 2 * (9 + 9 + 18 + 9)
 
 
-def test_a_second_run_writes_nothing(path: Path) -> None:
+def test_a_second_run_generates_nothing(path: Path) -> None:
     first, asked = run(path)
     lines = path.read_bytes()
 
@@ -134,14 +134,14 @@ def test_texts_fit_the_window_with_their_prompt() -> None:
         Engine(model).answer([GenerateRequest.of([65] * 10, Decoding(8))])
 
 
-def test_a_text_that_another_window_cut_is_written_anew() -> None:
+def test_a_text_that_another_window_cut_is_generated_again() -> None:
     store, request = MemoryJournal(), GenerateRequest.of([65] * 5, Decoding(8, ()))
 
     assert Engine(FakeLM(window=10), store).answer([request])[0].tokens == (5,)
     assert Engine(FakeLM(window=20), store).answer([request])[0].tokens == (8,)
 
 
-def test_a_model_that_cannot_write_is_an_error() -> None:
+def test_a_model_that_cannot_generate_is_an_error() -> None:
     with pytest.raises(ModelError, match="ToyRows cannot generate text"):
         Engine(ToyRows()).answer([GenerateRequest.of([1], Decoding(1))])
 

@@ -233,7 +233,7 @@ def test_an_answer_that_a_journal_has_is_not_taken_over_again(path: Path) -> Non
     assert len(path.read_bytes().splitlines()) == 2
 
 
-def test_answers_are_on_disk_before_the_others_are_told_of_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_are_on_disk_before_the_others_are_informed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[object] = []
     monkeypatch.setattr(os, "fsync", lambda _: events.append("on disk"))
 

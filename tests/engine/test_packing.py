@@ -29,7 +29,7 @@ def inputs(request: ScoreRequest) -> tuple[int, ...]:
 
 
 @given(REQUESTS, st.booleans(), st.integers(1, 40), st.booleans(), st.booleans())
-def test_rows_say_exactly_what_was_asked(
+def test_rows_score_exactly_the_requests(
     requests: list[ScoreRequest], share: bool, limit: int, tree_attention: bool, cache_prefixes: bool
 ) -> None:
     found: dict[int, tuple[list[list[int]], list[int]]] = {}
@@ -134,7 +134,7 @@ def test_rows_of_a_model_with_tree_attention_are_depth_first_with_the_longest_br
             assert parents[: len(farthest)] == list(range(-1, len(farthest) - 1))
 
 
-def test_the_way_to_the_farthest_end_comes_first() -> None:
+def test_the_longest_branch_comes_first() -> None:
     parents = np.array([-1, 0, 1, 1, 3, 4, 0], np.int32)  # 0 1, after 1 either 2 or 3 4 5, after 0 also 6
 
     assert longest_first(parents, prefix_length=0).tolist() == [0, 1, 3, 4, 5, 2, 6]

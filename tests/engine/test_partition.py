@@ -41,7 +41,7 @@ def test_no_rank_gets_much_more_than_its_share(work_items: list[WorkItem], ranks
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=6), st.integers(1, 3))
-def test_units_on_their_own_are_dealt_nearly_as_well_as_can_be(costs: list[int], ranks: int) -> None:
+def test_items_outside_the_chain_are_balanced_nearly_optimally(costs: list[int], ranks: int) -> None:
     """Graham 1969: the largest first to who has least is at most 4/3 of the best there is."""
     ways = product(range(ranks), repeat=len(costs))
     best = min(
@@ -53,7 +53,7 @@ def test_units_on_their_own_are_dealt_nearly_as_well_as_can_be(costs: list[int],
 
 
 @given(WORK_ITEMS, RANKS)
-def test_what_a_rank_does_of_the_chain_is_one_piece_of_it(work_items: list[WorkItem], ranks: int) -> None:
+def test_what_a_rank_does_of_the_chain_is_one_piece(work_items: list[WorkItem], ranks: int) -> None:
     chain = [index for index, item in enumerate(work_items) if item.shared is not None]
 
     assigned = [index for share in partition(work_items, ranks) for index in share if index in chain]
@@ -83,20 +83,20 @@ def test_one_prefix_for_all_is_shared_among_the_ranks() -> None:
     assert partition(work_items, 3) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 
-def test_fewer_units_than_ranks_leave_some_without() -> None:
+def test_with_fewer_items_than_ranks_some_ranks_get_none() -> None:
     assert partition([WorkItem(5), WorkItem(7)], 4) == [[1], [0], [], []]
     assert sorted(map(len, partition([WorkItem(5, 0), WorkItem(7, 3)], 4))) == [0, 0, 1, 1]
     assert partition([], 3) == [[], [], []]
 
 
-def test_one_large_unit_leaves_the_rest_to_the_others() -> None:
+def test_one_large_item_leaves_the_rest_to_the_others() -> None:
     work_items = [WorkItem(10), WorkItem(1000), WorkItem(10), WorkItem(10)]
 
     assert partition(work_items, 2) == [[1], [0, 2, 3]]
 
 
 @given(st.lists(st.integers(1, 300), max_size=80), st.integers(1, 500), st.integers(1, 12))
-def test_chunks_hold_neighbours_and_are_no_more_than_asked(costs: list[int], least: int, most: int) -> None:
+def test_chunks_hold_neighbours_and_are_no_more_than_requested(costs: list[int], least: int, most: int) -> None:
     found = chunks(costs, least, most)
 
     assert [index for chunk in found for index in chunk] == list(range(len(costs)))

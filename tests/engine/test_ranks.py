@@ -140,7 +140,7 @@ def _row(tokens: list[int], prefix_length: int) -> Row:
     return Row(np.array(tokens, np.int32), indices - 1, indices[-1:], np.array([0], np.int32), prefix_length)
 
 
-def test_a_unit_shares_what_the_batch_before_has_cached_of_its_prefix() -> None:
+def test_an_item_shares_what_the_batch_before_has_cached_of_its_prefix() -> None:
     rows = [_row([*prefix, 0], len(prefix)) for prefix in ([1, 2, 3], [1, 2, 4, 5], [])]
     batches = plan([PackedRow(row, ()) for row in rows], budget=9, targets=9)
 
@@ -167,7 +167,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_a_black_box_is_asked_the_same_chunks_whatever_the_ranks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_black_box_gets_the_same_chunks_whatever_the_ranks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icl_eval.engine.chunking.CHUNK", 20)
     asked: list[list[bytes]] = []
 
@@ -187,7 +187,7 @@ def test_a_black_box_is_asked_the_same_chunks_whatever_the_ranks(size: int, monk
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_texts_are_written_by_all(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_ranks_generate_texts(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icl_eval.engine.chunking.CHUNK", 50)
     requests: list[Request] = [*TEXTS, *BLACK]
     found = answers_of_all(size, FakeLM, requests, windows=2)
@@ -215,7 +215,7 @@ def test_all_plan_for_the_smallest_memory() -> None:
     assert [each.row_budget for each in models] == [8, 8, 8]
 
 
-def test_a_rank_whose_device_is_full_plans_its_share_anew() -> None:
+def test_a_rank_whose_device_is_full_plans_its_share_again() -> None:
     capacities = iter([None, 12])
     found = answers_of_all(2, lambda: ToyRows(row_budget=64, capacity=next(capacities)), LONG, windows=2)
 
@@ -248,7 +248,7 @@ def test_every_rank_writes_its_own_answers_and_the_first_takes_them_over(tmp_pat
         assert again.computed == 0
 
 
-def test_what_a_faster_rank_writes_next_is_not_seen_before_all_meet(tmp_path: Path) -> None:
+def test_what_a_faster_rank_writes_next_is_not_seen_before_the_next_sync(tmp_path: Path) -> None:
     """Else the slower ones would plan the rest otherwise than it did."""
 
     def work(ranks: Ranks) -> Answer | None:

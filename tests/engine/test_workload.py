@@ -95,7 +95,7 @@ class Padding(FakeLM):
         super().score(requests, sink)
 
 
-def test_a_model_that_plans_for_itself_is_counted_in_the_chunks_that_it_is_asked_in() -> None:
+def test_a_model_that_plans_for_itself_is_counted_in_the_chunks_that_it_gets() -> None:
     long = [ScoreRequest.of([65] * 3000, [number]) for number in range(66, 76)]
     requests = [*long, *(ScoreRequest.of([70, number], [67]) for number in range(66, 76))]
     model = Padding()

@@ -69,7 +69,7 @@ def test_a_model_says_which_path_it_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in WHY_NOT])
-def test_rows_on_kept_stems_equal_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_on_cached_prefixes_equal_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "MIN_PREFIX", 4)
     monkeypatch.setattr(packing, "TOKENS_AFTER_PREFIX", 16)
     lm = causal(sharp(name))
@@ -207,7 +207,7 @@ def test_sharing_regardless_would_be_wrong(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["inlined", "by_keyword", "mixing", "reshaping"])
-def test_a_head_that_does_not_take_single_places_is_read_at_every_place(kind: str) -> None:
+def test_a_head_that_does_not_take_single_positions_gets_all_positions(kind: str) -> None:
     model = build("llama", sharpness=3.0)
     head = model.lm_head
     model.lm_head = _HEADS[kind](head)

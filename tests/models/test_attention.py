@@ -58,7 +58,7 @@ def test_eager_and_sdpa_and_pieces_agree(saved: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("attn", ["eager", "sdpa"])
-def test_the_attention_asked_for_does_everything(saved: Path, attn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_requested_attention_does_everything(saved: Path, attn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lm: Any = load_model(str(saved / "llama"), device="cpu", attn=attn)
     calls = {"eager": 0, "sdpa": 0}
 
@@ -93,7 +93,7 @@ def test_the_attention_asked_for_does_everything(saved: Path, attn: str, monkeyp
     assert calls == {attn: forwards * len(lm.model.model.layers), other: 0}
 
 
-def test_attention_that_takes_no_mask_is_not_asked_with_one() -> None:
+def test_attention_that_takes_no_mask_is_not_given_one() -> None:
     def logits(*_: Any, **__: Any) -> Any:
         raise AssertionError("a mask would end the process")
 
@@ -105,20 +105,20 @@ def test_attention_that_takes_no_mask_is_not_asked_with_one() -> None:
 
 @pytest.mark.skipif(find_spec("flash_attn") is not None, reason="flash_attn is installed")
 @pytest.mark.parametrize("attn", ["flash_attention_2", "flash_attention_3"])
-def test_attention_that_is_not_installed_is_told(saved: Path, attn: str) -> None:
+def test_attention_that_is_not_installed_is_reported(saved: Path, attn: str) -> None:
     assert refusal(saved / "llama", attn=attn).startswith(
         f"'{saved / 'llama'}' cannot be loaded: --attn {attn} cannot be used: "
     )
 
 
-def test_attention_that_an_architecture_lacks_is_told(saved: Path) -> None:
+def test_attention_that_an_architecture_lacks_is_reported(saved: Path) -> None:
     assert refusal(saved / "mpt", attn="sdpa") == (
         f"'{saved / 'mpt'}' cannot be loaded: --attn sdpa cannot be used: MptForCausalLM does not support an attention "
         "implementation through torch.nn.functional.scaled_dot_product_attention yet"
     )
 
 
-def test_attention_that_is_not_taken_is_told() -> None:
+def test_attention_that_is_not_taken_is_reported() -> None:
     config = SimpleNamespace(_attn_implementation="eager")
     model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config), dtype=torch.float32)
     checkpoint = Checkpoint("", None, {})

@@ -78,7 +78,7 @@ def test_greedy_means_every_token_was_the_most_likely() -> None:
     ("adds_bos", "bos", "start"),
     [(True, None, (0,)), (False, None, ()), (True, False, ()), (False, True, (0,)), (True, True, (0,))],
 )
-def test_bos_is_as_the_tokenizer_does_it_unless_told(adds_bos: bool, bos: bool | None, start: tuple[int, ...]) -> None:
+def test_bos_is_as_the_tokenizer_does_it_by_default(adds_bos: bool, bos: bool | None, start: tuple[int, ...]) -> None:
     lm = wrap_model(build("llama"), byte_tokenizer(adds_bos=adds_bos), bos=bos)
 
     assert lm.start == start
@@ -93,7 +93,7 @@ def test_encoding_never_adds_special_tokens() -> None:
     assert lm.decode(lm.encode(["ab"])[0]) == ["a", "b"]
 
 
-def test_a_bos_token_that_is_missing_cannot_be_asked_for() -> None:
+def test_a_bos_token_that_is_missing_cannot_be_requested() -> None:
     with pytest.raises(ModelError, match="--bos yes was asked for, but the tokenizer has no BOS token"):
         wrap_model(build("llama"), byte_tokenizer(bos_token=None), bos=True)
 
@@ -130,7 +130,7 @@ def test_a_model_that_sees_what_follows_is_refused() -> None:
     assert causal(hf.BertLMHeadModel(hf.BertConfig(**{**config.to_dict(), "is_decoder": True}))).name == "tiny"
 
 
-def test_weights_that_are_no_numbers_are_told_when_asked() -> None:
+def test_weights_that_are_not_numbers_are_reported_when_it_runs() -> None:
     model = build("llama")
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
@@ -147,7 +147,7 @@ def test_weights_that_are_no_numbers_are_told_when_asked() -> None:
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
     ],
 )
-def test_a_full_device_is_told_from_other_errors(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_device_is_distinguished_from_other_errors(error: RuntimeError, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = causal(build("llama"))
 
     def fail(*_: Any, **__: Any) -> None:
@@ -169,7 +169,7 @@ def test_other_errors_of_a_forward_pass_are_shown_as_they_are(monkeypatch: pytes
         lm.forward([line([1, 2])])
 
 
-def test_only_scored_places_reach_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_scored_positions_reach_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = causal(build("llama"))
     seen: list[Sequence[int]] = []
     lm.model.lm_head.register_forward_hook(lambda _, inputs, output: seen.append(tuple(output.shape)))

@@ -127,7 +127,7 @@ def merged() -> Any:
     return FAST(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", additional_special_tokens=["eos", "§"])
 
 
-def test_a_name_that_no_text_spells_stays_a_control_token_and_is_told() -> None:
+def test_a_name_that_no_text_spells_stays_a_control_token_and_is_reported() -> None:
     tokenizer = merged()
     controls, encode = encoder_of(tokenizer)
     unspelled: set[str] = set()

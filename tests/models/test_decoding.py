@@ -95,7 +95,7 @@ def test_a_prompt_is_not_empty() -> None:
         GenerateRequest.of([], PLAIN)
 
 
-def test_what_is_written_fits_the_window_with_its_prompt() -> None:
+def test_generated_text_fits_the_window_with_its_prompt() -> None:
     request = GenerateRequest.of([1] * 60, Decoding(8, ("x",), beams=3))
 
     assert request.within(68) is request
@@ -105,7 +105,7 @@ def test_what_is_written_fits_the_window_with_its_prompt() -> None:
         request.within(60)
 
 
-def test_what_is_written_has_a_window_of_its_own_where_the_prompt_is_read_apart() -> None:
+def test_generated_text_has_its_own_window_in_an_encoder_decoder() -> None:
     request = GenerateRequest.of([1] * 60, Decoding(80))
 
     assert request.within(90, separate=True) is request

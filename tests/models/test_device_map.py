@@ -74,7 +74,7 @@ def test_a_map_with_a_module_that_is_not_there_names_the_nearest(llama: Path, tm
 
 
 @pytest.mark.parametrize(("embeddings", "head"), [("cpu", "disk"), ("disk", "cpu")])
-def test_weights_that_are_one_are_in_one_place(tmp_path: Path, embeddings: str, head: str) -> None:
+def test_tied_weights_are_on_one_device(tmp_path: Path, embeddings: str, head: str) -> None:
     build("gpt2", vocab_size=258).save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
     devices = {"transformer": "cpu", "transformer.wte": embeddings, "lm_head": head}

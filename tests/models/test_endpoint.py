@@ -80,7 +80,7 @@ def test_one_request_at_a_time_keeps_the_order() -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
-def test_what_may_pass_is_asked_again(status: int) -> None:
+def test_transient_errors_are_retried(status: int) -> None:
     habits = Habits(first=deque([failing(status), failing(status)]))
     with serving(served := Echo(habits)) as url:
         assert answers(url, BODIES[:1], retries=2) == {0: 0}
@@ -139,12 +139,12 @@ def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({pause(3) for _ in range(8)}) > 1
 
 
-def test_what_is_no_json_is_told() -> None:
+def test_what_is_no_json_is_reported() -> None:
     with serving(Echo(Habits(always=(200, {}, b"<html>Welcome</html>")))) as url:
         assert sentence(url) == "URL/completions answers with invalid JSON: '<html>Welcome</html>'"
 
 
-def test_a_server_that_is_slow_is_told_and_left() -> None:
+def test_a_server_that_is_slow_is_reported_and_left() -> None:
     with serving(served := Echo(Habits(silent=True))) as url:
         message = sentence(url, timeout=0.05, retries=1, concurrency=1)
         served.ended.set()
@@ -152,7 +152,7 @@ def test_a_server_that_is_slow_is_told_and_left() -> None:
     assert message == "URL/completions gave no answer in 0.05 seconds; tried 2 times"
 
 
-def test_a_server_that_hangs_up_is_told() -> None:
+def test_a_server_that_hangs_up_is_reported() -> None:
     with serving(Echo(Habits(hangs_up=True))) as url:
         message = sentence(url, retries=1, concurrency=1)
 
@@ -160,7 +160,7 @@ def test_a_server_that_hangs_up_is_told() -> None:
     assert message.endswith("; tried 2 times")
 
 
-def test_a_server_that_is_not_there_is_told() -> None:
+def test_a_server_that_is_not_there_is_reported() -> None:
     with serving(Echo(Habits())) as url:
         pass
 
@@ -259,7 +259,7 @@ def test_a_compressed_answer_is_read() -> None:
 
 
 @pytest.mark.parametrize("header", ["nan", "inf", "9" * 400])
-def test_no_pause_is_longer_than_the_longest_and_the_user_is_told(
+def test_no_pause_is_longer_than_the_longest_and_the_user_is_informed(
     header: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def at_once(seconds: float) -> None:

@@ -95,7 +95,7 @@ def text_of(tokens: list[int]) -> str:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_path_writes_what_the_reference_does(name: str) -> None:
+def test_every_path_generates_what_the_reference_does(name: str) -> None:
     """Within the reach of sliding attention, from there to beyond it, and all beyond it."""
     prompts = prompts_of(len(name), count=5)
     counts = [3 if index % 2 else 14 for index in range(len(prompts))]
@@ -126,7 +126,7 @@ def test_all_paths_agree_on_beams_and_samples(name: str, decoding: Decoding) -> 
 
 @pytest.mark.parametrize("prefix_length", [2, 64])
 @pytest.mark.parametrize("slots", [0, 16])
-def test_what_is_kept_or_reserved_changes_nothing(
+def test_what_is_cached_or_reserved_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, prefix_length: int, slots: int
 ) -> None:
     keep_from(monkeypatch, prefix_length)
@@ -147,7 +147,7 @@ def test_what_is_kept_or_reserved_changes_nothing(
     "decoding", [Decoding(10, STOPS), Decoding(10, STOPS, beams=4), Decoding(10, samples=3, temperature=1.0)]
 )
 @pytest.mark.parametrize("name", ["gpt2", "llama", "mistral_sliding", "mpt"])
-def test_what_is_written_does_not_depend_on_company_or_order(name: str, decoding: Decoding) -> None:
+def test_generated_texts_do_not_depend_on_company_or_order(name: str, decoding: Decoding) -> None:
     lm, prompts = causal(sharp(name)), prompts_of(5, count=10)
     together = write(lm, prompts, decoding)
 
@@ -214,7 +214,7 @@ def test_a_prompt_may_be_what_all_others_begin_with(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["gpt2", "falcon", "mamba", "rwkv"])
-def test_alone_a_prompt_is_read_once_if_the_model_has_a_cache_that_works(name: str) -> None:
+def test_a_single_prompt_is_computed_once_if_the_model_has_a_cache_that_works(name: str) -> None:
     model = build(name, sharpness=3.0)
     lm = causal(model)
     lm._own_attention = True
@@ -355,7 +355,7 @@ def step_sizes(lm: CausalLM, prompts: list[list[int]], counts: list[int]) -> lis
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_coarse_weights_write_by_their_head_in_float32(name: str, dtype: torch.dtype) -> None:
+def test_coarse_weights_generate_by_their_head_in_float32(name: str, dtype: torch.dtype) -> None:
     model = build(name).to(dtype)
     with torch.no_grad():
         hidden = model.base_model(torch.tensor([[5, 6, 7]])).last_hidden_state[0, -1]
@@ -367,7 +367,7 @@ def test_coarse_weights_write_by_their_head_in_float32(name: str, dtype: torch.d
     assert answer.texts == (letter(int(row.argmax())),)
 
 
-def test_coarse_weights_write_side_by_side() -> None:
+def test_coarse_weights_generate_side_by_side() -> None:
     lm = causal(build("llama", sharpness=3.0).to(torch.bfloat16))
 
     answers = write(lm, prompts_of(4), Decoding(8, FREE, beams=2))
@@ -396,7 +396,7 @@ def test_a_full_device_halves_the_prompts_at_once_and_no_answer_comes_twice(
     assert 1 <= lm.generation.hypotheses <= most
 
 
-def test_one_prompt_that_exceeds_the_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_prompt_that_exceeds_the_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = causal(sharp("llama"))
     write(lm, [[5]], Decoding(1))
 
@@ -408,7 +408,7 @@ def test_one_prompt_that_exceeds_the_device_is_told(monkeypatch: pytest.MonkeyPa
         write(lm, prompts_of(0), Decoding(4))
 
 
-def test_weights_that_are_no_numbers_are_told() -> None:
+def test_weights_that_are_not_numbers_are_reported() -> None:
     model = build("llama")
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
@@ -425,7 +425,7 @@ def test_what_ends_a_text_is_part_of_a_wrapped_models_fingerprint() -> None:
     assert wrap_model(model, letter_tokenizer()).fingerprint != first
 
 
-def test_a_kept_head_gives_what_the_head_gives() -> None:
+def test_a_cached_head_gives_what_the_head_gives() -> None:
     network = Network(build("llama").to(torch.bfloat16))
     inputs, indices = {"input_ids": torch.tensor([[5, 6, 7]])}, torch.tensor([1, 2])
     with torch.inference_mode():

@@ -56,7 +56,7 @@ def test_a_gguf_file_is_the_model_that_it_was_made_of(model: Any, file: Path) ->
     assert answer.logprobs == pytest.approx([float(rows[i - 1, tokens[i]]) for i in range(3, len(tokens))], abs=1e-5)
 
 
-def test_the_fingerprint_follows_the_file_and_not_its_place(file: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_follows_the_file_and_not_its_location(file: Path, tmp_path: Path) -> None:
     (copied := tmp_path / "copy.gguf").write_bytes(file.read_bytes())
     _write(build("llama", vocab_size=259, max_position_embeddings=96, sharpness=1.01), other := tmp_path / "o.gguf")
     prints = [load_model(str(each), device="cpu").fingerprint for each in (file, copied, other)]
@@ -72,12 +72,12 @@ def test_a_tokenizer_can_come_from_elsewhere(file: Path, tmp_path: Path) -> None
     assert lm.encode(["ab"]) == [byte_tokenizer()("ab", add_special_tokens=False)["input_ids"]]
 
 
-def test_a_file_that_is_not_there_is_told() -> None:
+def test_a_file_that_is_not_there_is_reported() -> None:
     with pytest.raises(ModelError, match=r"^absent\.gguf: there is no such file$"):
         load_model("absent.gguf")
 
 
-def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_reported(tmp_path: Path) -> None:
     (tmp_path / "odd.gguf").write_bytes(b"GGML")
 
     with pytest.raises(ModelError, match="cannot be loaded: "):

@@ -41,7 +41,7 @@ def test_a_saved_model_is_loaded_in_float32_on_a_processor(saved: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_weights_take_the_type_asked_for(saved: Path, dtype: str) -> None:
+def test_weights_take_the_requested_type(saved: Path, dtype: str) -> None:
     assert load_model(str(saved), dtype=dtype, device="cpu").precision == dtype
 
 
@@ -236,7 +236,7 @@ def test_an_unknown_type_names_the_known_ones(saved: Path) -> None:
     assert refusal(saved, dtype="int8") == "--dtype int8 is not one of auto, float32, bfloat16, float16"
 
 
-def test_a_device_that_is_not_there_is_told(saved: Path) -> None:
+def test_a_device_that_is_not_there_is_reported(saved: Path) -> None:
     with pytest.raises(ModelError, match="--device warp cannot be used: "):
         load_model(str(saved), device="warp")
 

@@ -103,7 +103,7 @@ def test_a_words_pieces_in_the_context_are_shown() -> None:
     assert found.logprobs[0] == pytest.approx(float(row[like]), abs=1e-5)
 
 
-def test_copies_that_are_masked_alike_are_read_once() -> None:
+def test_equal_masked_copies_are_computed_once() -> None:
     lm = masked_lm("bert", build("bert"))
     lm.row_budget = 10**6
     read = given_to(lm.model)
@@ -133,7 +133,7 @@ def test_no_batch_exceeds_the_budget_of_logits(monkeypatch: pytest.MonkeyPatch) 
     assert seen == [3, 3, 2]
 
 
-def test_only_masked_places_reach_the_head() -> None:
+def test_only_masked_positions_reach_the_head() -> None:
     lm = masked_lm("bert", build("bert"))
     seen = places_given_to(lm.model.get_output_embeddings())
 
@@ -179,7 +179,7 @@ def test_the_window_holds_all_special_tokens(name: str) -> None:
         Engine(lm).answer([ScoreRequest.of([20] * (WINDOW - 2), [21, 22])])
 
 
-def test_it_is_a_black_box_that_scores_and_cannot_write() -> None:
+def test_it_is_a_black_box_that_scores_and_cannot_generate() -> None:
     lm = masked_lm("bert")
 
     assert isinstance(lm, ScoringModel)
@@ -190,7 +190,7 @@ def test_it_is_a_black_box_that_scores_and_cannot_write() -> None:
     assert lm.fingerprint != masked_lm("bert", pll="plain").fingerprint
 
 
-def test_one_copy_that_exceeds_the_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_copy_that_exceeds_the_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = masked_lm("bert")
 
     def full(*_: Any, **__: Any) -> None:
@@ -243,7 +243,7 @@ def test_a_causal_model_is_causal_whatever_its_family() -> None:
     assert wrap_model(build_causal("gpt2"), byte_tokenizer()).kind == "causal"
 
 
-def test_a_checkpoint_that_nothing_serves_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_a_checkpoint_that_nothing_serves_is_reported_in_one_sentence(tmp_path: Path) -> None:
     hf.ViTConfig(architectures=["ViTForImageClassification"]).save_pretrained(tmp_path)
     wordpiece().save_pretrained(tmp_path)
 
@@ -279,7 +279,7 @@ def test_the_fingerprint_tells_the_mask_and_the_end() -> None:
     assert len({wrap_model(network("bert"), each).fingerprint for each in (wordpiece(), other, endless)}) == 3
 
 
-def test_an_unknown_way_to_mask_is_refused(saved: Path) -> None:
+def test_an_unknown_masking_rule_is_refused(saved: Path) -> None:
     with pytest.raises(ModelError, match="`pll` cannot be 'r2l'"):
         load_model(str(saved), device="cpu", pll="r2l")
 
@@ -297,7 +297,7 @@ def test_an_evaluation_runs_on_it_and_its_signature_says_so(saved: Path, tmp_pat
     assert (again.manifest, again.scores) == (result.manifest, result.scores)
 
 
-def test_a_pair_takes_the_way_to_mask() -> None:
+def test_a_pair_takes_the_masking_rule() -> None:
     result = evaluate((network("bert"), wordpiece()), colours(), shots=0, pll="plain")
 
     assert "|pll|" in result.scores[0].signature
@@ -311,7 +311,7 @@ def test_a_run_is_explained_by_its_masked_copies(saved: Path) -> None:
     assert plan.workload.computed == 10 + 5 + 5
 
 
-def test_written_answers_are_refused_before_anything_is_asked(
+def test_generative_tasks_are_refused_before_the_model_runs(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def asked(*_: Any) -> None:

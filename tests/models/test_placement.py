@@ -68,7 +68,9 @@ def lies(model: Any) -> set[str]:
     return {parameter.device.type for parameter in model.parameters()}
 
 
-def test_rows_that_branch_on_stems_are_the_same_from_disk_and_memory(saved: tuple[str, Path], tmp_path: Path) -> None:
+def test_rows_that_branch_on_cached_prefixes_are_the_same_from_disk_and_memory(
+    saved: tuple[str, Path], tmp_path: Path
+) -> None:
     name, folder = saved
     plain = load_model(str(folder), device="cpu")
     spread = load_model(str(folder), device_map=written_to(tmp_path, MAPS[name]))
@@ -83,7 +85,7 @@ def test_rows_that_branch_on_stems_are_the_same_from_disk_and_memory(saved: tupl
         assert mine == pytest.approx(theirs, abs=1e-4)
 
 
-def test_a_stem_is_extended_on_disk(saved: tuple[str, Path]) -> None:
+def test_a_cached_prefix_is_extended_on_disk(saved: tuple[str, Path]) -> None:
     name, folder = saved
     models: list[Any] = [load_model(str(folder), **each) for each in ({"device": "cpu"}, {"device_map": MAPS[name]})]
     tokens = np.arange(5, 17, dtype=np.int32)
@@ -108,7 +110,7 @@ def test_texts_are_the_same_from_disk_and_memory(saved: tuple[str, Path]) -> Non
 
 
 @pytest.mark.parametrize("path", ["masks", "alone"])
-def test_other_ways_to_compute_are_the_same_from_disk_and_memory(saved: tuple[str, Path], path: str) -> None:
+def test_other_computations_are_the_same_from_disk_and_memory(saved: tuple[str, Path], path: str) -> None:
     name, folder = saved
     plain = load_model(str(folder), device="cpu")
     spread = load_model(str(folder), device_map=MAPS[name], attn="sdpa" if path == "masks" else None)
@@ -162,7 +164,7 @@ def test_the_tiny_model_takes_a_map() -> None:
     assert (lm.precision, lies(lm.model)) == ("float32", {"cpu", "meta"})  # type: ignore[attr-defined]
 
 
-def test_offloaded_weights_go_where_they_are_told(llama: Path, tmp_path: Path) -> None:
+def test_offloaded_weights_go_where_they_are_placed(llama: Path, tmp_path: Path) -> None:
     pickled = Path(shutil.copytree(llama, tmp_path / "pickled"))
     (pickled / "model.safetensors").unlink()
     torch.save(build("llama", vocab_size=258).state_dict(), pickled / "pytorch_model.bin")

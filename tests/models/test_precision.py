@@ -43,7 +43,7 @@ def test_the_type_is_the_checkpoints_on_a_gpu_and_float32_on_a_processor() -> No
 
 
 @pytest.mark.parametrize("error", [RuntimeError, TypeError])
-def test_a_type_that_the_device_does_not_compute_with_is_told(
+def test_a_type_that_the_device_does_not_compute_with_is_reported(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def refuse(*_: Any) -> None:

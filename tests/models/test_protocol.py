@@ -38,7 +38,7 @@ def test_key_is_the_same_on_every_platform() -> None:
     assert ScoreRequest.of([1, 256, 70000], [3]).key("weights|float32|bos0") == "46c04d49ffb02045cf99b738"
 
 
-def test_kinds_of_models_are_told_apart() -> None:
+def test_kinds_of_models_are_distinguished() -> None:
     lm = CausalLM(build("gpt2"), byte_tokenizer(), "tiny", "weights", window=WINDOW)
 
     assert isinstance(lm, RowModel)

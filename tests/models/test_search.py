@@ -169,7 +169,7 @@ def test_beam_search_stops_as_soon_as_nothing_can_win() -> None:
     assert asked == [()]
 
 
-def test_impossible_tokens_are_never_written() -> None:
+def test_impossible_tokens_are_never_generated() -> None:
     row_of = chain({1: 1.0}, {1: 1.0}, {END: 1.0})
 
     def masked(tokens: Tokens) -> NDArray[np.float32]:
@@ -261,7 +261,7 @@ def test_the_nucleus_is_that_after_the_temperature() -> None:
     assert set(drawn([0.6, 0.4], 200, temperature=1.0, top_p=0.65)) == {0, 1}
 
 
-def test_a_draw_is_the_documented_number_of_its_place() -> None:
+def test_a_draw_is_the_documented_number_of_its_position() -> None:
     """Hash of the hash of seed and prompt with sample and place, as 52 bits after the point."""
     prompt = np.array([7, 8], np.int32).tobytes()
     inner = hashlib.blake2b(b"3:" + prompt).digest()
@@ -307,7 +307,7 @@ def test_scores_of_samples_are_those_of_the_model_without_temperature() -> None:
 
 @pytest.mark.parametrize("decoding", [Decoding(2), Decoding(2, beams=2), Decoding(2, temperature=1.0)])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_rows_that_are_no_numbers_are_an_error(decoding: Decoding, value: float) -> None:
+def test_rows_that_are_not_numbers_are_an_error(decoding: Decoding, value: float) -> None:
     with pytest.raises(FloatingPointError, match="log-probabilities are not numbers"):
         run(decoding, lambda _: np.full(5, value, np.float32))
 

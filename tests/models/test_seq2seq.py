@@ -111,7 +111,7 @@ def test_what_it_will_read_is_what_it_reads(name: str) -> None:
     assert lm.computed_tokens(requests) == sum(batch.numel() for batch in (*encoder, *both))
 
 
-def test_only_scored_places_reach_the_head() -> None:
+def test_only_scored_positions_reach_the_head() -> None:
     model = build("t5")
     lm = Seq2SeqLM(model, tokenizer_for("t5"), "tiny", "weights")
     seen = places_given_to(model.lm_head)
@@ -134,7 +134,7 @@ def test_continuations_for_a_blank_are_scored_after_its_sentinel() -> None:
     assert found.logprobs == pytest.approx([float(logprobs[1, 20]), float(logprobs[2, 21])], abs=1e-5)
 
 
-def test_a_token_forced_at_the_beginning_stands_there() -> None:
+def test_a_token_forced_at_the_beginning_comes_first() -> None:
     model = build("bart")
     model.generation_config.forced_bos_token_id = 33
     context = [0, 20, 21]
@@ -216,7 +216,7 @@ def test_a_continuation_without_tokens_is_an_error() -> None:
         encode_apart(lm.encode, [("a", "\n")], lm.start, lm.fallback)
 
 
-def test_it_is_a_black_box_that_scores_and_writes() -> None:
+def test_it_is_a_black_box_that_scores_and_generates() -> None:
     lm = seq2seq_lm("t5")
 
     assert isinstance(lm, ScoringModel)
@@ -245,7 +245,7 @@ def test_relative_positions_reach_beyond_the_trained_window() -> None:
         seq2seq_lm("bart", window=1000)
 
 
-def test_one_request_that_exceeds_the_device_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_request_that_exceeds_the_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = seq2seq_lm("t5")
 
     def full(*_: Any, **__: Any) -> None:
@@ -329,7 +329,7 @@ def test_beam_search_is_that_of_transformers(name: str, alpha: float) -> None:
     "decoding",
     [Decoding(8, ("e", "no"), beams=3), Decoding(8, FREE, samples=3, temperature=0.8, top_p=0.9), Decoding(8, ("e",))],
 )
-def test_what_is_written_does_not_depend_on_batches_or_the_cache(decoding: Decoding) -> None:
+def test_generated_texts_do_not_depend_on_batches_or_the_cache(decoding: Decoding) -> None:
     lm, alone, prompts = seq2seq_lm("t5"), seq2seq_lm("t5"), prompts_of("t5")
     alone.row_budget = 1
     alone.generation._decoders = lambda _: UncachedDecoder(
@@ -342,7 +342,7 @@ def test_what_is_written_does_not_depend_on_batches_or_the_cache(decoding: Decod
         assert one.scores == pytest.approx(other.scores, abs=1e-4)
 
 
-def test_what_stands_at_a_blank_ends_at_the_next_sentinel() -> None:
+def test_the_text_of_a_blank_ends_at_the_next_sentinel() -> None:
     model = build("t5")
     with torch.no_grad():
         model.get_output_embeddings().weight[4] *= 4
@@ -364,7 +364,7 @@ def test_what_stands_at_a_blank_ends_at_the_next_sentinel() -> None:
         assert found.tokens == (whole.shape[1] - 2,)
 
 
-def test_a_full_device_halves_what_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_device_halves_the_batch_of_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     lm, prompts, decoding = seq2seq_lm("bart"), prompts_of("bart"), Decoding(6, FREE, beams=2)
     expected, answers = write(lm, prompts, decoding), list[tuple[int, GenerateAnswer]]()
     lm.generation._limits = replace(lm.generation._limits, new_tokens=10**6, states=10**6)
@@ -431,13 +431,13 @@ def test_an_evaluation_runs_on_it_and_its_signature_says_so(saved: Path, tmp_pat
     assert (again.manifest, again.scores) == (result.manifest, result.scores)
 
 
-def test_an_evaluation_writes_with_it(saved: Path) -> None:
+def test_an_evaluation_generates_with_it(saved: Path) -> None:
     result = evaluate(saved, sums(), shots=1, device="cpu")
 
     assert all("|seq2seq|" in score.signature and "|greedy-" in score.signature for score in result.scores)
 
 
-def test_room_to_write_takes_none_from_the_prompt(saved: Path) -> None:
+def test_room_to_generate_takes_none_from_the_prompt(saved: Path) -> None:
     """A prompt of 22 tokens fills the window of the encoder; the answer of 5 goes to the decoder."""
     lm = load_model(str(saved), device="cpu", window=23)
     assert len(lm.encode(["Q: 1+1 A: 2\n\nQ: 5+5 A:"])[0]) == 22

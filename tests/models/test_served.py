@@ -219,14 +219,14 @@ def test_bos_is_read_once_whoever_puts_it(
     assert [each.logprobs for each in found] == [pytest.approx(each.logprobs, abs=1e-5) for each in expected]
 
 
-def test_a_bos_that_only_the_server_puts_is_told(connect: Served) -> None:
+def test_a_bos_that_only_the_server_puts_is_reported(connect: Served) -> None:
     message = refusal(connect, Habits(listed=False, ids=False, adds_bos=True))
 
     assert message == " puts a token before every text; pass --bos yes to add it here, too"
 
 
 @pytest.mark.parametrize("ids", [False, True])
-def test_log_probabilities_of_another_place_are_found_out(ids: bool, connect: Served) -> None:
+def test_log_probabilities_of_another_position_are_detected(ids: bool, connect: Served) -> None:
     message = refusal(connect, Habits(listed=False, ids=ids, shifts=True))
 
     assert (
@@ -254,7 +254,7 @@ NEITHER = "the server's answer has no `prompt_logprobs`; the server's answer has
         ),
     ],
 )
-def test_a_server_without_what_is_needed_is_told_so(habits: Habits, missing: str, connect: Served) -> None:
+def test_a_server_without_what_is_needed_is_reported(habits: Habits, missing: str, connect: Served) -> None:
     message = refusal(connect, habits)
 
     assert message.startswith(" gives no log-probabilities of a prompt: ")
@@ -295,7 +295,7 @@ def test_a_server_that_takes_only_text_finds_control_tokens_in_records(ids: bool
     assert len(answer.logprobs) == (len("</s>") if ids else 1)
 
 
-def test_a_text_that_is_encoded_otherwise_is_refused(connect: Served, folder: Path, start: Any) -> None:
+def test_a_text_that_is_encoded_differently_is_refused(connect: Served, folder: Path, start: Any) -> None:
     url, server = start(Habits(listed=False, ids=False))
     served = load_model(url, tokenizer=str(folder))
     real = server.tokens
@@ -334,7 +334,7 @@ def test_a_window_beyond_the_servers_is_refused(connect: Served) -> None:
     assert "but the endpoint holds 512" in refusal(connect, Habits(), window=511)
 
 
-def test_a_window_that_nobody_says_is_asked_for(connect: Served) -> None:
+def test_an_unknown_window_must_be_given(connect: Served) -> None:
     silent = Habits(models=[{"id": NAME}])
 
     assert refusal(connect, silent).endswith("says how long a window is; pass --window")
@@ -350,7 +350,7 @@ def test_a_name_is_looked_up_at_the_endpoint(connect: Served) -> None:
         connect(two, served_name="tiny-servd")
 
 
-def test_an_endpoint_without_models_is_told(connect: Served) -> None:
+def test_an_endpoint_without_models_is_reported(connect: Served) -> None:
     assert refusal(connect, Habits(models=[])) == "/models names no model"
 
 
@@ -442,13 +442,13 @@ def test_a_text_cut_by_a_filter_is_refused(connect: Served, start: Any, folder: 
         Engine(served).answer([GenerateRequest.of(served.encode(["a"])[0], Decoding(2))])
 
 
-def test_a_server_that_fails_at_first_is_asked_in_the_same_form(connect: Served) -> None:
+def test_a_server_that_fails_at_first_gets_the_same_form(connect: Served) -> None:
     troubled = Habits(first=deque([failing(500), failing(500)]))
 
     assert connect(troubled).fingerprint == connect(Habits()).fingerprint
 
 
-def test_a_server_that_refuses_the_key_is_not_asked_in_other_forms(start: Any, folder: Path) -> None:
+def test_a_server_that_refuses_the_key_is_not_tried_in_other_forms(start: Any, folder: Path) -> None:
     url, server = start(Habits(always=failing(401, "who are you?")))
 
     with pytest.raises(ModelError, match="answers 401: who are you"):
@@ -557,5 +557,5 @@ def test_a_broken_server_is_given_up_after_its_retries(start: Any, folder: Path,
 
 
 @pytest.mark.parametrize("listed", [5, [5], [{"id": 5}], [{"id": ["a"]}], {"a": 1}, None])
-def test_a_list_of_models_that_is_none_is_told(listed: Any, connect: Served) -> None:
+def test_a_list_of_models_that_is_none_is_reported(listed: Any, connect: Served) -> None:
     assert refusal(connect, Habits(models=listed)) == "/models names no model"

@@ -31,7 +31,7 @@ def bytes_of(text: str) -> list[int]:
 
 @pytest.mark.parametrize("prompt", ["a", "Q: è", "😀", "a" * 50, "😀" * 9])
 @pytest.mark.parametrize("text", ["", " x", "é", "\n", "😀😀\n"])
-def test_text_after_a_prompt_is_what_was_written(prompt: str, text: str) -> None:
+def test_text_after_a_prompt_is_what_was_generated(prompt: str, text: str) -> None:
     tokenizer = byte_tokenizer()
     ids = [tokenizer(each)["input_ids"] for each in (prompt, text)]
 

@@ -38,7 +38,7 @@ def words_of(tokenizer: Any, text: str) -> list[list[str]]:
         (unigram(), "skyness is", [["▁sky", "ness"], ["▁is"]]),
     ],
 )
-def test_words_are_told_from_their_pieces(tokenizer: Any, text: str, words: list[list[str]]) -> None:
+def test_words_are_found_from_their_pieces(tokenizer: Any, text: str, words: list[list[str]]) -> None:
     assert words_of(tokenizer, text) == words
 
 

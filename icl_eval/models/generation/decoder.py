@@ -62,8 +62,8 @@ class UncachedDecoder:
 
     joins = True
 
-    def __init__(self, read: Callable[[Sequence[Entry]], torch.Tensor]) -> None:
-        self._read = read
+    def __init__(self, prefill: Callable[[Sequence[Entry]], torch.Tensor]) -> None:
+        self._prefill = prefill
         self._entries: list[Entry] = []
 
     def enter(self, entries: Sequence[Entry]) -> torch.Tensor:
@@ -81,7 +81,7 @@ class UncachedDecoder:
         by_length: dict[tuple[int, int], list[int]] = {}
         for index, entry in enumerate(entries):
             by_length.setdefault((len(entry.prompt), len(entry.generated)), []).append(index)
-        parts = [self._read([entries[index] for index in indices]) for indices in by_length.values()]
+        parts = [self._prefill([entries[index] for index in indices]) for indices in by_length.values()]
         order = np.argsort(np.concatenate(list(by_length.values())))
         return torch.cat(parts)[torch.from_numpy(order).to(parts[0].device)]
 

@@ -44,7 +44,7 @@ class Sharing:
         works: whether any sequences may share a row.
         max_shared_length: input tokens up to which they may, and up to which other rows of the batch do not matter.
         prefix_sharing_limit: one clause saying why no sequences, or no longer ones, may share a row.
-        slides: tokens of the smallest window of a layer, or all that the model reads at once.
+        slides: tokens of the smallest window of a layer, or the context length.
     """
 
     works: bool
@@ -67,7 +67,7 @@ def sharing(
     Args:
         config: the configuration of the language model proper.
         masks: whether layers carry their own causal masks, which know nothing but indices in the row.
-        window: tokens the model reads at once.
+        window: context length in tokens.
         precision: of its weights, such as `float32`.
         logits: runs one row.
         narrowed: makes the model's sliding windows that small; none if its attention knows no windows.

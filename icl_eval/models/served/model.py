@@ -44,7 +44,7 @@ class ServedLM:
         name: its name at the endpoint and in tables.
         reported_window: the context length that the endpoint reports, if any.
         bos: whether every text begins with the BOS token; by default if the tokenizer puts it there itself.
-        window: tokens to read at once; by default what the endpoint or else the tokenizer reports.
+        window: context length in tokens; by default what the endpoint or else the tokenizer reports.
 
     Raises:
         ModelError: no window is known, or the endpoint returns no log-probabilities of prompts, or shifted ones.
