@@ -43,17 +43,17 @@ InThreads = Callable[[Callable[[int], Any]], Callable[[Ranks], Any]]
 
 @pytest.fixture
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> InThreads:
-    """Makes of what a process does what a thread does at its rank."""
+    """Turns the work of a process into that of a thread with its rank."""
     thread = threading.local()
     for name in ("evaluation", "sweep"):
         monkeypatch.setattr(f"icl_eval.runs.{name}.launched", lambda **_: getattr(thread, "ranks", SINGLE_PROCESS))
 
     def at_rank(work: Callable[[int], Any]) -> Callable[[Ranks], Any]:
-        def sit(ranks: Ranks) -> Any:
+        def run(ranks: Ranks) -> Any:
             thread.ranks = ranks
             return work(ranks.rank)
 
-        return sit
+        return run
 
     return at_rank
 
