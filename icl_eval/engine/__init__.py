@@ -1,7 +1,7 @@
 """Requests become batches of shared prefixes; answers are journalled as they come."""
 
 from icl_eval.engine.engine import Engine
-from icl_eval.engine.journal import Journal, MemoryJournal, scratch_journal
+from icl_eval.engine.journal import Journal, MemoryJournal
 from icl_eval.engine.lines import ENDINGS
 from icl_eval.engine.noise import measure_noise
 from icl_eval.engine.packing import PackedRow, Terms, pack
@@ -32,5 +32,4 @@ __all__ = [
     "partition",
     "plan",
     "rank_and_world_size",
-    "scratch_journal",
 ]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
@@ -221,10 +220,3 @@ def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
         else:
             spans.append((number, number))
     return spans
-
-
-@contextmanager
-def scratch_journal() -> Iterator[Journal]:
-    """A temporary journal, so that the answers of a run without a folder need not all be in memory."""
-    with TemporaryDirectory(prefix="icl-eval-") as folder, Journal(Path(folder) / "answers.jsonl") as journal:
-        yield journal

@@ -16,10 +16,10 @@ from icl_eval.metrics import Estimate, difference
 from icl_eval.metrics.evaluate_library import PREFIX
 from icl_eval.runs.averages import task_weights
 from icl_eval.runs.cells import TaskRecord
-from icl_eval.runs.evidence import Evidence, read_evidence
+from icl_eval.runs.evidence import Evidence, read_examples
 from icl_eval.runs.manifest import Manifest, read_finished
 from icl_eval.runs.score import Score
-from icl_eval.runs.scores import chosen_normalizations, estimate_evidence
+from icl_eval.runs.scores import chosen_normalizations, estimate_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 
 if TYPE_CHECKING:
@@ -207,8 +207,8 @@ class _Run:
 def _read(path: Path, normalizations: Sequence[Normalization], trust_remote_code: bool) -> _Run:
     manifest = read_finished(path)
     examples: dict[str, dict[str, Hashable]] = defaultdict(dict)
-    estimated = estimate_evidence(
-        _noted(read_evidence(path / "examples.jsonl", manifest.tasks), examples),
+    estimated = estimate_examples(
+        _noted(read_examples(path / "examples.jsonl", manifest.tasks), examples),
         manifest.tasks,
         manifest.suites,
         model_words=manifest.model_words,

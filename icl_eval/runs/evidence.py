@@ -193,11 +193,11 @@ KINDS: dict[str, type[Evidence]] = {each.kind: each for each in (ChoiceEvidence,
 
 
 REPAIR = "the same run again writes it anew"
-# what `parse_evidence` raises for a damaged line
+# what `parse_example` raises for a damaged line
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def gather(windows: Iterable[Sequence[Question]], engine: Engine) -> Iterator[Evidence]:
+def collect(windows: Iterable[Sequence[Question]], engine: Engine) -> Iterator[Evidence]:
     """Ask the engine, a window of questions at a time, and keep what it answers."""
     for window in windows:
         answers = iter(engine.answer([request for question in window for request in question.requests]))
@@ -205,7 +205,7 @@ def gather(windows: Iterable[Sequence[Question]], engine: Engine) -> Iterator[Ev
             yield _evidence(question, [next(answers) for _ in question.requests])
 
 
-def read_evidence(path: Path, records: Iterable[TaskRecord] | None = None) -> Iterator[Evidence]:
+def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> Iterator[Evidence]:
     """The lines of an `examples.jsonl`.
 
     Args:
@@ -221,7 +221,7 @@ def read_evidence(path: Path, records: Iterable[TaskRecord] | None = None) -> It
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    evidence = parse_evidence(line)
+                    evidence = parse_example(line)
                 except DAMAGED as error:
                     raise RunError(f"this line is damaged; {REPAIR}", path, number) from error
                 if cells is not None and evidence.cell not in cells:
@@ -236,7 +236,7 @@ def read_evidence(path: Path, records: Iterable[TaskRecord] | None = None) -> It
         raise RunError(f"cannot be read: {error.strerror}; was the run finished?", path) from error
 
 
-def parse_evidence(line: str | bytes) -> Evidence:
+def parse_example(line: str | bytes) -> Evidence:
     """An `examples.jsonl` line, every field of which is checked: it may have been edited.
 
     Raises:

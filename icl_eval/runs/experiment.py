@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from icl_eval.engine import SINGLE_PROCESS, Ranks, scratch_journal
+from icl_eval.engine import SINGLE_PROCESS, Ranks
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import GeneratingModel, LanguageModel, LoadConfig, is_current
 from icl_eval.runs.ask import Ask
@@ -86,13 +87,14 @@ class Experiment:
         _check_kinds(self.prepared, lm)
         _check_alike(ranks, self.ask, lm)
         with ExitStack() as stack:
-            folder: RunFolder | WorkerFolder | None = None
-            if self.place is not None and (new or self.place.is_dir()):
-                folder = WorkerFolder(self.place, ranks) if ranks.rank else RunFolder(self.place, ranks)
-                stack.enter_context(folder)
-            journal = folder.journal if folder else stack.enter_context(scratch_journal())
+            if keeps := self.place is not None and (new or self.place.is_dir()):
+                path = self.place
+            else:  # answers need not all be in memory
+                path = Path(stack.enter_context(TemporaryDirectory(prefix="icl-eval-")))
+            folder = WorkerFolder(path, ranks) if ranks.rank else RunFolder(path, ranks)
+            stack.enter_context(folder)
             read = self.ask, self.load_config, self.prepared, self.failures, self.suites, self.note
-            yield Run(*read, lm, folder, journal, ranks)
+            yield Run(*read, lm, folder, keeps, ranks)
 
     def _kept(self, normalizations: Sequence[Normalization]) -> Result | None:
         """The finished run in the folder, read without its model; None if there is none or anything has changed."""

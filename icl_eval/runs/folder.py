@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
 from icl_eval.engine import SINGLE_PROCESS, Journal, Ranks, SharedJournal, absorb_others, journal_path
 from icl_eval.errors import RunError
-from icl_eval.runs.evidence import Evidence, read_evidence
+from icl_eval.runs.evidence import Evidence, read_examples
 from icl_eval.runs.files import lock, replace_file, written
 from icl_eval.runs.manifest import SWEEP, Manifest, read_manifest
 from icl_eval.runs.score import Score
@@ -75,35 +75,27 @@ class RunFolder:
         """Replace `manifest.json`."""
         replace_file(self.path / "manifest.json", [manifest.model_dump_json(indent=1)])
 
-    def write_evidence(
-        self, evidence: Iterable[Evidence], failed: Collection[tuple[str, str]] = ()
-    ) -> Iterator[Evidence]:
-        """Pass evidence on while writing `examples.jsonl`, which appears when all of it is there.
+    def write_examples(self, examples: Iterable[Evidence], failed: Collection[tuple[str, str]] = ()) -> None:
+        """Write `examples.jsonl`, which appears when all of it is there.
 
         Args:
-            evidence: answered examples.
-            failed: the (task, prompt) pairs whose examples are left out, known once all evidence has passed.
+            examples: evaluated examples.
+            failed: the (task, prompt) pairs whose examples are left out, known once all examples have come.
         """
         partial = self.path / "examples.jsonl.partial"
         with ExitStack() as stack:
             with written(partial):
                 file = stack.enter_context(partial.open("w", encoding="utf-8"))
-            for each in evidence:  # an error in here is the model's or the data's, not this file's
+            for each in examples:  # an error in here is the model's or the data's, not this file's
                 with written(partial):
                     file.write(each.line() + "\n")
-                yield each
             with written(partial):
                 file.flush()
         if failed:
-            kept = (each.line() + "\n" for each in read_evidence(partial) if each.cell.task_prompt not in failed)
+            kept = (each.line() + "\n" for each in read_examples(partial) if each.cell.task_prompt not in failed)
             replace_file(partial, kept, end="")
         with written(partial):
             partial.replace(self.path / "examples.jsonl")
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether `examples.jsonl` holds all examples of the run that claimed the folder."""
-        return (self.path / "examples.jsonl").is_file()
 
     def write_scores(self, scores: Iterable[Score]) -> None:
         """Replace `scores.json`."""

@@ -17,7 +17,7 @@ from icl_eval.models import DTYPES, ModelConfig, resolve
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Cell
 from icl_eval.runs.evaluation import evaluate
-from icl_eval.runs.evidence import ChoiceEvidence, Evidence, read_evidence
+from icl_eval.runs.evidence import ChoiceEvidence, Evidence, read_examples
 from icl_eval.runs.files import replace_file
 from icl_eval.runs.manifest import read_finished
 from icl_eval.runs.model import options_of
@@ -96,7 +96,7 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
     if manifest.failures:
         raise RunError(f"a baseline is made from a run in which no task failed: {manifest.failures[0]}", run)
     examples = []
-    for evidence in read_evidence(run / "examples.jsonl", manifest.tasks):
+    for evidence in read_examples(run / "examples.jsonl", manifest.tasks):
         record = next(r for r in manifest.tasks if (r.task, r.prompt) == (evidence.cell.task, evidence.cell.prompt))
         ranking = evidence.rank(record.normalize)
         is_close = ranking.margin < SAFE_MARGIN or evidence.rivals(record.normalize, manifest.noise or 0.0)
@@ -163,7 +163,7 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
         result = evaluate(place, out=folder, alone=True, **asked | options)
         if result.failures:
             raise RunError(f"the baseline cannot be run again: {result.failures[0]}")
-        evidence = list(read_evidence(Path(folder) / "examples.jsonl"))
+        evidence = list(read_examples(Path(folder) / "examples.jsonl"))
     found = compare(baseline, evidence, result.scores)
     return replace(found, other_model=result.manifest.model_fingerprint != baseline.model_fingerprint)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from icl_eval.metrics import check_kind, metric
 from icl_eval.runs.cells import TaskRecord
-from icl_eval.runs.evidence import read_evidence
+from icl_eval.runs.evidence import read_examples
 from icl_eval.runs.manifest import read_finished
 from icl_eval.runs.members import read_members
 from icl_eval.runs.result import Result, Sweep, swept
-from icl_eval.runs.scores import chosen_normalizations, score_evidence
+from icl_eval.runs.scores import chosen_normalizations, score_examples
 from icl_eval.tasks import Normalization
 
 
@@ -39,8 +39,8 @@ def rescore(
     manifest = read_finished(path)
     wanted = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
     records = _measured(manifest.tasks, wanted, trust_remote_code=trust_remote_code)
-    scores = score_evidence(
-        read_evidence(path / "examples.jsonl", records),
+    scores = score_examples(
+        read_examples(path / "examples.jsonl", records),
         records,
         manifest.suites,
         model_words=manifest.model_words,

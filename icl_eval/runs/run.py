@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import icl_eval
-from icl_eval.engine import Engine, Journal, Ranks, SharedJournal, Workload, measure_noise
+from icl_eval.engine import Engine, Ranks, Workload, measure_noise
 from icl_eval.errors import IclEvalError, MetricError
 from icl_eval.models import CAUSAL, LanguageModel, LoadConfig, RowModel
 from icl_eval.runs.ask import Ask
 from icl_eval.runs.cells import Failure, Prepared
-from icl_eval.runs.evidence import Evidence, gather, windows
+from icl_eval.runs.evidence import collect, read_examples, windows
 from icl_eval.runs.explanation import Explanation
 from icl_eval.runs.folder import RunFolder, WorkerFolder
 from icl_eval.runs.manifest import Manifest
 from icl_eval.runs.questions import Question, Questioner
 from icl_eval.runs.result import Result
 from icl_eval.runs.score import Score
-from icl_eval.runs.scores import score_evidence
+from icl_eval.runs.scores import score_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 
 Failed = dict[tuple[str, str], IclEvalError]  # by task and prompt: why it cannot be asked
@@ -43,8 +44,8 @@ class Run:
         suites: whose averages are taken.
         note: what a reader of the scores must know first.
         model: what is asked.
-        folder: where the run is kept; None if nothing is.
-        journal: where answers are kept.
+        folder: where answers and examples are stored.
+        keeps: whether the folder stays when the run has ended.
         ranks: the processes that share the work.
     """
 
@@ -55,76 +56,83 @@ class Run:
     suites: Sequence[SuiteDefinition]
     note: str | None
     model: LanguageModel
-    folder: RunFolder | WorkerFolder | None
-    journal: Journal | SharedJournal
+    folder: RunFolder | WorkerFolder
+    keeps: bool
     ranks: Ranks
 
     def finish(self, normalizations: Sequence[Normalization], progress: Progress) -> Result:
-        """Ask everything that is not yet answered, and score it; all processes get what the first one has scored."""
+        """Collect the model's answers, then score them; all processes get the first one's scores."""
         began = time.monotonic()
-        manifest, failed, control_names = self._manifest(), Failed(), set[str]()
-        tick = progress(sum(each.request_count() for each in self.prepared))
-        engine = Engine(self.model, self.journal, tick)
+        started = self._manifest()
+        if isinstance(self.folder, RunFolder):
+            self.folder.claim(started)
+        manifest = self.collect(started, progress)
         if isinstance(self.folder, WorkerFolder):
-            return self._assist(self.folder, engine, failed)
-        if self.folder:
-            self.folder.claim(manifest)
-        evidence: Iterator[Evidence] = gather(self._windows(failed, control_names), engine)
-        scores: list[Score] = []
-        unscored: MetricError | None = None
+            result: list[Any] = self.ranks.gather(None)
+            return result[0]  # type: ignore[no-any-return]
+        scores, unscored = self._score(manifest, normalizations)
+        update = {"finished": _now(), "seconds": round(time.monotonic() - began, 3)}
+        manifest = manifest.model_copy(update=update)
+        self.folder.write_scores(scores)
+        self.folder.write_manifest(manifest)
+        if unscored is not None:
+            raise unscored
+        return self.ranks.gather(Result(tuple(scores), manifest, self.folder.path if self.keeps else None))[0]
+
+    def _score(
+        self, manifest: Manifest, normalizations: Sequence[Normalization]
+    ) -> tuple[list[Score], MetricError | None]:
+        """The scores of the collected examples; or none, and the error of a metric that cannot score them."""
         try:
-            scores = score_evidence(
-                self.folder.write_evidence(evidence, failed) if self.folder else evidence,
+            scores = score_examples(
+                read_examples(self.folder.path / "examples.jsonl", manifest.tasks),
                 manifest.tasks,
                 self.suites,
-                failed=failed,
                 model_words=manifest.model_words,
                 noise=manifest.noise,
                 normalizations=normalizations,
                 trust_remote_code=self.load_config.trust_remote_code,
             )
         except MetricError as error:
-            if self.folder is None or not self.folder.is_answered:
+            if not self.keeps:
                 raise
-            unscored = MetricError(
-                f"{error.message}; the answers are kept, and `icl-eval rescore {self.folder.path} --metrics NAME` "
-                f"scores them by another metric",
-                error.path,
-                error.line,
-            )
+            command = f"`icl-eval rescore {self.folder.path} --metrics NAME`"
+            advice = f"the answers are kept, and {command} scores them by another metric"
+            return [], MetricError(f"{error.message}; {advice}", error.path, error.line)
+        return scores, None
+
+    def collect(self, manifest: Manifest, progress: Progress) -> Manifest:
+        """Ask the model everything that is not yet in the journal; the first process writes `examples.jsonl`.
+
+        Returns:
+            The manifest without the tasks that failed, and with what answering took.
+
+        Raises:
+            IclEvalError: no task is left.
+        """
+        failed, control_names = Failed(), set[str]()
+        engine = Engine(self.model, self.folder.journal, progress(sum(each.request_count() for each in self.prepared)))
+        examples = collect(self._windows(failed, control_names), engine)
+        if isinstance(self.folder, RunFolder):
+            self.folder.write_examples(examples, failed)
+        else:
+            deque(examples, maxlen=0)
         failures = self._all_failures(failed)
-        manifest = manifest.model_copy(
+        computed = sum(self.ranks.gather(engine.computed))
+        self.folder.merge()
+        return manifest.model_copy(
             update={
                 "tasks": tuple(record for record in manifest.tasks if record.task_prompt not in failed),
                 "failures": failures,
                 "control_names": tuple(sorted(control_names)),
-                "finished": _now(),
-                "seconds": round(time.monotonic() - began, 3),
-                "computed": sum(self.ranks.gather(engine.computed)),
+                "computed": computed,
                 "reused": engine.reused,
             }
         )
-        if self.folder:
-            self.folder.merge()
-            self.folder.write_scores(scores)
-            self.folder.write_manifest(manifest)
-        if unscored is not None:
-            raise unscored
-        return self.ranks.gather(Result(tuple(scores), manifest, self.folder.path if self.folder else None))[0]
-
-    def _assist(self, folder: WorkerFolder, engine: Engine, failed: Failed) -> Result:
-        """Answer this process's share, and get the result of all."""
-        for _ in gather(self._windows(failed), engine):
-            pass
-        self._all_failures(failed)
-        self.ranks.gather(engine.computed)
-        folder.merge()
-        result: list[Any] = self.ranks.gather(None)
-        return result[0]  # type: ignore[no-any-return]
 
     def explain(self) -> Explanation:
         """What is still to be asked, and what it takes."""
-        engine = Engine(self.model, self.journal)
+        engine = Engine(self.model, self.folder.journal)
         work, planned, failed = Workload(), set[str](), Failed()
         for window in self._windows(failed):
             work += engine.workload([request for question in window for request in question.requests], planned)

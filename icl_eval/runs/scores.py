@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import fsum
@@ -46,7 +46,7 @@ def chosen_normalizations(names: str | Sequence[str]) -> tuple[Normalization, ..
     return cast(tuple[Normalization, ...], chosen)
 
 
-def score_evidence(
+def score_examples(
     evidence: Iterable[Evidence],
     records: Sequence[TaskRecord],
     suites: Sequence[SuiteDefinition] = (),
@@ -55,13 +55,12 @@ def score_evidence(
     noise: float | None = None,
     normalizations: Sequence[Normalization] = (),
     trust_remote_code: bool = False,
-    failed: Container[tuple[str, str]] = (),
 ) -> list[Score]:
     """Score lines in order of tasks, prompts, shots, normalisations and metrics; then the averages of suites.
 
-    Arguments and errors are those of `estimate_evidence`.
+    Arguments and errors are those of `estimate_examples`.
     """
-    estimated = estimate_evidence(
+    estimated = estimate_examples(
         evidence,
         records,
         suites,
@@ -69,12 +68,11 @@ def score_evidence(
         noise=noise,
         normalizations=normalizations,
         trust_remote_code=trust_remote_code,
-        failed=failed,
     )
     return [line for _, line in estimated]
 
 
-def estimate_evidence(
+def estimate_examples(
     evidence: Iterable[Evidence],
     records: Sequence[TaskRecord],
     suites: Sequence[SuiteDefinition] = (),
@@ -83,9 +81,8 @@ def estimate_evidence(
     noise: float | None = None,
     normalizations: Sequence[Normalization] = (),
     trust_remote_code: bool = False,
-    failed: Container[tuple[str, str]] = (),
 ) -> list[tuple[Estimate, Score]]:
-    """The lines of `score_evidence`, each with the estimate that its figures are of.
+    """The lines of `score_examples`, each with the estimate that its figures are of.
 
     Args:
         evidence: answered examples of all cells.
@@ -95,7 +92,6 @@ def estimate_evidence(
         noise: nats by which batching moves the log-probability of a token; None if it is not known.
         normalizations: which to show; each task's own if empty.
         trust_remote_code: whether a metric may run code from the Hub.
-        failed: the (task, prompt) pairs that have no scores, known once all evidence has been read.
 
     Raises:
         RunError: some cell has another number of examples than its record says.
@@ -107,7 +103,7 @@ def estimate_evidence(
     lines: list[tuple[Estimate, Score]] = []
     columns: dict[_Column, dict[str, list[tuple[Estimate, Score]]]] = defaultdict(dict)
     positions: dict[tuple[str, str], Iterator[int]] = defaultdict(count)  # a task may have two prompts for its shots
-    for record in (each for each in records if each.task_prompt not in failed):
+    for record in records:
         for shots in record.shots:
             position = next(positions[record.task, record.selection])
             scored: dict[Normalization, list[tuple[Estimate, Score]]] = {}

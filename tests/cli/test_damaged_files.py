@@ -14,7 +14,7 @@ from icl_eval import load_model
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models.checkpoints.device_map import read_map
 from icl_eval.models.checkpoints.names import TINY_PATH
-from icl_eval.runs.evidence import read_evidence
+from icl_eval.runs.evidence import read_examples
 from icl_eval.testing import FakeLM
 
 from .shell import TOY, IclEval
@@ -60,7 +60,7 @@ def test_a_damaged_line_of_examples_is_named(icl_eval: IclEval) -> None:
     for line in [*damaged, NESTED, "", '{"kind": ']:
         EXAMPLES.write_text("\n".join([lines[0], line, *lines[2:]]) + "\n")
         with pytest.raises(RunError) as caught:
-            list(read_evidence(EXAMPLES))
+            list(read_examples(EXAMPLES))
 
         assert str(caught.value) == f"{EXAMPLES}:2: this line is damaged; the same run again writes it anew", line[:200]
     assert icl_eval("rescore", "out").mistake == str(caught.value)
@@ -120,11 +120,11 @@ def test_every_field_of_other_kinds_of_examples_is_checked() -> None:
     ]
     for kind, whole, changes in kinds:
         EXAMPLES.write_text(json.dumps({"kind": kind, **common, **whole}))
-        assert len(list(read_evidence(EXAMPLES))) == 1
+        assert len(list(read_examples(EXAMPLES))) == 1
         for change in changes:
             EXAMPLES.write_text(json.dumps({"kind": kind, **common, **whole, **change}))
             with pytest.raises(RunError, match=r"examples\.jsonl:1: this line is damaged"):
-                list(read_evidence(EXAMPLES))
+                list(read_examples(EXAMPLES))
 
 
 @pytest.mark.parametrize("change", [{"task": "toy/pairs"}, {"prompt": "chatty"}, {"shots": 1}, {"seed": 7}])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from icl_eval.engine import Engine, Journal, Ranks, SharedJournal, scratch_journal
+from icl_eval.engine import Engine, Journal, Ranks, SharedJournal
 from icl_eval.engine.lines import from_line
 from icl_eval.errors import RunError
 from icl_eval.models import ScoreAnswer, ScoreRequest
@@ -32,14 +32,6 @@ def test_answers_are_on_disk_and_not_in_memory(path: Path) -> None:
 
         assert kept < 300 * 500
         assert all(journal.get(key) == answer for key, answer in answers.items())
-
-
-def test_a_scratch_journal_leaves_nothing() -> None:
-    with scratch_journal() as journal:
-        assert Engine(FakeLM(), journal).answer(REQUESTS) == Engine(FakeLM()).answer(REQUESTS)
-        assert journal.path.is_file()
-
-    assert not journal.path.parent.exists()
 
 
 @pytest.fixture
@@ -291,7 +283,7 @@ def test_a_full_disk_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) ->
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from icl_eval.engine import Engine, Journal, scratch_journal
+from icl_eval.engine import Engine, Journal
 from icl_eval.models import ScoreRequest
 from icl_eval.testing import FakeLM
 

@@ -16,7 +16,7 @@ from icl_eval.errors import DataError, MetricError, TaskError, WindowError
 from icl_eval.metrics import TextPrediction
 from icl_eval.models import ScoreRequest
 from icl_eval.prompts import Scored
-from icl_eval.runs.evidence import parse_evidence
+from icl_eval.runs.evidence import parse_example
 from icl_eval.runs.regression import make_baseline, regress
 from icl_eval.runs.strides import strides
 from icl_eval.testing import FakeLM
@@ -257,7 +257,7 @@ def test_evidence_of_earlier_runs_has_right_references() -> None:
     cell = {"task": "t", "prompt": "p", "shots": 0, "seed": 0}
     line = {"kind": "text", "cell": cell, "id": "0", "cluster": "0", "group": "0", "shots": 0, "truncated": 0}
     line |= {"demonstrations": [], "references": ["x"], "written": ["x"], "finished": ["stop"], "scores": [-1.0]}
-    (prediction,) = parse_evidence(json.dumps(line)).predictions(0)
+    (prediction,) = parse_example(json.dumps(line)).predictions(0)
 
     assert prediction == TextPrediction("0", "x", ("x",), "0", "0", right=True)
 
