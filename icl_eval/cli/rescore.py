@@ -28,7 +28,7 @@ def rescore(
     Other normalisations and metrics than the run's may be asked for: all that they need is stored. Tasks and models
     without scores are named, and the exit code is then 1.
     """
-    from icl_eval.runs.members import is_sweep
+    from icl_eval.results.members import is_sweep
     from icl_eval.runs.rescoring import rescore as again
     from icl_eval.runs.rescoring import rescore_sweep
 

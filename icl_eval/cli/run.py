@@ -16,7 +16,7 @@ from icl_eval.cli import options, panels
 from icl_eval.cli.terminal import remark, write
 
 if TYPE_CHECKING:
-    from icl_eval.runs.cells import Failure
+    from icl_eval.results.records import Failure
     from icl_eval.tasks import Normalization
 
 DEMONSTRATION = "no --model was given, so this is the demonstration: the bundled tiny GPT-2"
@@ -135,7 +135,7 @@ def run(
             check_startable(processes, device)
             raise typer.Exit(start(processes))
         from icl_eval.cli.progress import progress_bar
-        from icl_eval.runs.ask import SAMPLE
+        from icl_eval.config import SAMPLE
         from icl_eval.runs.evaluation import evaluate
         from icl_eval.runs.evaluation import explain as plan_of
 

@@ -23,8 +23,8 @@ from icl_eval.reports.table import (
 )
 
 if TYPE_CHECKING:
+    from icl_eval.results.manifest import Manifest
     from icl_eval.runs.comparison import Comparison, Pair
-    from icl_eval.runs.manifest import Manifest
 
 
 def render_comparison(comparison: Comparison, format: str = "table", *, width: int | None = None) -> str:
@@ -86,7 +86,7 @@ def _runs(comparison: Comparison) -> tuple[tuple[str, Manifest], tuple[str, Mani
 
 
 def _heading(run: str, manifest: Manifest) -> str:
-    from icl_eval.runs.members import label
+    from icl_eval.results.members import label
 
     name = label(manifest.model_name, manifest.ask.revision)
     return f"{run}: model {name} ({model_words(manifest)}), data {data_of(manifest)}"

@@ -24,7 +24,7 @@ from icl_eval.reports.table import (
 )
 
 if TYPE_CHECKING:
-    from icl_eval.runs.manifest import Manifest
+    from icl_eval.results.manifest import Manifest
     from icl_eval.runs.result import Sweep
 
 
@@ -100,7 +100,7 @@ def _cells(manifest: Manifest) -> Row:
 
 
 def _label(manifest: Manifest) -> str:
-    from icl_eval.runs.members import label
+    from icl_eval.results.members import label
 
     return label(manifest.model_name, manifest.ask.revision)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from icl_eval.metrics import Estimate, average, independent_average
-from icl_eval.runs.score import Score, figures
+from icl_eval.results.score import Score, figures
 from icl_eval.runs.signature import suite_signature
 from icl_eval.tasks import SuiteDefinition, tasks_of
 

@@ -14,11 +14,11 @@ import numpy as np
 from icl_eval.errors import RunError
 from icl_eval.metrics import Estimate, difference
 from icl_eval.metrics.evaluate_library import PREFIX
+from icl_eval.results.examples import Evidence, read_examples
+from icl_eval.results.manifest import Manifest, read_finished
+from icl_eval.results.records import TaskRecord
+from icl_eval.results.score import Score
 from icl_eval.runs.averages import task_weights
-from icl_eval.runs.cells import TaskRecord
-from icl_eval.runs.evidence import Evidence, read_examples
-from icl_eval.runs.manifest import Manifest, read_finished
-from icl_eval.runs.score import Score
 from icl_eval.runs.scores import chosen_normalizations, estimate_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 

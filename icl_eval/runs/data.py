@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from icl_eval.runs.ask import HUB, SAMPLE
+from icl_eval.config import HUB, SAMPLE
 from icl_eval.tasks import HubSource, LocalSource, Source
 
 SAMPLE_PATH = Path(__file__).resolve().parent.parent / "tiny" / "data"

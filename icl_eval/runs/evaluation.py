@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from icl_eval.config import HUB, SAMPLE, Ask, place_of, seed_list
 from icl_eval.engine import SINGLE_PROCESS, launched
 from icl_eval.errors import MissingData, RunError
 from icl_eval.models import LanguageModel, split_options
-from icl_eval.runs.ask import HUB, SAMPLE, Ask, place_of, seed_list
-from icl_eval.runs.cells import Failure, Prepared, prepare
+from icl_eval.results.records import Failure
+from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.data import SAMPLE_NOTE, source_of
 from icl_eval.runs.experiment import Experiment
 from icl_eval.runs.explanation import Explanation

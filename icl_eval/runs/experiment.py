@@ -9,14 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from icl_eval.config import Ask
 from icl_eval.engine import SINGLE_PROCESS, Ranks
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import GeneratingModel, LanguageModel, LoadConfig, is_current
-from icl_eval.runs.ask import Ask
-from icl_eval.runs.cells import Failure, Prepared
+from icl_eval.results.folder import RunFolder, WorkerFolder
+from icl_eval.results.manifest import Manifest, read_manifest
+from icl_eval.results.records import Failure
+from icl_eval.runs.cells import Prepared
 from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.folder import RunFolder, WorkerFolder
-from icl_eval.runs.manifest import Manifest, read_manifest
 from icl_eval.runs.model import Model, check_model, loaded, name_of
 from icl_eval.runs.rescoring import rescore
 from icl_eval.runs.result import Result

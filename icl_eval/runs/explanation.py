@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from icl_eval.engine import Workload
-from icl_eval.runs.cells import Failure
+from icl_eval.results.records import Failure
 
 MIB = 2**20
 

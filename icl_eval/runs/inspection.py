@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from icl_eval.config import Ask, place_of
 from icl_eval.errors import IclEvalError, MissingData, TaskError, WindowError
 from icl_eval.models import LanguageModel, about_control_tokens, controls_of
-from icl_eval.runs.ask import Ask, place_of
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
 from icl_eval.runs.names import check_average, check_metrics, check_names, check_reference

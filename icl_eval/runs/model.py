@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from icl_eval.config import Ask
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import (
     LanguageModel,
@@ -16,7 +17,6 @@ from icl_eval.models import (
     resolve,
     wrap_model,
 )
-from icl_eval.runs.ask import Ask
 
 Model = str | Path | LanguageModel | tuple[Any, Any]
 OF_A_PAIR = {"bos", "window", "pll"}  # options that have an effect on a pair

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from icl_eval.config import Ask, place_of
 from icl_eval.errors import UnknownName
 from icl_eval.models import LanguageModel, about_control_tokens, load_model
-from icl_eval.runs.ask import Ask, place_of
-from icl_eval.runs.cells import Cell, prepare
+from icl_eval.results.records import Cell
+from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
 from icl_eval.runs.questions import Question, Questioner
 from icl_eval.tasks import Task, ids_of

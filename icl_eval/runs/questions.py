@@ -10,7 +10,8 @@ from icl_eval.errors import IclEvalError, PromptError, WindowError
 from icl_eval.metrics import Kind
 from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest, controls_of, is_encoder_decoder
 from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, encode_apart, fit, split_tokens, with_start
-from icl_eval.runs.cells import Cell, Prepared, decoding
+from icl_eval.results.records import Cell
+from icl_eval.runs.cells import Prepared, decoding
 from icl_eval.runs.strides import strides
 from icl_eval.tasks import Example
 

@@ -12,17 +12,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from icl_eval.config import Ask
 from icl_eval.errors import RunError
 from icl_eval.models import DTYPES, ModelConfig, resolve
-from icl_eval.runs.ask import Ask
-from icl_eval.runs.cells import Cell
+from icl_eval.results.examples import ChoiceEvidence, Evidence, read_examples
+from icl_eval.results.files import replace_file
+from icl_eval.results.manifest import read_finished
+from icl_eval.results.records import Cell
+from icl_eval.results.score import Score
 from icl_eval.runs.evaluation import evaluate
-from icl_eval.runs.evidence import ChoiceEvidence, Evidence, read_examples
-from icl_eval.runs.files import replace_file
-from icl_eval.runs.manifest import read_finished
 from icl_eval.runs.model import options_of
 from icl_eval.runs.rescoring import rescore
-from icl_eval.runs.score import Score
 
 TOLERANCE = 1e-4  # nats by which a log-probability may differ: float32 on another processor stays well below
 SAFE_MARGIN = 1e-3  # nats between the best two options: below it another processor may choose the other one

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from icl_eval.metrics import check_kind, metric
-from icl_eval.runs.cells import TaskRecord
-from icl_eval.runs.evidence import read_examples
-from icl_eval.runs.manifest import read_finished
-from icl_eval.runs.members import read_members
+from icl_eval.results.examples import read_examples
+from icl_eval.results.manifest import read_finished
+from icl_eval.results.members import read_members
+from icl_eval.results.records import TaskRecord
 from icl_eval.runs.result import Result, Sweep, swept
 from icl_eval.runs.scores import chosen_normalizations, score_examples
 from icl_eval.tasks import Normalization

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import ModelError, RunError, UnknownName
-from icl_eval.runs.cells import Failure
-from icl_eval.runs.manifest import Manifest
-from icl_eval.runs.members import Member
-from icl_eval.runs.score import Score
+from icl_eval.results.manifest import Manifest
+from icl_eval.results.members import Member
+from icl_eval.results.records import Failure
+from icl_eval.results.score import Score
 
 if TYPE_CHECKING:
     import pandas

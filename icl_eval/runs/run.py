@@ -11,18 +11,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import icl_eval
+from icl_eval.config import Ask
 from icl_eval.engine import Engine, Ranks, Workload, measure_noise
 from icl_eval.errors import IclEvalError, MetricError
 from icl_eval.models import CAUSAL, LanguageModel, LoadConfig, RowModel
-from icl_eval.runs.ask import Ask
-from icl_eval.runs.cells import Failure, Prepared
-from icl_eval.runs.evidence import collect, read_examples, windows
+from icl_eval.results.examples import read_examples
+from icl_eval.results.folder import RunFolder, WorkerFolder
+from icl_eval.results.manifest import Manifest
+from icl_eval.results.records import Failure
+from icl_eval.results.score import Score
+from icl_eval.runs.cells import Prepared
+from icl_eval.runs.collect import collect, windows
 from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.folder import RunFolder, WorkerFolder
-from icl_eval.runs.manifest import Manifest
 from icl_eval.runs.questions import Question, Questioner
 from icl_eval.runs.result import Result
-from icl_eval.runs.score import Score
 from icl_eval.runs.scores import score_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 

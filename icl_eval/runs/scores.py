@@ -22,10 +22,10 @@ from icl_eval.metrics import (
     value_range,
 )
 from icl_eval.references import majority_baseline, random_baseline
+from icl_eval.results.examples import Evidence
+from icl_eval.results.records import TaskRecord
+from icl_eval.results.score import Score, figures
 from icl_eval.runs.averages import suite_score
-from icl_eval.runs.cells import TaskRecord
-from icl_eval.runs.evidence import Evidence
-from icl_eval.runs.score import Score, figures
 from icl_eval.runs.signature import task_signature
 from icl_eval.scoring import NORMALIZATIONS
 from icl_eval.tasks import Normalization, SuiteDefinition, tasks_of

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 
 import icl_eval
-from icl_eval.runs.cells import TaskRecord
-from icl_eval.runs.score import Score
+from icl_eval.results.records import TaskRecord
+from icl_eval.results.score import Score
 from icl_eval.tasks import Normalization
 
 

@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from icl_eval.config import short_name, slug
 from icl_eval.engine import SINGLE_PROCESS, Ranks, launched, rank_and_world_size
 from icl_eval.errors import IclEvalError, ModelError, ProcessError, RunError, WindowError
 from icl_eval.models import resolve
-from icl_eval.runs.ask import short_name, slug
+from icl_eval.results.files import lock
+from icl_eval.results.members import Member, write_members
 from icl_eval.runs.evaluation import RESULTS, defaults, planned
 from icl_eval.runs.experiment import Experiment
 from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.files import lock
-from icl_eval.runs.members import Member, write_members
 from icl_eval.runs.model import Model, name_of
 from icl_eval.runs.result import Result, Sweep, swept
 from icl_eval.runs.run import Progress

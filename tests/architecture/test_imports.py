@@ -27,11 +27,13 @@ ALLOWED: dict[str, frozenset[str]] = {
     "scoring": frozenset({"errors", "tasks"}),
     "metrics": frozenset({"errors", "tasks"}),
     "references": frozenset({"errors", "metrics", "tasks"}),
-    "runs": EXPERIMENT | {"choices", "reports", "testing"},
-    "reports": frozenset({"errors", "metrics", "references", "runs"}),
+    "config": frozenset({"choices", "models"}),
+    "results": EXPERIMENT - {"demos", "prompts", "references"} | {"config"},
+    "runs": EXPERIMENT | {"choices", "config", "reports", "results", "testing"},
+    "reports": frozenset({"errors", "metrics", "references", "results", "runs"}),
     "testing": EXPERIMENT,
     "tiny": frozenset(),
-    "cli": EXPERIMENT | {"choices", "reports", "runs", "testing", "tiny"},
+    "cli": EXPERIMENT | {"choices", "config", "reports", "results", "runs", "testing", "tiny"},
     "__main__": frozenset({"cli"}),
 }
 LIGHT = ("tasks", "demos", "prompts", "scoring", "metrics", "references")

@@ -14,7 +14,7 @@ from icl_eval import load_model
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models.checkpoints.device_map import read_map
 from icl_eval.models.checkpoints.names import TINY_PATH
-from icl_eval.runs.evidence import read_examples
+from icl_eval.results.examples import read_examples
 from icl_eval.testing import FakeLM
 
 from .shell import TOY, IclEval

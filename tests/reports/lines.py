@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from icl_eval.results.manifest import Manifest
+from icl_eval.results.records import TaskRecord
 from icl_eval.runs import Ask, Score
-from icl_eval.runs.cells import TaskRecord
-from icl_eval.runs.manifest import Manifest
 
 RTE = Score(
     task="superglue/rte",

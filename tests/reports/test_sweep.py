@@ -10,8 +10,8 @@ import pytest
 
 from icl_eval.errors import UnknownName
 from icl_eval.reports import render_sweep
+from icl_eval.results.members import Member
 from icl_eval.runs import Result, Score, Sweep
-from icl_eval.runs.members import Member
 
 from .lines import AVERAGE, MANIFEST, RTE, RTE_32
 

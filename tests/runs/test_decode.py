@@ -11,8 +11,8 @@ import pytest
 
 from icl_eval import Result, Task, evaluate, explain, rescore
 from icl_eval.errors import RunError, TaskError, UnknownName
+from icl_eval.results.manifest import read_manifest
 from icl_eval.runs import Ask
-from icl_eval.runs.manifest import read_manifest
 from icl_eval.tasks import Decode, Library
 from icl_eval.testing import FakeLM
 

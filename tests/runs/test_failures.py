@@ -11,7 +11,7 @@ from toy_tasks import NAMES, PARITY_YAML, PROMPT, SHOWN, SUITE_YAML, answers, pa
 
 from icl_eval import Library, Result, Task, evaluate, explain, rescore, sweep
 from icl_eval.errors import MissingData, RunError, WindowError
-from icl_eval.runs import evidence
+from icl_eval.runs import collect
 from icl_eval.runs.regression import make_baseline, regress
 from icl_eval.testing import FakeLM
 
@@ -37,7 +37,7 @@ def long_task(*, mended: bool = False, **said: Any) -> Task:
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the engine a query at a time, so that a task has answers when a later query of it fails."""
-    monkeypatch.setattr(evidence, "WINDOW_TOKENS", 1)
+    monkeypatch.setattr(collect, "WINDOW_TOKENS", 1)
 
 
 @pytest.mark.usefixtures("small_windows")

@@ -16,7 +16,7 @@ from icl_eval.errors import DataError, MetricError, TaskError, WindowError
 from icl_eval.metrics import TextPrediction
 from icl_eval.models import ScoreRequest
 from icl_eval.prompts import Scored
-from icl_eval.runs.evidence import parse_example
+from icl_eval.results.examples import parse_example
 from icl_eval.runs.regression import make_baseline, regress
 from icl_eval.runs.strides import strides
 from icl_eval.testing import FakeLM

@@ -5,7 +5,7 @@ import tracemalloc
 import pytest
 
 from icl_eval import Task, evaluate
-from icl_eval.runs import evidence
+from icl_eval.runs import collect
 from icl_eval.testing import FakeLM
 
 PROMPT = "{{ filler }}Q: {{ n }}\nA:"
@@ -27,7 +27,7 @@ def peak(examples: int) -> int:
 
 
 def test_a_run_holds_neither_all_prompts_nor_all_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "WINDOW_TOKENS", 2**16)
+    monkeypatch.setattr(collect, "WINDOW_TOKENS", 2**16)
     peak(50)
 
     more = peak(600) - peak(200)

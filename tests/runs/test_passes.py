@@ -9,6 +9,7 @@ import pytest
 from icl_eval import Task, evaluate
 from icl_eval.models import Sink
 from icl_eval.runs import run as module
+from icl_eval.runs.scores import score_examples
 from icl_eval.testing import FakeLM
 
 RECORDS = [{"n": number, "label": number % 2} for number in range(6)]
@@ -35,7 +36,7 @@ class Failing(FakeLM):
 def test_all_answers_are_stored_before_the_first_score(
     kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lm, score_examples, seen = FakeLM(), module.score_examples, list[str]()
+    lm, seen = FakeLM(), list[str]()
 
     def watched(examples: Any, *args: Any, **named: Any) -> Any:
         lm.score = None  # type: ignore[assignment, method-assign]

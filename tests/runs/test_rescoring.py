@@ -13,7 +13,8 @@ from icl_eval import Library, Task, evaluate, rescore
 from icl_eval.errors import MetricError, RunError, UnknownName
 from icl_eval.metrics import Prediction
 from icl_eval.metrics.means import ExampleMean
-from icl_eval.runs import evidence, scores
+from icl_eval.results import examples as stored
+from icl_eval.runs import scores
 from icl_eval.scoring import rank
 
 from .folders import examples
@@ -33,7 +34,7 @@ def test_rescoring_gives_the_runs_own_scores(run: Path) -> None:
     own = (run / "scores.json").read_bytes()
     again = rescore(run)
     again_in_a_file = run / "again.json"
-    from icl_eval.runs.folder import write_scores
+    from icl_eval.results.folder import write_scores
 
     write_scores(again_in_a_file, again)
 
@@ -212,7 +213,7 @@ def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
 
 def test_each_answer_is_ranked_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ranked = Mock(wraps=rank)
-    monkeypatch.setattr(evidence, "rank", ranked)
+    monkeypatch.setattr(stored, "rank", ranked)
     rescore(run)
 
     assert ranked.call_count == len(examples(run))

@@ -14,9 +14,9 @@ from icl_eval.errors import RunError
 from icl_eval.metrics import Prediction, estimate
 from icl_eval.metrics.means import ExampleMean, is_right
 from icl_eval.metrics.registry import metric as metric_of
+from icl_eval.results.examples import read_examples
 from icl_eval.runs import Score, scores
 from icl_eval.runs.averages import suite_score
-from icl_eval.runs.evidence import read_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 from icl_eval.testing import FakeLM
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from icl_eval.config import short_name, slug
 from icl_eval.errors import RunError
-from icl_eval.runs.ask import short_name, slug
-from icl_eval.runs.files import replace_file
-from icl_eval.runs.manifest import SWEEP
+from icl_eval.results.files import replace_file
+from icl_eval.results.manifest import SWEEP
 
 
 class Member(BaseModel):

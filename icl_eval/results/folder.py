@@ -10,10 +10,10 @@ from types import TracebackType
 
 from icl_eval.engine import SINGLE_PROCESS, Journal, Ranks, SharedJournal, absorb_others, journal_path
 from icl_eval.errors import RunError
-from icl_eval.runs.evidence import Evidence, read_examples
-from icl_eval.runs.files import lock, replace_file, written
-from icl_eval.runs.manifest import SWEEP, Manifest, read_manifest
-from icl_eval.runs.score import Score
+from icl_eval.results.examples import Evidence, read_examples
+from icl_eval.results.files import lock, replace_file, written
+from icl_eval.results.manifest import SWEEP, Manifest, read_manifest
+from icl_eval.results.score import Score
 
 
 class RunFolder:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from icl_eval.engine import ENDINGS, Engine
+from icl_eval.engine import ENDINGS
 from icl_eval.errors import RunError
-from icl_eval.metrics import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction, is_unspaced
-from icl_eval.models import Answer
-from icl_eval.runs.cells import Cell, TaskRecord
-from icl_eval.runs.questions import Question
+from icl_eval.metrics import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
+from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.scoring import OptionEvidence, Ranking, close_options, rank, score, score_noise
 from icl_eval.tasks import Normalization
 from icl_eval.tasks.files import parse_json
 
 ONLY = Ranking(chosen=0, tied=False, margin=math.inf)
-WINDOW_TOKENS = 2**20  # tokens of questions held at once: what can share a prefix, and what memory it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +194,6 @@ REPAIR = "the same run again writes it anew"
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def collect(windows: Iterable[Sequence[Question]], engine: Engine) -> Iterator[Evidence]:
-    """Ask the engine, a window of questions at a time, and keep what it answers."""
-    for window in windows:
-        answers = iter(engine.answer([request for question in window for request in question.requests]))
-        for question in window:
-            yield _evidence(question, [next(answers) for _ in question.requests])
-
-
 def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> Iterator[Evidence]:
     """The lines of an `examples.jsonl`.
 
@@ -305,56 +294,3 @@ def _check_counts(*values: Any) -> None:
 def _check_logprobs(values: tuple[float, ...]) -> None:
     if not math.isfinite(math.fsum(values)) or max(values) > 0:
         raise ValueError("a log-probability is positive or not finite")
-
-
-def windows(questions: Iterable[Question]) -> Iterator[list[Question]]:
-    """Questions in their order, as many at a time as the engine gets to see."""
-    window: list[Question] = []
-    tokens = 0
-    for question in questions:
-        if window and tokens + question.tokens > WINDOW_TOKENS:
-            yield window
-            window, tokens = [], 0
-        window.append(question)
-        tokens += question.tokens
-    if window:
-        yield window
-
-
-def _evidence(question: Question, answers: Sequence[Answer]) -> Evidence:
-    example = question.example
-    common: dict[str, Any] = {
-        "cell": question.cell,
-        "id": example.id,
-        "cluster": example.cluster,
-        "group": example.group,
-        "shots": question.fitted.shots,
-        "truncated": question.fitted.truncated,
-        "demonstrations": question.demonstrations,
-    }
-    given: Any = answers  # of the kind that was asked for
-    if question.kind == "text":
-        (text,) = given
-        return TextEvidence(
-            **common,
-            references=example.options,
-            written=text.texts,
-            finished=text.finished,
-            scores=text.scores,
-            right=bool(example.gold),
-        )
-    if question.kind == "likelihood":
-        return LikelihoodEvidence(
-            **common,
-            parts=tuple(answer.logprobs for answer in given),
-            greedy=all(answer.greedy for answer in given),
-            words=len(example.options[0].split()),
-            bytes=len(example.options[0].encode()),
-            unspaced=is_unspaced(example.options[0]),
-        )
-    after, alone = given[: len(example.options)], given[len(example.options) :]
-    options = tuple(
-        OptionEvidence(text, conditional.logprobs, unconditional.logprobs)
-        for text, conditional, unconditional in zip(question.text.answers, after, alone, strict=True)
-    )
-    return ChoiceEvidence(**common, gold=example.gold, names=example.options, options=options)

@@ -1,0 +1,89 @@
+"""What identifies a score: the cell of the grid, and what the manifest keeps of its task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from icl_eval.tasks import AnswerKind, Normalization
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The unit of the results grid."""
+
+    task: str
+    prompt: str
+    shots: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.task} ({self.prompt}, {self.shots} shots, seed {self.seed})"
+
+    @property
+    def task_prompt(self) -> tuple[str, str]:
+        """The task and its prompt."""
+        return self.task, self.prompt
+
+
+class Failure(BaseModel):
+    """A task that has no scores in a run, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    selection: str  # the prompt as it was asked for: its name, or empty for the task's own
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.task}{f' ({self.selection})' if self.selection else ''} has no scores: {self.reason}"
+
+
+class TaskRecord(BaseModel):
+    """What the manifest keeps of a (task, prompt), so that its scores need neither files nor model again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    prompt: str
+    selection: str  # the prompt as it was asked for: its name, or empty for the task's own
+    metrics: tuple[str, ...]
+    primary: tuple[str, ...]  # those whose mean enters the averages of suites
+    answer: AnswerKind = "choice"
+    normalize: Normalization
+    measure: str = ""  # of answers that are not choices: how they are written, or in which strides they are read
+    ending: str = ""  # of those that are written: where they end
+    draw: str
+    split: str = ""  # what is asked, if it is not the task's own split
+    shown: str = ""  # what is shown, if it is not the task's own split
+    separator: str
+    shots: tuple[int, ...]
+    seeds: tuple[int, ...]
+    reference: str | None
+    version: int
+    digest: str  # of the definition, the prompt, the way of fitting, and the whole split that is asked
+    pool: str  # digest of what demonstrations are drawn from; empty without demonstrations
+    data: str
+    examples: int
+    of: int  # examples in the whole split
+    head: bool  # whether the examples are the first of the split, not a sample of it
+
+    @property
+    def sample(self) -> str:
+        """The signature's word for which examples of the split were evaluated; empty for all of them."""
+        return "" if self.examples == self.of else f"{'first' if self.head else 'sample'}{self.examples}of{self.of}"
+
+    @property
+    def task_prompt(self) -> tuple[str, str]:
+        """The task and its prompt."""
+        return self.task, self.prompt
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of all seeds; without demonstrations there is nothing to draw, so only the first seed has any."""
+        return [
+            Cell(self.task, self.prompt, shots, seed)
+            for shots in self.shots
+            for seed in (self.seeds if shots else self.seeds[:1])
+        ]
