@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import load_model
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
-from icl_eval.runs.questions import Questioner
+from icl_eval.runs.questions import RequestBuilder
 from icl_eval.tasks import Library
 
 
@@ -95,7 +95,7 @@ def _measure(work: Work, lm: Any, peer: Any, given: argparse.Namespace) -> int:
 
 
 def _requests(work: Work, lm: Any, given: argparse.Namespace) -> list[Any]:
-    ask = Ask(
+    ask = RunConfig(
         model=given.model,
         data=given.data_dir,
         tasks=(work.task,),
@@ -110,7 +110,7 @@ def _requests(work: Work, lm: Any, given: argparse.Namespace) -> list[Any]:
             protocol = definition.protocol.model_copy(update={"draw": "fixed"})
             task = replace(task, definition=definition.model_copy(update={"protocol": protocol}))
         for prepared in prepare(task, None, ask, source_of(given.data_dir)):
-            for question in Questioner(prepared, lm, "error").questions():
+            for question in RequestBuilder(prepared, lm, "error").questions():
                 requests += question.requests
     decoding = {"beams": work.beams, "max_tokens": given.max_tokens, "length_penalty": 1.0, "penalty": "power"}
     return [replace(each, decoding=replace(each.decoding, **decoding)) for each in requests]

@@ -17,12 +17,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import ScoreRequest, load_model
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
-from icl_eval.runs.questions import Question, Questioner
+from icl_eval.runs.questions import EncodedQuery, RequestBuilder
 from icl_eval.tasks import Library
 
 TASKS = "superglue/rte,superglue/cb,superglue/copa,superglue/boolq"
@@ -66,17 +66,17 @@ def main() -> int:
     return int(worst > TOLERANCE)
 
 
-def _questions(lm: object, given: argparse.Namespace) -> Iterator[Question]:
+def _questions(lm: object, given: argparse.Namespace) -> Iterator[EncodedQuery]:
     names, shots = given.tasks.split(","), tuple(map(int, given.shots.split(",")))
-    ask = Ask(
+    ask = RunConfig(
         model=str(given.model), data=str(given.data_dir), tasks=tuple(names), shots=shots, limit=f"first:{given.limit}"
     )
     for task in Library().tasks(names):
         for prepared in prepare(task, given.prompt, ask, source_of(ask.data)):
-            yield from Questioner(prepared, lm, "error").questions()  # type: ignore[arg-type]
+            yield from RequestBuilder(prepared, lm, "error").questions()  # type: ignore[arg-type]
 
 
-def _ours(lm: object, questions: Sequence[Question]) -> list[list[Likelihood]]:
+def _ours(lm: object, questions: Sequence[EncodedQuery]) -> list[list[Likelihood]]:
     requests = [each for question in questions for each in _asked(question)]
     answers = iter(Engine(lm).answer(requests))  # type: ignore[arg-type]
     found = []
@@ -88,7 +88,7 @@ def _ours(lm: object, questions: Sequence[Question]) -> list[list[Likelihood]]:
     return found
 
 
-def _theirs(questions: Sequence[Question], given: argparse.Namespace) -> list[list[Likelihood]]:
+def _theirs(questions: Sequence[EncodedQuery], given: argparse.Namespace) -> list[list[Likelihood]]:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
@@ -114,20 +114,20 @@ def _theirs(questions: Sequence[Question], given: argparse.Namespace) -> list[li
     return found
 
 
-def _asked(question: Question) -> list[ScoreRequest]:
+def _asked(question: EncodedQuery) -> list[ScoreRequest]:
     """What is compared: each option after the prompt, or all that a likelihood takes."""
     if question.kind == "choice":
         return list(question.conditional)
     return [each for each in question.requests if isinstance(each, ScoreRequest)]
 
 
-def _tokens(question: Question) -> list[int]:
+def _tokens(question: EncodedQuery) -> list[int]:
     """Tokens scored, of each option or of the whole text."""
     counts = [len(request.tokens) - request.boundary for request in _asked(question)]
     return counts if question.kind == "choice" else [sum(counts)]
 
 
-def _scores(questions: Sequence[Question], found: Sequence[Sequence[Likelihood]]) -> str:
+def _scores(questions: Sequence[EncodedQuery], found: Sequence[Sequence[Likelihood]]) -> str:
     """The usual scores of these likelihoods."""
     if questions[0].kind == "choice":
         by_sum, by_char = ([] for _ in range(2))

@@ -34,12 +34,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import load_model
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import SAMPLE_PATH, source_of
-from icl_eval.runs.questions import Questioner
+from icl_eval.runs.questions import RequestBuilder
 from icl_eval.tasks import Library, LocalSource
 
 TOLERANCE = 1e-4  # nats per scored token
@@ -169,10 +169,10 @@ class _Bench:
         self._compare(ours, theirs)
         return Sides(mine, seconds * len(self.questions) / len(self.chosen), limit, point)
 
-    def _questioners(self) -> Iterator[Questioner]:
+    def _questioners(self) -> Iterator[RequestBuilder]:
         work = self.work
         limit = f"first:{work.queries}"
-        ask = Ask(model=str(self.model), data="sample", tasks=(work.tasks,), shots=work.shots, limit=limit)
+        ask = RunConfig(model=str(self.model), data="sample", tasks=(work.tasks,), shots=work.shots, limit=limit)
         source = LocalSource(SAMPLE_PATH) if work.tiny else source_of(self.given.data_dir)
         for task in Library().tasks([work.tasks]):
             if work.fixed:
@@ -180,12 +180,12 @@ class _Bench:
                 protocol = definition.protocol.model_copy(update={"draw": "fixed"})
                 task = replace(task, definition=definition.model_copy(update={"protocol": protocol}))
             for prepared in prepare(task, None, ask, source):
-                yield Questioner(prepared, self.lm, "drop" if work.tiny else "error")
+                yield RequestBuilder(prepared, self.lm, "drop" if work.tiny else "error")
 
     def _ours(self, shots: int | None = None) -> list[float]:
         """The answers to all questions, or to those with so many shots; the engine keeps nothing of an earlier turn."""
         engine = Engine(self.lm)
-        fresh = (Questioner(each.prepared, each.model, each.overflow) for each in self.questioners)
+        fresh = (RequestBuilder(each.prepared, each.model, each.overflow) for each in self.questioners)
         questions = (question for questioner in fresh for question in questioner.questions())
         asked = (question for question in questions if shots in (None, question.cell.shots))
         answers = engine.answer([request for question in asked for request in question.conditional])

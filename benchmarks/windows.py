@@ -27,13 +27,13 @@ import numpy as np
 import torch
 
 from icl_eval import Task
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import ScoreAnswer, ScoreRequest, common_prefix
 from icl_eval.models.causal import CausalLM
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import SAMPLE_PATH
-from icl_eval.runs.questions import Questioner
+from icl_eval.runs.questions import RequestBuilder
 from icl_eval.tasks import LocalSource
 
 TOLERANCE = 1e-4  # nats per scored token
@@ -122,9 +122,9 @@ def _trec(folder: Path, queries: int) -> Task:
 
 
 def _requests(lm: CausalLM, task: Task) -> list[ScoreRequest]:
-    ask = Ask(model=lm.name, tasks=(task.name,), shots=(32,), overflow="error")
+    ask = RunConfig(model=lm.name, tasks=(task.name,), shots=(32,), overflow="error")
     (prepared,) = prepare(task, None, ask, LocalSource(SAMPLE_PATH))
-    return [each for question in Questioner(prepared, lm, "error").questions() for each in question.conditional]
+    return [each for question in RequestBuilder(prepared, lm, "error").questions() for each in question.conditional]
 
 
 def _answers(lm: CausalLM, calls: Sequence[Sequence[ScoreRequest]]) -> tuple[float, int, list[ScoreAnswer]]:

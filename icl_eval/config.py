@@ -19,7 +19,7 @@ HUB, SAMPLE = "hub", "sample"
 MOST_SEEDS = 10_000
 
 
-class Ask(ModelConfig):
+class RunConfig(ModelConfig):
     """One invocation, without its clock, device and folder."""
 
     model: str

@@ -12,7 +12,7 @@ from icl_eval.cli.terminal import Coloured, write
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
-    from icl_eval.runs.questions import Question
+    from icl_eval.runs.questions import EncodedQuery
 
 SHOTS = 2
 COLOURS = {"instruction": "magenta", "demonstration": "cyan", "query": "bright_white", "answer": "green", "mark": "red"}
@@ -97,7 +97,7 @@ def show(
             break
 
 
-def _prompt(question: Question) -> Iterator[str | Coloured]:
+def _prompt(question: EncodedQuery) -> Iterator[str | Coloured]:
     """The prompt of the right option's request, its parts coloured and what is scored between brackets."""
     text, right = question.text, _right(question)
     if text.instruction:
@@ -108,7 +108,7 @@ def _prompt(question: Question) -> Iterator[str | Coloured]:
     yield from ("⟦", _part(text.answers[right], "answer"), "⟧")
 
 
-def _tokens(question: Question, lm: LanguageModel) -> Iterator[str | Coloured]:
+def _tokens(question: EncodedQuery, lm: LanguageModel) -> Iterator[str | Coloured]:
     """The tokens of the right option's request, with a mark after each and what is scored between brackets."""
     scored = question.fitted.options[_right(question)]
     for token in lm.decode(scored.context):
@@ -119,12 +119,12 @@ def _tokens(question: Question, lm: LanguageModel) -> Iterator[str | Coloured]:
     yield "⟧"
 
 
-def _right(question: Question) -> int:
+def _right(question: EncodedQuery) -> int:
     """The option that the prompt is shown with: the first right one; of other answers the first reference."""
     return question.example.gold[0] if question.kind == "choice" else 0
 
 
-def _options(question: Question, lm: LanguageModel) -> Iterator[Sequence[str | Coloured]]:
+def _options(question: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str | Coloured]]:
     """One line per option: what is scored, token by token, and where it stands; or one per acceptable text."""
     if question.kind == "text":
         mark = "*" if question.example.gold else "-"
@@ -139,7 +139,7 @@ def _options(question: Question, lm: LanguageModel) -> Iterator[Sequence[str | C
         yield [*line, f"  {len(scored.continuation)} tokens"]
 
 
-def _counts(question: Question, lm: LanguageModel) -> str:
+def _counts(question: EncodedQuery, lm: LanguageModel) -> str:
     example, fitted = question.example, question.fitted
     shown = ", ".join(question.demonstrations) or "none"
     return (
@@ -148,7 +148,7 @@ def _counts(question: Question, lm: LanguageModel) -> str:
     )
 
 
-def _reads(question: Question, lm: LanguageModel) -> str:
+def _reads(question: EncodedQuery, lm: LanguageModel) -> str:
     from icl_eval.models import GenerateRequest
 
     longest = max(scored.input_length for scored in question.fitted.options)

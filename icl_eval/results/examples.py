@@ -14,7 +14,7 @@ from icl_eval.engine import ENDINGS
 from icl_eval.errors import RunError
 from icl_eval.metrics import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
 from icl_eval.results.records import Cell, TaskRecord
-from icl_eval.scoring import OptionEvidence, Ranking, close_options, rank, score, score_noise
+from icl_eval.scoring import OptionResult, Ranking, close_options, rank, score, score_noise
 from icl_eval.tasks import Normalization
 from icl_eval.tasks.files import parse_json
 
@@ -22,7 +22,7 @@ ONLY = Ranking(chosen=0, tied=False, margin=math.inf)
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence(ABC):
+class ExampleResult(ABC):
     """One answered example of one cell; a line of `examples.jsonl`."""
 
     kind: ClassVar[Kind]
@@ -78,14 +78,14 @@ class Evidence(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceEvidence(Evidence):
+class ChoiceResult(ExampleResult):
     """What was scored for each option."""
 
     kind: ClassVar[Kind] = "choice"
 
     gold: tuple[int, ...]
     names: tuple[str, ...]  # the options themselves
-    options: tuple[OptionEvidence, ...]
+    options: tuple[OptionResult, ...]
 
     def rank(self, normalization: Normalization) -> Ranking:
         """Which option wins under a normalisation."""
@@ -114,7 +114,7 @@ class ChoiceEvidence(Evidence):
 
 
 @dataclass(frozen=True, slots=True)
-class TextEvidence(Evidence):
+class TextResult(ExampleResult):
     """What was written, one text or several samples, and why each ended: `stop`, `end` or `length`."""
 
     kind: ClassVar[Kind] = "text"
@@ -157,7 +157,7 @@ class TextEvidence(Evidence):
 
 
 @dataclass(frozen=True, slots=True)
-class LikelihoodEvidence(Evidence):
+class LikelihoodResult(ExampleResult):
     """The log-probabilities of a text, as many requests as it took; words and bytes are those of the reference."""
 
     kind: ClassVar[Kind] = "likelihood"
@@ -186,7 +186,7 @@ class LikelihoodEvidence(Evidence):
         return self.parts
 
 
-KINDS: dict[str, type[Evidence]] = {each.kind: each for each in (ChoiceEvidence, TextEvidence, LikelihoodEvidence)}
+KINDS: dict[str, type[ExampleResult]] = {each.kind: each for each in (ChoiceResult, TextResult, LikelihoodResult)}
 
 
 REPAIR = "the same run again writes it anew"
@@ -194,7 +194,7 @@ REPAIR = "the same run again writes it anew"
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> Iterator[Evidence]:
+def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> Iterator[ExampleResult]:
     """The lines of an `examples.jsonl`.
 
     Args:
@@ -225,7 +225,7 @@ def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> It
         raise RunError(f"cannot be read: {error.strerror}; was the run finished?", path) from error
 
 
-def parse_example(line: str | bytes) -> Evidence:
+def parse_example(line: str | bytes) -> ExampleResult:
     """An `examples.jsonl` line, every field of which is checked: it may have been edited.
 
     Raises:
@@ -234,12 +234,12 @@ def parse_example(line: str | bytes) -> Evidence:
     entry = parse_json(line)
     kind = KINDS[entry.pop("kind")]
     cell = Cell(**entry.pop("cell"))
-    if kind is ChoiceEvidence:
+    if kind is ChoiceResult:
         entry["options"] = [
-            OptionEvidence(option["text"], tuple(option["logprobs"]), tuple(option["unconditional"]))
+            OptionResult(option["text"], tuple(option["logprobs"]), tuple(option["unconditional"]))
             for option in entry["options"]
         ]
-    if kind is LikelihoodEvidence:
+    if kind is LikelihoodResult:
         entry["parts"] = [tuple(part) for part in entry["parts"]]
     rest: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
     evidence = kind(cell=cell, **rest)
@@ -247,12 +247,12 @@ def parse_example(line: str | bytes) -> Evidence:
     return evidence
 
 
-def _check(evidence: Evidence) -> None:
+def _check(evidence: ExampleResult) -> None:
     """Raise one of `DAMAGED` if a field has a value that no run gives it; C does the loops, as there are many lines."""
     cell = evidence.cell
     _check_strings((evidence.id, evidence.cluster, evidence.group, cell.task, cell.prompt), evidence.demonstrations)
     _check_counts(evidence.shots, evidence.truncated, cell.shots, cell.seed)
-    if isinstance(evidence, ChoiceEvidence):
+    if isinstance(evidence, ChoiceResult):
         _check_strings(evidence.names, tuple(option.text for option in evidence.options))
         _check_counts(*evidence.gold)
         if not max(evidence.gold, default=0) < len(evidence.names) == len(evidence.options):
@@ -262,14 +262,14 @@ def _check(evidence: Evidence) -> None:
         for option in evidence.options:
             _check_logprobs(option.logprobs)
             _check_logprobs(option.unconditional or (0.0,))
-    elif isinstance(evidence, TextEvidence):
+    elif isinstance(evidence, TextResult):
         _check_strings(evidence.references, evidence.written, evidence.finished)
         _check_logprobs(evidence.scores)
         if not len(evidence.written) == len(evidence.finished) == len(evidence.scores):
             raise ValueError("the lists have different lengths")
         if not set(evidence.finished) <= set(ENDINGS) or type(evidence.right) is not bool:
             raise ValueError("an ending is unknown, or it is not said whether the references are right")
-    elif isinstance(evidence, LikelihoodEvidence):
+    elif isinstance(evidence, LikelihoodResult):
         _check_counts(evidence.words, evidence.bytes)
         if not evidence.parts or type(evidence.greedy) is not bool:
             raise ValueError("there is no part, or it is not said whether all tokens were the most likely")

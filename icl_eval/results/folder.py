@@ -10,7 +10,7 @@ from types import TracebackType
 
 from icl_eval.engine import SINGLE_PROCESS, Journal, Ranks, SharedJournal, absorb_others, journal_path
 from icl_eval.errors import RunError
-from icl_eval.results.examples import Evidence, read_examples
+from icl_eval.results.examples import ExampleResult, read_examples
 from icl_eval.results.files import lock, replace_file, written
 from icl_eval.results.manifest import SWEEP, Manifest, read_manifest
 from icl_eval.results.score import Score
@@ -75,7 +75,7 @@ class RunFolder:
         """Replace `manifest.json`."""
         replace_file(self.path / "manifest.json", [manifest.model_dump_json(indent=1)])
 
-    def write_examples(self, examples: Iterable[Evidence], failed: Collection[tuple[str, str]] = ()) -> None:
+    def write_examples(self, examples: Iterable[ExampleResult], failed: Collection[tuple[str, str]] = ()) -> None:
         """Write `examples.jsonl`, which appears when all of it is there.
 
         Args:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import icl_eval
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.errors import RunError
 from icl_eval.models import about_control_tokens
 from icl_eval.models.checkpoints.names import is_endpoint
@@ -26,7 +26,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ask: Ask
+    ask: RunConfig
     note: str | None  # what a reader of the scores must know first
     model_name: str
     model_fingerprint: str

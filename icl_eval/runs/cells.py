@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.demos import Pool
 from icl_eval.errors import DataError, RunError
 from icl_eval.models import Decoding
@@ -53,7 +53,7 @@ class Prepared:
         return asked * sum(1 for seed in self.record.seeds for _ in self.cells(seed))
 
 
-def prepare(task: Task, style: str | None, ask: Ask, source: Source) -> list[Prepared]:
+def prepare(task: Task, style: str | None, ask: RunConfig, source: Source) -> list[Prepared]:
     """Read a task's data and check it before any model runs.
 
     Returns:
@@ -87,7 +87,7 @@ def _asked_shots(task: Task, shots: tuple[int, ...]) -> list[int]:
 
 
 def _prepared(
-    task: Task, prompt: Prompt, shots: tuple[int, ...], selection: str, own: Splits, ask: Ask, source: Source
+    task: Task, prompt: Prompt, shots: tuple[int, ...], selection: str, own: Splits, ask: RunConfig, source: Source
 ) -> Prepared:
     whole = task.evaluation(source)
     task.check_fields(source)

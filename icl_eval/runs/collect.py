@@ -8,24 +8,24 @@ from typing import Any
 from icl_eval.engine import Engine
 from icl_eval.metrics import is_unspaced
 from icl_eval.models import Answer
-from icl_eval.results.examples import ChoiceEvidence, Evidence, LikelihoodEvidence, TextEvidence
-from icl_eval.runs.questions import Question
-from icl_eval.scoring import OptionEvidence
+from icl_eval.results.examples import ChoiceResult, ExampleResult, LikelihoodResult, TextResult
+from icl_eval.runs.questions import EncodedQuery
+from icl_eval.scoring import OptionResult
 
 WINDOW_TOKENS = 2**20  # tokens of questions held at once: what can share a prefix, and what memory it takes
 
 
-def collect(windows: Iterable[Sequence[Question]], engine: Engine) -> Iterator[Evidence]:
+def collect(windows: Iterable[Sequence[EncodedQuery]], engine: Engine) -> Iterator[ExampleResult]:
     """Ask the engine, a window of questions at a time, and keep what it answers."""
     for window in windows:
         answers = iter(engine.answer([request for question in window for request in question.requests]))
         for question in window:
-            yield _evidence(question, [next(answers) for _ in question.requests])
+            yield _result(question, [next(answers) for _ in question.requests])
 
 
-def windows(questions: Iterable[Question]) -> Iterator[list[Question]]:
+def windows(questions: Iterable[EncodedQuery]) -> Iterator[list[EncodedQuery]]:
     """Questions in their order, as many at a time as the engine gets to see."""
-    window: list[Question] = []
+    window: list[EncodedQuery] = []
     tokens = 0
     for question in questions:
         if window and tokens + question.tokens > WINDOW_TOKENS:
@@ -37,7 +37,7 @@ def windows(questions: Iterable[Question]) -> Iterator[list[Question]]:
         yield window
 
 
-def _evidence(question: Question, answers: Sequence[Answer]) -> Evidence:
+def _result(question: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
     example = question.example
     common: dict[str, Any] = {
         "cell": question.cell,
@@ -51,7 +51,7 @@ def _evidence(question: Question, answers: Sequence[Answer]) -> Evidence:
     given: Any = answers  # of the kind that was asked for
     if question.kind == "text":
         (text,) = given
-        return TextEvidence(
+        return TextResult(
             **common,
             references=example.options,
             written=text.texts,
@@ -60,7 +60,7 @@ def _evidence(question: Question, answers: Sequence[Answer]) -> Evidence:
             right=bool(example.gold),
         )
     if question.kind == "likelihood":
-        return LikelihoodEvidence(
+        return LikelihoodResult(
             **common,
             parts=tuple(answer.logprobs for answer in given),
             greedy=all(answer.greedy for answer in given),
@@ -70,7 +70,7 @@ def _evidence(question: Question, answers: Sequence[Answer]) -> Evidence:
         )
     after, alone = given[: len(example.options)], given[len(example.options) :]
     options = tuple(
-        OptionEvidence(text, conditional.logprobs, unconditional.logprobs)
+        OptionResult(text, conditional.logprobs, unconditional.logprobs)
         for text, conditional, unconditional in zip(question.text.answers, after, alone, strict=True)
     )
-    return ChoiceEvidence(**common, gold=example.gold, names=example.options, options=options)
+    return ChoiceResult(**common, gold=example.gold, names=example.options, options=options)

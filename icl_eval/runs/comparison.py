@@ -14,7 +14,7 @@ import numpy as np
 from icl_eval.errors import RunError
 from icl_eval.metrics import Estimate, difference
 from icl_eval.metrics.evaluate_library import PREFIX
-from icl_eval.results.examples import Evidence, read_examples
+from icl_eval.results.examples import ExampleResult, read_examples
 from icl_eval.results.manifest import Manifest, read_finished
 from icl_eval.results.records import TaskRecord
 from icl_eval.results.score import Score
@@ -219,7 +219,7 @@ def _read(path: Path, normalizations: Sequence[Normalization], trust_remote_code
     return _Run(manifest, lines, examples)
 
 
-def _noted(evidence: Iterable[Evidence], examples: dict[str, dict[str, Hashable]]) -> Iterator[Evidence]:
+def _noted(evidence: Iterable[ExampleResult], examples: dict[str, dict[str, Hashable]]) -> Iterator[ExampleResult]:
     """Pass evidence on, noting which examples it is of."""
     for each in evidence:
         examples[each.cell.task][each.id] = each.cluster, each.group, each.asked

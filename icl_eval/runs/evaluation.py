@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from icl_eval.config import HUB, SAMPLE, Ask, place_of, seed_list
+from icl_eval.config import HUB, SAMPLE, RunConfig, place_of, seed_list
 from icl_eval.engine import SINGLE_PROCESS, launched
 from icl_eval.errors import MissingData, RunError
 from icl_eval.models import LanguageModel, split_options
@@ -164,7 +164,7 @@ def planned(
     model = str(model) if isinstance(model, Path) else model
     model_config, load_config = split_options(model_options)
     try:
-        ask = Ask(
+        ask = RunConfig(
             model=name_of(model),
             **model_config,
             data=place_of(data),
@@ -193,7 +193,7 @@ def planned(
     return Experiment(model, ask, load_config, tuple(prepared), tuple(failures), tuple(suites), place, note)
 
 
-def _prepared(tasks: Sequence[Task], ask: Ask, source: Source) -> tuple[list[Prepared], list[Failure]]:
+def _prepared(tasks: Sequence[Task], ask: RunConfig, source: Source) -> tuple[list[Prepared], list[Failure]]:
     """The tasks with each of their prompts, and those of which data is missing.
 
     Raises:

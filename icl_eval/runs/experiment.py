@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.engine import SINGLE_PROCESS, Ranks
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import GeneratingModel, LanguageModel, LoadConfig, is_current
@@ -41,7 +41,7 @@ class Experiment:
     """
 
     model: str | LanguageModel | tuple[Any, Any]
-    ask: Ask
+    ask: RunConfig
     load_config: LoadConfig
     prepared: tuple[Prepared, ...]
     failures: tuple[Failure, ...]
@@ -138,7 +138,7 @@ def _check_kinds(prepared: Sequence[Prepared], model: LanguageModel) -> None:
             raise ModelError(f"{model.name} cannot write ({model.kind}), but {each.record.task} is answered in writing")
 
 
-def _check_alike(ranks: Ranks, ask: Ask, model: LanguageModel) -> None:
+def _check_alike(ranks: Ranks, ask: RunConfig, model: LanguageModel) -> None:
     """Raise `RunError` if the processes are not about to do the same."""
     asked = ranks.gather((ask.model_dump_json(), model.fingerprint))
     for rank, each in enumerate(asked):

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from icl_eval.config import Ask, place_of
+from icl_eval.config import RunConfig, place_of
 from icl_eval.errors import IclEvalError, MissingData, TaskError, WindowError
 from icl_eval.models import LanguageModel, about_control_tokens, controls_of
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
 from icl_eval.runs.names import check_average, check_metrics, check_names, check_reference
-from icl_eval.runs.questions import Questioner
+from icl_eval.runs.questions import RequestBuilder
 from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task, tasks_of
 from icl_eval.testing import check_task
 
@@ -89,12 +89,12 @@ def check_lengths(
     if library.is_suite(name):
         return ""
     task = library.task(name)
-    ask = Ask(model=model.name, tasks=(name,), shots=(0,), split=split, demonstrations=demonstrations)
+    ask = RunConfig(model=model.name, tasks=(name,), shots=(0,), split=split, demonstrations=demonstrations)
     source = source_of(place_of(data), unused=task.source is not None)
     controls, names = controls_of(model), set[str]()
     for style in task.prompts:
         (prepared,) = prepare(task, style, ask, source)
-        questioner, (cell,) = Questioner(prepared, model, "drop"), prepared.cells(ask.seeds[0])
+        questioner, (cell,) = RequestBuilder(prepared, model, "drop"), prepared.cells(ask.seeds[0])
         long: dict[str, WindowError] = {}
         for example in prepared.examples:
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import (
     LanguageModel,
@@ -40,7 +40,7 @@ def name_of(model: Any) -> str:
     return str(model.name)
 
 
-def check_model(model: Any, ask: Ask, load_config: LoadConfig) -> None:
+def check_model(model: Any, ask: RunConfig, load_config: LoadConfig) -> None:
     """See, before any data is read, that a name leads somewhere and that every option has an effect on the model.
 
     Raises:
@@ -63,7 +63,7 @@ def options_of(model: Any) -> set[str]:
     return OF_A_PAIR if isinstance(model, tuple) else set()
 
 
-def loaded(model: Any, ask: Ask, load_config: LoadConfig) -> LanguageModel:
+def loaded(model: Any, ask: RunConfig, load_config: LoadConfig) -> LanguageModel:
     """The model, ready to be asked.
 
     Raises:

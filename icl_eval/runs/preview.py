@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from icl_eval.config import Ask, place_of
+from icl_eval.config import RunConfig, place_of
 from icl_eval.errors import UnknownName
 from icl_eval.models import LanguageModel, about_control_tokens, load_model
 from icl_eval.results.records import Cell
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
-from icl_eval.runs.questions import Question, Questioner
+from icl_eval.runs.questions import EncodedQuery, RequestBuilder
 from icl_eval.tasks import Task, ids_of
 
 
@@ -27,7 +27,7 @@ def preview(
     demonstrations: str | None = None,
     seed: int = 0,
     **model_options: Any,
-) -> tuple[Question, LanguageModel, str]:
+) -> tuple[EncodedQuery, LanguageModel, str]:
     """The question that a run would ask, the model whose tokenizer made it, and a note on its control tokens, if any.
 
     `load_model` gets the other options.
@@ -36,7 +36,7 @@ def preview(
         UnknownName: the task has no such prompt or example.
         IclEvalError: the data or the model cannot be read.
     """
-    ask = Ask(
+    ask = RunConfig(
         model=model,
         tasks=(task.name,),
         shots=(shots,),
@@ -53,6 +53,6 @@ def preview(
     lm = load_model(model, **model_options)
     drawn = prepared.pool.draw(example, shots, seed) if prepared.pool else []
     cell = Cell(task.name, prepared.prompt.style, shots, seed)
-    questioner = Questioner(prepared, lm, "drop")
+    questioner = RequestBuilder(prepared, lm, "drop")
     question = questioner.ask(cell, example, drawn)
     return question, lm, about_control_tokens(questioner.control_names)

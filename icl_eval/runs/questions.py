@@ -21,7 +21,7 @@ REMEMBERED = 10_000  # requests without a prompt, which the cells of an example 
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class EncodedQuery:
     """One example asked in one cell."""
 
     cell: Cell
@@ -43,7 +43,7 @@ class Question:
         return sum(len(request.tokens) for request in self.requests)
 
 
-class Questioner:
+class RequestBuilder:
     """Asks the examples of one prepared task of one model, remembering what many questions share.
 
     Attributes:
@@ -58,7 +58,7 @@ class Questioner:
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
 
-    def questions(self) -> Iterator[Question]:
+    def questions(self) -> Iterator[EncodedQuery]:
         """Every example in every cell; the cells of an example are neighbours, since they share demonstrations."""
         for seed in self.prepared.record.seeds:
             cells = list(self.prepared.cells(seed))
@@ -67,7 +67,7 @@ class Questioner:
                 for cell in cells:
                     yield self.ask(cell, example, drawn[: cell.shots])
 
-    def ask(self, cell: Cell, example: Example, drawn: list[Example]) -> Question:
+    def ask(self, cell: Cell, example: Example, drawn: list[Example]) -> EncodedQuery:
         """Render, fit and encode one question.
 
         Raises:
@@ -96,7 +96,7 @@ class Questioner:
         except IclEvalError as error:
             message = f"{error.message} ({cell.task}, example {_called(example)})"
             raise type(error)(message, error.path, error.line) from error
-        return Question(
+        return EncodedQuery(
             cell=cell,
             example=example,
             kind=definition.answer,

@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.errors import RunError
 from icl_eval.models import DTYPES, ModelConfig, resolve
-from icl_eval.results.examples import ChoiceEvidence, Evidence, read_examples
+from icl_eval.results.examples import ChoiceResult, ExampleResult, read_examples
 from icl_eval.results.files import replace_file
 from icl_eval.results.manifest import read_finished
 from icl_eval.results.records import Cell
@@ -61,7 +61,7 @@ class Baseline(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ask: Ask
+    ask: RunConfig
     model_fingerprint: str
     scores: tuple[BaselineScore, ...]
     examples: tuple[BaselineExample, ...]
@@ -168,13 +168,13 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
     return replace(found, other_model=result.manifest.model_fingerprint != baseline.model_fingerprint)
 
 
-def _asked(ask: Ask, model: Any) -> dict[str, Any]:
+def _asked(ask: RunConfig, model: Any) -> dict[str, Any]:
     """The ask as arguments of `evaluate`, of the model's options those that have an effect on this one."""
     of_loading = set() if isinstance(model, str | Path) else set(ModelConfig.model_fields) - options_of(model)
-    return {name: getattr(ask, name) for name in Ask.model_fields if name not in {"model", *of_loading}}
+    return {name: getattr(ask, name) for name in RunConfig.model_fields if name not in {"model", *of_loading}}
 
 
-def compare(baseline: Baseline, evidence: Iterable[Evidence], scores: Sequence[Score]) -> Regression:
+def compare(baseline: Baseline, evidence: Iterable[ExampleResult], scores: Sequence[Score]) -> Regression:
     """Everything in which answers and scores differ from a baseline."""
     now = {(each.cell, each.id): each for each in evidence}
     moved: list[str] = []
@@ -197,12 +197,12 @@ def compare(baseline: Baseline, evidence: Iterable[Evidence], scores: Sequence[S
     return Regression(tuple(moved), len(baseline.examples), len(baseline.scores), largest)
 
 
-def _example(evidence: Evidence) -> BaselineExample:
+def _example(evidence: ExampleResult) -> BaselineExample:
     logprobs = tuple(tuple(round(value, DIGITS) for value in each) for each in evidence.logprobs)
     return BaselineExample(**asdict(evidence.cell), id=evidence.id, logprobs=logprobs, texts=evidence.texts)
 
 
-def _difference(before: BaselineExample, after: Evidence) -> float:
+def _difference(before: BaselineExample, after: ExampleResult) -> float:
     """The largest difference of a log-probability; infinite where options or tokens were added or lost."""
     if [len(each) for each in before.logprobs] != [len(each) for each in after.logprobs]:
         return math.inf
@@ -210,11 +210,11 @@ def _difference(before: BaselineExample, after: Evidence) -> float:
     return max(abs(x - y) for old, new in pairs for x, y in zip(old, new, strict=True))
 
 
-def _worst(before: BaselineExample, after: Evidence) -> str:
+def _worst(before: BaselineExample, after: ExampleResult) -> str:
     """The first option that moved, with its log-likelihood then and now."""
     if len(before.logprobs) != len(after.logprobs):
         return f"it had {len(before.logprobs)} options and has {len(after.logprobs)}"
-    names = [repr(option.text) for option in after.options] if isinstance(after, ChoiceEvidence) else []
+    names = [repr(option.text) for option in after.options] if isinstance(after, ChoiceResult) else []
     for index, (old, new) in enumerate(zip(before.logprobs, after.logprobs, strict=True)):
         name = f"option {names[index]}" if names else f"text {index + 1}"
         if len(old) != len(new):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import icl_eval
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.engine import Engine, Ranks, Workload, measure_noise
 from icl_eval.errors import IclEvalError, MetricError
 from icl_eval.models import CAUSAL, LanguageModel, LoadConfig, RowModel
@@ -23,7 +23,7 @@ from icl_eval.results.score import Score
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import collect, windows
 from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.questions import Question, Questioner
+from icl_eval.runs.questions import EncodedQuery, RequestBuilder
 from icl_eval.runs.result import Result
 from icl_eval.runs.scores import score_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
@@ -51,7 +51,7 @@ class Run:
         ranks: the processes that share the work.
     """
 
-    ask: Ask
+    ask: RunConfig
     load_config: LoadConfig
     prepared: Sequence[Prepared]
     failures: tuple[Failure, ...]
@@ -144,7 +144,7 @@ class Run:
         memory = work.memory(self.model.token_bytes, self.model.state_bytes, self.model.vocabulary)
         return Explanation(work, self.model.weights, memory, self.model.prefix_sharing_limit, failures)
 
-    def _windows(self, failed: Failed, control_names: set[str] | None = None) -> Iterator[list[Question]]:
+    def _windows(self, failed: Failed, control_names: set[str] | None = None) -> Iterator[list[EncodedQuery]]:
         """The questions as the engine gets to see them, without those of tasks that have failed by then.
 
         Args:
@@ -154,7 +154,7 @@ class Run:
         for window in windows(self._questions(failed, set() if control_names is None else control_names)):
             yield [question for question in window if question.cell.task_prompt not in failed]
 
-    def _questions(self, failed: Failed, control_names: set[str]) -> Iterator[Question]:
+    def _questions(self, failed: Failed, control_names: set[str]) -> Iterator[EncodedQuery]:
         """All questions; of a task with one that cannot be asked, those before it. Its other prompts fail with it.
 
         Only prompts that were asked for by name do not: each has scores of its own.
@@ -162,7 +162,7 @@ class Run:
         for each in self.prepared:
             if each.record.task_prompt in failed:
                 continue
-            questioner = Questioner(each, self.model, self.ask.overflow)
+            questioner = RequestBuilder(each, self.model, self.ask.overflow)
             try:
                 yield from questioner.questions()
                 control_names |= questioner.control_names

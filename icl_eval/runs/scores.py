@@ -22,7 +22,7 @@ from icl_eval.metrics import (
     value_range,
 )
 from icl_eval.references import majority_baseline, random_baseline
-from icl_eval.results.examples import Evidence
+from icl_eval.results.examples import ExampleResult
 from icl_eval.results.records import TaskRecord
 from icl_eval.results.score import Score, figures
 from icl_eval.runs.averages import suite_score
@@ -47,7 +47,7 @@ def chosen_normalizations(names: str | Sequence[str]) -> tuple[Normalization, ..
 
 
 def score_examples(
-    evidence: Iterable[Evidence],
+    evidence: Iterable[ExampleResult],
     records: Sequence[TaskRecord],
     suites: Sequence[SuiteDefinition] = (),
     *,
@@ -73,7 +73,7 @@ def score_examples(
 
 
 def estimate_examples(
-    evidence: Iterable[Evidence],
+    evidence: Iterable[ExampleResult],
     records: Sequence[TaskRecord],
     suites: Sequence[SuiteDefinition] = (),
     *,
@@ -161,7 +161,7 @@ class _Answers:
         low, high = (fsum(ends) / len(ranges) for ends in zip(*ranges, strict=True))
         return {**counted, "noise_low": low, "noise_high": high}
 
-    def add(self, evidence: Evidence, normalization: Normalization) -> None:
+    def add(self, evidence: ExampleResult, normalization: Normalization) -> None:
         self.asked += 1
         if self.noise and (rivals := evidence.rivals(normalization, self.noise)):
             self.rivals[evidence.cell.seed][len(self.predictions[evidence.cell.seed, 0])] = rivals
@@ -196,7 +196,7 @@ def _meant(choice: Choice, record: TaskRecord) -> Normalization:
 
 
 def _collect(
-    evidence: Iterable[Evidence], records: Sequence[TaskRecord], asked: Sequence[Choice], noise: float | None
+    evidence: Iterable[ExampleResult], records: Sequence[TaskRecord], asked: Sequence[Choice], noise: float | None
 ) -> dict[tuple[str, str, int, Normalization], _Answers]:
     applied = {(record.task, record.prompt): _applied(asked, record) for record in records}
     answers: dict[tuple[str, str, int, Normalization], _Answers] = defaultdict(lambda: _Answers(noise))

@@ -10,7 +10,7 @@ from icl_eval.tasks.definition import Normalization
 
 
 @dataclass(frozen=True, slots=True)
-class OptionEvidence:
+class OptionResult:
     """All that is known of one option after one pass; every normalisation is a function of it.
 
     Attributes:
@@ -24,7 +24,7 @@ class OptionEvidence:
     unconditional: tuple[float, ...]
 
 
-NORMALIZATIONS: Mapping[Normalization, Callable[[OptionEvidence], int]] = {
+NORMALIZATIONS: Mapping[Normalization, Callable[[OptionResult], int]] = {
     "sum": lambda _: 1,
     "token": lambda option: len(option.logprobs),
     "char": lambda option: len(option.text.strip()),  # characters and bytes are the option's own, without the space
@@ -35,13 +35,13 @@ NORMALIZATIONS: Mapping[Normalization, Callable[[OptionEvidence], int]] = {
 a length (OLMES section 3.3); `unconditional` is ln P(a|C) - ln P(a|answer context) (GPT-3 section 2.4)."""
 
 
-def score(option: OptionEvidence, normalization: Normalization) -> float:
+def score(option: OptionResult, normalization: Normalization) -> float:
     """The option's score in nats (per unit of length); the highest wins."""
     value = sum(option.logprobs) / NORMALIZATIONS[normalization](option)
     return value - sum(option.unconditional) if normalization == "unconditional" else value
 
 
-def score_noise(option: OptionEvidence, normalization: Normalization, noise: float) -> float:
+def score_noise(option: OptionResult, normalization: Normalization, noise: float) -> float:
     """How far arithmetic noise may move the option's score, in its unit.
 
     Args:

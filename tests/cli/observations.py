@@ -19,7 +19,7 @@ from icl_eval.models.causal import CausalLM
 from icl_eval.models.checkpoints import precision
 from icl_eval.models.networks.network import Network
 from icl_eval.runs import evaluation
-from icl_eval.runs.questions import Questioner
+from icl_eval.runs.questions import RequestBuilder
 
 from .bench import Bench, Reached, trained
 
@@ -86,14 +86,14 @@ def seeds(bench: Bench, *words: str) -> set[int]:
 def measured(bench: Bench, *words: str) -> list[int]:
     """The numbers in the queries whose length is compared with a model's window."""
     texts: set[str] = set()
-    ask = Questioner.ask
+    ask = RequestBuilder.ask
 
-    def asked(questioner: Questioner, cell: Any, example: Any, shown: Any) -> Any:
+    def asked(questioner: RequestBuilder, cell: Any, example: Any, shown: Any) -> Any:
         texts.add(example.id)
         return ask(questioner, cell, example, shown)
 
     with bench.patched() as patch:
-        patch.setattr(Questioner, "ask", asked)
+        patch.setattr(RequestBuilder, "ask", asked)
         bench.calls(*words)
     return sorted(map(int, texts))
 

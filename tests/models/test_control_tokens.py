@@ -9,11 +9,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from icl_eval import Task
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.models import ControlTokens, LanguageModel, about_control_tokens, load_model
 from icl_eval.models.encoding import line_encoder
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.questions import Questioner
+from icl_eval.runs.questions import RequestBuilder
 
 from .checkpoints import byte_tokenizer, checkpoint
 
@@ -153,8 +153,8 @@ def test_a_prompt_that_begins_with_bos_gets_no_second_one_and_records_write_no_c
         prompt="{% block query %}<s>{{ q }}</s>{% endblock %}",
     )
     assert task.source is not None
-    (prepared,) = prepare(task, None, Ask(model="m", tasks=("t",), shots=(0,)), task.source)
-    questioner = Questioner(prepared, lm, "error")
+    (prepared,) = prepare(task, None, RunConfig(model="m", tasks=("t",), shots=(0,)), task.source)
+    questioner = RequestBuilder(prepared, lm, "error")
     (question,) = questioner.questions()
     tokens = list(question.conditional[0].tokens)
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import GenerateRequest, LanguageModel, ScoreRequest, load_model
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import SAMPLE_PATH
-from icl_eval.runs.questions import Questioner
+from icl_eval.runs.questions import RequestBuilder
 from icl_eval.tasks import Library, LocalSource
 
 pytestmark = [
@@ -42,10 +42,10 @@ def served() -> LanguageModel:
 
 
 def test_a_server_ranks_options_as_the_model_it_serves(local: LanguageModel, served: LanguageModel) -> None:
-    ask = Ask(model="model", tasks=("superglue/copa",), shots=(0,), limit=QUESTIONS)
+    ask = RunConfig(model="model", tasks=("superglue/copa",), shots=(0,), limit=QUESTIONS)
     source = LocalSource(Path(os.environ["ICL_EVAL_DATA"]) if "ICL_EVAL_DATA" in os.environ else SAMPLE_PATH)
     (prepared,) = prepare(Library().task("superglue/copa"), None, ask, source)
-    questions = list(Questioner(prepared, local, "error").questions())
+    questions = list(RequestBuilder(prepared, local, "error").questions())
     requests = [[each for each in question.requests if isinstance(each, ScoreRequest)][:2] for question in questions]
     flat = [request for pair in requests for request in pair]
     expected, found = Engine(local).answer(flat), Engine(served).answer(flat)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import ScoreRequest, load_model
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.questions import Questioner
+from icl_eval.runs.questions import RequestBuilder
 from icl_eval.tasks import Library, LocalSource
 
 needs_data = pytest.mark.skipif("ICL_EVAL_DATA" not in os.environ, reason="ICL_EVAL_DATA names no official release")
@@ -41,7 +41,7 @@ def source() -> LocalSource:
 def test_the_official_release_is_read_whole(name: str, source: LocalSource) -> None:
     task = Library().task(f"superglue/{name}")
     examples = task.evaluation(source)
-    (shown,) = prepare(task, None, Ask(model="tiny", tasks=(task.name,), shots=(4,)), source)
+    (shown,) = prepare(task, None, RunConfig(model="tiny", tasks=(task.name,), shots=(4,)), source)
 
     task.check_fields(source)
     assert len({example.group for example in examples}) == QUESTIONS.get(name, len(examples))
@@ -58,9 +58,9 @@ def test_the_official_release_is_read_whole(name: str, source: LocalSource) -> N
 @pytest.mark.slow
 def test_a_real_model_gives_the_reference_log_probabilities(name: str, prompt: str, source: LocalSource) -> None:
     lm = load_model(os.environ["ICL_EVAL_MODEL"])
-    ask = Ask(model="model", tasks=(f"superglue/{name}",), shots=(0, 1), limit=2)
+    ask = RunConfig(model="model", tasks=(f"superglue/{name}",), shots=(0, 1), limit=2)
     (prepared,) = prepare(Library().task(f"superglue/{name}"), prompt, ask, source)
-    questions = list(Questioner(prepared, lm, "error").questions())
+    questions = list(RequestBuilder(prepared, lm, "error").questions())
     requests = [each for question in questions for each in question.requests if isinstance(each, ScoreRequest)]
     answers = Engine(lm).answer(requests)
 

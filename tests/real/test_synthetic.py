@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic_items import arithmetic, p_value, scrambles, worth
 
-from icl_eval.config import Ask
+from icl_eval.config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.tasks import Library, LocalSource, SyntheticSource
 
@@ -29,7 +29,7 @@ def source() -> LocalSource:
 @pytest.mark.parametrize(("name", "count"), [*((n, 2000) for n in ARITHMETIC), *((n, 10_000) for n in UNSCRAMBLE)])
 def test_released_items_are_read_whole(name: str, count: int, source: LocalSource) -> None:
     task = LIBRARY.task(name)
-    (prepared,) = prepare(task, None, Ask(model="tiny", tasks=(name,)), source)
+    (prepared,) = prepare(task, None, RunConfig(model="tiny", tasks=(name,)), source)
     examples = task.evaluation(source)
 
     assert prepared.record.data == "local"

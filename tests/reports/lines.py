@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.records import TaskRecord
-from icl_eval.runs import Ask, Score
+from icl_eval.runs import RunConfig, Score
 
 RTE = Score(
     task="superglue/rte",
@@ -87,7 +87,7 @@ RECORD = TaskRecord(
     head=False,
 )
 MANIFEST = Manifest(
-    ask=Ask(model="small", tasks=("superglue/rte",), shots=(0, 32), seeds=(0, 1, 2, 3, 4), data="data"),
+    ask=RunConfig(model="small", tasks=("superglue/rte",), shots=(0, 32), seeds=(0, 1, 2, 3, 4), data="data"),
     note=None,
     model_name="small",
     model_fingerprint="f1",

@@ -12,7 +12,7 @@ import pytest
 from icl_eval import Result, Task, evaluate, explain, rescore
 from icl_eval.errors import RunError, TaskError, UnknownName
 from icl_eval.results.manifest import read_manifest
-from icl_eval.runs import Ask
+from icl_eval.runs import RunConfig
 from icl_eval.tasks import Decode, Library
 from icl_eval.testing import FakeLM
 
@@ -72,7 +72,9 @@ def test_manifest_says_what_was_asked(tmp_path: Path) -> None:
 def test_the_same_decoding_is_the_same_ask_however_it_is_written(tmp_path: Path) -> None:
     measured(tmp_path, {"max_tokens": 9, "stop": (";", "\n")})
     again = measured(tmp_path, {"stop": [";", "\n"], "max_tokens": 9})
-    names = [Ask(model="m", tasks=("t",), decode=said).folder_name() for said in ({"a": 1, "b": 2}, {"b": 2, "a": 1})]
+    names = [
+        RunConfig(model="m", tasks=("t",), decode=said).folder_name() for said in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    ]
 
     assert again.manifest.reused == 2
     assert names[0] == names[1]
@@ -97,20 +99,20 @@ def test_a_decoding_may_be_given_whole(tmp_path: Path) -> None:
 
 
 def test_an_ask_without_decoding_names_its_folder_as_before() -> None:
-    ask = Ask(model="tiny", tasks=("coqa",))
-    fields = {name: getattr(ask, name) for name in Ask.model_fields if name != "decode"}
+    ask = RunConfig(model="tiny", tasks=("coqa",))
+    fields = {name: getattr(ask, name) for name in RunConfig.model_fields if name != "decode"}
     before = json.dumps(fields, separators=(",", ":"))
 
     assert ask.model_dump_json() == before
     assert ask.folder_name() == f"coqa-tiny-{hashlib.sha256(before.encode()).hexdigest()[:8]}"
-    assert Ask.model_validate_json(before) == ask
+    assert RunConfig.model_validate_json(before) == ask
 
 
 def test_another_decoding_is_another_folder() -> None:
-    asks = [Ask(model="tiny", tasks=("coqa",), decode=decode) for decode in (None, {"beams": 1}, {"beams": 2})]
+    asks = [RunConfig(model="tiny", tasks=("coqa",), decode=decode) for decode in (None, {"beams": 1}, {"beams": 2})]
 
     assert len({ask.folder_name() for ask in asks}) == 3
-    assert [Ask.model_validate_json(ask.model_dump_json()) for ask in asks] == asks
+    assert [RunConfig.model_validate_json(ask.model_dump_json()) for ask in asks] == asks
 
 
 def test_a_folder_is_of_one_decoding(tmp_path: Path) -> None:

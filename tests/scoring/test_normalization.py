@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_eval.scoring import NORMALIZATIONS, OptionEvidence, score, score_noise
+from icl_eval.scoring import NORMALIZATIONS, OptionResult, score, score_noise
 from icl_eval.tasks import Normalization
 
 LOGPROBS = st.lists(st.floats(-50, 0), min_size=1, max_size=8).map(tuple)
@@ -24,7 +24,7 @@ LOGPROBS = st.lists(st.floats(-50, 0), min_size=1, max_size=8).map(tuple)
     ],
 )
 def test_scores_computed_by_hand(normalization: Normalization, expected: float) -> None:
-    option = OptionEvidence(" naïf", (-1.0, -2.0, -3.0), (-0.5, -0.75, -0.25))
+    option = OptionResult(" naïf", (-1.0, -2.0, -3.0), (-0.5, -0.75, -0.25))
 
     assert score(option, normalization) == pytest.approx(expected)
 
@@ -36,7 +36,7 @@ def test_scores_computed_by_hand(normalization: Normalization, expected: float) 
 def test_the_noise_of_a_score_is_the_root_of_the_sum_of_its_tokens_squares(
     normalization: Normalization, expected: float
 ) -> None:
-    option = OptionEvidence(" naïf", (-1.0,) * 4, (-1.0,) * 7)  # 11 tokens of 0.3 nats: the root of 0.99
+    option = OptionResult(" naïf", (-1.0,) * 4, (-1.0,) * 7)  # 11 tokens of 0.3 nats: the root of 0.99
 
     assert score_noise(option, normalization, 0.3) == pytest.approx(expected, rel=0.006)
 
@@ -46,14 +46,14 @@ def test_the_noise_of_a_score_is_the_root_of_the_sum_of_its_tokens_squares(
     [(" yes", 3, 3), ("\nyes ", 3, 3), (" zwei Wörter", 11, 12), ("日本", 2, 6), (" 👍", 1, 4), ("e\u0301", 2, 3)],
 )
 def test_lengths_are_the_options_own_without_the_space_around_it(text: str, characters: int, octets: int) -> None:
-    option = OptionEvidence(text, (-12.0,), (-1.0,))
+    option = OptionResult(text, (-12.0,), (-1.0,))
 
     assert score(option, "char") == pytest.approx(-12 / characters)
     assert score(option, "byte") == pytest.approx(-12 / octets)
 
 
 def test_unconditional_is_the_ratio_of_probabilities_in_logarithms() -> None:
-    option = OptionEvidence(" a", (math.log(0.5), math.log(0.25)), (math.log(0.1), math.log(0.5)))
+    option = OptionResult(" a", (math.log(0.5), math.log(0.25)), (math.log(0.1), math.log(0.5)))
 
     assert score(option, "unconditional") == pytest.approx(math.log(0.125 / 0.05))
 
@@ -62,7 +62,7 @@ def test_unconditional_is_the_ratio_of_probabilities_in_logarithms() -> None:
 def test_every_normalisation_of_one_token_and_one_byte_is_its_log_probability(
     logprobs: tuple[float, ...], unconditional: tuple[float, ...]
 ) -> None:
-    option = OptionEvidence(" a", logprobs[:1], unconditional)
+    option = OptionResult(" a", logprobs[:1], unconditional)
 
     for normalization in ("sum", "token", "char", "byte"):
         assert score(option, normalization) == pytest.approx(logprobs[0])
@@ -70,7 +70,7 @@ def test_every_normalisation_of_one_token_and_one_byte_is_its_log_probability(
 
 @given(LOGPROBS, st.floats(-50, 0))
 def test_a_longer_continuation_is_never_likelier(logprobs: tuple[float, ...], more: float) -> None:
-    option, longer = OptionEvidence("a", logprobs, (-1.0,)), OptionEvidence("a", (*logprobs, more), (-1.0,))
+    option, longer = OptionResult("a", logprobs, (-1.0,)), OptionResult("a", (*logprobs, more), (-1.0,))
 
     assert score(longer, "sum") <= score(option, "sum")
 
