@@ -61,7 +61,7 @@ def test_a_run_goes_on_where_the_server_failed(trouble: dict[str, object], start
     result = evaluate(url, parity(), **options(tmp_path / "run"))  # type: ignore[arg-type]
 
     assert str(caught.value).startswith(f"{url}/completions ")
-    assert kept == 5  # of twelve; seven found out how to ask
+    assert kept == 3  # of twelve; nine found out how to ask
     assert (result.manifest.reused, result.manifest.computed) == (kept, (whole.manifest.computed or 0) - kept)
     assert [each.value for each in result] == [each.value for each in whole]
 
@@ -143,5 +143,5 @@ def test_the_manifest_says_where_and_by_which_name(start: Start, tmp_path: Path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
 
     assert (manifest["ask"]["model"], manifest["ask"]["tokenizer"]) == (url, str(TINY_PATH))
-    assert (manifest["model_name"], manifest["model_words"]) == ("tiny-served", "bos0|w510|served")
+    assert (manifest["model_name"], manifest["model_words"]) == ("tiny-served", "bos0|w510|served:prompt_logprobs-ids")
     assert "served" in next(iter(result)).signature
