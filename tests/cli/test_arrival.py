@@ -353,7 +353,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 {"tokenizer": "r1", "config": "r1"},
             )
         ],
-        "dtype": [Case(PLAN, ("--dtype", "bfloat16"), see.printed("asked in bfloat16"), True)],
+        "dtype": [Case(PLAN, ("--dtype", "bfloat16"), see.printed("planned in bfloat16"), True)],
         "device": [Case(PLAN, ("--device", "cuda"), see.printed("rows for cuda"), True)],
         "bos": [Case(PLAN, ("--bos", "yes"), see.begins_with_bos, True)],
         "window": [Case((*PLAN, "--shots", "8"), ("--window", "60"), see.most_shots, 3)],
