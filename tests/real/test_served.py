@@ -83,5 +83,23 @@ def test_a_server_writes_what_the_model_writes(local: LanguageModel, served: Lan
         assert theirs.scores == pytest.approx(mine.scores, abs=PER_TOKEN)
 
 
+def test_options_of_one_token_score_as_in_a_prompt(served: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["Review: a warm and funny film\nSentiment:", "Review: a dull film\nSentiment:"]
+    options = served.encode([" positive", " negative"])
+    requests = [ScoreRequest.of([*served.start, *ids], option) for ids in served.encode(texts) for option in options]
+    if getattr(served, "next_token", None) is None:
+        pytest.skip("the server gives no log-probabilities of next tokens")
+    by_next_token = Engine(served).answer(requests)
+    monkeypatch.setattr(served, "next_token", None)
+    in_prompts = Engine(served).answer(requests)
+
+    apart = max(
+        abs(mine.logprobs[0] - theirs.logprobs[0]) for mine, theirs in zip(by_next_token, in_prompts, strict=True)
+    )
+    print(f"\n{len(requests)} options of one token: {apart:.4f} nats apart at most")
+    assert apart <= AVERAGE
+    assert [answer.greedy for answer in by_next_token] == [answer.greedy for answer in in_prompts]
+
+
 def _pairs(answers: list) -> list:  # type: ignore[type-arg]
     return list(zip(answers[::2], answers[1::2], strict=True))
