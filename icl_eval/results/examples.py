@@ -189,7 +189,7 @@ class LikelihoodResult(ExampleResult):
 KINDS: dict[str, type[ExampleResult]] = {each.kind: each for each in (ChoiceResult, TextResult, LikelihoodResult)}
 
 
-REPAIR = "the same run again writes it anew"
+REPAIR = "the same run again rewrites it"
 # what `parse_example` raises for a damaged line
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 

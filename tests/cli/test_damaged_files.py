@@ -62,7 +62,7 @@ def test_a_damaged_line_of_examples_is_named(icl_eval: IclEval) -> None:
         with pytest.raises(RunError) as caught:
             list(read_examples(EXAMPLES))
 
-        assert str(caught.value) == f"{EXAMPLES}:2: this line is damaged; the same run again writes it anew", line[:200]
+        assert str(caught.value) == f"{EXAMPLES}:2: this line is damaged; the same run again rewrites it", line[:200]
     assert icl_eval("rescore", "out").mistake == str(caught.value)
 
 
@@ -143,7 +143,7 @@ def test_an_example_of_another_cell_than_the_manifest_has_is_named(
 
     assert icl_eval(*command).mistake == (
         f"{EXAMPLES}:{len(lines) + 1}: this line is of {of}, which is not in the manifest; "
-        "the same run again writes it anew"
+        "the same run again rewrites it"
     )
     assert icl_eval(*RUN).code == 0
     assert EXAMPLES.read_text() == before
@@ -155,7 +155,7 @@ def test_an_example_that_is_there_twice_is_named(icl_eval: IclEval) -> None:
 
     assert icl_eval("rescore", "out").mistake == (
         f"{EXAMPLES}:{len(lines)}: an earlier line is of the same example of toy/parity (plain, 2 shots, seed 0); "
-        "the same run again writes it anew"
+        "the same run again rewrites it"
     )
 
 
