@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from icl_eval.models import ControlTokens, GenerateRequest, ScoreAnswer, ScoreRequest, Sink, TextSink
-from icl_eval.models.generation.search import Rows, search_for
+from icl_eval.models.generation.search import Candidates, search_for
 
 BYTES = 256
 BOS = 256  # the one token that is no byte
@@ -72,7 +72,7 @@ class FakeLM:
                 written = [[*written[move.row], move.token] for move in moves]
             sink(index, search.answer())
 
-    def _rows(self, prompt: Sequence[int], written: Sequence[list[int]]) -> Rows:
+    def _rows(self, prompt: Sequence[int], written: Sequence[list[int]]) -> Candidates:
         """Log-probabilities of the next byte after a prompt and each of the texts written so far."""
         wanted = self._wanted(prompt)
         rows = []
@@ -80,7 +80,7 @@ class FakeLM:
             favourite = wanted[len(text)] if text == wanted[: len(text)] and len(text) < len(wanted) else None
             before = [*prompt, *text][-1]
             rows.append([math.log(_probability(before, byte, favourite)) for byte in range(BYTES)])
-        return np.array(rows, np.float32)
+        return Candidates.all_of(np.array(rows, np.float32))
 
     def _answer(self, request: ScoreRequest) -> ScoreAnswer:
         wanted = self._wanted(request.tokens[: request.boundary])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, ScoreAnswer, ScoreRequest
 from icl_eval.models.masked import MaskedLM
@@ -100,3 +101,18 @@ def crowd(monkeypatch: pytest.MonkeyPatch, model: Any, too_much: Callable[[Mappi
         return forward(model, *inputs, **settings)
 
     monkeypatch.setattr(type(model), "forward", crowded)
+
+
+class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The operations that would wait for a GPU: those whose results, or the sizes of these, the CPU needs."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        by_mask = name == "index" and any(each is not None and each.dtype == torch.bool for each in args[1])
+        if by_mask or name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique"):
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))

@@ -10,7 +10,6 @@ import psutil
 import pytest
 import torch
 import transformers as hf
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
@@ -20,6 +19,7 @@ from icl_eval.models.causal import ARITHMETIC, CausalLM
 from icl_eval.models.networks.sharing import line
 
 from .architectures import WINDOW, build
+from .black_boxes import Waits
 from .checkpoints import byte_tokenizer
 from .reference import random_requests
 
@@ -212,21 +212,6 @@ def test_the_budget_is_half_of_what_is_free_and_at_least_a_window(monkeypatch: p
     for free, budget in [(0, WINDOW), (2 * token * 1000, 1000), (2**50, CPU_ROW_BUDGET)]:
         monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
         assert causal(model).row_budget == budget
-
-
-class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The operations that would wait for a GPU: those whose results, or the sizes of these, the CPU needs."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = function.overloadpacket.__name__
-        by_mask = name == "index" and any(each is not None and each.dtype == torch.bool for each in args[1])
-        if by_mask or name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique"):
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("own_attention", [False, True])

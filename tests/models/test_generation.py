@@ -13,13 +13,14 @@ from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, OutOfMemo
 from icl_eval.models.causal import CausalLM
 from icl_eval.models.generation import generation, kv_pool
 from icl_eval.models.generation.cache_batch import BatchDecoder
-from icl_eval.models.generation.decoder import UncachedDecoder
+from icl_eval.models.generation.decoder import Entry, UncachedDecoder
 from icl_eval.models.generation.kv_pool import PooledDecoder
 from icl_eval.models.generation.probing import _forward_uncached
+from icl_eval.models.generation.search import Extension
 from icl_eval.models.networks.network import Network, float32_head
 
 from .architectures import CONFIGS, VOCABULARY, WINDOW, build
-from .black_boxes import crowd, write
+from .black_boxes import Waits, crowd, write
 from .checkpoints import letter, letter_tokenizer
 from .reference import written
 
@@ -406,6 +407,23 @@ def test_one_prompt_that_exceeds_the_device_is_reported(monkeypatch: pytest.Monk
     monkeypatch.setattr(lm.model, "forward", full)
     with pytest.raises(OutOfMemory):
         write(lm, prompts_of(0), Decoding(4))
+
+
+@pytest.mark.parametrize("branches", [True, False])
+def test_no_step_waits_for_a_device(branches: bool) -> None:
+    lm = causal(sharp("llama"))
+    lm.has_tree_attention = branches
+    decoder, none = lm.generation._decoders((0, 0)), np.empty(0, np.int32)
+    first, second = (np.arange(start, start + 5, dtype=np.int32) for start in (3, 9))
+    assert isinstance(decoder, PooledDecoder)
+
+    with torch.inference_mode(), Waits() as waits:
+        decoder.enter([Entry(first, none, 3), Entry(second, none, 0)])
+        decoder.step([Extension(1, 5), Extension(0, 6), Extension(1, 7)])
+        decoder.step([Extension(1, 5)])
+        decoder.enter([Entry(first, none, 5)])
+
+    assert waits.found == []
 
 
 def test_weights_that_are_not_numbers_are_reported() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest
-from icl_eval.models.generation.search import search_for
+from icl_eval.models.generation.search import Candidates, search_for
 
 Tokens = tuple[int, ...]
 RowOf = Callable[[Tokens], NDArray[np.float32]]
@@ -46,7 +46,7 @@ def run(
 ) -> GenerateAnswer:
     search = search_for(GenerateRequest.of(prompt, decoding), ends, text)
     written: list[Tokens] = [()]
-    while extensions := search.advance(np.stack([row_of(tokens) for tokens in written])):
+    while extensions := search.advance(Candidates.all_of(np.stack([row_of(tokens) for tokens in written]))):
         written = [(*written[each.row], each.token) for each in extensions]
         assert decoding.beams == 1 or len(set(written)) == len(written) <= decoding.beams
     return search.answer()

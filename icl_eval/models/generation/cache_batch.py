@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.generation.decoder import Entry
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.generation.trie import Tokens
@@ -54,16 +55,18 @@ class BatchDecoder:
     def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
         """Next-token logits (extensions, V) after extended hypotheses."""
         rows, device = torch.tensor([each.row for each in extensions]), self._network.device
-        for cache in self._caches.values():
-            cache.reorder_cache(rows.to(device))
+        if not torch.equal(rows, torch.arange(len(self._lengths))):
+            kept = to_device(rows, device)
+            for cache in self._caches.values():
+                cache.reorder_cache(kept)
         self._lengths = self._lengths[rows] + 1
-        inputs: dict[str, Any] = {"input_ids": torch.tensor([[each.token] for each in extensions], device=device)}
+        inputs: dict[str, Any] = {"input_ids": to_device(torch.tensor([[each.token] for each in extensions]), device)}
         if self._positions:
-            inputs["position_ids"] = (self._lengths - 1)[:, None].to(device)
+            inputs["position_ids"] = to_device((self._lengths - 1)[:, None], device)
         if any(_has_keys(layer) for cache in self._caches.values() for layer in cache.layers):
             longest = int(self._stored()) + 1
             mask = torch.arange(longest)[None] >= longest - self._lengths[:, None]
-            inputs["attention_mask"] = mask.long().to(device)
+            inputs["attention_mask"] = to_device(mask.long(), device)
         return self._forward(inputs, self._caches)[0]
 
     def _stored(self) -> int:
@@ -83,7 +86,7 @@ class BatchDecoder:
         return self._prefix[1]
 
     def _inputs(self, tokens: Tokens, start: int) -> dict[str, Any]:
-        new = torch.from_numpy(tokens[start:].astype(np.int64))[None].to(self._network.device)
+        new = to_device(torch.from_numpy(tokens[start:].astype(np.int64))[None], self._network.device)
         positions = torch.arange(start, len(tokens), device=self._network.device)[None]
         return {"input_ids": new, "position_ids": positions} if self._positions else {"input_ids": new}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.generation.decoder import Entry
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.generation.trie import Tokens
@@ -49,7 +50,7 @@ class EncoderDecoder:
     def encode(self, contexts: Sequence[Tokens]) -> Encoded:
         """Encode contexts, including special tokens, as one batch."""
         tokens = self.padded(contexts)
-        lengths = torch.tensor([len(context) for context in contexts], device=self.device)
+        lengths = to_device(torch.tensor([len(context) for context in contexts]), self.device)
         mask = (torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]).long()
         output = self._encoder(input_ids=tokens, attention_mask=mask)
         return Encoded(output.last_hidden_state, mask)
@@ -81,7 +82,7 @@ class EncoderDecoder:
         tokens = torch.full((len(rows), max(map(len, rows))), self._padding, dtype=torch.long)
         for index, row in enumerate(rows):
             tokens[index, : len(row)] = torch.from_numpy(row.astype(np.int64))
-        return tokens.to(self.device)
+        return to_device(tokens, self.device)
 
 
 class EncodedDecoder:
@@ -105,12 +106,12 @@ class EncodedDecoder:
 
     def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
         """Next-token logits (extensions, V) after extended hypotheses."""
-        device = self._halves.device
-        rows = torch.tensor([each.row for each in extensions], device=device)
-        if not torch.equal(rows, torch.arange(len(self._encoded.states), device=device)):
-            self._encoded = self._encoded.of(rows)
-            self._cache.reorder_cache(rows)
-        return self._read(torch.tensor([[each.token] for each in extensions], device=device))
+        device, rows = self._halves.device, [each.row for each in extensions]
+        if rows != list(range(len(self._encoded.states))):
+            kept = to_device(torch.tensor(rows), device)
+            self._encoded = self._encoded.of(kept)
+            self._cache.reorder_cache(kept)
+        return self._read(to_device(torch.tensor([[each.token] for each in extensions]), device))
 
     def _read(self, tokens: torch.Tensor) -> torch.Tensor:
         count, new = tokens.shape
@@ -135,4 +136,4 @@ def _inputs(halves: EncoderDecoder, inputs_of: InputsOf, entries: Sequence[Entry
     contexts, beginnings = zip(*map(inputs_of, prompts.values()), strict=True)
     owners = [index[entry.prompt.tobytes()] for entry in entries]
     rows = [np.concatenate([beginnings[owner], entry.generated]) for owner, entry in zip(owners, entries, strict=True)]
-    return halves.encode(contexts).of(torch.tensor(owners, device=halves.device)), halves.padded(rows)
+    return halves.encode(contexts).of(to_device(torch.tensor(owners), halves.device)), halves.padded(rows)

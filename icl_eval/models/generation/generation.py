@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from icl_eval.models.checkpoints.devices import to_host
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.generation.decoder import Decoder, Entry
 from icl_eval.models.generation.kv_pool import MIN_PREFIX
-from icl_eval.models.generation.search import Extension, Search
+from icl_eval.models.generation.search import Candidates, Extension, Search
 from icl_eval.models.generation.trie import Tokens
 from icl_eval.models.networks.network import float32_head, full_device
 from icl_eval.models.protocol import OutOfMemory, common_prefix
@@ -100,7 +100,7 @@ class Generation:
                 low = LOW * sum(len(job.generated) for job in live)
             if not live:
                 return
-            extensions, going = self._advance(_log_probabilities(torch.cat(parts)), live, sink)
+            extensions, going = self._advance(_candidates(torch.cat(parts), live), live, sink)
             live[:] = [job for job in going if job.kind == kind]
             if len(live) < len(going):
                 extensions = _of_kind(extensions, going, kind)
@@ -109,15 +109,15 @@ class Generation:
                 return
 
     def _advance(
-        self, rows: NDArray[np.float32], live: Sequence[_Job], sink: TextSink
+        self, candidates: Sequence[Candidates], live: Sequence[_Job], sink: TextSink
     ) -> tuple[list[Extension], list[_Job]]:
         """The extensions of hypotheses, and the unfinished jobs."""
         extensions: list[Extension] = []
         going: list[_Job] = []
         first = 0
-        for job in live:
+        for job, rows in zip(live, candidates, strict=True):
             count = len(job.generated)
-            following = job.search.advance(rows[first : first + count])
+            following = job.search.advance(rows)
             if following:
                 extensions += [Extension(first + each.row, each.token) for each in following]
                 job.generated = [(*job.generated[each.row], each.token) for each in following]
@@ -228,5 +228,32 @@ def _of_kind(extensions: Sequence[Extension], jobs: Sequence[_Job], kind: Kind) 
     return [extension for extension, job in zip(extensions, owners, strict=True) if job.kind == kind]
 
 
-def _log_probabilities(logits: torch.Tensor) -> NDArray[np.float32]:
-    return (logits - logits.logsumexp(dim=1, keepdim=True)).cpu().numpy()
+def _candidates(logits: torch.Tensor, jobs: Sequence[_Job]) -> list[Candidates]:
+    """The candidates of each job's search, by the logits (N, V) after the hypotheses of all; only they are copied."""
+    enqueued = {count: _enqueue_best(logits, count) for count in {job.search.candidates for job in jobs}}
+    found = {count: read() for count, read in enqueued.items()}
+    stops = accumulate(len(job.generated) for job in jobs)
+    return [
+        found[job.search.candidates].of(stop - len(job.generated), stop) for job, stop in zip(jobs, stops, strict=True)
+    ]
+
+
+def _enqueue_best(logits: torch.Tensor, count: int | None) -> Callable[[], Candidates]:
+    """The most likely tokens by logits (N, V), or all tokens; only the function returned waits for the device."""
+    total = logits.logsumexp(dim=1, keepdim=True)
+
+    def read_all() -> Candidates:
+        return Candidates.all_of(to_host(logits - total)())
+
+    if count is None or count >= logits.shape[1]:
+        return read_all
+    best = logits.topk(count + 1)
+    tokens, logprobs = to_host(best.indices), to_host(best.values - total)
+
+    def read() -> Candidates:
+        found = logprobs()
+        if (found[:, -1] == found[:, -2]).any():  # which of equal tokens `topk` returns is not defined
+            return read_all()
+        return Candidates(tokens()[:, :-1], found[:, :-1]).sorted()
+
+    return read

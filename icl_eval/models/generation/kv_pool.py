@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.generation.decoder import Entry
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.generation.trie import Path, trie_row
@@ -71,8 +72,8 @@ class PooledDecoder:
         self._pool.reserve(int(self._suffixes.max()) + 1, EXTRA_SLOTS)
         positions = self._shared[self._prefix_of] + self._suffixes
         inputs = {
-            "input_ids": torch.tensor([[each.token for each in extensions]], device=self._network.device),
-            "position_ids": torch.from_numpy(positions)[None].to(self._network.device),
+            "input_ids": to_device(torch.tensor([[each.token for each in extensions]]), self._network.device),
+            "position_ids": to_device(torch.from_numpy(positions)[None], self._network.device),
             "use_cache": False,
         }
         step = _Step(self._pool, self._prefix_of, self._shared, self._suffixes)
@@ -123,6 +124,22 @@ class PooledDecoder:
             self._prefix_of = np.searchsorted(used, self._prefix_of)
 
 
+class _Indices:
+    """Indices that are copied to each device once, without waiting for it."""
+
+    def __init__(self, indices: NDArray[np.integer[Any]]) -> None:
+        self._host, self._on = torch.from_numpy(indices), dict[torch.device, torch.Tensor]()
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """They, on a device."""
+        if device not in self._on:
+            self._on[device] = to_device(self._host, device)
+        return self._on[device]
+
+
 class _Pool:
     """Keys and values of every layer: of prefixes, (prefixes, key heads, tokens, width), and of suffixes."""
 
@@ -134,18 +151,19 @@ class _Pool:
         self, layers: Sequence[Any], shared: Sequence[tuple[int, Path]], suffixes: Sequence[tuple[int, Path]]
     ) -> None:
         """Copy states of prefixes and suffixes from rows of a cache."""
+        prefix_paths, suffix_paths = ([(row, _Indices(path)) for row, path in each] for each in (shared, suffixes))
         for index, layer in enumerate(layers):
             for part, states in enumerate((layer.keys, layer.values)):
-                self.shared[index][part] = _with(self.shared[index][part], states, shared)
-                self.suffixes[index][part] = _with(self.suffixes[index][part], states, suffixes)
+                self.shared[index][part] = _with(self.shared[index][part], states, prefix_paths)
+                self.suffixes[index][part] = _with(self.suffixes[index][part], states, suffix_paths)
 
     def select_suffixes(self, rows: NDArray[np.int64], used: int) -> None:
         """Keep the states of these hypotheses, at most `used` tokens of each."""
-        self.suffixes = [[_selected(part, rows, used) for part in pair] for pair in self.suffixes]
+        self.suffixes = _selected(self.suffixes, rows, used)
 
     def select_prefixes(self, rows: NDArray[np.int64], used: int) -> None:
         """Keep the states of these prefixes, at most `used` tokens of each."""
-        self.shared = [[_selected(part, rows, used) for part in pair] for pair in self.shared]
+        self.shared = _selected(self.shared, rows, used)
 
     def reserve(self, tokens: int, more: int) -> None:
         """Make room for `tokens` tokens of each hypothesis, and `more` if the pool has to grow."""
@@ -257,7 +275,7 @@ class _Step:
     def _where(self, device: torch.device) -> _Where:
         if device not in self._on:
             arrays = (self._suffixes, self._slots, self._distances)
-            self._on[device] = _Where(*(torch.from_numpy(each).to(device) for each in arrays))
+            self._on[device] = _Where(*(to_device(torch.from_numpy(each), device) for each in arrays))
         return self._on[device]
 
     def _mask(self, device: torch.device, window: int | None) -> torch.Tensor:
@@ -280,7 +298,7 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return product.view(*left.shape[:-1], -1)
 
 
-def _with(states: torch.Tensor, new: torch.Tensor, paths: Sequence[tuple[int, Path]]) -> torch.Tensor:
+def _with(states: torch.Tensor, new: torch.Tensor, paths: Sequence[tuple[int, _Indices]]) -> torch.Tensor:
     """Append to rows of states those at paths in other rows."""
     if not paths:
         return states
@@ -288,12 +306,14 @@ def _with(states: torch.Tensor, new: torch.Tensor, paths: Sequence[tuple[int, Pa
     grown = new.new_zeros(len(states) + len(paths), new.shape[1], longest, new.shape[3])
     grown[: len(states), :, : states.shape[2]] = states
     for index, (row, path) in enumerate(paths, start=len(states)):
-        grown[index, :, : len(path)] = new[row].index_select(1, torch.from_numpy(path).to(new.device))
+        grown[index, :, : len(path)] = new[row].index_select(1, path.on(new.device))
     return grown
 
 
-def _selected(states: torch.Tensor, rows: NDArray[np.int64], used: int) -> torch.Tensor:
-    return states[:, :, :used].index_select(0, torch.from_numpy(rows).to(states.device))
+def _selected(layers: Sequence[Sequence[torch.Tensor]], rows: NDArray[np.int64], used: int) -> list[list[torch.Tensor]]:
+    """These rows of the states of every layer, at most `used` tokens of each."""
+    indices = _Indices(rows)
+    return [[part[:, :, :used].index_select(0, indices.on(part.device)) for part in pair] for pair in layers]
 
 
 def _padded(states: torch.Tensor, tokens: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""Greedy search, sampling and beam search over rows of log-probabilities, without a model.
+"""Greedy search, sampling and beam search over log-probabilities of next tokens, without a model.
 
-A search starts with one row, that of the last token of the prompt. From its rows it chooses extensions: the hypothesis
+A search starts with one row of candidates, those after the prompt. From its rows it chooses extensions: the hypothesis
 of a row and its next token. The next rows are those of the extensions, in their order. When there are no
 extensions, the search is over. So a search is independent of how the rows are computed.
 """
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest
 
-Rows = NDArray[np.float32]  # (hypotheses, vocabulary), log-probabilities of the next token in nats
 TextOf = Callable[[Sequence[int]], str]  # the text that generated tokens add to the prompt's
 DIGITS = 7  # decimals of a score: below float32's own precision
 
@@ -30,10 +29,45 @@ class Extension(NamedTuple):
     token: int
 
 
-class Search(Protocol):
-    """Generates what follows one prompt."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """The next tokens that each hypothesis of a search may take.
 
-    def advance(self, rows: Rows) -> list[Extension]:
+    Attributes:
+        tokens: (hypotheses, candidates); of equally likely ones, the lowest first.
+        logprobs: their log-probabilities in nats, (hypotheses, candidates).
+    """
+
+    tokens: NDArray[np.int64]
+    logprobs: NDArray[np.float32]
+
+    @classmethod
+    def all_of(cls, rows: NDArray[np.float32]) -> Candidates:
+        """All tokens in the order of their ids, from log-probabilities (hypotheses, vocabulary)."""
+        return cls(np.broadcast_to(np.arange(rows.shape[1]), rows.shape), rows)
+
+    def sorted(self) -> Candidates:
+        """The most likely ones first."""
+        order = np.lexsort((self.tokens, -self.logprobs))
+        return Candidates(
+            np.take_along_axis(self.tokens, order, axis=1), np.take_along_axis(self.logprobs, order, axis=1)
+        )
+
+    def of(self, start: int, stop: int) -> Candidates:
+        """Those of some hypotheses."""
+        return Candidates(self.tokens[start:stop], self.logprobs[start:stop])
+
+
+class Search(Protocol):
+    """Generates what follows one prompt.
+
+    Attributes:
+        candidates: how many of the most likely next tokens each hypothesis needs; None for all, in the order of ids.
+    """
+
+    candidates: int | None
+
+    def advance(self, rows: Candidates) -> list[Extension]:
         """The extensions to compute next; empty if the search is over.
 
         Raises:
@@ -68,19 +102,21 @@ class GreedyOrSampling:
 
     def __init__(self, endings: _Endings, prompt: bytes) -> None:
         decoding = endings.decoding
+        self.candidates: int | None = None if decoding.temperature else 1
         self._endings, self._decoding = endings, decoding
         self._prompt = hashlib.blake2b(f"{decoding.seed}:".encode() + prompt).digest()
         self._live = {sample: _Hypothesis() for sample in range(decoding.samples)}
         self._ended: dict[int, _Ended] = {}
 
-    def advance(self, rows: Rows) -> list[Extension]:
+    def advance(self, rows: Candidates) -> list[Extension]:
         """Every hypothesis takes a token."""
         _check(rows)
         extensions = []
         for index, (sample, hypothesis) in enumerate(list(self._live.items())):
             row = index if hypothesis.tokens else 0
-            token = self._choose(rows[row], sample, len(hypothesis.tokens))
-            hypothesis = hypothesis.extended(token, rows[row])
+            chosen = self._choose(rows.logprobs[row], sample, len(hypothesis.tokens))
+            token = int(rows.tokens[row, chosen])
+            hypothesis = hypothesis.extended(token, rows.logprobs[row, chosen])
             if ending := self._endings.of(hypothesis.tokens):
                 self._ended[sample] = _Ended(ending, len(hypothesis.tokens), hypothesis.logprob)
                 del self._live[sample]
@@ -118,23 +154,23 @@ class BeamSearch:
 
     def __init__(self, endings: _Endings) -> None:
         self._endings, self._decoding = endings, endings.decoding
-        self._looked_at = self._decoding.beams * max(2, 1 + len(endings.ends))
+        self.candidates: int | None = self._decoding.beams * max(2, 1 + len(endings.ends))
         self._live = [_Hypothesis()]
         self._best: _Ended | None = None
 
-    def advance(self, rows: Rows) -> list[Extension]:
+    def advance(self, rows: Candidates) -> list[Extension]:
         """The hypotheses that continue."""
         _check(rows)
         extensions: list[Extension] = []
         going: list[_Hypothesis] = []
-        for extension in self._candidates(rows):
+        for row, token, logprob in self._best_of(rows):
             if len(going) == self._decoding.beams:
                 break
-            hypothesis = self._live[extension.row].extended(extension.token, rows[extension.row])
+            hypothesis = self._live[row].extended(token, logprob)
             if ending := self._endings.of(hypothesis.tokens):
                 self._finish(hypothesis, ending)
             else:
-                extensions.append(extension)
+                extensions.append(Extension(row, token))
                 going.append(hypothesis)
         self._live = going
         return extensions if self._may_improve() else []
@@ -143,12 +179,15 @@ class BeamSearch:
         """The best hypothesis."""
         return _answer([self._best] if self._best else [])
 
-    def _candidates(self, rows: Rows) -> list[Extension]:
-        """The best continuations, best first; of equal ones the first row's, then the lowest token's."""
-        found: list[tuple[float, int, int]] = []
-        for index, (row, hypothesis) in enumerate(zip(rows, self._live, strict=True)):
-            found += [(-hypothesis.logprob - float(row[token]), index, token) for token in _top(row, self._looked_at)]
-        return [Extension(index, token) for cost, index, token in sorted(found)[: self._looked_at] if cost < math.inf]
+    def _best_of(self, rows: Candidates) -> list[tuple[int, int, float]]:
+        """Row, token and log-probability of the best continuations: of equal ones the first row's, then the lowest."""
+        found = [
+            (-hypothesis.logprob - logprob, row, token, logprob)
+            for row, hypothesis in enumerate(self._live)
+            for token, logprob in zip(rows.tokens[row].tolist(), rows.logprobs[row].tolist(), strict=True)
+        ]
+        best = sorted(found)[: self.candidates]
+        return [(row, token, logprob) for cost, row, token, logprob in best if cost < math.inf]
 
     def _finish(self, hypothesis: _Hypothesis, ending: _Ending) -> None:
         length = len(hypothesis.tokens)
@@ -167,8 +206,8 @@ class _Hypothesis:
     tokens: tuple[int, ...] = ()
     logprob: float = 0.0
 
-    def extended(self, token: int, row: NDArray[np.float32]) -> _Hypothesis:
-        return _Hypothesis((*self.tokens, token), self.logprob + float(row[token]))
+    def extended(self, token: int, logprob: float) -> _Hypothesis:
+        return _Hypothesis((*self.tokens, token), self.logprob + float(logprob))
 
 
 class _Ending(NamedTuple):
@@ -210,17 +249,9 @@ def _answer(ended: Sequence[_Ended]) -> GenerateAnswer:
     )
 
 
-def _check(rows: Rows) -> None:
-    if not np.isfinite(rows.max(axis=1)).all():
+def _check(rows: Candidates) -> None:
+    if not np.isfinite(rows.logprobs.max(axis=1)).all():
         raise FloatingPointError("log-probabilities are not numbers")
-
-
-def _top(row: NDArray[np.float32], count: int) -> list[int]:
-    """The tokens with the `count` greatest values, and all that equal the least of them."""
-    if count >= len(row):
-        return list(range(len(row)))
-    least = np.partition(row, len(row) - count)[len(row) - count]
-    return [int(token) for token in np.flatnonzero(row >= least)]
 
 
 def _nucleus(weights: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
