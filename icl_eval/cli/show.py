@@ -102,7 +102,7 @@ def _prompt(question: EncodedQuery) -> Iterator[str | Coloured]:
     text, right = question.text, _right(question)
     if text.instruction:
         yield from (_part(text.instruction, "instruction"), text.separator)
-    for each in text.demonstrations[: question.fitted.shots]:
+    for each in text.shown(question.fitted.shots):
         yield from (_part(each, "demonstration"), text.separator)
     yield _part(text.queries[right], "query")
     yield from ("⟦", _part(text.answers[right], "answer"), "⟧")

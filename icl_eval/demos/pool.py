@@ -1,7 +1,8 @@
 """Drawing demonstrations: every candidate gets a pseudo-random rank for (seed, task, query); the lowest are shown.
 
 A rank depends on nothing but the four names it is made of. So a draw is the same for any batch size, limit, order of
-the data and machine, a smaller draw is a prefix of a larger one, and leaving out a candidate moves no other.
+the data and machine, a smaller draw is a prefix of a larger one, and leaving out a candidate moves no other. A
+balanced draw takes the lowest ranks of each label in turn. `first` keeps the order of the data instead.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import count, islice
+from operator import attrgetter, itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.errors import DataError
+from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks.definition import Protocol
 from icl_eval.tasks.example import Example
-from icl_eval.tasks.records import groups_of
+from icl_eval.tasks.records import groups_of, ids_of
 from icl_eval.tasks.task import Task
 
 
@@ -28,7 +30,8 @@ class Pool:
     Args:
         task: the task's name, part of every rank.
         candidates: solved examples; of a group (the answers of one question) one, drawn with it, stands for all.
-        protocol: `per_example` draws anew for every query, `per_group` for every group of queries, `fixed` once;
+        protocol: `per_example` draws for every query, `per_group` for every group of queries, `fixed` once, and
+            `first` takes the first ones, or those of `ids` in their order; `balanced` takes as many of each label;
             `within` keeps to the query's field value.
         shares_split: the candidates are the examples that are asked, so a query's own group and cluster are left out.
         question_key: equal for examples that ask the same; no query is shown its own question, unless the protocol
@@ -47,12 +50,13 @@ class Pool:
         self.task, self.protocol, self.shares_split = task, protocol, shares_split
         self._question_key = question_key
         self._questions: dict[str, frozenset[str]] = {}  # the keys of a group's members, once it has been drawn
-        self._examples = candidates
+        self._examples = candidates = _listed(task, candidates, protocol.ids)
         groups: defaultdict[str, list[int]] = defaultdict(list)
         for index, group in enumerate(groups_of(candidates)):
             groups[group].append(index)
         self._groups = list(groups.values())
         self._keys = _hashes(groups)
+        self._labels: dict[_Part, dict[str, NDArray[np.intp]]] = {}  # of each label, where its candidates are in a part
         self._parts = self._partition(protocol.within)
 
     @classmethod
@@ -72,44 +76,96 @@ class Pool:
         return len(self._groups)
 
     def draw(self, query: Example, shots: int, seed: int) -> list[Example]:
-        """The first `shots` demonstrations for a query, in order of rank.
+        """The first `shots` demonstrations for a query, in order of rank, or of the data.
 
         Raises:
             DataError: the pool holds fewer candidates for this query.
         """
         if shots == 0:
             return []
+        part = self._part(query)
+        if self.protocol.draw == "first":
+            return [members[0] for members in self._take(shots, query, self._eligible(query, part))]
         keyed_by = {"per_example": [query.id], "per_group": [query.group], "fixed": []}[self.protocol.draw]
         salt = _hash("\x1f".join([str(seed), self.task, *keyed_by]))
-        part = self._part(query)
-        ranked = _by_rank(_mix(part.keys ^ salt), shots)
-        return [members[_lowest(members, salt)] for members in self._eligible(query, shots, part, ranked)]
+        ranks = _mix(part.keys ^ salt)
+        if self.protocol.balanced:
+            found = self._balanced(query, part, ranks)
+        else:
+            found = self._eligible(query, part, _by_rank(ranks, shots))
+        return [members[_lowest(members, salt)] for members in self._take(shots, query, found)]
 
     def check(self, query: Example, shots: int) -> None:
         """Raise `DataError` if `draw` would, without ranking all candidates."""
+        if shots == 0:
+            return
         part = self._part(query)
-        for _ in self._eligible(query, shots, part, range(len(part.keys))) if shots else ():
-            pass
+        anyhow = np.arange(len(part.keys), dtype=np.uint64)  # the order makes no difference to whether there are enough
+        found = self._balanced(query, part, anyhow) if self.protocol.balanced else self._eligible(query, part)
+        self._take(shots, query, found)
 
     def _eligible(
-        self, query: Example, shots: int, part: _Part, places: Iterable[int | np.intp]
+        self, query: Example, part: _Part, places: Iterable[int | np.intp] | None = None
     ) -> Iterator[list[Example]]:
-        """The groups of the first `shots` places that may be shown for a query."""
+        """The groups at some places of a part, or at all, that may be shown for a query."""
         by_name = self.shares_split or self.protocol.draw == "per_group"  # a passage may have questions in both splits
-        found = 0
         key = "" if self.protocol.repeat else self._question_key(query)
-        for place in places:
+        for place in range(len(part.keys)) if places is None else places:
             members = [self._examples[index] for index in self._groups[part.indices[place]]]
             if key in self._asked_by(members) or (by_name and any(_is_near(member, query) for member in members)):
                 continue
             yield members
-            found += 1
-            if found == shots:
-                return
+
+    def _balanced(self, query: Example, part: _Part, ranks: NDArray[np.uint64]) -> Iterator[list[Example]]:
+        """In every round, the lowest rank that is left of each label, in order of rank.
+
+        Raises:
+            DataError: a round finds no candidate with one of the labels.
+        """
+        of_label = {
+            label: ((ranks[place], self._eligible(query, part, [place])) for place in places[np.argsort(ranks[places])])
+            for label, places in self._places_of_labels(part).items()
+        }
+        for number in count(1):
+            chosen = []
+            for label, candidates in of_label.items():
+                found = next(((rank, members) for rank, eligible in candidates for members in eligible), None)
+                if found is None:
+                    raise DataError(
+                        f"{self.task}: a balanced draw needs {number} demonstrations with the label {label!r} for the "
+                        f"query {query.id!r}, and there are {number - 1}"
+                    )
+                chosen.append(found)
+            yield from (members for _, members in sorted(chosen, key=itemgetter(0)))
+
+    def _places_of_labels(self, part: _Part) -> dict[str, NDArray[np.intp]]:
+        """The places in a part of the candidates with each label."""
+        if part not in self._labels:
+            labels: defaultdict[str, list[int]] = defaultdict(list)
+            for place, index in enumerate(part.indices):
+                members = [self._examples[each] for each in self._groups[index]]
+                if len(members) > 1:
+                    raise DataError(
+                        f"{self.task}: a balanced draw needs examples without groups, and {members[0].group!r} is a "
+                        f"group of {len(members)}"
+                    )
+                labels[members[0].options[members[0].gold[0]]].append(place)
+            self._labels[part] = {label: np.array(places) for label, places in labels.items()}
+        return self._labels[part]
+
+    def _take(self, shots: int, query: Example, found: Iterable[list[Example]]) -> list[list[Example]]:
+        """The first `shots` groups.
+
+        Raises:
+            DataError: there are fewer.
+        """
+        taken = list(islice(found, shots))
+        if len(taken) == shots:
+            return taken
         within = f" with the same {self.protocol.within}" if self.protocol.within else ""
         raise DataError(
             f"{self.task}: {shots} demonstrations were asked for, "
-            f"but there are {found} for the query {query.id!r}{within}"
+            f"but there are {len(taken)} for the query {query.id!r}{within}"
         )
 
     def _asked_by(self, members: Sequence[Example]) -> frozenset[str]:
@@ -124,14 +180,15 @@ class Pool:
 
     def _partition(self, within: str | None) -> dict[str, _Part]:
         parts: defaultdict[str, list[int]] = defaultdict(list)
-        for index in np.argsort(self._keys, kind="stable").tolist():
+        in_order = self.protocol.draw == "first"
+        for index in range(len(self._groups)) if in_order else np.argsort(self._keys, kind="stable").tolist():
             parts[_part_of(self._examples[self._groups[index][0]], within) if within else ""].append(index)
         return {value: _Part(np.array(indices), self._keys[indices]) for value, indices in parts.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """The groups among which a query's demonstrations are drawn, in the order of their keys.
+    """The groups among which a query's demonstrations are drawn, in the order of their keys, or that of the data.
 
     Attributes:
         indices: among all groups.
@@ -143,6 +200,21 @@ class _Part:
 
 
 _EMPTY = _Part(np.empty(0, dtype=np.intp), np.empty(0, dtype=np.uint64))
+
+
+def _listed(task: str, candidates: Sequence[Example], ids: Sequence[str] | None) -> Sequence[Example]:
+    """The candidates with these ids, in their order; all, if there are none.
+
+    Raises:
+        UnknownName: an id is that of no candidate.
+    """
+    if ids is None:
+        return candidates
+    index_of = {id: index for index, id in enumerate(ids_of(candidates))}
+    for id in ids:
+        if id not in index_of:
+            raise UnknownName(f"demonstration of {task}", id, index_of)
+    return [candidates[index_of[id]] for id in ids]
 
 
 def _is_near(candidate: Example, query: Example) -> bool:

@@ -16,6 +16,10 @@ class PromptText:
 
     `queries[i] + answers[i]` is the example as it reads for option `i`; all queries are equal except in partial
     evaluation.
+
+    Attributes:
+        demonstrations: in the order of the draw.
+        is_reversed: whether the last one drawn comes first in the prompt.
     """
 
     instruction: str
@@ -23,15 +27,26 @@ class PromptText:
     queries: tuple[str, ...]
     answers: tuple[str, ...]
     separator: str
+    is_reversed: bool = False
+
+    def shown(self, shots: int | None = None) -> tuple[str, ...]:
+        """The first `shots` demonstrations of the draw (all of them by default), as they follow in the prompt."""
+        drawn = self.demonstrations[:shots]
+        return drawn[::-1] if self.is_reversed else drawn
 
     def context(self, option: int, shots: int | None = None) -> str:
         """Everything before the answer, with the first `shots` demonstrations (all of them by default)."""
         head = [self.instruction] if self.instruction else []
-        return self.separator.join([*head, *self.demonstrations[:shots], self.queries[option]])
+        return self.separator.join([*head, *self.shown(shots), self.queries[option]])
 
 
 def assemble(
-    prompt: Prompt, fields: Mapping[str, Any], options: tuple[str, ...], demonstrations: Sequence[str]
+    prompt: Prompt,
+    fields: Mapping[str, Any],
+    options: tuple[str, ...],
+    demonstrations: Sequence[str],
+    *,
+    is_reversed: bool = False,
 ) -> PromptText:
     """Render one query under already rendered demonstrations.
 
@@ -48,6 +63,7 @@ def assemble(
         queries=prompt.queries(fields, options),
         answers=answers,
         separator=prompt.separator,
+        is_reversed=is_reversed,
     )
 
 

@@ -113,7 +113,7 @@ def _prepared(
             normalize=task.definition.score.normalize,
             measure=_measure(task.definition),
             ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
-            draw=protocol.draw,
+            draw=protocol.draw_words,
             split=_unlike(task.definition.splits.evaluation, own.evaluation),
             shown=_unlike(task.definition.splits.demonstrations, own.demonstrations),
             separator=prompt.separator,

@@ -77,7 +77,8 @@ class RequestBuilder:
         options = example.options if definition.answer == "choice" else example.options[:1]  # references are one answer
         fields, options = self._controls.mark((example.fields, options), self.control_names)
         try:
-            text = assemble(self.prepared.prompt, fields, options, [self._show(each) for each in drawn])
+            shown, is_reversed = [self._show(each) for each in drawn], definition.protocol.order == "reversed"
+            text = assemble(self.prepared.prompt, fields, options, shown, is_reversed=is_reversed)
             if definition.decode is not None:
                 fitted = self._fit(text, self._room(definition.decode.max_tokens), self._contexts)
                 requests: tuple[Request, ...] = (
@@ -100,7 +101,7 @@ class RequestBuilder:
             cell=cell,
             example=example,
             kind=definition.answer,
-            demonstrations=tuple(each.id for each in drawn[: fitted.shots]),
+            demonstrations=tuple(each.id for each in drawn[: fitted.shots])[:: -1 if text.is_reversed else 1],
             text=_as_read(text, self._controls.unmark),
             fitted=fitted,
             requests=requests,

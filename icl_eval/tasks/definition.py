@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import regex
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
+
+from icl_eval.tasks.files import FORMATS, Format, Layout, format_of
 
 AnswerKind = Literal["choice", "text", "likelihood"]
 Normalization = Literal["sum", "token", "char", "byte", "unconditional"]
@@ -58,6 +64,15 @@ MetricName = Annotated[StrictStr, BeforeValidator(_as_metric_name)]
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    NEW_KEYS: ClassVar[frozenset[str]] = frozenset()
+    """Keys that a dump leaves out at their defaults, so that digests of tasks without them stay as they were."""
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = serialized(self)
+        unset = {name for name in self.NEW_KEYS if getattr(self, name) == type(self).model_fields[name].get_default()}
+        return {name: value for name, value in found.items() if name not in unset}
+
 
 class Hub(_Strict):
     """A data set on the Hugging Face Hub."""
@@ -71,11 +86,72 @@ class Hub(_Strict):
 class Data(_Strict):
     """Where records come from. Both layouts end up as the same examples."""
 
+    NEW_KEYS = frozenset({"format", "columns", "pattern", "records"})
+
     hub: Hub | None = None
     local: dict[StrictStr, StrictStr | Annotated[list[StrictStr], Field(min_length=1)]] = {}
-    # split -> file under --data-dir, or several whose lines belong together
+    # split -> file under --data-dir, `{field}` in its name for several files, or a list of files whose lines belong
+    # together
+    format: Format | None = None  # of all files; by default what the suffix says
+    columns: Annotated[list[StrictStr], Field(min_length=1)] | None = None  # of CSV and TSV files without a header
+    pattern: StrictStr | None = None  # of lines, whose named groups are the fields
+    records: Annotated[StrictStr, Field(min_length=1)] | None = None  # dotted path to the array in a JSON file
     adapter: StrictStr | None = None  # a named conversion in the package, for what field mappings cannot say
     synthetic: StrictStr | None = None  # a named generator in the package, where no file of `local` is at hand
+
+    @property
+    def layout(self) -> Layout:
+        """How the records of all files are written."""
+        return Layout(self.format, tuple(self.columns or ()), self.pattern, self.records)
+
+    @field_validator("columns")
+    @classmethod
+    def _named_once(cls, columns: list[str] | None) -> list[str] | None:
+        twice = [name for name in columns or () if (columns or []).count(name) > 1]
+        if twice:
+            raise ValueError(f"the column {twice[0]!r} is named twice")
+        return columns
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_named_groups(cls, pattern: str | None) -> str | None:
+        try:
+            named = pattern is None or regex.compile(pattern).groupindex
+        except regex.error as error:
+            raise ValueError(f"this is no regular expression: {error}") from error
+        if not named:
+            raise ValueError("the pattern has no named groups, such as `(?P<label>[01]) (?P<text>.*)`")
+        return pattern
+
+    @field_validator("local")
+    @classmethod
+    def _fields_in_names_are_names(cls, local: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        for names in local.values():
+            for name in [names] if isinstance(names, str) else names:
+                fields = re.findall(r"\{([^{}]*)\}", name)
+                if re.search(r"[{}]", re.sub(r"\{[^\W\d]\w*\}", "", name)) or len(set(fields)) < len(fields):
+                    raise ValueError(f"in {name!r}, a field is a name in braces, each once, such as `{{subject}}`")
+                if fields and not isinstance(names, str):
+                    raise ValueError(f"{name!r} has a field in its name, which files that are read in parallel cannot")
+        return local
+
+    @model_validator(mode="after")
+    def _keys_fit_the_files(self) -> Data:
+        """Each of the keys that describe files belongs to one kind of them."""
+        belongs: dict[str, tuple[Format, ...]] = {
+            "columns": ("csv", "tsv"),
+            "pattern": ("lines",),
+            "records": ("json",),
+        }
+        for key, formats in belongs.items():
+            if getattr(self, key) is None:
+                continue
+            for names in self.local.values():
+                for name in [names] if isinstance(names, str) else names:
+                    if (found := self.format or format_of(name)) not in formats:
+                        kind = found or f"of a kind that cannot be told; its `format` is one of {', '.join(FORMATS)}"
+                        raise ValueError(f"`{key}` is for {' and '.join(formats)} files, and {name} is {kind}")
+        return self
 
     @model_validator(mode="after")
     def _generated_or_downloaded(self) -> Data:
@@ -101,6 +177,8 @@ class Splits(_Strict):
 class Gold(_Strict):
     """Where the right option stands: `names[i]` or the number `i` in the record means option `i`.
 
+    A field may also be a mapping of options to 1, if they are right, and 0.
+
     Of a written answer: whether the reference is right, 1 or `names[1]`, or not, 0 or `names[0]`.
     """
 
@@ -109,12 +187,39 @@ class Gold(_Strict):
 
 
 class Protocol(_Strict):
-    """How demonstrations are chosen."""
+    """How demonstrations are chosen, and in which order they are shown."""
+
+    NEW_KEYS = frozenset({"ids", "balanced", "order"})
 
     shots: Annotated[StrictInt, Field(ge=0)] = 32
-    draw: Literal["per_example", "per_group", "fixed"] = "per_example"
+    draw: Literal["per_example", "per_group", "fixed", "first"] = "per_example"
+    ids: Annotated[list[StrictStr], Field(min_length=1)] | None = None  # which are shown, in this order
+    balanced: StrictBool = False  # as many of each label
+    order: Literal["drawn", "reversed"] = "drawn"
     within: StrictStr | None = None  # demonstrations share this field's value with the query
     repeat: StrictBool = False  # a demonstration may ask what the query asks, where the answer is to be found in it
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ids_keep_their_order(cls, said: Any) -> Any:
+        return {"draw": "first", **said} if isinstance(said, dict) and said.get("ids") else said
+
+    @model_validator(mode="after")
+    def _random_or_in_order(self) -> Protocol:
+        if self.ids and self.draw != "first":
+            raise ValueError(f"`ids` are shown in their order, and `draw` is {self.draw}; leave out one of them")
+        if self.ids and len(set(self.ids)) < len(self.ids):
+            twice = next(each for each in self.ids if self.ids.count(each) > 1)
+            raise ValueError(f"`ids` has {twice!r} twice")
+        if self.balanced and self.draw == "first":
+            raise ValueError("`balanced` needs random draws, and `draw` is first")
+        return self
+
+    @property
+    def draw_words(self) -> str:
+        """The signature's words for the draw."""
+        words = [self.draw, "balanced" if self.balanced else "", "" if self.order == "drawn" else self.order]
+        return "-".join(filter(None, words))
 
 
 class Score(_Strict):
@@ -160,7 +265,7 @@ class TaskDefinition(_Strict):
     """
 
     task: Name
-    about: StrictStr
+    about: StrictStr = ""
     extends: Name | None = None
     data: Data = Data()
     splits: Splits
@@ -255,7 +360,7 @@ class SuiteDefinition(_Strict):
     """
 
     suite: Name
-    about: StrictStr
+    about: StrictStr = ""
     tasks: Annotated[list[Name], Field(min_length=1)]
     average: Literal["macro", "micro", False] = "macro"
     reference: StrictStr | None = None

@@ -9,16 +9,19 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from xml.etree import ElementTree
 
-from icl_eval.errors import DataError
+import regex
+
+from icl_eval.errors import DataError, UnknownName
 
 Record = Mapping[str, Any]
 Located = tuple[int | None, Any]  # a record and the line that it stands on, where records stand on lines
-Reader = Callable[[Path], Iterator[Located]]
+Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "xml", "lines"]
 
 LANGUAGES = (
     *("cs", "de", "en", "es", "et", "fi", "fr", "gu", "hi", "hu", "is", "ja", "kk", "lt", "lv", "pl", "ro", "ru", "tr"),
@@ -32,10 +35,46 @@ LINES = {".txt": "text", ".lst": "label", **{f".{language}": language for langua
 _DECODER = json.JSONDecoder()
 HEADER_CHECK = 1000  # records among which the names in the header are looked for
 LONGEST_COLUMN_NAME = 100  # characters; what is longer is a text
-WRITE_A_HEADER = "; if the first line is a record, write a line with the names of the columns above it: `text,label`"
+NAME_THE_COLUMNS = "; if the first line is a record, name the columns in the task file: `columns: [text, label]`"
+PATTERN_SECONDS = 2.0  # that matching one line may take
 
 
-def read_file(path: Path) -> Iterator[Record]:
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the records of a file are written, where the file does not say it.
+
+    Attributes:
+        format: instead of what the suffix says.
+        columns: of a CSV or TSV file without a header.
+        pattern: of a text file, whose lines must match it; its named groups are the fields.
+        records: of a JSON file, the dotted path to its array.
+    """
+
+    format: Format | None = None
+    columns: tuple[str, ...] = ()
+    pattern: str | None = None
+    records: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file of records, and the fields that its name gives all of them."""
+
+    path: Path
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+Reader = Callable[[Path, Layout], Iterator[Located]]
+AS_THE_SUFFIX_SAYS = Layout()
+
+
+def format_of(name: str) -> Format | None:
+    """The format that the suffix of a file's name stands for."""
+    suffix = Path(name.removesuffix(".gz")).suffix
+    return SUFFIXES.get(suffix) or ("lines" if suffix in LINES else None)
+
+
+def read_file(path: Path, layout: Layout = AS_THE_SUFFIX_SAYS) -> Iterator[Record]:
     """Read jsonl, json, csv, tsv, parquet, xml or lines of text, gzipped or not; or a folder of JSON objects.
 
     A .json file is an array of records, an object with the array under `data`, as SQuAD and its kin are published, or
@@ -46,37 +85,49 @@ def read_file(path: Path) -> Iterator[Record]:
     Raises:
         DataError: the file cannot be read or a record is not a mapping, with the line.
     """
-    return (record for _, _, record in _located(path))
+    return read_files([DataFile(path)], layout)
 
 
-def place_of(path: Path, number: int) -> tuple[Path, int | None]:
-    """The file and, where records stand on lines, the line of a record, counted from 1, of what `read_file` reads."""
-    file, line, _ = next(islice(_located(path), number - 1, None))
+def read_files(files: Sequence[DataFile], layout: Layout = AS_THE_SUFFIX_SAYS) -> Iterator[Record]:
+    """The records of files, one file after the other, with the fields that the file's name gives."""
+    return (record for _, _, record in _located(files, layout))
+
+
+def location_in(files: Sequence[DataFile], number: int, layout: Layout) -> tuple[Path, int | None]:
+    """The file and, where records stand on lines, the line of a record, counted from 1, of what `read_files` reads."""
+    file, line, _ = next(islice(_located(files, layout), number - 1, None))
     return file, line
 
 
-def _located(path: Path) -> Iterator[tuple[Path, int | None, Record]]:
-    reader = _object if path.is_dir() else _reader(path)
-    for file in sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]:
-        for number, (line, value) in enumerate(_read(file, reader), start=1):
-            if not isinstance(value, Mapping):
-                which = f"record {number}: " if line is None else ""
-                raise DataError(f"{which}a record is a JSON object, not {type(value).__name__}", file, line)
-            yield file, line, value
+def _located(files: Sequence[DataFile], layout: Layout) -> Iterator[tuple[Path, int | None, Record]]:
+    for each in files:
+        reader = _object if each.path.is_dir() else READERS[_format(each.path, layout)]
+        for file in sorted(p for p in each.path.iterdir() if p.is_file()) if each.path.is_dir() else [each.path]:
+            for number, (line, value) in enumerate(_read(file, reader, layout), start=1):
+                if not isinstance(value, Mapping):
+                    which = f"record {number}: " if line is None else ""
+                    raise DataError(f"{which}a record is a JSON object, not {type(value).__name__}", file, line)
+                yield file, line, _with_fields(value, each.fields, file, line) if each.fields else value
 
 
-def _reader(path: Path) -> Reader:
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    kind = suffixes[-1] if suffixes else ""
-    if kind not in READERS:
-        known = [*SUFFIXES, *LINES]
-        raise DataError(f"this kind of file cannot be read; known are {', '.join(known)}", path)
-    return READERS[kind]
+def _with_fields(record: Record, fields: Mapping[str, str], path: Path, line: int | None) -> Record:
+    for name in fields:
+        if name in record:
+            raise DataError(f"the record has a field {name!r}, which the name of its file gives, too", path, line)
+    return {**record, **fields}
 
 
-def _read(path: Path, reader: Reader) -> Iterator[Located]:
+def _format(path: Path, layout: Layout) -> Format:
+    found = layout.format or format_of(path.name)
+    if found is None:
+        known = ", ".join([*SUFFIXES, *LINES])
+        raise DataError(f"this kind of file cannot be read; known are {known}, or say its `format`", path)
+    return found
+
+
+def _read(path: Path, reader: Reader, layout: Layout) -> Iterator[Located]:
     try:
-        yield from reader(path)
+        yield from reader(path, layout)
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise DataError(f"not UTF-8: byte 0x{byte:02x} ({error.reason})", path, _broken_line(path)) from error
@@ -102,34 +153,64 @@ def _text(path: Path, newline: str = "") -> io.TextIOBase:
     return path.open(encoding="utf-8-sig", newline=newline)
 
 
-def _lines(field: str) -> Reader:
-    def read(path: Path) -> Iterator[Located]:
-        with _text(path, newline="\n") as lines:  # a form feed or a lone carriage return does not end a line
-            for number, line in enumerate(lines, start=1):
-                yield number, {field: line.removesuffix("\n").removesuffix("\r")}
+def _lines(path: Path, layout: Layout) -> Iterator[Located]:
+    name = LINES.get(Path(path.name.removesuffix(".gz")).suffix, "text")
+    pattern = None if layout.pattern is None else regex.compile(layout.pattern)
+    with _text(path, newline="\n") as lines:  # a form feed or a lone carriage return does not end a line
+        for number, line in enumerate(lines, start=1):
+            text = line.removesuffix("\n").removesuffix("\r")
+            yield number, {name: text} if pattern is None else _groups(pattern, text, path, number)
 
-    return read
+
+def _groups(pattern: regex.Pattern[str], text: str, path: Path, line: int) -> dict[str, str]:
+    """The named groups of a line; of one that took no part in the match, an empty text."""
+    try:
+        found = pattern.fullmatch(text, timeout=PATTERN_SECONDS)
+    except TimeoutError as error:
+        raise DataError(f"the `pattern` takes more than {PATTERN_SECONDS:g} s for this line", path, line) from error
+    if found is None:
+        raise DataError("this line does not match the `pattern`", path, line)
+    return {name: value or "" for name, value in found.groupdict().items()}
 
 
-def _jsonl(path: Path) -> Iterator[Located]:
+def _jsonl(path: Path, _: Layout) -> Iterator[Located]:
     with _text(path) as lines:
         for number, line in enumerate(lines, start=1):
             if text := line.strip():
                 yield number, _json(text, path, number)
 
 
-def _json_records(path: Path) -> Iterator[Located]:
+def _json_records(path: Path, layout: Layout) -> Iterator[Located]:
     with _text(path) as file:
         found = _json(file.read(), path, 1)
-    if isinstance(found, dict):
+    if layout.records is not None:
+        found = _at_path(found, layout.records, path)
+    elif isinstance(found, dict):
         by_name = list(found.values()) if found and all(isinstance(each, dict) for each in found.values()) else None
         found = found.get("data", found.get("Data", by_name))  # TriviaQA capitalises it, DROP has passages by name
     if not isinstance(found, list):
-        raise DataError("a .json data file is an array of records, or an object with such an array as `data`", path, 1)
+        raise DataError(
+            "a .json data file is an array of records, or an object with such an array as `data`, or `records` is the "
+            "path to one",
+            path,
+            1,
+        )
     yield from ((None, record) for record in found)
 
 
-def _object(path: Path) -> Iterator[Located]:
+def _at_path(value: Any, dotted: str, path: Path) -> Any:
+    """What is at a dotted path in a JSON file; of objects by name, their list."""
+    for part in dotted.split("."):
+        if not isinstance(value, dict):
+            raise DataError(f"`records` is {dotted!r}, but {part!r} would be in a {type(value).__name__}", path)
+        if part not in value:
+            raise UnknownName("key of the file", part, value, path)
+        value = value[part]
+    is_by_name = isinstance(value, dict) and value and all(isinstance(each, dict) for each in value.values())
+    return list(value.values()) if is_by_name else value
+
+
+def _object(path: Path, _: Layout) -> Iterator[Located]:
     """The one record of a file in a folder of them."""
     with _text(path) as text:
         yield 1, _json(text.read(), path, 1)
@@ -158,22 +239,25 @@ def _json(text: str, path: Path, line: int) -> Any:
 
 
 def _separated(delimiter: str) -> Reader:
-    def read(path: Path) -> Iterator[Located]:
+    def read(path: Path, layout: Layout) -> Iterator[Located]:
         with _text(path) as file:
-            rows = csv.DictReader(file, delimiter=delimiter, strict=True)
-            located = _located_rows(rows, path)
+            rows = csv.DictReader(file, layout.columns or None, delimiter=delimiter, strict=True)
+            located = _located_rows(rows, path, "`columns`" if layout.columns else "the header")
             first = list(islice(located, HEADER_CHECK))
-            _check_header(rows.fieldnames or (), [row for _, row in first], path)
+            if not layout.columns:
+                _check_header(rows.fieldnames or (), [row for _, row in first], path)
+            elif first and tuple(first[0][1].values()) == layout.columns:
+                raise DataError("the first line is a header, so `columns` is not needed", path, 1)
             yield from chain(first, located)
 
     return read
 
 
-def _located_rows(rows: csv.DictReader[str], path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _located_rows(rows: csv.DictReader[str], path: Path, names: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Each row with the number of its first line."""
     for row in rows:
         if None in row or None in row.values():
-            raise DataError("this row has another number of columns than the header", path, rows.line_num)
+            raise DataError(f"this row has another number of columns than {names}", path, rows.line_num)
         yield rows.line_num - sum(value.count("\n") for value in row.values()), row
 
 
@@ -185,14 +269,14 @@ def _check_header(names: Sequence[str], rows: Sequence[Mapping[str, str]], path:
     """
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(f"two columns are named {twice[0]!r}{WRITE_A_HEADER}", path, 1)
+        raise DataError(f"two columns are named {twice[0]!r}{NAME_THE_COLUMNS}", path, 1)
     for name in names:
         values = [row[name] for row in rows]
         recurs = name.strip() and name in values
         if len(name) > LONGEST_COLUMN_NAME:
-            raise DataError(f"the first line names a column {name[:30] + '...'!r}{WRITE_A_HEADER}", path, 1)
+            raise DataError(f"the first line names a column {name[:30] + '...'!r}{NAME_THE_COLUMNS}", path, 1)
         if recurs and (2 * len(set(values)) <= len(values) or all(map(_is_number, values))):
-            raise DataError(f"{name!r} is the name of a column and a value in it{WRITE_A_HEADER}", path, 1)
+            raise DataError(f"{name!r} is the name of a column and a value in it{NAME_THE_COLUMNS}", path, 1)
 
 
 def _is_number(text: str) -> bool:
@@ -203,7 +287,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _parquet(path: Path) -> Iterator[Located]:
+def _parquet(path: Path, _: Layout) -> Iterator[Located]:
     import pyarrow
     from pyarrow import parquet
 
@@ -214,7 +298,7 @@ def _parquet(path: Path) -> Iterator[Located]:
         raise DataError(f"not a parquet file: {error}", path) from error
 
 
-def _xml(path: Path) -> Iterator[Located]:
+def _xml(path: Path, _: Layout) -> Iterator[Located]:
     try:
         with _bytes(path) as file:
             root = ElementTree.parse(file).getroot()
@@ -242,8 +326,8 @@ def _bytes(path: Path) -> io.BufferedIOBase:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".xml")
-READERS: dict[str, Reader] = {
-    **dict(zip(SUFFIXES, (_jsonl, _json_records, _separated(","), _separated("\t"), _parquet, _xml), strict=True)),
-    **{suffix: _lines(field) for suffix, field in LINES.items()},
-}
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES: dict[str, Format] = {f".{name}": name for name in FORMATS if name != "lines"}
+READERS: dict[Format, Reader] = dict(
+    zip(FORMATS, (_jsonl, _json_records, _separated(","), _separated("\t"), _parquet, _xml, _lines), strict=True)
+)

@@ -133,12 +133,13 @@ def groups_of(examples: Sequence[Example]) -> Sequence[str]:
 def _header_advice(definition: TaskDefinition, error: DataError, file: Path | str | None, taken: int | None) -> str:
     """What to do where the first record of a table lacks a field: the table may have no header."""
     path = str(file or "").removesuffix(".gz")
-    if taken != 1 or not path.endswith((".csv", ".tsv")) or not isinstance(error, _MissingFieldError):
+    if taken != 1 or definition.data.columns or not path.endswith((".csv", ".tsv")):
+        return ""
+    if not isinstance(error, _MissingFieldError):
         return ""
     named = [*definition.fields.values(), definition.gold and definition.gold.field, definition.references]
     columns = dict.fromkeys(name for name in [definition.id, *named] if name and "{{" not in name)
-    header = ("\t" if path.endswith(".tsv") else ",").join(columns)
-    return f"; if the first line is a record, write a line with the names of the columns above it: `{header}`"
+    return f"; if the first line is a record, name the columns in the task file: `columns: [{', '.join(columns)}]`"
 
 
 class _MissingFieldError(DataError):
@@ -242,7 +243,7 @@ class _Conversion:
             references = _references(definition, record)
             return references, tuple(range(len(references))) if _are_right(definition, record) else ()
         options = self._options or _options(definition, fields)
-        gold = _gold(definition, _value(definition.gold.field, record), len(options))
+        gold = _gold(definition, _value(definition.gold.field, record), options)
         if len(options) == 1:
             raise DataError(f"{definition.options!r} lists a single option, and it takes two to choose")
         return options, gold
@@ -332,6 +333,7 @@ def _references(definition: TaskDefinition, record: Mapping[str, Any]) -> tuple[
 def _options(definition: TaskDefinition, fields: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(definition.options, str):
         listed = _value(definition.options, fields)
+        listed = list(listed) if isinstance(listed, Mapping) else listed  # of options to whether they are right
         if not isinstance(listed, list | tuple) or not listed:
             raise DataError(f"{definition.options!r} lists no options")
         for each in listed:
@@ -348,13 +350,26 @@ def _is_text(value: Any) -> bool:
     )
 
 
-def _gold(definition: TaskDefinition, value: Any, options: int) -> tuple[int, ...]:
-    """The indices of the right options: a name, an index, or a list of them."""
-    if not isinstance(value, list | tuple):
-        return (_gold_index(definition, value, options),)
-    if not value:
+def _gold(definition: TaskDefinition, value: Any, options: Sequence[str]) -> tuple[int, ...]:
+    """The indices of the right options: a name, an index, a list of them, or a mapping of options to 0 and 1."""
+    if isinstance(value, Mapping):
+        found = _marked_as_right(value, options)
+    elif isinstance(value, list | tuple):
+        found = tuple(_gold_index(definition, each, len(options)) for each in value)
+    else:
+        return (_gold_index(definition, value, len(options)),)
+    if not found:
         raise DataError("no option is marked as right")
-    return tuple(_gold_index(definition, each, options) for each in value)
+    return found
+
+
+def _marked_as_right(marks: Mapping[Any, Any], options: Sequence[str]) -> tuple[int, ...]:
+    for option, mark in marks.items():
+        if option not in options:
+            raise DataError(str(UnknownName("option", str(option), options)))
+        if mark not in (0, 1):
+            raise DataError(f"the option {option!r} is marked {mark!r}, and only 1 (right) and 0 (wrong) can be scored")
+    return tuple(index for index, option in enumerate(options) if marks.get(option))
 
 
 def _gold_index(definition: TaskDefinition, value: Any, options: int) -> int:

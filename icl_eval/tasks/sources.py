@@ -10,7 +10,7 @@ from typing import Protocol
 
 from icl_eval.errors import DataError, MissingData, UnknownName
 from icl_eval.tasks.definition import Data, Hub
-from icl_eval.tasks.files import Record, place_of, read_file
+from icl_eval.tasks.files import DataFile, Layout, Record, location_in, read_files
 
 EDITION = r"\.(first[0-9]+|preprocessed)"  # what a file's name may say of its content, before the suffix
 
@@ -67,28 +67,36 @@ class LocalSource:
         """
         if split not in data.local:
             raise UnknownName("local split", split, data.local, self.directory)
-        found = self._paths(data, split)
-        return read_file(found[0]) if isinstance(data.local[split], str) else _aligned(found)
+        found = self._files(data, split)
+        if isinstance(data.local[split], str):
+            return read_files(found[0], data.layout)
+        return _aligned([each.path for (each,) in found], data.layout)
 
     def place(self, data: Data, split: str, number: int | None) -> Location:
         """The file, with the line where records stand on lines; of line-aligned files all."""
-        paths = self._paths(data, split)
-        places = [(path, None) if number is None else place_of(path, number) for path in paths]
+        found = self._files(data, split)
+        places = [
+            (files[0].path if len(files) == 1 else self.directory / name, None)
+            if number is None
+            else location_in(files, number, data.layout)
+            for name, files in zip(_listed(data, split), found, strict=True)
+        ]
         if len(places) == 1:
             return Location(*places[0])
         return Location(" and ".join(str(path) if line is None else f"{path}:{line}" for path, line in places))
 
-    def _paths(self, data: Data, split: str) -> list[Path]:
-        paths = [self._find(name) for name in _listed(data, split)]
-        if None in paths:
+    def _files(self, data: Data, split: str) -> list[list[DataFile]]:
+        """The files of each name that the task gives for a split: several for a name with `{field}`."""
+        found = [self._find(name) for name in _listed(data, split)]
+        if [] in found:
             raise self._missing(data, split)
-        return [path for path in paths if path is not None]
+        return found
 
     def has(self, data: Data, split: str) -> bool:
         """Whether the files of a split are there."""
         return split in data.local and all(self._find(name) for name in _listed(data, split))
 
-    def _find(self, name: str) -> Path | None:
+    def _find(self, name: str) -> list[DataFile]:
         """`superglue/RTE/val.jsonl` is looked for with and without its first folder, plain and gzipped, whole and cut.
 
         Raises:
@@ -100,17 +108,18 @@ class LocalSource:
                 f"a task's data file must lie under the data directory, but it names {name!r}", self.directory
             )
         for candidate in _places(relative):
-            path = self.directory / candidate
-            if name.endswith("/") and path.is_dir():
-                return path
-            for file in (path, path.with_name(f"{path.name}.gz"), *_editions(path)):
-                if file.is_file():
-                    return file
-        return None
+            files = [
+                DataFile(path, fields)
+                for expanded, fields in _expanded(self.directory, candidate.parts)
+                if (path := _existing(expanded, folder=name.endswith("/")))
+            ]
+            if files:
+                return files
+        return []
 
     def _missing(self, data: Data, split: str) -> MissingData:
         """What to say of a split whose files are not there: what was looked for, and which splits can be had."""
-        name = next(name for name in _listed(data, split) if self._find(name) is None)
+        name = next(name for name in _listed(data, split) if not self._find(name))
         present = ", ".join(other for other in data.local if self.has(data, other))
         advice = f"; --split and --demonstrations take another split, and there is {present}" if present else ""
         looked_for = " or ".join(map(str, _places(Path(name))))
@@ -192,13 +201,51 @@ def _places(relative: Path) -> list[Path]:
     return [relative, Path(*relative.parts[1:])] if len(relative.parts) > 1 else [relative]
 
 
+def _expanded(directory: Path, parts: Sequence[str]) -> list[tuple[Path, dict[str, str]]]:
+    """The paths that a name with `{field}` in it stands for, sorted, and what each field is there.
+
+    A field stands for one or more characters of one part of the path.
+    """
+    found: list[tuple[Path, dict[str, str]]] = [(directory, {})]
+    for number, part in enumerate(parts, start=1):
+        if "{" not in part:
+            found = [(path / part, fields) for path, fields in found]
+            continue
+        pattern = _file_pattern(part, is_last=number == len(parts))
+        matches = (
+            (path / match["whole"], {**fields, **{k: v for k, v in match.groupdict().items() if k != "whole"}})
+            for path, fields in found
+            if path.is_dir()
+            for each in path.iterdir()
+            if (match := pattern.fullmatch(each.name))
+        )
+        found = sorted(dict(matches).items())
+    return found
+
+
+def _file_pattern(part: str, *, is_last: bool) -> re.Pattern[str]:
+    """Matches the names that a part of a path with `{field}` stands for; of a file, also gzipped."""
+    fields = re.split(r"\{(\w+)\}", part)
+    names = "".join(f"(?P<{text}>.+?)" if index % 2 else re.escape(text) for index, text in enumerate(fields))
+    return re.compile(f"(?P<whole>{names})" + (r"(\.gz)?" if is_last else ""))
+
+
+def _existing(path: Path, *, folder: bool) -> Path | None:
+    """The file of a name, or else the same gzipped or cut; a folder only where the name is that of a folder."""
+    if folder and path.is_dir():
+        return path
+    candidates = (path, path.with_name(f"{path.name}.gz"))
+    return next((each for each in candidates if each.is_file()), None) or next(iter(_editions(path)), None)
+
+
 def _editions(path: Path) -> list[Path]:
-    """Files that stand for one that is not there: `train.first1000.jsonl` for `train.jsonl`.
+    """Files that stand for one that is not there: `train.first1000.jsonl` or `train.jsonl.first1000` for `train.jsonl`.
 
     Raises:
         DataError: there are several.
     """
-    name = re.compile(re.escape(path.stem) + EDITION + re.escape(path.suffix) + r"(\.gz)?")
+    inside, after = re.escape(path.stem) + EDITION + re.escape(path.suffix), re.escape(path.name) + EDITION
+    name = re.compile(rf"({inside}|{after})(\.gz)?")
     found = sorted(each for each in path.parent.glob("*") if name.fullmatch(each.name))
     if len(found) > 1:
         raise DataError(
@@ -207,9 +254,9 @@ def _editions(path: Path) -> list[Path]:
     return found
 
 
-def _aligned(paths: Sequence[Path]) -> Iterator[Record]:
+def _aligned(paths: Sequence[Path], layout: Layout) -> Iterator[Record]:
     """The records of several files, merged line by line."""
-    columns = [list(read_file(path)) for path in paths]
+    columns = [list(read_files([DataFile(path)], layout)) for path in paths]
     if len({len(rows) for rows in columns}) > 1:
         counts = ", ".join(f"{path.name} has {len(rows)}" for path, rows in zip(paths, columns, strict=True))
         raise DataError(f"line-aligned files have equally many records, but {counts}", paths[0].parent)

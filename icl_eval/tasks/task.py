@@ -65,7 +65,11 @@ class Task:
         decode: Decode | Mapping[str, Any] | None = None,
         metrics: Sequence[str | Mapping[str, Mapping[str, Any]]] | None = None,
         normalize: Normalization = "token",
-        draw: str = "per_example",
+        draw: str | None = None,
+        ids: Sequence[str] | None = None,
+        balanced: bool = False,
+        order: str = "drawn",
+        within: str | None = None,
         id: str | None = None,
         cluster: str | None = None,
         group: str | None = None,
@@ -88,7 +92,12 @@ class Task:
             metrics: names of metrics, with settings as `bleu:tokenize=zh` or `{"bleu": {"tokenize": "zh"}}`; the usual
                 metric of the kind of answer if not given.
             normalize: how log-likelihoods of options are made comparable.
-            draw: `per_example`, `per_group` for the same demonstrations for the queries of a group, or `fixed` for all.
+            draw: `per_example` if not given, `per_group` for the same demonstrations for the queries of a group,
+                `fixed` for all, or `first` for the first ones in their order.
+            ids: which demonstrations, in their order.
+            balanced: as many demonstrations of each label.
+            order: in which the demonstrations follow, as `drawn` or `reversed`.
+            within: field; a query gets demonstrations with its own value.
             id: field with a stable name of the record; its content's hash if not given.
             cluster: field whose equal values mark examples that are not independent.
             group: field that joins the examples of grouped metrics.
@@ -100,6 +109,7 @@ class Task:
         splits = {"evaluation": list(evaluation)}
         if demonstrations is not None:
             splits["demonstrations"] = list(demonstrations)
+        protocol = {"ids": ids, "balanced": balanced, "order": order, "within": within}
         given = dict(prompt) if isinstance(prompt, Mapping) else {"inline": prompt}
         prompts = {style: p if isinstance(p, Prompt) else Prompt(p, style) for style, p in given.items()}
         try:
@@ -119,7 +129,7 @@ class Task:
                 references=references,
                 decode=decode,  # type: ignore[arg-type]
                 prompts=list(prompts),
-                protocol=Protocol(draw=draw),  # type: ignore[arg-type]
+                protocol=Protocol.model_validate({**protocol, **({} if draw is None else {"draw": draw})}),
                 score=Score(normalize=normalize),
                 metrics=metrics if metrics is None else list(metrics),  # type: ignore[arg-type]
             )

@@ -18,7 +18,7 @@ from scipy.stats import chisquare
 
 from icl_eval.demos import Pool
 from icl_eval.demos.pool import _by_rank
-from icl_eval.errors import DataError
+from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks import Example, MemorySource, Task
 from icl_eval.tasks.definition import Protocol
 
@@ -424,3 +424,91 @@ def test_a_draw_from_many_is_the_head_of_all_ranks() -> None:
         return mixed ^ mixed >> 31
 
     assert drawn(QUERIES[0], 50, 7, pool=pool) == ids(sorted(pool, key=rank)[:50])
+
+
+FIRST = Protocol(draw="first")
+
+
+def test_first_shows_the_first_of_the_data_in_their_order() -> None:
+    assert drawn(QUERIES[0], 5, seed=3, protocol=FIRST) == ids(TRAIN[:5])
+
+
+def test_first_leaves_out_the_query_and_its_question() -> None:
+    same_question = example("other", fields={"text": "text t1"})
+
+    assert drawn(TRAIN[2], 3, protocol=FIRST, shares_split=True) == ids([TRAIN[0], TRAIN[1], TRAIN[3]])
+    assert drawn(same_question, 3, protocol=FIRST) == ids([TRAIN[0], TRAIN[2], TRAIN[3]])
+
+
+def test_first_within_a_field_keeps_to_the_querys_value() -> None:
+    pool = [example(f"{name}{n}", fields={"text": f"{name} {n}", "subject": name}) for n in range(3) for name in "ab"]
+    query = example("q", fields={"text": "?", "subject": "b"})
+
+    assert drawn(query, 3, pool=pool, protocol=Protocol(draw="first", within="subject")) == ["b0", "b1", "b2"]
+
+
+def test_ids_are_shown_in_their_order() -> None:
+    assert drawn(QUERIES[0], 3, protocol=Protocol(ids=["t9", "t2", "t30", "t1"])) == ["t9", "t2", "t30"]
+
+
+def test_an_id_of_no_candidate_is_named() -> None:
+    with pytest.raises(UnknownName, match="no demonstration of task is named 't99'; did you mean"):
+        drawn(QUERIES[0], 1, protocol=Protocol(ids=["t1", "t99"]))
+
+
+@given(st.integers(0, 12), st.integers(), st.booleans())
+def test_a_balanced_draw_has_as_many_of_each_label_and_begins_a_larger_one(shots: int, seed: int, fixed: bool) -> None:
+    labels = [0] * 30 + [1] * 6 + [2] * 4
+    pool = [
+        Example(f"p{n}", {"text": f"p {n}"}, ("a", "b", "c"), (label,), str(n), str(n))
+        for n, label in enumerate(labels)
+    ]
+    protocol = Protocol(draw="fixed" if fixed else "per_example", balanced=True)
+    found = Pool("task", pool, protocol).draw(QUERIES[0], shots, seed)
+
+    assert found == Pool("task", pool, protocol).draw(QUERIES[0], 12, seed)[:shots]
+    counts = [sum(each.gold == (label,) for each in found) for label in range(3)]
+    assert max(counts) - min(counts) <= 1
+    assert sum(counts) == shots
+
+
+def test_balanced_draws_of_two_seeds_begin_with_different_labels() -> None:
+    pool = [example(f"p{n}", gold=(n % 2,)) for n in range(20)]
+    first = {drawn(QUERIES[0], 1, seed, pool, Protocol(balanced=True))[0] for seed in range(10)}
+
+    assert {int(name[1:]) % 2 for name in first} == {0, 1}
+
+
+def test_a_label_with_too_few_candidates_for_a_balanced_draw_is_named() -> None:
+    pool = [example(f"p{n}", gold=(n == 7,)) for n in range(20)]
+
+    assert len(drawn(QUERIES[0], 2, pool=pool, protocol=Protocol(balanced=True))) == 2
+    for act in (Pool.draw, Pool.check):
+        with pytest.raises(DataError, match=r"needs 2 demonstrations with the label 'b' .*, and there are 1"):
+            act(Pool("task", pool, Protocol(balanced=True)), QUERIES[0], 4, *([0] if act is Pool.draw else []))
+
+
+def test_groups_cannot_be_balanced() -> None:
+    pool = [example("a", group="g"), example("b", group="g"), example("c")]
+
+    with pytest.raises(DataError, match="needs examples without groups, and 'g' is a group of 2"):
+        drawn(QUERIES[0], 1, pool=pool, protocol=Protocol(balanced=True))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"ids": ["a"], "draw": "fixed"}, "`ids` are shown in their order, and `draw` is fixed"),
+        ({"ids": ["a", "b", "a"]}, "`ids` has 'a' twice"),
+        ({"draw": "first", "balanced": True}, "`balanced` needs random draws"),
+    ],
+)
+def test_keys_of_a_draw_that_contradict_each_other_are_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Protocol(**keys)
+
+
+def test_the_words_of_a_draw_say_all_that_is_unusual() -> None:
+    assert Protocol().draw_words == "per_example"
+    assert Protocol(balanced=True, order="reversed").draw_words == "per_example-balanced-reversed"
+    assert Protocol(ids=["a"]).draw_words == "first"

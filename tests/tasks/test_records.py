@@ -136,7 +136,7 @@ def test_label_name_beyond_the_options_of_its_record_is_an_error() -> None:
     assert failure(records, **said).endswith("the label 2 is out of range for 2 options")
 
 
-@pytest.mark.parametrize("listed", [[], "text", None, {"a": 1}])
+@pytest.mark.parametrize("listed", [[], "text", None, {}])
 def test_field_that_lists_no_options_is_an_error(listed: Any) -> None:
     said = {"options": "choices", "fields": {"choices": "choices"}}
 

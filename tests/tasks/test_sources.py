@@ -86,7 +86,7 @@ def failure(path: Path, content: bytes) -> str:
 
 
 def test_every_known_suffix_is_tested() -> None:
-    assert tuple(WRITERS) == SUFFIXES
+    assert tuple(WRITERS) == tuple(SUFFIXES)
 
 
 @pytest.mark.parametrize("packed", ["", ".gz"])
@@ -116,7 +116,7 @@ def test_a_table_without_a_header_does_not_lose_its_first_record(content: bytes,
 
     assert said.startswith(f"{path}:1: ")
     assert name in said
-    assert "write a line with the names of the columns above it: `text,label`" in said
+    assert "name the columns in the task file: `columns: [text, label]`" in said
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_a_task_whose_table_has_no_header_says_which_one_to_write(tmp_path: Path
             "prompts": ["plain"],
         }
     )
-    advice = "if the first line is a record, write a line with the names of the columns above it: `review\tlabel`"
+    advice = r"if the first line is a record, name the columns in the task file: `columns: \[review, label\]`"
 
     with pytest.raises(DataError, match=advice):
         Task(definition, {}).evaluation(LocalSource(tmp_path))

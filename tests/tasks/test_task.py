@@ -70,7 +70,7 @@ def test_several_prompts_go_by_style() -> None:
         ({"options": []}, r"task 'sky': `options"),
         ({"prompt": {}}, r"task 'sky': `prompts`"),
         ({"names": ["a", "b", "c"]}, r"task 'sky': .*`gold.names` has 3 names for 2 options"),
-        ({"draw": "sometimes"}, r"task 'sky': `draw`: Input should be 'per_example', 'per_group' or 'fixed'"),
+        ({"draw": "sometimes"}, r"task 'sky': `draw`: Input should be 'per_example', 'per_group', 'fixed' or 'first'"),
         ({"normalize": "length"}, r"task 'sky': `normalize`: Input should be"),
         ({"metrics": []}, r"task 'sky': `metrics`"),
         ({"options": ["no", 3]}, r"task 'sky': `options"),
