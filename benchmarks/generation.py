@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import load_model
+from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
 from icl_eval.runs.questions import RequestBuilder

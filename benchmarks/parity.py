@@ -17,9 +17,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import ScoreRequest, load_model
+from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
 from icl_eval.runs.questions import EncodedQuery, RequestBuilder

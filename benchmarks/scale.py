@@ -108,7 +108,7 @@ def _steps(root: Path, records: int) -> list[tuple[str, Callable[[], Any], float
             evaluate(Silent(), task(), shots=2, data=data, keep=False)
 
     return [
-        ("show", lambda: preview(task(), "tiny", data, shots=2), parse),
+        ("show", lambda: preview(task(), "tiny", data=data, shots=2), parse),
         ("start", start, parse),
         ("check", lambda: inspect(library, NAME, data), parse),
         ("rescore", lambda: rescore(runs[0]), parse_run),

@@ -34,9 +34,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import load_model
+from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import SAMPLE_PATH, source_of
 from icl_eval.runs.questions import RequestBuilder

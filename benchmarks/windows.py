@@ -27,10 +27,10 @@ import numpy as np
 import torch
 
 from icl_eval import Task
-from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import ScoreAnswer, ScoreRequest, common_prefix
 from icl_eval.models.causal import CausalLM
+from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import SAMPLE_PATH
 from icl_eval.runs.questions import RequestBuilder

@@ -1,89 +1,240 @@
-"""What a run was asked for: everything that can change its scores, as it stands in the manifest."""
+"""Every option of a run, stated once: name, type, help, panel, default, and whether it can change a score.
+
+The table is `RunOptions`. `evaluate` takes its entries as keyword arguments, the command line makes its options from
+them, and the manifest stores those that can change a score.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, get_args, get_type_hints
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
-from pydantic_core import to_jsonable_python
+from icl_eval.errors import UnknownName
 
-from icl_eval.choices import Overflow, parse_limit
-from icl_eval.models import ModelConfig
-from icl_eval.models.checkpoints.names import is_endpoint
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+DTYPES: tuple[str, ...] = get_args(Dtype)
+Quantization = Literal["8bit", "4bit"]
+Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
+PLL = Literal["l2r", "plain"]  # which tokens are masked to score one of them
+Overflow = Literal["drop", "error", "truncate"]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 HUB, SAMPLE = "hub", "sample"
-MOST_SEEDS = 10_000
+EVALUATION, RESULTS, MODELS, DEVICES, SERVED = "What is evaluated", "Results", "Models", "Devices", "Served models"
+PYTHON = "Python"  # the options that the command line does not have
+PANELS = (EVALUATION, RESULTS, MODELS, DEVICES, SERVED, PYTHON)
 
 
-class RunConfig(ModelConfig):
-    """One invocation, without its clock, device and folder."""
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, without its name and type.
 
-    model: str
-    data: str = HUB  # `hub`, `sample`, or a directory
-    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
-    prompts: tuple[str, ...] = ()  # empty: each task's own
-    shots: tuple[Annotated[int, Field(ge=0)], ...] = ()  # empty: each task's own
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
-    split: str | None = None  # asked instead of each task's own
-    demonstrations: str | None = None  # split to show instead of each task's own
-    limit: int | str | None = None  # N for a sample of N groups, `first:N` for the head of the data
-    overflow: Overflow = "drop"
-    decode: dict[str, Any] | None = None  # of written answers, what is unlike each task's own decoding
+    Attributes:
+        help: one line on what it does.
+        panel: its heading in `--help`.
+        metavar: how its value is written on the command line.
+        default: its value if it is not given.
+        flags: its names on the command line, if they are not its own name.
+        changes_scores: whether it can change a score by more than rounding.
+    """
 
-    @field_validator("limit")
-    @classmethod
-    def _sample_or_head(cls, limit: int | str | None) -> int | str | None:
-        return None if limit is None else parse_limit(limit)
-
-    @field_validator("decode")
-    @classmethod
-    def _as_in_the_manifest(cls, decode: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The same decoding is the same ask, in whatever order its names stand and whatever holds its stops."""
-        return to_jsonable_python(dict(sorted(decode.items()))) if decode else None
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_asked(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """An ask that leaves decoding to the tasks reads, and names its folder, as before this could be asked."""
-        said: dict[str, Any] = serialized(self)
-        return said if self.decode is not None else {name: said[name] for name in said if name != "decode"}
-
-    def folder_name(self) -> str:
-        """A name that the same ask always gets, so that the same command continues its own run."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
-        return f"{slug(self.tasks)}-{slug([short_name(self.model, self.served_name)])}-{digest}"
+    help: str
+    panel: str
+    metavar: str = ""
+    default: Any = None
+    flags: tuple[str, ...] = ()
+    changes_scores: bool = False
 
 
-def short_name(model: str, served_name: str | None = None) -> str:
-    """The last part of a model's name or path; of an endpoint its model's name if it is given, else its host."""
-    named = model.rstrip("/")
-    if is_endpoint(named):
-        named = served_name or named.removesuffix("/v1")
-    return named.split("/")[-1]
+Stored = partial(Option, changes_scores=True)  # in the manifest
 
 
-def place_of(data: str | Path) -> str:
-    """The words for where data comes from; a path that reads like one of them is still a directory."""
-    return f"./{data}" if isinstance(data, Path) and str(data) in (HUB, SAMPLE) else str(data)
+class ModelOptions(TypedDict, total=False):
+    """The options of `load_model`."""
+
+    revision: Annotated[str | None, Stored("Revision of the model's repository on the Hub.", MODELS, "NAME")]
+    tokenizer: Annotated[
+        str | None,
+        Stored(
+            "Another tokenizer: a directory, a GGUF file, a name on the Hub, or `tiny`. An endpoint needs one.",
+            MODELS,
+            "MODEL",
+        ),
+    ]
+    dtype: Annotated[
+        Dtype,
+        Stored(
+            "Data type of the weights; auto is float32 on a CPU and the checkpoint's own on a GPU.",
+            MODELS,
+            default="auto",
+        ),
+    ]
+    bos: Annotated[bool | None, Stored("Begin every text with the BOS token; auto does as the tokenizer does.", MODELS)]
+    window: Annotated[int | None, Stored("Context length in tokens, if the checkpoint does not state it.", MODELS, "N")]
+    quantize: Annotated[
+        Quantization | None, Stored("Quantise the weights while they are loaded: LLM.int8 or NF4.", MODELS)
+    ]
+    pll: Annotated[
+        PLL,
+        Stored(
+            "Masked models: l2r also masks the remaining tokens of the same word, plain does not.",
+            MODELS,
+            default="l2r",
+        ),
+    ]
+    trust_remote_code: Annotated[
+        bool, Option("Run code from model repositories and from `evaluate` metrics.", MODELS, default=False)
+    ]
+    allow_pickle: Annotated[
+        bool, Option("Load pickled weights, which can run code, if there are no safetensors.", MODELS, default=False)
+    ]
+    device: Annotated[str | None, Option("cpu, cuda, cuda:1 ... Default: a GPU if there is one.", DEVICES, "NAME")]
+    device_map: Annotated[
+        Mapping[str, int | str] | str | None,
+        Option(
+            "auto, balanced, balanced_low_0, sequential, or a YAML or JSON file that maps modules to devices.",
+            DEVICES,
+            "NAME|FILE",
+        ),
+    ]
+    max_memory: Annotated[
+        Mapping[int | str, int | str] | None,
+        Option("Memory that a device map may use, such as 0=20GiB,cpu=30GiB.", DEVICES, "DEVICE=SIZE,..."),
+    ]
+    offload_dir: Annotated[
+        str | Path | None, Option("Folder for weights on the disk. Default: a temporary folder.", DEVICES, "FOLDER")
+    ]
+    tensor_parallel: Annotated[
+        bool, Option("Divide every layer among the processes of a launcher.", DEVICES, default=False)
+    ]
+    attn: Annotated[Attention | None, Option("Implementation of attention. Default: the fastest.", DEVICES)]
+    served_name: Annotated[
+        str | None, Stored("Name of the model at its endpoint. Default: the first one.", SERVED, "NAME")
+    ]
+    concurrency: Annotated[int, Option("Maximum number of requests in flight.", SERVED, "N", default=8)]
+    timeout: Annotated[float, Option("Seconds to wait for a response.", SERVED, "SECONDS", default=120.0)]
+    retries: Annotated[int, Option("Number of times to repeat a failed request.", SERVED, "N", default=6)]
 
 
-def seed_list(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """`5` means the seeds 0 to 4; a list means itself.
+class RunOptions(ModelOptions, total=False):
+    """The options of `evaluate`."""
+
+    shots: Annotated[
+        int | Sequence[int],
+        Stored(
+            "Numbers of demonstrations, such as 0,1,4,32. Default: each task's own.", EVALUATION, "N,...", default=()
+        ),
+    ]
+    seeds: Annotated[
+        int | Sequence[int],
+        Stored("Number of draws of demonstrations, or which draws, such as 3,4,5.", EVALUATION, "N|N,...", default=1),
+    ]
+    prompts: Annotated[
+        str | Sequence[str],
+        Stored(
+            "Prompts by name. Default: each task's first, or without demonstrations its zero_shot_prompt.",
+            EVALUATION,
+            "NAME,...",
+            default=(),
+            flags=("--prompt",),
+        ),
+    ]
+    data: Annotated[
+        str | Path, Stored("`hub`, `sample`, or the directory of an official release.", PYTHON, default=HUB)
+    ]
+    split: Annotated[str | None, Stored("Evaluate this split. Default: each task's own.", EVALUATION, "NAME")]
+    demonstrations: Annotated[
+        str | None,
+        Stored("Draw demonstrations from this split. An example is never its own demonstration.", EVALUATION, "NAME"),
+    ]
+    limit: Annotated[
+        int | str | None,
+        Stored(
+            "Evaluate a pseudo-random sample of N examples (or groups of examples), or the first N.",
+            EVALUATION,
+            "N|first:N",
+        ),
+    ]
+    overflow: Annotated[
+        Overflow,
+        Stored(
+            "If a prompt is longer than the context: drop demonstrations, error, or also truncate queries.",
+            EVALUATION,
+            default="drop",
+        ),
+    ]
+    decode: Annotated[
+        Mapping[str, Any] | None,
+        Stored(
+            "Change how texts are generated, such as beams=1,max_tokens=32. Default: each task's own.",
+            EVALUATION,
+            "NAME=VALUE,...",
+        ),
+    ]
+    normalizations: Annotated[
+        str | Sequence[str],
+        Option(
+            "Normalisations to score by: sum, token, char, byte, unconditional, all. Default: each task's own.",
+            RESULTS,
+            "NAME,...",
+            default=(),
+            flags=("--score",),
+        ),
+    ]
+    out: Annotated[
+        str | Path | None,
+        Option("Run folder. Default: a folder in results/ named after the options.", RESULTS, "FOLDER"),
+    ]
+    keep: Annotated[bool, Option("Keep the run in a folder in results/ if `out` is not given.", PYTHON, default=False)]
+    note: Annotated[str | None, Option("A sentence for the manifest and above the table of scores.", PYTHON)]
+
+
+def table(options: type) -> dict[str, tuple[Any, Option]]:
+    """The type and the `Option` of each entry of a table, in the order of the panels."""
+    hints = get_type_hints(options, include_extras=True)
+    entries = {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items()}
+    return dict(sorted(entries.items(), key=lambda entry: PANELS.index(entry[1][1].panel)))
+
+
+TYPES = {name: kind for name, (kind, _) in table(RunOptions).items()}
+OPTIONS = {name: option for name, (_, option) in table(RunOptions).items()}
+DEFAULTS: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
+
+
+def check_known(options: Iterable[str], known: Iterable[str] = tuple(OPTIONS)) -> None:
+    """Raise `UnknownName` for an option that does not exist."""
+    names = list(known)
+    for name in options:
+        if name not in names:
+            raise UnknownName("option", name, names)
+
+
+def takes_options(function: Function) -> Function:
+    """Add the options of a run to the signature and the docstring of a function that takes them by keyword."""
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=TYPES[name])
+        for name, option in OPTIONS.items()
+        if name not in signature.parameters
+    ]
+    lines = "\n".join(f"        {each.name}: {OPTIONS[each.name].help}" for each in options)
+    function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    function.__doc__ = f"{function.__doc__}\n    Options:\n{lines}\n    "
+    return function
+
+
+def parse_limit(value: int | str) -> int | str:
+    """A limit as the manifest stores it: the size of a sample as a number, or `first:N`.
 
     Raises:
-        ValueError: there are none, or one stands twice.
+        ValueError: it is neither.
     """
-    listed = tuple(range(min(seeds, MOST_SEEDS + 1))) if isinstance(seeds, int) else tuple(seeds)
-    if len(listed) > MOST_SEEDS:
-        raise ValueError(f"{MOST_SEEDS} seeds are the most")
-    if not listed or len(set(listed)) != len(listed):
-        raise ValueError("seeds are a positive number of seeds, or a list without repetitions")
-    return listed
-
-
-def slug(names: Sequence[str]) -> str:
-    """Names as the name of a folder, of at most 60 characters."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(names)).strip("-.").lower()[:60]
+    if not re.fullmatch(r"(first:)?[1-9][0-9]{0,17}", str(value)):
+        raise ValueError(f"{value!r} is neither a number of examples, at least 1, nor first:N for the first N")
+    return int(value) if str(value).isdecimal() else value

@@ -44,20 +44,6 @@ def test_commands_in_the_documentation_have_the_options_they_use() -> None:
     assert unknown == []
 
 
-def test_every_option_is_documented() -> None:
-    page = (ROOT / "docs" / "command-line.md").read_text("utf-8")
-    sections = dict(re.findall(r"## `icl-eval (\w+)[^\n]*\n(.*?)(?=\n## |\Z)", page, re.DOTALL))
-    missing = [
-        (name, option)
-        for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
-        for parameter in command.params
-        for option in parameter.opts
-        if option.startswith("--") and option != "--help" and f"`{option}`" not in sections[name]
-    ]
-
-    assert missing == []
-
-
 def test_every_task_key_is_documented() -> None:
     from icl_eval.tasks import TaskDefinition
 

@@ -12,16 +12,35 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 import icl_eval
 from icl_eval.cli import check, compare, listing, options, plan, regress, rescore, run, show, terminal
-from icl_eval.cli.panels import Command
 from icl_eval.errors import IclEvalError, RankError, WorkerError
 
 USER_ERROR, INTERRUPTED = 2, 130
 SAME_PRESS = 1.0  # seconds in which a second interrupt adds nothing: the first one is being answered
 LONGEST_SHOWN = 80  # characters of a path in a message
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer typers hold
+
+
+class Command(TyperCommand):
+    """A command whose help has a section for each panel of its options."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, the panels in the order in which the options name them, and the rest."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is None:
+                continue
+            if parameter.param_type_name == "argument":
+                sections.setdefault("Arguments", []).append((record[0].split(" <")[0], record[1]))  # without its type
+            else:
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(record)
+        for name, records in sections.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
 
 app = typer.Typer(
     help="Measure what a language model can do from its prompt alone: zero-, one- and few-shot.",

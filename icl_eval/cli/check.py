@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icl_eval.cli import options, panels
+from icl_eval.cli import options
 from icl_eval.cli.terminal import complain, write
+from icl_eval.config import MODELS
 from icl_eval.errors import IclEvalError, MissingData, TaskError
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
 
 
+@options.takes("split", "demonstrations", "revision", "tokenizer", "bos", "window", "trust_remote_code")
 def check(
     task: Annotated[
         list[str] | None, typer.Argument(metavar="TASK", help="Names or paths. Default: everything there is.")
     ] = None,
-    data: options.Data = None,
-    data_dir: options.DataDir = None,
-    split: options.Split = None,
-    demonstrations: options.Demonstrations = None,
-    include: options.Include = None,
+    *,
+    data: str | None,
+    data_dir: Path | None,
+    include: list[Path] | None,
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
             "-m",
             metavar="MODEL",
-            rich_help_panel=panels.MODELS,
-            help="Also find queries longer than what this model reads: `tiny`, a directory, or a name on the Hub.",
+            rich_help_panel=MODELS,
+            help="Also find queries longer than the context of this model: `tiny`, a directory, or a name on the Hub.",
         ),
     ] = None,
-    tokenizer: Annotated[str | None, options.TOKENIZER] = None,
-    revision: options.Revision = None,
-    bos: options.BeginsWithBos = "auto",
-    window: options.Window = None,
-    trust_remote_code: Annotated[bool, options.TRUST] = False,
+    split: str | None,
+    demonstrations: str | None,
+    trust_remote_code: bool,
+    **tokenizer_options: Any,
 ) -> None:
     """Validate task files: schema, labels, templates and records.
 
@@ -48,8 +49,8 @@ def check(
 
     names, library = options.library_for(task or [], include)
     where = options.data_of(data, data_dir, otherwise="sample")
-    own = {"tokenizer": tokenizer, "revision": revision, "bos": options.begins_with_bos(bos), "window": window}
-    lm = None if model is None else _without_weights(model, own, trust_remote_code=trust_remote_code)
+    reading = {**tokenizer_options, "trust_remote_code": trust_remote_code}
+    lm = None if model is None else _without_weights(model, reading)
     inspected = with_members(library, names or library.names())
     failed, absent = set[str](), set[str]()
     for name in inspected:
@@ -78,8 +79,9 @@ def check(
         raise typer.Exit(2)
 
 
-def _without_weights(model: str, own: dict[str, Any], *, trust_remote_code: bool) -> LanguageModel:
-    """A model that can be asked how long texts are, and nothing else."""
-    from icl_eval.models import LoadConfig, ModelConfig, load_text_reader
+def _without_weights(model: str, reading: dict[str, Any]) -> LanguageModel:
+    """A model that only encodes texts."""
+    from icl_eval.models import load_text_reader
+    from icl_eval.models.options import read_options
 
-    return load_text_reader(model, ModelConfig(**own), LoadConfig(trust_remote_code=trust_remote_code))
+    return load_text_reader(model, *read_options(reading))

@@ -11,12 +11,14 @@ from icl_eval.cli import options
 from icl_eval.cli.terminal import write
 
 
+@options.takes("normalizations", "trust_remote_code")
 def compare(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder.")],
     other: Annotated[Path, typer.Argument(metavar="OTHER", help="Another one, of a run on the same examples.")],
-    score: Annotated[list[str] | None, options.SCORE] = None,
-    format: Annotated[options.Format, options.FORMAT] = "table",
-    trust_remote_code: Annotated[bool, options.TRUST] = False,
+    *,
+    format: options.Format,
+    normalizations: list[str],
+    trust_remote_code: bool,
 ) -> None:
     """Take the paired differences of two runs on the same examples.
 
@@ -25,5 +27,5 @@ def compare(
     """
     from icl_eval.runs.comparison import compare as paired
 
-    found = paired(folder, other, options.normalizations(score), trust_remote_code=trust_remote_code)
+    found = paired(folder, other, normalizations, trust_remote_code=trust_remote_code)
     write(found.table(format), end="")

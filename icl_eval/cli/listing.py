@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import complain, write
+from icl_eval.config import RESULTS
 from icl_eval.errors import IclEvalError
 
 if TYPE_CHECKING:
     from icl_eval.tasks import Library
 
 
+@options.takes()
 def list_names(
     match: Annotated[
         str, typer.Argument(metavar="MATCH", help="Only names that contain this; of a suite also its tasks.")
     ] = "",
-    include: options.Include = None,
+    *,
+    include: list[Path] | None,
     reference: Annotated[
         str | None,
         typer.Option(
             metavar="PAPER[:ROW]",
+            rich_help_panel=RESULTS,
             help="Published numbers: `gpt3` lists its rows and their tasks, `gpt3:LAMBADA` one row.",
         ),
     ] = None,

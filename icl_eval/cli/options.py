@@ -1,211 +1,139 @@
-"""Options that several commands share, and how their words are read."""
+"""The options of the commands, made from the table of options, and how their values are read."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, get_origin
 
 import typer
 
-from icl_eval.choices import Dtype, Overflow, parse_limit
-from icl_eval.cli import panels
 from icl_eval.cli.terminal import complain
-from icl_eval.errors import RunError, UnknownName
+from icl_eval.config import EVALUATION, PANELS, PYTHON, RESULTS, Option, RunOptions, table
+from icl_eval.errors import RunError
 
 if TYPE_CHECKING:
-    from icl_eval.tasks import Library, Normalization
-
+    from icl_eval.tasks import Library
 
 LONGEST_SHOWN = 80  # characters of a value in a message
 INCOMPLETE = 1  # exit code of a command that did a part of its work
 
 Format = Literal["table", "md", "json", "csv"]
 Bos = Literal["auto", "yes", "no"]
-
-TASK = typer.Option(
-    "--task",
-    "-t",
-    metavar="NAME,...",
-    help="Tasks and suites, by comma or repeated; a path to a YAML file is a task too. `icl-eval list` names them.",
-    rich_help_panel=panels.ASKED,
-)
-MODEL = typer.Option(
-    "--model",
-    "-m",
-    metavar="MODEL",
-    help="`tiny`, a directory, a GGUF file, a name on the Hub, or a URL such as http://localhost:8000/v1.",
-    rich_help_panel=panels.ASKED,
-)
-MODELS = typer.Option(
-    "--model",
-    "-m",
-    metavar="MODEL,...",
-    help="`tiny`, directories, GGUF files, names on the Hub, or URLs such as http://localhost:8000/v1, by comma. "
-    "Default: a demonstration, the bundled `tiny` on the bundled sample.",
-    rich_help_panel=panels.ASKED,
-)
-INCLUDE = typer.Option(
-    "--include",
-    metavar="FOLDER",
-    rich_help_panel=panels.ASKED,
-    help="A folder of your own with `tasks` and `prompts`; may be repeated.",
-)
-DATA = typer.Option(
-    "--data", metavar="hub|sample", rich_help_panel=panels.ASKED, help="Data of the Hub, or the bundled sample."
-)
-DATA_DIR = typer.Option(
-    "--data-dir",
-    metavar="FOLDER",
-    rich_help_panel=panels.ASKED,
-    help="Directory with the official release of the benchmarks.",
-)
-SPLIT = typer.Option(
-    "--split", metavar="NAME", rich_help_panel=panels.ASKED, help="Ask this split instead of each task's own."
-)
-DEMONSTRATIONS = typer.Option(
-    "--demonstrations",
-    metavar="SPLIT",
-    rich_help_panel=panels.ASKED,
-    help="Show examples of this split instead of each task's own; never a query itself.",
-)
-FORMAT = typer.Option("--format", "-f", rich_help_panel=panels.RESULTS, help="How to print the table.")
-SCORE = typer.Option(
-    "--score",
-    metavar="NAME,...",
-    rich_help_panel=panels.RESULTS,
-    help="Normalisations to score by: sum, token, char, byte, unconditional, all. Default: each task's own.",
-)
-TRUST = typer.Option(
-    "--trust-remote-code",
-    rich_help_panel=panels.MODELS,
-    help="Run code from model repositories and from `evaluate` metrics.",
-)
-PICKLE = typer.Option(
-    "--allow-pickle",
-    rich_help_panel=panels.MODELS,
-    help="Load pickled weights, which can run code, where there are no safetensors.",
-)
-TOKENIZER = typer.Option(
-    "--tokenizer",
-    metavar="MODEL",
-    help="Directory, GGUF file or Hub name of a tokenizer: an endpoint needs it, others take it instead of theirs.",
-    rich_help_panel=panels.MODELS,
-)
-QUANTIZE = typer.Option(
-    "--quantize", help="Quantise the weights while they are loaded; this changes scores.", rich_help_panel=panels.MODELS
-)
-ATTN = typer.Option(
-    "--attn", help="The attention that the model must use. Default: what is fastest.", rich_help_panel=panels.DEVICES
-)
-DEVICE_MAP = typer.Option(
-    "--device-map",
-    metavar="NAME|FILE",
-    help="auto, balanced, balanced_low_0, sequential, or a YAML or JSON file that gives modules devices.",
-    rich_help_panel=panels.DEVICES,
-)
-MAX_MEMORY = typer.Option(
-    "--max-memory",
-    metavar="DEVICE=SIZE,...",
-    help="What such a map may use, such as 0=20GiB,cpu=30GiB.",
-    rich_help_panel=panels.DEVICES,
-)
-OFFLOAD_DIR = typer.Option(
-    "--offload-dir",
-    metavar="FOLDER",
-    help="Where weights on the disk go. Default: a temporary folder.",
-    rich_help_panel=panels.DEVICES,
-)
-TENSOR_PARALLEL = typer.Option(
-    "--tensor-parallel", help="Divide every layer among the processes started together.", rich_help_panel=panels.DEVICES
-)
-
-Include = Annotated[list[Path] | None, INCLUDE]
-DataDir = Annotated[Path | None, DATA_DIR]
-Data = Annotated[str | None, DATA]
-Split = Annotated[str | None, SPLIT]
-Demonstrations = Annotated[str | None, DEMONSTRATIONS]
-Shots = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N,...",
-        rich_help_panel=panels.ASKED,
-        help="Numbers of demonstrations, such as 0,1,4,32. Default: each task's own.",
-    ),
-]
-Seeds = Annotated[
-    str,
-    typer.Option(
-        metavar="N|N,...",
-        rich_help_panel=panels.ASKED,
-        help="How many draws of demonstrations, or which, such as 3,4,5.",
-    ),
-]
-Prompts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--prompt",
-        metavar="NAME,...",
-        rich_help_panel=panels.ASKED,
-        help="Prompts by name. Default: each task's own.",
-    ),
-]
+Command = Callable[..., None]
 
 
-def _limit(value: str | None) -> int | str | None:
-    try:
-        return None if value is None else parse_limit(value)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+class CommandOptions(TypedDict):
+    """Options of several commands that `evaluate` does not take, or takes in another form."""
+
+    task: Annotated[
+        list[str],
+        Option(
+            "Tasks and suites, by comma or repeated; a path to a YAML file is a task too. `icl-eval list` names them.",
+            EVALUATION,
+            "NAME,...",
+            ...,
+            ("--task", "-t"),
+        ),
+    ]
+    model: Annotated[
+        str | None,
+        Option(
+            "`tiny`, a directory, a GGUF file, a name on the Hub, or a URL such as http://localhost:8000/v1.",
+            EVALUATION,
+            "MODEL",
+            flags=("--model", "-m"),
+        ),
+    ]
+    data: Annotated[str | None, Option("Data of the Hub, or the bundled sample.", EVALUATION, "hub|sample")]
+    data_dir: Annotated[
+        Path | None, Option("Directory with the official release of the benchmarks.", EVALUATION, "FOLDER")
+    ]
+    include: Annotated[
+        list[Path] | None,
+        Option("A folder of your own with `tasks` and `prompts`; may be repeated.", EVALUATION, "FOLDER"),
+    ]
+    format: Annotated[Format, Option("How to print the table.", RESULTS, "", "table", ("--format", "-f"))]
 
 
-Limit = Annotated[
-    str | None,
-    typer.Option(
-        callback=_limit,
-        metavar="N|first:N",
-        rich_help_panel=panels.ASKED,
-        help="Evaluate a pseudo-random sample of N examples (whole questions or pairs), or the first N.",
-    ),
-]
-OverflowRule = Annotated[
-    Overflow,
-    typer.Option(
-        rich_help_panel=panels.ASKED,
-        help="Prompts longer than the window: drop demonstrations, error, or also truncate queries.",
-    ),
-]
-Decode = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--decode",
-        metavar="NAME=VALUE,...",
-        rich_help_panel=panels.ASKED,
-        help="How texts are written, such as beams=1,max_tokens=32. Default: each task's own decoding.",
-    ),
-]
-Revision = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", rich_help_panel=panels.MODELS, help="Revision of the model's repository on the Hub."),
-]
-Arithmetic = Annotated[Dtype, typer.Option(rich_help_panel=panels.MODELS, help="Arithmetic; auto is float32 on a CPU.")]
-BeginsWithBos = Annotated[
-    Bos,
-    typer.Option(
-        rich_help_panel=panels.MODELS, help="Begin every text with the BOS token; auto does as the tokenizer."
-    ),
-]
-Window = Annotated[
-    int | None,
-    typer.Option(
-        min=2,
-        metavar="N",
-        rich_help_panel=panels.MODELS,
-        help="Tokens the model reads at once, if its checkpoint does not say.",
-    ),
-]
+OF_COMMANDS = table(CommandOptions)
+OF_RUNS = {name: entry for name, entry in table(RunOptions).items() if entry[1].panel != PYTHON}
+
+
+def takes(*names: str) -> Callable[[Command], Command]:
+    """Give a command options of a run, whose values it gets by keyword as `evaluate` takes them.
+
+    Another parameter of the command without a `typer` annotation is the option of its name in `CommandOptions`.
+    """
+
+    def decorate(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        made = {name: _of_a_run(name, *OF_RUNS[name]) for name in OF_RUNS if name in names}
+        others = [each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD and each.name not in made]
+        parameters = sorted([*map(_of_a_command, others), *(each for each, _ in made.values())], key=_position)
+
+        @functools.wraps(command)
+        def called(**values: Any) -> None:
+            command(**{name: made[name][1](value) if name in made else value for name, value in values.items()})
+
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {each.name: each.annotation for each in parameters}
+        return called
+
+    return decorate
+
+
+def _of_a_command(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A command's own parameter for typer."""
+    if get_origin(parameter.annotation) is Annotated:
+        return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    kind, option = OF_COMMANDS[parameter.name]
+    return _parameter(parameter.name, kind, option, option.default)
+
+
+def _of_a_run(name: str, kind: Any, option: Option) -> tuple[inspect.Parameter, Callable[[Any], Any]]:
+    """An option of a run as a parameter for typer, and the function that reads its value."""
+    taken, read = _taken(kind)
+    default = {(): None, None: "auto" if taken is Bos else None}.get(option.default, option.default)
+    parameter = _parameter(name, taken, option, str(default) if read is numbers and default else default)
+    return parameter, lambda value: option.default if value in (None, []) else read(value, _flags(name, option)[0])
+
+
+def _taken(kind: Any) -> tuple[Any, Callable[[Any, str], Any]]:
+    """The type that typer takes for a type of the table, and how its values are read: given a value and its option."""
+    members = [kind] if get_origin(kind) in (None, Literal) else get_args(kind)
+    kinds = {get_origin(each) or each: get_args(each) for each in members}
+    if Sequence in kinds:
+        return (str | None, numbers) if kinds[Sequence] == (int,) else (list[str] | None, words)
+    if str in kinds:
+        return str | None, _unchanged
+    if Mapping in kinds:
+        return list[str] | None, pairs
+    return (Bos, _yes_or_no) if {bool, NoneType} <= kinds.keys() else (kind, _unchanged)
+
+
+def _parameter(name: str, kind: Any, option: Option, default: Any) -> inspect.Parameter:
+    made = typer.Option(
+        *_flags(name, option), metavar=option.metavar or None, help=option.help, rich_help_panel=option.panel
+    )
+    default = inspect.Parameter.empty if default is ... else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made])
+
+
+def _flags(name: str, option: Option) -> tuple[str, ...]:
+    return option.flags or (f"--{name.replace('_', '-')}",)
+
+
+def _position(parameter: inspect.Parameter) -> int:
+    """Arguments stand first, then options in the order of their panels."""
+    panel = getattr(parameter.annotation.__metadata__[0], "rich_help_panel", None)
+    is_argument = isinstance(parameter.annotation.__metadata__[0], typer.models.ArgumentInfo)
+    return -1 if is_argument else PANELS.index(panel or PYTHON)
 
 
 def is_first() -> bool:
@@ -225,11 +153,11 @@ def exit_if_incomplete(failures: Sequence[object], *, shown: bool = False) -> No
         raise typer.Exit(INCOMPLETE)
 
 
-def words(values: list[str] | None) -> list[str]:
+def words(values: list[str] | None, _option: str = "") -> list[str]:
     """Values given by comma, repeated, or both.
 
     Raises:
-        RunError: there are values, but nothing stands in them.
+        RunError: there are values, but all are empty.
     """
     found = [word.strip() for value in values or [] for word in value.split(",") if word.strip()]
     if values and not found:
@@ -241,15 +169,15 @@ def models(values: list[str] | None) -> list[str]:
     """Names of models by comma, repeated, or both; a path that is there is one model, commas or not.
 
     Raises:
-        RunError: there are values, but nothing stands in them.
+        RunError: there are values, but all are empty.
     """
     if not values:
         return ["tiny"]
     return [name for value in values for name in ([value] if Path(value).expanduser().exists() else words([value]))]
 
 
-def numbers(value: str, option: str) -> list[int]:
-    """Numbers by comma.
+def numbers(value: str, option: str) -> int | list[int]:
+    """A number, or several by comma.
 
     Raises:
         RunError: one is not a whole number of at least zero.
@@ -257,85 +185,39 @@ def numbers(value: str, option: str) -> list[int]:
     found = [word.strip() for word in value.split(",") if word.strip()]
     if not found or not all(word.isdecimal() for word in found):
         raise RunError(f"{option} takes whole numbers by comma, such as 0,1,4; it was given {value!r}")
-    return [int(word) for word in found]
+    return [int(word) for word in found] if "," in value else int(found[0])
 
 
-def memory(values: list[str] | None) -> dict[int | str, str] | None:
-    """Sizes by device, the GPUs by number; nothing if nothing is given.
-
-    Raises:
-        RunError: one does not read `DEVICE=SIZE`, or a device is named twice.
-    """
-    if values is None:
-        return None
-    sizes: dict[int | str, str] = {}
-    for word in words(values):
-        place, equals, size = (part.strip() for part in word.partition("="))
-        device = int(place) if place.isdecimal() else place
-        if not (place and equals and size) or device in sizes:
-            raise RunError(
-                f"--max-memory takes DEVICE=SIZE once for each device, such as 0=20GiB,cpu=30GiB, not {word!r}"
-            )
-        sizes[device] = size
-    return sizes
-
-
-def decoding(values: list[str] | None) -> dict[str, Any] | None:
-    """Options of decoding by name, their values written as in a task file; one stop string needs no list.
+def pairs(values: list[str], option: str) -> dict[int | str, Any]:
+    """Pairs `NAME=VALUE` by comma, repeated, or both; values are written as in a task file.
 
     Raises:
-        RunError: one does not read `NAME=VALUE`, or a name stands twice.
+        RunError: one does not read `NAME=VALUE`, or a name is given twice.
     """
     import yaml
 
-    found: dict[str, Any] = {}
-    for word in [word for value in values or [] for word in re.split(r",(?=\s*\w+\s*=)", value)]:
-        name, equals, said = (part.strip() for part in word.partition("="))
-        if not (name and equals and said) or name in found:
-            raise RunError(f"--decode takes NAME=VALUE once for each name, such as beams=1,max_tokens=32, not {word!r}")
-        if "\\" in re.sub(r'"[^"]*"', "", said):
-            raise RunError(f'--decode {name}={said}: a text with a backslash stands in double quotes, such as "\\n"')
+    found: dict[int | str, Any] = {}
+    for word in [word for value in values for word in re.split(r",(?=\s*\w+\s*=)", value)]:
+        name, equals, text = (part.strip() for part in word.partition("="))
+        key = int(name) if name.isdecimal() else name
+        if not (name and equals and text) or key in found:
+            raise RunError(f"{option} takes NAME=VALUE,... with every name once, not {word!r}")
+        if "\\" in re.sub(r'"[^"]*"', "", text):
+            raise RunError(f'{option} {name}={text}: a text with a backslash stands in double quotes, such as "\\n"')
         try:
-            value = yaml.safe_load(said)
+            found[key] = yaml.safe_load(text)
         except (yaml.YAMLError, RecursionError) as error:
-            shown = said if len(said) <= LONGEST_SHOWN else f"{said[:LONGEST_SHOWN]} ..."
-            raise RunError(f"--decode {name}={shown}: the value does not parse as that of a task file") from error
-        found[name] = [value] if name == "stop" and isinstance(value, str) else value
-    return found or None
+            shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
+            raise RunError(f"{option} {name}={shown}: the value does not parse as that of a task file") from error
+    return found
 
 
-def grid(shots: str | None, seeds: str, prompt: list[str] | None) -> dict[str, Any]:
-    """The arguments of `evaluate` that `--shots`, `--seeds` and `--prompt` stand for.
-
-    Raises:
-        RunError: something that should be numbers is not.
-    """
-    which = numbers(seeds, "--seeds")
-    return {
-        "shots": numbers(shots, "--shots") if shots is not None else (),
-        "seeds": which if "," in seeds else which[0],
-        "prompts": words(prompt),
-    }
+def _yes_or_no(value: Bos, _option: str) -> bool | None:
+    return None if value == "auto" else value == "yes"
 
 
-def begins_with_bos(bos: Bos) -> bool | None:
-    """Whether texts begin with the BOS token; none if the tokenizer decides."""
-    return None if bos == "auto" else bos == "yes"
-
-
-def normalizations(values: list[str] | None) -> tuple[Normalization, ...]:
-    """Names of normalisations; `all` stands for every one.
-
-    Raises:
-        UnknownName: there is no such normalisation.
-    """
-    from icl_eval.scoring import NORMALIZATIONS
-
-    asked = words(values)
-    for word in asked:
-        if word not in NORMALIZATIONS and word != "all":
-            raise UnknownName("normalisation", word, [*NORMALIZATIONS, "all"])
-    return tuple(NORMALIZATIONS) if "all" in asked else tuple(dict.fromkeys(asked))  # type: ignore[arg-type]
+def _unchanged(value: Any, _option: str) -> Any:
+    return value
 
 
 def data_of(data: str | None, data_dir: Path | None, otherwise: str) -> str | Path:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from icl_eval.cli import options, panels
+from icl_eval.cli import options
 from icl_eval.cli.terminal import remark, write
+from icl_eval.config import EVALUATION, RESULTS
 
 MOVED = 1
 
 
+@options.takes("device", "trust_remote_code", "allow_pickle")
 def regress(
     baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="A baseline file.")],
+    *,
     update: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            rich_help_panel=panels.RESULTS,
+            rich_help_panel=RESULTS,
             help="Write the baseline from this finished run folder instead.",
         ),
     ] = None,
@@ -29,21 +32,14 @@ def regress(
             "--model",
             "-m",
             metavar="MODEL",
-            rich_help_panel=panels.ASKED,
-            help="Another place of the same model. Default: the baseline's own.",
+            rich_help_panel=EVALUATION,
+            help="Another path to the same model. Default: the baseline's own.",
         ),
     ] = None,
-    data: options.Data = None,
-    data_dir: options.DataDir = None,
-    include: options.Include = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", rich_help_panel=panels.DEVICES, help="cpu, cuda ... Default: a GPU if there is one."
-        ),
-    ] = None,
-    trust_remote_code: Annotated[bool, options.TRUST] = False,
-    allow_pickle: Annotated[bool, options.PICKLE] = False,
+    data: str | None,
+    data_dir: Path | None,
+    include: list[Path] | None,
+    **model_options: Any,
 ) -> None:
     """Run a baseline again, and name every number that moved.
 
@@ -54,7 +50,7 @@ def regress(
     from icl_eval.tasks import Library
 
     if update is not None:
-        made = runs.make_baseline(update, trust_remote_code=trust_remote_code)
+        made = runs.make_baseline(update, trust_remote_code=model_options["trust_remote_code"])
         runs.write_baseline(made, baseline)
         write(f"{baseline}: {len(made.examples)} answered examples, {len(made.scores)} scores")
         return
@@ -65,10 +61,8 @@ def regress(
             model,
             data=options.data_of(data, data_dir, otherwise=before.ask.data),
             library=Library(include or []),
-            device=device,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
             progress=progress,
+            **model_options,
         )
     if found and found.other_model:
         write(

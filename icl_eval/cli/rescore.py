@@ -9,19 +9,25 @@ import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import write
+from icl_eval.config import RESULTS
 
 
+@options.takes("normalizations", "trust_remote_code")
 def rescore(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or that of a sweep.")],
-    score: Annotated[list[str] | None, options.SCORE] = None,
+    *,
     metrics: Annotated[
         list[str] | None,
         typer.Option(
-            "--metrics", metavar="NAME,...", help="Metrics to score by, of the tasks that they fit. Default: their own."
+            "--metrics",
+            metavar="NAME,...",
+            rich_help_panel=RESULTS,
+            help="Metrics to score by, of the tasks that they fit. Default: their own.",
         ),
     ] = None,
-    format: Annotated[options.Format, options.FORMAT] = "table",
-    trust_remote_code: Annotated[bool, options.TRUST] = False,
+    format: options.Format,
+    normalizations: list[str],
+    trust_remote_code: bool,
 ) -> None:
     """Take the scores of a finished run again, without its model.
 
@@ -33,6 +39,6 @@ def rescore(
     from icl_eval.runs.rescoring import rescore_sweep
 
     taken = rescore_sweep if is_sweep(folder) else again
-    result = taken(folder, options.normalizations(score), options.words(metrics), trust_remote_code=trust_remote_code)
+    result = taken(folder, normalizations, options.words(metrics), trust_remote_code=trust_remote_code)
     write(result.table(format), end="")
     options.exit_if_incomplete(result.missing, shown=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from icl_eval.cli import options, panels
+from icl_eval.cli import options
 from icl_eval.cli.terminal import Coloured, write
+from icl_eval.config import EVALUATION, RESULTS
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
@@ -19,44 +21,42 @@ COLOURS = {"instruction": "magenta", "demonstration": "cyan", "query": "bright_w
 MARK = Coloured("│", COLOURS["mark"])
 
 
+@options.takes("split", "demonstrations", "revision", "tokenizer", "bos", "window")
 def show(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, or a path to its YAML file.")],
+    *,
+    model: str | None,
+    data: str | None,
+    data_dir: Path | None,
+    include: list[Path] | None,
     shots: Annotated[
         int | None,
         typer.Option(
             min=0,
             metavar="N",
-            rich_help_panel=panels.ASKED,
-            help="How many demonstrations. Default: 2, if the task has any to show.",
+            rich_help_panel=EVALUATION,
+            help="Number of demonstrations. Default: 2, or 0 if the task has none.",
         ),
     ] = None,
     prompt: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", rich_help_panel=panels.ASKED, help="Prompt. Default: the task's own."),
+        str | None, typer.Option(metavar="NAME", rich_help_panel=EVALUATION, help="Prompt. Default: the task's own.")
     ] = None,
     example: Annotated[
         str | None,
-        typer.Option(metavar="ID", rich_help_panel=panels.ASKED, help="Id of the example. Default: the first."),
+        typer.Option(metavar="ID", rich_help_panel=EVALUATION, help="Id of the example. Default: the first."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, metavar="N", rich_help_panel=panels.ASKED, help="Draw of demonstrations.")
+        int, typer.Option(min=0, metavar="N", rich_help_panel=EVALUATION, help="Draw of demonstrations.")
     ] = 0,
-    model: Annotated[str, options.MODEL] = "tiny",
-    data: options.Data = None,
-    data_dir: options.DataDir = None,
-    split: options.Split = None,
-    demonstrations: options.Demonstrations = None,
-    include: options.Include = None,
-    tokenizer: Annotated[str | None, options.TOKENIZER] = None,
-    revision: options.Revision = None,
-    bos: options.BeginsWithBos = "auto",
-    window: options.Window = None,
     tokens: Annotated[
         bool,
         typer.Option(
-            "--tokens", rich_help_panel=panels.RESULTS, help="Mark every token of the prompt, not only the answers'."
+            "--tokens", rich_help_panel=RESULTS, help="Mark every token of the prompt, not only the answers'."
         ),
     ] = False,
+    split: str | None,
+    demonstrations: str | None,
+    **tokenizer_options: Any,
 ) -> None:
     """Show the exact prompt of an example, and what of it is scored.
 
@@ -66,24 +66,20 @@ def show(
     from icl_eval.runs.preview import preview
 
     names, library = options.library_for([task], include)
-    where = options.data_of(data, data_dir, otherwise="sample" if model == "tiny" else "hub")
-    asked = library.task(names[0])
+    found = library.task(names[0])
     if shots is None:
-        shots = 0 if asked.on(split, demonstrations).definition.splits.demonstrations is None else SHOTS
+        shots = 0 if found.on(split, demonstrations).definition.splits.demonstrations is None else SHOTS
     question, lm, note = preview(
-        asked,
-        model,
-        where,
-        shots=shots,
-        style=prompt,
+        found,
+        model or "tiny",
         id=example,
+        data=options.data_of(data, data_dir, otherwise="hub" if model not in (None, "tiny") else "sample"),
+        shots=shots,
+        seeds=(seed,),
+        prompts=prompt or (),
         split=split,
         demonstrations=demonstrations,
-        seed=seed,
-        tokenizer=tokenizer,
-        revision=revision,
-        bos=options.begins_with_bos(bos),
-        window=window,
+        **tokenizer_options,
     )
     write(*(_tokens(question, lm) if tokens else _prompt(question)), end="\n\n")
     for line in _options(question, lm):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from icl_eval.choices import DTYPES
+from icl_eval.config import DTYPES
 from icl_eval.models.control_tokens import ControlTokens, about_control_tokens, controls_of
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
 from icl_eval.models.protocol import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from icl_eval.models.checkpoints.fingerprint import is_current
     from icl_eval.models.checkpoints.names import TINY, check_options, resolve
     from icl_eval.models.loading import load, load_meta_model, load_model, load_text_reader, wrap_model
-    from icl_eval.models.options import LoadConfig, ModelConfig, split_options
+    from icl_eval.models.options import LoadConfig, ModelConfig
 
 __all__ = [
     "CAUSAL",
@@ -73,7 +73,6 @@ __all__ = [
     "load_model",
     "load_text_reader",
     "resolve",
-    "split_options",
     "wrap_model",
 ]
 
@@ -88,7 +87,6 @@ _HOMES = {
     "load_text_reader": "loading",
     "load_model": "loading",
     "resolve": "checkpoints.names",
-    "split_options": "options",
     "wrap_model": "loading",
 }
 

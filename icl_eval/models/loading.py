@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from icl_eval.choices import PLL
+from icl_eval.config import PLL
 from icl_eval.errors import ModelError
 from icl_eval.models.checkpoints.checkpoint import Checkpoint, check_weights, configuration, tokenizer_of
 from icl_eval.models.checkpoints.failures import loading, reason

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_eval.choices import PLL
+from icl_eval.config import PLL
 from icl_eval.errors import ModelError
 from icl_eval.models.budget import LOGITS, token_budget
 from icl_eval.models.checkpoints.devices import to_device

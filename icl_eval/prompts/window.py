@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from icl_eval.choices import Overflow
+from icl_eval.config import Overflow
 from icl_eval.errors import WindowError
 from icl_eval.prompts.assembly import PromptText
 from icl_eval.prompts.tokens import Scored

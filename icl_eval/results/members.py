@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from icl_eval.config import short_name, slug
 from icl_eval.errors import RunError
 from icl_eval.results.files import replace_file
 from icl_eval.results.manifest import SWEEP
+from icl_eval.results.run_config import short_name, slug
 
 
 class Member(BaseModel):

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from icl_eval.config import RunConfig
 from icl_eval.demos import Pool
 from icl_eval.errors import DataError, RunError
 from icl_eval.models import Decoding
 from icl_eval.prompts import Prompt
 from icl_eval.results.records import Cell, TaskRecord
+from icl_eval.results.run_config import RunConfig
 from icl_eval.tasks import AnswerKind, Decode, Example, Source, Splits, Task, TaskDefinition, limited
 
 

@@ -128,7 +128,7 @@ class Comparison:
 def compare(
     folder: str | Path,
     other: str | Path,
-    normalizations: Normalization | Sequence[Normalization] = (),
+    normalizations: str | Sequence[str] = (),
     *,
     trust_remote_code: bool = False,
 ) -> Comparison:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from icl_eval.config import RunOptions, takes_options
 from icl_eval.engine import Workload
 from icl_eval.models import load_meta_model
 from icl_eval.models.options import read_options
 from icl_eval.runs.evaluation import explain
 from icl_eval.runs.explanation import Explanation
 from icl_eval.runs.hardware import BYTES, Device, devices, part_of_peak
-from icl_eval.tasks import Task
+from icl_eval.tasks import Library, Task
 
 if TYPE_CHECKING:
     from icl_eval.models.flops import ParameterCounts
@@ -124,22 +125,29 @@ class Plan:
         return text
 
 
-def plan(model: str | Path, tasks: str | Task | Sequence[str | Task], **options: Any) -> Plan:
+@takes_options
+def plan(
+    model: str | Path,
+    tasks: str | Task | Sequence[str | Task],
+    *,
+    library: Library | None = None,
+    **options: Unpack[RunOptions],
+) -> Plan:
     """The cost of a run with a causal language model, without reading its weights.
 
     Args:
         model: `tiny`, a directory with a config.json, a GGUF file, or a name on the Hub.
         tasks: names of tasks and suites, or `Task` objects.
-        options: the options of `evaluate` that define the run, and those of the model: `tokenizer` names another one,
-            `device` is the type of device to plan rows for, which this machine need not have.
+        library: where names of tasks are looked up; the bundled library by default.
+        options: those of `evaluate`. `device` is the type of device to plan for, which this machine need not have.
 
     Raises:
         IclEvalError: the model or the run cannot be planned; the message says why in one sentence.
     """
     model_config, load_config = read_options({name: value for name, value in options.items() if name in OF_THE_MODEL})
     lm = load_meta_model(str(model), model_config, load_config)
-    others = {name: value for name, value in options.items() if name not in OF_THE_MODEL}
-    explanation = explain(lm, tasks, trust_remote_code=load_config.trust_remote_code, **others)
+    others: Any = {name: value for name, value in options.items() if name not in OF_THE_MODEL}
+    explanation = explain(lm, tasks, library=library, trust_remote_code=load_config.trust_remote_code, **others)
     caches = tuple(_caches(lm, explanation.workload.context))
     return Plan(explanation, lm.counts, caches, lm.precision, lm.device)
 

@@ -11,11 +11,11 @@ SAMPLE_PATH = Path(__file__).resolve().parent.parent / "tiny" / "data"
 SAMPLE_NOTE = "sample data of an invented world: these scores are not scores on the benchmarks they are named after"
 
 
-def source_of(data: str, *, unused: bool = False) -> Source:
+def source_of(data: str | Path, *, unused: bool = False) -> Source:
     """The source that `hub`, `sample` or a directory stands for.
 
     Args:
-        data: the word or the directory, as it stands in the manifest.
+        data: `hub`, `sample`, or a directory, which a `Path` always is.
         unused: whether all tasks have records of their own, so that it need not be there.
     """
     if unused or data == HUB:

@@ -9,13 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from icl_eval.config import RunConfig
 from icl_eval.engine import SINGLE_PROCESS, Ranks
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import GeneratingModel, LanguageModel, LoadConfig, is_current
 from icl_eval.results.folder import RunFolder, WorkerFolder
 from icl_eval.results.manifest import Manifest, read_manifest
 from icl_eval.results.records import Failure
+from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.explanation import Explanation
 from icl_eval.runs.model import Model, check_model, loaded, name_of

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from icl_eval.config import RunConfig, place_of
 from icl_eval.errors import IclEvalError, MissingData, TaskError, WindowError
 from icl_eval.models import LanguageModel, about_control_tokens, controls_of
+from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
 from icl_eval.runs.names import check_average, check_metrics, check_names, check_reference
@@ -55,7 +55,7 @@ def inspect(
         return f"suite of {len(tasks_of(suite, suites))} tasks"
     task = library.task(name).on(split, demonstrations)
     check_names(task)
-    source = source_of(place_of(data), unused=task.source is not None)
+    source = source_of(data, unused=task.source is not None)
     asked, shown = _both_splits(task, source)
     task.check_fields(source)
     check_metrics(task, asked, trust_remote_code=trust_remote_code)
@@ -90,7 +90,7 @@ def check_lengths(
         return ""
     task = library.task(name)
     ask = RunConfig(model=model.name, tasks=(name,), shots=(0,), split=split, demonstrations=demonstrations)
-    source = source_of(place_of(data), unused=task.source is not None)
+    source = source_of(data, unused=task.source is not None)
     controls, names = controls_of(model), set[str]()
     for style in task.prompts:
         (prepared,) = prepare(task, style, ask, source)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from icl_eval.config import RunConfig
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import (
     LanguageModel,
@@ -17,6 +16,7 @@ from icl_eval.models import (
     resolve,
     wrap_model,
 )
+from icl_eval.results.run_config import RunConfig
 
 Model = str | Path | LanguageModel | tuple[Any, Any]
 OF_A_PAIR = {"bos", "window", "pll"}  # options that have an effect on a pair

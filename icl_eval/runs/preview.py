@@ -1,14 +1,14 @@
-"""One question of a run, without asking it."""
+"""One query of a run, encoded but not run."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from icl_eval.config import RunConfig, place_of
+from icl_eval.config import RunOptions
 from icl_eval.errors import UnknownName
-from icl_eval.models import LanguageModel, about_control_tokens, load_model
+from icl_eval.models import LanguageModel, about_control_tokens, load
 from icl_eval.results.records import Cell
+from icl_eval.results.run_config import read_run
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import source_of
 from icl_eval.runs.questions import EncodedQuery, RequestBuilder
@@ -16,43 +16,31 @@ from icl_eval.tasks import Task, ids_of
 
 
 def preview(
-    task: Task,
-    model: str,
-    data: str | Path,
-    *,
-    shots: int,
-    style: str | None = None,
-    id: str | None = None,
-    split: str | None = None,
-    demonstrations: str | None = None,
-    seed: int = 0,
-    **model_options: Any,
+    task: Task, model: str, *, id: str | None = None, **options: Unpack[RunOptions]
 ) -> tuple[EncodedQuery, LanguageModel, str]:
-    """The question that a run would ask, the model whose tokenizer made it, and a note on its control tokens, if any.
+    """A query of a run, the model whose tokenizer encoded it, and a note on control tokens in it, if there are any.
 
-    `load_model` gets the other options.
+    Args:
+        task: the task.
+        model: name of the model.
+        id: of the example; the first one by default.
+        options: those of `evaluate`; of shots, seeds and prompts the first is used.
 
     Raises:
         UnknownName: the task has no such prompt or example.
         IclEvalError: the data or the model cannot be read.
     """
-    ask = RunConfig(
-        model=model,
-        tasks=(task.name,),
-        shots=(shots,),
-        seeds=(seed,),
-        data=place_of(data),
-        split=split,
-        demonstrations=demonstrations,
-    )
-    (prepared,) = prepare(task, style, ask, source_of(ask.data, unused=task.source is not None))
+    config, load_config = read_run(model, [task.name], options)
+    source = source_of(config.data, unused=task.source is not None)
+    prepared = prepare(task, config.prompts[0] if config.prompts else None, config, source)[0]
+    (shots, *_), seed = prepared.record.shots, config.seeds[0]
     ids = ids_of(prepared.examples)
     if id is not None and id not in ids:
         raise UnknownName(f"example of {task.name}", id, ids, otherwise=f"the first is {ids[0]}")
     example = prepared.examples[0 if id is None else ids.index(id)]
-    lm = load_model(model, **model_options)
+    lm = load(model, config, load_config)
     drawn = prepared.pool.draw(example, shots, seed) if prepared.pool else []
     cell = Cell(task.name, prepared.prompt.style, shots, seed)
-    questioner = RequestBuilder(prepared, lm, "drop")
-    question = questioner.ask(cell, example, drawn)
-    return question, lm, about_control_tokens(questioner.control_names)
+    builder = RequestBuilder(prepared, lm, config.overflow)
+    query = builder.ask(cell, example, drawn)
+    return query, lm, about_control_tokens(builder.control_names)

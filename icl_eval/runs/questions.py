@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from icl_eval.choices import Overflow
+from icl_eval.config import Overflow
 from icl_eval.errors import IclEvalError, PromptError, WindowError
 from icl_eval.metrics import Kind
 from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest, controls_of, is_encoder_decoder

@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from icl_eval.config import RunConfig
 from icl_eval.errors import RunError
 from icl_eval.models import DTYPES, ModelConfig, resolve
 from icl_eval.results.examples import ChoiceResult, ExampleResult, read_examples
 from icl_eval.results.files import replace_file
 from icl_eval.results.manifest import read_finished
 from icl_eval.results.records import Cell
+from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import Score
 from icl_eval.runs.evaluation import evaluate
 from icl_eval.runs.model import options_of

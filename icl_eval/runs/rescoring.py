@@ -12,12 +12,11 @@ from icl_eval.results.members import read_members
 from icl_eval.results.records import TaskRecord
 from icl_eval.runs.result import Result, Sweep, swept
 from icl_eval.runs.scores import chosen_normalizations, score_examples
-from icl_eval.tasks import Normalization
 
 
 def rescore(
     run: str | Path,
-    normalizations: Normalization | Sequence[Normalization] = (),
+    normalizations: str | Sequence[str] = (),
     metrics: str | Sequence[str] = (),
     *,
     trust_remote_code: bool = False,
@@ -73,7 +72,7 @@ def _with_metrics(record: TaskRecord, metrics: tuple[str, ...]) -> TaskRecord:
 
 def rescore_sweep(
     folder: str | Path,
-    normalizations: Normalization | Sequence[Normalization] = (),
+    normalizations: str | Sequence[str] = (),
     metrics: str | Sequence[str] = (),
     *,
     trust_remote_code: bool = False,

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import icl_eval
-from icl_eval.config import RunConfig
 from icl_eval.engine import Engine, Ranks, Workload, measure_noise
 from icl_eval.errors import IclEvalError, MetricError
 from icl_eval.models import CAUSAL, LanguageModel, LoadConfig, RowModel
@@ -19,6 +18,7 @@ from icl_eval.results.examples import read_examples
 from icl_eval.results.folder import RunFolder, WorkerFolder
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.records import Failure
+from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import Score
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import collect, windows

@@ -34,16 +34,16 @@ Choice = Normalization | Literal["own"]  # what is asked for: one for all tasks,
 
 
 def chosen_normalizations(names: str | Sequence[str]) -> tuple[Normalization, ...]:
-    """The normalisations of these names, each once.
+    """The normalisations of these names, each once; `all` names all of them.
 
     Raises:
         UnknownName: there is no such normalisation.
     """
     chosen = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
     for name in chosen:
-        if name not in NORMALIZATIONS:
-            raise UnknownName("normalisation", name, NORMALIZATIONS)
-    return cast(tuple[Normalization, ...], chosen)
+        if name not in (*NORMALIZATIONS, "all"):
+            raise UnknownName("normalisation", name, [*NORMALIZATIONS, "all"])
+    return tuple(NORMALIZATIONS) if "all" in chosen else cast(tuple[Normalization, ...], chosen)
 
 
 def score_examples(

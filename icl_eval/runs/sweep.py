@@ -8,37 +8,37 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from icl_eval.config import short_name, slug
+from icl_eval.config import RunOptions, takes_options
 from icl_eval.engine import SINGLE_PROCESS, Ranks, launched, rank_and_world_size
 from icl_eval.errors import IclEvalError, ModelError, ProcessError, RunError, WindowError
 from icl_eval.models import resolve
 from icl_eval.results.files import lock
 from icl_eval.results.members import Member, write_members
-from icl_eval.runs.evaluation import RESULTS, defaults, planned
+from icl_eval.results.run_config import short_name, slug
+from icl_eval.runs.evaluation import RESULTS, planned
 from icl_eval.runs.experiment import Experiment
 from icl_eval.runs.explanation import Explanation
 from icl_eval.runs.model import Model, name_of
 from icl_eval.runs.result import Result, Sweep, swept
 from icl_eval.runs.run import Progress
 from icl_eval.runs.scores import chosen_normalizations
-from icl_eval.tasks import Normalization, Task
+from icl_eval.tasks import Library, Normalization, Task
 
 OF_THE_MODEL = (ModelError, WindowError)  # errors of one model, which another may do without
 
 
+@takes_options
 def sweep(
     models: Model | Sequence[Model],
     tasks: str | Task | Sequence[str | Task],
     *,
     revisions: str | Sequence[str] = (),
-    out: str | Path | None = None,
-    keep: bool = False,
-    normalizations: Normalization | Sequence[Normalization] = (),
+    library: Library | None = None,
     progress: Progress = lambda _: lambda _: None,
     alone: bool = False,
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> Sweep:
     """Measure models on the same tasks, one after the other; a model that is given by name is freed before the next.
 
@@ -49,13 +49,11 @@ def sweep(
         models: as `evaluate` takes them, in a list; every one is measured at every revision.
         tasks: names of tasks and suites, or `Task` objects.
         revisions: of the models' repositories on the Hub; each one's default if empty.
-        out: a folder to keep a run folder of each model in; a model that is finished in it is not loaded again, and
-            what others answered is not computed again.
-        keep: without `out`, keep them in a folder under `results` named after what is asked.
-        normalizations: which to score by; each task's own if empty.
+        library: where names of tasks are looked up; the bundled library by default.
         progress: as in `evaluate`, for each model in turn.
         alone: as in `evaluate`.
-        options: the other arguments of `evaluate`, the same for all models.
+        options: those of `evaluate`, the same for all models. `out` and `keep` name a folder with the run folders of
+            all models. A model that is finished in it is not loaded again, and no answer is computed again.
 
     Returns:
         The results of all models that could be measured; of the others, such as one that does not fit the device's
@@ -72,8 +70,8 @@ def sweep(
     members: list[Member] = []
     with ExitStack() as stack:
         with ranks.propagating_errors():
-            chosen = chosen_normalizations(normalizations)
-            place, experiments = _planned(models, tasks, revisions, out, keep, options)
+            chosen = chosen_normalizations(options.get("normalizations", ()))
+            place, experiments = _planned(models, tasks, revisions, library, options)
             own = place if ranks.rank == 0 else None  # of the processes the first writes the list
             stack.enter_context(_folder(own, list(experiments)))
         for member, experiment in experiments.items():
@@ -91,16 +89,15 @@ def explain_sweep(
     tasks: str | Task | Sequence[str | Task],
     *,
     revisions: str | Sequence[str] = (),
-    out: str | Path | None = None,
-    keep: bool = False,
-    **options: Any,
+    library: Library | None = None,
+    **options: Unpack[RunOptions],
 ) -> Iterator[tuple[str, Explanation]]:
     """What `sweep` would ask and compute of each model, by its name; each is loaded in turn.
 
     Raises:
         IclEvalError: what was asked cannot be done.
     """
-    _, experiments = _planned(models, tasks, revisions, out, keep, options)
+    _, experiments = _planned(models, tasks, revisions, library, options)
     for member, experiment in experiments.items():
         yield member.label, experiment.explain()
         _free_memory()
@@ -123,18 +120,19 @@ def _planned(
     models: Model | Sequence[Model],
     tasks: str | Task | Sequence[str | Task],
     revisions: str | Sequence[str],
-    out: str | Path | None,
-    keep: bool,
-    options: dict[str, Any],
+    library: Library | None,
+    options: RunOptions,
 ) -> tuple[Path | None, dict[Member, Experiment]]:
     """The folder and what is asked of every member; tasks and data are read once, before any model is loaded."""
     if "revision" in options:
         raise RunError("a sweep takes a list of `revisions` instead of one `revision`")
     members = _members(models, revisions)
     first, model = next(iter(members.items()))
-    common = planned(model, tasks, **{**defaults(), **options}, revision=first.revision)
+    shared: RunOptions = {**options, "revision": first.revision, "out": None, "keep": False}
+    common = planned(model, tasks, library, **shared)
     experiments = {member: common.of(model, member.revision) for member, model in members.items()}
-    place = Path(out) if out is not None else RESULTS / _name(experiments) if keep else None
+    out = options.get("out")
+    place = Path(out) if out is not None else RESULTS / _name(experiments) if options.get("keep") else None
     if place is None:
         return None, experiments
     if (place / "manifest.json").is_file():

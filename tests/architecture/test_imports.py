@@ -17,23 +17,22 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__
 DATA = frozenset({"errors", "prompts", "tasks"})
 EXPERIMENT = frozenset({"demos", "engine", "metrics", "models", "references", "scoring"}) | DATA
 ALLOWED: dict[str, frozenset[str]] = {
-    "choices": frozenset(),
     "errors": frozenset(),
-    "prompts": frozenset({"choices", "errors"}),
+    "config": frozenset({"errors"}),
+    "prompts": frozenset({"config", "errors"}),
     "tasks": frozenset({"errors", "prompts"}),
     "demos": frozenset({"errors", "tasks"}),
-    "models": frozenset({"choices", "errors"}),
+    "models": frozenset({"config", "errors"}),
     "engine": frozenset({"errors", "models"}),
     "scoring": frozenset({"errors", "tasks"}),
     "metrics": frozenset({"errors", "tasks"}),
     "references": frozenset({"errors", "metrics", "tasks"}),
-    "config": frozenset({"choices", "models"}),
     "results": EXPERIMENT - {"demos", "prompts", "references"} | {"config"},
-    "runs": EXPERIMENT | {"choices", "config", "reports", "results", "testing"},
+    "runs": EXPERIMENT | {"config", "reports", "results", "testing"},
     "reports": frozenset({"errors", "metrics", "references", "results", "runs"}),
     "testing": EXPERIMENT,
     "tiny": frozenset(),
-    "cli": EXPERIMENT | {"choices", "config", "reports", "results", "runs", "testing", "tiny"},
+    "cli": EXPERIMENT | {"config", "reports", "results", "runs", "testing", "tiny"},
     "__main__": frozenset({"cli"}),
 }
 LIGHT = ("tasks", "demos", "prompts", "scoring", "metrics", "references")

@@ -112,7 +112,7 @@ class Bench:
             patch.setattr(lm, "generate", watched(lm.generate))
             patch.setattr("icl_eval.runs.model.load", lambda *_: lm)
             patch.setattr("icl_eval.runs.sweep._free_memory", lambda: None)  # there is none to free, and it takes long
-            patch.setattr(preview, "load_model", lambda *_, **__: lm)
+            patch.setattr(preview, "load", lambda *_: lm)
             if words[0] in ("plan", "check"):
                 self._loaders(patch, computes=False)
                 patch.setattr(Engine, "workload", workload)

@@ -55,7 +55,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeLM], FakeLM]:
             return lm
 
         monkeypatch.setattr("icl_eval.runs.model.load", load)
-        monkeypatch.setattr(preview, "load_model", load)
+        monkeypatch.setattr(preview, "load", load)
         return lm
 
     return use

@@ -78,7 +78,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         ],
         "shots": [Case((*ANY, *TOY), ("--shots", "3"), see.most_shots, 3)],
         "seeds": [Case(SHOT, ("--seeds", "5,7"), see.seeds, {5, 7})],
-        "prompt": [Case(RUN, ("--prompt", "chatty"), see.is_instructed, True)],
+        "prompts": [Case(RUN, ("--prompt", "chatty"), see.is_instructed, True)],
         "data": [Case((*ANY, *HERE, "--shots", "0"), ("--data", "sample"), see.queries, QUERIES)],
         "data_dir": [Case((*ANY, *HERE, "--shots", "0"), ("--data-dir", "other"), see.queries, OTHER)],
         "split": [Case(RUN, ("--split", "train"), see.queries, EXAMPLES)],
@@ -86,7 +86,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             Case((*ANY, *TOY, "--shots", "7"), ("--demonstrations", "validation"), see.demonstrated, QUERIES)
         ],
         "limit": [Case(RUN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
-        "score": [
+        "normalizations": [
             Case(RUN, ("--score", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
             Case(SWEEP, ("--score", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
         ],
@@ -229,7 +229,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
     },
     "rescore": {
         "folder": [Case(("rescore",), ("kept",), see.printed("toy/parity"), True, before=(KEPT,))],
-        "score": [
+        "normalizations": [
             Case(("rescore", "kept"), ("--score", "sum"), see.columns("normalize"), {("sum",)}, before=(KEPT,)),
             Case(
                 ("rescore", "kept"),
@@ -266,7 +266,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
     "compare": {
         "folder": [Case(("compare", "second"), ("kept",), see.printed("toy/parity"), True, TWO)],
         "other": [Case(("compare", "kept"), ("second",), see.printed("toy/parity"), True, TWO)],
-        "score": [Case(COMPARE, ("--score", "sum"), see.columns("normalize"), {("sum",)}, TWO)],
+        "normalizations": [Case(COMPARE, ("--score", "sum"), see.columns("normalize"), {("sum",)}, TWO)],
         "format": [Case(COMPARE, ("--format", "json"), see.printed('"task": "toy/parity"'), True, TWO)],
         "trust_remote_code": [
             Case(
@@ -309,7 +309,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "tokenizer": [Case(PLAN, ("--tokenizer", "words"), see.loader("source", "tokenizer"), "words")],
         "shots": [Case(PLAN, ("--shots", "3"), see.most_shots, 3)],
         "seeds": [Case((*PLAN, "--shots", "1"), ("--seeds", "5,7"), see.seeds, {5, 7})],
-        "prompt": [Case(PLAN, ("--prompt", "chatty"), see.is_instructed, True)],
+        "prompts": [Case(PLAN, ("--prompt", "chatty"), see.is_instructed, True)],
         "data": [
             Case(("plan", *PARITY, *HERE, "-m", "llama", "--shots", "0"), ("--data", "sample"), see.queries, QUERIES)
         ],

@@ -32,36 +32,34 @@ protocol: {shots: 0}
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        (None, None),
-        ([], None),
         (["beams=1,max_tokens=32"], {"beams": 1, "max_tokens": 32}),
         (["beams = 1", "length_penalty=0.6"], {"beams": 1, "length_penalty": 0.6}),
         (["penalty=power"], {"penalty": "power"}),
         ([r'stop=["\n", "a, b"],beams=1'], {"stop": ["\n", "a, b"], "beams": 1}),
-        ([r'stop="\n\n"'], {"stop": ["\n\n"]}),
-        (["stop=END"], {"stop": ["END"]}),
+        ([r'stop="\n\n"'], {"stop": "\n\n"}),
+        (["stop=END"], {"stop": "END"}),
         (["stop=[.]"], {"stop": ["."]}),
     ],
 )
-def test_values_are_read_as_those_of_a_task_file(values: list[str] | None, found: dict[str, Any] | None) -> None:
-    assert options.decoding(values) == found
+def test_values_are_read_as_those_of_a_task_file(values: list[str], found: dict[str, Any]) -> None:
+    assert options.pairs(values, "--decode") == found
 
 
 @pytest.mark.parametrize("value", ["", "beams", "=1", "beams=", "beams=1,beams=2", "1"])
 def test_what_is_no_name_and_value_is_an_error(value: str) -> None:
-    with pytest.raises(RunError, match="--decode takes NAME=VALUE once for each name, such as beams=1"):
-        options.decoding([value])
+    with pytest.raises(RunError, match=r"--decode takes NAME=VALUE,\.\.\. with every name once, not "):
+        options.pairs([value], "--decode")
 
 
 @pytest.mark.parametrize("value", [r"stop=\n", r"stop='\n'", r"stop=[\n]", r'stop=["Q:", \n]'])
 def test_a_backslash_outside_double_quotes_would_never_be_written_and_is_an_error(value: str) -> None:
     with pytest.raises(RunError, match="a text with a backslash stands in double quotes"):
-        options.decoding([value])
+        options.pairs([value], "--decode")
 
 
 def test_a_value_that_does_not_parse_is_an_error() -> None:
     with pytest.raises(RunError, match=r"^--decode stop=\[: the value does not parse as that of a task file$"):
-        options.decoding(["stop=["])
+        options.pairs(["stop=["], "--decode")
 
 
 def test_decode_reaches_the_run_and_its_plan(icl_eval: IclEval, lm: FakeLM) -> None:

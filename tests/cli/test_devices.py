@@ -14,20 +14,23 @@ TINY = ("run", "--task", "toy/parity", "--model", "tiny", *TOY)
 
 
 def test_sizes_are_read_by_comma_or_repeated() -> None:
-    assert options.memory(None) is None
-    assert options.memory(["0=20GiB, cpu = 30GiB", "1=500MB"]) == {0: "20GiB", "cpu": "30GiB", 1: "500MB"}
+    assert options.pairs(["0=20GiB, cpu = 30GiB", "1=500MB"], "--max-memory") == {
+        0: "20GiB",
+        "cpu": "30GiB",
+        1: "500MB",
+    }
 
 
 @pytest.mark.parametrize("word", ["20GiB", "0=", "=20GiB", "0"])
 def test_a_size_without_its_device_is_a_mistake(word: str, icl_eval: IclEval) -> None:
     said = icl_eval(*TINY, "--device-map", "auto", "--max-memory", word).mistake
 
-    assert said == f"--max-memory takes DEVICE=SIZE once for each device, such as 0=20GiB,cpu=30GiB, not {word!r}"
+    assert said == f"--max-memory takes NAME=VALUE,... with every name once, not {word!r}"
 
 
 def test_a_device_has_one_size() -> None:
-    with pytest.raises(RunError, match="once for each device"):
-        options.memory(["0=1GiB,0=2GiB"])
+    with pytest.raises(RunError, match="with every name once"):
+        options.pairs(["0=1GiB,0=2GiB"], "--max-memory")
 
 
 def test_a_map_and_limits_change_no_score(icl_eval: IclEval) -> None:

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
 from icl_eval.cli.app import app
+from tools.command_line import PAGE, with_tables
 
 from .shell import IclEval
 
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "command-line.md"
 
 
 def test_commands_are_these() -> None:
@@ -27,16 +26,19 @@ def test_every_option_and_command_has_help(command: str) -> None:
     assert COMMANDS[command].help
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_is_documented_under_its_command(command: str) -> None:
-    documented = set(re.findall(r"`(--?[a-z-]+)`", _section(command)))
+def test_the_page_on_the_command_line_has_the_options_of_every_command() -> None:
+    page = PAGE.read_text(encoding="utf-8")
 
-    assert documented == {flag for each in COMMANDS[command].params for flag in _flags(each)}
+    assert with_tables(page) == page, "run `python -m tools.command_line`"
+    assert re.findall(r"## `icl-eval (\w+).*?<!-- options of (\w+) -->", page, re.DOTALL) == [(c, c) for c in COMMANDS]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_section(command: str) -> None:
-    assert _section(command).strip()
+def test_a_table_that_lacks_an_option_is_found() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines(keepends=True) if line.startswith("| `-")]
+
+    assert len(rows) > 80
+    assert all(with_tables(page.replace(row, "", 1)) == page for row in rows)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -54,9 +56,9 @@ def test_help_of_a_run_has_a_section_for_each_panel(icl_eval: IclEval) -> None:
     said = icl_eval("run", "--help").out
     sections = dict(re.findall(r"^(\w[\w ]+):\n((?:  .*\n)+)", said, flags=re.MULTILINE))
 
-    assert list(sections) == ["What is asked", "Results", "Models", "Devices", "Served models", "Options"]
+    assert list(sections) == ["What is evaluated", "Results", "Models", "Devices", "Served models", "Options"]
     for name, options in (
-        ("What is asked", ("--task", "--shots", "--decode")),
+        ("What is evaluated", ("--task", "--shots", "--decode")),
         ("Results", ("--out", "--explain")),
         ("Models", ("--dtype", "--pll")),
         ("Devices", ("--device", "--processes")),
@@ -73,13 +75,3 @@ def test_the_list_of_commands_has_a_whole_sentence_for_each(icl_eval: IclEval) -
         assert re.search(rf"^  {command} +[A-Z].*\.$", said, flags=re.MULTILINE), command
     assert "..." not in said.split("Commands:")[1]
     assert icl_eval().out == said
-
-
-def _section(command: str) -> str:
-    """The documentation's section on a command, up to the next one."""
-    sections = DOCS.read_text(encoding="utf-8").split("\n## `icl-eval ")[1:]
-    return {section.split()[0].rstrip("`"): section for section in sections}[command]
-
-
-def _flags(option: Any) -> list[str]:
-    return [flag for flag in option.opts if flag.startswith("-")]

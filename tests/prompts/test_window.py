@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from icl_eval.choices import Overflow
+from icl_eval.config import Overflow
 from icl_eval.errors import WindowError
 from icl_eval.prompts import FittedPrompt, PromptText, Scored, fit, split_tokens
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import GenerateRequest, LanguageModel, ScoreRequest, load_model
+from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.data import SAMPLE_PATH
 from icl_eval.runs.questions import RequestBuilder

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from icl_eval.config import RunConfig
 from icl_eval.engine import Engine
 from icl_eval.models import ScoreRequest, load_model
+from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.questions import RequestBuilder
 from icl_eval.tasks import Library, LocalSource

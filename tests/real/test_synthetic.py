@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic_items import arithmetic, p_value, scrambles, worth
 
-from icl_eval.config import RunConfig
+from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.tasks import Library, LocalSource, SyntheticSource
 

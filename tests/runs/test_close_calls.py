@@ -78,7 +78,7 @@ def test_a_model_without_noise_has_no_close_calls() -> None:
 @pytest.mark.parametrize(("normalization", "close"), [("sum", 0), ("token", 8), ("unconditional", 8)])
 def test_close_calls_are_counted_in_the_unit_of_the_normalisation(normalization: str, close: int) -> None:
     # `even` has a token more than `odd`: by their sums they are a nat apart
-    (score,) = evaluate(Batching(), parity(ODD), shots=0, normalizations=normalization)  # type: ignore[arg-type]
+    (score,) = evaluate(Batching(), parity(ODD), shots=0, normalizations=normalization)
 
     assert score.close_calls == close
 

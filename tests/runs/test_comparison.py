@@ -320,7 +320,7 @@ def test_other_normalisations_are_compared_without_a_model(tmp_path: Path) -> No
 
     assert [pair.one.normalize for pair in found] == ["sum", "byte"]
     with pytest.raises(UnknownName, match=r"did you mean byte\?"):
-        compare(tmp_path / "one", tmp_path / "other", "bytes")  # type: ignore[arg-type]
+        compare(tmp_path / "one", tmp_path / "other", "bytes")
 
 
 def test_the_folder_of_a_sweep_is_not_that_of_a_run(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_lost_examples_file_is_named(run: Path) -> None:
 
 def test_an_unknown_normalisation_names_the_nearest(run: Path) -> None:
     with pytest.raises(UnknownName, match=r"no normalisation is named 'chars'; did you mean char\?"):
-        rescore(run, "chars")  # type: ignore[arg-type]
+        rescore(run, "chars")
 
 
 def test_stored_log_probabilities_are_those_of_the_model(tmp_path: Path) -> None:

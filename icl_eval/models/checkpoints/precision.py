@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from icl_eval.choices import DTYPES
+from icl_eval.config import DTYPES
 from icl_eval.errors import ModelError, UnknownName
 
 PACKAGE = "bitsandbytes"  # which quantises weights while they are loaded

@@ -1,0 +1,134 @@
+"""The configuration of a run: the options that can change its scores, as the manifest stores them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
+from pydantic_core import to_jsonable_python
+
+from icl_eval.config import DEFAULTS, HUB, SAMPLE, Overflow, check_known, parse_limit
+from icl_eval.errors import RunError
+from icl_eval.models import LoadConfig, ModelConfig
+from icl_eval.models.checkpoints.names import is_endpoint
+from icl_eval.tasks.located import first_problem
+
+MOST_SEEDS = 10_000
+
+
+class RunConfig(ModelConfig):
+    """What is evaluated, without clock, device and folder; `icl_eval.config` describes the options."""
+
+    model_config = ConfigDict(validate_default=True)
+
+    model: str
+    data: str = DEFAULTS["data"]
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    prompts: tuple[str, ...] = DEFAULTS["prompts"]
+    shots: tuple[Annotated[int, Field(ge=0)], ...] = DEFAULTS["shots"]
+    seeds: tuple[int, ...] = DEFAULTS["seeds"]
+    split: str | None = DEFAULTS["split"]
+    demonstrations: str | None = DEFAULTS["demonstrations"]
+    limit: int | str | None = DEFAULTS["limit"]
+    overflow: Overflow = DEFAULTS["overflow"]
+    decode: dict[str, Any] | None = DEFAULTS["decode"]
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _word_or_directory(cls, data: str | Path) -> str:
+        """The words for where data comes from; a path that reads like one of them is still a directory."""
+        return f"./{data}" if isinstance(data, Path) and str(data) in (HUB, SAMPLE) else str(data)
+
+    @field_validator("tasks", "prompts", "shots", mode="before")
+    @classmethod
+    def _one_or_several(cls, values: Any) -> tuple[Any, ...]:
+        return (
+            (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(dict.fromkeys(values))
+        )
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _number_or_list(cls, seeds: Any) -> Any:
+        return seed_list(seeds) if isinstance(seeds, int | Sequence) else seeds
+
+    @field_validator("limit")
+    @classmethod
+    def _sample_or_head(cls, limit: int | str | None) -> int | str | None:
+        return None if limit is None else parse_limit(limit)
+
+    @field_validator("decode", mode="before")
+    @classmethod
+    def _as_in_the_manifest(cls, decode: Any) -> Any:
+        """The same decoding is the same configuration, whatever the order of its names and the type of its stops."""
+        if isinstance(decode, Mapping) and isinstance(decode.get("stop"), str):
+            decode = {**decode, "stop": [decode["stop"]]}
+        return (
+            to_jsonable_python(dict(sorted(dict(decode).items()))) if isinstance(decode, Iterable) else decode or None
+        )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `decode` if every task uses its own decoding."""
+        values: dict[str, Any] = serialized(self)
+        return {name: value for name, value in values.items() if name != "decode" or value is not None}
+
+    def folder_name(self) -> str:
+        """A name that the same configuration always gets, so that the same command continues its own run."""
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        return f"{slug(self.tasks)}-{slug([short_name(self.model, self.served_name)])}-{digest}"
+
+
+def read_run(model: str, tasks: Sequence[str], options: Mapping[str, Any]) -> tuple[RunConfig, LoadConfig]:
+    """The options of a run, checked: those that can change its scores, and those of loading the model.
+
+    Raises:
+        UnknownName: there is no such option.
+        RunError: an option has an invalid value.
+    """
+    check_known(options)
+    stored, loading = (
+        {name: value for name, value in options.items() if name in fields}
+        for fields in (RunConfig.model_fields, LoadConfig.model_fields)
+    )
+    try:
+        return RunConfig(model=model, tasks=tuple(tasks), **stored), LoadConfig(**loading)
+    except ValidationError as error:
+        raise RunError(first_problem(error)) from error
+
+
+def short_name(model: str, served_name: str | None = None) -> str:
+    """The last part of a model's name or path; of an endpoint its model's name if it is given, else its host."""
+    named = model.rstrip("/")
+    if is_endpoint(named):
+        named = served_name or named.removesuffix("/v1")
+    return named.split("/")[-1]
+
+
+def seed_list(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """`5` means the seeds 0 to 4; a list means itself.
+
+    Raises:
+        ValueError: there are none, or one stands twice.
+    """
+    listed = tuple(range(min(seeds, MOST_SEEDS + 1))) if isinstance(seeds, int) else tuple(seeds)
+    if len(listed) > MOST_SEEDS:
+        raise ValueError(f"{MOST_SEEDS} seeds are the most")
+    if not listed or len(set(listed)) != len(listed):
+        raise ValueError("give a positive number of seeds, or a list without repetitions")
+    return listed
+
+
+def slug(names: Sequence[str]) -> str:
+    """Names as the name of a folder, of at most 60 characters."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(names)).strip("-.").lower()[:60]

@@ -1,0 +1,77 @@
+"""The table of options, and what is made of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl_eval import evaluate, explain, load_model, plan, sweep
+from icl_eval.config import DEFAULTS, OPTIONS
+from icl_eval.errors import RunError, UnknownName
+from icl_eval.models import LoadConfig
+from icl_eval.results.run_config import RunConfig, read_run
+
+OF_CALLS = {"normalizations", "out", "keep", "note"}  # of neither the configuration nor the loading of a model
+
+
+def test_the_configuration_of_a_run_has_the_options_that_can_change_scores() -> None:
+    stored = {name for name, option in OPTIONS.items() if option.changes_scores}
+
+    assert set(RunConfig.model_fields) == {"model", "tasks", *stored}
+    assert set(LoadConfig.model_fields) == set(OPTIONS) - stored - OF_CALLS
+
+
+def test_defaults_are_those_of_the_table() -> None:
+    given, without = read_run("m", ["t"], DEFAULTS), read_run("m", ["t"], {})
+
+    assert given == without
+    assert without == (RunConfig(model="m", tasks=("t",)), LoadConfig())
+    assert without[0].seeds == (0,)
+
+
+@pytest.mark.parametrize("function", [evaluate, explain, plan, sweep])
+def test_help_of_a_function_has_every_option(function: Callable[..., Any]) -> None:
+    parameters = inspect.signature(function).parameters
+    described = inspect.getdoc(function) or ""
+
+    assert {name: parameters[name].default for name in OPTIONS} == DEFAULTS
+    assert [name for name, option in OPTIONS.items() if f"{name}: {option.help}" not in described] == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: evaluate("tiny", "symbols", limits=3), "no option is named 'limits'; did you mean limit?"),  # type: ignore[call-arg]
+        (lambda: plan("tiny", "symbols", shot=3), "no option is named 'shot'; did you mean shots?"),  # type: ignore[call-arg]
+        (lambda: load_model("tiny", dtipe="auto"), "no option is named 'dtipe'; did you mean dtype?"),
+    ],
+)
+def test_an_unknown_option_is_one_sentence_with_the_nearest_name(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(UnknownName, match=f"^{message.replace('?', '[?]')}$"):
+        call()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"shots": value} for value in (1.5, "many", [-1])),
+        *({"seeds": value} for value in (1.5, [1, 1], "ab")),
+        *({"decode": value} for value in (5, "ab")),
+        *({"limit": 0}, {"overflow": "cut"}, {"retries": -1}, {"timeout": "soon"}),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_sentence_with_the_option(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(RunError, match=f"^`{name}[`.]"):
+        read_run("m", ["t"], options)
+
+
+def test_a_path_is_a_directory_even_if_it_reads_like_a_word() -> None:
+    assert [read_run("m", ["t"], {"data": data})[0].data for data in ("sample", Path("sample"))] == [
+        "sample",
+        "./sample",
+    ]
