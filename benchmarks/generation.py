@@ -22,8 +22,8 @@ from icl_eval.engine import Engine
 from icl_eval.models import load_model
 from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.data import source_of
-from icl_eval.runs.questions import RequestBuilder
+from icl_eval.runs.requests import RequestBuilder
+from icl_eval.runs.tasks import source_of
 from icl_eval.tasks import Library
 
 
@@ -110,7 +110,7 @@ def _requests(work: Work, lm: Any, given: argparse.Namespace) -> list[Any]:
             protocol = definition.protocol.model_copy(update={"draw": "fixed"})
             task = replace(task, definition=definition.model_copy(update={"protocol": protocol}))
         for prepared in prepare(task, None, ask, source_of(given.data_dir)):
-            for question in RequestBuilder(prepared, lm, "error").questions():
+            for question in RequestBuilder(prepared, lm, "error").queries():
                 requests += question.requests
     decoding = {"beams": work.beams, "max_tokens": given.max_tokens, "length_penalty": 1.0, "penalty": "power"}
     return [replace(each, decoding=replace(each.decoding, **decoding)) for each in requests]

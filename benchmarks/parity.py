@@ -21,8 +21,8 @@ from icl_eval.engine import Engine
 from icl_eval.models import ScoreRequest, load_model
 from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.data import source_of
-from icl_eval.runs.questions import EncodedQuery, RequestBuilder
+from icl_eval.runs.requests import EncodedQuery, RequestBuilder
+from icl_eval.runs.tasks import source_of
 from icl_eval.tasks import Library
 
 TASKS = "superglue/rte,superglue/cb,superglue/copa,superglue/boolq"
@@ -73,7 +73,7 @@ def _questions(lm: object, given: argparse.Namespace) -> Iterator[EncodedQuery]:
     )
     for task in Library().tasks(names):
         for prepared in prepare(task, given.prompt, ask, source_of(ask.data)):
-            yield from RequestBuilder(prepared, lm, "error").questions()  # type: ignore[arg-type]
+            yield from RequestBuilder(prepared, lm, "error").queries()  # type: ignore[arg-type]
 
 
 def _ours(lm: object, questions: Sequence[EncodedQuery]) -> list[list[Likelihood]]:

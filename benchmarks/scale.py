@@ -36,8 +36,7 @@ from typing import Any
 from icl_eval import compare, evaluate, rescore
 from icl_eval.models import ScoreRequest, load_model
 from icl_eval.models.protocol import Sink
-from icl_eval.runs.inspection import inspect
-from icl_eval.runs.preview import preview
+from icl_eval.runs.check import inspect, preview
 from icl_eval.tasks import Library, Task
 from icl_eval.testing import FakeLM
 

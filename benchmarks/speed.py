@@ -38,8 +38,8 @@ from icl_eval.engine import Engine
 from icl_eval.models import load_model
 from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.data import SAMPLE_PATH, source_of
-from icl_eval.runs.questions import RequestBuilder
+from icl_eval.runs.requests import RequestBuilder
+from icl_eval.runs.tasks import SAMPLE_PATH, source_of
 from icl_eval.tasks import Library, LocalSource
 
 TOLERANCE = 1e-4  # nats per scored token
@@ -149,7 +149,7 @@ class _Bench:
         self.model = "tiny" if work.tiny else given.model
         self.lm: Any = load_model(self.model, dtype=given.dtype)
         self.questioners = list(self._questioners())
-        self.questions = [question for questioner in self.questioners for question in questioner.questions()]
+        self.questions = [question for questioner in self.questioners for question in questioner.queries()]
         self.asked, self.trie, self.calls = self._count()
         self.size, self.worst, self.engine_tokens = 0, 0.0, 0
         self.chosen = _spread([question.example.id for question in self.questions], work.sampled)
@@ -186,7 +186,7 @@ class _Bench:
         """The answers to all questions, or to those with so many shots; the engine keeps nothing of an earlier turn."""
         engine = Engine(self.lm)
         fresh = (RequestBuilder(each.prepared, each.model, each.overflow) for each in self.questioners)
-        questions = (question for questioner in fresh for question in questioner.questions())
+        questions = (question for questioner in fresh for question in questioner.queries())
         asked = (question for question in questions if shots in (None, question.cell.shots))
         answers = engine.answer([request for question in asked for request in question.conditional])
         if shots is None:

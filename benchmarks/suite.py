@@ -19,7 +19,7 @@ from pathlib import Path
 from icl_eval import evaluate, load_model
 from icl_eval.errors import IclEvalError, MissingData
 from icl_eval.models import LanguageModel
-from icl_eval.runs import Score
+from icl_eval.results.score import Score
 from icl_eval.tasks import Library, Task
 
 TASKS = "gpt3,superglue-generated,wikitext-2,summarization/cnn-dailymail"

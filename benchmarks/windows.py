@@ -32,8 +32,8 @@ from icl_eval.models import ScoreAnswer, ScoreRequest, common_prefix
 from icl_eval.models.causal import CausalLM
 from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.data import SAMPLE_PATH
-from icl_eval.runs.questions import RequestBuilder
+from icl_eval.runs.requests import RequestBuilder
+from icl_eval.runs.tasks import SAMPLE_PATH
 from icl_eval.tasks import LocalSource
 
 TOLERANCE = 1e-4  # nats per scored token
@@ -124,7 +124,7 @@ def _trec(folder: Path, queries: int) -> Task:
 def _requests(lm: CausalLM, task: Task) -> list[ScoreRequest]:
     ask = RunConfig(model=lm.name, tasks=(task.name,), shots=(32,), overflow="error")
     (prepared,) = prepare(task, None, ask, LocalSource(SAMPLE_PATH))
-    return [each for question in RequestBuilder(prepared, lm, "error").questions() for each in question.conditional]
+    return [each for question in RequestBuilder(prepared, lm, "error").queries() for each in question.conditional]
 
 
 def _answers(lm: CausalLM, calls: Sequence[Sequence[ScoreRequest]]) -> tuple[float, int, list[ScoreAnswer]]:

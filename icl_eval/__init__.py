@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from icl_eval.errors import IclEvalError
     from icl_eval.models import LanguageModel, load_model, wrap_model
     from icl_eval.prompts import Prompt
-    from icl_eval.runs import Explanation, Plan, Result, Score, Sweep, evaluate, explain, plan
-    from icl_eval.runs.comparison import Comparison, compare
-    from icl_eval.runs.rescoring import rescore, rescore_sweep
+    from icl_eval.results.result import Comparison, Result, Sweep
+    from icl_eval.results.score import Score
+    from icl_eval.runs.compare import compare
+    from icl_eval.runs.evaluate import evaluate
+    from icl_eval.runs.plan import Explanation, Plan, explain, plan
+    from icl_eval.runs.rescore import rescore, rescore_sweep
     from icl_eval.runs.sweep import sweep
     from icl_eval.tasks import Example, Library, Task
 
@@ -43,25 +46,25 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Comparison": "runs.comparison",
+    "Comparison": "results.result",
     "Example": "tasks",
-    "Explanation": "runs",
+    "Explanation": "runs.plan",
     "IclEvalError": "errors",
     "LanguageModel": "models",
     "Library": "tasks",
-    "Plan": "runs",
+    "Plan": "runs.plan",
     "Prompt": "prompts",
-    "Result": "runs",
-    "Score": "runs",
-    "Sweep": "runs",
+    "Result": "results.result",
+    "Score": "results.score",
+    "Sweep": "results.result",
     "Task": "tasks",
-    "compare": "runs.comparison",
-    "evaluate": "runs",
-    "explain": "runs",
+    "compare": "runs.compare",
+    "evaluate": "runs.evaluate",
+    "explain": "runs.plan",
     "load_model": "models",
-    "plan": "runs",
-    "rescore": "runs.rescoring",
-    "rescore_sweep": "runs.rescoring",
+    "plan": "runs.plan",
+    "rescore": "runs.rescore",
+    "rescore_sweep": "runs.rescore",
     "sweep": "runs.sweep",
     "wrap_model": "models",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from icl_eval.runs.regression import SAFE_MARGIN, read_baseline, regress
+from icl_eval.runs.regress import SAFE_MARGIN, read_baseline, regress
 from icl_eval.scoring import rank
 
 BASELINE = Path(__file__).resolve().parent.parent / "results" / "tiny-gpt2.json"

@@ -45,7 +45,7 @@ def check(
     Every record is rendered under every prompt; of a suite, all tasks are checked. Default data: the bundled sample.
     Of a model, only its configuration and tokenizer are read.
     """
-    from icl_eval.runs.inspection import check_lengths, inspect, with_members
+    from icl_eval.runs.check import check_lengths, inspect, with_members
 
     names, library = options.library_for(task or [], include)
     where = options.data_of(data, data_dir, otherwise="sample")

@@ -25,7 +25,7 @@ def compare(
     They are OTHER less FOLDER, both finished; no model is needed. Scores that only one of them has are named below the
     table.
     """
-    from icl_eval.runs.comparison import compare as paired
+    from icl_eval.runs.compare import compare as paired
 
     found = paired(folder, other, normalizations, trust_remote_code=trust_remote_code)
     write(found.table(format), end="")

@@ -26,7 +26,7 @@ def plan(
     Only the configuration and the tokenizer of the model are read, so that a model of any size can be planned on any
     machine, for cpu or for cuda. A served model cannot be planned.
     """
-    from icl_eval.runs.cost import plan as plan_of
+    from icl_eval.runs.plan import plan as plan_of
 
     names, library = options.library_for(options.words(task), include)
     source = options.data_of(data, data_dir, otherwise="sample" if model is None else "hub")

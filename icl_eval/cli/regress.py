@@ -46,7 +46,7 @@ def regress(
     Exit code 1 says that a log-probability or a score did. `--update` makes a baseline from a run folder.
     """
     from icl_eval.cli.progress import progress_bar
-    from icl_eval.runs import regression as runs
+    from icl_eval.runs import regress as runs
     from icl_eval.tasks import Library
 
     if update is not None:

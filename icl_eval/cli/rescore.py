@@ -35,8 +35,8 @@ def rescore(
     without scores are named, and the exit code is then 1.
     """
     from icl_eval.results.members import is_sweep
-    from icl_eval.runs.rescoring import rescore as again
-    from icl_eval.runs.rescoring import rescore_sweep
+    from icl_eval.runs.rescore import rescore as again
+    from icl_eval.runs.rescore import rescore_sweep
 
     taken = rescore_sweep if is_sweep(folder) else again
     result = taken(folder, normalizations, options.words(metrics), trust_remote_code=trust_remote_code)

@@ -77,8 +77,8 @@ def run(
             check_startable(processes, run_options["device"])
             raise typer.Exit(start(processes))
         from icl_eval.cli.progress import progress_bar
-        from icl_eval.runs.evaluation import evaluate
-        from icl_eval.runs.evaluation import explain as plan_of
+        from icl_eval.runs.evaluate import evaluate
+        from icl_eval.runs.plan import explain as plan_of
 
         names, library = options.library_for(options.words(task), include)
         given: dict[str, Any] = {

@@ -14,7 +14,7 @@ from icl_eval.config import EVALUATION, RESULTS
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
-    from icl_eval.runs.questions import EncodedQuery
+    from icl_eval.runs.requests import EncodedQuery
 
 SHOTS = 2
 COLOURS = {"instruction": "magenta", "demonstration": "cyan", "query": "bright_white", "answer": "green", "mark": "red"}
@@ -63,7 +63,7 @@ def show(
     It is what a run asks, token by token, and how much of the model's window it takes.
     """
     from icl_eval.prompts import doubled_space
-    from icl_eval.runs.preview import preview
+    from icl_eval.runs.check import preview
 
     names, library = options.library_for([task], include)
     found = library.task(names[0])

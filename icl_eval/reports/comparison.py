@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
 from icl_eval.reports.page import Page, Row
-from icl_eval.reports.sweep import said_once
+from icl_eval.reports.sweep import distinct_lines
 from icl_eval.reports.table import (
     as_json,
     comma_separated,
@@ -24,14 +25,37 @@ from icl_eval.reports.table import (
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
-    from icl_eval.runs.comparison import Comparison, Pair
+    from icl_eval.results.pair import Pair, Unpaired
 
 
-def render_comparison(comparison: Comparison, format: str = "table", *, width: int | None = None) -> str:
+@dataclass(frozen=True)
+class _Parts:
+    """What is printed: the differences, the scores without one, and what was evaluated in each run."""
+
+    pairs: Sequence[Pair]
+    unpaired: Sequence[Unpaired]
+    manifests: tuple[Manifest, Manifest]
+
+    @property
+    def lines(self) -> tuple[Pair | Unpaired, ...]:
+        """Those with a difference, then those without one."""
+        return (*self.pairs, *self.unpaired)
+
+
+def render_comparison(
+    pairs: Sequence[Pair],
+    unpaired: Sequence[Unpaired],
+    manifests: tuple[Manifest, Manifest],
+    format: str = "table",
+    *,
+    width: int | None = None,
+) -> str:
     """The paired differences of two runs as text.
 
     Args:
-        comparison: the differences.
+        pairs: the differences.
+        unpaired: the scores that were not compared.
+        manifests: of the first run and of the second.
         format: one of `FORMATS`.
         width: columns of the terminal; by default as wide as it takes.
 
@@ -40,49 +64,51 @@ def render_comparison(comparison: Comparison, format: str = "table", *, width: i
     """
     if format not in COMPARISON_FORMATS:
         raise UnknownName("format", format, COMPARISON_FORMATS)
-    return _page(comparison).for_terminal(width) if format == "table" else COMPARISON_FORMATS[format](comparison)
+    parts = _Parts(pairs, unpaired, manifests)
+    return _page(parts).for_terminal(width) if format == "table" else COMPARISON_FORMATS[format](parts)
 
 
-def _csv(comparison: Comparison) -> str:
-    return comma_separated([line.stored() for line in comparison.lines])
+def _csv(parts: _Parts) -> str:
+    return comma_separated([line.stored() for line in parts.lines])
 
 
-def _json(comparison: Comparison) -> str:
+def _json(parts: _Parts) -> str:
     return as_json(
         {
-            **{run: {**description(each), "note": each.note} for run, each in _runs(comparison)},
-            "differences": [line.stored() for line in comparison.lines],
+            **{run: {**description(each), "note": each.note} for run, each in _runs(parts)},
+            "differences": [line.stored() for line in parts.lines],
         }
     )
 
 
-COMPARISON_FORMATS: Mapping[str, Callable[[Comparison], str]] = {
-    "table": lambda comparison: _page(comparison).for_terminal(),
-    "md": lambda comparison: _page(comparison).in_markdown(),
+COMPARISON_FORMATS: Mapping[str, Callable[[_Parts], str]] = {
+    "table": lambda parts: _page(parts).for_terminal(),
+    "md": lambda parts: _page(parts).in_markdown(),
     "json": _json,
     "csv": _csv,
 }
 
 
-def _page(comparison: Comparison) -> Page:
-    runs = _runs(comparison)
-    notes = said_once({run: remarks(manifest) for run, manifest in runs})
-    scores = {"one": [pair.one for pair in comparison], "other": [pair.other for pair in comparison]}
+def _page(parts: _Parts) -> Page:
+    runs = _runs(parts)
+    notes = distinct_lines({run: remarks(manifest) for run, manifest in runs})
+    scores = {"one": [pair.one for pair in parts.pairs], "other": [pair.other for pair in parts.pairs]}
     signed = zip(*(signatures(scores[run]) for run, _ in runs), strict=True)
     return Page(
         heading=[*(_heading(run, manifest) for run, manifest in runs), *(f"note: {note}" for note in notes)],
-        rows=[_row(pair, with_prompts=_name_prompts(comparison)) for pair in comparison],
+        rows=[_row(pair, with_prompts=_name_prompts(parts)) for pair in parts.pairs],
         signatures=[f"{run}: {line}" for lines in signed for (run, _), line in zip(runs, lines, strict=True)],
         notes=[
-            *said_once({run: losses(scores[run], manifest) for run, manifest in runs}),
-            *_resampled(comparison),
-            *_not_compared(comparison),
+            *distinct_lines({run: losses(scores[run], manifest) for run, manifest in runs}),
+            *_resampled(parts),
+            *_not_compared(parts),
         ],
     )
 
 
-def _runs(comparison: Comparison) -> tuple[tuple[str, Manifest], tuple[str, Manifest]]:
-    return ("one", comparison.one), ("other", comparison.other)
+def _runs(parts: _Parts) -> tuple[tuple[str, Manifest], tuple[str, Manifest]]:
+    one, other = parts.manifests
+    return ("one", one), ("other", other)
 
 
 def _heading(run: str, manifest: Manifest) -> str:
@@ -92,9 +118,9 @@ def _heading(run: str, manifest: Manifest) -> str:
     return f"{run}: model {name} ({model_words(manifest)}), data {data_of(manifest)}"
 
 
-def _name_prompts(comparison: Comparison) -> bool:
+def _name_prompts(parts: _Parts) -> bool:
     """Whether the prompts have to be told: there are several."""
-    return len({score.prompt for pair in comparison for score in (pair.one, pair.other)}) > 1
+    return len({score.prompt for pair in parts.pairs for score in (pair.one, pair.other)}) > 1
 
 
 def _row(pair: Pair, *, with_prompts: bool) -> Row:
@@ -123,12 +149,12 @@ def _both(one: str, other: str) -> str:
     return one if one == other else f"{one}, {other}"
 
 
-def _resampled(comparison: Comparison) -> list[str]:
+def _resampled(parts: _Parts) -> list[str]:
     """The metrics whose errors are not taken from derivatives."""
-    names = dict.fromkeys(pair.one.metric for pair in comparison if pair.method == "jackknife")
+    names = dict.fromkeys(pair.one.metric for pair in parts.pairs if pair.method == "jackknife")
     return [f"± of the differences of {', '.join(names)} is the jackknife's over clusters"] if names else []
 
 
-def _not_compared(comparison: Comparison) -> list[str]:
+def _not_compared(parts: _Parts) -> list[str]:
     """Why lines have no difference, each reason once."""
-    return list(dict.fromkeys(f"not compared: {each.why}" for each in comparison.unpaired))
+    return list(dict.fromkeys(f"not compared: {each.why}" for each in parts.unpaired))

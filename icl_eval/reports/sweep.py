@@ -25,14 +25,20 @@ from icl_eval.reports.table import (
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
-    from icl_eval.runs.result import Sweep
+    from icl_eval.results.members import Member
+    from icl_eval.results.score import Score
+
+Models = Sequence[tuple["Manifest", Sequence["Score"]]]
 
 
-def render_sweep(sweep: Sweep, format: str = "table", *, width: int | None = None) -> str:
+def render_sweep(
+    models: Models, failures: Sequence[Member] = (), format: str = "table", *, width: int | None = None
+) -> str:
     """The score lines of several models as text.
 
     Args:
-        sweep: the models' results.
+        models: the manifest and the scores of each model.
+        failures: the models without scores.
         format: one of `FORMATS`.
         width: columns of the terminal; by default as wide as it takes.
 
@@ -41,43 +47,43 @@ def render_sweep(sweep: Sweep, format: str = "table", *, width: int | None = Non
     """
     if format not in SWEEP_FORMATS:
         raise UnknownName("format", format, SWEEP_FORMATS)
-    return _page(sweep).for_terminal(width) if format == "table" else SWEEP_FORMATS[format](sweep)
+    return _page(models, failures).for_terminal(width) if format == "table" else SWEEP_FORMATS[format](models, failures)
 
 
-def _csv(sweep: Sweep) -> str:
-    return comma_separated([entry for result in sweep for entry in flat_entries(result.scores, result.manifest)])
+def _csv(models: Models, failures: Sequence[Member]) -> str:  # noqa: ARG001
+    return comma_separated([entry for manifest, scores in models for entry in flat_entries(scores, manifest)])
 
 
-def _json(sweep: Sweep) -> str:
+def _json(models: Models, failures: Sequence[Member]) -> str:
     return as_json(
         {
-            "models": [{**description(each.manifest), "note": each.manifest.note} for each in sweep],
-            "failures": [each.model_dump(include={"model", "revision", "failed"}) for each in sweep.failures],
-            "scores": [{**each.manifest.identity(), **entry} for each in sweep for entry in entries(each.scores)],
+            "models": [{**description(manifest), "note": manifest.note} for manifest, _ in models],
+            "failures": [each.model_dump(include={"model", "revision", "failed"}) for each in failures],
+            "scores": [{**manifest.identity(), **entry} for manifest, scores in models for entry in entries(scores)],
         }
     )
 
 
-SWEEP_FORMATS: Mapping[str, Callable[[Sweep], str]] = {
-    "table": lambda sweep: _page(sweep).for_terminal(),
-    "md": lambda sweep: _page(sweep).in_markdown(),
+SWEEP_FORMATS: Mapping[str, Callable[[Models, Sequence[Member]], str]] = {
+    "table": lambda models, failures: _page(models, failures).for_terminal(),
+    "md": lambda models, failures: _page(models, failures).in_markdown(),
     "json": _json,
     "csv": _csv,
 }
 
 
-def _page(sweep: Sweep) -> Page:
-    manifests = [each.manifest for each in sweep]
-    above = said_once({_label(each): remarks(each) for each in manifests})
-    below = said_once(
-        {_label(each.manifest): [*averages(each.scores), *about_references(each.scores)] for each in sweep}
+def _page(models: Models, failures: Sequence[Member]) -> Page:
+    manifests = [manifest for manifest, _ in models]
+    above = distinct_lines({_label(each): remarks(each) for each in manifests})
+    below = distinct_lines(
+        {_label(manifest): [*averages(scores), *about_references(scores)] for manifest, scores in models}
     )
-    lost = [f"{_label(each.manifest)}: {line}" for each in sweep for line in losses(each.scores, each.manifest)]
+    lost = [f"{_label(manifest)}: {line}" for manifest, scores in models for line in losses(scores, manifest)]
     return Page(
         heading=[*_heading(manifests), *(f"note: {line}" for line in above)],
-        rows=[{**_cells(each.manifest), **row_of(score, each.manifest)} for each in sweep for score in each.scores],
-        signatures=[f"{_label(each.manifest)}: {line}" for each in sweep for line in signatures(each.scores)],
-        notes=[*below, *lost, *(f"{each.label} was not measured: {each.failed}" for each in sweep.failures)],
+        rows=[{**_cells(manifest), **row_of(score, manifest)} for manifest, scores in models for score in scores],
+        signatures=[f"{_label(manifest)}: {line}" for manifest, scores in models for line in signatures(scores)],
+        notes=[*below, *lost, *(f"{each.label} was not measured: {each.failed}" for each in failures)],
     )
 
 
@@ -105,10 +111,10 @@ def _label(manifest: Manifest) -> str:
     return label(manifest.model_name, manifest.ask.revision)
 
 
-def said_once(sentences: Mapping[str, Sequence[str]]) -> list[str]:
+def distinct_lines(lines: Mapping[str, Sequence[str]]) -> list[str]:
     """Each sentence once: as it is if it is true of all models, else after the names of those of which it is."""
     of: dict[str, list[str]] = {}
-    for name, lines in sentences.items():
-        for line in lines:
+    for name, its in lines.items():
+        for line in its:
             of.setdefault(line, []).append(name)
-    return [line if len(names) == len(sentences) else f"{', '.join(names)}: {line}" for line, names in of.items()]
+    return [line if len(names) == len(lines) else f"{', '.join(names)}: {line}" for line, names in of.items()]

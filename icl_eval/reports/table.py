@@ -15,8 +15,8 @@ from icl_eval.reports.page import SHOWN_SYSTEMS, Page, Row
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
+    from icl_eval.results.pair import Pair
     from icl_eval.results.score import Score
-    from icl_eval.runs.comparison import Pair
 
 OF_THEIR_OWN = frozenset({"memory", "synthetic"})
 """What the records are of tasks that read none from the Hub or a directory."""

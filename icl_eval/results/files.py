@@ -38,7 +38,7 @@ def replace_file(path: Path, pieces: Iterable[str], end: str = "\n") -> None:
         RunError: it cannot be written.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with written(path):
+    with write_errors(path):
         with partial.open("w", encoding="utf-8") as file:
             file.writelines(pieces)
             file.write(end)
@@ -46,11 +46,11 @@ def replace_file(path: Path, pieces: Iterable[str], end: str = "\n") -> None:
 
 
 @contextmanager
-def written(path: Path) -> Iterator[None]:
-    """Tell that a file or folder cannot be written.
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` into a sentence about the file or folder that cannot be written.
 
     Raises:
-        RunError: what ran failed to write.
+        RunError: the block raised one.
     """
     try:
         yield

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 
 from icl_eval.engine import SINGLE_PROCESS, Journal, Ranks, SharedJournal, absorb_others, journal_path
 from icl_eval.errors import RunError
 from icl_eval.results.examples import ExampleResult, read_examples
-from icl_eval.results.files import lock, replace_file, written
+from icl_eval.results.files import lock, replace_file, write_errors
 from icl_eval.results.manifest import SWEEP, Manifest, read_manifest
 from icl_eval.results.score import Score
 
@@ -62,7 +63,7 @@ class RunFolder:
                 message = f"this folder holds a run of {ask.model} on {', '.join(ask.tasks)}, asked otherwise"
                 raise RunError(f"{message}; give another --out", self.path)
         for name in ("scores.json", "examples.jsonl"):
-            with written(self.path / name):
+            with write_errors(self.path / name):
                 (self.path / name).unlink(missing_ok=True)
         self.write_manifest(manifest)
 
@@ -75,26 +76,35 @@ class RunFolder:
         """Replace `manifest.json`."""
         replace_file(self.path / "manifest.json", [manifest.model_dump_json(indent=1)])
 
-    def write_examples(self, examples: Iterable[ExampleResult], failed: Collection[tuple[str, str]] = ()) -> None:
-        """Write `examples.jsonl`, which appears when all of it is there.
+    @contextmanager
+    def examples(self, failed: Collection[tuple[str, str]]) -> Iterator[Callable[[ExampleResult], None]]:
+        """Write `examples.jsonl` one example at a time; it appears when all of it is there.
 
         Args:
-            examples: evaluated examples.
-            failed: the (task, prompt) pairs whose examples are left out, known once all examples have come.
+            failed: the (task, prompt) pairs whose examples are left out; it is read at the end.
+
+        Yields:
+            A function that writes one example.
+
+        Raises:
+            RunError: the file cannot be written.
         """
         partial = self.path / "examples.jsonl.partial"
         with ExitStack() as stack:
-            with written(partial):
+            with write_errors(partial):
                 file = stack.enter_context(partial.open("w", encoding="utf-8"))
-            for each in examples:  # an error in here is the model's or the data's, not this file's
-                with written(partial):
-                    file.write(each.line() + "\n")
-            with written(partial):
+
+            def write(example: ExampleResult) -> None:
+                with write_errors(partial):
+                    file.write(example.line() + "\n")
+
+            yield write
+            with write_errors(partial):
                 file.flush()
         if failed:
             kept = (each.line() + "\n" for each in read_examples(partial) if each.cell.task_prompt not in failed)
             replace_file(partial, kept, end="")
-        with written(partial):
+        with write_errors(partial):
             partial.replace(self.path / "examples.jsonl")
 
     def write_scores(self, scores: Iterable[Score]) -> None:
@@ -113,7 +123,7 @@ class WorkerFolder:
     def __init__(self, path: Path, ranks: Ranks) -> None:
         self.path = path
         ranks.gather(None)  # the first one has opened it
-        with written(path):
+        with write_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as unless_open:
             own = unless_open.enter_context(Journal(journal_path(path, ranks.rank)))
@@ -128,9 +138,28 @@ class WorkerFolder:
     ) -> None:
         self.journal.__exit__(kind, error, trace)
 
+    def claim(self, _manifest: Manifest) -> None:
+        """Do nothing: the first process does."""
+
+    @contextmanager
+    def examples(self, _failed: Collection[tuple[str, str]]) -> Iterator[Callable[[ExampleResult], None]]:
+        """Write nothing: the first process does."""
+        yield lambda _: None
+
     def merge(self) -> None:
         """Leave this process's answers to the first one."""
         self.journal.merge()
+
+
+@contextmanager
+def open_folder(path: Path | None, ranks: Ranks = SINGLE_PROCESS) -> Iterator[RunFolder | WorkerFolder]:
+    """The run folder at a path, as this process sees it; a temporary one without a path."""
+    with ExitStack() as stack:
+        if path is None:  # answers need not all be in memory
+            path = Path(stack.enter_context(TemporaryDirectory(prefix="icl-eval-")))
+        folder = WorkerFolder(path, ranks) if ranks.rank else RunFolder(path, ranks)
+        stack.enter_context(folder)
+        yield folder
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:

@@ -1,55 +1,114 @@
-"""The first pass over a grid: windows of questions to the engine, its answers kept as evaluated examples."""
+"""The first pass: the engine answers a run's queries, and the run folder stores them as evaluated examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from icl_eval.config import Overflow
 from icl_eval.engine import Engine
+from icl_eval.errors import IclEvalError
 from icl_eval.metrics import is_unspaced
-from icl_eval.models import Answer
+from icl_eval.models import Answer, LanguageModel
 from icl_eval.results.examples import ChoiceResult, ExampleResult, LikelihoodResult, TextResult
-from icl_eval.runs.questions import EncodedQuery
+from icl_eval.results.folder import RunFolder, WorkerFolder
+from icl_eval.results.records import Failure
+from icl_eval.runs.cells import Prepared
+from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.scoring import OptionResult
 
-WINDOW_TOKENS = 2**20  # tokens of questions held at once: what can share a prefix, and what memory it takes
+WINDOW_TOKENS = 2**20  # tokens of queries held at once: what can share a prefix, and what memory it takes
 
 
-def collect(windows: Iterable[Sequence[EncodedQuery]], engine: Engine) -> Iterator[ExampleResult]:
-    """Ask the engine, a window of questions at a time, and keep what it answers."""
-    for window in windows:
-        answers = iter(engine.answer([request for question in window for request in question.requests]))
-        for question in window:
-            yield _result(question, [next(answers) for _ in question.requests])
+class Queries:
+    """The encoded queries of a grid, in windows.
+
+    Attributes:
+        failed: by task and prompt, why it cannot be evaluated; filled while the windows are taken.
+        control_names: names in records that reach the model as control tokens, not as text; filled likewise.
+    """
+
+    def __init__(self, prepared: Sequence[Prepared], model: LanguageModel, overflow: Overflow) -> None:
+        self._prepared, self._model, self._overflow = prepared, model, overflow
+        self.failed: dict[tuple[str, str], IclEvalError] = {}
+        self.control_names: set[str] = set()
+
+    def windows(self) -> Iterator[list[EncodedQuery]]:
+        """Queries in order, as many at a time as the engine plans together, without those of failed tasks."""
+        window: list[EncodedQuery] = []
+        tokens = 0
+        for query in self._all():
+            if window and tokens + query.tokens > WINDOW_TOKENS:
+                yield self._unfailed(window)
+                window, tokens = [], 0
+            window.append(query)
+            tokens += query.tokens
+        if window:
+            yield self._unfailed(window)
+
+    def failures(self) -> tuple[Failure, ...]:
+        """The failed tasks, each once.
+
+        Raises:
+            IclEvalError: the first error, if every task failed.
+        """
+        if len(self.failed) == len(self._prepared):
+            raise next(iter(self.failed.values()))
+        found = [
+            Failure(task=each.task, selection=each.selection, reason=str(self.failed[each.task_prompt]))
+            for each in (prepared.record for prepared in self._prepared)
+            if each.task_prompt in self.failed
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def _unfailed(self, window: Sequence[EncodedQuery]) -> list[EncodedQuery]:
+        return [query for query in window if query.cell.task_prompt not in self.failed]
+
+    def _all(self) -> Iterator[EncodedQuery]:
+        """All queries; of a task with one that cannot be encoded, those before it. Its other prompts fail with it.
+
+        A prompt that was chosen by name fails alone: it has scores of its own.
+        """
+        for each in self._prepared:
+            if each.record.task_prompt in self.failed:
+                continue
+            builder = RequestBuilder(each, self._model, self._overflow)
+            try:
+                yield from builder.queries()
+                self.control_names |= builder.control_names
+            except IclEvalError as error:
+                self.failed |= dict.fromkeys(_with_same_scores(each, self._prepared), error)
 
 
-def windows(questions: Iterable[EncodedQuery]) -> Iterator[list[EncodedQuery]]:
-    """Questions in their order, as many at a time as the engine gets to see."""
-    window: list[EncodedQuery] = []
-    tokens = 0
-    for question in questions:
-        if window and tokens + question.tokens > WINDOW_TOKENS:
-            yield window
-            window, tokens = [], 0
-        window.append(question)
-        tokens += question.tokens
-    if window:
-        yield window
+def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) -> None:
+    """Answer every query, a window at a time, and write `examples.jsonl`."""
+    with folder.examples(queries.failed) as write:
+        for window in queries.windows():
+            answers = iter(engine.answer([request for query in window for request in query.requests]))
+            for query in window:
+                write(_result(query, [next(answers) for _ in query.requests]))
 
 
-def _result(question: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
-    example = question.example
+def _with_same_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[tuple[str, str]]:
+    """A task's own prompts, of which there may be two for its numbers of shots; a prompt chosen by name alone."""
+    for record in (each.record for each in prepared):
+        if (record.task, record.selection) == (one.record.task, one.record.selection):
+            yield record.task_prompt
+
+
+def _result(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
+    example = query.example
     common: dict[str, Any] = {
-        "cell": question.cell,
+        "cell": query.cell,
         "id": example.id,
         "cluster": example.cluster,
         "group": example.group,
-        "shots": question.fitted.shots,
-        "truncated": question.fitted.truncated,
-        "demonstrations": question.demonstrations,
+        "shots": query.fitted.shots,
+        "truncated": query.fitted.truncated,
+        "demonstrations": query.demonstrations,
     }
-    given: Any = answers  # of the kind that was asked for
-    if question.kind == "text":
+    given: Any = answers  # of the kind that was requested
+    if query.kind == "text":
         (text,) = given
         return TextResult(
             **common,
@@ -59,7 +118,7 @@ def _result(question: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
             scores=text.scores,
             right=bool(example.gold),
         )
-    if question.kind == "likelihood":
+    if query.kind == "likelihood":
         return LikelihoodResult(
             **common,
             parts=tuple(answer.logprobs for answer in given),
@@ -71,6 +130,6 @@ def _result(question: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
     after, alone = given[: len(example.options)], given[len(example.options) :]
     options = tuple(
         OptionResult(text, conditional.logprobs, unconditional.logprobs)
-        for text, conditional, unconditional in zip(question.text.answers, after, alone, strict=True)
+        for text, conditional, unconditional in zip(query.text.answers, after, alone, strict=True)
     )
     return ChoiceResult(**common, gold=example.gold, names=example.options, options=options)

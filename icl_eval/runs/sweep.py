@@ -16,14 +16,13 @@ from icl_eval.errors import IclEvalError, ModelError, ProcessError, RunError, Wi
 from icl_eval.models import resolve
 from icl_eval.results.files import lock
 from icl_eval.results.members import Member, write_members
+from icl_eval.results.result import Result, Sweep
 from icl_eval.results.run_config import short_name, slug
-from icl_eval.runs.evaluation import RESULTS, planned
-from icl_eval.runs.experiment import Experiment
-from icl_eval.runs.explanation import Explanation
+from icl_eval.runs.evaluate import RESULTS, planned
 from icl_eval.runs.model import Model, name_of
-from icl_eval.runs.result import Result, Sweep, swept
-from icl_eval.runs.run import Progress
-from icl_eval.runs.scores import chosen_normalizations
+from icl_eval.runs.plan import Explanation, explain_run
+from icl_eval.runs.run import Progress, Run
+from icl_eval.runs.score import chosen_normalizations
 from icl_eval.tasks import Library, Normalization, Task
 
 OF_THE_MODEL = (ModelError, WindowError)  # errors of one model, which another may do without
@@ -71,17 +70,17 @@ def sweep(
     with ExitStack() as stack:
         with ranks.propagating_errors():
             chosen = chosen_normalizations(options.get("normalizations", ()))
-            place, experiments = _planned(models, tasks, revisions, library, options)
+            place, runs = _planned(models, tasks, revisions, library, options)
             own = place if ranks.rank == 0 else None  # of the processes the first writes the list
-            stack.enter_context(_folder(own, list(experiments)))
-        for member, experiment in experiments.items():
-            result, found = _measured(member, experiment, chosen, progress, ranks)
+            stack.enter_context(_folder(own, list(runs)))
+        for member, run in runs.items():
+            result, found = _measured(member, run, chosen, progress, ranks)
             results += [result] if result is not None else []
             members.append(found)
             _free_memory()
         if own:
             write_members(own, members)
-    return swept(results, members, place)
+    return Sweep.of(results, members, place)
 
 
 def explain_sweep(
@@ -97,19 +96,19 @@ def explain_sweep(
     Raises:
         IclEvalError: what was asked cannot be done.
     """
-    _, experiments = _planned(models, tasks, revisions, library, options)
-    for member, experiment in experiments.items():
-        yield member.label, experiment.explain()
+    _, runs = _planned(models, tasks, revisions, library, options)
+    for member, run in runs.items():
+        yield member.label, explain_run(run)
         _free_memory()
 
 
 def _measured(
-    member: Member, experiment: Experiment, normalizations: Sequence[Normalization], progress: Progress, ranks: Ranks
+    member: Member, run: Run, normalizations: Sequence[Normalization], progress: Progress, ranks: Ranks
 ) -> tuple[Result | None, Member]:
     """The result of a member; or none, and the member with what went wrong: the error itself would hold the model."""
     try:
         with ranks.propagating_errors():
-            return experiment.measure(normalizations, progress, ranks), member
+            return run.evaluate(normalizations, progress, ranks), member
     except IclEvalError as error:
         if not issubclass(error.kind if isinstance(error, ProcessError) else type(error), OF_THE_MODEL):
             raise
@@ -122,7 +121,7 @@ def _planned(
     revisions: str | Sequence[str],
     library: Library | None,
     options: RunOptions,
-) -> tuple[Path | None, dict[Member, Experiment]]:
+) -> tuple[Path | None, dict[Member, Run]]:
     """The folder and what is asked of every member; tasks and data are read once, before any model is loaded."""
     if "revision" in options:
         raise RunError("a sweep takes a list of `revisions` instead of one `revision`")
@@ -130,14 +129,14 @@ def _planned(
     first, model = next(iter(members.items()))
     shared: RunOptions = {**options, "revision": first.revision, "out": None, "keep": False}
     common = planned(model, tasks, library, **shared)
-    experiments = {member: common.of(model, member.revision) for member, model in members.items()}
+    runs = {member: common.with_model(model, member.revision) for member, model in members.items()}
     out = options.get("out")
-    place = Path(out) if out is not None else RESULTS / _name(experiments) if options.get("keep") else None
+    place = Path(out) if out is not None else RESULTS / _name(runs) if options.get("keep") else None
     if place is None:
-        return None, experiments
+        return None, runs
     if (place / "manifest.json").is_file():
         raise RunError("this folder holds a run of a single model; give another --out", place)
-    return place, {member: replace(each, place=place / member.folder) for member, each in experiments.items()}
+    return place, {member: replace(each, folder=place / member.folder) for member, each in runs.items()}
 
 
 def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) -> dict[Member, Model]:
@@ -166,12 +165,12 @@ def _repeated(first: str, second: str) -> str:
     return f"{first!r} and {second!r} are the same model"
 
 
-def _name(experiments: dict[Member, Experiment]) -> str:
+def _name(runs: dict[Member, Run]) -> str:
     """A name that the same sweep always gets, so that the same command continues it."""
-    asks = [each.ask for each in experiments.values()]
-    digest = hashlib.sha256("\n".join(ask.model_dump_json() for ask in asks).encode()).hexdigest()[:8]
-    models = dict.fromkeys(short_name(ask.model, ask.served_name) for ask in asks)
-    return f"{slug(asks[0].tasks)}-{slug(list(models))}-{digest}"
+    configs = [each.config for each in runs.values()]
+    digest = hashlib.sha256("\n".join(each.model_dump_json() for each in configs).encode()).hexdigest()[:8]
+    models = dict.fromkeys(short_name(each.model, each.served_name) for each in configs)
+    return f"{slug(configs[0].tasks)}-{slug(list(models))}-{digest}"
 
 
 @contextmanager

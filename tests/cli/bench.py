@@ -24,7 +24,6 @@ from toy_tasks import knowing, write
 
 from icl_eval.engine import Engine
 from icl_eval.models.served import endpoint
-from icl_eval.runs import preview
 
 from .shell import IclEval, Shell
 
@@ -112,7 +111,7 @@ class Bench:
             patch.setattr(lm, "generate", watched(lm.generate))
             patch.setattr("icl_eval.runs.model.load", lambda *_: lm)
             patch.setattr("icl_eval.runs.sweep._free_memory", lambda: None)  # there is none to free, and it takes long
-            patch.setattr(preview, "load", lambda *_: lm)
+            patch.setattr("icl_eval.runs.check.load", lambda *_: lm)
             if words[0] in ("plan", "check"):
                 self._loaders(patch, computes=False)
                 patch.setattr(Engine, "workload", workload)

@@ -11,7 +11,6 @@ import torch
 from toy_tasks import knowing, write_library
 
 from icl_eval.cli import main
-from icl_eval.runs import preview
 from icl_eval.testing import FakeLM
 
 from .shell import IclEval, Shell
@@ -55,7 +54,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeLM], FakeLM]:
             return lm
 
         monkeypatch.setattr("icl_eval.runs.model.load", load)
-        monkeypatch.setattr(preview, "load", load)
+        monkeypatch.setattr("icl_eval.runs.check.load", load)
         return lm
 
     return use

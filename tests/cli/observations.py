@@ -18,8 +18,7 @@ from icl_eval.engine import SINGLE_PROCESS
 from icl_eval.models.causal import CausalLM
 from icl_eval.models.checkpoints import precision
 from icl_eval.models.networks.network import Network
-from icl_eval.runs import evaluation
-from icl_eval.runs.questions import RequestBuilder
+from icl_eval.runs.requests import RequestBuilder
 
 from .bench import Bench, Reached, trained
 
@@ -86,14 +85,14 @@ def seeds(bench: Bench, *words: str) -> set[int]:
 def measured(bench: Bench, *words: str) -> list[int]:
     """The numbers in the queries whose length is compared with a model's window."""
     texts: set[str] = set()
-    ask = RequestBuilder.ask
+    build = RequestBuilder.build
 
-    def asked(questioner: RequestBuilder, cell: Any, example: Any, shown: Any) -> Any:
+    def built(builder: RequestBuilder, cell: Any, example: Any, shown: Any) -> Any:
         texts.add(example.id)
-        return ask(questioner, cell, example, shown)
+        return build(builder, cell, example, shown)
 
     with bench.patched() as patch:
-        patch.setattr(RequestBuilder, "ask", asked)
+        patch.setattr(RequestBuilder, "build", built)
         bench.calls(*words)
     return sorted(map(int, texts))
 
@@ -181,7 +180,7 @@ def division(bench: Bench, *words: str) -> Any:
     """The plan by which a model is divided among two processes, of which this is the first."""
     with bench.patched() as patch:
         patch.setenv("WORLD_SIZE", "2")
-        patch.setattr(evaluation, "launched", lambda **_: SINGLE_PROCESS)
+        patch.setattr("icl_eval.runs.evaluate.launched", lambda **_: SINGLE_PROCESS)
         found = loader("distributed_config")(bench, *words)
     return found and found.tp_plan
 

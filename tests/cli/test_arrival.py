@@ -378,7 +378,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
 @pytest.fixture
 def bench(icl_eval: IclEval, library: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     write_world(library)
-    monkeypatch.setattr("icl_eval.runs.data.SAMPLE_PATH", Path("data").resolve())
+    monkeypatch.setattr("icl_eval.runs.tasks.SAMPLE_PATH", Path("data").resolve())
     monkeypatch.setitem(sys.modules, "evaluate", SimpleNamespace(load=lambda *_, **__: SimpleNamespace(compute=agree)))
     return Bench(icl_eval, monkeypatch)
 

@@ -10,7 +10,7 @@ from models import kinds
 from transformers import AutoTokenizer
 
 from icl_eval.models import ControlTokens, LoadConfig, ModelConfig, load_model, load_text_reader
-from icl_eval.runs.data import SAMPLE_PATH
+from icl_eval.runs.tasks import SAMPLE_PATH
 from icl_eval.testing import FakeLM
 from icl_eval.tiny import MODEL
 
@@ -176,7 +176,7 @@ def test_check_without_names_looks_at_everything(icl_eval: IclEval, monkeypatch:
         said_by_name.append(name)
         return "fine"
 
-    monkeypatch.setattr("icl_eval.runs.inspection.inspect", inspected)
+    monkeypatch.setattr("icl_eval.runs.check.inspect", inspected)
     icl_eval("check", "--include", ".")
     listed = icl_eval("list", "--include", ".").out
 

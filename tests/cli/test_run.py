@@ -64,7 +64,7 @@ def test_stdout_holds_the_results_and_nothing_else(format: str, icl_eval: IclEva
 def test_without_a_model_the_run_is_the_demonstration(
     icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("icl_eval.runs.data.SAMPLE_PATH", Path("data").resolve())
+    monkeypatch.setattr("icl_eval.runs.tasks.SAMPLE_PATH", Path("data").resolve())
     said = icl_eval("run", "-t", "toy/parity", "--shots", "0", "--include", ".", "--out", "kept")
     manifest = json.loads(Path("kept/manifest.json").read_text())
 

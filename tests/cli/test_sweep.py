@@ -13,7 +13,7 @@ from toy_tasks import ASKED, answers
 
 from icl_eval import rescore_sweep
 from icl_eval.errors import ModelError
-from icl_eval.runs.data import SAMPLE_NOTE
+from icl_eval.runs.tasks import SAMPLE_NOTE
 from icl_eval.testing import FakeLM
 
 from .shell import TOY, IclEval
@@ -189,7 +189,7 @@ def test_the_folder_of_a_sweep_takes_no_single_run(models: Models, icl_eval: Icl
 
 def test_the_demonstration_is_noted_once(models: Models, icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not sys.stderr.isatty()
-    monkeypatch.setattr("icl_eval.runs.data.SAMPLE_PATH", Path("data").resolve())
+    monkeypatch.setattr("icl_eval.runs.tasks.SAMPLE_PATH", Path("data").resolve())
     said = icl_eval(
         "run", "-t", "toy/parity", "--shots", "0", "--include", ".", "--data", "sample", "-m", "weak,strong"
     )

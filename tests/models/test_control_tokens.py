@@ -13,7 +13,7 @@ from icl_eval.models import ControlTokens, LanguageModel, about_control_tokens, 
 from icl_eval.models.encoding import line_encoder
 from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.questions import RequestBuilder
+from icl_eval.runs.requests import RequestBuilder
 
 from .checkpoints import byte_tokenizer, checkpoint
 
@@ -155,7 +155,7 @@ def test_a_prompt_that_begins_with_bos_gets_no_second_one_and_records_write_no_c
     assert task.source is not None
     (prepared,) = prepare(task, None, RunConfig(model="m", tasks=("t",), shots=(0,)), task.source)
     questioner = RequestBuilder(prepared, lm, "error")
-    (question,) = questioner.questions()
+    (question,) = questioner.queries()
     tokens = list(question.conditional[0].tokens)
 
     assert tokens[0] == 0

@@ -23,7 +23,7 @@ from icl_eval.models import (
     wrap_model,
 )
 from icl_eval.models.masked import MaskedLM
-from icl_eval.runs.evaluation import explain
+from icl_eval.runs.plan import explain
 
 from .architectures import build as build_causal
 from .black_boxes import answer, given_to, masked_lm, network, places_given_to, texts_of

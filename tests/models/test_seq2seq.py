@@ -32,7 +32,7 @@ from icl_eval.models.generation.decoder import UncachedDecoder
 from icl_eval.models.generation.encoder_decoder import EncodedDecoder, forward_uncached
 from icl_eval.models.seq2seq import Seq2SeqLM
 from icl_eval.prompts import encode_apart
-from icl_eval.runs.evaluation import explain
+from icl_eval.runs.plan import explain
 
 from .black_boxes import answer, contexts_of, crowd, given_to, network, places_given_to, seq2seq_lm, write
 from .kinds import SEQ2SEQ, VOCABULARY, WINDOW, build, sentencepiece, tokenizer_for

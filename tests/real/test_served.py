@@ -15,8 +15,8 @@ from icl_eval.engine import Engine
 from icl_eval.models import GenerateRequest, LanguageModel, ScoreRequest, load_model
 from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.data import SAMPLE_PATH
-from icl_eval.runs.questions import RequestBuilder
+from icl_eval.runs.requests import RequestBuilder
+from icl_eval.runs.tasks import SAMPLE_PATH
 from icl_eval.tasks import Library, LocalSource
 
 pytestmark = [
@@ -45,7 +45,7 @@ def test_a_server_ranks_options_as_the_model_it_serves(local: LanguageModel, ser
     ask = RunConfig(model="model", tasks=("superglue/copa",), shots=(0,), limit=QUESTIONS)
     source = LocalSource(Path(os.environ["ICL_EVAL_DATA"]) if "ICL_EVAL_DATA" in os.environ else SAMPLE_PATH)
     (prepared,) = prepare(Library().task("superglue/copa"), None, ask, source)
-    questions = list(RequestBuilder(prepared, local, "error").questions())
+    questions = list(RequestBuilder(prepared, local, "error").queries())
     requests = [[each for each in question.requests if isinstance(each, ScoreRequest)][:2] for question in questions]
     flat = [request for pair in requests for request in pair]
     expected, found = Engine(local).answer(flat), Engine(served).answer(flat)

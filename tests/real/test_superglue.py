@@ -13,7 +13,7 @@ from icl_eval.engine import Engine
 from icl_eval.models import ScoreRequest, load_model
 from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.questions import RequestBuilder
+from icl_eval.runs.requests import RequestBuilder
 from icl_eval.tasks import Library, LocalSource
 
 needs_data = pytest.mark.skipif("ICL_EVAL_DATA" not in os.environ, reason="ICL_EVAL_DATA names no official release")
@@ -60,7 +60,7 @@ def test_a_real_model_gives_the_reference_log_probabilities(name: str, prompt: s
     lm = load_model(os.environ["ICL_EVAL_MODEL"])
     ask = RunConfig(model="model", tasks=(f"superglue/{name}",), shots=(0, 1), limit=2)
     (prepared,) = prepare(Library().task(f"superglue/{name}"), prompt, ask, source)
-    questions = list(RequestBuilder(prepared, lm, "error").questions())
+    questions = list(RequestBuilder(prepared, lm, "error").queries())
     requests = [each for question in questions for each in question.requests if isinstance(each, ScoreRequest)]
     answers = Engine(lm).answer(requests)
 

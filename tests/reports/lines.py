@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.records import TaskRecord
-from icl_eval.runs import RunConfig, Score
+from icl_eval.results.run_config import RunConfig
+from icl_eval.results.score import Score
 
 RTE = Score(
     task="superglue/rte",

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from icl_eval.errors import UnknownName
-from icl_eval.reports import render_comparison
-from icl_eval.runs.comparison import Comparison, Pair
+from icl_eval.results.pair import Pair
+from icl_eval.results.result import Comparison
 
 from .lines import MANIFEST, RTE, RTE_32
 
@@ -17,7 +17,7 @@ PAIR = Pair(RTE, replace(RTE, value=0.6132), 0.05, 0.0123, 0.0259, 0.0741, "norm
 
 
 def said(*pairs: Pair, other: Any = STEP) -> str:
-    return render_comparison(Comparison(pairs or (PAIR,), (), MANIFEST, other))
+    return Comparison(pairs or (PAIR,), (), MANIFEST, other).table()
 
 
 def row(text: str) -> list[str]:
@@ -63,4 +63,4 @@ def test_what_scores_had_to_do_without_is_said_of_its_run() -> None:
 
 def test_unknown_format_names_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"no format is named 'jsonl'; did you mean json\?"):
-        render_comparison(Comparison((PAIR,), (), MANIFEST, STEP), "jsonl")
+        Comparison((PAIR,), (), MANIFEST, STEP).table("jsonl")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from icl_eval.errors import UnknownName
-from icl_eval.reports import render_sweep
 from icl_eval.results.members import Member
-from icl_eval.runs import Result, Score, Sweep
+from icl_eval.results.result import Result, Sweep
+from icl_eval.results.score import Score
 
 from .lines import AVERAGE, MANIFEST, RTE, RTE_32
 
@@ -32,17 +32,17 @@ def one(score: Score = RTE) -> Sweep:
 
 @pytest.mark.parametrize("format", ["table", "md", "csv", "json"])
 def test_a_sweep_is_printed_as_its_golden_file(format: str) -> None:
-    assert render_sweep(SWEEP, format) == (GOLDEN / f"sweep.{format}").read_text("utf-8")
+    assert SWEEP.table(format) == (GOLDEN / f"sweep.{format}").read_text("utf-8")
 
 
 def test_unknown_format_names_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"no format is named 'jsonl'; did you mean json\?"):
-        render_sweep(SWEEP, "jsonl")
+        SWEEP.table("jsonl")
 
 
 def cells(sweep: Sweep) -> list[list[str]]:
     """The rows of the table, head first."""
-    rows = [line for line in render_sweep(sweep, "md").splitlines() if line.startswith("| ")]
+    rows = [line for line in sweep.table("md").splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in rows if "---" not in row]
 
 
@@ -68,13 +68,13 @@ def test_parameters_that_no_model_says_have_no_column() -> None:
 
 
 def test_what_is_true_of_all_models_is_said_once_above_the_table() -> None:
-    lines = render_sweep(one()).splitlines()
+    lines = one().table().splitlines()
 
     assert lines[:3] == ["2 models (bos0, w2048, float32), data data", "note: mind the gap", ""]
 
 
 def test_rules_that_differ_are_said_of_each_model() -> None:
-    lines = render_sweep(Sweep((Result((RTE,), SMALL), Result((RTE,), OTHER_RULES)))).splitlines()
+    lines = Sweep((Result((RTE,), SMALL), Result((RTE,), OTHER_RULES))).table().splitlines()
 
     assert lines[:3] == [
         "2 models, data data",
@@ -85,14 +85,14 @@ def test_rules_that_differ_are_said_of_each_model() -> None:
 
 def test_a_note_on_some_models_names_them() -> None:
     alone = LARGE.model_copy(update={"prefix_sharing_limit": "its attention is its own"})
-    lines = render_sweep(Sweep((Result((RTE,), SMALL), Result((RTE,), alone)))).splitlines()
+    lines = Sweep((Result((RTE,), SMALL), Result((RTE,), alone))).table().splitlines()
 
     assert lines[2] == "note: large: prefixes are not all shared, because its attention is its own"
 
 
 def test_what_scores_had_to_do_without_is_said_of_each_model() -> None:
     sweep = Sweep((Result((RTE_32,), STEP), Result((replace(RTE_32, shortened=0, truncated=0, ties=2),), OTHER_RULES)))
-    said = render_sweep(sweep).splitlines()[-7:]
+    said = sweep.table().splitlines()[-7:]
 
     assert said[0].startswith("GPT-3: Table H.1")  # of both
     assert said[1].startswith("small@step1000: 1007 prompts in 1 cells hold fewer demonstrations than asked")
@@ -104,7 +104,7 @@ def test_what_scores_had_to_do_without_is_said_of_each_model() -> None:
 
 
 def test_every_signature_is_led_by_its_model() -> None:
-    lines = render_sweep(one()).splitlines()
+    lines = one().table().splitlines()
 
     for name in ("small", "large"):
         assert f"{name}: superglue/rte accuracy 0.563 ± 0.030 (0 shots)  {RTE.signature}" in lines
@@ -112,12 +112,12 @@ def test_every_signature_is_led_by_its_model() -> None:
 
 def test_a_failure_is_said_below() -> None:
     for format in ("table", "md"):
-        last = render_sweep(SWEEP, format).splitlines()[-1]
+        last = SWEEP.table(format).splitlines()[-1]
         assert last == "huge was not measured: 'huge' cannot be loaded: it is not there"
 
 
 def test_csv_has_the_columns_of_a_single_run() -> None:
-    rows = list(csv.DictReader(io.StringIO(render_sweep(SWEEP, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(SWEEP.table("csv"))))
     single = csv.DictReader(io.StringIO(SWEEP.results[0].table("csv")))
 
     assert rows[:3] == list(single)
@@ -128,7 +128,7 @@ def test_csv_has_the_columns_of_a_single_run() -> None:
 
 
 def test_json_names_models_failures_and_the_model_of_every_score() -> None:
-    document = json.loads(render_sweep(SWEEP, "json"))
+    document = json.loads(SWEEP.table("json"))
 
     assert [(each["model"], each["fingerprint"], each["parameters"]) for each in document["models"]] == [
         ("small", "f1", 124_439_808),

@@ -11,7 +11,7 @@ import pytest
 
 from icl_eval.errors import UnknownName
 from icl_eval.reports import FORMATS, render
-from icl_eval.runs import Score
+from icl_eval.results.score import Score
 
 from .lines import AVERAGE, MANIFEST, RECORD, RTE, RTE_32, UNKNOWN
 

@@ -12,7 +12,8 @@ import pytest
 from icl_eval import Result, Task, evaluate, explain, rescore
 from icl_eval.errors import RunError, TaskError, UnknownName
 from icl_eval.results.manifest import read_manifest
-from icl_eval.runs import RunConfig
+from icl_eval.results.run_config import RunConfig
+from icl_eval.runs.tasks import with_decoding
 from icl_eval.tasks import Decode, Library
 from icl_eval.testing import FakeLM
 
@@ -174,14 +175,13 @@ def test_no_published_numbers_stand_beside_another_decoding() -> None:
 
 
 def test_a_suite_with_a_task_that_is_written_otherwise_has_no_published_numbers_either() -> None:
-    from icl_eval.runs.selection import written
 
     library = Library()
     suite = library.suite("superglue-generated").model_copy(update={"reference": "gpt3:SuperGLUE"})
     tasks = [library.task(name) for name in suite.tasks]
 
-    assert [each.reference for each in written(tasks, [suite], {"max_tokens": 1000})[1]] == [None]
-    assert [each.reference for each in written(tasks, [suite], None)[1]] == ["gpt3:SuperGLUE"]
+    assert [each.reference for each in with_decoding(tasks, [suite], {"max_tokens": 1000})[1]] == [None]
+    assert [each.reference for each in with_decoding(tasks, [suite], None)[1]] == ["gpt3:SuperGLUE"]
 
 
 def test_a_plan_counts_what_is_to_be_written() -> None:

@@ -12,7 +12,7 @@ from toy_tasks import NAMES, PARITY_YAML, PROMPT, SHOWN, SUITE_YAML, answers, pa
 from icl_eval import Library, Result, Task, evaluate, explain, rescore, sweep
 from icl_eval.errors import MissingData, RunError, WindowError
 from icl_eval.runs import collect
-from icl_eval.runs.regression import make_baseline, regress
+from icl_eval.runs.regress import make_baseline, regress
 from icl_eval.testing import FakeLM
 
 from .folders import examples, journal, manifest, scores
@@ -85,7 +85,7 @@ def test_a_run_with_failures_never_stands_as_finished(tmp_path: Path, monkeypatc
         return model(0)
 
     monkeypatch.setattr("icl_eval.runs.model.load", load)
-    monkeypatch.setattr("icl_eval.runs.experiment.is_current", lambda *_: True)
+    monkeypatch.setattr("icl_eval.runs.run.is_current", lambda *_: True)
     for _ in range(2):
         evaluate("tiny", [parity(), long_task()], shots=0, out=tmp_path / "failed")
     for _ in range(2):

@@ -17,8 +17,8 @@ from icl_eval.metrics import TextPrediction
 from icl_eval.models import ScoreRequest
 from icl_eval.prompts import Scored
 from icl_eval.results.examples import parse_example
-from icl_eval.runs.regression import make_baseline, regress
-from icl_eval.runs.strides import strides
+from icl_eval.runs.regress import make_baseline, regress
+from icl_eval.runs.requests import strides
 from icl_eval.testing import FakeLM
 
 from .folders import examples, journal, manifest

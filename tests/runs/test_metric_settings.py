@@ -12,7 +12,7 @@ from toy_tasks import write
 
 from icl_eval import Library, Task, evaluate, rescore
 from icl_eval.errors import IclEvalError, MetricError
-from icl_eval.runs.inspection import inspect
+from icl_eval.runs.check import inspect
 from icl_eval.testing import FakeLM
 
 from .folders import examples, manifest

@@ -11,15 +11,16 @@ from icl_eval import Library, evaluate
 from icl_eval.errors import MetricError, TaskError
 from icl_eval.metrics import metric
 from icl_eval.metrics.confusion import MacroF1
-from icl_eval.runs import names
-from icl_eval.runs.inspection import inspect
+from icl_eval.runs.check import inspect
 
 
 @pytest.fixture
 def percent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     """The toys, one of them with a metric that goes to 100."""
     of_percent = {"macro_f1": replace(MacroF1(), bounds=(0.0, 100.0))}
-    monkeypatch.setattr(names, "metric", lambda name, **options: of_percent.get(name) or metric(name, **options))
+    monkeypatch.setattr(
+        "icl_eval.runs.tasks.metric", lambda name, **options: of_percent.get(name) or metric(name, **options)
+    )
     path = write_library(tmp_path) / "tasks/toy/pairs.yaml"
     path.write_text(path.read_text().replace("[accuracy, group_exact_match]", "[macro_f1]"))
     return Library([tmp_path])

@@ -9,7 +9,7 @@ import pytest
 from icl_eval import Task, evaluate
 from icl_eval.models import Sink
 from icl_eval.runs import run as module
-from icl_eval.runs.scores import score_examples
+from icl_eval.runs.score import score_examples
 from icl_eval.testing import FakeLM
 
 RECORDS = [{"n": number, "label": number % 2} for number in range(6)]

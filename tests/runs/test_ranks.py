@@ -45,7 +45,7 @@ InThreads = Callable[[Callable[[int], Any]], Callable[[Ranks], Any]]
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> InThreads:
     """Turns the work of a process into that of a thread with its rank."""
     thread = threading.local()
-    for name in ("evaluation", "sweep"):
+    for name in ("evaluate", "sweep"):
         monkeypatch.setattr(f"icl_eval.runs.{name}.launched", lambda **_: getattr(thread, "ranks", SINGLE_PROCESS))
 
     def at_rank(work: Callable[[int], Any]) -> Callable[[Ranks], Any]:

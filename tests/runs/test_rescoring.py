@@ -14,7 +14,6 @@ from icl_eval.errors import MetricError, RunError, UnknownName
 from icl_eval.metrics import Prediction
 from icl_eval.metrics.means import ExampleMean
 from icl_eval.results import examples as stored
-from icl_eval.runs import scores
 from icl_eval.scoring import rank
 
 from .folders import examples
@@ -195,7 +194,7 @@ def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
     lm = knowing(0, 1)
     broken = ExampleMean[Prediction]("accuracy", "choice", lambda _: math.nan)
     with monkeypatch.context() as patched:
-        patched.setattr(scores, "metric", lambda name, trust_remote_code: broken)
+        patched.setattr("icl_eval.runs.score.metric", lambda name, trust_remote_code: broken)
         with pytest.raises(MetricError) as error:
             evaluate(lm, parity(), shots=[0, 2], out=tmp_path)
     asked = lm.asked

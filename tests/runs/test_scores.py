@@ -15,8 +15,9 @@ from icl_eval.metrics import Prediction, estimate
 from icl_eval.metrics.means import ExampleMean, is_right
 from icl_eval.metrics.registry import metric as metric_of
 from icl_eval.results.examples import read_examples
-from icl_eval.runs import Score, scores
+from icl_eval.results.score import Score
 from icl_eval.runs.averages import suite_score
+from icl_eval.runs.score import score_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 from icl_eval.testing import FakeLM
 
@@ -78,7 +79,7 @@ class SignedAccuracy(ExampleMean[Prediction]):
 
 def test_signature_has_the_words_of_a_metric_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     signed = SignedAccuracy("accuracy", "choice", is_right)
-    monkeypatch.setattr(scores, "metric", lambda name, trust_remote_code: signed)
+    monkeypatch.setattr("icl_eval.runs.score.metric", lambda name, trust_remote_code: signed)
     (line,) = evaluate(knowing(0), parity(), shots=0)
 
     assert "|s0|token|KNOWN|n:8|bos0|" in line.signature
@@ -175,7 +176,7 @@ def test_signature_of_a_suite_changes_with_each_task(tmp_path: Path) -> None:
 
 def test_a_score_on_sample_data_says_so_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_library(tmp_path)
-    monkeypatch.setattr("icl_eval.runs.data.SAMPLE_PATH", root / "data")
+    monkeypatch.setattr("icl_eval.runs.tasks.SAMPLE_PATH", root / "data")
     result = evaluate(knowing(0), "toy", shots=0, data="sample", library=Library([root]))
 
     assert len(result) == 4
@@ -225,7 +226,7 @@ def test_lost_examples_are_an_error_and_not_a_score_of_the_others(tmp_path: Path
     evidence = list(read_examples(tmp_path / "examples.jsonl"))
 
     with pytest.raises(RunError, match=r"parity \(inline, 0 shots, seed 0\) has 7 answered examples instead of 8"):
-        scores.score_examples(evidence[:-1], result.manifest.tasks, model_words="")
+        score_examples(evidence[:-1], result.manifest.tasks, model_words="")
 
 
 def test_a_figure_that_is_infinite_is_stored_as_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,8 +236,8 @@ def test_a_figure_that_is_infinite_is_stored_as_null(tmp_path: Path, monkeypatch
         def score(self, predictions: Any) -> float:
             return float(len(predictions))
 
-    monkeypatch.setattr("icl_eval.runs.selection.metric", lambda name, **_: metric_of(name))
-    monkeypatch.setattr(scores, "metric", lambda *_, **__: Unbounded())
+    monkeypatch.setattr("icl_eval.runs.tasks.metric", lambda name, **_: metric_of(name))
+    monkeypatch.setattr("icl_eval.runs.score.metric", lambda *_, **__: Unbounded())
     result = evaluate(knowing(0), parity(asked=[0]), shots=0, out=tmp_path)
 
     assert (result.scores[0].low, result.scores[0].high) == (float("-inf"), float("inf"))

@@ -12,7 +12,6 @@ from toy_tasks import ASKED, answers, parity, records, write_library
 from icl_eval import Library, Sweep, Task, evaluate, rescore_sweep, sweep
 from icl_eval.errors import DataError, MetricError, ModelError, RunError
 from icl_eval.models import ScoreAnswer
-from icl_eval.runs import evaluation
 from icl_eval.runs.cells import prepare
 from icl_eval.testing import FakeLM
 
@@ -391,7 +390,7 @@ def test_the_data_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         counted += 1
         return prepare(*arguments)
 
-    monkeypatch.setattr(evaluation, "prepare", counting)
+    monkeypatch.setattr("icl_eval.runs.evaluate.prepare", counting)
     sweep([weak(), strong()], parity(), shots=0)
 
     assert counted == 1

@@ -19,7 +19,7 @@ from toy_tasks import PROMPT, parity, write, write_library
 from icl_eval import Library, evaluate, sweep
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import load, load_model
-from icl_eval.runs.regression import make_baseline, regress
+from icl_eval.runs.regress import make_baseline, regress
 
 from .folders import manifest
 

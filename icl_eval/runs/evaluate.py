@@ -10,17 +10,13 @@ from icl_eval.config import SAMPLE, RunOptions, takes_options
 from icl_eval.engine import SINGLE_PROCESS, launched
 from icl_eval.errors import MissingData
 from icl_eval.results.records import Failure
+from icl_eval.results.result import Result
 from icl_eval.results.run_config import RunConfig, read_run
 from icl_eval.runs.cells import Prepared, prepare
-from icl_eval.runs.data import SAMPLE_NOTE, source_of
-from icl_eval.runs.experiment import Experiment
-from icl_eval.runs.explanation import Explanation
 from icl_eval.runs.model import Model, check_model, name_of
-from icl_eval.runs.names import check_metrics
-from icl_eval.runs.result import Result
-from icl_eval.runs.run import Progress
-from icl_eval.runs.scores import chosen_normalizations
-from icl_eval.runs.selection import own_tasks, selected, written
+from icl_eval.runs.run import Progress, Run
+from icl_eval.runs.score import chosen_normalizations
+from icl_eval.runs.tasks import SAMPLE_NOTE, check_metrics, given_tasks, selected, source_of, with_decoding
 from icl_eval.tasks import Library, Source, Task
 
 RESULTS = Path("results")
@@ -64,56 +60,39 @@ def evaluate(
     ranks = SINGLE_PROCESS if alone else launched(cpu=on_cpu)
     with ranks.propagating_errors():
         chosen = chosen_normalizations(options.get("normalizations", ()))
-        return planned(model, tasks, library, **options).measure(chosen, progress, ranks)
-
-
-@takes_options
-def explain(
-    model: Model,
-    tasks: str | Task | Sequence[str | Task],
-    *,
-    library: Library | None = None,
-    **options: Unpack[RunOptions],
-) -> Explanation:
-    """Describe what `evaluate` would compute with the same arguments, without computing it.
-
-    Only requests whose answers are not yet in the run folder are counted.
-
-    Raises:
-        IclEvalError: no task can be evaluated, or an option is wrong; the message says why in one sentence.
-    """
-    return planned(model, tasks, library, **options).explain()
+        return planned(model, tasks, library, **options).evaluate(chosen, progress, ranks)
 
 
 def planned(
     model: Model, tasks: str | Task | Sequence[str | Task], library: Library | None, **options: Unpack[RunOptions]
-) -> Experiment:
+) -> Run:
     """The run that the arguments of `evaluate` define; names and data are checked before any model is loaded.
 
     Raises:
         IclEvalError: no task can be evaluated, or an option is wrong; the message says why in one sentence.
     """
     wanted = [tasks] if isinstance(tasks, str | Task) else list(tasks)
-    own = own_tasks(wanted)
+    given = given_tasks(wanted)
     model = str(model) if isinstance(model, Path) else model
-    ask, load_config = read_run(
+    config, load_config = read_run(
         name_of(model), [each.name if isinstance(each, Task) else each for each in wanted], options
     )
-    check_model(model, ask, load_config)
-    chosen, suites = selected(ask.tasks, own, library or Library(), trust_remote_code=load_config.trust_remote_code)
-    chosen, suites = written(chosen, suites, ask.decode)
-    source = source_of(ask.data, unused=all(task.source is not None for task in chosen))
-    prepared, failures = _prepared(chosen, ask, source)
+    check_model(model, config, load_config)
+    trusts = load_config.trust_remote_code
+    chosen, suites = selected(config.tasks, given, library or Library(), trust_remote_code=trusts)
+    chosen, suites = with_decoding(chosen, suites, config.decode)
+    source = source_of(config.data, unused=all(task.source is not None for task in chosen))
+    prepared, failures = _prepared(chosen, config, source)
     for each in prepared:
-        check_metrics(each.task, each.examples, trust_remote_code=load_config.trust_remote_code)
+        check_metrics(each.task, each.examples, trust_remote_code=trusts)
     out = options.get("out")
-    place = Path(out) if out is not None else RESULTS / ask.folder_name() if options.get("keep") else None
+    folder = Path(out) if out is not None else RESULTS / config.folder_name() if options.get("keep") else None
     sample = SAMPLE_NOTE if SAMPLE in [each.record.data for each in prepared] else None  # all records are read now
     note = "; ".join(filter(None, (options.get("note"), sample))) or None
-    return Experiment(model, ask, load_config, tuple(prepared), tuple(failures), tuple(suites), place, note)
+    return Run(model, config, load_config, tuple(prepared), tuple(failures), tuple(suites), folder, note)
 
 
-def _prepared(tasks: Sequence[Task], ask: RunConfig, source: Source) -> tuple[list[Prepared], list[Failure]]:
+def _prepared(tasks: Sequence[Task], config: RunConfig, source: Source) -> tuple[list[Prepared], list[Failure]]:
     """The tasks with each of their prompts, and those of which data is missing.
 
     Raises:
@@ -124,7 +103,7 @@ def _prepared(tasks: Sequence[Task], ask: RunConfig, source: Source) -> tuple[li
     missing: list[tuple[Failure, MissingData]] = []
     for task in tasks:
         try:
-            prepared += [each for style in ask.prompts or (None,) for each in prepare(task, style, ask, source)]
+            prepared += [each for style in config.prompts or (None,) for each in prepare(task, style, config, source)]
         except MissingData as error:
             missing.append((Failure(task=task.name, selection="", reason=str(error)), error))
     if missing and not prepared:

@@ -1,19 +1,26 @@
-"""The cost of a run, from the configuration and the tokenizer of a model, without its weights."""
+"""What a run will take: requests, tokens and memory, operations and time; nothing is computed."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from icl_eval.config import RunOptions, takes_options
-from icl_eval.engine import Workload
-from icl_eval.models import load_meta_model
+from icl_eval.engine import Engine, Workload
+from icl_eval.models import RowModel, load_meta_model
 from icl_eval.models.options import read_options
-from icl_eval.runs.evaluation import explain
-from icl_eval.runs.explanation import Explanation
-from icl_eval.runs.hardware import BYTES, Device, devices, part_of_peak
+from icl_eval.results.folder import open_folder
+from icl_eval.results.records import Failure
+from icl_eval.runs.collect import Queries
+from icl_eval.runs.evaluate import planned
+from icl_eval.runs.model import Model
+from icl_eval.runs.run import Run
 from icl_eval.tasks import Library, Task
 
 if TYPE_CHECKING:
@@ -126,6 +133,44 @@ class Plan:
 
 
 @takes_options
+def explain(
+    model: Model,
+    tasks: str | Task | Sequence[str | Task],
+    *,
+    library: Library | None = None,
+    **options: Unpack[RunOptions],
+) -> Explanation:
+    """Describe what `evaluate` would compute with the same arguments, without computing it.
+
+    Only requests whose answers are not yet in the run folder are counted.
+
+    Raises:
+        IclEvalError: no task can be evaluated, or an option is wrong; the message says why in one sentence.
+    """
+    return explain_run(planned(model, tasks, library, **options))
+
+
+def explain_run(run: Run) -> Explanation:
+    """Describe what evaluating a run would compute.
+
+    Raises:
+        IclEvalError: the model cannot be loaded, or every task failed.
+    """
+    model = run.load()
+    queries = Queries(run.prepared, model, run.config.overflow)
+    work, keys = Workload(), set[str]()
+    with open_folder(run.folder if run.folder is not None and run.folder.is_dir() else None) as folder:
+        engine = Engine(model, folder.journal)
+        for window in queries.windows():
+            work += engine.workload([request for query in window for request in query.requests], keys)
+    failures = (*run.failures, *queries.failures())
+    if not isinstance(model, RowModel):
+        return Explanation(work, getattr(model, "weights", 0), {}, failures=failures)
+    memory = work.memory(model.token_bytes, model.state_bytes, model.vocabulary)
+    return Explanation(work, model.weights, memory, model.prefix_sharing_limit, failures)
+
+
+@takes_options
 def plan(
     model: str | Path,
     tasks: str | Task | Sequence[str | Task],
@@ -176,3 +221,94 @@ def _duration(seconds: float) -> str:
     """A time in the largest unit of which there are two."""
     size, unit = next(((size, unit) for size, unit in TIMES if seconds >= 2 * size), (1, "seconds"))
     return f"{seconds / size:,.1f} {unit}" if seconds >= 0.1 else "less than 0.1 seconds"
+
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The workload of a run and the memory of its largest batch.
+
+    Attributes:
+        workload: counts of requests, tokens and batches.
+        weights: bytes of the model's weights; 0 if unknown.
+        memory: bytes of the largest batch, by what they hold; empty if unknown.
+        prefix_sharing_limit: why the model cannot share prefixes, or not all of them; empty if it can.
+        failures: the tasks that would have no scores.
+    """
+
+    workload: Workload
+    weights: int
+    memory: dict[str, int]
+    prefix_sharing_limit: str = ""
+    failures: tuple[Failure, ...] = ()
+
+    def __str__(self) -> str:
+        work = self.workload
+        lines = {
+            "requests": f"{work.requests:,}, {work.known:,} of them answered before, {work.repeated:,} repeated",
+            "tokens asked": f"{work.one_by_one:,} by the requests to answer, one by one",
+            "tokens computed": f"{work.computed:,}",
+            "sharing factor": f"{work.sharing:.2f}"
+            + (f" ({self.prefix_sharing_limit})" if self.prefix_sharing_limit else ""),
+        }
+        if work.generated:
+            lines["tokens to write"] = f"at most {work.generated:,}"
+        if work.batches:
+            lines["batches"] = f"{work.batches:,}, the largest of {work.longest:,} tokens"
+        sizes = [("weights", self.weights), *self.memory.items()]
+        if any(size for _, size in sizes):
+            lines["memory"] = ", ".join(f"{name} {size / MIB:,.0f} MiB" for name, size in sizes if size)
+        failures = [("failure", str(each)) for each in self.failures]
+        return "".join(f"{name:16} {text}\n" for name, text in [*lines.items(), *failures])
+
+
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "4 bit": 0.5}  # of a parameter, scales of quantisation aside
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A kind of device as its maker describes it.
+
+    Attributes:
+        dtype: the type of the weights, in which its peak is given.
+        operations: floating-point operations per second at its peak, dense.
+        bandwidth: bytes that it reads from its memory per second.
+        memory: bytes of it; None if it depends on what is installed.
+        source: where the figures are published.
+    """
+
+    name: str
+    dtype: str
+    operations: float
+    bandwidth: float
+    memory: float | None
+    source: str
+
+    def prefill_seconds(self, operations: float) -> float:
+        """Seconds for operations, at the part of the peak that prefill is assumed to reach."""
+        return operations / (self.operations * part_of_peak("prefill"))
+
+    def generation_seconds(self, tokens: int, parameters: int) -> float:
+        """Seconds to generate tokens one by one, if each reads so many parameters from memory once."""
+        return tokens * parameters * BYTES[self.dtype] / (self.bandwidth * part_of_peak("generation"))
+
+    def needed(self, parameters: int) -> int | None:
+        """How many devices hold so many parameters in its type; None if its memory is not given."""
+        return None if self.memory is None else math.ceil(parameters * BYTES[self.dtype] / self.memory)
+
+
+def devices() -> list[Device]:
+    """The known devices, slowest first."""
+    return [Device(**each) for each in _table()["devices"]]
+
+
+def part_of_peak(work: str) -> float:
+    """The assumed part of the published peak: of operations for `prefill`, of bandwidth for `generation`."""
+    return float(_table()[work]["fraction"])
+
+
+@cache
+def _table() -> Any:
+    return json.loads(resources.files("icl_eval.runs").joinpath("hardware.json").read_text(encoding="utf-8"))

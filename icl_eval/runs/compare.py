@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,113 +15,18 @@ from icl_eval.metrics import Estimate, difference
 from icl_eval.metrics.evaluate_library import PREFIX
 from icl_eval.results.examples import ExampleResult, read_examples
 from icl_eval.results.manifest import Manifest, read_finished
+from icl_eval.results.pair import Pair, Unpaired
 from icl_eval.results.records import TaskRecord
+from icl_eval.results.result import Comparison
 from icl_eval.results.score import Score
 from icl_eval.runs.averages import task_weights
-from icl_eval.runs.scores import chosen_normalizations, estimate_examples
+from icl_eval.runs.score import chosen_normalizations, estimate_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 
-if TYPE_CHECKING:
-    import pandas
-
-FIGURES = ("difference", "standard_error", "low", "high", "interval", "method", "seed_sd")
 DIMENSIONS = {"shots": "shots", "metric": "metric", "normalize": "scoring", "prompt": "prompt"}
 """The fields of a key in the order in which the scores of two runs are matched, and what sentences call them."""
 SENTENCES = 3  # of why nothing can be compared
-Which = Literal["one", "other"]
 Examples = Mapping[str, Hashable]  # of a task: what identifies each beside its id
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One line of a comparison.
-
-    Attributes:
-        one, other: the scores of the two runs.
-        value: the second less the first, in the metric's own unit.
-        standard_error: of that difference, over examples (clustered) for the demonstrations that were drawn.
-        low, high: ends of its 95 % interval by Student's t; all possible differences where `interval` is `bounds`.
-        method: how the standard error was taken: `delta`, or `jackknife` for a metric of whole lists of answers.
-        seed_sd: sample standard deviation of the difference over demonstration draws, where both runs have the same
-            seeds and more than one.
-    """
-
-    one: Score
-    other: Score
-    value: float
-    standard_error: float
-    low: float
-    high: float
-    interval: str
-    method: str
-    seed_sd: float | None
-
-    def stored(self) -> dict[str, Any]:
-        """The entry in JSON, CSV and a data frame; a figure that is not finite is None."""
-        figures = (self.value, self.standard_error, self.low, self.high, self.interval, self.method, self.seed_sd)
-        return _entry(self.one, self.one, self.other, figures, "")
-
-
-@dataclass(frozen=True)
-class Unpaired:
-    """A line that was not compared, and why.
-
-    Attributes:
-        run: whose line it is; the first one's where both have it.
-        line: the score.
-        why: a sentence on the task, which says why.
-    """
-
-    run: Which
-    line: Score
-    why: str
-
-    def stored(self) -> dict[str, Any]:
-        """The entry in JSON, CSV and a data frame, by the names of a pair's."""
-        one, other = (self.line, None) if self.run == "one" else (None, self.line)
-        return _entry(self.line, one, other, (None,) * len(FIGURES), self.why)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The paired differences of two runs.
-
-    Attributes:
-        pairs: one for each score that both have, in the order of the first.
-        unpaired: the scores that were not compared.
-        one, other: what was asked in each run, of what, and with what.
-    """
-
-    pairs: tuple[Pair, ...]
-    unpaired: tuple[Unpaired, ...]
-    one: Manifest
-    other: Manifest
-
-    def __iter__(self) -> Iterator[Pair]:
-        return iter(self.pairs)
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    @property
-    def lines(self) -> tuple[Pair | Unpaired, ...]:
-        """Those with a difference, then those without one."""
-        return (*self.pairs, *self.unpaired)
-
-    def table(self, format: str = "table") -> str:
-        """The lines as `table` (for a terminal), `md`, `csv` or `json`."""
-        from icl_eval.reports import render_comparison
-
-        return render_comparison(self, format)
-
-    def to_frame(self) -> pandas.DataFrame:
-        """The lines as a data frame, those that were not compared last; needs pandas."""
-        import pandas
-
-        return pandas.DataFrame([line.stored() for line in self.lines])
-
-    def __str__(self) -> str:
-        return self.table()
 
 
 def compare(
@@ -376,26 +280,3 @@ def _spread(one: Score, other: Score) -> float | None:
     if one.seeds != other.seeds or not 1 < len(one.seed_values) == len(other.seed_values):
         return None
     return float(np.std(np.subtract(other.seed_values, one.seed_values), ddof=1))
-
-
-def _entry(
-    either: Score, one: Score | None, other: Score | None, figures: Sequence[float | str | None], why: str
-) -> dict[str, Any]:
-    finite = [None if isinstance(each, float) and not math.isfinite(each) else each for each in figures]
-    return {
-        "task": either.task,
-        "metric": either.metric,
-        "normalize": either.normalize,
-        "split": either.split,
-        "shots": either.shots,
-        "prompt_one": one and one.prompt,
-        "prompt_other": other and other.prompt,
-        "one": one and one.value,
-        "other": other and other.value,
-        **dict(zip(FIGURES, finite, strict=True)),
-        "units": either.units,
-        "clusters": either.clusters,
-        "signature_one": one and one.signature,
-        "signature_other": other and other.signature,
-        "not_compared": why,
-    }

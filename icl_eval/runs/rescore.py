@@ -10,8 +10,8 @@ from icl_eval.results.examples import read_examples
 from icl_eval.results.manifest import read_finished
 from icl_eval.results.members import read_members
 from icl_eval.results.records import TaskRecord
-from icl_eval.runs.result import Result, Sweep, swept
-from icl_eval.runs.scores import chosen_normalizations, score_examples
+from icl_eval.results.result import Result, Sweep
+from icl_eval.runs.score import chosen_normalizations, score_examples
 
 
 def rescore(
@@ -92,4 +92,4 @@ def rescore_sweep(
         for member in members
         if member.failed is None
     ]
-    return swept(results, members, path)
+    return Sweep.of(results, members, path)

@@ -1,4 +1,7 @@
-"""What `evaluate` and `sweep` return: score lines that print as the command line's table."""
+"""What `evaluate`, `sweep` and `compare` return: lines that print as the command line's table.
+
+`reports` takes the parts of these and never imports them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING
 from icl_eval.errors import ModelError, RunError, UnknownName
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.members import Member
+from icl_eval.results.pair import Pair, Unpaired
 from icl_eval.results.records import Failure
 from icl_eval.results.score import Score
 
@@ -84,6 +88,48 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """The paired differences of two runs.
+
+    Attributes:
+        pairs: one for each score that both have, in the order of the first.
+        unpaired: the scores that were not compared.
+        one, other: what was asked in each run, of what, and with what.
+    """
+
+    pairs: tuple[Pair, ...]
+    unpaired: tuple[Unpaired, ...]
+    one: Manifest
+    other: Manifest
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def lines(self) -> tuple[Pair | Unpaired, ...]:
+        """Those with a difference, then those without one."""
+        return (*self.pairs, *self.unpaired)
+
+    def table(self, format: str = "table") -> str:
+        """The lines as `table` (for a terminal), `md`, `csv` or `json`."""
+        from icl_eval.reports import render_comparison
+
+        return render_comparison(self.pairs, self.unpaired, (self.one, self.other), format)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The lines as a data frame, those that were not compared last; needs pandas."""
+        import pandas
+
+        return pandas.DataFrame([line.stored() for line in self.lines])
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+@dataclass(frozen=True)
 class Sweep:
     """The scores of several models on the same tasks.
 
@@ -96,6 +142,19 @@ class Sweep:
     results: tuple[Result, ...]
     failures: tuple[Member, ...] = ()
     folder: Path | None = None
+
+    @classmethod
+    def of(cls, results: Sequence[Result], members: Sequence[Member], folder: Path | None) -> Sweep:
+        """The sweep of these members, of which those that did not fail have results.
+
+        Raises:
+            ModelError: all of them failed.
+        """
+        failures = tuple(member for member in members if member.failed is not None)
+        if not results:
+            reasons = "; ".join(f"{member.label}: {member.failed}" for member in failures)
+            raise ModelError(f"none of the models could be measured: {reasons}")
+        return cls(tuple(results), failures, folder)
 
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)
@@ -114,7 +173,7 @@ class Sweep:
         """The lines of all models as `table` (for a terminal), `md`, `csv` or `json`."""
         from icl_eval.reports import render_sweep
 
-        return render_sweep(self, format)
+        return render_sweep([(each.manifest, each.scores) for each in self.results], self.failures, format)
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines of all models as a data frame, led by model, revision and parameters; needs pandas."""
@@ -126,16 +185,3 @@ class Sweep:
 
     def __str__(self) -> str:
         return self.table()
-
-
-def swept(results: Sequence[Result], members: Sequence[Member], folder: Path | None) -> Sweep:
-    """The sweep of these members, of which those that did not fail have results.
-
-    Raises:
-        ModelError: all of them failed.
-    """
-    failures = tuple(member for member in members if member.failed is not None)
-    if not results:
-        reasons = "; ".join(f"{member.label}: {member.failed}" for member in failures)
-        raise ModelError(f"none of the models could be measured: {reasons}")
-    return Sweep(tuple(results), failures, folder)

@@ -1,4 +1,4 @@
-"""Looking a task over before any model is asked."""
+"""Check a task, and show one of its queries, before any model runs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Unpack
 
-from icl_eval.errors import IclEvalError, MissingData, TaskError, WindowError
-from icl_eval.models import LanguageModel, about_control_tokens, controls_of
-from icl_eval.results.run_config import RunConfig
+from icl_eval.config import RunOptions
+from icl_eval.errors import IclEvalError, MissingData, TaskError, UnknownName, WindowError
+from icl_eval.models import LanguageModel, about_control_tokens, controls_of, load
+from icl_eval.results.records import Cell
+from icl_eval.results.run_config import RunConfig, read_run
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.data import source_of
-from icl_eval.runs.names import check_average, check_metrics, check_names, check_reference
-from icl_eval.runs.questions import RequestBuilder
-from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task, tasks_of
+from icl_eval.runs.requests import EncodedQuery, RequestBuilder
+from icl_eval.runs.tasks import check_average, check_metrics, check_names, check_reference, source_of
+from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task, ids_of, tasks_of
 from icl_eval.testing import check_task
 
 SHOTS = (0, 1, 4)
@@ -94,19 +96,50 @@ def check_lengths(
     controls, names = controls_of(model), set[str]()
     for style in task.prompts:
         (prepared,) = prepare(task, style, ask, source)
-        questioner, (cell,) = RequestBuilder(prepared, model, "drop"), prepared.cells(ask.seeds[0])
+        builder, (cell,) = RequestBuilder(prepared, model, "drop"), prepared.cells(ask.seeds[0])
         long: dict[str, WindowError] = {}
         for example in prepared.examples:
             try:
-                questioner.ask(cell, example, [])
+                builder.build(cell, example, [])
             except WindowError as error:
                 long[example.id] = error
         if long:
             raise WindowError(_too_long(name, style, len(prepared.examples), long))
-        names |= questioner.control_names
+        names |= builder.control_names
     for candidate in task.on(split, demonstrations).demonstrations(source):
         controls.mark((candidate.fields, candidate.options), names)
     return about_control_tokens(names)
+
+
+def preview(
+    task: Task, model: str, *, id: str | None = None, **options: Unpack[RunOptions]
+) -> tuple[EncodedQuery, LanguageModel, str]:
+    """A query of a run, the model whose tokenizer encoded it, and a note on control tokens in it, if there are any.
+
+    Args:
+        task: the task.
+        model: name of the model.
+        id: of the example; the first one by default.
+        options: those of `evaluate`; of shots, seeds and prompts the first is used.
+
+    Raises:
+        UnknownName: the task has no such prompt or example.
+        IclEvalError: the data or the model cannot be read.
+    """
+    config, load_config = read_run(model, [task.name], options)
+    source = source_of(config.data, unused=task.source is not None)
+    prepared = prepare(task, config.prompts[0] if config.prompts else None, config, source)[0]
+    (shots, *_), seed = prepared.record.shots, config.seeds[0]
+    ids = ids_of(prepared.examples)
+    if id is not None and id not in ids:
+        raise UnknownName(f"example of {task.name}", id, ids, otherwise=f"the first is {ids[0]}")
+    example = prepared.examples[0 if id is None else ids.index(id)]
+    lm = load(model, config, load_config)
+    drawn = prepared.pool.draw(example, shots, seed) if prepared.pool else []
+    cell = Cell(task.name, prepared.prompt.style, shots, seed)
+    builder = RequestBuilder(prepared, lm, config.overflow)
+    query = builder.build(cell, example, drawn)
+    return query, lm, about_control_tokens(builder.control_names)
 
 
 def _too_long(name: str, style: str, examples: int, long: Mapping[str, WindowError]) -> str:

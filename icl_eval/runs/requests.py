@@ -8,11 +8,17 @@ from dataclasses import dataclass, replace
 from icl_eval.config import Overflow
 from icl_eval.errors import IclEvalError, PromptError, WindowError
 from icl_eval.metrics import Kind
-from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest, controls_of, is_encoder_decoder
+from icl_eval.models import (
+    GenerateRequest,
+    LanguageModel,
+    Request,
+    ScoreRequest,
+    controls_of,
+    is_encoder_decoder,
+)
 from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, encode_apart, fit, split_tokens, with_start
 from icl_eval.results.records import Cell
 from icl_eval.runs.cells import Prepared, decoding
-from icl_eval.runs.strides import strides
 from icl_eval.tasks import Example
 
 Split = Callable[[list[tuple[str, str]]], list[Scored]]
@@ -22,7 +28,7 @@ REMEMBERED = 10_000  # requests without a prompt, which the cells of an example 
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """One example asked in one cell."""
+    """One example in one cell, as the model gets it."""
 
     cell: Cell
     example: Example
@@ -44,31 +50,31 @@ class EncodedQuery:
 
 
 class RequestBuilder:
-    """Asks the examples of one prepared task of one model, remembering what many questions share.
+    """Encodes the examples of one prepared task for one model, and remembers what many queries share.
 
     Attributes:
-        control_names: what stood in a record and reaches the model as a control token, not as text.
+        control_names: names in records that reach the model as control tokens, not as text.
     """
 
     def __init__(self, prepared: Prepared, model: LanguageModel, overflow: Overflow) -> None:
         self.prepared, self.model, self.overflow = prepared, model, overflow
         self._apart = is_encoder_decoder(model)
         self._controls, self.control_names = controls_of(model), set[str]()
-        self._shown: dict[str, str] = {}
+        self._demonstration_texts: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
 
-    def questions(self) -> Iterator[EncodedQuery]:
+    def queries(self) -> Iterator[EncodedQuery]:
         """Every example in every cell; the cells of an example are neighbours, since they share demonstrations."""
         for seed in self.prepared.record.seeds:
             cells = list(self.prepared.cells(seed))
             for example in self.prepared.examples if cells else ():
                 drawn = self._draw(example, max(cell.shots for cell in cells), seed)
                 for cell in cells:
-                    yield self.ask(cell, example, drawn[: cell.shots])
+                    yield self.build(cell, example, drawn[: cell.shots])
 
-    def ask(self, cell: Cell, example: Example, drawn: list[Example]) -> EncodedQuery:
-        """Render, fit and encode one question.
+    def build(self, cell: Cell, example: Example, drawn: list[Example]) -> EncodedQuery:
+        """Render, fit and encode one query.
 
         Raises:
             IclEvalError: the template cannot be rendered for this example, or it does not fit the window.
@@ -77,7 +83,7 @@ class RequestBuilder:
         options = example.options if definition.answer == "choice" else example.options[:1]  # references are one answer
         fields, options = self._controls.mark((example.fields, options), self.control_names)
         try:
-            shown, is_reversed = [self._show(each) for each in drawn], definition.protocol.order == "reversed"
+            shown, is_reversed = [self._demonstration(each) for each in drawn], definition.protocol.order == "reversed"
             text = assemble(self.prepared.prompt, fields, options, shown, is_reversed=is_reversed)
             if definition.decode is not None:
                 fitted = self._fit(text, self._room(definition.decode.max_tokens), self._contexts)
@@ -93,16 +99,16 @@ class RequestBuilder:
                 conditional = [ScoreRequest.of(each.context, each.continuation) for each in fitted.options]
                 requests = (*conditional, *(self._without_context(context, answer) for answer in text.answers))
         except WindowError as error:
-            raise WindowError(f"{cell.task}, example {_called(example)}: {error.message}") from error
+            raise WindowError(f"{cell.task}, example {_quoted_id(example)}: {error.message}") from error
         except IclEvalError as error:
-            message = f"{error.message} ({cell.task}, example {_called(example)})"
+            message = f"{error.message} ({cell.task}, example {_quoted_id(example)})"
             raise type(error)(message, error.path, error.line) from error
         return EncodedQuery(
             cell=cell,
             example=example,
             kind=definition.answer,
             demonstrations=tuple(each.id for each in drawn[: fitted.shots])[:: -1 if text.is_reversed else 1],
-            text=_as_read(text, self._controls.unmark),
+            text=_unmarked(text, self._controls.unmark),
             fitted=fitted,
             requests=requests,
         )
@@ -110,7 +116,7 @@ class RequestBuilder:
     def _fit(
         self, text: PromptText, window: int, split: Callable[[list[tuple[str, str]]], list[Scored]]
     ) -> FittedPrompt:
-        return fit(text, split, window, self.overflow, self._measure, len(self.model.start))
+        return fit(text, split, window, self.overflow, self._lengths_of, len(self.model.start))
 
     def _fit_whole(self, text: PromptText, shots: int) -> FittedPrompt:
         """As `_fit`, but a text that does not fit alone is kept whole, to be read in several windows."""
@@ -140,24 +146,24 @@ class RequestBuilder:
     def _draw(self, example: Example, shots: int, seed: int) -> list[Example]:
         return self.prepared.pool.draw(example, shots, seed) if self.prepared.pool else []
 
-    def _show(self, demonstration: Example) -> str:
-        if demonstration.id not in self._shown:
+    def _demonstration(self, demonstration: Example) -> str:
+        if demonstration.id not in self._demonstration_texts:
             try:
                 record = demonstration.fields, demonstration.options
                 fields, options = self._controls.mark(record, self.control_names)
-                self._shown[demonstration.id] = self.prepared.prompt.demonstration(
+                self._demonstration_texts[demonstration.id] = self.prepared.prompt.demonstration(
                     fields, options, demonstration.gold[0]
                 )
             except PromptError as error:
-                message = f"{error.message}, of the demonstration {_called(demonstration)}"
+                message = f"{error.message}, of the demonstration {_quoted_id(demonstration)}"
                 raise PromptError(message, error.path, error.line) from error
-        return self._shown[demonstration.id]
+        return self._demonstration_texts[demonstration.id]
 
     def _split(self, texts: list[tuple[str, str]]) -> list[Scored]:
         encoded = encode_apart if self._apart else split_tokens
         return encoded(self.model.encode, texts, self.model.start, self.model.fallback)
 
-    def _measure(self, texts: list[str]) -> list[int]:
+    def _lengths_of(self, texts: list[str]) -> list[int]:
         new = [text for text in dict.fromkeys(texts) if text not in self._lengths]
         self._lengths.update(zip(new, map(len, self.model.encode(new)), strict=True))
         return [self._lengths[text] for text in texts]
@@ -176,7 +182,7 @@ class RequestBuilder:
         return self._unconditional[context, answer]
 
 
-def _as_read(text: PromptText, unmark: Callable[[str], str]) -> PromptText:
+def _unmarked(text: PromptText, unmark: Callable[[str], str]) -> PromptText:
     """A prompt as people read it."""
     return replace(
         text,
@@ -187,6 +193,28 @@ def _as_read(text: PromptText, unmark: Callable[[str], str]) -> PromptText:
     )
 
 
-def _called(example: Example) -> str:
+def _quoted_id(example: Example) -> str:
     """An example's id in a sentence; it may be a whole text."""
     return repr(example.id if len(example.id) <= LONGEST_NAME else f"{example.id[:LONGEST_NAME]}...")
+
+
+def strides(text: Scored, window: int, stride: int) -> Iterator[ScoreRequest]:
+    """Requests whose continuations are the text's tokens, each once and in order.
+
+    The first reads as much as a window holds. Every further one scores the next `stride` tokens, after as many of those
+    before them as the window then has room for: with a stride of the whole window after a single one, as the perplexity
+    of a long text is usually taken (Radford et al. 2019 use shorter strides). An encoder and a decoder have a window
+    each: one for the tokens before, one for those that are scored.
+
+    Args:
+        text: context and continuation.
+        window: tokens the model reads at once.
+        stride: tokens that a further window adds; at most the window.
+    """
+    tokens, end = [*text.context, *text.continuation], len(text.context)
+    room = window if text.apart else max(window + 1 - end, 1)  # of the first request
+    while end < len(tokens):
+        begin = end
+        end = min(len(tokens), begin + (stride if begin > len(text.context) else room))
+        start = max((begin if text.apart else end - 1) - window, 0)
+        yield ScoreRequest.of(tokens[start:begin], tokens[begin:end])

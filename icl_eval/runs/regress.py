@@ -20,9 +20,9 @@ from icl_eval.results.manifest import read_finished
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import Score
-from icl_eval.runs.evaluation import evaluate
+from icl_eval.runs.evaluate import evaluate
 from icl_eval.runs.model import options_of
-from icl_eval.runs.rescoring import rescore
+from icl_eval.runs.rescore import rescore
 
 TOLERANCE = 1e-4  # nats by which a log-probability may differ: float32 on another processor stays well below
 SAFE_MARGIN = 1e-3  # nats between the best two options: below it another processor may choose the other one
