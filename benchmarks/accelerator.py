@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from icl_eval.engine import Engine  # noqa: E402
 from icl_eval.models import Decoding, GenerateRequest, OutOfMemory, ScoreRequest, common_prefix  # noqa: E402
-from icl_eval.models.causal import CausalLM  # noqa: E402
+from icl_eval.models.causal.model import CausalLM  # noqa: E402
 
 TINY = ROOT / "icl_eval" / "tiny" / "model"
 WINDOW = 4096  # positions of the random models

@@ -29,7 +29,7 @@ import torch
 from icl_eval import Task
 from icl_eval.engine import Engine
 from icl_eval.models import ScoreAnswer, ScoreRequest, common_prefix
-from icl_eval.models.causal import CausalLM
+from icl_eval.models.causal.model import CausalLM
 from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.requests import RequestBuilder

@@ -6,11 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
-from icl_eval.engine.chunking import all_items, chunked, computed_tokens, generation_costs, prefill_costs
 from icl_eval.engine.journal import AnswerStore, MemoryJournal
-from icl_eval.engine.partition import WorkItem, partition
+from icl_eval.engine.partition import partition
 from icl_eval.engine.ranks import SINGLE_PROCESS
-from icl_eval.engine.rows import compute
 from icl_eval.engine.shared import SharedJournal
 from icl_eval.engine.workload import Workload, expected
 from icl_eval.errors import ModelError, RunError
@@ -18,15 +16,12 @@ from icl_eval.models import (
     Answer,
     GenerateAnswer,
     GenerateRequest,
-    GeneratingModel,
     LanguageModel,
     OutOfMemory,
     Request,
-    RowModel,
     ScoreAnswer,
     ScoreRequest,
-    ScoringModel,
-    is_encoder_decoder,
+    WorkItem,
 )
 
 
@@ -89,8 +84,8 @@ class Engine:
         self.tick(found)
         repeated = len(keys) - found - len(missing)
         self._sync_budget()
-        self._score({key: each for key, each in missing.items() if isinstance(each, ScoreRequest)}, known)
-        self._generate({key: each for key, each in missing.items() if isinstance(each, GenerateRequest)}, known)
+        for kind in (ScoreRequest, GenerateRequest):
+            self._compute({key: each for key, each in missing.items() if isinstance(each, kind)}, known)
         self._take_others(missing, known)
         self.tick(repeated)
         return [known[key] for key in keys]
@@ -116,7 +111,7 @@ class Engine:
             known=len(keys) - len(waiting),
             repeated=len(waiting) - len(missing),
             one_by_one=sum(
-                computed_tokens(self.model, [each]) if isinstance(each, ScoreRequest) else each.input_length
+                self.model.computed_tokens([each]) if isinstance(each, ScoreRequest) else each.input_length
                 for _, each in waiting
             ),
         )
@@ -125,11 +120,11 @@ class Engine:
         """The request, limited to as many tokens as fit the model's window."""
         if isinstance(request, GenerateRequest):
             try:
-                return request.within(self.model.window, separate=is_encoder_decoder(self.model))
+                return request.within(self.model.window, separate=self.model.is_encoder_decoder)
             except ValueError as error:
                 raise ModelError(str(error)) from error
         length = request.input_length
-        if is_encoder_decoder(self.model):
+        if self.model.is_encoder_decoder:
             length = max(request.boundary, len(request.tokens) - request.boundary)
         if length > self.model.window:
             raise ModelError(f"a request reads {length} tokens, but the model's window is {self.model.window}")
@@ -137,8 +132,8 @@ class Engine:
 
     def _sync_budget(self) -> None:
         """Plan for the smallest memory of all processes."""
-        if isinstance(self.model, RowModel) and self._ranks.size > 1:
-            self.model.row_budget = min(self._ranks.gather(self.model.row_budget))
+        if (budget := self.model.budget) is not None and self._ranks.size > 1:
+            budget.size = min(self._ranks.gather(budget.size))
 
     def _take_others(self, missing: Mapping[str, Request], known: dict[str, Answer]) -> None:
         """Take what the other processes have answered."""
@@ -154,67 +149,26 @@ class Engine:
 
     def _share(self, work: Sequence[WorkItem]) -> Sequence[int]:
         """The indices of this process's items."""
-        return all_items(work) if self._ranks.size == 1 else partition(work, self._ranks.size)[self._ranks.rank]
+        if self._ranks.size == 1:
+            return range(len(work))
+        return partition(work, self._ranks.size)[self._ranks.rank]
 
-    def _generate(self, missing: Mapping[str, GenerateRequest], known: dict[str, Answer]) -> None:
+    def _compute(self, missing: Mapping[str, Request], known: dict[str, Answer]) -> None:
+        """Compute this process's share of requests of one type."""
         if not missing:
             return
-        if not isinstance(self.model, GeneratingModel):
-            raise ModelError(f"{type(self.model).__name__} cannot generate text")
         keys, requests = list(missing), list(missing.values())
-        for chunk in chunked(requests, generation_costs, self._share):
-            self._generate_chunk(self.model, {keys[index]: requests[index] for index in chunk}, known)
-
-    def _generate_chunk(
-        self, model: GeneratingModel, chunk: Mapping[str, GenerateRequest], known: dict[str, Answer]
-    ) -> None:
-        keys, requests = list(chunk), list(chunk.values())
-
-        def sink(index: int, answer: GenerateAnswer) -> None:
-            self._count(len(requests[index].tokens) + sum(answer.tokens))
-            self._accept(keys, {index: answer}, known)
-
+        plan = self.model.plan(requests)
         try:
-            model.generate(requests, sink)
+            self.tokens += self.model.run(
+                plan, self._share(plan.items), lambda answers: self._accept(keys, answers, known)
+            )
         except OutOfMemory as error:
-            longest = max(len(request.tokens) for key, request in chunk.items() if key not in known)
-            raise ModelError(
-                f"generating after one prompt of up to {longest} tokens does not fit the device's memory: {error}"
-            ) from error
+            longest = max(len(request.tokens) for key, request in missing.items() if key not in known)
+            doing = "generating after one prompt" if isinstance(requests[0], GenerateRequest) else "one request"
+            raise ModelError(f"{doing} of up to {longest} tokens does not fit the device's memory: {error}") from error
         except FloatingPointError as error:
             raise ModelError(f"the model's {error}; {self._advice()}") from error
-
-    def _score(self, missing: Mapping[str, ScoreRequest], known: dict[str, Answer]) -> None:
-        if not missing:
-            return
-        keys, requests = list(missing), list(missing.values())
-        if isinstance(self.model, RowModel):
-            compute(
-                self.model,
-                requests,
-                lambda answers: self._accept(keys, answers, known),
-                share=self._share,
-                count=self._count,
-            )
-        elif isinstance(self.model, ScoringModel):
-            for chunk in chunked(requests, prefill_costs, self._share):
-                self._score_chunk(self.model, {keys[index]: requests[index] for index in chunk}, known)
-        else:
-            raise ModelError(f"{type(self.model).__name__} can neither score requests nor run rows")
-
-    def _score_chunk(self, model: ScoringModel, chunk: Mapping[str, ScoreRequest], known: dict[str, Answer]) -> None:
-        keys, requests = list(chunk), list(chunk.values())
-        try:
-            model.score(requests, lambda index, answer: self._accept(keys, {index: answer}, known))
-        except OutOfMemory as error:
-            longest = max(len(request.tokens) for key, request in chunk.items() if key not in known)
-            raise ModelError(
-                f"one request of up to {longest} tokens does not fit the device's memory: {error}"
-            ) from error
-        self._count(computed_tokens(model, requests))
-
-    def _count(self, tokens: int) -> None:
-        self.tokens += tokens
 
     def _accept(self, keys: list[str], answers: Mapping[int, Answer], known: dict[str, Answer]) -> None:
         for index, answer in answers.items():

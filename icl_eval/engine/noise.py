@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from icl_eval.engine.engine import Engine
 from icl_eval.errors import ModelError
-from icl_eval.models import CountingModel, LanguageModel, RowModel, ScoreRequest
+from icl_eval.models import LanguageModel, ScoreRequest
 
 TOKENS = 48  # of a request, of which the second half is scored: enough differences for a maximum, little to compute
 LEAST = 4  # tokens of a request, below which there is nothing to measure
@@ -25,9 +25,8 @@ def measure_noise(model: LanguageModel) -> float | None:
         Nats, rounded up to one digit, or what the model itself reports; None if it is unknown, because the model runs
         elsewhere or cannot answer these requests.
     """
-    reported = getattr(model, "noise", None)
-    if reported is not None or not isinstance(model, RowModel | CountingModel):
-        return reported
+    if not model.measures_noise:
+        return model.noise
     if not (requests := _requests(model)):
         return None
     try:

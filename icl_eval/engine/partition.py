@@ -8,23 +8,11 @@ rank with the least work.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
+from icl_eval.models import WorkItem
+
 SLACK = 1 / 16  # of a fair share: how far from an even cut the chain may be cut where less is shared
-
-
-@dataclass(frozen=True, slots=True)
-class WorkItem:
-    """Work that one rank does at once.
-
-    Attributes:
-        cost: tokens.
-        shared: tokens that the item before it in the chain has cached for it; None if it is not part of the chain.
-    """
-
-    cost: int
-    shared: int | None = None
 
 
 def partition(items: Sequence[WorkItem], ranks: int) -> list[list[int]]:
@@ -42,18 +30,6 @@ def partition(items: Sequence[WorkItem], ranks: int) -> list[list[int]]:
         shares[rank].append(index)
         loads[rank] += items[index].cost
     return [sorted(share) for share in shares]
-
-
-def chunks(costs: Sequence[int], least: int, most: int) -> list[range]:
-    """Neighbours together: every chunk but the last costs at least `least`, and there are no more than `most`."""
-    size = max(least, -(-sum(costs) // most))
-    found, start, cost = [], 0, 0
-    for stop, each in enumerate(costs, start=1):
-        cost += each
-        if cost >= size or stop == len(costs):
-            found.append(range(start, stop))
-            start, cost = stop, 0
-    return found
 
 
 def _cut(chain: Sequence[int], items: Sequence[WorkItem], ranks: int) -> list[list[int]]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from icl_eval.engine.chunking import chunked, computed_tokens, prefill_costs
-from icl_eval.engine.prefixes import attended_pairs, trie_parts
-from icl_eval.engine.rows import batches
-from icl_eval.models import GenerateRequest, LanguageModel, Request, RowModel, ScoreRequest
+from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest
 
 FLOAT = 4  # bytes of a logit
+PLANNED = ("computed", "batches", "longest", "targets", "prefix_length", "attended")  # what a plan counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,38 +71,10 @@ def expected(model: LanguageModel, requests: Sequence[Request]) -> Workload:
     """
     scored = [request for request in requests if isinstance(request, ScoreRequest)]
     generated = [request for request in requests if isinstance(request, GenerateRequest)]
-    counts = Workload(
+    work = Workload(
         scored=sum(len(request.tokens) - request.boundary for request in scored),
+        generated=sum(request.most_tokens for request in generated),
         context=max((request.context for request in requests), default=0),
     )
-    prefill = _in_rows(model, scored) if isinstance(model, RowModel) else _in_chunks(model, scored)
-    return counts + prefill + _texts(generated)
-
-
-def _in_rows(model: RowModel, requests: Sequence[ScoreRequest]) -> Workload:
-    planned = batches(model, dict(enumerate(requests)))
-    return Workload(
-        computed=sum(batch.computed for batch in planned),
-        batches=len(planned),
-        longest=max((batch.tokens for batch in planned), default=0),
-        targets=max((batch.targets for batch in planned), default=0),
-        prefix_length=max((batch.rows[0].row.prefix_length for batch in planned), default=0),
-        attended=sum(batch.attended for batch in planned),
-    )
-
-
-def _in_chunks(model: LanguageModel, requests: Sequence[ScoreRequest]) -> Workload:
-    chunks = [[requests[index] for index in chunk] for chunk in chunked(requests, prefill_costs)]
-    return Workload(
-        computed=sum(computed_tokens(model, chunk) for chunk in chunks),
-        attended=sum(attended_pairs(0, request.input_length) for request in requests),
-    )
-
-
-def _texts(requests: Sequence[GenerateRequest]) -> Workload:
-    parts = trie_parts([request.tokens for request in requests])
-    return Workload(
-        computed=sum(last - first for first, last in parts),
-        generated=sum(request.most_tokens for request in requests),
-        attended=sum(attended_pairs(first, last) for first, last in parts),
-    )
+    plans = [model.plan(each) for each in (scored, generated) if each]
+    return sum((Workload(**{name: getattr(plan, name) for name in PLANNED}) for plan in plans), start=work)

@@ -153,12 +153,6 @@ def about_control_tokens(names: Iterable[str]) -> str:
     return f"records hold {listed}, which {kind}, not as text" if listed else ""
 
 
-def controls_of(model: Any) -> ControlTokens:
-    """The control tokens of a language model; none if it does not define them."""
-    found = getattr(model, "controls", None)
-    return found if isinstance(found, ControlTokens) else ControlTokens()
-
-
 class _Part(NamedTuple):
     text: str
     is_control: bool

@@ -91,7 +91,7 @@ def language_model(
     Raises:
         ModelError: it cannot be used, or `pll` is given for a model that is not masked.
     """
-    from icl_eval.models.causal import CausalLM
+    from icl_eval.models.causal.model import CausalLM
     from icl_eval.models.masked import MaskedLM
     from icl_eval.models.seq2seq import Seq2SeqLM
 

@@ -24,14 +24,14 @@ from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.encoding import line_encoder
 from icl_eval.models.networks.network import Network, full_device, token_logprobs
 from icl_eval.models.networks.sharing import ordinary_tokens
-from icl_eval.models.protocol import OutOfMemory, ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.protocol import Budget, LanguageModel, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.words import Words
 
 ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
 RULES = rf"pll(-l2r)?\|bos\d+\|mask\d+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
 
 
-class MaskedLM:
+class MaskedLM(LanguageModel):
     """A loaded model and tokenizer that answers requests as a black box.
 
     The log-probability of a token is that at its position with the token masked, given the context and the rest of the
@@ -49,11 +49,14 @@ class MaskedLM:
         pll: `l2r` or `plain`.
 
     Attributes:
-        row_budget: tokens, including padding, that one batch may hold; halved when memory runs out.
+        budget: tokens, including padding, that one batch may hold.
 
     Raises:
         ModelError: no window is known, the tokenizer has no mask, or a BOS token is requested that it does not add.
     """
+
+    measures_noise = True
+    budget: Budget
 
     def __init__(
         self,
@@ -83,10 +86,10 @@ class MaskedLM:
         self._lines = line_encoder(tokenizer, self.controls)
         self._network = Network(model)
         self.device = self._network.device
-        self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
-        self.parameters: int = model.num_parameters()
+        self.weights = sum(parameter.nbytes for parameter in model.parameters())
+        self.parameter_count = model.num_parameters()
         self._vocabulary = int(self._network.config.vocab_size)
-        self.row_budget = token_budget(model, self.device, self.window)
+        self.budget = Budget(token_budget(model, self.device, self.window))
         self._spare_head()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -103,30 +106,26 @@ class MaskedLM:
         Raises:
             OutOfMemory: a single masked copy does not fit the device.
         """
-        gaps, filled = self._gaps(requests), 0
+        gaps = self._gaps(requests)
         unfinished = {index: _Unfinished.of(request) for index, request in enumerate(requests)}
-        while filled < len(gaps):
-            batch = self._batch(gaps, filled, requests)
-            try:
-                with full_device(), torch.inference_mode():
-                    logprobs, greedy = self._fill(batch)
-            except OutOfMemory:
-                if len(batch.copies) == 1:
-                    raise
-                self.row_budget = min(self.row_budget, batch.tokens) // 2
-                continue
-            filled += len(batch.gaps)
+
+        def compute(batch: _Batch) -> None:
+            with full_device(), torch.inference_mode():
+                logprobs, greedy = self._fill(batch)
+            del gaps[: len(batch.gaps)]
             for gap, *found in zip(batch.gaps, logprobs, greedy, strict=True):
                 if answer := unfinished[gap.request].with_token(gap.offset, *found):
                     sink(gap.request, answer)
                     del unfinished[gap.request]
 
+        self.budget.run(self._batches(gaps, requests), compute)
+
     def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
         """Tokens of all masked copies of requests, including padding."""
-        gaps, filled, total = self._gaps(requests), 0, 0
-        while filled < len(gaps):
-            batch = self._batch(gaps, filled, requests)
-            filled, total = filled + len(batch.gaps), total + batch.tokens
+        gaps, total = self._gaps(requests), 0
+        for batch in self._batches(gaps, requests):
+            total += batch.size
+            del gaps[: len(batch.gaps)]
         return total
 
     def _gaps(self, requests: Sequence[ScoreRequest]) -> list[_Gap]:
@@ -140,18 +139,22 @@ class MaskedLM:
         for offset, end in enumerate(ends):
             yield _Gap(index, offset, end)
 
-    def _batch(self, gaps: Sequence[_Gap], begin: int, requests: Sequence[ScoreRequest]) -> _Batch:
-        """The gaps from `begin` on, as many as fit; equal masked copies are stored once."""
+    def _batches(self, gaps: Sequence[_Gap], requests: Sequence[ScoreRequest]) -> Iterator[_Batch]:
+        """Batches of the remaining gaps, until none remains."""
+        while gaps:
+            yield self._batch(gaps, requests)
+
+    def _batch(self, gaps: Sequence[_Gap], requests: Sequence[ScoreRequest]) -> _Batch:
+        """The first gaps, as many as fit; equal masked copies are stored once."""
         batch = _Batch()
-        for index in range(begin, len(gaps)):
-            gap = gaps[index]
+        for gap in gaps:
             request = requests[gap.request]
             tokens = np.concatenate([np.frombuffer(request.tokens, np.int32), np.array(self._end, np.int32)])
             first = request.boundary + gap.offset
             target = int(tokens[first])
             tokens[first : request.boundary + gap.end] = self._mask
             is_new = tokens.tobytes() not in batch.copies
-            full = (len(batch.copies) + is_new) * max(batch.width, len(tokens)) > self.row_budget
+            full = (len(batch.copies) + is_new) * max(batch.width, len(tokens)) > self.budget.size
             if batch.gaps and (full or (len(batch.gaps) + 1) * self._vocabulary > LOGITS):
                 break
             batch.add(gap, tokens, first, target)
@@ -203,9 +206,14 @@ class _Batch:
         self.width = max(self.width, len(tokens))
 
     @property
-    def tokens(self) -> int:
+    def size(self) -> int:
         """Tokens that the model computes, including padding."""
         return len(self.copies) * self.width
+
+    @property
+    def divisible(self) -> bool:
+        """Whether there is more than one copy."""
+        return len(self.copies) > 1
 
 
 @dataclass(slots=True)

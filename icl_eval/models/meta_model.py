@@ -15,6 +15,8 @@ import torch
 
 from icl_eval.errors import ModelError
 from icl_eval.models.budget import CPU_ROW_BUDGET, bytes_per_token
+from icl_eval.models.causal.rows import PendingRows, Row
+from icl_eval.models.causal.scheduling import RowModel
 from icl_eval.models.checkpoints.special_tokens import bos_tokens, fallback_token, special_tokens, window_of
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
@@ -23,13 +25,13 @@ from icl_eval.models.encoding import line_encoder
 from icl_eval.models.flops import CacheSize, cache_size, count_parameters, skip_value_checks
 from icl_eval.models.masked import position_count
 from icl_eval.models.networks.sharing import configured_sharing, has_causal_masks
-from icl_eval.models.protocol import CAUSAL, SEQ2SEQ, PendingRows, Row
+from icl_eval.models.protocol import SEQ2SEQ, Budget, LanguageModel
 from icl_eval.models.seq2seq import doubles_spaces
 
 BY_POSITION = {"bloom", "mpt"}  # they count distances by position in the row
 
 
-class MetaModel:
+class MetaModel(RowModel):
     """What the engine needs to know of a model to plan rows for it.
 
     Args:
@@ -47,8 +49,6 @@ class MetaModel:
         ModelError: no window is known, or a BOS token is requested and the tokenizer has none.
     """
 
-    kind = CAUSAL
-
     def __init__(
         self, model: Any, tokenizer: Any, name: str, *, device: str, bos: bool | None = None, window: int | None = None
     ) -> None:
@@ -59,7 +59,7 @@ class MetaModel:
         self.window = window_of(model.config, tokenizer, window)
         self.fallback = fallback_token(tokenizer)
         self.controls = ControlTokens(tokenizer)
-        self.encode = line_encoder(tokenizer, self.controls)
+        self._lines = line_encoder(tokenizer, self.controls)
         config = model.config.get_text_config()
         skip_value_checks(model)
         self._cache_size = cache(partial(cache_size, model))
@@ -70,7 +70,7 @@ class MetaModel:
         self.token_bytes = bytes_per_token(model)
         self.queue_depth = 1
         self.state_bytes = self.cache_bytes(model.dtype) or 0
-        self.row_budget = CPU_ROW_BUDGET if device == "cpu" else max(CPU_ROW_BUDGET, self.window)
+        self.budget = Budget(CPU_ROW_BUDGET if device == "cpu" else max(CPU_ROW_BUDGET, self.window))
         by_blocks = bool(getattr(model, "_supports_attention_backend", False))
         found = configured_sharing(config, has_causal_masks(model, self.window), self.window, windows=by_blocks)
         if found.works and (limit := _unshareable(config, one)):
@@ -79,6 +79,10 @@ class MetaModel:
         self.prefix_sharing_limit = found.prefix_sharing_limit
         self.caches_prefixes = found.works
         self.has_tree_attention = found.works and by_blocks
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, without special tokens."""
+        return self._lines(texts)
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         """The text of each token, for people."""
@@ -109,7 +113,7 @@ class MetaModel:
         return sizes[-1] - sizes[0] if tokens is None else sizes[0]
 
 
-class TextReader:
+class TextReader(LanguageModel):
     """What texts become for a model that is not causal, and how long they may be; it answers nothing.
 
     Args:
@@ -121,7 +125,8 @@ class TextReader:
     def __init__(
         self, model: Any, tokenizer: Any, name: str, family: str, *, bos: bool | None = None, window: int | None = None
     ) -> None:
-        self.kind = SEQ2SEQ if family == "seq2seq" else "pll-l2r"
+        self.is_encoder_decoder = family == "seq2seq"
+        self.kind = SEQ2SEQ if self.is_encoder_decoder else "pll-l2r"
         self.tokenizer, self.name = tokenizer, name
         self.fingerprint, self.precision = f"{name}|text reader", "none"
         self.start, end = special_tokens(tokenizer, bos)

@@ -1,21 +1,27 @@
-"""Requests to models and their answers, in token ids, and the protocols of kinds of models."""
+"""What any model is asked and answers: requests and answers in token ids, a plan of its work, and the model itself."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_eval.errors import ModelError
+from icl_eval.models.causal.rows import Row as Row
+from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
 
 CAUSAL, SEQ2SEQ = "causal", "seq2seq"
 DIGITS = 7  # decimals of a stored log-probability: below float32's own precision
 ROUNDING = 1e-4  # nats above zero that are rounding
+CHUNK = 2**14  # tokens of a chunk, at least
+CHUNKS = 32  # at most: enough to balance the processes of a run, few enough that each is worth a plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,111 +76,258 @@ class ScoreAnswer:
 Request = ScoreRequest | GenerateRequest
 Answer = ScoreAnswer | GenerateAnswer
 Sink = Callable[[int, ScoreAnswer], None]  # called with the index of a request and its answer
+AnswerSink = Callable[[Mapping[int, Answer]], None]  # called with the answers of a batch, by the index of each request
 
 
-class LanguageModel(Protocol):
-    """The attributes and methods of every kind of model.
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """Work that one process does at once.
 
-    A model may also have `device` and `parameters`, the number of distinct ones, which the manifest stores; `noise`,
-    the nats by which the log-probability of a token may depend on its batch, if this need not be measured; and
-    `controls`, its `ControlTokens`: then records are marked by them, and `encode` gets texts with marks.
+    Attributes:
+        cost: tokens.
+        shared: tokens that the item before it in the prefix chain has cached for it; None if it is not part of it.
+    """
+
+    cost: int
+    shared: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a model will answer requests, all scored or all generated.
+
+    Attributes:
+        requests: what is answered.
+        items: the work, in order; processes may share it in any way.
+        details: of the kind of model: what each item computes.
+        computed: tokens that the model computes, including padding and cached prefixes, without generated ones.
+        attended: pairs of a computed token and one that it attends to, itself included, without padding.
+        batches: calls of the model to score, without those that compute cached prefixes; 0 if it does not say.
+        longest: tokens of the largest batch.
+        targets: scored tokens of the batch that has most.
+        prefix_length: tokens of the longest cached prefix.
+    """
+
+    requests: Sequence[Request]
+    items: Sequence[WorkItem]
+    details: Sequence[Any]
+    computed: int
+    attended: int
+    batches: int = 0
+    longest: int = 0
+    targets: int = 0
+    prefix_length: int = 0
+
+
+class OutOfMemory(Exception):  # noqa: N818
+    """A batch did not fit the device; a smaller one may."""
+
+
+class Batch(Protocol):
+    """What `Budget` needs to know of a batch; it may be counted while it is computed."""
+
+    @property
+    def size(self) -> int:
+        """What the budget limits, such as tokens."""
+        ...
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a smaller batch is possible."""
+        ...
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
+
+
+@dataclass(slots=True)
+class Budget:
+    """How much a batch may hold, usually in tokens, including padding; halved when memory runs out."""
+
+    size: int
+
+    def run(self, batches: Iterable[AnyBatch], compute: Callable[[AnyBatch], None]) -> None:
+        """Compute batches; where one does not fit the device, halve the budget.
+
+        Args:
+            batches: makes the next batch when the one before has been computed or has failed, from all that is not
+                answered yet and by the budget as it is then.
+            compute: computes a batch.
+
+        Raises:
+            OutOfMemory: a batch that cannot be divided does not fit.
+        """
+        for batch in batches:
+            try:
+                compute(batch)
+            except OutOfMemory:
+                if not batch.divisible:
+                    raise
+                self.size = min(self.size, batch.size) // 2
+
+
+class LanguageModel(ABC):
+    """A model of any kind. For one of your own, implement `encode`, `decode` and `score`, and set what has no default.
+
+    The engine plans requests, divides the items of the plan among processes, and runs those of this process. By default
+    an item is a chunk of requests, which `score` or `generate` answers; models whose batches share more override `plan`
+    and `run`.
 
     Attributes:
         name: its name in tables.
-        kind: what its log-probabilities are conditioned on. `causal`: all tokens before; `seq2seq`: the same, but an
-            encoder reads the context and a decoder the continuation, each with its own window; `pll` and `pll-l2r`:
-            the tokens after it as well, see `MaskedLM`. Scores of different kinds are not comparable.
         fingerprint: identifies weights, precision and tokenizer; equal fingerprints mean equal answers.
         precision: the type of the weights in the signature, such as `float32`.
-        window: context length in tokens: all of a request but the last, or, with separate windows, the longer one of
+        window: context length in tokens: all of a request but the last, or, for an encoder-decoder, the longer one of
             context and continuation.
-        start: special tokens before every text; the signature has bos0 or bos1.
         fallback: the token that replaces an empty context.
+        start: special tokens before every text; the signature has bos0 or bos1.
+        kind: what its log-probabilities are conditioned on. `causal`: all tokens before; `seq2seq`: the same, but an
+            encoder reads the context and a decoder the continuation; `pll` and `pll-l2r`: the tokens after it as well,
+            see `MaskedLM`. Scores of different kinds are not comparable.
+        is_encoder_decoder: whether context and continuation are encoded separately, each with its own window.
+        controls: its control tokens: names of them in records are marked, and `encode` gets texts with marks.
+        noise: nats by which the log-probability of a token may depend on its batch; None if this is unknown or has to
+            be measured.
+        measures_noise: whether it has to be measured.
+        budget: how many tokens a batch may hold, if the model makes batches; the engine plans for the least of all
+            processes.
+        parameter_count: the number of distinct parameters; the manifest stores it.
+        weights: their memory, in bytes.
+        token_bytes: memory that a token of a batch is expected to take while it is computed, in bytes.
+        state_bytes: memory that a token of a cached prefix takes, in bytes.
+        vocabulary: its number of tokens.
+        device: where it is computed; the manifest stores it.
+        prefix_sharing_limit: one clause saying why requests do not share prefixes; empty if nothing limits them.
     """
 
     name: str
-    kind: str
     fingerprint: str
     precision: str
     window: int
-    start: tuple[int, ...]
     fallback: int
+    start: tuple[int, ...] = ()
+    kind: str = CAUSAL
+    is_encoder_decoder: bool = False
+    controls: ControlTokens = ControlTokens()
+    noise: float | None = None
+    measures_noise: ClassVar[bool] = False
+    budget: Budget | None = None
+    parameter_count: int | None = None
+    weights: int = 0
+    token_bytes: int = 0
+    state_bytes: int = 0
+    vocabulary: int = 0
+    device: Any = "none"
+    prefix_sharing_limit: str = ""
 
+    @abstractmethod
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
-        ...
 
+    @abstractmethod
     def decode(self, ids: Sequence[int]) -> list[str]:
         """The text of each token, for people."""
-        ...
 
-
-@runtime_checkable
-class ScoringModel(LanguageModel, Protocol):
-    """A model that answers requests as a black box."""
-
-    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        """Answer requests; call `sink` with each answer as it comes."""
-        ...
-
-
-@runtime_checkable
-class CountingModel(LanguageModel, Protocol):
-    """A model that answers requests as a black box, but can count the tokens it computes for them."""
-
-    def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
-        """Tokens that it computes to answer requests together, including padding."""
-        ...
-
-
-@runtime_checkable
-class GeneratingModel(LanguageModel, Protocol):
-    """A model that generates text."""
-
-    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
+    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:  # noqa: ARG002
         """Answer requests that fit the window; call `sink` with each answer as it comes.
+
+        Raises:
+            OutOfMemory: a single request does not fit the device.
+            ModelError: the model cannot score.
+        """
+        raise ModelError(f"{type(self).__name__} cannot score requests")
+
+    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:  # noqa: ARG002
+        """Generate texts after prompts that fit the window; call `sink` with each answer as it comes.
 
         Raises:
             OutOfMemory: a single prompt does not fit the device.
             FloatingPointError: the model returns something that is not a log-probability.
+            ModelError: the model cannot generate text.
         """
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """Token sequences packed into one row of a batch, shared prefixes once.
-
-    Attributes:
-        tokens: (length,) int32.
-        parents: (length,) int32, the index in the row of the token before; -1 where a sequence begins.
-        scored: (targets,) int32, the indices of the tokens after which a target is scored.
-        targets: (targets,) int32, the next tokens to score.
-        prefix_length: how many of the first tokens form a plain sequence that other rows begin with too, and in which
-            nothing is scored: a model may cache their states from one row to the next.
-    """
-
-    tokens: NDArray[np.int32]
-    parents: NDArray[np.int32]
-    scored: NDArray[np.int32]
-    targets: NDArray[np.int32]
-    prefix_length: int = 0
+        raise ModelError(f"{type(self).__name__} cannot generate text")
 
     @property
-    def is_linear(self) -> bool:
-        """Whether the row is one plain sequence."""
-        return bool((self.parents == np.arange(-1, len(self.tokens) - 1)).all())
+    def can_generate(self) -> bool:
+        """Whether it generates text: whether `generate` is implemented."""
+        return type(self).generate is not LanguageModel.generate
+
+    def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
+        """Tokens that the model computes to score requests together, including padding."""
+        return sum(request.input_length for request in requests)
+
+    def plan(self, requests: Sequence[Request]) -> Plan:
+        """Plan how to answer requests that fit the window, all of the same type, independently of other processes."""
+        if isinstance(requests[0], GenerateRequest):
+            return _text_plan([request for request in requests if isinstance(request, GenerateRequest)])
+        scored = [request for request in requests if isinstance(request, ScoreRequest)]
+        order = sorted(range(len(scored)), key=lambda index: scored[index].tokens)
+        costs = [scored[index].input_length for index in order]
+        items = [order[each.start : each.stop] for each in chunks(costs, CHUNK, CHUNKS)]
+        return Plan(
+            requests=scored,
+            items=[WorkItem(sum(scored[index].input_length for index in item)) for item in items],
+            details=items,
+            computed=sum(self.computed_tokens([scored[index] for index in item]) for item in items),
+            attended=sum(attended_pairs(0, cost) for cost in costs),
+        )
+
+    def run(self, plan: Plan, items: Sequence[int], sink: AnswerSink) -> int:
+        """Answer the requests of some items of a plan; call `sink` with the answers of each batch as they come.
+
+        Returns:
+            Tokens computed and generated.
+
+        Raises:
+            OutOfMemory: a single request does not fit the device.
+            FloatingPointError: the model returns something that is not a log-probability.
+            ModelError: the model cannot answer requests of this type.
+        """
+        return sum(self._run_chunk(plan.requests, plan.details[item], sink) for item in items)
+
+    def _run_chunk(self, requests: Sequence[Request], indices: Sequence[int], sink: AnswerSink) -> int:
+        """Answer the requests at some indices, and count the tokens computed and generated."""
+        chunk: list[Any] = [requests[index] for index in indices]
+        generated = 0
+
+        def take(position: int, answer: Answer) -> None:
+            nonlocal generated
+            generated += sum(answer.tokens) if isinstance(answer, GenerateAnswer) else 0
+            sink({indices[position]: answer})
+
+        if isinstance(chunk[0], ScoreRequest):
+            self.score(chunk, take)
+            return self.computed_tokens(chunk)
+        self.generate(chunk, take)
+        return generated + sum(len(requests[index].tokens) for index in indices)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RowAnswer:
-    """Log-probabilities (targets,) in nats, float32, and whether each target was the most likely token."""
+def _text_plan(requests: Sequence[GenerateRequest]) -> Plan:
+    """Chunks of prompts sorted by tokens; each costs what it does not share with the one before, and its answer."""
+    order = sorted(range(len(requests)), key=lambda index: requests[index].tokens)
+    new = new_tokens([requests[index].tokens for index in order])
+    costs = [tokens + requests[index].most_tokens for index, tokens in zip(order, new, strict=True)]
+    found = chunks(costs, CHUNK, CHUNKS)
+    lengths = [len(requests[index].tokens) for index in order]
+    return Plan(
+        requests=requests,
+        items=[WorkItem(sum(costs[each.start : each.stop])) for each in found],
+        details=[order[each.start : each.stop] for each in found],
+        computed=sum(new),
+        attended=sum(attended_pairs(size - tokens, size) for size, tokens in zip(lengths, new, strict=True)),
+    )
 
-    logprobs: NDArray[np.float32]
-    greedy: NDArray[np.bool_]
 
-
-PendingRows = Callable[[], list[RowAnswer]]  # waits for the answers to the rows of a batch
+def chunks(costs: Sequence[int], least: int, most: int) -> list[range]:
+    """Neighbours together: every chunk but the last costs at least `least`, and there are no more than `most`."""
+    size = max(least, -(-sum(costs) // most))
+    found, start, cost = [], 0, 0
+    for stop, each in enumerate(costs, start=1):
+        cost += each
+        if cost >= size or stop == len(costs):
+            found.append(range(start, stop))
+            start, cost = stop, 0
+    return found
 
 
 def common_prefix(left: NDArray[np.int32], right: NDArray[np.int32]) -> int:
@@ -184,62 +337,16 @@ def common_prefix(left: NDArray[np.int32], right: NDArray[np.int32]) -> int:
     return int(different[0]) if len(different) else size
 
 
-class OutOfMemory(Exception):  # noqa: N818
-    """A batch did not fit the device; a smaller one may."""
+def new_tokens(sequences: Sequence[array[int]]) -> list[int]:
+    """Tokens of each of sorted sequences that it does not share with the one before."""
+    new, last = [], np.empty(0, np.int32)
+    for tokens in sequences:
+        current = np.frombuffer(tokens, dtype=np.int32)
+        new.append(len(current) - common_prefix(last, current))
+        last = current
+    return new
 
 
-@runtime_checkable
-class RowModel(LanguageModel, Protocol):
-    """A model whose forward pass the engine plans.
-
-    Attributes:
-        shares_prefixes: whether it accepts rows that branch; otherwise every row is one sequence.
-        caches_prefixes: whether it caches the states of a prefix from one row to the next.
-        has_tree_attention: whether tokens attend to their ancestors only, so that unrelated sequences of a row cost
-            nothing: a row need not be small, nor a batch more than one row.
-        max_shared_length: input tokens up to which rows may branch; longer sequences need their own batches.
-        prefix_sharing_limit: one clause saying why rows may not branch, or not beyond `max_shared_length`; empty if
-            nothing limits them.
-        hidden_size: width of its layers, from which the engine weighs attention against the rest.
-        vocabulary: its number of tokens.
-        row_budget: tokens, including padding, that one batch may hold.
-        queue_depth: the most batches in flight; 1 if the answers of each are read before the next.
-        token_bytes: memory that a token of a batch is expected to take while it is computed.
-        state_bytes: memory that a token of a cached prefix takes.
-        weights: memory of its parameters, in bytes.
-    """
-
-    shares_prefixes: bool
-    caches_prefixes: bool
-    has_tree_attention: bool
-    max_shared_length: int
-    prefix_sharing_limit: str
-    hidden_size: int
-    vocabulary: int
-    row_budget: int
-    queue_depth: int
-    token_bytes: int
-    state_bytes: int
-    weights: int
-
-    def enqueue(self, rows: Sequence[Row]) -> PendingRows:
-        """Start one batch after the ones before it; only reading the answers waits for a device.
-
-        Raises:
-            OutOfMemory: it does not fit the device.
-        """
-        ...
-
-
-@runtime_checkable
-class PrefixCachingModel(LanguageModel, Protocol):
-    """A model that can clear its prefix cache, so that its next answers do not depend on it."""
-
-    def clear_cache(self) -> None:
-        """Clear the cache: the next prefix is computed from its first token."""
-        ...
-
-
-def is_encoder_decoder(model: LanguageModel) -> bool:
-    """Whether context and continuation are encoded separately, each with its own window."""
-    return model.kind == SEQ2SEQ
+def attended_pairs(first: int, last: int) -> int:
+    """Pairs of a token and one it attends to, itself included, of the tokens `first:last` of a sequence."""
+    return (last * (last + 1) - first * (first + 1)) // 2

@@ -6,6 +6,7 @@ A context is encoded once for all its continuations. Log-softmax is taken in flo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +27,7 @@ from icl_eval.models.generation.probing import seq2seq_generation
 from icl_eval.models.generation.trie import Tokens
 from icl_eval.models.networks.network import Network, full_device, token_logprobs
 from icl_eval.models.networks.sharing import ordinary_tokens
-from icl_eval.models.protocol import SEQ2SEQ, OutOfMemory, ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.protocol import SEQ2SEQ, Budget, LanguageModel, ScoreAnswer, ScoreRequest, Sink
 
 ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
 RULES = rf"seq2seq\|bos\d+\|begin[\d.]+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
@@ -34,7 +35,7 @@ RULES = rf"seq2seq\|bos\d+\|begin[\d.]+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # t
 Waiting = dict[bytes, list[int]]  # contexts, and the indices of their requests
 
 
-class Seq2SeqLM:
+class Seq2SeqLM(LanguageModel):
     """A loaded model and tokenizer that answers requests as a black box.
 
     The encoder reads a context with the special tokens that the tokenizer adds before and after it. The decoder begins
@@ -50,13 +51,16 @@ class Seq2SeqLM:
         window: context length of each half in tokens; by default that of the configuration.
 
     Attributes:
-        row_budget: tokens, including padding, that one batch may hold; halved when memory runs out.
+        budget: tokens, including padding, that one batch may hold.
 
     Raises:
         ModelError: no window or no start token is known, or a BOS token is requested that the tokenizer does not add.
     """
 
     kind = SEQ2SEQ
+    is_encoder_decoder = True
+    measures_noise = True
+    budget: Budget
 
     def __init__(
         self,
@@ -82,11 +86,11 @@ class Seq2SeqLM:
         self._network = Network(model)
         self.device = self._network.device
         self._halves = EncoderDecoder(self._network, tokenizer.pad_token_id or 0)
-        self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
-        self.parameters: int = model.num_parameters()
+        self.weights = sum(parameter.nbytes for parameter in model.parameters())
+        self.parameter_count = model.num_parameters()
         self._vocabulary = int(self._network.config.vocab_size)
         self._targets = LOGITS // self._vocabulary
-        self.row_budget = token_budget(model, self.device, self.window)
+        self.budget = Budget(token_budget(model, self.device, self.window))
         self._spare_head()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -104,34 +108,25 @@ class Seq2SeqLM:
             OutOfMemory: a single request does not fit the device.
         """
         waiting = self._by_context(requests)
-        while waiting:
-            batch = self._next_contexts(waiting)
-            parts = list(self._parts(batch, waiting, requests))
-            try:
-                with full_device(), torch.inference_mode():
-                    encoded = self._halves.encode([_tokens(context) for context in batch])
-                    for part in parts:
-                        for index, answer in self._answers(encoded, part, requests):
-                            sink(index, answer)
-                            waiting[batch[part[index]]].remove(index)
-            except OutOfMemory:
-                if len(batch) == 1 and max(map(len, parts)) == 1:
-                    raise
-                self.row_budget = min(self.row_budget, _size(batch, parts, requests)) // 2
-            for context in batch:
-                if not waiting[context]:
-                    del waiting[context]
+
+        def compute(batch: _Batch) -> None:
+            with full_device(), torch.inference_mode():
+                encoded = self._halves.encode([_tokens(context) for context in batch.contexts])
+                for part in batch.parts:
+                    for index, answer in self._answers(encoded, part, requests):
+                        sink(index, answer)
+                        waiting[batch.contexts[part[index]]].remove(index)
+
+        self.budget.run(self._batches(waiting, requests), compute)
 
     def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
         """Tokens that both halves compute to answer requests together, including padding."""
         waiting, total = self._by_context(requests), 0
-        while waiting:
-            batch = self._next_contexts(waiting)
-            total += len(batch) * len(_tokens(batch[0]))
-            for part in self._parts(batch, waiting, requests):
+        for batch in self._batches(waiting, requests):
+            total += len(batch.contexts) * batch.longest
+            for part in batch.parts:
                 total += len(part) * max(self._decoder_length(requests[index]) for index in part)
-            for context in batch:
-                del waiting[context]
+            waiting.update((context, []) for context in batch.contexts)
         return total
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
@@ -154,7 +149,7 @@ class Seq2SeqLM:
             self._inputs.ends_after,
             precision=self.precision,
             vocabulary=self._vocabulary,
-            limits=Limits(max(LOGITS // self._vocabulary, 1), self.row_budget, self.row_budget),
+            limits=Limits(max(LOGITS // self._vocabulary, 1), self.budget.size, self.budget.size),
         )
 
     def _by_context(self, requests: Sequence[ScoreRequest]) -> Waiting:
@@ -165,10 +160,19 @@ class Seq2SeqLM:
             found.setdefault(read.tobytes(), []).append(index)
         return dict(sorted(found.items(), key=lambda item: (-len(item[0]), item[0])))
 
+    def _batches(self, waiting: Waiting, requests: Sequence[ScoreRequest]) -> Iterator[_Batch]:
+        """Batches of what is waiting, until nothing is."""
+        while waiting:
+            contexts = self._next_contexts(waiting)
+            yield _Batch(contexts, list(self._parts(contexts, waiting, requests)), requests)
+            for context in contexts:
+                if not waiting[context]:
+                    del waiting[context]
+
     def _next_contexts(self, waiting: Mapping[bytes, Sequence[int]]) -> list[bytes]:
         """As many contexts as fit a batch."""
         longest = len(_tokens(next(iter(waiting))))
-        return [context for context, _ in zip(waiting, range(max(self.row_budget // longest, 1)), strict=False)]
+        return [context for context, _ in zip(waiting, range(max(self.budget.size // longest, 1)), strict=False)]
 
     def _parts(
         self, batch: Sequence[bytes], waiting: Waiting, requests: Sequence[ScoreRequest]
@@ -179,7 +183,7 @@ class Seq2SeqLM:
         encoded = len(_tokens(batch[0]))
         while longest_first:
             longest = self._decoder_length(requests[longest_first[0]])
-            count = max(min(self.row_budget // (encoded + longest), self._targets // longest), 1)
+            count = max(min(self.budget.size // (encoded + longest), self._targets // longest), 1)
             yield {index: owner[index] for index in longest_first[:count]}
             longest_first = longest_first[count:]
 
@@ -222,14 +226,32 @@ def _tokens(context: bytes) -> Tokens:
     return np.frombuffer(context, np.int32)
 
 
-def _size(batch: Sequence[bytes], parts: Sequence[Mapping[int, int]], requests: Sequence[ScoreRequest]) -> int:
-    """Tokens of the largest batch of either half."""
-    longest = len(_tokens(batch[0]))
-    continuations = [
-        len(part) * (longest + max(len(requests[index].tokens) - requests[index].boundary for index in part))
-        for part in parts
-    ]
-    return max(len(batch) * longest, *continuations)
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Contexts that are encoded together, longest first, and the decoder batches of their requests."""
+
+    contexts: Sequence[bytes]
+    parts: Sequence[Mapping[int, int]]
+    requests: Sequence[ScoreRequest]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest context."""
+        return len(_tokens(self.contexts[0]))
+
+    @property
+    def size(self) -> int:
+        """Tokens of the largest batch of either half."""
+        continuations = [
+            len(part) * (self.longest + max(len(self.requests[i].tokens) - self.requests[i].boundary for i in part))
+            for part in self.parts
+        ]
+        return max(len(self.contexts) * self.longest, *continuations)
+
+    @property
+    def divisible(self) -> bool:
+        """Whether either half has more than one row."""
+        return len(self.contexts) > 1 or max(map(len, self.parts)) > 1
 
 
 def doubles_spaces(tokenizer: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Unpack
 
 from icl_eval.config import RunOptions
 from icl_eval.errors import IclEvalError, MissingData, TaskError, UnknownName, WindowError
-from icl_eval.models import LanguageModel, about_control_tokens, controls_of, load
+from icl_eval.models import LanguageModel, about_control_tokens, load
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig, read_run
 from icl_eval.runs.cells import prepare
@@ -93,7 +93,7 @@ def check_lengths(
     task = library.task(name)
     ask = RunConfig(model=model.name, tasks=(name,), shots=(0,), split=split, demonstrations=demonstrations)
     source = source_of(data, unused=task.source is not None)
-    controls, names = controls_of(model), set[str]()
+    controls, names = model.controls, set[str]()
     for style in task.prompts:
         (prepared,) = prepare(task, style, ask, source)
         builder, (cell,) = RequestBuilder(prepared, model, "drop"), prepared.cells(ask.seeds[0])

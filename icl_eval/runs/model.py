@@ -33,7 +33,7 @@ def name_of(model: Any) -> str:
         return str(model)
     if isinstance(model, tuple):
         return getattr(model[0], "name_or_path", "") or type(model[0]).__name__
-    if not (hasattr(model, "fingerprint") and hasattr(model, "kind")):
+    if not isinstance(model, LanguageModel):
         raise ModelError(
             f"a {type(model).__name__} is not a model: pass a name, a (model, tokenizer) pair or a LanguageModel"
         )

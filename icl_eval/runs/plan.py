@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from icl_eval.config import RunOptions, takes_options
 from icl_eval.engine import Engine, Workload
-from icl_eval.models import RowModel, load_meta_model
+from icl_eval.models import load_meta_model
 from icl_eval.models.options import read_options
 from icl_eval.results.folder import open_folder
 from icl_eval.results.records import Failure
@@ -164,9 +164,7 @@ def explain_run(run: Run) -> Explanation:
         for window in queries.windows():
             work += engine.workload([request for query in window for request in query.requests], keys)
     failures = (*run.failures, *queries.failures())
-    if not isinstance(model, RowModel):
-        return Explanation(work, getattr(model, "weights", 0), {}, failures=failures)
-    memory = work.memory(model.token_bytes, model.state_bytes, model.vocabulary)
+    memory = work.memory(model.token_bytes, model.state_bytes, model.vocabulary) if work.batches else {}
     return Explanation(work, model.weights, memory, model.prefix_sharing_limit, failures)
 
 

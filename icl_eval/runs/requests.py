@@ -13,8 +13,6 @@ from icl_eval.models import (
     LanguageModel,
     Request,
     ScoreRequest,
-    controls_of,
-    is_encoder_decoder,
 )
 from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, encode_apart, fit, split_tokens, with_start
 from icl_eval.results.records import Cell
@@ -58,8 +56,8 @@ class RequestBuilder:
 
     def __init__(self, prepared: Prepared, model: LanguageModel, overflow: Overflow) -> None:
         self.prepared, self.model, self.overflow = prepared, model, overflow
-        self._apart = is_encoder_decoder(model)
-        self._controls, self.control_names = controls_of(model), set[str]()
+        self._apart = model.is_encoder_decoder
+        self._controls, self.control_names = model.controls, set[str]()
         self._demonstration_texts: dict[str, str] = {}
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}

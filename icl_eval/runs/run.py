@@ -13,7 +13,7 @@ from typing import Any
 import icl_eval
 from icl_eval.engine import SINGLE_PROCESS, Engine, Ranks, measure_noise
 from icl_eval.errors import MetricError, ModelError, RunError
-from icl_eval.models import CAUSAL, GeneratingModel, LanguageModel, LoadConfig, is_current
+from icl_eval.models import CAUSAL, LanguageModel, LoadConfig, is_current
 from icl_eval.results.examples import read_examples
 from icl_eval.results.folder import RunFolder, WorkerFolder, open_folder
 from icl_eval.results.manifest import Manifest, read_manifest
@@ -153,14 +153,14 @@ class Run:
             model_fingerprint=model.fingerprint,
             model_words=_model_words(model),
             window=model.window,
-            prefix_sharing_limit=getattr(model, "prefix_sharing_limit", ""),
+            prefix_sharing_limit=model.prefix_sharing_limit,
             noise=None if ranks.rank else measure_noise(model),
             tasks=tuple(each.record for each in self.prepared),
             failures=self.failures,
             suites=self.suites,
             versions=_versions(),
-            parameters=_parameters(model),
-            device=str(getattr(model, "device", "none")),
+            parameters=model.parameter_count,
+            device=str(model.device),
             threads=torch.get_num_threads(),
             started=_now(),
             processes=ranks.size,
@@ -225,7 +225,7 @@ class Run:
 def _check_kinds(prepared: Sequence[Prepared], model: LanguageModel) -> None:
     """Raise `ModelError` if a task needs generated text and the model cannot generate."""
     for each in prepared:
-        if each.record.answer == "text" and not isinstance(model, GeneratingModel):
+        if each.record.answer == "text" and not model.can_generate:
             raise ModelError(f"{model.name} cannot write ({model.kind}), but {each.record.task} is answered in writing")
 
 
@@ -248,12 +248,6 @@ def _model_words(model: LanguageModel) -> str:
     """The signature's words for a model's rules; its kind if that is not the usual one."""
     kind = () if model.kind == CAUSAL else (model.kind,)
     return "|".join((*kind, f"bos{len(model.start)}", f"w{model.window}", model.precision))
-
-
-def _parameters(model: LanguageModel) -> int | None:
-    """The number of a model's parameters, if it reports it; a user's module may have a method of that name."""
-    reported = getattr(model, "parameters", None)
-    return reported if isinstance(reported, int) else None
 
 
 def _now() -> str:

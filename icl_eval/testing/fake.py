@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from icl_eval.models import ControlTokens, GenerateRequest, ScoreAnswer, ScoreRequest, Sink, TextSink
+from icl_eval.models import GenerateRequest, LanguageModel, ScoreAnswer, ScoreRequest, Sink, TextSink
 from icl_eval.models.generation.search import Candidates, search_for
 
 BYTES = 256
@@ -17,7 +17,7 @@ BOS = 256  # the one token that is no byte
 FAVOUR = 0.99  # probability of the next byte of a preferred continuation
 
 
-class FakeLM:
+class FakeLM(LanguageModel):
     """A model over UTF-8 bytes: byte b follows token a with probability 2 (1 + (b - a) mod 256) / (256 * 257).
 
     Args:
@@ -32,10 +32,8 @@ class FakeLM:
         asked: requests it has answered.
     """
 
-    kind = "causal"
     precision = "exact"
-    noise = 0.0
-    controls = ControlTokens()
+    noise: float | None = 0.0
     fallback = BOS
 
     def __init__(
@@ -43,7 +41,7 @@ class FakeLM:
     ) -> None:
         self.answers = {key.encode(): continuation.encode() for key, continuation in (answers or {}).items()}
         self.window, self.name = window, name
-        self.start: tuple[int, ...] = (BOS,) if bos else ()
+        self.start = (BOS,) if bos else ()
         said = json.dumps(sorted((answers or {}).items()))
         self.fingerprint = f"fake-{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}|bos{len(self.start)}"
         self.asked = 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from icl_eval.demos import Pool
 from icl_eval.errors import IclEvalError, PromptError
-from icl_eval.models import LanguageModel, controls_of
+from icl_eval.models import LanguageModel
 from icl_eval.prompts import FittedPrompt, Prompt, PromptText, Scored, assemble, doubled_space, fit, split_tokens
 from icl_eval.tasks import Example, Source, Task
 from icl_eval.testing.fake import FakeLM
@@ -47,7 +47,7 @@ def check_task(
 
 class _Check:
     def __init__(self, task: Task, source: Source, shots: list[int], model: LanguageModel) -> None:
-        self.task, self.shots, self.model, self.controls = task, shots, model, controls_of(model)
+        self.task, self.shots, self.model, self.controls = task, shots, model, model.controls
         self.examples = task.evaluation(source)
         self.candidates = candidates = task.demonstrations(source)
         self.pool = Pool.of(task, candidates)

@@ -15,7 +15,7 @@ import torch
 
 from icl_eval.demos import Pool
 from icl_eval.engine import SINGLE_PROCESS
-from icl_eval.models.causal import CausalLM
+from icl_eval.models.causal.model import CausalLM
 from icl_eval.models.checkpoints import precision
 from icl_eval.models.networks.network import Network
 from icl_eval.runs.requests import RequestBuilder

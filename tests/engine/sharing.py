@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from toy_rows import ToyRows
 
 from icl_eval.engine import Journal, Ranks, SharedJournal, journal_path
-from icl_eval.models import Row, RowAnswer, common_prefix
-
-from .toys import ToyRows
+from icl_eval.models import common_prefix
+from icl_eval.models.causal.rows import Row, RowAnswer
 
 
 @contextmanager

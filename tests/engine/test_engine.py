@@ -7,14 +7,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_rows import REQUESTS, ToyRows, expected
 
 from icl_eval.engine import Engine, MemoryJournal
-from icl_eval.engine import rows as computing
 from icl_eval.errors import ModelError
-from icl_eval.models import PendingRows, Row, RowAnswer, ScoreRequest
+from icl_eval.models import (
+    Decoding,
+    GenerateRequest,
+    LanguageModel,
+    Request,
+    ScoreAnswer,
+    ScoreRequest,
+    Sink,
+)
+from icl_eval.models.causal import scheduling as computing
+from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer
 from icl_eval.testing import FakeLM
-
-from .toys import REQUESTS, ToyRows, expected
 
 MODELS = st.builds(
     ToyRows,
@@ -118,7 +126,7 @@ def test_a_full_device_halves_the_budget_until_all_is_answered(shares: bool) -> 
     assert [a.logprobs for a in answers] == [pytest.approx(expected(r), abs=1e-6) for r in requests]
     assert engine.computed == len(requests)
     assert model.failures > 0
-    assert 10 <= model.row_budget <= 20
+    assert 10 <= model.budget.size <= 20
     failures = model.failures
     engine.answer([ScoreRequest.of([5, a, b, 0], [1]) for a in range(5) for b in range(5)])
     assert model.failures == failures
@@ -142,7 +150,7 @@ def test_a_budget_far_above_what_was_too_much_is_halved_from_that() -> None:
 
     Engine(model).answer(requests)
 
-    assert (model.failures, model.row_budget) == (1, 32)
+    assert (model.failures, model.budget.size) == (1, 32)
 
 
 def test_what_was_answered_before_the_device_was_full_is_kept() -> None:
@@ -158,7 +166,7 @@ def test_what_was_answered_before_the_device_was_full_is_kept() -> None:
     engine.answer(requests)
 
     assert model.failures == 1
-    assert model.row_budget == 6
+    assert model.budget.size == 6
     assert sum(len(batch) for batch in model.batches) == len(requests)
 
 
@@ -200,7 +208,7 @@ def test_batches_in_flight_when_the_device_is_full_are_read_and_not_computed_aga
             return super().forward(rows)
 
     model = Crowded(3)
-    model.row_budget = 12
+    model.budget.size = 12
     requests = [ScoreRequest.of([a, b, 0, 1], [2]) for a in range(4) for b in range(4)]
 
     Engine(model).answer(requests)
@@ -211,7 +219,7 @@ def test_batches_in_flight_when_the_device_is_full_are_read_and_not_computed_aga
 
 
 def test_one_sequence_that_exceeds_the_device_is_an_error() -> None:
-    with pytest.raises(ModelError, match="one prompt of 9 tokens does not fit the device's memory: the toy is full"):
+    with pytest.raises(ModelError, match=r"one request of up to 10 tokens does not fit .* memory: the toy is full"):
         Engine(ToyRows(capacity=8)).answer([ScoreRequest.of([1] * 9, [1])])
 
 
@@ -266,10 +274,51 @@ def test_a_black_box_computes_only_what_is_missing() -> None:
     assert (model.asked, engine.computed, engine.tokens) == (2, 1, 2)
 
 
-def test_a_model_that_neither_scores_nor_runs_rows_is_an_error() -> None:
-    class Mute:
-        name, kind, fingerprint, precision = "mute", "causal", "mute", "float32"
-        window, start, fallback = 9, (), 0
+class Mute(LanguageModel):
+    """The least that a model can be."""
 
-    with pytest.raises(ModelError, match="Mute can neither score requests nor run rows"):
-        Engine(Mute()).answer([ScoreRequest.of([1], [2])])  # type: ignore[arg-type]
+    name, fingerprint, precision = "mute", "mute", "float32"
+    window, fallback = 9, 0
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[len(text)] for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        return list(map(str, ids))
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        (ScoreRequest.of([1], [2]), "Mute cannot score requests"),
+        (GenerateRequest.of([1], Decoding(1)), "Mute cannot generate text"),
+    ],
+)
+def test_what_a_model_does_not_implement_is_an_error(request_: Request, sentence: str) -> None:
+    with pytest.raises(ModelError, match=sentence):
+        Engine(Mute()).answer([request_])
+
+
+def test_a_model_generates_if_it_implements_it() -> None:
+    assert FakeLM().can_generate
+    assert not Mute().can_generate
+
+
+def test_a_model_without_encoding_cannot_be_made() -> None:
+    class Blind(LanguageModel):
+        pass
+
+    with pytest.raises(TypeError, match="abstract"):
+        Blind()  # type: ignore[abstract]
+
+
+def test_a_model_of_a_few_lines_is_answered_in_chunks() -> None:
+    class Constant(Mute):
+        def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+            for index, each in enumerate(requests):
+                sink(index, ScoreAnswer((-1.0,) * (len(each.tokens) - each.boundary), False))
+
+    engine = Engine(Constant())
+
+    assert engine.answer([ScoreRequest.of([1], [2, 3])]) == [ScoreAnswer((-1.0, -1.0), False)]
+    assert engine.tokens == 2

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_rows import ToyRows
 
 from icl_eval.engine import Engine, Journal, MemoryJournal
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, OutOfMemory, ScoreRequest, TextSink
 from icl_eval.testing import FakeLM
-
-from .toys import ToyRows
 
 WAYS = [Decoding(9), Decoding(9, beams=3), Decoding(9, samples=2, temperature=1.0), Decoding(9, (), seed=1)]
 REQUESTS = [GenerateRequest.of([65, token], decoding) for token in (70, 71) for decoding in WAYS]
@@ -97,6 +96,7 @@ def test_a_damaged_text_is_an_error(path: Path, damage: bytes) -> None:
 
 KILLED = """
 import os, signal, sys
+sys.path.insert(0, "tests")
 from pathlib import Path
 from icl_eval.engine import Engine, Journal
 from icl_eval.testing import FakeLM

@@ -13,7 +13,8 @@ from icl_eval.testing import FakeLM
 class Batching(FakeLM):
     """A black box whose log-probabilities are lower by `moved` nats for each time that its batch doubles."""
 
-    noise = None  # type: ignore[assignment]
+    noise = None
+    measures_noise = True
 
     def __init__(self, moved: float, window: int = 2**20) -> None:
         super().__init__(window=window)
@@ -25,12 +26,9 @@ class Batching(FakeLM):
         for index, request in enumerate(requests):
             sink(index, ScoreAnswer(tuple(-1 - lower for _ in request.tokens[request.boundary :]), False))
 
-    def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
-        return sum(request.input_length for request in requests)
-
 
 class Elsewhere(Batching):
-    computed_tokens = None  # type: ignore[assignment]  # it runs elsewhere and cannot count them
+    measures_noise = False
 
 
 @pytest.mark.parametrize(("moved", "noise"), [(0.0, 0.0), (1e-3, 0.002), (2e-6, 4e-6), (0.06, 0.1)])

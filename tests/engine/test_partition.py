@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_eval.engine import WorkItem, partition
-from icl_eval.engine.partition import chunks
+from icl_eval.engine import partition
+from icl_eval.models import WorkItem
+from icl_eval.models.protocol import chunks
 
 WORK_ITEMS = st.lists(st.builds(WorkItem, st.integers(1, 500), st.none() | st.integers(0, 100)), max_size=60)
 RANKS = st.integers(1, 9)

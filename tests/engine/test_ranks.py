@@ -9,19 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_threads import crew, errors_of, together
+from toy_rows import REQUESTS, ToyRows, expected
 
-from icl_eval.engine import (
-    Engine,
-    Journal,
-    MemoryJournal,
-    PackedRow,
-    Ranks,
-    WorkItem,
-    packing,
-    plan,
-    prefix_replay,
-    rank_and_world_size,
-)
+from icl_eval.engine import Engine, Journal, MemoryJournal, Ranks, rank_and_world_size
 from icl_eval.engine import shared as sharing
 from icl_eval.errors import ModelError, RankError, RunError, WorkerError
 from icl_eval.models import (
@@ -31,15 +21,18 @@ from icl_eval.models import (
     LanguageModel,
     OutOfMemory,
     Request,
-    Row,
-    RowAnswer,
     ScoreRequest,
     Sink,
+    WorkItem,
 )
+from icl_eval.models.causal import batches as prefix_replay
+from icl_eval.models.causal import packing
+from icl_eval.models.causal.batches import batched as plan
+from icl_eval.models.causal.packing import PackedRow
+from icl_eval.models.causal.rows import Row, RowAnswer
 from icl_eval.testing import FakeLM
 
 from .sharing import Rounding, shared
-from .toys import REQUESTS, ToyRows, expected
 
 SIZES = st.integers(2, 4)
 
@@ -168,7 +161,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_a_black_box_gets_the_same_chunks_whatever_the_ranks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icl_eval.engine.chunking.CHUNK", 20)
+    monkeypatch.setattr("icl_eval.models.protocol.CHUNK", 20)
     asked: list[list[bytes]] = []
 
     class Recording(FakeLM):
@@ -188,7 +181,7 @@ def test_a_black_box_gets_the_same_chunks_whatever_the_ranks(size: int, monkeypa
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_all_ranks_generate_texts(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icl_eval.engine.chunking.CHUNK", 50)
+    monkeypatch.setattr("icl_eval.models.protocol.CHUNK", 50)
     requests: list[Request] = [*TEXTS, *BLACK]
     found = answers_of_all(size, FakeLM, requests, windows=2)
 
@@ -212,7 +205,7 @@ def test_all_plan_for_the_smallest_memory() -> None:
 
     answers_of_all(3, model, LONG)
 
-    assert [each.row_budget for each in models] == [8, 8, 8]
+    assert [each.budget.size for each in models] == [8, 8, 8]
 
 
 def test_a_rank_whose_device_is_full_plans_its_share_again() -> None:
@@ -327,7 +320,7 @@ def test_a_device_that_one_sequence_fills_ends_all(tmp_path: Path) -> None:
 
     assert (type(first), type(second)) == (WorkerError, RankError)
     assert str(first) == str(second)
-    assert str(first).startswith("process 1: one prompt of ")
+    assert str(first).startswith("process 1: one request of up to 13 tokens does not fit")
 
 
 def test_words_are_gathered_by_rank() -> None:

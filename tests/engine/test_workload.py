@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_rows import REQUESTS, ToyRows
 
-from icl_eval.engine import Engine, MemoryJournal, Workload, packing
+from icl_eval.engine import Engine, MemoryJournal, Workload
 from icl_eval.models import ScoreRequest, Sink
+from icl_eval.models.causal import packing
 from icl_eval.testing import FakeLM
-
-from .toys import REQUESTS, ToyRows
 
 
 @given(REQUESTS, st.booleans(), st.integers(6, 60), st.integers(0, 8))

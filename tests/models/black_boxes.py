@@ -28,13 +28,13 @@ def network(name: str) -> Any:
 
 def seq2seq_lm(name: str, model: Any = None, **changes: Any) -> Seq2SeqLM:
     lm = Seq2SeqLM(model or network(name), tokenizer_for(name), "tiny", "weights", **changes)
-    lm.row_budget = 150  # several batches, with padding
+    lm.budget.size = 150  # several batches, with padding
     return lm
 
 
 def masked_lm(name: str, model: Any = None, **changes: Any) -> MaskedLM:
     lm = MaskedLM(model or network(name), tokenizer_for(name), "tiny", "weights", **changes)
-    lm.row_budget = 200  # several batches, with padding
+    lm.budget.size = 200  # several batches, with padding
     return lm
 
 

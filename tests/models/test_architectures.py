@@ -9,10 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_eval.engine import Engine, Terms, pack, packing
+from icl_eval.engine import Engine
 from icl_eval.models import ScoreRequest
-from icl_eval.models import causal as module
-from icl_eval.models.causal import CausalLM
+from icl_eval.models.causal import model as module
+from icl_eval.models.causal import packing
+from icl_eval.models.causal.model import CausalLM
+from icl_eval.models.causal.packing import Terms, pack
 from icl_eval.models.networks.blocks import TreePlan
 from icl_eval.models.networks.kernels import efficient_sequences, flash_sequences, plain_blocks
 
@@ -73,7 +75,7 @@ def test_rows_on_cached_prefixes_equal_the_reference(name: str, monkeypatch: pyt
     monkeypatch.setattr(packing, "MIN_PREFIX", 4)
     monkeypatch.setattr(packing, "TOKENS_AFTER_PREFIX", 16)
     lm = causal(sharp(name))
-    lm.row_budget = 16
+    lm.budget.size = 16
     requests = random_requests(np.random.default_rng(len(name)), sequences=16)
     terms = Terms(share=True, limit=16, width=32, cache_prefixes=True, tree_attention=lm.has_tree_attention)
     used = [row for row in pack(dict(enumerate(requests)), terms) if row.row.prefix_length]
@@ -95,7 +97,7 @@ def test_what_the_kernels_of_cuda_compute_equals_the_reference(
     requests = random_requests(np.random.default_rng(len(name)), sequences=8)
     with emulated():
         lm = causal(sharp(name))
-        lm.row_budget = 48
+        lm.budget.size = 48
         answers = Engine(lm).answer(requests)
 
     assert lm._kernel is (plain_blocks if name in CAPPED else kernel)
@@ -167,7 +169,7 @@ def test_answers_do_not_depend_on_budget_order_or_company(name: str, budget: int
     together = Engine(lm).answer(requests)
     shuffled = np.random.default_rng(1).permutation(len(requests))
 
-    lm.row_budget = budget
+    lm.budget.size = budget
     half = shuffled[: len(requests) // 2].tolist()
     apart = dict(zip(half, Engine(lm).answer([requests[index] for index in half]), strict=True))
 
@@ -200,7 +202,7 @@ def test_sharing_regardless_would_be_wrong(name: str) -> None:
     lm = causal(model)
     requests = random_requests(np.random.default_rng(7), longest=30)
 
-    lm.shares_prefixes, lm.max_shared_length, lm.row_budget = True, WINDOW, WINDOW - 4
+    lm.shares_prefixes, lm.max_shared_length, lm.budget.size = True, WINDOW, WINDOW - 4
     answers = Engine(lm).answer(requests)
 
     assert worst(model, requests, answers) > 1e-3

@@ -15,7 +15,7 @@ from .kinds import MASKED, SEQ2SEQ
 @pytest.mark.parametrize("name", [*SEQ2SEQ, *MASKED])
 def test_scores_do_not_depend_on_batches_or_order(name: str) -> None:
     requests, small, large = requests_of(name), lm_of(name), lm_of(name)
-    small.row_budget, large.row_budget = 1, 10**6
+    small.budget.size, large.budget.size = 1, 10**6
     together = answer(large, requests)
 
     for others in (answer(small, requests), answer(large, requests[::-1])[::-1]):
@@ -36,13 +36,13 @@ def test_a_full_device_halves_the_batch_and_no_answer_comes_twice(
 ) -> None:
     lm, requests = lm_of(name), requests_of(name)
     expected, answers = answer(lm, requests), list[tuple[int, ScoreAnswer]]()
-    before = lm.row_budget
+    before = lm.budget.size
 
     crowd(monkeypatch, lm.model, too_much)
     lm.score(requests, lambda *found: answers.append(found))
 
     assert sorted(index for index, _ in answers) == list(range(len(requests)))
-    assert lm.row_budget < before
+    assert lm.budget.size < before
     for index, found in answers:
         assert found.logprobs == pytest.approx(expected[index].logprobs, abs=1e-5)
 
@@ -52,7 +52,7 @@ def test_answers_before_a_failure_are_kept(
     name: str, row_budget: int, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm, store, requests = lm_of(name), MemoryJournal(), requests_of(name)
-    lm.row_budget = row_budget
+    lm.budget.size = row_budget
     forward, counted = type(lm.model).forward, iter(range(100))
 
     def dies(model: Any, *inputs: Any, **settings: Any) -> Any:

@@ -13,9 +13,10 @@ import transformers as hf
 
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
-from icl_eval.models import OutOfMemory, Row, ScoreRequest, wrap_model
+from icl_eval.models import OutOfMemory, ScoreRequest, wrap_model
 from icl_eval.models.budget import CPU_ROW_BUDGET
-from icl_eval.models.causal import ARITHMETIC, CausalLM
+from icl_eval.models.causal.model import ARITHMETIC, CausalLM
+from icl_eval.models.causal.rows import Row
 from icl_eval.models.networks.sharing import line
 
 from .architectures import WINDOW, build
@@ -211,7 +212,7 @@ def test_the_budget_is_half_of_what_is_free_and_at_least_a_window(monkeypatch: p
 
     for free, budget in [(0, WINDOW), (2 * token * 1000, 1000), (2**50, CPU_ROW_BUDGET)]:
         monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
-        assert causal(model).row_budget == budget
+        assert causal(model).budget.size == budget
 
 
 @pytest.mark.parametrize("own_attention", [False, True])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, OutOfMemory, wrap_model
-from icl_eval.models.causal import CausalLM
+from icl_eval.models.causal.model import CausalLM
 from icl_eval.models.generation import generation, kv_pool
 from icl_eval.models.generation.cache_batch import BatchDecoder
 from icl_eval.models.generation.decoder import Entry, UncachedDecoder
@@ -134,7 +134,7 @@ def test_what_is_cached_or_reserved_changes_nothing(
     monkeypatch.setattr(kv_pool, "EXTRA_SLOTS", slots)
     prompts = [[9, 8, 7, 6, 5, *prompt] for prompt in prompts_of(11, count=9, longest=30)]
     lm = causal(sharp("llama"))
-    lm.row_budget = 30
+    lm.budget.size = 30
     decoding = Decoding(14, FREE, beams=4)
 
     answers = write(lm, prompts, decoding)

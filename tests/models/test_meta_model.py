@@ -11,8 +11,8 @@ import transformers as hf
 from torch.utils.flop_counter import FlopCounterMode
 
 from icl_eval.errors import ModelError
-from icl_eval.models import RowModel
-from icl_eval.models.causal import CausalLM
+from icl_eval.models.causal.model import CausalLM
+from icl_eval.models.causal.scheduling import RowModel
 from icl_eval.models.meta_model import MetaModel
 
 from .architectures import CONFIGS, WINDOW, build

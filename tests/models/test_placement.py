@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from icl_eval.engine import Engine
-from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, Row, load_model, wrap_model
-from icl_eval.models.causal import CausalLM
+from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, load_model, wrap_model
+from icl_eval.models.causal.model import CausalLM
+from icl_eval.models.causal.rows import Row
 from icl_eval.models.generation.kv_pool import PooledDecoder
 
 from . import checkpoints
@@ -140,7 +141,7 @@ def test_everything_may_be_on_the_disk(saved: tuple[str, Path]) -> None:
     plain, spread = load_model(str(folder), device="cpu"), load_model(str(folder), device_map={"": "disk"})
 
     assert lies(spread.model) == {"meta"}  # type: ignore[attr-defined]
-    assert spread.weights == plain.weights  # type: ignore[attr-defined]
+    assert spread.weights == plain.weights
     for mine, theirs in zip(answers(spread), answers(plain), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
 

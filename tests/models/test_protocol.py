@@ -2,12 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from icl_eval.models import RowModel, ScoreRequest, ScoringModel
-from icl_eval.models.causal import CausalLM
-from icl_eval.testing import FakeLM
-
-from .architectures import WINDOW, build
-from .checkpoints import byte_tokenizer
+from icl_eval.models import ScoreRequest
 
 
 @pytest.mark.parametrize(("context", "continuation"), [([], [1]), ([1], [])])
@@ -36,12 +31,3 @@ def test_key_depends_on_model_tokens_and_boundary() -> None:
 
 def test_key_is_the_same_on_every_platform() -> None:
     assert ScoreRequest.of([1, 256, 70000], [3]).key("weights|float32|bos0") == "46c04d49ffb02045cf99b738"
-
-
-def test_kinds_of_models_are_distinguished() -> None:
-    lm = CausalLM(build("gpt2"), byte_tokenizer(), "tiny", "weights", window=WINDOW)
-
-    assert isinstance(lm, RowModel)
-    assert not isinstance(lm, ScoringModel)
-    assert isinstance(FakeLM(), ScoringModel)
-    assert not isinstance(FakeLM(), RowModel)

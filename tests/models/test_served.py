@@ -19,18 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icl_eval.engine import Engine
 from icl_eval.errors import IclEvalError, ModelError, UnknownName
-from icl_eval.models import (
-    Decoding,
-    GenerateAnswer,
-    GenerateRequest,
-    GeneratingModel,
-    LanguageModel,
-    RowModel,
-    ScoreRequest,
-    ScoringModel,
-    controls_of,
-    load_model,
-)
+from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, LanguageModel, ScoreRequest, load_model
 from icl_eval.models.served import endpoint as http
 
 from .checkpoints import byte_tokenizer, checkpoint
@@ -194,9 +183,8 @@ def test_every_form_knows_the_most_likely_tokens(form: str, likely: tuple[str, s
 def test_a_served_model_keeps_the_protocol(connect: Served) -> None:
     lm = connect(Habits())
 
-    assert isinstance(lm, ScoringModel)
-    assert isinstance(lm, GeneratingModel)
-    assert not isinstance(lm, RowModel)
+    assert lm.can_generate
+    assert not lm.measures_noise
     assert (lm.name, lm.precision, lm.kind) == (NAME, "served:prompt_logprobs-ids", "causal")
     assert lm.decode(lm.encode(["ab"])[0]) == ["a", "b"]
 
@@ -287,7 +275,7 @@ def test_tokens_that_no_text_has_are_refused(connect: Served) -> None:
 @pytest.mark.parametrize("ids", [True, False])
 def test_a_server_that_takes_only_text_finds_control_tokens_in_records(ids: bool, connect: Served) -> None:
     served = connect(Habits(listed=False, ids=ids))
-    controls, unspelled = controls_of(served), set[str]()
+    controls, unspelled = served.controls, set[str]()
     (encoded,) = served.encode([controls.mark("a</s>", unspelled)])
     ((answer,),) = [Engine(served).answer([ScoreRequest.of(encoded[:1], encoded[1:])])]
 

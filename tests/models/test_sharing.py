@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from icl_eval.errors import ModelError
-from icl_eval.models import Row
-from icl_eval.models.causal import CausalLM
-from icl_eval.models.networks.ancestry import depths, visibility
+from icl_eval.models.causal.model import CausalLM
+from icl_eval.models.causal.rows import Row, depths, visibility
 from icl_eval.models.networks.sharing import sharing
 
 from .architectures import build

@@ -81,7 +81,7 @@ def test_two_halves_answer_as_the_whole(saved: Path, tmp_path: Path, dtype: str,
     report: dict[str, Any] = json.loads(found.read_text())
     lm = load_model(str(saved), device="cpu", dtype=dtype)
     texts: dict[int, GenerateAnswer] = {}
-    lm.generate([GenerateRequest.of(each, Decoding(6, beams=2)) for each in prompts], texts.__setitem__)  # type: ignore[attr-defined]
+    lm.generate([GenerateRequest.of(each, Decoding(6, beams=2)) for each in prompts], texts.__setitem__)
     assert report["mine"] == [32, 32]  # of 64 x 32
     assert report["paths"] == [True] * 4
     assert report["precision"] == dtype

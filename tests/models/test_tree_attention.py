@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_eval.engine import Terms, pack, packing
-from icl_eval.models import Row, ScoreRequest
+from icl_eval.models import ScoreRequest
+from icl_eval.models.causal import packing
+from icl_eval.models.causal.packing import Terms, pack
+from icl_eval.models.causal.rows import Row
 from icl_eval.models.networks import blocks
 from icl_eval.models.networks.blocks import Block, TreePlan
 from icl_eval.models.networks.kernels import (

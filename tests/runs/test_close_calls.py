@@ -20,7 +20,8 @@ ODD = [1, 3, 5, 7, 9, 11, 13, 15]
 class Batching(FakeLM):
     """Prefers `odd` to `even` by a hair, and the less, the more is asked together."""
 
-    noise = None  # type: ignore[assignment]
+    noise = None
+    measures_noise = True
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
         lower = 1e-3 * math.log2(len(requests))
@@ -29,12 +30,9 @@ class Batching(FakeLM):
             logprob = -1.0046 if bytes(continuation.tolist()).startswith(b" e") else -1.0 - lower
             sink(index, ScoreAnswer((logprob,) * len(continuation), False))
 
-    def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
-        return sum(request.input_length for request in requests)
-
 
 class Elsewhere(FakeLM):
-    noise = None  # type: ignore[assignment]
+    noise = None
 
 
 def test_a_score_that_differs_in_a_curve_and_alone_says_that_it_could(tmp_path: Path) -> None:

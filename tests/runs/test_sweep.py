@@ -361,7 +361,7 @@ def test_a_folder_without_a_list_is_no_sweep(tmp_path: Path) -> None:
 
 def test_a_model_says_how_many_parameters_it_has_or_nothing(tmp_path: Path) -> None:
     class Counted(FakeLM):
-        parameters = 12_345
+        parameter_count = 12_345
 
     class Module(FakeLM):
         def parameters(self) -> list[int]:

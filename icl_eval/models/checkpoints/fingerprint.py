@@ -19,7 +19,8 @@ def is_current(fingerprint: str, device: str, name: str, model_config: ModelConf
     The fingerprint must come from the same `ModelConfig`. False also if this cannot be determined, or if there are
     options that can only be checked by loading.
     """
-    from icl_eval.models import causal, masked, seq2seq
+    from icl_eval.models import masked, seq2seq
+    from icl_eval.models.causal import model as causal
     from icl_eval.models.checkpoints.devices import device_named
 
     location = resolve(name, model_config.revision)

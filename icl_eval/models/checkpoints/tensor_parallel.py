@@ -28,8 +28,8 @@ def in_step(model: Any) -> Any:
     """
     group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     budgets = [0] * dist.get_world_size()
-    dist.all_gather_object(budgets, model.row_budget, group=group)
-    model.row_budget = min(budgets)
+    dist.all_gather_object(budgets, model.budget.size, group=group)
+    model.budget.size = min(budgets)
     if dist.get_rank() > 0:
         _follow(model, group)
     leader = _Leader(group)

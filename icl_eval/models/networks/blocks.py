@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_eval.models.networks.ancestry import depths, segments, visibility
+from icl_eval.models.causal.rows import depths, segments, visibility
 
 DENSE = 256  # tokens up to which adjacent segments share one mask
 CHUNK = 256  # queries of one mask of a window

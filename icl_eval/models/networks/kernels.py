@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_eval.models.networks.ancestry import segments
+from icl_eval.models.causal.rows import segments
 from icl_eval.models.networks.blocks import Segments, TreePlan
 
 QUERIES = 256  # of the plain operations at once: their scores are in memory

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.models.protocol import Row
+from icl_eval.models.causal.rows import Row
 
 TRUNK, UNRELATED, BRANCH = 2, 12, 3  # tokens of the probe: seen by all, by others, and under test
 LEAK = 1e-4  # of the effect of other visible tokens: a masked token has the weight 0, not a small one

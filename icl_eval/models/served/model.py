@@ -19,7 +19,7 @@ from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest, TextSink
 from icl_eval.models.encoding import line_encoder, tokenizer_digest
 from icl_eval.models.options import LoadConfig, ModelConfig
-from icl_eval.models.protocol import CAUSAL, ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.protocol import LanguageModel, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.served.completions_format import (
     MissingField,
     checked_logprob,
@@ -35,7 +35,7 @@ SPARE = 2  # tokens of a server's window: the last scored token, which it also r
 UNKNOWN_LENGTH = 10**9  # in `transformers`, 10**30 means unknown
 
 
-class ServedLM:
+class ServedLM(LanguageModel):
     """A served model behind the engine's protocol.
 
     Args:
@@ -49,8 +49,6 @@ class ServedLM:
     Raises:
         ModelError: no window is known, or the endpoint returns no log-probabilities of prompts, or shifted ones.
     """
-
-    kind = CAUSAL
 
     def __init__(
         self,

@@ -17,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
-from icl_eval.models.budget import LOGITS, bytes_per_token, state_budget, token_budget
+from icl_eval.models.budget import bytes_per_token, state_budget, token_budget
+from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer, depths, visibility
+from icl_eval.models.causal.scheduling import LOGITS, RowModel
 from icl_eval.models.checkpoints.devices import queue_depth, to_device
 from icl_eval.models.checkpoints.precision import precision_of
 from icl_eval.models.checkpoints.special_tokens import bos_tokens, fallback_token, window_of
@@ -26,7 +28,6 @@ from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.encoding import line_encoder
 from icl_eval.models.generation.generation import Generation, Limits
 from icl_eval.models.generation.probing import causal_generation
-from icl_eval.models.networks.ancestry import depths, visibility
 from icl_eval.models.networks.blocks import TreePlan
 from icl_eval.models.networks.kernels import Kernel, checked, kernels_of, plain_blocks
 from icl_eval.models.networks.network import Network, enqueue_token_logprobs, full_device
@@ -43,14 +44,14 @@ from icl_eval.models.networks.sharing import (
     tolerance,
 )
 from icl_eval.models.networks.tree_attention import KernelError, attending
-from icl_eval.models.protocol import PendingRows, Row, RowAnswer
+from icl_eval.models.protocol import Budget
 
 ARITHMETIC = 5  # raised with every change after which the same tokens may get another answer
 DEVICE_PROBE = 24  # times the tokens of a probe on a GPU, whose kernels work in tiles of up to 256 tokens
 RULES = rf"bos[01]\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
 
 
-class CausalLM:
+class CausalLM(RowModel):
     """A loaded model and tokenizer behind the engine's protocol.
 
     Args:
@@ -65,8 +66,6 @@ class CausalLM:
     Raises:
         ModelError: no window is known, a BOS token is requested but the tokenizer has none, or the model is not causal.
     """
-
-    kind = "causal"
 
     def __init__(
         self,
@@ -90,10 +89,10 @@ class CausalLM:
         self._config, self.device = self._network.config, self._network.device
         self.hidden_size = int(self._config.hidden_size)
         self.vocabulary = int(self._config.vocab_size)
-        self.weights: int = sum(parameter.nbytes for parameter in model.parameters())
-        self.parameters: int = model.num_parameters()
+        self.weights = sum(parameter.nbytes for parameter in model.parameters())
+        self.parameter_count = model.num_parameters()
         self.token_bytes = bytes_per_token(model)
-        self.row_budget = token_budget(model, self.device, self.window)
+        self.budget = Budget(token_budget(model, self.device, self.window))
         self._own_attention = own_attention
         self.queue_depth = queue_depth(model, self.device)
         self.has_tree_attention = False
@@ -168,7 +167,7 @@ class CausalLM:
             max_length=self.max_shared_length,
             cache_invalid=set(longrope_lengths(self._config)),
             limits=Limits(
-                LOGITS // self.vocabulary, self.row_budget, state_budget(self.model, self.device, self.window)
+                LOGITS // self.vocabulary, self.budget.size, state_budget(self.model, self.device, self.window)
             ),
         )
 

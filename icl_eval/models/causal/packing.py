@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.models import Row, ScoreRequest, common_prefix
+from icl_eval.models.causal.rows import Row
+from icl_eval.models.protocol import ScoreRequest, common_prefix
 
 MIN_PREFIX = 64  # tokens of a shared prefix from which on caching its states beats recomputing them
 TOKENS_AFTER_PREFIX = 1024  # new tokens of a row: enough to be efficient, few enough to waste little attention

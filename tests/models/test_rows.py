@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_eval.models.networks.ancestry import depths, segments, visibility
+from icl_eval.models.causal.rows import depths, segments, visibility
 
 FORESTS = st.lists(st.integers(-1, 30), max_size=24).map(
     lambda drawn: np.array([min(parent, index - 1) for index, parent in enumerate(drawn)], np.int32)

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_rows import REQUESTS, sequence_of
 
-from icl_eval.engine import PackedRow, Terms, pack, packing
-from icl_eval.engine.packing import longest_first
 from icl_eval.models import ScoreRequest
-
-from .toys import REQUESTS, sequence_of
+from icl_eval.models.causal import packing
+from icl_eval.models.causal.packing import PackedRow, Terms, longest_first, pack
 
 
 def packed(

@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_rows import REQUESTS
 
-from icl_eval.engine import Terms, pack, plan
-from icl_eval.engine.packing import PackedRow
-from icl_eval.models import Row, ScoreRequest
-
-from .toys import REQUESTS
+from icl_eval.models import ScoreRequest
+from icl_eval.models.causal.batches import batched as plan
+from icl_eval.models.causal.packing import PackedRow, Terms, pack
+from icl_eval.models.causal.rows import Row
 
 
 @given(REQUESTS, st.integers(0, 60), st.booleans())

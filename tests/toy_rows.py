@@ -8,23 +8,23 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from icl_eval.models import OutOfMemory, PendingRows, Row, RowAnswer, ScoreRequest
+from icl_eval.models import Budget, OutOfMemory, ScoreRequest
+from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer
+from icl_eval.models.causal.scheduling import RowModel
 
 VOCABULARY = 6
 
 
-class ToyRows:
+class ToyRows(RowModel):
     """The next token's logits are sines of a number made of the tokens before it and their order.
 
     Args:
         capacity: tokens of a batch, padding included, beyond which its device is full.
     """
 
-    name, kind, precision, fingerprint = "toy", "causal", "float64", "toy"
+    name, precision, fingerprint = "toy", "float64", "toy"
     window, hidden_size, vocabulary = 64, 2, VOCABULARY
-    start: tuple[int, ...] = ()
     fallback = 0
-    prefix_sharing_limit = ""
     caches_prefixes = True
     queue_depth = 1
     token_bytes, state_bytes, weights = 100, 10, 1000
@@ -39,7 +39,7 @@ class ToyRows:
         capacity: int | None = None,
     ) -> None:
         self.has_tree_attention = tree_attention
-        self.shares_prefixes, self.max_shared_length, self.row_budget = shares, max_shared_length, row_budget
+        self.shares_prefixes, self.max_shared_length, self.budget = shares, max_shared_length, Budget(row_budget)
         self.capacity = capacity
         self.batches: list[list[Row]] = []
         self.failures = 0
