@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 from choice_records import write_choice_release
+from standard_records import write_standard_release
 from superglue_records import write_release
 from text_records import write_text_release
 
 
 def write_releases(directory: Path) -> Path:
     """Write the files of all releases below a directory."""
-    return write_text_release(write_choice_release(write_release(directory)))
+    return write_standard_release(write_text_release(write_choice_release(write_release(directory))))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,17 @@ def inspect(
     except AssertionError as error:
         cause = error.__cause__
         raise cause if isinstance(cause, IclEvalError) and cause.path else TaskError(str(error), task.path) from error
-    return f"{len(asked)} examples, {len(shown)} to show, prompts {', '.join(task.prompts)}"
+    return (
+        f"{len(asked)} examples, {len(shown)} to show, prompts {', '.join(task.prompts)}{_about_options(task, asked)}"
+    )
+
+
+def _about_options(task: Task, asked: Sequence[Example]) -> str:
+    """How many examples list an option twice, in words; usually nothing."""
+    if task.definition.answer != "choice":
+        return ""
+    repeated = [each.id for each in asked if len(set(each.options)) < len(each.options)]
+    return f"; {len(repeated)} list an option twice, such as {repeated[0]!r}" if repeated else ""
 
 
 def check_lengths(

@@ -51,6 +51,8 @@ class _Check:
         self.examples = task.evaluation(source)
         self.candidates = candidates = task.demonstrations(source)
         self.pool = Pool.of(task, candidates)
+        options = task.definition.options
+        self.options_are_data = isinstance(options, str) or any("{{" in option for option in options or ())
 
     def run(self) -> None:
         if self.task.definition.answer != "choice":
@@ -99,7 +101,7 @@ class _Check:
 
     def _check_prompt(self, text: PromptText, example: Example, place: str, shots: int) -> None:
         if self.task.definition.answer == "choice":
-            _check_text(text, example, place)
+            _check_text(text, example, place, options_are_data=self.options_are_data)
             _check_tokens(self._fit(text, place), text, f"{place}, {shots} shots")
             return
         _check_context(text, 0, place)
@@ -139,16 +141,19 @@ def _check_labels(example: Example, place: str) -> None:
             raise AssertionError(f"{place}: label {index} of {len(example.options)} options")
 
 
-def _check_text(text: PromptText, example: Example, place: str) -> None:
+def _check_text(text: PromptText, example: Example, place: str, *, options_are_data: bool) -> None:
+    """Every option has its own context or answer; a record may list the same text twice, as some of MMLU do."""
     read: dict[tuple[str, str], str] = {}
     for index, option in enumerate(example.options):
         _check_context(text, index, place)
         if not text.answers[index].strip():
             raise AssertionError(f"{place}: the answer for option {option!r} is empty")
         _check_space(option, text.answers[index], place)
-        twin = read.setdefault((text.context(index), text.answers[index]), option)
-        if len(read) != index + 1:
+        reads = text.context(index), text.answers[index]
+        twin = read.get(reads)
+        if twin is not None and not (options_are_data and twin == option):
             raise AssertionError(f"{place}: the options {twin!r} and {option!r} read the same")
+        read[reads] = option
 
 
 def _check_space(option: str, answer: str, place: str) -> None:

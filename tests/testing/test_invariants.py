@@ -90,6 +90,10 @@ def test_options_that_read_the_same_are_found() -> None:
     assert "the options 'yes' and 'no' read the same" in complaint(made(prompt=prompt))
 
 
+def test_a_record_may_list_an_option_twice() -> None:
+    check_task(made(options=["{{ text }}", "{{ text }}", "no"]))
+
+
 def test_options_in_the_context_must_share_the_answer() -> None:
     prompt = "{% block query %}{{ option }}{% endblock %}{% block answer %} {{ option }}{% endblock %}"
 

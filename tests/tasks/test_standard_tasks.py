@@ -1,0 +1,68 @@
+"""The standard tasks give the same examples from their releases and from the Hub."""
+
+from __future__ import annotations
+
+import datasets
+import pytest
+from standard_records import GOLD, hub_rows, write_standard_release
+
+from icl_eval.demos import Pool
+from icl_eval.prompts import assemble
+from icl_eval.tasks import Example, HubSource, Library, LocalSource, Source
+from icl_eval.testing import check_task
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> LocalSource:
+    return LocalSource(write_standard_release(tmp_path_factory.mktemp("release")))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> HubSource:
+    def load(path: str, name: str | None, *, split: str, revision: str | None) -> datasets.Dataset:
+        assert revision is None
+        return datasets.Dataset.from_list(hub_rows(path, name, split))
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    return HubSource()
+
+
+def gold_of(examples: list[Example]) -> list[int]:
+    return [index for example in examples for index in example.gold]
+
+
+@pytest.mark.parametrize("name", GOLD)
+def test_release_and_hub_give_the_same_examples_with_the_right_answers(
+    name: str, release: LocalSource, hub: HubSource
+) -> None:
+    task = Library().task(name)
+    shown, evaluated = list(task.demonstrations(release)), list(task.evaluation(release))
+
+    assert GOLD[name] == (gold_of(shown), gold_of(evaluated))
+    assert shown == list(task.demonstrations(hub))
+    assert evaluated == list(task.evaluation(hub))
+
+
+@pytest.mark.parametrize("name", GOLD)
+def test_every_example_keeps_the_invariants(name: str, release: LocalSource) -> None:
+    task = Library().task(name)
+    task.check_fields(release)
+    check_task(task, release, [0, 1])
+
+
+def prompt_of(name: str, number: int, shots: int, source: Source) -> str:
+    """The context of an example of a task, under its first prompt."""
+    task = Library().task(name)
+    example, prompt = task.evaluation(source)[number], task.prompt()
+    drawn = Pool.of(task, task.demonstrations(source)).draw(example, shots, 0)
+    shown = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in drawn]
+    return assemble(prompt, example.fields, example.options, shown).context(0)
+
+
+def test_mmlu_shows_the_first_development_questions_of_the_subject(release: LocalSource) -> None:
+    assert prompt_of("mmlu", 0, 1, release) == (
+        "The following are multiple choice questions (with answers) about marine biology.\n\n"
+        "Which of these is a fish?\nA. Crab\nB. Cod\nC. Whale\nD. Squid\nAnswer: B\n\n"
+        "What does a crab have?\nA. Wings\nB. Claws\nC. Fins\nD. Fur\nAnswer:"
+    )
+    assert "What holds a boat in place?" in prompt_of("mmlu", 1, 2, release)
