@@ -209,7 +209,7 @@ class CausalLM(RowModel):
                 DynamicCache()
             )  # keeps all tokens; the default cache of a sliding layer would drop some
         attention: AbstractContextManager[None] = nullcontext()
-        if self._kernel is not None and len(rows) == 1 and (prefix > 0 or not rows[0].is_linear):
+        if self._kernel is not None and len(rows) == 1 and self._uses_kernel(rows[0]):
             used = depths(rows[0].parents) if positions is None else positions
             inputs["position_ids"] = to_device(torch.from_numpy(used[prefix:])[None], self.device)
             kernel = self._kernel if self.has_tree_attention else checked(self._kernel)  # while it is probed
@@ -219,6 +219,15 @@ class CausalLM(RowModel):
         with attention:
             logits, output = self._network.forward(inputs, indices)
         return logits, getattr(output, "past_key_values", None)
+
+    def _uses_kernel(self, row: Row) -> bool:
+        """Whether a row needs the kernel, or is better off with it.
+
+        `transformers` waits for the device to find out whether a row is plain, so where batches overlap, plain rows
+        use the kernel too, once it has been tried.
+        """
+        overlaps = self.queue_depth > 1 and self.has_tree_attention and len(row.tokens) <= self.max_shared_length
+        return row.prefix_length > 0 or not row.is_linear or overlaps
 
     def _branching(self, rows: Sequence[Row], length: int, custom: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
         """Positions (B, T) and the additive mask (B, 1, T, P + T) with which every token sees only its ancestors.
