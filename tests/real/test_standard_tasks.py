@@ -11,7 +11,15 @@ from icl_eval.tasks import Library, LocalSource
 
 pytestmark = pytest.mark.skipif("ICL_EVAL_DATA" not in os.environ, reason="ICL_EVAL_DATA names no official release")
 
-SIZES = {("mmlu", "dev"): 285, ("mmlu", "validation"): 1531, ("mmlu", "test"): 14042}
+SIZES = {
+    ("mmlu", "dev"): 285,
+    ("mmlu", "validation"): 1531,
+    ("mmlu", "test"): 14042,
+    ("classification/sst2", "validation"): 872,
+    ("classification/sst2", "test"): 1821,
+    ("classification/trec", "test"): 500,
+    ("classification/agnews", "test"): 7600,
+}
 
 
 @pytest.fixture

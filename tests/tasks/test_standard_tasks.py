@@ -66,3 +66,30 @@ def test_mmlu_shows_the_first_development_questions_of_the_subject(release: Loca
         "What does a crab have?\nA. Wings\nB. Claws\nC. Fins\nD. Fur\nAnswer:"
     )
     assert "What holds a boat in place?" in prompt_of("mmlu", 1, 2, release)
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "query"),
+    [
+        ("sst2", 1, "Review: It soars .\nSentiment:"),
+        ("trec", 0, "Question: Where is the town's lighthouse?\nAnswer Type:"),
+        ("agnews", 1, "Article: A new sonar It sees the cod's bones.\nAnswer:"),
+        ("dbpedia", 1, "Article: Fay paints.\nAnswer:"),
+        ("financial-phrasebank", 1, "News: The pier @ Oslo is old .\nSentiment:"),
+    ],
+)
+def test_texts_are_cleaned_as_published(name: str, number: int, query: str, release: LocalSource) -> None:
+    assert prompt_of(f"classification/{name}", number, 0, release).endswith(query)
+
+
+def test_trec_follows_the_instruction_of_zhao_et_al(release: LocalSource) -> None:
+    instruction, first, _ = prompt_of("classification/trec", 0, 1, release).split("\n\n")
+
+    assert instruction.startswith("Classify the questions based on whether their answer type is a Number, Location,")
+    assert first.splitlines()[1].startswith("Answer Type: ")
+
+
+def test_every_classification_task_is_in_the_suite() -> None:
+    assert sorted(Library().suite("icl-classification").tasks) == [
+        name for name in Library().names() if name.startswith("classification/")
+    ]

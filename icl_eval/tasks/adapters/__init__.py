@@ -12,13 +12,14 @@ from icl_eval.tasks.adapters.race import race
 from icl_eval.tasks.adapters.reading import coqa, drop, quac, squad
 from icl_eval.tasks.adapters.science import arc
 from icl_eval.tasks.adapters.superglue import multirc, record, wsc
-from icl_eval.tasks.adapters.texts import articles, last_word, one_document, translation
+from icl_eval.tasks.adapters.texts import agnews, articles, last_word, one_document, translation
 from icl_eval.tasks.adapters.winograd import winograd, winogrande
 from icl_eval.tasks.files import Record
 
 Adapter = Callable[[Iterable[Record]], Iterator[dict[str, Any]]]
 
 ADAPTERS: Mapping[str, Adapter] = {
+    "agnews": agnews,
     "arc": arc,
     "articles": articles,
     "coqa": coqa,

@@ -50,3 +50,12 @@ def _document(lines: list[str]) -> Iterator[dict[str, str]]:
     text = "\n".join(lines)
     if text.strip():
         yield {"document": text}
+
+
+def agnews(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """The title and the description as one text, as on the Hub, and the label counted from 0."""
+    for raw in records:
+        if "text" in raw:
+            yield {"text": raw["text"], "label": raw["label"]}
+        else:
+            yield {"text": f"{raw['Title']} {raw['Description']}", "label": int(raw["Class Index"]) - 1}
