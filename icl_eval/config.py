@@ -183,7 +183,7 @@ class RunOptions(ModelOptions, total=False):
             RESULTS,
             "NAME,...",
             default=(),
-            flags=("--score",),
+            flags=("--normalization",),
         ),
     ]
     out: Annotated[

@@ -87,8 +87,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         ],
         "limit": [Case(RUN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
         "normalizations": [
-            Case(RUN, ("--score", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
-            Case(SWEEP, ("--score", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
+            Case(RUN, ("--normalization", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
+            Case(SWEEP, ("--normalization", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
         ],
         "overflow": [Case((*RUN, "--prompt", "chatty"), ("--overflow", "truncate"), see.fits_no_query, True)],
         "decode": [
@@ -230,10 +230,10 @@ TABLE: dict[str, dict[str, list[Case]]] = {
     "rescore": {
         "folder": [Case(("rescore",), ("kept",), see.printed("toy/parity"), True, before=(KEPT,))],
         "normalizations": [
-            Case(("rescore", "kept"), ("--score", "sum"), see.columns("normalize"), {("sum",)}, before=(KEPT,)),
+            Case(("rescore", "kept"), ("--normalization", "sum"), see.columns("normalize"), {("sum",)}, before=(KEPT,)),
             Case(
                 ("rescore", "kept"),
-                ("--score", "sum"),
+                ("--normalization", "sum"),
                 see.columns("normalize"),
                 {("sum",)},
                 before=((*SWEEP, "--out", "kept"),),
@@ -266,7 +266,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
     "compare": {
         "folder": [Case(("compare", "second"), ("kept",), see.printed("toy/parity"), True, TWO)],
         "other": [Case(("compare", "kept"), ("second",), see.printed("toy/parity"), True, TWO)],
-        "normalizations": [Case(COMPARE, ("--score", "sum"), see.columns("normalize"), {("sum",)}, TWO)],
+        "normalizations": [Case(COMPARE, ("--normalization", "sum"), see.columns("normalize"), {("sum",)}, TWO)],
         "format": [Case(COMPARE, ("--format", "json"), see.printed('"task": "toy/parity"'), True, TWO)],
         "trust_remote_code": [
             Case(

@@ -284,7 +284,7 @@ def test_unknown_prompt(icl_eval: IclEval) -> None:
 
 
 def test_unknown_normalisation(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "toy/parity", "--score", "token,chars", *TOY).mistake
+    said = icl_eval("run", "--task", "toy/parity", "--normalization", "token,chars", *TOY).mistake
 
     assert said == "no normalisation is named 'chars'; did you mean char?"
 

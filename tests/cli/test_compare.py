@@ -44,7 +44,7 @@ def test_compare_prints_what_python_does(format: str, icl_eval: IclEval) -> None
 
 @pytest.mark.usefixtures("runs")
 def test_compare_takes_other_normalisations(icl_eval: IclEval) -> None:
-    said = icl_eval("compare", "one", "other", "--score", "sum,byte", "-f", "md")
+    said = icl_eval("compare", "one", "other", "--normalization", "sum,byte", "-f", "md")
 
     assert [line.split(" | ")[2] for line in said.out.splitlines() if line.startswith("| toy")] == ["sum", "byte"]
 

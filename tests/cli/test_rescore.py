@@ -22,10 +22,10 @@ def test_rescore_prints_the_table_of_the_run(icl_eval: IclEval, lm: FakeLM) -> N
 
 def test_rescore_takes_other_normalisations(icl_eval: IclEval, lm: FakeLM) -> None:
     icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY)
-    said = icl_eval("rescore", "kept", "--score", "byte,unconditional", "-f", "csv")
+    said = icl_eval("rescore", "kept", "--normalization", "byte,unconditional", "-f", "csv")
 
     assert [row["normalize"] for row in csv.DictReader(io.StringIO(said.out))] == ["byte", "unconditional"]
-    assert icl_eval("rescore", "kept", "--score", "bytes").mistake.endswith("did you mean byte?")
+    assert icl_eval("rescore", "kept", "--normalization", "bytes").mistake.endswith("did you mean byte?")
 
 
 def test_rescore_of_an_unfinished_run_is_one_sentence(icl_eval: IclEval, lm: FakeLM) -> None:

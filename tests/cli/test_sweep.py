@@ -105,7 +105,7 @@ def test_rescore_prints_the_table_of_the_sweep(format: str, models: Models, icl_
 
 def test_rescore_takes_other_normalisations_of_a_sweep(models: Models, icl_eval: IclEval) -> None:
     icl_eval(*RUN, "-m", "weak,strong", "--out", "kept")
-    said = icl_eval("rescore", "kept", "--score", "byte,sum", "-f", "csv")
+    said = icl_eval("rescore", "kept", "--normalization", "byte,sum", "-f", "csv")
 
     assert [row["normalize"] for row in csv.DictReader(io.StringIO(said.out))] == ["byte", "sum"] * 2
 
