@@ -39,10 +39,10 @@ def main() -> int:
     parser.add_argument("--prompt", help="of all tasks; each task's own by default")
     parser.add_argument("--shots", default="0,4")
     parser.add_argument("--limit", type=int, default=32)
-    parser.add_argument("--window", type=int, help="tokens to read at once")
+    parser.add_argument("--max-length", type=int, help="tokens to read at once")
     parser.add_argument("--softmax-dtype", default="float64", help="of lm-eval's log-softmax")
     given = parser.parse_args()
-    lm = load_model(str(given.model), window=given.window)
+    lm = load_model(str(given.model), max_length=given.max_length)
     questions = list(_questions(lm, given))
     ours, theirs = _ours(lm, questions), _theirs(questions, given)
     worst = 0.0

@@ -75,7 +75,9 @@ class ModelOptions(TypedDict, total=False):
         ),
     ]
     bos: Annotated[bool | None, Stored("Begin every text with the BOS token; auto does as the tokenizer does.", MODELS)]
-    window: Annotated[int | None, Stored("Context length in tokens, if the checkpoint does not state it.", MODELS, "N")]
+    max_length: Annotated[
+        int | None, Stored("Context length in tokens, if the checkpoint does not state it.", MODELS, "N")
+    ]
     quantize: Annotated[
         Quantization | None, Stored("Quantise the weights while they are loaded: LLM.int8 or NF4.", MODELS)
     ]

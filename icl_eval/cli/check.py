@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
 
 
-@options.takes("split", "demonstrations", "revision", "tokenizer", "bos", "window", "trust_remote_code")
+@options.takes("split", "demonstrations", "revision", "tokenizer", "bos", "max_length", "trust_remote_code")
 def check(
     task: Annotated[
         list[str] | None, typer.Argument(metavar="TASK", help="Names or paths. Default: everything there is.")

@@ -11,7 +11,7 @@ from icl_eval.cli.terminal import write
 
 @options.takes(
     *("shots", "seeds", "prompts", "split", "demonstrations", "limit", "overflow", "decode"),
-    *("revision", "tokenizer", "dtype", "bos", "window", "trust_remote_code", "device"),
+    *("revision", "tokenizer", "dtype", "bos", "max_length", "trust_remote_code", "device"),
 )
 def plan(
     task: list[str],

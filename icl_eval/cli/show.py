@@ -21,7 +21,7 @@ COLOURS = {"instruction": "magenta", "demonstration": "cyan", "query": "bright_w
 MARK = Coloured("│", COLOURS["mark"])
 
 
-@options.takes("split", "demonstrations", "revision", "tokenizer", "bos", "window")
+@options.takes("split", "demonstrations", "revision", "tokenizer", "bos", "max_length")
 def show(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, or a path to its YAML file.")],
     *,

@@ -95,7 +95,7 @@ def language_model(
     from icl_eval.models.masked import MaskedLM
     from icl_eval.models.seq2seq import Seq2SeqLM
 
-    rules: dict[str, Any] = {"bos": model_config.bos, "window": model_config.window}
+    rules: dict[str, Any] = {"bos": model_config.bos, "window": model_config.max_length}
     if family == "masked":
         return MaskedLM(model, tokenizer, name, fingerprint, pll=model_config.pll, **rules)
     check_pll(family, model_config, type(model).__name__)

@@ -122,7 +122,7 @@ def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfi
                 dtype=config.dtype or torch.float32 if kind == "auto" else kind,
                 trust_remote_code=load_config.trust_remote_code,
             )
-    return MetaModel(model, tokenizer, name, device=target.type, bos=model_config.bos, window=model_config.window)
+    return MetaModel(model, tokenizer, name, device=target.type, bos=model_config.bos, window=model_config.max_length)
 
 
 def load_text_reader(name: str, model_config: ModelConfig, load_config: LoadConfig) -> LanguageModel:
@@ -150,7 +150,7 @@ def load_text_reader(name: str, model_config: ModelConfig, load_config: LoadConf
         tokenizer = tokenizer_of(location, model_config, load_config)
         with torch.device("meta"):
             model = loader_of(family).from_config(config, trust_remote_code=load_config.trust_remote_code)
-        return TextReader(model, tokenizer, name, family, bos=model_config.bos, window=model_config.window)
+        return TextReader(model, tokenizer, name, family, bos=model_config.bos, window=model_config.max_length)
 
 
 def wrap_model(
@@ -159,7 +159,7 @@ def wrap_model(
     *,
     name: str = "",
     bos: bool | None = None,
-    window: int | None = None,
+    max_length: int | None = None,
     pll: PLL = "l2r",
 ) -> LanguageModel:
     """A loaded `transformers` model and tokenizer as a language model of its kind."""
@@ -167,7 +167,7 @@ def wrap_model(
 
     name, digest = name or type(model).__name__, weights_digest(model, tokenizer)
     return language_model(
-        family_of_model(model), model, tokenizer, name, digest, ModelConfig(bos=bos, window=window, pll=pll)
+        family_of_model(model), model, tokenizer, name, digest, ModelConfig(bos=bos, max_length=max_length, pll=pll)
     )
 
 

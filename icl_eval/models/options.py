@@ -19,7 +19,7 @@ class ModelConfig(BaseModel):
     revision: str | None = DEFAULTS["revision"]
     dtype: str = DEFAULTS["dtype"]
     bos: bool | None = DEFAULTS["bos"]
-    window: Annotated[int, Field(ge=2)] | None = DEFAULTS["window"]
+    max_length: Annotated[int, Field(ge=2)] | None = DEFAULTS["max_length"]
     quantize: Quantization | None = DEFAULTS["quantize"]
     pll: PLL = DEFAULTS["pll"]
     tokenizer: str | None = DEFAULTS["tokenizer"]

@@ -40,7 +40,7 @@ def evaluate(
     Args:
         model: `tiny` for the bundled GPT-2, a directory, a GGUF file, a name on the Hub, the URL of an endpoint, a
             (model, tokenizer) pair of `transformers`, or any `LanguageModel`. A pair takes only the model options
-            `bos`, `window` and `pll`, a `LanguageModel` none.
+            `bos`, `max_length` and `pll`, a `LanguageModel` none.
         tasks: names of tasks and suites, or `Task` objects.
         library: where names of tasks are looked up; the bundled library by default.
         progress: called with the number of requests; the function that it returns is called with the number of

@@ -19,7 +19,7 @@ from icl_eval.models import (
 from icl_eval.results.run_config import RunConfig
 
 Model = str | Path | LanguageModel | tuple[Any, Any]
-OF_A_PAIR = {"bos", "window", "pll"}  # options that have an effect on a pair
+OF_A_PAIR = {"bos", "max_length", "pll"}  # options that have an effect on a pair
 OF_ALL = {"trust_remote_code"}  # and on every model, since it lets metrics run code too
 
 
@@ -78,5 +78,5 @@ def loaded(model: Any, ask: RunConfig, load_config: LoadConfig) -> LanguageModel
         except OutOfMemory as error:
             raise ModelError(f"{model!r} does not fit the device's memory: {error}") from error
     if isinstance(model, tuple):
-        return wrap_model(*model, bos=ask.bos, window=ask.window, pll=ask.pll)
+        return wrap_model(*model, bos=ask.bos, max_length=ask.max_length, pll=ask.pll)
     return model  # type: ignore[no-any-return]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from icl_eval.models.flops import ParameterCounts
     from icl_eval.models.meta_model import MetaModel
 
-OF_THE_MODEL = {"revision", "dtype", "bos", "window", "tokenizer", "device", "trust_remote_code"}
+OF_THE_MODEL = {"revision", "dtype", "bos", "max_length", "tokenizer", "device", "trust_remote_code"}
 CACHED = ("float32", "bfloat16")  # types of keys and values, whatever the weights' type
 UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 TIMES = ((365 * 86400, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"))

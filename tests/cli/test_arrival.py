@@ -122,7 +122,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "dtype": [Case(LOAD, ("--dtype", "bfloat16"), see.loader("dtype"), torch.bfloat16)],
         "device": [Case(LOAD, ("--device", "cpu"), see.device_beside_a_gpu, {"": CPU})],
         "bos": [Case(LOAD, ("--bos", "yes"), see.rows_begin_with_bos, True)],
-        "window": [Case((*LOAD, "--shots", "8"), ("--window", "60"), see.fitted_shots, {3})],
+        "max_length": [Case((*LOAD, "--shots", "8"), ("--max-length", "60"), see.fitted_shots, {3})],
         "trust_remote_code": [
             Case(
                 LOAD,
@@ -190,7 +190,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             )
         ],
         "bos": [Case((*SHOW, "-m", "llama", "--tokens"), ("--bos", "yes"), see.computed("<s>│"), True)],
-        "window": [Case((*SHOW, "-m", "llama"), ("--window", "100"), see.computed("of 100 tokens"), True)],
+        "max_length": [Case((*SHOW, "-m", "llama"), ("--max-length", "100"), see.computed("of 100 tokens"), True)],
         "tokens": [Case(SHOW, ("--tokens",), see.printed("Q│:│"), True)],
     },
     "check": {
@@ -215,8 +215,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 {"tokenizer": "r1", "config": "r1"},
             )
         ],
-        "bos": [Case((*CHECK, "-m", "llama", "--window", "25"), ("--bos", "yes"), see.printed("ok "), False)],
-        "window": [Case((*CHECK, "-m", "llama"), ("--window", "9"), see.printed("ok "), False)],
+        "bos": [Case((*CHECK, "-m", "llama", "--max-length", "25"), ("--bos", "yes"), see.printed("ok "), False)],
+        "max_length": [Case((*CHECK, "-m", "llama"), ("--max-length", "9"), see.printed("ok "), False)],
         "trust_remote_code": [
             Case(
                 (*CHECK, "-m", "llama"),
@@ -323,7 +323,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "limit": [Case(PLAN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
         "overflow": [
             Case(
-                (*PLAN, "--shots", "0", "--prompt", "chatty", "--window", "14"),
+                (*PLAN, "--shots", "0", "--prompt", "chatty", "--max-length", "14"),
                 ("--overflow", "truncate"),
                 see.printed("requests "),
                 True,
@@ -356,7 +356,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "dtype": [Case(PLAN, ("--dtype", "bfloat16"), see.printed("planned in bfloat16"), True)],
         "device": [Case(PLAN, ("--device", "cuda"), see.printed("rows for cuda"), True)],
         "bos": [Case(PLAN, ("--bos", "yes"), see.begins_with_bos, True)],
-        "window": [Case((*PLAN, "--shots", "8"), ("--window", "60"), see.most_shots, 3)],
+        "max_length": [Case((*PLAN, "--shots", "8"), ("--max-length", "60"), see.most_shots, 3)],
         "trust_remote_code": [
             Case(
                 PLAN,

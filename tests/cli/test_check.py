@@ -242,7 +242,7 @@ def test_check_with_a_model_names_the_queries_that_it_cannot_read(icl_eval: IclE
     lines = [json.dumps({"n": n, "pair": 0, "label": 0}) for n in ("2", "22" * 40, "4", "44" * 30)]
     Path("data/parity/val.jsonl").write_text("\n".join(lines))
     whole = icl_eval("check", "toy", *TOY, "--model", "tiny")
-    said = icl_eval("check", "toy", *TOY, "--model", "tiny", "--window", "40")
+    said = icl_eval("check", "toy", *TOY, "--model", "tiny", "--max-length", "40")
 
     assert (whole.code, said.code) == (0, 2)
     long = "2 of 4 queries do not fit the model ('" + "22" * 40 + "', '" + "44" * 30 + "'); the first is"
@@ -288,4 +288,6 @@ def test_check_reads_as_a_model_of_another_kind_does(name: str, icl_eval: IclEva
         assert getattr(reader, each) == getattr(lm, each)
     assert reader.encode(texts) == lm.encode(texts)
     assert icl_eval("check", "toy/parity", *TOY, "--model", name).code == 0
-    assert "queries do not fit the model" in icl_eval("check", "toy/parity", *TOY, "-m", name, "--window", "5").mistake
+    assert (
+        "queries do not fit the model" in icl_eval("check", "toy/parity", *TOY, "-m", name, "--max-length", "5").mistake
+    )

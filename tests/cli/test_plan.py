@@ -23,7 +23,20 @@ def test_the_documented_plan_is_what_the_command_prints(icl_eval: IclEval) -> No
 
 
 def test_the_bundled_model_is_planned_by_default(icl_eval: IclEval) -> None:
-    options = ("--task", "symbols", "--shots", "0,2", "--seeds", "3,4", "--limit", "3", "--bos", "yes", "--window", 500)
+    options = (
+        "--task",
+        "symbols",
+        "--shots",
+        "0,2",
+        "--seeds",
+        "3,4",
+        "--limit",
+        "3",
+        "--bos",
+        "yes",
+        "--max-length",
+        500,
+    )
 
     explained = icl_eval("run", *options, "--device", "cpu", "--explain").out
     said = icl_eval("plan", *options, "--device", "cpu").out

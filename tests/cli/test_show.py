@@ -76,7 +76,7 @@ def test_show_changes_no_character_of_the_prompt(text: str, icl_eval: IclEval, l
 
 def test_show_begins_texts_as_the_run_is_told_to(icl_eval: IclEval) -> None:
     said = [
-        icl_eval("show", "toy/parity", "--shots", "0", "--bos", bos, "--window", 100, *options, *TOY).out
+        icl_eval("show", "toy/parity", "--shots", "0", "--bos", bos, "--max-length", 100, *options, *TOY).out
         for bos in ("no", "yes")
         for options in ([], ["--tokenizer", "tiny"])
     ]

@@ -112,10 +112,10 @@ def test_the_window_is_what_the_configuration_says(name: str) -> None:
 
 
 def test_a_window_that_nothing_says_must_be_passed() -> None:
-    with pytest.raises(ModelError, match="pass --window"):
+    with pytest.raises(ModelError, match="pass --max-length"):
         wrap_model(build("mamba"), byte_tokenizer())
 
-    assert wrap_model(build("mamba"), byte_tokenizer(), window=20).window == 20
+    assert wrap_model(build("mamba"), byte_tokenizer(), max_length=20).window == 20
     assert wrap_model(build("mamba"), byte_tokenizer(model_max_length=48)).window == 48
 
 
@@ -203,7 +203,7 @@ def test_answers_of_a_wrapped_model_do_not_depend_on_its_mode() -> None:
 
 def test_a_window_beyond_the_models_own_is_refused() -> None:
     with pytest.raises(ModelError, match="a window of 100000 tokens was asked for, but the model reads"):
-        wrap_model(build("llama"), byte_tokenizer(), window=100_000)
+        wrap_model(build("llama"), byte_tokenizer(), max_length=100_000)
 
 
 def test_the_budget_is_half_of_what_is_free_and_at_least_a_window(monkeypatch: pytest.MonkeyPatch) -> None:

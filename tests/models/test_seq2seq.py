@@ -414,7 +414,7 @@ def test_half_precision_has_a_head_in_float32() -> None:
 
 
 def test_an_evaluation_runs_on_it_and_its_signature_says_so(saved: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"data": "sample", "shots": [0, 1], "limit": 4, "window": 400, "device": "cpu"}
+    options: dict[str, Any] = {"data": "sample", "shots": [0, 1], "limit": 4, "max_length": 400, "device": "cpu"}
 
     result = evaluate(saved, "superglue/copa", out=tmp_path / "run", **options)
     again = evaluate(saved, "superglue/copa", out=tmp_path / "run", **options)
@@ -433,7 +433,7 @@ def test_an_evaluation_generates_with_it(saved: Path) -> None:
 
 def test_room_to_generate_takes_none_from_the_prompt(saved: Path) -> None:
     """A prompt of 22 tokens fills the window of the encoder; the answer of 5 goes to the decoder."""
-    lm = load_model(str(saved), device="cpu", window=23)
+    lm = load_model(str(saved), device="cpu", max_length=23)
     assert len(lm.encode(["Q: 1+1 A: 2\n\nQ: 5+5 A:"])[0]) == 22
 
     (score,) = evaluate(lm, sums(), shots=1).scores
@@ -442,7 +442,7 @@ def test_room_to_generate_takes_none_from_the_prompt(saved: Path) -> None:
 
 
 def test_the_likelihood_of_a_last_word_after_a_full_window_is_one_request(saved: Path) -> None:
-    lm = load_model(str(saved), device="cpu", window=31)
+    lm = load_model(str(saved), device="cpu", max_length=31)
     context, continuation = lm.encode(["a" * 29, " abc"])
     assert (len(context), len(continuation)) == (30, 4)
 
@@ -453,7 +453,7 @@ def test_the_likelihood_of_a_last_word_after_a_full_window_is_one_request(saved:
 
 
 def test_a_continuation_longer_than_its_context_and_the_window_fills_the_windows_of_both_halves(saved: Path) -> None:
-    lm, word = load_model(str(saved), device="cpu", window=13), "cdefghij" * 5
+    lm, word = load_model(str(saved), device="cpu", max_length=13), "cdefghij" * 5
     context, continuation = lm.encode(["ab", f" {word}"])
     tokens = [*context, *continuation]
     assert (len(context), len(continuation), lm.window) == (3, 41, 12)

@@ -315,18 +315,18 @@ def test_the_window_is_what_the_server_says_less_what_a_request_takes(
     entry: dict[str, Any], window: int, connect: Served
 ) -> None:
     assert connect(Habits(models=[{"id": NAME, **entry}])).window == window
-    assert connect(Habits(models=[{"id": NAME, **entry}]), window=50).window == 50
+    assert connect(Habits(models=[{"id": NAME, **entry}]), max_length=50).window == 50
 
 
 def test_a_window_beyond_the_servers_is_refused(connect: Served) -> None:
-    assert "but the endpoint holds 512" in refusal(connect, Habits(), window=511)
+    assert "but the endpoint holds 512" in refusal(connect, Habits(), max_length=511)
 
 
 def test_an_unknown_window_must_be_given(connect: Served) -> None:
     silent = Habits(models=[{"id": NAME}])
 
-    assert refusal(connect, silent).endswith("says how long a window is; pass --window")
-    assert connect(silent, window=64).window == 64
+    assert refusal(connect, silent).endswith("says how long a window is; pass --max-length")
+    assert connect(silent, max_length=64).window == 64
 
 
 def test_a_name_is_looked_up_at_the_endpoint(connect: Served) -> None:

@@ -32,13 +32,13 @@ DECIDED = 0.5  # nats between two options above which both must choose the same
 
 @pytest.fixture(scope="module")
 def local() -> LanguageModel:
-    return load_model(os.environ["ICL_EVAL_MODEL"], bos=True, window=WINDOW)
+    return load_model(os.environ["ICL_EVAL_MODEL"], bos=True, max_length=WINDOW)
 
 
 @pytest.fixture(scope="module")
 def served() -> LanguageModel:
     url, tokenizer = os.environ["ICL_EVAL_SERVER"], os.environ["ICL_EVAL_MODEL"]
-    return load_model(url, tokenizer=tokenizer, bos=True, window=WINDOW, concurrency=2)
+    return load_model(url, tokenizer=tokenizer, bos=True, max_length=WINDOW, concurrency=2)
 
 
 def test_a_server_ranks_options_as_the_model_it_serves(local: LanguageModel, served: LanguageModel) -> None:

@@ -139,8 +139,8 @@ def test_what_cannot_be_planned_is_one_sentence(
     ("options", "kind", "sentence"),
     [
         ({"tokenizer": "./gone"}, ModelError, "gone: there is no such tokenizer directory"),
-        ({"window": 1}, ModelError, "`window` cannot be 1"),
-        ({"windows": 5}, UnknownName, "no option of a model is named 'windows'"),
+        ({"max_length": 1}, ModelError, "`max_length` cannot be 1"),
+        ({"windows": 5}, UnknownName, "no option is named 'windows'"),
         ({"allow_pickle": True}, RunError, "`allow_pickle` has no effect"),
         ({"quantize": "4bit"}, RunError, "`quantize` has no effect"),
         ({"dtype": "int3"}, ModelError, "int3 is not one of"),

@@ -147,7 +147,7 @@ def test_unknown_name_names_the_nearest(task: Any) -> None:
         ({"beams": 0}, "`beams`: Input should be greater than or equal to 1"),
         ({"beams": True}, "`beams`: Input should be a valid integer"),
         ({"penalty": "none"}, "`penalty`: Input should be 'gnmt' or 'power'"),
-        ({"stop": "x"}, "`stop`: Input should be a valid list"),
+        ({"stop": 5}, "`stop`: Input should be a valid list"),
         ({"samples": 2}, "several `samples` at temperature 0 would all be the same; set a `temperature`"),
     ],
 )

@@ -362,9 +362,9 @@ def test_a_loaded_pair_takes_the_rules_that_do_not_depend_on_loading(monkeypatch
         return knowing(0)
 
     monkeypatch.setattr("icl_eval.runs.model.wrap_model", wrap)
-    result = evaluate(("network", "tokenizer"), parity(), shots=0, bos=True, window=77)
+    result = evaluate(("network", "tokenizer"), parity(), shots=0, bos=True, max_length=77)
 
-    assert seen == {"pair": ("network", "tokenizer"), "bos": True, "window": 77, "pll": "l2r"}
+    assert seen == {"pair": ("network", "tokenizer"), "bos": True, "max_length": 77, "pll": "l2r"}
     assert result.manifest.ask.model == "str"  # a real one's `name_or_path`, or else its class
     with pytest.raises(RunError, match="`dtype` has no effect"):
         evaluate(("network", "tokenizer"), parity(), shots=0, dtype="float16")
@@ -387,7 +387,7 @@ def test_bos_is_in_the_signature() -> None:
     [
         ({"tasks": []}, RunError, "`tasks`"),
         ({"shots": -1}, RunError, "`shots.0`"),
-        ({"seeds": 0}, RunError, "seeds are a positive number"),
+        ({"seeds": 0}, RunError, "give a positive number"),
         ({"seeds": [1, 1]}, RunError, "without repetitions"),
         ({"limit": 0}, RunError, "`limit`"),
         ({"limit": "first:"}, RunError, "`limit`: 'first:' is neither a number of examples, at least 1, nor first:N"),
@@ -397,7 +397,7 @@ def test_bos_is_in_the_signature() -> None:
         ({"normalizations": ["sum", "chars"]}, UnknownName, "'chars'; did you mean char"),
         ({"shots": 13}, DataError, "parity: 13 demonstrations were asked for, but there are 12 to draw from"),
         ({"dtype": "float16"}, RunError, "`dtype` has no effect on a model that is loaded already"),
-        ({"window": 100}, RunError, "`window` has no effect"),
+        ({"max_length": 100}, RunError, "`max_length` has no effect"),
         ({"bos": True}, RunError, "`bos` has no effect"),
         ({"revision": "main"}, RunError, "`revision` has no effect"),
         ({"device": "cpu"}, RunError, "`device` has no effect"),

@@ -198,7 +198,7 @@ def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
         "revision": None,
         "dtype": "auto",
         "bos": None,
-        "window": None,
+        "max_length": None,
         "quantize": None,
         "pll": "l2r",
         "tokenizer": None,

@@ -257,7 +257,7 @@ def tiny() -> tuple[Any, Any]:
     return models.from_pretrained(TINY_PATH, dtype=torch.float32), tokenizers.from_pretrained(TINY_PATH)
 
 
-@pytest.mark.parametrize("asked", [{"bos": True}, {"window": 24}])
+@pytest.mark.parametrize("asked", [{"bos": True}, {"max_length": 24}])
 def test_a_loaded_pair_is_asked_as_the_baseline_was(asked: dict[str, Any], tiny: Any, tmp_path: Path) -> None:
     task = parity(asked=range(3))
     evaluate("tiny", task, shots=3, out=tmp_path / "asked", **asked)

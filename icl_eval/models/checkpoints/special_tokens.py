@@ -74,7 +74,9 @@ def window_of(config: Any, tokenizer: Any, requested: int | None) -> int:
     if requested is not None and reported is not None and requested > reported and not relative:
         raise ModelError(f"a window of {requested} tokens was asked for, but the model reads {reported}")
     if requested is None and reported is None:
-        raise ModelError("neither the model's configuration nor its tokenizer says how long a window is; pass --window")
+        raise ModelError(
+            "neither the model's configuration nor its tokenizer says how long a window is; pass --max-length"
+        )
     return requested or reported or 0
 
 

@@ -150,7 +150,7 @@ def connect(url: str, tokenizer: Any, model_config: ModelConfig, load_config: Lo
     Args:
         url: of the API, such as `http://localhost:8000/v1`.
         tokenizer: the tokenizer of the served model.
-        model_config: `served_name`, `bos` and `window`.
+        model_config: `served_name`, `bos` and `max_length`.
         load_config: `concurrency`, `timeout` and `retries`.
 
     Raises:
@@ -160,7 +160,7 @@ def connect(url: str, tokenizer: Any, model_config: ModelConfig, load_config: Lo
     key = next((value for name in KEYS if (value := os.environ.get(name))), None)
     endpoint = Endpoint(checked_url(url), key, load_config.concurrency, load_config.timeout, load_config.retries)
     name, reported_window = _model(endpoint, model_config.served_name)
-    return ServedLM(endpoint, tokenizer, name, reported_window, model_config.bos, model_config.window)
+    return ServedLM(endpoint, tokenizer, name, reported_window, model_config.bos, model_config.max_length)
 
 
 def checked_url(url: str) -> str:
@@ -230,7 +230,7 @@ def _window(reported: int | None, tokenizer: Any, requested: int | None) -> int:
     if reported is None and tokenizer.model_max_length < UNKNOWN_LENGTH:
         reported = int(tokenizer.model_max_length)
     if requested is None and reported is None:
-        raise ModelError("neither the endpoint nor the tokenizer says how long a window is; pass --window")
+        raise ModelError("neither the endpoint nor the tokenizer says how long a window is; pass --max-length")
     if requested is not None and reported is not None and requested > reported - SPARE:
         raise ModelError(
             f"a window of {requested} tokens was asked for, but the endpoint holds {reported}, of which {SPARE} are "
