@@ -101,7 +101,7 @@ def _requests(work: Work, lm: Any, given: argparse.Namespace) -> list[Any]:
         tasks=(work.task,),
         shots=(work.shots,),
         limit=work.queries,
-        demonstrations=work.split,
+        fewshot_split=work.split,
     )
     requests: list[Any] = []
     for task in Library().tasks([work.task]):

@@ -3,7 +3,7 @@
     python benchmarks/suite.py MODEL DATA_DIR [DATA_DIR ...] [--shots 0,4] [--limit 20] [--tasks gpt3] [--out FOLDER]
 
 A task takes the first of the directories that has its files, in the layout that its task file names. Where that is a
-part of the release only, the splits of `PARTS` are asked and shown. Every task is kept in a folder of its own below
+part of the release only, the splits of `PARTS` are used. Every task is kept in a folder of its own below
 `--out`, so the same command goes on where it was stopped. Exits with 1 if a task could not be run, and says why.
 """
 
@@ -30,23 +30,23 @@ class Part:
     """What is asked of a part of a release, where it is not the task's own."""
 
     split: str | None = None
-    demonstrations: str | None = None
+    fewshot_split: str | None = None
 
 
 PARTS = {
-    "hellaswag": Part(demonstrations="validation"),
-    "lambada": Part(demonstrations="test"),
-    "nq": Part(demonstrations="efficientqa"),
+    "hellaswag": Part(fewshot_split="validation"),
+    "lambada": Part(fewshot_split="test"),
+    "nq": Part(fewshot_split="efficientqa"),
     "triviaqa": Part("subset", "subset"),
     "coqa": Part("test", "test"),
     "drop": Part("flat", "flat"),
     "anli/r1": Part("dev", "dev"),
     "anli/r2": Part("dev", "dev"),
     "anli/r3": Part("dev", "dev"),
-    "translation/wmt14-en-fr": Part(demonstrations="newsdiscuss"),
-    "translation/wmt14-fr-en": Part(demonstrations="newsdiscuss"),
-    "translation/wmt16-en-ro": Part(demonstrations="test"),
-    "translation/wmt16-ro-en": Part(demonstrations="test"),
+    "translation/wmt14-en-fr": Part(fewshot_split="newsdiscuss"),
+    "translation/wmt14-fr-en": Part(fewshot_split="newsdiscuss"),
+    "translation/wmt16-en-ro": Part(fewshot_split="test"),
+    "translation/wmt16-ro-en": Part(fewshot_split="test"),
 }
 
 
@@ -73,7 +73,7 @@ class Suite:
                     limit=f"first:{self.limit}",
                     data=directory,
                     split=part.split,
-                    demonstrations=part.demonstrations,
+                    fewshot_split=part.fewshot_split,
                     out=self.out / task.name.replace("/", "-"),
                 )
             except MissingData:
@@ -118,7 +118,7 @@ def _lines(scores: Sequence[Score], shots: Sequence[int]) -> list[str]:
         first, last = found[min(found)], found[max(found)]
         values = [f"{found[number].value:.3f}" if number in found else "" for number in shots]
         prompts = " / ".join(prompt for prompt, _ in groupby(score.prompt for score in found.values()))
-        words = (("split", last.split), ("shown", last.shown))
+        words = (("split", last.split), ("few-shot split", last.fewshot_split))
         splits = ", ".join(f"{what} {name}" for what, name in words if name)
         cells = [first.task, metric, first.normalize, *values, str(first.examples), prompts, first.data, splits]
         lines.append("| " + " | ".join(cells) + " |")

@@ -150,7 +150,7 @@ class RunOptions(ModelOptions, total=False):
         str | Path, Stored("`hub`, `sample`, or the directory of an official release.", PYTHON, default=HUB)
     ]
     split: Annotated[str | None, Stored("Evaluate this split. Default: each task's own.", EVALUATION, "NAME")]
-    demonstrations: Annotated[
+    fewshot_split: Annotated[
         str | None,
         Stored("Draw demonstrations from this split. An example is never its own demonstration.", EVALUATION, "NAME"),
     ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
 
 
-@options.takes("split", "demonstrations", "revision", "tokenizer", "bos", "max_length", "trust_remote_code")
+@options.takes("split", "fewshot_split", "revision", "tokenizer", "bos", "max_length", "trust_remote_code")
 def check(
     task: Annotated[
         list[str] | None, typer.Argument(metavar="TASK", help="Names or paths. Default: everything there is.")
@@ -36,7 +36,7 @@ def check(
         ),
     ] = None,
     split: str | None,
-    demonstrations: str | None,
+    fewshot_split: str | None,
     trust_remote_code: bool,
     **tokenizer_options: Any,
 ) -> None:
@@ -60,9 +60,9 @@ def check(
                 raise TaskError(f"{len(broken)} of its tasks cannot be run: {', '.join(sorted(broken))}", name)
             if bare := absent & members:
                 raise MissingData(f"of its tasks, {', '.join(sorted(bare))} {'have' if len(bare) > 1 else 'has'} none")
-            found = inspect(library, name, where, split, demonstrations, trust_remote_code=trust_remote_code)
+            found = inspect(library, name, where, split, fewshot_split, trust_remote_code=trust_remote_code)
             if lm is not None:
-                note = check_lengths(library, name, lm, where, split, demonstrations)
+                note = check_lengths(library, name, lm, where, split, fewshot_split)
                 found += f"; note: {note}" if note else ""
             write(f"ok {name}: {found}")
         except MissingData as error:

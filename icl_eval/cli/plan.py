@@ -10,7 +10,7 @@ from icl_eval.cli.terminal import write
 
 
 @options.takes(
-    *("shots", "seeds", "prompts", "split", "demonstrations", "limit", "overflow", "decode"),
+    *("shots", "seeds", "prompts", "split", "fewshot_split", "limit", "overflow", "decode"),
     *("revision", "tokenizer", "dtype", "bos", "max_length", "trust_remote_code", "device"),
 )
 def plan(

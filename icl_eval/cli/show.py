@@ -21,7 +21,7 @@ COLOURS = {"instruction": "magenta", "demonstration": "cyan", "query": "bright_w
 MARK = Coloured("│", COLOURS["mark"])
 
 
-@options.takes("split", "demonstrations", "revision", "tokenizer", "bos", "max_length")
+@options.takes("split", "fewshot_split", "revision", "tokenizer", "bos", "max_length")
 def show(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, or a path to its YAML file.")],
     *,
@@ -55,7 +55,7 @@ def show(
         ),
     ] = False,
     split: str | None,
-    demonstrations: str | None,
+    fewshot_split: str | None,
     **tokenizer_options: Any,
 ) -> None:
     """Show the exact prompt of an example, and what of it is scored.
@@ -68,7 +68,7 @@ def show(
     names, library = options.library_for([task], include)
     found = library.task(names[0])
     if shots is None:
-        shots = 0 if found.on(split, demonstrations).definition.splits.demonstrations is None else SHOTS
+        shots = 0 if found.on(split, fewshot_split).definition.splits.demonstrations is None else SHOTS
     question, lm, note = preview(
         found,
         model or "tiny",
@@ -78,7 +78,7 @@ def show(
         seeds=(seed,),
         prompts=prompt or (),
         split=split,
-        demonstrations=demonstrations,
+        fewshot_split=fewshot_split,
         **tokenizer_options,
     )
     write(*(_tokens(question, lm) if tokens else _prompt(question)), end="\n\n")

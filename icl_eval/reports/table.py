@@ -117,7 +117,7 @@ def row_of(score: Score, manifest: Manifest) -> Row:
         "metric": f"{score.average} average" if score.average else score.metric,
         "by": score.normalize,
         "split": score.split,
-        "shown": score.shown,
+        "few-shot split": score.fewshot_split,
         "shots": str(score.shots),
         "score": number(score.value),
         "±": number(score.standard_error),
@@ -149,7 +149,7 @@ def ends(found: Score | Pair) -> str:
 
 def _published(score: Score) -> list[Published]:
     """Numbers by the row's own protocol to show beside a score; none beside sample data or other splits."""
-    if score.reference is None or score.average == "micro" or _is_sample(score) or score.split or score.shown:
+    if score.reference is None or score.average == "micro" or _is_sample(score) or score.split or score.fewshot_split:
         return []
     return [each for each in published(score.reference, score.metric, score.shots) if each.protocol is None]
 

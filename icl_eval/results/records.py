@@ -55,8 +55,8 @@ class TaskRecord(BaseModel):
     measure: str = ""  # of answers that are not choices: how they are written, or in which strides they are read
     ending: str = ""  # of those that are written: where they end
     draw: str
-    split: str = ""  # what is asked, if it is not the task's own split
-    shown: str = ""  # what is shown, if it is not the task's own split
+    split: str = ""  # the evaluated split, if it is not the task's own
+    fewshot_split: str = ""  # the split of the demonstrations, if it is not the task's own
     separator: str
     shots: tuple[int, ...]
     seeds: tuple[int, ...]

@@ -39,7 +39,7 @@ class RunConfig(ModelConfig):
     shots: tuple[Annotated[int, Field(ge=0)], ...] = DEFAULTS["shots"]
     seeds: tuple[int, ...] = DEFAULTS["seeds"]
     split: str | None = DEFAULTS["split"]
-    demonstrations: str | None = DEFAULTS["demonstrations"]
+    fewshot_split: str | None = DEFAULTS["fewshot_split"]
     limit: int | str | None = DEFAULTS["limit"]
     overflow: Overflow = DEFAULTS["overflow"]
     decode: dict[str, Any] | None = DEFAULTS["decode"]

@@ -18,7 +18,7 @@ class Score:
         value, standard_error, low, high: the metric's mean over seeds, its standard error over examples (clustered) and
             95 % interval, in the metric's own unit.
         seed_sd: sample standard deviation over demonstration draws, and over samples of a text; None for one.
-        split, shown: what was asked and what was shown, where these are not the task's own splits; otherwise empty.
+        split, fewshot_split: evaluated, and with the demonstrations; empty where it is the task's own.
         effective_shots: mean number of demonstrations that fitted the window.
         shortened, truncated, ties: examples (summed over seeds) with fewer demonstrations than asked, with a cut query,
             and with several options of equal score, of which the first was taken.
@@ -58,7 +58,7 @@ class Score:
     reference: str | None
     signature: str
     split: str = ""
-    shown: str = ""
+    fewshot_split: str = ""
     unstopped: int = 0
     blank: int = 0
     close_calls: int | None = None

@@ -40,7 +40,8 @@ def suite_score(
     shares = task_weights(suite, suites, {name: lines[0].units for name, lines in per_task.items()})
     found = independent_average(means, [shares[name] for name in per_task])
     averaged = [line for lines in per_task.values() for line in lines]
-    split, shown, data = _shared(line.split for line in firsts), _shared(line.shown for line in firsts), _places(firsts)
+    split, fewshot_split = _shared(line.split for line in firsts), _shared(line.fewshot_split for line in firsts)
+    data = _places(firsts)
 
     def mean_of(figure: str) -> float | None:
         weighted = [
@@ -58,7 +59,7 @@ def suite_score(
         draw=_shared(line.draw for line in firsts),
         data=data,
         split=split,
-        shown=shown,
+        fewshot_split=fewshot_split,
         examples=sum(line.examples for line in firsts),
         of=sum(line.of for line in firsts),
         effective_shots=sum(line.effective_shots for line in firsts) / len(firsts),
@@ -74,7 +75,14 @@ def suite_score(
         majority=None,
         reference=suite.reference,
         signature=suite_signature(
-            suite.suite, str(suite.average), averaged, len(firsts), seeds, split=split, shown=shown, data=data
+            suite.suite,
+            str(suite.average),
+            averaged,
+            len(firsts),
+            seeds,
+            split=split,
+            fewshot_split=fewshot_split,
+            data=data,
         ),
         average=str(suite.average),
         averaged=_averaged(per_task),

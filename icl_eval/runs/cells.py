@@ -21,7 +21,7 @@ class Prepared:
     """A task with one prompt, its examples and its pool, ready to be asked.
 
     Attributes:
-        task: with the splits that are asked and shown.
+        task: with the splits of the run.
         prompt: one of its prompts.
         examples: those that are asked.
         pool: what demonstrations are drawn from; None without demonstrations.
@@ -63,7 +63,7 @@ def prepare(task: Task, style: str | None, ask: RunConfig, source: Source) -> li
         IclEvalError: its data, prompts or demonstrations cannot serve this ask.
     """
     own = task.definition.splits
-    task = task.on(ask.split, ask.demonstrations)
+    task = task.on(ask.split, ask.fewshot_split)
     asked = _asked_shots(task, ask.shots)
     parts = [(task.prompt(style), tuple(asked))]
     bare = task.definition.zero_shot_prompt
@@ -115,7 +115,7 @@ def _prepared(
             ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
             draw=protocol.draw_words,
             split=_unlike(task.definition.splits.evaluation, own.evaluation),
-            shown=_unlike(task.definition.splits.demonstrations, own.demonstrations),
+            fewshot_split=_unlike(task.definition.splits.demonstrations, own.demonstrations),
             separator=prompt.separator,
             shots=shots,
             seeds=ask.seeds,

@@ -29,7 +29,7 @@ def inspect(
     name: str,
     data: str | Path,
     split: str | None = None,
-    demonstrations: str | None = None,
+    fewshot_split: str | None = None,
     *,
     trust_remote_code: bool = False,
 ) -> str:
@@ -39,7 +39,7 @@ def inspect(
         library: where the name is looked up.
         name: the task or suite.
         data: `hub`, `sample`, or a directory.
-        split, demonstrations: what is asked and shown instead of the task's own splits.
+        split, fewshot_split: evaluated, and with the demonstrations; the task's own by default.
         trust_remote_code: whether a metric of the `evaluate` library, which runs code, is tried.
 
     Returns:
@@ -55,7 +55,7 @@ def inspect(
         check_reference(suite.reference, library.files[name])
         check_average(suite, map(library.task, tasks_of(suite, suites)), library.files[name])
         return f"suite of {len(tasks_of(suite, suites))} tasks"
-    task = library.task(name).on(split, demonstrations)
+    task = library.task(name).on(split, fewshot_split)
     check_names(task)
     source = source_of(data, unused=task.source is not None)
     asked, shown = _both_splits(task, source)
@@ -86,7 +86,7 @@ def check_lengths(
     model: LanguageModel,
     data: str | Path,
     split: str | None = None,
-    demonstrations: str | None = None,
+    fewshot_split: str | None = None,
 ) -> str:
     """Check that every query of a task fits a model's window under each of its prompts; of a suite, nothing.
 
@@ -101,7 +101,7 @@ def check_lengths(
     if library.is_suite(name):
         return ""
     task = library.task(name)
-    ask = RunConfig(model=model.name, tasks=(name,), shots=(0,), split=split, demonstrations=demonstrations)
+    ask = RunConfig(model=model.name, tasks=(name,), shots=(0,), split=split, fewshot_split=fewshot_split)
     source = source_of(data, unused=task.source is not None)
     controls, names = model.controls, set[str]()
     for style in task.prompts:
@@ -116,7 +116,7 @@ def check_lengths(
         if long:
             raise WindowError(_too_long(name, style, len(prepared.examples), long))
         names |= builder.control_names
-    for candidate in task.on(split, demonstrations).demonstrations(source):
+    for candidate in task.on(split, fewshot_split).demonstrations(source):
         controls.mark((candidate.fields, candidate.options), names)
     return about_control_tokens(names)
 

@@ -249,7 +249,7 @@ class _Scorer:
             draw=record.draw,
             data=record.data,
             split=record.split,
-            shown=record.shown if shots else "",
+            fewshot_split=record.fewshot_split if shots else "",
             examples=record.examples,
             of=record.of,
             effective_shots=answers.shots / answers.asked,

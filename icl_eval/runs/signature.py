@@ -34,7 +34,7 @@ def task_signature(
         record.prompt,
         f"k{shots}",
         record.draw,
-        *_split_words(record.split, record.shown if shots else ""),
+        *_split_words(record.split, record.fewshot_split if shots else ""),
         _seed_words(seeds),
         "-".join(filter(None, (record.measure, record.ending))) or normalization,
         *([metric_words] if metric_words else []),
@@ -55,7 +55,7 @@ def suite_signature(
     seeds: tuple[int, ...],
     *,
     split: str,
-    shown: str,
+    fewshot_split: str,
     data: str,
 ) -> str:
     """The signature of a suite's average, with a digest of its members' signatures.
@@ -66,14 +66,14 @@ def suite_signature(
         members: the lines that are averaged.
         tasks: how many tasks these are of.
         seeds: which draws of demonstrations.
-        split, shown, data: what stands in the average's own line.
+        split, fewshot_split, data: those of the average's own line.
     """
     digest = hashlib.sha256("\n".join(line.signature for line in members).encode()).hexdigest()[:8]
     words = [
         name,
         f"{average} mean of {tasks} tasks",
         f"k{max(line.shots for line in members)}",
-        *_split_words(split, shown),
+        *_split_words(split, fewshot_split),
         _seed_words(seeds),
         data,
         f"#{digest}",
@@ -82,9 +82,9 @@ def suite_signature(
     return "|".join(words)
 
 
-def _split_words(split: str, shown: str) -> list[str]:
+def _split_words(split: str, fewshot_split: str) -> list[str]:
     """Splits that are not the tasks' own."""
-    return [f"{what}:{name}" for what, name in (("split", split), ("shown", shown)) if name]
+    return [f"{what}:{name}" for what, name in (("split", split), ("fewshot_split", fewshot_split)) if name]
 
 
 def _seed_words(seeds: tuple[int, ...]) -> str:

@@ -121,7 +121,7 @@ class LocalSource:
         """What to say of a split whose files are not there: what was looked for, and which splits can be had."""
         name = next(name for name in _listed(data, split) if not self._find(name))
         present = ", ".join(other for other in data.local if self.has(data, other))
-        advice = f"; --split and --demonstrations take another split, and there is {present}" if present else ""
+        advice = f"; --split and --fewshot-split take another split, and there is {present}" if present else ""
         looked_for = " or ".join(map(str, _places(Path(name))))
         return MissingData(f"there is no file {looked_for} for the split {split!r}{advice}", self.directory)
 

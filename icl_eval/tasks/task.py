@@ -161,21 +161,21 @@ class Task:
             raise UnknownName(f"prompt of {self.name}", style, self.prompts)
         return self.prompts[style]
 
-    def on(self, split: str | None = None, demonstrations: str | None = None) -> Task:
-        """The same task with another split asked, another shown, or both; which score is another one then.
+    def on(self, split: str | None = None, fewshot_split: str | None = None) -> Task:
+        """The same task with another evaluated split, other demonstrations, or both, whose score is another one.
 
         Args:
-            split: what is asked instead of the task's own.
-            demonstrations: what is shown, of the task's own data. Where it is also what is asked, a query is never
-                shown itself, nor anything of its group or cluster.
+            split: to evaluate instead of the task's own.
+            fewshot_split: of the task's own data, to draw demonstrations from. If it is also the evaluated one, no
+                demonstration is the query itself or an example of its group or cluster.
 
         Raises:
             UnknownName: the task's data has no such split.
         """
         own = self.definition.splits
-        for name in (split, demonstrations):
+        for name in (split, fewshot_split):
             self._check_split(name)
-        splits = Splits(demonstrations=demonstrations or own.demonstrations, evaluation=split or own.evaluation)
+        splits = Splits(demonstrations=fewshot_split or own.demonstrations, evaluation=split or own.evaluation)
         return replace(self, definition=self.definition.model_copy(update={"splits": splits}))
 
     def written(self, decode: Mapping[str, Any]) -> Task:

@@ -82,8 +82,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "data": [Case((*ANY, *HERE, "--shots", "0"), ("--data", "sample"), see.queries, QUERIES)],
         "data_dir": [Case((*ANY, *HERE, "--shots", "0"), ("--data-dir", "other"), see.queries, OTHER)],
         "split": [Case(RUN, ("--split", "train"), see.queries, EXAMPLES)],
-        "demonstrations": [
-            Case((*ANY, *TOY, "--shots", "7"), ("--demonstrations", "validation"), see.demonstrated, QUERIES)
+        "fewshot_split": [
+            Case((*ANY, *TOY, "--shots", "7"), ("--fewshot-split", "validation"), see.demonstrated, QUERIES)
         ],
         "limit": [Case(RUN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
         "normalizations": [
@@ -170,8 +170,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         ],
         "data_dir": [Case(("show", "toy/parity", *HERE), ("--data-dir", "other"), see.printed("Q: 200\nA:⟦"), True)],
         "split": [Case(SHOW, ("--split", "train"), see.printed("Q: 100\nA:⟦"), True)],
-        "demonstrations": [
-            Case((*SHOW, "--shots", "7"), ("--demonstrations", "validation"), see.printed("Q: 1\nA: odd"), True)
+        "fewshot_split": [
+            Case((*SHOW, "--shots", "7"), ("--fewshot-split", "validation"), see.printed("Q: 1\nA: odd"), True)
         ],
         "include": [
             Case(
@@ -201,7 +201,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             Case(CHECK, ("--split", "train"), see.printed("ok toy/parity: 12 examples"), True),
             Case((*CHECK, "-m", "llama"), ("--split", "train"), see.measured, EXAMPLES),
         ],
-        "demonstrations": [Case(CHECK, ("--demonstrations", "validation"), see.printed("8 to show"), True)],
+        "fewshot_split": [Case(CHECK, ("--fewshot-split", "validation"), see.printed("8 to show"), True)],
         "include": [Case(("check", "more/parity", *DATA), ("--include", "more"), see.printed("ok more/parity"), True)],
         "model": [Case(CHECK, ("-m", "llama"), see.loader("source", "config"), "llama")],
         "tokenizer": [
@@ -317,9 +317,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             Case(("plan", *PARITY, *HERE, "-m", "llama", "--shots", "0"), ("--data-dir", "other"), see.queries, OTHER)
         ],
         "split": [Case(PLAN, ("--split", "train"), see.queries, EXAMPLES)],
-        "demonstrations": [
-            Case((*PLAN, "--shots", "7"), ("--demonstrations", "validation"), see.demonstrated, QUERIES)
-        ],
+        "fewshot_split": [Case((*PLAN, "--shots", "7"), ("--fewshot-split", "validation"), see.demonstrated, QUERIES)],
         "limit": [Case(PLAN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
         "overflow": [
             Case(

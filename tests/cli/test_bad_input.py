@@ -128,7 +128,7 @@ def test_missing_split_file(icl_eval: IclEval) -> None:
 
     assert said == (
         "data: there is no file parity/val.jsonl or val.jsonl for the split 'validation'; "
-        "--split and --demonstrations take another split, and there is train"
+        "--split and --fewshot-split take another split, and there is train"
     )
 
 

@@ -57,7 +57,7 @@ def test_check_of_a_suite_names_every_missing_file(icl_eval: IclEval) -> None:
         "icl-eval: toy/parity: data: there is no file parity/val.jsonl or val.jsonl for the split 'validation'; "
         "there is no file parity/train.jsonl or train.jsonl for the split 'train'",
         "icl-eval: toy/pairs: data: there is no file pairs/train.jsonl or train.jsonl for the split 'train'; "
-        "--split and --demonstrations take another split, and there is validation",
+        "--split and --fewshot-split take another split, and there is validation",
         "icl-eval: toy: 2 of its tasks cannot be run: toy/pairs, toy/parity",
     ]
 
@@ -203,19 +203,19 @@ def test_check_of_a_task_without_its_data_fails(icl_eval: IclEval) -> None:
 
 def test_check_looks_at_other_splits(icl_eval: IclEval) -> None:
     Path("data/parity/val.jsonl").unlink()
-    said = icl_eval("check", "toy/parity", "--split", "train", "--demonstrations", "train", *TOY)
+    said = icl_eval("check", "toy/parity", "--split", "train", "--fewshot-split", "train", *TOY)
 
     assert said.out == "ok toy/parity: 12 examples, 12 to show, prompts plain, chatty\n"
 
 
 def test_check_takes_a_shared_split_of_few_clusters(icl_eval: IclEval) -> None:
-    said = icl_eval("check", "toy/pairs", "--split", "train", "--demonstrations", "train", *TOY)
+    said = icl_eval("check", "toy/pairs", "--split", "train", "--fewshot-split", "train", *TOY)
 
     assert said.out.startswith("ok toy/pairs: 12 examples")
 
 
 def test_check_names_the_nearest_split(icl_eval: IclEval) -> None:
-    for option in ("--split", "--demonstrations"):
+    for option in ("--split", "--fewshot-split"):
         said = icl_eval("check", "toy/parity", option, "trian", *TOY).mistake
 
         assert said.endswith("no split of toy/parity is named 'trian'; did you mean train?")

@@ -36,7 +36,7 @@ def test_show_prints_the_text_that_a_run_asks(icl_eval: IclEval, lm: FakeLM) -> 
     assert len(asked.texts) == 4  # each option after the prompt, and after the answer context
 
 
-@pytest.mark.parametrize(("more", "shown"), [((), 0), (("--demonstrations", "train"), 2)])
+@pytest.mark.parametrize(("more", "shown"), [((), 0), (("--fewshot-split", "train"), 2)])
 def test_show_shows_no_demonstrations_where_there_are_none(
     more: tuple[str, ...], shown: int, icl_eval: IclEval, lm: FakeLM
 ) -> None:
@@ -48,7 +48,7 @@ def test_show_shows_no_demonstrations_where_there_are_none(
 
 
 def test_show_takes_other_splits(icl_eval: IclEval, lm: FakeLM) -> None:
-    said = icl_eval("show", "toy/parity", "--shots", "7", "--split", "train", "--demonstrations", "validation", *TOY)
+    said = icl_eval("show", "toy/parity", "--shots", "7", "--split", "train", "--fewshot-split", "validation", *TOY)
 
     assert "Q: 100\nA:⟦ even⟧" in said.out
     assert "example 100, seed 0: 7 of 7 demonstrations (" in said.out

@@ -181,7 +181,8 @@ def _columns(scores: Sequence[Score]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("score", "column"), [(replace(RTE_32, split="dev"), "split"), (replace(RTE_32, shown="dev"), "shown")]
+    ("score", "column"),
+    [(replace(RTE_32, split="dev"), "split"), (replace(RTE_32, fewshot_split="dev"), "few-shot split")],
 )
 @pytest.mark.parametrize("format", ["table", "md"])
 def test_other_splits_have_a_column_and_no_published_number_beside_them(format: str, score: Score, column: str) -> None:

@@ -484,27 +484,30 @@ class _Recorder(FakeLM):
 def test_another_split_stands_in_line_and_signature() -> None:
     own = evaluate(knowing(0), parity(), shots=[0, 2])
     lm = FakeLM(answers(SHOWN, asked=SHOWN))
-    other = evaluate(lm, parity(), shots=[0, 2], split="demonstrations", demonstrations="evaluation")
+    other = evaluate(lm, parity(), shots=[0, 2], split="demonstrations", fewshot_split="evaluation")
 
-    assert [(line.split, line.shown) for line in own] == [("", ""), ("", "")]
-    assert [(line.split, line.shown) for line in other] == [("demonstrations", ""), ("demonstrations", "evaluation")]
+    assert [(line.split, line.fewshot_split) for line in own] == [("", ""), ("", "")]
+    assert [(line.split, line.fewshot_split) for line in other] == [
+        ("demonstrations", ""),
+        ("demonstrations", "evaluation"),
+    ]
     assert [line.of for line in other] == [len(SHOWN), len(SHOWN)]
     assert other.score("parity", shots=0).value == 1
     zero, two = (line.signature for line in other)
     assert "|per_example|split:demonstrations|s0|" in zero
-    assert "|per_example|split:demonstrations|shown:evaluation|s0|" in two
-    assert not any(word in line.signature for line in own for word in ("split:", "shown:"))
+    assert "|per_example|split:demonstrations|fewshot_split:evaluation|s0|" in two
+    assert not any(word in line.signature for line in own for word in ("split:", "fewshot_split:"))
 
 
 def test_naming_a_tasks_own_splits_changes_nothing() -> None:
     expected = evaluate(knowing(0), parity(), shots=[0, 2])
-    actual = evaluate(knowing(0), parity(), shots=[0, 2], split="evaluation", demonstrations="demonstrations")
+    actual = evaluate(knowing(0), parity(), shots=[0, 2], split="evaluation", fewshot_split="demonstrations")
 
     assert actual.scores == expected.scores
 
 
 def test_no_query_is_shown_itself_where_its_own_split_is_shown(tmp_path: Path) -> None:
-    evaluate(knowing(0), parity(), shots=7, demonstrations="evaluation", out=tmp_path)
+    evaluate(knowing(0), parity(), shots=7, fewshot_split="evaluation", out=tmp_path)
 
     for each in examples(tmp_path):
         assert sorted(each["demonstrations"]) == sorted({str(n) for n in ASKED} - {each["id"]})
@@ -512,7 +515,7 @@ def test_no_query_is_shown_itself_where_its_own_split_is_shown(tmp_path: Path) -
 
 def test_shared_split_has_one_demonstration_less_than_examples() -> None:
     with pytest.raises(DataError, match="8 demonstrations were asked for, but there are 7 for the query"):
-        evaluate(knowing(0), parity(), shots=8, demonstrations="evaluation")
+        evaluate(knowing(0), parity(), shots=8, fewshot_split="evaluation")
 
 
 def test_run_on_other_splits_is_another_run(tmp_path: Path) -> None:
@@ -521,7 +524,7 @@ def test_run_on_other_splits_is_another_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="give another --out"):
         evaluate(knowing(0), parity(), shots=2, out=tmp_path, split="demonstrations")
     with pytest.raises(RunError, match="give another --out"):
-        evaluate(knowing(0), parity(), shots=2, out=tmp_path, demonstrations="evaluation")
+        evaluate(knowing(0), parity(), shots=2, out=tmp_path, fewshot_split="evaluation")
 
 
 def test_rescoring_remembers_the_splits(tmp_path: Path) -> None:
@@ -532,10 +535,10 @@ def test_rescoring_remembers_the_splits(tmp_path: Path) -> None:
 
 def test_average_over_other_splits_says_so(tmp_path: Path) -> None:
     library = Library([write_library(tmp_path)])
-    result = evaluate(knowing(0), "toy", shots=2, library=library, data=tmp_path / "data", demonstrations="validation")
+    result = evaluate(knowing(0), "toy", shots=2, library=library, data=tmp_path / "data", fewshot_split="validation")
 
-    assert {(line.split, line.shown) for line in result} == {("", "validation")}
-    assert "|k2|shown:validation|s0|" in result.score("toy").signature
+    assert {(line.split, line.fewshot_split) for line in result} == {("", "validation")}
+    assert "|k2|fewshot_split:validation|s0|" in result.score("toy").signature
 
 
 def test_a_demonstration_that_cannot_be_shown_is_named() -> None:

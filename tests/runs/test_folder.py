@@ -209,7 +209,7 @@ def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
         "shots": [0, 2],
         "seeds": [0, 1],
         "split": None,
-        "demonstrations": None,
+        "fewshot_split": None,
         "limit": 4,
         "overflow": "drop",
     }

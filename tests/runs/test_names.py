@@ -69,7 +69,7 @@ def test_metric_that_cannot_measure_the_examples_is_found_before_anything_is_ask
     sentences = []
     for attempt in (
         lambda: evaluate(lm, "toy/pairs", shots=0, library=library, data=tmp_path / "data"),
-        lambda: inspect(library, "toy/pairs", tmp_path / "data", demonstrations="validation"),
+        lambda: inspect(library, "toy/pairs", tmp_path / "data", fewshot_split="validation"),
     ):
         with pytest.raises(MetricError) as error:
             attempt()

@@ -212,25 +212,25 @@ def test_another_split_is_asked_and_shown() -> None:
 
     assert [each.id for each in other.evaluation(source)] == ["2"]
     assert [each.id for each in other.demonstrations(source)] == ["1"]
-    assert (task.shares_split, other.shares_split, task.on(demonstrations="validation").shares_split) == (0, 0, 1)
+    assert (task.shares_split, other.shares_split, task.on(fewshot_split="validation").shares_split) == (0, 0, 1)
 
 
 def test_another_split_makes_another_digest() -> None:
     task = Library().task("superglue/rte")
 
     assert task.on().digest == task.on("validation", "train").digest == task.digest
-    assert len({task.digest, task.on("train").digest, task.on(demonstrations="validation").digest}) == 3
+    assert len({task.digest, task.on("train").digest, task.on(fewshot_split="validation").digest}) == 3
 
 
 def test_own_split_may_be_shown_instead_of_another_tasks() -> None:
-    task = Library().task("superglue/axb").on(demonstrations="test")
+    task = Library().task("superglue/axb").on(fewshot_split="test")
     source = MemorySource({"test": [{"sentence1": "p", "sentence2": "h", "label": 0, "idx": 1}]})
 
     assert task.demonstrations(source) == task.evaluation(source)
     assert task.shares_split
 
 
-@pytest.mark.parametrize("chosen", [{"split": "validaton"}, {"demonstrations": "validaton"}])
+@pytest.mark.parametrize("chosen", [{"split": "validaton"}, {"fewshot_split": "validaton"}])
 def test_misspelt_split_names_the_nearest(chosen: dict[str, str]) -> None:
     with pytest.raises(
         UnknownName, match=r"rte\.yaml: no split of superglue/rte is named .* did you mean validation\?"
