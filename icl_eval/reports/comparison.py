@@ -114,7 +114,7 @@ def _runs(parts: _Parts) -> tuple[tuple[str, Manifest], tuple[str, Manifest]]:
 def _heading(run: str, manifest: Manifest) -> str:
     from icl_eval.results.members import label
 
-    name = label(manifest.model_name, manifest.ask.revision)
+    name = label(manifest.model_name, manifest.config.revision)
     return f"{run}: model {name} ({model_words(manifest)}), data {data_of(manifest)}"
 
 

@@ -108,7 +108,7 @@ def _cells(manifest: Manifest) -> Row:
 def _label(manifest: Manifest) -> str:
     from icl_eval.results.members import label
 
-    return label(manifest.model_name, manifest.ask.revision)
+    return label(manifest.model_name, manifest.config.revision)
 
 
 def distinct_lines(lines: Mapping[str, Sequence[str]]) -> list[str]:

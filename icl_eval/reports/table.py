@@ -166,7 +166,7 @@ def _heading(manifest: Manifest) -> list[str]:
 def data_of(manifest: Manifest) -> str:
     """Where the records came from, for people: what was named for them, or their kind if none was read from there."""
     kinds = {kind for task in manifest.tasks for kind in task.data.split("+")}
-    return "+".join(sorted(kinds)) if kinds and kinds <= OF_THEIR_OWN else manifest.ask.data
+    return "+".join(sorted(kinds)) if kinds and kinds <= OF_THEIR_OWN else manifest.config.data
 
 
 def model_words(manifest: Manifest) -> str:
@@ -185,7 +185,7 @@ def remarks(manifest: Manifest) -> list[str]:
 
 def _without_demonstrations(manifest: Manifest) -> list[str]:
     """The tasks that were asked with none where others were asked with some."""
-    if not any(manifest.ask.shots):
+    if not any(manifest.config.shots):
         return []
     shown = {record.task for record in manifest.tasks if any(record.shots)}
     return list(dict.fromkeys(record.task for record in manifest.tasks if record.task not in shown))

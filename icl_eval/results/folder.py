@@ -59,8 +59,8 @@ class RunFolder:
         if (self.path / "manifest.json").is_file():
             before = read_manifest(self.path)
             if before.claim() != manifest.claim():
-                ask = before.ask
-                message = f"this folder holds a run of {ask.model} on {', '.join(ask.tasks)}, asked otherwise"
+                config = before.config
+                message = f"this folder holds a run of {config.model} on {', '.join(config.tasks)} with other options"
                 raise RunError(f"{message}; give another --out", self.path)
         for name in ("scores.json", "examples.jsonl"):
             with write_errors(self.path / name):

@@ -18,7 +18,13 @@ from icl_eval.tasks import SuiteDefinition, tasks_of
 from icl_eval.tasks.located import first_problem
 
 SWEEP = "sweep.json"  # stands where a manifest does in the folder of a sweep
-GRID = {"shots", "seeds", "limit", "prompts", "overflow"}  # of an ask: what may change from run to run in a folder
+GRID = {
+    "shots",
+    "seeds",
+    "limit",
+    "prompts",
+    "overflow",
+}  # of a configuration: what may change from run to run in a folder
 
 
 class Manifest(BaseModel):
@@ -26,7 +32,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ask: RunConfig
+    config: RunConfig
     note: str | None  # what a reader of the scores must know first
     model_name: str
     model_fingerprint: str
@@ -51,7 +57,7 @@ class Manifest(BaseModel):
 
     def identity(self) -> dict[str, str | int | None]:
         """What tells the lines of this model from those of others in a sweep, and their place on a scaling plot."""
-        return {"model": self.model_name, "revision": self.ask.revision, "parameters": self.parameters}
+        return {"model": self.model_name, "revision": self.config.revision, "parameters": self.parameters}
 
     @property
     def control_note(self) -> str:
@@ -63,9 +69,9 @@ class Manifest(BaseModel):
         return tasks_of(suite, {each.suite: each for each in self.suites})
 
     def claim(self) -> dict[str, Any]:
-        """What must stay as it is in a folder: the ask without its grid; a served model may move to another URL."""
-        asked = self.ask.model_dump(exclude=GRID)
-        return asked | {"model": self.model_fingerprint} if is_endpoint(self.ask.model) else asked
+        """What all runs in a folder share: the configuration without its grid; a served model may have another URL."""
+        shared = self.config.model_dump(exclude=GRID)
+        return shared | {"model": self.model_fingerprint} if is_endpoint(self.config.model) else shared
 
 
 def read_manifest(path: Path) -> Manifest:

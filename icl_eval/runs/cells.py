@@ -53,23 +53,23 @@ class Prepared:
         return asked * sum(1 for seed in self.record.seeds for _ in self.cells(seed))
 
 
-def prepare(task: Task, style: str | None, ask: RunConfig, source: Source) -> list[Prepared]:
+def prepare(task: Task, style: str | None, config: RunConfig, source: Source) -> list[Prepared]:
     """Read a task's data and check it before any model runs.
 
     Returns:
         The task with its prompt; twice if it has another one without demonstrations, and no style is asked for.
 
     Raises:
-        IclEvalError: its data, prompts or demonstrations cannot serve this ask.
+        IclEvalError: its data, prompts or demonstrations do not suit the configuration.
     """
     own = task.definition.splits
-    task = task.on(ask.split, ask.fewshot_split)
-    asked = _asked_shots(task, ask.shots)
+    task = task.on(config.split, config.fewshot_split)
+    asked = _asked_shots(task, config.shots)
     parts = [(task.prompt(style), tuple(asked))]
     bare = task.definition.zero_shot_prompt
     if style is None and bare and asked[0] == 0:
         parts = [(task.prompt(bare), (0,)), *([(task.prompt(), tuple(asked[1:]))] if asked[1:] else [])]
-    return [_prepared(task, prompt, shots, style or "", own, ask, source) for prompt, shots in parts]
+    return [_prepared(task, prompt, shots, style or "", own, config, source) for prompt, shots in parts]
 
 
 def _asked_shots(task: Task, shots: tuple[int, ...]) -> list[int]:
@@ -87,11 +87,11 @@ def _asked_shots(task: Task, shots: tuple[int, ...]) -> list[int]:
 
 
 def _prepared(
-    task: Task, prompt: Prompt, shots: tuple[int, ...], selection: str, own: Splits, ask: RunConfig, source: Source
+    task: Task, prompt: Prompt, shots: tuple[int, ...], selection: str, own: Splits, config: RunConfig, source: Source
 ) -> Prepared:
     whole = task.evaluation(source)
     task.check_fields(source)
-    examples = limited(whole, ask.limit, task.name)
+    examples = limited(whole, config.limit, task.name)
     protocol = task.definition.protocol
     shown = task.demonstrations(source) if shots[-1] else []
     pool = Pool.of(task, shown) if shown else None
@@ -118,15 +118,15 @@ def _prepared(
             fewshot_split=_unlike(task.definition.splits.demonstrations, own.demonstrations),
             separator=prompt.separator,
             shots=shots,
-            seeds=ask.seeds,
+            seeds=config.seeds,
             reference=task.definition.reference,
             version=task.definition.version,
-            digest=_digest(task.digest, prompt.digest, ask.overflow, *words),
+            digest=_digest(task.digest, prompt.digest, config.overflow, *words),
             pool=_digest(*pool_words) if shown else "",
             data=task.source_in(source).label,
             examples=len(examples),
             of=len(whole),
-            head=isinstance(ask.limit, str) and len(examples) < len(whole),
+            head=isinstance(config.limit, str) and len(examples) < len(whole),
         )
 
     return Prepared(task, prompt, examples, pool, describe)

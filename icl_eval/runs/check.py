@@ -101,12 +101,12 @@ def check_lengths(
     if library.is_suite(name):
         return ""
     task = library.task(name)
-    ask = RunConfig(model=model.name, tasks=(name,), shots=(0,), split=split, fewshot_split=fewshot_split)
+    config = RunConfig(model=model.name, tasks=(name,), shots=(0,), split=split, fewshot_split=fewshot_split)
     source = source_of(data, unused=task.source is not None)
     controls, names = model.controls, set[str]()
     for style in task.prompts:
-        (prepared,) = prepare(task, style, ask, source)
-        builder, (cell,) = RequestBuilder(prepared, model, "drop"), prepared.cells(ask.seeds[0])
+        (prepared,) = prepare(task, style, config, source)
+        builder, (cell,) = RequestBuilder(prepared, model, "drop"), prepared.cells(config.seeds[0])
         long: dict[str, WindowError] = {}
         for example in prepared.examples:
             try:

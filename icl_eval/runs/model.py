@@ -40,7 +40,7 @@ def name_of(model: Any) -> str:
     return str(model.name)
 
 
-def check_model(model: Any, ask: RunConfig, load_config: LoadConfig) -> None:
+def check_model(model: Any, config: RunConfig, load_config: LoadConfig) -> None:
     """See, before any data is read, that a name leads somewhere and that every option has an effect on the model.
 
     Raises:
@@ -48,11 +48,11 @@ def check_model(model: Any, ask: RunConfig, load_config: LoadConfig) -> None:
         RunError: an option has no effect on a model that is loaded already.
     """
     if isinstance(model, str):
-        check_options(model, ask, load_config)
-        resolve(model, ask.revision)
+        check_options(model, config, load_config)
+        resolve(model, config.revision)
         return
     effective = OF_ALL | options_of(model)
-    for given, default in ((ask, ModelConfig()), (load_config, LoadConfig())):
+    for given, default in ((config, ModelConfig()), (load_config, LoadConfig())):
         for option, value in default:
             if option not in effective and getattr(given, option) != value:
                 raise RunError(f"`{option}` has no effect on a model that is loaded already")
@@ -63,7 +63,7 @@ def options_of(model: Any) -> set[str]:
     return OF_A_PAIR if isinstance(model, tuple) else set()
 
 
-def loaded(model: Any, ask: RunConfig, load_config: LoadConfig) -> LanguageModel:
+def loaded(model: Any, config: RunConfig, load_config: LoadConfig) -> LanguageModel:
     """The model, ready to be asked.
 
     Raises:
@@ -74,9 +74,9 @@ def loaded(model: Any, ask: RunConfig, load_config: LoadConfig) -> LanguageModel
 
         try:
             with full_device():
-                return load(model, ask, load_config)
+                return load(model, config, load_config)
         except OutOfMemory as error:
             raise ModelError(f"{model!r} does not fit the device's memory: {error}") from error
     if isinstance(model, tuple):
-        return wrap_model(*model, bos=ask.bos, max_length=ask.max_length, pll=ask.pll)
+        return wrap_model(*model, bos=config.bos, max_length=config.max_length, pll=config.pll)
     return model  # type: ignore[no-any-return]

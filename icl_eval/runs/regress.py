@@ -57,11 +57,11 @@ class BaselineScore(BaseModel):
 
 
 class Baseline(BaseModel):
-    """A baseline file: what was asked and what was answered."""
+    """A baseline file: its configuration, scores and examples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ask: RunConfig
+    config: RunConfig
     model_fingerprint: str
     scores: tuple[BaselineScore, ...]
     examples: tuple[BaselineExample, ...]
@@ -113,9 +113,9 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
     ]
     # What `auto` meant here, which it may not mean elsewhere.
     precision = manifest.model_words.split("|")[-1].split("-")[-1]
-    ask = manifest.ask.model_copy(update={"dtype": precision if precision in DTYPES else manifest.ask.dtype})
+    config = manifest.config.model_copy(update={"dtype": precision if precision in DTYPES else manifest.config.dtype})
     return Baseline(
-        ask=ask, model_fingerprint=manifest.model_fingerprint, scores=tuple(scores), examples=tuple(examples)
+        config=config, model_fingerprint=manifest.model_fingerprint, scores=tuple(scores), examples=tuple(examples)
     )
 
 
@@ -155,12 +155,12 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
     Raises:
         IclEvalError: it cannot be run again.
     """
-    place = baseline.ask.model if model is None else model
-    asked = _asked(baseline.ask, place)
+    place = baseline.config.model if model is None else model
+    options_of_run = _options(baseline.config, place)
     if isinstance(place, str | Path) and Path(resolve(str(place))).exists():
-        asked["revision"] = None  # a copy of it on this machine
+        options_of_run["revision"] = None  # a copy of it on this machine
     with TemporaryDirectory() as folder:
-        result = evaluate(place, out=folder, alone=True, **asked | options)
+        result = evaluate(place, out=folder, alone=True, **options_of_run | options)
         if result.failures:
             raise RunError(f"the baseline cannot be run again: {result.failures[0]}")
         evidence = list(read_examples(Path(folder) / "examples.jsonl"))
@@ -168,10 +168,10 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
     return replace(found, other_model=result.manifest.model_fingerprint != baseline.model_fingerprint)
 
 
-def _asked(ask: RunConfig, model: Any) -> dict[str, Any]:
-    """The ask as arguments of `evaluate`, of the model's options those that have an effect on this one."""
+def _options(config: RunConfig, model: Any) -> dict[str, Any]:
+    """The configuration as arguments of `evaluate`, of the model's options those that have an effect on this one."""
     of_loading = set() if isinstance(model, str | Path) else set(ModelConfig.model_fields) - options_of(model)
-    return {name: getattr(ask, name) for name in RunConfig.model_fields if name not in {"model", *of_loading}}
+    return {name: getattr(config, name) for name in RunConfig.model_fields if name not in {"model", *of_loading}}
 
 
 def compare(baseline: Baseline, evidence: Iterable[ExampleResult], scores: Sequence[Score]) -> Regression:
@@ -183,7 +183,7 @@ def compare(baseline: Baseline, evidence: Iterable[ExampleResult], scores: Seque
         cell = Cell(before.task, before.prompt, before.shots, before.seed)
         after = now.pop((cell, before.id), None)
         if after is None:
-            moved.append(f"{_name(cell, before.id)} is not asked any more")
+            moved.append(f"{_name(cell, before.id)} is no longer evaluated")
             continue
         difference = _difference(before, after)
         if before.texts != after.texts:
@@ -192,7 +192,7 @@ def compare(baseline: Baseline, evidence: Iterable[ExampleResult], scores: Seque
         largest = max(largest, difference)
         if difference > TOLERANCE:
             moved.append(f"{_name(cell, before.id)}: {_worst(before, after)}")
-    moved += [f"{_name(cell, name)} was not asked before" for cell, name in now]
+    moved += [f"{_name(cell, name)} was not evaluated before" for cell, name in now]
     moved += _moved_scores(baseline.scores, scores)
     return Regression(tuple(moved), len(baseline.examples), len(baseline.scores), largest)
 

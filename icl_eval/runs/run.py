@@ -130,7 +130,7 @@ class Run:
     def _is_current(self, manifest: Manifest, name: str) -> bool:
         """Whether the run would end in this manifest, except for clock and counts; failed tasks are tried again."""
         expected = {
-            "ask": self.config,
+            "config": self.config,
             "note": self.note,
             "tasks": tuple(each.record for each in self.prepared),
             "suites": self.suites,
@@ -147,7 +147,7 @@ class Run:
         import torch
 
         return Manifest(
-            ask=self.config,
+            config=self.config,
             note=self.note,
             model_name=model.name,
             model_fingerprint=model.fingerprint,

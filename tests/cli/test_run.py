@@ -44,7 +44,7 @@ def test_tasks_are_given_by_comma_or_repeated_or_by_path(icl_eval: IclEval, lm: 
 def test_seeds_are_a_number_or_a_list(seeds: str, expected: list[int], icl_eval: IclEval, lm: FakeLM) -> None:
     icl_eval("run", "-t", "toy/parity", "--shots", "1", "--seeds", seeds, "--out", "kept", *TOY)
 
-    assert json.loads(Path("kept/manifest.json").read_text())["ask"]["seeds"] == expected
+    assert json.loads(Path("kept/manifest.json").read_text())["config"]["seeds"] == expected
 
 
 def test_score_all_shows_every_normalisation(icl_eval: IclEval, lm: FakeLM) -> None:
@@ -70,7 +70,7 @@ def test_without_a_model_the_run_is_the_demonstration(
 
     assert "note: no --model was given, so this is the demonstration" in said.out
     assert "toy/parity (sample)" in said.out
-    assert (manifest["ask"]["model"], manifest["ask"]["data"]) == ("tiny", "sample")
+    assert (manifest["config"]["model"], manifest["config"]["data"]) == ("tiny", "sample")
     assert manifest["note"] in said.out
 
 

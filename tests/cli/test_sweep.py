@@ -80,7 +80,7 @@ def test_several_revisions_of_one_model_are_a_sweep(models: Models, icl_eval: Ic
 def test_one_model_at_one_revision_is_a_run(models: Models, icl_eval: IclEval) -> None:
     icl_eval(*RUN, "-m", "weak,", "--revision", "r1,", "--out", "kept")
 
-    assert json.loads(Path("kept/manifest.json").read_text())["ask"]["revision"] == "r1"
+    assert json.loads(Path("kept/manifest.json").read_text())["config"]["revision"] == "r1"
     assert not Path("kept/sweep.json").exists()
 
 
@@ -90,7 +90,7 @@ def test_a_path_with_a_comma_that_is_there_is_one_model(models: Models, icl_eval
     models["weak,strong"] = lambda: FakeLM(name="both")
     icl_eval(*RUN, "-m", "weak,strong", "--out", "kept")
 
-    assert json.loads(Path("kept/manifest.json").read_text())["ask"]["model"] == "weak,strong"
+    assert json.loads(Path("kept/manifest.json").read_text())["config"]["model"] == "weak,strong"
 
 
 @pytest.mark.parametrize("format", ["table", "md", "csv", "json"])

@@ -88,7 +88,7 @@ RECORD = TaskRecord(
     head=False,
 )
 MANIFEST = Manifest(
-    ask=RunConfig(model="small", tasks=("superglue/rte",), shots=(0, 32), seeds=(0, 1, 2, 3, 4), data="data"),
+    config=RunConfig(model="small", tasks=("superglue/rte",), shots=(0, 32), seeds=(0, 1, 2, 3, 4), data="data"),
     note=None,
     model_name="small",
     model_fingerprint="f1",

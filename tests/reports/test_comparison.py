@@ -12,7 +12,7 @@ from icl_eval.results.result import Comparison
 
 from .lines import MANIFEST, RTE, RTE_32
 
-STEP = MANIFEST.model_copy(update={"ask": MANIFEST.ask.model_copy(update={"revision": "step1000"})})
+STEP = MANIFEST.model_copy(update={"config": MANIFEST.config.model_copy(update={"revision": "step1000"})})
 PAIR = Pair(RTE, replace(RTE, value=0.6132), 0.05, 0.0123, 0.0259, 0.0741, "normal", "delta", None)
 
 

@@ -18,7 +18,7 @@ from .lines import AVERAGE, MANIFEST, RTE, RTE_32
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = MANIFEST.model_copy(update={"note": "mind the gap", "parameters": 124_439_808})
 LARGE = SMALL.model_copy(update={"model_name": "large", "model_fingerprint": "f2", "parameters": 1_557_611_200})
-STEP = SMALL.model_copy(update={"ask": SMALL.ask.model_copy(update={"revision": "step1000"})})
+STEP = SMALL.model_copy(update={"config": SMALL.config.model_copy(update={"revision": "step1000"})})
 OTHER_RULES = LARGE.model_copy(update={"model_words": "bos1|w1024|float32", "window": 1024})
 GONE = Member(model="huge", revision=None, folder="huge-1", failed="'huge' cannot be loaded: it is not there")
 SWEEP = Sweep(

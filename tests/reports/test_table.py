@@ -56,7 +56,7 @@ def test_heading_names_the_data_that_was_read(kinds: list[str], said: str) -> No
     records = tuple(RECORD.model_copy(update={"data": kind}) for kind in kinds)
     heading = render([RTE], MANIFEST.model_copy(update={"tasks": records})).splitlines()[0]
 
-    assert MANIFEST.ask.data == "data"
+    assert MANIFEST.config.data == "data"
     assert heading.endswith(f"), data {said}")
 
 

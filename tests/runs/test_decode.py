@@ -67,7 +67,7 @@ def test_signature_is_that_of_a_task_that_is_written_so(tmp_path: Path) -> None:
 def test_manifest_says_what_was_asked(tmp_path: Path) -> None:
     measured(tmp_path, {"beams": 2, "stop": ["."]})
 
-    assert read_manifest(tmp_path).ask.decode == {"beams": 2, "stop": ["."]}
+    assert read_manifest(tmp_path).config.decode == {"beams": 2, "stop": ["."]}
 
 
 def test_the_same_decoding_is_the_same_ask_however_it_is_written(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_another_decoding_is_another_folder() -> None:
 
 def test_a_folder_is_of_one_decoding(tmp_path: Path) -> None:
     measured(tmp_path)
-    with pytest.raises(RunError, match="this folder holds a run of fake on toy, asked otherwise"):
+    with pytest.raises(RunError, match="this folder holds a run of fake on toy with other options"):
         measured(tmp_path, {"max_tokens": 3})
 
 

@@ -365,7 +365,7 @@ def test_a_loaded_pair_takes_the_rules_that_do_not_depend_on_loading(monkeypatch
     result = evaluate(("network", "tokenizer"), parity(), shots=0, bos=True, max_length=77)
 
     assert seen == {"pair": ("network", "tokenizer"), "bos": True, "max_length": 77, "pll": "l2r"}
-    assert result.manifest.ask.model == "str"  # a real one's `name_or_path`, or else its class
+    assert result.manifest.config.model == "str"  # a real one's `name_or_path`, or else its class
     with pytest.raises(RunError, match="`dtype` has no effect"):
         evaluate(("network", "tokenizer"), parity(), shots=0, dtype="float16")
 

@@ -193,7 +193,7 @@ def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=[0, 2], seeds=2, limit=4, note="mind the gap", out=tmp_path)
 
     said = manifest(tmp_path)
-    assert said["ask"] == {
+    assert said["config"] == {
         "model": "fake",
         "revision": None,
         "dtype": "auto",

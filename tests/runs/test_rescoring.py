@@ -85,7 +85,7 @@ def test_a_folder_that_is_no_run_cannot_be_rescored(tmp_path: Path) -> None:
         rescore(tmp_path)
 
 
-@pytest.mark.parametrize("text", [b"{", b"null", b'{"ask": 1}', b"\xff\xfe"])
+@pytest.mark.parametrize("text", [b"{", b"null", b'{"config": 1}', b"\xff\xfe"])
 def test_a_damaged_manifest_is_named(text: bytes, run: Path) -> None:
     (run / "manifest.json").write_bytes(text)
 

@@ -142,6 +142,6 @@ def test_the_manifest_says_where_and_by_which_name(start: Start, tmp_path: Path)
     result = evaluate(url, parity(), **options(tmp_path))  # type: ignore[arg-type]
     manifest = json.loads((tmp_path / "manifest.json").read_text())
 
-    assert (manifest["ask"]["model"], manifest["ask"]["tokenizer"]) == (url, str(TINY_PATH))
+    assert (manifest["config"]["model"], manifest["config"]["tokenizer"]) == (url, str(TINY_PATH))
     assert (manifest["model_name"], manifest["model_words"]) == ("tiny-served", "bos0|w510|served:prompt_logprobs-ids")
     assert "served" in next(iter(result)).signature

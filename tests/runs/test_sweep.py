@@ -263,7 +263,7 @@ def test_every_model_is_measured_at_every_revision(loader: Loader, tmp_path: Pat
     order = [("a", "r"), ("a", "s20"), ("bb", "r"), ("bb", "s20")]
     assert loader.asked == order
     assert [(each["model"], each["revision"]) for each in listed(tmp_path)] == order
-    assert [result.manifest.ask.revision for result in found] == ["r", "s20", "r", "s20"]
+    assert [result.manifest.config.revision for result in found] == ["r", "s20", "r", "s20"]
     assert [result.score("parity").value * 8 for result in found] == [2, 4, 3, 5]
     assert all(f"-{each['revision']}-" in each["folder"] for each in listed(tmp_path))
 
