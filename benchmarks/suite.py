@@ -102,7 +102,7 @@ def main() -> int:
     shots = tuple(map(int, given.shots.split(",")))
     suite = Suite(load_model(given.model, dtype=given.dtype), given.directories, shots, given.limit, given.out)
     columns = [f"{number} shots" for number in shots]
-    print("| task | metric | by |", " | ".join(columns), "| n | prompts | data | splits |")
+    print("| task | metric | scoring |", " | ".join(columns), "| n | prompts | data | splits |")
     print("|---|---|---|", "|".join("---:" for _ in columns), "|---:|---|---|---|", sep="")
     for task in Library().tasks(given.tasks.split(",")):
         for line in _lines(suite.scores(task), shots):

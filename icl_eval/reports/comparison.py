@@ -130,7 +130,7 @@ def _row(pair: Pair, *, with_prompts: bool) -> Row:
         "task": task_words(one),
         "prompt": _both(one.prompt, other.prompt) if with_prompts else "",
         "metric": one.metric,
-        "by": one.normalize,
+        "scoring": one.normalize,
         "split": one.split,
         "shots": str(one.shots),
         "one": number(one.value),
@@ -139,7 +139,7 @@ def _row(pair: Pair, *, with_prompts: bool) -> Row:
         "±": number(pair.standard_error),
         "95 %": ends(pair),
         "sd seeds": number(pair.seed_sd),
-        "eff.": _both(*(f"{score.effective_shots:.1f}" for score in (one, other))) if shortened else "",
+        "eff. shots": _both(*(f"{score.effective_shots:.1f}" for score in (one, other))) if shortened else "",
         "n": str(one.units),
         "clusters": str(one.clusters) if one.clusters < one.units else "",
     }

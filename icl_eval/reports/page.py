@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 Row = dict[str, str]
 SHOWN_SYSTEMS = ("GPT-3 125M", "GPT-3 1.3B", "GPT-3 13B", "GPT-3 175B", "fine-tuned BERT-Large", "fine-tuned SOTA")
-FIGURES = ("parameters", "shots", "score", "±", "95 %", "sd seeds", "eff.", "n", "ties", "random", "majority")
+FIGURES = ("parameters", "shots", "score", "±", "95 %", "sd seeds", "eff. shots", "n", "ties", "random", "majority")
 OF_DIFFERENCES = ("one", "other", "difference", "clusters")
 NUMBERS = (*FIGURES, *OF_DIFFERENCES, *SHOWN_SYSTEMS)
 

@@ -115,7 +115,7 @@ def row_of(score: Score, manifest: Manifest) -> Row:
         "task": task_words(score),
         **({"prompt": score.prompt} if several_prompts else {}),
         "metric": f"{score.average} average" if score.average else score.metric,
-        "by": score.normalize,
+        "scoring": score.normalize,
         "split": score.split,
         "few-shot split": score.fewshot_split,
         "shots": str(score.shots),
@@ -123,7 +123,7 @@ def row_of(score: Score, manifest: Manifest) -> Row:
         "±": number(score.standard_error),
         "95 %": ends(score),
         "sd seeds": number(score.seed_sd),
-        "eff.": f"{score.effective_shots:.1f}",
+        "eff. shots": f"{score.effective_shots:.1f}",
         "n": str(score.units),
         "ties": str(score.ties),
         "random": number(score.random),
@@ -231,7 +231,7 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
         total = sum(score.shortened for score in short)
         found.append(
             f"{total} prompts in {len(short)} cells hold fewer demonstrations than asked, because the window is "
-            f"{manifest.window} tokens; `eff.` is the mean number they hold"
+            f"{manifest.window} tokens; `eff. shots` is the mean number they hold"
         )
     if cut := sum(score.truncated for score in firsts):
         found.append(f"{cut} queries were cut at their start to fit the window, as --overflow truncate asked")
