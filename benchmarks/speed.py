@@ -106,7 +106,7 @@ def main() -> int:
     if given.peak:
         print(_peak(works[0], given))
         return 0
-    print("| work | tokens asked | of the trie | times as fast as lm-eval | times the limit | difference per token |")
+    print("| work | input tokens | of the trie | times as fast as lm-eval | times the limit | difference per token |")
     print("|---|---:|---:|---:|---:|---:|")
     worst = 0.0
     for work in works:

@@ -66,7 +66,7 @@ def main() -> int:
         for mine, other in zip(ours, theirs, strict=True)
     )
     faster, trie = median(other[0] / mine[0] for mine, other in turns), _trie(requests)
-    print("| longest | tokens asked | of the trie | computed | without sharing | times as fast | difference |")
+    print("| longest | input tokens | of the trie | computed | without sharing | times as fast | difference |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     print(f"| {longest} | {asked:,} | {trie:,} | {computed:,} | {plainly:,} | {faster:.2f} | {worst:.1e} |")
     seconds = [f"{mine[0]:.2f}/{other[0]:.2f}" for mine, other in turns]

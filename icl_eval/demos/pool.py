@@ -164,7 +164,7 @@ class Pool:
             return taken
         within = f" with the same {self.protocol.within}" if self.protocol.within else ""
         raise DataError(
-            f"{self.task}: {shots} demonstrations were asked for, "
+            f"{self.task}: {shots} demonstrations were requested, "
             f"but there are {len(taken)} for the query {query.id!r}{within}"
         )
 

@@ -238,10 +238,10 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     if tied := sum(score.ties for score in firsts):
         found.append(f"{tied} answers had several options of equal score; the first of them was taken")
     found += close_calls(scores, manifest)
-    if long := sum(score.unstopped for score in firsts):
+    if long := sum(score.hit_max_tokens for score in firsts):
         found.append(f"{long} texts were cut at `max_tokens`, before any stop")
-    if blank := sum(score.blank for score in firsts):
-        found.append(f"{blank} texts are blank, and were scored as they are")
+    if empty := sum(score.empty for score in firsts):
+        found.append(f"{empty} texts are empty, and were scored as they are")
     return [*found, *map(str, manifest.failures), *_missing_averages(manifest)]
 
 

@@ -63,13 +63,13 @@ class ExampleResult(ABC):
         return ()
 
     @property
-    def unstopped(self) -> int:
-        """How many texts ended for their length alone."""
+    def hit_max_tokens(self) -> int:
+        """Number of texts that were cut at `max_tokens`."""
         return 0
 
     @property
-    def blank(self) -> int:
-        """How many texts say nothing."""
+    def empty(self) -> int:
+        """Number of texts without any words."""
         return 0
 
     def line(self) -> str:
@@ -146,13 +146,13 @@ class TextResult(ExampleResult):
         return self.written
 
     @property
-    def unstopped(self) -> int:
-        """How many texts ended for their length alone."""
+    def hit_max_tokens(self) -> int:
+        """Number of texts that were cut at `max_tokens`."""
         return self.finished.count("length")
 
     @property
-    def blank(self) -> int:
-        """How many texts say nothing."""
+    def empty(self) -> int:
+        """Number of texts without any words."""
         return sum(not text.strip() for text in self.written)
 
 

@@ -52,7 +52,7 @@ class TaskRecord(BaseModel):
     primary: tuple[str, ...]  # those whose mean enters the averages of suites
     answer: AnswerKind = "choice"
     normalize: Normalization
-    measure: str = ""  # of answers that are not choices: how they are written, or in which strides they are read
+    scoring: str = ""  # of answers that are not choices: their decoding, or the stride of their windows
     ending: str = ""  # of those that are written: where they end
     draw: str
     split: str = ""  # the evaluated split, if it is not the task's own
@@ -66,13 +66,17 @@ class TaskRecord(BaseModel):
     pool: str  # digest of what demonstrations are drawn from; empty without demonstrations
     data: str
     examples: int
-    of: int  # examples in the whole split
+    total_examples: int  # in the whole split
     head: bool  # whether the examples are the first of the split, not a sample of it
 
     @property
     def sample(self) -> str:
         """The signature's word for which examples of the split were evaluated; empty for all of them."""
-        return "" if self.examples == self.of else f"{'first' if self.head else 'sample'}{self.examples}of{self.of}"
+        return (
+            ""
+            if self.examples == self.total_examples
+            else f"{'first' if self.head else 'sample'}{self.examples}of{self.total_examples}"
+        )
 
     @property
     def task_prompt(self) -> tuple[str, str]:

@@ -22,8 +22,8 @@ class Score:
         effective_shots: mean number of demonstrations that fitted the window.
         shortened, truncated, ties: examples (summed over seeds) with fewer demonstrations than asked, with a cut query,
             and with several options of equal score, of which the first was taken.
-        unstopped, blank: written texts (summed over seeds and samples) that ended at the greatest length, before any
-            stop or end token, and that say nothing.
+        hit_max_tokens, empty: generated texts (summed over seeds and samples) that were cut at `max_tokens`, before any
+            stop or end token, and that hold no words.
         close_calls: decisions (summed over seeds) that arithmetic noise could turn in another batch; None where the
             noise is not known or nothing is chosen.
         noise_low, noise_high: the least and the greatest value, as means over seeds, that close calls leave possible.
@@ -44,7 +44,7 @@ class Score:
     high: float
     interval: str
     examples: int
-    of: int
+    total_examples: int
     units: int
     clusters: int
     seed_values: tuple[float, ...]
@@ -59,8 +59,8 @@ class Score:
     signature: str
     split: str = ""
     fewshot_split: str = ""
-    unstopped: int = 0
-    blank: int = 0
+    hit_max_tokens: int = 0
+    empty: int = 0
     close_calls: int | None = None
     noise_low: float | None = None
     noise_high: float | None = None

@@ -97,7 +97,7 @@ def _prepared(
     pool = Pool.of(task, shown) if shown else None
     if pool and shots[-1] > pool.size:
         raise DataError(
-            f"{task.name}: {shots[-1]} demonstrations were asked for, but there are {pool.size} to draw from"
+            f"{task.name}: {shots[-1]} demonstrations were requested, but there are {pool.size} to draw from"
         )
 
     def describe() -> TaskRecord:
@@ -111,7 +111,7 @@ def _prepared(
             primary=task.definition.primary_metrics,
             answer=task.definition.answer,
             normalize=task.definition.score.normalize,
-            measure=_measure(task.definition),
+            scoring=_scoring(task.definition),
             ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
             draw=protocol.draw_words,
             split=_unlike(task.definition.splits.evaluation, own.evaluation),
@@ -125,15 +125,15 @@ def _prepared(
             pool=_digest(*pool_words) if shown else "",
             data=task.source_in(source).label,
             examples=len(examples),
-            of=len(whole),
+            total_examples=len(whole),
             head=isinstance(config.limit, str) and len(examples) < len(whole),
         )
 
     return Prepared(task, prompt, examples, pool, describe)
 
 
-def _measure(definition: TaskDefinition) -> str:
-    """The signature's word for how an answer that is no choice is measured."""
+def _scoring(definition: TaskDefinition) -> str:
+    """The signature's word for how an answer that is not a choice is scored."""
     if definition.decode is not None:
         return decoding(definition.decode, seed=0).method
     if definition.answer == "likelihood":

@@ -240,7 +240,7 @@ def _unlike_examples(one: _Run, other: _Run, task: str) -> str:
     if first.split != second.split:
         splits = [each.split or "the task's own split" for each in (first, second)]
         return f"{task} was scored on {splits[0]} in the first run and on {splits[1]} in the second"
-    if (first.examples, first.of) != (second.examples, second.of):
+    if (first.examples, first.total_examples) != (second.examples, second.total_examples):
         return _other_samples(first, second)
     if one.examples[task] != other.examples[task]:
         differing = set(one.examples[task].items()) ^ set(other.examples[task].items())
@@ -256,8 +256,8 @@ def _other_samples(one: TaskRecord, other: TaskRecord) -> str:
 
 def _sample(record: TaskRecord) -> str:
     if not record.sample:
-        return f"all {record.of}"
-    return f"{'the first' if record.head else 'a sample of'} {record.examples} of {record.of}"
+        return f"all {record.total_examples}"
+    return f"{'the first' if record.head else 'a sample of'} {record.examples} of {record.total_examples}"
 
 
 def _pair(one: _Line, other: _Line) -> Pair:

@@ -245,14 +245,14 @@ class Explanation:
     def __str__(self) -> str:
         work = self.workload
         lines = {
-            "requests": f"{work.requests:,}, {work.known:,} of them answered before, {work.repeated:,} repeated",
-            "tokens asked": f"{work.one_by_one:,} by the requests to answer, one by one",
-            "tokens computed": f"{work.computed:,}",
+            "requests": f"{work.requests:,}, {work.known:,} of them cached, {work.repeated:,} duplicates",
+            "input tokens": f"{work.one_by_one:,} in the requests that are not cached",
+            "computed tokens": f"{work.computed:,}",
             "sharing factor": f"{work.sharing:.2f}"
             + (f" ({self.prefix_sharing_limit})" if self.prefix_sharing_limit else ""),
         }
         if work.generated:
-            lines["tokens to write"] = f"at most {work.generated:,}"
+            lines["generated tokens"] = f"at most {work.generated:,}"
         if work.batches:
             lines["batches"] = f"{work.batches:,}, the largest of {work.longest:,} tokens"
         sizes = [("weights", self.weights), *self.memory.items()]

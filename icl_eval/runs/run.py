@@ -226,7 +226,7 @@ def _check_kinds(prepared: Sequence[Prepared], model: LanguageModel) -> None:
     """Raise `ModelError` if a task needs generated text and the model cannot generate."""
     for each in prepared:
         if each.record.answer == "text" and not model.can_generate:
-            raise ModelError(f"{model.name} cannot write ({model.kind}), but {each.record.task} is answered in writing")
+            raise ModelError(f"{model.name} cannot generate text ({model.kind}), which {each.record.task} needs")
 
 
 def _check_alike(ranks: Ranks, config: RunConfig, model: LanguageModel) -> None:

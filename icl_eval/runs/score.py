@@ -139,8 +139,8 @@ class _Answers:
     shots: int = 0
     shortened: int = 0
     truncated: int = 0
-    unstopped: int = 0
-    blank: int = 0
+    hit_max_tokens: int = 0
+    empty: int = 0
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -172,8 +172,8 @@ class _Answers:
         self.shots += evidence.shots
         self.shortened += evidence.shots < evidence.cell.shots
         self.truncated += evidence.truncated > 0
-        self.unstopped += evidence.unstopped
-        self.blank += evidence.blank
+        self.hit_max_tokens += evidence.hit_max_tokens
+        self.empty += evidence.empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,7 @@ class _Scorer:
             task=record.task,
             prompt=record.prompt,
             metric=name,
-            normalize=record.measure or normalization,
+            normalize=record.scoring or normalization,
             shots=shots,
             seeds=seeds,
             draw=record.draw,
@@ -251,13 +251,13 @@ class _Scorer:
             split=record.split,
             fewshot_split=record.fewshot_split if shots else "",
             examples=record.examples,
-            of=record.of,
+            total_examples=record.total_examples,
             effective_shots=answers.shots / answers.asked,
             shortened=answers.shortened,
             truncated=answers.truncated,
             ties=answers.ties,
-            unstopped=answers.unstopped,
-            blank=answers.blank,
+            hit_max_tokens=answers.hit_max_tokens,
+            empty=answers.empty,
             random=random,
             majority=majority,
             reference=record.reference,

@@ -36,7 +36,7 @@ def task_signature(
         record.draw,
         *_split_words(record.split, record.fewshot_split if shots else ""),
         _seed_words(seeds),
-        "-".join(filter(None, (record.measure, record.ending))) or normalization,
+        "-".join(filter(None, (record.scoring, record.ending))) or normalization,
         *([metric_words] if metric_words else []),
         model_words,
         *([record.sample] if record.sample else []),

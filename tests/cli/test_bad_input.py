@@ -238,7 +238,7 @@ def test_task_named_otherwise_than_its_file(icl_eval: IclEval) -> None:
 def test_more_shots_than_the_training_split_has(icl_eval: IclEval) -> None:
     said = icl_eval("run", "--task", "toy/parity", "--shots", "0,13", *TOY).mistake
 
-    assert said == "toy/parity: 13 demonstrations were asked for, but there are 12 to draw from"
+    assert said == "toy/parity: 13 demonstrations were requested, but there are 12 to draw from"
 
 
 def test_query_longer_than_the_window(icl_eval: IclEval, lm: FakeLM) -> None:

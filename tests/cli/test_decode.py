@@ -71,9 +71,9 @@ def test_decode_reaches_the_run_and_its_plan(icl_eval: IclEval, lm: FakeLM) -> N
 
     assert "|greedy-max2-stop(\\n)|" in json.loads(said.out)["scores"][0]["signature"]
     assert manifest["config"]["decode"] == {"beams": 1, "max_tokens": 2}
-    assert "tokens to write  at most 16" in icl_eval(*asked, "--explain").out
+    assert "generated tokens at most 16" in icl_eval(*asked, "--explain").out
     planned = icl_eval("plan", "-t", "toy/written", *TOY, "--decode", "max_tokens=3")
-    assert "tokens to write  at most 24" in planned.out, planned
+    assert "generated tokens at most 24" in planned.out, planned
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])

@@ -168,15 +168,15 @@ def test_explain_prints_the_plan_and_computes_and_keeps_nothing(icl_eval: IclEva
     asked = int(planned.out.split()[1].rstrip(","))
     repeated = int(planned.out.splitlines()[0].split()[-2])
     assert lm.asked == asked - repeated
-    assert f"{asked} of them answered before, 0 repeated" in done.out
-    assert "tokens computed  0\n" in done.out
+    assert f"{asked} of them cached, 0 duplicates" in done.out
+    assert "computed tokens  0\n" in done.out
 
 
 def test_explain_plans_batches_and_memory_of_a_real_model(icl_eval: IclEval) -> None:
     said = icl_eval("run", "--task", "symbols", "--shots", "0,4", "--limit", "4", "--explain")
 
     names = [line[:16].rstrip() for line in said.out.splitlines()]
-    assert names == ["requests", "tokens asked", "tokens computed", "sharing factor", "batches", "memory"]
+    assert names == ["requests", "input tokens", "computed tokens", "sharing factor", "batches", "memory"]
     assert "weights 4 MiB" in said.out
 
 

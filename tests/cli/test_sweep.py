@@ -145,7 +145,7 @@ def test_explain_prints_the_plan_of_each_model_under_its_name(models: Models, ic
 
     assert (said.code, said.err) == (0, "")
     assert heads == ["weak@r1", "weak@r2", "strong@r1", "strong@r2"]
-    assert said.out.count("requests         32, 0 of them answered before, 14 repeated\n") == 4
+    assert said.out.count("requests         32, 0 of them cached, 14 duplicates\n") == 4
     assert not Path("results").exists()
 
 
@@ -153,7 +153,7 @@ def test_explain_knows_what_a_sweep_has_answered(models: Models, icl_eval: IclEv
     icl_eval(*RUN, "-m", "weak,strong")
     said = icl_eval(*RUN, "-m", "weak,strong", "--explain")
 
-    assert said.out.count("requests         32, 32 of them answered before, 0 repeated\n") == 2
+    assert said.out.count("requests         32, 32 of them cached, 0 duplicates\n") == 2
 
 
 @pytest.mark.parametrize(

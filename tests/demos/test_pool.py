@@ -162,7 +162,7 @@ def test_group_counts_once() -> None:
     names = drawn(QUERIES[0], 3, pool=pool)
 
     assert sorted(name[0] for name in names) == ["a", "b", "c"]
-    with pytest.raises(DataError, match="4 demonstrations were asked for, but there are 3"):
+    with pytest.raises(DataError, match="4 demonstrations were requested, but there are 3"):
         drawn(QUERIES[0], 4, pool=pool)
 
 
@@ -198,7 +198,7 @@ def test_draw_within_is_the_whole_draw_without_the_others() -> None:
 
 @pytest.mark.parametrize(("kind", "there"), [(1, 6), (7, 0)])
 def test_too_few_candidates_within_are_an_error(kind: int, there: int) -> None:
-    message = f"task: 9 demonstrations were asked for, but there are {there} for the query 'q' with the same kind"
+    message = f"task: 9 demonstrations were requested, but there are {there} for the query 'q' with the same kind"
 
     with pytest.raises(DataError, match=message):
         drawn(example("q", fields={"kind": kind}), 9, pool=KINDS, protocol=WITHIN)
@@ -218,7 +218,7 @@ def test_too_few_candidates_are_an_error(shares_split: bool) -> None:
     pool = Pool("task", TRAIN, PER_EXAMPLE, shares_split=shares_split)
 
     assert len(pool.draw(query, there, 0)) == there
-    with pytest.raises(DataError, match=f"41 demonstrations were asked for, but there are {there} for the query"):
+    with pytest.raises(DataError, match=f"41 demonstrations were requested, but there are {there} for the query"):
         pool.draw(query, 41, 0)
 
 
@@ -344,7 +344,7 @@ def test_a_query_never_sees_its_own_question_written_in_another_way(change: str)
     (asked,), pool = task.evaluation(source), Pool.of(task, task.demonstrations(source))
 
     assert {each.fields["question"] for each in pool.draw(asked, 3, 0)} == {"question 0", "question 1", "question 2"}
-    with pytest.raises(DataError, match="4 demonstrations were asked for, but there are 3"):
+    with pytest.raises(DataError, match="4 demonstrations were requested, but there are 3"):
         pool.draw(asked, 4, 0)
 
 

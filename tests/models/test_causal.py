@@ -95,7 +95,7 @@ def test_encoding_never_adds_special_tokens() -> None:
 
 
 def test_a_bos_token_that_is_missing_cannot_be_requested() -> None:
-    with pytest.raises(ModelError, match="--bos yes was asked for, but the tokenizer has no BOS token"):
+    with pytest.raises(ModelError, match="--bos yes was requested, but the tokenizer has no BOS token"):
         wrap_model(build("llama"), byte_tokenizer(bos_token=None), bos=True)
 
 
@@ -202,7 +202,7 @@ def test_answers_of_a_wrapped_model_do_not_depend_on_its_mode() -> None:
 
 
 def test_a_window_beyond_the_models_own_is_refused() -> None:
-    with pytest.raises(ModelError, match="a window of 100000 tokens was asked for, but the model reads"):
+    with pytest.raises(ModelError, match="a window of 100000 tokens was requested, but the model reads"):
         wrap_model(build("llama"), byte_tokenizer(), max_length=100_000)
 
 

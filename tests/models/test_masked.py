@@ -313,7 +313,7 @@ def test_generative_tasks_are_refused_before_the_model_runs(
     with pytest.raises(ModelError) as caught:
         evaluate(saved, [colours(), sums], shots=0, device="cpu", out=tmp_path / "mixed")
 
-    assert str(caught.value) == f"{saved} cannot write (pll-l2r), but sums is answered in writing"
+    assert str(caught.value) == f"{saved} cannot generate text (pll-l2r), which sums needs"
 
 
 def test_a_likelihood_is_a_pseudo_likelihood(saved: Path) -> None:

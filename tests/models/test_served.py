@@ -416,7 +416,7 @@ def test_sampling_and_greedy_search_say_how(start: Any, folder: Path) -> None:
 def test_beam_search_is_refused(connect: Served) -> None:
     served = connect(Habits())
 
-    with pytest.raises(ModelError, match="an endpoint has no beam search, but 4 beams are asked for"):
+    with pytest.raises(ModelError, match="an endpoint has no beam search, but 4 beams are requested"):
         Engine(served).answer([GenerateRequest.of(served.encode(["a"])[0], Decoding(2, beams=4))])
 
 

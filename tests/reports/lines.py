@@ -25,7 +25,7 @@ RTE = Score(
     high=0.6218,
     interval="normal",
     examples=277,
-    of=277,
+    total_examples=277,
     units=277,
     clusters=277,
     seed_values=(0.5632,),
@@ -84,7 +84,7 @@ RECORD = TaskRecord(
     pool="5d2c771b",
     data="local",
     examples=277,
-    of=277,
+    total_examples=277,
     head=False,
 )
 MANIFEST = Manifest(

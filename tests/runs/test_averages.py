@@ -108,7 +108,12 @@ def test_suite_of_ranked_and_generated_tasks_adds_up_what_was_cut_and_has_no_gue
 
     assert found.score("toy/parity").random == 0.5
     assert found.score("toy").random is None
-    assert found.score("toy").unstopped == parts[0].unstopped + parts[1].unstopped > parts[1].unstopped > 0
+    assert (
+        found.score("toy").hit_max_tokens
+        == parts[0].hit_max_tokens + parts[1].hit_max_tokens
+        > parts[1].hit_max_tokens
+        > 0
+    )
 
 
 def test_an_average_adds_up_the_counts_of_its_tasks_and_has_the_shots_and_seeds_of_the_fullest(tmp_path: Path) -> None:
@@ -116,12 +121,12 @@ def test_an_average_adds_up_the_counts_of_its_tasks_and_has_the_shots_and_seeds_
     answers = [Prediction(str(index), ("x", "y"), (0,), index, str(index), str(index)) for index in range(2)]
     once, twice = (estimate(METRICS["accuracy"], [answers] * draws) for draws in (1, 2))
     members = {
-        "a": [(once, replace(line, task="a", ties=1, blank=2, truncated=3))],
-        "b": [(twice, replace(line, task="b", ties=4, blank=5, truncated=6, shots=7, seeds=(0, 1)))],
+        "a": [(once, replace(line, task="a", ties=1, empty=2, truncated=3))],
+        "b": [(twice, replace(line, task="b", ties=4, empty=5, truncated=6, shots=7, seeds=(0, 1)))],
     }
     both = SuiteDefinition.model_validate({"suite": "s", "about": "Two.", "tasks": ["a", "b"], "average": "macro"})
     found = suite_score(both, {}, members)
 
     assert found is not None
-    assert (found[1].ties, found[1].blank, found[1].truncated) == (5, 7, 9)
+    assert (found[1].ties, found[1].empty, found[1].truncated) == (5, 7, 9)
     assert (found[1].shots, found[1].seeds) == (7, (0, 1))

@@ -88,9 +88,14 @@ def test_texts_that_are_cut_or_blank_are_counted_and_wrong(tmp_path: Path) -> No
     blank = measured(tmp_path / "blank", {"stop": [" "]}).scores[0]
     never = measured(tmp_path / "never", {"stop": ["@@"], "max_tokens": 10}).scores[0]
 
-    assert [(each.unstopped, each.blank) for each in (cut, stopped, blank, never)] == [(2, 0), (1, 0), (0, 2), (2, 0)]
+    assert [(each.hit_max_tokens, each.empty) for each in (cut, stopped, blank, never)] == [
+        (2, 0),
+        (1, 0),
+        (0, 2),
+        (2, 0),
+    ]
     assert [each.value for each in (cut, stopped, blank, never)] == [1.0, 1.0, 0.0, 0.0]  # SQuAD drops ` four;`'s mark
-    assert "2 texts are blank, and were scored as they are" in rescore(tmp_path / "blank").table()
+    assert "2 texts are empty, and were scored as they are" in rescore(tmp_path / "blank").table()
 
 
 def test_a_decoding_may_be_given_whole(tmp_path: Path) -> None:

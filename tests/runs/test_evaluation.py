@@ -228,7 +228,7 @@ def test_limit_keeps_whole_groups() -> None:
     lm = FakeLM(answers([0, 1, 2, 3], range(9)))
     for limit in (2, "2", "first:2"):
         accuracy, exact_match = evaluate(lm, task, shots=0, limit=limit)
-        assert (accuracy.units, exact_match.units, accuracy.examples, accuracy.of) == (6, 2, 6, 9)
+        assert (accuracy.units, exact_match.units, accuracy.examples, accuracy.total_examples) == (6, 2, 6, 9)
 
     assert (accuracy.value, exact_match.value) == (4 / 6, 1 / 2)
 
@@ -395,7 +395,7 @@ def test_bos_is_in_the_signature() -> None:
         ({"prompts": "inlin"}, UnknownName, "no prompt of parity is named 'inlin'; did you mean inline?"),
         ({"normalizations": "tokens"}, UnknownName, "no normalisation is named 'tokens'; did you mean token?"),
         ({"normalizations": ["sum", "chars"]}, UnknownName, "'chars'; did you mean char"),
-        ({"shots": 13}, DataError, "parity: 13 demonstrations were asked for, but there are 12 to draw from"),
+        ({"shots": 13}, DataError, "parity: 13 demonstrations were requested, but there are 12 to draw from"),
         ({"dtype": "float16"}, RunError, "`dtype` has no effect on a model that is loaded already"),
         ({"max_length": 100}, RunError, "`max_length` has no effect"),
         ({"bos": True}, RunError, "`bos` has no effect"),
@@ -491,7 +491,7 @@ def test_another_split_stands_in_line_and_signature() -> None:
         ("demonstrations", ""),
         ("demonstrations", "evaluation"),
     ]
-    assert [line.of for line in other] == [len(SHOWN), len(SHOWN)]
+    assert [line.total_examples for line in other] == [len(SHOWN), len(SHOWN)]
     assert other.score("parity", shots=0).value == 1
     zero, two = (line.signature for line in other)
     assert "|per_example|split:demonstrations|s0|" in zero
@@ -514,7 +514,7 @@ def test_no_query_is_shown_itself_where_its_own_split_is_shown(tmp_path: Path) -
 
 
 def test_shared_split_has_one_demonstration_less_than_examples() -> None:
-    with pytest.raises(DataError, match="8 demonstrations were asked for, but there are 7 for the query"):
+    with pytest.raises(DataError, match="8 demonstrations were requested, but there are 7 for the query"):
         evaluate(knowing(0), parity(), shots=8, fewshot_split="evaluation")
 
 

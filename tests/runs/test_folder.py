@@ -215,7 +215,8 @@ def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
     }
     assert (said["note"], said["model_words"], said["window"]) == ("mind the gap", "bos0|w1048576|exact", 2**20)
     assert {
-        name: said["tasks"][0][name] for name in ("task", "prompt", "metrics", "shots", "seeds", "examples", "of")
+        name: said["tasks"][0][name]
+        for name in ("task", "prompt", "metrics", "shots", "seeds", "examples", "total_examples")
     } == {
         "task": "parity",
         "prompt": "inline",
@@ -223,7 +224,7 @@ def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
         "shots": [0, 2],
         "seeds": [0, 1],
         "examples": 4,
-        "of": 8,
+        "total_examples": 8,
     }
     assert said["finished"] >= said["started"]
 

@@ -205,7 +205,7 @@ def test_an_average_adds_up_the_counts_of_its_tasks_and_guesses_only_where_all_c
     (one,) = evaluate(knowing(0), parity(), shots=0)
     ranked = replace(one, effective_shots=1.0, shortened=1, truncated=2, ties=3, random=0.5)
     of_texts = replace(one, seeds=(0, 1), shots=4, effective_shots=2.0, shortened=4, truncated=8, ties=6)
-    generated = replace(of_texts, unstopped=5, blank=7, random=None)
+    generated = replace(of_texts, hit_max_tokens=5, empty=7, random=None)
 
     def line(*tasks: Score) -> Score:
         found = [(estimate(accuracy, [answers] * len(each.seeds)), each) for each in tasks]
@@ -215,8 +215,12 @@ def test_an_average_adds_up_the_counts_of_its_tasks_and_guesses_only_where_all_c
 
     both = line(ranked, generated)
     assert (both.seeds, both.shots) == ((0, 1), 4)
-    assert (both.examples, both.of, both.shortened, both.truncated, both.ties) == (16, 16, 5, 10, 9)
-    assert (both.unstopped, both.blank) == (line(generated, ranked).unstopped, line(generated, ranked).blank) == (5, 7)
+    assert (both.examples, both.total_examples, both.shortened, both.truncated, both.ties) == (16, 16, 5, 10, 9)
+    assert (
+        (both.hit_max_tokens, both.empty)
+        == (line(generated, ranked).hit_max_tokens, line(generated, ranked).empty)
+        == (5, 7)
+    )
     assert (both.effective_shots, both.random, both.majority) == (1.5, None, None)
     assert line(ranked, replace(generated, random=0.1)).random == pytest.approx(0.3)
 

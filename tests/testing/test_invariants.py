@@ -116,7 +116,7 @@ def test_tokens_that_cannot_be_compared_are_found(
 
 
 def test_too_few_demonstrations_are_told() -> None:
-    assert "9 demonstrations were asked for" in complaint(made(), shots=[9])
+    assert "9 demonstrations were requested" in complaint(made(), shots=[9])
 
 
 def test_a_query_that_does_not_fit_is_told() -> None:

@@ -27,7 +27,7 @@ def bos_tokens(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
         first = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
         bos = first == [tokenizer.bos_token_id] and tokenizer.bos_token_id is not None
     if bos and tokenizer.bos_token_id is None:
-        raise ModelError("--bos yes was asked for, but the tokenizer has no BOS token")
+        raise ModelError("--bos yes was requested, but the tokenizer has no BOS token")
     return (tokenizer.bos_token_id,) if bos else ()
 
 
@@ -46,7 +46,7 @@ def special_tokens(tokenizer: Any, bos: bool | None) -> tuple[tuple[int, ...], t
     before = next(offsets, 0)
     start, end = tuple(whole[:before]), tuple(whole[before + len(bare) :])
     if bos and not start:
-        raise ModelError("--bos yes was asked for, but the tokenizer adds nothing before a text")
+        raise ModelError("--bos yes was requested, but the tokenizer adds nothing before a text")
     return (() if bos is False else start), end
 
 
@@ -72,7 +72,7 @@ def window_of(config: Any, tokenizer: Any, requested: int | None) -> int:
     reported = _reported_window(text, tokenizer)
     relative = any(getattr(text, name, None) for name in RELATIVE)
     if requested is not None and reported is not None and requested > reported and not relative:
-        raise ModelError(f"a window of {requested} tokens was asked for, but the model reads {reported}")
+        raise ModelError(f"a window of {requested} tokens was requested, but the model reads {reported}")
     if requested is None and reported is None:
         raise ModelError(
             "neither the model's configuration nor its tokenizer says how long a window is; pass --max-length"
