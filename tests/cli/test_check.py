@@ -96,7 +96,13 @@ def test_check_takes_a_task_with_few_demonstrations(icl_eval: IclEval) -> None:
 BROKEN = {
     "yaml": (PARITY, "options: [", "options: [[", 10, "the YAML does not parse"),
     "key": (PARITY, "prompts: [", "prompt: [", 10, "no key is named 'prompt'; did you mean prompts?"),
-    "missing key": (PARITY, "about: Is a number even?\n", "", None, "the key `about` is missing"),
+    "missing key": (
+        PARITY,
+        "splits: {demonstrations: train, evaluation: validation}\n",
+        "",
+        None,
+        "`splits` is missing",
+    ),
     "metric": (PARITY, "[accuracy]", "[accurate]", 12, "no metric is named 'accurate'; did you mean accuracy?"),
     "short metric": (PARITY, "[accuracy]", "[acc]", 12, "no metric is named 'acc'; there is accuracy, macro_f1,"),
     "metric of texts": (PARITY, "[accuracy]", "[exact_match]", 12, "exact_match measures texts, and these answers are"),
