@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, overload
 
 from icl_eval.engine.journal import AnswerStore, MemoryJournal
@@ -85,7 +87,10 @@ class Engine:
         repeated = len(keys) - found - len(missing)
         self._sync_budget()
         for kind in (ScoreRequest, GenerateRequest):
-            self._compute({key: each for key, each in missing.items() if isinstance(each, kind)}, known)
+            if part := {key: each for key, each in missing.items() if isinstance(each, kind)}:
+                plan, accept = self.model.plan(list(part.values())), partial(self._accept, list(part), known)
+                with self._explaining_errors(part, known):
+                    self.tokens += self.model.run(plan, self._share(plan.items), accept)
         self._take_others(missing, known)
         self.tick(repeated)
         return [known[key] for key in keys]
@@ -153,24 +158,20 @@ class Engine:
             return range(len(work))
         return partition(work, self._ranks.size)[self._ranks.rank]
 
-    def _compute(self, missing: Mapping[str, Request], known: dict[str, Answer]) -> None:
-        """Compute this process's share of requests of one type."""
-        if not missing:
-            return
-        keys, requests = list(missing), list(missing.values())
-        plan = self.model.plan(requests)
+    @contextmanager
+    def _explaining_errors(self, part: Mapping[str, Request], known: Mapping[str, Answer]) -> Iterator[None]:
+        """Turn errors of the model that computes requests of one type into sentences."""
         try:
-            self.tokens += self.model.run(
-                plan, self._share(plan.items), lambda answers: self._accept(keys, answers, known)
-            )
+            yield
         except OutOfMemory as error:
-            longest = max(len(request.tokens) for key, request in missing.items() if key not in known)
-            doing = "generating after one prompt" if isinstance(requests[0], GenerateRequest) else "one request"
-            raise ModelError(f"{doing} of up to {longest} tokens does not fit the device's memory: {error}") from error
+            longest = max(len(request.tokens) for key, request in part.items() if key not in known)
+            generates = isinstance(next(iter(part.values())), GenerateRequest)
+            what = "generating after one prompt" if generates else "one request"
+            raise ModelError(f"{what} of up to {longest} tokens does not fit the device's memory: {error}") from error
         except FloatingPointError as error:
             raise ModelError(f"the model's {error}; {self._advice()}") from error
 
-    def _accept(self, keys: list[str], answers: Mapping[int, Answer], known: dict[str, Answer]) -> None:
+    def _accept(self, keys: Sequence[str], known: dict[str, Answer], answers: Mapping[int, Answer]) -> None:
         for index, answer in answers.items():
             values = answer.logprobs if isinstance(answer, ScoreAnswer) else answer.scores
             if not all(math.isfinite(value) and value <= 0 for value in values):

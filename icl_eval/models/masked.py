@@ -108,17 +108,15 @@ class MaskedLM(LanguageModel):
         """
         gaps = self._gaps(requests)
         unfinished = {index: _Unfinished.of(request) for index, request in enumerate(requests)}
-
-        def compute(batch: _Batch) -> None:
-            with full_device(), torch.inference_mode():
-                logprobs, greedy = self._fill(batch)
-            del gaps[: len(batch.gaps)]
-            for gap, *found in zip(batch.gaps, logprobs, greedy, strict=True):
-                if answer := unfinished[gap.request].with_token(gap.offset, *found):
-                    sink(gap.request, answer)
-                    del unfinished[gap.request]
-
-        self.budget.run(self._batches(gaps, requests), compute)
+        for batch in self._batches(gaps, requests):
+            with self.budget.halved_if_exceeded(batch):
+                with full_device(), torch.inference_mode():
+                    logprobs, greedy = self._fill(batch)
+                del gaps[: len(batch.gaps)]
+                for gap, *found in zip(batch.gaps, logprobs, greedy, strict=True):
+                    if answer := unfinished[gap.request].with_token(gap.offset, *found):
+                        sink(gap.request, answer)
+                        del unfinished[gap.request]
 
     def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
         """Tokens of all masked copies of requests, including padding."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,33 +138,25 @@ class Batch(Protocol):
         ...
 
 
-AnyBatch = TypeVar("AnyBatch", bound=Batch)
-
-
 @dataclass(slots=True)
 class Budget:
     """How much a batch may hold, usually in tokens, including padding; halved when memory runs out."""
 
     size: int
 
-    def run(self, batches: Iterable[AnyBatch], compute: Callable[[AnyBatch], None]) -> None:
-        """Compute batches; where one does not fit the device, halve the budget.
-
-        Args:
-            batches: makes the next batch when the one before has been computed or has failed, from all that is not
-                answered yet and by the budget as it is then.
-            compute: computes a batch.
+    @contextmanager
+    def halved_if_exceeded(self, batch: Batch) -> Iterator[None]:
+        """Compute a batch; where it does not fit the device, halve the budget, by which the next one is made.
 
         Raises:
-            OutOfMemory: a batch that cannot be divided does not fit.
+            OutOfMemory: the batch does not fit and cannot be divided.
         """
-        for batch in batches:
-            try:
-                compute(batch)
-            except OutOfMemory:
-                if not batch.divisible:
-                    raise
-                self.size = min(self.size, batch.size) // 2
+        try:
+            yield
+        except OutOfMemory:
+            if not batch.divisible:
+                raise
+            self.size = min(self.size, batch.size) // 2
 
 
 class LanguageModel(ABC):

@@ -108,16 +108,13 @@ class Seq2SeqLM(LanguageModel):
             OutOfMemory: a single request does not fit the device.
         """
         waiting = self._by_context(requests)
-
-        def compute(batch: _Batch) -> None:
-            with full_device(), torch.inference_mode():
+        for batch in self._batches(waiting, requests):
+            with self.budget.halved_if_exceeded(batch), full_device(), torch.inference_mode():
                 encoded = self._halves.encode([_tokens(context) for context in batch.contexts])
                 for part in batch.parts:
                     for index, answer in self._answers(encoded, part, requests):
                         sink(index, answer)
                         waiting[batch.contexts[part[index]]].remove(index)
-
-        self.budget.run(self._batches(waiting, requests), compute)
 
     def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
         """Tokens that both halves compute to answer requests together, including padding."""

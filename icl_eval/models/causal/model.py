@@ -129,7 +129,7 @@ class CausalLM(RowModel):
         """
         with full_device(), torch.inference_mode():
             pending = enqueue_token_logprobs(
-                self._run_safely(rows, cached=False)[0], np.concatenate([row.targets for row in rows])
+                self._run(rows, cached=False, falls_back=True)[0], np.concatenate([row.targets for row in rows])
             )
         cuts = np.cumsum([len(row.scored) for row in rows])[:-1]
 
@@ -158,10 +158,11 @@ class CausalLM(RowModel):
     @cached_property
     def generation(self) -> Generation:
         """The generation with the decoders that work for this model; chosen at first use."""
+        continues = self.caches_prefixes and not self._own_attention
         return causal_generation(
             self._network,
             self.tokenizer,
-            partial(self._run_safely, cached=True) if self.caches_prefixes and not self._own_attention else None,
+            partial(self._run, cached=True, falls_back=True) if continues else None,
             branches=self.has_tree_attention,
             precision=self.precision,
             max_length=self.max_shared_length,
@@ -171,26 +172,39 @@ class CausalLM(RowModel):
             ),
         )
 
-    def _run_safely(self, rows: Sequence[Row], *, cached: bool) -> tuple[torch.Tensor, Any]:
-        """As `_run`; if a kernel fails, warn and use matrix products from then on."""
-        try:
-            return self._run(rows, cached=cached)
-        except KernelError as error:
-            if self._kernel is plain_blocks:
-                raise
-            sentence = f"an attention kernel failed ({error}); the model goes on, more slowly, with matrix products"
-            warnings.warn(sentence, RuntimeWarning, stacklevel=2)
-            self._kernel = plain_blocks
-            return self._run(rows, cached=cached)
-
     def _logits(self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None) -> torch.Tensor:
         """Next-token logits at the rows' scored tokens, (N, V) in float32."""
         return self._run(rows, positions, cached=False)[0]
 
     def _run(
-        self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None, *, cached: bool
+        self,
+        rows: Sequence[Row],
+        positions: NDArray[np.int64] | None = None,
+        *,
+        cached: bool,
+        falls_back: bool = False,
     ) -> tuple[torch.Tensor, Any]:
-        """The same, and the cache of all tokens if requested."""
+        """Logits as of `_logits`, and the cache of all tokens if requested.
+
+        With `falls_back`, if a kernel fails, warn and use matrix products from then on.
+        """
+        inputs, indices, attention = self._inputs(rows, positions, cached)
+        try:
+            with attention:
+                logits, output = self._network.forward(inputs, indices)
+        except KernelError as error:
+            if not falls_back or self._kernel is plain_blocks:
+                raise
+            sentence = f"an attention kernel failed ({error}); the model goes on, more slowly, with matrix products"
+            warnings.warn(sentence, RuntimeWarning, stacklevel=2)
+            self._kernel = plain_blocks
+            return self._run(rows, positions, cached=cached)
+        return logits, getattr(output, "past_key_values", None)
+
+    def _inputs(
+        self, rows: Sequence[Row], positions: NDArray[np.int64] | None, cached: bool
+    ) -> tuple[dict[str, Any], torch.Tensor, AbstractContextManager[None]]:
+        """The network's inputs, the indices of the scored tokens among all (N,), and the attention to use."""
         from transformers import DynamicCache
 
         prefix = rows[0].prefix_length  # the same for all
@@ -216,9 +230,7 @@ class CausalLM(RowModel):
             attention = attending(self._config, TreePlan(rows[0].parents, prefix), kernel)
         elif prefix or not all(row.is_linear for row in rows):
             inputs |= self._branching(rows, length, positions)
-        with attention:
-            logits, output = self._network.forward(inputs, indices)
-        return logits, getattr(output, "past_key_values", None)
+        return inputs, indices, attention
 
     def _uses_kernel(self, row: Row) -> bool:
         """Whether a row needs the kernel, or is better off with it.

@@ -105,7 +105,13 @@ class RowModel(LanguageModel):
         waiting = {index: each for index in selected if isinstance(each := plan.requests[index], ScoreRequest)}
         flight = _Flight(self, waiting, steps(plan.details, items), sink)
         try:
-            self.budget.run(flight.steps(), flight.start)
+            for step in flight.steps():
+                with self.budget.halved_if_exceeded(step):
+                    if step.clears:
+                        self.clear_cache()
+                    for row in step.replay:
+                        self.enqueue([row])
+                    flight.add(step, self.enqueue([packed.row for packed in step.batch.rows]))
         except OutOfMemory:
             flight.settle(0)  # what was computed before is kept
             raise
@@ -134,16 +140,10 @@ class _Flight:
             budget = self._model.budget.size
             self._planned = map(Step, self._model.plan_batches(self._waiting))
 
-    def start(self, step: Step) -> None:
-        """Start a batch, and read the answers of the oldest ones."""
-        if step.clears:
-            self._model.clear_cache()
-        for row in step.replay:
-            self._model.enqueue([row])
-            self.tokens += len(row.tokens)
-        pending = self._model.enqueue([packed.row for packed in step.batch.rows])
+    def add(self, step: Step, pending: PendingRows) -> None:
+        """Take a started batch, and read the answers of the oldest ones."""
         self._in_flight.append((step.batch, pending))
-        self.tokens += step.batch.computed
+        self.tokens += step.batch.computed + sum(len(row.tokens) for row in step.replay)
         self.settle(self._model.queue_depth - 1)
 
     def settle(self, most: int) -> None:
