@@ -8,9 +8,9 @@ balanced draw takes the lowest ranks of each label in turn. `first` keeps the or
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, islice
 from operator import attrgetter, itemgetter
 
@@ -22,6 +22,10 @@ from icl_eval.tasks.definition import Protocol
 from icl_eval.tasks.example import Example
 from icl_eval.tasks.records import groups_of, ids_of
 from icl_eval.tasks.task import Task
+
+BLOCK = 2**14  # ranks that are computed at once, so that they stay in the processor's cache
+FEW = 16  # candidates that are looked at beside twice those that are asked for
+UNMOVED_BELOW = 2**33 - 1  # lower bits of a rank: only these change in the last step of mixing
 
 
 class Pool:
@@ -88,11 +92,10 @@ class Pool:
             return [members[0] for members in self._take(shots, query, self._eligible(query, part))]
         keyed_by = {"per_example": [query.id], "per_group": [query.group], "fixed": []}[self.protocol.draw]
         salt = _hash("\x1f".join([str(seed), self.task, *keyed_by]))
-        ranks = _mix(part.keys ^ salt)
         if self.protocol.balanced:
-            found = self._balanced(query, part, ranks)
+            found = self._balanced(query, part, _finished(_unfinished(part.folded, salt)))
         else:
-            found = self._eligible(query, part, _by_rank(ranks, shots))
+            found = self._eligible(query, part, _by_rank(part.folded, salt, shots))
         return [members[_lowest(members, salt)] for members in self._take(shots, query, found)]
 
     def check(self, query: Example, shots: int) -> None:
@@ -100,9 +103,20 @@ class Pool:
         if shots == 0:
             return
         part = self._part(query)
-        anyhow = np.arange(len(part.keys), dtype=np.uint64)  # the order makes no difference to whether there are enough
-        found = self._balanced(query, part, anyhow) if self.protocol.balanced else self._eligible(query, part)
-        self._take(shots, query, found)
+        if self.protocol.balanced:  # the order makes no difference to whether there are enough
+            self._take(shots, query, self._balanced(query, part, np.arange(len(part.folded), dtype=np.uint64)))
+        elif not self._suffices(part, shots):
+            self._take(shots, query, self._eligible(query, part))
+
+    def _suffices(self, part: _Part, shots: int) -> bool:
+        """Whether a few groups of a part hold enough for any query, whichever of them it excludes."""
+        if shots not in part.sufficient:
+            some = [self._members(part, place) for place in range(min(2 * shots + FEW, len(part.indices)))]
+            questions = Counter(key for members in some for key in self._asked_by(members))
+            clusters = Counter(cluster for members in some for cluster in {member.cluster for member in members})
+            excluded = 1 + max(questions.values(), default=0) + max(clusters.values(), default=0)  # 1: its own group
+            part.sufficient[shots] = len(some) - excluded >= shots
+        return part.sufficient[shots]
 
     def _eligible(
         self, query: Example, part: _Part, places: Iterable[int | np.intp] | None = None
@@ -110,8 +124,8 @@ class Pool:
         """The groups at some places of a part, or at all, that may be shown for a query."""
         by_name = self.shares_split or self.protocol.draw == "per_group"  # a passage may have questions in both splits
         key = "" if self.protocol.repeat else self._question_key(query)
-        for place in range(len(part.keys)) if places is None else places:
-            members = [self._examples[index] for index in self._groups[part.indices[place]]]
+        for place in range(len(part.indices)) if places is None else places:
+            members = self._members(part, place)
             if key in self._asked_by(members) or (by_name and any(_is_near(member, query) for member in members)):
                 continue
             yield members
@@ -168,6 +182,9 @@ class Pool:
             f"but there are {len(taken)} for the query {query.id!r}{within}"
         )
 
+    def _members(self, part: _Part, place: int | np.intp) -> list[Example]:
+        return [self._examples[index] for index in self._groups[part.indices[place]]]
+
     def _asked_by(self, members: Sequence[Example]) -> frozenset[str]:
         """The keys of the questions of a group."""
         group = members[0].group
@@ -179,11 +196,14 @@ class Pool:
         return self._parts.get(_part_of(query, self.protocol.within), _EMPTY)
 
     def _partition(self, within: str | None) -> dict[str, _Part]:
-        parts: defaultdict[str, list[int]] = defaultdict(list)
         in_order = self.protocol.draw == "first"
-        for index in range(len(self._groups)) if in_order else np.argsort(self._keys, kind="stable").tolist():
-            parts[_part_of(self._examples[self._groups[index][0]], within) if within else ""].append(index)
-        return {value: _Part(np.array(indices), self._keys[indices]) for value, indices in parts.items()}
+        order = np.arange(len(self._groups)) if in_order else np.argsort(self._keys, kind="stable")
+        if within is None:
+            return {"": _Part(order, _folded(self._keys[order]))}
+        parts: defaultdict[str, list[int]] = defaultdict(list)
+        for index in order.tolist():
+            parts[_part_of(self._examples[self._groups[index][0]], within)].append(index)
+        return {value: _Part(np.array(indices), _folded(self._keys[indices])) for value, indices in parts.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,11 +212,13 @@ class _Part:
 
     Attributes:
         indices: among all groups.
-        keys: hashes of their names.
+        folded: hashes of their names, after the first step of `_mix`, which does not depend on a query.
+        sufficient: by a number of shots, whether a few of them hold enough for any query.
     """
 
     indices: NDArray[np.intp]
-    keys: NDArray[np.uint64]
+    folded: NDArray[np.uint64]
+    sufficient: dict[int, bool] = field(default_factory=dict)
 
 
 _EMPTY = _Part(np.empty(0, dtype=np.intp), np.empty(0, dtype=np.uint64))
@@ -224,16 +246,20 @@ def _is_near(candidate: Example, query: Example) -> bool:
 
 def _lowest(members: Sequence[Example], salt: np.uint64) -> int:
     """The member of a group that stands for it in a draw."""
-    return int(np.argmin(_mix(_hashes(member.id for member in members) ^ salt))) if len(members) > 1 else 0
+    return int(np.argmin(_mix(_hashes(member.id for member in members), salt))) if len(members) > 1 else 0
 
 
-def _by_rank(ranks: NDArray[np.uint64], wanted: int) -> Iterator[np.intp]:
+def _by_rank(folded: NDArray[np.uint64], salt: np.uint64, wanted: int) -> Iterator[np.intp]:
     """Places from the lowest rank to the highest; sorts all of them only if more than the first few are asked for."""
-    few = 2 * wanted + 16  # ranks are uniform: about so many are below the bound, and seldom fewer than are wanted
-    bound = np.uint64(min(2**64 // max(len(ranks), 1) * few, 2**64 - 1))
-    lowest = np.flatnonzero(ranks <= bound)
-    yield from lowest[np.argsort(ranks[lowest], kind="stable")]
-    yield from np.argsort(ranks, kind="stable")[len(lowest) :]
+    few = 2 * wanted + FEW  # ranks are uniform: about so many are below the bound, and seldom fewer than are wanted
+    bound = min(2**64 // max(len(folded), 1) * few, 2**64 - 1) | UNMOVED_BELOW
+    low = [
+        np.flatnonzero(_unfinished(folded[start : start + BLOCK], salt) <= np.uint64(bound)) + start
+        for start in range(0, len(folded), BLOCK)
+    ]
+    lowest = np.concatenate([*low, np.empty(0, dtype=np.intp)])
+    yield from lowest[np.argsort(_finished(_unfinished(folded[lowest], salt)), kind="stable")]
+    yield from np.argsort(_finished(_unfinished(folded, salt)), kind="stable")[len(lowest) :]
 
 
 def _part_of(example: Example, within: str | None) -> str:
@@ -253,11 +279,27 @@ def _hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64, copy=False)
 
 
-def _mix(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele et al. 2014): a bijection whose every output bit depends on every input bit."""
-    mixed, shifted = keys.copy(), np.empty_like(keys)  # new arrays for every step take longer than the steps
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed ^= np.right_shift(mixed, np.uint64(shift), out=shifted)
-        mixed *= np.uint64(factor)
-    mixed ^= np.right_shift(mixed, np.uint64(31), out=shifted)
+def _mix(keys: NDArray[np.uint64], salt: np.uint64) -> NDArray[np.uint64]:
+    """Ranks: SplitMix64's finaliser (Steele et al. 2014) of `keys ^ salt`.
+
+    It is a bijection whose every output bit depends on every input bit. Its first step, `_folded`, is the same for keys
+    and salt apart and together. Its last, `_finished`, leaves the upper bits as they are, so the lowest ranks are found
+    before it.
+    """
+    return _finished(_unfinished(_folded(keys), salt))
+
+
+def _folded(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return keys ^ (keys >> np.uint64(30))
+
+
+def _unfinished(folded: NDArray[np.uint64], salt: np.uint64) -> NDArray[np.uint64]:
+    mixed = folded ^ (salt ^ (salt >> np.uint64(30)))
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
     return mixed
+
+
+def _finished(unfinished: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return unfinished ^ (unfinished >> np.uint64(31))

@@ -29,6 +29,7 @@ BLOCKS = (*DEFAULTS, "query", "demonstration")
 PER_OPTION = ("option", "index")  # what query and answer see besides the fields of the example
 GIVEN = (*PER_OPTION, "options", "letters")
 RESERVED = (*PER_OPTION, "letters")  # what no field may be called; a field `options` usually is the list of options
+REMEMBERED = 1000  # texts that no field is part of
 LETTERS = (
     *string.ascii_uppercase,
     *(a + b for a in string.ascii_uppercase for b in string.ascii_uppercase),
@@ -64,6 +65,8 @@ class Prompt:
         self._template = self._compiled(tree)
         self._named = {block: f"the block `{block}` of {self._place}" for block in BLOCKS}
         self._options_differ = bool({"option", "index"} & self._names_in("query"))
+        self._without_fields = {block for block in BLOCKS if self._names_in(block) <= set(GIVEN)}
+        self._remembered: dict[tuple[str, tuple[str, ...], int], str] = {}
         self.separator = self._render("separator", {})
 
     @classmethod
@@ -77,11 +80,11 @@ class Prompt:
 
     def instruction(self, fields: Mapping[str, Any]) -> str:
         """What stands once at the top of the prompt."""
-        return self._render("instruction", fields)
+        return self._render("instruction", fields) if "instruction" in self._blocks else DEFAULTS["instruction"]
 
     def query(self, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
         """The unsolved example, as it reads for option `index`: the same for all options but in partial evaluation."""
-        return self._render("query", _view(fields, options, index))
+        return self._of_option("query", fields, options, index)
 
     def queries(self, fields: Mapping[str, Any], options: tuple[str, ...]) -> tuple[str, ...]:
         """`query` for every option, rendered once where it is the same for all."""
@@ -91,14 +94,13 @@ class Prompt:
 
     def answer(self, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
         """What follows the query for option `index`: the text that is scored."""
-        return self._render("answer", _view(fields, options, index))
+        return self._of_option("answer", fields, options, index)
 
     def demonstration(self, fields: Mapping[str, Any], options: tuple[str, ...], gold: int) -> str:
         """The example, solved."""
-        view = _view(fields, options, gold)
         if "demonstration" in self._blocks:
-            return self._render("demonstration", view)
-        return self._render("query", view) + self._render("answer", view)
+            return self._of_option("demonstration", fields, options, gold)
+        return self.query(fields, options, gold) + self.answer(fields, options, gold)
 
     def answer_context(self, fields: Mapping[str, Any]) -> str:
         """What the unconditional likelihood of an answer is conditioned on."""
@@ -171,6 +173,17 @@ class Prompt:
         if "query" not in blocks:
             raise PromptError("there is no `{% block query %}`", self._place)
         return blocks
+
+    def _of_option(self, block: str, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
+        """A block as it reads for an option; rendered once for all records if it shows none of their fields."""
+        if block not in self._without_fields:
+            return self._render(block, _view(fields, options, index))
+        key = block, options, index
+        if key not in self._remembered:
+            if len(self._remembered) >= REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = self._render(block, _view(fields, options, index))
+        return self._remembered[key]
 
     def _render(self, block: str, view: Mapping[str, Any]) -> str:
         own = block in self._blocks

@@ -60,13 +60,17 @@ def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
         if boundary == len(whole):
             raise PromptError(f"the continuation {continuation!r} adds no token to its context")
         boundary_of[context] = min(boundary_of[context], boundary)
+    begun = {
+        context: with_start(start, ids_of[context][:boundary]) or [fallback]
+        for context, boundary in boundary_of.items()
+    }
     scored = []
     for (context, _), whole in zip(texts, wholes, strict=True):
         boundary = boundary_of[context]
         if boundary == 0 and (rest := without_start(start, whole)):
             scored.append(Scored(list(start) or [fallback], rest))
         else:
-            scored.append(Scored(with_start(start, whole[:boundary]) or [fallback], whole[boundary:]))
+            scored.append(Scored(begun[context], whole[boundary:]))
     return scored
 
 

@@ -32,7 +32,7 @@ LANGUAGES = (
 LINES = {".txt": "text", ".lst": "label", **{f".{language}": language for language in LANGUAGES}}
 """Suffixes of text files, of which every line is a record of one field, and the field's name."""
 
-_DECODER = json.JSONDecoder()
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 HEADER_CHECK = 1000  # records among which the names in the header are looked for
 LONGEST_COLUMN_NAME = 100  # characters; what is longer is a text
 NAME_THE_COLUMNS = "; if the first line is a record, name the columns in the task file: `columns: [text, label]`"
@@ -104,7 +104,7 @@ def _located(files: Sequence[DataFile], layout: Layout) -> Iterator[tuple[Path, 
         reader = _object if each.path.is_dir() else READERS[_format(each.path, layout)]
         for file in sorted(p for p in each.path.iterdir() if p.is_file()) if each.path.is_dir() else [each.path]:
             for number, (line, value) in enumerate(_read(file, reader, layout), start=1):
-                if not isinstance(value, Mapping):
+                if type(value) is not dict and not isinstance(value, Mapping):
                     which = f"record {number}: " if line is None else ""
                     raise DataError(f"{which}a record is a JSON object, not {type(value).__name__}", file, line)
                 yield file, line, _with_fields(value, each.fields, file, line) if each.fields else value
@@ -220,9 +220,9 @@ def parse_json(text: str | bytes) -> Any:
     """`json.loads`, in a fraction of its time for what begins with a value and ends with it or a line break."""
     try:
         decoded = text if isinstance(text, str) else text.decode()
-        value, end = _DECODER.raw_decode(decoded)
-        whole = not decoded[end:].strip(" \t\n\r")
-    except ValueError:
+        value, end = _scan(decoded, 0)
+        whole = end == len(decoded) or not decoded[end:].strip(" \t\n\r")
+    except (StopIteration, ValueError):
         whole = False
     return value if whole else json.loads(text)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.prompts import sandbox
@@ -17,11 +20,14 @@ from icl_eval.tasks.definition import TaskDefinition
 from icl_eval.tasks.example import Example, fingerprint
 from icl_eval.tasks.sources import Location
 
+T = TypeVar("T")
 _INDEX = re.compile(r"-?[0-9]{1,9}")
 
 
 class Examples(Sequence[Example]):
     """The examples of a split. A record with an id becomes an example when it is first looked at.
+
+    An iteration looks at all of them before it begins.
 
     Args:
         definition: the task.
@@ -47,23 +53,29 @@ class Examples(Sequence[Example]):
     ) -> None:
         self._definition, self._conversion = definition, _Conversion(definition)
         self._reading = _Reading(records, name, place_of)
-        self._taken: list[int | None] = []  # for each example, the raw record that it was made of, if that is known
         self._found: list[Any] = []  # records, and examples in place of those that were looked at
-        self.ids: list[str] = []
-        self.groups: list[str] = []
-        known: dict[str, int] = {}  # id -> the example that has it
-        for index, record in enumerate(_adapted(definition, self._reading)):
-            self._taken.append(self._reading.last)
-            try:
-                id = self._add(record)
-            except DataError as error:
-                raise self._fault(error, index) from error
-            if definition.id and (first := known.setdefault(id, index)) != index:
-                other = self._reading.words(self._taken[first])
-                raise self._fault(DataError(f"the id {id!r} is also that of {other}"), index)
+        self._complete = False  # whether all were
+        self._taken: Sequence[int | None]  # for each example, the raw record that it was made of, if that is known
+        if definition.data.adapter is None:
+            with _no_garbage():
+                self._found = list(records)
+            self._taken = range(1, len(self._found) + 1)
+        else:
+            self._taken = taken = []
+            for record in _adapted(definition.data.adapter, self._reading):
+                self._found.append(record)
+                taken.append(self._reading.last)
         if not self._found:
             raise DataError(f"{name} is empty", place_of(None).path)
-        if not definition.id:
+        if not _are_records(self._found):
+            self._each(_check_mapping)
+        if definition.id:
+            self.ids = self._names(definition.id)
+            self._check_ids_differ()
+            self.groups = self._names(definition.group) if definition.group else self.ids
+        else:  # ids are hashes of content
+            self._found = self._each(self._conversion.example)
+            self.ids, self.groups = [each.id for each in self._found], [each.group for each in self._found]
             self._number_equal_ids()
 
     def __len__(self) -> int:
@@ -86,21 +98,45 @@ class Examples(Sequence[Example]):
                 raise self._fault(error, range(len(self))[index]) from error
         return found
 
+    def __iter__(self) -> Iterator[Example]:
+        if not self._complete:
+            with _no_garbage():
+                for index in range(len(self)):
+                    self[index]
+            self._complete = True
+        return iter(self._found)
+
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, Examples | list) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _add(self, record: Any) -> str:
-        """Keep a record, or without ids, which are hashes of content then, its example; the id is returned."""
-        _check_mapping(record)
-        definition = self._definition
-        found = record if definition.id else self._conversion.example(record)
-        id = _name(definition.id, record) if definition.id else found.id
-        self._found.append(found)
-        self.ids.append(id)
-        self.groups.append(_name(definition.group, record) if definition.group else id)
-        return id
+    def _each(self, step: Callable[[Any], T]) -> list[T]:
+        """The results of a step for each record, whose error says where the record stands."""
+        results = []
+        for index, record in enumerate(self._found):
+            try:
+                results.append(step(record))
+            except DataError as error:
+                raise self._fault(error, index) from error
+        return results
+
+    def _names(self, path: str) -> list[str]:
+        """The ids or groups of all records."""
+        try:
+            names = [record[path] for record in self._found]
+        except KeyError:  # it is a path into the record, a template, or missing
+            names = []
+        return names if set(map(type, names)) == {str} else self._each(partial(_name, path))
+
+    def _check_ids_differ(self) -> None:
+        if len(set(self.ids)) == len(self.ids):
+            return
+        known: dict[str, int] = {}  # id -> the example that has it
+        for index, id in enumerate(self.ids):
+            if (first := known.setdefault(id, index)) != index:
+                other = self._reading.words(self._taken[first])
+                raise self._fault(DataError(f"the id {id!r} is also that of {other}"), index)
 
     def _number_equal_ids(self) -> None:
         """Records without an id are named by content; repeated content gets a number, and remains one cluster."""
@@ -118,6 +154,21 @@ class Examples(Sequence[Example]):
         taken = self._taken[index]
         message = error.message + _header_advice(self._definition, error, self._reading.place_of(None).path, taken)
         return self._reading.fault(message, taken, index + 1)
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Suspend the search for cyclic garbage, which looks at every object of the process time and again.
+
+    For loops that make many objects and no cycles.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def ids_of(examples: Sequence[Example]) -> Sequence[str]:
@@ -188,22 +239,23 @@ class _Reading:
         return f"record {taken}" if line is None else f"line {line}"
 
 
-def _adapted(definition: TaskDefinition, reading: _Reading) -> Iterator[Mapping[str, Any]]:
-    adapter = definition.data.adapter
-    if adapter is None:
-        return iter(reading)
+def _adapted(adapter: str, reading: _Reading) -> Iterator[Mapping[str, Any]]:
     if adapter not in ADAPTERS:
         raise UnknownName("data adapter", adapter, ADAPTERS)
     return _guarded(ADAPTERS[adapter](reading), reading)
 
 
-def _check_mapping(record: Any) -> None:
+def _are_records(found: Sequence[Any]) -> bool:
+    """Whether all are mappings with texts as names."""
     try:
-        "".join(record)  # fails for names that are no texts
-        is_record = isinstance(record, Mapping)
+        deque(map("".join, found), maxlen=0)  # fails for names that are no texts
     except TypeError:
-        is_record = False
-    if not is_record:
+        return False
+    return all(issubclass(kind, Mapping) for kind in set(map(type, found)))
+
+
+def _check_mapping(record: Any) -> None:
+    if not _are_records([record]):
         raise DataError(f"a record is a mapping of names to values, not a {type(record).__name__}")
 
 
@@ -218,6 +270,8 @@ class _Conversion:
         answers |= {definition.references} if definition.references else set()
         references = {name for name, path in definition.fields.items() if path == definition.references}
         self._besides = references if definition.fields else answers  # fields that are no part of the question
+        self._fields = tuple(definition.fields.items())
+        self._gold_of_label = lru_cache(1000, typed=True)(partial(_gold, definition))
 
     def example(self, record: Mapping[str, Any], name: str | None = None, group: str | None = None) -> Example:
         """The example of a record, which is named by content unless a name is given.
@@ -226,7 +280,7 @@ class _Conversion:
             DataError: a field or label is missing or cannot be.
         """
         definition = self._definition
-        fields = {name: _value(path, record) for name, path in definition.fields.items()} or dict(record)
+        fields = {name: _value(path, record) for name, path in self._fields} or dict(record)
         options, gold = self._answers(record, fields)
         digest = self._digest(fields, options)
         if name is None:
@@ -243,7 +297,9 @@ class _Conversion:
             references = _references(definition, record)
             return references, tuple(range(len(references))) if _are_right(definition, record) else ()
         options = self._options or _options(definition, fields)
-        gold = _gold(definition, _value(definition.gold.field, record), options)
+        label = _value(definition.gold.field, record)
+        is_remembered = self._options is not None and type(label) in (str, int)
+        gold = self._gold_of_label(label, options) if is_remembered else _gold(definition, label, options)
         if len(options) == 1:
             raise DataError(f"{definition.options!r} lists a single option, and it takes two to choose")
         return options, gold

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from icl_eval.demos import Pool
 from icl_eval.errors import IclEvalError, PromptError
-from icl_eval.models import LanguageModel
+from icl_eval.models import ControlTokens, LanguageModel
 from icl_eval.prompts import FittedPrompt, Prompt, PromptText, Scored, assemble, doubled_space, fit, split_tokens
 from icl_eval.tasks import Example, Source, Task
-from icl_eval.testing.fake import FakeLM
 
 SEED = 0
 WITH_DRAWS = (
@@ -21,7 +20,7 @@ WITH_DRAWS = (
 def check_task(
     task: Task, source: Source | None = None, shots: Sequence[int] = (0, 1, 4), model: LanguageModel | None = None
 ) -> None:
-    """Render and encode every example in every style, solved and unsolved, and check the invariants of each.
+    """Render every example in every style, solved and unsolved, and check the invariants of each.
 
     Every example is looked at with the least number of shots, and whether there are demonstrations for the largest.
     What follows from these, its draws and its prompts with more demonstrations, is checked of `WITH_DRAWS` examples.
@@ -30,7 +29,7 @@ def check_task(
         task: what is checked.
         source: where its records are, if it does not hold them itself.
         shots: numbers of demonstrations; a task that has none to show is checked without.
-        model: whose tokens are looked at; bytes by default. Token boundaries are another model's own.
+        model: whose tokens are looked at as well, if given. Token boundaries are another model's own.
 
     Raises:
         AssertionError: an invariant is broken; the sentence names the task, the prompt and the example.
@@ -40,14 +39,15 @@ def check_task(
         raise AssertionError(f"{task.name} holds no records of its own; pass a source")
     try:
         counts = sorted(set(shots)) if task.definition.splits.demonstrations is not None else [0]
-        _Check(task, records, counts, model or FakeLM()).run()
+        _Check(task, records, counts, model).run()
     except IclEvalError as error:
         raise AssertionError(f"{task.name}: {error}") from error
 
 
 class _Check:
-    def __init__(self, task: Task, source: Source, shots: list[int], model: LanguageModel) -> None:
-        self.task, self.shots, self.model, self.controls = task, shots, model, model.controls
+    def __init__(self, task: Task, source: Source, shots: list[int], model: LanguageModel | None) -> None:
+        self.task, self.shots, self.model = task, shots, model
+        self.controls = ControlTokens() if model is None else model.controls
         self.examples = task.evaluation(source)
         self.candidates = candidates = task.demonstrations(source)
         self.pool = Pool.of(task, candidates)
@@ -102,21 +102,13 @@ class _Check:
     def _check_prompt(self, text: PromptText, example: Example, place: str, shots: int) -> None:
         if self.task.definition.answer == "choice":
             _check_text(text, example, place, options_are_data=self.options_are_data)
-            _check_tokens(self._fit(text, place), text, f"{place}, {shots} shots")
+            if self.model is not None:
+                _check_tokens(_fitted(self.model, text, place), text, f"{place}, {shots} shots")
             return
-        _check_context(text, 0, place)
+        _check_context(text.context(0), text.queries[0], place)
         _check_space(example.options[0], text.answers[0], place)
-        if self.task.definition.answer == "text":  # what is written has a window of its own; a document may exceed it
-            self._fit(replace(text, queries=text.queries[:1], answers=text.answers[:1]), place)
-
-    def _fit(self, text: PromptText, place: str) -> FittedPrompt:
-        def split(texts: list[tuple[str, str]]) -> list[Scored]:
-            return split_tokens(self.model.encode, texts, self.model.start, self.model.fallback)
-
-        try:
-            return fit(text, split, self.model.window)
-        except IclEvalError as error:
-            raise AssertionError(f"{place}: {error}") from error
+        if self.model is not None and self.task.definition.answer == "text":  # a document may exceed the window
+            _fitted(self.model, replace(text, queries=text.queries[:1], answers=text.answers[:1]), place)
 
     def _assembled(self, prompt: Prompt, example: Example, shown: list[str]) -> PromptText:
         fields, options = self.controls.mark((example.fields, example.options))
@@ -133,6 +125,16 @@ class _Check:
             raise PromptError(f"{error.message} (demonstration {candidate.id!r})", error.path, error.line) from error
 
 
+def _fitted(model: LanguageModel, text: PromptText, place: str) -> FittedPrompt:
+    def split(texts: list[tuple[str, str]]) -> list[Scored]:
+        return split_tokens(model.encode, texts, model.start, model.fallback)
+
+    try:
+        return fit(text, split, model.window)
+    except IclEvalError as error:
+        raise AssertionError(f"{place}: {error}") from error
+
+
 def _check_labels(example: Example, place: str) -> None:
     if not example.options:
         raise AssertionError(f"{place} has no options")
@@ -145,15 +147,18 @@ def _check_text(text: PromptText, example: Example, place: str, *, options_are_d
     """Every option has its own context or answer; a record may list the same text twice, as some of MMLU do."""
     read: dict[tuple[str, str], str] = {}
     for index, option in enumerate(example.options):
-        _check_context(text, index, place)
+        context = text.context(index)
+        _check_context(context, text.queries[index], place)
         if not text.answers[index].strip():
             raise AssertionError(f"{place}: the answer for option {option!r} is empty")
         _check_space(option, text.answers[index], place)
-        reads = text.context(index), text.answers[index]
+        reads = context, text.answers[index]
         twin = read.get(reads)
         if twin is not None and not (options_are_data and twin == option):
             raise AssertionError(f"{place}: the options {twin!r} and {option!r} read the same")
         read[reads] = option
+    if len(set(text.queries)) > 1 and len(set(text.answers)) > 1:  # partial evaluation: the options stand in the query
+        raise AssertionError(f"{place}: queries differ between options, and so do the answers scored")
 
 
 def _check_space(option: str, answer: str, place: str) -> None:
@@ -161,21 +166,19 @@ def _check_space(option: str, answer: str, place: str) -> None:
         raise AssertionError(f"{place}: {problem}")
 
 
-def _check_context(text: PromptText, index: int, place: str) -> None:
-    context = text.context(index)
-    whole = not text.queries[index]  # a document without a prompt follows the separator
-    clean = context == context.rstrip() or context.endswith("\n")  # as templates of chats end before an answer
+def _check_context(context: str, query: str, place: str) -> None:
+    whole = not query  # a document without a prompt follows the separator
+    clean = not context[-1:].isspace() or context.endswith("\n")  # as templates of chats end before an answer
     if not (whole or clean):
         raise AssertionError(f"{place}: the context ends in whitespace, which belongs to the answer")
 
 
 def _check_tokens(fitted: FittedPrompt, text: PromptText, place: str) -> None:
-    contexts = {tuple(option.context) for option in fitted.options}
-    continuations = {tuple(option.continuation) for option in fitted.options}
-    if () in continuations:
+    first, *others = fitted.options
+    if not all(option.continuation for option in fitted.options):
         raise AssertionError(f"{place}: an answer has no tokens")
     if len(set(text.queries)) > 1:  # partial evaluation: the options stand in the context
-        if len(continuations) > 1:
+        if any(option.continuation != first.continuation for option in others):
             raise AssertionError(f"{place}: queries differ between options, and so do the tokens scored")
-    elif len(contexts) > 1:
+    elif any(option.context != first.context for option in others):
         raise AssertionError(f"{place}: the options do not share the tokens of their context")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from icl_eval.demos import Pool
-from icl_eval.demos.pool import _by_rank
+from icl_eval.demos.pool import _by_rank, _folded
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks import Example, MemorySource, Task
 from icl_eval.tasks.definition import Protocol
@@ -389,9 +389,10 @@ def test_draws_per_group_are_keyed_by_the_group_as_others_are_by_the_query() -> 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 40])
 def test_places_come_by_rank_each_once_however_few_are_wanted(size: int) -> None:
-    ranks = np.random.default_rng(size).permutation(size).astype(np.uint64) * np.uint64(2**64 // max(size, 2))
+    keys, salt = np.random.default_rng(size).integers(2**64, size=size, dtype=np.uint64), np.uint64(2**63 + 1)
+    places = [int(place) for place in _by_rank(_folded(keys), salt, wanted=2)]
 
-    assert [int(place) for place in _by_rank(ranks, wanted=2)] == np.argsort(ranks).tolist()
+    assert places == sorted(range(size), key=lambda place: mixed(int(keys[place]) ^ int(salt)))
 
 
 @pytest.mark.parametrize("shares_split", [False, True])
@@ -411,6 +412,12 @@ def test_a_pool_that_is_checked_tells_what_a_draw_would(shots: int, shares_split
         assert outcomes[0] == outcomes[1]
 
 
+def mixed(value: int) -> int:
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        value = (value ^ value >> shift) * factor % 2**64
+    return value ^ value >> 31
+
+
 def test_a_draw_from_many_is_the_head_of_all_ranks() -> None:
     pool = many("many", 3000)
 
@@ -418,10 +425,7 @@ def test_a_draw_from_many_is_the_head_of_all_ranks() -> None:
         salt, key = (
             hashlib.blake2b(name.encode(), digest_size=8).digest() for name in ("7\x1ftask\x1fq0", candidate.id)
         )
-        mixed = int.from_bytes(salt, "little") ^ int.from_bytes(key, "little")
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            mixed = (mixed ^ mixed >> shift) * factor % 2**64
-        return mixed ^ mixed >> 31
+        return mixed(int.from_bytes(salt, "little") ^ int.from_bytes(key, "little"))
 
     assert drawn(QUERIES[0], 50, 7, pool=pool) == ids(sorted(pool, key=rank)[:50])
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl_eval.engine import partition
-from icl_eval.models import WorkItem
+from icl_eval.models import Decoding, GenerateRequest, WorkItem
 from icl_eval.models.protocol import chunks
+from icl_eval.testing import FakeLM
 
 WORK_ITEMS = st.lists(st.builds(WorkItem, st.integers(1, 500), st.none() | st.integers(0, 100)), max_size=60)
 RANKS = st.integers(1, 9)
@@ -118,3 +119,12 @@ def test_the_chain_is_cut_where_least_is_shared_within_a_sixteenth_of_a_share(co
     work_items = [WorkItem(cost, 0 if index == cheapest else 50) for index in range(160 // cost)]
 
     assert partition(work_items, 2)[0] == list(range(cut))
+
+
+def test_generating_costs_the_new_tokens_of_a_prompt_and_all_that_may_follow_it() -> None:
+    requests = [
+        GenerateRequest.of([1, 2, 3], Decoding(9)),
+        GenerateRequest.of([1, 2, 4], Decoding(5, samples=3, temperature=1)),
+    ]
+
+    assert FakeLM().plan(requests).items == [WorkItem(3 + 9 + 1 + 15)]

@@ -116,3 +116,12 @@ def test_memory_is_that_of_the_largest_batch() -> None:
         "logits": 7 * 50 * 4,
         "cached prefix": 150,
     }
+
+
+def test_the_largest_batch_of_several_parts_is_the_largest_of_any() -> None:
+    parts = [
+        Workload(longest=5, targets=1, prefix_length=9, context=2),
+        Workload(3, longest=4, targets=7, prefix_length=6, context=8),
+    ]
+
+    assert parts[0] + parts[1] == Workload(3, longest=5, targets=7, prefix_length=9, context=8)

@@ -1,7 +1,7 @@
 """Standard errors against scipy, statsmodels, the published formula and a plain cluster bootstrap."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from scipy.stats import sem
 from sklearn.metrics import f1_score
 
 from icl_eval.metrics import METRICS, AnyPrediction, Prediction, estimate
-from icl_eval.metrics.influence import clustered_error
+from icl_eval.metrics.influence import clustered_error, influence
+from icl_eval.metrics.statistics import Statistics
 
 from .answered import answered, chosen_of, correlated, gold_of, measured, paired, right
 
@@ -156,3 +157,19 @@ def test_doubling_every_example_as_if_independent_divides_the_error_by_root_two(
 
 def test_error_of_a_single_cluster_is_not_a_number() -> None:
     assert math.isnan(clustered_error([0.0]))
+
+
+class Ratio:
+    name, of, bounds, proportion = "ratio", "choice", (-1.0, 1.0), False
+
+    def statistics(self, predictions: Sequence[AnyPrediction]) -> Statistics:
+        raise NotImplementedError
+
+    def value(self, totals: np.ndarray) -> np.ndarray:
+        return np.asarray(totals[..., 0] / totals[..., 1])
+
+
+def test_influence_of_marks_that_cancel_out_is_that_of_any_others() -> None:
+    found = influence(Ratio(), np.array([[1.0, 1.0], [-1.0, 1.0]]))  # type: ignore[arg-type]
+
+    assert found == pytest.approx([0.5, -0.5])

@@ -203,6 +203,7 @@ def test_a_tokenizer_that_says_the_first_space_twice_is_given_it_once() -> None:
     assert [tokenizer.convert_ids_to_tokens(ids) for ids in lm.encode([" yes", "yes"])] == [["▁yes"], ["▁yes"]]
     whole = tokenizer(["\n\n yes", "\nyes"], add_special_tokens=False)["input_ids"]
     assert lm.encode(["\n\n yes", "\nyes"]) == whole  # the space is not the first character
+    assert lm.encode(["  yes"]) == tokenizer([" yes"], add_special_tokens=False)["input_ids"]
 
 
 def test_a_continuation_without_tokens_is_an_error() -> None:

@@ -169,3 +169,11 @@ def test_common_prefix_is_the_longest(left: list[int], right: list[int]) -> None
 
     assert left[:length] == right[:length]
     assert length == min(len(left), len(right)) or left[length] != right[length]
+
+
+def test_special_tokens_that_a_text_after_an_empty_context_writes_itself_stand_there_once() -> None:
+    ids = {"": [], "<start>a": [START, 5]}
+
+    assert split_tokens(lambda texts: [ids[text] for text in texts], [("", "<start>a")], [START], FALLBACK) == [
+        Scored([START], [5])
+    ]

@@ -178,3 +178,10 @@ def test_a_query_that_does_not_fit_alone_is_encoded_once() -> None:
 
     assert found.truncated > 0
     assert len(calls) == 1
+
+
+def test_a_guess_that_drops_too_many_demonstrations_takes_back_all_that_fit() -> None:
+    def too_few(texts: list[str]) -> list[int]:
+        return [1] * len(texts)
+
+    assert fitted(TEXT, window=needed(TEXT, 2), lengths=too_few) == shown(TEXT, 2)

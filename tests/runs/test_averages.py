@@ -50,6 +50,13 @@ def test_micro_average_counts_every_example_alike(tmp_path: Path) -> None:
     assert "|micro mean of 2 tasks|" in found.signature
 
 
+def test_a_suite_without_an_average_has_no_line_of_its_own(tmp_path: Path) -> None:
+    root = write_library(tmp_path)
+    write(root, "tasks/toy.yaml", suite("toy", "toy/parity, toy/pairs", "false"))
+
+    assert [line.task for line in run(root, "toy")] == ["toy/parity", "toy/pairs"]
+
+
 def test_nested_suites_that_share_a_task_weigh_it_once(tmp_path: Path) -> None:
     root = write_library(tmp_path)
     write(root, "tasks/outer.yaml", suite("outer", "toy, toy/parity"))
@@ -121,12 +128,14 @@ def test_an_average_adds_up_the_counts_of_its_tasks_and_has_the_shots_and_seeds_
     answers = [Prediction(str(index), ("x", "y"), (0,), index, str(index), str(index)) for index in range(2)]
     once, twice = (estimate(METRICS["accuracy"], [answers] * draws) for draws in (1, 2))
     members = {
-        "a": [(once, replace(line, task="a", ties=1, empty=2, truncated=3))],
-        "b": [(twice, replace(line, task="b", ties=4, empty=5, truncated=6, shots=7, seeds=(0, 1)))],
+        "a": [(once, replace(line, task="a", ties=1, empty=2, truncated=3, effective_shots=1.5))],
+        "b": [
+            (twice, replace(line, task="b", ties=4, empty=5, truncated=6, shots=7, effective_shots=6.5, seeds=(0, 1)))
+        ],
     }
     both = SuiteDefinition.model_validate({"suite": "s", "about": "Two.", "tasks": ["a", "b"], "average": "macro"})
     found = suite_score(both, {}, members)
 
     assert found is not None
     assert (found[1].ties, found[1].empty, found[1].truncated) == (5, 7, 9)
-    assert (found[1].shots, found[1].seeds) == (7, (0, 1))
+    assert (found[1].shots, found[1].seeds, found[1].effective_shots) == (7, (0, 1), 4)

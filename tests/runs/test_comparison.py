@@ -153,6 +153,7 @@ def moved(n: int) -> list[dict[str, Any]]:
         (numbers(asked=range(1, 41)), "on other examples: '0' is not the same in both runs"),
         (numbers(asked=range(39)), "on all 40 in the first run and on all 39 in the second"),
         (numbers(size=2), "on other examples: '1' is not the same in both runs"),
+        (numbers(group="label"), "on other examples: '10' is not the same in both runs"),
         (numbers(options=["even", "uneven"]), "on other examples: '0' is not the same in both runs"),
         (
             Task.from_records("numbers", evaluation=moved(17), prompt=PROMPT, options=NAMES, id="id"),
@@ -343,3 +344,13 @@ def test_json_and_a_frame_have_every_figure(tmp_path: Path) -> None:
     assert entry["difference"] == pytest.approx(GAIN.mean())
     assert (entry["other"], entry["signature_other"]) == (score.value, score.signature)
     assert found.to_frame()["standard_error"].tolist() == [found.pairs[0].standard_error]
+
+
+def test_runs_over_data_from_different_places_are_refused(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        ran(tmp_path / name, FEW, numbers())
+    path = tmp_path / "other/manifest.json"
+    path.write_text(path.read_text().replace('"data": "memory"', '"data": "local"'))
+
+    with pytest.raises(RunError, match="numbers has memory data in the first run and local data in the second"):
+        compare(tmp_path / "one", tmp_path / "other")

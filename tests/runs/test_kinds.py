@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,12 @@ from hypothesis import strategies as st
 from icl_eval import Task, evaluate, explain, rescore
 from icl_eval.errors import DataError, MetricError, TaskError, WindowError
 from icl_eval.metrics import TextPrediction
-from icl_eval.models import ScoreRequest
+from icl_eval.models import ScoreRequest, Sink
 from icl_eval.prompts import Scored
 from icl_eval.results.examples import parse_example
 from icl_eval.runs.regress import make_baseline, regress
 from icl_eval.runs.requests import strides
+from icl_eval.tasks.definition import Score
 from icl_eval.testing import FakeLM
 
 from .folders import examples, journal, manifest
@@ -79,7 +82,7 @@ def test_a_changed_reference_changes_the_signature_and_no_answer(tmp_path: Path)
     model = FakeLM(KNOWN)
     (before,) = evaluate(model, sums(), shots=0, out=tmp_path).scores
     asked = model.asked
-    changed = [{**SUMS[0], "answer": ["nothing"]}, *SUMS[1:]]
+    changed = [{**SUMS[0], "answer": ["nothing", "none"]}, *SUMS[1:]]
 
     (after,) = evaluate(model, sums(evaluation=changed), shots=0, out=tmp_path).scores
 
@@ -140,6 +143,61 @@ def test_a_text_longer_than_the_window_is_read_in_several(tmp_path: Path) -> Non
     assert [len(part) for part in found["parts"]] == [16, 16, 16, 16, 6]
     assert parts.value == pytest.approx(whole.value)  # a byte depends on the one before it alone
     assert (parts.truncated, parts.effective_shots) == (0, 0)
+
+
+def test_a_text_that_is_read_in_several_is_greedy_if_all_of_it_is(tmp_path: Path) -> None:
+    known, prompt = "0123456789abcdef", "{% block query %}{% endblock %}{% block answer %}{{ option }}{% endblock %}"
+    task = words(
+        evaluation=[{"text": known + known}, {"text": known + known.upper()}], prompt=prompt, references="text"
+    )
+
+    evaluate(FakeLM({"": known}, window=len(known)), task, shots=0, out=tmp_path)
+
+    assert [each["greedy"] for each in examples(tmp_path)] == [True, False]
+
+
+def test_a_task_says_how_many_tokens_a_further_window_scores(tmp_path: Path) -> None:
+    prompt = "{% block query %}{% endblock %}{% block answer %}{{ option }}{% endblock %}"
+    task = words(evaluation=[{"text": "abcdefghij" * 3}], prompt=prompt, references="text")
+    definition = task.definition.model_copy(update={"score": Score(stride=6)})
+
+    evaluate(FakeLM(window=16), replace(task, definition=definition), shots=0, out=tmp_path)
+
+    assert [len(part) for part in examples(tmp_path)[0]["parts"]] == [16, 6, 6, 2]
+
+
+def test_a_text_counts_its_words_and_bytes(tmp_path: Path) -> None:
+    evaluate(FakeLM(), words(evaluation=[{"before": "one two", "word": "f\u00fcnf \u00e9"}]), shots=0, out=tmp_path)
+
+    assert [(each["words"], each["bytes"]) for each in examples(tmp_path)] == [(2, 8)]
+
+
+def test_a_text_that_does_not_fit_with_its_demonstrations_is_an_error_if_that_was_asked_for() -> None:
+    task = words(evaluation=[{"before": f"one {n}", "word": "x"} for n in range(3)])
+
+    with pytest.raises(WindowError, match="1 demonstrations take"):
+        evaluate(FakeLM(window=10), task, shots=1, overflow="error")
+    assert evaluate(FakeLM(window=10), task, shots=1).scores[0].effective_shots == 0
+
+
+class FirstTokens(FakeLM):
+    """A model with a BOS token that notes the first tokens of what it is asked."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__(window=window, bos=True)
+        self.first: set[int] = set()
+
+    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        self.first |= {request.tokens[0] for request in requests}
+        super().score(requests, sink)
+
+
+def test_special_tokens_stay_where_a_query_is_cut() -> None:
+    model = FirstTokens(window=20)
+    task = Task.from_records("long", evaluation=[{"q": "x" * 50, "label": 0}], prompt="{{ q }}:", options=["a", "b"])
+
+    assert evaluate(model, task, shots=0, overflow="truncate").scores[0].truncated == 1
+    assert model.first == set(model.start)
 
 
 @given(st.integers(1, 40), st.integers(0, 12), st.integers(2, 16), st.data())

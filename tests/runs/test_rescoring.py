@@ -103,11 +103,14 @@ def test_a_damaged_example_is_named_with_its_line(text: bytes, run: Path) -> Non
         rescore(run)
 
 
-def test_a_lost_example_is_an_error(run: Path) -> None:
+@pytest.mark.parametrize(("lost", "left"), [(0, "2 answered examples instead of 3"), (-1, "5 .* of 6")])
+def test_a_lost_example_of_any_seed_is_an_error(lost: int, left: str, run: Path) -> None:
     path = run / "examples.jsonl"
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    lines = path.read_bytes().splitlines(keepends=True)
+    del lines[lost]
+    path.write_bytes(b"".join(lines))
 
-    with pytest.raises(RunError, match="has 2 answered examples instead of 3"):
+    with pytest.raises(RunError, match=f"has {left}"):
         rescore(run)
 
 

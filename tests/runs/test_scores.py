@@ -119,6 +119,17 @@ def test_signature_says_how_a_score_was_taken() -> None:
     assert first[12] == "icl-eval 0.1.0"
 
 
+def test_signature_changes_with_the_groups_of_the_examples() -> None:
+    def signature(pairs: int) -> str:
+        rows = [{"id": n, "n": n, "label": n % 2, "cluster": "all", "pair": n // pairs} for n in range(8)]
+        task = Task.from_records(
+            "pairs", evaluation=rows, prompt=PROMPT, options=NAMES, id="id", cluster="cluster", group="pair"
+        )
+        return evaluate(knowing(0), task, shots=0).scores[0].signature
+
+    assert signature(2) == signature(2) != signature(4)
+
+
 def test_consecutive_seeds_are_abbreviated() -> None:
     (line,) = evaluate(knowing(0), parity(), shots=1, seeds=5)
 
@@ -256,6 +267,7 @@ def test_frame_has_a_row_for_every_line_and_numbers_stay_numbers() -> None:
 
     assert frame["value"].tolist() == [0.25, 0.25]
     assert frame["shots"].tolist() == [0, 1]
+    assert frame["effective_shots"].tolist() == [0, 1]
     assert frame["seed_sd"].dtype == float
     assert frame["seed_sd"].isna().tolist() == [True, False]
 

@@ -12,6 +12,7 @@ from toy_tasks import ASKED, answers, parity, records, write_library
 from icl_eval import Library, Sweep, Task, evaluate, rescore_sweep, sweep
 from icl_eval.errors import DataError, MetricError, ModelError, RunError
 from icl_eval.models import ScoreAnswer
+from icl_eval.results.members import Member
 from icl_eval.runs.cells import prepare
 from icl_eval.testing import FakeLM
 
@@ -311,6 +312,10 @@ def test_the_folder_of_a_run_is_none_of_a_sweep(tmp_path: Path) -> None:
     with pytest.raises(RunError) as error:
         sweep([weak(), strong()], parity(), shots=0, out=tmp_path)
     assert str(error.value) == f"{tmp_path}: this folder holds a run of a single model; give another --out"
+
+
+def test_revisions_whose_names_differ_in_a_sign_alone_have_folders_of_their_own() -> None:
+    assert Member.of("model", "step/1").folder != Member.of("model", "step-1").folder
 
 
 def test_the_folder_of_a_sweep_is_none_of_a_run(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ def race(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
         history: list[dict[str, str]] = []
         for number, (question, options, answer) in enumerate(article["questions"]):
             options, label = [option.strip() for option in options], "ABCD".index(answer)
+            right = options[label]
             yield {
                 "id": f"{name}-{number}",
                 "source": name,
@@ -23,7 +24,7 @@ def race(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
                 "options": options,
                 "label": label,
             }
-            history.append({"question": question.strip(), "answer": options[label]})
+            history.append({"question": question.strip(), "answer": right})
 
 
 def _articles(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
