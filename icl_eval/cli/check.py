@@ -49,7 +49,7 @@ def check(
 
     names, library = options.library_for(task or [], include)
     where = options.data_of(data, data_dir, otherwise="sample")
-    reading = {**tokenizer_options, "trust_remote_code": trust_remote_code}
+    reading = {**options.read(tokenizer_options), "trust_remote_code": trust_remote_code}
     lm = None if model is None else _without_weights(model, reading)
     inspected = with_members(library, names or library.names())
     failed, absent = set[str](), set[str]()

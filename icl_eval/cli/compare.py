@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,8 +17,7 @@ def compare(
     other: Annotated[Path, typer.Argument(metavar="OTHER", help="Another one, of a run on the same examples.")],
     *,
     format: options.Format,
-    normalizations: list[str],
-    trust_remote_code: bool,
+    **scoring_options: Any,
 ) -> None:
     """Take the paired differences of two runs on the same examples.
 
@@ -27,5 +26,5 @@ def compare(
     """
     from icl_eval.runs.compare import compare as paired
 
-    found = paired(folder, other, normalizations, trust_remote_code=trust_remote_code)
+    found = paired(folder, other, **options.read(scoring_options))
     write(found.table(format), end="")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 import re
@@ -66,7 +65,7 @@ OF_RUNS = {name: entry for name, entry in table(RunOptions).items() if entry[1].
 
 
 def takes(*names: str) -> Callable[[Command], Command]:
-    """Give a command options of a run, whose values it gets by keyword as `evaluate` takes them.
+    """Give a command options of a run, whose values it gets by keyword, for `read`.
 
     Another parameter of the command without a `typer` annotation is the option of its name in `CommandOptions`.
     """
@@ -77,15 +76,20 @@ def takes(*names: str) -> Callable[[Command], Command]:
         others = [each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD and each.name not in made]
         parameters = sorted([*map(_of_a_command, others), *(each for each, _ in made.values())], key=_position)
 
-        @functools.wraps(command)
-        def called(**values: Any) -> None:
-            command(**{name: made[name][1](value) if name in made else value for name, value in values.items()})
-
-        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        called.__annotations__ = {each.name: each.annotation for each in parameters}
-        return called
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        return command
 
     return decorate
+
+
+def read(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of options of a run, as `evaluate` takes them.
+
+    Raises:
+        RunError: a value cannot be read.
+    """
+    return {name: _of_a_run(name, *OF_RUNS[name])[1](value) for name, value in values.items()}
 
 
 def _of_a_command(parameter: inspect.Parameter) -> inspect.Parameter:

@@ -30,6 +30,7 @@ def plan(
 
     names, library = options.library_for(options.words(task), include)
     source = options.data_of(data, data_dir, otherwise="sample" if model is None else "hub")
+    run_options = options.read(run_options)
     found = plan_of("tiny" if model is None else model, names, library=library, data=source, **run_options)
     write(str(found), end="")
     options.exit_if_incomplete(found.explanation.failures)

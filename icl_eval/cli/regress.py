@@ -49,6 +49,7 @@ def regress(
     from icl_eval.runs import regress as runs
     from icl_eval.tasks import Library
 
+    model_options = options.read(model_options)
     if update is not None:
         made = runs.make_baseline(update, trust_remote_code=model_options["trust_remote_code"])
         runs.write_baseline(made, baseline)

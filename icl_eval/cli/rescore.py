@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,8 +26,7 @@ def rescore(
         ),
     ] = None,
     format: options.Format,
-    normalizations: list[str],
-    trust_remote_code: bool,
+    **scoring_options: Any,
 ) -> None:
     """Take the scores of a finished run again, without its model.
 
@@ -39,6 +38,6 @@ def rescore(
     from icl_eval.runs.rescore import rescore_sweep
 
     taken = rescore_sweep if is_sweep(folder) else again
-    result = taken(folder, normalizations, options.words(metrics), trust_remote_code=trust_remote_code)
+    result = taken(folder, metrics=options.words(metrics), **options.read(scoring_options))
     write(result.table(format), end="")
     options.exit_if_incomplete(result.missing, shown=True)

@@ -69,6 +69,7 @@ def run(
     What is answered is kept in the run folder; the same command again computes only what is missing.
     """
     with _resumable():
+        run_options = options.read(run_options)
         models, revisions = options.models(model), options.words(revision)
         several = len(models) * max(len(revisions), 1) > 1
         if processes > 1 and not explain:

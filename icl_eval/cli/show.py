@@ -79,7 +79,7 @@ def show(
         prompts=prompt or (),
         split=split,
         fewshot_split=fewshot_split,
-        **tokenizer_options,
+        **options.read(tokenizer_options),
     )
     write(*(_tokens(question, lm) if tokens else _prompt(question)), end="\n\n")
     for line in _options(question, lm):

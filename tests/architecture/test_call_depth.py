@@ -17,7 +17,7 @@ import icl_eval
 from icl_eval.cli import main
 
 PACKAGE = Path(icl_eval.__file__).parent
-MOST_CALLS = 11
+MOST_CALLS = 10
 
 
 def chain_to_the_network(monkeypatch: pytest.MonkeyPatch, out: Path) -> list[str]:
