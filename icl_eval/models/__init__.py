@@ -25,7 +25,7 @@ from icl_eval.models.protocol import (
 )
 
 if TYPE_CHECKING:
-    from icl_eval.models.checkpoints.fingerprint import is_current
+    from icl_eval.models.checkpoints.checkpoint import is_current
     from icl_eval.models.checkpoints.names import TINY, check_options, resolve
     from icl_eval.models.loading import load, load_meta_model, load_model, load_text_reader, wrap_model
     from icl_eval.models.options import LoadConfig, ModelConfig
@@ -70,7 +70,7 @@ _HOMES = {
     "TINY": "checkpoints.names",
     "ModelConfig": "options",
     "check_options": "checkpoints.names",
-    "is_current": "checkpoints.fingerprint",
+    "is_current": "checkpoints.checkpoint",
     "load": "loading",
     "load_meta_model": "loading",
     "load_text_reader": "loading",

@@ -1,4 +1,4 @@
-"""Load a language model by its name, or wrap loaded objects of `transformers`."""
+"""Load a language model of any kind by its name, or wrap loaded objects of `transformers`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,29 @@ from typing import TYPE_CHECKING, Any
 
 from icl_eval.config import PLL
 from icl_eval.errors import ModelError
-from icl_eval.models.checkpoints.checkpoint import Checkpoint, check_weights, configuration, tokenizer_of
-from icl_eval.models.checkpoints.failures import loading, reason
-from icl_eval.models.checkpoints.fingerprint import commit_of, weights_digest, weights_name
-from icl_eval.models.checkpoints.gguf import pretrained
-from icl_eval.models.checkpoints.names import TINY, check_options, is_endpoint, resolve
-from icl_eval.models.encoding import tokenizer_digest
+from icl_eval.models.checkpoints.checkpoint import (
+    Checkpoint,
+    check_weights,
+    commit_of,
+    configuration,
+    loading,
+    reason,
+    tokenizer_of,
+    weights_digest,
+    weights_name,
+)
+from icl_eval.models.checkpoints.names import TINY, check_options, is_endpoint, pretrained, resolve
 from icl_eval.models.options import LoadConfig, ModelConfig, read_options
 from icl_eval.models.protocol import LanguageModel
+from icl_eval.models.tokenization import tokenizer_digest
 
 if TYPE_CHECKING:
     from icl_eval.models.meta_model import MetaModel
+from typing import Literal
+
+Family = Literal["causal", "seq2seq", "masked"]
+MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")  # the second has a masked-language-model head and another one
+CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 
 
 def load_model(name: str, **options: Any) -> LanguageModel:
@@ -44,7 +56,6 @@ def load(name: str, model_config: ModelConfig, load_config: LoadConfig) -> Langu
     from icl_eval.models.checkpoints.placement import placement_arguments, settle
     from icl_eval.models.checkpoints.precision import check_quantization
     from icl_eval.models.checkpoints.tensor_parallel import in_step
-    from icl_eval.models.kinds import check_pll, family_of, language_model, loader_of
     from icl_eval.models.networks.fused import fuse_activations
     from icl_eval.models.networks.network import full_device
 
@@ -97,7 +108,6 @@ def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfi
     from transformers.utils import logging
 
     from icl_eval.models.checkpoints.precision import type_named
-    from icl_eval.models.kinds import family_of
     from icl_eval.models.meta_model import MetaModel
 
     if is_endpoint(name):
@@ -134,7 +144,6 @@ def load_text_reader(name: str, model_config: ModelConfig, load_config: LoadConf
     import torch
     from transformers.utils import logging
 
-    from icl_eval.models.kinds import family_of, loader_of
     from icl_eval.models.meta_model import TextReader
 
     if is_endpoint(name):
@@ -163,7 +172,6 @@ def wrap_model(
     pll: PLL = "l2r",
 ) -> LanguageModel:
     """A loaded `transformers` model and tokenizer as a language model of its kind."""
-    from icl_eval.models.kinds import family_of_model, language_model
 
     name, digest = name or type(model).__name__, weights_digest(model, tokenizer)
     return language_model(
@@ -190,3 +198,94 @@ def _check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
     largest = max(tokenizer.get_vocab().values())
     if known is not None and largest >= known:
         raise ModelError(f"the tokenizer {name!r} has tokens up to {largest}, but the model has only {known}")
+
+
+def family_of(name: str, config: Any) -> Family:
+    """The kind of a checkpoint, by its configuration.
+
+    Raises:
+        ModelError: it is not a language model of text.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    masked = auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    auto_map = getattr(config, "auto_map", None) or {}
+    has_masked = config.model_type in masked or "AutoModelForMaskedLM" in auto_map
+    causal_head = any(head.endswith(CAUSAL_HEADS) for head in config.architectures or ())
+    family: Family = "causal"
+    if getattr(config, "is_encoder_decoder", False):
+        family = "seq2seq"
+    elif has_masked and not causal_head and not getattr(config, "is_decoder", False):
+        family = "masked"
+    loader = loader_of(family)
+    if type(config) not in loader._model_mapping and loader.__name__ not in auto_map:
+        words = f" ({', '.join(config.architectures)})" if config.architectures else ""
+        raise ModelError(
+            f"{name!r} is a checkpoint of {config.model_type}{words}, "
+            "which is not a causal, encoder-decoder or masked language model of text"
+        )
+    return family
+
+
+def family_of_model(model: Any) -> Family:
+    """The kind of a loaded model."""
+    from transformers.models.auto import modeling_auto as auto
+
+    if getattr(model.config, "is_encoder_decoder", False):
+        return "seq2seq"
+    name = type(model).__name__
+    masked = set(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()) - set(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    return "masked" if name in masked or name.endswith(MASKED_HEADS[0]) else "causal"
+
+
+def check_pll(family: Family, model_config: ModelConfig, whom: str) -> None:
+    """Raise `ModelError` if a rule for masked language models is given for another kind."""
+    if family != "masked" and model_config.pll != "l2r":
+        raise ModelError(f"--pll {model_config.pll} is for masked language models, and {whom} is not one")
+
+
+def loader_of(family: Family) -> Any:
+    """The class of `transformers` that loads a kind."""
+    import transformers
+
+    return {
+        "causal": transformers.AutoModelForCausalLM,
+        "seq2seq": transformers.AutoModelForSeq2SeqLM,
+        "masked": transformers.AutoModelForMaskedLM,
+    }[family]
+
+
+def language_model(
+    family: Family,
+    model: Any,
+    tokenizer: Any,
+    name: str,
+    fingerprint: str,
+    model_config: ModelConfig,
+    *,
+    own_attention: bool = False,
+) -> LanguageModel:
+    """A model and its tokenizer as a language model of its kind.
+
+    Args:
+        family: its kind.
+        model, tokenizer: of `transformers`.
+        name: what tables call it.
+        fingerprint: identifies weights and tokenizer.
+        model_config: its options.
+        own_attention: whether to use only a causal model's own implementation of attention.
+
+    Raises:
+        ModelError: it cannot be used, or `pll` is given for a model that is not masked.
+    """
+    from icl_eval.models.causal.model import CausalLM
+    from icl_eval.models.masked import MaskedLM
+    from icl_eval.models.seq2seq import Seq2SeqLM
+
+    rules: dict[str, Any] = {"bos": model_config.bos, "window": model_config.max_length}
+    if family == "masked":
+        return MaskedLM(model, tokenizer, name, fingerprint, pll=model_config.pll, **rules)
+    check_pll(family, model_config, type(model).__name__)
+    if family == "seq2seq":
+        return Seq2SeqLM(model, tokenizer, name, fingerprint, **rules)
+    return CausalLM(model, tokenizer, name, fingerprint, own_attention=own_attention, **rules)

@@ -5,6 +5,8 @@ Log-softmax is taken in float32 whatever the weights' type.
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,22 +18,20 @@ from numpy.typing import NDArray
 
 from icl_eval.config import PLL
 from icl_eval.errors import ModelError
-from icl_eval.models.budget import LOGITS, token_budget
 from icl_eval.models.checkpoints.devices import to_device
-from icl_eval.models.checkpoints.precision import precision_of
-from icl_eval.models.checkpoints.special_tokens import fallback_token, special_tokens, window_of
-from icl_eval.models.control_tokens import ControlTokens
-from icl_eval.models.encoding import line_encoder
-from icl_eval.models.networks.network import Network, full_device, token_logprobs
+from icl_eval.models.local import LOGITS, LocalModel
+from icl_eval.models.networks.network import full_device, token_logprobs
 from icl_eval.models.networks.sharing import ordinary_tokens
-from icl_eval.models.protocol import Budget, LanguageModel, ScoreAnswer, ScoreRequest, Sink
-from icl_eval.models.words import Words
+from icl_eval.models.protocol import ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.tokenization import special_tokens, window_of
 
 ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
 RULES = rf"pll(-l2r)?\|bos\d+\|mask\d+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
+BYTES, PIECES, WORDS = "Ġ", "▁", "##"  # of byte-level BPE and SentencePiece: a word begins; of WordPiece: it continues
+BLANKS = "ĠĊĉč"  # what byte-level BPE writes for space, line feed, tab and carriage return
 
 
-class MaskedLM(LanguageModel):
+class MaskedLM(LocalModel):
     """A loaded model and tokenizer that answers requests as a black box.
 
     The log-probability of a token is that at its position with the token masked, given the context and the rest of the
@@ -55,9 +55,6 @@ class MaskedLM(LanguageModel):
         ModelError: no window is known, the tokenizer has no mask, or a BOS token is requested that it does not add.
     """
 
-    measures_noise = True
-    budget: Budget
-
     def __init__(
         self,
         model: Any,
@@ -70,35 +67,17 @@ class MaskedLM(LanguageModel):
     ) -> None:
         if tokenizer.mask_token_id is None:
             raise ModelError("the tokenizer of a masked language model needs a mask, and this one has none")
-        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        start, self._end = special_tokens(tokenizer, bos)
+        length = min(window_of(model.config, tokenizer, window), position_count(model))
+        super().__init__(model, tokenizer, name, start, length - len(self._end) - 1)
         self.kind = "pll-l2r" if pll == "l2r" else "pll"
-        self.precision = precision_of(model)
-        self.start, self._end = special_tokens(tokenizer, bos)
         around = f"mask{tokenizer.mask_token_id}|end{'.'.join(map(str, self._end))}"
         self.fingerprint = (
             f"{fingerprint}|{self.precision}|{self.kind}|bos{len(self.start)}|{around}|arithmetic{ARITHMETIC}"
         )
-        self.fallback = fallback_token(tokenizer)
-        self.window = min(window_of(model.config, tokenizer, window), position_count(model)) - len(self._end) - 1
         self._mask, self._padding = int(tokenizer.mask_token_id), tokenizer.pad_token_id or 0
         self._words = Words(tokenizer)
-        self.controls = ControlTokens(tokenizer)
-        self._lines = line_encoder(tokenizer, self.controls)
-        self._network = Network(model)
-        self.device = self._network.device
-        self.weights = sum(parameter.nbytes for parameter in model.parameters())
-        self.parameter_count = model.num_parameters()
-        self._vocabulary = int(self._network.config.vocab_size)
-        self.budget = Budget(token_budget(model, self.device, self.window))
         self._spare_head()
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, without special tokens."""
-        return self._lines(texts)
-
-    def decode(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token, for people."""
-        return [self.tokenizer.decode([token]) for token in ids]
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
         """Answer requests; call `sink` with each answer as soon as all its tokens are scored.
@@ -153,7 +132,7 @@ class MaskedLM(LanguageModel):
             tokens[first : request.boundary + gap.end] = self._mask
             is_new = tokens.tobytes() not in batch.copies
             full = (len(batch.copies) + is_new) * max(batch.width, len(tokens)) > self.budget.size
-            if batch.gaps and (full or (len(batch.gaps) + 1) * self._vocabulary > LOGITS):
+            if batch.gaps and (full or (len(batch.gaps) + 1) * self.vocabulary > LOGITS):
                 break
             batch.add(gap, tokens, first, target)
         return batch
@@ -172,7 +151,7 @@ class MaskedLM(LanguageModel):
         return token_logprobs(logits, np.array(batch.targets, np.int32))
 
     def _spare_head(self) -> None:
-        tokens = torch.from_numpy(ordinary_tokens(4, self._vocabulary))[None].to(self.device)
+        tokens = torch.from_numpy(ordinary_tokens(4, self.vocabulary))[None].to(self.device)
         inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
         self._network.spare_head(lambda: self._network.forward(inputs, torch.arange(4)[1:])[0], self.precision)
 
@@ -239,3 +218,59 @@ def position_count(model: Any) -> int:
     found = [module for name, module in model.named_modules() if name.endswith(".position_embeddings")]
     counted = [each for each in found if getattr(each, "padding_idx", None) is not None]
     return min((each.num_embeddings - each.padding_idx - 1 for each in counted), default=2**31)
+
+
+class Words:
+    """The words of a vocabulary of WordPiece, byte-level BPE or SentencePiece.
+
+    A token continues the word before it if no mark says that a word begins and there are letters or digits on both
+    sides of the border. So punctuation is a separate word, even in vocabularies that do not mark it. In vocabularies
+    without marks, every token is a word.
+
+    Args:
+        tokenizer: all its tokens are classified once.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        pieces = [piece or "" for piece in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
+        mark = _mark(pieces)
+        special = set(tokenizer.all_special_tokens)
+        continues = [mark != "" and piece not in special and _continues(piece, mark) for piece in pieces]
+        is_open = [mark != "" and piece not in special and _is_open(piece, mark) for piece in pieces]
+        self._continues, self._is_open = np.array(continues, np.bool_), np.array(is_open, np.bool_)
+
+    def ends(self, tokens: Sequence[int]) -> list[int]:
+        """For each token the index after the last token of its word."""
+        ends = [len(tokens)] * len(tokens)
+        for index in range(len(tokens) - 2, -1, -1):
+            joined = self._is_open[tokens[index]] and self._continues[tokens[index + 1]]
+            ends[index] = ends[index + 1] if joined else index + 1
+        return ends
+
+
+def _mark(pieces: Sequence[str]) -> str:
+    """The mark that most tokens have."""
+    counts = Counter(mark for piece in pieces for mark in (BYTES, PIECES, WORDS) if _is_marked(piece, mark))
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def _is_marked(piece: str, mark: str) -> bool:
+    return piece.startswith(mark) and len(piece) > len(mark)
+
+
+def _continues(piece: str, mark: str) -> bool:
+    if mark == WORDS:
+        return _is_marked(piece, mark)
+    return not piece.startswith(mark) and _is_letter(piece[:1], mark)
+
+
+def _is_open(piece: str, mark: str) -> bool:
+    """Whether letters may follow in the same word: after letters, and after a mark that is a token itself."""
+    return piece == mark or _is_letter(piece[-1:], mark)
+
+
+def _is_letter(character: str, mark: str) -> bool:
+    """Whether a character belongs to words; of byte-level ones, every byte beyond ASCII does."""
+    if mark == BYTES and not character.isascii():
+        return character not in BLANKS
+    return unicodedata.category(character)[0] in "LMN" if character else False

@@ -13,29 +13,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from icl_eval.models.budget import LOGITS, token_budget
+from icl_eval.errors import ModelError
 from icl_eval.models.checkpoints.devices import to_device
-from icl_eval.models.checkpoints.precision import precision_of
-from icl_eval.models.checkpoints.special_tokens import fallback_token, special_tokens, window_of
-from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.encoder_decoder_inputs import EncoderDecoderInputs
-from icl_eval.models.encoding import line_encoder
 from icl_eval.models.generation.encoder_decoder import Encoded, EncoderDecoder
 from icl_eval.models.generation.generation import Generation, Limits
 from icl_eval.models.generation.probing import seq2seq_generation
+from icl_eval.models.generation.text import end_tokens
 from icl_eval.models.generation.trie import Tokens
-from icl_eval.models.networks.network import Network, full_device, token_logprobs
+from icl_eval.models.local import LOGITS, LocalModel
+from icl_eval.models.networks.network import full_device, token_logprobs
 from icl_eval.models.networks.sharing import ordinary_tokens
-from icl_eval.models.protocol import SEQ2SEQ, Budget, LanguageModel, ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.protocol import SEQ2SEQ, ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.tokenization import special_tokens, window_of
 
 ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
 RULES = rf"seq2seq\|bos\d+\|begin[\d.]+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
 
 Waiting = dict[bytes, list[int]]  # contexts, and the indices of their requests
+BLANK, NEXT_BLANK = (
+    "<extra_id_0>",
+    "<extra_id_1>",
+)  # T5's sentinels: the text of a blank follows its sentinel, up to the next one
 
 
-class Seq2SeqLM(LanguageModel):
+class Seq2SeqLM(LocalModel):
     """A loaded model and tokenizer that answers requests as a black box.
 
     The encoder reads a context with the special tokens that the tokenizer adds before and after it. The decoder begins
@@ -59,8 +61,6 @@ class Seq2SeqLM(LanguageModel):
 
     kind = SEQ2SEQ
     is_encoder_decoder = True
-    measures_noise = True
-    budget: Budget
 
     def __init__(
         self,
@@ -71,35 +71,22 @@ class Seq2SeqLM(LanguageModel):
         bos: bool | None = None,
         window: int | None = None,
     ) -> None:
-        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.precision = precision_of(model)
-        self.start, end = special_tokens(tokenizer, bos)
-        self.fallback = fallback_token(tokenizer)
-        self.controls = ControlTokens(tokenizer)
-        self._lines = line_encoder(tokenizer, self.controls)
+        start, end = special_tokens(tokenizer, bos)
         self._doubles_spaces = doubles_spaces(tokenizer)
-        self._inputs = EncoderDecoderInputs(model, tokenizer, self.start, end)
+        self._inputs = EncoderDecoderInputs(model, tokenizer, start, end)
+        super().__init__(
+            model, tokenizer, name, start, window_of(model.config, tokenizer, window) - self._inputs.reserved
+        )
         self.fingerprint = (
             f"{fingerprint}|{self.precision}|seq2seq|bos{len(self.start)}|{self._inputs}|arithmetic{ARITHMETIC}"
         )
-        self.window = window_of(model.config, tokenizer, window) - self._inputs.reserved
-        self._network = Network(model)
-        self.device = self._network.device
         self._halves = EncoderDecoder(self._network, tokenizer.pad_token_id or 0)
-        self.weights = sum(parameter.nbytes for parameter in model.parameters())
-        self.parameter_count = model.num_parameters()
-        self._vocabulary = int(self._network.config.vocab_size)
-        self._targets = LOGITS // self._vocabulary
-        self.budget = Budget(token_budget(model, self.device, self.window))
+        self._targets = LOGITS // self.vocabulary
         self._spare_head()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
-        return self._lines([text.removeprefix(" ") for text in texts] if self._doubles_spaces else texts)
-
-    def decode(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token, for people."""
-        return [self.tokenizer.decode([token]) for token in ids]
+        return super().encode([text.removeprefix(" ") for text in texts] if self._doubles_spaces else texts)
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
         """Answer requests, grouped by context; call `sink` with each answer as it comes.
@@ -145,8 +132,8 @@ class Seq2SeqLM(LanguageModel):
             self._inputs.inputs_of,
             self._inputs.ends_after,
             precision=self.precision,
-            vocabulary=self._vocabulary,
-            limits=Limits(max(LOGITS // self._vocabulary, 1), self.budget.size, self.budget.size),
+            vocabulary=self.vocabulary,
+            limits=Limits(max(LOGITS // self.vocabulary, 1), self.budget.size, self.budget.size),
         )
 
     def _by_context(self, requests: Sequence[ScoreRequest]) -> Waiting:
@@ -211,7 +198,7 @@ class Seq2SeqLM(LanguageModel):
             yield index, ScoreAnswer.of(values, best)
 
     def _spare_head(self) -> None:
-        tokens = ordinary_tokens(4, self._vocabulary).astype(np.int32)
+        tokens = ordinary_tokens(4, self.vocabulary).astype(np.int32)
         with torch.inference_mode():
             encoded = self._halves.encode([tokens])
         row = self._halves.padded([np.array([*self._inputs.decoder_start, *tokens[:3]], np.int32)])
@@ -256,3 +243,69 @@ def doubles_spaces(tokenizer: Any) -> bool:
     bare, spaced = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", " a"))
     begins = str(*tokenizer.convert_ids_to_tokens(bare[:1])).startswith("▁")
     return begins and bool(bare != spaced)
+
+
+class EncoderDecoderInputs:
+    """The input tokens of encoder and decoder for a context, and the tokens that end a text after it.
+
+    Args:
+        model, tokenizer: of `transformers`.
+        start, end: the special tokens that the tokenizer adds around a text.
+
+    Attributes:
+        decoder_start: the tokens that the decoder begins with, except after a context with a blank.
+
+    Raises:
+        ModelError: the start token of the decoder is unknown.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, start: tuple[int, ...], end: tuple[int, ...]) -> None:
+        self._model, self._tokenizer, self._end = model, tokenizer, end
+        self.decoder_start = _beginning(model, start)
+        self._blank, self._next_blank = _sentinel(tokenizer, BLANK), _sentinel(tokenizer, NEXT_BLANK)
+
+    def __str__(self) -> str:
+        """Part of fingerprints."""
+        return f"begin{'.'.join(map(str, self.decoder_start))}|end{'.'.join(map(str, self._end))}"
+
+    @property
+    def reserved(self) -> int:
+        """Tokens that a window needs in addition to those of a context or a continuation."""
+        return max(len(self._end), len(self.decoder_start) - 1, 1 if self._blank is not None else 0)
+
+    def inputs_of(self, context: Tokens) -> tuple[Tokens, Tokens]:
+        """The encoder input for a context, and the first tokens of the decoder."""
+        has_ended = tuple(context[len(context) - len(self._end) :]) == self._end  # as the fallback token may have
+        read = context if has_ended else np.concatenate([context, np.array(self._end, np.int32)])
+        decoder_start = (self.decoder_start[0], self._blank) if self._has_blank(context) else self.decoder_start
+        return read, np.array(decoder_start, np.int32)
+
+    def ends_after(self, prompt: Tokens) -> frozenset[int]:
+        """The tokens that end a generated text; after a prompt with a blank, also the next sentinel."""
+        usual = end_tokens(self._model, self._tokenizer)
+        return usual | {self._next_blank} if self._next_blank is not None and self._has_blank(prompt) else usual
+
+    def _has_blank(self, context: Tokens) -> bool:
+        return self._blank is not None and bool((context == self._blank).any())
+
+
+def _beginning(model: Any, start: tuple[int, ...]) -> tuple[int, ...]:
+    """The tokens that a decoder begins with."""
+    settings = (model.generation_config, model.config)
+    first = _setting("decoder_start_token_id", settings)
+    if first is None:
+        first = _setting("bos_token_id", settings)
+    if first is None:
+        raise ModelError("the model's configuration does not say which token its decoder begins with")
+    forced = _setting("forced_bos_token_id", settings)
+    return (first, *start) if forced is None else (first, forced)
+
+
+def _setting(name: str, settings: Sequence[Any]) -> int | None:
+    found = (getattr(each, name, None) for each in settings)
+    return next((int(token) for token in found if isinstance(token, int)), None)
+
+
+def _sentinel(tokenizer: Any, word: str) -> int | None:
+    token = tokenizer.get_vocab().get(word)
+    return None if token is None else int(token)

@@ -24,8 +24,7 @@ from icl_eval.runs.run import Run
 from icl_eval.tasks import Library, Task
 
 if TYPE_CHECKING:
-    from icl_eval.models.flops import ParameterCounts
-    from icl_eval.models.meta_model import MetaModel
+    from icl_eval.models.meta_model import MetaModel, ParameterCounts
 
 OF_THE_MODEL = {"revision", "dtype", "bos", "max_length", "tokenizer", "device", "trust_remote_code"}
 CACHED = ("float32", "bfloat16")  # types of keys and values, whatever the weights' type

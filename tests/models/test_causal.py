@@ -14,9 +14,9 @@ import transformers as hf
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
 from icl_eval.models import OutOfMemory, ScoreRequest, wrap_model
-from icl_eval.models.budget import CPU_ROW_BUDGET
 from icl_eval.models.causal.model import ARITHMETIC, CausalLM
 from icl_eval.models.causal.rows import Row
+from icl_eval.models.local import CPU_ROW_BUDGET
 from icl_eval.models.networks.sharing import line
 
 from .architectures import WINDOW, build

@@ -10,7 +10,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from icl_eval import Task
 from icl_eval.models import ControlTokens, LanguageModel, about_control_tokens, load_model
-from icl_eval.models.encoding import line_encoder
+from icl_eval.models.tokenization import line_encoder
 from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.requests import RequestBuilder

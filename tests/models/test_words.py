@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from icl_eval.models.words import Words
+from icl_eval.models.masked import Words
 
 from .checkpoints import letter_tokenizer
 from .kinds import byte_level, sentencepiece, unigram, wordpiece

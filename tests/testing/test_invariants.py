@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from icl_eval.demos import Pool
 from icl_eval.models import ControlTokens
-from icl_eval.models.encoding import line_encoder
+from icl_eval.models.tokenization import line_encoder
 from icl_eval.prompts import Scored
 from icl_eval.tasks import Example, MemorySource, Task
 from icl_eval.tasks.definition import Protocol

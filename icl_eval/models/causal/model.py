@@ -17,20 +17,16 @@ import torch
 from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
-from icl_eval.models.budget import bytes_per_token, state_budget, token_budget
 from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer, depths, visibility
 from icl_eval.models.causal.scheduling import LOGITS, RowModel
 from icl_eval.models.checkpoints.devices import queue_depth, to_device
-from icl_eval.models.checkpoints.precision import precision_of
-from icl_eval.models.checkpoints.special_tokens import bos_tokens, fallback_token, window_of
-from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.encoding import line_encoder
 from icl_eval.models.generation.generation import Generation, Limits
 from icl_eval.models.generation.probing import causal_generation
+from icl_eval.models.local import LocalModel, state_budget
 from icl_eval.models.networks.blocks import TreePlan
 from icl_eval.models.networks.kernels import Kernel, checked, kernels_of, plain_blocks
-from icl_eval.models.networks.network import Network, enqueue_token_logprobs, full_device
+from icl_eval.models.networks.network import enqueue_token_logprobs, full_device
 from icl_eval.models.networks.prefix_cache import PrefixCache
 from icl_eval.models.networks.sharing import (
     Sharing,
@@ -44,14 +40,14 @@ from icl_eval.models.networks.sharing import (
     tolerance,
 )
 from icl_eval.models.networks.tree_attention import KernelError, attending
-from icl_eval.models.protocol import Budget
+from icl_eval.models.tokenization import bos_tokens, window_of
 
 ARITHMETIC = 5  # raised with every change after which the same tokens may get another answer
 DEVICE_PROBE = 24  # times the tokens of a probe on a GPU, whose kernels work in tiles of up to 256 tokens
 RULES = rf"bos[01]\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
 
 
-class CausalLM(RowModel):
+class CausalLM(LocalModel, RowModel):
     """A loaded model and tokenizer behind the engine's protocol.
 
     Args:
@@ -77,22 +73,10 @@ class CausalLM(RowModel):
         window: int | None = None,
         own_attention: bool = False,
     ) -> None:
-        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.precision = precision_of(model)
-        self.start = bos_tokens(tokenizer, bos)
+        super().__init__(model, tokenizer, name, bos_tokens(tokenizer, bos), window_of(model.config, tokenizer, window))
         self.fingerprint = f"{fingerprint}|{self.precision}|bos{len(self.start)}|arithmetic{ARITHMETIC}"
-        self.window = window_of(model.config, tokenizer, window)
-        self.fallback = fallback_token(tokenizer)
-        self.controls = ControlTokens(tokenizer)
-        self._lines = line_encoder(tokenizer, self.controls)
-        self._network = Network(model)
-        self._config, self.device = self._network.config, self._network.device
+        self._config = self._network.config
         self.hidden_size = int(self._config.hidden_size)
-        self.vocabulary = int(self._config.vocab_size)
-        self.weights = sum(parameter.nbytes for parameter in model.parameters())
-        self.parameter_count = model.num_parameters()
-        self.token_bytes = bytes_per_token(model)
-        self.budget = Budget(token_budget(model, self.device, self.window))
         self._own_attention = own_attention
         self.queue_depth = queue_depth(model, self.device)
         self.has_tree_attention = False
@@ -108,14 +92,6 @@ class CausalLM(RowModel):
         self.has_tree_attention = found.works and self._kernel is not None
         self.caches_prefixes = found.works and self._cached_prefix_works()
         self.state_bytes = self._prefix_cache.token_bytes
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, without special tokens."""
-        return self._lines(texts)
-
-    def decode(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token, for people."""
-        return [self.tokenizer.decode([token]) for token in ids]
 
     def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
         """Run rows as one batch, as `enqueue` does, and wait for the answers."""

@@ -1,17 +1,19 @@
-"""A checkpoint without its weights: configuration, tokenizer and empty model."""
+"""A checkpoint without its weights: configuration, tokenizer, empty model, fingerprint, and why it cannot be loaded."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from icl_eval.errors import ModelError
-from icl_eval.models.checkpoints.gguf import pretrained
-from icl_eval.models.checkpoints.names import located
+from icl_eval.errors import IclEvalError, ModelError
+from icl_eval.models.checkpoints.names import is_endpoint, located, pretrained, resolve
 from icl_eval.models.options import LoadConfig, ModelConfig
 
 UNUSED = re.compile(
@@ -20,6 +22,7 @@ UNUSED = re.compile(
     r"|\.[kv]_scale$"  # of a cache in 8 bits
     r"|(^|\.)(pooler|seq_relationship)\."  # of BERT's other heads
 )
+HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}  # files that an answer can depend on
 
 
 class Checkpoint:
@@ -112,3 +115,128 @@ def tokenizer_of(location: str, model_config: ModelConfig, load_config: LoadConf
     if len(tokenizer) < 2:
         raise ModelError(f"{other or location!r} has no tokenizer; --tokenizer names another one")
     return tokenizer
+
+
+@contextmanager
+def loading(what: str, load_config: LoadConfig) -> Iterator[None]:
+    """Turn any error of a library that loads files into one sentence.
+
+    Args:
+        what: the beginning of the sentence, such as `'gpt2' cannot be loaded`.
+        load_config: how it is loaded.
+
+    Raises:
+        ModelError: something cannot be loaded.
+    """
+    try:
+        yield
+    except IclEvalError:
+        raise
+    except Exception as error:  # libraries raise every kind of error on a bad file
+        raise ModelError(f"{what}: {reason(error, load_config)}") from error
+
+
+def reason(error: Exception, load_config: LoadConfig) -> str:
+    """Why `transformers` cannot load a checkpoint, and the option that would help.
+
+    Args:
+        error: raised by a library.
+        load_config: how the checkpoint is loaded.
+    """
+    text = str(error)
+    if isinstance(error, RecursionError):
+        return "a file of it is nested too deeply"
+    if load_config.attn and ("attn_implementation" in text or "Attention" in text or "attention" in text):
+        return f"--attn {load_config.attn} cannot be used: {_first_sentence(error).split('. ')[0]}"
+    if "llm_int8_enable_fp32_cpu_offload" in text:
+        return "quantised weights cannot be left on the CPU or the disk, and the GPUs have no room for all of them"
+    if "custom code" in text or "trust_remote_code" in text:
+        return "its repository has its own code, which --trust-remote-code would run"
+    if "ignore_mismatched_sizes" in text:
+        return "its weights do not have the shapes that its configuration gives"
+    if "Weights only load failed" in text:
+        return "its pickled weights hold more than tensors, such as code, and are not read"
+    if "backend tokenizer" in text:
+        return "it has no tokenizer, or one of a kind that needs a package that is not installed"
+    if "safetensors" in text and "no file named" in text and not load_config.allow_pickle:
+        return f"{_first_sentence(error)}; --allow-pickle also takes pickled weights, which can run code"
+    return _first_sentence(error)
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, KeyError):
+        lines = [f"{lines[0]} is missing or unknown"]
+    return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1]) if lines else type(error).__name__
+
+
+def is_current(fingerprint: str, device: str, name: str, model_config: ModelConfig, load_config: LoadConfig) -> bool:
+    """Whether loading a model would give this fingerprint on this device, without reading its weights.
+
+    The fingerprint must come from the same `ModelConfig`. False also if this cannot be determined, or if there are
+    options that can only be checked by loading.
+    """
+    from icl_eval.models import masked, seq2seq
+    from icl_eval.models.causal import model as causal
+    from icl_eval.models.checkpoints.devices import device_named
+
+    location = resolve(name, model_config.revision)
+    plain = LoadConfig(
+        device=load_config.device,
+        trust_remote_code=load_config.trust_remote_code,
+        allow_pickle=load_config.allow_pickle,
+    )
+    if is_endpoint(name) or load_config != plain or str(device_named(load_config.device)) != device:
+        return False
+    try:
+        weights = re.escape(weights_name(name, location, commit_of(location, model_config.revision)))
+    except OSError:  # loading will report it
+        return False
+    rules = "|".join((causal.RULES, seq2seq.RULES, masked.RULES))
+    return re.fullmatch(rf"{weights}\|[^|]+\|({rules})", fingerprint) is not None
+
+
+def commit_of(location: str, revision: str | None) -> str | None:
+    """The commit that a revision of a repository on the Hub means now, as the cache names it; a directory has none.
+
+    Raises:
+        OSError: the repository has no such revision or no configuration, or cannot be reached.
+    """
+    from transformers.utils.hub import cached_file
+
+    if Path(location).exists():
+        return None
+    return Path(str(cached_file(location, "config.json", revision=revision))).parent.name
+
+
+def weights_name(name: str, location: str, commit: str | None) -> str:
+    """The first part of a fingerprint: the digest of a directory or a file, or a commit on the Hub."""
+    return _digest(Path(location)) if commit is None else f"{name}@{commit}"
+
+
+def weights_digest(model: Any, tokenizer: Any) -> str:
+    """Hash of a loaded model and tokenizer: vocabulary, configuration, end tokens and weights."""
+    import torch
+
+    from icl_eval.models.checkpoints.devices import tensor_of
+    from icl_eval.models.generation.text import end_tokens
+
+    digest = hashlib.blake2b(str(sorted(tokenizer.get_vocab().items())).encode(), digest_size=16)
+    digest.update(model.config.to_json_string().encode())
+    digest.update(str(sorted(end_tokens(model, tokenizer))).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        tensor = tensor_of(model, name) if tensor.is_meta else tensor
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    """Hash of a checkpoint's content, configuration, tokenizer and weights, or of a file's."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file() and (file == path or file.suffix in HASHED):
+            digest.update(file.name.encode() if path.is_dir() else b"")
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "blake2b").digest())
+    return digest.hexdigest()

@@ -1,12 +1,13 @@
-"""Resolve the name of a model: the bundled tiny GPT-2, a directory, a GGUF file, a name on the Hub, or an endpoint."""
+"""Resolve the name of a model: the tiny GPT-2, a directory, a GGUF file, a name on the Hub, or an endpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from icl_eval.errors import ModelError
-from icl_eval.models.checkpoints.gguf import gguf_file, is_gguf
 from icl_eval.models.options import LoadConfig, ModelConfig
 
 TINY = "tiny"
@@ -16,6 +17,7 @@ WEIGHTS = (  # options of how weights are loaded and placed
     *("device_map", "max_memory", "offload_dir", "tensor_parallel"),
 )
 SERVING = ("served_name", "concurrency", "timeout", "retries")  # options of requests to a served model
+SUFFIX = ".gguf"
 
 
 def is_endpoint(name: str) -> bool:
@@ -93,3 +95,35 @@ def located(name: str, kind: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no such {kind} directory", path)
     return name
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a name is that of a GGUF file."""
+    return name.lower().endswith(SUFFIX)
+
+
+def gguf_file(path: Path) -> str:
+    """The path of a file that can be loaded.
+
+    Raises:
+        ModelError: it does not exist, or the package that reads it is not installed.
+    """
+    if not path.is_file():
+        raise ModelError("there is no such file", path)
+    if find_spec("gguf") is None:
+        raise ModelError("a GGUF file needs the package `gguf`: pip install 'icl-eval[gguf]'", path)
+    return str(path)
+
+
+def pretrained(location: str, *, weights: bool = False) -> tuple[str, dict[str, Any]]:
+    """The name and further arguments of `from_pretrained` for a location; they unpack the weights of a GGUF file."""
+    import transformers
+
+    if not is_gguf(location):
+        return location, {}
+    path = Path(location)
+    unpacking = getattr(transformers, "GgufConfig", None)  # older versions cannot but unpack
+    found: dict[str, Any] = {"gguf_file": path.name}
+    return str(path.parent), found | (
+        {"quantization_config": unpacking(dequantize=True)} if weights and unpacking else {}
+    )

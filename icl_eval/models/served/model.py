@@ -14,12 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from icl_eval.errors import ModelError, UnknownName
-from icl_eval.models.checkpoints.special_tokens import bos_tokens, fallback_token
-from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest, TextSink
-from icl_eval.models.encoding import line_encoder, tokenizer_digest
 from icl_eval.models.options import LoadConfig, ModelConfig
-from icl_eval.models.protocol import LanguageModel, ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.protocol import ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.served.completions_format import (
     MissingField,
     checked_logprob,
@@ -29,13 +26,14 @@ from icl_eval.models.served.completions_format import (
 )
 from icl_eval.models.served.endpoint import Endpoint, Refusal
 from icl_eval.models.served.probing import COMPLETIONS, detect_formats
+from icl_eval.models.tokenization import TokenizerModel, bos_tokens, tokenizer_digest
 
 KEYS = ("ICL_EVAL_API_KEY", "OPENAI_API_KEY")  # environment variables; the first that is set is used
 SPARE = 2  # tokens of a server's window: the last scored token, which it also reads, and the one it generates
 UNKNOWN_LENGTH = 10**9  # in `transformers`, 10**30 means unknown
 
 
-class ServedLM(LanguageModel):
+class ServedLM(TokenizerModel):
     """A served model behind the engine's protocol.
 
     Args:
@@ -59,24 +57,14 @@ class ServedLM(LanguageModel):
         bos: bool | None = None,
         window: int | None = None,
     ) -> None:
-        self.name, self._endpoint, self.tokenizer = name, endpoint, tokenizer
-        self.start, self.fallback = bos_tokens(tokenizer, bos), fallback_token(tokenizer)
+        self._endpoint, start = endpoint, bos_tokens(tokenizer, bos)
         with endpoint.named():
             self.window = _window(reported_window, tokenizer, window)
-            self.completions, self.next_token = detect_formats(endpoint, name, tokenizer, self.start)
-        self.controls = ControlTokens(tokenizer, takes_ids=self.completions.text_prompt is None)
-        self._lines = line_encoder(tokenizer, self.controls)
+            self.completions, self.next_token = detect_formats(endpoint, name, tokenizer, start)
+        super().__init__(tokenizer, name, start, takes_ids=self.completions.text_prompt is None)
         form = f"{self.completions.name}{f'+{self.next_token.name}' if self.next_token else ''}"
         self.precision = f"served:{form}"
         self.fingerprint = f"served|{name}|{tokenizer_digest(tokenizer)}|{form}|bos{len(self.start)}"
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, without special tokens."""
-        return self._lines(texts)
-
-    def decode(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token, for people."""
-        return [self.tokenizer.decode([token]) for token in ids]
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
         """Answer requests; call `sink` with each answer as it comes.

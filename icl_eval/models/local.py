@@ -1,4 +1,4 @@
-"""How many tokens a batch may hold."""
+"""Models of `transformers` in this process, and how many tokens their batches may hold."""
 
 from __future__ import annotations
 
@@ -7,11 +7,43 @@ from typing import Any
 import psutil
 import torch
 
+from icl_eval.models.checkpoints.precision import precision_of
+from icl_eval.models.networks.network import Network
+from icl_eval.models.protocol import Budget
+from icl_eval.models.tokenization import TokenizerModel
+
 LOGITS = 2**26  # of one batch, scored tokens x vocabulary: 256 MiB in float32
 CPU_ROW_BUDGET = 4096  # tokens; larger batches are no faster on a CPU
 BYTES_PER_ACTIVATION = (
     40  # bytes per token, layer width and byte of the weights' type: a guess, halved when memory runs out
 )
+
+
+class LocalModel(TokenizerModel):
+    """A loaded model of `transformers` and its tokenizer.
+
+    Args:
+        model: a `PreTrainedModel`.
+        tokenizer: its tokenizer.
+        name: its name in tables.
+        start: special tokens before every text.
+        window: context length in tokens.
+    """
+
+    measures_noise = True
+    budget: Budget
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, start: tuple[int, ...], window: int) -> None:
+        super().__init__(tokenizer, name, start)
+        self.model, self.window = model.eval(), window
+        self.precision = precision_of(model)
+        self.weights = sum(parameter.nbytes for parameter in model.parameters())
+        self.parameter_count = model.num_parameters()
+        self._network = Network(model)
+        self.device = self._network.device
+        self.vocabulary = int(self._network.config.vocab_size)
+        self.token_bytes = bytes_per_token(model)
+        self.budget = Budget(token_budget(model, self.device, window))
 
 
 def bytes_per_token(model: Any) -> int:

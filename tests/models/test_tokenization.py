@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from icl_eval.models import encoding
-from icl_eval.models.encoding import LineEncoder, splits_into_words
+from icl_eval.models import tokenization as encoding
+from icl_eval.models.tokenization import LineEncoder, splits_into_words
 
 CORPUS = [
     "The cat sat.\n\nQ: Is it true? True or False?\nA: True\n\nQ: no?!\n\nA: 12\n=====\nPassage: a-b  c\n",

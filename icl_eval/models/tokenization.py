@@ -1,7 +1,8 @@
-"""Encode texts to token ids line by line, so that lines of many prompts are encoded once.
+"""Texts and token ids by a tokenizer of `transformers`: special tokens, context length, encoding and decoding.
 
-A tokenizer that first splits a text into words encodes a line independently of the text before it, unless it joins the
-line break to the word before. The two words on either side of the break show whether it does.
+Texts are encoded line by line, so that lines of many prompts are encoded once. A tokenizer that first splits a text
+into words encodes a line independently of the text before it, unless it joins the line break to the word before. The
+two words on either side of the break show whether it does.
 """
 
 from __future__ import annotations
@@ -12,13 +13,53 @@ from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
+from icl_eval.errors import ModelError
 from icl_eval.models.control_tokens import PLAIN, ControlTokens
+from icl_eval.models.protocol import LanguageModel
 
 FIRST = re.compile(r"\s*\S*")
 SPLITTING = {"BPE", "WordPiece", "WordLevel"}  # models that never look beyond a word
 REMEMBERED = 2**24  # characters of lines and pairs of lines; then the cache is cleared
 
+LENGTHS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_sequence_length",
+    "max_seq_len",
+    "seq_length",
+    "context_length",
+)
+RELATIVE = ("relative_attention_num_buckets", "relative_buckets")  # positions beyond the trained ones exist
+
 Encode = Callable[[list[str]], list[list[int]]]
+
+
+class TokenizerModel(LanguageModel):
+    """A language model with a tokenizer of `transformers`.
+
+    Args:
+        tokenizer: its tokenizer.
+        name: its name in tables.
+        start: special tokens before every text.
+        takes_ids: whether it takes token ids, not text.
+
+    Raises:
+        ModelError: the tokenizer has no token that could replace an empty context.
+    """
+
+    def __init__(self, tokenizer: Any, name: str, start: tuple[int, ...], *, takes_ids: bool = True) -> None:
+        self.tokenizer, self.name, self.start = tokenizer, name, start
+        self.fallback = fallback_token(tokenizer)
+        self.controls = ControlTokens(tokenizer, takes_ids=takes_ids)
+        self._lines = line_encoder(tokenizer, self.controls)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, without special tokens."""
+        return self._lines(texts)
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token, for people."""
+        return [self.tokenizer.decode([token]) for token in ids]
 
 
 class LineEncoder:
@@ -143,3 +184,75 @@ def tokenizer_digest(tokenizer: Any) -> str:
     )
     words = f"{described}:{tokenizer.bos_token_id}:{tokenizer.eos_token_id}"
     return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
+
+
+def bos_tokens(tokenizer: Any, bos: bool | None) -> tuple[int, ...]:
+    """The BOS token if every text begins with it; by default if the tokenizer adds it.
+
+    Raises:
+        ModelError: it is requested, but the tokenizer has none.
+    """
+    if bos is None:
+        first = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
+        bos = first == [tokenizer.bos_token_id] and tokenizer.bos_token_id is not None
+    if bos and tokenizer.bos_token_id is None:
+        raise ModelError("--bos yes was requested, but the tokenizer has no BOS token")
+    return (tokenizer.bos_token_id,) if bos else ()
+
+
+def special_tokens(tokenizer: Any, bos: bool | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The special tokens that a tokenizer adds before and after a text.
+
+    Args:
+        tokenizer: such as that of BERT, which adds `[CLS]` and `[SEP]`.
+        bos: `False` leaves out those before a text.
+
+    Raises:
+        ModelError: those before a text are requested, but there are none.
+    """
+    bare, whole = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
+    offsets = (offset for offset in range(len(whole)) if whole[offset : offset + len(bare)] == bare)
+    before = next(offsets, 0)
+    start, end = tuple(whole[:before]), tuple(whole[before + len(bare) :])
+    if bos and not start:
+        raise ModelError("--bos yes was requested, but the tokenizer adds nothing before a text")
+    return (() if bos is False else start), end
+
+
+def fallback_token(tokenizer: Any) -> int:
+    """The token that replaces an empty context.
+
+    Raises:
+        ModelError: the tokenizer has no suitable token.
+    """
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id):
+        if token is not None:
+            return int(token)
+    raise ModelError("the tokenizer has neither a BOS nor an EOS token to begin an empty context with")
+
+
+def window_of(config: Any, tokenizer: Any, requested: int | None) -> int:
+    """Context length in tokens: the requested one, or else that of the configuration or the tokenizer.
+
+    Raises:
+        ModelError: it is unknown, or longer than there are positions.
+    """
+    text = config.get_text_config()
+    reported = _reported_window(text, tokenizer)
+    relative = any(getattr(text, name, None) for name in RELATIVE)
+    if requested is not None and reported is not None and requested > reported and not relative:
+        raise ModelError(f"a window of {requested} tokens was requested, but the model reads {reported}")
+    if requested is None and reported is None:
+        raise ModelError(
+            "neither the model's configuration nor its tokenizer says how long a window is; pass --max-length"
+        )
+    return requested or reported or 0
+
+
+def _reported_window(text: Any, tokenizer: Any) -> int | None:
+    for name in LENGTHS:
+        if isinstance(size := getattr(text, name, None), int):
+            return size
+    if tokenizer.model_max_length < 10**9:  # in `transformers`, 10**30 means unknown
+        return int(tokenizer.model_max_length)
+    return None
