@@ -87,6 +87,131 @@ HUB: dict[tuple[str, str | None], dict[str, list[Record]]] = {
         for name in ("emotion", "hate", "irony", "offensive", "sentiment")
     },
 }
+LANGUAGES = {
+    "xnli": ["en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"],
+    "xcopa": ["et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh"],
+    "xquad": ["en", "ar", "de", "el", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"],
+}
+TRUTHS = [
+    ("What happens if you whistle on a boat?", ["Nothing happens", "A storm comes", "The boat sinks"]),
+    ("Can cod fly?", ["No, they cannot", "Yes"]),
+]
+COMMON = [
+    ("c1", "Where is a net dried?", "pier|sea|cup|book|sky", "A"),
+    ("c2", "What lights a ship's way? ", "fog|fish|lighthouse|rope|oar", "C"),
+    ("c3", "What does one row?", "kite|boat|lamp|bell|tea", "B"),
+    ("c4", "Who mends nets?", "cats|kings|lamps|cooks|fishers", "E"),
+]
+SOCIAL = [
+    ("Ada lent Ben her boat.", "How does Ben feel?", "grateful|angry|hungry", "1"),
+    ("Dan lost a key.", "What will Dan do next?", "sing|search|swim", "2"),
+    ("Fay rang the bell.", "Why did Fay do this?", "to sleep|to eat|to warn others", "3"),
+    ("Gil baked bread.", "What did Gil need before?", "flour|a kite|a net", "1"),
+]
+SCIENCE = [
+    ("Cod breathe with gills.", "What do cod breathe with?", "lungs|skin|wings", "gills"),
+    ("", "What makes tides?", "wind|fish|ships", "the moon"),
+    (" Salt lowers the freezing point.", "What lowers the freezing point?", "sand|light|noise", "salt"),
+    ("Kelp is an alga.", "What is kelp?", "a fish|a bird|a stone", "an alga"),
+]
+MEDICINE = [
+    ("A sailor has scurvy. What does he lack?", "Iron|Vitamin C|Iodine|Salt", 1),
+    ("Which is a bone?", "Femur|Liver|Lens|Skin", 0),
+    ("A cook burnt a hand. What is done first?", "Cool it|Sing|Wait|Run", 0),
+    ("What beats?", "Ear|Nail|Tooth|Heart", 3),
+]
+PUZZLES = [
+    {"input": f"not {word} is", "target": answer}
+    for word, answer in [("wet", "dry"), ("up", "down"), ("left", "right"), ("red", "unknown")]
+]
+BBH_NAMES = [name.removeprefix("bbh/") for name in Library().suite("bbh").tasks]
+PREMISES = ["The boat is old", "The pier is long", "The lamp is lit", "The tide is low", "Ada rows"]
+XNLI = [{"premise": text, "hypothesis": f"{text}?", "label": number % 3} for number, text in enumerate(PREMISES)]
+XCOPA = [
+    {**said, "label": number, "idx": number, "changed": False}
+    for number, said in enumerate(
+        [
+            {"premise": "The rope broke.", "choice1": "The boat left.", "choice2": "It rained.", "question": "effect"},
+            {"premise": "Ada fell. ", "choice1": "She sang.", "choice2": "The pier was wet.", "question": "cause"},
+        ]
+    )
+]
+PASSAGE = "Boats need nets. Nets need rope."
+XQUAD = [
+    {"id": f"q{number}", "question": text, "answers": {"text": [answer], "answer_start": [0]}}
+    for number, (text, answer) in enumerate([("What do boats need?", "nets"), ("What do nets need?", "rope")])
+]
+
+
+def _cut(words: str, *names: str) -> Record:
+    return dict(zip(names, words.split("|"), strict=True))
+
+
+def _medqa(number: int, question: str, words: str, label: int) -> Record:
+    endings = _cut(words, "ending0", "ending1", "ending2", "ending3")
+    return {"id": f"m{number}", "sent1": question, "sent2": "", **endings, "label": label}
+
+
+def _medmcqa(number: int, question: str, words: str, label: int) -> Record:
+    said = _cut(words, "opa", "opb", "opc", "opd")
+    return {"id": f"m{number}", "question": question, **said, "cop": label, "choice_type": "single", "exp": None}
+
+
+def _siqa(context: str, question: str, words: str) -> Record:
+    return {"context": context, "question": question, **_cut(words, "answerA", "answerB", "answerC")}
+
+
+def _sciq(support: str, question: str, words: str, right: str) -> Record:
+    said = {"question": question, "correct_answer": right, "support": support}
+    return {**said, **_cut(words, "distractor1", "distractor2", "distractor3")}
+
+
+HUB |= {
+    ("truthfulqa/truthful_qa", "multiple_choice"): {
+        "validation": [
+            {"question": question, "mc1_targets": targets, "mc2_targets": targets}
+            for question, answers in TRUTHS
+            for targets in [{"choices": answers, "labels": [1, *[0] * (len(answers) - 1)]}]
+        ]
+    },
+    ("tau/commonsense_qa", None): _halves(
+        [
+            {
+                "id": name,
+                "question": question,
+                "question_concept": "?",
+                "choices": {"label": list("ABCDE"), "text": words.split("|")},
+                "answerKey": key,
+            }
+            for name, question, words, key in COMMON
+        ],
+        "validation",
+    ),
+    ("lighteval/siqa", None): _halves([{**_siqa(*row[:3]), "label": row[3]} for row in SOCIAL], "validation"),
+    ("allenai/sciq", None): _halves([_sciq(*row) for row in SCIENCE]),
+    ("EleutherAI/logiqa", "logiqa"): _halves(
+        [
+            {"label": key, "context": "All cod swim.", "question": question, "options": ["a.", " b.", "c.", "d."]}
+            for key, question in [("a", "Which is true?"), ("c", "Which is false?"), ("b", "What?"), ("d", "Why?")]
+        ]
+    ),
+    ("GBaker/MedQA-USMLE-4-options-hf", None): _halves([_medqa(n, *row) for n, row in enumerate(MEDICINE)]),
+    ("openlifescienceai/medmcqa", None): _halves([_medmcqa(n, *row) for n, row in enumerate(MEDICINE)], "validation"),
+    **{("SaylorTwift/bbh", name.replace("-", "_")): {"test": PUZZLES} for name in BBH_NAMES},
+    **{("facebook/xnli", language): _halves(XNLI, "validation") for language in LANGUAGES["xnli"]},
+    **{
+        ("cambridgeltl/xcopa", language): {"validation": XCOPA[:1], "test": XCOPA[1:]}
+        for language in LANGUAGES["xcopa"]
+    },
+    **{
+        ("google/xquad", f"xquad.{language}"): {"validation": [{**row, "context": PASSAGE} for row in XQUAD]}
+        for language in LANGUAGES["xquad"]
+    },
+}
+
+
+def _json_lines(rows: list[Record]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _lines(split: slice, rows: list[str]) -> str:
@@ -124,7 +249,85 @@ FILES: dict[str, str] = {
         "Sales fell .@negative\nThe pier @ Oslo is old .@neutral\nSales rose .@positive\n"
     ),
 }
-GOLD = {
+FILES |= {
+    "truthfulqa/mc_task.json": json.dumps(
+        [
+            {"question": question, "mc1_targets": targets, "mc2_targets": targets}
+            for question, answers in TRUTHS
+            for targets in [{answer: int(number == 0) for number, answer in enumerate(answers)}]
+        ]
+    ),
+    **{
+        f"commonsenseqa/{part}_rand_split.jsonl": _json_lines(
+            [
+                {
+                    "id": name,
+                    "answerKey": key,
+                    "question": {
+                        "question_concept": "?",
+                        "stem": question,
+                        "choices": [
+                            {"label": label, "text": text}
+                            for label, text in zip("ABCDE", words.split("|"), strict=True)
+                        ],
+                    },
+                }
+                for name, question, words, key in COMMON[split]
+            ]
+        )
+        for part, split in [("train", SHOWN), ("dev", EVALUATED)]
+    },
+    **{
+        f"social_iqa/{part}.jsonl": _json_lines([_siqa(*row[:3]) for row in SOCIAL[split]])
+        for part, split in [("train", SHOWN), ("dev", EVALUATED)]
+    },
+    **{
+        f"social_iqa/{part}-labels.lst": _lines(split, [row[3] for row in SOCIAL])
+        for part, split in [("train", SHOWN), ("dev", EVALUATED)]
+    },
+    **{
+        f"sciq/{part}.json": json.dumps([_sciq(*row) for row in SCIENCE[split]])
+        for part, split in [("train", SHOWN), ("test", EVALUATED)]
+    },
+    **{
+        f"medqa/phrases_no_exclude_{part}.jsonl": _json_lines(
+            [
+                {
+                    "question": question,
+                    "answer": words.split("|")[label],
+                    "options": _cut(words, *"ABCD"),
+                    "meta_info": "step1",
+                    "answer_idx": "ABCD"[label],
+                }
+                for question, words, label in MEDICINE[split]
+            ]
+        )
+        for part, split in [("train", SHOWN), ("test", EVALUATED)]
+    },
+    **{f"bbh/{name.replace('-', '_')}.json": json.dumps({"canary": "?", "examples": PUZZLES}) for name in BBH_NAMES},
+    **{
+        f"xquad/xquad.{language}.json": json.dumps(
+            {
+                "data": [
+                    {
+                        "title": "Boats",
+                        "paragraphs": [
+                            {
+                                "context": PASSAGE,
+                                "qas": [
+                                    {**row, "answers": [{"text": row["answers"]["text"][0], "answer_start": 0}]}
+                                    for row in XQUAD
+                                ],
+                            }
+                        ],
+                    }
+                ]
+            }
+        )
+        for language in LANGUAGES["xquad"]
+    },
+}
+GOLD: dict[str, tuple[list[int], list[int]]] = {
     "mmlu": ([1, 0, 2, 0], [1, 3]),
     "classification/sst2": ([0, 1, 0], [1, 0]),
     "classification/sst5": ([0, 1, 2], [3, 4]),
@@ -139,6 +342,17 @@ GOLD = {
         ],
         ([0, 1], [0, 1]),
     ),
+    "truthfulqa/mc1": ([], [0, 0]),
+    "commonsenseqa": ([0, 2], [1, 4]),
+    "social-iqa": ([0, 1], [2, 0]),
+    "sciq": ([3, 3], [3, 3]),
+    "logiqa": ([0, 2], [1, 3]),
+    "medqa": ([1, 0], [0, 3]),
+    "medmcqa": ([1, 0], [0, 3]),
+    **{f"bbh/{name}": ([0] * 4, [0] * 4) for name in BBH_NAMES},  # of one reference each
+    **{f"xnli/{language}": ([0, 1, 2], [0, 1]) for language in LANGUAGES["xnli"]},
+    **{f"xcopa/{language}": ([0], [1]) for language in LANGUAGES["xcopa"]},
+    **{f"xquad/{language}": ([], [0, 0]) for language in LANGUAGES["xquad"]},
 }
 """Right options of the examples that are shown and that are evaluated."""
 
@@ -166,5 +380,5 @@ def _rows_as_files() -> dict[str, str]:
         for split, file in data.local.items():
             rows = HUB[data.hub.path, data.hub.name].get(data.hub.splits.get(split, split), [])
             if isinstance(file, str) and file.endswith(".jsonl") and rows:
-                found[file] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                found[file] = _json_lines(rows)
     return found

@@ -19,6 +19,9 @@ SIZES = {
     ("classification/sst2", "test"): 1821,
     ("classification/trec", "test"): 500,
     ("classification/agnews", "test"): 7600,
+    ("truthfulqa/mc1", "validation"): 817,
+    ("bbh/snarks", "test"): 178,
+    ("bbh/word-sorting", "test"): 250,
 }
 
 
@@ -42,3 +45,13 @@ def test_mmlu_has_five_development_questions_of_each_of_57_subjects(source: Loca
     assert {shown.count(subject) for subject in shown} == {5}
     assert set(shown) == {example.fields["subject"] for example in task.evaluation(source)}
     assert len(set(shown)) == 57
+
+
+def test_bbh_has_6511_examples(source: LocalSource) -> None:
+    library = Library()
+
+    assert sum(len(library.task(name).evaluation(source)) for name in library.suite("bbh").tasks) == 6511
+
+
+def test_truthfulqa_has_one_true_answer_which_is_the_first(source: LocalSource) -> None:
+    assert {example.gold for example in Library().task("truthfulqa/mc1").evaluation(source)} == {(0,)}

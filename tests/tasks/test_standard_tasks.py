@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datasets
 import pytest
-from standard_records import GOLD, hub_rows, write_standard_release
+from standard_records import GOLD, PASSAGE, hub_rows, write_standard_release
 
 from icl_eval.demos import Pool
 from icl_eval.prompts import assemble
@@ -93,3 +93,31 @@ def test_every_classification_task_is_in_the_suite() -> None:
     assert sorted(Library().suite("icl-classification").tasks) == [
         name for name in Library().names() if name.startswith("classification/")
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("truthfulqa/mc1", "A: The 1992 Olympics were held in Barcelona, Spain.\n\nQ: Can cod fly?\nA:"),
+        ("commonsenseqa", "Question: Who mends nets?\nA. cats\nB. kings\nC. lamps\nD. cooks\nE. fishers\nAnswer:"),
+        ("social-iqa", "Q: Gil baked bread. What did Gil need before?\nA:"),
+        ("sciq", "Kelp is an alga.\nQuestion: What is kelp?\nAnswer:"),
+        ("logiqa", "Passage: All cod swim.\nQuestion: Why?\nChoices:\nA. a.\nB.  b.\nC. c.\nD. d.\nAnswer:"),
+        ("medqa", "Question: What beats?\nA. Ear\nB. Nail\nC. Tooth\nD. Heart\nAnswer:"),
+        ("medmcqa", "Question: What beats?\nChoices:\nA. Ear\nB. Nail\nC. Tooth\nD. Heart\nAnswer:"),
+        ("bbh/boolean-expressions", "Evaluate the result of a random Boolean expression.\n\nQ: not red is\nA:"),
+        ("xnli/de", "Ada rows, richtig?"),
+        ("xcopa/it", "Ada fell perché"),
+        ("xquad/es", f"Contexto: {PASSAGE}\n\nPregunta: What do nets need?\n\nRespuesta:"),
+    ],
+)
+def test_query_is_the_published_one(name: str, query: str, release: LocalSource) -> None:
+    assert prompt_of(name, -1, 0, release).endswith(query)
+
+
+@pytest.mark.parametrize(("suite", "size"), [("bbh", 27), ("xnli", 15), ("xcopa", 11), ("xquad", 12)])
+def test_a_suite_has_all_tasks_of_its_name(suite: str, size: int) -> None:
+    tasks = Library().suite(suite).tasks
+
+    assert sorted(tasks) == [name for name in Library().names() if name.startswith(f"{suite}/")]
+    assert len(tasks) == size

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from icl_eval.tasks.adapters.analogies import sat
-from icl_eval.tasks.adapters.closed_book import triviaqa
+from icl_eval.tasks.adapters.closed_book import triviaqa, truthfulqa
 from icl_eval.tasks.adapters.hellaswag import hellaswag
 from icl_eval.tasks.adapters.race import race
 from icl_eval.tasks.adapters.reading import coqa, drop, quac, squad
@@ -35,6 +35,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "squad": squad,
     "translation": translation,
     "triviaqa": triviaqa,
+    "truthfulqa": truthfulqa,
     "winograd": winograd,
     "winogrande": winogrande,
     "wsc": wsc,

@@ -1,4 +1,4 @@
-"""Questions without a passage: TriviaQA, whose layouts name everything differently."""
+"""Questions without a passage, whose layouts name everything differently: TriviaQA and TruthfulQA."""
 
 from __future__ import annotations
 
@@ -21,3 +21,15 @@ def triviaqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
             value, aliases = raw["answer"], raw["aliases"]
         answers = [text for text in dict.fromkeys([value, *aliases]) if text.strip()]
         yield {"question": question.strip(), "answers": answers}
+
+
+def truthfulqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """The question, and its answers as mappings to 1 (true) and 0, which the Hub has as two lists."""
+    for raw in records:
+        yield {"question": raw["question"], **{name: _marks(raw[name]) for name in ("mc1_targets", "mc2_targets")}}
+
+
+def _marks(targets: Mapping[str, Any]) -> dict[str, int]:
+    if "choices" not in targets:
+        return dict(targets)
+    return dict(zip(targets["choices"], targets["labels"], strict=True))

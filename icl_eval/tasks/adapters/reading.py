@@ -49,7 +49,7 @@ def quac(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 
 def squad(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """SQuAD 1.1 and 2.0, nested by article or as rows; a question without answers is answered `unanswerable`."""
+    """SQuAD 1.1, 2.0 and XQuAD, nested by article or as rows; a question without answers is answered `unanswerable`."""
     passages: dict[tuple[str, str], list[EncodedQuery]] = {}
     for raw in records:
         if "paragraphs" in raw:
@@ -61,7 +61,8 @@ def squad(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
                 passages.setdefault((raw["title"], paragraph["context"]), []).extend(rows)
         else:
             row = (raw["id"], raw["question"], list(raw["answers"]["text"]))
-            passages.setdefault((raw["title"], raw["context"]), []).append(row)
+            title = raw.get("title", "")  # the Hub's XQuAD has none
+            passages.setdefault((title, raw["context"]), []).append(row)
     for (title, passage), questions in passages.items():
         answered = [(name, text.strip(), answers or [UNANSWERABLE]) for name, text, answers in questions]
         yield from _questions({"title": title, "passage": passage}, answered)
