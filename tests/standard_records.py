@@ -137,7 +137,7 @@ XCOPA = [
     )
 ]
 PASSAGE = "Boats need nets. Nets need rope."
-XQUAD = [
+XQUAD: list[Record] = [
     {"id": f"q{number}", "question": text, "answers": {"text": [answer], "answer_start": [0]}}
     for number, (text, answer) in enumerate([("What do boats need?", "nets"), ("What do nets need?", "rope")])
 ]
@@ -166,7 +166,7 @@ def _sciq(support: str, question: str, words: str, right: str) -> Record:
     return {**said, **_cut(words, "distractor1", "distractor2", "distractor3")}
 
 
-HUB |= {
+QUESTIONS: dict[tuple[str, str | None], dict[str, list[Record]]] = {
     ("truthfulqa/truthful_qa", "multiple_choice"): {
         "validation": [
             {"question": question, "mc1_targets": targets, "mc2_targets": targets}
@@ -208,6 +208,7 @@ HUB |= {
         for language in LANGUAGES["xquad"]
     },
 }
+HUB |= QUESTIONS
 
 
 def _json_lines(rows: list[Record]) -> str:
