@@ -43,7 +43,6 @@ def start(processes: int) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    logging.disable(logging.ERROR)  # what there is to say, the processes say
     threads = os.environ.get("OMP_NUM_THREADS") or max(torch.get_num_threads() // processes, 1)
     settings = {
         "num_processes": processes,
@@ -57,6 +56,7 @@ def start(processes: int) -> int:
     command = launch_command_parser().parse_args(
         ["--multi_gpu", *words, "-m", "icl_eval", *without_option(sys.argv[1:])]
     )
+    logging.disable(logging.ERROR)  # the processes themselves say what is wrong
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -65,6 +65,8 @@ def start(processes: int) -> int:
         return _verdict([failure.exitcode for failure in error.failures.values()])
     except SignalException as error:
         raise KeyboardInterrupt from error
+    finally:
+        logging.disable(logging.NOTSET)
     return 0
 
 

@@ -1,0 +1,153 @@
+"""Rules that take an answer out of a generated text: the key `extract` of a task file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import regex
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, field_validator, model_validator
+
+from icl_eval.errors import MetricError
+
+SECONDS = 2.0  # that matching one text may take
+NUMBER = regex.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
+LETTER = regex.compile(r"(?:^|(?<=[\s(*]))([A-Z])(?=[).:,*]|\s*$)")
+
+NonEmpty = Annotated[StrictStr, Field(min_length=1)]
+
+
+class Rule(BaseModel):
+    """One step from a text to an answer. Exactly one of its keys is set; `take` belongs to `pattern`.
+
+    A rule that finds nothing ends the extraction: the text has no answer. Only `before`, `remove`, `strip` and `lower`
+    always give a text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pattern: StrictStr | None = None  # a regular expression; its first group that matched, or all of the match
+    take: Literal["first", "last"] | None = None  # which match of the pattern; by default the first
+    after: NonEmpty | None = None  # what follows the last occurrence of a text
+    before: NonEmpty | None = None  # what precedes the first occurrence of a text, or all
+    remove: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] | None = None  # all occurrences of these texts
+    last_number: Literal[True] | None = None  # the last number, without commas and dollar signs
+    boxed: Literal[True] | None = None  # what is in the last \boxed{...} or \fbox{...}
+    letter: Literal[True] | None = None  # the first capital letter that stands alone, such as that of an option
+    strip: Literal[True] | None = None  # without white space at both ends
+    lower: Literal[True] | None = None  # in lower case
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str | None) -> str | None:
+        try:
+            regex.compile(pattern or "")
+        except regex.error as error:
+            raise ValueError(f"this is no regular expression: {error}") from error
+        return pattern
+
+    @model_validator(mode="after")
+    def _is_one_step(self) -> Rule:
+        said = self.model_fields_set - {"take"}
+        if len(said) != 1:
+            raise ValueError(f"a rule has one of the keys {', '.join(STEPS)}, and this has {len(said)}")
+        if self.take is not None and self.pattern is None:
+            raise ValueError("`take` belongs to a `pattern`")
+        return self
+
+    def apply(self, text: str) -> str | None:
+        """The text after this step, or None if it finds nothing.
+
+        Raises:
+            MetricError: the pattern takes too long.
+        """
+        (step,) = self.model_fields_set - {"take"}
+        return STEPS[step](text, self)
+
+
+def _as_rule(value: object) -> object:
+    """A rule without settings may be written as its name."""
+    return {value: True} if isinstance(value, str) and value in WORDS else value
+
+
+Rules = Annotated[list[Annotated[Rule, BeforeValidator(_as_rule)]], Field(min_length=1)]
+
+
+def extract(text: str, rules: Sequence[Rule]) -> str | None:
+    """The answer in a text by rules, each applied to what the one before gave; None if one of them finds nothing.
+
+    Raises:
+        MetricError: a pattern takes too long.
+    """
+    found: str | None = text
+    for rule in rules:
+        if found is None:
+            return None
+        found = rule.apply(found)
+    return found
+
+
+def _match(text: str, rule: Rule) -> str | None:
+    try:
+        matches = list(regex.finditer(rule.pattern or "", text, timeout=SECONDS))
+    except TimeoutError as error:
+        raise MetricError(
+            f"the pattern {rule.pattern!r} takes more than {SECONDS:g} s for a text of {len(text)} characters"
+        ) from error
+    if not matches:
+        return None
+    match = matches[-1 if rule.take == "last" else 0]
+    return next((group for group in match.groups() if group is not None), match[0])
+
+
+def _after(text: str, rule: Rule) -> str | None:
+    _, mark, rest = text.rpartition(rule.after or "")
+    return rest if mark else None
+
+
+def _without(text: str, rule: Rule) -> str:
+    for each in rule.remove or ():
+        text = text.replace(each, "")
+    return text
+
+
+def _last_number(text: str, _: Rule) -> str | None:
+    found = NUMBER.findall(text)
+    return found[-1].replace(",", "").replace("$", "") if found else None
+
+
+def _boxed(text: str, _: Rule) -> str | None:
+    """What is between the braces of the last box, which may hold pairs of braces."""
+    start = max(text.rfind(command) for command in ("\\boxed{", "\\fbox{"))
+    if start < 0:
+        return None
+    begin, depth = text.index("{", start) + 1, 1
+    for position in range(begin, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0:
+            return text[begin:position]
+    return None
+
+
+def _letter(text: str, _: Rule) -> str | None:
+    found = LETTER.search(text)
+    return None if found is None else str(found[1])
+
+
+STEPS: Mapping[str, Callable[[str, Rule], str | None]] = {
+    "pattern": _match,
+    "after": _after,
+    "before": lambda text, rule: text.partition(rule.before or "")[0],
+    "remove": _without,
+    "last_number": _last_number,
+    "boxed": _boxed,
+    "letter": _letter,
+    "strip": lambda text, _: text.strip(),
+    "lower": lambda text, _: text.lower(),
+}
+WORDS = ("last_number", "boxed", "letter", "strip", "lower")
+
+
+def dumped(extract: Mapping[str, Sequence[Rule]]) -> dict[str, Any]:
+    """Rules as a task file would have them."""
+    return {name: [rule.model_dump(exclude_unset=True) for rule in rules] for name, rules in extract.items()}
