@@ -25,6 +25,15 @@ def rescore(
             help="Metrics to score by, of the tasks that they fit. Default: their own.",
         ),
     ] = None,
+    extract: Annotated[
+        Path | None,
+        typer.Option(
+            "--extract",
+            metavar="FILE",
+            rich_help_panel=RESULTS,
+            help="Task file whose `extract` takes answers out of the stored texts. Default: the run's own rules.",
+        ),
+    ] = None,
     format: options.Format,
     **scoring_options: Any,
 ) -> None:
@@ -35,9 +44,10 @@ def rescore(
     """
     from icl_eval.results.members import is_sweep
     from icl_eval.runs.rescore import rescore as again
-    from icl_eval.runs.rescore import rescore_sweep
+    from icl_eval.runs.rescore import rescore_sweep, rules_in
 
     taken = rescore_sweep if is_sweep(folder) else again
-    result = taken(folder, metrics=options.words(metrics), **options.read(scoring_options))
+    rules = None if extract is None else rules_in(extract)
+    result = taken(folder, metrics=options.words(metrics), extract=rules, **options.read(scoring_options))
     write(result.table(format), end="")
     options.exit_if_incomplete(result.missing, shown=True)

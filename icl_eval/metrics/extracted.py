@@ -4,6 +4,8 @@ finds.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -57,15 +59,20 @@ class Extracted:
         Raises:
             MetricError: the metric cannot measure them, or a pattern takes too long.
         """
-        return self.metric.statistics([replace(each, text=_answer(each.text, self.rules) or "") for each in predictions])
+        return self.metric.statistics(
+            [replace(each, text=_answer(each.text, self.rules) or "") for each in predictions]
+        )
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """That of the metric; shape (..., d) -> (...)."""
         return self.metric.value(totals)
 
     def signature(self, predictions: Sequence[TextPrediction]) -> str:
-        """That of the metric; the rules are part of the task's digest."""
-        return self.metric.signature(predictions) if isinstance(self.metric, Signed) else ""
+        """That of the metric, and a digest of the rules."""
+        own = self.metric.signature(predictions) if isinstance(self.metric, Signed) else ""
+        rules = json.dumps([rule.model_dump(exclude_unset=True) for rule in self.rules])
+        name = self.name.partition(MARK)[2]
+        return "|".join(filter(None, (own, f"{name}#{hashlib.sha256(rules.encode()).hexdigest()[:8]}")))
 
     def failures(self, predictions: Sequence[Any]) -> int:
         """In how many texts the rules find nothing."""

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from icl_eval.errors import MetricError, UnknownName
 from icl_eval.metrics import answer_text, drop, evaluate_library, likelihood, means, multilingual, written
 from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
+from icl_eval.metrics.extracted import Extracted
 from icl_eval.metrics.likelihood import BitsPerByte, Perplexity
 from icl_eval.metrics.means import ExampleMean, GroupMean
 from icl_eval.metrics.prediction import AnyPrediction, Kind, TextPrediction
@@ -20,7 +21,8 @@ from icl_eval.metrics.rouge import rouge
 from icl_eval.metrics.settings import MetricFamily
 from icl_eval.metrics.statistics import AnyMetric, Checked, CorpusMetric, Metric
 from icl_eval.metrics.translation import TRANSLATION_METRICS
-from icl_eval.tasks.definition import split_metric_name
+from icl_eval.tasks.definition import split_extraction, split_metric_name
+from icl_eval.tasks.extraction import Rule
 
 _OF_CHOICES: tuple[Metric[Any], ...] = (
     ExampleMean("accuracy", "choice", means.is_right),
@@ -47,6 +49,7 @@ def _of_words(name: str, of_example: Callable[[TextPrediction], float]) -> Examp
 
 _OF_TEXTS: tuple[Metric[Any], ...] = (
     ExampleMean("exact", "text", written.exact),
+    ExampleMean("number_match", "text", written.number_match, refuse=written.refuse_without_numbers),
     ExampleMean("exact_match", "text", written.exact_match),
     _of_words("token_f1", written.best_token_f1),
     _of_words("contains_match", written.contains_match),
@@ -99,18 +102,36 @@ _MEASURED: Mapping[Kind, str] = MappingProxyType({"choice": "choices", "text": "
 
 
 def metric(
-    name: str, *, trust_remote_code: bool = False, path: Path | None = None, line: int | None = None
+    name: str,
+    extraction: Mapping[str, Sequence[Rule]] = MappingProxyType({}),
+    *,
+    trust_remote_code: bool = False,
+    path: Path | None = None,
+    line: int | None = None,
 ) -> AnyMetric:
-    """The metric of this name, with its settings as in `bleu:tokenize=zh`.
+    """The metric of this name, with its settings as in `bleu:tokenize=zh`, and `@strict` for what `strict` extracts.
+
+    Args:
+        name: the name.
+        extraction: lists of rules by name.
+        trust_remote_code: whether a metric may run code from the Hub.
+        path, line: for errors.
 
     `evaluate:NAME` loads one from the `evaluate` library, which runs its code.
 
     Raises, for the place if one is given:
-        UnknownName: there is no such metric, setting or value.
+        UnknownName: there is no such metric, setting, value or list of rules.
         MetricError: a setting is missing, or the code of an `evaluate` metric is not trusted or cannot be loaded.
     """
     if name.startswith(evaluate_library.PREFIX):
         return evaluate_library.load(name, trust_remote_code=trust_remote_code)
+    name, rules = split_extraction(name)
+    if rules is not None:
+        if rules not in extraction:
+            raise UnknownName("extraction", rules, extraction, path, line, otherwise="the task file has none")
+        measure = metric(name, path=path, line=line)
+        check_kind(measure, "text", path, line)
+        return Extracted(cast(Metric[TextPrediction], measure), tuple(extraction[rules]), f"{name}@{rules}")
     base, settings = split_metric_name(name)
     if base in FAMILIES:
         return FAMILIES[base].configured(settings, path, line)
@@ -139,6 +160,7 @@ def check_kind(asked: AnyMetric, kind: Kind, path: Path | None = None, line: int
 
 def takes_any_example(asked: AnyMetric) -> bool:
     """Whether a metric can measure answers to all examples of its kind."""
+    asked = asked.metric if isinstance(asked, Extracted) else asked
     return isinstance(asked, ExampleMean) and asked.refuse is None
 
 
@@ -159,7 +181,7 @@ def check_examples(asked: AnyMetric, predictions: Sequence[AnyPrediction]) -> No
 
 def check_labels(asked: AnyMetric, path: Path | None = None, line: int | None = None) -> None:
     """Raise `MetricError`, for the place if one is given, unless the metric knows what to do with a wrong reference."""
-    if asked.name not in OF_LABELLED_REFERENCES:
+    if split_extraction(asked.name)[0] not in OF_LABELLED_REFERENCES:
         knowing = ", ".join(sorted(OF_LABELLED_REFERENCES))
         raise MetricError(
             f"{asked.name} takes every reference for right, and `gold` says whether it is; there is {knowing}",

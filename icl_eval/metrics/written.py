@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
+from icl_eval.errors import MetricError
 from icl_eval.metrics.answer_text import normalize, squad2_f1, token_f1
 from icl_eval.metrics.prediction import TextPrediction
 
@@ -12,6 +15,8 @@ DETERMINERS = {
     *("a", "an", "each", "every", "few", "her", "his", "many", "much", "my", "our"),
     *("some", "that", "the", "their", "these", "this", "those", "which", "whose", "your"),
 }
+
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
 _Agreement = Callable[[str, str], float]  # of an answer with one reference
 
@@ -22,6 +27,28 @@ def exact(prediction: TextPrediction) -> float:
     For arithmetic and scrambled words, whose answer must be generated exactly (Brown et al. 2020, section 3.9).
     """
     return float(prediction.text.strip() in {reference.strip() for reference in prediction.references})
+
+
+def number_match(prediction: TextPrediction) -> float:
+    """Whether the text is a number, and equal to that of a reference: 18 is 18.0, and $1,800 is 1800."""
+    number = number_of(prediction.text)
+    return float(number is not None and number in map(number_of, prediction.references))
+
+
+def number_of(text: str) -> Decimal | None:
+    """The number that a text is, white space, dollar and percent signs, commas and a final full stop aside."""
+    plain = "".join(text.split()).replace(",", "").strip("$%").removesuffix(".").replace("-$", "-")
+    return Decimal(plain) if NUMBER.fullmatch(plain) else None
+
+
+def refuse_without_numbers(predictions: Sequence[TextPrediction]) -> None:
+    """Raise `MetricError` where no reference of an example is a number."""
+    for each in predictions:
+        if not any(number_of(reference) is not None for reference in each.references):
+            raise MetricError(
+                f"number_match compares numbers, and no reference of the example {each.id!r} is one: "
+                f"{each.references[0]!r}"
+            )
 
 
 def exact_match(prediction: TextPrediction) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from icl_eval.errors import UnknownName
 from icl_eval.references import Published, published
 from icl_eval.reports.page import SHOWN_SYSTEMS, Page, Row
+from icl_eval.tasks.definition import split_extraction
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
@@ -242,7 +243,21 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
         found.append(f"{long} texts were cut at `max_tokens`, before any stop")
     if empty := sum(score.empty for score in firsts):
         found.append(f"{empty} texts are empty, and were scored as they are")
+    found += [
+        f"{count} texts hold no answer for the rules `{rules}` of {task}, and count as empty"
+        for (task, rules), count in _without_answers(scores).items()
+    ]
     return [*found, *map(str, manifest.failures), *_missing_averages(manifest)]
+
+
+def _without_answers(scores: Sequence[Score]) -> dict[tuple[str, str], int]:
+    """By task and list of rules, the number of texts in which the rules find nothing, over all cells."""
+    cells: dict[tuple[str, str], dict[tuple[str, int], int]] = {}
+    for score in scores:
+        _, rules = split_extraction(score.metric)
+        if rules is not None and score.unextracted:
+            cells.setdefault((score.task, rules), {})[score.prompt, score.shots] = score.unextracted
+    return {key: sum(counts.values()) for key, counts in cells.items()}
 
 
 def _missing_averages(manifest: Manifest) -> list[str]:

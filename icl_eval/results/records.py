@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_serializer
 
 from icl_eval.tasks import AnswerKind, Normalization
+from icl_eval.tasks.extraction import Rules, dumped
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class TaskRecord(BaseModel):
     selection: str  # the prompt as it was asked for: its name, or empty for the task's own
     metrics: tuple[str, ...]
     primary: tuple[str, ...]  # those whose mean enters the averages of suites
+    extract: dict[str, Rules] = {}  # by name, the rules by which answers are taken out of texts
     answer: AnswerKind = "choice"
     normalize: Normalization
     scoring: str = ""  # of answers that are not choices: their decoding, or the stride of their windows
@@ -68,6 +71,10 @@ class TaskRecord(BaseModel):
     examples: int
     total_examples: int  # in the whole split
     head: bool  # whether the examples are the first of the split, not a sample of it
+
+    @field_serializer("extract")
+    def _as_written(self, extract: dict[str, Any]) -> dict[str, Any]:
+        return dumped(extract)
 
     @property
     def sample(self) -> str:

@@ -24,6 +24,7 @@ class Score:
             and with several options of equal score, of which the first was taken.
         hit_max_tokens, empty: generated texts (summed over seeds and samples) that were cut at `max_tokens`, before any
             stop or end token, and that hold no words.
+        unextracted: generated texts (summed over seeds and samples) in which the rules of the metric find no answer.
         close_calls: decisions (summed over seeds) that arithmetic noise could turn in another batch; None where the
             noise is not known or nothing is chosen.
         noise_low, noise_high: the least and the greatest value, as means over seeds, that close calls leave possible.
@@ -61,6 +62,7 @@ class Score:
     fewshot_split: str = ""
     hit_max_tokens: int = 0
     empty: int = 0
+    unextracted: int = 0
     close_calls: int | None = None
     noise_low: float | None = None
     noise_high: float | None = None

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from icl_eval.metrics import check_kind, metric
+from pydantic import TypeAdapter
+
+from icl_eval.errors import RunError, TaskError
+from icl_eval.metrics import AnyMetric, check_kind, metric
 from icl_eval.results.examples import read_examples
 from icl_eval.results.manifest import read_finished
 from icl_eval.results.members import read_members
 from icl_eval.results.records import TaskRecord
 from icl_eval.results.result import Result, Sweep
 from icl_eval.runs.score import chosen_normalizations, score_examples
+from icl_eval.tasks import split_extraction
+from icl_eval.tasks.extraction import Rules
+from icl_eval.tasks.located import first_problem, load_yaml
+
+RULES: TypeAdapter[dict[str, Rules]] = TypeAdapter(dict[str, Rules])
 
 
 def rescore(
@@ -19,6 +28,7 @@ def rescore(
     normalizations: str | Sequence[str] = (),
     metrics: str | Sequence[str] = (),
     *,
+    extract: Mapping[str, Sequence[Any]] | None = None,
     trust_remote_code: bool = False,
 ) -> Result:
     """Take the scores of a finished run again.
@@ -27,6 +37,7 @@ def rescore(
         run: the folder.
         normalizations: which to score by; each task's own if empty.
         metrics: which to take of the tasks whose kind of answers they measure, in place of the tasks' own.
+        extract: lists of rules by name, as in a task file, in place of those of all tasks with generated texts.
         trust_remote_code: whether a metric may run code from the Hub.
 
     Raises:
@@ -37,7 +48,8 @@ def rescore(
     path = Path(run)
     manifest = read_finished(path)
     wanted = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
-    records = _measured(manifest.tasks, wanted, trust_remote_code=trust_remote_code)
+    tasks = manifest.tasks if extract is None else tuple(_with_rules(each, extract) for each in manifest.tasks)
+    records = _measured(tasks, wanted, trust_remote_code=trust_remote_code)
     scores = score_examples(
         read_examples(path / "examples.jsonl", records),
         records,
@@ -50,18 +62,56 @@ def rescore(
     return Result(tuple(scores), manifest, path)
 
 
+def rules_in(path: Path) -> dict[str, Any]:
+    """The lists of rules of a task file.
+
+    Raises:
+        TaskError: the file cannot be read, or has no `extract`.
+    """
+    found = load_yaml(path).data.get("extract")
+    if not isinstance(found, dict):
+        raise TaskError("this file has no mapping `extract` of names to lists of rules", path)
+    return found
+
+
+def _with_rules(record: TaskRecord, extract: Mapping[str, Sequence[Any]]) -> TaskRecord:
+    """The task with other rules, by each of which its metrics are taken.
+
+    Raises:
+        RunError: a rule is wrong.
+    """
+    if record.answer != "text":
+        return record
+    try:
+        rules = RULES.validate_python(dict(extract))
+    except ValueError as error:
+        raise RunError(f"`extract`: {first_problem(error)}") from error
+    bases = dict.fromkeys(split_extraction(name)[0] for name in record.metrics)
+    metrics = tuple(f"{name}@{each}" for name in bases for each in rules) or tuple(bases)
+    first = next(iter(rules), None)
+    primary = tuple(
+        f"{split_extraction(name)[0]}@{first}" if first else split_extraction(name)[0] for name in record.primary
+    )
+    return record.model_copy(update={"extract": rules, "metrics": metrics, "primary": primary})
+
+
 def _measured(
     records: Sequence[TaskRecord], metrics: Sequence[str], *, trust_remote_code: bool
 ) -> tuple[TaskRecord, ...]:
     """The tasks with these metrics in place of their own; those that none of them measures keep their own."""
-    measures = [metric(name, trust_remote_code=trust_remote_code) for name in metrics]
-    kinds = {each.name: each.of for each in measures}
+    rules = {name: each for record in records for name, each in record.extract.items()}
+    measures = [metric(name, rules, trust_remote_code=trust_remote_code) for name in metrics]
     answers = {record.answer for record in records}
     for measure in measures:
         if measure.of not in answers:
             check_kind(measure, min(answers))
-    fitting = {answer: tuple(name for name, kind in kinds.items() if kind == answer) for answer in answers}
-    return tuple(_with_metrics(record, fitting[record.answer]) for record in records)
+    return tuple(_with_metrics(record, _fitting(record, measures)) for record in records)
+
+
+def _fitting(record: TaskRecord, measures: Sequence[AnyMetric]) -> tuple[str, ...]:
+    """The metrics that measure a task's kind of answers, by rules that it has."""
+    of_kind = [measure.name for measure in measures if measure.of == record.answer]
+    return tuple(name for name in of_kind if split_extraction(name)[1] in (None, *record.extract))
 
 
 def _with_metrics(record: TaskRecord, metrics: tuple[str, ...]) -> TaskRecord:
@@ -75,6 +125,7 @@ def rescore_sweep(
     normalizations: str | Sequence[str] = (),
     metrics: str | Sequence[str] = (),
     *,
+    extract: Mapping[str, Sequence[Any]] | None = None,
     trust_remote_code: bool = False,
 ) -> Sweep:
     """Take the scores of all models of a finished sweep again; arguments as for `rescore`.
@@ -88,7 +139,7 @@ def rescore_sweep(
     path = Path(folder)
     members = read_members(path)
     results = [
-        rescore(path / member.folder, normalizations, metrics, trust_remote_code=trust_remote_code)
+        rescore(path / member.folder, normalizations, metrics, extract=extract, trust_remote_code=trust_remote_code)
         for member in members
         if member.failed is None
     ]

@@ -21,6 +21,7 @@ from icl_eval.metrics import (
     metric,
     value_range,
 )
+from icl_eval.metrics.extracted import Extracted
 from icl_eval.references import majority_baseline, random_baseline
 from icl_eval.results.examples import ExampleResult
 from icl_eval.results.records import TaskRecord
@@ -228,7 +229,7 @@ class _Scorer:
     def score(
         self, name: str, answers: _Answers, record: TaskRecord, shots: int, normalization: Normalization
     ) -> tuple[Estimate, Score]:
-        measure = metric(name, trust_remote_code=self.trust_remote_code)
+        measure = metric(name, record.extract, trust_remote_code=self.trust_remote_code)
         seeds = answers.seeds
         try:
             found = estimate(measure, [predictions for _, predictions in sorted(answers.predictions.items())])
@@ -258,6 +259,7 @@ class _Scorer:
             ties=answers.ties,
             hit_max_tokens=answers.hit_max_tokens,
             empty=answers.empty,
+            unextracted=_unextracted(measure, answers.predictions.values()),
             random=random,
             majority=majority,
             reference=record.reference,
@@ -265,3 +267,8 @@ class _Scorer:
             **answers.moved(measure, found.value),
             **figures(found),
         )
+
+
+def _unextracted(measure: AnyMetric, predictions: Iterable[Sequence[Any]]) -> int:
+    """In how many texts the rules of a metric find no answer."""
+    return sum(map(measure.failures, predictions)) if isinstance(measure, Extracted) else 0

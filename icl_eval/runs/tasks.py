@@ -35,6 +35,7 @@ from icl_eval.tasks import (
     Source,
     SuiteDefinition,
     Task,
+    split_extraction,
     split_metric_name,
     tasks_of,
 )
@@ -81,8 +82,8 @@ def selected(
     tasks = [own[name] if name in own else library.task(name) for name in each_once]
     for task in tasks:
         check_names(task)
-        for name in task.definition.metrics:
-            metric(name, trust_remote_code=trust_remote_code)
+        for name in task.definition.measures:
+            metric(name, task.definition.extract, trust_remote_code=trust_remote_code)
     for name, suite in suites.items():
         check_average(suite, [task for task in tasks if task.name in members[name]], library.files[name])
     return tasks, [*suites.values()]
@@ -123,11 +124,11 @@ def check_names(task: Task) -> None:
         if name.startswith(PREFIX):
             continue
         place = task.path, _line(task.path, ("metrics", index))
-        base, _ = split_metric_name(name)
+        base, _ = split_metric_name(split_extraction(name)[0])
         if base not in METRIC_NAMES:
             these = f"there is {', '.join(fitting(task.definition.answer))}"
             raise UnknownName("metric", base, METRIC_NAMES, *place, otherwise=these)
-        found = metric(name, path=place[0], line=place[1])
+        found = metric(name, task.definition.extract, path=place[0], line=place[1])
         check_kind(found, task.definition.answer, *place)
         if task.definition.answer == "text" and task.definition.gold is not None:
             check_labels(found, *place)
@@ -153,7 +154,7 @@ def check_metrics(task: Task, examples: Sequence[Example], *, trust_remote_code:
         if name.startswith(PREFIX) and not trust_remote_code:
             continue
         try:
-            asked = metric(name, trust_remote_code=trust_remote_code)
+            asked = metric(name, task.definition.extract, trust_remote_code=trust_remote_code)
             if not takes_any_example(asked):
                 check_examples(asked, predictions())
         except MetricError as error:
@@ -184,7 +185,11 @@ def check_average(suite: SuiteDefinition, tasks: Iterable[Task], path: Path | No
     if not suite.average:
         return
     named = [(task.name, name) for task in tasks for name in task.definition.primary_metrics]
-    by_scale = {metric(name).bounds[1]: f"{name} of {task}" for task, name in named if not name.startswith(PREFIX)}
+    by_scale = {
+        metric(split_extraction(name)[0]).bounds[1]: f"{name} of {task}"
+        for task, name in named
+        if not name.startswith(PREFIX)
+    }
     if len(by_scale) > 1:
         one, other, *_ = by_scale.values()
         raise TaskError(

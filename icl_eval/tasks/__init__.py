@@ -8,6 +8,7 @@ from icl_eval.tasks.definition import (
     SuiteDefinition,
     TaskDefinition,
     metric_name,
+    split_extraction,
     split_metric_name,
     tasks_of,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "ids_of",
     "limited",
     "metric_name",
+    "split_extraction",
     "split_metric_name",
     "tasks_of",
 ]

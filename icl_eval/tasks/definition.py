@@ -18,11 +18,13 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationInfo,
+    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
 )
 
+from icl_eval.tasks.extraction import Rules, dumped
 from icl_eval.tasks.files import FORMATS, Format, Layout, format_of
 
 AnswerKind = Literal["choice", "text", "likelihood"]
@@ -42,16 +44,23 @@ def split_metric_name(name: str) -> tuple[str, dict[str, str]]:
     return base, {setting.strip(): value.strip() for setting, _, value in parts}
 
 
+def split_extraction(name: str) -> tuple[str, str | None]:
+    """The name of a metric, and the rules by whose answers it is taken: `exact_match@strict`."""
+    base, mark, rules = name.partition("@")
+    return (base, rules) if mark else (name, None)
+
+
 def _as_metric_name(value: object) -> object:
     """A metric as a task file names it, `bleu:tokenize=zh` or `{bleu: {tokenize: zh}}`, as a plain name."""
     if isinstance(value, str) and not value.startswith("evaluate:"):
-        return metric_name(*split_metric_name(value))
+        base, rules = split_extraction(value)
+        return metric_name(*split_metric_name(base)) + ("" if rules is None else f"@{rules}")
     if not isinstance(value, Mapping):
         return value
-    base, settings = next(iter(value.items()), (None, None))
+    named, settings = next(iter(value.items()), (None, None))
     if len(value) != 1 or not isinstance(settings, Mapping) or not settings:
         raise ValueError("a metric with settings is written `{bleu: {tokenize: zh}}`, as one name with its settings")
-    return metric_name(str(base), {str(name): _as_word(setting) for name, setting in settings.items()})
+    return metric_name(str(named), {str(name): _as_word(setting) for name, setting in settings.items()})
 
 
 def _as_word(value: object) -> str:
@@ -261,8 +270,11 @@ class TaskDefinition(_Strict):
     """A task file.
 
     `options` belong to `answer: choice`, `references` to the other kinds, `decode` to `answer: text`, where it is never
-    None. A choice needs `gold`; a text may have it.
+    None. A choice needs `gold`; a text may have it. With `extract`, every metric is taken of the answers that each of
+    its lists of rules finds.
     """
+
+    NEW_KEYS = frozenset({"extract"})
 
     task: Name
     about: StrictStr = ""
@@ -280,6 +292,7 @@ class TaskDefinition(_Strict):
     )
     references: StrictStr | None = None  # raw field, or a template, with one acceptable text or a list of them
     decode: Decode | None = Field(default=None, validate_default=True)
+    extract: dict[Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Rules] = {}  # name -> rules, in order
     prompts: Annotated[list[Name], Field(min_length=1)]
     zero_shot_prompt: Name | None = None  # used in place of the first where there are no demonstrations
     protocol: Protocol = Protocol()
@@ -300,9 +313,21 @@ class TaskDefinition(_Strict):
 
     @property
     def primary_metrics(self) -> tuple[str, ...]:
-        """The metrics whose mean is the task's score in the averages of suites."""
+        """The metrics whose mean is the task's score in the averages of suites; of several rules, by the first."""
         chosen = [self.primary] if isinstance(self.primary, str) else self.primary
-        return tuple(chosen or self.metrics[:1])
+        return tuple(self._extracted(name)[0] for name in chosen or self.metrics[:1])
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The metrics of a run: each of `metrics`, taken of what each list of rules finds, if there are any."""
+        return tuple(dict.fromkeys(each for name in self.metrics for each in self._extracted(name)))
+
+    def _extracted(self, name: str) -> list[str]:
+        return [f"{name}@{rules}" for rules in self.extract] if self.extract and "@" not in name else [name]
+
+    @field_serializer("extract")
+    def _as_written(self, extract: dict[str, Any]) -> dict[str, Any]:
+        return dumped(extract)
 
     @field_validator("decode", mode="before")
     @classmethod
@@ -326,15 +351,16 @@ class TaskDefinition(_Strict):
                 raise ValueError(f"`{key}` belongs to {others}, and this is `answer: {self.answer}`")
         if isinstance(self.options, list) and len(self.options) == 1:
             raise ValueError("`options` has a single one, and it takes two to choose")
-        if self.decode is not None and self.answer != "text":
-            raise ValueError(f"`decode` belongs to `answer: text`, and this is `answer: {self.answer}`")
+        for key in ("decode", "extract"):
+            if getattr(self, key) and self.answer != "text":
+                raise ValueError(f"`{key}` belongs to `answer: text`, and this is `answer: {self.answer}`")
         return self
 
     @model_validator(mode="after")
     def _primary_metrics_are_taken(self) -> TaskDefinition:
         for name in self.primary_metrics:
-            if name not in self.metrics:
-                raise ValueError(f"`primary` is {name!r}, which is not among the `metrics`")
+            if name not in self.measures:
+                raise ValueError(f"`primary` is {split_extraction(name)[0]!r}, which is not among the `metrics`")
         return self
 
     @model_validator(mode="after")

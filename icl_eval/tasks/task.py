@@ -63,6 +63,7 @@ class Task:
         names: Sequence[str] | None = None,
         references: str | None = None,
         decode: Decode | Mapping[str, Any] | None = None,
+        extract: Mapping[str, Sequence[Any]] | None = None,
         metrics: Sequence[str | Mapping[str, Mapping[str, Any]]] | None = None,
         normalize: Normalization = "token",
         draw: str | None = None,
@@ -89,6 +90,7 @@ class Task:
             names: names of the options in the gold field, if it does not hold indices.
             references: for `text` and `likelihood`, the field with one acceptable text or a list of them.
             decode: for `text`, how the answer is written.
+            extract: for `text`, lists of rules by name that take the answer out of it.
             metrics: names of metrics, with settings as `bleu:tokenize=zh` or `{"bleu": {"tokenize": "zh"}}`; the usual
                 metric of the kind of answer if not given.
             normalize: how log-likelihoods of options are made comparable.
@@ -128,6 +130,7 @@ class Task:
                 options=options if isinstance(options, str | None) else list(options),
                 references=references,
                 decode=decode,  # type: ignore[arg-type]
+                extract=dict(extract or {}),  # type: ignore[arg-type]
                 prompts=list(prompts),
                 protocol=Protocol.model_validate({**protocol, **({} if draw is None else {"draw": draw})}),
                 score=Score(normalize=normalize),

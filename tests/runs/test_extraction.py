@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl_eval import Task, evaluate, rescore
+from icl_eval.errors import IclEvalError, MetricError, RunError
+from icl_eval.runs.rescore import rules_in
+from icl_eval.testing import FakeLM
+
+RECORDS = [
+    {"n": "0", "q": "2 + 2?", "answer": "4"},
+    {"n": "1", "q": "9 + 9?", "answer": "18"},
+    {"n": "2", "q": "1 + 1?", "answer": "2"},
+]
+TEXTS = {"2 + 2?": " four #### 4\n", "9 + 9?": " it is 18.0, not 17 #### 18.0\n", "1 + 1?": " surely 3 or 2\n"}
+RULES: dict[str, list[Any]] = {"strict": [{"pattern": "#### (.*)"}], "flexible": ["last_number"]}
+
+
+def task(**keys: Any) -> Task:
+    settings: dict[str, Any] = {"extract": RULES, "metrics": ["exact_match", "number_match"], **keys}
+    return Task.from_records(
+        "sums", evaluation=RECORDS, prompt="{{ q }}", answer="text", references="answer", id="n", **settings
+    )
+
+
+def scores(result: Any) -> dict[str, float]:
+    return {line.metric: line.value for line in result.scores}
+
+
+def test_every_metric_is_taken_by_every_list_of_rules() -> None:
+    result = evaluate(FakeLM(TEXTS), task(), shots=0)
+
+    assert scores(result) == {
+        "exact_match@strict": pytest.approx(1 / 3),
+        "exact_match@flexible": pytest.approx(2 / 3),
+        "number_match@strict": pytest.approx(2 / 3),
+        "number_match@flexible": pytest.approx(1.0),
+    }
+    assert [line.unextracted for line in result.scores] == [1, 0, 1, 0]
+    assert "1 texts hold no answer for the rules `strict` of sums" in result.table()
+
+
+def test_texts_are_extracted_again_without_a_model(tmp_path: Path) -> None:
+    evaluate(FakeLM(TEXTS), task(), shots=0, out=tmp_path / "run")
+
+    other = rescore(tmp_path / "run", extract={"first": [{"pattern": r"\d+"}]})
+
+    assert scores(other) == {"exact_match@first": pytest.approx(1 / 3 * 2), "number_match@first": pytest.approx(2 / 3)}
+    (line,) = [each for each in rescore(tmp_path / "run").scores if each.metric == "exact_match@strict"]
+    assert line.signature != next(each.signature for each in other.scores)
+    assert scores(rescore(tmp_path / "run", metrics="exact_match@flexible")) == {
+        "exact_match@flexible": pytest.approx(2 / 3)
+    }
+    assert scores(rescore(tmp_path / "run", metrics="contains_match")) == {"contains_match": pytest.approx(2 / 3)}
+
+
+def test_rules_that_a_run_lacks_are_named(tmp_path: Path) -> None:
+    evaluate(FakeLM(TEXTS), task(), shots=0, out=tmp_path / "run")
+
+    with pytest.raises(IclEvalError, match="no extraction is named 'strct'; did you mean strict"):
+        rescore(tmp_path / "run", metrics="exact_match@strct")
+    with pytest.raises(RunError, match=r"`extract`: .*a rule has one of the keys"):
+        rescore(tmp_path / "run", extract={"a": [{}]})
+
+
+def test_rules_are_those_of_a_task_file(tmp_path: Path) -> None:
+    path = tmp_path / "sums.yaml"
+    path.write_text("task: sums\nextract: {first: [{pattern: '[0-9]+'}]}\n")
+
+    assert rules_in(path) == {"first": [{"pattern": "[0-9]+"}]}
+    path.write_text("task: sums\n")
+    with pytest.raises(IclEvalError, match="this file has no mapping `extract`"):
+        rules_in(path)
+
+
+def test_the_first_rules_are_primary() -> None:
+    assert task().definition.primary_metrics == ("exact_match@strict",)
+
+
+def test_rules_are_stored_and_change_the_digest(tmp_path: Path) -> None:
+    evaluate(FakeLM(TEXTS), task(), shots=0, out=tmp_path / "run")
+    (record,) = json.loads((tmp_path / "run" / "manifest.json").read_text())["tasks"]
+
+    assert record["extract"] == {"strict": [{"pattern": "#### (.*)"}], "flexible": [{"last_number": True}]}
+    assert task().digest != task(extract={"strict": RULES["strict"]}).digest
+
+
+def test_number_match_needs_numbers() -> None:
+    wordy = Task.from_records(
+        "words",
+        evaluation=[{"q": "?", "answer": "four"}],
+        prompt="{{ q }}",
+        answer="text",
+        references="answer",
+        metrics=["number_match"],
+    )
+    with pytest.raises(MetricError, match=r"no reference of the example .* is one: 'four'"):
+        evaluate(FakeLM(), wordy, shots=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("18", 1.0),
+        ("18.0", 1.0),
+        ("$18.", 1.0),
+        ("1,8", 1.0),
+        ("18%", 1.0),
+        ("180", 0.0),
+        ("x", 0.0),
+        ("", 0.0),
+        ("inf", 0.0),
+    ],
+)
+def test_numbers_compare_as_numbers(text: str, value: float) -> None:
+    from icl_eval.metrics import TextPrediction, metric
+    from icl_eval.metrics.means import ExampleMean
+
+    measure = metric("number_match")
+    assert isinstance(measure, ExampleMean)
+    assert measure.of_example(TextPrediction("a", text, ("18",), "a", "a")) == value
