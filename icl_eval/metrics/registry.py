@@ -49,7 +49,7 @@ def _of_words(name: str, of_example: Callable[[TextPrediction], float]) -> Examp
 
 _OF_TEXTS: tuple[Metric[Any], ...] = (
     ExampleMean("exact", "text", written.exact),
-    ExampleMean("number_match", "text", written.number_match, refuse=written.refuse_without_numbers),
+    ExampleMean("number_match", "text", written.number_match),
     ExampleMean("exact_match", "text", written.exact_match),
     _of_words("token_f1", written.best_token_f1),
     _of_words("contains_match", written.contains_match),

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from icl_eval.errors import MetricError
 from icl_eval.metrics.answer_text import normalize, squad2_f1, token_f1
 from icl_eval.metrics.prediction import TextPrediction
 
@@ -30,25 +29,16 @@ def exact(prediction: TextPrediction) -> float:
 
 
 def number_match(prediction: TextPrediction) -> float:
-    """Whether the text is a number, and equal to that of a reference: 18 is 18.0, and $1,800 is 1800."""
-    number = number_of(prediction.text)
-    return float(number is not None and number in map(number_of, prediction.references))
+    """Whether the text is the same number as a reference: 18 is 18.0, and $1,800 is 1800. Other texts are compared as
+    they are, except for white space at both ends.
+    """
+    return float(_as_number(prediction.text) in map(_as_number, prediction.references))
 
 
-def number_of(text: str) -> Decimal | None:
-    """The number that a text is, white space, dollar and percent signs, commas and a final full stop aside."""
-    plain = "".join(text.split()).replace(",", "").strip("$%").removesuffix(".").replace("-$", "-")
-    return Decimal(plain) if NUMBER.fullmatch(plain) else None
-
-
-def refuse_without_numbers(predictions: Sequence[TextPrediction]) -> None:
-    """Raise `MetricError` where no reference of an example is a number."""
-    for each in predictions:
-        if not any(number_of(reference) is not None for reference in each.references):
-            raise MetricError(
-                f"number_match compares numbers, and no reference of the example {each.id!r} is one: "
-                f"{each.references[0]!r}"
-            )
+def _as_number(text: str) -> Decimal | str:
+    """The number that a text is, without white space, dollar and percent signs, commas and a final full stop."""
+    plain = "".join(text.split()).replace(",", "").replace("-$", "-").strip("$%").removesuffix(".")
+    return Decimal(plain) if NUMBER.fullmatch(plain) else text.strip()
 
 
 def exact_match(prediction: TextPrediction) -> float:
