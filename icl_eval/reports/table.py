@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from icl_eval.errors import UnknownName
 from icl_eval.references import Published, published
 from icl_eval.reports.page import SHOWN_SYSTEMS, Page, Row
-from icl_eval.tasks.definition import split_extraction
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
@@ -254,9 +253,8 @@ def _without_answers(scores: Sequence[Score]) -> dict[tuple[str, str], int]:
     """By task and list of rules, the number of texts in which the rules find nothing, over all cells."""
     cells: dict[tuple[str, str], dict[tuple[str, int], int]] = {}
     for score in scores:
-        _, rules = split_extraction(score.metric)
-        if rules is not None and score.unextracted:
-            cells.setdefault((score.task, rules), {})[score.prompt, score.shots] = score.unextracted
+        if score.unextracted:
+            cells.setdefault((score.task, score.extraction), {})[score.prompt, score.shots] = score.unextracted
     return {key: sum(counts.values()) for key, counts in cells.items()}
 
 

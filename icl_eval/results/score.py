@@ -69,6 +69,11 @@ class Score:
     average: str = ""  # of a suite's line: macro or micro
     averaged: str = ""  # and of which metrics of which tasks
 
+    @property
+    def extraction(self) -> str:
+        """The name of the rules by whose answers the metric is taken; empty for whole texts."""
+        return self.metric.partition("@")[2]
+
     def stored(self) -> dict[str, Any]:
         """The entry of `scores.json`; a figure that is not finite is None."""
         return {
