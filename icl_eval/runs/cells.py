@@ -25,6 +25,7 @@ class Prepared:
         prompt: one of its prompts.
         examples: those that are asked.
         pool: what demonstrations are drawn from; None without demonstrations.
+        shots: numbers of demonstrations, in ascending order.
         describe: makes the record.
     """
 
@@ -32,6 +33,7 @@ class Prepared:
     prompt: Prompt
     examples: Sequence[Example]
     pool: Pool | None
+    shots: tuple[int, ...]
     describe: Callable[[], TaskRecord]
 
     @cached_property
@@ -130,7 +132,7 @@ def _prepared(
             head=isinstance(config.limit, str) and len(examples) < len(whole),
         )
 
-    return Prepared(task, prompt, examples, pool, describe)
+    return Prepared(task, prompt, examples, pool, shots, describe)
 
 
 def _scoring(definition: TaskDefinition) -> str:

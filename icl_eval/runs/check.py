@@ -139,7 +139,7 @@ def preview(
     config, load_config = read_run(model, [task.name], options)
     source = source_of(config.data, unused=task.source is not None)
     prepared = prepare(task, config.prompts[0] if config.prompts else None, config, source)[0]
-    (shots, *_), seed = prepared.record.shots, config.seeds[0]
+    (shots, *_), seed = prepared.shots, config.seeds[0]
     ids = ids_of(prepared.examples)
     if id is not None and id not in ids:
         raise UnknownName(f"example of {task.name}", id, ids, otherwise=f"the first is {ids[0]}")

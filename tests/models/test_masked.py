@@ -14,6 +14,7 @@ from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
 from icl_eval.models import ScoreRequest, load_model, masked, wrap_model
 from icl_eval.models.masked import MaskedLM
+from icl_eval.models.protocol import OutOfMemory
 from icl_eval.runs.plan import explain
 
 from .architectures import build as build_causal
@@ -353,3 +354,42 @@ def test_the_heads_that_bert_is_published_with_may_be_unused(tmp_path: Path) -> 
     tokenizer_for("bert").save_pretrained(tmp_path)
 
     assert load_model(str(tmp_path), device="cpu").kind == "pll-l2r"
+
+
+class Small:
+    """A device that a model's batch fills beyond some tokens."""
+
+    def __init__(self, model: Any, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.batches: list[int] = []
+        forward = type(model).forward
+
+        def limited(module: Any, input_ids: torch.Tensor, **inputs: Any) -> Any:
+            self.batches.append(input_ids.numel())
+            if input_ids.numel() > tokens:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(module, input_ids=input_ids, **inputs)
+
+        monkeypatch.setattr(type(model), "forward", limited)
+
+
+def test_a_batch_that_exceeds_the_device_is_halved_whatever_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = masked_lm("bert")
+    requests = [ScoreRequest.of([2, 20, token], [40]) for token in range(21, 29)]
+    expected = answer(lm, requests)
+    lm.budget.size = 10**6
+    device = Small(lm.model, 20, monkeypatch)
+
+    assert [each.logprobs for each in answer(lm, requests)] == [
+        pytest.approx(each.logprobs, abs=1e-5) for each in expected
+    ]
+    assert device.batches == [40, 20, 20]
+
+
+def test_a_single_copy_that_exceeds_the_device_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = masked_lm("bert")
+    lm.budget.size = 10**6
+    device = Small(lm.model, 4, monkeypatch)
+
+    with pytest.raises(OutOfMemory):
+        answer(lm, [ScoreRequest.of([2, 20, 21], [token]) for token in range(30, 50)])
+    assert device.batches == [5]

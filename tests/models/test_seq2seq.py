@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -511,3 +512,32 @@ def sums() -> Task:
 
 def test_vocabulary_of_the_tokenizers_fits_the_models() -> None:
     assert all(len(tokenizer_for(name)) <= VOCABULARY for name in SEQ2SEQ)
+
+
+@pytest.mark.parametrize("most", [6, 2])
+def test_a_batch_that_exceeds_the_device_is_halved_whatever_the_budget(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, context = seq2seq_lm("t5"), [20, 21, 22, 1]
+    requests = [ScoreRequest.of(context, [30, 31, token]) for token in range(32, 40)]
+    expected, rows = answer(lm, requests), list[int]()
+
+    def too_much(settings: Mapping[str, Any]) -> bool:
+        rows.append(0 if settings.get("decoder_input_ids") is None else len(settings["decoder_input_ids"]))
+        return rows[-1] > most
+
+    lm.budget.size = 10**6
+    crowd(monkeypatch, lm.model, too_much)
+
+    assert [each.logprobs for each in answer(lm, requests)] == [pytest.approx(e.logprobs, abs=1e-5) for e in expected]
+    assert sum(count > most for count in rows) <= 3
+
+
+def test_a_batch_of_the_decoder_counts_the_states_of_the_encoder() -> None:
+    lm = seq2seq_lm("t5")
+    lm.budget.size = 40
+    requests = [ScoreRequest.of([20] * 9, [30, 31, token]) for token in range(32, 40)]
+    waiting = lm._by_context(requests)
+    (context,) = waiting
+
+    assert [len(part) for part in lm._parts([context], waiting, requests)] == [40 // (len(context) // 4 + 3)] * 2 + [2]

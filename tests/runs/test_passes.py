@@ -9,6 +9,7 @@ import pytest
 from icl_eval import Task, evaluate
 from icl_eval.models import Sink
 from icl_eval.runs import run as module
+from icl_eval.runs.check import preview
 from icl_eval.runs.score import score_examples
 from icl_eval.testing import FakeLM
 
@@ -58,3 +59,12 @@ def test_the_traceback_of_a_model_names_collecting_and_not_scoring() -> None:
     names = {frame.name for frame in traceback.extract_tb(caught.tb) if "icl_eval/runs" in frame.filename}
     assert "collect" in names
     assert not {name for name in names if "score" in name}
+
+
+def test_a_prompt_is_shown_without_a_look_at_other_examples() -> None:
+    records = [*RECORDS, {"n": 6, "label": 7}]
+    task = Task.from_records("parity", evaluation=records, prompt="{{ n }} is", options=["even", "odd"], id="n")
+
+    query, _, _ = preview(task, "tiny", shots=(0,), device="cpu")
+
+    assert query.example.id == "0"
