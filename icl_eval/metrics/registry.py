@@ -48,10 +48,10 @@ def _of_words(name: str, of_example: Callable[[TextPrediction], float]) -> Examp
 
 
 _OF_TEXTS: tuple[Metric[Any], ...] = (
-    ExampleMean("exact", "text", written.exact),
-    ExampleMean("number_match", "text", written.number_match),
     ExampleMean("exact_match", "text", written.exact_match),
-    _of_words("token_f1", written.best_token_f1),
+    ExampleMean("number_match", "text", written.number_match),
+    ExampleMean("squad_em", "text", written.squad_em),
+    _of_words("squad_f1", written.squad_f1),
     _of_words("contains_match", written.contains_match),
     ExampleMean("referent_match", "text", written.referent_match, rule="referent:T5-wsc_simple"),
     ExampleMean("coqa_em", "text", written.coqa_em),

@@ -20,7 +20,7 @@ NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 _Agreement = Callable[[str, str], float]  # of an answer with one reference
 
 
-def exact(prediction: TextPrediction) -> float:
+def exact_match(prediction: TextPrediction) -> float:
     """Whether the text is a reference, white space around both aside.
 
     For arithmetic and scrambled words, whose answer must be generated exactly (Brown et al. 2020, section 3.9).
@@ -41,13 +41,13 @@ def _as_number(text: str) -> Decimal | str:
     return Decimal(plain) if NUMBER.fullmatch(plain) else text.strip()
 
 
-def exact_match(prediction: TextPrediction) -> float:
+def squad_em(prediction: TextPrediction) -> float:
     """Whether the text equals a reference after SQuAD's normalisation (Rajpurkar et al. 2016, section 6.1)."""
     text, references = _normalized(prediction)
     return _best(_equal, text, references)
 
 
-def best_token_f1(prediction: TextPrediction) -> float:
+def squad_f1(prediction: TextPrediction) -> float:
     """Greatest F1 of words with a reference, normalised as above; 1 where text and reference are both empty.
 
     The script of SQuAD 2.0 (Rajpurkar et al. 2018). It differs from that of 1.1 only for empty texts.

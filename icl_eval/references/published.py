@@ -53,16 +53,16 @@ _TO_THE_LETTER = (
     *("CycledLetters", "Anagrams1", "Anagrams2", "SymbolInsertion", "ReversedWords"),
 )  # their answers must be generated exactly (section 3.9)
 _WRITTEN = {
-    **{("gpt3:" + task, "exact_match"): "accuracy" for task in ("BoolQ", "CB", "RTE", "WiC")},
+    **{("gpt3:" + task, "squad_em"): "accuracy" for task in ("BoolQ", "CB", "RTE", "WiC")},
     ("gpt3:WSC", "referent_match"): "accuracy",
 }
 # Appendix G calls their answers "Target Completion": one printed figure stands beside ranked and written answers.
 _METRICS_OF_TASK: Mapping[str, Mapping[str, str]] = {
     **_TWO_METRICS,
-    **{task: {"acc": "exact_match"} for task in _CLOSED_BOOK},
-    **{task: {"acc": "exact"} for task in _TO_THE_LETTER},
+    **{task: {"acc": "squad_em"} for task in _CLOSED_BOOK},
+    **{task: {"acc": "exact_match"} for task in _TO_THE_LETTER},
     "LAMBADA": {"acc": "greedy_accuracy", "ppl": "perplexity"},
-    "SQuADv2": {"em": "exact_match", "f1": "token_f1"},
+    "SQuADv2": {"em": "squad_em", "f1": "squad_f1"},
     "CoQA": {"f1": "coqa_f1"},
     "QuAC": {"f1": "quac_f1"},
     "DROP": {"f1": "drop_f1"},

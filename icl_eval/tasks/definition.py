@@ -263,7 +263,7 @@ class Decode(_Strict):
         return self
 
 
-USUAL_METRIC: dict[AnswerKind, str] = {"choice": "accuracy", "text": "exact_match", "likelihood": "perplexity"}
+USUAL_METRIC: dict[AnswerKind, str] = {"choice": "accuracy", "text": "squad_em", "likelihood": "perplexity"}
 
 
 class TaskDefinition(_Strict):

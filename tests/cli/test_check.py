@@ -105,7 +105,7 @@ BROKEN = {
     ),
     "metric": (PARITY, "[accuracy]", "[accurate]", 12, "no metric is named 'accurate'; did you mean accuracy?"),
     "short metric": (PARITY, "[accuracy]", "[acc]", 12, "no metric is named 'acc'; there is accuracy, macro_f1,"),
-    "metric of texts": (PARITY, "[accuracy]", "[exact_match]", 12, "exact_match measures texts, and these answers are"),
+    "metric of texts": (PARITY, "[accuracy]", "[squad_em]", 12, "squad_em measures texts, and these answers are"),
     "reference": (PARITY, "metrics:", "reference: gpt3:RT\nmetrics:", 12, "named 'gpt3:RT'; did you mean gpt3:RTE"),
     "prompt": (PARITY, "chatty]", "chaty]", 10, "no prompt of toy/parity is named 'chaty'; did you mean chatty?"),
     "number": (PARITY, "shots: 2", "shots: two", 11, "`protocol.shots`: "),

@@ -188,7 +188,7 @@ def test_answers_that_are_all_half_right_are_no_certainty_however_many(examples:
         TextPrediction(id=str(n), text="red car", references=("red bus",), cluster=str(n), group=str(n))
         for n in range(examples)
     ]
-    found = estimate(METRICS["token_f1"], [half])
+    found = estimate(METRICS["squad_f1"], [half])
 
     assert (found.value, found.standard_error, found.interval) == (0.5, 0.0, "wilson")
     assert (found.low, found.high) == pytest.approx(proportion_confint(examples / 2, examples, method="wilson"))

@@ -58,7 +58,7 @@ def test_language_stands_in_the_signature() -> None:
     assert measure.signature([wrote("a", "a")]) == "mlqa:zh"
 
 
-OF_WORDS = ["token_f1", "contains_match", "coqa_f1", "quac_f1", "drop_f1", "mlqa_f1:language=en"]
+OF_WORDS = ["squad_f1", "contains_match", "coqa_f1", "quac_f1", "drop_f1", "mlqa_f1:language=en"]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_stray_chinese_answers_in_an_english_task_are_taken() -> None:
 
 
 def test_most_letters_decide() -> None:
-    check_examples(metric("token_f1"), corpus(["", ""], [["ab天气"], ["。。。12"]]))
+    check_examples(metric("squad_f1"), corpus(["", ""], [["ab天气"], ["。。。12"]]))
     with pytest.raises(MetricError, match="splits texts at spaces"):
-        check_examples(metric("token_f1"), corpus(["", ""], [["a天气"], ["12 345 …"]]))
+        check_examples(metric("squad_f1"), corpus(["", ""], [["a天气"], ["12 345 …"]]))
 
 
 def test_chinese_rule_refuses_japanese_and_thai() -> None:

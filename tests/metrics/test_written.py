@@ -24,7 +24,7 @@ def score(name: str, text: str, *references: str) -> float:
     ],
 )
 def test_exact_forgives_only_white_space_around(text: str, references: tuple[str, ...], expected: float) -> None:
-    assert score("exact", text, *references) == expected
+    assert score("exact_match", text, *references) == expected
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_exact_forgives_only_white_space_around(text: str, references: tuple[str
     ],
 )
 def test_squad_takes_the_best_reference(text: str, references: tuple[str, ...], em: float, f1: float) -> None:
-    assert score("exact_match", text, *references) == em
-    assert score("token_f1", text, *references) == pytest.approx(f1)
+    assert score("squad_em", text, *references) == em
+    assert score("squad_f1", text, *references) == pytest.approx(f1)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_quac_counts_who_could_not_answer(text: str, references: tuple[str, ...]
     assert score("quac_f1", text, *references) == expected
 
 
-@pytest.mark.parametrize("name", ["exact", "exact_match", "token_f1", "contains_match", "coqa_em", "coqa_f1"])
+@pytest.mark.parametrize("name", ["exact_match", "squad_em", "squad_f1", "contains_match", "coqa_em", "coqa_f1"])
 def test_score_is_the_mean_over_examples(name: str) -> None:
     right, wrong = wrote("Rome", "Rome", id="a"), wrote("", "Rome", id="b")
 
@@ -106,9 +106,9 @@ def test_stricter_scores_are_never_greater(predictions: list[TextPrediction]) ->
     def value(name: str) -> float:
         return estimate(METRICS[name], [predictions]).value
 
-    assert value("exact") <= value("exact_match") <= value("token_f1")
-    assert value("exact_match") <= value("contains_match")
-    assert value("coqa_em") <= value("coqa_f1") <= value("token_f1") + 1e-12
+    assert value("exact_match") <= value("squad_em") <= value("squad_f1")
+    assert value("squad_em") <= value("contains_match")
+    assert value("coqa_em") <= value("coqa_f1") <= value("squad_f1") + 1e-12
 
 
 SPACED = st.text(st.characters(max_codepoint=0xDFF, exclude_categories=["Cs"]), max_size=9)  # scripts with spaces
@@ -116,7 +116,7 @@ SPACED = st.text(st.characters(max_codepoint=0xDFF, exclude_categories=["Cs"]), 
 
 @given(SPACED, SPACED)
 def test_two_texts_agree_either_way_round(one: str, other: str) -> None:
-    for name in ("exact", "exact_match", "token_f1", "coqa_f1", "char_f1"):
+    for name in ("exact_match", "squad_em", "squad_f1", "coqa_f1", "char_f1"):
         assert score(name, one, other) == score(name, other, one)
 
 

@@ -506,7 +506,7 @@ def sums() -> Task:
         references="a",
         answer="text",
         decode={"max_tokens": 5},
-        metrics=["exact_match"],
+        metrics=["squad_em"],
     )
 
 

@@ -175,7 +175,7 @@ def test_there_is_no_guessing_a_text_or_a_likelihood() -> None:
     likely = LikelihoodPrediction("a", -1.0, True, 1, 1, 4, "a", "a")
 
     for baseline in (random_baseline, majority_baseline):
-        assert baseline(METRICS["exact_match"], [wrote]) is None
+        assert baseline(METRICS["squad_em"], [wrote]) is None
         assert baseline(METRICS["perplexity"], [likely]) is None
 
 

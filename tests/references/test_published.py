@@ -18,7 +18,7 @@ H1 = "arXiv:2005.14165v4 Table H.1 (p. 63)"
 TABLE_3_8 = "arXiv:2005.14165v4 Table 3.8"
 SIZES = [f"GPT-3 {size}" for size in ["125M", "350M", "760M", "1.3B", "2.7B", "6.7B", "13B", "175B"]]
 EIGHT = ["BoolQ", "CB", "COPA", "MultiRC", "ReCoRD", "RTE", "WiC", "WSC"]
-WRITTEN = [*((f"gpt3:{task}", "exact_match") for task in ("BoolQ", "CB", "RTE", "WiC")), ("gpt3:WSC", "referent_match")]
+WRITTEN = [*((f"gpt3:{task}", "squad_em") for task in ("BoolQ", "CB", "RTE", "WiC")), ("gpt3:WSC", "referent_match")]
 TWO_METRICS = {
     "CB": ("accuracy", "macro_f1"),
     "MultiRC": ("group_exact_match", "f1a"),
@@ -81,14 +81,14 @@ def test_figures_are_those_of_table_h1(reference: str, metric: str, shots: int, 
         ("HellaSwag", "accuracy", [0.789, 0.781, 0.793]),
         ("LAMBADA", "greedy_accuracy", [0.762, 0.725, 0.864]),
         ("LAMBADA", "perplexity", [3.0, 3.35, 1.92]),
-        ("NQs", "exact_match", [0.146, 0.23, 0.299]),
-        ("TriviaQA", "exact_match", [0.643, 0.68, 0.712]),
-        ("WebQs", "exact_match", [0.144, 0.253, 0.415]),
+        ("NQs", "squad_em", [0.146, 0.23, 0.299]),
+        ("TriviaQA", "squad_em", [0.643, 0.68, 0.712]),
+        ("WebQs", "squad_em", [0.144, 0.253, 0.415]),
         ("Ro-En16", "BLEU-mb", [19.9, 38.6, 39.5]),
         ("PIQA", "accuracy", [0.81, 0.805, 0.823]),
         ("ANLI-R3", "accuracy", [0.345, 0.351, 0.402]),
-        ("5D+", "exact", [0.0065, 0.0345, 0.093]),
-        ("1DC", "exact", [0.0975, 0.143, 0.213]),
+        ("5D+", "exact_match", [0.0065, 0.0345, 0.093]),
+        ("1DC", "exact_match", [0.0975, 0.143, 0.213]),
         ("SATAnalogies", "accuracy", [0.537, 0.591, 0.652]),
     ],
 )
@@ -234,7 +234,7 @@ def test_every_bundled_reference_was_looked_at() -> None:
         ("gpt3:ARC-Easy", "accuracy", "OPT 125M", "EleutherAI/pythia:evals/opt/opt-125m.json", {0.4352, 0.3998}),
         ("gpt3:CoQA", "coqa_f1", "BLOOM 7.1B", "EleutherAI/lm-evaluation-harness@afbf8e663", {0.6883}),
         ("gpt3:Winogrande", "accuracy", "Pythia 6.9B", "OLMES paper, Table 4", {0.623}),
-        ("gpt3:NQs", "exact_match", "fine-tuned T5-11B (closed-book)", "arXiv:2005.14165v4 Table 3.3", {0.345}),
+        ("gpt3:NQs", "squad_em", "fine-tuned T5-11B (closed-book)", "arXiv:2005.14165v4 Table 3.3", {0.345}),
         ("gpt3:De-En16", "BLEU-mb", "unsupervised MASS", "arXiv:2005.14165v4 Table 3.4", {35.2}),
     ],
 )

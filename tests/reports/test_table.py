@@ -27,8 +27,8 @@ def test_a_run_is_printed_as_its_golden_file(format: str) -> None:
 
 
 def test_texts_without_end_and_without_words_are_counted_once_a_cell() -> None:
-    written = replace(RTE, metric="exact_match", hit_max_tokens=3, empty=2)
-    said = render([written, replace(written, metric="token_f1"), replace(written, shots=1, hit_max_tokens=4)], MANIFEST)
+    written = replace(RTE, metric="squad_em", hit_max_tokens=3, empty=2)
+    said = render([written, replace(written, metric="squad_f1"), replace(written, shots=1, hit_max_tokens=4)], MANIFEST)
 
     assert "7 texts were cut at `max_tokens`, before any stop\n" in said
     assert "4 texts are empty, and were scored as they are\n" in said

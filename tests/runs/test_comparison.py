@@ -67,12 +67,12 @@ def test_clustered_examples_are_paired_by_clusters(tmp_path: Path) -> None:
 def test_written_answers_are_paired_too(tmp_path: Path) -> None:
     rows = [{"n": n, "r": NAMES[n % 2]} for n in LONG]
     task = Task.from_records(
-        "written", evaluation=rows, prompt=PROMPT, answer="text", references="r", metrics=["exact_match"],
+        "written", evaluation=rows, prompt=PROMPT, answer="text", references="r", metrics=["squad_em"],
         decode={"max_tokens": 6}, id="n",
     )  # fmt: skip
     (pair,) = two(tmp_path, task)
 
-    assert pair.one.metric == "exact_match"
+    assert pair.one.metric == "squad_em"
     assert pair.value == pytest.approx(GAIN.mean())
     assert pair.standard_error == pytest.approx(GAIN.std(ddof=1) / math.sqrt(len(GAIN)))
 

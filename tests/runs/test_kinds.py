@@ -46,7 +46,7 @@ def words(**changes: Any) -> Task:
 def test_what_is_written_is_compared_with_the_references(tmp_path: Path) -> None:
     (score,) = evaluate(FakeLM(KNOWN), sums(), shots=0, out=tmp_path).scores
 
-    assert score.metric == "exact_match"
+    assert score.metric == "squad_em"
     assert score.value == pytest.approx(4 / 6)
     assert score.normalize == "greedy"
     assert "|greedy-max12-stop(\\n)|" in score.signature
@@ -321,5 +321,5 @@ def test_evidence_of_earlier_runs_has_right_references() -> None:
 
 
 def test_metric_that_knows_no_wrong_references_is_refused_for_them() -> None:
-    with pytest.raises(MetricError, match="exact_match takes every reference for right, and `gold` says whether it is"):
-        evaluate(FakeLM(NAMED), nouns(metrics=["exact_match"]), shots=0)
+    with pytest.raises(MetricError, match="squad_em takes every reference for right, and `gold` says whether it is"):
+        evaluate(FakeLM(NAMED), nouns(metrics=["squad_em"]), shots=0)

@@ -74,7 +74,7 @@ FAULTS = {
     "[{accuracy: {tokenize: zh}}]": ":9: accuracy takes no settings; mlqa_em, mlqa_f1, bleu, chrf, ter do",
     "[{bleu: {tokenize: ja-mecab}}]": ":9: to/chinese cannot be measured by bleu:tokenize=ja-mecab: "
     "bleu:tokenize=ja-mecab needs a package that is not installed: pip install 'sacrebleu[ja]'",
-    "[token_f1]": ":9: to/chinese cannot be measured by token_f1: token_f1 splits texts at spaces, and most letters",
+    "[squad_f1]": ":9: to/chinese cannot be measured by squad_f1: squad_f1 splits texts at spaces, and most letters",
     "[bleu]": ":9: to/chinese cannot be measured by bleu: bleu splits texts at spaces, and most letters of the ref",
 }
 

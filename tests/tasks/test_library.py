@@ -211,7 +211,7 @@ def test_text_is_decoded_as_the_defaults_say_and_matched_exactly(write: Write) -
         "temperature": 0,
         "top_p": 1,
     }
-    assert said.metrics == ["exact_match"]
+    assert said.metrics == ["squad_em"]
 
 
 def test_likelihood_is_measured_by_perplexity(write: Write) -> None:

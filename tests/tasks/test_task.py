@@ -94,7 +94,7 @@ def capital(**said: Any) -> Task:
 
 
 def test_references_are_options_that_are_all_right() -> None:
-    task = capital(metrics=["token_f1"], decode={"beams": 4})
+    task = capital(metrics=["squad_f1"], decode={"beams": 4})
     one, two = task.evaluation(NOWHERE)
 
     assert (one.options, one.gold, two.options, two.gold) == (("Paris",), (0,), ("Sucre", "La Paz"), (0, 1))
