@@ -187,8 +187,8 @@ def test_references_that_are_wrong_are_refused_by_metrics_that_take_them_for_rig
     )
     evaluate(knowing(0), nouns, shots=0, out=tmp_path)
 
-    with pytest.raises(MetricError, match=r"^nouns cannot be measured by exact: exact takes every reference for right"):
-        rescore(tmp_path, metrics="exact")
+    with pytest.raises(MetricError, match=r"^nouns cannot be measured by exact_match: exact_match takes every reference for right"):
+        rescore(tmp_path, metrics="exact_match")
 
 
 def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
