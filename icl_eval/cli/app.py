@@ -58,8 +58,8 @@ app.command("regress", cls=Command)(regress.regress)
 app.command("plan", cls=Command)(plan.plan)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(given: bool) -> None:
+    if given:
         terminal.write(f"icl-eval {icl_eval.__version__}")
         raise typer.Exit
 
@@ -113,8 +113,8 @@ def _complain_once(sentence: object) -> None:
 
 def _sentence(error: Any) -> str:
     """What is wrong with the arguments, without the usage that typer prints around it."""
-    said = str(error.format_message()).replace("Value error, ", "").rstrip(".")
-    return said[:1].lower() + said[1:]
+    sentence = str(error.format_message()).replace("Value error, ", "").rstrip(".")
+    return sentence[:1].lower() + sentence[1:]
 
 
 def _advice(error: Any) -> str:

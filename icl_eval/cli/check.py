@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
 
 
-@options.takes("split", "fewshot_split", "revision", "tokenizer", "bos", "max_length", "trust_remote_code")
+@options.takes("split", "fewshot_split", *options.ENCODING, "trust_remote_code")
 def check(
     task: Annotated[
         list[str] | None, typer.Argument(metavar="TASK", help="Names or paths. Default: everything there is.")
@@ -42,8 +42,8 @@ def check(
 ) -> None:
     """Validate task files: schema, labels, templates and records.
 
-    Every record is rendered under every prompt; of a suite, all tasks are checked. Default data: the bundled sample.
-    Of a model, only its configuration and tokenizer are read.
+    Every record is rendered with every prompt. Without --data, the bundled sample is checked. Of a model, only the
+    configuration and the tokenizer are read.
     """
     from icl_eval.runs.check import check_lengths, inspect, with_members
 

@@ -13,16 +13,15 @@ from icl_eval.cli.terminal import write
 
 @options.takes("normalizations", "trust_remote_code")
 def compare(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder.")],
-    other: Annotated[Path, typer.Argument(metavar="OTHER", help="Another one, of a run on the same examples.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run.")],
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="The folder of another run on the same examples.")],
     *,
     format: options.Format,
     **scoring_options: Any,
 ) -> None:
-    """Take the paired differences of two runs on the same examples.
+    """Compute the paired differences of two runs on the same examples.
 
-    They are OTHER less FOLDER, both finished; no model is needed. Scores that only one of them has are named below the
-    table.
+    They are OTHER minus FOLDER, both finished; no model is loaded. Scores of only one run are named below the table.
     """
     from icl_eval.runs.compare import compare as paired
 

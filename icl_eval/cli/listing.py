@@ -87,5 +87,5 @@ def _describe(library: Library, name: str) -> str:
         suite = library.suite(name)
         return f"suite of {len(suite.tasks)}: {suite.about}"
     task = library.task(name)
-    said = task.definition
-    return f"{said.about} [{said.own_shots} shots; {', '.join(said.metrics)}; prompts {', '.join(said.prompts)}]"
+    found = task.definition
+    return f"{found.about} [{found.own_shots} shots; {', '.join(found.metrics)}; prompts {', '.join(found.prompts)}]"

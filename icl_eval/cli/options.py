@@ -62,6 +62,12 @@ class CommandOptions(TypedDict):
 
 OF_COMMANDS = table(CommandOptions)
 OF_RUNS = {name: entry for name, entry in table(RunOptions).items() if entry[1].panel != PYTHON}
+ENCODING = ("revision", "tokenizer", "bos", "max_length")  # the options that say how a model encodes text
+
+
+def of_panel(panel: str) -> list[str]:
+    """The names of a run's options under one heading."""
+    return [name for name, (_, option) in OF_RUNS.items() if option.panel == panel]
 
 
 def takes(*names: str) -> Callable[[Command], Command]:

@@ -7,12 +7,10 @@ from typing import Any
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import write
+from icl_eval.config import EVALUATION
 
 
-@options.takes(
-    *("shots", "seeds", "prompts", "split", "fewshot_split", "limit", "overflow", "decode"),
-    *("revision", "tokenizer", "dtype", "bos", "max_length", "trust_remote_code", "device"),
-)
+@options.takes(*options.of_panel(EVALUATION), *options.ENCODING, "dtype", "trust_remote_code", "device")
 def plan(
     task: list[str],
     model: str | None,
@@ -21,10 +19,10 @@ def plan(
     include: list[Path] | None,
     **run_options: Any,
 ) -> None:
-    """Print what a run would take: memory, tokens, and about what time.
+    """Print the cost of a run: memory, tokens, and an estimate of the time.
 
-    Only the configuration and the tokenizer of the model are read, so that a model of any size can be planned on any
-    machine, for cpu or for cuda. A served model cannot be planned.
+    Only the configuration and the tokenizer of the model are read, so you can plan a run of any size on any machine,
+    for cpu or for cuda. Served models are not supported.
     """
     from icl_eval.runs.plan import plan as plan_of
 

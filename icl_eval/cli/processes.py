@@ -92,7 +92,7 @@ def _verdict(codes: Sequence[int]) -> int:
     if killed:
         from icl_eval.cli.terminal import complain
 
-        complain(f"a process was killed (signal {killed[0]}); what was answered is kept: the same command goes on")
+        complain(f"a process was killed (signal {killed[0]}); all answers are kept: the same command continues the run")
         return BUG
     if INTERRUPTED in codes and USER_ERROR not in codes:
         raise KeyboardInterrupt

@@ -41,9 +41,9 @@ def regress(
     include: list[Path] | None,
     **model_options: Any,
 ) -> None:
-    """Run a baseline again, and name every number that moved.
+    """Run a baseline again, and name every number that changed.
 
-    Exit code 1 says that a log-probability or a score did. `--update` makes a baseline from a run folder.
+    The exit code is 1 if a log-probability or a score changed. `--update` writes a baseline from a run folder.
     """
     from icl_eval.cli.progress import progress_bar
     from icl_eval.runs import regress as runs

@@ -14,7 +14,7 @@ from icl_eval.config import RESULTS
 
 @options.takes("normalizations", "trust_remote_code")
 def rescore(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or that of a sweep.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run or of a sweep.")],
     *,
     metrics: Annotated[
         list[str] | None,
@@ -22,7 +22,7 @@ def rescore(
             "--metrics",
             metavar="NAME,...",
             rich_help_panel=RESULTS,
-            help="Metrics to score by, of the tasks that they fit. Default: their own.",
+            help="Metrics of the tasks whose answers they fit. Default: each task's own.",
         ),
     ] = None,
     extract: Annotated[
@@ -37,17 +37,17 @@ def rescore(
     format: options.Format,
     **scoring_options: Any,
 ) -> None:
-    """Take the scores of a finished run again, without its model.
+    """Recompute scores from a finished run or sweep, without loading the model.
 
-    Other normalisations and metrics than the run's may be asked for: all that they need is stored. Tasks and models
-    without scores are named, and the exit code is then 1.
+    Every normalisation and every metric that fits the answers can be computed. If tasks or models have no scores, they
+    are named, and the exit code is 1.
     """
     from icl_eval.results.members import is_sweep
     from icl_eval.runs.rescore import rescore as again
     from icl_eval.runs.rescore import rescore_sweep, rules_in
 
-    taken = rescore_sweep if is_sweep(folder) else again
+    recompute = rescore_sweep if is_sweep(folder) else again
     rules = None if extract is None else rules_in(extract)
-    result = taken(folder, metrics=options.words(metrics), extract=rules, **options.read(scoring_options))
+    result = recompute(folder, metrics=options.words(metrics), extract=rules, **options.read(scoring_options))
     write(result.table(format), end="")
     options.exit_if_incomplete(result.missing, shown=True)

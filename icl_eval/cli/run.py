@@ -64,9 +64,9 @@ def run(
     ] = 1,
     **run_options: Any,
 ) -> None:
-    """Measure a model, or several, on tasks and print the scores.
+    """Evaluate one or several models on tasks, and print the scores.
 
-    What is answered is kept in the run folder; the same command again computes only what is missing.
+    All answers are kept in the run folder; the same command computes only those that are missing.
     """
     with _resumable():
         run_options = options.read(run_options)
@@ -146,5 +146,5 @@ def _resumable() -> Iterator[None]:
         if rank_and_world_size()[1] > 1:
             raise typer.Exit(INTERRUPTED) from error
         command = shlex.join(["icl-eval", *sys.argv[1:]])
-        remark(f"\ninterrupted; what was answered is kept, and this goes on from there:\n  {command}")
+        remark(f"\ninterrupted; all answers are kept, and this command continues the run:\n  {command}")
         raise typer.Exit(INTERRUPTED) from error

@@ -21,7 +21,7 @@ COLOURS = {"instruction": "magenta", "demonstration": "cyan", "query": "bright_w
 MARK = Coloured("│", COLOURS["mark"])
 
 
-@options.takes("split", "fewshot_split", "revision", "tokenizer", "bos", "max_length")
+@options.takes("split", "fewshot_split", *options.ENCODING)
 def show(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, or a path to its YAML file.")],
     *,
@@ -58,9 +58,9 @@ def show(
     fewshot_split: str | None,
     **tokenizer_options: Any,
 ) -> None:
-    """Show the exact prompt of an example, and what of it is scored.
+    """Show the exact prompt of an example, and which tokens of it are scored.
 
-    It is what a run asks, token by token, and how much of the model's window it takes.
+    The prompt is made by the code of a run. The number of its tokens is printed, too.
     """
     from icl_eval.prompts import doubled_space
     from icl_eval.runs.check import preview

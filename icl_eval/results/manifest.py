@@ -112,5 +112,5 @@ def read_finished(path: Path) -> Manifest:
     """
     manifest = read_manifest(path)
     if manifest.finished is None:
-        raise RunError("this run is not finished; the same command as before goes on with it", path)
+        raise RunError("this run is not finished; the same command continues it", path)
     return manifest

@@ -104,7 +104,7 @@ def test_a_process_that_is_killed_ends_the_run_which_goes_on_by_the_same_command
     again = finish(start(*run, processes=2))
     alone = finish(start(*LONG, "--out", tmp_path / "alone"))
 
-    sentence = "icl-eval: a process was killed (signal 9); what was answered is kept: the same command goes on\n"
+    sentence = "icl-eval: a process was killed (signal 9); all answers are kept: the same command continues the run\n"
     assert (said.code, said.out) == (1, "")
     assert said.err.endswith(sentence)  # torch may complain before it that it is ended while it ends
     assert 0 < kept < (tmp_path / "alone" / "answers.jsonl").read_bytes().count(b"\n")
@@ -122,7 +122,7 @@ def test_an_interrupt_prints_once_how_to_go_on(tmp_path: Path) -> None:
     said = finish(started)
 
     assert (said.code, said.out) == (130, "")
-    assert said.err.startswith("\ninterrupted; what was answered is kept, and this goes on from there:\n  icl-eval run")
+    assert said.err.startswith("\ninterrupted; all answers are kept, and this command continues the run:\n")
     assert said.err.rstrip().endswith("--processes 2")
     assert said.err.count("\n") == 3
 

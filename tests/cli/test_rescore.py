@@ -35,5 +35,5 @@ def test_rescore_of_an_unfinished_run_is_one_sentence(icl_eval: IclEval, lm: Fak
     manifest.write_text("\n".join(lines))
 
     assert icl_eval("rescore", "kept").mistake == (
-        "kept: this run is not finished; the same command as before goes on with it"
+        "kept: this run is not finished; the same command continues it"
     )

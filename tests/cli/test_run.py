@@ -110,7 +110,7 @@ def test_a_polite_kill_is_an_interrupt(icl_eval: IclEval, model: Callable[[FakeL
     said = icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
 
     assert said.code == 130
-    assert "what was answered is kept" in said.err
+    assert "all answers are kept" in said.err
 
 
 def test_a_bug_shows_its_traceback(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:

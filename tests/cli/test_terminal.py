@@ -114,4 +114,4 @@ def test_a_second_interrupt_while_the_first_is_answered_changes_nothing(
     said = icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
 
     assert (said.code, said.out) == (130, "")
-    assert said.err.endswith("this goes on from there:\n  the command\n")
+    assert said.err.endswith("this command continues the run:\n  the command\n")

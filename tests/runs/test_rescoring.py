@@ -77,7 +77,7 @@ def test_an_unfinished_run_cannot_be_rescored(run: Path) -> None:
 
     with pytest.raises(RunError) as error:
         rescore(run)
-    assert str(error.value) == f"{run}: this run is not finished; the same command as before goes on with it"
+    assert str(error.value) == f"{run}: this run is not finished; the same command continues it"
 
 
 def test_a_folder_that_is_no_run_cannot_be_rescored(tmp_path: Path) -> None:
@@ -187,7 +187,9 @@ def test_references_that_are_wrong_are_refused_by_metrics_that_take_them_for_rig
     )
     evaluate(knowing(0), nouns, shots=0, out=tmp_path)
 
-    with pytest.raises(MetricError, match=r"^nouns cannot be measured by exact_match: exact_match takes every reference for right"):
+    with pytest.raises(
+        MetricError, match=r"^nouns cannot be measured by exact_match: exact_match takes every reference for right"
+    ):
         rescore(tmp_path, metrics="exact_match")
 
 

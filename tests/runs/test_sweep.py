@@ -114,7 +114,7 @@ def test_a_sweep_interrupted_in_its_second_model_goes_on_there(tmp_path: Path) -
     sweep([weak(), whole], parity(), shots=[0, 2], out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         sweep([weak(), stopping(KeyboardInterrupt(), after=7)], parity(), shots=[0, 2], out=tmp_path / "cut")
-    with pytest.raises(RunError, match="this run is not finished; the same command as before goes on with it"):
+    with pytest.raises(RunError, match="this run is not finished; the same command continues it"):
         rescore_sweep(tmp_path / "cut")
     models = [weak(), strong()]
     sweep(models, parity(), shots=[0, 2], out=tmp_path / "cut")
