@@ -19,7 +19,7 @@ def plan(
     include: list[Path] | None,
     **run_options: Any,
 ) -> None:
-    """Print the cost of a run: memory, tokens, and an estimate of the time.
+    """Print the cost of a run: memory, tokens and estimated time.
 
     Only the configuration and the tokenizer of the model are read, so you can plan a run of any size on any machine,
     for cpu or for cuda. Served models are not supported.

@@ -58,7 +58,7 @@ def show(
     fewshot_split: str | None,
     **tokenizer_options: Any,
 ) -> None:
-    """Show the exact prompt of an example, and which tokens of it are scored.
+    """Show the exact prompt of an example, and its scored tokens.
 
     The prompt is made by the code of a run. The number of its tokens is printed, too.
     """
