@@ -131,7 +131,11 @@ def test_reports_do_not_import_what_prints_itself_by_them() -> None:
 def test_pure_parts_see_of_tasks_only_definitions_and_examples(part: str) -> None:
     seen = {name for path in MODULES if part_of(path) == part for name in imported(path)}
 
-    assert {name for name in seen if name.startswith("tasks")} <= {"tasks.definition", "tasks.example", "tasks.extraction"}
+    assert {name for name in seen if name.startswith("tasks")} <= {
+        "tasks.definition",
+        "tasks.example",
+        "tasks.extraction",
+    }
 
 
 def test_every_part_has_a_place_in_the_order() -> None:

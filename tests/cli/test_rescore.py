@@ -34,6 +34,4 @@ def test_rescore_of_an_unfinished_run_is_one_sentence(icl_eval: IclEval, lm: Fak
     lines = [line for line in manifest.read_text().splitlines() if '"finished"' not in line]
     manifest.write_text("\n".join(lines))
 
-    assert icl_eval("rescore", "kept").mistake == (
-        "kept: this run is not finished; the same command continues it"
-    )
+    assert icl_eval("rescore", "kept").mistake == ("kept: this run is not finished; the same command continues it")
