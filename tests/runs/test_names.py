@@ -19,7 +19,8 @@ def percent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     """The toys, one of them with a metric that goes to 100."""
     of_percent = {"macro_f1": replace(MacroF1(), bounds=(0.0, 100.0))}
     monkeypatch.setattr(
-        "icl_eval.runs.tasks.metric", lambda name, **options: of_percent.get(name) or metric(name, **options)
+        "icl_eval.runs.tasks.metric",
+        lambda name, *rules, **options: of_percent.get(name) or metric(name, *rules, **options),
     )
     path = write_library(tmp_path) / "tasks/toy/pairs.yaml"
     path.write_text(path.read_text().replace("[accuracy, group_exact_match]", "[macro_f1]"))

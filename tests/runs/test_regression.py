@@ -195,7 +195,7 @@ def test_an_unfinished_run_makes_no_baseline(baseline: Path) -> None:
     [
         (b"", "this is not a baseline: Invalid JSON"),
         (b"[]", "this is not a baseline: Input should be"),
-        (b"{}", "this is not a baseline: ask: Field required"),
+        (b"{}", "this is not a baseline: config: Field required"),
         (b"\xff\xff", "this is not a baseline: Invalid JSON"),
     ],
 )
