@@ -25,9 +25,9 @@ from icl_eval.models.protocol import (
 )
 
 if TYPE_CHECKING:
-    from icl_eval.models.checkpoints.checkpoint import is_current
-    from icl_eval.models.checkpoints.names import TINY, check_options, resolve
-    from icl_eval.models.loading import load, load_meta_model, load_model, load_text_reader, wrap_model
+    from icl_eval.models.loading.checkpoint import is_current
+    from icl_eval.models.loading.load import load, load_meta_model, load_model, load_text_reader, wrap_model
+    from icl_eval.models.loading.names import TINY, check_options, resolve
     from icl_eval.models.options import LoadConfig, ModelConfig
 
 __all__ = [
@@ -67,16 +67,16 @@ __all__ = [
 
 _HOMES = {
     "LoadConfig": "options",
-    "TINY": "checkpoints.names",
+    "TINY": "loading.names",
     "ModelConfig": "options",
-    "check_options": "checkpoints.names",
-    "is_current": "checkpoints.checkpoint",
-    "load": "loading",
-    "load_meta_model": "loading",
-    "load_text_reader": "loading",
-    "load_model": "loading",
-    "resolve": "checkpoints.names",
-    "wrap_model": "loading",
+    "check_options": "loading.names",
+    "is_current": "loading.checkpoint",
+    "load": "loading.load",
+    "load_meta_model": "loading.load",
+    "load_text_reader": "loading.load",
+    "load_model": "loading.load",
+    "resolve": "loading.names",
+    "wrap_model": "loading.load",
 }
 
 

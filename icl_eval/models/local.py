@@ -7,8 +7,8 @@ from typing import Any
 import psutil
 import torch
 
-from icl_eval.models.checkpoints.precision import precision_of
-from icl_eval.models.networks.network import Network
+from icl_eval.models.loading.precision import precision_of
+from icl_eval.models.network import Network
 from icl_eval.models.protocol import Budget
 from icl_eval.models.tokenization import TokenizerModel
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from icl_eval.config import PLL
 from icl_eval.errors import ModelError
-from icl_eval.models.checkpoints.devices import to_device
+from icl_eval.models.causal.sharing import ordinary_tokens
+from icl_eval.models.loading.devices import to_device
 from icl_eval.models.local import LOGITS, LocalModel
-from icl_eval.models.networks.network import full_device, token_logprobs
-from icl_eval.models.networks.sharing import ordinary_tokens
+from icl_eval.models.network import full_device, token_logprobs
 from icl_eval.models.protocol import ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.tokenization import special_tokens, window_of
 

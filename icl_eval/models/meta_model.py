@@ -18,10 +18,10 @@ import torch
 from icl_eval.errors import ModelError
 from icl_eval.models.causal.rows import PendingRows, Row
 from icl_eval.models.causal.scheduling import RowModel
+from icl_eval.models.causal.sharing import configured_sharing, has_causal_masks
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.local import CPU_ROW_BUDGET, bytes_per_token
 from icl_eval.models.masked import position_count
-from icl_eval.models.networks.sharing import configured_sharing, has_causal_masks
 from icl_eval.models.protocol import SEQ2SEQ, Budget
 from icl_eval.models.seq2seq import EncoderDecoderInputs, doubles_spaces
 from icl_eval.models.tokenization import (

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
-from icl_eval.models.causal.rows import Row as Row
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
 

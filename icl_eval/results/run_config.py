@@ -21,7 +21,7 @@ from pydantic_core import to_jsonable_python
 from icl_eval.config import DEFAULTS, HUB, SAMPLE, Overflow, check_known, parse_limit
 from icl_eval.errors import RunError
 from icl_eval.models import LoadConfig, ModelConfig
-from icl_eval.models.checkpoints.names import is_endpoint
+from icl_eval.models.loading.names import is_endpoint
 from icl_eval.tasks.located import first_problem
 
 MOST_SEEDS = 10_000

@@ -70,7 +70,7 @@ def loaded(model: Any, config: RunConfig, load_config: LoadConfig) -> LanguageMo
         ModelError: it cannot be loaded, or does not fit the device's memory.
     """
     if isinstance(model, str):
-        from icl_eval.models.networks.network import full_device
+        from icl_eval.models.network import full_device
 
         try:
             with full_device():

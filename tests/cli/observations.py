@@ -16,8 +16,8 @@ import torch
 from icl_eval.demos import Pool
 from icl_eval.engine import SINGLE_PROCESS
 from icl_eval.models.causal.model import CausalLM
-from icl_eval.models.checkpoints import precision
-from icl_eval.models.networks.network import Network
+from icl_eval.models.loading import precision
+from icl_eval.models.network import Network
 from icl_eval.runs.requests import RequestBuilder
 
 from .bench import Bench, Reached, trained

@@ -263,7 +263,7 @@ def test_names_in_records_that_reach_a_model_as_control_tokens_are_told(
     icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm.controls = ControlTokens(AutoTokenizer.from_pretrained(MODEL), takes_ids=False)
-    monkeypatch.setattr("icl_eval.models.loading.load_text_reader", lambda *_, **__: lm)
+    monkeypatch.setattr("icl_eval.models.loading.load.load_text_reader", lambda *_, **__: lm)
     asked, shown = Path("data/parity/val.jsonl"), Path("data/parity/train.jsonl")
     clean = icl_eval("check", "toy/parity", *TOY, "--model", "any")
     for path, n in ((asked, "2<|endoftext|>"), (shown, "<|endoftext|>4")):

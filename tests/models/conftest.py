@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 import torch
 
-from icl_eval.models.checkpoints import devices
+from icl_eval.models.loading import devices
 
 from .checkpoints import checkpoint
 

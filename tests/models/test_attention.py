@@ -15,9 +15,9 @@ from transformers.models.llama import modeling_llama
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, load_model
-from icl_eval.models.checkpoints import placement
-from icl_eval.models.checkpoints.checkpoint import Checkpoint
-from icl_eval.models.networks.sharing import sharing
+from icl_eval.models.causal.sharing import sharing
+from icl_eval.models.loading import placement
+from icl_eval.models.loading.checkpoint import Checkpoint
 from icl_eval.models.options import LoadConfig
 
 from .architectures import build

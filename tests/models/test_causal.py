@@ -16,8 +16,8 @@ from icl_eval.errors import ModelError
 from icl_eval.models import OutOfMemory, ScoreRequest, wrap_model
 from icl_eval.models.causal.model import ARITHMETIC, CausalLM
 from icl_eval.models.causal.rows import Row
+from icl_eval.models.causal.sharing import line
 from icl_eval.models.local import CPU_ROW_BUDGET
-from icl_eval.models.networks.sharing import line
 
 from .architectures import WINDOW, build
 from .black_boxes import Waits
@@ -237,7 +237,7 @@ def test_nothing_but_reading_the_answers_waits_for_a_device(
 
         return wait
 
-    monkeypatch.setattr("icl_eval.models.networks.network.to_host", to_host)
+    monkeypatch.setattr("icl_eval.models.network.to_host", to_host)
     lm.clear_cache()
     with Waits() as waits:
         pending = [lm.enqueue([each]) for each in rows]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from icl_eval.errors import UnknownName
-from icl_eval.models.checkpoints.placement import memory_of
+from icl_eval.models.loading.placement import memory_of
 from icl_eval.models.options import LoadConfig
 
 from . import checkpoints

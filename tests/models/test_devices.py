@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from icl_eval.errors import ModelError
-from icl_eval.models.checkpoints import devices
-from icl_eval.models.checkpoints.devices import device_named, gpus_of, local_process
+from icl_eval.models.loading import devices
+from icl_eval.models.loading.devices import device_named, gpus_of, local_process
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from icl_eval.models.generation.decoder import Entry, UncachedDecoder
 from icl_eval.models.generation.kv_pool import PooledDecoder
 from icl_eval.models.generation.probing import _forward_uncached
 from icl_eval.models.generation.search import Extension
-from icl_eval.models.networks.network import Network, float32_head
+from icl_eval.models.network import Network, float32_head
 
 from .architectures import CONFIGS, VOCABULARY, WINDOW, build
 from .black_boxes import Waits, crowd, write
@@ -192,7 +192,7 @@ def test_what_prompts_share_is_read_once(monkeypatch: pytest.MonkeyPatch, beams:
     keep_from(monkeypatch, 8)
     trunk, lm = np.random.default_rng(0).integers(3, VOCABULARY, 40).tolist(), causal(sharp("gpt2"))
     prompts = [[*trunk, first, second] for first in (3, 4) for second in (5, 6, 7)]
-    lm.generation.hypotheses = 4 * beams  # four prompts at once
+    lm.generation.budget.size = 4 * beams  # four prompts at once
     fed = count_tokens(lm.model)
 
     write(lm, prompts, Decoding(1, FREE, beams=beams))
@@ -316,7 +316,7 @@ def test_no_batch_size_changes_what_transformers_generates(
     keep_from(monkeypatch, 8)
     expected, lm = texts_of_transformers(name, shared, beams), causal(sharp(name))
     for size in (1, 7, 30):
-        lm.generation.hypotheses = size * beams
+        lm.generation.budget.size = size * beams
         decoding = Decoding(8, FREE, beams=beams, length_penalty=1.0, penalty="power")
         answers = write(lm, [prompt for prompt, _ in expected], decoding)
         for (_, tokens), answer in zip(expected, answers, strict=True):
@@ -326,7 +326,7 @@ def test_no_batch_size_changes_what_transformers_generates(
 def test_prompts_enter_as_others_leave() -> None:
     lm, prompts = causal(sharp("llama")), prompts_of(1, count=12)
     counts = [2 if index % 2 else 12 for index in range(len(prompts))]
-    lm.generation.hypotheses = 4
+    lm.generation.budget.size = 4
     batches = [each for each in step_sizes(lm, prompts, counts) if each > 1]
 
     assert len(batches) < sum(counts) / 4 * 1.5
@@ -394,7 +394,7 @@ def test_a_full_device_halves_the_prompts_at_once_and_no_answer_comes_twice(
     for index, answer in answers:
         assert answer.texts == expected[index].texts
         assert answer.scores == pytest.approx(expected[index].scores, abs=1e-4)
-    assert 1 <= lm.generation.hypotheses <= most
+    assert 1 <= lm.generation.budget.size <= most
 
 
 def test_one_prompt_that_exceeds_the_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from gguf import GGUFWriter
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
 from icl_eval.models import ScoreRequest, load_model
-from icl_eval.models.checkpoints import names as gguf
+from icl_eval.models.loading import names as gguf
 
 from .architectures import build
 from .checkpoints import byte_tokenizer

@@ -13,8 +13,8 @@ import torch
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
 from icl_eval.models import load_model
-from icl_eval.models.checkpoints import precision
-from icl_eval.models.checkpoints.precision import precision_of, weights_type
+from icl_eval.models.loading import precision
+from icl_eval.models.loading.precision import precision_of, weights_type
 
 from .checkpoints import checkpoint, refusal
 from .reference import random_requests

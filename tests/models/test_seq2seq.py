@@ -369,7 +369,7 @@ def test_a_full_device_halves_the_batch_of_generation(monkeypatch: pytest.Monkey
 
     assert sorted(index for index, _ in answers) == list(range(len(prompts)))
     assert all(found.texts == expected[index].texts for index, found in answers)
-    assert lm.generation.hypotheses < 12
+    assert lm.generation.budget.size < 12
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from icl_eval.errors import ModelError
 from icl_eval.models.causal.model import CausalLM
 from icl_eval.models.causal.rows import Row, depths, visibility
-from icl_eval.models.networks.sharing import sharing
+from icl_eval.models.causal.sharing import sharing
 
 from .architectures import build
 from .checkpoints import byte_tokenizer

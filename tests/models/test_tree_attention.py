@@ -12,12 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_eval.models import ScoreRequest
-from icl_eval.models.causal import packing
-from icl_eval.models.causal.packing import Terms, pack
-from icl_eval.models.causal.rows import Row
-from icl_eval.models.networks import blocks
-from icl_eval.models.networks.blocks import Block, TreePlan
-from icl_eval.models.networks.kernels import (
+from icl_eval.models.causal import blocks, packing
+from icl_eval.models.causal.blocks import Block, TreePlan
+from icl_eval.models.causal.kernels import (
     Kernel,
     Scores,
     checked,
@@ -26,7 +23,9 @@ from icl_eval.models.networks.kernels import (
     flash_sequences,
     plain_blocks,
 )
-from icl_eval.models.networks.tree_attention import attending
+from icl_eval.models.causal.packing import Terms, pack
+from icl_eval.models.causal.rows import Row
+from icl_eval.models.causal.tree_attention import attending
 
 from .cuda_kernels import emulated
 

@@ -17,18 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
+from icl_eval.models.causal.blocks import TreePlan
+from icl_eval.models.causal.kernels import Kernel, checked, kernels_of, plain_blocks
 from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer, depths, visibility
 from icl_eval.models.causal.scheduling import LOGITS, RowModel
-from icl_eval.models.checkpoints.devices import queue_depth, to_device
-from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.generation.generation import Generation, Limits
-from icl_eval.models.generation.probing import causal_generation
-from icl_eval.models.local import LocalModel, state_budget
-from icl_eval.models.networks.blocks import TreePlan
-from icl_eval.models.networks.kernels import Kernel, checked, kernels_of, plain_blocks
-from icl_eval.models.networks.network import enqueue_token_logprobs, full_device
-from icl_eval.models.networks.prefix_cache import PrefixCache
-from icl_eval.models.networks.sharing import (
+from icl_eval.models.causal.sharing import (
     Sharing,
     distance,
     has_causal_masks,
@@ -39,7 +32,13 @@ from icl_eval.models.networks.sharing import (
     sharing,
     tolerance,
 )
-from icl_eval.models.networks.tree_attention import KernelError, attending
+from icl_eval.models.causal.tree_attention import KernelError, attending
+from icl_eval.models.decoding import GenerateRequest, TextSink
+from icl_eval.models.generation.generation import Generation, Limits
+from icl_eval.models.generation.probing import causal_generation
+from icl_eval.models.loading.devices import queue_depth, to_device
+from icl_eval.models.local import LocalModel, state_budget
+from icl_eval.models.network import PrefixCache, enqueue_token_logprobs, full_device
 from icl_eval.models.tokenization import bos_tokens, window_of
 
 ARITHMETIC = 5  # raised with every change after which the same tokens may get another answer

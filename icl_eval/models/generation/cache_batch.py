@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from icl_eval.models.checkpoints.devices import to_device
 from icl_eval.models.generation.decoder import Entry
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.generation.trie import Tokens
-from icl_eval.models.networks.network import Network
+from icl_eval.models.loading.devices import to_device
+from icl_eval.models.network import Network
 
 CACHES = ("past_key_values", "cache_params")  # its names in outputs of networks
 STATES = ("conv_states", "recurrent_states")  # of a layer that has a state of fixed size

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from icl_eval.models.causal.sharing import distance, ordinary_tokens, tolerance
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.generation.trie import Tokens
-from icl_eval.models.networks.sharing import distance, ordinary_tokens, tolerance
 
 
 @dataclass(frozen=True, slots=True, eq=False)

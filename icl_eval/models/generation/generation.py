@@ -13,14 +13,14 @@ from itertools import accumulate, pairwise
 import numpy as np
 import torch
 
-from icl_eval.models.checkpoints.devices import to_host
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.generation.decoder import Decoder, Entry
 from icl_eval.models.generation.kv_pool import MIN_PREFIX
 from icl_eval.models.generation.search import Candidates, Extension, Search
 from icl_eval.models.generation.trie import Tokens
-from icl_eval.models.networks.network import float32_head, full_device
-from icl_eval.models.protocol import OutOfMemory, common_prefix
+from icl_eval.models.loading.devices import to_host
+from icl_eval.models.network import float32_head, full_device
+from icl_eval.models.protocol import Budget, common_prefix
 
 LOW = 0.75  # of the hypotheses that a batch had when prompts last entered: below it more enter
 
@@ -51,10 +51,10 @@ class Generation:
         kind_of: the kind of decoder that a request's hypotheses need after so many generated tokens; hypotheses of
             different kinds are never in one batch.
         search: makes the search for a request.
-        limits: of a batch. `hypotheses` is halved when memory runs out.
+        limits: of a batch.
 
     Attributes:
-        hypotheses: the most hypotheses of a batch.
+        budget: the most hypotheses of a batch.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Generation:
         limits: Limits,
     ) -> None:
         self._decoders, self._kind_of, self._search, self._limits = decoders, kind_of, search, limits
-        self.hypotheses = limits.hypotheses
+        self.budget = Budget(limits.hypotheses)
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
         """Answer requests that fit the window.
@@ -76,17 +76,12 @@ class Generation:
         """
         waiting = self._jobs(requests)
         while waiting:
-            live: list[_Job] = []
-            try:
-                with full_device(), float32_head(), torch.inference_mode():
-                    self._run(self._decoders(waiting[0].kind), live, waiting, sink)
-            except OutOfMemory:
-                if len(live) == 1:
-                    raise
-                self.hypotheses = max(sum(job.width for job in live) // 2, 1)
+            live = _Live()
+            with self.budget.halved_if_exceeded(live), full_device(), float32_head(), torch.inference_mode():
+                self._run(self._decoders(waiting[0].kind), live, waiting, sink)
             waiting.extendleft(reversed(live))
 
-    def _run(self, decoder: Decoder, live: list[_Job], waiting: deque[_Job], sink: TextSink) -> None:
+    def _run(self, decoder: Decoder, live: _Live, waiting: deque[_Job], sink: TextSink) -> None:
         """Generate until no job of the first kind is left; `live` holds the unfinished ones if memory runs out."""
         kind, extensions, low = waiting[0].kind, list[Extension](), 0.0
         while True:
@@ -150,7 +145,7 @@ class Generation:
             prefixes[job.prefix] += job.width
         states = len(prefixes) * max(job.shared for job in jobs) + width * max(job.suffix_length for job in jobs)
         even = len(prefixes) * max(prefixes.values()) <= 2 * width
-        return width <= self.hypotheses and states <= self._limits.states and even
+        return width <= self.budget.size and states <= self._limits.states and even
 
     def _jobs(self, requests: Sequence[GenerateRequest]) -> deque[_Job]:
         """Requests by kind, grouped by shared prefix, large groups and long prompts first."""
@@ -201,6 +196,20 @@ class _Job:
     def entries(self) -> list[Entry]:
         """Its hypotheses, for prefill."""
         return [Entry(self.prompt, np.array(tokens, np.int32), self.shared) for tokens in self.generated]
+
+
+class _Live(list[_Job]):
+    """The jobs of a batch."""
+
+    @property
+    def size(self) -> int:
+        """The most hypotheses that they have."""
+        return sum(job.width for job in self)
+
+    @property
+    def divisible(self) -> bool:
+        """Whether there is more than one."""
+        return len(self) > 1
 
 
 def prompt_of(request: GenerateRequest) -> Tokens:

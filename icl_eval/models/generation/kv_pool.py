@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_eval.models.checkpoints.devices import to_device
+from icl_eval.models.causal.kernels import Scores
+from icl_eval.models.causal.rows import Row
+from icl_eval.models.causal.tree_attention import attending_as
 from icl_eval.models.generation.decoder import Entry
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.generation.trie import Path, trie_row
-from icl_eval.models.networks.kernels import Scores
-from icl_eval.models.networks.network import Network
-from icl_eval.models.networks.tree_attention import attending_as
-from icl_eval.models.protocol import Row
+from icl_eval.models.loading.devices import to_device
+from icl_eval.models.network import Network
 
 MIN_PREFIX = 64  # tokens of a shared prefix from which on its states are cached for the next prompts
 EXTRA_SLOTS = 16  # tokens per hypothesis by which the pool grows when it is full

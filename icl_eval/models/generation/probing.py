@@ -18,7 +18,7 @@ from icl_eval.models.generation.kv_pool import PooledDecoder, ReadRows
 from icl_eval.models.generation.search import Search, search_for
 from icl_eval.models.generation.text import end_tokens, text_after, text_alone
 from icl_eval.models.generation.trie import Tokens
-from icl_eval.models.networks.network import Network
+from icl_eval.models.network import Network
 
 MakeDecoder = Callable[[], Decoder]
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.models.protocol import Row, common_prefix
+from icl_eval.models.causal.rows import Row
+from icl_eval.models.protocol import common_prefix
 
 Tokens = NDArray[np.int32]
 Path = NDArray[np.int32]  # the indices of a sequence's tokens in its row, (length,)

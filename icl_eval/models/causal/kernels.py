@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from icl_eval.models.causal.blocks import Segments, TreePlan
 from icl_eval.models.causal.rows import segments
-from icl_eval.models.networks.blocks import Segments, TreePlan
 
 QUERIES = 256  # of the plain operations at once: their scores are in memory
 PATHS = 2**16  # tokens of windows that are gathered at once

@@ -1,4 +1,4 @@
-"""Compute next-token logits of a network of `transformers` at some positions.
+"""Run a network of `transformers`: next-token logits at some positions, and the cached states of a prefix.
 
 Only the hidden states at those positions reach the language-model head, so there is never a batch x time x vocabulary
 tensor; logits are float32 whatever the weights' type.
@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
-from icl_eval.models.checkpoints.devices import input_device, to_device, to_host
-from icl_eval.models.networks.sharing import distance, tolerance
-from icl_eval.models.protocol import OutOfMemory
+from icl_eval.models.causal.sharing import distance, tolerance
+from icl_eval.models.loading.devices import input_device, to_device, to_host
+from icl_eval.models.protocol import OutOfMemory, common_prefix
 
 HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
 COARSE = (torch.bfloat16, torch.float16)
@@ -198,3 +198,65 @@ def float32_head() -> Iterator[None]:
         yield
     finally:
         _cached_head.reset(token)
+
+
+class PrefixCache:
+    """The states of the last prefix; of the next one, only what the two do not share is computed.
+
+    Args:
+        model: a `PreTrainedModel` with a key-value cache.
+        device: where its tokens go.
+    """
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model, self._device = model, device
+        self._tokens = np.empty(0, np.int32)
+        self._states: list[tuple[torch.Tensor, torch.Tensor]] = []  # per layer, (1, heads, prefix, width)
+
+    def of(self, tokens: NDArray[np.int32], copies: int = 1) -> Any:
+        """A cache with the states of `tokens`, for `copies` rows, that the model may append to."""
+        shared = common_prefix(self._tokens, tokens)
+        if shared < len(tokens):
+            self._extend(shared, tokens)
+        size = len(tokens)
+        return _cache(
+            (k[:, :, :size].expand(copies, -1, -1, -1), v[:, :, :size].expand(copies, -1, -1, -1))
+            for k, v in self._states
+        )
+
+    def clear(self) -> None:
+        """Clear the cache: the next prefix is computed from its first token."""
+        self._tokens, self._states = np.empty(0, np.int32), []
+
+    @property
+    def token_bytes(self) -> int:
+        """Memory of one token's states, in bytes; 0 before the first prefix."""
+        total = sum(part.nbytes for layer in self._states for part in layer)
+        return total // max(len(self._tokens), 1)
+
+    def _extend(self, shared: int, tokens: NDArray[np.int32]) -> None:
+        cache = _cache((k[:, :, :shared], v[:, :, :shared]) for k, v in self._states if shared)
+        new = to_device(torch.from_numpy(tokens[shared:].astype(np.int64))[None], self._device)
+        positions = torch.arange(shared, len(tokens), device=self._device)[None]
+        self._model.base_model(input_ids=new, position_ids=positions, past_key_values=cache, use_cache=True)
+        self._states = [(layer.keys, layer.values) for layer in cache.layers]
+        self._tokens = tokens.copy()
+
+
+def _cache(states: Any) -> Any:
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(states):
+        cache.update(keys, values, layer)
+    return cache
+
+
+def fuse_activations(model: torch.nn.Module) -> None:
+    """Replace the tanh GELU of GPT-2 and others, in place: one pass over a layer instead of seven."""
+    from transformers.activations import FastGELUActivation, NewGELUActivation
+
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation | FastGELUActivation):
+                setattr(module, name, torch.nn.GELU(approximate="tanh"))

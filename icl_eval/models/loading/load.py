@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl_eval.config import PLL
 from icl_eval.errors import ModelError
-from icl_eval.models.checkpoints.checkpoint import (
+from icl_eval.models.loading.checkpoint import (
     Checkpoint,
     check_weights,
     commit_of,
@@ -17,7 +17,7 @@ from icl_eval.models.checkpoints.checkpoint import (
     weights_digest,
     weights_name,
 )
-from icl_eval.models.checkpoints.names import TINY, check_options, is_endpoint, pretrained, resolve
+from icl_eval.models.loading.names import TINY, check_options, is_endpoint, pretrained, resolve
 from icl_eval.models.options import LoadConfig, ModelConfig, read_options
 from icl_eval.models.protocol import LanguageModel
 from icl_eval.models.tokenization import tokenizer_digest
@@ -53,11 +53,10 @@ def load(name: str, model_config: ModelConfig, load_config: LoadConfig) -> Langu
         return _connected(name, model_config, load_config)
     from transformers.utils import logging
 
-    from icl_eval.models.checkpoints.placement import placement_arguments, settle
-    from icl_eval.models.checkpoints.precision import check_quantization
-    from icl_eval.models.checkpoints.tensor_parallel import in_step
-    from icl_eval.models.networks.fused import fuse_activations
-    from icl_eval.models.networks.network import full_device
+    from icl_eval.models.loading.placement import placement_arguments, settle
+    from icl_eval.models.loading.precision import check_quantization
+    from icl_eval.models.loading.tensor_parallel import in_step
+    from icl_eval.models.network import full_device, fuse_activations
 
     location = resolve(name, model_config.revision)
     model_config = model_config.model_copy(update={"dtype": _dtype(name, model_config)})
@@ -107,7 +106,7 @@ def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfi
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    from icl_eval.models.checkpoints.precision import type_named
+    from icl_eval.models.loading.precision import type_named
     from icl_eval.models.meta_model import MetaModel
 
     if is_endpoint(name):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from icl_eval.models.networks.fused import fuse_activations
+from icl_eval.models.network import fuse_activations
 
 
 def test_logits_are_the_same() -> None:

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import torch
 
-from icl_eval.models.networks.blocks import TreePlan
-from icl_eval.models.networks.kernels import Kernel, Scores, attend, attend_to_all, flash_blocks, merge
-from icl_eval.models.networks.network import lacks_memory
+from icl_eval.models.causal.blocks import TreePlan
+from icl_eval.models.causal.kernels import Kernel, Scores, attend, attend_to_all, flash_blocks, merge
+from icl_eval.models.network import lacks_memory
 
 __all__ = ["Attention", "KernelError", "attend", "attend_to_all", "attending", "attending_as", "merge"]
 

@@ -16,11 +16,11 @@ import torch
 import yaml
 
 from icl_eval.errors import ModelError, UnknownName
-from icl_eval.models.checkpoints import devices
-from icl_eval.models.checkpoints.checkpoint import Checkpoint
-from icl_eval.models.checkpoints.devices import device_named, torch_device
-from icl_eval.models.checkpoints.names import is_gguf
-from icl_eval.models.checkpoints.precision import quantization, quantized_as, weights_type
+from icl_eval.models.loading import devices
+from icl_eval.models.loading.checkpoint import Checkpoint
+from icl_eval.models.loading.devices import device_named, torch_device
+from icl_eval.models.loading.names import is_gguf
+from icl_eval.models.loading.precision import quantization, quantized_as, weights_type
 from icl_eval.models.options import LoadConfig, ModelConfig
 
 START = "accelerate launch --num-processes N -m icl_eval run ..."

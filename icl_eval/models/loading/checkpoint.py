@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from icl_eval.errors import IclEvalError, ModelError
-from icl_eval.models.checkpoints.names import is_endpoint, located, pretrained, resolve
+from icl_eval.models.loading.names import is_endpoint, located, pretrained, resolve
 from icl_eval.models.options import LoadConfig, ModelConfig
 
 UNUSED = re.compile(
@@ -178,7 +178,7 @@ def is_current(fingerprint: str, device: str, name: str, model_config: ModelConf
     """
     from icl_eval.models import masked, seq2seq
     from icl_eval.models.causal import model as causal
-    from icl_eval.models.checkpoints.devices import device_named
+    from icl_eval.models.loading.devices import device_named
 
     location = resolve(name, model_config.revision)
     plain = LoadConfig(
@@ -218,8 +218,8 @@ def weights_digest(model: Any, tokenizer: Any) -> str:
     """Hash of a loaded model and tokenizer: vocabulary, configuration, end tokens and weights."""
     import torch
 
-    from icl_eval.models.checkpoints.devices import tensor_of
     from icl_eval.models.generation.text import end_tokens
+    from icl_eval.models.loading.devices import tensor_of
 
     digest = hashlib.blake2b(str(sorted(tokenizer.get_vocab().items())).encode(), digest_size=16)
     digest.update(model.config.to_json_string().encode())

@@ -1,1 +1,0 @@
-"""Run a network of `transformers` on packed rows of shared prefixes: attention over them, and the prefix cache."""
