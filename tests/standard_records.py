@@ -136,6 +136,15 @@ XCOPA = [
         ]
     )
 ]
+FLORES = {
+    "eng_Latn": ["The boat sails.", "The tide is low."],
+    "deu_Latn": ["Das Boot segelt.", "Es ist Ebbe."],
+    "spa_Latn": ["El barco navega.", "La marea baja."],
+    "fra_Latn": ["Le bateau navigue.", "La mer est basse."],
+    "swh_Latn": ["Mashua inasafiri.", "Maji yamekupwa."],
+    "zho_Hans": ["船在航行。", "退潮了。"],
+}
+FLORES_PAIRS = Library().suite("flores").tasks
 PASSAGE = "Boats need nets. Nets need rope."
 XQUAD: list[Record] = [
     {"id": f"q{number}", "question": text, "answers": {"text": [answer], "answer_start": [0]}}
@@ -202,6 +211,10 @@ QUESTIONS: dict[tuple[str, str | None], dict[str, list[Record]]] = {
     **{
         ("cambridgeltl/xcopa", language): {"validation": XCOPA[:1], "test": XCOPA[1:]}
         for language in LANGUAGES["xcopa"]
+    },
+    ("facebook/flores", "all"): {
+        split: [{f"sentence_{code}": texts[number] for code, texts in FLORES.items()}]
+        for number, split in enumerate(["dev", "devtest"])
     },
     **{
         ("google/xquad", f"xquad.{language}"): {"validation": [{**row, "context": PASSAGE} for row in XQUAD]}
@@ -328,6 +341,11 @@ FILES |= {
         for language in LANGUAGES["xquad"]
     },
 }
+FILES |= {
+    f"flores200_dataset/{split}/{code}.{split}": f"{texts[number]}\n"
+    for code, texts in FLORES.items()
+    for number, split in enumerate(["dev", "devtest"])
+}
 GOLD: dict[str, tuple[list[int], list[int]]] = {
     "mmlu": ([1, 0, 2, 0], [1, 3]),
     "classification/sst2": ([0, 1, 0], [1, 0]),
@@ -353,6 +371,7 @@ GOLD: dict[str, tuple[list[int], list[int]]] = {
     **{f"bbh/{name}": ([0] * 4, [0] * 4) for name in BBH_NAMES},  # of one reference each
     **{f"xnli/{language}": ([0, 1, 2], [0, 1]) for language in LANGUAGES["xnli"]},
     **{f"xcopa/{language}": ([0], [1]) for language in LANGUAGES["xcopa"]},
+    **dict.fromkeys(FLORES_PAIRS, ([0], [0])),
     **{f"xquad/{language}": ([], [0, 0]) for language in LANGUAGES["xquad"]},
 }
 """Right options of the examples that are shown and that are evaluated."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from icl_eval.tasks import Library, LocalSource
+from icl_eval.tasks import Library, LocalSource, Task
 
 pytestmark = pytest.mark.skipif("ICL_EVAL_DATA" not in os.environ, reason="ICL_EVAL_DATA names no official release")
 
@@ -25,21 +26,27 @@ SIZES = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def source() -> LocalSource:
     return LocalSource(Path(os.environ["ICL_EVAL_DATA"]))
 
 
+@cache
+def task_of(name: str) -> Task:
+    """One task for all tests, because it reads a split once."""
+    return Library().task(name)
+
+
 @pytest.mark.parametrize(("name", "split"), SIZES)
 def test_the_official_release_is_read_whole(name: str, split: str, source: LocalSource) -> None:
-    examples = Library().task(name).split(split, source)
+    examples = task_of(name).split(split, source)
 
     assert len(examples) == SIZES[name, split]
     assert len({example.id for example in examples}) == len(examples)
 
 
 def test_mmlu_has_five_development_questions_of_each_of_57_subjects(source: LocalSource) -> None:
-    task = Library().task("mmlu")
+    task = task_of("mmlu")
     shown = [example.fields["subject"] for example in task.demonstrations(source)]
 
     assert {shown.count(subject) for subject in shown} == {5}
@@ -48,10 +55,8 @@ def test_mmlu_has_five_development_questions_of_each_of_57_subjects(source: Loca
 
 
 def test_bbh_has_6511_examples(source: LocalSource) -> None:
-    library = Library()
-
-    assert sum(len(library.task(name).evaluation(source)) for name in library.suite("bbh").tasks) == 6511
+    assert sum(len(task_of(name).evaluation(source)) for name in Library().suite("bbh").tasks) == 6511
 
 
 def test_truthfulqa_has_one_true_answer_which_is_the_first(source: LocalSource) -> None:
-    assert {example.gold for example in Library().task("truthfulqa/mc1").evaluation(source)} == {(0,)}
+    assert {example.gold for example in task_of("truthfulqa/mc1").evaluation(source)} == {(0,)}

@@ -11,6 +11,8 @@ from icl_eval.prompts import assemble
 from icl_eval.tasks import Example, HubSource, Library, LocalSource, Source
 from icl_eval.testing import check_task
 
+LIBRARY = Library()
+
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> LocalSource:
@@ -35,7 +37,7 @@ def gold_of(examples: list[Example]) -> list[int]:
 def test_release_and_hub_give_the_same_examples_with_the_right_answers(
     name: str, release: LocalSource, hub: HubSource
 ) -> None:
-    task = Library().task(name)
+    task = LIBRARY.task(name)
     shown, evaluated = list(task.demonstrations(release)), list(task.evaluation(release))
 
     assert GOLD[name] == (gold_of(shown), gold_of(evaluated))
@@ -45,14 +47,14 @@ def test_release_and_hub_give_the_same_examples_with_the_right_answers(
 
 @pytest.mark.parametrize("name", GOLD)
 def test_every_example_keeps_the_invariants(name: str, release: LocalSource) -> None:
-    task = Library().task(name)
+    task = LIBRARY.task(name)
     task.check_fields(release)
     check_task(task, release, [0, 1])
 
 
 def prompt_of(name: str, number: int, shots: int, source: Source) -> str:
     """The context of an example of a task, under its first prompt."""
-    task = Library().task(name)
+    task = LIBRARY.task(name)
     example, prompt = task.evaluation(source)[number], task.prompt()
     drawn = Pool.of(task, task.demonstrations(source)).draw(example, shots, 0)
     shown = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in drawn]
@@ -90,8 +92,8 @@ def test_trec_follows_the_instruction_of_zhao_et_al(release: LocalSource) -> Non
 
 
 def test_every_classification_task_is_in_the_suite() -> None:
-    assert sorted(Library().suite("icl-classification").tasks) == [
-        name for name in Library().names() if name.startswith("classification/")
+    assert sorted(LIBRARY.suite("icl-classification").tasks) == [
+        name for name in LIBRARY.names() if name.startswith("classification/")
     ]
 
 
@@ -108,6 +110,7 @@ def test_every_classification_task_is_in_the_suite() -> None:
         ("bbh/boolean-expressions", "Evaluate the result of a random Boolean expression.\n\nQ: not red is\nA:"),
         ("xnli/de", "Ada rows, richtig?"),
         ("xcopa/it", "Ada fell perché"),
+        ("flores/zh-en", "Chinese: 退潮了。\nEnglish:"),
         ("xquad/es", f"Contexto: {PASSAGE}\n\nPregunta: What do nets need?\n\nRespuesta:"),
     ],
 )
@@ -115,9 +118,9 @@ def test_query_is_the_published_one(name: str, query: str, release: LocalSource)
     assert prompt_of(name, -1, 0, release).endswith(query)
 
 
-@pytest.mark.parametrize(("suite", "size"), [("bbh", 27), ("xnli", 15), ("xcopa", 11), ("xquad", 12)])
+@pytest.mark.parametrize(("suite", "size"), [("bbh", 27), ("xnli", 15), ("xcopa", 11), ("xquad", 12), ("flores", 10)])
 def test_a_suite_has_all_tasks_of_its_name(suite: str, size: int) -> None:
-    tasks = Library().suite(suite).tasks
+    tasks = LIBRARY.suite(suite).tasks
 
-    assert sorted(tasks) == [name for name in Library().names() if name.startswith(f"{suite}/")]
+    assert sorted(tasks) == [name for name in LIBRARY.names() if name.startswith(f"{suite}/")]
     assert len(tasks) == size

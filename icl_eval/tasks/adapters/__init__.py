@@ -12,7 +12,7 @@ from icl_eval.tasks.adapters.race import race
 from icl_eval.tasks.adapters.reading import coqa, drop, quac, squad
 from icl_eval.tasks.adapters.science import arc
 from icl_eval.tasks.adapters.superglue import multirc, record, wsc
-from icl_eval.tasks.adapters.texts import agnews, articles, last_word, one_document, translation
+from icl_eval.tasks.adapters.texts import agnews, articles, flores, last_word, one_document, translation
 from icl_eval.tasks.adapters.winograd import winograd, winogrande
 from icl_eval.tasks.files import Record
 
@@ -24,6 +24,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "articles": articles,
     "coqa": coqa,
     "drop": drop,
+    "flores": flores,
     "hellaswag": hellaswag,
     "last_word": last_word,
     "multirc": multirc,

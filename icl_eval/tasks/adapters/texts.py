@@ -59,3 +59,15 @@ def agnews(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
             yield {"text": raw["text"], "label": raw["label"]}
         else:
             yield {"text": f"{raw['Title']} {raw['Description']}", "label": int(raw["Class Index"]) - 1}
+
+
+def flores(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """A sentence in all languages by their codes, such as `eng_Latn`; the release has a file for each language."""
+    sentences: dict[str, list[str]] = {}
+    for raw in records:
+        if "language" in raw:
+            sentences.setdefault(raw["language"], []).append(raw["text"])
+        else:
+            yield {name.removeprefix("sentence_"): value for name, value in raw.items()}
+    for row in zip(*sentences.values(), strict=True):
+        yield dict(zip(sentences, row, strict=True))
