@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -40,7 +41,7 @@ class RunConfig(ModelConfig):
     seeds: tuple[int, ...] = DEFAULTS["seeds"]
     split: str | None = DEFAULTS["split"]
     fewshot_split: str | None = DEFAULTS["fewshot_split"]
-    limit: int | str | None = DEFAULTS["limit"]
+    limit: Annotated[int | str, AfterValidator(parse_limit)] | None = DEFAULTS["limit"]
     overflow: Overflow = DEFAULTS["overflow"]
     decode: dict[str, Any] | None = DEFAULTS["decode"]
 
@@ -61,11 +62,6 @@ class RunConfig(ModelConfig):
     @classmethod
     def _number_or_list(cls, seeds: Any) -> Any:
         return seed_list(seeds) if isinstance(seeds, int | Sequence) else seeds
-
-    @field_validator("limit")
-    @classmethod
-    def _sample_or_head(cls, limit: int | str | None) -> int | str | None:
-        return None if limit is None else parse_limit(limit)
 
     @field_validator("decode", mode="before")
     @classmethod
