@@ -1,8 +1,7 @@
 """Requests become batches of shared prefixes; answers are journalled as they come."""
 
 from icl_eval.engine.engine import Engine
-from icl_eval.engine.journal import Journal, MemoryJournal
-from icl_eval.engine.lines import ENDINGS
+from icl_eval.engine.journal import ENDINGS, Journal, MemoryJournal
 from icl_eval.engine.noise import measure_noise
 from icl_eval.engine.partition import partition
 from icl_eval.engine.ranks import SINGLE_PROCESS, Ranks, launched, rank_and_world_size

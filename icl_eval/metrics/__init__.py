@@ -1,8 +1,7 @@
 """How good: statistics per example, then aggregation, then uncertainty. Pure functions of predictions."""
 
 from icl_eval.metrics.close_calls import value_range
-from icl_eval.metrics.difference import Difference, difference
-from icl_eval.metrics.estimate import Estimate, average, estimate, independent_average
+from icl_eval.metrics.estimate import Difference, Estimate, average, difference, estimate, independent_average
 from icl_eval.metrics.prediction import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
 from icl_eval.metrics.refusals import is_unspaced
 from icl_eval.metrics.registry import (

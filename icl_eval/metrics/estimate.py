@@ -2,6 +2,7 @@
 
 The two are never pooled: the first says how far another sample of examples would move the score, the second how far
 another draw of demonstrations would.
+The difference of two estimates on the same examples is paired (Miller 2024, arXiv 2411.00640).
 """
 
 from __future__ import annotations
@@ -16,12 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import MetricError
-from icl_eval.metrics import resampling
-from icl_eval.metrics.influence import ROUNDING, clustered_error, correction, influence
-from icl_eval.metrics.interval import interval, wilson
 from icl_eval.metrics.prediction import AnyPrediction, P, TextPrediction
 from icl_eval.metrics.registry import check_kind, check_labels
 from icl_eval.metrics.statistics import CorpusMetric, Metric
+from icl_eval.metrics.uncertainty import (
+    ROUNDING,
+    bootstrap,
+    clustered_error,
+    correction,
+    influence,
+    interval,
+    jackknife,
+    normal,
+    of_predictions,
+    wilson,
+)
 
 T = TypeVar("T")
 
@@ -137,9 +147,9 @@ def _of_predictions(metric: CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Es
     values = _finite(metric.name, np.array([metric.score(predictions) for predictions in seeds]))
     if len(names) == 1:
         return _assembled(values, math.nan, 0, len(seeds[0]), {names[0]: 0.0}, metric.bounds)
-    metric_of = resampling.of_predictions(metric, seeds)
-    error = _spread(resampling.bootstrap(metric_of, len(names), CORPUS_RESAMPLES))
-    influences = _by_name(names, resampling.jackknife(metric_of, len(names)))
+    metric_of = of_predictions(metric, seeds)
+    error = _spread(bootstrap(metric_of, len(names), CORPUS_RESAMPLES))
+    influences = _by_name(names, jackknife(metric_of, len(names)))
     return _assembled(values, error, len(names) - 1, len(seeds[0]), influences, metric.bounds)
 
 
@@ -229,3 +239,33 @@ def _by_name(names: Sequence[str], influences: NDArray[np.float64]) -> dict[str,
 
 def _mean(values: Collection[float] | NDArray[np.float64]) -> float:
     return math.fsum(values) / len(values)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A second estimate less a first one, with the uncertainty over the examples that they share."""
+
+    value: float
+    standard_error: float
+    """Over examples (clustered); nan where there is one cluster."""
+    low: float
+    high: float
+    """Ends of the 95 % interval by Student's t."""
+    interval: str
+    """normal; bounds, all possible differences, where nothing is known of the spread."""
+
+
+def difference(one: Estimate, other: Estimate) -> Difference:
+    """`other` less `one`, paired cluster by cluster.
+
+    A cluster moves the difference by the difference of its influences, so what moves both scores alike cancels: for
+    means it is the standard error of the differences of the examples, sqrt(sum of (d - mean d)² / (n (n - 1))).
+    Raises `MetricError` unless both have the same clusters.
+    """
+    if one.influence.keys() != other.influence.keys():
+        raise MetricError("the two scores have other clusters of examples, so nothing can be paired")
+    error = clustered_error([other.influence[name] - each for name, each in one.influence.items()])
+    bounds = other.bounds[0] - one.bounds[1], other.bounds[1] - one.bounds[0]
+    value = other.value - one.value
+    ends = normal(value, error, bounds, min(one.freedom, other.freedom))
+    return Difference(value, error, ends.low, ends.high, ends.method)

@@ -12,7 +12,7 @@ from icl_eval.metrics.answer_text import squad2_f1, token_f1
 from icl_eval.metrics.means import ExampleMean
 from icl_eval.metrics.prediction import TextPrediction
 from icl_eval.metrics.refusals import refuse_unspaced
-from icl_eval.metrics.settings import MetricFamily
+from icl_eval.metrics.statistics import MetricFamily
 
 _ARTICLES: Mapping[str, re.Pattern[str] | None] = {
     "en": re.compile(r"\b(?:a|an|the)\b"),

@@ -14,13 +14,11 @@ from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
 from icl_eval.metrics.extracted import Extracted
 from icl_eval.metrics.likelihood import BitsPerByte, Perplexity
 from icl_eval.metrics.means import ExampleMean, GroupMean
+from icl_eval.metrics.overlap import TRANSLATION_METRICS, rouge
+from icl_eval.metrics.overlap import refuse as refuse_for_rouge
 from icl_eval.metrics.prediction import AnyPrediction, Kind, TextPrediction
 from icl_eval.metrics.refusals import refuse_unspaced, refuse_unspaced_texts
-from icl_eval.metrics.rouge import refuse as refuse_for_rouge
-from icl_eval.metrics.rouge import rouge
-from icl_eval.metrics.settings import MetricFamily
-from icl_eval.metrics.statistics import AnyMetric, Checked, CorpusMetric, Metric
-from icl_eval.metrics.translation import TRANSLATION_METRICS
+from icl_eval.metrics.statistics import AnyMetric, Checked, CorpusMetric, Metric, MetricFamily
 from icl_eval.tasks.definition import split_extraction, split_metric_name
 from icl_eval.tasks.extraction import Rule
 

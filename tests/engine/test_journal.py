@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from icl_eval.engine import Engine, Journal, Ranks, SharedJournal
-from icl_eval.engine.lines import from_line
+from icl_eval.engine.journal import from_line
 from icl_eval.errors import RunError
 from icl_eval.models import ScoreAnswer, ScoreRequest
 from icl_eval.testing import FakeLM

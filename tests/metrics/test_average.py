@@ -8,7 +8,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from icl_eval.errors import MetricError
 from icl_eval.metrics import METRICS, Estimate, average, estimate, independent_average
-from icl_eval.metrics.influence import clustered_error
+from icl_eval.metrics.uncertainty import clustered_error
 
 from .answered import answered, correlated, right
 

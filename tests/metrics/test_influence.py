@@ -12,8 +12,8 @@ from scipy.stats import sem
 from sklearn.metrics import f1_score
 
 from icl_eval.metrics import METRICS, AnyPrediction, Prediction, estimate
-from icl_eval.metrics.influence import clustered_error, influence
 from icl_eval.metrics.statistics import Statistics
+from icl_eval.metrics.uncertainty import clustered_error, influence
 
 from .answered import answered, chosen_of, correlated, gold_of, measured, paired, right
 

@@ -8,7 +8,7 @@ from scipy.stats import norm, sem, t
 from statsmodels.stats.proportion import proportion_confint
 
 from icl_eval.metrics import METRICS, estimate
-from icl_eval.metrics.interval import Interval, Z, interval, log_normal, normal, wilson
+from icl_eval.metrics.uncertainty import Interval, Z, interval, log_normal, normal, wilson
 
 from .answered import correlated, right
 

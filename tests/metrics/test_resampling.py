@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from icl_eval.metrics import METRICS, estimate
-from icl_eval.metrics.resampling import bootstrap, jackknife
+from icl_eval.metrics.uncertainty import bootstrap, jackknife
 
 from .answered import answered, chosen_of, correlated, gold_of
 

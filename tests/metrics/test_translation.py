@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from icl_eval.errors import MetricError
 from icl_eval.metrics import METRICS, Signed, TextPrediction, check_examples, estimate, metric
 from icl_eval.metrics.registry import FAMILIES
-from icl_eval.metrics.resampling import bootstrap
+from icl_eval.metrics.uncertainty import bootstrap
 
 from .answered import corpus
 

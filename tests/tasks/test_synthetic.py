@@ -19,8 +19,7 @@ from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks import HubSource, Library, LocalSource, MemorySource, SyntheticSource
 from icl_eval.tasks.definition import Data
 from icl_eval.tasks.synthetic import GENERATORS
-from icl_eval.tasks.synthetic.draws import Draws
-from icl_eval.tasks.synthetic.scrambling import words
+from icl_eval.tasks.synthetic.generators import Draws, words
 from icl_eval.testing import check_task
 
 DIGITS = {"two": 2, "three": 3, "four": 4, "five": 5}

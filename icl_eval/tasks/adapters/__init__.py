@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from icl_eval.tasks.adapters.analogies import sat
-from icl_eval.tasks.adapters.closed_book import triviaqa, truthfulqa
-from icl_eval.tasks.adapters.hellaswag import hellaswag
-from icl_eval.tasks.adapters.race import race
-from icl_eval.tasks.adapters.reading import coqa, drop, quac, squad
-from icl_eval.tasks.adapters.science import arc
+from icl_eval.tasks.adapters.multiple_choice import arc, hellaswag, race, sat, winograd, winogrande
+from icl_eval.tasks.adapters.questions import coqa, drop, quac, squad, triviaqa, truthfulqa
 from icl_eval.tasks.adapters.superglue import multirc, record, wsc
 from icl_eval.tasks.adapters.texts import agnews, articles, flores, last_word, one_document, translation
-from icl_eval.tasks.adapters.winograd import winograd, winogrande
 from icl_eval.tasks.files import Record
 
 Adapter = Callable[[Iterable[Record]], Iterator[dict[str, Any]]]

@@ -8,9 +8,16 @@ from typing import Any
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks.definition import Data
 from icl_eval.tasks.sources import Location
-from icl_eval.tasks.synthetic.arithmetic import three_operands, two_operands
-from icl_eval.tasks.synthetic.draws import Draws
-from icl_eval.tasks.synthetic.scrambling import anagram, backwards, cycled, scrambled, with_insertions
+from icl_eval.tasks.synthetic.generators import (
+    Draws,
+    anagram,
+    backwards,
+    cycled,
+    scrambled,
+    three_operands,
+    two_operands,
+    with_insertions,
+)
 
 GENERATORS: Mapping[str, Callable[[Draws], Iterator[dict[str, str]]]] = {
     "two_digit_addition": two_operands("plus", 2),

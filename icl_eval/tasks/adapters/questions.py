@@ -1,7 +1,8 @@
-"""Questions about a passage: CoQA, QuAC, SQuAD and DROP, from their nested releases or the Hub's rows.
+"""Questions with answers as texts: CoQA, QuAC, SQuAD and DROP about a passage, TriviaQA and TruthfulQA without.
 
-Every record is one question. `history` holds the passage's earlier questions with their first reference answers, and
-`passage_id` is the same for all questions of a passage, and nowhere else.
+They are read from the nested releases or the Hub's rows. Every record is one question. `history` holds the passage's
+earlier questions with their first reference answers, and `passage_id` is the same for all questions of a passage, and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -135,3 +136,30 @@ def _rows(value: Any) -> list[dict[str, Any]]:
 
 def _key(*texts: str) -> str:
     return hashlib.blake2b("\x1f".join(texts).encode(), digest_size=8).hexdigest()
+
+
+def triviaqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """The question with its answer and the answer's aliases, from the release, the Hub, or prompts with aliases."""
+    for raw in records:
+        if "Answer" in raw:
+            question, answer = raw["Question"], raw["Answer"]
+            value, aliases = answer["Value"], answer["Aliases"]
+        elif isinstance(raw["answer"], Mapping):
+            question, value, aliases = raw["question"], raw["answer"]["value"], raw["answer"]["aliases"]
+        else:
+            question = raw["context"].removeprefix("Question: ").removesuffix("\nAnswer:")
+            value, aliases = raw["answer"], raw["aliases"]
+        answers = [text for text in dict.fromkeys([value, *aliases]) if text.strip()]
+        yield {"question": question.strip(), "answers": answers}
+
+
+def truthfulqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
+    """The question, and its answers as mappings to 1 (true) and 0, which the Hub has as two lists."""
+    for raw in records:
+        yield {"question": raw["question"], **{name: _marks(raw[name]) for name in ("mc1_targets", "mc2_targets")}}
+
+
+def _marks(targets: Mapping[str, Any]) -> dict[str, int]:
+    if "choices" not in targets:
+        return dict(targets)
+    return dict(zip(targets["choices"], targets["labels"], strict=True))

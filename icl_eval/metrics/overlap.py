@@ -1,7 +1,12 @@
-"""BLEU, chrF and TER of a corpus, as sacreBLEU computes them (Post 2018); 0 to 100, as printed in papers.
+"""Overlap of generated texts with references: BLEU, chrF and TER of translations, ROUGE of summaries.
 
-Their settings are sacreBLEU's, which takes the statistics of each sentence. They are summed here, and the score of the
-sums is computed for many resamples at once by `_bleu`, `_chrf` and `_ter`, which a test compares with sacreBLEU's own.
+BLEU, chrF and TER of a corpus, as sacreBLEU computes them (Post 2018); 0 to 100, as printed in papers. Their settings
+are sacreBLEU's, which takes the statistics of each sentence. They are summed here, and the score of the sums is
+computed for many resamples at once by `_bleu`, `_chrf` and `_ter`, which a test compares with sacreBLEU's own.
+
+ROUGE-1, ROUGE-2 and ROUGE-L: F measure of one or two words, or of the longest common subsequence (Lin 2004). Computed
+by the package `rouge-score`: words are runs of ASCII letters and digits in lower case, without stemming. All else
+separates them.
 """
 
 from __future__ import annotations
@@ -9,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import zip_longest
 from typing import Any
@@ -19,9 +24,8 @@ from numpy.typing import NDArray
 
 from icl_eval.errors import MetricError
 from icl_eval.metrics.prediction import Kind, TextPrediction
-from icl_eval.metrics.refusals import refuse_blank, refuse_unspaced
-from icl_eval.metrics.settings import SWITCH, MetricFamily
-from icl_eval.metrics.statistics import Statistics
+from icl_eval.metrics.refusals import refuse_blank, refuse_unspaced, refuse_without_ascii_words
+from icl_eval.metrics.statistics import SWITCH, MetricFamily, Statistics
 
 Totals = NDArray[np.float64]
 
@@ -180,3 +184,27 @@ TRANSLATION_METRICS = (
         "ter", dict.fromkeys(("normalized", "no_punct", "asian_support", "case_sensitive"), SWITCH), _ter_with
     ),
 )
+
+
+def rouge(name: str) -> Callable[[TextPrediction], float]:
+    """The score of one text by `rouge1`, `rouge2` or `rougeL`: the best over its references."""
+
+    def score(prediction: TextPrediction) -> float:
+        return max(
+            float(_scorer(name).score(reference, prediction.text)[name].fmeasure) for reference in prediction.references
+        )
+
+    return score
+
+
+def refuse(metric: str, predictions: Sequence[TextPrediction]) -> None:
+    """Raise `MetricError` where a reference is blank, or has no word for ROUGE."""
+    refuse_blank(metric, predictions)
+    refuse_without_ascii_words(metric, predictions, "`chrf` or `char_f1` fits")
+
+
+@cache
+def _scorer(name: str) -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # brings nltk, which takes seconds to import
+
+    return RougeScorer([name])

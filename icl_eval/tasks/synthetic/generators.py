@@ -1,0 +1,136 @@
+"""Generators of records as in section 3.9 of the GPT-3 paper: sums and words with their letters manipulated.
+
+Operands are uniform on [0, 10^digits), so differences are often negative. The three-operand kind follows the released
+items, not the text: parentheses around the first two operands, and digits from 1 to 9.
+
+The words are of the bundled list, each at most once. Where the text leaves a rule open, the released items decide:
+letters are cycled by any number of places but none, an anagram differs from its word if any order of its letters does,
+and exactly one character stands between two neighbouring letters.
+
+Draws are pseudo-random numbers from a hash: the same for a name on every platform, in every version of every library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from itertools import count
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Draws:
+    """An endless stream of independent draws: the n-th is the BLAKE2b hash of (name, n), 128 bits of it."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._number = name, count()
+
+    def below(self, bound: int) -> int:
+        """A whole number in [0, bound), uniform to within bound / 2**128."""
+        text = f"{self._name}\x1f{next(self._number)}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little") % bound
+
+    def one_of(self, choices: Sequence[T]) -> T:
+        """A member, all equally likely."""
+        return choices[self.below(len(choices))]
+
+    def shuffled(self, items: Sequence[T]) -> list[T]:
+        """The members in an order, all equally likely (Fisher and Yates)."""
+        order = list(items)
+        for last in range(len(order) - 1, 0, -1):
+            other = self.below(last + 1)
+            order[last], order[other] = order[other], order[last]
+        return order
+
+
+ITEMS = 2000  # distinct sums in every released file; of its 10,000 words as many
+OPERATIONS: dict[str, Callable[[int, int], int]] = {
+    "plus": lambda a, b: a + b,
+    "minus": lambda a, b: a - b,
+    "times": lambda a, b: a * b,
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+}
+SIGNS = ("+", "-", "*")
+
+
+def two_operands(word: str, digits: int) -> Callable[[Draws], Iterator[dict[str, str]]]:
+    """A generator of `What is a word b?` with operands of at most `digits` digits."""
+
+    def problem(draws: Draws) -> tuple[str, int]:
+        a, b = draws.below(10**digits), draws.below(10**digits)
+        return f"{a} {word} {b}", OPERATIONS[word](a, b)
+
+    return lambda draws: _distinct(problem, draws)
+
+
+def three_operands(draws: Draws) -> Iterator[dict[str, str]]:
+    """`What is (a sign b) sign c?` with digits from 1 to 9."""
+    return _distinct(_composite, draws)
+
+
+def _composite(draws: Draws) -> tuple[str, int]:
+    a, b, c = (1 + draws.below(9) for _ in range(3))
+    inner, outer = draws.one_of(SIGNS), draws.one_of(SIGNS)
+    return f"({a} {inner} {b}) {outer} {c}", OPERATIONS[outer](OPERATIONS[inner](a, b), c)
+
+
+def _distinct(problem: Callable[[Draws], tuple[str, int]], draws: Draws) -> Iterator[dict[str, str]]:
+    seen: set[str] = set()
+    while len(seen) < ITEMS:
+        text, answer = problem(draws)
+        if text not in seen:
+            seen.add(text)
+            yield {"context": f"\n\nQ: What is {text}?\n\nA:", "completion": f" {answer}"}
+
+
+INSERTED = (" ", ".", "/", "!")
+LONGEST = 15
+Scramble = Callable[[str, Draws], str]
+
+
+def scrambled(scramble: Scramble, shortest: int) -> Callable[[Draws], Iterator[dict[str, str]]]:
+    """A generator of words of `shortest` to 15 letters."""
+
+    def records(draws: Draws) -> Iterator[dict[str, str]]:
+        for word in draws.shuffled([word for word in words() if shortest <= len(word) <= LONGEST])[:ITEMS]:
+            yield {"context": f"\n{scramble(word, draws)} =", "completion": f" {word}"}
+
+    return records
+
+
+def words() -> list[str]:
+    """The bundled English words: lower case, sorted, each once."""
+    return resources.files(__package__).joinpath("words.txt").read_text(encoding="ascii").split()
+
+
+def cycled(word: str, draws: Draws) -> str:
+    """The word with its beginning moved to its end."""
+    places = 1 + draws.below(len(word) - 1)
+    return word[places:] + word[:places]
+
+
+def anagram(kept: int) -> Scramble:
+    """The word with all letters shuffled but the first and last `kept`."""
+
+    def scramble(word: str, draws: Draws) -> str:
+        inner = word[kept:-kept]
+        order = inner
+        while order == inner and len(set(inner)) > 1:
+            order = "".join(draws.shuffled(inner))
+        return word[:kept] + order + word[-kept:]
+
+    return scramble
+
+
+def with_insertions(word: str, draws: Draws) -> str:
+    """The word with a space or punctuation mark after each letter but the last."""
+    return "".join(letter + draws.one_of(INSERTED) for letter in word[:-1]) + word[-1]
+
+
+def backwards(word: str, draws: Draws) -> str:  # noqa: ARG001
+    """The word from its last letter to its first."""
+    return word[::-1]
