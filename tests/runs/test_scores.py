@@ -79,7 +79,7 @@ class SignedAccuracy(ExampleMean[Prediction]):
 
 def test_signature_has_the_words_of_a_metric_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     signed = SignedAccuracy("accuracy", "choice", is_right)
-    monkeypatch.setattr("icl_eval.runs.score.metric", lambda name, trust_remote_code: signed)
+    monkeypatch.setattr("icl_eval.runs.score.metric", lambda *_, **__: signed)
     (line,) = evaluate(knowing(0), parity(), shots=0)
 
     assert "|s0|token|KNOWN|n:8|bos0|" in line.signature
@@ -251,7 +251,7 @@ def test_a_figure_that_is_infinite_is_stored_as_null(tmp_path: Path, monkeypatch
         def score(self, predictions: Any) -> float:
             return float(len(predictions))
 
-    monkeypatch.setattr("icl_eval.runs.tasks.metric", lambda name, **_: metric_of(name))
+    monkeypatch.setattr("icl_eval.runs.tasks.metric", lambda name, *_, **__: metric_of(name))
     monkeypatch.setattr("icl_eval.runs.score.metric", lambda *_, **__: Unbounded())
     result = evaluate(knowing(0), parity(asked=[0]), shots=0, out=tmp_path)
 
