@@ -184,6 +184,7 @@ def write_world(folder: Path) -> None:
         lines = [json.dumps({"n": n, "pair": n // 2, "label": n % 2}) for n in range(first, first + 8)]
         write(folder, f"other/parity/{split}.jsonl", "\n".join(lines) + "\n")
     write(folder, "tasks/toy/written.yaml", GENERATED)
+    write(folder, "rules.yaml", "extract: {last: [last_number]}\n")
     write(folder, "prompts/toy/written/plain.jinja", "Q: {{ n }}\nA:")
     parity = (folder / "tasks/toy/parity.yaml").read_text()
     trusting = parity.replace("toy/parity", "toy/trusting").replace("[accuracy]", "['evaluate:agreement']")

@@ -251,6 +251,15 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 before=((*SWEEP, "--out", "kept"),),
             ),
         ],
+        "extract": [
+            Case(
+                ("rescore", "kept"),
+                ("--extract", "rules.yaml"),
+                see.columns("metric"),
+                {("squad_em@last",)},
+                before=(("run", "-m", "any", "-t", "toy/written", *TOY, "--out", "kept"),),
+            )
+        ],
         "format": [Case(("rescore", "kept"), ("--format", "json"), see.printed('"scores": ['), True, before=(KEPT,))],
         "trust_remote_code": [
             Case(
