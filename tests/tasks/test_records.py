@@ -17,7 +17,7 @@ from jinja2 import nodes
 
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.prompts import sandbox
-from icl_eval.tasks import Example, TaskDefinition, records
+from icl_eval.tasks import Example, TaskDefinition, conversion
 from icl_eval.tasks.files import parse_json
 from icl_eval.tasks.records import Examples
 
@@ -396,8 +396,8 @@ def test_documents_that_are_nothing_but_their_text_differ() -> None:
 
 
 def test_a_record_with_an_id_is_converted_when_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    convert = Mock(wraps=records._Conversion(definition(id="name", group="part")).example)
-    monkeypatch.setattr(records._Conversion, "example", lambda _, *args: convert(*args))
+    convert = Mock(wraps=conversion.Conversion(definition(id="name", group="part")).example)
+    monkeypatch.setattr(conversion.Conversion, "example", lambda _, *args: convert(*args))
     raw = [{"name": f"r{n}", "text": str(n), "label": "no", "part": n // 2} for n in range(6)]
     found = Examples(definition(id="name", group="part"), raw, "s")
 
