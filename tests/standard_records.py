@@ -198,6 +198,15 @@ QUESTIONS: dict[tuple[str, str | None], dict[str, list[Record]]] = {
     ),
     ("lighteval/siqa", None): _halves([{**_siqa(*row[:3]), "label": row[3]} for row in SOCIAL], "validation"),
     ("allenai/sciq", None): _halves([_sciq(*row) for row in SCIENCE]),
+    ("openai/gsm8k", "main"): _halves(
+        [
+            {
+                "question": f"Ada has {n} boats and buys {n} more. How many?",
+                "answer": f"{n} + {n} = {2 * n}.\n#### {2 * n}",
+            }
+            for n in (2, 30, 600, 1000)
+        ]
+    ),
     ("EleutherAI/logiqa", "logiqa"): _halves(
         [
             {"label": key, "context": "All cod swim.", "question": question, "options": ["a.", " b.", "c.", "d."]}
@@ -365,6 +374,7 @@ GOLD: dict[str, tuple[list[int], list[int]]] = {
     "commonsenseqa": ([0, 2], [1, 4]),
     "social-iqa": ([0, 1], [2, 0]),
     "sciq": ([3, 3], [3, 3]),
+    "gsm8k": ([0, 0], [0, 0]),  # of one reference each
     "logiqa": ([0, 2], [1, 3]),
     "medqa": ([1, 0], [0, 3]),
     "medmcqa": ([1, 0], [0, 3]),

@@ -21,6 +21,7 @@ SIZES = {
     ("classification/trec", "test"): 500,
     ("classification/agnews", "test"): 7600,
     ("truthfulqa/mc1", "validation"): 817,
+    ("gsm8k", "test"): 1319,
     ("bbh/snarks", "test"): 178,
     ("bbh/word-sorting", "test"): 250,
 }
