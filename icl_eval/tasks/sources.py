@@ -204,30 +204,32 @@ def _places(relative: Path) -> list[Path]:
 def _expanded(directory: Path, parts: Sequence[str]) -> list[tuple[Path, dict[str, str]]]:
     """The paths that a name with `{field}` in it stands for, sorted, and what each field is there.
 
-    A field stands for one or more characters of one part of the path.
+    A field stands for one or more characters of one part of the path, which is not that of a hidden file.
     """
     found: list[tuple[Path, dict[str, str]]] = [(directory, {})]
     for number, part in enumerate(parts, start=1):
         if "{" not in part:
             found = [(path / part, fields) for path, fields in found]
             continue
-        pattern = _file_pattern(part, is_last=number == len(parts))
+        pattern, names = _file_pattern(part, is_last=number == len(parts)), re.findall(r"\{(\w+)\}", part)
         matches = (
-            (path / match["whole"], {**fields, **{k: v for k, v in match.groupdict().items() if k != "whole"}})
+            (path / match[1], {**fields, **dict(zip(names, match.groups()[1:], strict=True))})
             for path, fields in found
             if path.is_dir()
             for each in path.iterdir()
-            if (match := pattern.fullmatch(each.name))
+            if (match := pattern.fullmatch(each.name)) and (part[0] == "." or each.name[0] != ".")
         )
         found = sorted(dict(matches).items())
     return found
 
 
 def _file_pattern(part: str, *, is_last: bool) -> re.Pattern[str]:
-    """Matches the names that a part of a path with `{field}` stands for; of a file, also gzipped."""
-    fields = re.split(r"\{(\w+)\}", part)
-    names = "".join(f"(?P<{text}>.+?)" if index % 2 else re.escape(text) for index, text in enumerate(fields))
-    return re.compile(f"(?P<whole>{names})" + (r"(\.gz)?" if is_last else ""))
+    """Matches the names that a part of a path with `{field}` stands for; of a file, also gzipped.
+
+    The first group is the name, those that follow are the fields in order.
+    """
+    fixed = map(re.escape, re.split(r"\{\w+\}", part))
+    return re.compile(f"({'(.+?)'.join(fixed)})" + (r"(?:\.gz)?" if is_last else ""))
 
 
 def _existing(path: Path, *, folder: bool) -> Path | None:

@@ -86,6 +86,17 @@ def test_folders_have_fields_in_their_names_too(tmp_path: Path) -> None:
     assert [each["language"] for each in LocalSource(tmp_path).records(data, "test")] == ["de", "fr"]
 
 
+@pytest.mark.parametrize("field", ["whole", "x²"])
+def test_a_field_in_the_name_of_a_file_may_have_any_name_and_is_not_of_a_hidden_file(
+    field: str, tmp_path: Path
+) -> None:
+    for name in ("a_test.jsonl", "._a_test.jsonl"):  # the second as macOS leaves it in archives
+        (tmp_path / name).write_text('{"q": 1}\n')
+    data = Data(local={"test": f"{{{field}}}_test.jsonl"})
+
+    assert list(LocalSource(tmp_path).records(data, "test")) == [{"q": 1, field: "a"}]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "data", "message"),
     [
