@@ -50,7 +50,7 @@ def test_unknown_key(icl_eval: IclEval) -> None:
     edit(PARITY, "metrics:", "metric:")
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == f"{PARITY.resolve()}:12: no key is named 'metric'; did you mean metrics?"
+    assert said == f"{PARITY.resolve()}:12: no key is named 'metric'; did you mean metrics or extract?"
 
 
 def test_key_that_stands_twice(icl_eval: IclEval) -> None:
@@ -71,7 +71,7 @@ def test_unknown_task(icl_eval: IclEval) -> None:
     [
         ("RTE", "superglue/rte"),
         ("copa", "superglue/copa"),
-        ("wmt14/fr-en", "wmt14-fr-en"),
+        ("wmt16/ro-en", "wmt16-ro-en"),
         ("translation/wmt14-fr-xx", "translation/wmt14-fr-en"),
     ],
 )
