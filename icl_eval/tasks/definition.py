@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-import regex
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -24,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from icl_eval.tasks.extraction import Rules, dumped
+from icl_eval.tasks.extraction import Rules, compiled, dumped
 from icl_eval.tasks.files import FORMATS, Format, Layout, format_of
 
 AnswerKind = Literal["choice", "text", "likelihood"]
@@ -124,11 +123,7 @@ class Data(_Strict):
     @field_validator("pattern")
     @classmethod
     def _has_named_groups(cls, pattern: str | None) -> str | None:
-        try:
-            named = pattern is None or regex.compile(pattern).groupindex
-        except regex.error as error:
-            raise ValueError(f"this is no regular expression: {error}") from error
-        if not named:
+        if pattern is not None and not compiled(pattern).groupindex:
             raise ValueError("the pattern has no named groups, such as `(?P<label>[01]) (?P<text>.*)`")
         return pattern
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -11,8 +12,27 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, f
 from icl_eval.errors import MetricError
 
 SECONDS = 2.0  # that matching one text may take
+MOST_STEPS = 10**6  # of a compiled pattern, in which every repetition that must match has its own
 NUMBER = regex.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 LETTER = regex.compile(r"(?:^|(?<=[\s(*]))([A-Z])(?=[).:,*]|\s*$)")
+
+
+def compiled(pattern: str) -> regex.Pattern[str]:
+    """The compiled regular expression.
+
+    Raises:
+        ValueError: it is none, or one that would take long or much memory to compile.
+    """
+    repeats = math.prod(int(each) or 1 for each in regex.findall(r"\{([0-9]{1,9})", pattern))
+    if len(pattern) * repeats > MOST_STEPS:
+        raise ValueError(f"the length of a regular expression times its repetitions is at most {MOST_STEPS}")
+    try:
+        return regex.compile(pattern)
+    except regex.error as error:
+        raise ValueError(f"this is no regular expression: {error}") from error
+    except RecursionError as error:
+        raise ValueError("this regular expression is nested too deeply") from error
+
 
 NonEmpty = Annotated[StrictStr, Field(min_length=1)]
 
@@ -40,10 +60,8 @@ class Rule(BaseModel):
     @field_validator("pattern")
     @classmethod
     def _is_a_pattern(cls, pattern: str | None) -> str | None:
-        try:
-            regex.compile(pattern or "")
-        except regex.error as error:
-            raise ValueError(f"this is no regular expression: {error}") from error
+        if pattern is not None:
+            compiled(pattern)
         return pattern
 
     @model_validator(mode="after")

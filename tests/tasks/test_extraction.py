@@ -54,6 +54,8 @@ def test_rules_take_the_answer_out_of_a_text(text: str, rules: list[Any], answer
     ("rule", "message"),
     [
         ({"pattern": "("}, "this is no regular expression"),
+        ({"pattern": "(" * 5000 + "a" + ")" * 5000}, "this regular expression is nested too deeply"),
+        ({"pattern": "((a{1000}){1000}){1000}"}, "times its repetitions is at most 1000000"),
         ({"pattern": "a", "after": "b"}, "a rule has one of the keys .*, and this has 2"),
         ({}, "and this has 0"),
         ({"after": "a", "take": "last"}, "`take` belongs to a `pattern`"),

@@ -138,6 +138,7 @@ def test_a_pattern_that_takes_too_long_for_a_line_is_named(tmp_path: Path, monke
         ({"pattern": "(?P<a>.)", "local": {"test": "a.csv"}}, "`pattern` is for lines files, and a.csv is csv"),
         ({"records": "a", "local": {"test": ["a.json", "b.csv"]}}, "`records` is for json files, and b.csv is csv"),
         ({"pattern": "("}, "this is no regular expression"),
+        ({"pattern": "(?P<x>(a{1000}){1000}){1000}"}, "times its repetitions is at most 1000000"),
         ({"pattern": "(a)"}, "the pattern has no named groups"),
         ({"format": "cvs"}, "Input should be 'jsonl', 'json', 'csv'"),
         ({"local": {"test": "{a}/{a}.csv"}}, "a field is a name in braces, each once"),
