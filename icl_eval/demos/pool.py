@@ -153,7 +153,10 @@ class Pool:
             yield from (members for _, members in sorted(chosen, key=itemgetter(0)))
 
     def _places_of_labels(self, part: _Part) -> dict[str, NDArray[np.intp]]:
-        """The places in a part of the candidates with each label."""
+        """The places in a part of the candidates with each label.
+
+        Where all candidates have the same options, one that is right for none of them is a label, too.
+        """
         if part not in self._labels:
             labels: defaultdict[str, list[int]] = defaultdict(list)
             for place, index in enumerate(part.indices):
@@ -164,7 +167,11 @@ class Pool:
                         f"group of {len(members)}"
                     )
                 labels[members[0].options[members[0].gold[0]]].append(place)
-            self._labels[part] = {label: np.array(places) for label, places in labels.items()}
+            shown = [self._examples[self._groups[index][0]] for index in part.indices]
+            if len({each.options for each in shown}) == 1:
+                right = {index for each in shown for index in each.gold}
+                labels |= {option: [] for index, option in enumerate(shown[0].options) if index not in right}
+            self._labels[part] = {label: np.array(places, dtype=np.intp) for label, places in labels.items()}
         return self._labels[part]
 
     def _take(self, shots: int, query: Example, found: Iterable[list[Example]]) -> list[list[Example]]:

@@ -492,6 +492,16 @@ def test_a_label_with_too_few_candidates_for_a_balanced_draw_is_named() -> None:
             act(Pool("task", pool, Protocol(balanced=True)), QUERIES[0], 4, *([0] if act is Pool.draw else []))
 
 
+@pytest.mark.parametrize("within", [None, "subject"])
+def test_a_label_without_candidates_cannot_be_balanced(within: str | None) -> None:
+    pool = [example(f"p{n}", fields={"text": f"p {n}", "subject": "x"}) for n in range(5)]
+    pool += [example("y", gold=(1,), fields={"text": "y", "subject": "y"})] if within else []
+    query = example("q", fields={"text": "q", "subject": "x"})
+
+    with pytest.raises(DataError, match=r"needs 1 demonstrations with the label 'b' .*, and there are 0"):
+        drawn(query, 2, pool=pool, protocol=Protocol(balanced=True, within=within))
+
+
 def test_groups_cannot_be_balanced() -> None:
     pool = [example("a", group="g"), example("b", group="g"), example("c")]
 
