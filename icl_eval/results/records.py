@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, field_serializer
 
 from icl_eval.tasks import AnswerKind, Normalization
-from icl_eval.tasks.extraction import Rules, dumped
+from icl_eval.tasks.extraction import RulesByName, dumped
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class TaskRecord(BaseModel):
     selection: str  # the prompt as it was asked for: its name, or empty for the task's own
     metrics: tuple[str, ...]
     primary: tuple[str, ...]  # those whose mean enters the averages of suites
-    extract: dict[str, Rules] = {}  # by name, the rules by which answers are taken out of texts
+    extract: RulesByName = {}  # by name, the rules by which answers are taken out of texts
     answer: AnswerKind = "choice"
     normalize: Normalization
     scoring: str = ""  # of answers that are not choices: their decoding, or the stride of their windows

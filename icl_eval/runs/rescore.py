@@ -17,10 +17,10 @@ from icl_eval.results.records import TaskRecord
 from icl_eval.results.result import Result, Sweep
 from icl_eval.runs.score import chosen_normalizations, score_examples
 from icl_eval.tasks import split_extraction
-from icl_eval.tasks.extraction import Rules
+from icl_eval.tasks.extraction import RulesByName
 from icl_eval.tasks.located import first_problem, load_yaml
 
-RULES: TypeAdapter[dict[str, Rules]] = TypeAdapter(dict[str, Rules])
+RULES: TypeAdapter[RulesByName] = TypeAdapter(RulesByName)
 
 
 def rescore(
@@ -48,7 +48,7 @@ def rescore(
     path = Path(run)
     manifest = read_finished(path)
     wanted = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
-    tasks = manifest.tasks if extract is None else tuple(_with_rules(each, extract) for each in manifest.tasks)
+    tasks = manifest.tasks if extract is None else _with_rules(manifest.tasks, extract)
     records = _measured(tasks, wanted, trust_remote_code=trust_remote_code)
     scores = score_examples(
         read_examples(path / "examples.jsonl", records),
@@ -74,18 +74,24 @@ def rules_in(path: Path) -> dict[str, Any]:
     return found
 
 
-def _with_rules(record: TaskRecord, extract: Mapping[str, Sequence[Any]]) -> TaskRecord:
-    """The task with other rules, by each of which its metrics are taken.
+def _with_rules(records: Sequence[TaskRecord], extract: Mapping[str, Sequence[Any]]) -> tuple[TaskRecord, ...]:
+    """The tasks with other rules, by each of which the metrics of those with generated texts are taken.
 
     Raises:
-        RunError: a rule is wrong.
+        RunError: a rule is wrong, or no task has generated texts.
     """
-    if record.answer != "text":
-        return record
     try:
         rules = RULES.validate_python(dict(extract))
     except ValueError as error:
         raise RunError(f"`extract`: {first_problem(error)}") from error
+    if all(record.answer != "text" for record in records):
+        names = ", ".join(dict.fromkeys(record.task for record in records))
+        raise RunError(f"`extract` takes answers out of generated texts, but {names} has none")
+    return tuple(_extracting(record, rules) if record.answer == "text" else record for record in records)
+
+
+def _extracting(record: TaskRecord, rules: RulesByName) -> TaskRecord:
+    """A task whose metrics are taken by each of some rules."""
     bases = dict.fromkeys(split_extraction(name)[0] for name in record.metrics)
     metrics = tuple(f"{name}@{each}" for name in bases for each in rules) or tuple(bases)
     first = next(iter(rules), None)

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from icl_eval.tasks.extraction import Rules, compiled, dumped
+from icl_eval.tasks.extraction import RulesByName, compiled, dumped
 from icl_eval.tasks.files import FORMATS, Format, Layout, format_of
 
 AnswerKind = Literal["choice", "text", "likelihood"]
@@ -287,7 +287,7 @@ class TaskDefinition(_Strict):
     )
     references: StrictStr | None = None  # raw field, or a template, with one acceptable text or a list of them
     decode: Decode | None = Field(default=None, validate_default=True)
-    extract: dict[Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Rules] = {}  # name -> rules, in order
+    extract: RulesByName = {}
     prompts: Annotated[list[Name], Field(min_length=1)]
     zero_shot_prompt: Name | None = None  # used in place of the first where there are no demonstrations
     protocol: Protocol = Protocol()

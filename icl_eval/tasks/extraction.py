@@ -90,6 +90,8 @@ def _as_rule(value: object) -> object:
 
 Rules = Annotated[list[Annotated[Rule, BeforeValidator(_as_rule)]], Field(min_length=1)]
 
+RulesByName = dict[Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Rules]  # in order
+
 
 def extract(text: str, rules: Sequence[Rule]) -> str | None:
     """The answer in a text by rules, each applied to what the one before gave; None if one of them finds nothing.

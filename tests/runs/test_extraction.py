@@ -67,6 +67,17 @@ def test_rules_that_a_run_lacks_are_named(tmp_path: Path) -> None:
         rescore(tmp_path / "run", extract={"a": [{}]})
 
 
+def test_rules_need_texts_and_names_as_in_a_task_file(tmp_path: Path) -> None:
+    evaluate(FakeLM(TEXTS), task(), shots=0, out=tmp_path / "run")
+    choice = Task.from_records("even", evaluation=[{"q": "2", "label": 0}], prompt="{{ q }}", options=["yes", "no"])
+    evaluate(FakeLM(), choice, shots=0, out=tmp_path / "choices")
+
+    with pytest.raises(RunError, match=r"`extract`: .*should match pattern"):
+        rescore(tmp_path / "run", extract={"A|b": ["last_number"]})
+    with pytest.raises(RunError, match="`extract` takes answers out of generated texts, but even has none"):
+        rescore(tmp_path / "choices", extract=RULES)
+
+
 def test_rules_are_those_of_a_task_file(tmp_path: Path) -> None:
     path = tmp_path / "sums.yaml"
     path.write_text("task: sums\nextract: {first: [{pattern: '[0-9]+'}]}\n")
