@@ -74,7 +74,7 @@ class ModelOptions(TypedDict, total=False):
             default="auto",
         ),
     ]
-    bos: Annotated[bool | None, Stored("Begin every text with the BOS token; auto does as the tokenizer does.", MODELS)]
+    bos: Annotated[bool | None, Stored("Begin every text with the BOS token; auto follows the tokenizer.", MODELS)]
     max_length: Annotated[
         int | None, Stored("Context length in tokens, if the checkpoint does not state it.", MODELS, "N")
     ]

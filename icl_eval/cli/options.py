@@ -33,7 +33,7 @@ class CommandOptions(TypedDict):
     task: Annotated[
         list[str],
         Option(
-            "Tasks and suites, by comma or repeated; a path to a YAML file is a task too. `icl-eval list` names them.",
+            "Tasks and suites, separated by commas or repeated, or paths of task files. `icl-eval list` prints names.",
             EVALUATION,
             "NAME,...",
             ...,
@@ -213,7 +213,7 @@ def pairs(values: list[str], option: str) -> dict[int | str, Any]:
         if not (name and equals and text) or key in found:
             raise RunError(f"{option} takes NAME=VALUE,... with every name once, not {word!r}")
         if "\\" in re.sub(r'"[^"]*"', "", text):
-            raise RunError(f'{option} {name}={text}: a text with a backslash stands in double quotes, such as "\\n"')
+            raise RunError(f'{option} {name}={text}: put a text with a backslash in double quotes, such as "\\n"')
         try:
             found[key] = yaml.safe_load(text)
         except (yaml.YAMLError, RecursionError) as error:

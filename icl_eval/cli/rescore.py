@@ -22,7 +22,7 @@ def rescore(
             "--metrics",
             metavar="NAME,...",
             rich_help_panel=RESULTS,
-            help="Metrics of the tasks whose answers they fit. Default: each task's own.",
+            help="Metrics to compute for the tasks whose kind of answer they fit. Default: each task's own.",
         ),
     ] = None,
     extract: Annotated[

@@ -31,7 +31,7 @@ def run(
             "--model",
             "-m",
             metavar="MODEL,...",
-            help=f"{options.OF_COMMANDS['model'][1].help} Several by comma. "
+            help=f"{options.OF_COMMANDS['model'][1].help} Several are separated by commas. "
             "Default: a demonstration, the bundled `tiny` on the bundled sample.",
             rich_help_panel=EVALUATION,
         ),
@@ -50,7 +50,7 @@ def run(
         typer.Option(
             metavar="NAME,...",
             rich_help_panel=MODELS,
-            help="Revisions of the models' repositories on the Hub, by comma or repeated.",
+            help="Revisions of the models' repositories on the Hub, separated by commas or repeated.",
         ),
     ] = None,
     processes: Annotated[

@@ -11,6 +11,7 @@ import typer
 from icl_eval.cli import options
 from icl_eval.cli.terminal import Coloured, write
 from icl_eval.config import EVALUATION, RESULTS
+from icl_eval.reports.page import counted
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
@@ -132,7 +133,7 @@ def _options(question: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str
         line: list[str | Coloured] = [f"{gold} ...{before}", MARK]
         for token in lm.decode(scored.continuation):
             line += [_part(_in_one_line(token), "answer"), MARK]
-        yield [*line, f"  {len(scored.continuation)} tokens"]
+        yield [*line, f"  {counted(len(scored.continuation), 'token', 'tokens')}"]
 
 
 def _counts(question: EncodedQuery, lm: LanguageModel) -> str:

@@ -163,7 +163,7 @@ class Pool:
                 members = [self._examples[each] for each in self._groups[index]]
                 if len(members) > 1:
                     raise DataError(
-                        f"{self.task}: a balanced draw needs examples without groups, and {members[0].group!r} is a "
+                        f"{self.task}: a balanced draw needs examples without groups, but {members[0].group!r} is a "
                         f"group of {len(members)}"
                     )
                 labels[members[0].options[members[0].gold[0]]].append(place)

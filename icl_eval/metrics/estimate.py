@@ -263,7 +263,7 @@ def difference(one: Estimate, other: Estimate) -> Difference:
     Raises `MetricError` unless both have the same clusters.
     """
     if one.influence.keys() != other.influence.keys():
-        raise MetricError("the two scores have other clusters of examples, so nothing can be paired")
+        raise MetricError("the two scores have different clusters of examples, so they cannot be paired")
     error = clustered_error([other.influence[name] - each for name, each in one.influence.items()])
     bounds = other.bounds[0] - one.bounds[1], other.bounds[1] - one.bounds[0]
     value = other.value - one.value

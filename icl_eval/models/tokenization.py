@@ -244,7 +244,7 @@ def window_of(config: Any, tokenizer: Any, requested: int | None) -> int:
         raise ModelError(f"a window of {requested} tokens was requested, but the model reads {reported}")
     if requested is None and reported is None:
         raise ModelError(
-            "neither the model's configuration nor its tokenizer says how long a window is; pass --max-length"
+            "neither the model's configuration nor its tokenizer gives the context length; pass --max-length"
         )
     return requested or reported or 0
 

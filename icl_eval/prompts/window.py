@@ -51,7 +51,7 @@ def fit(
     if _longest(options) <= window:
         return FittedPrompt(tuple(options), asked, 0)
     if overflow == "error":
-        raise WindowError(f"{asked} demonstrations take {_longest(options)} tokens but the window has {window}")
+        raise WindowError(f"{asked} demonstrations take {_longest(options)} tokens but the context length is {window}")
     shots = _guess(text, _longest(options) - window, lengths)
     if shots < asked:
         options = _encode(text, split, shots)
@@ -65,7 +65,7 @@ def fit(
         return FittedPrompt(tuple(options), shots, 0)
     if overflow != "truncate":
         raise WindowError(
-            f"the query alone takes {_longest(options)} tokens but the window has {window}; "
+            f"the query alone takes {_longest(options)} tokens but the context length is {window}; "
             "--overflow truncate cuts its start"
         )
     return FittedPrompt(_cut(options, excess, start), 0, excess)

@@ -13,6 +13,11 @@ OF_DIFFERENCES = ("one", "other", "difference", "clusters")
 NUMBERS = (*FIGURES, *OF_DIFFERENCES, *SHOWN_SYSTEMS)
 
 
+def counted(number: int, one: str, several: str) -> str:
+    """A number and its noun, such as `1 text` and `2 texts`."""
+    return f"{number} {one if number == 1 else several}"
+
+
 @dataclass(frozen=True)
 class Page:
     """The parts of a page, by lines; a column stands in the table if some row has something in it."""

@@ -83,7 +83,7 @@ def _page(models: Models, failures: Sequence[Member]) -> Page:
         heading=[*_heading(manifests), *(f"note: {line}" for line in above)],
         rows=[{**_cells(manifest), **row_of(score, manifest)} for manifest, scores in models for score in scores],
         signatures=[f"{_label(manifest)}: {line}" for manifest, scores in models for line in signatures(scores)],
-        notes=[*below, *lost, *(f"{each.label} was not measured: {each.failed}" for each in failures)],
+        notes=[*below, *lost, *(f"{each.label} was not evaluated: {each.failed}" for each in failures)],
     )
 
 

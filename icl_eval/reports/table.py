@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
 from icl_eval.references import Published, published
-from icl_eval.reports.page import SHOWN_SYSTEMS, Page, Row
+from icl_eval.reports.page import SHOWN_SYSTEMS, Page, Row, counted
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
@@ -179,7 +179,7 @@ def remarks(manifest: Manifest) -> list[str]:
     limit = manifest.prefix_sharing_limit
     computed = f"prefixes are not all shared, because {limit}" if limit else None
     bare = _without_demonstrations(manifest)
-    shown = f"having no demonstrations to show, asked with 0 shots only: {', '.join(bare)}" if bare else None
+    shown = f"evaluated with 0 shots only, for lack of demonstrations: {', '.join(bare)}" if bare else None
     return [note for note in (manifest.note, shown, manifest.control_note, computed) if note]
 
 
@@ -224,26 +224,28 @@ def averages(scores: Sequence[Score]) -> list[str]:
 
 
 def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
-    """What scores had to do without, one line for each kind of thing."""
+    """What the scores lost, such as demonstrations and ties: one line for each kind of loss."""
     firsts = list({(s.task, s.prompt, s.shots): s for s in scores if s.metric != "average"}.values())
     found = []
     if short := [score for score in firsts if score.shortened]:
-        total = sum(score.shortened for score in short)
+        prompts = counted(sum(score.shortened for score in short), "prompt has", "prompts have")
         found.append(
-            f"{total} prompts in {len(short)} cells hold fewer demonstrations than asked, because the window is "
-            f"{manifest.window} tokens; `eff. shots` is the mean number they hold"
+            f"{prompts} fewer demonstrations than requested, because the context length is {manifest.window} tokens; "
+            "`eff. shots` is the mean number that fitted"
         )
     if cut := sum(score.truncated for score in firsts):
-        found.append(f"{cut} queries were cut at their start to fit the window, as --overflow truncate asked")
+        found.append(
+            f"{counted(cut, 'query was', 'queries were')} cut at the start to fit the context (--overflow truncate)"
+        )
     if tied := sum(score.ties for score in firsts):
-        found.append(f"{tied} answers had several options of equal score; the first of them was taken")
+        found.append(f"{counted(tied, 'answer', 'answers')} had several best options; the first of them was chosen")
     found += close_calls(scores, manifest)
     if long := sum(score.hit_max_tokens for score in firsts):
-        found.append(f"{long} texts were cut at `max_tokens`, before any stop")
+        found.append(f"{counted(long, 'text was', 'texts were')} cut off at `max_tokens`")
     if empty := sum(score.empty for score in firsts):
-        found.append(f"{empty} texts are empty, and were scored as they are")
+        found.append(f"{counted(empty, 'text is', 'texts are')} empty and scored as such")
     found += [
-        f"{count} texts hold no answer for the rules `{rules}` of {task}, and count as empty"
+        f"{task}: the rules `{rules}` find no answer in {counted(count, 'text', 'texts')}, scored as empty"
         for (task, rules), count in _without_answers(scores).items()
     ]
     return [*found, *map(str, manifest.failures), *_missing_averages(manifest)]
@@ -283,15 +285,17 @@ def close_calls(scores: Sequence[Score], manifest: Manifest) -> list[str]:
         for score in close[:MOST_LINES]
     ]
     if (more := len(close) - MOST_LINES) > 0:
-        lines.append(f"{more} more scores have close calls: see `close_calls` in the formats json and csv")
+        scored = counted(more, "more score has", "more scores have")
+        lines.append(f"{scored} close calls: see `close_calls` in the formats json and csv")
     return lines
 
 
 def _counted(score: Score) -> str:
     """How many decisions are close, and of how many; those of an average are its tasks', which may differ in seeds."""
     if score.average:
-        return f"{score.close_calls} decisions of its tasks are"
-    return f"{score.close_calls} of {score.examples * len(score.seeds)} decisions are"
+        return counted(score.close_calls or 0, "decision of its tasks is", "decisions of its tasks are")
+    verb = "is" if score.close_calls == 1 else "are"
+    return f"{score.close_calls} of {counted(score.examples * len(score.seeds), 'decision', 'decisions')} {verb}"
 
 
 def _movement(score: Score) -> str:

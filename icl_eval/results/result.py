@@ -153,7 +153,7 @@ class Sweep:
         failures = tuple(member for member in members if member.failed is not None)
         if not results:
             reasons = "; ".join(f"{member.label}: {member.failed}" for member in failures)
-            raise ModelError(f"none of the models could be measured: {reasons}")
+            raise ModelError(f"none of the models could be evaluated: {reasons}")
         return cls(tuple(results), failures, folder)
 
     def __iter__(self) -> Iterator[Result]:
@@ -165,7 +165,7 @@ class Sweep:
     @property
     def missing(self) -> tuple[str, ...]:
         """A sentence for each model that could not be measured, and for each task without scores."""
-        models = (f"{member.label} was not measured: {member.failed}" for member in self.failures)
+        models = (f"{member.label} was not evaluated: {member.failed}" for member in self.failures)
         tasks = (f"{result.manifest.model_name}: {each}" for result in self.results for each in result.missing)
         return *models, *tasks
 

@@ -119,7 +119,7 @@ def seed_list(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """
     listed = tuple(range(min(seeds, MOST_SEEDS + 1))) if isinstance(seeds, int) else tuple(seeds)
     if len(listed) > MOST_SEEDS:
-        raise ValueError(f"{MOST_SEEDS} seeds are the most")
+        raise ValueError(f"there can be at most {MOST_SEEDS} seeds")
     if not listed or len(set(listed)) != len(listed):
         raise ValueError("give a positive number of seeds, or a list without repetitions")
     return listed

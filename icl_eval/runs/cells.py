@@ -84,7 +84,7 @@ def _asked_shots(task: Task, shots: tuple[int, ...]) -> list[int]:
     if task.definition.splits.demonstrations is not None:
         return sorted(asked)
     if 0 not in asked:
-        raise RunError(f"{task.name} has no demonstrations to show, so it can only be asked with 0 shots")
+        raise RunError(f"{task.name} has no demonstrations, so it can only be evaluated with 0 shots")
     return [0]
 
 

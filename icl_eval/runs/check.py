@@ -68,7 +68,8 @@ def inspect(
         cause = error.__cause__
         raise cause if isinstance(cause, IclEvalError) and cause.path else TaskError(str(error), task.path) from error
     return (
-        f"{len(asked)} examples, {len(shown)} to show, prompts {', '.join(task.prompts)}{_about_options(task, asked)}"
+        f"{len(asked)} examples, {len(shown)} candidate demonstrations, "
+        f"prompts {', '.join(task.prompts)}{_about_options(task, asked)}"
     )
 
 
@@ -77,7 +78,8 @@ def _about_options(task: Task, asked: Sequence[Example]) -> str:
     if task.definition.answer != "choice":
         return ""
     repeated = [each.id for each in asked if len(set(each.options)) < len(each.options)]
-    return f"; {len(repeated)} list an option twice, such as {repeated[0]!r}" if repeated else ""
+    verb = "lists" if len(repeated) == 1 else "list"
+    return f"; {len(repeated)} {verb} an option twice, such as {repeated[0]!r}" if repeated else ""
 
 
 def check_lengths(

@@ -187,7 +187,7 @@ def compare(baseline: Baseline, evidence: Iterable[ExampleResult], scores: Seque
             continue
         difference = _difference(before, after)
         if before.texts != after.texts:
-            moved.append(f"{_name(cell, before.id)}: it wrote {before.texts} and writes {after.texts}")
+            moved.append(f"{_name(cell, before.id)}: the text was {before.texts} and is now {after.texts}")
             continue
         largest = max(largest, difference)
         if difference > TOLERANCE:

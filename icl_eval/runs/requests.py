@@ -153,7 +153,7 @@ class RequestBuilder:
                     fields, options, demonstration.gold[0]
                 )
             except PromptError as error:
-                message = f"{error.message}, of the demonstration {_quoted_id(demonstration)}"
+                message = f"{error.message}, in the demonstration {_quoted_id(demonstration)}"
                 raise PromptError(message, error.path, error.line) from error
         return self._demonstration_texts[demonstration.id]
 
@@ -174,7 +174,7 @@ class RequestBuilder:
             if scored.input_length > self.model.window:
                 raise WindowError(
                     f"an option after the answer context takes {scored.input_length} tokens "
-                    f"but the window has {self.model.window}"
+                    f"but the context length is {self.model.window}"
                 )
             self._unconditional[context, answer] = ScoreRequest.of(scored.context, scored.continuation)
         return self._unconditional[context, answer]

@@ -31,7 +31,7 @@ def rescore(
     extract: Mapping[str, Sequence[Any]] | None = None,
     trust_remote_code: bool = False,
 ) -> Result:
-    """Take the scores of a finished run again.
+    """Recompute the scores of a finished run.
 
     Args:
         run: the folder.

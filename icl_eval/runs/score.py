@@ -234,7 +234,7 @@ class _Scorer:
         try:
             found = estimate(measure, [predictions for _, predictions in sorted(answers.predictions.items())])
         except MetricError as error:
-            raise MetricError(f"{record.task} cannot be measured by {name}: {error.message}") from error
+            raise MetricError(f"{record.task} cannot be scored with {name}: {error.message}") from error
         first = answers.predictions[seeds[0], 0]
         if (record.task, name) not in self.guessing:
             self.guessing[record.task, name] = random_baseline(measure, first), majority_baseline(measure, first)

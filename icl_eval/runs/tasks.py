@@ -103,7 +103,9 @@ def with_decoding(
         return list(tasks), list(suites)
     changed = [task.written(decode) for task in tasks]
     if all(task.definition.decode is None for task in changed):
-        raise RunError(f"--decode says how texts are written, but {', '.join(task.name for task in tasks)} writes none")
+        raise RunError(
+            f"--decode needs a task with generated answers, and there is only {', '.join(task.name for task in tasks)}"
+        )
     other = {task.name for task, before in zip(changed, tasks, strict=True) if task is not before}
     named = {each.suite: each for each in suites}
     plain = [
@@ -159,7 +161,7 @@ def check_metrics(task: Task, examples: Sequence[Example], *, trust_remote_code:
                 check_examples(asked, predictions())
         except MetricError as error:
             place = task.path, _line(task.path, ("metrics", index))
-            raise MetricError(f"{task.name} cannot be measured by {name}: {error.message}", *place) from error
+            raise MetricError(f"{task.name} cannot be scored with {name}: {error.message}", *place) from error
 
 
 def _any_answer(example: Example, kind: Kind) -> AnyPrediction:

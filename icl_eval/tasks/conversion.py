@@ -78,7 +78,7 @@ class Conversion:
         is_remembered = self._options is not None and type(label) in (str, int)
         gold = self._gold_of_label(label, options) if is_remembered else _gold(definition, label, options)
         if len(options) == 1:
-            raise DataError(f"{definition.options!r} lists a single option, and it takes two to choose")
+            raise DataError(f"{definition.options!r} lists a single option; a task needs two or more")
         return options, gold
 
     def _digest(self, fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
@@ -107,7 +107,7 @@ def _value(path: str, record: Mapping[str, Any]) -> Any:
     value: Any = record
     for part in path.split("."):
         if not isinstance(value, Mapping):
-            raise DataError(f"{path!r} leads into a {type(value).__name__}")
+            raise DataError(f"{path!r} cannot be read: {part!r} would be in a {type(value).__name__}")
         if part not in value:
             raise MissingFieldError(str(UnknownName("field of the record", part, value)))
         value = value[part]
@@ -120,7 +120,7 @@ def record_name(path: str, record: Mapping[str, Any]) -> str:
     if isinstance(value, str):
         return value
     if value is None or isinstance(value, Mapping | list | tuple) or value != value:
-        raise DataError(f"{path!r} names the record or its group, but it is {value!r}")
+        raise DataError(f"{path!r} must be a text or a number to name the record or its group, but it is {value!r}")
     return str(value)
 
 
@@ -149,6 +149,8 @@ def _references(definition: TaskDefinition, record: Mapping[str, Any]) -> tuple[
 
 def _options(definition: TaskDefinition, fields: Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(definition.options, str):
+        if definition.fields and definition.options.partition(".")[0] not in fields:
+            raise DataError(f"`options`: {UnknownName('entry of `fields`', definition.options, fields)}")
         listed = _value(definition.options, fields)
         listed = list(listed) if isinstance(listed, Mapping) else listed  # of options to whether they are right
         if not isinstance(listed, list | tuple) or not listed:

@@ -136,7 +136,9 @@ class Data(_Strict):
                 if re.search(r"[{}]", re.sub(r"\{[^\W\d]\w*\}", "", name)) or len(set(fields)) < len(fields):
                     raise ValueError(f"in {name!r}, a field is a name in braces, each once, such as `{{subject}}`")
                 if fields and not isinstance(names, str):
-                    raise ValueError(f"{name!r} has a field in its name, which files that are read in parallel cannot")
+                    raise ValueError(
+                        f"{name!r} has a field in its name; files that are read in parallel cannot have one"
+                    )
         return local
 
     @model_validator(mode="after")
@@ -153,7 +155,7 @@ class Data(_Strict):
             for names in self.local.values():
                 for name in [names] if isinstance(names, str) else names:
                     if (found := self.format or format_of(name)) not in formats:
-                        kind = found or f"of a kind that cannot be told; its `format` is one of {', '.join(FORMATS)}"
+                        kind = found or f"of an unknown kind; set `format` to one of {', '.join(FORMATS)}"
                         raise ValueError(f"`{key}` is for {' and '.join(formats)} files, and {name} is {kind}")
         return self
 
@@ -211,12 +213,12 @@ class Protocol(_Strict):
     @model_validator(mode="after")
     def _random_or_in_order(self) -> Protocol:
         if self.ids and self.draw != "first":
-            raise ValueError(f"`ids` are shown in their order, and `draw` is {self.draw}; leave out one of them")
+            raise ValueError(f"`ids` fixes the demonstrations, but `draw` is {self.draw}; leave out one of them")
         if self.ids and len(set(self.ids)) < len(self.ids):
             twice = next(each for each in self.ids if self.ids.count(each) > 1)
-            raise ValueError(f"`ids` has {twice!r} twice")
+            raise ValueError(f"`ids` lists {twice!r} twice")
         if self.balanced and self.draw == "first":
-            raise ValueError("`balanced` needs random draws, and `draw` is first")
+            raise ValueError("`balanced` needs random draws, but `draw` is first")
         return self
 
     @property
@@ -345,7 +347,7 @@ class TaskDefinition(_Strict):
                 others = " and ".join(f"`answer: {kind}`" for kind in kinds[key])
                 raise ValueError(f"`{key}` belongs to {others}, and this is `answer: {self.answer}`")
         if isinstance(self.options, list) and len(self.options) == 1:
-            raise ValueError("`options` has a single one, and it takes two to choose")
+            raise ValueError("`options` has a single entry; a task needs two or more")
         for key in ("decode", "extract"):
             if getattr(self, key) and self.answer != "text":
                 raise ValueError(f"`{key}` belongs to `answer: text`, and this is `answer: {self.answer}`")

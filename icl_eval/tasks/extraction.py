@@ -29,7 +29,7 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     try:
         return regex.compile(pattern)
     except regex.error as error:
-        raise ValueError(f"this is no regular expression: {error}") from error
+        raise ValueError(f"this is not a regular expression: {error}") from error
     except RecursionError as error:
         raise ValueError("this regular expression is nested too deeply") from error
 
@@ -68,7 +68,7 @@ class Rule(BaseModel):
     def _is_one_step(self) -> Rule:
         said = self.model_fields_set - {"take"}
         if len(said) != 1:
-            raise ValueError(f"a rule has one of the keys {', '.join(STEPS)}, and this has {len(said)}")
+            raise ValueError(f"a rule has one of the keys {', '.join(STEPS)}, but this one has {len(said)}")
         if self.take is not None and self.pattern is None:
             raise ValueError("`take` belongs to a `pattern`")
         return self

@@ -35,7 +35,7 @@ LINES = {".txt": "text", ".lst": "label", **{f".{language}": language for langua
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 HEADER_CHECK = 1000  # records among which the names in the header are looked for
 LONGEST_COLUMN_NAME = 100  # characters; what is longer is a text
-NAME_THE_COLUMNS = "; if the first line is a record, name the columns in the task file: `columns: [text, label]`"
+NAME_THE_COLUMNS = "; if the first line is a record, list the columns in their order in the task file: `data.columns`"
 PATTERN_SECONDS = 2.0  # that matching one line may take
 
 
@@ -121,7 +121,7 @@ def _format(path: Path, layout: Layout) -> Format:
     found = layout.format or format_of(path.name)
     if found is None:
         known = ", ".join([*SUFFIXES, *LINES])
-        raise DataError(f"this kind of file cannot be read; known are {known}, or say its `format`", path)
+        raise DataError(f"this kind of file cannot be read; use {known}, or set `data.format`", path)
     return found
 
 
@@ -202,7 +202,9 @@ def _at_path(value: Any, dotted: str, path: Path) -> Any:
     """What is at a dotted path in a JSON file; of objects by name, their list."""
     for part in dotted.split("."):
         if not isinstance(value, dict):
-            raise DataError(f"`records` is {dotted!r}, but {part!r} would be in a {type(value).__name__}", path)
+            raise DataError(
+                f"`records` is {dotted!r}, but {part!r} cannot be looked up in a {type(value).__name__}", path
+            )
         if part not in value:
             raise UnknownName("key of the file", part, value, path)
         value = value[part]
@@ -257,7 +259,7 @@ def _located_rows(rows: csv.DictReader[str], path: Path, names: str) -> Iterator
     """Each row with the number of its first line."""
     for row in rows:
         if None in row or None in row.values():
-            raise DataError(f"this row has another number of columns than {names}", path, rows.line_num)
+            raise DataError(f"this row does not have as many columns as {names}", path, rows.line_num)
         yield rows.line_num - sum(value.count("\n") for value in row.values()), row
 
 

@@ -187,7 +187,7 @@ def _header_advice(definition: TaskDefinition, error: DataError, file: Path | st
         return ""
     named = [*definition.fields.values(), definition.gold and definition.gold.field, definition.references]
     columns = dict.fromkeys(name for name in [definition.id, *named] if name and "{{" not in name)
-    return f"; if the first line is a record, name the columns in the task file: `columns: [{', '.join(columns)}]`"
+    return f"; if the first line is a record, list {', '.join(columns)} in their order in the task file: `data.columns`"
 
 
 class _Reading:

@@ -201,7 +201,9 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             Case(CHECK, ("--split", "train"), see.printed("ok toy/parity: 12 examples"), True),
             Case((*CHECK, "-m", "llama"), ("--split", "train"), see.measured, EXAMPLES),
         ],
-        "fewshot_split": [Case(CHECK, ("--fewshot-split", "validation"), see.printed("8 to show"), True)],
+        "fewshot_split": [
+            Case(CHECK, ("--fewshot-split", "validation"), see.printed("8 candidate demonstrations"), True)
+        ],
         "include": [Case(("check", "more/parity", *DATA), ("--include", "more"), see.printed("ok more/parity"), True)],
         "model": [Case(CHECK, ("-m", "llama"), see.loader("source", "config"), "llama")],
         "tokenizer": [

@@ -170,8 +170,8 @@ def test_file_that_is_not_utf_8(icl_eval: IclEval) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"n": 3', '"n": NaN', "'n' names the record or its group, but it is nan"),
-        ('"n": 3', '"n": null', "'n' names the record or its group, but it is None"),
+        ('"n": 3', '"n": NaN', "'n' must be a text or a number to name the record or its group, but it is nan"),
+        ('"n": 3', '"n": null', "'n' must be a text or a number to name the record or its group, but it is None"),
         ('"n": 3', '"m": 3', "no field of the record is named 'n'; there is label, m, pair"),
         ('"n": 3', '"n": 2', "the id '2' is also that of line 3"),
         ('1, "label": 1', "1", "no field of the record is named 'label'; there is n, pair"),
@@ -246,7 +246,7 @@ def test_query_longer_than_the_window(icl_eval: IclEval, lm: FakeLM) -> None:
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
     assert said == (
-        "toy/parity, example '0': the query alone takes 11 tokens but the window has 10; "
+        "toy/parity, example '0': the query alone takes 11 tokens but the context length is 10; "
         "--overflow truncate cuts its start"
     )
 
@@ -257,7 +257,7 @@ def test_a_long_id_does_not_fill_the_sentence(icl_eval: IclEval, lm: FakeLM) -> 
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
     assert said.startswith("toy/parity, example 'word word ")
-    assert "...': the query alone takes 4510 tokens but the window has 100" in said  # 3 + 4500 + 3 + 5 - 1
+    assert "...': the query alone takes 4510 tokens but the context length is 100" in said  # 3 + 4500 + 3 + 5 - 1
     assert len(said) < 200
 
 

@@ -27,8 +27,8 @@ def test_check_says_what_it_looked_at(icl_eval: IclEval) -> None:
 
     assert (said.code, said.err) == (0, "")
     assert said.out == (
-        "ok toy/parity: 8 examples, 12 to show, prompts plain, chatty\n"
-        "ok toy/pairs: 8 examples, 12 to show, prompts plain, chatty\n"
+        "ok toy/parity: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
+        "ok toy/pairs: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
         "ok toy: suite of 2 tasks\n"
     )
 
@@ -39,7 +39,7 @@ def test_check_of_a_suite_finds_a_mistake_in_one_record_though_assertions_are_of
     said = subprocess.run(command, capture_output=True, text=True)
 
     assert said.returncode == 2
-    assert said.stdout == "ok toy/pairs: 8 examples, 12 to show, prompts plain, chatty\n"
+    assert said.stdout == "ok toy/pairs: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
     assert said.stderr.splitlines() == [
         f"icl-eval: {PARITY.resolve()}: toy/parity, prompt 'chatty', example '7': "
         "the context ends in whitespace, which belongs to the answer",
@@ -90,7 +90,7 @@ def test_check_takes_a_task_with_few_demonstrations(icl_eval: IclEval) -> None:
     path = Path("data/parity/train.jsonl")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
 
-    assert icl_eval("check", "toy/parity", *TOY).out.startswith("ok toy/parity: 8 examples, 2 to show")
+    assert icl_eval("check", "toy/parity", *TOY).out.startswith("ok toy/parity: 8 examples, 2 candidate demonstrations")
 
 
 BROKEN = {
@@ -211,7 +211,7 @@ def test_check_looks_at_other_splits(icl_eval: IclEval) -> None:
     Path("data/parity/val.jsonl").unlink()
     said = icl_eval("check", "toy/parity", "--split", "train", "--fewshot-split", "train", *TOY)
 
-    assert said.out == "ok toy/parity: 12 examples, 12 to show, prompts plain, chatty\n"
+    assert said.out == "ok toy/parity: 12 examples, 12 candidate demonstrations, prompts plain, chatty\n"
 
 
 def test_check_takes_a_shared_split_of_few_clusters(icl_eval: IclEval) -> None:
@@ -239,8 +239,8 @@ def test_check_of_generated_records_needs_no_data(icl_eval: IclEval) -> None:
     said = icl_eval("check", "arithmetic/1d-composite", "unscramble/random-insertion")
 
     assert said.out == (
-        "ok arithmetic/1d-composite: 2000 examples, 2000 to show, prompts gpt3, question\n"
-        "ok unscramble/random-insertion: 2000 examples, 2000 to show, prompts gpt3\n"
+        "ok arithmetic/1d-composite: 2000 examples, 2000 candidate demonstrations, prompts gpt3, question\n"
+        "ok unscramble/random-insertion: 2000 examples, 2000 candidate demonstrations, prompts gpt3\n"
     )
 
 
@@ -256,7 +256,7 @@ def test_check_with_a_model_names_the_queries_that_it_cannot_read(icl_eval: IclE
     assert sentences[0].startswith(f"icl-eval: toy/parity, prompt 'plain': {long} ")
     assert "the query alone takes" in sentences[0]
     assert sentences[1] == "icl-eval: toy: 1 of its tasks cannot be run: toy/parity"
-    assert said.out == "ok toy/pairs: 8 examples, 12 to show, prompts plain, chatty\n"
+    assert said.out == "ok toy/pairs: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
 
 
 def test_names_in_records_that_reach_a_model_as_control_tokens_are_told(

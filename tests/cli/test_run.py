@@ -183,7 +183,9 @@ def test_explain_plans_batches_and_memory_of_a_real_model(icl_eval: IclEval) -> 
 def test_a_task_that_fails_does_not_end_the_others_and_the_exit_code_says_so(icl_eval: IclEval, lm: FakeLM) -> None:
     lm.window = 24
     Path("prompts/toy/pairs/plain.jinja").write_text("The pair of the number {{ n }}\nA:")
-    reason = "toy/pairs has no scores: toy/pairs, example '0': the query alone takes 31 tokens but the window has 24"
+    reason = (
+        "toy/pairs has no scores: toy/pairs, example '0': the query alone takes 31 tokens but the context length is 24"
+    )
     asked = ("-t", "toy", "-m", "any", "--shots", "0", "--out", "kept", *TOY)
     said, plan, again = icl_eval("run", *asked), icl_eval("run", "--explain", *asked), icl_eval("run", *asked)
     Path("prompts/toy/pairs/plain.jinja").write_text("{{ n }}\nA:")

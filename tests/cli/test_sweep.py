@@ -99,7 +99,7 @@ def test_rescore_prints_the_table_of_the_sweep(format: str, models: Models, icl_
     again = icl_eval("rescore", "kept", "-f", format)
 
     assert again.code == 1
-    assert again.err == "icl-eval: gone was not measured: 'gone' cannot be loaded: it is not there\n"
+    assert again.err == "icl-eval: gone was not evaluated: 'gone' cannot be loaded: it is not there\n"
     assert again.out == printed == rescore_sweep("kept").table(format)
 
 
@@ -117,14 +117,14 @@ def test_a_model_that_fails_is_named_and_the_exit_code_is_1(models: Models, icl_
     assert [row[0] for row in rows(said.out)] == ["strong"]
     assert said.err.splitlines() == [
         "kept in kept",
-        "icl-eval: gone was not measured: 'gone' cannot be loaded: it is not there",
+        "icl-eval: gone was not evaluated: 'gone' cannot be loaded: it is not there",
     ]
 
 
 def test_where_all_models_fail_it_is_a_mistake(models: Models, icl_eval: IclEval) -> None:
     said = icl_eval(*RUN, "-m", "gone", "--revision", "r1,r2").mistake
 
-    assert said.startswith("none of the models could be measured: gone@r1: 'gone' cannot be loaded")
+    assert said.startswith("none of the models could be evaluated: gone@r1: 'gone' cannot be loaded")
 
 
 def test_an_interrupted_sweep_goes_on_with_the_same_command(models: Models, icl_eval: IclEval) -> None:

@@ -505,15 +505,15 @@ def test_a_label_without_candidates_cannot_be_balanced(within: str | None) -> No
 def test_groups_cannot_be_balanced() -> None:
     pool = [example("a", group="g"), example("b", group="g"), example("c")]
 
-    with pytest.raises(DataError, match="needs examples without groups, and 'g' is a group of 2"):
+    with pytest.raises(DataError, match="needs examples without groups, but 'g' is a group of 2"):
         drawn(QUERIES[0], 1, pool=pool, protocol=Protocol(balanced=True))
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"ids": ["a"], "draw": "fixed"}, "`ids` are shown in their order, and `draw` is fixed"),
-        ({"ids": ["a", "b", "a"]}, "`ids` has 'a' twice"),
+        ({"ids": ["a"], "draw": "fixed"}, "`ids` fixes the demonstrations, but `draw` is fixed"),
+        ({"ids": ["a", "b", "a"]}, "`ids` lists 'a' twice"),
         ({"draw": "first", "balanced": True}, "`balanced` needs random draws"),
     ],
 )

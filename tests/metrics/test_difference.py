@@ -98,7 +98,7 @@ def test_the_interval_ends_where_the_difference_must() -> None:
 
 
 def test_other_clusters_cannot_be_paired() -> None:
-    with pytest.raises(MetricError, match="other clusters of examples"):
+    with pytest.raises(MetricError, match="different clusters of examples"):
         of_accuracy([1, 0], [1, 0, 1])
 
 

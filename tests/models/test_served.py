@@ -325,7 +325,7 @@ def test_a_window_beyond_the_servers_is_refused(connect: Served) -> None:
 def test_an_unknown_window_must_be_given(connect: Served) -> None:
     silent = Habits(models=[{"id": NAME}])
 
-    assert refusal(connect, silent).endswith("says how long a window is; pass --max-length")
+    assert refusal(connect, silent).endswith("gives the context length; pass --max-length")
     assert connect(silent, max_length=64).window == 64
 
 

@@ -56,7 +56,7 @@ def test_what_scores_had_to_do_without_is_said_of_its_run() -> None:
     lines = said(lost).splitlines()
 
     assert "31.2, 32.0" in said(lost)
-    assert [line.split(" ")[:3] for line in lines if "the first of them was taken" in line] == [
+    assert [line.split(" ")[:3] for line in lines if "the first of them was chosen" in line] == [
         ["one:", "3", "answers"]
     ]
 

@@ -95,10 +95,10 @@ def test_what_scores_had_to_do_without_is_said_of_each_model() -> None:
     said = sweep.table().splitlines()[-7:]
 
     assert said[0].startswith("GPT-3: Table H.1")  # of both
-    assert said[1].startswith("small@step1000: 1007 prompts in 1 cells hold fewer demonstrations than asked")
+    assert said[1].startswith("small@step1000: 1007 prompts have fewer demonstrations than requested")
     assert [said[3], said[5]] == [
-        "small@step1000: 3 answers had several options of equal score; the first of them was taken",
-        "large: 2 answers had several options of equal score; the first of them was taken",
+        "small@step1000: 3 answers had several best options; the first of them was chosen",
+        "large: 2 answers had several best options; the first of them was chosen",
     ]
     assert said[4].startswith("small@step1000: superglue/rte accuracy (32 shots): 4 of 1385 decisions are within")
 
@@ -113,7 +113,7 @@ def test_every_signature_is_led_by_its_model() -> None:
 def test_a_failure_is_said_below() -> None:
     for format in ("table", "md"):
         last = SWEEP.table(format).splitlines()[-1]
-        assert last == "huge was not measured: 'huge' cannot be loaded: it is not there"
+        assert last == "huge was not evaluated: 'huge' cannot be loaded: it is not there"
 
 
 def test_csv_has_the_columns_of_a_single_run() -> None:

@@ -30,9 +30,17 @@ def test_texts_without_end_and_without_words_are_counted_once_a_cell() -> None:
     written = replace(RTE, metric="squad_em", hit_max_tokens=3, empty=2)
     said = render([written, replace(written, metric="squad_f1"), replace(written, shots=1, hit_max_tokens=4)], MANIFEST)
 
-    assert "7 texts were cut at `max_tokens`, before any stop\n" in said
-    assert "4 texts are empty, and were scored as they are\n" in said
+    assert "7 texts were cut off at `max_tokens`\n" in said
+    assert "4 texts are empty and scored as such\n" in said
     assert "texts" not in render([RTE], MANIFEST)
+
+
+def test_a_single_loss_is_stated_in_the_singular() -> None:
+    one = replace(RTE, metric="squad_em", shortened=1, truncated=1, ties=1, hit_max_tokens=1, empty=1)
+    said = render([one], MANIFEST)
+
+    for sentence in ("1 prompt has ", "1 query was ", "1 answer had ", "1 text was cut off", "1 text is empty"):
+        assert f"\n{sentence}" in said
 
 
 def test_no_interval_is_printed_where_only_the_possible_values_are_known() -> None:
@@ -130,9 +138,9 @@ def test_the_prompt_is_a_column_when_there_are_several() -> None:
 def test_what_a_score_had_to_do_without_is_said_below() -> None:
     *_, short, cut, tied, close = render([RTE, RTE_32], MANIFEST).splitlines()
 
-    assert short.startswith("1007 prompts in 1 cells hold fewer demonstrations than asked, because the window is 2048")
-    assert cut == "2 queries were cut at their start to fit the window, as --overflow truncate asked"
-    assert tied == "3 answers had several options of equal score; the first of them was taken"
+    assert short.startswith("1007 prompts have fewer demonstrations than requested, because the context length is 2048")
+    assert cut == "2 queries were cut at the start to fit the context (--overflow truncate)"
+    assert tied == "3 answers had several best options; the first of them was chosen"
     assert close == (
         "superglue/rte accuracy (32 shots): 4 of 1385 decisions are within the arithmetic noise of float32 "
         "(3e-06 nats a token): the score could be 0.578 to 0.581"
@@ -151,7 +159,7 @@ def test_close_calls_that_leave_a_score_as_it_is_say_so_and_many_are_summed_up()
 def test_notes_count_a_cell_once_whatever_its_metrics() -> None:
     twice = [RTE_32, replace(RTE_32, metric="macro_f1"), replace(RTE_32, metric="average", task="suite")]
 
-    assert "3 answers had several options" in render(twice, MANIFEST)
+    assert "3 answers had several best options" in render(twice, MANIFEST)
 
 
 def test_a_note_stands_above_the_table() -> None:

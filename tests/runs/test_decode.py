@@ -95,7 +95,7 @@ def test_texts_that_are_cut_or_blank_are_counted_and_wrong(tmp_path: Path) -> No
         (2, 0),
     ]
     assert [each.value for each in (cut, stopped, blank, never)] == [1.0, 1.0, 0.0, 0.0]  # SQuAD drops ` four;`'s mark
-    assert "2 texts are empty, and were scored as they are" in rescore(tmp_path / "blank").table()
+    assert "2 texts are empty and scored as such" in rescore(tmp_path / "blank").table()
 
 
 def test_a_decoding_may_be_given_whole(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_tasks_of_other_kinds_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_without_a_task_that_is_written_decoding_is_an_error() -> None:
-    with pytest.raises(RunError, match="--decode says how texts are written, but choice writes none"):
+    with pytest.raises(RunError, match="--decode needs a task with generated answers, and there is only choice"):
         evaluate(FOUR, choice(), shots=0, decode={"max_tokens": 3})
 
 

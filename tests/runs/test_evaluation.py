@@ -177,7 +177,7 @@ def test_effective_shots_and_shortened_prompts_are_reported(tmp_path: Path) -> N
     assert (many.effective_shots, many.shortened) == (mean(fitted), sum(shots < 6 for shots in fitted))
     assert 1 < mean(fitted) < 6
     assert f"effective {mean(fitted):.1f})" in result.table()
-    assert "8 prompts in 1 cells hold fewer demonstrations than asked, because the window is 60 tokens" in str(result)
+    assert "8 prompts have fewer demonstrations than requested, because the context length is 60 tokens" in str(result)
 
 
 def test_whole_demonstrations_are_dropped_and_none_is_cut() -> None:
@@ -191,20 +191,22 @@ def test_whole_demonstrations_are_dropped_and_none_is_cut() -> None:
 
 
 def test_overflow_error_refuses_to_drop_demonstrations() -> None:
-    with pytest.raises(WindowError, match=r"^parity, example '0': 6 demonstrations take \d+ tokens but the window"):
+    with pytest.raises(
+        WindowError, match=r"^parity, example '0': 6 demonstrations take \d+ tokens but the context length"
+    ):
         evaluate(FakeLM(window=60), parity(), shots=6, overflow="error")
 
 
 def test_a_query_that_does_not_fit_is_an_error_unless_truncation_was_asked_for() -> None:
     task = parity(prompt="Q: " + "x" * 50 + " {{ n }}\nA:")
     with pytest.raises(
-        WindowError, match=r"parity, example '0': the query alone takes 62 tokens but the window has 40"
+        WindowError, match=r"parity, example '0': the query alone takes 62 tokens but the context length is 40"
     ):
         evaluate(FakeLM(window=40), task, shots=0)
     result = evaluate(FakeLM(window=40), task, shots=0, overflow="truncate")
 
     assert result.score("parity").truncated == 8
-    assert "8 queries were cut at their start" in result.table()
+    assert "8 queries were cut at the start" in result.table()
 
 
 def test_truncation_keeps_the_end_of_the_query() -> None:
@@ -238,7 +240,7 @@ def test_ties_are_counted_and_the_first_option_is_taken() -> None:
     line = evaluate(FakeLM(), task, shots=0).score("parity")
 
     assert (line.ties, line.value) == (8, 0.5)
-    assert "8 answers had several options of equal score" in evaluate(FakeLM(), task, shots=0).table()
+    assert "8 answers had several best options" in evaluate(FakeLM(), task, shots=0).table()
 
 
 def test_progress_is_told_of_every_request() -> None:
@@ -550,4 +552,4 @@ def test_a_demonstration_that_cannot_be_shown_is_named() -> None:
         evaluate(knowing(), task, shots=2)
 
     assert "a value is null" in str(caught.value)
-    assert str(caught.value).endswith(", of the demonstration '101' (gap, example '1')")
+    assert str(caught.value).endswith(", in the demonstration '101' (gap, example '1')")

@@ -41,7 +41,7 @@ def test_every_metric_is_taken_by_every_list_of_rules() -> None:
         "number_match@flexible": pytest.approx(1.0),
     }
     assert [line.unextracted for line in result.scores] == [1, 0, 1, 0]
-    assert "1 texts hold no answer for the rules `strict` of sums" in result.table()
+    assert "sums: the rules `strict` find no answer in 1 text, scored as empty" in result.table()
 
 
 def test_texts_are_extracted_again_without_a_model(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_settings_of_a_task_file_reach_every_result(tmp_path: Path, lm: FakeLM) 
     bleu = sacrebleu.BLEU(tokenize="zh", lowercase=True)
     expected = bleu.corpus_score(WRITTEN, [[row["zh"] for row in RECORDS]]).score
 
-    assert inspect(tasks, "to/chinese", tmp_path / "data") == "2 examples, 0 to show, prompts plain"
+    assert inspect(tasks, "to/chinese", tmp_path / "data") == "2 examples, 0 candidate demonstrations, prompts plain"
     result = evaluate(lm, "to/chinese", shots=0, library=tasks, data=tmp_path / "data", out=tmp_path / "run")
 
     assert [line.metric for line in result] == names
@@ -72,10 +72,10 @@ FAULTS = {
     "[{bleu: zh}]": ":9: `metrics.0`: a metric with settings is written `{bleu: {tokenize: zh}}`, as one name with its",
     "[mlqa_f1]": ":9: mlqa_f1 needs a language, as in `mlqa_f1: {language: zh}`; there is en, es, hi, vi, de, ar, zh",
     "[{accuracy: {tokenize: zh}}]": ":9: accuracy takes no settings; mlqa_em, mlqa_f1, bleu, chrf, ter do",
-    "[{bleu: {tokenize: ja-mecab}}]": ":9: to/chinese cannot be measured by bleu:tokenize=ja-mecab: "
+    "[{bleu: {tokenize: ja-mecab}}]": ":9: to/chinese cannot be scored with bleu:tokenize=ja-mecab: "
     "bleu:tokenize=ja-mecab needs a package that is not installed: pip install 'sacrebleu[ja]'",
-    "[squad_f1]": ":9: to/chinese cannot be measured by squad_f1: squad_f1 splits texts at spaces, and most letters",
-    "[bleu]": ":9: to/chinese cannot be measured by bleu: bleu splits texts at spaces, and most letters of the ref",
+    "[squad_f1]": ":9: to/chinese cannot be scored with squad_f1: squad_f1 splits texts at spaces, and most letters",
+    "[bleu]": ":9: to/chinese cannot be scored with bleu: bleu splits texts at spaces, and most letters of the ref",
 }
 
 
@@ -128,13 +128,13 @@ def test_words_of_texts_without_spaces_are_not_counted(tmp_path: Path) -> None:
         evaluate(lm, of("word_perplexity"), shots=0)
 
     assert str(caught.value) == (
-        "texts cannot be measured by word_perplexity: word_perplexity counts words between spaces, and most texts are "
+        "texts cannot be scored with word_perplexity: word_perplexity counts words between spaces, and most texts are "
         "of scripts without spaces, such as Chinese, Japanese or Thai; `byte_perplexity` or `bits_per_byte` fits"
     )
     assert lm.asked == 0
     evaluate(lm, of("byte_perplexity"), shots=0, out=tmp_path)
     assert [line["unspaced"] for line in examples(tmp_path)] == [True, True, False]
     with pytest.raises(
-        MetricError, match=r"^texts cannot be measured by word_perplexity: word_perplexity counts words"
+        MetricError, match=r"^texts cannot be scored with word_perplexity: word_perplexity counts words"
     ):
         rescore(tmp_path, metrics="word_perplexity")

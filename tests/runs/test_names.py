@@ -76,5 +76,5 @@ def test_metric_that_cannot_measure_the_examples_is_found_before_anything_is_ask
             attempt()
         sentences.append(str(error.value))
 
-    assert sentences == [f"{path}:9: toy/pairs cannot be measured by {name}: {MISMATCHES[name]}"] * 2
+    assert sentences == [f"{path}:9: toy/pairs cannot be scored with {name}: {MISMATCHES[name]}"] * 2
     assert lm.asked == 0

@@ -188,7 +188,7 @@ def test_references_that_are_wrong_are_refused_by_metrics_that_take_them_for_rig
     evaluate(knowing(0), nouns, shots=0, out=tmp_path)
 
     with pytest.raises(
-        MetricError, match=r"^nouns cannot be measured by exact_match: exact_match takes every reference for right"
+        MetricError, match=r"^nouns cannot be scored with exact_match: exact_match takes every reference for right"
     ):
         rescore(tmp_path, metrics="exact_match")
 
@@ -205,7 +205,7 @@ def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
     asked = lm.asked
 
     assert str(error.value) == (
-        "parity cannot be measured by accuracy: accuracy of these predictions is not a finite number; the answers "
+        "parity cannot be scored with accuracy: accuracy of these predictions is not a finite number; the answers "
         f"are kept, and `icl-eval rescore {tmp_path} --metrics NAME` scores them by another metric"
     )
     assert [line.value for line in rescore(tmp_path, metrics="macro_f1")] == [

@@ -170,7 +170,7 @@ def test_a_model_that_fails_does_not_lose_the_others(tmp_path: Path) -> None:
     assert [result.manifest.model_name for result in found] == ["strong"]
     assert [(each.label, each.failed) for each in found.failures] == [("broken", REASON)]
     assert [each["failed"] for each in listed(tmp_path)] == [REASON, None]
-    assert f"broken was not measured: {REASON}" in found.table()
+    assert f"broken was not evaluated: {REASON}" in found.table()
 
 
 def test_a_window_too_small_fails_its_model_alone() -> None:
@@ -190,7 +190,7 @@ def test_a_model_that_failed_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_where_all_models_fail_there_is_an_error(tmp_path: Path) -> None:
-    sentence = rf"^none of the models could be measured: one: {REASON[:20]}.*; two: {REASON[:20]}"
+    sentence = rf"^none of the models could be evaluated: one: {REASON[:20]}.*; two: {REASON[:20]}"
     with pytest.raises(ModelError, match=sentence):
         sweep([Damaged(name="one"), Damaged(name="two")], parity(), shots=0, out=tmp_path)
     with pytest.raises(ModelError, match=sentence):

@@ -53,11 +53,11 @@ def test_rules_take_the_answer_out_of_a_text(text: str, rules: list[Any], answer
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"pattern": "("}, "this is no regular expression"),
+        ({"pattern": "("}, "this is not a regular expression"),
         ({"pattern": "(" * 5000 + "a" + ")" * 5000}, "this regular expression is nested too deeply"),
         ({"pattern": "((a{1000}){1000}){1000}"}, "times its repetitions is at most 1000000"),
-        ({"pattern": "a", "after": "b"}, "a rule has one of the keys .*, and this has 2"),
-        ({}, "and this has 0"),
+        ({"pattern": "a", "after": "b"}, "a rule has one of the keys .*, but this one has 2"),
+        ({}, "but this one has 0"),
         ({"after": "a", "take": "last"}, "`take` belongs to a `pattern`"),
         ({"after": ""}, "at least 1 character"),
         ({"patern": "a"}, "Extra inputs are not permitted"),

@@ -100,7 +100,7 @@ def test_a_field_in_the_name_of_a_file_may_have_any_name_and_is_not_of_a_hidden_
 @pytest.mark.parametrize(
     ("name", "content", "data", "message"),
     [
-        ("a.csv", "x,1\ny\n", {"columns": ["text", "label"]}, r"a\.csv:2: .*another number of columns than `columns`"),
+        ("a.csv", "x,1\ny\n", {"columns": ["text", "label"]}, r"a\.csv:2: .*not have as many columns as `columns`"),
         (
             "a.csv",
             "text,label\nx,1\n",
@@ -110,8 +110,8 @@ def test_a_field_in_the_name_of_a_file_may_have_any_name_and_is_not_of_a_hidden_
         ("a.txt", "1 a\nb\n", {"pattern": "(?P<n>[0-9]) (?P<t>.*)"}, r"a\.txt:2: this line does not match"),
         ("a.json", '{"a": {"rows": 5}}', {"records": "a.rows"}, r"a\.json:1: .*`records` is the path to one"),
         ("a.json", '{"a": {"rows": []}}', {"records": "a.row"}, "no key of the file is named 'row'; did you mean rows"),
-        ("a.json", '{"a": []}', {"records": "a.b"}, r"`records` is 'a\.b', but 'b' would be in a list"),
-        ("a.dat", "", {}, "known are .*, or say its `format`"),
+        ("a.json", '{"a": []}', {"records": "a.b"}, r"`records` is 'a\.b', but 'b' cannot be looked up in a list"),
+        ("a.dat", "", {}, "use .*, or set `data.format`"),
         ("{x}.jsonl", '{"x": 1}', {}, r"x\}\.jsonl:1: the record has a field 'x', which the name of its file gives"),
     ],
 )
@@ -134,17 +134,17 @@ def test_a_pattern_that_takes_too_long_for_a_line_is_named(tmp_path: Path, monke
     [
         ({"columns": ["a", "a"]}, "the column 'a' is named twice"),
         ({"columns": ["a"], "local": {"test": "a.jsonl"}}, "`columns` is for csv and tsv files, and a.jsonl is jsonl"),
-        ({"columns": ["a"], "local": {"test": "a.x"}}, "a.x is of a kind that cannot be told; its `format` is one of"),
+        ({"columns": ["a"], "local": {"test": "a.x"}}, "a.x is of an unknown kind; set `format` to one of"),
         ({"pattern": "(?P<a>.)", "local": {"test": "a.csv"}}, "`pattern` is for lines files, and a.csv is csv"),
         ({"records": "a", "local": {"test": ["a.json", "b.csv"]}}, "`records` is for json files, and b.csv is csv"),
-        ({"pattern": "("}, "this is no regular expression"),
+        ({"pattern": "("}, "this is not a regular expression"),
         ({"pattern": "(?P<x>(a{1000}){1000}){1000}"}, "times its repetitions is at most 1000000"),
         ({"pattern": "(a)"}, "the pattern has no named groups"),
         ({"format": "cvs"}, "Input should be 'jsonl', 'json', 'csv'"),
         ({"local": {"test": "{a}/{a}.csv"}}, "a field is a name in braces, each once"),
         ({"local": {"test": "{a b}.csv"}}, "a field is a name in braces, each once"),
         ({"local": {"test": "}.csv"}}, "a field is a name in braces, each once"),
-        ({"local": {"test": ["{a}.csv", "b.csv"]}}, "which files that are read in parallel cannot"),
+        ({"local": {"test": ["{a}.csv", "b.csv"]}}, "files that are read in parallel cannot have one"),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused(data: dict[str, Any], message: str) -> None:

@@ -147,7 +147,7 @@ def test_alias_of_a_list_is_allowed(write: Write) -> None:
         ('["no", "yes"]', "[no, yes]", ":5: `gold.names.0`: YAML reads this word as False; put it in quotes"),
         ('["No", "Yes"]', "[1, 2]", ":6: `options.0`: YAML reads this int as 1; put it in quotes"),
         ('["No", "Yes"]', "[]", ":6: `options`: List should have at least 1 item"),
-        ('["No", "Yes"]', '["No"]', ":6: `options` has a single one, and it takes two to choose"),
+        ('["No", "Yes"]', '["No"]', ":6: `options` has a single entry; a task needs two or more"),
         ('["No", "Yes"]', "7", ":6: `options`: "),
         ("[plain]", "[]", ":7: `prompts`: List should have at least 1 item"),
         ("[plain]", '["../plain"]', ":7: `prompts.0`: String should match pattern"),

@@ -62,7 +62,9 @@ def test_missing_field_names_record_and_nearest_field() -> None:
 
 
 def test_path_into_a_text_is_an_error() -> None:
-    assert "'text.inner' leads into a str" in failure([{"text": "t", "label": "no"}], fields={"a": "text.inner"})
+    assert "'text.inner' cannot be read: 'inner' would be in a str" in failure(
+        [{"text": "t", "label": "no"}], fields={"a": "text.inner"}
+    )
 
 
 def test_dotted_path_leads_into_mappings() -> None:
@@ -146,7 +148,9 @@ def test_field_that_lists_no_options_is_an_error(listed: Any) -> None:
 def test_options_field_must_be_a_canonical_field() -> None:
     said = {"options": "choises", "fields": {"choices": "choices"}}
 
-    assert "no field of the record is named 'choises'; did you mean choices?" in failure([{"choices": ["a"]}], **said)
+    assert "`options`: no entry of `fields` is named 'choises'; did you mean choices?" in failure(
+        [{"choices": ["a"]}], **said
+    )
 
 
 def test_listed_options_are_taken_literally() -> None:
@@ -297,7 +301,10 @@ def test_templates_are_compiled_once_for_all_records(monkeypatch: pytest.MonkeyP
 def test_a_null_name_of_a_record_is_an_error(key: str, value: Any) -> None:
     said = failure([{"text": "t", "label": "no", "name": value}], **{key: "name"})
 
-    assert said == f"sky: split 'train', record 1: 'name' names the record or its group, but it is {value}"
+    assert (
+        said == "sky: split 'train', record 1: 'name' must be a text or a number to name the record or its group, "
+        f"but it is {value}"
+    )
 
 
 def listing(options: Any) -> str:
@@ -310,7 +317,7 @@ def test_an_option_that_is_no_text_is_an_error(value: Any) -> None:
 
 
 def test_a_single_option_is_no_choice() -> None:
-    assert listing(["a"]).endswith("'found' lists a single option, and it takes two to choose")
+    assert listing(["a"]).endswith("'found' lists a single option; a task needs two or more")
 
 
 def test_examples_of_a_group_are_one_cluster_unless_told() -> None:

@@ -116,7 +116,7 @@ def test_a_table_without_a_header_does_not_lose_its_first_record(content: bytes,
 
     assert said.startswith(f"{path}:1: ")
     assert name in said
-    assert "name the columns in the task file: `columns: [text, label]`" in said
+    assert "list the columns in their order in the task file: `data.columns`" in said
 
 
 @pytest.mark.parametrize(
@@ -181,8 +181,8 @@ def test_bad_line_within_json_array_is_named(tmp_path: Path) -> None:
         ("d.jsonl", b'{"a": ' + b"9" * 5000 + b"}", ":1: not readable JSON"),
         ("d.jsonl", b'{"a": ' + b"[" * 200_000 + b"}", ":1: not readable JSON"),
         ("d.jsonl", b'{"a": 1}\n\n{"a": "\xff"}', ":3: not UTF-8: byte 0xff (invalid start byte)"),
-        ("d.csv", b"a,b\n1,2\n3\n", ":3: this row has another number of columns than the header"),
-        ("d.tsv", b"a\tb\n1\t2\t3\n", ":2: this row has another number of columns than the header"),
+        ("d.csv", b"a,b\n1,2\n3\n", ":3: this row does not have as many columns as the header"),
+        ("d.tsv", b"a\tb\n1\t2\t3\n", ":2: this row does not have as many columns as the header"),
         ("d.csv", b"a,b,a\n1,2,3\n", ":1: two columns are named 'a'"),
         ("d.csv", b'a,b\n1,"2\n', ": cannot be read: unexpected end of data"),
         ("d.parquet", b"PAR1", ": not a parquet file"),
@@ -192,7 +192,7 @@ def test_bad_line_within_json_array_is_named(tmp_path: Path) -> None:
         ("d.xml", b"<r><s>1<a>2</a></s></r>", ": <s> mixes text and fields"),
         ("d.xml", b'<?xml version="1.0" encoding="none"?><r/>', ": not readable XML: "),
         ("d.txt", b"a\r\n\xc3\n", ":2: not UTF-8: byte 0xc3 (invalid continuation byte)"),
-        ("d.pdf", b"", ": this kind of file cannot be read; known are .jsonl, .json, .csv, .tsv, .parquet, .xml, .txt"),
+        ("d.pdf", b"", ": this kind of file cannot be read; use .jsonl, .json, .csv, .tsv, .parquet, .xml, .txt"),
         ("d.py", b"", ": this kind of file cannot be read"),
         ("d", b"", ": this kind of file cannot be read"),
         ("d.gz", b"", ": this kind of file cannot be read"),
@@ -396,7 +396,7 @@ def test_a_task_whose_table_has_no_header_says_which_one_to_write(tmp_path: Path
             "prompts": ["plain"],
         }
     )
-    advice = r"if the first line is a record, name the columns in the task file: `columns: \[review, label\]`"
+    advice = r"if the first line is a record, list review, label in their order in the task file: `data.columns`"
 
     with pytest.raises(DataError, match=advice):
         Task(definition, {}).evaluation(LocalSource(tmp_path))

@@ -282,10 +282,10 @@ def test_treebank_beyond_the_window_is_read_in_strides(window: int, release: Loc
 def test_a_text_has_no_demonstrations(release: LocalSource) -> None:
     result = evaluate(FakeLM(), ["ptb", "lambada"], data=release.directory, shots=(0, 1))
 
-    note = "note: having no demonstrations to show, asked with 0 shots only: ptb"
+    note = "note: evaluated with 0 shots only, for lack of demonstrations: ptb"
     assert {(score.task, score.shots) for score in result} == {("ptb", 0), ("lambada", 0), ("lambada", 1)}
     assert note in result.table().splitlines()
-    with pytest.raises(RunError, match=r"^ptb has no demonstrations to show, so it can only be asked with 0 shots$"):
+    with pytest.raises(RunError, match=r"^ptb has no demonstrations, so it can only be evaluated with 0 shots$"):
         evaluate(FakeLM(), "ptb", data=release.directory, shots=4)
     alone = evaluate(FakeLM(), "ptb", data=release.directory)
     assert {score.shots for score in alone} == {0}

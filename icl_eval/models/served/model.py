@@ -111,7 +111,7 @@ class ServedLM(TokenizerModel):
             ModelError: beam search is requested, or the endpoint does not answer.
         """
         if (beams := max((request.decoding.beams for request in requests), default=1)) > 1:
-            raise ModelError(f"an endpoint has no beam search, but {beams} beams are requested; it takes `beams: 1`")
+            raise ModelError(f"an endpoint has no beam search, but {beams} beams are requested; use `beams: 1`")
         order = sorted(range(len(requests)), key=lambda index: requests[index].tokens)
         samples = [(index, sample) for index in order for sample in range(requests[index].decoding.samples)]
         bodies = [
@@ -218,7 +218,7 @@ def _window(reported: int | None, tokenizer: Any, requested: int | None) -> int:
     if reported is None and tokenizer.model_max_length < UNKNOWN_LENGTH:
         reported = int(tokenizer.model_max_length)
     if requested is None and reported is None:
-        raise ModelError("neither the endpoint nor the tokenizer says how long a window is; pass --max-length")
+        raise ModelError("neither the endpoint nor the tokenizer gives the context length; pass --max-length")
     if requested is not None and reported is not None and requested > reported - SPARE:
         raise ModelError(
             f"a window of {requested} tokens was requested, but the endpoint holds {reported}, of which {SPARE} are "
