@@ -61,7 +61,7 @@ class RunConfig(ModelConfig):
     @field_validator("seeds", mode="before")
     @classmethod
     def _number_or_list(cls, seeds: Any) -> Any:
-        return seed_list(seeds) if isinstance(seeds, int | Sequence) else seeds
+        return seed_list(seeds) if isinstance(seeds, int | Sequence) and not isinstance(seeds, str) else seeds
 
     @field_validator("decode", mode="before")
     @classmethod

@@ -391,6 +391,7 @@ def test_bos_is_in_the_signature() -> None:
         ({"shots": -1}, RunError, "`shots.0`"),
         ({"seeds": 0}, RunError, "give a positive number"),
         ({"seeds": [1, 1]}, RunError, "without repetitions"),
+        ({"seeds": "12"}, RunError, "`seeds`: Input should be a valid tuple"),
         ({"limit": 0}, RunError, "`limit`"),
         ({"limit": "first:"}, RunError, "`limit`: 'first:' is neither a number of examples, at least 1, nor first:N"),
         ({"overflow": "cut"}, RunError, "`overflow`"),
