@@ -320,7 +320,9 @@ class TaskDefinition(_Strict):
         return tuple(dict.fromkeys(each for name in self.metrics for each in self._extracted(name)))
 
     def _extracted(self, name: str) -> list[str]:
-        return [f"{name}@{rules}" for rules in self.extract] if self.extract and "@" not in name else [name]
+        if not self.extract or "@" in name or name.startswith("evaluate:"):
+            return [name]
+        return [f"{name}@{rules}" for rules in self.extract]
 
     @field_serializer("extract")
     def _as_written(self, extract: dict[str, Any]) -> dict[str, Any]:
