@@ -88,6 +88,14 @@ def test_rules_are_those_of_a_task_file(tmp_path: Path) -> None:
         rules_in(path)
 
 
+def test_metrics_of_the_evaluate_library_get_whole_texts() -> None:
+    assert task(metrics=["exact_match", "evaluate:exact_match"]).definition.measures == (
+        "exact_match@strict",
+        "exact_match@flexible",
+        "evaluate:exact_match",
+    )
+
+
 def test_the_first_rules_are_primary() -> None:
     assert task().definition.primary_metrics == ("exact_match@strict",)
 
