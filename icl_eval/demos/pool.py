@@ -55,10 +55,10 @@ class Pool:
         self._question_key = question_key
         self._questions: dict[str, frozenset[str]] = {}  # the keys of a group's members, once it has been drawn
         self._examples = candidates = _listed(task, candidates, protocol.ids)
-        groups: defaultdict[str, list[int]] = defaultdict(list)
-        for index, group in enumerate(groups_of(candidates)):
-            groups[group].append(index)
-        self._groups = list(groups.values())
+        groups: dict[str, int] = {}  # the number of each, in the order of their first members
+        numbers = np.array([groups.setdefault(name, len(groups)) for name in groups_of(candidates)], dtype=np.intp)
+        self._by_group = np.argsort(numbers, kind="stable")
+        self._ends = np.cumsum(np.bincount(numbers, minlength=len(groups)))
         self._keys = _hashes(groups)
         self._labels: dict[_Part, dict[str, NDArray[np.intp]]] = {}  # of each label, where its candidates are in a part
         self._parts = self._partition(protocol.within)
@@ -74,10 +74,15 @@ class Pool:
             question_key=task.question_key,
         )
 
+    def _group(self, number: int | np.intp) -> list[Example]:
+        """The candidates of a group, in their order."""
+        start = self._ends[number - 1] if number else 0
+        return [self._examples[index] for index in self._by_group[start : self._ends[number]].tolist()]
+
     @property
     def size(self) -> int:
         """How many candidates there are, each group being one."""
-        return len(self._groups)
+        return len(self._keys)
 
     def draw(self, query: Example, shots: int, seed: int) -> list[Example]:
         """The first `shots` demonstrations for a query, in order of rank, or of the data.
@@ -160,14 +165,14 @@ class Pool:
         if part not in self._labels:
             labels: defaultdict[str, list[int]] = defaultdict(list)
             for place, index in enumerate(part.indices):
-                members = [self._examples[each] for each in self._groups[index]]
+                members = self._group(index)
                 if len(members) > 1:
                     raise DataError(
                         f"{self.task}: a balanced draw needs examples without groups, but {members[0].group!r} is a "
                         f"group of {len(members)}"
                     )
                 labels[members[0].options[members[0].gold[0]]].append(place)
-            shown = [self._examples[self._groups[index][0]] for index in part.indices]
+            shown = [self._group(index)[0] for index in part.indices]
             if len({each.options for each in shown}) == 1:
                 right = {index for each in shown for index in each.gold}
                 labels |= {option: [] for index, option in enumerate(shown[0].options) if index not in right}
@@ -190,7 +195,7 @@ class Pool:
         )
 
     def _members(self, part: _Part, place: int | np.intp) -> list[Example]:
-        return [self._examples[index] for index in self._groups[part.indices[place]]]
+        return self._group(part.indices[place])
 
     def _asked_by(self, members: Sequence[Example]) -> frozenset[str]:
         """The keys of the questions of a group."""
@@ -204,12 +209,12 @@ class Pool:
 
     def _partition(self, within: str | None) -> dict[str, _Part]:
         in_order = self.protocol.draw == "first"
-        order = np.arange(len(self._groups)) if in_order else np.argsort(self._keys, kind="stable")
+        order = np.arange(len(self._keys)) if in_order else np.argsort(self._keys, kind="stable")
         if within is None:
             return {"": _Part(order, _folded(self._keys[order]))}
         parts: defaultdict[str, list[int]] = defaultdict(list)
         for index in order.tolist():
-            parts[_part_of(self._examples[self._groups[index][0]], within)].append(index)
+            parts[_part_of(self._group(index)[0], within)].append(index)
         return {value: _Part(np.array(indices), _folded(self._keys[indices])) for value, indices in parts.items()}
 
 
