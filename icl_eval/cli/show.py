@@ -11,7 +11,6 @@ import typer
 from icl_eval.cli import options
 from icl_eval.cli.terminal import Coloured, write
 from icl_eval.config import EVALUATION, RESULTS
-from icl_eval.reports.page import counted
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
@@ -123,6 +122,8 @@ def _right(question: EncodedQuery) -> int:
 
 def _options(question: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str | Coloured]]:
     """One line per option: what is scored, token by token, and where it stands; or one per acceptable text."""
+    from icl_eval.reports.page import counted
+
     if question.kind == "text":
         mark = "*" if question.example.gold else "-"
         yield from ([f"{mark} {_in_one_line(reference)}"] for reference in question.example.options)

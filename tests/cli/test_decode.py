@@ -53,7 +53,7 @@ def test_what_is_no_name_and_value_is_an_error(value: str) -> None:
 
 @pytest.mark.parametrize("value", [r"stop=\n", r"stop='\n'", r"stop=[\n]", r'stop=["Q:", \n]'])
 def test_a_backslash_outside_double_quotes_would_never_be_written_and_is_an_error(value: str) -> None:
-    with pytest.raises(RunError, match="a text with a backslash stands in double quotes"):
+    with pytest.raises(RunError, match="put a text with a backslash in double quotes"):
         options.pairs([value], "--decode")
 
 
