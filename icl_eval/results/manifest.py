@@ -28,7 +28,7 @@ GRID = {
 
 
 class Manifest(BaseModel):
-    """`manifest.json`: what was asked, of what, and with what."""
+    """`manifest.json`: the configuration of a run, its model and the versions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

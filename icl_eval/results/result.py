@@ -27,7 +27,7 @@ class Result:
 
     Attributes:
         scores: one line per task, prompt, shots, normalisation and metric; then the suites' averages.
-        manifest: what was asked, of what, and with what.
+        manifest: the configuration, the model and the versions.
         folder: where the run is kept; None if it was not kept.
     """
 
@@ -94,7 +94,7 @@ class Comparison:
     Attributes:
         pairs: one for each score that both have, in the order of the first.
         unpaired: the scores that were not compared.
-        one, other: what was asked in each run, of what, and with what.
+        one, other: the manifests of the two runs.
     """
 
     pairs: tuple[Pair, ...]

@@ -97,7 +97,7 @@ def _prepared(tasks: Sequence[Task], config: RunConfig, source: Source) -> tuple
 
     Raises:
         MissingData: there is data for no task.
-        IclEvalError: what was asked cannot be done.
+        IclEvalError: the configuration is not valid, or the run cannot be done; the message says why.
     """
     prepared: list[Prepared] = []
     missing: list[tuple[Failure, MissingData]] = []

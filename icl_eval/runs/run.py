@@ -234,7 +234,7 @@ def _check_alike(ranks: Ranks, config: RunConfig, model: LanguageModel) -> None:
     configs = ranks.gather((config.model_dump_json(), model.fingerprint))
     for rank, each in enumerate(configs):
         if each != configs[0]:
-            what = "asks otherwise" if each[0] != configs[0][0] else "has another model"
+            what = "has another configuration" if each[0] != configs[0][0] else "has another model"
             raise RunError(f"process {rank} {what} than process 0")
 
 

@@ -59,7 +59,7 @@ def sweep(
         memory, why not.
 
     Raises:
-        IclEvalError: what was asked cannot be done, of any model or of all of them.
+        IclEvalError: the options are not valid for a model, or no model could be measured.
         ProcessError: it cannot be done in another process, or here alone.
     """
     if options.get("tensor_parallel") and rank_and_world_size()[1] > 1:
@@ -94,7 +94,7 @@ def explain_sweep(
     """What `sweep` would ask and compute of each model, by its name; each is loaded in turn.
 
     Raises:
-        IclEvalError: what was asked cannot be done.
+        IclEvalError: the configuration is not valid, or the run cannot be done; the message says why.
     """
     _, runs = _planned(models, tasks, revisions, library, options)
     for member, run in runs.items():

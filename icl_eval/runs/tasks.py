@@ -95,7 +95,7 @@ def with_decoding(
     """Tasks and suites as they are where answers are written otherwise; no published number is of what that changes.
 
     Raises:
-        RunError: no task is answered in writing.
+        RunError: no task has generated answers.
         UnknownName: there is no such option of decoding.
         TaskError: a value cannot be, or not with a task's other ones.
     """

@@ -11,9 +11,8 @@ TRAIN = [{"n": f"t{index}", "text": f"word{index}", "label": index % 2} for inde
 QUERIES = [{"n": "q", "text": "query", "label": 0}]
 
 
-def shown(folder: Path, lm: FakeLM, shots: int, **protocol: Any) -> list[str]:
-    """The ids of the demonstrations of the only example."""
-    task = Task.from_records(
+def task(**protocol: Any) -> Task:
+    return Task.from_records(
         "order",
         evaluation=QUERIES,
         demonstrations=TRAIN,
@@ -22,7 +21,11 @@ def shown(folder: Path, lm: FakeLM, shots: int, **protocol: Any) -> list[str]:
         id="n",
         **protocol,
     )
-    evaluate(lm, task, shots=shots, out=folder)
+
+
+def shown(folder: Path, lm: FakeLM, shots: int, **protocol: Any) -> list[str]:
+    """The ids of the demonstrations of the only example."""
+    evaluate(lm, task(**protocol), shots=shots, out=folder)
     (line,) = (folder / "examples.jsonl").read_text().splitlines()
     return list(json.loads(line)["demonstrations"])
 
@@ -43,17 +46,6 @@ def test_reversed_drops_the_last_ones_drawn_where_not_all_fit(tmp_path: Path) ->
 
 
 def test_the_signature_says_how_demonstrations_were_drawn() -> None:
-    task = Task.from_records(
-        "order",
-        evaluation=QUERIES,
-        demonstrations=TRAIN,
-        prompt="{{ text }} is",
-        options=["odd", "even"],
-        ids=["t3", "t1"],
-        order="reversed",
-        id="n",
-    )
-
-    (line,) = evaluate(FakeLM(), task, shots=2).scores
+    (line,) = evaluate(FakeLM(), task(ids=["t3", "t1"], order="reversed"), shots=2).scores
 
     assert "|k2|first-reversed|" in line.signature

@@ -221,7 +221,7 @@ def test_processes_that_do_not_do_the_same_are_told(tmp_path: Path, in_threads: 
     shots, _ = errors_of(2, in_threads(lambda rank: evaluate(knowing(0), parity(), shots=rank, out=tmp_path)))
 
     assert str(model) == "process 1 has another model than process 0"
-    assert str(shots) == "process 1 asks otherwise than process 0"
+    assert str(shots) == "process 1 has another configuration than process 0"
 
 
 def test_a_folder_in_use_is_told_once(tmp_path: Path, in_threads: InThreads) -> None:
