@@ -17,6 +17,7 @@ def compare(
     other: Annotated[Path, typer.Argument(metavar="OTHER", help="The folder of another run on the same examples.")],
     *,
     format: options.Format,
+    categories: bool,
     **scoring_options: Any,
 ) -> None:
     """Compute the paired differences of two runs on the same examples.
@@ -26,4 +27,4 @@ def compare(
     from icl_eval.runs.compare import compare as paired
 
     found = paired(folder, other, **options.read(scoring_options))
-    write(found.table(format), end="")
+    write(found.table(format, categories=categories), end="")

@@ -58,6 +58,9 @@ class CommandOptions(TypedDict):
         Option("A folder of your own with `tasks` and `prompts`; may be repeated.", EVALUATION, "FOLDER"),
     ]
     format: Annotated[Format, Option("How to print the table.", RESULTS, "", "table", ("--format", "-f"))]
+    categories: Annotated[
+        bool, Option("Print the scores of all categories, even of tasks with many.", RESULTS, default=False)
+    ]
 
 
 OF_COMMANDS = table(CommandOptions)

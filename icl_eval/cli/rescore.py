@@ -35,6 +35,7 @@ def rescore(
         ),
     ] = None,
     format: options.Format,
+    categories: bool,
     **scoring_options: Any,
 ) -> None:
     """Recompute scores from a finished run, without loading the model.
@@ -49,5 +50,5 @@ def rescore(
     recompute = rescore_sweep if is_sweep(folder) else again
     rules = None if extract is None else rules_in(extract)
     result = recompute(folder, metrics=options.words(metrics), extract=rules, **options.read(scoring_options))
-    write(result.table(format), end="")
+    write(result.table(format, categories=categories), end="")
     options.exit_if_incomplete(result.missing, shown=True)

@@ -41,6 +41,7 @@ def run(
     data_dir: Path | None,
     include: list[Path] | None,
     format: options.Format,
+    categories: bool,
     explain: Annotated[
         bool,
         typer.Option("--explain", rich_help_panel=RESULTS, help="Print the plan of the run, and compute nothing."),
@@ -91,7 +92,7 @@ def run(
         }
         first = options.is_first()
         if several:
-            _sweep(models, names, given | {"revisions": revisions}, format, explain)
+            _sweep(models, names, given | {"revisions": revisions}, format, categories, explain)
             return
         given["revision"] = revisions[0] if revisions else None
         if explain:
@@ -103,7 +104,7 @@ def run(
         with progress_bar(shown=first) as progress:
             result = evaluate(models[0], names, progress=progress, **given)
     if first:
-        write(result.table(format), end="")
+        write(result.table(format, categories=categories), end="")
         remark(f"kept in {result.folder}")
     options.exit_if_incomplete(result.missing, shown=first)
 
@@ -113,6 +114,7 @@ def _sweep(
     names: list[str],
     given: dict[str, Any],
     format: str,
+    categories: bool,
     explain: bool,
 ) -> None:
     """Several models: one plan after the other, or the table of all; the exit code is 1 if scores are missing in it."""
@@ -130,7 +132,7 @@ def _sweep(
     with progress_bar(shown=first) as progress:
         swept = sweep(models, names, progress=progress, **given)
     if first:
-        write(swept.table(format), end="")
+        write(swept.table(format, categories=categories), end="")
         remark(f"kept in {swept.folder}")
     options.exit_if_incomplete(swept.missing, shown=first)
 

@@ -1,7 +1,15 @@
 """How good: statistics per example, then aggregation, then uncertainty. Pure functions of predictions."""
 
 from icl_eval.metrics.close_calls import value_range
-from icl_eval.metrics.estimate import Difference, Estimate, average, difference, estimate, independent_average
+from icl_eval.metrics.estimate import (
+    Difference,
+    Estimate,
+    average,
+    average_of_parts,
+    difference,
+    estimate,
+    independent_average,
+)
 from icl_eval.metrics.prediction import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
 from icl_eval.metrics.refusals import is_unspaced
 from icl_eval.metrics.registry import (
@@ -32,6 +40,7 @@ __all__ = [
     "Statistics",
     "TextPrediction",
     "average",
+    "average_of_parts",
     "check_examples",
     "check_kind",
     "check_labels",

@@ -119,6 +119,25 @@ def independent_average(estimates: Sequence[Estimate], weights: Sequence[float] 
     return _averaged(estimates, error, freedom, influences, sum(each.units for each in estimates), shares)
 
 
+def average_of_parts(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of a metric over parts of a task's examples, such as its categories, each with the same weight.
+
+    Parts without common clusters are independent. Otherwise a cluster's influences on its parts are added, so that
+    their correlation is accounted for; the standard error is then unknown if that of a part is.
+    """
+    names = [name for each in estimates for name in each.influence]
+    if len(set(names)) == len(names):
+        found = independent_average(estimates)
+        return replace(found, influence={name.partition("/")[2]: each for name, each in found.influence.items()})
+    influences: dict[str, float] = dict.fromkeys(sorted(names), 0.0)
+    for each in estimates:
+        for name, value in each.influence.items():
+            influences[name] += value / len(estimates)
+    known = all(math.isfinite(each.standard_error) for each in estimates)
+    error = clustered_error(influences.values()) if known else math.nan
+    return _averaged(estimates, error, len(influences) - 1, influences, sum(each.units for each in estimates))
+
+
 def _satterthwaite(variances: Sequence[float], estimates: Sequence[Estimate]) -> float:
     """The degrees of freedom of a sum of independent variances (Satterthwaite 1946)."""
     total = math.fsum(variances)

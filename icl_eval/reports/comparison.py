@@ -11,16 +11,19 @@ from icl_eval.reports.page import Page, Row
 from icl_eval.reports.sweep import distinct_lines
 from icl_eval.reports.table import (
     as_json,
+    category_words,
     comma_separated,
     data_of,
     description,
     ends,
+    hidden,
     losses,
     model_words,
     number,
     remarks,
     signatures,
     task_words,
+    without_many_categories,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ def render_comparison(
     format: str = "table",
     *,
     width: int | None = None,
+    categories: bool = False,
 ) -> str:
     """The paired differences of two runs as text.
 
@@ -58,6 +62,7 @@ def render_comparison(
         manifests: of the first run and of the second.
         format: one of `FORMATS`.
         width: columns of the terminal; by default as wide as it takes.
+        categories: whether table and Markdown have the scores of all categories, even of a task with many.
 
     Raises:
         UnknownName: there is no such format.
@@ -65,7 +70,9 @@ def render_comparison(
     if format not in COMPARISON_FORMATS:
         raise UnknownName("format", format, COMPARISON_FORMATS)
     parts = _Parts(pairs, unpaired, manifests)
-    return _page(parts).for_terminal(width) if format == "table" else COMPARISON_FORMATS[format](parts)
+    if format == "table":
+        return _page(parts, categories).for_terminal(width)
+    return _page(parts, categories).in_markdown() if format == "md" else COMPARISON_FORMATS[format](parts)
 
 
 def _csv(parts: _Parts) -> str:
@@ -89,17 +96,20 @@ COMPARISON_FORMATS: Mapping[str, Callable[[_Parts], str]] = {
 }
 
 
-def _page(parts: _Parts) -> Page:
+def _page(parts: _Parts, categories: bool = False) -> Page:
     runs = _runs(parts)
+    kept = {*map(id, without_many_categories([pair.one for pair in parts.pairs]))}
+    pairs = [pair for pair in parts.pairs if categories or id(pair.one) in kept]
     notes = distinct_lines({run: remarks(manifest) for run, manifest in runs})
-    scores = {"one": [pair.one for pair in parts.pairs], "other": [pair.other for pair in parts.pairs]}
+    scores = {"one": [pair.one for pair in pairs], "other": [pair.other for pair in pairs]}
     signed = zip(*(signatures(scores[run]) for run, _ in runs), strict=True)
     return Page(
         heading=[*(_heading(run, manifest) for run, manifest in runs), *(f"note: {note}" for note in notes)],
-        rows=[_row(pair, with_prompts=_name_prompts(parts)) for pair in parts.pairs],
+        rows=[_row(pair, with_prompts=_name_prompts(parts)) for pair in pairs],
         signatures=[f"{run}: {line}" for lines in signed for (run, _), line in zip(runs, lines, strict=True)],
         notes=[
             *distinct_lines({run: losses(scores[run], manifest) for run, manifest in runs}),
+            *hidden([pair.one for pair in parts.pairs], scores["one"]),
             *_resampled(parts),
             *_not_compared(parts),
         ],
@@ -129,6 +139,7 @@ def _row(pair: Pair, *, with_prompts: bool) -> Row:
     return {
         "task": task_words(one),
         "prompt": _both(one.prompt, other.prompt) if with_prompts else "",
+        "category": category_words(one),
         "metric": one.metric,
         "scoring": one.normalize,
         "split": one.split,

@@ -16,11 +16,13 @@ from icl_eval.reports.table import (
     description,
     entries,
     flat_entries,
+    hidden,
     losses,
     model_words,
     remarks,
     row_of,
     signatures,
+    without_many_categories,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +34,12 @@ Models = Sequence[tuple["Manifest", Sequence["Score"]]]
 
 
 def render_sweep(
-    models: Models, failures: Sequence[Member] = (), format: str = "table", *, width: int | None = None
+    models: Models,
+    failures: Sequence[Member] = (),
+    format: str = "table",
+    *,
+    width: int | None = None,
+    categories: bool = False,
 ) -> str:
     """The score lines of several models as text.
 
@@ -41,13 +48,18 @@ def render_sweep(
         failures: the models without scores.
         format: one of `FORMATS`.
         width: columns of the terminal; by default as wide as it takes.
+        categories: whether table and Markdown have the scores of all categories, even of a task with many.
 
     Raises:
         UnknownName: there is no such format.
     """
     if format not in SWEEP_FORMATS:
         raise UnknownName("format", format, SWEEP_FORMATS)
-    return _page(models, failures).for_terminal(width) if format == "table" else SWEEP_FORMATS[format](models, failures)
+    if format == "table":
+        return _page(models, failures, categories).for_terminal(width)
+    if format == "md":
+        return _page(models, failures, categories).in_markdown()
+    return SWEEP_FORMATS[format](models, failures)
 
 
 def _csv(models: Models, failures: Sequence[Member]) -> str:  # noqa: ARG001
@@ -72,17 +84,21 @@ SWEEP_FORMATS: Mapping[str, Callable[[Models, Sequence[Member]], str]] = {
 }
 
 
-def _page(models: Models, failures: Sequence[Member]) -> Page:
+def _page(models: Models, failures: Sequence[Member], categories: bool = False) -> Page:
     manifests = [manifest for manifest, _ in models]
+    shown = [(manifest, scores if categories else without_many_categories(scores)) for manifest, scores in models]
     above = distinct_lines({_label(each): remarks(each) for each in manifests})
     below = distinct_lines(
-        {_label(manifest): [*averages(scores), *about_references(scores)] for manifest, scores in models}
+        {
+            _label(manifest): [*averages(scores), *hidden(scores, rows), *about_references(scores)]
+            for (manifest, scores), (_, rows) in zip(models, shown, strict=True)
+        }
     )
     lost = [f"{_label(manifest)}: {line}" for manifest, scores in models for line in losses(scores, manifest)]
     return Page(
         heading=[*_heading(manifests), *(f"note: {line}" for line in above)],
-        rows=[{**_cells(manifest), **row_of(score, manifest)} for manifest, scores in models for score in scores],
-        signatures=[f"{_label(manifest)}: {line}" for manifest, scores in models for line in signatures(scores)],
+        rows=[{**_cells(manifest), **row_of(score, manifest)} for manifest, scores in shown for score in scores],
+        signatures=[f"{_label(manifest)}: {line}" for manifest, scores in shown for line in signatures(scores)],
         notes=[*below, *lost, *(f"{each.label} was not evaluated: {each.failed}" for each in failures)],
     )
 

@@ -21,9 +21,17 @@ if TYPE_CHECKING:
 OF_THEIR_OWN = frozenset({"memory", "synthetic"})
 """What the records are of tasks that read none from the Hub or a directory."""
 MOST_LINES = 8  # of scores that close calls could move
+MOST_CATEGORIES = 10  # of a task, each in a row of its own
 
 
-def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", *, width: int | None = None) -> str:
+def render(
+    scores: Sequence[Score],
+    manifest: Manifest,
+    format: str = "table",
+    *,
+    width: int | None = None,
+    categories: bool = False,
+) -> str:
     """Score lines as text.
 
     Args:
@@ -31,6 +39,7 @@ def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", *
         manifest: of their run, for the heading.
         format: one of `FORMATS`.
         width: columns of the terminal; by default as wide as it takes.
+        categories: whether table and Markdown have the scores of all categories, even of a task with many.
 
     Raises:
         UnknownName: there is no such format.
@@ -38,24 +47,37 @@ def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", *
     if format not in FORMATS:
         raise UnknownName("format", format, FORMATS)
     if format == "table":
-        return _terminal(scores, manifest, width)
+        return _page(scores, manifest, categories).for_terminal(width)
+    if format == "md":
+        return _page(scores, manifest, categories).in_markdown()
     return FORMATS[format](scores, manifest)
 
 
-def _terminal(scores: Sequence[Score], manifest: Manifest, width: int | None = None) -> str:
-    return _page(scores, manifest).for_terminal(width)
-
-
-def _markdown(scores: Sequence[Score], manifest: Manifest) -> str:
-    return _page(scores, manifest).in_markdown()
-
-
-def _page(scores: Sequence[Score], manifest: Manifest) -> Page:
+def _page(scores: Sequence[Score], manifest: Manifest, categories: bool = False) -> Page:
     heading = [*_heading(manifest), *(f"note: {note}" for note in remarks(manifest))]
-    rows = [row_of(score, manifest) for score in scores]
-    return Page(
-        heading, rows, signatures(scores), [*averages(scores), *about_references(scores), *losses(scores, manifest)]
-    )
+    shown = scores if categories else without_many_categories(scores)
+    rows = [row_of(score, manifest) for score in shown]
+    notes = [*averages(scores), *hidden(scores, shown), *about_references(scores), *losses(scores, manifest)]
+    return Page(heading, rows, signatures(shown), notes)
+
+
+def without_many_categories(scores: Sequence[Score]) -> list[Score]:
+    """Scores without those of categories, if a task has more than a few of these."""
+    found: dict[str, set[str]] = {}
+    for score in scores:
+        found.setdefault(score.task, set()).add(score.category)
+    return [score for score in scores if not score.category or len(found[score.task] - {""}) <= MOST_CATEGORIES]
+
+
+def hidden(scores: Sequence[Score], shown: Sequence[Score]) -> list[str]:
+    """Which scores are in no row, and where they are."""
+    left = {score.task: score.by for score in scores if score.category}
+    for score in shown:
+        if score.category:
+            left.pop(score.task, None)
+    return [
+        f"{task}: --categories, or the formats json and csv, have the score of each {by}" for task, by in left.items()
+    ]
 
 
 def _csv(scores: Sequence[Score], manifest: Manifest) -> str:
@@ -101,8 +123,8 @@ def as_json(document: Mapping[str, object]) -> str:
 
 
 FORMATS: Mapping[str, Callable[[Sequence[Score], Manifest], str]] = {
-    "table": _terminal,
-    "md": _markdown,
+    "table": lambda scores, manifest: _page(scores, manifest).for_terminal(),
+    "md": lambda scores, manifest: _page(scores, manifest).in_markdown(),
     "json": _json,
     "csv": _csv,
 }
@@ -114,7 +136,8 @@ def row_of(score: Score, manifest: Manifest) -> Row:
     row = {
         "task": task_words(score),
         **({"prompt": score.prompt} if several_prompts else {}),
-        "metric": f"{score.average} average" if score.average else score.metric,
+        "category": category_words(score),
+        "metric": f"{score.average} average" if score.of_suite else score.metric,
         "scoring": score.normalize,
         "split": score.split,
         "few-shot split": score.fewshot_split,
@@ -138,6 +161,13 @@ def row_of(score: Score, manifest: Manifest) -> Row:
 def task_words(score: Score) -> str:
     """The name of a task, which says if the bundled sample has a part in its data."""
     return score.task + (" (sample)" if _is_sample(score) else "")
+
+
+def category_words(score: Score) -> str:
+    """The category, or which average over categories it is; nothing for a task without."""
+    if score.of_suite or not score.by:
+        return ""
+    return " ".join(score.category.split()) or score.average or "all (micro)"
 
 
 def ends(found: Score | Pair) -> str:
@@ -193,7 +223,12 @@ def _without_demonstrations(manifest: Manifest) -> list[str]:
 
 def signatures(scores: Sequence[Score]) -> list[str]:
     """Every score in words, with its signature."""
-    return [f"{score.task} {score.metric} {_uncertain(score)}  {score.signature}" for score in scores]
+    return [f"{_named(score)} {_uncertain(score)}  {score.signature}" for score in scores]
+
+
+def _named(score: Score) -> str:
+    part = category_words(score) if score.of_part else ""
+    return " ".join(filter(None, (score.task, part, score.metric)))
 
 
 def _uncertain(score: Score) -> str:
@@ -214,18 +249,24 @@ def about_references(scores: Sequence[Score]) -> list[str]:
 
 
 def averages(scores: Sequence[Score]) -> list[str]:
-    """What the averages of suites are averages of."""
+    """What the averages of suites and of categories are averages of."""
     found = {
         score.task: f"{score.task} is the {score.average} average of {score.averaged}"
         for score in scores
-        if score.average
+        if score.of_suite
     }
-    return list(found.values())
+    by_category = {
+        (score.task, score.metric): f"{score.task}: `{score.average}` is the mean of the {score.averaged}"
+        for score in scores
+        if score.of_part and score.average
+    }
+    return [*found.values(), *by_category.values()]
 
 
 def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     """What the scores lost, such as demonstrations and ties: one line for each kind of loss."""
-    firsts = list({(s.task, s.prompt, s.shots): s for s in scores if s.metric != "average"}.values())
+    scores = [score for score in scores if not score.of_part]
+    firsts = list({(s.task, s.prompt, s.shots): s for s in scores if not s.of_suite}.values())
     found = []
     if short := [score for score in firsts if score.shortened]:
         prompts = counted(sum(score.shortened for score in short), "prompt has", "prompts have")
@@ -255,7 +296,7 @@ def _without_answers(scores: Sequence[Score]) -> dict[tuple[str, str], int]:
     """By task and list of rules, the number of texts in which the rules find nothing, over all cells."""
     cells: dict[tuple[str, str], dict[tuple[str, int], int]] = {}
     for score in scores:
-        if score.unextracted:
+        if score.unextracted and not score.of_suite:
             cells.setdefault((score.task, score.extraction), {})[score.prompt, score.shots] = score.unextracted
     return {key: sum(counts.values()) for key, counts in cells.items()}
 
@@ -292,7 +333,7 @@ def close_calls(scores: Sequence[Score], manifest: Manifest) -> list[str]:
 
 def _counted(score: Score) -> str:
     """How many decisions are close, and of how many; those of an average are its tasks', which may differ in seeds."""
-    if score.average:
+    if score.of_suite:
         return counted(score.close_calls or 0, "decision of its tasks is", "decisions of its tasks are")
     verb = "is" if score.close_calls == 1 else "are"
     return f"{score.close_calls} of {counted(score.examples * len(score.seeds), 'decision', 'decisions')} {verb}"

@@ -6,7 +6,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +34,7 @@ class ExampleResult(ABC):
     shots: int  # effective
     truncated: int
     demonstrations: tuple[str, ...]
+    category: str = field(default="", kw_only=True)
 
     @abstractmethod
     def predictions(self, chosen: int) -> tuple[AnyPrediction, ...]:
@@ -250,7 +251,8 @@ def parse_example(line: str | bytes) -> ExampleResult:
 def _check(evidence: ExampleResult) -> None:
     """Raise one of `DAMAGED` if a field has a value that no run gives it; C does the loops, as there are many lines."""
     cell = evidence.cell
-    _check_strings((evidence.id, evidence.cluster, evidence.group, cell.task, cell.prompt), evidence.demonstrations)
+    names = (evidence.id, evidence.cluster, evidence.group, evidence.category, cell.task, cell.prompt)
+    _check_strings(names, evidence.demonstrations)
     _check_counts(evidence.shots, evidence.truncated, cell.shots, cell.seed)
     if isinstance(evidence, ChoiceResult):
         _check_strings(evidence.names, tuple(option.text for option in evidence.options))

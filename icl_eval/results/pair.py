@@ -70,6 +70,8 @@ def _entry(
     return {
         "task": either.task,
         "metric": either.metric,
+        "average": either.average,
+        "category": either.category,
         "normalize": either.normalize,
         "split": either.split,
         "shots": either.shots,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_serializer
 
-from icl_eval.tasks import AnswerKind, Normalization
+from icl_eval.tasks import AnswerKind, Category, Normalization
 from icl_eval.tasks.extraction import RulesByName, dumped
 
 
@@ -70,6 +70,8 @@ class TaskRecord(BaseModel):
     data: str
     examples: int
     total_examples: int  # in the whole split
+    by: Category | None = None  # which examples have scores of their own, as well as their average
+    categories: dict[str, int] = {}  # by name, the number of examples in the whole split
     head: bool  # whether the examples are the first of the split, not a sample of it
 
     @field_serializer("extract")

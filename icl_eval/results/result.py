@@ -51,11 +51,26 @@ class Result:
         """A sentence for each task without scores."""
         return tuple(map(str, self.failures))
 
-    def score(self, task: str, shots: int | None = None, metric: str | None = None) -> Score:
-        """The first line of a task (with these shots, of this metric).
+    def score(
+        self,
+        task: str,
+        shots: int | None = None,
+        metric: str | None = None,
+        *,
+        category: str = "",
+        average: str | None = None,
+    ) -> Score:
+        """The first line of a task (with these shots, of this metric), of all examples if no category is given.
+
+        Args:
+            task: a task or a suite.
+            shots: number of demonstrations.
+            metric: name of the metric.
+            category: value of the task's field `by`.
+            average: `macro` for the mean over the categories.
 
         Raises:
-            UnknownName: no line is of this task, these shots or this metric.
+            UnknownName: no line is of this task, these shots, this metric, category or average.
             RunError: the task failed.
         """
         of_task = [line for line in self.scores if line.task == task]
@@ -69,13 +84,21 @@ class Result:
         found = [line for line in of_shots if metric is None or line.metric == metric]
         if not found:
             raise UnknownName(f"metric of {task}", str(metric), {line.metric for line in of_shots})
-        return found[0]
+        of_category = [line for line in found if line.category == category]
+        if not of_category:
+            raise UnknownName(f"category of {task}", category, {line.category for line in found if line.category})
+        if average is None:
+            return of_category[0]
+        averages = [line for line in of_category if line.average == average]
+        if not averages:
+            raise UnknownName(f"average of {task}", average, {line.average for line in of_category if line.average})
+        return averages[0]
 
-    def table(self, format: str = "table") -> str:
-        """The lines as `table` (for a terminal), `md`, `csv` or `json`."""
+    def table(self, format: str = "table", *, categories: bool = False) -> str:
+        """The lines as `table` (for a terminal), `md`, `csv` or `json`; with those of all `categories`, if asked."""
         from icl_eval.reports import render
 
-        return render(self.scores, self.manifest, format)
+        return render(self.scores, self.manifest, format, categories=categories)
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines as a data frame; needs pandas."""
@@ -113,11 +136,12 @@ class Comparison:
         """Those with a difference, then those without one."""
         return (*self.pairs, *self.unpaired)
 
-    def table(self, format: str = "table") -> str:
-        """The lines as `table` (for a terminal), `md`, `csv` or `json`."""
+    def table(self, format: str = "table", *, categories: bool = False) -> str:
+        """The lines as `table` (for a terminal), `md`, `csv` or `json`; with those of all `categories`, if asked."""
         from icl_eval.reports import render_comparison
 
-        return render_comparison(self.pairs, self.unpaired, (self.one, self.other), format)
+        manifests = self.one, self.other
+        return render_comparison(self.pairs, self.unpaired, manifests, format, categories=categories)
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines as a data frame, those that were not compared last; needs pandas."""
@@ -169,11 +193,12 @@ class Sweep:
         tasks = (f"{result.manifest.model_name}: {each}" for result in self.results for each in result.missing)
         return *models, *tasks
 
-    def table(self, format: str = "table") -> str:
-        """The lines of all models as `table` (for a terminal), `md`, `csv` or `json`."""
+    def table(self, format: str = "table", *, categories: bool = False) -> str:
+        """The lines of all models as `table` (for a terminal), `md`, `csv` or `json`; `categories` as for a run."""
         from icl_eval.reports import render_sweep
 
-        return render_sweep([(each.manifest, each.scores) for each in self.results], self.failures, format)
+        models = [(each.manifest, each.scores) for each in self.results]
+        return render_sweep(models, self.failures, format, categories=categories)
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines of all models as a data frame, led by model, revision and parameters; needs pandas."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from icl_eval.metrics import Estimate
 
+AVERAGE = "average"  # the metric of a suite's line
+
 
 @dataclass(frozen=True)
 class Score:
@@ -66,8 +68,20 @@ class Score:
     close_calls: int | None = None
     noise_low: float | None = None
     noise_high: float | None = None
-    average: str = ""  # of a suite's line: macro or micro
-    averaged: str = ""  # and of which metrics of which tasks
+    average: str = ""  # macro or micro, if it is the average of a suite; macro, if it is that of a task's categories
+    averaged: str = ""  # and of which metrics of which tasks, or of which categories
+    by: str = ""  # the field whose values are categories, if a task has them
+    category: str = ""  # the one that is scored; empty for all examples of the task
+
+    @property
+    def of_suite(self) -> bool:
+        """Whether this is the average of a suite, not a score of a task."""
+        return self.metric == AVERAGE
+
+    @property
+    def of_part(self) -> bool:
+        """Whether this is the score of a category, or the mean of such scores."""
+        return bool(self.category or (self.by and self.average))
 
     @property
     def extraction(self) -> str:

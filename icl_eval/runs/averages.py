@@ -7,13 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from icl_eval.metrics import Estimate, average, independent_average
-from icl_eval.results.score import Score, figures
-from icl_eval.runs.signature import suite_signature
+from icl_eval.metrics import Estimate, average, average_of_parts, independent_average
+from icl_eval.results.score import AVERAGE, Score, figures
+from icl_eval.runs.signature import macro_signature, suite_signature
 from icl_eval.tasks import SuiteDefinition, tasks_of
-
-AVERAGE = "average"
-
 
 Members = Mapping[str, Sequence[tuple[Estimate, Score]]]
 
@@ -68,6 +65,7 @@ def suite_score(
         ties=sum(line.ties for line in firsts),
         hit_max_tokens=sum(line.hit_max_tokens for line in firsts),
         empty=sum(line.empty for line in firsts),
+        unextracted=sum(line.unextracted for line in firsts),
         close_calls=_sum_or_none([line.close_calls for line in firsts]),
         noise_low=mean_of("noise_low"),
         noise_high=mean_of("noise_high"),
@@ -86,6 +84,34 @@ def suite_score(
         ),
         average=str(suite.average),
         averaged=_averaged(per_task),
+        **figures(found),
+    )
+
+
+def macro_score(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> tuple[Estimate, Score]:
+    """The mean of a metric over the categories of a task.
+
+    Args:
+        whole: the score of all examples.
+        categories: the estimates and lines of each category.
+    """
+    found = average_of_parts([each for each, _ in categories])
+    lines = [line for _, line in categories]
+    share = 1 / len(lines)
+
+    def mean_of(figure: str) -> float | None:
+        return _weighted([(getattr(line, figure), share) for line in lines])
+
+    return found, replace(
+        whole,
+        noise_low=mean_of("noise_low"),
+        noise_high=mean_of("noise_high"),
+        random=mean_of("random"),
+        majority=mean_of("majority"),
+        reference=None,
+        signature=macro_signature(whole, lines),
+        average="macro",
+        averaged=f"{whole.metric} of {len(lines)} values of {whole.by}",
         **figures(found),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,8 @@ from icl_eval.prompts import Prompt
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.run_config import RunConfig
 from icl_eval.tasks import AnswerKind, Decode, Example, Source, Splits, Task, TaskDefinition, limited
+
+MOST_CATEGORIES = 1000
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ def _prepared(
             f"{task.name}: {shots[-1]} demonstrations were requested, but there are {pool.size} to draw from"
         )
 
+    categories = _categories(task, whole)
+
     def describe() -> TaskRecord:
         words = [*_words(whole, task.definition.answer)]
         pool_words = words if shown is whole else [*_words(shown, task.definition.answer)]
@@ -129,6 +134,8 @@ def _prepared(
             data=task.source_in(source).label,
             examples=len(examples),
             total_examples=len(whole),
+            by=task.definition.by,
+            categories=categories,
             head=isinstance(config.limit, str) and len(examples) < len(whole),
         )
 
@@ -159,7 +166,25 @@ def _words(examples: Sequence[Example], kind: AnswerKind) -> Iterator[str]:
     """All that a score can depend on of the examples of a split, whichever layout they came in."""
     for each in examples:
         references = "" if kind == "choice" else f" {each.options}"  # options are part of the fingerprint
-        yield f"{each.fingerprint} {each.gold} {each.id} {each.cluster} {each.group}{references}"
+        category = f" {each.category!r}" if each.category else ""
+        yield f"{each.fingerprint} {each.gold} {each.id} {each.cluster} {each.group}{references}{category}"
+
+
+def _categories(task: Task, examples: Sequence[Example]) -> dict[str, int]:
+    """The number of examples in each category; nothing if the task has none.
+
+    Raises:
+        DataError: there are too many for scores of their own.
+    """
+    by = task.definition.by
+    counts = Counter(each.category for each in examples) if by else {}
+    if by and len(counts) > MOST_CATEGORIES:
+        raise DataError(
+            f"{task.name}: `by` is {by.field!r}, which has {len(counts)} values; at most {MOST_CATEGORIES} can have "
+            "scores of their own",
+            task.path,
+        )
+    return dict(counts)
 
 
 def _digest(*words: str) -> str:

@@ -103,6 +103,7 @@ def _result(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
         "id": example.id,
         "cluster": example.cluster,
         "group": example.group,
+        "category": example.category,
         "shots": query.fitted.shots,
         "truncated": query.fitted.truncated,
         "demonstrations": query.demonstrations,

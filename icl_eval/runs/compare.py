@@ -23,9 +23,17 @@ from icl_eval.runs.averages import task_weights
 from icl_eval.runs.score import chosen_normalizations, estimate_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 
-DIMENSIONS = {"shots": "shots", "metric": "metric", "normalize": "scoring", "prompt": "prompt"}
+DIMENSIONS = {
+    "shots": "shots",
+    "metric": "metric",
+    "normalize": "scoring",
+    "average": "average",
+    "category": "category",
+    "prompt": "prompt",
+}
 """The fields of a key in the order in which the scores of two runs are matched, and what sentences call them."""
 SENTENCES = 3  # of why nothing can be compared
+VALUES = 5  # of a dimension in a sentence
 Examples = Mapping[str, Hashable]  # of a task: what identifies each beside its id
 
 
@@ -52,9 +60,11 @@ def compare(
     chosen = chosen_normalizations(normalizations)
     first, second = (_read(Path(each), chosen, trust_remote_code) for each in (folder, other))
     partners = _partners(first, second)
-    unlike = {task: _unlike(first, second, task) for task in dict.fromkeys(key.task for key in partners)}
-    pairs = [_pair(first.lines[key], second.lines[its]) for key, its in partners.items() if not unlike[key.task]]
-    unpaired = [Unpaired("one", first.lines[key].score, unlike[key.task]) for key in partners if unlike[key.task]]
+    unlike = {key: _unlike(first, second, *key) for key in dict.fromkeys(map(_subject, partners))}
+    pairs = [_pair(first.lines[key], second.lines[its]) for key, its in partners.items() if not unlike[_subject(key)]]
+    unpaired = [
+        Unpaired("one", first.lines[key].score, unlike[_subject(key)]) for key in partners if unlike[_subject(key)]
+    ]
     unpaired += _unmatched(first, second, partners)
     if not pairs:
         reasons = list(dict.fromkeys(each.why for each in unpaired))
@@ -71,6 +81,8 @@ class _Key(NamedTuple):
     metric: str
     normalize: str
     shots: int
+    average: str
+    category: str
     prompt: str
 
 
@@ -86,6 +98,7 @@ class _Run:
     manifest: Manifest
     lines: Mapping[_Key, _Line]
     examples: Mapping[str, Examples]
+    categories: Mapping[str, Mapping[str, str]]  # of a task: of each example
 
     def record(self, task: str) -> TaskRecord:
         """What the manifest keeps of a task; prompts do not change what is taken from it here."""
@@ -96,12 +109,15 @@ class _Run:
         """The suites of the run by name."""
         return {suite.suite: suite for suite in self.manifest.suites}
 
-    def weighted_tasks(self, suite: str) -> dict[str, tuple[float, tuple[str, ...]]]:
-        """The tasks of a suite, each with its weight in the average and the metrics that enter it."""
+    def weighted_tasks(self, suite: str) -> dict[str, tuple[float, str, tuple[str, ...]]]:
+        """The tasks of a suite, each with its weight in the average and the average and metrics that enter it."""
         records = {name: self.record(name) for name in self.manifest.tasks_of(self.suites[suite])}
         units = {name: record.examples for name, record in records.items()}
         weights = task_weights(self.suites[suite], self.suites, units)
-        return {name: (weights[name], record.primary) for name, record in records.items()}
+        return {
+            name: (weights[name], record.by.average if record.by else "micro", record.primary)
+            for name, record in records.items()
+        }
 
     def prompts(self, task: str, shots: int) -> set[str]:
         """The prompts that a task was asked with, with so many demonstrations."""
@@ -111,8 +127,9 @@ class _Run:
 def _read(path: Path, normalizations: Sequence[Normalization], trust_remote_code: bool) -> _Run:
     manifest = read_finished(path)
     examples: dict[str, dict[str, Hashable]] = defaultdict(dict)
+    categories: dict[str, dict[str, str]] = defaultdict(dict)
     estimated = estimate_examples(
-        _noted(read_examples(path / "examples.jsonl", manifest.tasks), examples),
+        _noted(read_examples(path / "examples.jsonl", manifest.tasks), examples, categories),
         manifest.tasks,
         manifest.suites,
         model_words=manifest.model_words,
@@ -120,18 +137,29 @@ def _read(path: Path, normalizations: Sequence[Normalization], trust_remote_code
         trust_remote_code=trust_remote_code,
     )
     lines = {_key(score): _Line(found, score) for found, score in estimated}
-    return _Run(manifest, lines, examples)
+    return _Run(manifest, lines, examples, categories)
 
 
-def _noted(evidence: Iterable[ExampleResult], examples: dict[str, dict[str, Hashable]]) -> Iterator[ExampleResult]:
-    """Pass evidence on, noting which examples it is of."""
+def _noted(
+    evidence: Iterable[ExampleResult],
+    examples: dict[str, dict[str, Hashable]],
+    categories: dict[str, dict[str, str]],
+) -> Iterator[ExampleResult]:
+    """Pass evidence on, noting which examples it is of, and their categories."""
     for each in evidence:
         examples[each.cell.task][each.id] = each.cluster, each.group, each.asked
+        categories[each.cell.task][each.id] = each.category
         yield each
 
 
 def _key(score: Score) -> _Key:
-    return _Key(score.task, score.metric, score.normalize, score.shots, score.prompt)
+    average = "" if score.of_suite else score.average  # of a suite there is one
+    return _Key(score.task, score.metric, score.normalize, score.shots, average, score.category, score.prompt)
+
+
+def _subject(key: _Key) -> tuple[str, bool]:
+    """The task or suite, and whether it is scored by category."""
+    return key.task, bool(key.average or key.category)
 
 
 def _partners(one: _Run, other: _Run) -> dict[_Key, _Key]:
@@ -174,8 +202,13 @@ class _Mismatch:
 
     def _values(self, values: tuple[Any, ...]) -> str:
         word = DIMENSIONS[self.dimension]
-        plural = "s" if len(values) > 1 and word in ("metric", "prompt") else ""
-        return f"{word}{plural} {', '.join(map(str, values))}"
+        plural = {"category": "categories"}.get(word, f"{word}s") if word in ("metric", "prompt", "category") else word
+        named = [*map(_value, values[:VALUES]), *([f"{len(values) - VALUES} more"] if len(values) > VALUES else [])]
+        return f"{plural if len(values) > 1 else word} {', '.join(named)}"
+
+
+def _value(value: Any) -> str:
+    return str(value) or "none"
 
 
 def _unmatched(one: _Run, other: _Run, partners: Mapping[_Key, _Key]) -> Iterator[Unpaired]:
@@ -221,10 +254,10 @@ def _first_difference(key: _Key, others: Sequence[_Key]) -> tuple[str, set[Any]]
     return "", set()
 
 
-def _unlike(one: _Run, other: _Run, name: str) -> str:
+def _unlike(one: _Run, other: _Run, name: str, by_category: bool) -> str:
     """A sentence on why a task or a suite does not stand for the same in both runs; empty if it does."""
     if not any(name in run.suites for run in (one, other)):
-        return _unlike_examples(one, other, name)
+        return _unlike_examples(one, other, name) or (_unlike_categories(one, other, name) if by_category else "")
     tasks, others = one.weighted_tasks(name), other.weighted_tasks(name)
     if tasks != others:
         return f"the average of {name} is of other tasks, metrics or weights in the second run"
@@ -248,6 +281,16 @@ def _unlike_examples(one: _Run, other: _Run, task: str) -> str:
             return _other_samples(first, second)
         return f"{task} was scored on other examples: {min(id for id, _ in differing)!r} is not the same in both runs"
     return ""
+
+
+def _unlike_categories(one: _Run, other: _Run, task: str) -> str:
+    """A sentence on why the categories of a task are not the same in both runs; empty if they are."""
+    first, second = one.categories[task], other.categories[task]
+    moved = min((id for id, category in first.items() if second[id] != category), default=None)
+    if moved is None:
+        return ""
+    said = f"{first[moved] or 'none'} in the first run and {second[moved] or 'none'} in the second"
+    return f"{task} has other categories: that of {moved!r} is {said}"
 
 
 def _other_samples(one: TaskRecord, other: TaskRecord) -> str:

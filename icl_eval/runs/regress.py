@@ -19,7 +19,7 @@ from icl_eval.results.files import replace_file
 from icl_eval.results.manifest import read_finished
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig
-from icl_eval.results.score import Score
+from icl_eval.results.score import AVERAGE, Score
 from icl_eval.runs.evaluate import evaluate
 from icl_eval.runs.model import options_of
 from icl_eval.runs.rescore import rescore
@@ -54,6 +54,8 @@ class BaselineScore(BaseModel):
     normalize: str
     shots: int
     value: float
+    average: str = ""
+    category: str = ""
 
 
 class Baseline(BaseModel):
@@ -225,16 +227,22 @@ def _worst(before: BaselineExample, after: ExampleResult) -> str:
 
 
 def _moved_scores(before: Sequence[BaselineScore], after: Sequence[Score]) -> Iterator[str]:
-    now = {(each.task, each.prompt, each.metric, each.normalize, each.shots): each.value for each in after}
+    now = {_key(each): each.value for each in after}
     for old in before:
-        name = f"score {old.task} {old.metric} ({old.prompt}, {old.shots} shots, by {old.normalize})"
-        value = now.pop((old.task, old.prompt, old.metric, old.normalize, old.shots), None)
+        words = [old.prompt, f"{old.shots} shots", f"by {old.normalize}", *filter(None, _key(old)[-2:])]
+        name = f"score {old.task} {old.metric} ({', '.join(words)})"
+        value = now.pop(_key(old), None)
         if value is None:
             yield f"{name} is missing"
         elif abs(value - old.value) > 1e-9:
             yield f"{name} was {old.value:.6f} and is {value:.6f}"
-    for task, prompt, metric, _, shots in now:
+    for task, prompt, metric, _, shots, *_ in now:
         yield f"score {task} {metric} ({prompt}, {shots} shots) is new"
+
+
+def _key(score: BaselineScore | Score) -> tuple[str, str, str, str, int, str, str]:
+    average = "" if score.metric == AVERAGE else score.average  # a suite has only one
+    return score.task, score.prompt, score.metric, score.normalize, score.shots, average, score.category
 
 
 def _name(cell: Cell, example: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import fsum
@@ -23,15 +23,17 @@ from icl_eval.metrics import (
 )
 from icl_eval.metrics.extracted import Extracted
 from icl_eval.references import majority_baseline, random_baseline
-from icl_eval.results.examples import ExampleResult
+from icl_eval.results.examples import REPAIR, ExampleResult
 from icl_eval.results.records import TaskRecord
 from icl_eval.results.score import Score, figures
-from icl_eval.runs.averages import suite_score
+from icl_eval.runs.averages import macro_score, suite_score
 from icl_eval.runs.signature import task_signature
-from icl_eval.scoring import NORMALIZATIONS
+from icl_eval.scoring import NORMALIZATIONS, Ranking
 from icl_eval.tasks import Normalization, SuiteDefinition, tasks_of
 
 Choice = Normalization | Literal["own"]  # what is asked for: one for all tasks, or each task's own
+_Estimated = tuple[Estimate, Score]
+WHOLE = ""  # in place of the name of a category: all examples
 
 
 def chosen_normalizations(names: str | Sequence[str]) -> tuple[Normalization, ...]:
@@ -101,23 +103,23 @@ def estimate_examples(
     asked: tuple[Choice, ...] = tuple(normalizations) or ("own",)
     answers = _collect(evidence, records, asked, noise)
     scorer = _Scorer(model_words, trust_remote_code)
-    lines: list[tuple[Estimate, Score]] = []
-    columns: dict[_Column, dict[str, list[tuple[Estimate, Score]]]] = defaultdict(dict)
+    lines: list[_Estimated] = []
+    columns: dict[_Column, dict[str, list[_Estimated]]] = defaultdict(dict)
     positions: dict[tuple[str, str], Iterator[int]] = defaultdict(count)  # a task may have two prompts for its shots
     for record in records:
         for shots in record.shots:
             position = next(positions[record.task, record.selection])
-            scored: dict[Normalization, list[tuple[Estimate, Score]]] = {}
+            scored: dict[Normalization, list[_Scored]] = {}
             for normalization in _applied(asked, record):
                 found = answers[record.task, record.prompt, shots, normalization]
-                _check_complete(found, record, shots)
+                _check_complete(found[WHOLE], record, shots)
                 scored[normalization] = [
-                    scorer.score(each, found, record, shots, normalization) for each in record.metrics
+                    scorer.scored(each, found, record, shots, normalization) for each in record.metrics
                 ]
-                lines += scored[normalization]
+                lines += [line for each in scored[normalization] for line in each.lines]
             for choice in asked:
                 columns[_Column(position, record.selection, choice)][record.task] = [
-                    each for each in scored[_meant(choice, record)] if each[1].metric in record.primary
+                    each.standing for each in scored[_meant(choice, record)] if each.whole[1].metric in record.primary
                 ]
     named = {suite.suite: suite for suite in suites}
     for suite in suites:
@@ -127,9 +129,24 @@ def estimate_examples(
     return lines
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """The lines of one metric of a task: of all examples, of their categories, and the mean of the categories."""
+
+    whole: _Estimated
+    macro: _Estimated | None
+    categories: Sequence[_Estimated]
+    standing: _Estimated  # what enters the averages of suites
+
+    @property
+    def lines(self) -> list[_Estimated]:
+        """All of them, in the order of the results."""
+        return [self.whole, *([self.macro] if self.macro else []), *self.categories]
+
+
 @dataclass
 class _Answers:
-    """The answers of one (task, prompt, shots), by seed and sample; samples count as draws."""
+    """The answers of one (task, prompt, shots), or of a category, by seed and sample; samples count as draws."""
 
     noise: float | None
     predictions: dict[tuple[int, int], list[AnyPrediction]] = field(default_factory=lambda: defaultdict(list))
@@ -162,11 +179,10 @@ class _Answers:
         low, high = (fsum(ends) / len(ranges) for ends in zip(*ranges, strict=True))
         return {**counted, "noise_low": low, "noise_high": high}
 
-    def add(self, evidence: ExampleResult, normalization: Normalization) -> None:
+    def add(self, evidence: ExampleResult, ranking: Ranking, rivals: tuple[int, ...]) -> None:
         self.asked += 1
-        if self.noise and (rivals := evidence.rivals(normalization, self.noise)):
+        if rivals:
             self.rivals[evidence.cell.seed][len(self.predictions[evidence.cell.seed, 0])] = rivals
-        ranking = evidence.rank(normalization)
         for sample, prediction in enumerate(evidence.predictions(ranking.chosen)):
             self.predictions[evidence.cell.seed, sample].append(prediction)
         self.ties += ranking.tied
@@ -198,14 +214,32 @@ def _meant(choice: Choice, record: TaskRecord) -> Normalization:
 
 def _collect(
     evidence: Iterable[ExampleResult], records: Sequence[TaskRecord], asked: Sequence[Choice], noise: float | None
-) -> dict[tuple[str, str, int, Normalization], _Answers]:
-    applied = {(record.task, record.prompt): _applied(asked, record) for record in records}
-    answers: dict[tuple[str, str, int, Normalization], _Answers] = defaultdict(lambda: _Answers(noise))
+) -> dict[tuple[str, str, int, Normalization], dict[str, _Answers]]:
+    """The answers of all examples, named `WHOLE`, and of each category, in the order of their first examples."""
+    record_of = {record.task_prompt: record for record in records}
+    applied = {record.task_prompt: _applied(asked, record) for record in records}
+    answers: dict[tuple[str, str, int, Normalization], dict[str, _Answers]] = defaultdict(
+        lambda: defaultdict(lambda: _Answers(noise))
+    )
     for each in evidence:
         cell = each.cell
-        for normalization in applied[cell.task, cell.prompt]:
-            answers[cell.task, cell.prompt, cell.shots, normalization].add(each, normalization)
+        for normalization in applied[cell.task_prompt]:
+            ranking = each.rank(normalization)
+            rivals = each.rivals(normalization, noise) if noise else ()
+            found = answers[cell.task, cell.prompt, cell.shots, normalization]
+            found[WHOLE].add(each, ranking, rivals)
+            if record_of[cell.task_prompt].by is not None:
+                found[_category(each, record_of[cell.task_prompt])].add(each, ranking, rivals)
     return answers
+
+
+def _category(evidence: ExampleResult, record: TaskRecord) -> str:
+    if evidence.category not in record.categories:
+        raise RunError(
+            f"{record.task}: the category {evidence.category!r} of example {evidence.id!r} is not in the manifest; "
+            f"{REPAIR}"
+        )
+    return evidence.category
 
 
 def _check_complete(answers: _Answers, record: TaskRecord, shots: int) -> None:
@@ -224,21 +258,46 @@ class _Scorer:
 
     model_words: str
     trust_remote_code: bool
-    guessing: dict[tuple[str, str], tuple[float | None, float | None]] = field(default_factory=dict)
+    guessing: dict[tuple[str, str, str], tuple[float | None, float | None]] = field(default_factory=dict)
+
+    def scored(
+        self,
+        name: str,
+        answers: Mapping[str, _Answers],
+        record: TaskRecord,
+        shots: int,
+        normalization: Normalization,
+    ) -> _Scored:
+        """The scores of one metric."""
+        whole, *parts = (
+            self.score(name, found, record, shots, normalization, category) for category, found in answers.items()
+        )
+        macro = macro_score(whole[1], parts) if parts else None
+        by_macro = record.by is not None and record.by.average == "macro"
+        return _Scored(whole, macro, parts, macro if macro and by_macro else whole)
 
     def score(
-        self, name: str, answers: _Answers, record: TaskRecord, shots: int, normalization: Normalization
-    ) -> tuple[Estimate, Score]:
+        self,
+        name: str,
+        answers: _Answers,
+        record: TaskRecord,
+        shots: int,
+        normalization: Normalization,
+        category: str,
+    ) -> _Estimated:
+        """The score of all examples, or of one category."""
         measure = metric(name, record.extract, trust_remote_code=self.trust_remote_code)
         seeds = answers.seeds
         try:
             found = estimate(measure, [predictions for _, predictions in sorted(answers.predictions.items())])
         except MetricError as error:
-            raise MetricError(f"{record.task} cannot be scored with {name}: {error.message}") from error
+            where = f" ({category})" if category else ""
+            raise MetricError(f"{record.task}{where} cannot be scored with {name}: {error.message}") from error
         first = answers.predictions[seeds[0], 0]
-        if (record.task, name) not in self.guessing:
-            self.guessing[record.task, name] = random_baseline(measure, first), majority_baseline(measure, first)
-        random, majority = self.guessing[record.task, name]
+        key = record.task, name, category
+        if key not in self.guessing:
+            self.guessing[key] = random_baseline(measure, first), majority_baseline(measure, first)
+        random, majority = self.guessing[key]
         metric_words = measure.signature(first) if isinstance(measure, Signed) else ""
         return found, Score(
             task=record.task,
@@ -251,8 +310,10 @@ class _Scorer:
             data=record.data,
             split=record.split,
             fewshot_split=record.fewshot_split if shots else "",
-            examples=record.examples,
-            total_examples=record.total_examples,
+            by=record.by.field if record.by else "",
+            category=category,
+            examples=len(first),
+            total_examples=record.categories[category] if category else record.total_examples,
             effective_shots=answers.shots / answers.asked,
             shortened=answers.shortened,
             truncated=answers.truncated,
@@ -262,8 +323,8 @@ class _Scorer:
             unextracted=_unextracted(measure, answers.predictions.values()),
             random=random,
             majority=majority,
-            reference=record.reference,
-            signature=task_signature(record, shots, seeds, normalization, metric_words, self.model_words),
+            reference=None if category else record.reference,
+            signature=task_signature(record, shots, seeds, normalization, metric_words, self.model_words, category),
             **answers.moved(measure, found.value),
             **figures(found),
         )

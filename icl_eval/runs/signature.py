@@ -18,6 +18,7 @@ def task_signature(
     normalization: Normalization,
     metric_words: str,
     model_words: str,
+    category: str = "",
 ) -> str:
     """The signature of one metric of a task.
 
@@ -28,6 +29,7 @@ def task_signature(
         normalization: by which options were compared; left out where texts were scored or written.
         metric_words: what the metric says of its own settings.
         model_words: the model's rules, such as `bos0|float32`.
+        category: the value of the task's field `by`, if only its examples are scored.
     """
     words = [
         record.task,
@@ -40,11 +42,19 @@ def task_signature(
         *([metric_words] if metric_words else []),
         model_words,
         *([record.sample] if record.sample else []),
+        *([f"{record.by.field}:{_one_line(category)}"] if record.by and category else []),
         record.data,
         f"v{record.version}#{record.digest}" + (f"+{record.pool}" if shots else ""),
         f"icl-eval {icl_eval.__version__}",
     ]
     return "|".join(words)
+
+
+def macro_signature(whole: Score, categories: Sequence[Score]) -> str:
+    """The signature of the mean over a task's categories: that of all examples, and a digest of the categories'."""
+    digest = hashlib.sha256("\n".join(line.signature for line in categories).encode()).hexdigest()[:8]
+    *words, version = whole.signature.split("|")
+    return "|".join([*words, f"macro mean of {len(categories)} values of {whole.by}#{digest}", version])
 
 
 def suite_signature(
@@ -80,6 +90,10 @@ def suite_signature(
         f"icl-eval {icl_eval.__version__}",
     ]
     return "|".join(words)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())
 
 
 def _split_words(split: str, fewshot_split: str) -> list[str]:

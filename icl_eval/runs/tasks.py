@@ -149,8 +149,12 @@ def check_metrics(task: Task, examples: Sequence[Example], *, trust_remote_code:
     kind = task.definition.answer
 
     @cache
-    def predictions() -> list[AnyPrediction]:
-        return [_any_answer(each, kind) for each in examples]
+    def parts() -> list[list[AnyPrediction]]:
+        """Of all examples, or by category, where a score of a part asks more of its examples."""
+        found: dict[str, list[AnyPrediction]] = {}
+        for each in examples:
+            found.setdefault(each.category, []).append(_any_answer(each, kind))
+        return [*found.values()]
 
     for index, name in enumerate(task.definition.metrics):
         if name.startswith(PREFIX) and not trust_remote_code:
@@ -158,7 +162,8 @@ def check_metrics(task: Task, examples: Sequence[Example], *, trust_remote_code:
         try:
             asked = metric(name, task.definition.extract, trust_remote_code=trust_remote_code)
             if not takes_any_example(asked):
-                check_examples(asked, predictions())
+                for predictions in parts():
+                    check_examples(asked, predictions)
         except MetricError as error:
             place = task.path, _line(task.path, ("metrics", index))
             raise MetricError(f"{task.name} cannot be scored with {name}: {error.message}", *place) from error

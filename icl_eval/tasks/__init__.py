@@ -2,6 +2,7 @@
 
 from icl_eval.tasks.definition import (
     AnswerKind,
+    Category,
     Decode,
     Normalization,
     Splits,
@@ -21,6 +22,7 @@ from icl_eval.tasks.task import Task, limited
 
 __all__ = [
     "AnswerKind",
+    "Category",
     "Decode",
     "Example",
     "Examples",

@@ -65,7 +65,14 @@ class Conversion:
         if group is None:
             group = record_name(definition.group, record) if definition.group else name
         cluster = record_name(definition.cluster, record) if definition.cluster else group
-        return Example(name, fields, options, gold, cluster, group, digest)
+        category = self._category(record) if definition.by else ""
+        return Example(name, fields, options, gold, cluster, group, digest, category)
+
+    def _category(self, record: Mapping[str, Any]) -> str:
+        path = self._definition.by.field if self._definition.by else ""
+        if not (found := record_name(path, record).strip()):
+            raise DataError(f"`by`: {path!r} gives a category without a name")
+        return found
 
     def _answers(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """The options of an example and which of them are right: of references, all or none."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     StrictBool,
     StrictFloat,
     StrictInt,
@@ -19,12 +15,11 @@ from pydantic import (
     ValidationInfo,
     field_serializer,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
-from icl_eval.tasks.extraction import RulesByName, compiled, dumped
-from icl_eval.tasks.files import FORMATS, Format, Layout, format_of
+from icl_eval.tasks.data import Data, Strict
+from icl_eval.tasks.extraction import RulesByName, dumped
 
 AnswerKind = Literal["choice", "text", "likelihood"]
 Normalization = Literal["sum", "token", "char", "byte", "unconditional"]
@@ -69,118 +64,21 @@ def _as_word(value: object) -> str:
 MetricName = Annotated[StrictStr, BeforeValidator(_as_metric_name)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    NEW_KEYS: ClassVar[frozenset[str]] = frozenset()
-    """Keys that a dump leaves out at their defaults, so that digests of tasks without them stay as they were."""
-
-    @model_serializer(mode="wrap")
-    def _without_new_keys(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = serialized(self)
-        unset = {name for name in self.NEW_KEYS if getattr(self, name) == type(self).model_fields[name].get_default()}
-        return {name: value for name, value in found.items() if name not in unset}
-
-
-class Hub(_Strict):
-    """A data set on the Hugging Face Hub."""
-
-    path: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]  # owner/name, never a folder
-    name: StrictStr | None = None
-    revision: StrictStr | None = None
-    splits: dict[StrictStr, StrictStr] = {}  # split -> its name on the Hub, where that is another
-
-
-class Data(_Strict):
-    """Where records come from. Both layouts end up as the same examples."""
-
-    NEW_KEYS = frozenset({"format", "columns", "pattern", "records"})
-
-    hub: Hub | None = None
-    local: dict[StrictStr, StrictStr | Annotated[list[StrictStr], Field(min_length=1)]] = {}
-    # split -> file under --data-dir, `{field}` in its name for several files, or a list of files whose lines belong
-    # together
-    format: Format | None = None  # of all files; by default what the suffix says
-    columns: Annotated[list[StrictStr], Field(min_length=1)] | None = None  # of CSV and TSV files without a header
-    pattern: StrictStr | None = None  # of lines, whose named groups are the fields
-    records: Annotated[StrictStr, Field(min_length=1)] | None = None  # dotted path to the array in a JSON file
-    adapter: StrictStr | None = None  # a named conversion in the package, for what field mappings cannot say
-    synthetic: StrictStr | None = None  # a named generator in the package, where no file of `local` is at hand
-
-    @property
-    def layout(self) -> Layout:
-        """How the records of all files are written."""
-        return Layout(self.format, tuple(self.columns or ()), self.pattern, self.records)
-
-    @field_validator("columns")
-    @classmethod
-    def _named_once(cls, columns: list[str] | None) -> list[str] | None:
-        twice = [name for name in columns or () if (columns or []).count(name) > 1]
-        if twice:
-            raise ValueError(f"the column {twice[0]!r} is named twice")
-        return columns
-
-    @field_validator("pattern")
-    @classmethod
-    def _has_named_groups(cls, pattern: str | None) -> str | None:
-        if pattern is not None and not compiled(pattern).groupindex:
-            raise ValueError("the pattern has no named groups, such as `(?P<label>[01]) (?P<text>.*)`")
-        return pattern
-
-    @field_validator("local")
-    @classmethod
-    def _fields_in_names_are_names(cls, local: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
-        for names in local.values():
-            for name in [names] if isinstance(names, str) else names:
-                fields = re.findall(r"\{([^{}]*)\}", name)
-                if re.search(r"[{}]", re.sub(r"\{[^\W\d]\w*\}", "", name)) or len(set(fields)) < len(fields):
-                    raise ValueError(f"in {name!r}, a field is a name in braces, each once, such as `{{subject}}`")
-                if fields and not isinstance(names, str):
-                    raise ValueError(
-                        f"{name!r} has a field in its name; files that are read in parallel cannot have one"
-                    )
-        return local
-
-    @model_validator(mode="after")
-    def _keys_fit_the_files(self) -> Data:
-        """Each of the keys that describe files belongs to one kind of them."""
-        belongs: dict[str, tuple[Format, ...]] = {
-            "columns": ("csv", "tsv"),
-            "pattern": ("lines",),
-            "records": ("json",),
-        }
-        for key, formats in belongs.items():
-            if getattr(self, key) is None:
-                continue
-            for names in self.local.values():
-                for name in [names] if isinstance(names, str) else names:
-                    if (found := self.format or format_of(name)) not in formats:
-                        kind = found or f"of an unknown kind; set `format` to one of {', '.join(FORMATS)}"
-                        raise ValueError(f"`{key}` is for {' and '.join(formats)} files, and {name} is {kind}")
-        return self
-
-    @model_validator(mode="after")
-    def _generated_or_downloaded(self) -> Data:
-        if self.synthetic and self.hub:
-            raise ValueError("records are made by `synthetic` or come from the `hub`, not both")
-        return self
-
-
-class DemonstrationSource(_Strict):
+class DemonstrationSource(Strict):
     """Demonstrations from another task's split, for tasks without training data."""
 
     task: Name
     split: StrictStr
 
 
-class Splits(_Strict):
+class Splits(Strict):
     """Which split is shown solved and which is asked."""
 
     demonstrations: StrictStr | DemonstrationSource | None = None  # None: there is nothing to show
     evaluation: StrictStr
 
 
-class Gold(_Strict):
+class Gold(Strict):
     """Where the right option stands: `names[i]` or the number `i` in the record means option `i`.
 
     A field may also be a mapping of options to 1, if they are right, and 0.
@@ -192,7 +90,28 @@ class Gold(_Strict):
     names: list[StrictStr] | None = None
 
 
-class Protocol(_Strict):
+class Category(Strict):
+    """What gives every example its category, and which average over categories stands for the task in suites.
+
+    `micro` is the score of all examples together, `macro` the mean of the scores of the categories.
+    """
+
+    field: Annotated[StrictStr, Field(min_length=1)]
+    average: Literal["micro", "macro"] = "micro"
+
+
+def _as_category(value: object) -> object:
+    """`by: subject` is short for `by: {field: subject}`."""
+    if value is None or isinstance(value, Mapping | Category):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(
+            f"this is a field, such as `by: subject`, or a mapping with `field` and `average`, not {value!r}"
+        )
+    return {"field": value}
+
+
+class Protocol(Strict):
     """How demonstrations are chosen, and in which order they are shown."""
 
     NEW_KEYS = frozenset({"ids", "balanced", "order"})
@@ -228,14 +147,14 @@ class Protocol(_Strict):
         return "-".join(filter(None, words))
 
 
-class Score(_Strict):
+class Score(Strict):
     """How the log-likelihoods of options become comparable, and how texts are read that are longer than the window."""
 
     normalize: Normalization = "token"
     stride: Annotated[StrictInt, Field(ge=1)] | None = None  # tokens that a further window adds; by default all it can
 
 
-class Decode(_Strict):
+class Decode(Strict):
     """How an answer is written.
 
     `gnmt` divides a beam's log-probability by ((5 + length) / 6) ** length_penalty (Wu et al. 2016, arXiv 1609.08144,
@@ -243,7 +162,7 @@ class Decode(_Strict):
     """
 
     max_tokens: Annotated[StrictInt, Field(ge=1)] = 64
-    stop: list[Annotated[StrictStr, Field(min_length=1)]] = ["\n"]  # the answer ends before the first of them
+    stop: list[Annotated[StrictStr, Field(min_length=1)]] = Field(default=["\n"])  # the answer ends before the first
     beams: Annotated[StrictInt, Field(ge=1)] = 1
     length_penalty: Annotated[StrictFloat | StrictInt, Field(ge=0)] = 0.6
     penalty: Literal["gnmt", "power"] = "gnmt"
@@ -263,7 +182,7 @@ class Decode(_Strict):
 USUAL_METRIC: dict[AnswerKind, str] = {"choice": "accuracy", "text": "squad_em", "likelihood": "perplexity"}
 
 
-class TaskDefinition(_Strict):
+class TaskDefinition(Strict):
     """A task file.
 
     `options` belong to `answer: choice`, `references` to the other kinds, `decode` to `answer: text`, where it is never
@@ -271,7 +190,7 @@ class TaskDefinition(_Strict):
     its lists of rules finds.
     """
 
-    NEW_KEYS = frozenset({"extract"})
+    NEW_KEYS = frozenset({"extract", "by"})
 
     task: Name
     about: StrictStr = ""
@@ -279,17 +198,18 @@ class TaskDefinition(_Strict):
     data: Data = Data()
     splits: Splits
     id: StrictStr | None = None
-    fields: dict[StrictStr, StrictStr] = {}
+    fields: dict[StrictStr, StrictStr] = Field(default={})
     gold: Gold | None = None
     cluster: StrictStr | None = None
     group: StrictStr | None = None
+    by: Annotated[Category | None, BeforeValidator(_as_category)] = None  # a score for each of its values
     answer: AnswerKind = "choice"
     options: Annotated[list[StrictStr], Field(min_length=1)] | StrictStr | None = (
         None  # texts or templates; or the field that lists them
     )
     references: StrictStr | None = None  # raw field, or a template, with one acceptable text or a list of them
     decode: Decode | None = Field(default=None, validate_default=True)
-    extract: RulesByName = {}
+    extract: RulesByName = Field(default={})
     prompts: Annotated[list[Name], Field(min_length=1)]
     zero_shot_prompt: Name | None = None  # used in place of the first where there are no demonstrations
     protocol: Protocol = Protocol()
@@ -378,7 +298,7 @@ class TaskDefinition(_Strict):
         return self
 
 
-class SuiteDefinition(_Strict):
+class SuiteDefinition(Strict):
     """A suite file: tasks and other suites in order, and how their scores are averaged.
 
     `macro` is the mean over the entries of `tasks`, `micro` the mean over the examples of all tasks.

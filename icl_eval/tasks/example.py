@@ -24,6 +24,7 @@ class Example:
     cluster: str  # examples of one cluster are not independent; the group where there is none
     group: str  # the unit of grouped metrics and of --limit; the id where there is none
     fingerprint: str = ""  # of the exact question, without its answer; `question_key` compares questions
+    category: str = ""  # examples of one category have a score of their own; empty where the task has none
 
     def __post_init__(self) -> None:
         if not self.fingerprint:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from icl_eval.errors import DataError, MissingData, UnknownName
-from icl_eval.tasks.definition import Data, Hub
+from icl_eval.tasks.data import Data, Hub
 from icl_eval.tasks.files import DataFile, Layout, Record, location_in, read_files
 
 EDITION = r"\.(first[0-9]+|preprocessed)"  # what a file's name may say of its content, before the suffix

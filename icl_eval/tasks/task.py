@@ -14,6 +14,7 @@ from icl_eval.errors import DataError, TaskError, UnknownName
 from icl_eval.prompts import Prompt
 from icl_eval.tasks.definition import (
     AnswerKind,
+    Category,
     Decode,
     DemonstrationSource,
     Gold,
@@ -74,6 +75,7 @@ class Task:
         id: str | None = None,
         cluster: str | None = None,
         group: str | None = None,
+        by: str | Category | Mapping[str, str] | None = None,
     ) -> Task:
         """A task without files.
 
@@ -103,6 +105,7 @@ class Task:
             id: field with a stable name of the record; its content's hash if not given.
             cluster: field whose equal values mark examples that are not independent.
             group: field that joins the examples of grouped metrics.
+            by: field for each of whose values there is a score, as well as their average.
 
         Raises:
             TaskError: something in the definition is wrong.
@@ -126,6 +129,7 @@ class Task:
                 gold=_gold(answer, gold, names),
                 cluster=cluster,
                 group=group,
+                by=by,  # type: ignore[arg-type]
                 answer=answer,
                 options=options if isinstance(options, str | None) else list(options),
                 references=references,

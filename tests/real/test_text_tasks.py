@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from icl_eval.tasks import Library, LocalSource, MemorySource
-from icl_eval.tasks.definition import Data
+from icl_eval.tasks.data import Data
 from icl_eval.testing import check_task
 
 pytestmark = pytest.mark.skipif("ICL_EVAL_DATA" not in os.environ, reason="ICL_EVAL_DATA names no official release")

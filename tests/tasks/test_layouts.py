@@ -9,7 +9,8 @@ import pytest
 
 from icl_eval.errors import DataError, IclEvalError, UnknownName
 from icl_eval.tasks import LocalSource
-from icl_eval.tasks.definition import Data, TaskDefinition
+from icl_eval.tasks.data import Data
+from icl_eval.tasks.definition import TaskDefinition
 from icl_eval.tasks.records import Examples
 
 

@@ -14,7 +14,8 @@ from pyarrow import parquet
 
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks import LocalSource, MemorySource, Task
-from icl_eval.tasks.definition import Data, TaskDefinition
+from icl_eval.tasks.data import Data
+from icl_eval.tasks.definition import TaskDefinition
 from icl_eval.tasks.files import LINES, SUFFIXES, read_file
 
 RECORDS: list[dict[str, Any]] = [

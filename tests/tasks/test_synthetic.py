@@ -17,7 +17,7 @@ from synthetic_items import arithmetic, p_value, scrambles, worth
 
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks import HubSource, Library, LocalSource, MemorySource, SyntheticSource
-from icl_eval.tasks.definition import Data
+from icl_eval.tasks.data import Data
 from icl_eval.tasks.synthetic import GENERATORS
 from icl_eval.tasks.synthetic.generators import Draws, words
 from icl_eval.testing import check_task
@@ -170,7 +170,7 @@ def test_draws_are_the_bytes_of_blake2b() -> None:
 
 SCRIPT = """
 from icl_eval.tasks import SyntheticSource
-from icl_eval.tasks.definition import Data
+from icl_eval.tasks.data import Data
 from itertools import islice
 for name in ("two_digit_subtraction", "single_digit_three_ops", "mid_word_2_anagrams", "random_insertion_in_word"):
     for record in islice(SyntheticSource().records(Data(synthetic=name), "validation"), 2):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from icl_eval.errors import DataError, UnknownName
-from icl_eval.tasks.definition import Data
+from icl_eval.tasks.data import Data
 from icl_eval.tasks.sources import Location
 from icl_eval.tasks.synthetic.generators import (
     Draws,

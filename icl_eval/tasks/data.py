@@ -1,0 +1,119 @@
+"""Where a task's records come from, as a task file says it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StrictStr,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from icl_eval.tasks.extraction import compiled
+from icl_eval.tasks.files import FORMATS, Format, Layout, format_of
+
+
+class Strict(BaseModel):
+    """A mapping in a task file: unknown keys are errors, and values are fixed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    NEW_KEYS: ClassVar[frozenset[str]] = frozenset()
+    """Keys that a dump leaves out at their defaults, so that digests of tasks without them stay as they were."""
+
+    @model_serializer(mode="wrap")
+    def _without_new_keys(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = serialized(self)
+        unset = {name for name in self.NEW_KEYS if getattr(self, name) == type(self).model_fields[name].get_default()}
+        return {name: value for name, value in found.items() if name not in unset}
+
+
+class Hub(Strict):
+    """A data set on the Hugging Face Hub."""
+
+    path: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]  # owner/name, never a folder
+    name: StrictStr | None = None
+    revision: StrictStr | None = None
+    splits: dict[StrictStr, StrictStr] = {}  # split -> its name on the Hub, where that is another
+
+
+class Data(Strict):
+    """Where records come from. Both layouts end up as the same examples."""
+
+    NEW_KEYS = frozenset({"format", "columns", "pattern", "records"})
+
+    hub: Hub | None = None
+    local: dict[StrictStr, StrictStr | Annotated[list[StrictStr], Field(min_length=1)]] = {}
+    # split -> file under --data-dir, `{field}` in its name for several files, or a list of files whose lines belong
+    # together
+    format: Format | None = None  # of all files; by default what the suffix says
+    columns: Annotated[list[StrictStr], Field(min_length=1)] | None = None  # of CSV and TSV files without a header
+    pattern: StrictStr | None = None  # of lines, whose named groups are the fields
+    records: Annotated[StrictStr, Field(min_length=1)] | None = None  # dotted path to the array in a JSON file
+    adapter: StrictStr | None = None  # a named conversion in the package, for what field mappings cannot say
+    synthetic: StrictStr | None = None  # a named generator in the package, where no file of `local` is at hand
+
+    @property
+    def layout(self) -> Layout:
+        """How the records of all files are written."""
+        return Layout(self.format, tuple(self.columns or ()), self.pattern, self.records)
+
+    @field_validator("columns")
+    @classmethod
+    def _named_once(cls, columns: list[str] | None) -> list[str] | None:
+        twice = [name for name in columns or () if (columns or []).count(name) > 1]
+        if twice:
+            raise ValueError(f"the column {twice[0]!r} is named twice")
+        return columns
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_named_groups(cls, pattern: str | None) -> str | None:
+        if pattern is not None and not compiled(pattern).groupindex:
+            raise ValueError("the pattern has no named groups, such as `(?P<label>[01]) (?P<text>.*)`")
+        return pattern
+
+    @field_validator("local")
+    @classmethod
+    def _fields_in_names_are_names(cls, local: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        for names in local.values():
+            for name in [names] if isinstance(names, str) else names:
+                fields = re.findall(r"\{([^{}]*)\}", name)
+                if re.search(r"[{}]", re.sub(r"\{[^\W\d]\w*\}", "", name)) or len(set(fields)) < len(fields):
+                    raise ValueError(f"in {name!r}, a field is a name in braces, each once, such as `{{subject}}`")
+                if fields and not isinstance(names, str):
+                    raise ValueError(
+                        f"{name!r} has a field in its name; files that are read in parallel cannot have one"
+                    )
+        return local
+
+    @model_validator(mode="after")
+    def _keys_fit_the_files(self) -> Data:
+        """Each of the keys that describe files belongs to one kind of them."""
+        belongs: dict[str, tuple[Format, ...]] = {
+            "columns": ("csv", "tsv"),
+            "pattern": ("lines",),
+            "records": ("json",),
+        }
+        for key, formats in belongs.items():
+            if getattr(self, key) is None:
+                continue
+            for names in self.local.values():
+                for name in [names] if isinstance(names, str) else names:
+                    if (found := self.format or format_of(name)) not in formats:
+                        kind = found or f"of an unknown kind; set `format` to one of {', '.join(FORMATS)}"
+                        raise ValueError(f"`{key}` is for {' and '.join(formats)} files, and {name} is {kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _generated_or_downloaded(self) -> Data:
+        if self.synthetic and self.hub:
+            raise ValueError("records are made by `synthetic` or come from the `hub`, not both")
+        return self
