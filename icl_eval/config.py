@@ -90,7 +90,8 @@ class ModelOptions(TypedDict, total=False):
         ),
     ]
     trust_remote_code: Annotated[
-        bool, Option("Run code from model repositories and from `evaluate` metrics.", MODELS, default=False)
+        bool,
+        Option("Run code from model repositories, `python:` metrics and `evaluate:` metrics.", MODELS, default=False),
     ]
     allow_pickle: Annotated[
         bool, Option("Load pickled weights, which can run code, if there are no safetensors.", MODELS, default=False)
@@ -186,6 +187,15 @@ class RunOptions(ModelOptions, total=False):
             "NAME,...",
             default=(),
             flags=("--normalization",),
+        ),
+    ]
+    metrics: Annotated[
+        str | Callable[..., Any] | Sequence[str | Callable[..., Any]],
+        Option(
+            "Metrics to compute for the tasks whose kind of answer they fit. Default: each task's own.",
+            RESULTS,
+            "NAME,...",
+            default=(),
         ),
     ]
     out: Annotated[

@@ -15,7 +15,13 @@ from icl_eval.errors import RunError, UnknownName
 from icl_eval.models import LoadConfig
 from icl_eval.results.run_config import RunConfig, read_run
 
-OF_CALLS = {"normalizations", "out", "keep", "note"}  # of neither the configuration nor the loading of a model
+OF_CALLS = {
+    "normalizations",
+    "metrics",
+    "out",
+    "keep",
+    "note",
+}  # of neither the configuration nor the loading of a model
 
 
 def test_the_configuration_of_a_run_has_the_options_that_can_change_scores() -> None:

@@ -11,7 +11,7 @@ from icl_eval.cli import options
 from icl_eval.cli.terminal import write
 
 
-@options.takes("normalizations", "trust_remote_code")
+@options.takes("normalizations", "metrics", "trust_remote_code")
 def compare(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run.")],
     other: Annotated[Path, typer.Argument(metavar="OTHER", help="The folder of another run on the same examples.")],

@@ -12,19 +12,10 @@ from icl_eval.cli.terminal import write
 from icl_eval.config import RESULTS
 
 
-@options.takes("normalizations", "trust_remote_code")
+@options.takes("normalizations", "metrics", "trust_remote_code")
 def rescore(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run or of a sweep.")],
     *,
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metrics",
-            metavar="NAME,...",
-            rich_help_panel=RESULTS,
-            help="Metrics to compute for the tasks whose kind of answer they fit. Default: each task's own.",
-        ),
-    ] = None,
     extract: Annotated[
         Path | None,
         typer.Option(
@@ -49,6 +40,6 @@ def rescore(
 
     recompute = rescore_sweep if is_sweep(folder) else again
     rules = None if extract is None else rules_in(extract)
-    result = recompute(folder, metrics=options.words(metrics), extract=rules, **options.read(scoring_options))
+    result = recompute(folder, extract=rules, **options.read(scoring_options))
     write(result.table(format, categories=categories), end="")
     options.exit_if_incomplete(result.missing, shown=True)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,8 @@ class Estimate:
     bounds: tuple[float, float] = (0.0, 1.0)
     freedom: float = math.inf
     """Degrees of freedom of the standard error: one less than the clusters; of an average, Satterthwaite's."""
+    method: Literal["delta", "jackknife"] = "delta"
+    """Where the influences come from; of an average, the jackknife if any of them do."""
 
 
 def estimate(metric: Metric[P] | CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
@@ -165,11 +167,13 @@ def _of_predictions(metric: CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Es
     names = sorted({prediction.cluster for prediction in seeds[0]})
     values = _finite(metric.name, np.array([metric.score(predictions) for predictions in seeds]))
     if len(names) == 1:
-        return _assembled(values, math.nan, 0, len(seeds[0]), {names[0]: 0.0}, metric.bounds)
+        found = _assembled(values, math.nan, 0, len(seeds[0]), {names[0]: 0.0}, metric.bounds)
+        return replace(found, method="jackknife")
     metric_of = of_predictions(metric, seeds)
     error = _spread(bootstrap(metric_of, len(names), CORPUS_RESAMPLES))
     influences = _by_name(names, jackknife(metric_of, len(names)))
-    return _assembled(values, error, len(names) - 1, len(seeds[0]), influences, metric.bounds)
+    found = _assembled(values, error, len(names) - 1, len(seeds[0]), influences, metric.bounds)
+    return replace(found, method="jackknife")
 
 
 def _spread(resampled: NDArray[np.float64]) -> float:
@@ -188,7 +192,8 @@ def _averaged(
     _one_of({len(each.seed_values) for each in estimates}, "estimates to average", "numbers of seeds")
     values = np.average([each.seed_values for each in estimates], axis=0, weights=weights)
     low, high = (float(np.average(ends, weights=weights)) for ends in zip(*(e.bounds for e in estimates), strict=True))
-    return _assembled(values, error, freedom, units, influences, (low, high))
+    found = _assembled(values, error, freedom, units, influences, (low, high))
+    return replace(found, method="jackknife" if any(each.method == "jackknife" for each in estimates) else "delta")
 
 
 def _assembled(

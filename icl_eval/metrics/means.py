@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -16,7 +16,7 @@ from icl_eval.metrics.statistics import Statistics
 
 @dataclass(frozen=True)
 class ExampleMean(Generic[P]):
-    """Mean over examples of a score in [0, 1]; a row is (score, 1)."""
+    """Mean over examples of a score, which is in [0, 1] unless `bounds` say otherwise; a row is (score, 1)."""
 
     name: str
     of: Kind
@@ -27,6 +27,10 @@ class ExampleMean(Generic[P]):
     """What the signature calls the rule, where a metric of this name could be taken by several."""
     refuse: Callable[[Sequence[P]], None] | None = None
     """Raises `MetricError` for examples that it cannot measure, if there are any."""
+    form: Callable[[str], Hashable] = str.strip
+    """What two texts have in common that are the same answer, where answers are counted."""
+    of_samples: bool = False
+    """Whether it measures all samples of an example at once."""
 
     def check(self, predictions: Sequence[P]) -> None:
         """Raise `MetricError` where it cannot measure answers to these examples."""

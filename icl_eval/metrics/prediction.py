@@ -62,6 +62,8 @@ class TextPrediction:
     group: str
     right: bool = True
     """Whether the references are right; otherwise they are what must not be written, which few metrics can judge."""
+    samples: tuple[str, ...] = ()
+    """The texts of all samples of the prompt, in the order in which they were drawn, `text` among them."""
 
     def __post_init__(self) -> None:
         if not self.references:
@@ -71,6 +73,11 @@ class TextPrediction:
     def asked(self) -> Hashable:
         """What is the same for every answer to this example."""
         return self.references
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of all samples; the only text where nothing was sampled."""
+        return self.samples or (self.text,)
 
 
 @dataclass(frozen=True, slots=True)

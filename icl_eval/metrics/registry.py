@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from icl_eval.errors import MetricError, UnknownName
-from icl_eval.metrics import answer_text, drop, evaluate_library, likelihood, means, multilingual, written
+from icl_eval.metrics import answer_text, drop, external, likelihood, means, multilingual, written
 from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
-from icl_eval.metrics.extracted import Extracted
+from icl_eval.metrics.derived import PASS_AT, VOTE, Extracted, over_samples
 from icl_eval.metrics.likelihood import BitsPerByte, Perplexity
 from icl_eval.metrics.means import ExampleMean, GroupMean
 from icl_eval.metrics.overlap import TRANSLATION_METRICS, rouge
@@ -19,8 +19,8 @@ from icl_eval.metrics.overlap import refuse as refuse_for_rouge
 from icl_eval.metrics.prediction import AnyPrediction, Kind, TextPrediction
 from icl_eval.metrics.refusals import refuse_unspaced, refuse_unspaced_texts
 from icl_eval.metrics.statistics import AnyMetric, Checked, CorpusMetric, Metric, MetricFamily
-from icl_eval.tasks.definition import split_extraction, split_metric_name
 from icl_eval.tasks.extraction import Rule
+from icl_eval.tasks.metric_names import EVALUATE, PYTHON, split_extraction, split_metric_name
 
 _OF_CHOICES: tuple[Metric[Any], ...] = (
     ExampleMean("accuracy", "choice", means.is_right),
@@ -47,8 +47,8 @@ def _of_words(name: str, of_example: Callable[[TextPrediction], float]) -> Examp
 
 _OF_TEXTS: tuple[Metric[Any], ...] = (
     ExampleMean("exact_match", "text", written.exact_match),
-    ExampleMean("number_match", "text", written.number_match),
-    ExampleMean("squad_em", "text", written.squad_em),
+    ExampleMean("number_match", "text", written.number_match, form=written.as_number),
+    ExampleMean("squad_em", "text", written.squad_em, form=answer_text.normalize),
     _of_words("squad_f1", written.squad_f1),
     _of_words("contains_match", written.contains_match),
     ExampleMean("referent_match", "text", written.referent_match, rule="referent:T5-wsc_simple"),
@@ -104,6 +104,8 @@ def metric(
     extraction: Mapping[str, Sequence[Rule]] = MappingProxyType({}),
     *,
     trust_remote_code: bool = False,
+    given: Mapping[str, Any] = MappingProxyType({}),
+    kind: Kind = "choice",
     path: Path | None = None,
     line: int | None = None,
 ) -> AnyMetric:
@@ -112,32 +114,48 @@ def metric(
     Args:
         name: the name.
         extraction: lists of rules by name.
-        trust_remote_code: whether a metric may run code from the Hub.
+        trust_remote_code: whether a metric may run code that is not part of the package.
+        given: functions and classes by name, which are trusted.
+        kind: the kind of answers of a metric in Python that does not state it.
         path, line: for errors.
 
-    `evaluate:NAME` loads one from the `evaluate` library, which runs its code.
+    `evaluate:NAME` is one of the `evaluate` library, and `python:module:name` a function or class, whose code runs.
 
     Raises, for the place if one is given:
         UnknownName: there is no such metric, setting, value or list of rules.
-        MetricError: a setting is missing, or the code of an `evaluate` metric is not trusted or cannot be loaded.
+        MetricError: a setting is missing, or the code of a metric is not trusted or cannot be loaded.
     """
-    if name.startswith(evaluate_library.PREFIX):
-        return evaluate_library.load(name, trust_remote_code=trust_remote_code)
+    if name.startswith(EVALUATE):
+        return external.load(name, trust_remote_code=trust_remote_code, path=path, line=line)
     name, rules = split_extraction(name)
     if rules is not None:
         if rules not in extraction:
             raise UnknownName("extraction", rules, extraction, path, line, otherwise="the task file has none")
-        measure = metric(name, path=path, line=line)
+        trust: dict[str, Any] = {"trust_remote_code": trust_remote_code, "given": given}
+        measure = metric(name, **trust, kind="text", path=path, line=line)
         check_kind(measure, "text", path, line)
+        if isinstance(measure, CorpusMetric):
+            raise MetricError(f"{name} scores all texts at once, and such a metric cannot have `extract`", path, line)
         return Extracted(cast(Metric[TextPrediction], measure), tuple(extraction[rules]), f"{name}@{rules}")
+    if name.startswith(PYTHON):
+        return external.python_metric(name, kind, given, trust_remote_code=trust_remote_code, path=path, line=line)
+    return _of_the_package(name, path, line)
+
+
+def _of_the_package(name: str, path: Path | None, line: int | None) -> AnyMetric:
     base, settings = split_metric_name(name)
+    sampled = {setting: settings.pop(setting) for setting in (VOTE, PASS_AT) if setting in settings}
     if base in FAMILIES:
-        return FAMILIES[base].configured(settings, path, line)
-    if base not in METRICS:
+        found: AnyMetric = FAMILIES[base].configured(settings, path, line)
+    elif base not in METRICS:
         raise UnknownName("metric", base, METRIC_NAMES, path, line)
-    if settings:
+    elif settings and METRICS[base].of == "text":
+        raise UnknownName(f"setting of {base}", next(iter(settings)), (VOTE, PASS_AT), path, line)
+    elif settings:
         raise MetricError(f"{base} takes no settings; {', '.join(FAMILIES)} do", path, line)
-    return METRICS[base]
+    else:
+        found = METRICS[base]
+    return over_samples(found, sampled, name, path, line) if sampled else found
 
 
 def fitting(kind: Kind) -> list[str]:

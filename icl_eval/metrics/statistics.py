@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from icl_eval.errors import MetricError, UnknownName
 from icl_eval.metrics.prediction import AnyPrediction, Kind, P_contra
-from icl_eval.tasks.definition import metric_name
+from icl_eval.tasks.metric_names import metric_name
 
 
 @dataclass(frozen=True)

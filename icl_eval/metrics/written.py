@@ -32,10 +32,10 @@ def number_match(prediction: TextPrediction) -> float:
     """Whether the text is the same number as a reference: 18 is 18.0, and $1,800 is 1800. Other texts are compared as
     they are, except for white space at both ends.
     """
-    return float(_as_number(prediction.text) in map(_as_number, prediction.references))
+    return float(as_number(prediction.text) in map(as_number, prediction.references))
 
 
-def _as_number(text: str) -> Decimal | str:
+def as_number(text: str) -> Decimal | str:
     """The number that a text is, without white space, dollar and percent signs, commas and a final full stop."""
     plain = "".join(text.split()).replace(",", "").replace("-$", "-").strip("$%").removesuffix(".")
     return Decimal(plain) if NUMBER.fullmatch(plain) else text.strip()

@@ -129,7 +129,7 @@ class TextResult(ExampleResult):
     def predictions(self, chosen: int) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
         """Every text."""
         common = (self.references, self.cluster, self.group, self.right)
-        return tuple(TextPrediction(self.id, text, *common) for text in self.written)
+        return tuple(TextPrediction(self.id, text, *common, self.written) for text in self.written)
 
     @property
     def asked(self) -> Hashable:

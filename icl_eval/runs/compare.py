@@ -12,7 +12,6 @@ import numpy as np
 
 from icl_eval.errors import RunError
 from icl_eval.metrics import Estimate, difference
-from icl_eval.metrics.evaluate_library import PREFIX
 from icl_eval.results.examples import ExampleResult, read_examples
 from icl_eval.results.manifest import Manifest, read_finished
 from icl_eval.results.pair import Pair, Unpaired
@@ -20,8 +19,10 @@ from icl_eval.results.records import TaskRecord
 from icl_eval.results.result import Comparison
 from icl_eval.results.score import Score
 from icl_eval.runs.averages import task_weights
+from icl_eval.runs.rescore import ChosenMetrics
 from icl_eval.runs.score import chosen_normalizations, estimate_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
+from icl_eval.tasks.metric_names import GivenMetric
 
 DIMENSIONS = {
     "shots": "shots",
@@ -41,6 +42,7 @@ def compare(
     folder: str | Path,
     other: str | Path,
     normalizations: str | Sequence[str] = (),
+    metrics: GivenMetric | Sequence[GivenMetric] = (),
     *,
     trust_remote_code: bool = False,
 ) -> Comparison:
@@ -50,15 +52,17 @@ def compare(
         folder: of the first run.
         other: of the second.
         normalizations: which to score by; each task's own if empty.
-        trust_remote_code: whether a metric may run code from the Hub.
+        metrics: names, functions or classes, to use instead of the tasks' own for the tasks whose answers they measure.
+        trust_remote_code: whether a metric may run code that is not part of icl-eval.
 
     Raises:
         RunError: a folder is not that of a finished run, one of its files is damaged, or the runs have no score in
             common that was taken on the same examples.
-        UnknownName: there is no such normalisation.
+        UnknownName: there is no such normalisation or metric.
+        MetricError: a metric measures no task of a run, or cannot measure the answers of one.
     """
-    chosen = chosen_normalizations(normalizations)
-    first, second = (_read(Path(each), chosen, trust_remote_code) for each in (folder, other))
+    chosen, measures = chosen_normalizations(normalizations), ChosenMetrics.of(metrics, trust_remote_code)
+    first, second = (_read(Path(each), chosen, measures) for each in (folder, other))
     partners = _partners(first, second)
     unlike = {key: _unlike(first, second, *key) for key in dict.fromkeys(map(_subject, partners))}
     pairs = [_pair(first.lines[key], second.lines[its]) for key, its in partners.items() if not unlike[_subject(key)]]
@@ -124,8 +128,9 @@ class _Run:
         return {record.prompt for record in self.manifest.tasks if record.task == task and shots in record.shots}
 
 
-def _read(path: Path, normalizations: Sequence[Normalization], trust_remote_code: bool) -> _Run:
+def _read(path: Path, normalizations: Sequence[Normalization], metrics: ChosenMetrics) -> _Run:
     manifest = read_finished(path)
+    manifest = manifest.model_copy(update={"tasks": metrics.applied(manifest.tasks)})
     examples: dict[str, dict[str, Hashable]] = defaultdict(dict)
     categories: dict[str, dict[str, str]] = defaultdict(dict)
     estimated = estimate_examples(
@@ -134,7 +139,8 @@ def _read(path: Path, normalizations: Sequence[Normalization], trust_remote_code
         manifest.suites,
         model_words=manifest.model_words,
         normalizations=normalizations,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=metrics.trust_remote_code,
+        given=metrics.given,
     )
     lines = {_key(score): _Line(found, score) for found, score in estimated}
     return _Run(manifest, lines, examples, categories)
@@ -313,7 +319,7 @@ def _pair(one: _Line, other: _Line) -> Pair:
         low=found.low,
         high=found.high,
         interval=found.interval,
-        method="jackknife" if PREFIX in one.score.metric + one.score.averaged else "delta",
+        method=one.estimate.method,
         seed_sd=_spread(one.score, other.score),
     )
 

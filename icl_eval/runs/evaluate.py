@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 from icl_eval.config import SAMPLE, RunOptions, takes_options
 from icl_eval.engine import SINGLE_PROCESS, launched
 from icl_eval.errors import MissingData
-from icl_eval.results.records import Failure
+from icl_eval.results.records import Failure, TaskRecord
 from icl_eval.results.result import Result
 from icl_eval.results.run_config import RunConfig, read_run
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.model import Model, check_model, name_of
+from icl_eval.runs.rescore import ChosenMetrics
 from icl_eval.runs.run import Progress, Run
 from icl_eval.runs.score import chosen_normalizations
 from icl_eval.runs.tasks import SAMPLE_NOTE, check_metrics, given_tasks, selected, source_of, with_decoding
@@ -79,17 +82,27 @@ def planned(
     )
     check_model(model, config, load_config)
     trusts = load_config.trust_remote_code
-    chosen, suites = selected(config.tasks, given, library or Library(), trust_remote_code=trusts)
+    metrics = ChosenMetrics.of(options.get("metrics", ()), trusts)
+    code = {name: each for task in given.values() for name, each in task.code.items()} | dict(metrics.given)
+    chosen, suites = selected(config.tasks, given, library or Library(), trust_remote_code=trusts, given=code)
     chosen, suites = with_decoding(chosen, suites, config.decode)
     source = source_of(config.data, unused=all(task.source is not None for task in chosen))
     prepared, failures = _prepared(chosen, config, source)
+    prepared = [
+        replace(each, describe=partial(_same, record))
+        for each, record in zip(prepared, metrics.applied([each.record for each in prepared]), strict=True)
+    ]
     for each in prepared:
-        check_metrics(each.task, each.examples, trust_remote_code=trusts)
+        check_metrics(each.task, each.examples, each.record.metrics, trust_remote_code=trusts, given=code)
     out = options.get("out")
     folder = Path(out) if out is not None else RESULTS / config.folder_name() if options.get("keep") else None
     sample = SAMPLE_NOTE if SAMPLE in [each.record.data for each in prepared] else None  # all records are read now
     note = "; ".join(filter(None, (options.get("note"), sample))) or None
-    return Run(model, config, load_config, tuple(prepared), tuple(failures), tuple(suites), folder, note)
+    return Run(model, config, load_config, tuple(prepared), tuple(failures), tuple(suites), folder, note, code)
+
+
+def _same(record: TaskRecord) -> TaskRecord:
+    return record
 
 
 def _prepared(tasks: Sequence[Task], config: RunConfig, source: Source) -> tuple[list[Prepared], list[Failure]]:

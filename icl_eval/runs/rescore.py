@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from icl_eval.errors import RunError, TaskError
-from icl_eval.metrics import AnyMetric, check_kind, metric
+from icl_eval.errors import MetricError, RunError, TaskError
+from icl_eval.metrics import AnyMetric, Kind, check_kind, metric
 from icl_eval.results.examples import read_examples
 from icl_eval.results.manifest import read_finished
 from icl_eval.results.members import read_members
 from icl_eval.results.records import TaskRecord
 from icl_eval.results.result import Result, Sweep
 from icl_eval.runs.score import chosen_normalizations, score_examples
-from icl_eval.tasks import split_extraction
+from icl_eval.tasks import named_metrics, split_extraction
 from icl_eval.tasks.extraction import RulesByName
 from icl_eval.tasks.located import first_problem, load_yaml
+from icl_eval.tasks.metric_names import GivenMetric, MetricName
 
 RULES: TypeAdapter[RulesByName] = TypeAdapter(RulesByName)
+NAME: TypeAdapter[str] = TypeAdapter(MetricName)
 
 
 def rescore(
     run: str | Path,
     normalizations: str | Sequence[str] = (),
-    metrics: str | Sequence[str] = (),
+    metrics: GivenMetric | Sequence[GivenMetric] = (),
     *,
     extract: Mapping[str, Sequence[Any]] | None = None,
     trust_remote_code: bool = False,
@@ -36,9 +39,9 @@ def rescore(
     Args:
         run: the folder.
         normalizations: which to score by; each task's own if empty.
-        metrics: which to take of the tasks whose kind of answers they measure, in place of the tasks' own.
+        metrics: names, functions or classes, to use instead of the tasks' own for the tasks whose answers they measure.
         extract: lists of rules by name, as in a task file, in place of those of all tasks with generated texts.
-        trust_remote_code: whether a metric may run code from the Hub.
+        trust_remote_code: whether a metric may run code that is not part of icl-eval.
 
     Raises:
         RunError: the folder is not that of a finished run, or one of its files is damaged.
@@ -47,9 +50,8 @@ def rescore(
     """
     path = Path(run)
     manifest = read_finished(path)
-    wanted = (metrics,) if isinstance(metrics, str) else tuple(dict.fromkeys(metrics))
-    tasks = manifest.tasks if extract is None else _with_rules(manifest.tasks, extract)
-    records = _measured(tasks, wanted, trust_remote_code=trust_remote_code)
+    chosen = ChosenMetrics.of(metrics, trust_remote_code)
+    records = chosen.applied(manifest.tasks if extract is None else _with_rules(manifest.tasks, extract))
     scores = score_examples(
         read_examples(path / "examples.jsonl", records),
         records,
@@ -58,6 +60,7 @@ def rescore(
         noise=manifest.noise,
         normalizations=chosen_normalizations(normalizations),
         trust_remote_code=trust_remote_code,
+        given=chosen.given,
     )
     return Result(tuple(scores), manifest, path)
 
@@ -101,23 +104,56 @@ def _extracting(record: TaskRecord, rules: RulesByName) -> TaskRecord:
     return record.model_copy(update={"extract": rules, "metrics": metrics, "primary": primary})
 
 
-def _measured(
-    records: Sequence[TaskRecord], metrics: Sequence[str], *, trust_remote_code: bool
-) -> tuple[TaskRecord, ...]:
-    """The tasks with these metrics in place of their own; those that none of them measures keep their own."""
-    rules = {name: each for record in records for name, each in record.extract.items()}
-    measures = [metric(name, rules, trust_remote_code=trust_remote_code) for name in metrics]
-    answers = {record.answer for record in records}
-    for measure in measures:
-        if measure.of not in answers:
-            check_kind(measure, min(answers))
-    return tuple(_with_metrics(record, _fitting(record, measures)) for record in records)
+@dataclass(frozen=True)
+class ChosenMetrics:
+    """Metrics in place of the tasks' own.
 
+    Attributes:
+        names: of the metrics; none for each task's own.
+        given: functions and classes among them, by name.
+        trust_remote_code: whether others may run code that is not part of the package.
+    """
 
-def _fitting(record: TaskRecord, measures: Sequence[AnyMetric]) -> tuple[str, ...]:
-    """The metrics that measure a task's kind of answers, by rules that it has."""
-    of_kind = [measure.name for measure in measures if measure.of == record.answer]
-    return tuple(name for name in of_kind if split_extraction(name)[1] in (None, *record.extract))
+    names: tuple[str, ...]
+    given: Mapping[str, Any]
+    trust_remote_code: bool
+
+    @classmethod
+    def of(cls, metrics: GivenMetric | Sequence[GivenMetric], trust_remote_code: bool) -> ChosenMetrics:
+        """Names, functions or classes, or one of these.
+
+        Raises:
+            MetricError: one is none of these.
+        """
+        listed = metrics if isinstance(metrics, Sequence) and not isinstance(metrics, str) else [metrics]
+        names, given = named_metrics(listed)
+        try:
+            return cls(tuple(dict.fromkeys(map(NAME.validate_python, names))), given, trust_remote_code)
+        except ValueError as error:
+            raise MetricError(f"`metrics`: {first_problem(error)}") from error
+
+    def applied(self, records: Sequence[TaskRecord]) -> tuple[TaskRecord, ...]:
+        """The tasks with these metrics in place of their own; those that none of them measures keep their own.
+
+        Raises:
+            UnknownName: there is no such metric, or no task has the rules that it names.
+            MetricError: a metric measures no task.
+        """
+        rules = {name: each for record in records for name, each in record.extract.items()}
+        kinds = {record.answer for record in records}
+        for name in self.names if kinds else ():
+            found = [self._metric(name, rules, kind) for kind in sorted(kinds)]
+            if not any(each.of in kinds for each in found):
+                check_kind(found[0], min(kinds))
+        return tuple(_with_metrics(record, self._fitting(record)) for record in records)
+
+    def _metric(self, name: str, rules: Mapping[str, Any], kind: Kind) -> AnyMetric:
+        return metric(name, rules, kind=kind, given=self.given, trust_remote_code=self.trust_remote_code)
+
+    def _fitting(self, record: TaskRecord) -> tuple[str, ...]:
+        """The metrics that measure a task's kind of answers, by rules that it has."""
+        named = [name for name in self.names if split_extraction(name)[1] in (None, *record.extract)]
+        return tuple(name for name in named if self._metric(name, record.extract, record.answer).of == record.answer)
 
 
 def _with_metrics(record: TaskRecord, metrics: tuple[str, ...]) -> TaskRecord:
@@ -129,7 +165,7 @@ def _with_metrics(record: TaskRecord, metrics: tuple[str, ...]) -> TaskRecord:
 def rescore_sweep(
     folder: str | Path,
     normalizations: str | Sequence[str] = (),
-    metrics: str | Sequence[str] = (),
+    metrics: GivenMetric | Sequence[GivenMetric] = (),
     *,
     extract: Mapping[str, Sequence[Any]] | None = None,
     trust_remote_code: bool = False,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from icl_eval.results.score import Score
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import Queries, collect
 from icl_eval.runs.model import Model, check_model, loaded, name_of
-from icl_eval.runs.rescore import rescore
 from icl_eval.runs.score import score_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 
@@ -46,6 +45,7 @@ class Run:
         suites: the suites to average.
         folder: the run folder; None if nothing is kept.
         note: what a reader of the scores must know first.
+        code: metrics in Python that the caller gave, by name.
     """
 
     model: str | LanguageModel | tuple[Any, Any]
@@ -56,6 +56,7 @@ class Run:
     suites: tuple[SuiteDefinition, ...]
     folder: Path | None
     note: str | None
+    code: Mapping[str, Any] = field(default_factory=dict)
 
     def with_model(self, model: Model, revision: str | None) -> Run:
         """The same run of another model, without a folder.
@@ -121,7 +122,7 @@ class Run:
                 manifest = read_manifest(self.folder)
                 if not self._is_current(manifest, self.model):
                     return None
-                result = rescore(self.folder, normalizations, trust_remote_code=self.load_config.trust_remote_code)
+                result = Result(tuple(self._scores(self.folder, manifest, normalizations)), manifest, self.folder)
             except RunError:  # what is damaged is made again
                 return None
             folder.write_scores(result)
@@ -204,22 +205,25 @@ class Run:
         self, folder: RunFolder, manifest: Manifest, normalizations: Sequence[Normalization]
     ) -> tuple[list[Score], MetricError | None]:
         try:
-            scores = score_examples(
-                read_examples(folder.path / "examples.jsonl", manifest.tasks),
-                manifest.tasks,
-                self.suites,
-                model_words=manifest.model_words,
-                noise=manifest.noise,
-                normalizations=normalizations,
-                trust_remote_code=self.load_config.trust_remote_code,
-            )
+            return self._scores(folder.path, manifest, normalizations), None
         except MetricError as error:
             if self.folder is None:
                 raise
             command = f"`icl-eval rescore {self.folder} --metrics NAME`"
             advice = f"the answers are kept, and {command} scores them by another metric"
             return [], MetricError(f"{error.message}; {advice}", error.path, error.line)
-        return scores, None
+
+    def _scores(self, path: Path, manifest: Manifest, normalizations: Sequence[Normalization]) -> list[Score]:
+        return score_examples(
+            read_examples(path / "examples.jsonl", manifest.tasks),
+            manifest.tasks,
+            manifest.suites,
+            model_words=manifest.model_words,
+            noise=manifest.noise,
+            normalizations=normalizations,
+            trust_remote_code=self.load_config.trust_remote_code,
+            given=self.code,
+        )
 
 
 def _check_kinds(prepared: Sequence[Prepared], model: LanguageModel) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import fsum
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 from icl_eval.errors import MetricError, RunError, UnknownName
@@ -21,7 +22,7 @@ from icl_eval.metrics import (
     metric,
     value_range,
 )
-from icl_eval.metrics.extracted import Extracted
+from icl_eval.metrics.derived import Extracted, measures_samples
 from icl_eval.references import majority_baseline, random_baseline
 from icl_eval.results.examples import REPAIR, ExampleResult
 from icl_eval.results.records import TaskRecord
@@ -58,6 +59,7 @@ def score_examples(
     noise: float | None = None,
     normalizations: Sequence[Normalization] = (),
     trust_remote_code: bool = False,
+    given: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Score]:
     """Score lines in order of tasks, prompts, shots, normalisations and metrics; then the averages of suites.
 
@@ -71,6 +73,7 @@ def score_examples(
         noise=noise,
         normalizations=normalizations,
         trust_remote_code=trust_remote_code,
+        given=given,
     )
     return [line for _, line in estimated]
 
@@ -84,6 +87,7 @@ def estimate_examples(
     noise: float | None = None,
     normalizations: Sequence[Normalization] = (),
     trust_remote_code: bool = False,
+    given: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[tuple[Estimate, Score]]:
     """The lines of `score_examples`, each with the estimate that its figures are of.
 
@@ -94,7 +98,8 @@ def estimate_examples(
         model_words: the signature's words for the model's rules, such as `bos0|float32`.
         noise: nats by which batching moves the log-probability of a token; None if it is not known.
         normalizations: which to show; each task's own if empty.
-        trust_remote_code: whether a metric may run code from the Hub.
+        trust_remote_code: whether a metric may run code that is not part of the package.
+        given: metrics in Python by name, which are trusted.
 
     Raises:
         RunError: some cell has another number of examples than its record says.
@@ -102,7 +107,7 @@ def estimate_examples(
     """
     asked: tuple[Choice, ...] = tuple(normalizations) or ("own",)
     answers = _collect(evidence, records, asked, noise)
-    scorer = _Scorer(model_words, trust_remote_code)
+    scorer = _Scorer(model_words, trust_remote_code, given)
     lines: list[_Estimated] = []
     columns: dict[_Column, dict[str, list[_Estimated]]] = defaultdict(dict)
     positions: dict[tuple[str, str], Iterator[int]] = defaultdict(count)  # a task may have two prompts for its shots
@@ -164,6 +169,11 @@ class _Answers:
     def seeds(self) -> tuple[int, ...]:
         """The seeds, without repetition."""
         return tuple(sorted({seed for seed, _ in self.predictions}))
+
+    def draws(self, measure: AnyMetric) -> list[list[AnyPrediction]]:
+        """The predictions of every seed and sample; of every seed, if the metric measures all samples at once."""
+        once = measures_samples(measure)
+        return [found for (_, sample), found in sorted(self.predictions.items()) if not (once and sample)]
 
     def moved(self, measure: AnyMetric, value: float) -> dict[str, Any]:
         """The number of close calls and the values that they leave possible, by the names of a score's fields."""
@@ -258,6 +268,7 @@ class _Scorer:
 
     model_words: str
     trust_remote_code: bool
+    given: Mapping[str, Any]
     guessing: dict[tuple[str, str, str], tuple[float | None, float | None]] = field(default_factory=dict)
 
     def scored(
@@ -286,10 +297,11 @@ class _Scorer:
         category: str,
     ) -> _Estimated:
         """The score of all examples, or of one category."""
-        measure = metric(name, record.extract, trust_remote_code=self.trust_remote_code)
+        trust: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "given": self.given}
+        measure = metric(name, record.extract, kind=record.answer, **trust)
         seeds = answers.seeds
         try:
-            found = estimate(measure, [predictions for _, predictions in sorted(answers.predictions.items())])
+            found = estimate(measure, answers.draws(measure))
         except MetricError as error:
             where = f" ({category})" if category else ""
             raise MetricError(f"{record.task}{where} cannot be scored with {name}: {error.message}") from error

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from icl_eval.config import HUB, SAMPLE
@@ -13,7 +14,6 @@ from icl_eval.errors import MetricError, RunError, TaskError, UnknownName
 from icl_eval.metrics import (
     METRIC_NAMES,
     AnyPrediction,
-    Kind,
     LikelihoodPrediction,
     Prediction,
     TextPrediction,
@@ -25,7 +25,6 @@ from icl_eval.metrics import (
     metric,
     takes_any_example,
 )
-from icl_eval.metrics.evaluate_library import PREFIX
 from icl_eval.references import reference_names
 from icl_eval.tasks import (
     Example,
@@ -35,11 +34,14 @@ from icl_eval.tasks import (
     Source,
     SuiteDefinition,
     Task,
+    TaskDefinition,
+    runs_code,
     split_extraction,
     split_metric_name,
     tasks_of,
 )
 from icl_eval.tasks.located import Place, load_yaml
+from icl_eval.tasks.metric_names import PYTHON
 
 
 def given_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:
@@ -56,7 +58,12 @@ def given_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:
 
 
 def selected(
-    names: Sequence[str], own: Mapping[str, Task], library: Library, *, trust_remote_code: bool
+    names: Sequence[str],
+    own: Mapping[str, Task],
+    library: Library,
+    *,
+    trust_remote_code: bool,
+    given: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[list[Task], list[SuiteDefinition]]:
     """The tasks of all names, each once, and the suites among them, with metrics and references that exist.
 
@@ -64,7 +71,8 @@ def selected(
         names: of tasks and suites.
         own: tasks that are not looked up.
         library: where the others are.
-        trust_remote_code: whether a metric may run code from the Hub.
+        trust_remote_code: whether a metric may run code that is not part of the package.
+        given: metrics in Python by name, which are trusted.
 
     Raises:
         UnknownName: there is no task, suite, metric or reference of a name.
@@ -82,11 +90,28 @@ def selected(
     tasks = [own[name] if name in own else library.task(name) for name in each_once]
     for task in tasks:
         check_names(task)
-        for name in task.definition.measures:
-            metric(name, task.definition.extract, trust_remote_code=trust_remote_code)
+        _check_code(task, given, trust_remote_code)
     for name, suite in suites.items():
         check_average(suite, [task for task in tasks if task.name in members[name]], library.files[name])
     return tasks, [*suites.values()]
+
+
+def _check_code(task: Task, given: Mapping[str, Any], trust_remote_code: bool) -> None:
+    """Raise `MetricError`, with file and line, for a metric whose code is not trusted or cannot be loaded."""
+    definition = task.definition
+    for name in filter(runs_code, definition.measures):
+        place = task.path, _line(task.path, _metric_place(task, name))
+        trust: dict[str, Any] = {"trust_remote_code": trust_remote_code, "given": given}
+        found = metric(name, definition.extract, kind=definition.answer, **trust, path=place[0], line=place[1])
+        if name.startswith(PYTHON):
+            check_kind(found, definition.answer, *place)
+
+
+def _metric_place(task: Task, name: str) -> Place:
+    """Where a task file names a metric, which may be taken by several lists of rules."""
+    base, names = split_extraction(name)[0], task.definition.metrics
+    found = next((each for each in (name, base) if each in names), None)
+    return ("metrics",) if found is None else ("metrics", names.index(found))
 
 
 def with_decoding(
@@ -123,7 +148,7 @@ def check_names(task: Task) -> None:
             references.
     """
     for index, name in enumerate(task.definition.metrics):
-        if name.startswith(PREFIX):
+        if runs_code(name):
             continue
         place = task.path, _line(task.path, ("metrics", index))
         base, _ = split_metric_name(split_extraction(name)[0])
@@ -137,48 +162,62 @@ def check_names(task: Task) -> None:
     check_reference(task.definition.reference, task.path)
 
 
-def check_metrics(task: Task, examples: Sequence[Example], *, trust_remote_code: bool) -> None:
+def check_metrics(
+    task: Task,
+    examples: Sequence[Example],
+    metrics: Sequence[str] | None = None,
+    *,
+    trust_remote_code: bool,
+    given: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Find every metric of a task that cannot measure the answers to these examples, before there are any.
 
-    A metric of the `evaluate` library, which runs code, is tried only if that is trusted.
+    Args:
+        task: the task.
+        examples: those that are evaluated.
+        metrics: which to check; the task's own by default.
+        trust_remote_code: whether a metric may run code that is not part of the package; it is not tried otherwise.
+        given: metrics in Python by name, which are trusted.
 
     Raises, with file and line:
         MetricError: a metric needs other examples: one right option each, pairs of them, references in a script that
-            it can read; or what it needs is not installed.
+            it can read, more samples; or what it needs is not installed.
     """
-    kind = task.definition.answer
+    definition = task.definition
 
     @cache
     def parts() -> list[list[AnyPrediction]]:
         """Of all examples, or by category, where a score of a part asks more of its examples."""
         found: dict[str, list[AnyPrediction]] = {}
         for each in examples:
-            found.setdefault(each.category, []).append(_any_answer(each, kind))
+            found.setdefault(each.category, []).append(_any_answer(each, definition))
         return [*found.values()]
 
-    for index, name in enumerate(task.definition.metrics):
-        if name.startswith(PREFIX) and not trust_remote_code:
+    for name in definition.measures if metrics is None else metrics:
+        if runs_code(name) and name not in given and not trust_remote_code:
             continue
         try:
-            asked = metric(name, task.definition.extract, trust_remote_code=trust_remote_code)
+            trust: dict[str, Any] = {"trust_remote_code": trust_remote_code, "given": given}
+            asked = metric(name, definition.extract, kind=definition.answer, **trust)
             if not takes_any_example(asked):
                 for predictions in parts():
                     check_examples(asked, predictions)
         except MetricError as error:
-            place = task.path, _line(task.path, ("metrics", index))
+            place = task.path, _line(task.path, _metric_place(task, name))
             raise MetricError(f"{task.name} cannot be scored with {name}: {error.message}", *place) from error
 
 
-def _any_answer(example: Example, kind: Kind) -> AnyPrediction:
+def _any_answer(example: Example, definition: TaskDefinition) -> AnyPrediction:
     """An answer that any model could give."""
-    if kind == "choice":
+    if definition.answer == "choice":
         return Prediction(example.id, example.options, example.gold, 0, example.cluster, example.group)
-    if kind == "likelihood":
+    units = (example.cluster, example.group)
+    if definition.answer == "likelihood":
         (text,) = example.options
         counts = (1, len(text.split()), len(text.encode()))
-        units = (example.cluster, example.group)
         return LikelihoodPrediction(example.id, -1.0, False, *counts, *units, is_unspaced(text))
-    return TextPrediction(example.id, "", example.options, example.cluster, example.group, bool(example.gold))
+    samples = ("",) * (definition.decode.samples if definition.decode else 1)
+    return TextPrediction(example.id, "", example.options, *units, bool(example.gold), samples)
 
 
 def check_reference(reference: str | None, path: Path | None) -> None:
@@ -193,9 +232,7 @@ def check_average(suite: SuiteDefinition, tasks: Iterable[Task], path: Path | No
         return
     named = [(task.name, name) for task in tasks for name in task.definition.primary_metrics]
     by_scale = {
-        metric(split_extraction(name)[0]).bounds[1]: f"{name} of {task}"
-        for task, name in named
-        if not name.startswith(PREFIX)
+        metric(split_extraction(name)[0]).bounds[1]: f"{name} of {task}" for task, name in named if not runs_code(name)
     }
     if len(by_scale) > 1:
         one, other, *_ = by_scale.values()

@@ -8,13 +8,11 @@ from icl_eval.tasks.definition import (
     Splits,
     SuiteDefinition,
     TaskDefinition,
-    metric_name,
-    split_extraction,
-    split_metric_name,
     tasks_of,
 )
 from icl_eval.tasks.example import Example
 from icl_eval.tasks.library import Library
+from icl_eval.tasks.metric_names import metric_name, named_metrics, runs_code, split_extraction, split_metric_name
 from icl_eval.tasks.records import Examples, ids_of
 from icl_eval.tasks.sources import HubSource, LocalSource, MemorySource, Source
 from icl_eval.tasks.synthetic import SyntheticSource
@@ -40,6 +38,8 @@ __all__ = [
     "ids_of",
     "limited",
     "metric_name",
+    "named_metrics",
+    "runs_code",
     "split_extraction",
     "split_metric_name",
     "tasks_of",

@@ -20,48 +20,11 @@ from pydantic import (
 
 from icl_eval.tasks.data import Data, Strict
 from icl_eval.tasks.extraction import RulesByName, dumped
+from icl_eval.tasks.metric_names import EVALUATE, MetricName, split_extraction
 
 AnswerKind = Literal["choice", "text", "likelihood"]
 Normalization = Literal["sum", "token", "char", "byte", "unconditional"]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")]
-
-
-def metric_name(base: str, settings: Mapping[str, str]) -> str:
-    """The name of a metric with these settings, in alphabetical order: `bleu:lowercase=true:tokenize=zh`."""
-    return ":".join([base, *(f"{name}={settings[name]}" for name in sorted(settings))])
-
-
-def split_metric_name(name: str) -> tuple[str, dict[str, str]]:
-    """The name of a metric without settings, and its settings; a word without `=` sets an empty value."""
-    base, *words = name.split(":")
-    parts = [word.partition("=") for word in words]
-    return base, {setting.strip(): value.strip() for setting, _, value in parts}
-
-
-def split_extraction(name: str) -> tuple[str, str | None]:
-    """The name of a metric, and the rules by whose answers it is taken: `exact_match@strict`."""
-    base, mark, rules = name.partition("@")
-    return (base, rules) if mark else (name, None)
-
-
-def _as_metric_name(value: object) -> object:
-    """A metric as a task file names it, `bleu:tokenize=zh` or `{bleu: {tokenize: zh}}`, as a plain name."""
-    if isinstance(value, str) and not value.startswith("evaluate:"):
-        base, rules = split_extraction(value)
-        return metric_name(*split_metric_name(base)) + ("" if rules is None else f"@{rules}")
-    if not isinstance(value, Mapping):
-        return value
-    named, settings = next(iter(value.items()), (None, None))
-    if len(value) != 1 or not isinstance(settings, Mapping) or not settings:
-        raise ValueError("a metric with settings is written `{bleu: {tokenize: zh}}`, as one name with its settings")
-    return metric_name(str(named), {str(name): _as_word(setting) for name, setting in settings.items()})
-
-
-def _as_word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-MetricName = Annotated[StrictStr, BeforeValidator(_as_metric_name)]
 
 
 class DemonstrationSource(Strict):
@@ -240,7 +203,7 @@ class TaskDefinition(Strict):
         return tuple(dict.fromkeys(each for name in self.metrics for each in self._extracted(name)))
 
     def _extracted(self, name: str) -> list[str]:
-        if not self.extract or "@" in name or name.startswith("evaluate:"):
+        if not self.extract or "@" in name or name.startswith(EVALUATE):
             return [name]
         return [f"{name}@{rules}" for rules in self.extract]
 

@@ -27,6 +27,7 @@ from icl_eval.tasks.definition import (
 from icl_eval.tasks.example import Example, question_key
 from icl_eval.tasks.files import Record
 from icl_eval.tasks.located import first_problem
+from icl_eval.tasks.metric_names import GivenMetric, named_metrics
 from icl_eval.tasks.records import Examples, groups_of
 from icl_eval.tasks.sources import MemorySource, Source
 from icl_eval.tasks.synthetic import SyntheticSource
@@ -46,6 +47,7 @@ class Task:
     path: Path | None = None
     source: Source | None = None  # the task's own records; otherwise the run says where data comes from
     demonstration_task: Task | None = None  # where another task's split is shown
+    code: Mapping[str, Any] = field(default_factory=dict)  # metrics that are functions or classes, by name
     _loaded: dict[tuple[str, int], tuple[Source, Examples]] = field(
         default_factory=dict, repr=False, compare=False
     )  # by split and identity of the source, which is kept so that no other takes its identity
@@ -65,7 +67,7 @@ class Task:
         references: str | None = None,
         decode: Decode | Mapping[str, Any] | None = None,
         extract: Mapping[str, Sequence[Any]] | None = None,
-        metrics: Sequence[str | Mapping[str, Mapping[str, Any]]] | None = None,
+        metrics: Sequence[GivenMetric] | None = None,
         normalize: Normalization = "token",
         draw: str | None = None,
         ids: Sequence[str] | None = None,
@@ -93,8 +95,8 @@ class Task:
             references: for `text` and `likelihood`, the field with one acceptable text or a list of them.
             decode: for `text`, how the answer is written.
             extract: for `text`, lists of rules by name that take the answer out of it.
-            metrics: names of metrics, with settings as `bleu:tokenize=zh` or `{"bleu": {"tokenize": "zh"}}`; the usual
-                metric of the kind of answer if not given.
+            metrics: names of metrics, with settings as `bleu:tokenize=zh` or `{"bleu": {"tokenize": "zh"}}`, functions
+                or classes; the usual metric of the kind of answer if not given.
             normalize: how log-likelihoods of options are made comparable.
             draw: `per_example` if not given, `per_group` for the same demonstrations for the queries of a group,
                 `fixed` for all, or `first` for the first ones in their order.
@@ -110,7 +112,9 @@ class Task:
         Raises:
             TaskError: something in the definition is wrong.
             PromptError: a template is wrong.
+            MetricError: a metric is none.
         """
+        measures, code = (None, {}) if metrics is None else named_metrics(metrics)
         splits = {"evaluation": list(evaluation)}
         if demonstrations is not None:
             splits["demonstrations"] = list(demonstrations)
@@ -138,11 +142,11 @@ class Task:
                 prompts=list(prompts),
                 protocol=Protocol.model_validate({**protocol, **({} if draw is None else {"draw": draw})}),
                 score=Score(normalize=normalize),
-                metrics=metrics if metrics is None else list(metrics),  # type: ignore[arg-type]
+                metrics=measures,  # type: ignore[arg-type]
             )
         except ValueError as error:
             raise TaskError(f"task {name!r}: {first_problem(error)}") from error
-        return cls(definition, prompts, source=MemorySource(splits))
+        return cls(definition, prompts, source=MemorySource(splits), code=code)
 
     @property
     def name(self) -> str:

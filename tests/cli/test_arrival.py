@@ -90,6 +90,10 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             Case(RUN, ("--normalization", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
             Case(SWEEP, ("--normalization", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
         ],
+        "metrics": [
+            Case(RUN, ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}),
+            Case(SWEEP, ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}),
+        ],
         "overflow": [Case((*RUN, "--prompt", "chatty"), ("--overflow", "truncate"), see.fits_no_query, True)],
         "decode": [
             Case(
@@ -278,6 +282,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "folder": [Case(("compare", "second"), ("kept",), see.printed("toy/parity"), True, TWO)],
         "other": [Case(("compare", "kept"), ("second",), see.printed("toy/parity"), True, TWO)],
         "normalizations": [Case(COMPARE, ("--normalization", "sum"), see.columns("normalize"), {("sum",)}, TWO)],
+        "metrics": [Case(COMPARE, ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}, TWO)],
         "format": [Case(COMPARE, ("--format", "json"), see.printed('"task": "toy/parity"'), True, TWO)],
         "trust_remote_code": [
             Case(

@@ -8,7 +8,7 @@ import pytest
 
 from icl_eval.errors import MetricError, UnknownName
 from icl_eval.metrics import METRICS, AnyMetric, CorpusMetric, estimate, metric
-from icl_eval.metrics.evaluate_library import EvaluateMetric
+from icl_eval.metrics.external import EvaluateMetric
 
 from .answered import correlated, right
 

@@ -1,0 +1,165 @@
+"""Metrics made of other metrics of texts.
+
+`exact_match@strict` is `exact_match` of the answers that the rules `strict` find, `exact_match:vote=majority` that of
+the most frequent answer of all samples, `exact_match:pass_at=5` the probability that one of five samples is right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_eval.errors import MetricError, UnknownName
+from icl_eval.metrics.means import ExampleMean
+from icl_eval.metrics.prediction import Kind, TextPrediction
+from icl_eval.metrics.statistics import Checked, Metric, Signed, Statistics
+from icl_eval.tasks.extraction import Rule, extract
+
+MARK = "@"
+VOTE, PASS_AT = "vote", "pass_at"  # settings of every mean over texts
+
+
+@lru_cache(maxsize=100_000)
+def _answer(text: str, rules: tuple[Rule, ...]) -> str | None:
+    return extract(text, rules)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A metric of texts, taken of what rules find in them; a text in which they find nothing counts as empty."""
+
+    metric: Metric[TextPrediction]
+    rules: tuple[Rule, ...]
+    name: str
+
+    of: Kind = "text"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Those of the metric."""
+        return self.metric.bounds
+
+    @property
+    def proportion(self) -> bool:
+        """As the metric."""
+        return self.metric.proportion
+
+    @property
+    def of_samples(self) -> bool:
+        """As the metric."""
+        return measures_samples(self.metric)
+
+    def check(self, predictions: Sequence[TextPrediction]) -> None:
+        """Raise `MetricError` where the metric cannot measure answers to these examples."""
+        if isinstance(self.metric, Checked):
+            self.metric.check(predictions)
+        else:
+            self.metric.statistics(predictions)
+
+    def statistics(self, predictions: Sequence[TextPrediction]) -> Statistics:
+        """Those of the metric.
+
+        Raises:
+            MetricError: the metric cannot measure them, or a pattern takes too long.
+        """
+        return self.metric.statistics([self._extracted(each) for each in predictions])
+
+    def _extracted(self, prediction: TextPrediction) -> TextPrediction:
+        text = _answer(prediction.text, self.rules) or ""
+        if not self.of_samples:
+            return replace(prediction, text=text)
+        return replace(prediction, text=text, samples=tuple(_answer(t, self.rules) or "" for t in prediction.texts))
+
+    def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """That of the metric; shape (..., d) -> (...)."""
+        return self.metric.value(totals)
+
+    def signature(self, predictions: Sequence[TextPrediction]) -> str:
+        """That of the metric, and a digest of the rules."""
+        own = self.metric.signature(predictions) if isinstance(self.metric, Signed) else ""
+        rules = json.dumps([rule.model_dump(exclude_unset=True) for rule in self.rules])
+        name = self.name.partition(MARK)[2]
+        return "|".join(filter(None, (own, f"{name}#{hashlib.sha256(rules.encode()).hexdigest()[:8]}")))
+
+    def failures(self, predictions: Sequence[Any]) -> int:
+        """In how many texts the rules find nothing."""
+        return sum(_answer(each.text, self.rules) is None for each in predictions)
+
+
+def measures_samples(measure: object) -> bool:
+    """Whether a metric measures all samples of an example at once, and not each for itself."""
+    return bool(getattr(measure, "of_samples", False))
+
+
+def over_samples(
+    measure: object, settings: Mapping[str, str], name: str, path: Path | None = None, line: int | None = None
+) -> ExampleMean[TextPrediction]:
+    """A metric of the majority answer (`vote: majority`), or pass@k (`pass_at: K`).
+
+    Args:
+        measure: the metric of one text.
+        settings: one of the two.
+        name: the full name.
+        path, line: for errors.
+
+    Raises, for the place if one is given:
+        MetricError: the metric is no mean over examples, or the settings cannot be.
+        UnknownName: there is no such vote.
+    """
+    if not isinstance(measure, ExampleMean) or measure.of != "text":
+        raise MetricError(
+            f"`{VOTE}` and `{PASS_AT}` are for metrics that score each text, which {name} does not", path, line
+        )
+    if len(settings) > 1:
+        raise MetricError(f"{name}: give either `{VOTE}` or `{PASS_AT}`", path, line)
+    ((setting, value),) = settings.items()
+    rule = "|".join(filter(None, (measure.rule, f"{setting}={value}")))
+    if setting == VOTE:
+        if value != "majority":
+            raise UnknownName(f"value of `{VOTE}`", value, ["majority"], path, line)
+        return replace(measure, name=name, of_example=partial(_voted, measure), rule=rule, of_samples=True)
+    if not value.isdecimal() or not 1 <= len(value) <= 6 or int(value) < 1:
+        raise MetricError(f"{name}: `{PASS_AT}` is a number of samples, at least 1, not {value!r}", path, line)
+    passed, refuse = partial(_passed, measure, int(value)), partial(_refuse_few, measure, int(value))
+    return replace(measure, name=name, of_example=passed, rule=rule, of_samples=True, refuse=refuse)
+
+
+def _voted(measure: ExampleMean[TextPrediction], prediction: TextPrediction) -> float:
+    """The score of the most frequent answer (Wang et al. 2023, arXiv 2203.11171, section 2).
+
+    Empty answers have no vote. Of equally frequent ones, the one that was drawn first is taken.
+    """
+    answers = [text for text in prediction.texts if text.strip()] or [""]
+    votes = Counter(map(measure.form, answers))
+    winner = max(answers, key=lambda text: votes[measure.form(text)])
+    return measure.of_example(replace(prediction, text=winner))
+
+
+def _passed(measure: ExampleMean[TextPrediction], k: int, prediction: TextPrediction) -> float:
+    """The unbiased estimate of the probability that one of k samples is right (Chen et al. 2021, arXiv 2107.03374,
+    section 2.1): 1 - C(n - c, k) / C(n, k) for c right ones among n.
+    """
+    scores = [measure.of_example(replace(prediction, text=text)) for text in prediction.texts]
+    if partly := next((score for score in scores if score not in (0, 1)), None):
+        raise MetricError(
+            f"pass@{k} counts right samples, but {measure.name} scores one of example {prediction.id!r} {partly:g}"
+        )
+    wrong = scores.count(0)
+    return 1 - comb(wrong, k) / comb(len(scores), k)
+
+
+def _refuse_few(measure: ExampleMean[TextPrediction], k: int, predictions: Sequence[TextPrediction]) -> None:
+    """Raise `MetricError` where there are fewer than k samples, or the metric cannot measure them."""
+    measure.check(predictions)
+    if few := next((each for each in predictions if len(each.texts) < k), None):
+        raise MetricError(f"pass@{k} needs at least {k} samples of each example; `decode.samples` is {len(few.texts)}")

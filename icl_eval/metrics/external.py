@@ -1,0 +1,305 @@
+"""Metrics whose code is not part of the package: Python functions and classes, and those of the `evaluate` library.
+
+`python:module:function` names a function or a class. `evaluate:NAME`, `evaluate:NAME#CONFIG` or `...:KEY` names what
+`evaluate.load` takes: a name on the Hub or the path of a metric script. Its predictions are the indices of the chosen
+options and its references those of the first right option, so a metric of texts does not suit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import CellType
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_eval.errors import MetricError, UnknownName
+from icl_eval.metrics.means import ExampleMean
+from icl_eval.metrics.prediction import AnyPrediction, Kind, Prediction
+from icl_eval.metrics.statistics import AnyMetric, Statistics
+from icl_eval.tasks.metric_names import EVALUATE, PYTHON, code_name
+
+UNTRUSTED = "runs code that is not part of icl-eval; allow it with --trust-remote-code"
+
+
+@dataclass(frozen=True)
+class EvaluateMetric:
+    """One entry of what an `evaluate` metric computes; a `CorpusMetric` whose bounds are unknown."""
+
+    name: str
+    compute: Callable[..., Mapping[str, Any] | None]
+    key: str | None
+    """The entry of the result that is the metric; may be None where the result has one entry."""
+    of: Kind = "choice"
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+
+    def score(self, predictions: Sequence[Prediction]) -> float:
+        """The metric of these predictions; raises `UnknownName` where the result has no entry `key`."""
+        chosen = [prediction.chosen for prediction in predictions]
+        if several := next((each.id for each in predictions if len(each.gold) > 1), None):
+            raise MetricError(f"{self.name} takes one right option per example, but {several!r} has more")
+        gold = [prediction.gold[0] for prediction in predictions]
+        try:
+            result = self.compute(predictions=chosen, references=gold)
+        except (TypeError, ValueError) as error:
+            raise MetricError(f"{self.name} cannot be computed from option indices: {error}") from error
+        return self._entry(result or {})
+
+    def _entry(self, result: Mapping[str, Any]) -> float:
+        if self.key is None and len(result) != 1:
+            raise MetricError(f"{self.name} computes {', '.join(result) or 'nothing'}; name one: {self.name}:KEY")
+        key = next(iter(result)) if self.key is None else self.key
+        if key not in result:
+            raise UnknownName(f"result of {self.name}", key, result)
+        try:
+            return float(result[key])
+        except (TypeError, ValueError) as error:
+            raise MetricError(f"{self.name} computes {key!r} as {result[key]!r}, which is not a number") from error
+
+
+def load(name: str, *, trust_remote_code: bool, path: Path | None = None, line: int | None = None) -> EvaluateMetric:
+    """The metric of this full name; raises `MetricError` where code is not trusted or the library cannot load it.
+
+    Loading runs the script of the metric, and fetches it if it is named by its place on the Hub.
+    """
+    script, _, key = name.removeprefix(EVALUATE).partition(":")
+    script, _, config = script.partition("#")
+    if not trust_remote_code:
+        raise MetricError(f"{name} {UNTRUSTED}", path, line)
+    try:
+        import evaluate  # takes seconds, and only tasks that name such a metric need it
+
+        module = evaluate.load(script, config or None, keep_in_memory=True)
+    except (ImportError, OSError, ValueError, TypeError, KeyError) as error:
+        raise MetricError(f"{name} cannot be loaded: {error}", path, line) from error
+    return EvaluateMetric(name, module.compute, key or None)
+
+
+def python_metric(
+    name: str,
+    kind: Kind,
+    given: Mapping[str, Any],
+    *,
+    trust_remote_code: bool,
+    path: Path | None = None,
+    line: int | None = None,
+) -> AnyMetric:
+    """The metric that is the function or class of this name.
+
+    A function, or an instance of a class that can be called, gets one prediction and returns a number; the metric is
+    the mean over examples. A class with `statistics`, (examples) -> (examples, d), and `value`, (..., d) -> (...), is a
+    `Metric`; one with `score`, (examples) -> number, a `CorpusMetric`.
+
+    Args:
+        name: `python:module:qualified name`.
+        kind: the kind of answers that it gets, if it has no attribute `of`.
+        given: functions and classes by name, which are trusted; others are imported.
+        trust_remote_code: whether a module may be imported.
+        path, line: for errors.
+
+    Raises, for the place if one is given:
+        MetricError: its module is not trusted or cannot be imported, or it is no metric.
+        UnknownName: the module has no such function or class.
+    """
+    code = given[name] if name in given else _imported(name, trust_remote_code, path, line)
+    measure = code
+    if inspect.isclass(code):
+        try:
+            measure = code()
+        except Exception as error:
+            raise MetricError(f"{name} cannot be made without arguments: {_said(error)}", path, line) from error
+    of = getattr(measure, "of", kind)
+    bounds = _bounds(name, getattr(measure, "bounds", (-math.inf, math.inf)), path, line)
+    if of not in get_args(Kind):
+        raise UnknownName(f"kind of answers in `of` of {name}", str(of), get_args(Kind), path, line)
+    identity = f"{name.removeprefix(PYTHON)}#{source_digest(code)}"
+    if hasattr(measure, "statistics") and hasattr(measure, "value"):
+        return PythonRows(name, of, measure, identity, bounds)
+    if hasattr(measure, "score"):
+        return PythonScore(name, of, measure, identity, bounds)
+    if not callable(measure):
+        raise MetricError(f"{name} has none of `__call__`, `score`, and `statistics` with `value`", path, line)
+    of_example = partial(_value_of, name, measure, bounds)
+    return ExampleMean(name, of, of_example, bounds, proportion=bounds == (0.0, 1.0), rule=identity)
+
+
+@dataclass(frozen=True)
+class PythonRows:
+    """A user's class with `statistics` and `value`; a `Metric`."""
+
+    name: str
+    of: Kind
+    measure: Any
+    identity: str
+    bounds: tuple[float, float]
+    proportion: bool = False
+
+    def check(self, predictions: Sequence[AnyPrediction]) -> None:
+        """Nothing: code from outside gets real answers only."""
+
+    def statistics(self, predictions: Sequence[AnyPrediction]) -> Statistics:
+        """One row per example; raises `MetricError` unless the class gives as many finite ones."""
+        found = _called(self.name, self.measure.statistics, predictions)
+        try:
+            rows = np.asarray(found, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise MetricError(f"`statistics` of {self.name} returns no array of numbers: {error}") from error
+        if rows.ndim != 2 or len(rows) != len(predictions):
+            expected = f"({len(predictions)}, d), one row per example"
+            raise MetricError(f"`statistics` of {self.name} returns the shape {rows.shape} instead of {expected}")
+        if not np.isfinite(rows).all():
+            row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            raise MetricError(f"`statistics` of {self.name} is not finite for example {predictions[row].id!r}")
+        return Statistics.of_examples(predictions, rows)
+
+    def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shape (..., d) -> (...)."""
+        try:
+            found = np.asarray(self.measure.value(totals), dtype=np.float64)
+        except Exception as error:
+            raise MetricError(f"`value` of {self.name} failed: {_said(error)}") from error
+        if found.shape != totals.shape[:-1]:
+            raise MetricError(
+                f"`value` of {self.name} returns the shape {found.shape} for totals of the shape {totals.shape}; "
+                f"it is to be {totals.shape[:-1]}"
+            )
+        return found
+
+    def signature(self, predictions: Sequence[AnyPrediction]) -> str:  # noqa: ARG002
+        """The name and a digest of the source."""
+        return self.identity
+
+
+@dataclass(frozen=True)
+class PythonScore:
+    """A user's class with `score`; a `CorpusMetric`."""
+
+    name: str
+    of: Kind
+    measure: Any
+    identity: str
+    bounds: tuple[float, float]
+
+    def check(self, predictions: Sequence[AnyPrediction]) -> None:
+        """Nothing: code from outside gets real answers only."""
+
+    def score(self, predictions: Sequence[AnyPrediction]) -> float:
+        """The metric of these predictions; raises `MetricError` unless the class returns a number."""
+        return _number(f"`score` of {self.name}", _called(self.name, self.measure.score, predictions), "")
+
+    def signature(self, predictions: Sequence[AnyPrediction]) -> str:  # noqa: ARG002
+        """The name and a digest of the source."""
+        return self.identity
+
+
+def source_digest(code: Any) -> str:
+    """A digest of the source of a function or a class, or of its bytecode where there is no source.
+
+    Default arguments and captured variables that are plain values count, too; other globals do not.
+    """
+    members = [each for each in vars(code).values() if inspect.isfunction(each)] if inspect.isclass(code) else [code]
+    try:
+        words = [inspect.getsource(code)]
+    except (OSError, TypeError):
+        words = [f"{each.__qualname__} {each.__code__.co_code.hex()} {each.__code__.co_names}" for each in members]
+        words += [repr([c for c in each.__code__.co_consts if not inspect.iscode(c)]) for each in members]
+    for each in members:
+        captured = [cell.cell_contents for cell in each.__closure__ or () if cell != CellType()]
+        words += [repr(value) for value in (*captured, *(each.__defaults__ or ())) if _is_plain(value)]
+    return hashlib.sha256("\n".join(words).encode(errors="backslashreplace")).hexdigest()[:8]
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | bytes | int | float | bool)
+
+
+def _imported(name: str, trust_remote_code: bool, path: Path | None, line: int | None) -> Any:
+    """The function or class of a name, from a module on Python's path or in the current folder."""
+    module_name, _, qualified = name.removeprefix(PYTHON).partition(":")
+    if not module_name or not qualified:
+        raise MetricError(f"{name}: a metric in Python is written `python:module:function`", path, line)
+    if not trust_remote_code:
+        raise MetricError(f"{name} {UNTRUSTED}", path, line)
+    if not {"", str(Path.cwd())} & {*sys.path}:
+        sys.path.append(str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise MetricError(f"{name}: the module cannot be imported: {_said(error)}", path, line) from error
+    found: Any = module
+    for part in qualified.split("."):
+        if not hasattr(found, part):
+            known = [each for each, value in vars(found).items() if inspect.isfunction(value) or inspect.isclass(value)]
+            raise UnknownName(f"function or class of {module_name}", part, known, path, line)
+        found = getattr(found, part)
+    try:
+        code_name(found)
+    except MetricError as error:
+        raise MetricError(f"{name}: {error.message}", path, line) from error
+    return found
+
+
+def _bounds(name: str, bounds: Any, path: Path | None, line: int | None) -> tuple[float, float]:
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError) as error:
+        raise MetricError(f"`bounds` of {name} are two numbers, not {bounds!r:.80}", path, line) from error
+    if not low < high:
+        raise MetricError(f"`bounds` of {name} are its least and its greatest value, not {bounds!r:.80}", path, line)
+    return low, high
+
+
+def _value_of(
+    name: str, function: Callable[[Any], Any], bounds: tuple[float, float], prediction: AnyPrediction
+) -> float:
+    """What a function returns for a prediction; raises `MetricError` that names the example."""
+    where = f" for example {prediction.id!r}"
+    try:
+        found = function(prediction)
+    except Exception as error:
+        raise MetricError(f"{name} failed{where}: {_said(error)}") from error
+    value = _number(name, found, where)
+    if not bounds[0] <= value <= bounds[1]:
+        raise MetricError(f"{name} returns {value:g}{where}, but its `bounds` are {bounds[0]:g} and {bounds[1]:g}")
+    return value
+
+
+def _number(name: str, found: Any, where: str) -> float:
+    """A finite number, or `MetricError`."""
+    is_number = isinstance(found, bool | int | float | np.bool_ | np.integer | np.floating)
+    if not is_number or not math.isfinite(found):
+        raise MetricError(f"{name} returns {found!r:.80}{where}; a metric returns a finite number")
+    return float(found)
+
+
+def _called(name: str, method: Callable[[Any], Any], predictions: Sequence[AnyPrediction]) -> Any:
+    """What a method of a user's class returns; an error names the first example that gives it alone."""
+    try:
+        return method(predictions)
+    except Exception as error:
+        alone = next((each for each in predictions if _fails(method, [each])), None)
+        where = f"{len(predictions)} examples" if alone is None else f"example {alone.id!r}"
+        raise MetricError(f"`{method.__name__}` of {name} failed for {where}: {_said(error)}") from error
+
+
+def _fails(method: Callable[[Any], Any], predictions: Sequence[AnyPrediction]) -> bool:
+    try:
+        method(predictions)
+    except Exception:
+        return True
+    return False
+
+
+def _said(error: BaseException) -> str:
+    """An error of code from outside, in one line."""
+    message = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
