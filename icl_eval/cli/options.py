@@ -65,6 +65,9 @@ class CommandOptions(TypedDict):
 
 OF_COMMANDS = table(CommandOptions)
 OF_RUNS = {name: entry for name, entry in table(RunOptions).items() if entry[1].panel != PYTHON}
+PAIR = re.compile(  # a comma within quotes, which follow `=`, `[`, a comma or a space, ends no pair
+    r"""((?:(?<=[=\[,\s])(?:"(?:\\.|[^"\\])*"|'(?:[^']|'')*')|.)+?)(?:,(?=\s*\w+\s*=)|\Z)""", re.DOTALL
+)
 ENCODING = ("revision", "tokenizer", "bos", "max_length")  # the options that say how a model encodes text
 
 
@@ -210,7 +213,7 @@ def pairs(values: list[str], option: str) -> dict[int | str, Any]:
     import yaml
 
     found: dict[int | str, Any] = {}
-    for word in [word for value in values for word in re.split(r",(?=\s*\w+\s*=)", value)]:
+    for word in [word for value in values for word in PAIR.findall(value) or [value]]:
         name, equals, text = (part.strip() for part in word.partition("="))
         key = int(name) if name.isdecimal() else name
         if not (name and equals and text) or key in found:

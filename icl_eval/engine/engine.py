@@ -88,7 +88,7 @@ class Engine:
         self._sync_budget()
         for kind in (ScoreRequest, GenerateRequest):
             if part := {key: each for key, each in missing.items() if isinstance(each, kind)}:
-                plan, accept = self.model.plan(list(part.values())), partial(self._accept, list(part), known)
+                plan, accept = self.model.plan(list(part.values())), partial(self._accept, list(part.items()), known)
                 with self._explaining_errors(part, known):
                     self.tokens += self.model.run(plan, self._share(plan.items), accept)
         self._take_others(missing, known)
@@ -143,6 +143,9 @@ class Engine:
     def _take_others(self, missing: Mapping[str, Request], known: dict[str, Answer]) -> None:
         """Take what the other processes have answered."""
         if not isinstance(self.store, SharedJournal):
+            if count := sum(key not in known for key in missing):
+                left = f"{count} of {len(missing)} requests"
+                raise ModelError(f"{type(self.model).__name__} leaves {left} without an answer")
             return
         self.store.sync(None)
         for key in missing:
@@ -171,13 +174,18 @@ class Engine:
         except FloatingPointError as error:
             raise ModelError(f"the model's {error}; {self._advice()}") from error
 
-    def _accept(self, keys: Sequence[str], known: dict[str, Answer], answers: Mapping[int, Answer]) -> None:
+    def _accept(
+        self, asked: Sequence[tuple[str, Request]], known: dict[str, Answer], answers: Mapping[int, Answer]
+    ) -> None:
         for index, answer in answers.items():
+            key, request = asked[index]
+            if problem := _misfit(request, answer):
+                raise ModelError(f"{type(self.model).__name__} gives {problem}")
             values = answer.logprobs if isinstance(answer, ScoreAnswer) else answer.scores
             if not all(math.isfinite(value) and value <= 0 for value in values):
                 raise ModelError(f"the model's log-probabilities are {values}; {self._advice()}")
-            known[keys[index]] = answer
-        self.store.put({keys[index]: answer for index, answer in answers.items()})
+            known[key] = answer
+        self.store.put({asked[index][0]: answer for index, answer in answers.items()})
         self.computed += len(answers)
         self.tick(len(answers))
 

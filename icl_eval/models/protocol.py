@@ -280,18 +280,28 @@ class LanguageModel(ABC):
     def _run_chunk(self, requests: Sequence[Request], indices: Sequence[int], sink: AnswerSink) -> int:
         """Answer the requests at some indices, and count the tokens computed and generated."""
         chunk: list[Any] = [requests[index] for index in indices]
-        generated = 0
+        waiting, generated = set(range(len(chunk))), 0
+        method = "score" if isinstance(chunk[0], ScoreRequest) else "generate"
+        name = f"{type(self).__name__}.{method}"
 
         def take(position: int, answer: Answer) -> None:
             nonlocal generated
+            if position not in waiting:
+                which = f"{position!r} of {len(chunk)} requests"
+                raise ModelError(f"{name} calls `sink` twice for a request, or for {which}")
+            waiting.remove(position)
             generated += sum(answer.tokens) if isinstance(answer, GenerateAnswer) else 0
             sink({indices[position]: answer})
 
-        if isinstance(chunk[0], ScoreRequest):
-            self.score(chunk, take)
-            return self.computed_tokens(chunk)
-        self.generate(chunk, take)
-        return generated + sum(len(requests[index].tokens) for index in indices)
+        getattr(self, method)(chunk, take)
+        if waiting:
+            answered = f"{len(chunk) - len(waiting)} of {len(chunk)}"
+            raise ModelError(f"{name} answers {answered} requests; it calls `sink` for each")
+        return self.computed_tokens(chunk) if method == "score" else generated + sum(map(_input_length, chunk))
+
+
+def _input_length(request: Request) -> int:
+    return request.input_length
 
 
 def _text_plan(requests: Sequence[GenerateRequest]) -> Plan:

@@ -39,6 +39,10 @@ protocol: {shots: 0}
         ([r'stop="\n\n"'], {"stop": "\n\n"}),
         (["stop=END"], {"stop": "END"}),
         (["stop=[.]"], {"stop": ["."]}),
+        (['stop="a,b=c"'], {"stop": "a,b=c"}),
+        (["stop='x,y=2', beams=2"], {"stop": "x,y=2", "beams": 2}),
+        (['stop=["a,b=c", "d\\",e=f"],beams=1'], {"stop": ["a,b=c", 'd",e=f'], "beams": 1}),
+        (["stop=it's,penalty=power"], {"stop": "it's", "penalty": "power"}),
     ],
 )
 def test_values_are_read_as_those_of_a_task_file(values: list[str], found: dict[str, Any]) -> None:

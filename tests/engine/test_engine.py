@@ -22,6 +22,7 @@ from icl_eval.models import (
 )
 from icl_eval.models.causal import scheduling as computing
 from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer
+from icl_eval.models.protocol import AnswerSink, Plan
 from icl_eval.testing import FakeLM
 
 MODELS = st.builds(
@@ -297,6 +298,40 @@ class Mute(LanguageModel):
 def test_what_a_model_does_not_implement_is_an_error(request_: Request, sentence: str) -> None:
     with pytest.raises(ModelError, match=sentence):
         Engine(Mute()).answer([request_])
+
+
+GOOD = ScoreAnswer((-1.0,), False)
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ([], r"^Odd.score answers 0 of 2 requests; it calls `sink` for each$"),
+        ([(0, GOOD)], r"^Odd.score answers 1 of 2 requests; it calls `sink` for each$"),
+        ([(0, GOOD), (0, GOOD)], r"^Odd.score calls `sink` twice for a request, or for 0 of 2 requests$"),
+        ([(2, GOOD)], "or for 2 of 2 requests"),
+        ([(-1, GOOD)], "or for -1 of 2 requests"),
+        ([(0, ScoreAnswer((-1.0, -1.0), False))], "^Odd gives 2 log-probabilities for a request of 1 tokens$"),
+        ([(0, -1.0)], "^Odd gives an answer to another kind of request$"),
+    ],
+)
+def test_what_a_model_does_not_answer_or_answers_wrongly_is_one_sentence(answers: list[Any], sentence: str) -> None:
+    class Odd(Mute):
+        def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+            for position, answer in answers:
+                sink(position, answer)
+
+    with pytest.raises(ModelError, match=sentence):
+        Engine(Odd()).answer([ScoreRequest.of([1], [2]), ScoreRequest.of([1], [3])])
+
+
+def test_a_plan_that_is_not_run_is_one_sentence() -> None:
+    class Idle(Mute):
+        def run(self, plan: Plan, items: Sequence[int], sink: AnswerSink) -> int:
+            return 0
+
+    with pytest.raises(ModelError, match=r"^Idle leaves 1 of 1 requests without an answer$"):
+        Engine(Idle()).answer([ScoreRequest.of([1], [2])])
 
 
 def test_a_model_generates_if_it_implements_it() -> None:
