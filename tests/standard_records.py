@@ -152,6 +152,12 @@ XQUAD: list[Record] = [
 ]
 
 
+def _targets(answers: list[str]) -> dict[str, dict[str, int]]:
+    """The first answer is true; where several may be, there is one more."""
+    first = {answer: int(number == 0) for number, answer in enumerate(answers)}
+    return {"mc1_targets": first, "mc2_targets": {**first, f"{answers[0]} at all": 1}}
+
+
 def _cut(words: str, *names: str) -> Record:
     return dict(zip(names, words.split("|"), strict=True))
 
@@ -178,9 +184,14 @@ def _sciq(support: str, question: str, words: str, right: str) -> Record:
 QUESTIONS: dict[tuple[str, str | None], dict[str, list[Record]]] = {
     ("truthfulqa/truthful_qa", "multiple_choice"): {
         "validation": [
-            {"question": question, "mc1_targets": targets, "mc2_targets": targets}
+            {
+                "question": question,
+                **{
+                    name: {"choices": list(targets), "labels": list(targets.values())}
+                    for name, targets in _targets(answers).items()
+                },
+            }
             for question, answers in TRUTHS
-            for targets in [{"choices": answers, "labels": [1, *[0] * (len(answers) - 1)]}]
         ]
     },
     ("tau/commonsense_qa", None): _halves(
@@ -274,11 +285,7 @@ FILES: dict[str, str] = {
 }
 FILES |= {
     "truthfulqa/mc_task.json": json.dumps(
-        [
-            {"question": question, "mc1_targets": targets, "mc2_targets": targets}
-            for question, answers in TRUTHS
-            for targets in [{answer: int(number == 0) for number, answer in enumerate(answers)}]
-        ]
+        [{"question": question, **_targets(answers)} for question, answers in TRUTHS]
     ),
     **{
         f"commonsenseqa/{part}_rand_split.jsonl": _json_lines(
@@ -371,6 +378,7 @@ GOLD: dict[str, tuple[list[int], list[int]]] = {
         ([0, 1], [0, 1]),
     ),
     "truthfulqa/mc1": ([], [0, 0]),
+    "truthfulqa/mc2": ([], [0, 3, 0, 2]),
     "commonsenseqa": ([0, 2], [1, 4]),
     "social-iqa": ([0, 1], [2, 0]),
     "sciq": ([3, 3], [3, 3]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic
@@ -80,6 +81,21 @@ class GroupMean(Generic[P]):
 def is_right(prediction: Prediction) -> float:
     """Whether the chosen option is one of the right ones (Brown et al. 2020, section 2.4: accuracy)."""
     return float(prediction.chosen in prediction.gold)
+
+
+def chosen_grade(prediction: Prediction) -> float:
+    """The grade of the chosen option, as in BIG-bench (Srivastava et al. 2022, arXiv 2206.04615)."""
+    return prediction.grade(prediction.chosen)
+
+
+def expected_grade(prediction: Prediction) -> float:
+    """The mean of the options' grades, weighted by their probabilities."""
+    return math.fsum(mass * prediction.grade(option) for option, mass in enumerate(prediction.probabilities))
+
+
+def probability_mass(prediction: Prediction) -> float:
+    """The probability of all right options together: MC2 of TruthfulQA (Lin et al. 2022, arXiv 2109.07958)."""
+    return math.fsum(mass for option, mass in enumerate(prediction.probabilities) if option in prediction.gold)
 
 
 def all_right(group: Sequence[Prediction]) -> float:

@@ -29,6 +29,10 @@ class Prediction:
     """Examples of one cluster are not independent (passage, schema pair); the id where there is none."""
     group: str
     """The unit that grouped metrics count (MultiRC question, AX-g pair); the id where there is none."""
+    scores: tuple[float, ...] = ()
+    """Of the options, in nats (per unit of length); none for a model that is certain of the chosen one."""
+    grades: tuple[float, ...] = ()
+    """Of the options, from 0 to 1; none where they are just right (1) or wrong (0)."""
 
     def __post_init__(self) -> None:
         if not self.gold:
@@ -39,7 +43,25 @@ class Prediction:
 
     def choosing(self, option: int) -> Prediction:
         """The same of a model that ranks another option first; `dataclasses.replace` takes several times as long."""
-        return Prediction(self.id, self.options, self.gold, option, self.cluster, self.group)
+        units = self.cluster, self.group
+        return Prediction(self.id, self.options, self.gold, option, *units, self.scores, self.grades)
+
+    def certain(self, option: int) -> Prediction:
+        """The same of a model that gives all probability to one option."""
+        return Prediction(self.id, self.options, self.gold, option, self.cluster, self.group, (), self.grades)
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Of the options, which sum to 1: the softmax of the scores."""
+        if not self.scores:
+            return tuple(float(index == self.chosen) for index in range(len(self.options)))
+        best = max(self.scores)
+        masses = [math.exp(score - best) for score in self.scores]
+        return tuple(mass / math.fsum(masses) for mass in masses)
+
+    def grade(self, option: int) -> float:
+        """How right an option is, from 0 to 1."""
+        return self.grades[option] if self.grades else float(option in self.gold)
 
     @property
     def asked(self) -> Hashable:

@@ -36,6 +36,9 @@ _OF_CHOICES: tuple[Metric[Any], ...] = (
         answer_text.best_token_f1,
         refuse=partial(refuse_unspaced, "record_f1", advice="`record_em` fits"),
     ),
+    ExampleMean("probability_mass", "choice", means.probability_mass),
+    ExampleMean("multiple_choice_grade", "choice", means.chosen_grade),
+    ExampleMean("expected_grade", "choice", means.expected_grade),
 )
 
 

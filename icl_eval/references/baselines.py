@@ -44,7 +44,7 @@ def majority_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -
         return None
     counts = Counter(index for prediction in choices for index in set(prediction.gold))
     usual = min(counts, key=lambda index: (-counts[index], index))
-    return _value(metric, [prediction.choosing(usual) for prediction in choices])
+    return _value(metric, [prediction.certain(usual) for prediction in choices])
 
 
 def _choices(predictions: Sequence[AnyPrediction]) -> list[Prediction]:
@@ -56,8 +56,8 @@ def _choices(predictions: Sequence[AnyPrediction]) -> list[Prediction]:
 
 
 def _answers(prediction: Prediction) -> list[Prediction]:
-    """Every answer the example can get: answer i chooses option i."""
-    return [prediction.choosing(index) for index in range(len(prediction.options))]
+    """Every answer the example can get: answer i is certain of option i."""
+    return [prediction.certain(index) for index in range(len(prediction.options))]
 
 
 def _choosing(answers: Sequence[Sequence[Prediction]], chosen: Iterable[int]) -> list[Prediction]:

@@ -16,6 +16,7 @@ from icl_eval.metrics import AnyPrediction, Kind, LikelihoodPrediction, Predicti
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.scoring import OptionResult, Ranking, close_options, rank, score, score_noise
 from icl_eval.tasks import Normalization
+from icl_eval.tasks.example import are_grades
 from icl_eval.tasks.files import parse_json
 
 ONLY = Ranking(chosen=0, tied=False, margin=math.inf)
@@ -37,8 +38,8 @@ class ExampleResult(ABC):
     category: str = field(default="", kw_only=True)
 
     @abstractmethod
-    def predictions(self, chosen: int) -> tuple[AnyPrediction, ...]:
-        """What metrics see: one prediction, or one for every sample; only of options one is chosen."""
+    def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:
+        """What metrics see: one prediction, or one for every sample; only options are ranked."""
 
     @property
     @abstractmethod
@@ -87,19 +88,21 @@ class ChoiceResult(ExampleResult):
     gold: tuple[int, ...]
     names: tuple[str, ...]  # the options themselves
     options: tuple[OptionResult, ...]
+    grades: tuple[float, ...] = ()  # of the options, if they are not just right or wrong
 
     def rank(self, normalization: Normalization) -> Ranking:
         """Which option wins under a normalisation."""
         return rank([score(option, normalization) for option in self.options])
 
-    def predictions(self, chosen: int) -> tuple[AnyPrediction, ...]:
-        """The option that was chosen."""
-        return (Prediction(self.id, self.names, self.gold, chosen, self.cluster, self.group),)
+    def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:
+        """The option that was chosen, and the scores of all."""
+        units = self.cluster, self.group
+        return (Prediction(self.id, self.names, self.gold, ranking.chosen, *units, ranking.scores, self.grades),)
 
     @property
     def asked(self) -> Hashable:
-        """The options, and which are right."""
-        return self.names, self.gold
+        """The options, and how right they are."""
+        return self.names, self.gold, self.grades
 
     @property
     def logprobs(self) -> tuple[tuple[float, ...], ...]:
@@ -126,7 +129,7 @@ class TextResult(ExampleResult):
     scores: tuple[float, ...]
     right: bool = True  # whether the references are right answers, or what must not be written
 
-    def predictions(self, chosen: int) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
+    def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
         """Every text."""
         common = (self.references, self.cluster, self.group, self.right)
         return tuple(TextPrediction(self.id, text, *common, self.written) for text in self.written)
@@ -169,7 +172,7 @@ class LikelihoodResult(ExampleResult):
     bytes: int
     unspaced: bool = False  # whether most letters are of scripts without spaces between words
 
-    def predictions(self, chosen: int) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
+    def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
         """The whole text's likelihood."""
         tokens = sum(map(len, self.parts))
         logprob = min(math.fsum(value for part in self.parts for value in part), 0.0)
@@ -259,6 +262,8 @@ def _check(evidence: ExampleResult) -> None:
         _check_counts(*evidence.gold)
         if not max(evidence.gold, default=0) < len(evidence.names) == len(evidence.options):
             raise ValueError("options are missing")
+        if evidence.grades and not (len(evidence.grades) == len(evidence.names) and are_grades(evidence.grades)):
+            raise ValueError("the grades are not those of the options")
         if not (all(evidence.names) and all(option.text for option in evidence.options)):
             raise ValueError("an option is empty")
         for option in evidence.options:

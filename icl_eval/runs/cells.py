@@ -166,8 +166,9 @@ def _words(examples: Sequence[Example], kind: AnswerKind) -> Iterator[str]:
     """All that a score can depend on of the examples of a split, whichever layout they came in."""
     for each in examples:
         references = "" if kind == "choice" else f" {each.options}"  # options are part of the fingerprint
+        gold = f"{each.gold} {each.grades}" if each.grades else each.gold
         category = f" {each.category!r}" if each.category else ""
-        yield f"{each.fingerprint} {each.gold} {each.id} {each.cluster} {each.group}{references}{category}"
+        yield f"{each.fingerprint} {gold} {each.id} {each.cluster} {each.group}{references}{category}"
 
 
 def _categories(task: Task, examples: Sequence[Example]) -> dict[str, int]:

@@ -133,4 +133,4 @@ def _result(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
         OptionResult(text, conditional.logprobs, unconditional.logprobs)
         for text, conditional, unconditional in zip(query.text.answers, after, alone, strict=True)
     )
-    return ChoiceResult(**common, gold=example.gold, names=example.options, options=options)
+    return ChoiceResult(**common, gold=example.gold, grades=example.grades, names=example.options, options=options)

@@ -193,7 +193,7 @@ class _Answers:
         self.asked += 1
         if rivals:
             self.rivals[evidence.cell.seed][len(self.predictions[evidence.cell.seed, 0])] = rivals
-        for sample, prediction in enumerate(evidence.predictions(ranking.chosen)):
+        for sample, prediction in enumerate(evidence.predictions(ranking)):
             self.predictions[evidence.cell.seed, sample].append(prediction)
         self.ties += ranking.tied
         self.shots += evidence.shots

@@ -209,9 +209,9 @@ def check_metrics(
 
 def _any_answer(example: Example, definition: TaskDefinition) -> AnyPrediction:
     """An answer that any model could give."""
-    if definition.answer == "choice":
-        return Prediction(example.id, example.options, example.gold, 0, example.cluster, example.group)
     units = (example.cluster, example.group)
+    if definition.answer == "choice":
+        return Prediction(example.id, example.options, example.gold, 0, *units, grades=example.grades)
     if definition.answer == "likelihood":
         (text,) = example.options
         counts = (1, len(text.split()), len(text.encode()))

@@ -17,6 +17,7 @@ class Ranking:
     chosen: int
     tied: bool
     margin: float  # nats from the chosen option to the best other one; infinite for a single option
+    scores: tuple[float, ...] = ()  # of all options, in nats (per unit of length)
 
 
 def rank(scores: Sequence[float]) -> Ranking:
@@ -31,7 +32,7 @@ def rank(scores: Sequence[float]) -> Ranking:
     chosen = next(index for index, score in enumerate(scores) if best - score <= TIE)
     others = [score for index, score in enumerate(scores) if index != chosen]
     margin = best - max(others) if others else float("inf")
-    return Ranking(chosen, tied=margin <= TIE, margin=max(margin, 0.0))
+    return Ranking(chosen, tied=margin <= TIE, margin=max(margin, 0.0), scores=tuple(scores))
 
 
 def close_options(scores: Sequence[float], noises: Sequence[float]) -> tuple[int, ...]:

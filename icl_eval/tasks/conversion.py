@@ -12,7 +12,7 @@ from typing import Any
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.prompts import sandbox
 from icl_eval.tasks.definition import TaskDefinition
-from icl_eval.tasks.example import Example, fingerprint
+from icl_eval.tasks.example import Example, are_grades, fingerprint
 
 _INDEX = re.compile(r"-?[0-9]{1,9}")
 
@@ -58,7 +58,7 @@ class Conversion:
         """
         definition = self._definition
         fields = {name: _value(path, record) for name, path in self._fields} or dict(record)
-        options, gold = self._answers(record, fields)
+        options, gold, grades = self._answers(record, fields)
         digest = self._digest(fields, options)
         if name is None:
             name = digest
@@ -66,7 +66,7 @@ class Conversion:
             group = record_name(definition.group, record) if definition.group else name
         cluster = record_name(definition.cluster, record) if definition.cluster else group
         category = self._category(record) if definition.by else ""
-        return Example(name, fields, options, gold, cluster, group, digest, category)
+        return Example(name, fields, options, gold, cluster, group, digest, grades, category)
 
     def _category(self, record: Mapping[str, Any]) -> str:
         path = self._definition.by.field if self._definition.by else ""
@@ -74,19 +74,25 @@ class Conversion:
             raise DataError(f"`by`: {path!r} gives a category without a name")
         return found
 
-    def _answers(self, record: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """The options of an example and which of them are right: of references, all or none."""
+    def _answers(
+        self, record: Mapping[str, Any], fields: Mapping[str, Any]
+    ) -> tuple[tuple[str, ...], tuple[int, ...], tuple[float, ...]]:
+        """The options of an example, which are right, and their grades; of references, all or none are right."""
         definition = self._definition
         if definition.answer != "choice" or definition.gold is None:  # the schema gives every choice its gold key
             references = _references(definition, record)
-            return references, tuple(range(len(references))) if _are_right(definition, record) else ()
+            return references, tuple(range(len(references))) if _are_right(definition, record) else (), ()
         options = self._options or _options(definition, fields)
         label = _value(definition.gold.field, record)
+        grades = _grades(label, options) if isinstance(label, Mapping) else ()
         is_remembered = self._options is not None and type(label) in (str, int)
-        gold = self._gold_of_label(label, options) if is_remembered else _gold(definition, label, options)
+        if grades:
+            gold = tuple(index for index, grade in enumerate(grades) if grade == max(grades))
+        else:
+            gold = self._gold_of_label(label, options) if is_remembered else _gold(definition, label, options)
         if len(options) == 1:
             raise DataError(f"{definition.options!r} lists a single option; a task needs two or more")
-        return options, gold
+        return options, gold, () if {*grades} <= {0, 1} else grades
 
     def _digest(self, fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
         """The fingerprint of a question; where no mapping says what belongs to it, that is all but answer and id."""
@@ -177,25 +183,29 @@ def _is_text(value: Any) -> bool:
 
 
 def _gold(definition: TaskDefinition, value: Any, options: Sequence[str]) -> tuple[int, ...]:
-    """The indices of the right options: a name, an index, a list of them, or a mapping of options to 0 and 1."""
-    if isinstance(value, Mapping):
-        found = _marked_as_right(value, options)
-    elif isinstance(value, list | tuple):
-        found = tuple(_gold_index(definition, each, len(options)) for each in value)
-    else:
+    """The indices of the right options: a name, an index, or a list of them."""
+    if not isinstance(value, list | tuple):
         return (_gold_index(definition, value, len(options)),)
-    if not found:
+    if not value:
         raise DataError("no option is marked as right")
-    return found
+    return tuple(_gold_index(definition, each, len(options)) for each in value)
 
 
-def _marked_as_right(marks: Mapping[Any, Any], options: Sequence[str]) -> tuple[int, ...]:
-    for option, mark in marks.items():
+def _grades(marks: Mapping[Any, Any], options: Sequence[str]) -> tuple[float, ...]:
+    """The grades that a mapping gives to options; 0 for one that it lacks.
+
+    Raises:
+        DataError: it has another option or something else than grades, or every option has the grade 0.
+    """
+    for option, grade in marks.items():
         if option not in options:
             raise DataError(str(UnknownName("option", str(option), options)))
-        if mark not in (0, 1):
-            raise DataError(f"the option {option!r} is marked {mark!r}, and only 1 (right) and 0 (wrong) can be scored")
-    return tuple(index for index, option in enumerate(options) if marks.get(option))
+        if not are_grades([grade]):
+            raise DataError(f"the option {option!r} has the grade {grade!r}, not a number from 0 (wrong) to 1 (right)")
+    found = tuple(float(marks.get(option, 0)) for option in options)
+    if not any(found):
+        raise DataError("no option is marked as right")
+    return found
 
 
 def _gold_index(definition: TaskDefinition, value: Any, options: int) -> int:

@@ -24,11 +24,17 @@ class Example:
     cluster: str  # examples of one cluster are not independent; the group where there is none
     group: str  # the unit of grouped metrics and of --limit; the id where there is none
     fingerprint: str = ""  # of the exact question, without its answer; `question_key` compares questions
+    grades: tuple[float, ...] = ()  # of the options, from 0 to 1, if they are not just right or wrong
     category: str = ""  # examples of one category have a score of their own; empty where the task has none
 
     def __post_init__(self) -> None:
         if not self.fingerprint:
             object.__setattr__(self, "fingerprint", fingerprint(self.fields, self.options))
+
+
+def are_grades(values: Iterable[Any]) -> bool:
+    """Whether all values are numbers from 0 (wrong) to 1 (right)."""
+    return all(isinstance(each, int | float) and 0 <= each <= 1 for each in values)
 
 
 def fingerprint(fields: Mapping[str, Any], options: tuple[str, ...]) -> str:

@@ -21,6 +21,7 @@ SIZES = {
     ("classification/trec", "test"): 500,
     ("classification/agnews", "test"): 7600,
     ("truthfulqa/mc1", "validation"): 817,
+    ("truthfulqa/mc2", "validation"): 817,
     ("gsm8k", "test"): 1319,
     ("bbh/snarks", "test"): 178,
     ("bbh/word-sorting", "test"): 250,
@@ -57,6 +58,13 @@ def test_mmlu_has_five_development_questions_of_each_of_57_subjects(source: Loca
 
 def test_bbh_has_6511_examples(source: LocalSource) -> None:
     assert sum(len(task_of(name).evaluation(source)) for name in Library().suite("bbh").tasks) == 6511
+
+
+def test_truthfulqa_has_true_and_false_answers_to_each_question(source: LocalSource) -> None:
+    examples = task_of("truthfulqa/mc2").evaluation(source)
+
+    assert all(0 < len(example.gold) < len(example.options) and not example.grades for example in examples)
+    assert sum(len(example.gold) > 1 for example in examples) > 700
 
 
 def test_truthfulqa_has_one_true_answer_which_is_the_first(source: LocalSource) -> None:

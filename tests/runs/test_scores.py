@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from toy_tasks import NAMES, PROMPT, knowing, parity, write, write_library
 
-from icl_eval import Library, Prompt, Task, evaluate
+from icl_eval import Library, Prompt, Task, evaluate, rescore
 from icl_eval.errors import RunError
 from icl_eval.metrics import Prediction, estimate
 from icl_eval.metrics.means import ExampleMean, is_right
@@ -55,6 +56,40 @@ def test_every_normalisation_agrees_with_the_stored_log_probabilities(tmp_path: 
     expected = {name: sum(map(int.__eq__, chosen, gold)) / 20 for name, chosen in by_hand.items()}
     assert {line.normalize: line.value for line in result} == expected
     assert len({tuple(chosen) for chosen in by_hand.values()}) == 5  # so that mixing two up would show
+
+
+def test_a_graded_json_file_of_bigbench_is_a_task(tmp_path: Path) -> None:
+    examples_of = [
+        {"input": "Is it wet?", "target_scores": {"yes": 1, "rather": 0.5, "no": 0}},
+        {"input": "Is it dry?", "target_scores": {"no": 0.75, "rather": 0.25, "yes": 0}},
+        {"input": "Is it?", "target_scores": {"yes": 0, "no": 0, "maybe": 1}},
+    ]
+    write(tmp_path, "data/wet/task.json", json.dumps({"name": "wet", "examples": examples_of}))
+    write(tmp_path, "prompts/wet/plain.jinja", "{{ input }}")
+    write(
+        tmp_path,
+        "tasks/wet.yaml",
+        "task: wet\ndata: {local: {test: wet/task.json}, records: examples}\nsplits: {evaluation: test}\n"
+        "fields: {input: input, choices: target_scores}\ngold: {field: target_scores}\noptions: choices\n"
+        "prompts: [plain]\nmetrics: [multiple_choice_grade, expected_grade, accuracy]\n",
+    )
+    lm = FakeLM({"Is it wet?": " rather", "Is it dry?": " no", "Is it?": " yes"})
+    given: dict[str, Any] = {"library": Library([tmp_path]), "data": tmp_path / "data"}
+    result = evaluate(lm, "wet", shots=0, normalizations="sum", out=tmp_path / "run", **given)
+    expected = 0.0
+    for example, stored in zip(examples_of, examples(tmp_path / "run"), strict=True):
+        mass = np.exp([sum(option["logprobs"]) for option in stored["options"]])
+        expected += float(mass @ [*example["target_scores"].values()] / mass.sum()) / 3  # type: ignore[attr-defined]
+    grades = {line.metric: line.value for line in result}
+
+    assert grades == pytest.approx(
+        {"multiple_choice_grade": (0.5 + 0.75 + 0) / 3, "expected_grade": expected, "accuracy": 1 / 3}
+    )
+    assert list(rescore(tmp_path / "run", "sum")) == list(result)
+    file = tmp_path / "run/examples.jsonl"
+    file.write_text(file.read_text().replace('"grades":[1.0,0.5,0.0]', '"grades":[1.0,1.5,0.0]'))
+    with pytest.raises(RunError, match="this line is damaged"):
+        rescore(tmp_path / "run")
 
 
 def test_one_pass_serves_all_normalisations() -> None:

@@ -169,6 +169,14 @@ def test_a_mapping_gives_options_and_marks_the_right_ones() -> None:
     assert example.gold == (0, 2)
 
 
+def test_of_graded_options_the_best_are_right() -> None:
+    (graded,) = choices({"q": "?", "s": {"a": 0.5, "b": 0.25}}, options=["b", "c", "a"], gold={"field": "s"})
+    (marked,) = choices({"q": "?", "s": {"a": True, "b": 0.0}}, options=["b", "c", "a"], gold={"field": "s"})
+
+    assert (graded.gold, graded.grades) == ((2,), (0.25, 0, 0.5))
+    assert (marked.gold, marked.grades) == ((2,), ())
+
+
 def test_a_mapping_may_mark_options_that_the_task_names() -> None:
     (example,) = choices({"q": "?", "s": {"b": 1.0, "a": 0}}, options=["a", "b"], gold={"field": "s"})
 
@@ -180,7 +188,9 @@ def test_a_mapping_may_mark_options_that_the_task_names() -> None:
     [
         ({"a": 0, "b": 0}, "no option is marked as right"),
         ({"a": 1, "c": 0}, "no option is named 'c'"),
-        ({"a": 0.5, "b": 0}, r"the option 'a' is marked 0\.5, and only 1"),
+        ({"a": 1.5, "b": 0}, r"the option 'a' has the grade 1\.5, not a number from 0 \(wrong\) to 1 \(right\)"),
+        ({"a": "1", "b": 0}, r"the option 'a' has the grade '1', not a number"),
+        ({"a": float("nan"), "b": 1}, "the option 'a' has the grade nan, not a number"),
     ],
 )
 def test_marks_that_cannot_be_scored_are_named(marks: dict[str, Any], message: str) -> None:
