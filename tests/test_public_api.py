@@ -74,7 +74,7 @@ def test_a_task_of_ones_own_takes_ten_lines() -> None:
     lm = FakeLM({"cat is what?": " animal", "oak is what?": " plant", "elm is what?": " animal"})
     result = evaluate(lm, task, shots=[0, 1], seeds=2)
 
-    assert "kinds   accuracy" in str(result)
+    assert " kinds  accuracy  0.667" in str(result)
     assert result.to_frame()[["shots", "metric", "value"]].values.tolist() == [
         [0, "accuracy", pytest.approx(2 / 3)],
         [0, "macro_f1", pytest.approx(2 / 3)],

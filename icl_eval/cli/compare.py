@@ -17,7 +17,9 @@ def compare(
     other: Annotated[Path, typer.Argument(metavar="OTHER", help="The folder of another run on the same examples.")],
     *,
     format: options.Format,
+    columns: list[str] | None,
     categories: bool,
+    signatures: bool,
     **scoring_options: Any,
 ) -> None:
     """Compute the paired differences of two runs on the same examples.
@@ -27,4 +29,4 @@ def compare(
     from icl_eval.runs.compare import compare as paired
 
     found = paired(folder, other, **options.read(scoring_options))
-    write(found.table(format, categories=categories), end="")
+    write(found.table(format, **options.seen(columns, categories, signatures)), end="")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, 
 
 import typer
 
-from icl_eval.cli.terminal import complain
+from icl_eval.cli.terminal import complain, terminal_width
 from icl_eval.config import EVALUATION, PANELS, PYTHON, RESULTS, Option, RunOptions, table
 from icl_eval.errors import RunError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LONGEST_SHOWN = 80  # characters of a value in a message
 INCOMPLETE = 1  # exit code of a command that did a part of its work
 
-Format = Literal["table", "md", "json", "csv"]
+Format = Literal["table", "md", "latex", "json", "csv"]
 Bos = Literal["auto", "yes", "no"]
 Command = Callable[..., None]
 
@@ -58,8 +58,19 @@ class CommandOptions(TypedDict):
         Option("A folder of your own with `tasks` and `prompts`; may be repeated.", EVALUATION, "FOLDER"),
     ]
     format: Annotated[Format, Option("How to print the table.", RESULTS, "", "table", ("--format", "-f"))]
+    columns: Annotated[
+        list[str] | None,
+        Option(
+            "Columns of the table, such as sd-seeds,ties, or `all`. Default: those that matter, as many as fit.",
+            RESULTS,
+            "NAME,...",
+        ),
+    ]
     categories: Annotated[
         bool, Option("Print the scores of all categories, even of tasks with many.", RESULTS, default=False)
+    ]
+    signatures: Annotated[
+        bool, Option("Print the signature of each score. JSON and CSV always have it.", RESULTS, "", False)
     ]
 
 
@@ -150,6 +161,11 @@ def _position(parameter: inspect.Parameter) -> int:
     panel = getattr(parameter.annotation.__metadata__[0], "rich_help_panel", None)
     is_argument = isinstance(parameter.annotation.__metadata__[0], typer.models.ArgumentInfo)
     return -1 if is_argument else PANELS.index(panel or PYTHON)
+
+
+def seen(columns: list[str] | None, categories: bool, signatures: bool) -> dict[str, Any]:
+    """How a table is shown in this terminal, as `Result.table` takes it."""
+    return {"width": terminal_width(), "columns": words(columns), "categories": categories, "signatures": signatures}
 
 
 def is_first() -> bool:

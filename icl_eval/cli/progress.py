@@ -1,15 +1,32 @@
-"""The progress bar: on stderr, with the time left; silent when nobody is watching."""
+"""Progress on stderr, with the time left: a bar in a terminal, and elsewhere a line a minute."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from icl_eval.cli.terminal import remark
+
+Progress = Callable[[int], Callable[[int], None]]  # number of requests -> a tick, called with how many more are done
+INTERVAL = 60.0  # seconds between lines
+
 
 @contextmanager
-def progress_bar(*, shown: bool = True) -> Iterator[Callable[[int], Callable[[int], None]]]:
+def progress_bar(*, shown: bool = True) -> Iterator[Progress]:
     """Give `evaluate` something to tell the number of requests to, and then every answer."""
+    if not shown:
+        yield lambda _: lambda _: None
+    elif sys.stderr.isatty():
+        with _bar() as start:
+            yield start
+    else:
+        yield lambda total: _Lines(total, time.monotonic).tick
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -28,11 +45,44 @@ def progress_bar(*, shown: bool = True) -> Iterator[Callable[[int], Callable[[in
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    silent = not (shown and sys.stderr.isatty())
-    with Progress(*columns, console=Console(stderr=True), disable=silent, transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
 
         def start(total: int) -> Callable[[int], None]:
             task = bar.add_task("answers", total=total)
             return lambda answered: bar.advance(task, answered)
 
         yield start
+
+
+class _Lines:
+    """A line a minute, with the time left at the speed so far.
+
+    Args:
+        total: number of requests.
+        clock: returns seconds.
+    """
+
+    def __init__(self, total: int, clock: Callable[[], float]) -> None:
+        self._total, self._clock = total, clock
+        self._done = 0
+        self._began = self._said = clock()
+
+    def tick(self, answered: int) -> None:
+        """Count more answers, and print a line if the last one was a minute ago."""
+        self._done += answered
+        now = self._clock()
+        if now - self._said >= INTERVAL and self._done < self._total:
+            self._said = now
+            left = (now - self._began) * (self._total - self._done) / max(self._done, 1)
+            remark(f"{self._done:,} of {self._total:,} answers, about {duration(left)} left")
+
+
+def duration(seconds: float) -> str:
+    """A time in words, such as `40 s`, `12 min` and `3 h 5 min`."""
+    if seconds < 59.5:
+        return f"{max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h" + (f" {rest} min" if rest else "")

@@ -26,7 +26,9 @@ def rescore(
         ),
     ] = None,
     format: options.Format,
+    columns: list[str] | None,
     categories: bool,
+    signatures: bool,
     **scoring_options: Any,
 ) -> None:
     """Recompute scores from a finished run, without loading the model.
@@ -41,5 +43,5 @@ def rescore(
     recompute = rescore_sweep if is_sweep(folder) else again
     rules = None if extract is None else rules_in(extract)
     result = recompute(folder, extract=rules, **options.read(scoring_options))
-    write(result.table(format, categories=categories), end="")
+    write(result.table(format, **options.seen(columns, categories, signatures)), end="")
     options.exit_if_incomplete(result.missing, shown=True)

@@ -17,6 +17,7 @@ from icl_eval.config import DEVICES, EVALUATION, MODELS, RESULTS, SAMPLE
 
 if TYPE_CHECKING:
     from icl_eval.results.records import Failure
+    from icl_eval.results.result import Result, Sweep
 
 DEMONSTRATION = "no --model was given, so this is the demonstration: the bundled tiny GPT-2"
 INTERRUPTED = 130
@@ -41,7 +42,9 @@ def run(
     data_dir: Path | None,
     include: list[Path] | None,
     format: options.Format,
+    columns: list[str] | None,
     categories: bool,
+    signatures: bool,
     explain: Annotated[
         bool,
         typer.Option("--explain", rich_help_panel=RESULTS, help="Print the plan of the run, and compute nothing."),
@@ -90,9 +93,16 @@ def run(
             "note": None if model else DEMONSTRATION,
             "library": library,
         }
-        first = options.is_first()
+        first, seen = options.is_first(), options.seen(columns, categories, signatures)
         if several:
-            _sweep(models, names, given | {"revisions": revisions}, format, categories, explain)
+            if explain:
+                _explain_sweep(models, names, given | {"revisions": revisions})
+                return
+            from icl_eval.runs.sweep import sweep
+
+            with progress_bar(shown=first) as progress:
+                found: Result | Sweep = sweep(models, names, progress=progress, revisions=revisions, **given)
+            _print(found, format, seen)
             return
         given["revision"] = revisions[0] if revisions else None
         if explain:
@@ -102,39 +112,28 @@ def run(
                 options.exit_if_incomplete(plan.failures)
             return
         with progress_bar(shown=first) as progress:
-            result = evaluate(models[0], names, progress=progress, **given)
-    if first:
-        write(result.table(format, categories=categories), end="")
-        remark(f"kept in {result.folder}")
-    options.exit_if_incomplete(result.missing, shown=first)
+            found = evaluate(models[0], names, progress=progress, **given)
+    _print(found, format, seen)
 
 
-def _sweep(
-    models: list[str],
-    names: list[str],
-    given: dict[str, Any],
-    format: str,
-    categories: bool,
-    explain: bool,
-) -> None:
-    """Several models: one plan after the other, or the table of all; the exit code is 1 if scores are missing in it."""
-    from icl_eval.cli.progress import progress_bar
-    from icl_eval.runs.sweep import explain_sweep, sweep
-
+def _print(found: Result | Sweep, format: options.Format, seen: dict[str, Any]) -> None:
+    """Print the table in the first process; the exit code is 1 if scores are missing in it."""
     first = options.is_first()
-    if explain:
-        failures: list[Failure] = []
-        for name, plan in explain_sweep(models, names, **given) if first else ():
-            write(f"{name}\n{plan}")
-            failures += plan.failures
-        options.exit_if_incomplete(failures)
-        return
-    with progress_bar(shown=first) as progress:
-        swept = sweep(models, names, progress=progress, **given)
     if first:
-        write(swept.table(format, categories=categories), end="")
-        remark(f"kept in {swept.folder}")
-    options.exit_if_incomplete(swept.missing, shown=first)
+        write(found.table(format, **seen), end="")
+        remark(f"kept in {found.folder}")
+    options.exit_if_incomplete(found.missing, shown=first)
+
+
+def _explain_sweep(models: list[str], names: list[str], given: dict[str, Any]) -> None:
+    """Print the plans of several models, one after the other; the exit code is 1 if a task cannot be evaluated."""
+    from icl_eval.runs.sweep import explain_sweep
+
+    failures: list[Failure] = []
+    for name, plan in explain_sweep(models, names, **given) if options.is_first() else ():
+        write(f"{name}\n{plan}")
+        failures += plan.failures
+    options.exit_if_incomplete(failures)
 
 
 @contextmanager

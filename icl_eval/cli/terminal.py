@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import shutil
 import sys
 from typing import NamedTuple
 
@@ -17,6 +18,10 @@ DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068
 BREAKS = "\u2028\u2029"
 CONTROLS = {*map(chr, (*range(0x20), *range(0x7F, 0xA0)))} - {"\n", "\t"} | {*DIRECTIONS, *BREAKS}
 PLAIN = {"─": "-", "│": "|", "±": "+-", "⟦": "[[", "⟧": "]]"}  # the signs of tables, where an encoding lacks them
+
+
+UNSEEN_WIDTH = 100  # columns of what is not printed to a terminal
+BRAILLE = range(0x2800, 0x2900)  # the dots of plots
 
 
 class Coloured(NamedTuple):
@@ -43,6 +48,11 @@ def write(*parts: str | Coloured, end: str = "\n") -> None:
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(READER_LEFT) from error
         raise RunError(f"stdout cannot be written: {error.strerror}") from error
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; `COLUMNS` of the environment goes before them."""
+    return shutil.get_terminal_size((UNSEEN_WIDTH, 24)).columns
 
 
 def remark(text: str) -> None:
@@ -82,7 +92,11 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    return "".join(PLAIN.get(character) or _escape(character) for character in text), error.end
+    return "".join(map(_plain_sign, text)), error.end
+
+
+def _plain_sign(character: str) -> str:
+    return "*" if ord(character) in BRAILLE else PLAIN.get(character) or _escape(character)
 
 
 def _escape(character: str) -> str:

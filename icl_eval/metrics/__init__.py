@@ -19,6 +19,7 @@ from icl_eval.metrics.registry import (
     check_kind,
     check_labels,
     fitting,
+    lower_is_better,
     metric,
     takes_any_example,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "fitting",
     "independent_average",
     "is_unspaced",
+    "lower_is_better",
     "metric",
     "takes_any_example",
     "value_range",

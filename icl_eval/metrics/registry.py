@@ -161,6 +161,14 @@ def _of_the_package(name: str, path: Path | None, line: int | None) -> AnyMetric
     return over_samples(found, sampled, name, path, line) if sampled else found
 
 
+def lower_is_better(name: str) -> bool | None:
+    """Whether a smaller value of a metric is better; None if that is not known, as of metrics in Python."""
+    if name.startswith((EVALUATE, PYTHON)):
+        return None
+    base, _ = split_metric_name(split_extraction(name)[0])
+    return base.endswith("perplexity") or base in ("bits_per_byte", "ter")
+
+
 def fitting(kind: Kind) -> list[str]:
     """The names of the metrics that measure answers of this kind."""
     return [name for name, of in METRIC_NAMES.items() if of == kind]

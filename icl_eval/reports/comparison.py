@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
-from icl_eval.reports.page import Page, Row
+from icl_eval.reports.columns import Row
+from icl_eval.reports.page import DEFAULT, Page, View
 from icl_eval.reports.sweep import distinct_lines
 from icl_eval.reports.table import (
     as_json,
@@ -50,9 +51,7 @@ def render_comparison(
     unpaired: Sequence[Unpaired],
     manifests: tuple[Manifest, Manifest],
     format: str = "table",
-    *,
-    width: int | None = None,
-    categories: bool = False,
+    view: View = DEFAULT,
 ) -> str:
     """The paired differences of two runs as text.
 
@@ -61,25 +60,22 @@ def render_comparison(
         unpaired: the scores that were not compared.
         manifests: of the first run and of the second.
         format: one of `FORMATS`.
-        width: columns of the terminal; by default as wide as it takes.
-        categories: whether table and Markdown have the scores of all categories, even of a task with many.
+        view: what the reader wants to see; JSON and CSV always have everything.
 
     Raises:
-        UnknownName: there is no such format.
+        UnknownName: there is no such format or column.
     """
     if format not in COMPARISON_FORMATS:
         raise UnknownName("format", format, COMPARISON_FORMATS)
     parts = _Parts(pairs, unpaired, manifests)
-    if format == "table":
-        return _page(parts, categories).for_terminal(width)
-    return _page(parts, categories).in_markdown() if format == "md" else COMPARISON_FORMATS[format](parts)
+    return COMPARISON_FORMATS[format](parts, view)
 
 
-def _csv(parts: _Parts) -> str:
+def _csv(parts: _Parts, view: View) -> str:  # noqa: ARG001
     return comma_separated([line.stored() for line in parts.lines])
 
 
-def _json(parts: _Parts) -> str:
+def _json(parts: _Parts, view: View) -> str:  # noqa: ARG001
     return as_json(
         {
             **{run: {**description(each), "note": each.note} for run, each in _runs(parts)},
@@ -88,18 +84,19 @@ def _json(parts: _Parts) -> str:
     )
 
 
-COMPARISON_FORMATS: Mapping[str, Callable[[_Parts], str]] = {
-    "table": lambda parts: _page(parts).for_terminal(),
-    "md": lambda parts: _page(parts).in_markdown(),
+COMPARISON_FORMATS: Mapping[str, Callable[[_Parts, View], str]] = {
+    "table": lambda parts, view: _page(parts, view).for_terminal(view),
+    "md": lambda parts, view: _page(parts, view).in_markdown(view),
+    "latex": lambda parts, view: _page(parts, view).in_latex(view),
     "json": _json,
     "csv": _csv,
 }
 
 
-def _page(parts: _Parts, categories: bool = False) -> Page:
+def _page(parts: _Parts, view: View) -> Page:
     runs = _runs(parts)
     kept = {*map(id, without_many_categories([pair.one for pair in parts.pairs]))}
-    pairs = [pair for pair in parts.pairs if categories or id(pair.one) in kept]
+    pairs = [pair for pair in parts.pairs if view.categories or id(pair.one) in kept]
     notes = distinct_lines({run: remarks(manifest) for run, manifest in runs})
     scores = {"one": [pair.one for pair in pairs], "other": [pair.other for pair in pairs]}
     signed = zip(*(signatures(scores[run]) for run, _ in runs), strict=True)

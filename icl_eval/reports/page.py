@@ -1,16 +1,36 @@
-"""A page: what stands above a table, the table, the signatures, and the notes below; for a terminal and in Markdown."""
+"""A page: what stands above a table, the table, curves, signatures and notes; for a terminal, in Markdown and LaTeX."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-Row = dict[str, str]
-SHOWN_SYSTEMS = ("GPT-3 125M", "GPT-3 1.3B", "GPT-3 13B", "GPT-3 175B", "fine-tuned BERT-Large", "fine-tuned SOTA")
-FIGURES = ("parameters", "shots", "score", "±", "95 %", "sd seeds", "eff. shots", "n", "ties", "random", "majority")
-OF_DIFFERENCES = ("one", "other", "difference", "clusters")
-NUMBERS = (*FIGURES, *OF_DIFFERENCES, *SHOWN_SYSTEMS)
+from icl_eval.reports.columns import ALL, NUMBERS, SHOWN_SYSTEMS, Row, asked_columns, columns_of
+from icl_eval.reports.curves import Curve
+from icl_eval.reports.latex import latex
+from icl_eval.reports.layout import WIDTH, draw, fit_columns
+from icl_eval.reports.pivot import by_shots
+from icl_eval.reports.plot_text import plots
+
+
+@dataclass(frozen=True)
+class View:
+    """What a reader wants to see of a page.
+
+    Attributes:
+        width: columns of the terminal.
+        columns: names of the columns of the table, or `all`; by default those that matter, as many as fit.
+        categories: whether the scores of all categories are shown, even of a task with many.
+        signatures: whether every score is followed by its signature.
+    """
+
+    width: int = WIDTH
+    columns: tuple[str, ...] = ()
+    categories: bool = False
+    signatures: bool = False
+
+
+DEFAULT = View()
 
 
 def counted(number: int, one: str, several: str) -> str:
@@ -20,46 +40,61 @@ def counted(number: int, one: str, several: str) -> str:
 
 @dataclass(frozen=True)
 class Page:
-    """The parts of a page, by lines; a column stands in the table if some row has something in it."""
+    """The parts of a page, by lines.
+
+    Attributes:
+        heading: sentences above the table.
+        rows: of the table, each with all its cells by column.
+        signatures: every score in words, with its signature.
+        notes: sentences below.
+        curves: scores by number of shots.
+        references: what the published numbers are, if the rows have any.
+    """
 
     heading: Sequence[str]
     rows: Sequence[Row]
     signatures: Sequence[str]
     notes: Sequence[str]
+    curves: Sequence[Curve] = ()
+    references: Sequence[str] = ()
 
-    @property
-    def columns(self) -> list[str]:
-        """Columns in which some row has something to show, references last."""
-        order = dict.fromkeys(name for row in self.rows for name in row if name not in SHOWN_SYSTEMS)
-        names = [*order, *SHOWN_SYSTEMS]
-        return [name for name in names if any(row.get(name) for row in self.rows)]
+    def for_terminal(self, view: View = DEFAULT) -> str:
+        """As text: tasks by shots where there are several, else a line per score, and small plots of the curves.
 
-    @property
-    def _below(self) -> list[str]:
-        return ["", *self.notes] if self.notes else []
+        Raises:
+            UnknownName: there is no column of this name.
+        """
+        names = asked_columns(self.rows, view.columns) if view.columns else fit_columns(self.rows, view.width)
+        grid = None if view.columns else by_shots(self.rows)
+        cells = [[row.get(name, "") for name in names] for row in self.rows]
+        table = draw(names, cells, NUMBERS, view.width) if grid is None else grid.draw(view.width)
+        notes = self._notes([] if grid else names, f"published numbers: --columns {ALL}")
+        parts = [self.heading, table, plots(self.curves, view.width), self._signatures(view), notes]
+        return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
-    def for_terminal(self, width: int | None = None) -> str:
-        """As text, with the table as wide as it takes if no width is given."""
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
+    def in_markdown(self, view: View = DEFAULT) -> str:
+        """As Markdown, with every column that says something.
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in self.columns:
-            table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=width is None)
-        for row in self.rows:
-            table.add_row(*(row.get(name, "") for name in self.columns))
-        text = io.StringIO()
-        console = Console(file=text, width=width or 1000, color_system=None, highlight=False, markup=False)
-        console.print(table)
-        lines = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
-        return "\n".join([*self.heading, "", *lines, "", *self.signatures, *self._below]) + "\n"
-
-    def in_markdown(self) -> str:
-        """As Markdown."""
-        names = self.columns
+        Raises:
+            UnknownName: there is no column of this name.
+        """
+        names = asked_columns(self.rows, view.columns) if view.columns else columns_of(self.rows)
         ruler = ["---:" if name in NUMBERS else "---" for name in names]
         body = [[row.get(name, "").replace("|", "\\|") for name in names] for row in self.rows]
         lines = ["| " + " | ".join(cells) + " |" for cells in (names, ruler, *body)]
-        signatures = ["```", *self.signatures, "```"]
-        return "\n".join([*self.heading, "", *lines, "", *signatures, *self._below]) + "\n"
+        signatures = ["```", *self.signatures, "```"] if view.signatures else []
+        parts = [self.heading, lines, signatures, self._notes(names)]
+        return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+    def in_latex(self, view: View = DEFAULT) -> str:
+        """As LaTeX with booktabs, the scores with their errors and the best of them in bold."""
+        return latex(self.heading, self.rows, [*self._notes([]), *self._signatures(view)])
+
+    def _notes(self, names: Collection[str], hidden: str = "") -> list[str]:
+        """The notes on a table with these columns, and what to say of published numbers that have none."""
+        if not self.references or {*names} & {*SHOWN_SYSTEMS}:
+            return [*self.references, *self.notes]
+        return [*([hidden] if hidden else []), *self.notes]
+
+    def _signatures(self, view: View) -> Sequence[str]:
+        return self.signatures if view.signatures else ()

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
-from icl_eval.reports.page import Page, Row
+from icl_eval.reports.columns import Row
+from icl_eval.reports.curves import curves_of
+from icl_eval.reports.page import DEFAULT, Page, View
 from icl_eval.reports.table import (
     about_references,
     as_json,
@@ -33,40 +35,28 @@ if TYPE_CHECKING:
 Models = Sequence[tuple["Manifest", Sequence["Score"]]]
 
 
-def render_sweep(
-    models: Models,
-    failures: Sequence[Member] = (),
-    format: str = "table",
-    *,
-    width: int | None = None,
-    categories: bool = False,
-) -> str:
+def render_sweep(models: Models, failures: Sequence[Member] = (), format: str = "table", view: View = DEFAULT) -> str:
     """The score lines of several models as text.
 
     Args:
         models: the manifest and the scores of each model.
         failures: the models without scores.
         format: one of `FORMATS`.
-        width: columns of the terminal; by default as wide as it takes.
-        categories: whether table and Markdown have the scores of all categories, even of a task with many.
+        view: what the reader wants to see; JSON and CSV always have everything.
 
     Raises:
-        UnknownName: there is no such format.
+        UnknownName: there is no such format or column.
     """
     if format not in SWEEP_FORMATS:
         raise UnknownName("format", format, SWEEP_FORMATS)
-    if format == "table":
-        return _page(models, failures, categories).for_terminal(width)
-    if format == "md":
-        return _page(models, failures, categories).in_markdown()
-    return SWEEP_FORMATS[format](models, failures)
+    return SWEEP_FORMATS[format](models, failures, view)
 
 
-def _csv(models: Models, failures: Sequence[Member]) -> str:  # noqa: ARG001
+def _csv(models: Models, failures: Sequence[Member], view: View) -> str:  # noqa: ARG001
     return comma_separated([entry for manifest, scores in models for entry in flat_entries(scores, manifest)])
 
 
-def _json(models: Models, failures: Sequence[Member]) -> str:
+def _json(models: Models, failures: Sequence[Member], view: View) -> str:  # noqa: ARG001
     return as_json(
         {
             "models": [{**description(manifest), "note": manifest.note} for manifest, _ in models],
@@ -76,21 +66,22 @@ def _json(models: Models, failures: Sequence[Member]) -> str:
     )
 
 
-SWEEP_FORMATS: Mapping[str, Callable[[Models, Sequence[Member]], str]] = {
-    "table": lambda models, failures: _page(models, failures).for_terminal(),
-    "md": lambda models, failures: _page(models, failures).in_markdown(),
+SWEEP_FORMATS: Mapping[str, Callable[[Models, Sequence[Member], View], str]] = {
+    "table": lambda models, failures, view: _page(models, failures, view).for_terminal(view),
+    "md": lambda models, failures, view: _page(models, failures, view).in_markdown(view),
+    "latex": lambda models, failures, view: _page(models, failures, view).in_latex(view),
     "json": _json,
     "csv": _csv,
 }
 
 
-def _page(models: Models, failures: Sequence[Member], categories: bool = False) -> Page:
+def _page(models: Models, failures: Sequence[Member], view: View) -> Page:
     manifests = [manifest for manifest, _ in models]
-    shown = [(manifest, scores if categories else without_many_categories(scores)) for manifest, scores in models]
+    shown = [(manifest, scores if view.categories else without_many_categories(scores)) for manifest, scores in models]
     above = distinct_lines({_label(each): remarks(each) for each in manifests})
     below = distinct_lines(
         {
-            _label(manifest): [*averages(scores), *hidden(scores, rows), *about_references(scores)]
+            _label(manifest): [*averages(scores), *hidden(scores, rows)]
             for (manifest, scores), (_, rows) in zip(models, shown, strict=True)
         }
     )
@@ -100,6 +91,8 @@ def _page(models: Models, failures: Sequence[Member], categories: bool = False) 
         rows=[{**_cells(manifest), **row_of(score, manifest)} for manifest, scores in shown for score in scores],
         signatures=[f"{_label(manifest)}: {line}" for manifest, scores in shown for line in signatures(scores)],
         notes=[*below, *lost, *(f"{each.label} was not evaluated: {each.failed}" for each in failures)],
+        curves=[curve for manifest, scores in models for curve in curves_of(scores, _label(manifest))],
+        references=list(dict.fromkeys(line for _, scores in models for line in about_references(scores))),
     )
 
 

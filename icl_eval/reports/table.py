@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
 from icl_eval.references import Published, published
-from icl_eval.reports.page import SHOWN_SYSTEMS, Page, Row, counted
+from icl_eval.reports.columns import SHOWN_SYSTEMS, Row
+from icl_eval.reports.curves import curves_of
+from icl_eval.reports.page import DEFAULT, Page, View, counted
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
@@ -24,41 +26,29 @@ MOST_LINES = 8  # of scores that close calls could move
 MOST_CATEGORIES = 10  # of a task, each in a row of its own
 
 
-def render(
-    scores: Sequence[Score],
-    manifest: Manifest,
-    format: str = "table",
-    *,
-    width: int | None = None,
-    categories: bool = False,
-) -> str:
+def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", view: View = DEFAULT) -> str:
     """Score lines as text.
 
     Args:
         scores: the lines.
         manifest: of their run, for the heading.
         format: one of `FORMATS`.
-        width: columns of the terminal; by default as wide as it takes.
-        categories: whether table and Markdown have the scores of all categories, even of a task with many.
+        view: what the reader wants to see; JSON and CSV always have everything.
 
     Raises:
-        UnknownName: there is no such format.
+        UnknownName: there is no such format or column.
     """
     if format not in FORMATS:
         raise UnknownName("format", format, FORMATS)
-    if format == "table":
-        return _page(scores, manifest, categories).for_terminal(width)
-    if format == "md":
-        return _page(scores, manifest, categories).in_markdown()
-    return FORMATS[format](scores, manifest)
+    return FORMATS[format](scores, manifest, view)
 
 
-def _page(scores: Sequence[Score], manifest: Manifest, categories: bool = False) -> Page:
+def _page(scores: Sequence[Score], manifest: Manifest, view: View) -> Page:
     heading = [*_heading(manifest), *(f"note: {note}" for note in remarks(manifest))]
-    shown = scores if categories else without_many_categories(scores)
+    shown = scores if view.categories else without_many_categories(scores)
     rows = [row_of(score, manifest) for score in shown]
-    notes = [*averages(scores), *hidden(scores, shown), *about_references(scores), *losses(scores, manifest)]
-    return Page(heading, rows, signatures(shown), notes)
+    notes = [*averages(scores), *hidden(scores, shown), *losses(scores, manifest)]
+    return Page(heading, rows, signatures(shown), notes, curves_of(scores), about_references(scores))
 
 
 def without_many_categories(scores: Sequence[Score]) -> list[Score]:
@@ -80,7 +70,7 @@ def hidden(scores: Sequence[Score], shown: Sequence[Score]) -> list[str]:
     ]
 
 
-def _csv(scores: Sequence[Score], manifest: Manifest) -> str:
+def _csv(scores: Sequence[Score], manifest: Manifest, view: View) -> str:  # noqa: ARG001
     return comma_separated(flat_entries(scores, manifest))
 
 
@@ -98,7 +88,7 @@ def comma_separated(entries: Sequence[Mapping[str, object]]) -> str:
     return text.getvalue()
 
 
-def _json(scores: Sequence[Score], manifest: Manifest) -> str:
+def _json(scores: Sequence[Score], manifest: Manifest, view: View) -> str:  # noqa: ARG001
     return as_json({**description(manifest), "note": manifest.note, "scores": entries(scores)})
 
 
@@ -122,9 +112,10 @@ def as_json(document: Mapping[str, object]) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-FORMATS: Mapping[str, Callable[[Sequence[Score], Manifest], str]] = {
-    "table": lambda scores, manifest: _page(scores, manifest).for_terminal(),
-    "md": lambda scores, manifest: _page(scores, manifest).in_markdown(),
+FORMATS: Mapping[str, Callable[[Sequence[Score], Manifest, View], str]] = {
+    "table": lambda scores, manifest, view: _page(scores, manifest, view).for_terminal(view),
+    "md": lambda scores, manifest, view: _page(scores, manifest, view).in_markdown(view),
+    "latex": lambda scores, manifest, view: _page(scores, manifest, view).in_latex(view),
     "json": _json,
     "csv": _csv,
 }

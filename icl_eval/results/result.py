@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from icl_eval.errors import ModelError, RunError, UnknownName
 from icl_eval.results.manifest import Manifest
@@ -19,6 +19,24 @@ from icl_eval.results.score import Score
 
 if TYPE_CHECKING:
     import pandas
+
+    from icl_eval.reports import View
+
+
+class TableOptions(TypedDict, total=False):
+    """What a reader wants to see of a table; JSON and CSV always have everything.
+
+    Attributes:
+        width: columns of the terminal, 100 by default.
+        columns: names of columns, or `all`; by default those that matter, as many as fit.
+        categories: whether the scores of all categories are shown, even of a task with many.
+        signatures: whether every score is followed by its signature.
+    """
+
+    width: int
+    columns: Sequence[str]
+    categories: bool
+    signatures: bool
 
 
 @dataclass(frozen=True)
@@ -94,11 +112,11 @@ class Result:
             raise UnknownName(f"average of {task}", average, {line.average for line in of_category if line.average})
         return averages[0]
 
-    def table(self, format: str = "table", *, categories: bool = False) -> str:
-        """The lines as `table` (for a terminal), `md`, `csv` or `json`; with those of all `categories`, if asked."""
+    def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
+        """The lines as `table` (for a terminal), `md`, `latex`, `csv` or `json`, as `TableOptions` say."""
         from icl_eval.reports import render
 
-        return render(self.scores, self.manifest, format, categories=categories)
+        return render(self.scores, self.manifest, format, _view(options))
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines as a data frame; needs pandas."""
@@ -136,12 +154,11 @@ class Comparison:
         """Those with a difference, then those without one."""
         return (*self.pairs, *self.unpaired)
 
-    def table(self, format: str = "table", *, categories: bool = False) -> str:
-        """The lines as `table` (for a terminal), `md`, `csv` or `json`; with those of all `categories`, if asked."""
+    def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
+        """The lines as `table` (for a terminal), `md`, `latex`, `csv` or `json`, as `TableOptions` say."""
         from icl_eval.reports import render_comparison
 
-        manifests = self.one, self.other
-        return render_comparison(self.pairs, self.unpaired, manifests, format, categories=categories)
+        return render_comparison(self.pairs, self.unpaired, (self.one, self.other), format, _view(options))
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines as a data frame, those that were not compared last; needs pandas."""
@@ -193,12 +210,13 @@ class Sweep:
         tasks = (f"{result.manifest.model_name}: {each}" for result in self.results for each in result.missing)
         return *models, *tasks
 
-    def table(self, format: str = "table", *, categories: bool = False) -> str:
-        """The lines of all models as `table` (for a terminal), `md`, `csv` or `json`; `categories` as for a run."""
+    def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
+        """The lines of all models, as `Result.table`."""
         from icl_eval.reports import render_sweep
 
-        models = [(each.manifest, each.scores) for each in self.results]
-        return render_sweep(models, self.failures, format, categories=categories)
+        return render_sweep(
+            [(each.manifest, each.scores) for each in self.results], self.failures, format, _view(options)
+        )
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines of all models as a data frame, led by model, revision and parameters; needs pandas."""
@@ -210,3 +228,12 @@ class Sweep:
 
     def __str__(self) -> str:
         return self.table()
+
+
+def _view(options: TableOptions) -> View:
+    from icl_eval.reports import View
+
+    asked = options.get("columns", ())
+    columns = (asked,) if isinstance(asked, str) else tuple(asked)
+    categories, signatures = options.get("categories", False), options.get("signatures", False)
+    return View(options.get("width", View.width), columns, categories, signatures)

@@ -107,6 +107,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             Case(RUN, ("--out", "kept"), see.is_file("kept/scores.json"), True),
             Case(SWEEP, ("--out", "kept"), see.is_file("kept/sweep.json"), True),
         ],
+        "columns": [Case(command, ("--columns", "ties"), see.printed(" ties"), True) for command in (RUN, SWEEP)],
+        "signatures": [Case(command, ("--signatures",), see.printed("|plain|k0|"), True) for command in (RUN, SWEEP)],
         "format": [
             Case(RUN, ("--format", "json"), see.printed('"scores": ['), True),
             Case(SWEEP, ("--format", "json"), see.printed('"models": ['), True),
@@ -266,6 +268,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 before=(("run", "-m", "any", "-t", "toy/written", *TOY, "--out", "kept"),),
             )
         ],
+        "columns": [Case(("rescore", "kept"), ("--columns", "ties"), see.printed(" ties"), True, before=(KEPT,))],
+        "signatures": [Case(("rescore", "kept"), ("--signatures",), see.printed("|plain|k0|"), True, before=(KEPT,))],
         "format": [Case(("rescore", "kept"), ("--format", "json"), see.printed('"scores": ['), True, before=(KEPT,))],
         "trust_remote_code": [
             Case(
@@ -283,6 +287,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "other": [Case(("compare", "kept"), ("second",), see.printed("toy/parity"), True, TWO)],
         "normalizations": [Case(COMPARE, ("--normalization", "sum"), see.columns("normalize"), {("sum",)}, TWO)],
         "metrics": [Case(COMPARE, ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}, TWO)],
+        "columns": [Case(COMPARE, ("--columns", "eff. shots,scoring"), see.printed(" scoring"), True, TWO)],
+        "signatures": [Case(COMPARE, ("--signatures",), see.printed("|plain|k0|"), True, TWO)],
         "format": [Case(COMPARE, ("--format", "json"), see.printed('"task": "toy/parity"'), True, TWO)],
         "trust_remote_code": [
             Case(

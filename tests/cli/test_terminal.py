@@ -81,14 +81,39 @@ def test_an_encoding_that_the_environment_gives_takes_any_text(encoding: str, li
     assert "\\ud83d\\ude00" in said.stdout.decode(encoding)
 
 
+def test_a_table_is_as_wide_as_the_terminal(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("run", "-t", "toy", "--shots", "0,1,2,3,4,5", "--out", "kept", *TOY)
+    rules = []
+    for width in ("80", "100", "150"):
+        monkeypatch.setenv("COLUMNS", width)
+        said = icl_eval(*asked)
+        assert said.code == 0, said.err
+        lines = [line for line in said.out.splitlines() if line.startswith(" ")]
+        assert max(map(len, lines)) <= int(width)
+        rules.append(next(len(line) for line in lines if line.startswith(" ──")))
+    monkeypatch.delenv("COLUMNS")
+
+    assert rules[0] < rules[1] < rules[2]
+    assert icl_eval(*asked).out.splitlines() == icl_eval("rescore", "kept").out.splitlines()
+
+
+def test_columns_and_signatures_are_shown_on_demand(icl_eval: IclEval, lm: FakeLM) -> None:
+    icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY)
+    said = icl_eval("rescore", "kept", "--columns", "ties,se", "--signatures")
+
+    assert " ties      ±" in said.out
+    assert "toy/parity|plain|k0|" in said.out
+    assert icl_eval("rescore", "kept", "--columns", "tis").mistake == "no column is named 'tis'; did you mean ties?"
+
+
 def test_a_sign_of_tables_is_replaced_by_a_plain_one_and_a_letter_by_its_escape() -> None:
     from icl_eval.cli import terminal
 
     terminal.accept_any_text()
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="icl-eval", write_through=True)
-    stream.write("─│ 0.5 ± 0.1 é 😀")
+    stream.write("─│ 0.5 ± 0.1 ⢸⡇ é 😀")
 
-    assert stream.buffer.getvalue() == rb"-| 0.5 +- 0.1 \u00e9 \ud83d\ude00"
+    assert stream.buffer.getvalue() == rb"-| 0.5 +- 0.1 ** \u00e9 \ud83d\ude00"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

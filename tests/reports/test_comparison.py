@@ -26,11 +26,11 @@ def row(text: str) -> list[str]:
 
 
 def test_both_runs_are_named_and_their_scores_stand_side_by_side() -> None:
-    lines = said().splitlines()
+    lines = Comparison((PAIR,), (), MANIFEST, STEP).table(signatures=True).splitlines()
 
     assert lines[0].startswith(f"one: model {MANIFEST.model_name} (")
     assert lines[1].startswith(f"other: model {MANIFEST.model_name}@step1000 (")
-    assert row(said())[3:] == ["0", "0.563", "0.613", "0.050", "0.012", "0.026", "to", "0.074", "277"]
+    assert row(said())[2:] == ["0", "0.563", "0.613", "0.050", "0.012", "0.026", "to", "0.074", "277"]
     assert [line.split()[:4] for line in lines if RTE.signature in line] == [
         ["one:", "superglue/rte", "accuracy", "0.563"],
         ["other:", "superglue/rte", "accuracy", "0.613"],
@@ -40,7 +40,7 @@ def test_both_runs_are_named_and_their_scores_stand_side_by_side() -> None:
 def test_nothing_is_printed_where_nothing_is_known_of_the_spread() -> None:
     unknown = replace(PAIR, standard_error=math.nan, low=-1.0, high=1.0, interval="bounds")
 
-    assert row(said(unknown))[3:] == ["0", "0.563", "0.613", "0.050", "277"]
+    assert row(said(unknown))[2:] == ["0", "0.563", "0.613", "0.050", "277"]
 
 
 def test_errors_by_the_jackknife_are_told_from_the_others() -> None:
@@ -55,7 +55,7 @@ def test_what_scores_had_to_do_without_is_said_of_its_run() -> None:
     lost = replace(PAIR, one=RTE_32, other=whole)
     lines = said(lost).splitlines()
 
-    assert "31.2, 32.0" in said(lost)
+    assert "31.2, 32.0" in Comparison((lost,), (), MANIFEST, STEP).table("md")
     assert [line.split(" ")[:3] for line in lines if "the first of them was chosen" in line] == [
         ["one:", "3", "answers"]
     ]

@@ -30,7 +30,7 @@ def one(score: Score = RTE) -> Sweep:
     return Sweep((Result((score,), SMALL), Result((score,), LARGE)))
 
 
-@pytest.mark.parametrize("format", ["table", "md", "csv", "json"])
+@pytest.mark.parametrize("format", ["table", "md", "latex", "csv", "json"])
 def test_a_sweep_is_printed_as_its_golden_file(format: str) -> None:
     assert SWEEP.table(format) == (GOLDEN / f"sweep.{format}").read_text("utf-8")
 
@@ -92,7 +92,7 @@ def test_a_note_on_some_models_names_them() -> None:
 
 def test_what_scores_had_to_do_without_is_said_of_each_model() -> None:
     sweep = Sweep((Result((RTE_32,), STEP), Result((replace(RTE_32, shortened=0, truncated=0, ties=2),), OTHER_RULES)))
-    said = sweep.table().splitlines()[-7:]
+    said = sweep.table("md").splitlines()[-7:]
 
     assert said[0].startswith("GPT-3: Table H.1")  # of both
     assert said[1].startswith("small@step1000: 1007 prompts have fewer demonstrations than requested")
@@ -104,7 +104,7 @@ def test_what_scores_had_to_do_without_is_said_of_each_model() -> None:
 
 
 def test_every_signature_is_led_by_its_model() -> None:
-    lines = one().table().splitlines()
+    lines = one().table(signatures=True).splitlines()
 
     for name in ("small", "large"):
         assert f"{name}: superglue/rte accuracy 0.563 ± 0.030 (0 shots)  {RTE.signature}" in lines

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from icl_eval.errors import UnknownName
-from icl_eval.reports import FORMATS, render
+from icl_eval.reports import FORMATS, View, render
 from icl_eval.results.score import Score
 
 from .lines import AVERAGE, MANIFEST, RECORD, RTE, RTE_32, UNKNOWN
@@ -21,7 +21,7 @@ COUNTED = MANIFEST.model_copy(update={"parameters": 124_439_808})
 TWO_PROMPTS = MANIFEST.model_copy(update={"tasks": (RECORD, RECORD.model_copy(update={"prompt": "lettered"}))})
 
 
-@pytest.mark.parametrize("format", ["table", "md", "csv", "json"])
+@pytest.mark.parametrize("format", ["table", "md", "latex", "csv", "json"])
 def test_a_run_is_printed_as_its_golden_file(format: str) -> None:
     assert render([RTE, RTE_32, UNKNOWN, AVERAGE], NOTED, format) == (GOLDEN / f"run.{format}").read_text("utf-8")
 
@@ -175,10 +175,12 @@ def test_markdown_rows_have_as_many_cells_as_the_head() -> None:
     assert len({row.count("|") for row in rows}) == 1
 
 
-def test_every_score_has_its_signature_in_table_and_markdown() -> None:
-    for format in ("table", "md"):
-        text = render([RTE, RTE_32, AVERAGE], MANIFEST, format)
-        assert all(score.signature in text for score in (RTE, RTE_32, AVERAGE))
+@pytest.mark.parametrize("format", ["table", "md", "latex"])
+def test_every_score_has_its_signature_if_signatures_are_wanted(format: str) -> None:
+    scores = [RTE, RTE_32, AVERAGE]
+
+    assert all(score.signature in render(scores, MANIFEST, format, View(signatures=True)) for score in scores)
+    assert not any(score.signature in render(scores, MANIFEST, format) for score in scores)
 
 
 def _columns(scores: Sequence[Score]) -> dict[str, str]:

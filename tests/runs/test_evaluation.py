@@ -176,7 +176,7 @@ def test_effective_shots_and_shortened_prompts_are_reported(tmp_path: Path) -> N
     assert (few.effective_shots, few.shortened) == (1.0, 0)
     assert (many.effective_shots, many.shortened) == (mean(fitted), sum(shots < 6 for shots in fitted))
     assert 1 < mean(fitted) < 6
-    assert f"effective {mean(fitted):.1f})" in result.table()
+    assert f"effective {mean(fitted):.1f})" in result.table(signatures=True)
     assert "8 prompts have fewer demonstrations than requested, because the context length is 60 tokens" in str(result)
 
 
@@ -342,7 +342,7 @@ def test_an_undefined_figure_is_null_in_the_files(tmp_path: Path) -> None:
     assert math.isnan(result.score("parity").standard_error)
     assert '"standard_error": null' in (tmp_path / "scores.json").read_text()
     assert '"standard_error": null' in result.table("json")
-    assert "1.000 ± unknown (0 shots)" in result.table()
+    assert "1.000 ± unknown (0 shots)" in result.table(signatures=True)
 
 
 def test_the_query_may_differ_between_options_while_the_continuation_is_the_same(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""The columns of tables: which are numbers, which matter most, and by which names they can be chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from icl_eval.errors import UnknownName
+
+Row = dict[str, str]
+SHOWN_SYSTEMS = ("GPT-3 125M", "GPT-3 1.3B", "GPT-3 13B", "GPT-3 175B", "fine-tuned BERT-Large", "fine-tuned SOTA")
+SCORES = ("score", "±", "95 %", "sd seeds", "eff. shots", "n", "ties", "random", "majority")
+DIFFERENCES = ("one", "other", "difference", "clusters")
+FIGURES = frozenset({*SCORES, *DIFFERENCES, *SHOWN_SYSTEMS})
+"""What was measured, or is compared with it; the other columns say of what."""
+NUMBERS = FIGURES | {"parameters", "shots"}
+ALIASES = {"se": "±", "error": "±", "ci": "95 %", "interval": "95 %", "sd": "sd seeds", "normalize": "scoring"}
+ALL = "all"
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The columns in which some row has something, references last."""
+    order = dict.fromkeys(name for row in rows for name in row if name not in SHOWN_SYSTEMS)
+    return [name for name in (*order, *SHOWN_SYSTEMS) if any(row.get(name) for row in rows)]
+
+
+def asked_columns(rows: Sequence[Row], asked: Sequence[str]) -> list[str]:
+    """The columns that were asked for, after those that say of what each row is; `all` are all that say something.
+
+    Raises:
+        UnknownName: there is no column of this name.
+    """
+    there = columns_of(rows)
+    if ALL in asked:
+        return there
+    known = {_key(name): name for row in rows for name in row} | {_key(name): name for name in SHOWN_SYSTEMS}
+    known |= {alias: name for alias, name in ALIASES.items() if name in known.values()}
+    for name in asked:
+        if _key(name) not in known:
+            raise UnknownName("column", name, [*known.values(), ALL])
+    chosen = dict.fromkeys(known[_key(name)] for name in asked)
+    identity = [name for name in there if name not in FIGURES and name not in chosen]
+    return [*identity, *chosen]
+
+
+def _key(name: str) -> str:
+    """A name as it is compared: `sd-seeds` and `SD seeds` are one column."""
+    return name.strip().lower().replace("-", " ").replace("_", " ")

@@ -1,0 +1,81 @@
+"""Learning curves: the scores of one task, prompt and metric by number of shots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from icl_eval.results.score import Score
+
+
+@dataclass(frozen=True)
+class Point:
+    """A score on a curve.
+
+    Attributes:
+        shots: number of demonstrations.
+        value: the score.
+        error: its standard error over examples; 0 if it is not known.
+        sd: the standard deviation over draws of demonstrations; 0 for a single one.
+    """
+
+    shots: int
+    value: float
+    error: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores by number of shots.
+
+    Attributes:
+        model: whose they are.
+        task, prompt, metric, scoring: of what.
+        points: in ascending order of shots.
+        random: what guessing scores; None if it is not known.
+        majority: what always choosing the most frequent option scores; None if it is not known.
+    """
+
+    model: str
+    task: str
+    prompt: str
+    metric: str
+    scoring: str
+    points: tuple[Point, ...]
+    random: float | None = None
+    majority: float | None = None
+
+    @property
+    def baseline(self) -> float | None:
+        """The better of guessing and of always choosing the most frequent option."""
+        return max((each for each in (self.random, self.majority) if each is not None), default=None)
+
+
+def curves_of(scores: Iterable[Score], model: str = "") -> list[Curve]:
+    """The curves with several numbers of shots, in the order of the scores."""
+    found: dict[tuple[str, str, str, str], list[Score]] = {}
+    for score in (each for each in scores if not each.of_part):
+        found.setdefault((score.task, score.prompt, score.metric, score.normalize), []).append(score)
+    return [_curve(model, of_shots) for of_shots in found.values() if len(of_shots) > 1]
+
+
+def first_of_each_task(curves: Sequence[Curve]) -> list[Curve]:
+    """The curve of the first metric of each task, prompt, scoring and model."""
+    return list({(each.model, each.task, each.prompt, each.scoring): each for each in reversed(curves)}.values())[::-1]
+
+
+def _curve(model: str, scores: Sequence[Score]) -> Curve:
+    first = scores[0]
+    points = sorted((Point(s.shots, s.value, _known(s.standard_error), _known(s.seed_sd)) for s in scores), key=_shots)
+    metric = f"{first.average} average" if first.of_suite else first.metric
+    return Curve(model, first.task, first.prompt, metric, first.normalize, tuple(points), first.random, first.majority)
+
+
+def _shots(point: Point) -> int:
+    return point.shots
+
+
+def _known(value: float | None) -> float:
+    return 0.0 if value is None or not math.isfinite(value) else value

@@ -1,0 +1,115 @@
+"""Tables for a paper: LaTeX with booktabs, errors beside the scores, and the best scores in bold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from icl_eval.metrics import lower_is_better
+from icl_eval.reports.columns import NUMBERS, Row
+from icl_eval.reports.layout import fit_columns
+from icl_eval.reports.pivot import Grid, by_shots
+
+SPECIAL = {
+    **{each: f"\\{each}" for each in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$"},
+}
+WIDE = 110  # characters of a row of text that fits a page
+WITH_ERRORS = ("score", "difference")  # columns that hold their error, too
+COMPARED = ("one", "other")
+
+
+def latex(heading: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> str:
+    """A `tabular` with what is said above and below it as comments; it needs the package booktabs."""
+    head, body = _grid(rows) if (grid := by_shots(rows)) is None else _by_shots(grid, rows)
+    columns = "".join("r" if is_number else "l" for _, is_number in head)
+    lines = [" & ".join(cells) + r" \\" for cells in ([escaped(name) for name, _ in head], *body)]
+    return "\n".join(
+        [
+            *_comments(heading),
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            *_comments(notes),
+            "",
+        ]
+    )
+
+
+def escaped(text: str) -> str:
+    """Text without anything that LaTeX would take for a command."""
+    return "".join(SPECIAL.get(character, character) for character in " ".join(text.split()))
+
+
+def _comments(lines: Iterable[str]) -> list[str]:
+    return [f"% {' '.join(line.split())}" for line in lines]
+
+
+def _by_shots(grid: Grid, rows: Sequence[Row]) -> tuple[list[tuple[str, bool]], list[list[str]]]:
+    """Head and rows of tasks by shots: bold is the best model, or of a single one the best number of shots."""
+    head = [(name, name in NUMBERS) for name in grid.keys]
+    head += [*((f"{shots}-shot", True) for shots in grid.shots), *((name, True) for name in grid.beside)]
+    several = "model" in grid.keys and len({row["model"] for row in rows}) > 1
+    best: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for key, scores, _ in grid.rows:
+        of = _without_model(grid, key)
+        for shots, (value, _) in zip(grid.shots, scores, strict=True):
+            best.setdefault((of, shots if several else ""), []).append(value)
+    body = []
+    for key, scores, beside in grid.rows:
+        of, metric = _without_model(grid, key), key[grid.keys.index("metric")]
+        cells = [
+            _scored(value, error, is_best=value == _best(best[of, shots if several else ""], metric))
+            for shots, (value, error) in zip(grid.shots, scores, strict=True)
+        ]
+        body.append([*map(escaped, key), *cells, *map(escaped, beside)])
+    return head, body
+
+
+def _without_model(grid: Grid, key: Sequence[str]) -> tuple[str, ...]:
+    """What is common to the rows of several models."""
+    of_model = ("model", "revision", "parameters")
+    return tuple(word for name, word in zip(grid.keys, key, strict=True) if name not in of_model)
+
+
+def _grid(rows: Sequence[Row]) -> tuple[list[tuple[str, bool]], list[list[str]]]:
+    """Head and rows of scores or differences, one to a line."""
+    names = [name for name in fit_columns(rows, WIDE) if name != "±"]
+    return [(name, name in NUMBERS) for name in names], [[_cell(name, row, rows) for name in names] for row in rows]
+
+
+def _cell(name: str, row: Row, rows: Sequence[Row]) -> str:
+    value = row.get(name, "")
+    if name in COMPARED:
+        is_best = value == _best([row[each] for each in COMPARED], row["metric"])
+        return _scored(value, "", is_best=is_best)
+    if name not in WITH_ERRORS:
+        return escaped(value)
+    same = [each["score"] for each in rows if _of(each) == _of(row)] if name == "score" else []
+    return _scored(value, row.get("±", ""), is_best=len(same) > 1 and value == _best(same, row["metric"]))
+
+
+def _of(row: Row) -> tuple[str | None, ...]:
+    """What the scores of several models have in common."""
+    return tuple(row.get(name) for name in ("task", "prompt", "metric", "scoring", "split", "shots"))
+
+
+def _best(values: Sequence[str], metric: str) -> str:
+    """The best of some scores, as it is printed; empty if it is not known which is better."""
+    known = [each for each in values if each]
+    lower = lower_is_better(metric)
+    if not known or lower is None or len(known) == 1:
+        return ""
+    return (min if lower else max)(known, key=float)
+
+
+def _scored(value: str, error: str, *, is_best: bool) -> str:
+    """A score with its error in mathematical mode."""
+    if not value:
+        return ""
+    number = rf"\mathbf{{{value}}}" if is_best else value
+    return rf"${number} \pm {error}$" if error else f"${number}$"

@@ -1,0 +1,128 @@
+"""Scores as a grid: a row per task and metric, a column per number of shots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from icl_eval.reports.columns import FIGURES, Row, columns_of
+from icl_eval.reports.layout import GAP, cells_of, draw
+
+SAMPLE = " (sample)"
+NOT_KEYS = FIGURES | {"shots", "few-shot split"}  # what may differ between the shots of a row
+BESIDE = ("random", "majority")  # what does not depend on the number of shots, right of the scores
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Scores by shots.
+
+    Attributes:
+        keys: columns that say of what each row is.
+        shots: the numbers of shots in ascending order.
+        rows: the values of the keys, the score and its error for each number of shots, and what stands beside them.
+        beside: the names of those columns.
+    """
+
+    keys: Sequence[str]
+    shots: Sequence[str]
+    rows: Sequence[tuple[Sequence[str], Sequence[tuple[str, str]], Sequence[str]]]
+    beside: Sequence[str]
+
+    def draw(self, width: int) -> list[str]:
+        """The lines of the table: on one line per row if that fits, else with the errors below the scores."""
+        for form in ("{} ± {}", "{} ±{}"):
+            lines = self._on_one_line(form)
+            if max(map(cells_of, lines)) <= width:
+                return lines
+        return self._on_two_lines(width)
+
+    def _on_one_line(self, form: str) -> list[str]:
+        shots = [f"{each}-shot" for each in self.shots]
+        rows = [
+            [*key, *(form.format(value, _short(error, form)) if error else value for value, error in scores), *beside]
+            for key, scores, beside in self.rows
+        ]
+        return draw([*self.keys, *shots, *self.beside], rows, {*shots, *self.beside}, 10_000)
+
+    def _on_two_lines(self, width: int) -> list[str]:
+        """Scores with their errors below, the shots in as many tables as it takes."""
+        titles = [_title(key) for key, _, _ in self.rows]
+        first = max(cells_of(line) for title in titles for line in title.split("\n"))
+        columns = [(f"{each}-shot", [_stacked(*row[1][i]) for row in self.rows]) for i, each in enumerate(self.shots)]
+        columns += [(name, [row[2][i] for row in self.rows]) for i, name in enumerate(self.beside)]
+        taken = [max(cells_of(line) for cell in (name, *cells) for line in cell.split("\n")) for name, cells in columns]
+        lines: list[str] = []
+        while columns:
+            count = _fitting(taken, width - first - 1)
+            names = [name for name, _ in columns[:count]]
+            cells = zip(titles, *(cells for _, cells in columns[:count]), strict=True)
+            lines += [""] * bool(lines) + draw(["", *names], [[*each] for each in cells], {*names}, width)
+            columns, taken = columns[count:], taken[count:]
+        return lines
+
+
+def by_shots(rows: Sequence[Row]) -> Grid | None:
+    """Scores as a grid; None unless some task was scored with several numbers of shots."""
+    names = [name for name in columns_of(rows) if name not in NOT_KEYS]
+    if len({row.get("scoring") for row in rows}) == 1:
+        names = [name for name in names if name != "scoring"]
+    found: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row in rows:
+        if "score" not in row:
+            return None
+        found.setdefault(tuple(row.get(name, "") for name in names), {})[row["shots"]] = row
+    if all(len(of_shots) == 1 for of_shots in found.values()):
+        return None
+    shots = sorted({each for of_shots in found.values() for each in of_shots}, key=int)
+    beside = [name for name in BESIDE if any(row.get(name) for row in rows)]
+    cells = [(_unmarked(key, found), of_shots) for key, of_shots in found.items()]
+    return Grid(
+        names,
+        shots,
+        [
+            (key, [_score(of_shots.get(each, {})) for each in shots], [_beside(of_shots, name) for name in beside])
+            for key, of_shots in cells
+        ],
+        beside,
+    )
+
+
+def _unmarked(key: Sequence[str], keys: Sequence[Sequence[str]] | dict[tuple[str, ...], dict[str, Row]]) -> list[str]:
+    """A key without `(sample)` if it stands in every row: the heading says so."""
+    if all(any(word.endswith(SAMPLE) for word in each) for each in keys):
+        return [word.removesuffix(SAMPLE) for word in key]
+    return list(key)
+
+
+def _score(row: Row) -> tuple[str, str]:
+    return row.get("score", ""), row.get("±", "")
+
+
+def _beside(of_shots: dict[str, Row], name: str) -> str:
+    return next((row[name] for row in of_shots.values() if row.get(name)), "")
+
+
+def _title(key: Sequence[str]) -> str:
+    """What a row is of, on two lines."""
+    first, *rest = [word for word in key if word]
+    return f"{first}\n  {' '.join(rest)}" if rest else first
+
+
+def _stacked(value: str, error: str) -> str:
+    return f"{value}\n±{error.removeprefix('0')}" if error else value
+
+
+def _short(error: str, form: str) -> str:
+    return error if "± " in form else error.removeprefix("0")
+
+
+def _fitting(widths: Sequence[int], room: int) -> int:
+    """How many columns fit, at least one."""
+    count = 0
+    for width in widths:
+        room -= width + len(GAP)
+        if room < 0:
+            break
+        count += 1
+    return max(count, 1)

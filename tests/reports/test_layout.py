@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from icl_eval.errors import UnknownName
+from icl_eval.reports import View, render
+from icl_eval.results.result import Result, Sweep
+from icl_eval.results.score import Score
+
+from .lines import AVERAGE, MANIFEST, RTE, RTE_32
+
+TASKS = ("superglue/multirc", "superglue/rte", "天气预报")
+SHOTS = (0, 1, 4, 16, 32, 64)
+GRID = [
+    replace(RTE_32, task=task, metric=metric, shots=shots, value=shots / 100 + 0.1)
+    for task in TASKS
+    for metric in ("accuracy", "group_exact_match")
+    for shots in SHOTS
+]
+SINGLE = [replace(RTE, task=f"{task}/{'long' * 12}") for task in TASKS]
+
+
+def widest(lines: Sequence[str]) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, lines))
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+@pytest.mark.parametrize("scores", [GRID, SINGLE, [RTE, RTE_32, AVERAGE]], ids=["grid", "single", "mixed"])
+def test_a_table_fits_the_width(scores: list[Score], width: int) -> None:
+    one = render(scores, MANIFEST, view=View(width))
+    several = Sweep((Result(tuple(scores), MANIFEST), Result(tuple(scores), MANIFEST))).table(width=width)
+
+    for text in (one, several):
+        assert " ──" in text
+        assert widest([line for line in text.splitlines() if line.startswith(" ")]) <= width
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_every_score_and_error_of_a_grid_is_in_the_table(width: int) -> None:
+    text = render(GRID, MANIFEST, view=View(width))
+
+    for shots in SHOTS:
+        assert text.count(f" {shots}-shot") == 1
+        assert text.count(f" {shots / 100 + 0.1:.3f}") == len(TASKS) * 2
+    assert text.count("±") >= len(GRID)
+
+
+def test_many_numbers_of_shots_take_several_tables() -> None:
+    scores = [replace(RTE, shots=shots) for shots in range(30)]
+    text = render(scores, MANIFEST, view=View(80))
+
+    assert [text.count(f" {shots}-shot") for shots in range(30)] == [1] * 30
+    assert text.count(" ──") > 1
+
+
+def test_columns_are_those_that_were_asked_for_after_those_that_name_the_row() -> None:
+    text = render([RTE, RTE_32], MANIFEST, view=View(columns=("sd-seeds", "SE", "GPT-3 175B")))
+    head = next(line for line in text.splitlines() if line.startswith(" task"))
+
+    assert head.split() == ["task", "metric", "scoring", "shots", "sd", "seeds", "±", "GPT-3", "175B"]
+
+
+def test_all_columns_are_those_of_markdown() -> None:
+    head = next(line for line in render([RTE_32], MANIFEST, "md").splitlines() if line.startswith("| "))
+    shown = next(
+        line for line in render([RTE_32], MANIFEST, view=View(250, ("all",))).splitlines() if line.startswith(" task")
+    )
+
+    assert shown.split() == head.replace("|", " ").split()
+
+
+def test_a_column_that_is_not_there_names_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"no column is named 'majorty'; did you mean majority\?"):
+        render([RTE], MANIFEST, view=View(columns=("majorty",)))
+
+
+def test_published_numbers_that_are_left_out_are_mentioned() -> None:
+    assert "published numbers: --columns all\n" in render([RTE, RTE_32], MANIFEST)
+    assert "GPT-3: Table H.1" in render([RTE, RTE_32], MANIFEST, view=View(300, ("all",)))
+    assert "published" not in render([replace(RTE, reference=None)], MANIFEST)
