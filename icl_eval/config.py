@@ -22,6 +22,8 @@ Quantization = Literal["8bit", "4bit"]
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 PLL = Literal["l2r", "plain"]  # which tokens are masked to score one of them
 Overflow = Literal["drop", "error", "truncate"]
+Draw = Literal["per_example", "per_group", "fixed", "first"]
+Order = Literal["drawn", "reversed"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 HUB, SAMPLE = "hub", "sample"
@@ -154,6 +156,21 @@ class RunOptions(ModelOptions, total=False):
     fewshot_split: Annotated[
         str | None,
         Stored("Draw demonstrations from this split. An example is never its own demonstration.", EVALUATION, "NAME"),
+    ]
+    draw: Annotated[
+        Draw | None,
+        Stored("Draw demonstrations for each query, each group or all queries, or show the first ones.", EVALUATION),
+    ]
+    balanced: Annotated[bool | None, Stored("Draw equally many demonstrations of each label.", EVALUATION)]
+    order: Annotated[Order | None, Stored("Order of demonstrations: as drawn, or reversed.", EVALUATION)]
+    fewshot_ids: Annotated[
+        str | Sequence[str],
+        Stored(
+            "Show the demonstrations with these ids, in this order. Default: as many as there are ids.",
+            EVALUATION,
+            "ID,...",
+            default=(),
+        ),
     ]
     limit: Annotated[
         int | str | None,

@@ -21,7 +21,7 @@ COLOURS = {"instruction": "magenta", "demonstration": "cyan", "query": "bright_w
 MARK = Coloured("│", COLOURS["mark"])
 
 
-@options.takes("split", "fewshot_split", *options.ENCODING)
+@options.takes("split", "fewshot_split", "draw", "balanced", "order", "fewshot_ids", *options.ENCODING)
 def show(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, or a path to its YAML file.")],
     *,
@@ -56,7 +56,7 @@ def show(
     ] = False,
     split: str | None,
     fewshot_split: str | None,
-    **tokenizer_options: Any,
+    **query_options: Any,
 ) -> None:
     """Show the exact prompt of an example, and its scored tokens.
 
@@ -67,8 +67,11 @@ def show(
 
     names, library = options.library_for([task], include)
     found = library.task(names[0])
-    if shots is None:
-        shots = 0 if found.on(split, fewshot_split).definition.splits.demonstrations is None else SHOTS
+    query_options = options.read(query_options)
+    if shots is None and found.on(split, fewshot_split).definition.splits.demonstrations is None:
+        shots = 0
+    elif shots is None:
+        shots = len(query_options["fewshot_ids"]) or SHOTS
     question, lm, note = preview(
         found,
         model or "tiny",
@@ -79,7 +82,7 @@ def show(
         prompts=prompt or (),
         split=split,
         fewshot_split=fewshot_split,
-        **options.read(tokenizer_options),
+        **query_options,
     )
     write(*(_tokens(question, lm) if tokens else _prompt(question)), end="\n\n")
     for line in _options(question, lm):

@@ -13,19 +13,21 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    StrictBool,
     ValidationError,
     field_validator,
     model_serializer,
 )
 from pydantic_core import to_jsonable_python
 
-from icl_eval.config import DEFAULTS, HUB, SAMPLE, Overflow, check_known, parse_limit
+from icl_eval.config import DEFAULTS, HUB, SAMPLE, Draw, Order, Overflow, check_known, parse_limit
 from icl_eval.errors import RunError
 from icl_eval.models import LoadConfig, ModelConfig
 from icl_eval.models.loading.names import is_endpoint
 from icl_eval.tasks.located import first_problem
 
 MOST_SEEDS = 10_000
+CHANGES = frozenset({"decode", "draw", "balanced", "order", "fewshot_ids"})  # of what a task file says
 
 
 class RunConfig(ModelConfig):
@@ -41,6 +43,10 @@ class RunConfig(ModelConfig):
     seeds: tuple[int, ...] = DEFAULTS["seeds"]
     split: str | None = DEFAULTS["split"]
     fewshot_split: str | None = DEFAULTS["fewshot_split"]
+    draw: Draw | None = DEFAULTS["draw"]
+    balanced: StrictBool | None = DEFAULTS["balanced"]
+    order: Order | None = DEFAULTS["order"]
+    fewshot_ids: tuple[str, ...] = DEFAULTS["fewshot_ids"]
     limit: Annotated[int | str, AfterValidator(parse_limit)] | None = DEFAULTS["limit"]
     overflow: Overflow = DEFAULTS["overflow"]
     decode: dict[str, Any] | None = DEFAULTS["decode"]
@@ -51,7 +57,7 @@ class RunConfig(ModelConfig):
         """The words for where data comes from; a path that reads like one of them is still a directory."""
         return f"./{data}" if isinstance(data, Path) and str(data) in (HUB, SAMPLE) else str(data)
 
-    @field_validator("tasks", "prompts", "shots", mode="before")
+    @field_validator("tasks", "prompts", "shots", "fewshot_ids", mode="before")
     @classmethod
     def _one_or_several(cls, values: Any) -> tuple[Any, ...]:
         return (
@@ -75,9 +81,15 @@ class RunConfig(ModelConfig):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `decode` if every task uses its own decoding."""
+        """Without changes of decoding and demonstrations that there are not, in which every task uses its own."""
         values: dict[str, Any] = serialized(self)
-        return {name: value for name, value in values.items() if name != "decode" or value is not None}
+        return {name: value for name, value in values.items() if name not in CHANGES or value != DEFAULTS[name]}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What is changed in the protocols of all tasks, by the names of their keys."""
+        chosen = {"draw": self.draw, "balanced": self.balanced, "order": self.order, "ids": [*self.fewshot_ids] or None}
+        return {name: value for name, value in chosen.items() if value is not None}
 
     def folder_name(self) -> str:
         """A name that the same configuration always gets, so that the same command continues its own run."""

@@ -68,7 +68,7 @@ def prepare(task: Task, style: str | None, config: RunConfig, source: Source) ->
         IclEvalError: its data, prompts or demonstrations do not suit the configuration.
     """
     own = task.definition.splits
-    task = task.on(config.split, config.fewshot_split)
+    task = task.on(config.split, config.fewshot_split).with_protocol(config.protocol)
     asked = _asked_shots(task, config.shots)
     parts = [(task.prompt(style), tuple(asked))]
     bare = task.definition.zero_shot_prompt

@@ -19,7 +19,15 @@ from icl_eval.runs.model import Model, check_model, name_of
 from icl_eval.runs.rescore import ChosenMetrics
 from icl_eval.runs.run import Progress, Run
 from icl_eval.runs.score import chosen_normalizations
-from icl_eval.runs.tasks import SAMPLE_NOTE, check_metrics, given_tasks, selected, source_of, with_decoding
+from icl_eval.runs.tasks import (
+    SAMPLE_NOTE,
+    check_metrics,
+    check_protocol,
+    given_tasks,
+    selected,
+    source_of,
+    with_decoding,
+)
 from icl_eval.tasks import Library, Source, Task
 
 RESULTS = Path("results")
@@ -86,6 +94,7 @@ def planned(
     code = {name: each for task in given.values() for name, each in task.code.items()} | dict(metrics.given)
     chosen, suites = selected(config.tasks, given, library or Library(), trust_remote_code=trusts, given=code)
     chosen, suites = with_decoding(chosen, suites, config.decode)
+    check_protocol(chosen, config.protocol, config.fewshot_split)
     source = source_of(config.data, unused=all(task.source is not None for task in chosen))
     prepared, failures = _prepared(chosen, config, source)
     prepared = [

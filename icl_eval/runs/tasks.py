@@ -139,6 +139,14 @@ def with_decoding(
     return changed, plain
 
 
+def check_protocol(tasks: Sequence[Task], changes: Mapping[str, Any], fewshot_split: str | None) -> None:
+    """Raise `RunError` if demonstrations are to be chosen otherwise, and no task has any."""
+    if changes and all((fewshot_split or task.definition.splits.demonstrations) is None for task in tasks):
+        flag = "--fewshot-ids" if "ids" in changes else f"--{next(iter(changes))}"
+        names = ", ".join(task.name for task in tasks)
+        raise RunError(f"{flag} needs a task with demonstrations, and there is only {names}")
+
+
 def check_names(task: Task) -> None:
     """Find every metric and reference of a task.
 

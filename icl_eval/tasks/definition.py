@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from icl_eval.config import Draw, Order
 from icl_eval.tasks.data import Data, Strict
 from icl_eval.tasks.extraction import RulesByName, dumped
 from icl_eval.tasks.metric_names import EVALUATE, MetricName, split_extraction
@@ -80,10 +81,10 @@ class Protocol(Strict):
     NEW_KEYS = frozenset({"ids", "balanced", "order"})
 
     shots: Annotated[StrictInt, Field(ge=0)] = 32
-    draw: Literal["per_example", "per_group", "fixed", "first"] = "per_example"
+    draw: Draw = "per_example"
     ids: Annotated[list[StrictStr], Field(min_length=1)] | None = None  # which are shown, in this order
     balanced: StrictBool = False  # as many of each label
-    order: Literal["drawn", "reversed"] = "drawn"
+    order: Order = "drawn"
     within: StrictStr | None = None  # demonstrations share this field's value with the query
     repeat: StrictBool = False  # a demonstration may ask what the query asks, where the answer is to be found in it
 

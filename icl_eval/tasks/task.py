@@ -214,6 +214,29 @@ class Task:
             return self
         return replace(self, definition=self.definition.model_copy(update={"decode": chosen, "reference": None}))
 
+    def with_protocol(self, changes: Mapping[str, Any]) -> Task:
+        """The same task with other demonstrations; a task without any is as it was.
+
+        Args:
+            changes: by the names of `Protocol`. Keys of the task that contradict them are dropped.
+
+        Raises:
+            TaskError: the changes contradict each other, or what the task keeps.
+        """
+        if not changes or self.definition.splits.demonstrations is None:
+            return self
+        dropped: dict[str, Any] = {"ids": None} if "draw" in changes else {}
+        if changes.get("ids"):
+            dropped = {"draw": "first", "shots": len(changes["ids"])}
+        if {**dropped, **changes}.get("draw") == "first":
+            dropped = {**dropped, "balanced": False}
+        try:
+            own = self.definition.protocol.model_dump()
+            protocol = Protocol.model_validate({**own, **dropped, **changes})
+        except ValueError as error:
+            raise TaskError(f"{self.name}: {first_problem(error)}", self.path) from error
+        return replace(self, definition=self.definition.model_copy(update={"protocol": protocol}))
+
     def _check_split(self, name: str | None) -> None:
         """Raise `UnknownName` for a split that the task file does not know; where it lists none, reading tells."""
         data, own = self.definition.data, self.definition.splits

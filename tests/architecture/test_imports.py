@@ -20,7 +20,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
     "config": frozenset({"errors"}),
     "prompts": frozenset({"config", "errors"}),
-    "tasks": frozenset({"errors", "prompts"}),
+    "tasks": frozenset({"config", "errors", "prompts"}),
     "demos": frozenset({"errors", "tasks"}),
     "models": frozenset({"config", "errors"}),
     "engine": frozenset({"errors", "models"}),

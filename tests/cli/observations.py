@@ -67,6 +67,25 @@ def answers_and_first_word(bench: Bench, *words: str) -> tuple[int, str]:
     return len(bench.requests(*words)), bench.shell.out.split()[0]
 
 
+def protocol(name: str) -> See:
+    """The values of a key of the protocols by which demonstrations are drawn."""
+
+    def seen(bench: Bench, *words: str) -> set[Any]:
+        found: set[Any] = set()
+        draw = Pool.draw
+
+        def drawn(pool: Pool, query: Any, shots: int, seed: int) -> Any:
+            found.add(getattr(pool.protocol, name))
+            return draw(pool, query, shots, seed)
+
+        with bench.patched() as patch:
+            patch.setattr(Pool, "draw", drawn)
+            bench.requests(*words)
+        return found
+
+    return seen
+
+
 def seeds(bench: Bench, *words: str) -> set[int]:
     """The seeds by which demonstrations are drawn."""
     found: set[int] = set()

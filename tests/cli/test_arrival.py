@@ -85,6 +85,10 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "fewshot_split": [
             Case((*ANY, *TOY, "--shots", "7"), ("--fewshot-split", "validation"), see.demonstrated, QUERIES)
         ],
+        "draw": [Case(SHOT, ("--draw", "first"), see.demonstrated, [100])],
+        "balanced": [Case(SHOT, ("--balanced", "yes"), see.protocol("balanced"), {True})],
+        "order": [Case(SHOT, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
+        "fewshot_ids": [Case((*ANY, *TOY), ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(RUN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
         "normalizations": [
             Case(RUN, ("--normalization", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
@@ -179,6 +183,10 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "fewshot_split": [
             Case((*SHOW, "--shots", "7"), ("--fewshot-split", "validation"), see.printed("Q: 1\nA: odd"), True)
         ],
+        "draw": [Case(SHOW, ("--draw", "first"), see.printed("Q: 100\nA: even\n\nQ: 101\nA: odd\n\nQ"), True)],
+        "balanced": [Case(SHOW, ("--balanced", "yes"), see.protocol("balanced"), {True})],
+        "order": [Case(SHOW, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
+        "fewshot_ids": [Case(SHOW, ("--fewshot-ids", "103,101,102"), see.printed("3 of 3 demonstrations"), True)],
         "include": [
             Case(
                 ("show", "more/parity", *DATA), ("--include", "more"), see.printed("\nmore/parity, prompt plain"), True
@@ -340,6 +348,10 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         ],
         "split": [Case(PLAN, ("--split", "train"), see.queries, EXAMPLES)],
         "fewshot_split": [Case((*PLAN, "--shots", "7"), ("--fewshot-split", "validation"), see.demonstrated, QUERIES)],
+        "draw": [Case((*PLAN, "--shots", "1"), ("--draw", "first"), see.demonstrated, [100])],
+        "balanced": [Case((*PLAN, "--shots", "1"), ("--balanced", "yes"), see.protocol("balanced"), {True})],
+        "order": [Case((*PLAN, "--shots", "1"), ("--order", "reversed"), see.protocol("order"), {"reversed"})],
+        "fewshot_ids": [Case(PLAN, ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(PLAN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
         "overflow": [
             Case(

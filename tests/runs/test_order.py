@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from icl_eval import Task, evaluate
+from icl_eval.errors import IclEvalError, RunError
 from icl_eval.testing import FakeLM
 
 TRAIN = [{"n": f"t{index}", "text": f"word{index}", "label": index % 2} for index in range(6)]
@@ -49,3 +52,63 @@ def test_the_signature_says_how_demonstrations_were_drawn() -> None:
     (line,) = evaluate(FakeLM(), task(ids=["t3", "t1"], order="reversed"), shots=2).scores
 
     assert "|k2|first-reversed|" in line.signature
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"draw": "first"},
+        {"draw": "fixed", "order": "reversed"},
+        {"balanced": True},
+        {"fewshot_ids": ["t5", "t0"]},
+        {"fewshot_ids": "t3", "order": "reversed"},
+    ],
+)
+def test_an_option_is_the_same_as_the_key_of_the_task(changes: dict[str, Any], tmp_path: Path) -> None:
+    keys = {"ids" if name == "fewshot_ids" else name: value for name, value in changes.items()}
+    keys |= {"ids": [keys["ids"]]} if isinstance(keys.get("ids"), str) else {}
+    by_option = evaluate(FakeLM(), task(), shots=1, out=tmp_path / "option", **changes)
+    by_key = evaluate(FakeLM(), task(**keys), shots=1, out=tmp_path / "key")
+
+    assert drawn_in(tmp_path / "option") == drawn_in(tmp_path / "key")
+    assert by_option.scores[0].draw == by_key.scores[0].draw != evaluate(FakeLM(), task(), shots=1).scores[0].draw
+
+
+def drawn_in(folder: Path) -> list[Any]:
+    return [json.loads(line)["demonstrations"] for line in (folder / "examples.jsonl").read_text().splitlines()]
+
+
+def test_ids_are_shown_all_unless_fewer_shots_are_asked_for(tmp_path: Path) -> None:
+    (line,) = evaluate(FakeLM(), task(), fewshot_ids=["t5", "t0", "t2"], out=tmp_path).scores
+
+    assert line.shots == 3
+    assert drawn_in(tmp_path) == [["t5", "t0", "t2"]]
+
+
+def test_an_option_replaces_what_the_task_says_of_the_draw() -> None:
+    listed, balanced = task(ids=["t3", "t1"]), task(balanced=True)
+
+    assert evaluate(FakeLM(), listed, shots=1, draw="fixed").scores[0].draw == "fixed"
+    assert evaluate(FakeLM(), balanced, shots=1, draw="first").scores[0].draw == "first"
+    assert evaluate(FakeLM(), listed, shots=1, fewshot_ids=["t2"]).scores[0].draw == "first"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"draw": "first", "balanced": True}, "order: `balanced` needs random draws, but `draw` is first"),
+        ({"draw": "fixed", "fewshot_ids": ["t1"]}, "order: `ids` fixes the demonstrations, but `draw` is fixed"),
+        ({"fewshot_ids": ["t1", "t9"]}, "no demonstration of order is named 't9'"),
+        ({"draw": "random"}, "`draw`: Input should be 'per_example', 'per_group', 'fixed' or 'first'"),
+        ({"order": "up"}, "`order`: Input should be 'drawn' or 'reversed'"),
+        ({"balanced": "yes"}, "`balanced`: Input should be a valid boolean"),
+    ],
+)
+def test_options_that_cannot_be_are_errors(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(IclEvalError, match=message):
+        evaluate(FakeLM(), task(), **options)
+
+
+def test_options_of_demonstrations_need_a_task_that_has_some(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="--order needs a task with demonstrations, and there is only truthfulqa/mc1"):
+        evaluate(FakeLM(), "truthfulqa/mc1", order="reversed", data=tmp_path)
