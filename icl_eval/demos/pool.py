@@ -53,10 +53,11 @@ class Pool:
     ) -> None:
         self.task, self.protocol, self.shares_split = task, protocol, shares_split
         self._question_key = question_key
-        self._questions: dict[str, frozenset[str]] = {}  # the keys of a group's members, once it has been drawn
+        self._questions: dict[str, frozenset[str]] = {}  # by the id of a group's first member: the keys of all
         self._examples = candidates = _listed(task, candidates, protocol.ids)
         groups: dict[str, int] = {}  # the number of each, in the order of their first members
-        numbers = np.array([groups.setdefault(name, len(groups)) for name in groups_of(candidates)], dtype=np.intp)
+        names = groups_of(candidates) if protocol.ids is None else protocol.ids  # each that is listed is shown
+        numbers = np.array([groups.setdefault(name, len(groups)) for name in names], dtype=np.intp)
         self._by_group = np.argsort(numbers, kind="stable")
         self._ends = np.cumsum(np.bincount(numbers, minlength=len(groups)))
         self._keys = _hashes(groups)
@@ -199,10 +200,10 @@ class Pool:
 
     def _asked_by(self, members: Sequence[Example]) -> frozenset[str]:
         """The keys of the questions of a group."""
-        group = members[0].group
-        if group not in self._questions:
-            self._questions[group] = frozenset(map(self._question_key, members))
-        return self._questions[group]
+        first = members[0].id
+        if first not in self._questions:
+            self._questions[first] = frozenset(map(self._question_key, members))
+        return self._questions[first]
 
     def _part(self, query: Example) -> _Part:
         return self._parts.get(_part_of(query, self.protocol.within), _EMPTY)

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     AfterValidator,
@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from icl_eval.config import DEFAULTS, HUB, SAMPLE, Draw, Order, Overflow, check_known, parse_limit
+from icl_eval.config import DEFAULTS, HUB, SAMPLE, TYPES, Draw, Order, Overflow, check_known, parse_limit
 from icl_eval.errors import RunError
 from icl_eval.models import LoadConfig, ModelConfig
 from icl_eval.models.loading.names import is_endpoint
@@ -105,6 +105,7 @@ def read_run(model: str, tasks: Sequence[str], options: Mapping[str, Any]) -> tu
         RunError: an option has an invalid value.
     """
     check_known(options)
+    _check_numbers(options)
     stored, loading = (
         {name: value for name, value in options.items() if name in fields}
         for fields in (RunConfig.model_fields, LoadConfig.model_fields)
@@ -113,6 +114,15 @@ def read_run(model: str, tasks: Sequence[str], options: Mapping[str, Any]) -> tu
         return RunConfig(model=model, tasks=tuple(tasks), **stored), LoadConfig(**loading)
     except ValidationError as error:
         raise RunError(first_problem(error)) from error
+
+
+def _check_numbers(options: Mapping[str, Any]) -> None:
+    """Raise `RunError` for True and False where an option takes no truth value; Python counts them as 1 and 0."""
+    for name, value in options.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        found = next((each for each in values if isinstance(each, bool)), None)
+        if found is not None and bool not in (TYPES[name], *get_args(TYPES[name])):
+            raise RunError(f"`{name}` is {found}, but this option is not a switch")
 
 
 def short_name(model: str, served_name: str | None = None) -> str:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import regex
+
 from icl_eval.errors import DataError, MissingData, UnknownName
 from icl_eval.tasks.data import Data, Hub
-from icl_eval.tasks.files import DataFile, Layout, Record, location_in, read_files
+from icl_eval.tasks.files import PATTERN_SECONDS, DataFile, Layout, Record, location_in, read_files
 
 EDITION = r"\.(first[0-9]+|preprocessed)"  # what a file's name may say of its content, before the suffix
 
@@ -211,25 +213,39 @@ def _expanded(directory: Path, parts: Sequence[str]) -> list[tuple[Path, dict[st
         if "{" not in part:
             found = [(path / part, fields) for path, fields in found]
             continue
-        pattern, names = _file_pattern(part, is_last=number == len(parts)), re.findall(r"\{(\w+)\}", part)
         matches = (
-            (path / match[1], {**fields, **dict(zip(names, match.groups()[1:], strict=True))})
+            (path / name, {**fields, **values})
             for path, fields in found
             if path.is_dir()
             for each in path.iterdir()
-            if (match := pattern.fullmatch(each.name)) and (part[0] == "." or each.name[0] != ".")
+            if part[0] == "." or each.name[0] != "."
+            for name, values in _matched(part, each, is_last=number == len(parts))
         )
         found = sorted(dict(matches).items())
     return found
 
 
-def _file_pattern(part: str, *, is_last: bool) -> re.Pattern[str]:
-    """Matches the names that a part of a path with `{field}` stands for; of a file, also gzipped.
+def _matched(part: str, path: Path, *, is_last: bool) -> Iterator[tuple[str, dict[str, str]]]:
+    """The name that a part of a path with `{field}` stands for, and the fields; nothing if this file is another.
 
-    The first group is the name, those that follow are the fields in order.
+    A file may be gzipped or cut. The name is then that of the whole file.
+
+    Raises:
+        DataError: there are so many fields that matching takes too long.
     """
-    fixed = map(re.escape, re.split(r"\{\w+\}", part))
-    return re.compile(f"({'(.+?)'.join(fixed)})" + (r"(?:\.gz)?" if is_last else ""))
+    pattern = "(.+?)".join(map(re.escape, re.split(r"\{\w+\}", part)))
+    plain = path.name.removesuffix(".gz") if is_last else path.name
+    whole = re.sub(rf"{EDITION}(?=\.[^.]*$|$)", "", plain) if is_last else plain
+    for name in dict.fromkeys([whole, plain, path.name]):
+        try:
+            match = regex.fullmatch(pattern, name, timeout=PATTERN_SECONDS)
+        except TimeoutError as error:
+            raise DataError(
+                f"matching {part!r} takes more than {PATTERN_SECONDS:g} s; use fewer fields", path
+            ) from error
+        if match:
+            yield name, dict(zip(re.findall(r"\{(\w+)\}", part), match.groups(), strict=True))
+            return
 
 
 def _existing(path: Path, *, folder: bool) -> Path | None:

@@ -155,8 +155,17 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """Hash of the definition: of everything in the task file that can change a score."""
-        said = self.definition.model_dump(exclude={"about", "reference", "prompts", "zero_shot_prompt", "primary"})
+        """Hash of the definition: of everything in the task file that can change an answer.
+
+        How answers are scored is left out, since rescoring can change it. Signatures name it in their other words.
+        """
+        said = self.definition.model_dump(
+            exclude={
+                **dict.fromkeys(("about", "reference", "prompts", "zero_shot_prompt"), True),
+                **dict.fromkeys(("by", "extract", "metrics", "primary"), True),
+                "score": {"normalize"},
+            }
+        )
         if self.demonstration_task is not None:
             said["demonstration_task"] = self.demonstration_task.digest
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -526,3 +526,12 @@ def test_the_words_of_a_draw_say_all_that_is_unusual() -> None:
     assert Protocol().draw_words == "per_example"
     assert Protocol(balanced=True, order="reversed").draw_words == "per_example-balanced-reversed"
     assert Protocol(ids=["a"]).draw_words == "first"
+
+
+def test_two_ids_of_one_group_are_both_shown() -> None:
+    pool = [example("a", group="g"), example("b", group="g"), example("c"), example("d", group="g")]
+    listed = Pool("task", pool, Protocol(ids=["d", "a", "c"]))
+
+    assert listed.size == 3
+    assert [each.id for each in listed.draw(QUERIES[0], 3, 0)] == ["d", "a", "c"]
+    assert [each.id for each in listed.draw(QUERIES[0], 2, 0)] == ["d", "a"]

@@ -112,3 +112,10 @@ def test_options_that_cannot_be_are_errors(options: dict[str, Any], message: str
 def test_options_of_demonstrations_need_a_task_that_has_some(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="--order needs a task with demonstrations, and there is only truthfulqa/mc1"):
         evaluate(FakeLM(), "truthfulqa/mc1", order="reversed", data=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["shots", "seeds", "limit", "max_length", "fewshot_ids"])
+def test_true_is_no_number_and_no_name(name: str) -> None:
+    for value in (True, [0, False]) if name in ("shots", "seeds") else (True,):
+        with pytest.raises(RunError, match=f"`{name}` is (True|False), but this option is not a switch"):
+            evaluate(FakeLM(), task(), **{name: value})  # type: ignore[arg-type]

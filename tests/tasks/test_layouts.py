@@ -78,6 +78,38 @@ def test_fields_in_the_name_of_a_file_are_fields_of_its_records(tmp_path: Path) 
     assert source.place(data, "test", None).path == tmp_path / "mmlu/test/{subject}_test.csv"
 
 
+def test_cut_files_are_found_by_fields_in_names(tmp_path: Path) -> None:
+    for name in (
+        "b_test.first1000.csv",
+        "a_test.csv.first5.gz",
+        "c_test.csv",
+        "c_test.first9.csv",
+        "d.first1000_test.csv",
+    ):
+        content = f"{name},A\n".encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    (tmp_path / "e.first1000.jsonl").write_text('{"q": 1}\n')
+    cut = Data.model_validate({"local": {"test": "{subject}_test.csv"}, "columns": ["q", "answer"], "format": "csv"})
+    source = LocalSource(tmp_path)
+
+    assert {each["subject"]: each["q"] for each in source.records(cut, "test")} == {
+        "a": "a_test.csv.first5.gz",
+        "b": "b_test.first1000.csv",
+        "c": "c_test.csv",
+        "d.first1000": "d.first1000_test.csv",
+    }
+    assert [each["x"] for each in source.records(Data(local={"test": "{x}.jsonl"}), "test")] == ["e"]
+    assert [each["x"] for each in source.records(Data(local={"test": "{x}.first1000.jsonl"}), "test")] == ["e"]
+
+
+def test_many_fields_in_a_name_end_in_an_error_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("icl_eval.tasks.sources.PATTERN_SECONDS", 0.01)
+    (tmp_path / ("z" + "-" * 120 + ".jsonl")).touch()
+    name = "-".join(f"{{f{number}}}" for number in range(12)) + "z{last}.jsonl"
+    with pytest.raises(DataError, match=r"matching '\{f0\}.*' takes more than 0\.01 s; use fewer fields"):
+        list(LocalSource(tmp_path).records(Data(local={"test": name}), "test"))
+
+
 def test_folders_have_fields_in_their_names_too(tmp_path: Path) -> None:
     for language in ("de", "fr"):
         (tmp_path / language).mkdir()

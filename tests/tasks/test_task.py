@@ -142,12 +142,14 @@ def test_examples_are_converted_once_per_source() -> None:
     assert [task.evaluation(source)[0].fields["premise"] for source in (one, other, one)] == ["p", "q", "p"]
 
 
-def test_digest_is_of_what_can_change_a_score() -> None:
+def test_digest_is_of_what_can_change_an_answer() -> None:
     digest = sky().digest
 
     assert sky(prompt="{{ text }} other").digest == digest
     assert sky(evaluation=RECORDS[:1]).digest == digest
-    for changed in ({"metrics": ["macro_f1"]}, {"options": ["n", "y"]}, {"draw": "fixed"}, {"normalize": "sum"}):
+    for scored in ({"metrics": ["macro_f1"]}, {"normalize": "sum"}, {"by": "text"}):
+        assert sky(**scored).digest == digest
+    for changed in ({"options": ["n", "y"]}, {"draw": "fixed"}, {"gold": "other"}):
         assert sky(**changed).digest != digest
 
 
