@@ -24,6 +24,8 @@ PLL = Literal["l2r", "plain"]  # which tokens are masked to score one of them
 Overflow = Literal["drop", "error", "truncate"]
 Draw = Literal["per_example", "per_group", "fixed", "first"]
 Order = Literal["drawn", "reversed"]
+ChatDemonstrations = Literal["turns", "message"]
+ChatInstruction = Literal["system", "user"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 HUB, SAMPLE = "hub", "sample"
@@ -79,6 +81,34 @@ class ModelOptions(TypedDict, total=False):
     bos: Annotated[bool | None, Stored("Begin every text with the BOS token; auto follows the tokenizer.", MODELS)]
     max_length: Annotated[
         int | None, Stored("Context length in tokens, if the checkpoint does not state it.", MODELS, "N")
+    ]
+    chat: Annotated[
+        bool,
+        Stored(
+            "Send prompts through the tokenizer's chat template; of an endpoint, as messages.",
+            MODELS,
+            default=False,
+        ),
+    ]
+    chat_args: Annotated[
+        Mapping[str, Any] | None,
+        Stored("Arguments of the chat template, such as enable_thinking=false.", MODELS, "NAME=VALUE,..."),
+    ]
+    chat_demonstrations: Annotated[
+        ChatDemonstrations,
+        Stored(
+            "Demonstrations of a chat: turns of user and assistant, or all in one message with the query.",
+            MODELS,
+            default="turns",
+        ),
+    ]
+    chat_instruction: Annotated[
+        ChatInstruction,
+        Stored(
+            "The instruction of a chat: the system message, or the beginning of the first user message.",
+            MODELS,
+            default="system",
+        ),
     ]
     quantize: Annotated[
         Quantization | None, Stored("Quantise the weights while they are loaded: LLM.int8 or NF4.", MODELS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,6 @@ from icl_eval.cli import options
 from icl_eval.cli.terminal import complain, write
 from icl_eval.config import MODELS
 from icl_eval.errors import IclEvalError, MissingData, TaskError
-
-if TYPE_CHECKING:
-    from icl_eval.models import LanguageModel
 
 
 @options.takes("split", "fewshot_split", *options.ENCODING, "trust_remote_code")
@@ -45,12 +42,15 @@ def check(
     Every record is rendered with every prompt. Without --data, the bundled sample is checked. Of a model, only the
     configuration and the tokenizer are read.
     """
+    from icl_eval.models import load_text_reader
+    from icl_eval.models.options import read_options
     from icl_eval.runs.check import check_lengths, inspect, with_members
 
     names, library = options.library_for(task or [], include)
     where = options.data_of(data, data_dir, otherwise="sample")
     reading = {**options.read(tokenizer_options), "trust_remote_code": trust_remote_code}
-    lm = None if model is None else _without_weights(model, reading)
+    configs = read_options(reading)
+    lm = None if model is None else load_text_reader(model, *configs)
     inspected = with_members(library, names or library.names())
     failed, absent = set[str](), set[str]()
     for name in inspected:
@@ -62,7 +62,7 @@ def check(
                 raise MissingData(f"of its tasks, {', '.join(sorted(bare))} {'have' if len(bare) > 1 else 'has'} none")
             found = inspect(library, name, where, split, fewshot_split, trust_remote_code=trust_remote_code)
             if lm is not None:
-                note = check_lengths(library, name, lm, where, split, fewshot_split)
+                note = check_lengths(library, name, lm, where, split, fewshot_split, configs[0])
                 found += f"; note: {note}" if note else ""
             write(f"ok {name}: {found}")
         except MissingData as error:
@@ -77,11 +77,3 @@ def check(
             complain(error)
     if failed:
         raise typer.Exit(2)
-
-
-def _without_weights(model: str, reading: dict[str, Any]) -> LanguageModel:
-    """A model that only encodes texts."""
-    from icl_eval.models import load_text_reader
-    from icl_eval.models.options import read_options
-
-    return load_text_reader(model, *read_options(reading))

@@ -79,7 +79,8 @@ OF_RUNS = {name: entry for name, entry in table(RunOptions).items() if entry[1].
 PAIR = re.compile(  # a comma within quotes, which follow `=`, `[`, a comma or a space, ends no pair
     r"""((?:(?<=[=\[,\s])(?:"(?:\\.|[^"\\])*"|'(?:[^']|'')*')|.)+?)(?:,(?=\s*\w+\s*=)|\Z)""", re.DOTALL
 )
-ENCODING = ("revision", "tokenizer", "bos", "max_length")  # the options that say how a model encodes text
+ENCODING = ("revision", "tokenizer", "bos", "max_length", "chat", "chat_args", "chat_instruction")
+"""The options that say how a model encodes text, whatever demonstrations it is shown."""
 
 
 def of_panel(panel: str) -> list[str]:

@@ -10,7 +10,9 @@ from icl_eval.cli.terminal import write
 from icl_eval.config import EVALUATION
 
 
-@options.takes(*options.of_panel(EVALUATION), *options.ENCODING, "dtype", "trust_remote_code", "device")
+@options.takes(
+    *options.of_panel(EVALUATION), *options.ENCODING, "chat_demonstrations", "dtype", "trust_remote_code", "device"
+)
 def plan(
     task: list[str],
     model: str | None,

@@ -21,7 +21,9 @@ COLOURS = {"instruction": "magenta", "demonstration": "cyan", "query": "bright_w
 MARK = Coloured("│", COLOURS["mark"])
 
 
-@options.takes("split", "fewshot_split", "draw", "balanced", "order", "fewshot_ids", *options.ENCODING)
+@options.takes(
+    "split", "fewshot_split", "draw", "balanced", "order", "fewshot_ids", "chat_demonstrations", *options.ENCODING
+)
 def show(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, or a path to its YAML file.")],
     *,
@@ -99,6 +101,10 @@ def show(
 def _prompt(question: EncodedQuery) -> Iterator[str | Coloured]:
     """The prompt of the right option's request, its parts coloured and what is scored between brackets."""
     text, right = question.text, _right(question)
+    if text.chat is not None:
+        yield text.context(right, question.fitted.shots)
+        yield from ("⟦", _part(text.answers[right], "answer"), "⟧")
+        return
     if text.instruction:
         yield from (_part(text.instruction, "instruction"), text.separator)
     for each in text.shown(question.fitted.shots):

@@ -68,6 +68,15 @@ class ControlTokens:
         """A text as it was before `mark`."""
         return MARKED.sub(r"\1", text) if MARK in text and self._marks else text
 
+    def name_in_front(self, text: str) -> str:
+        """The name of a control token that a text begins with; empty if it begins with none."""
+        return self._name_at(text, 0)
+
+    def names_in(self, text: str) -> list[str]:
+        """The names of control tokens in a text that are not marked, where marks tell."""
+        found = (part.text for part in self._parts(text) if part.is_control) if self._heads.search(text) else ()
+        return [name for name in found if name not in self.unspellable]
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts with marks."""
         parts = [list(self._parts(text)) for text in texts]

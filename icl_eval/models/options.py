@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import to_jsonable_python
 
-from icl_eval.config import DEFAULTS, PLL, Attention, ModelOptions, Quantization, check_known
+from icl_eval.config import (
+    DEFAULTS,
+    PLL,
+    Attention,
+    ChatDemonstrations,
+    ChatInstruction,
+    ModelOptions,
+    Quantization,
+    check_known,
+)
 from icl_eval.errors import ModelError
+
+CHAT_ONLY = ("chat_args", "chat_demonstrations", "chat_instruction")
 
 
 class ModelConfig(BaseModel):
@@ -24,6 +37,27 @@ class ModelConfig(BaseModel):
     pll: PLL = DEFAULTS["pll"]
     tokenizer: str | None = DEFAULTS["tokenizer"]
     served_name: str | None = DEFAULTS["served_name"]
+    chat: bool = DEFAULTS["chat"]
+    chat_args: dict[str, Any] | None = DEFAULTS["chat_args"]
+    chat_demonstrations: ChatDemonstrations = DEFAULTS["chat_demonstrations"]
+    chat_instruction: ChatInstruction = DEFAULTS["chat_instruction"]
+
+    @field_validator("chat_args", mode="before")
+    @classmethod
+    def _as_json(cls, arguments: Any) -> Any:
+        """The same arguments are the same configuration, whatever their order; dates are texts."""
+        return (
+            to_jsonable_python(dict(sorted(arguments.items(), key=str))) or None
+            if isinstance(arguments, Mapping)
+            else arguments
+        )
+
+    @model_validator(mode="after")
+    def _of_a_chat(self) -> ModelConfig:
+        for option in CHAT_ONLY:
+            if not self.chat and getattr(self, option) != DEFAULTS[option]:
+                raise ValueError(f"`{option}` has no effect without `chat`")
+        return self
 
 
 class LoadConfig(BaseModel):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
+from icl_eval.models.chat import ChatTemplate
 from icl_eval.models.control_tokens import ControlTokens
 from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
 
@@ -238,6 +239,14 @@ class LanguageModel(ABC):
             ModelError: the model cannot generate text.
         """
         raise ModelError(f"{type(self).__name__} cannot generate text")
+
+    def chat_template(self, arguments: Mapping[str, Any]) -> ChatTemplate:  # noqa: ARG002
+        """What makes a prompt of messages.
+
+        Raises:
+            ModelError: the model has no chat template.
+        """
+        raise ModelError(f"{self.name} has no chat template, so it cannot be used with --chat")
 
     @property
     def can_generate(self) -> bool:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
 from icl_eval.errors import ModelError
+from icl_eval.models.chat import ChatTemplate, TokenizerTemplate
 from icl_eval.models.control_tokens import PLAIN, ControlTokens
 from icl_eval.models.protocol import LanguageModel
 
@@ -56,6 +57,15 @@ class TokenizerModel(LanguageModel):
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
         return self._lines(texts)
+
+    def chat_template(self, arguments: Mapping[str, Any]) -> ChatTemplate:
+        """The chat template of the tokenizer, with arguments.
+
+        Raises:
+            ModelError: there is none, or it cannot be used.
+            UnknownName: it does not use an argument.
+        """
+        return TokenizerTemplate(self.tokenizer, self.controls, arguments)
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         """The text of each token, for people."""

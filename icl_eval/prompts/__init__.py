@@ -1,12 +1,15 @@
 """In which words: Jinja templates become text, text becomes token ids that fit the model's window."""
 
 from icl_eval.prompts.assembly import PromptText, assemble, doubled_space
+from icl_eval.prompts.chat import Chat, Message
 from icl_eval.prompts.template import Prompt
 from icl_eval.prompts.tokens import Scored, encode_apart, split_tokens, with_start
 from icl_eval.prompts.window import FittedPrompt, fit
 
 __all__ = [
+    "Chat",
     "FittedPrompt",
+    "Message",
     "Prompt",
     "PromptText",
     "Scored",

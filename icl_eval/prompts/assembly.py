@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from icl_eval.errors import PromptError
+from icl_eval.prompts.chat import Chat
 from icl_eval.prompts.template import Prompt
 
 
@@ -20,6 +21,8 @@ class PromptText:
     Attributes:
         demonstrations: in the order of the draw.
         is_reversed: whether the last one drawn comes first in the prompt.
+        replies: of each demonstration, the answer that it ends with; empty if its query does not begin it.
+        chat: how the prompt becomes a conversation; None for plain text.
     """
 
     instruction: str
@@ -28,16 +31,35 @@ class PromptText:
     answers: tuple[str, ...]
     separator: str
     is_reversed: bool = False
+    replies: tuple[str, ...] = ()
+    chat: Chat | None = None
 
     def shown(self, shots: int | None = None) -> tuple[str, ...]:
         """The first `shots` demonstrations of the draw (all of them by default), as they follow in the prompt."""
-        drawn = self.demonstrations[:shots]
-        return drawn[::-1] if self.is_reversed else drawn
+        return self._in_order(self.demonstrations[:shots])
+
+    def contexts(self, shots: int | None = None) -> list[str]:
+        """`context` of every option, made once where the queries are the same."""
+        made: dict[str, str] = {}
+        for option, query in enumerate(self.queries):
+            if query not in made:
+                made[query] = self.context(option, shots)
+        return [made[query] for query in self.queries]
 
     def context(self, option: int, shots: int | None = None) -> str:
-        """Everything before the answer, with the first `shots` demonstrations (all of them by default)."""
+        """Everything before the answer, with the first `shots` demonstrations (all of them by default).
+
+        Raises:
+            IclEvalError: the prompt has no form as a conversation.
+        """
+        if self.chat is not None:
+            solved = list(zip(self.shown(shots), self._in_order(self.replies[:shots]), strict=True))
+            return self.chat.context(self.instruction, solved, self.queries[option], self.separator)
         head = [self.instruction] if self.instruction else []
         return self.separator.join([*head, *self.shown(shots), self.queries[option]])
+
+    def _in_order(self, drawn: tuple[str, ...]) -> tuple[str, ...]:
+        return drawn[::-1] if self.is_reversed else drawn
 
 
 def assemble(
@@ -47,8 +69,10 @@ def assemble(
     demonstrations: Sequence[str],
     *,
     is_reversed: bool = False,
+    replies: Sequence[str] = (),
+    chat: Chat | None = None,
 ) -> PromptText:
-    """Render one query under already rendered demonstrations.
+    """Render one query under already rendered demonstrations; `replies` are their answers, which a `chat` needs.
 
     Raises:
         PromptError: the answer of an option is empty, so there would be nothing to score.
@@ -61,9 +85,11 @@ def assemble(
         instruction=prompt.instruction(fields),
         demonstrations=tuple(demonstrations),
         queries=prompt.queries(fields, options),
-        answers=answers,
+        answers=answers if chat is None else tuple(map(chat.reply, answers)),
         separator=prompt.separator,
         is_reversed=is_reversed,
+        replies=tuple(replies),
+        chat=chat,
     )
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from functools import cache, lru_cache, wraps
 from typing import Any, cast
 
@@ -114,6 +115,17 @@ def render(template: jinja2.Template, view: Mapping[str, Any], name: str, block:
     finally:
         watch.rendering = None
     return "".join(pieces)
+
+
+@contextmanager
+def watched(name: str) -> Iterator[None]:
+    """Tell the user, with this name, of a rendering that takes long."""
+    watch = _watch()
+    watch.rendering = [name]
+    try:
+        yield
+    finally:
+        watch.rendering = None
 
 
 class _Context(Context):

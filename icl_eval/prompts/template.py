@@ -102,6 +102,11 @@ class Prompt:
             return self._of_option("demonstration", fields, options, gold)
         return self.query(fields, options, gold) + self.answer(fields, options, gold)
 
+    def reply(self, demonstration: str, fields: Mapping[str, Any], options: tuple[str, ...], gold: int) -> str:
+        """What follows the query in a solved example; empty if that does not begin with its query."""
+        query = self.query(fields, options, gold)
+        return demonstration.removeprefix(query) if demonstration.startswith(query) else ""
+
     def answer_context(self, fields: Mapping[str, Any]) -> str:
         """What the unconditional likelihood of an answer is conditioned on."""
         return self._render("answer_context", fields)

@@ -72,7 +72,7 @@ def fit(
 
 
 def _encode(text: PromptText, split: Callable[[list[tuple[str, str]]], list[Scored]], shots: int) -> list[Scored]:
-    return split([(text.context(i, shots), answer) for i, answer in enumerate(text.answers)])
+    return split(list(zip(text.contexts(shots), text.answers, strict=True)))
 
 
 def _longest(options: list[Scored]) -> int:

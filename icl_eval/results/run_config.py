@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
     field_validator,
     model_serializer,
+    model_validator,
 )
 from pydantic_core import to_jsonable_python
 
@@ -24,10 +25,12 @@ from icl_eval.config import DEFAULTS, HUB, SAMPLE, TYPES, Draw, Order, Overflow,
 from icl_eval.errors import RunError
 from icl_eval.models import LoadConfig, ModelConfig
 from icl_eval.models.loading.names import is_endpoint
+from icl_eval.models.options import CHAT_ONLY
 from icl_eval.tasks.located import first_problem
 
 MOST_SEEDS = 10_000
 CHANGES = frozenset({"decode", "draw", "balanced", "order", "fewshot_ids"})  # of what a task file says
+RARE = CHANGES | {"chat", *CHAT_ONLY}  # options that a manifest has only where they are given
 
 
 class RunConfig(ModelConfig):
@@ -79,11 +82,17 @@ class RunConfig(ModelConfig):
             to_jsonable_python(dict(sorted(dict(decode).items()))) if isinstance(decode, Iterable) else decode or None
         )
 
+    @model_validator(mode="after")
+    def _keeps_the_template(self) -> RunConfig:
+        if self.chat and self.overflow == "truncate":
+            raise ValueError("`overflow` truncate would cut the beginning of the chat template")
+        return self
+
     @model_serializer(mode="wrap")
     def _without_unused(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without changes of decoding and demonstrations that there are not, in which every task uses its own."""
+        """Without changes of what task files say and options of chats, where there are none."""
         values: dict[str, Any] = serialized(self)
-        return {name: value for name, value in values.items() if name not in CHANGES or value != DEFAULTS[name]}
+        return {name: value for name, value in values.items() if name not in RARE or value != DEFAULTS[name]}
 
     @property
     def protocol(self) -> dict[str, Any]:

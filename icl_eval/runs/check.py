@@ -10,10 +10,11 @@ from typing import Unpack
 
 from icl_eval.config import RunOptions
 from icl_eval.errors import IclEvalError, MissingData, TaskError, UnknownName, WindowError
-from icl_eval.models import LanguageModel, about_control_tokens, load
+from icl_eval.models import LanguageModel, ModelConfig, about_control_tokens, load
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig, read_run
 from icl_eval.runs.cells import prepare
+from icl_eval.runs.model import chat_of
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.runs.tasks import check_average, check_metrics, check_names, check_reference, source_of
 from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task, ids_of, tasks_of
@@ -89,10 +90,12 @@ def check_lengths(
     data: str | Path,
     split: str | None = None,
     fewshot_split: str | None = None,
+    model_config: ModelConfig | None = None,
 ) -> str:
     """Check that every query of a task fits a model's window under each of its prompts; of a suite, nothing.
 
-    The model answers nothing, and needs no weights; the other arguments are those of `inspect`.
+    The model answers nothing, and needs no weights; `model_config` says whether it chats; the other arguments are
+    those of `inspect`.
 
     Returns:
         What a reader of scores must know of the records' control tokens, in words; usually nothing.
@@ -105,10 +108,10 @@ def check_lengths(
     task = library.task(name)
     config = RunConfig(model=model.name, tasks=(name,), shots=(0,), split=split, fewshot_split=fewshot_split)
     source = source_of(data, unused=task.source is not None)
-    controls, names = model.controls, set[str]()
+    controls, names, chat = model.controls, set[str](), chat_of(model, model_config or ModelConfig())
     for style in task.prompts:
         (prepared,) = prepare(task, style, config, source)
-        builder, (cell,) = RequestBuilder(prepared, model, "drop"), prepared.cells(config.seeds[0])
+        builder, (cell,) = RequestBuilder(prepared, model, "drop", chat), prepared.cells(config.seeds[0])
         long: dict[str, WindowError] = {}
         for example in prepared.examples:
             try:
@@ -149,7 +152,7 @@ def preview(
     lm = load(model, config, load_config)
     drawn = prepared.pool.draw(example, shots, seed) if prepared.pool else []
     cell = Cell(task.name, prepared.prompt.style, shots, seed)
-    builder = RequestBuilder(prepared, lm, config.overflow)
+    builder = RequestBuilder(prepared, lm, config.overflow, chat_of(lm, config))
     query = builder.build(cell, example, drawn)
     return query, lm, about_control_tokens(builder.control_names)
 

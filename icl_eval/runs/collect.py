@@ -14,6 +14,7 @@ from icl_eval.results.examples import ChoiceResult, ExampleResult, LikelihoodRes
 from icl_eval.results.folder import RunFolder, WorkerFolder
 from icl_eval.results.records import Failure
 from icl_eval.runs.cells import Prepared
+from icl_eval.runs.model import ChatForm
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.scoring import OptionResult
 
@@ -28,8 +29,10 @@ class Queries:
         control_names: names in records that reach the model as control tokens, not as text; filled likewise.
     """
 
-    def __init__(self, prepared: Sequence[Prepared], model: LanguageModel, overflow: Overflow) -> None:
-        self._prepared, self._model, self._overflow = prepared, model, overflow
+    def __init__(
+        self, prepared: Sequence[Prepared], model: LanguageModel, overflow: Overflow, chat: ChatForm | None = None
+    ) -> None:
+        self._prepared, self._model, self._overflow, self._chat = prepared, model, overflow, chat
         self.failed: dict[tuple[str, str], IclEvalError] = {}
         self.control_names: set[str] = set()
 
@@ -72,7 +75,7 @@ class Queries:
         for each in self._prepared:
             if each.record.task_prompt in self.failed:
                 continue
-            builder = RequestBuilder(each, self._model, self._overflow)
+            builder = RequestBuilder(each, self._model, self._overflow, self._chat)
             try:
                 yield from builder.queries()
                 self.control_names |= builder.control_names

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models import (
+    CAUSAL,
     LanguageModel,
     LoadConfig,
     ModelConfig,
@@ -16,11 +17,29 @@ from icl_eval.models import (
     resolve,
     wrap_model,
 )
+from icl_eval.models.options import CHAT_ONLY
+from icl_eval.prompts import Chat
 from icl_eval.results.run_config import RunConfig
 
 Model = str | Path | LanguageModel | tuple[Any, Any]
 OF_A_PAIR = {"bos", "max_length", "pll"}  # options that have an effect on a pair
-OF_ALL = {"trust_remote_code"}  # and on every model, since it lets metrics run code too
+OF_ALL = {"trust_remote_code", "chat", *CHAT_ONLY}  # and on every model
+
+
+class ChatForm(NamedTuple):
+    """The conversations of a run.
+
+    Attributes:
+        chat: how a prompt becomes one.
+        start: the special tokens that each begins with.
+        end: the control token that ends a reply; empty if there is none.
+        words: the part of the signature.
+    """
+
+    chat: Chat
+    start: tuple[int, ...]
+    end: str
+    words: str
 
 
 def name_of(model: Any) -> str:
@@ -80,3 +99,21 @@ def loaded(model: Any, config: RunConfig, load_config: LoadConfig) -> LanguageMo
     if isinstance(model, tuple):
         return wrap_model(*model, bos=config.bos, max_length=config.max_length, pll=config.pll)
     return model  # type: ignore[no-any-return]
+
+
+def chat_of(model: LanguageModel, config: ModelConfig) -> ChatForm | None:
+    """How prompts become conversations with a model; None if they are plain text.
+
+    Raises:
+        ModelError: the model has no chat template, or it cannot be used.
+        UnknownName: the template does not use an argument.
+    """
+    if not config.chat:
+        return None
+    template = model.chat_template(config.chat_args or {})
+    if template.start and config.bos is False:
+        raise ModelError("--bos no cannot leave out the BOS token that the chat template writes")
+    start = template.start or (model.start if config.bos or model.kind != CAUSAL else ())
+    chat = Chat(template.render, config.chat_demonstrations, config.chat_instruction, template.space)
+    words = f"chat-{config.chat_demonstrations}-{config.chat_instruction}#{template.digest}"
+    return ChatForm(chat, start, template.end, words)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from icl_eval.config import Overflow
 from icl_eval.errors import IclEvalError, PromptError, WindowError
 from icl_eval.metrics import Kind
 from icl_eval.models import (
+    Decoding,
     GenerateRequest,
     LanguageModel,
     Request,
@@ -17,7 +19,8 @@ from icl_eval.models import (
 from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, encode_apart, fit, split_tokens, with_start
 from icl_eval.results.records import Cell
 from icl_eval.runs.cells import Prepared, decoding
-from icl_eval.tasks import Example
+from icl_eval.runs.model import ChatForm
+from icl_eval.tasks import Decode, Example
 
 Split = Callable[[list[tuple[str, str]]], list[Scored]]
 LONGEST_NAME = 60  # characters of an id that a sentence shows
@@ -54,11 +57,13 @@ class RequestBuilder:
         control_names: names in records that reach the model as control tokens, not as text.
     """
 
-    def __init__(self, prepared: Prepared, model: LanguageModel, overflow: Overflow) -> None:
-        self.prepared, self.model, self.overflow = prepared, model, overflow
-        self._apart = model.is_encoder_decoder
+    def __init__(
+        self, prepared: Prepared, model: LanguageModel, overflow: Overflow, chat: ChatForm | None = None
+    ) -> None:
+        self.prepared, self.model, self.overflow, self._form = prepared, model, overflow, chat
+        self._apart, self._start = model.is_encoder_decoder, model.start if chat is None else chat.start
         self._controls, self.control_names = model.controls, set[str]()
-        self._demonstration_texts: dict[str, str] = {}
+        self._demonstration_texts: dict[str, tuple[str, str]] = {}
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
 
@@ -81,19 +86,18 @@ class RequestBuilder:
         options = example.options if definition.answer == "choice" else example.options[:1]  # references are one answer
         fields, options = self._controls.mark((example.fields, options), self.control_names)
         try:
-            shown, is_reversed = [self._demonstration(each) for each in drawn], definition.protocol.order == "reversed"
-            text = assemble(self.prepared.prompt, fields, options, shown, is_reversed=is_reversed)
+            text = self._text(fields, options, drawn)
             if definition.decode is not None:
                 fitted = self._fit(text, self._room(definition.decode.max_tokens), self._contexts)
                 requests: tuple[Request, ...] = (
-                    GenerateRequest.of(fitted.options[0].context, decoding(definition.decode, cell.seed)),
+                    GenerateRequest.of(fitted.options[0].context, self._decoding(definition.decode, cell.seed)),
                 )
             elif definition.answer == "likelihood":
                 fitted = self._fit_whole(text, cell.shots)
                 requests = self._likelihood(fitted.options[0], definition.score.stride)
             else:
                 fitted = self._fit(text, model.window, self._split)
-                context = self.prepared.prompt.answer_context(fields)
+                context = self._answer_context(fields)
                 conditional = [ScoreRequest.of(each.context, each.continuation) for each in fitted.options]
                 requests = (*conditional, *(self._without_context(context, answer) for answer in text.answers))
         except WindowError as error:
@@ -111,10 +115,46 @@ class RequestBuilder:
             requests=requests,
         )
 
+    def _text(self, fields: Mapping[str, Any], options: tuple[str, ...], drawn: Sequence[Example]) -> PromptText:
+        """The rendered prompt, in a chat without control tokens of its own."""
+        prompt, order = self.prepared.prompt, self.prepared.task.definition.protocol.order
+        solved = [self._demonstration(each) for each in drawn]
+        text = assemble(
+            prompt,
+            fields,
+            options,
+            [demonstration for demonstration, _ in solved],
+            is_reversed=order == "reversed",
+            replies=[reply for _, reply in solved],
+            chat=self._form.chat if self._form else None,
+        )
+        self._check_chat_texts(text.instruction, *text.queries[:1], *text.answers)
+        return text
+
+    def _check_chat_texts(self, *texts: str) -> None:
+        """Raise `PromptError` if the prompt file of a chat writes a control token by its name."""
+        for name in [name for text in texts if self._form for name in self._controls.names_in(text)]:
+            raise PromptError(
+                f"the prompt writes {name}, but in a chat all control tokens come from the chat template",
+                self.prepared.prompt.path,
+            )
+
+    def _decoding(self, decode: Decode, seed: int) -> Decoding:
+        """How an answer is generated; in a chat, it also stops where the template ends a reply."""
+        own = decoding(decode, seed)
+        return replace(own, stop=(*own.stop, self._form.end)) if self._form and self._form.end else own
+
+    def _answer_context(self, fields: Mapping[str, Any]) -> str:
+        """What the unconditional likelihood of an answer is conditioned on."""
+        context = self.prepared.prompt.answer_context(fields)
+        if self._form is None:
+            return context
+        return self._form.chat.context("", (), context)
+
     def _fit(
         self, text: PromptText, window: int, split: Callable[[list[tuple[str, str]]], list[Scored]]
     ) -> FittedPrompt:
-        return fit(text, split, window, self.overflow, self._lengths_of, len(self.model.start))
+        return fit(text, split, window, self.overflow, self._lengths_of, len(self._start))
 
     def _fit_whole(self, text: PromptText, shots: int) -> FittedPrompt:
         """As `_fit`, but a text that does not fit alone is kept whole, to be read in several windows."""
@@ -138,20 +178,23 @@ class RequestBuilder:
     def _contexts(self, texts: list[tuple[str, str]]) -> list[Scored]:
         """Prompts alone, after which the model writes."""
         encoded = self.model.encode([context for context, _ in texts])
-        begun = [with_start(self.model.start, ids) for ids in encoded]
+        begun = [with_start(self._start, ids) for ids in encoded]
         return [Scored(ids or [self.model.fallback], [], apart=self._apart) for ids in begun]
 
     def _draw(self, example: Example, shots: int, seed: int) -> list[Example]:
         return self.prepared.pool.draw(example, shots, seed) if self.prepared.pool else []
 
-    def _demonstration(self, demonstration: Example) -> str:
+    def _demonstration(self, demonstration: Example) -> tuple[str, str]:
+        """A demonstration, and its answer."""
         if demonstration.id not in self._demonstration_texts:
             try:
                 record = demonstration.fields, demonstration.options
                 fields, options = self._controls.mark(record, self.control_names)
-                self._demonstration_texts[demonstration.id] = self.prepared.prompt.demonstration(
-                    fields, options, demonstration.gold[0]
-                )
+                prompt, gold = self.prepared.prompt, demonstration.gold[0]
+                text = prompt.demonstration(fields, options, gold)
+                reply = prompt.reply(text, fields, options, gold) if self._form else ""
+                self._check_chat_texts(text)
+                self._demonstration_texts[demonstration.id] = text, reply
             except PromptError as error:
                 message = f"{error.message}, in the demonstration {_quoted_id(demonstration)}"
                 raise PromptError(message, error.path, error.line) from error
@@ -159,7 +202,7 @@ class RequestBuilder:
 
     def _split(self, texts: list[tuple[str, str]]) -> list[Scored]:
         encoded = encode_apart if self._apart else split_tokens
-        return encoded(self.model.encode, texts, self.model.start, self.model.fallback)
+        return encoded(self.model.encode, texts, self._start, self.model.fallback)
 
     def _lengths_of(self, texts: list[str]) -> list[int]:
         new = [text for text in dict.fromkeys(texts) if text not in self._lengths]
@@ -186,6 +229,7 @@ def _unmarked(text: PromptText, unmark: Callable[[str], str]) -> PromptText:
         text,
         instruction=unmark(text.instruction),
         demonstrations=tuple(map(unmark, text.demonstrations)),
+        replies=tuple(map(unmark, text.replies)),
         queries=tuple(map(unmark, text.queries)),
         answers=tuple(map(unmark, text.answers)),
     )

@@ -23,7 +23,7 @@ from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import Score
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import Queries, collect
-from icl_eval.runs.model import Model, check_model, loaded, name_of
+from icl_eval.runs.model import ChatForm, Model, chat_of, check_model, loaded, name_of
 from icl_eval.runs.score import score_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 
@@ -86,11 +86,12 @@ class Run:
         if (finished := ranks.gather(None if ranks.rank else self._finished(normalizations))[0]) is not None:
             return finished
         model = self.load(ranks)
+        chat = chat_of(model, self.config)
         with open_folder(self.folder, ranks) as folder:
             began = time.monotonic()
-            manifest = self._manifest(model, ranks)
+            manifest = self._manifest(model, chat, ranks)
             folder.claim(manifest)
-            queries = Queries(self.prepared, model, self.config.overflow)
+            queries = Queries(self.prepared, model, self.config.overflow, chat)
             engine = Engine(model, folder.journal, progress(sum(each.request_count() for each in self.prepared)))
             collect(queries, engine, folder)
             manifest = self._collected(manifest, queries, engine, ranks)
@@ -144,7 +145,7 @@ class Run:
             and is_current(manifest.model_fingerprint, manifest.device, name, self.config, self.load_config)
         )
 
-    def _manifest(self, model: LanguageModel, ranks: Ranks) -> Manifest:
+    def _manifest(self, model: LanguageModel, chat: ChatForm | None, ranks: Ranks) -> Manifest:
         import torch
 
         return Manifest(
@@ -152,7 +153,7 @@ class Run:
             note=self.note,
             model_name=model.name,
             model_fingerprint=model.fingerprint,
-            model_words=_model_words(model),
+            model_words=_model_words(model, chat),
             window=model.window,
             prefix_sharing_limit=model.prefix_sharing_limit,
             noise=None if ranks.rank else measure_noise(model),
@@ -248,10 +249,11 @@ def _versions() -> dict[str, str]:
     return own | {name: importlib.metadata.version(name) for name in VERSIONED}
 
 
-def _model_words(model: LanguageModel) -> str:
-    """The signature's words for a model's rules; its kind if that is not the usual one."""
+def _model_words(model: LanguageModel, chat: ChatForm | None) -> str:
+    """The signature's words for a model's rules; its kind if that is not the usual one, and its chat if it has one."""
     kind = () if model.kind == CAUSAL else (model.kind,)
-    return "|".join((*kind, f"bos{len(model.start)}", f"w{model.window}", model.precision))
+    start, words = (model.start, ()) if chat is None else (chat.start, (chat.words,))
+    return "|".join((*kind, f"bos{len(start)}", f"w{model.window}", model.precision, *words))
 
 
 def _now() -> str:

@@ -23,6 +23,7 @@ from tenacity import wait_none
 from toy_tasks import knowing, write
 
 from icl_eval.engine import Engine
+from icl_eval.models.chat import TokenizerTemplate
 from icl_eval.models.served import endpoint
 
 from .shell import IclEval, Shell
@@ -41,6 +42,12 @@ decode: {max_tokens: 4, beams: 2}
 prompts: [plain]
 protocol: {shots: 0}
 """
+
+
+CHAT = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}{% if mood %}({{ mood }}){% endif %}<assistant>{% endif %}"
+)
 
 
 class Reached(BaseException):
@@ -107,6 +114,9 @@ class Bench:
 
         work = Engine.workload
         with self.patched() as patch:
+            patch.setattr(
+                lm, "chat_template", lambda given: TokenizerTemplate(trained("causal")[1], lm.controls, given)
+            )
             patch.setattr(lm, "score", watched(lm.score))
             patch.setattr(lm, "generate", watched(lm.generate))
             patch.setattr("icl_eval.runs.model.load", lambda *_: lm)
@@ -174,7 +184,9 @@ class Bench:
 def trained(family: str) -> tuple[Any, Any]:
     """A tiny random model and its tokenizer."""
     if family == "causal":
-        return architectures.build("llama", vocab_size=258, max_position_embeddings=512), byte_tokenizer()
+        return architectures.build("llama", vocab_size=258, max_position_embeddings=512), byte_tokenizer(
+            chat_template=CHAT
+        )
     return kinds.build("bert"), kinds.tokenizer_for("bert")
 
 

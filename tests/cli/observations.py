@@ -51,6 +51,15 @@ def decodings(bench: Bench, *words: str) -> set[tuple[int, int]]:
     return {(each.max_tokens, each.beams) for _, each in bench.requests(*words) if each is not None}
 
 
+def in_requests(text: str) -> See:
+    """Whether a text is part of a request."""
+
+    def see(bench: Bench, *words: str) -> bool:
+        return any(text in each for each, _ in bench.requests(*words))
+
+    return see
+
+
 def fits_no_query(bench: Bench, *words: str) -> bool:
     """Whether a model is asked though its window holds no whole query."""
     return bool(bench.requests(*words, window=14))

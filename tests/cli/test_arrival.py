@@ -40,6 +40,7 @@ SERVED = ("run", *PARITY, *TOY, "-m", "URL", "--tokenizer", "llama", "--shots", 
 TRUSTING = ("run", "-m", "any", "-t", "toy/trusting", *TOY, "--shots", "0")
 SHOW = ("show", "toy/parity", *TOY)
 CHECK = ("check", "toy/parity", *TOY)
+CHAT = (*CHECK, "-m", "llama", "--chat")
 PLAN = ("plan", *PARITY, *TOY, "-m", "llama")
 KEPT = (*RUN, "--out", "kept")
 TWO = KEPT, (*RUN, "--out", "second")
@@ -132,6 +133,19 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "dtype": [Case(LOAD, ("--dtype", "bfloat16"), see.loader("dtype"), torch.bfloat16)],
         "device": [Case(LOAD, ("--device", "cpu"), see.device_beside_a_gpu, {"": CPU})],
         "bos": [Case(LOAD, ("--bos", "yes"), see.rows_begin_with_bos, True)],
+        "chat": [Case(RUN, ("--chat",), see.in_requests("<user>"), True)],
+        "chat_args": [Case((*RUN, "--chat"), ("--chat-args", "mood=calm"), see.in_requests("(calm)"), True)],
+        "chat_demonstrations": [
+            Case((*SHOT, "--chat"), ("--chat-demonstrations", "message"), see.in_requests("\n\nQ: "), True)
+        ],
+        "chat_instruction": [
+            Case(
+                (*RUN, "--chat", "--prompt", "chatty"),
+                ("--chat-instruction", "user"),
+                see.in_requests("<user>Even or odd?"),
+                True,
+            )
+        ],
         "max_length": [Case((*LOAD, "--shots", "8"), ("--max-length", "60"), see.fitted_shots, {3})],
         "trust_remote_code": [
             Case(
@@ -204,6 +218,19 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             )
         ],
         "bos": [Case((*SHOW, "-m", "llama", "--tokens"), ("--bos", "yes"), see.computed("<s>│"), True)],
+        "chat": [Case(SHOW, ("--chat",), see.printed("<user>"), True)],
+        "chat_args": [Case((*SHOW, "--chat"), ("--chat-args", "mood=calm"), see.printed("(calm)"), True)],
+        "chat_demonstrations": [
+            Case((*SHOW, "--chat"), ("--chat-demonstrations", "message"), see.printed("\n\nQ: "), True)
+        ],
+        "chat_instruction": [
+            Case(
+                (*SHOW, "--chat", "--prompt", "chatty"),
+                ("--chat-instruction", "user"),
+                see.printed("<user>Even or odd?"),
+                True,
+            )
+        ],
         "max_length": [Case((*SHOW, "-m", "llama"), ("--max-length", "100"), see.computed("of 100 tokens"), True)],
         "tokens": [Case(SHOW, ("--tokens",), see.printed("Q│:│"), True)],
     },
@@ -232,6 +259,11 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             )
         ],
         "bos": [Case((*CHECK, "-m", "llama", "--max-length", "25"), ("--bos", "yes"), see.printed("ok "), False)],
+        "chat": [Case((*CHECK, "-m", "llama", "--max-length", "25"), ("--chat",), see.printed("ok "), False)],
+        "chat_args": [Case((*CHAT, "--max-length", "50"), ("--chat-args", "mood=calm"), see.printed("ok "), False)],
+        "chat_instruction": [
+            Case((*CHAT, "--max-length", "44"), ("--chat-instruction", "user"), see.printed("ok "), True)
+        ],
         "max_length": [Case((*CHECK, "-m", "llama"), ("--max-length", "9"), see.printed("ok "), False)],
         "trust_remote_code": [
             Case(
@@ -388,6 +420,24 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "dtype": [Case(PLAN, ("--dtype", "bfloat16"), see.printed("planned in bfloat16"), True)],
         "device": [Case(PLAN, ("--device", "cuda"), see.printed("rows for cuda"), True)],
         "bos": [Case(PLAN, ("--bos", "yes"), see.begins_with_bos, True)],
+        "chat": [Case(PLAN, ("--chat",), see.in_requests("<user>"), True)],
+        "chat_args": [Case((*PLAN, "--chat"), ("--chat-args", "mood=calm"), see.in_requests("(calm)"), True)],
+        "chat_demonstrations": [
+            Case(
+                (*PLAN, "--shots", "1", "--chat"),
+                ("--chat-demonstrations", "message"),
+                see.in_requests("\n\nQ: "),
+                True,
+            )
+        ],
+        "chat_instruction": [
+            Case(
+                (*PLAN, "--chat", "--prompt", "chatty"),
+                ("--chat-instruction", "user"),
+                see.in_requests("<user>Even or odd?"),
+                True,
+            )
+        ],
         "max_length": [Case((*PLAN, "--shots", "8"), ("--max-length", "60"), see.most_shots, 3)],
         "trust_remote_code": [
             Case(

@@ -1,0 +1,91 @@
+"""A prompt as a conversation: the blocks of a prompt file as messages, which a chat template makes one text.
+
+The instruction is the system message or the beginning of the first user message. A demonstration is a turn of the user
+and one of the assistant, or part of the one user message. The query is the last message, and an answer is the reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from icl_eval.config import ChatDemonstrations, ChatInstruction
+from icl_eval.errors import PromptError
+from icl_eval.prompts import sandbox
+
+Message = dict[str, str]  # with `role` and `content`
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """How prompts become conversations.
+
+    Attributes:
+        render: the text of messages by a chat template, up to where the reply begins.
+        demonstrations: `turns` of user and assistant, or all in one user `message`.
+        instruction: whether it is the `system` message or begins the first one of the `user`.
+        space: white space that the template writes before a reply; it is scored with the reply.
+    """
+
+    render: Callable[[Sequence[Message]], str]
+    demonstrations: ChatDemonstrations = "turns"
+    instruction: ChatInstruction = "system"
+    space: str = ""
+
+    def reply(self, answer: str) -> str:
+        """An answer as the assistant's reply: the template separates it from the query."""
+        return self.space + answer.lstrip()
+
+    def context(
+        self, instruction: str, demonstrations: Sequence[tuple[str, str]], query: str, separator: str = "\n\n"
+    ) -> str:
+        """Everything before the reply.
+
+        Args:
+            instruction: at the top; may be empty.
+            demonstrations: each with the answer that it ends with.
+            query: without its answer.
+            separator: between the parts of one message.
+
+        Raises:
+            IclEvalError: the prompt has no form as messages, or the template refuses them.
+        """
+        with sandbox.watched("the chat template"):
+            return self.render(self.messages(instruction, demonstrations, query, separator))
+
+    def messages(
+        self, instruction: str, demonstrations: Sequence[tuple[str, str]], query: str, separator: str
+    ) -> list[Message]:
+        """The conversation before the reply; arguments as for `context`.
+
+        Raises:
+            PromptError: the query is empty, or a demonstration cannot be divided into turns.
+        """
+        if not query.strip():
+            raise PromptError("the query is empty, so a chat has no message of the user")
+        turns = [_turns(*pair) for pair in demonstrations] if self.demonstrations == "turns" else []
+        if not turns:
+            query = separator.join([*(demonstration for demonstration, _ in demonstrations), query])
+        users = [*(user for user, _ in turns), query.rstrip()]
+        system = [_message("system", instruction.rstrip())] if instruction.strip() else []
+        if system and self.instruction == "user":
+            users[0], system = instruction + separator + users[0], []
+        replies = [_message("assistant", reply) for _, reply in turns]
+        asked = [_message("user", user) for user in users]
+        return [*system, *chain.from_iterable(zip(asked, replies, strict=False)), asked[-1]]
+
+
+def _turns(demonstration: str, reply: str) -> tuple[str, str]:
+    """The two turns of a demonstration that ends with its reply."""
+    user = demonstration.removesuffix(reply).rstrip()
+    if not user or not reply.strip():
+        raise PromptError(
+            "a demonstration does not consist of a query and an answer, so a chat cannot show it as turns of user and "
+            "assistant; use --chat-demonstrations message"
+        )
+    return user, reply.lstrip()
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
