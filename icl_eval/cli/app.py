@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 import icl_eval
-from icl_eval.cli import check, compare, listing, options, plan, regress, rescore, run, show, terminal
+from icl_eval.cli import check, compare, examples, listing, options, plan, regress, rescore, run, show, terminal
 from icl_eval.errors import IclEvalError, RankError, WorkerError
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -54,6 +54,7 @@ app.command("show", cls=Command)(show.show)
 app.command("check", cls=Command)(check.check)
 app.command("rescore", cls=Command)(rescore.rescore)
 app.command("compare", cls=Command)(compare.compare)
+app.command("examples", cls=Command)(examples.examples)
 app.command("regress", cls=Command)(regress.regress)
 app.command("plan", cls=Command)(plan.plan)
 

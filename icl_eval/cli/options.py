@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LONGEST_SHOWN = 80  # characters of a value in a message
 INCOMPLETE = 1  # exit code of a command that did a part of its work
 
-Format = Literal["table", "md", "latex", "json", "csv"]
+Format = Literal["table", "md", "latex", "html", "json", "csv"]
 Bos = Literal["auto", "yes", "no"]
 Command = Callable[..., None]
 

@@ -88,6 +88,7 @@ COMPARISON_FORMATS: Mapping[str, Callable[[_Parts, View], str]] = {
     "table": lambda parts, view: _page(parts, view).for_terminal(view),
     "md": lambda parts, view: _page(parts, view).in_markdown(view),
     "latex": lambda parts, view: _page(parts, view).in_latex(view),
+    "html": lambda parts, view: _page(parts, view).in_html(view),
     "json": _json,
     "csv": _csv,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from icl_eval.reports.columns import ALL, NUMBERS, SHOWN_SYSTEMS, Row, asked_columns, columns_of
 from icl_eval.reports.curves import Curve
+from icl_eval.reports.html import fragment
 from icl_eval.reports.latex import latex
 from icl_eval.reports.layout import WIDTH, draw, fit_columns
 from icl_eval.reports.pivot import by_shots
@@ -89,6 +90,10 @@ class Page:
     def in_latex(self, view: View = DEFAULT) -> str:
         """As LaTeX with booktabs, the scores with their errors and the best of them in bold."""
         return latex(self.heading, self.rows, [*self._notes([]), *self._signatures(view)])
+
+    def in_html(self, view: View = DEFAULT) -> str:
+        """As a fragment of HTML, for a notebook."""
+        return fragment(self.heading, self.rows, [*self._notes([]), *self._signatures(view)])
 
     def _notes(self, names: Collection[str], hidden: str = "") -> list[str]:
         """The notes on a table with these columns, and what to say of published numbers that have none."""

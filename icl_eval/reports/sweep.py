@@ -70,6 +70,7 @@ SWEEP_FORMATS: Mapping[str, Callable[[Models, Sequence[Member], View], str]] = {
     "table": lambda models, failures, view: _page(models, failures, view).for_terminal(view),
     "md": lambda models, failures, view: _page(models, failures, view).in_markdown(view),
     "latex": lambda models, failures, view: _page(models, failures, view).in_latex(view),
+    "html": lambda models, failures, view: _page(models, failures, view).in_html(view),
     "json": _json,
     "csv": _csv,
 }

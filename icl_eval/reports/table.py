@@ -116,6 +116,7 @@ FORMATS: Mapping[str, Callable[[Sequence[Score], Manifest, View], str]] = {
     "table": lambda scores, manifest, view: _page(scores, manifest, view).for_terminal(view),
     "md": lambda scores, manifest, view: _page(scores, manifest, view).in_markdown(view),
     "latex": lambda scores, manifest, view: _page(scores, manifest, view).in_latex(view),
+    "html": lambda scores, manifest, view: _page(scores, manifest, view).in_html(view),
     "json": _json,
     "csv": _csv,
 }

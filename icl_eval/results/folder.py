@@ -1,10 +1,10 @@
-"""The run folder: `manifest.json`, `answers.jsonl`, `examples.jsonl`, `scores.json`, and one process at a time."""
+"""The run folder: its manifest, journal, examples, prompts and scores, written by one process at a time."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -14,6 +14,8 @@ from icl_eval.errors import RunError
 from icl_eval.results.examples import ExampleResult, read_examples
 from icl_eval.results.files import lock, replace_file, write_errors
 from icl_eval.results.manifest import SWEEP, Manifest, read_manifest
+from icl_eval.results.prompt_texts import NAME as PROMPTS
+from icl_eval.results.prompt_texts import PromptParts, written_texts
 from icl_eval.results.score import Score
 
 
@@ -62,7 +64,7 @@ class RunFolder:
                 config = before.config
                 message = f"this folder holds a run of {config.model} on {', '.join(config.tasks)} with other options"
                 raise RunError(f"{message}; give another --out", self.path)
-        for name in ("scores.json", "examples.jsonl"):
+        for name in ("scores.json", "examples.jsonl", PROMPTS):
             with write_errors(self.path / name):
                 (self.path / name).unlink(missing_ok=True)
         self.write_manifest(manifest)
@@ -107,6 +109,10 @@ class RunFolder:
         with write_errors(partial):
             partial.replace(self.path / "examples.jsonl")
 
+    def prompts(self) -> AbstractContextManager[Callable[[ExampleResult, PromptParts], None]]:
+        """Write `prompts.jsonl`, as `written_texts` does."""
+        return written_texts(self.path)
+
     def write_scores(self, scores: Iterable[Score]) -> None:
         """Replace `scores.json`."""
         write_scores(self.path / "scores.json", scores)
@@ -145,6 +151,11 @@ class WorkerFolder:
     def examples(self, _failed: Collection[tuple[str, str]]) -> Iterator[Callable[[ExampleResult], None]]:
         """Write nothing: the first process does."""
         yield lambda _: None
+
+    @contextmanager
+    def prompts(self) -> Iterator[Callable[[ExampleResult, PromptParts], None]]:
+        """Write nothing: the first process does."""
+        yield lambda _, __: None
 
     def merge(self) -> None:
         """Leave this process's answers to the first one."""

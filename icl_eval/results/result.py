@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from icl_eval.errors import ModelError, RunError, UnknownName
 from icl_eval.results.manifest import Manifest
@@ -39,7 +39,7 @@ class TableOptions(TypedDict, total=False):
     signatures: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """The scores of a run.
 
@@ -113,22 +113,53 @@ class Result:
         return averages[0]
 
     def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
-        """The lines as `table` (for a terminal), `md`, `latex`, `csv` or `json`, as `TableOptions` say."""
+        """The lines as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`, as `TableOptions` say."""
         from icl_eval.reports import render
 
         return render(self.scores, self.manifest, format, _view(options))
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines as a data frame; needs pandas."""
-        import pandas
+        return _frame([line.stored() for line in self.scores])
 
-        return pandas.DataFrame([line.stored() for line in self.scores])
+    def examples(self, *, prompts: bool = False) -> pandas.DataFrame:
+        """Every example in every cell as a row; needs pandas.
+
+        The columns are the cell, the id, the options (`names`), what was `chosen` (or written) and is right (`gold`),
+        whether it is `correct`, the `margin` of the best right option over the best wrong one and the `loss` in nats,
+        the probability of each option under every normalisation (`p_token` ...), and what was written (`texts`).
+
+        Args:
+            prompts: whether there is a column `prompt_text` with the exact text before the answer.
+
+        Raises:
+            RunError: the run was not kept in a folder, or a file of it is damaged.
+        """
+        from icl_eval.results.outcomes import outcomes
+        from icl_eval.results.prompt_texts import PromptTexts
+
+        if self.folder is None:
+            raise RunError("the examples of a run are in its folder, and this run has none: give `out` or `keep`")
+        texts = PromptTexts(self.folder) if prompts else None
+        rows = []
+        for each in outcomes(self.folder, self.manifest):
+            row = each.row()
+            rows.append({**row, "prompt_text": texts.prompt(each.example)} if texts else row)
+        return _frame(rows)
 
     def __str__(self) -> str:
         return self.table()
 
+    def __repr__(self) -> str:
+        tasks = len({line.task for line in self.scores if not line.of_suite})
+        kept = "not kept" if self.folder is None else str(self.folder)
+        return f"Result({self.manifest.model_name}: {len(self.scores)} scores, {tasks} tasks, {kept})"
 
-@dataclass(frozen=True)
+    def _repr_html_(self) -> str:
+        return self.table("html")
+
+
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The paired differences of two runs.
 
@@ -155,22 +186,27 @@ class Comparison:
         return (*self.pairs, *self.unpaired)
 
     def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
-        """The lines as `table` (for a terminal), `md`, `latex`, `csv` or `json`, as `TableOptions` say."""
+        """The lines as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`, as `TableOptions` say."""
         from icl_eval.reports import render_comparison
 
         return render_comparison(self.pairs, self.unpaired, (self.one, self.other), format, _view(options))
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines as a data frame, those that were not compared last; needs pandas."""
-        import pandas
-
-        return pandas.DataFrame([line.stored() for line in self.lines])
+        return _frame([line.stored() for line in self.lines])
 
     def __str__(self) -> str:
         return self.table()
 
+    def __repr__(self) -> str:
+        names = f"{self.one.model_name} and {self.other.model_name}"
+        return f"Comparison({names}: {len(self.pairs)} differences, {len(self.unpaired)} scores not compared)"
 
-@dataclass(frozen=True)
+    def _repr_html_(self) -> str:
+        return self.table("html")
+
+
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """The scores of several models on the same tasks.
 
@@ -220,14 +256,30 @@ class Sweep:
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines of all models as a data frame, led by model, revision and parameters; needs pandas."""
-        import pandas
-
-        return pandas.DataFrame(
-            [{**result.manifest.identity(), **line.stored()} for result in self.results for line in result]
-        )
+        return _frame([{**result.manifest.identity(), **line.stored()} for result in self.results for line in result])
 
     def __str__(self) -> str:
         return self.table()
+
+    def __repr__(self) -> str:
+        kept = "not kept" if self.folder is None else str(self.folder)
+        return f"Sweep({len(self.results)} models, {len(self.failures)} failed, {kept})"
+
+    def _repr_html_(self) -> str:
+        return self.table("html")
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
+    """Rows as a data frame.
+
+    Raises:
+        RunError: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise RunError("a data frame needs pandas, which is not installed: pip install pandas") from error
+    return pandas.DataFrame(rows)
 
 
 def _view(options: TableOptions) -> View:

@@ -12,6 +12,7 @@ from icl_eval.metrics import is_unspaced
 from icl_eval.models import Answer, LanguageModel
 from icl_eval.results.examples import ChoiceResult, ExampleResult, LikelihoodResult, TextResult
 from icl_eval.results.folder import RunFolder, WorkerFolder
+from icl_eval.results.prompt_texts import PromptParts
 from icl_eval.results.records import Failure
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.model import ChatForm
@@ -84,12 +85,14 @@ class Queries:
 
 
 def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) -> None:
-    """Answer every query, a window at a time, and write `examples.jsonl`."""
-    with folder.examples(queries.failed) as write:
+    """Answer every query, a window at a time, and write `examples.jsonl` and `prompts.jsonl`."""
+    with folder.examples(queries.failed) as write, folder.prompts() as keep:
         for window in queries.windows():
             answers = iter(engine.answer([request for query in window for request in query.requests]))
             for query in window:
-                write(_result(query, [next(answers) for _ in query.requests]))
+                result = _result(query, [next(answers) for _ in query.requests])
+                write(result)
+                keep(result, _parts(query))
 
 
 def _with_same_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[tuple[str, str]]:
@@ -97,6 +100,12 @@ def _with_same_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[t
     for record in (each.record for each in prepared):
         if (record.task, record.selection) == (one.record.task, one.record.selection):
             yield record.task_prompt
+
+
+def _parts(query: EncodedQuery) -> PromptParts:
+    text = query.text
+    shown = text.shown(query.fitted.shots)
+    return PromptParts(text.instruction, text.separator, shown, text.queries, text.answers)
 
 
 def _result(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from icl_eval.tasks.synthetic import SyntheticSource
 GENERATED = SyntheticSource()  # one, because what a source gave is kept by its identity
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task:
     """What is asked of a model, and in which words.
 
@@ -51,6 +52,20 @@ class Task:
     _loaded: dict[tuple[str, int], tuple[Source, Examples]] = field(
         default_factory=dict, repr=False, compare=False
     )  # by split and identity of the source, which is kept so that no other takes its identity
+
+    def __repr__(self) -> str:
+        return f"Task({self.name!r}, {self.definition.answer}, prompts {', '.join(self.prompts)})"
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "about": self.definition.about,
+            "answer": self.definition.answer,
+            "metrics": ", ".join(self.definition.metrics),
+            "prompts": ", ".join(self.prompts),
+            "shots": str(self.definition.own_shots),
+        }
+        cells = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in rows.items() if value)
+        return f"<table><caption>{escape(self.name)}</caption>{cells}</table>"
 
     @classmethod
     def from_records(

@@ -203,6 +203,9 @@ def write_world(folder: Path) -> None:
     write(folder, "tasks/toy/trusting.yaml", trusting)
     write(folder, "prompts/toy/trusting/plain.jinja", "Q: {{ n }}\nA:")
     write(folder, "prompts/toy/trusting/chatty.jinja", "Q: {{ n }}\nA:")
+    write(folder, "tasks/toy/parts.yaml", parity.replace("toy/parity", "toy/parts") + "by: n\n")
+    write(folder, "prompts/toy/parts/plain.jinja", "Q: {{ n }}\nA:")
+    write(folder, "prompts/toy/parts/chatty.jinja", "Q: {{ n }}\nA:")
     write(folder, "more/tasks/more/parity.yaml", parity.replace("toy/parity", "more/parity"))
     for style in ("plain", "chatty"):
         write(folder, f"more/prompts/more/parity/{style}.jinja", "Q: {{ n }}\nA:")

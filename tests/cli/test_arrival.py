@@ -45,6 +45,9 @@ PLAN = ("plan", *PARITY, *TOY, "-m", "llama")
 KEPT = (*RUN, "--out", "kept")
 TWO = KEPT, (*RUN, "--out", "second")
 BASED = KEPT, ("regress", "base.json", "--update", "kept")
+PARTS = ("run", "-m", "any", "-t", "toy/parts", *TOY, "--shots", "0", "--split", "train")  # twelve categories
+SEEN = ("examples", "kept", "--limit", "0")
+SHOTS = (*ANY, *TOY, "--shots", "0,1", "--seeds", "2")
 COMPARE = ("compare", "kept", "second")
 REGRESS = ("regress", "base.json", *HERE)
 TRUSTED: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), True)
@@ -111,6 +114,9 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "out": [
             Case(RUN, ("--out", "kept"), see.is_file("kept/scores.json"), True),
             Case(SWEEP, ("--out", "kept"), see.is_file("kept/sweep.json"), True),
+        ],
+        "categories": [
+            Case((*PARTS, *also), ("--categories",), see.printed(" 107 "), True) for also in ((), ("-m", "second"))
         ],
         "columns": [Case(command, ("--columns", "ties"), see.printed(" ties"), True) for command in (RUN, SWEEP)],
         "signatures": [Case(command, ("--signatures",), see.printed("|plain|k0|"), True) for command in (RUN, SWEEP)],
@@ -308,6 +314,9 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 before=(("run", "-m", "any", "-t", "toy/written", *TOY, "--out", "kept"),),
             )
         ],
+        "categories": [
+            Case(("rescore", "kept"), ("--categories",), see.printed(" 107 "), True, ((*PARTS, "--out", "kept"),))
+        ],
         "columns": [Case(("rescore", "kept"), ("--columns", "ties"), see.printed(" ties"), True, before=(KEPT,))],
         "signatures": [Case(("rescore", "kept"), ("--signatures",), see.printed("|plain|k0|"), True, before=(KEPT,))],
         "format": [Case(("rescore", "kept"), ("--format", "json"), see.printed('"scores": ['), True, before=(KEPT,))],
@@ -327,6 +336,15 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "other": [Case(("compare", "kept"), ("second",), see.printed("toy/parity"), True, TWO)],
         "normalizations": [Case(COMPARE, ("--normalization", "sum"), see.columns("normalize"), {("sum",)}, TWO)],
         "metrics": [Case(COMPARE, ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}, TWO)],
+        "categories": [
+            Case(
+                COMPARE,
+                ("--categories",),
+                see.printed(" 107 "),
+                True,
+                tuple((*PARTS, "--out", name) for name in ("kept", "second")),
+            )
+        ],
         "columns": [Case(COMPARE, ("--columns", "eff. shots,scoring"), see.printed(" scoring"), True, TWO)],
         "signatures": [Case(COMPARE, ("--signatures",), see.printed("|plain|k0|"), True, TWO)],
         "format": [Case(COMPARE, ("--format", "json"), see.printed('"task": "toy/parity"'), True, TWO)],
@@ -339,6 +357,20 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 tuple((*TRUSTING, "--trust-remote-code", "--out", name) for name in ("kept", "second")),
             )
         ],
+    },
+    "examples": {
+        "folder": [Case(("examples",), ("kept",), see.printed("toy/parity"), True, (KEPT,))],
+        "wrong": [Case(SEEN, ("--wrong",), see.printed(": right"), False, (KEPT,))],
+        "right": [Case(SEEN, ("--right",), see.printed(": wrong"), False, (KEPT,))],
+        "flips": [Case(SEEN, ("--flips", "second"), see.printed("example "), False, TWO)],
+        "sort": [Case((*SEEN, "--limit", "1"), ("--sort", "loss"), see.printed(": right"), False, (KEPT,))],
+        "prompt": [Case(SEEN, ("--prompt",), see.printed("Q: 0\nA:"), True, (KEPT,))],
+        "limit": [Case(("examples", "kept"), ("--limit", "1"), see.printed("example 1:"), False, (KEPT,))],
+        "as_json": [Case(SEEN, ("--json",), see.printed('"p_token"'), True, (KEPT,))],
+        "task": [Case(SEEN, ("-t", "toy/pairs"), see.printed("toy/parity"), False, ((*KEPT, "-t", "toy/pairs"),))],
+        "shots": [Case(SEEN, ("--shots", "1"), see.printed("0 shots"), False, ((*SHOTS, "--out", "kept"),))],
+        "seed": [Case(SEEN, ("--seed", "1"), see.printed("seed 0"), False, ((*SHOTS, "--out", "kept"),))],
+        "id": [Case(SEEN, ("--id", "3"), see.printed("example 0:"), False, (KEPT,))],
     },
     "regress": {
         "baseline": [Case(("regress", *HERE), ("base.json",), see.printed("base.json: 0 differences"), True, BASED)],

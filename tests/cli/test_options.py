@@ -15,7 +15,7 @@ COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: i
 
 
 def test_commands_are_these() -> None:
-    assert list(COMMANDS) == ["run", "list", "show", "check", "rescore", "compare", "regress", "plan"]
+    assert list(COMMANDS) == ["run", "list", "show", "check", "rescore", "compare", "examples", "regress", "plan"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

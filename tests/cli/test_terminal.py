@@ -58,6 +58,7 @@ def test_every_command_prints_any_text_in_every_encoding_of_stdout(
         ("check", "toy/parity", *TOY),
         ("rescore", "one"),
         ("compare", "one", "one"),
+        ("examples", "one", "--prompt"),
         ("regress", "base 天 ’ 😀", "--update", "one"),
         ("regress", "base 天 ’ 😀", "--include", "."),
         ("plan", *asked, "-m", "tiny"),

@@ -21,7 +21,7 @@ COUNTED = MANIFEST.model_copy(update={"parameters": 124_439_808})
 TWO_PROMPTS = MANIFEST.model_copy(update={"tasks": (RECORD, RECORD.model_copy(update={"prompt": "lettered"}))})
 
 
-@pytest.mark.parametrize("format", ["table", "md", "latex", "csv", "json"])
+@pytest.mark.parametrize("format", ["table", "md", "latex", "html", "csv", "json"])
 def test_a_run_is_printed_as_its_golden_file(format: str) -> None:
     assert render([RTE, RTE_32, UNKNOWN, AVERAGE], NOTED, format) == (GOLDEN / f"run.{format}").read_text("utf-8")
 

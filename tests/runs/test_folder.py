@@ -26,7 +26,7 @@ def test_run_folder_holds_its_four_files(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=[0, 2], out=tmp_path / "new" / "run")
 
     found = {path.name for path in (tmp_path / "new" / "run").iterdir()} - {".lock"}
-    assert found == {"manifest.json", "answers.jsonl", "examples.jsonl", "scores.json"}
+    assert found == {"manifest.json", "answers.jsonl", "examples.jsonl", "prompts.jsonl", "scores.json"}
 
 
 def test_a_second_run_computes_nothing_again(tmp_path: Path) -> None:

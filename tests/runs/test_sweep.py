@@ -65,7 +65,7 @@ def test_a_sweep_is_a_folder_of_run_folders_and_their_list(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {"sweep.json", *(path.name for path in folders)}
     for folder in folders:
         run = {path.name for path in folder.iterdir()} - {".lock"}
-        assert run == {"manifest.json", "answers.jsonl", "examples.jsonl", "scores.json"}
+        assert run == {"manifest.json", "answers.jsonl", "examples.jsonl", "prompts.jsonl", "scores.json"}
 
 
 def test_the_folder_of_a_model_is_named_after_it_whoever_else_is_there(tmp_path: Path) -> None:

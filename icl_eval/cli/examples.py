@@ -1,0 +1,205 @@
+"""`icl-eval examples`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from icl_eval.cli import options
+from icl_eval.cli.terminal import Coloured, remark, write
+from icl_eval.config import EVALUATION, RESULTS
+from icl_eval.errors import RunError, UnknownName
+
+if TYPE_CHECKING:
+    from icl_eval.results.manifest import Manifest
+    from icl_eval.results.outcomes import Outcome
+    from icl_eval.results.prompt_texts import PromptTexts
+
+MOST = 10  # examples that are printed by default
+LONGEST = 300  # characters of a text that are printed
+Sort = Literal["margin", "loss"]
+SHADES = {True: "green", False: "red", None: ""}
+WORDS = {True: "right", False: "wrong", None: "not judged alone"}
+
+
+@options.takes()
+def examples(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    *,
+    wrong: Annotated[
+        bool, typer.Option("--wrong", rich_help_panel=RESULTS, help="Only examples that were answered wrongly.")
+    ] = False,
+    right: Annotated[
+        bool, typer.Option("--right", rich_help_panel=RESULTS, help="Only examples that were answered rightly.")
+    ] = False,
+    flips: Annotated[
+        Path | None,
+        typer.Option(
+            "--flips",
+            metavar="OTHER",
+            rich_help_panel=RESULTS,
+            help="Only examples that are right in this other run and wrong here, by task, shots, seed and id.",
+        ),
+    ] = None,
+    sort: Annotated[
+        Sort | None,
+        typer.Option(rich_help_panel=RESULTS, help="Print the smallest margin or the largest loss first."),
+    ] = None,
+    prompt: Annotated[
+        bool, typer.Option("--prompt", rich_help_panel=RESULTS, help="Print the exact prompt of each example.")
+    ] = False,
+    limit: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", rich_help_panel=RESULTS, help="Print the first N, or with 0 all of them."),
+    ] = MOST,
+    as_json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=RESULTS, help="Print one JSON object per line.")
+    ] = False,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", metavar="NAME,...", rich_help_panel=EVALUATION, help="Only these tasks."),
+    ] = None,
+    shots: Annotated[
+        str | None,
+        typer.Option(metavar="N,...", rich_help_panel=EVALUATION, help="Only these numbers of demonstrations."),
+    ] = None,
+    seed: Annotated[str | None, typer.Option(metavar="N,...", rich_help_panel=EVALUATION, help="Only these draws.")] = (
+        None
+    ),
+    id: Annotated[
+        list[str] | None,
+        typer.Option("--id", metavar="ID", rich_help_panel=EVALUATION, help="Only this example; may be repeated."),
+    ] = None,
+) -> None:
+    """Print examples of a finished run, with their scores and prompts.
+
+    A margin is the score of the best right option less that of the best wrong one, in nats. No model is loaded.
+    """
+    from icl_eval.results.manifest import read_finished
+    from icl_eval.results.outcomes import flips as flipped
+    from icl_eval.results.outcomes import outcomes
+    from icl_eval.results.prompt_texts import PromptTexts
+
+    if wrong and right:
+        raise RunError("give either --wrong or --right, not both")
+    manifest = read_finished(folder)
+    wanted = _Selection.of(manifest, options.words(task), _listed(shots, "--shots"), _listed(seed, "--seed"), id or [])
+    found = [each for each in outcomes(folder, manifest) if wanted.takes(each)]
+    wanted.check_ids(found)
+    if flips is not None:
+        found = flipped(found, outcomes(flips, read_finished(flips)), flips)
+    found = [each for each in found if not (wrong and each.correct is not False) and not (right and not each.correct)]
+    found = _sorted(found, sort)
+    shown = found[: limit or None]
+    texts = PromptTexts(folder) if prompt else None
+    for each in shown:
+        if as_json:
+            extra = {"prompt_text": texts.prompt(each.example, _option(each))} if texts else {}
+            write(json.dumps(_finite({**each.row(), **extra}), ensure_ascii=False))
+        else:
+            for line in _lines(each, texts):
+                write(*line)
+    more = "; --limit 0 prints all" if len(shown) < len(found) else ""
+    remark(f"{len(shown)} of {len(found)} examples{more}")
+
+
+def _listed(value: str | None, option: str) -> list[int]:
+    found = [] if value is None else options.numbers(value, option)
+    return [found] if isinstance(found, int) else found
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Which examples are wanted; an empty tuple stands for all."""
+
+    tasks: tuple[str, ...]
+    shots: tuple[int, ...]
+    seeds: tuple[int, ...]
+    ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest, tasks: list[str], shots: list[int], seeds: list[int], ids: list[str]) -> _Selection:
+        """A selection of what a run has.
+
+        Raises:
+            UnknownName: the run has no such task, number of shots or seed.
+        """
+        there = [cell for record in manifest.tasks for cell in record.cells]
+        given: tuple[tuple[str, Sequence[Any], set[Any]], ...] = (
+            ("task of this run", tasks, {cell.task for cell in there}),
+            ("number of shots of this run", shots, {cell.shots for cell in there}),
+            ("seed of this run", seeds, {cell.seed for cell in there}),
+        )
+        for what, values, known in given:
+            for value in values:
+                if value not in known:
+                    raise UnknownName(what, str(value), list(map(str, sorted(known))))
+        return cls(tuple(tasks), tuple(shots), tuple(seeds), tuple(ids))
+
+    def takes(self, outcome: Outcome) -> bool:
+        """Whether an example is wanted."""
+        task, shots, seed, id = outcome.key
+        chosen = ((self.tasks, task), (self.shots, shots), (self.seeds, seed), (self.ids, id))
+        return all(not values or value in values for values, value in chosen)
+
+    def check_ids(self, found: Sequence[Outcome]) -> None:
+        """Raise `RunError` for an id of which nothing was found."""
+        for id in {*self.ids} - {each.example.id for each in found}:
+            raise RunError(f"the run has no example with the id {id!r} among those that were asked for")
+
+
+def _sorted(found: list[Outcome], sort: Sort | None) -> list[Outcome]:
+    if sort == "loss":
+        return sorted(found, key=lambda each: -each.loss)
+    if sort == "margin":
+        return sorted(found, key=lambda each: math.inf if each.margin is None else each.margin)
+    return found
+
+
+def _lines(outcome: Outcome, texts: PromptTexts | None) -> Iterator[Sequence[str | Coloured]]:
+    """An example: its cell and id, what was chosen or written, and its prompt if there are texts."""
+    example = outcome.example
+    margin = "" if outcome.margin is None else f", margin {outcome.margin:.3f}"
+    value = "" if outcome.value is None else f", score {outcome.value:.3f}"
+    yield [
+        f"{example.cell}, example {example.id}: ",
+        Coloured(WORDS[outcome.correct], SHADES[outcome.correct]),
+        f"{value}{margin}, loss {outcome.loss:.3f}",
+    ]
+    if texts is not None:
+        if example.truncated:
+            yield [f"note: the first {example.truncated} tokens of the query are not part of the prompt"]
+        yield [texts.prompt(example, _option(outcome))]
+    for index, option in enumerate(outcome.options):
+        gold, chosen = "*" if option.is_gold else " ", "  chosen" if index == outcome.chosen else ""
+        score, probability = (values[outcome.normalization] for values in (option.scores, option.probabilities))
+        yield [f"  {gold} {probability:5.3f}  {score:9.3f}  {_short(option.name)}{chosen}"]
+    for text in outcome.texts:
+        yield [f"    {_short(text.text)!r}  ({text.finished})"]
+        for name, answer in text.extracted.items():
+            yield [f"    {name}: {'nothing' if answer is None else repr(_short(answer))}"]
+    if outcome.texts:
+        yield [f"  * {', '.join(repr(_short(each)) for each in outcome.gold)}"]
+    yield [""]
+
+
+def _option(outcome: Outcome) -> int:
+    """The option whose prompt is printed: the first right one, as `show` does."""
+    return next((index for index, option in enumerate(outcome.options) if option.is_gold), 0)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} characters)"
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose figures JSON can hold."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }

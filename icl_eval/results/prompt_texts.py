@@ -1,0 +1,204 @@
+"""The texts that prompts are made of, each stored once in the run folder: `prompts.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from icl_eval.errors import RunError
+from icl_eval.results.examples import DAMAGED, ExampleResult
+from icl_eval.results.files import write_errors
+from icl_eval.tasks.files import parse_json
+
+T = TypeVar("T")
+
+NAME = "prompts.jsonl"
+AGAIN = "the same run again writes it, and computes no answer again"
+
+
+@dataclass(frozen=True)
+class PromptParts:
+    """The texts of the prompt of an example in a cell.
+
+    Attributes:
+        instruction: stands first; may be empty.
+        separator: stands between the others.
+        demonstrations: those that are shown, in their order.
+        queries: the query with each option; all are equal except in partial evaluation.
+        answers: what follows it for each option, or for the first reference.
+    """
+
+    instruction: str
+    separator: str
+    demonstrations: tuple[str, ...]
+    queries: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+class TextWriter:
+    """Writes what prompts are made of, each text once.
+
+    Args:
+        write: takes a line.
+    """
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._frames: dict[tuple[str, str], str] = {}
+        self._written: set[tuple[str, str, str, str]] = set()
+
+    def add(self, example: ExampleResult, text: PromptParts) -> None:
+        """Write those texts of a query that were not written before."""
+        task, prompt = example.cell.task_prompt
+        if (task, prompt) not in self._frames:
+            self._frames[task, prompt] = text.instruction
+            self._line(task, prompt, separator=text.separator, instruction=text.instruction)
+        for id, shown in zip(example.demonstrations, text.demonstrations, strict=True):
+            if self._is_new(task, prompt, "demonstration", id):
+                self._line(task, prompt, demonstration=id, text=shown)
+        if self._is_new(task, prompt, "query", example.id):
+            queries = text.queries[:1] if len(set(text.queries)) == 1 else text.queries
+            own = {} if text.instruction == self._frames[task, prompt] else {"instruction": text.instruction}
+            self._line(task, prompt, query=example.id, texts=queries, answers=text.answers, **own)
+
+    def _is_new(self, *key: str) -> bool:
+        if key in self._written:
+            return False
+        self._written.add(key)  # type: ignore[arg-type]
+        return True
+
+    def _line(self, task: str, prompt: str, **entry: object) -> None:
+        self._write(
+            json.dumps({"task": task, "prompt": prompt, **entry}, ensure_ascii=False, separators=(",", ":")) + "\n"
+        )
+
+
+@contextmanager
+def written_texts(path: Path) -> Iterator[Callable[[ExampleResult, PromptParts], None]]:
+    """Write `prompts.jsonl` of a folder; it appears when all of it is there.
+
+    Yields:
+        A function that takes an example and its prompt.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    partial = path / f"{NAME}.partial"
+    with ExitStack() as stack:
+        with write_errors(partial):
+            file = stack.enter_context(partial.open("w", encoding="utf-8"))
+
+        def write(line: str) -> None:
+            with write_errors(partial):
+                file.write(line)
+
+        yield TextWriter(write).add
+        with write_errors(partial):
+            file.flush()
+    with write_errors(partial):
+        partial.replace(path / NAME)
+
+
+@dataclass(frozen=True)
+class Query:
+    """The texts of one example.
+
+    Attributes:
+        instruction: stands first in the prompt; may be empty.
+        texts: the query, one for all options, or one for each where they differ.
+        answers: what follows it for each option, or for the first reference.
+    """
+
+    instruction: str
+    texts: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+class PromptTexts:
+    """The texts of a run, from which its prompts are put together.
+
+    Args:
+        path: the run folder.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._separators: dict[tuple[str, str], str] = {}
+        self._instructions: dict[tuple[str, str], str] = {}
+        self._demonstrations: dict[tuple[str, str, str], str] = {}
+        self._queries: dict[tuple[str, str, str], Query] = {}
+        file = path / NAME
+        try:
+            with file.open("rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    try:
+                        self._read(parse_json(line))
+                    except DAMAGED as error:
+                        raise RunError(f"this line is damaged; {AGAIN}", file, number) from error
+        except OSError as error:
+            raise RunError(f"the texts of the prompts cannot be read ({error.strerror}); {AGAIN}", file) from error
+
+    def query(self, example: ExampleResult) -> Query:
+        """The texts of an example.
+
+        Raises:
+            RunError: it has none.
+        """
+        return _found(self._queries, example, example.id)
+
+    def demonstrations(self, example: ExampleResult) -> list[str]:
+        """The demonstrations that an example was shown, in their order.
+
+        Raises:
+            RunError: one of them has no text.
+        """
+        return [_found(self._demonstrations, example, id) for id in example.demonstrations]
+
+    def prompt(self, example: ExampleResult, option: int = 0) -> str:
+        """The text before the answer, for one of the options. A truncated query stands whole in it.
+
+        Raises:
+            RunError: a text is missing.
+        """
+        query = self.query(example)
+        head = [query.instruction] if query.instruction else []
+        own = query.texts[option if len(query.texts) > 1 else 0]
+        return self._separators[example.cell.task_prompt].join([*head, *self.demonstrations(example), own])
+
+    def _read(self, entry: dict[str, Any]) -> None:
+        key = entry["task"], entry["prompt"]
+        if "query" in entry:
+            instruction = entry.get("instruction", self._instructions[key])
+            texts, answers = _strings(entry["texts"]), _strings(entry["answers"])
+            if len(texts) not in (1, len(answers)):
+                raise ValueError("queries and answers differ in number")
+            self._queries[(*key, entry["query"])] = Query(_string(instruction), texts, answers)
+        elif "demonstration" in entry:
+            self._demonstrations[(*key, entry["demonstration"])] = _string(entry["text"])
+        else:
+            self._separators[key], self._instructions[key] = map(_string, (entry["separator"], entry["instruction"]))
+
+
+def _found(texts: Mapping[tuple[str, str, str], T], example: ExampleResult, id: str) -> T:
+    try:
+        return texts[(*example.cell.task_prompt, id)]
+    except KeyError as error:
+        raise RunError(f"{NAME} lacks the text of {id!r} of {example.cell.task}; {AGAIN}") from error
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _strings(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError("not a list of texts")
+    return tuple(map(_string, values))

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toy_tasks import ASKED, knowing
+
+from icl_eval.testing import FakeLM
+
+from .shell import TOY, IclEval
+
+
+@pytest.fixture(autouse=True)
+def runs(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    model(knowing(0, 1, 2))
+    icl_eval("run", "-t", "toy/parity", "--shots", "0,1", "--seeds", "2", *TOY, "--out", "one", "--include", ".")
+    model(knowing(2, 3, 4))
+    icl_eval("run", "-t", "toy/parity", "--shots", "0,1", "--seeds", "2", *TOY, "--out", "other")
+
+
+def ids(icl_eval: IclEval, *words: object) -> list[int]:
+    said = icl_eval("examples", "one", "--json", "--limit", "0", *words)
+    assert said.code == 0, said.err
+    return [int(json.loads(line)["id"]) for line in said.out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--right"], [0, 1, 2]),
+        (["--wrong"], [3, 4, 5, 6, 7]),
+        (["--flips", "other"], [3, 4]),
+        (["--id", "5", "--id", "1"], [1, 5]),
+        (["--id", "5", "--right"], []),
+        ([], list(ASKED)),
+    ],
+)
+def test_examples_are_those_that_were_asked_for(words: list[str], found: list[int], icl_eval: IclEval) -> None:
+    assert sorted(ids(icl_eval, "--shots", "0", *words)) == found
+
+
+def test_cells_are_those_that_were_asked_for(icl_eval: IclEval) -> None:
+    assert len(ids(icl_eval)) == 3 * len(ASKED)
+    assert len(ids(icl_eval, "--shots", "1")) == 2 * len(ASKED)
+    assert len(ids(icl_eval, "--shots", "1", "--seed", "1", "--task", "toy/parity")) == len(ASKED)
+
+
+def test_the_least_certain_and_the_most_surprising_come_first(icl_eval: IclEval) -> None:
+    said = icl_eval("examples", "one", "--json", "--limit", "0", "--sort", "margin")
+    margins = [json.loads(line)["margin"] for line in said.out.splitlines()]
+    said = icl_eval("examples", "one", "--json", "--limit", "0", "--sort", "loss")
+    losses = [json.loads(line)["loss"] for line in said.out.splitlines()]
+
+    assert margins == sorted(margins)
+    assert losses == sorted(losses, reverse=True)
+    assert margins[0] < 0 < margins[-1]
+
+
+def test_the_prompt_is_that_of_show(icl_eval: IclEval) -> None:
+    shown = icl_eval("show", "toy/parity", "--example", "3", "--shots", "1", "--seed", "1", *TOY).out.partition("⟦")[0]
+    said = icl_eval("examples", "one", "--id", "3", "--shots", "1", "--seed", "1", "--prompt")
+
+    assert f"\n{shown}\n" in said.out
+    assert said.out.splitlines()[0].startswith("toy/parity (plain, 1 shots, seed 1), example 3: wrong, margin -")
+
+
+def test_ten_examples_are_printed_unless_more_are_asked_for(icl_eval: IclEval) -> None:
+    said = icl_eval("examples", "one")
+
+    assert said.out.count("example ") == 10
+    assert said.err == "10 of 24 examples; --limit 0 prints all\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "mistake"),
+    [
+        (["one", "--wrong", "--right"], "give either --wrong or --right, not both"),
+        (["one", "--task", "toy/party"], "no task of this run is named 'toy/party'; did you mean toy/parity?"),
+        (["one", "--shots", "2"], "no number of shots of this run is named '2'; there is 0, 1"),
+        (["one", "--seed", "7"], "no seed of this run is named '7'; there is 0, 1"),
+        (["one", "--id", "99"], "the run has no example with the id '99' among those that were asked for"),
+        (["one", "--shots", "many"], "--shots takes whole numbers by comma, such as 0,1,4; it was given 'many'"),
+        (["nowhere"], "nowhere: this is not a run folder: there is nothing of this name"),
+        (["one", "--flips", "nowhere"], "nowhere: this is not a run folder: there is nothing of this name"),
+    ],
+)
+def test_a_mistake_is_one_sentence(words: list[str], mistake: str, icl_eval: IclEval) -> None:
+    assert icl_eval("examples", *words).mistake == mistake
+
+
+def test_runs_without_a_common_example_have_no_flips(icl_eval: IclEval) -> None:
+    icl_eval("run", "-t", "toy/pairs", "--shots", "0", *TOY, "--out", "pairs")
+
+    assert "no example in common" in icl_eval("examples", "one", "--flips", "pairs").mistake
+
+
+def test_hostile_texts_send_no_control_character(icl_eval: IclEval) -> None:
+    path = Path("data/parity/val.jsonl")
+    hostile = "\x1b]0;owned\x07\u202e"
+    path.write_text(path.read_text() + json.dumps({"n": hostile, "pair": 0, "label": 0}) + "\n")
+    icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY, "--out", "hostile")
+    said = icl_eval("examples", "hostile", "--prompt", "--limit", "0")
+
+    assert said.code == 0
+    assert not {*said.out} & {"\x1b", "\x07", "\u202e"}
+    assert "\\u202e" in said.out
