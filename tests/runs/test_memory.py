@@ -6,6 +6,7 @@ import pytest
 
 from icl_eval import Task, evaluate
 from icl_eval.runs import collect
+from icl_eval.runs.evaluate import planned
 from icl_eval.testing import FakeLM
 
 PROMPT = "{{ filler }}Q: {{ n }}\nA:"
@@ -33,3 +34,13 @@ def test_a_run_holds_neither_all_prompts_nor_all_answers(monkeypatch: pytest.Mon
     more = peak(600) - peak(200)
 
     assert more < 400 * LENGTH  # the tokens of 400 examples alone would take 400 x 2 options x 4 bytes x LENGTH
+
+
+def test_queries_are_taken_up_to_a_million_tokens_at_a_time() -> None:
+    records = [{"n": n, "label": 0} for n in range(5)]
+    task = Task.from_records("long", evaluation=records, prompt="x" * 2**17 + "{{ n }}", options=["a", "b"], id="n")
+    run = planned(FakeLM(), task, None, shots=0)
+
+    windows = list(collect.Queries(run.prepared, FakeLM(), run.config.overflow).windows())
+
+    assert [[query.example.id for query in window] for window in windows] == [["0", "1", "2"], ["3", "4"]]
