@@ -25,11 +25,10 @@ from icl_eval.models import (
     Sink,
     WorkItem,
 )
-from icl_eval.models.causal import batches as prefix_replay
-from icl_eval.models.causal import packing
-from icl_eval.models.causal.batches import batched as plan
-from icl_eval.models.causal.packing import PackedRow
-from icl_eval.models.causal.rows import Row, RowAnswer
+from icl_eval.models.causal import rows as packing
+from icl_eval.models.causal import scheduling as prefix_replay
+from icl_eval.models.causal.rows import PackedRow, Row, RowAnswer
+from icl_eval.models.causal.scheduling import batched as plan
 from icl_eval.testing import FakeLM
 
 from .sharing import Rounding, shared

@@ -8,7 +8,7 @@ from toy_rows import REQUESTS, ToyRows
 
 from icl_eval.engine import Engine, MemoryJournal, Workload
 from icl_eval.models import ScoreRequest, Sink
-from icl_eval.models.causal import packing
+from icl_eval.models.causal import rows as packing
 from icl_eval.testing import FakeLM
 
 

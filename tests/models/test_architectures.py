@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from icl_eval.engine import Engine
 from icl_eval.models import ScoreRequest
 from icl_eval.models.causal import model as module
-from icl_eval.models.causal import packing
+from icl_eval.models.causal import rows as packing
 from icl_eval.models.causal.blocks import TreePlan
 from icl_eval.models.causal.kernels import efficient_sequences, flash_sequences, plain_blocks
 from icl_eval.models.causal.model import CausalLM
-from icl_eval.models.causal.packing import Terms, pack
+from icl_eval.models.causal.rows import Terms, pack
 
 from .architectures import CONFIGS, UNHEEDED, VOCABULARY, WHY_NOT, WINDOW, build
 from .checkpoints import byte_tokenizer

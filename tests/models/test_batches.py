@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from toy_rows import REQUESTS
 
 from icl_eval.models import ScoreRequest
-from icl_eval.models.causal.batches import batched as plan
-from icl_eval.models.causal.packing import PackedRow, Terms, pack
-from icl_eval.models.causal.rows import Row
+from icl_eval.models.causal.rows import PackedRow, Row, Terms, pack
+from icl_eval.models.causal.scheduling import batched as plan
 
 
 @given(REQUESTS, st.integers(0, 60), st.booleans())

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from toy_rows import REQUESTS, sequence_of
 
 from icl_eval.models import ScoreRequest
-from icl_eval.models.causal import packing
-from icl_eval.models.causal.packing import PackedRow, Terms, longest_first, pack
+from icl_eval.models.causal import rows as packing
+from icl_eval.models.causal.rows import PackedRow, Terms, longest_first, pack
 
 
 def packed(

@@ -6,7 +6,7 @@ import pytest
 import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from icl_eval.models.generation.text import end_tokens, text_after
+from icl_eval.models.tokenization import end_tokens, text_after
 
 from .architectures import build
 from .checkpoints import byte_tokenizer

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_eval.models import ScoreRequest
-from icl_eval.models.causal import blocks, packing
+from icl_eval.models.causal import blocks
+from icl_eval.models.causal import rows as packing
 from icl_eval.models.causal.blocks import Block, TreePlan
 from icl_eval.models.causal.kernels import (
     Kernel,
@@ -23,8 +24,7 @@ from icl_eval.models.causal.kernels import (
     flash_sequences,
     plain_blocks,
 )
-from icl_eval.models.causal.packing import Terms, pack
-from icl_eval.models.causal.rows import Row
+from icl_eval.models.causal.rows import Row, Terms, pack
 from icl_eval.models.causal.tree_attention import attending
 
 from .cuda_kernels import emulated

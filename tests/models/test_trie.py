@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl_eval.models.causal.rows import depths
-from icl_eval.models.generation.trie import trie_row
+from icl_eval.models.generation.kv_pool import trie_row
 from icl_eval.models.protocol import common_prefix
 
 PROMPTS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=12)

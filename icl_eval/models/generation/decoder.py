@@ -8,10 +8,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from icl_eval.models.causal.sharing import distance, ordinary_tokens, tolerance
 from icl_eval.models.generation.search import Extension
-from icl_eval.models.generation.trie import Tokens
+
+Tokens = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

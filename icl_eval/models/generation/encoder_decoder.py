@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from icl_eval.models.generation.decoder import Entry
+from icl_eval.models.generation.decoder import Entry, Tokens
 from icl_eval.models.generation.search import Extension
-from icl_eval.models.generation.trie import Tokens
 from icl_eval.models.loading.devices import to_device
 from icl_eval.models.network import Network
 

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.generation.decoder import Decoder, Entry
+from icl_eval.models.generation.decoder import Decoder, Entry, Tokens
 from icl_eval.models.generation.kv_pool import MIN_PREFIX
 from icl_eval.models.generation.search import Candidates, Extension, Search
-from icl_eval.models.generation.trie import Tokens
 from icl_eval.models.loading.devices import to_host
 from icl_eval.models.network import float32_head, full_device
 from icl_eval.models.protocol import Budget, common_prefix

@@ -11,14 +11,13 @@ import torch
 
 from icl_eval.models.decoding import GenerateRequest
 from icl_eval.models.generation.cache_batch import BatchDecoder
-from icl_eval.models.generation.decoder import Decoder, Entry, UncachedDecoder, agrees
+from icl_eval.models.generation.decoder import Decoder, Entry, Tokens, UncachedDecoder, agrees
 from icl_eval.models.generation.encoder_decoder import EncodedDecoder, EncoderDecoder, InputsOf, forward_uncached
 from icl_eval.models.generation.generation import Generation, Kind, Limits, prompt_of
 from icl_eval.models.generation.kv_pool import PooledDecoder, ReadRows
 from icl_eval.models.generation.search import Search, search_for
-from icl_eval.models.generation.text import end_tokens, text_after, text_alone
-from icl_eval.models.generation.trie import Tokens
 from icl_eval.models.network import Network
+from icl_eval.models.tokenization import end_tokens, text_after, text_alone
 
 MakeDecoder = Callable[[], Decoder]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest
+from icl_eval.models.tokenization import TextOf
 
-TextOf = Callable[[Sequence[int]], str]  # the text that generated tokens add to the prompt's
 DIGITS = 7  # decimals of a score: below float32's own precision
 
 

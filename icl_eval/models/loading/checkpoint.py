@@ -218,8 +218,8 @@ def weights_digest(model: Any, tokenizer: Any) -> str:
     """Hash of a loaded model and tokenizer: vocabulary, configuration, end tokens and weights."""
     import torch
 
-    from icl_eval.models.generation.text import end_tokens
     from icl_eval.models.loading.devices import tensor_of
+    from icl_eval.models.tokenization import end_tokens
 
     digest = hashlib.blake2b(str(sorted(tokenizer.get_vocab().items())).encode(), digest_size=16)
     digest.update(model.config.to_json_string().encode())

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from icl_eval.errors import ModelError
-from icl_eval.models.generation.text import BROKEN
 from icl_eval.models.served.endpoint import Body
+from icl_eval.models.tokenization import BROKEN
 
 DIGITS = 7  # decimals of a log-probability: below float32's own precision
 ROUNDING = 1e-4  # nats
