@@ -25,6 +25,15 @@ def rescore(
             help="Task file whose `extract` takes answers out of the stored texts. Default: the run's own rules.",
         ),
     ] = None,
+    reasoning_end: Annotated[
+        str | None,
+        typer.Option(
+            "--reasoning-end",
+            metavar="TEXT",
+            rich_help_panel=RESULTS,
+            help="What the answers of stored texts follow, such as </think>. Default: the tasks' own.",
+        ),
+    ] = None,
     format: options.Format,
     columns: list[str] | None,
     categories: bool,
@@ -42,6 +51,6 @@ def rescore(
 
     recompute = rescore_sweep if is_sweep(folder) else again
     rules = None if extract is None else rules_in(extract)
-    result = recompute(folder, extract=rules, **options.read(scoring_options))
+    result = recompute(folder, extract=rules, reasoning_end=reasoning_end, **options.read(scoring_options))
     write(result.table(format, **options.seen(columns, categories, signatures)), end="")
     options.exit_if_incomplete(result.missing, shown=True)

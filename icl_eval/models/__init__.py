@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from icl_eval.config import DTYPES
 from icl_eval.models.control_tokens import ControlTokens, about_control_tokens
-from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink
+from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink, answer_start
 from icl_eval.models.protocol import (
     CAUSAL,
     Answer,
@@ -54,6 +54,7 @@ __all__ = [
     "TextSink",
     "WorkItem",
     "about_control_tokens",
+    "answer_start",
     "check_options",
     "common_prefix",
     "is_current",

@@ -19,7 +19,9 @@ class Decoding:
 
     Args:
         max_tokens: tokens after which a text ends at the latest.
-        stop: a text ends before the first of these.
+        stop: a text ends before the first of these in its answer.
+        reasoning_end: what ends the reasoning before an answer, such as `</think>`; None if there is none.
+        reply_end: the control token that ends a reply of a chat; a text ends before it in any case.
         beams: hypotheses that beam search keeps; 1 is greedy.
         length_penalty: alpha, which is not negative; only beam search uses it.
         penalty: `gnmt`, by which a hypothesis of n tokens scores logprob / ((5 + n) / 6)^alpha (Wu et al. 2016,
@@ -43,6 +45,8 @@ class Decoding:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    reasoning_end: str | None = None
+    reply_end: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "beams", "samples"):
@@ -57,6 +61,8 @@ class Decoding:
             raise ValueError(f"penalty must be one of {', '.join(PENALTIES)}, not {self.penalty!r}")
         if "" in self.stop:
             raise ValueError("an empty stop string would end every text at once")
+        if self.reasoning_end == "":
+            raise ValueError("an empty text cannot end the reasoning")
         if self.beams > 1 and (self.temperature or self.samples > 1):
             raise ValueError("beam search draws no samples: beams needs temperature 0 and samples 1")
         if self.samples > 1 and not self.temperature:
@@ -67,6 +73,13 @@ class Decoding:
         if self.penalty == "gnmt":
             return float(logprob / ((5 + length) / 6) ** self.length_penalty)
         return float(logprob / length**self.length_penalty)
+
+    def end_of(self, text: str) -> int | None:
+        """Where a generated text ends: before a stop string in its answer, or where the reply ends; None if nowhere."""
+        start = answer_start(text, self.reasoning_end)
+        found = [] if start is None else [text.find(stop, start) for stop in self.stop]
+        found += [text.find(self.reply_end)] if self.reply_end else []
+        return min((at for at in found if at >= 0), default=None)
 
     @property
     def method(self) -> str:
@@ -82,6 +95,14 @@ class Decoding:
         r"""The part of the signature for where a text ends: `max32-stop(\n)`."""
         stops = ",".join(json.dumps(stop, ensure_ascii=False)[1:-1].replace("|", "\\u007c") for stop in self.stop)
         return f"max{self.max_tokens}-stop({stops})"
+
+
+def answer_start(text: str, reasoning_end: str | None) -> int | None:
+    """Where the answer begins in a text: after the reasoning and white space; None if the reasoning does not end."""
+    if reasoning_end is None:
+        return 0
+    reasoning, mark, rest = text.partition(reasoning_end)
+    return len(reasoning) + len(mark) + len(rest) - len(rest.lstrip()) if mark else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

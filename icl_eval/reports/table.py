@@ -275,6 +275,10 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     found += close_calls(scores, manifest)
     if long := sum(score.hit_max_tokens for score in firsts):
         found.append(f"{counted(long, 'text was', 'texts were')} cut off at `max_tokens`")
+    if unfinished := sum(score.unfinished for score in firsts):
+        found.append(
+            f"{counted(unfinished, 'text has', 'texts have')} no answer, as the reasoning does not end; scored as empty"
+        )
     if empty := sum(score.empty for score in firsts):
         found.append(f"{counted(empty, 'text is', 'texts are')} empty and scored as such")
     found += [

@@ -6,13 +6,14 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from icl_eval.engine import ENDINGS
 from icl_eval.errors import RunError
 from icl_eval.metrics import AnyPrediction, Kind, LikelihoodPrediction, Prediction, TextPrediction
+from icl_eval.models import answer_start
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.scoring import OptionResult, Ranking, close_options, rank, score, score_noise
 from icl_eval.tasks import Normalization
@@ -74,6 +75,10 @@ class ExampleResult(ABC):
         """Number of texts without any words."""
         return 0
 
+    def without_reasoning(self, end: str | None) -> tuple[ExampleResult, int]:  # noqa: ARG002
+        """The same with the answers in its texts alone, and the number of texts whose reasoning does not end."""
+        return self, 0
+
     def line(self) -> str:
         """The JSON line of `examples.jsonl`."""
         return json.dumps({"kind": self.kind, **asdict(self)}, ensure_ascii=False, separators=(",", ":"))
@@ -133,6 +138,12 @@ class TextResult(ExampleResult):
         """Every text."""
         common = (self.references, self.cluster, self.group, self.right)
         return tuple(TextPrediction(self.id, text, *common, self.written) for text in self.written)
+
+    def without_reasoning(self, end: str | None) -> tuple[ExampleResult, int]:
+        """The same with what follows `end` in each text; a text without it has no answer."""
+        starts = [answer_start(text, end) for text in self.written]
+        answers = ["" if start is None else text[start:] for text, start in zip(self.written, starts, strict=True)]
+        return replace(self, written=tuple(answers)), starts.count(None)
 
     @property
     def asked(self) -> Hashable:

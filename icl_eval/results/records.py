@@ -57,6 +57,7 @@ class TaskRecord(BaseModel):
     normalize: Normalization
     scoring: str = ""  # of answers that are not choices: their decoding, or the stride of their windows
     ending: str = ""  # of those that are written: where they end
+    reasoning_end: str | None = None  # and what ends the reasoning before the answer
     draw: str
     split: str = ""  # the evaluated split, if it is not the task's own
     fewshot_split: str = ""  # the split of the demonstrations, if it is not the task's own

@@ -92,7 +92,8 @@ class RunConfig(ModelConfig):
     def _without_unused(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without changes of what task files say and options of chats, where there are none."""
         values: dict[str, Any] = serialized(self)
-        return {name: value for name, value in values.items() if name not in RARE or value != DEFAULTS[name]}
+        unused = {name for name in RARE if getattr(self, name) == DEFAULTS[name]}
+        return {name: value for name, value in values.items() if name not in unused}
 
     @property
     def protocol(self) -> dict[str, Any]:

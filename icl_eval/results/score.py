@@ -26,6 +26,7 @@ class Score:
             and with several options of equal score, of which the first was taken.
         hit_max_tokens, empty: generated texts (summed over seeds and samples) that were cut at `max_tokens`, before any
             stop or end token, and that hold no words.
+        unfinished: generated texts (summed over seeds and samples) whose reasoning does not end, so without an answer.
         unextracted: generated texts (summed over seeds and samples) in which the rules of the metric find no answer.
         close_calls: decisions (summed over seeds) that arithmetic noise could turn in another batch; None where the
             noise is not known or nothing is chosen.
@@ -64,6 +65,7 @@ class Score:
     fewshot_split: str = ""
     hit_max_tokens: int = 0
     empty: int = 0
+    unfinished: int = 0
     unextracted: int = 0
     close_calls: int | None = None
     noise_low: float | None = None

@@ -65,6 +65,7 @@ def suite_score(
         ties=sum(line.ties for line in firsts),
         hit_max_tokens=sum(line.hit_max_tokens for line in firsts),
         empty=sum(line.empty for line in firsts),
+        unfinished=sum(line.unfinished for line in firsts),
         unextracted=sum(line.unextracted for line in firsts),
         close_calls=_sum_or_none([line.close_calls for line in firsts]),
         noise_low=mean_of("noise_low"),

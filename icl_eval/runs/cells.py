@@ -121,6 +121,7 @@ def _prepared(
             normalize=task.definition.score.normalize,
             scoring=_scoring(task.definition),
             ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
+            reasoning_end=task.definition.decode.reasoning_end if task.definition.decode else None,
             draw=protocol.draw_words,
             split=_unlike(task.definition.splits.evaluation, own.evaluation),
             fewshot_split=_unlike(task.definition.splits.demonstrations, own.demonstrations),

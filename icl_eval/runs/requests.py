@@ -141,8 +141,7 @@ class RequestBuilder:
 
     def _decoding(self, decode: Decode, seed: int) -> Decoding:
         """How an answer is generated; in a chat, it also stops where the template ends a reply."""
-        own = decoding(decode, seed)
-        return replace(own, stop=(*own.stop, self._form.end)) if self._form and self._form.end else own
+        return replace(decoding(decode, seed), reply_end=(self._form.end or None) if self._form else None)
 
     def _answer_context(self, fields: Mapping[str, Any]) -> str:
         """What the unconditional likelihood of an answer is conditioned on."""

@@ -32,6 +32,7 @@ def rescore(
     metrics: GivenMetric | Sequence[GivenMetric] = (),
     *,
     extract: Mapping[str, Sequence[Any]] | None = None,
+    reasoning_end: str | None = None,
     trust_remote_code: bool = False,
 ) -> Result:
     """Recompute the scores of a finished run.
@@ -41,6 +42,7 @@ def rescore(
         normalizations: which to score by; each task's own if empty.
         metrics: names, functions or classes, to use instead of the tasks' own for the tasks whose answers they measure.
         extract: lists of rules by name, as in a task file, in place of those of all tasks with generated texts.
+        reasoning_end: what the answers of generated texts follow, such as `</think>`, in place of the tasks' own.
         trust_remote_code: whether a metric may run code that is not part of icl-eval.
 
     Raises:
@@ -51,7 +53,8 @@ def rescore(
     path = Path(run)
     manifest = read_finished(path)
     chosen = ChosenMetrics.of(metrics, trust_remote_code)
-    records = chosen.applied(manifest.tasks if extract is None else _with_rules(manifest.tasks, extract))
+    tasks = manifest.tasks if extract is None else _with_rules(manifest.tasks, extract)
+    records = chosen.applied(tasks if reasoning_end is None else _answering_after(tasks, reasoning_end))
     scores = score_examples(
         read_examples(path / "examples.jsonl", records),
         records,
@@ -87,10 +90,26 @@ def _with_rules(records: Sequence[TaskRecord], extract: Mapping[str, Sequence[An
         rules = RULES.validate_python(dict(extract))
     except ValueError as error:
         raise RunError(f"`extract`: {first_problem(error)}") from error
+    _check_texts(records, "extract")
+    return tuple(_extracting(record, rules) if record.answer == "text" else record for record in records)
+
+
+def _answering_after(records: Sequence[TaskRecord], reasoning_end: str) -> tuple[TaskRecord, ...]:
+    """The tasks with another end of the reasoning in generated texts; if it is empty, whole texts are answers.
+
+    Raises:
+        RunError: no task has generated texts.
+    """
+    _check_texts(records, "reasoning_end")
+    update = {"reasoning_end": reasoning_end or None}
+    return tuple(record.model_copy(update=update) if record.answer == "text" else record for record in records)
+
+
+def _check_texts(records: Sequence[TaskRecord], argument: str) -> None:
+    """Raise `RunError` if no task has generated texts, out of which an argument takes answers."""
     if all(record.answer != "text" for record in records):
         names = ", ".join(dict.fromkeys(record.task for record in records))
-        raise RunError(f"`extract` takes answers out of generated texts, but {names} has none")
-    return tuple(_extracting(record, rules) if record.answer == "text" else record for record in records)
+        raise RunError(f"`{argument}` takes answers out of generated texts, but {names} has none")
 
 
 def _extracting(record: TaskRecord, rules: RulesByName) -> TaskRecord:
@@ -168,6 +187,7 @@ def rescore_sweep(
     metrics: GivenMetric | Sequence[GivenMetric] = (),
     *,
     extract: Mapping[str, Sequence[Any]] | None = None,
+    reasoning_end: str | None = None,
     trust_remote_code: bool = False,
 ) -> Sweep:
     """Take the scores of all models of a finished sweep again; arguments as for `rescore`.
@@ -181,7 +201,14 @@ def rescore_sweep(
     path = Path(folder)
     members = read_members(path)
     results = [
-        rescore(path / member.folder, normalizations, metrics, extract=extract, trust_remote_code=trust_remote_code)
+        rescore(
+            path / member.folder,
+            normalizations,
+            metrics,
+            extract=extract,
+            reasoning_end=reasoning_end,
+            trust_remote_code=trust_remote_code,
+        )
         for member in members
         if member.failed is None
     ]

@@ -164,6 +164,7 @@ class _Answers:
     truncated: int = 0
     hit_max_tokens: int = 0
     empty: int = 0
+    unfinished: int = 0
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -189,7 +190,7 @@ class _Answers:
         low, high = (fsum(ends) / len(ranges) for ends in zip(*ranges, strict=True))
         return {**counted, "noise_low": low, "noise_high": high}
 
-    def add(self, evidence: ExampleResult, ranking: Ranking, rivals: tuple[int, ...]) -> None:
+    def add(self, evidence: ExampleResult, ranking: Ranking, rivals: tuple[int, ...], unfinished: int) -> None:
         self.asked += 1
         if rivals:
             self.rivals[evidence.cell.seed][len(self.predictions[evidence.cell.seed, 0])] = rivals
@@ -200,7 +201,8 @@ class _Answers:
         self.shortened += evidence.shots < evidence.cell.shots
         self.truncated += evidence.truncated > 0
         self.hit_max_tokens += evidence.hit_max_tokens
-        self.empty += evidence.empty
+        self.unfinished += unfinished
+        self.empty += evidence.empty - unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,15 +233,16 @@ def _collect(
     answers: dict[tuple[str, str, int, Normalization], dict[str, _Answers]] = defaultdict(
         lambda: defaultdict(lambda: _Answers(noise))
     )
-    for each in evidence:
-        cell = each.cell
+    for whole in evidence:
+        cell = whole.cell
+        each, unfinished = whole.without_reasoning(record_of[cell.task_prompt].reasoning_end)
         for normalization in applied[cell.task_prompt]:
             ranking = each.rank(normalization)
             rivals = each.rivals(normalization, noise) if noise else ()
             found = answers[cell.task, cell.prompt, cell.shots, normalization]
-            found[WHOLE].add(each, ranking, rivals)
+            found[WHOLE].add(each, ranking, rivals, unfinished)
             if record_of[cell.task_prompt].by is not None:
-                found[_category(each, record_of[cell.task_prompt])].add(each, ranking, rivals)
+                found[_category(each, record_of[cell.task_prompt])].add(each, ranking, rivals, unfinished)
     return answers
 
 
@@ -332,6 +335,7 @@ class _Scorer:
             ties=answers.ties,
             hit_max_tokens=answers.hit_max_tokens,
             empty=answers.empty,
+            unfinished=answers.unfinished,
             unextracted=_unextracted(measure, answers.predictions.values()),
             random=random,
             majority=majority,

@@ -38,7 +38,7 @@ def task_signature(
         record.draw,
         *_split_words(record.split, record.fewshot_split if shots else ""),
         _seed_words(seeds),
-        "-".join(filter(None, (record.scoring, record.ending))) or normalization,
+        "-".join(filter(None, (record.scoring, record.ending, _reasoning_words(record)))) or normalization,
         *([metric_words] if metric_words else []),
         model_words,
         *([record.sample] if record.sample else []),
@@ -90,6 +90,10 @@ def suite_signature(
         f"icl-eval {icl_eval.__version__}",
     ]
     return "|".join(words)
+
+
+def _reasoning_words(record: TaskRecord) -> str:
+    return f"after({_one_line(record.reasoning_end)})" if record.reasoning_end else ""
 
 
 def _one_line(text: str) -> str:

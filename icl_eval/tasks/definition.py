@@ -125,6 +125,8 @@ class Decode(Strict):
     section 7), `power` by length ** length_penalty.
     """
 
+    NEW_KEYS = frozenset({"reasoning_end"})
+
     max_tokens: Annotated[StrictInt, Field(ge=1)] = 64
     stop: list[Annotated[StrictStr, Field(min_length=1)]] = Field(default=["\n"])  # the answer ends before the first
     beams: Annotated[StrictInt, Field(ge=1)] = 1
@@ -133,6 +135,7 @@ class Decode(Strict):
     samples: Annotated[StrictInt, Field(ge=1)] = 1
     temperature: Annotated[StrictFloat | StrictInt, Field(ge=0)] = 0  # 0: the likeliest token
     top_p: Annotated[StrictFloat | StrictInt, Field(gt=0, le=1)] = 1
+    reasoning_end: Annotated[StrictStr, Field(min_length=1)] | None = None  # the answer follows, such as after </think>
 
     @model_validator(mode="after")
     def _searches_or_samples(self) -> Decode:

@@ -317,6 +317,15 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "categories": [
             Case(("rescore", "kept"), ("--categories",), see.printed(" 107 "), True, ((*PARTS, "--out", "kept"),))
         ],
+        "reasoning_end": [
+            Case(
+                ("rescore", "kept"),
+                ("--reasoning-end", "</think>"),
+                see.printed("8 texts have no answer, as the reasoning does not end"),
+                True,
+                before=(("run", "-m", "any", "-t", "toy/written", *TOY, "--out", "kept"),),
+            )
+        ],
         "columns": [Case(("rescore", "kept"), ("--columns", "ties"), see.printed(" ties"), True, before=(KEPT,))],
         "signatures": [Case(("rescore", "kept"), ("--signatures",), see.printed("|plain|k0|"), True, before=(KEPT,))],
         "format": [Case(("rescore", "kept"), ("--format", "json"), see.printed('"scores": ['), True, before=(KEPT,))],

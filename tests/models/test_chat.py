@@ -97,7 +97,7 @@ def test_a_generated_reply_follows_the_prompt_and_ends_where_the_template_ends_o
     messages = conversation("Say yes or no.", in_system=True, questions=["is it hot?"], replies=[])
 
     assert list(request.tokens) == tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
-    assert request.decoding.stop == ("\n\n", "<|eot_id|>")  # type: ignore[union-attr]
+    assert request.decoding.reply_end == "<|eot_id|>"  # type: ignore[union-attr]
 
 
 @settings(max_examples=20)

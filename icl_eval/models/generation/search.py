@@ -234,9 +234,8 @@ class _Endings:
         if tokens[-1] in self.ends:
             return _Ending(self.text_of(tokens[:-1]), "end")
         text = self.text_of(tokens)
-        cuts = [cut for stop in self.decoding.stop if (cut := text.find(stop)) >= 0]
-        if cuts:
-            return _Ending(text[: min(cuts)], "stop")
+        if (end := self.decoding.end_of(text)) is not None:
+            return _Ending(text[:end], "stop")
         return _Ending(text, "length") if len(tokens) >= self.decoding.max_tokens else None
 
 

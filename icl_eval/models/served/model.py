@@ -233,8 +233,8 @@ def _sampling_options(request: GenerateRequest, sample: int) -> dict[str, Any]:
     """The options of one sample; its seed depends on the decoding, the prompt and its number only."""
     decoding = request.decoding
     options: dict[str, Any] = {"max_tokens": decoding.max_tokens, "temperature": decoding.temperature}
-    if decoding.stop:
-        options["stop"] = list(decoding.stop)
+    if stops := _stops(decoding):
+        options["stop"] = stops
     if decoding.temperature:
         digest = hashlib.blake2b(f"{decoding.seed}:{sample}:".encode() + request.tokens.tobytes(), digest_size=4)
         options |= {"top_p": decoding.top_p, "seed": int.from_bytes(digest.digest(), "big") >> 1}
@@ -254,11 +254,11 @@ def _text(answer: Any, decoding: Decoding) -> _Text:
         raise MissingField("the server's answer has no `text` or no `token_logprobs`")
     if why not in ("stop", "length"):
         raise ModelError(f"the server ended a text for the reason {reprlib.repr(why)}, neither a stop nor its length")
-    cuts = [cut for stop in decoding.stop if (cut := text.find(stop)) >= 0]
+    end = decoding.end_of(text)
     counted = completion_tokens(answer)
     tokens = len(values) if counted is None else counted
     score = sum(map(checked_logprob, values))
-    return _Text(text[: min(cuts, default=None)], tokens, _ending(choice, decoding, cut=bool(cuts)), score)
+    return _Text(text[:end], tokens, _ending(choice, decoding, cut=end is not None), score)
 
 
 def _ending(choice: Mapping[str, Any], decoding: Decoding, *, cut: bool) -> str:
@@ -267,7 +267,13 @@ def _ending(choice: Mapping[str, Any], decoding: Decoding, *, cut: bool) -> str:
         return "stop"
     if choice["finish_reason"] == "length":
         return "length"
-    return "end" if "stop_reason" in choice or not decoding.stop else "stop"
+    return "end" if "stop_reason" in choice or not _stops(decoding) else "stop"
+
+
+def _stops(decoding: Decoding) -> list[str]:
+    """The stop strings for a server, which would also look for them in reasoning."""
+    answer = list(decoding.stop) if decoding.reasoning_end is None else []
+    return [*answer, *([decoding.reply_end] if decoding.reply_end else [])]
 
 
 def _joined(texts: Sequence[_Text]) -> GenerateAnswer:
