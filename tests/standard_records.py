@@ -125,6 +125,38 @@ PUZZLES = [
     for word, answer in [("wet", "dry"), ("up", "down"), ("left", "right"), ("red", "unknown")]
 ]
 BBH_NAMES = [name.removeprefix("bbh/") for name in Library().suite("bbh").tasks]
+SUBJECTS = [
+    *("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra"),
+    "precalculus",
+]
+PROBLEMS = [
+    {
+        "problem": f"What is ${n} + {n}$?",
+        "level": f"Level {n}",
+        "type": "Algebra",
+        "solution": f"It is $\\boxed{{{2 * n}}}$.",
+    }
+    for n in (2, 3, 4, 5)
+]
+SUMS = [("2 boats and 1?", 3), ("5 boats and 1?", 6), ("7 boats and 1?", 8)]
+MGSM = {  # the words before a question and before its worked answer
+    "bn": ("প্রশ্ন:", "ধাপে ধাপে উত্তর:"),
+    "de": ("Frage:", "Schritt-für-Schritt-Antwort:"),
+    "en": ("Question:", "Step-by-Step Answer:"),
+    "es": ("Pregunta:", "Respuesta paso a paso:"),
+    "fr": ("Question :", "Réponse étape par étape :"),
+    "ja": ("問題：", "ステップごとの答え:"),
+    "ru": ("Задача:", "Пошаговоерешение:"),
+    "sw": ("Swali:", "Jibu la Hatua kwa Hatua:"),
+    "te": ("ప్రశ్న:", "దశలవారీగా సమాధానం:"),
+    "th": ("โจทย์:", "คำตอบทีละขั้นตอน:"),
+    "zh": ("问题：", "逐步解答:"),
+}
+WORKED_PUZZLES = "?\n-----\nSolve it.\n" + "".join(
+    f"\nQ: {row['input']}\nA: Let's think step by step.\n"
+    f"The word is\n{row['target']}. So the answer is {row['target']}.\n"
+    for row in [{"input": "not hot is", "target": "cold"}, *PUZZLES[:1], {"input": "not wide is", "target": "thin"}]
+)
 PREMISES = ["The boat is old", "The pier is long", "The lamp is lit", "The tide is low", "Ada rows"]
 XNLI = [{"premise": text, "hypothesis": f"{text}?", "label": number % 3} for number, text in enumerate(PREMISES)]
 XCOPA = [
@@ -156,6 +188,11 @@ def _targets(answers: list[str]) -> dict[str, dict[str, int]]:
     """The first answer is true; where several may be, there is one more."""
     first = {answer: int(number == 0) for number, answer in enumerate(answers)}
     return {"mc1_targets": first, "mc2_targets": {**first, f"{answers[0]} at all": 1}}
+
+
+def _worked(question: str, answer: int, question_word: str, answer_word: str) -> Record:
+    worked = f"{answer_word} One more makes {answer}. {answer}."
+    return {"question": f"{question_word} {question}", "answer": worked, "answer_number": answer}
 
 
 def _cut(words: str, *names: str) -> Record:
@@ -226,6 +263,17 @@ QUESTIONS: dict[tuple[str, str | None], dict[str, list[Record]]] = {
     ),
     ("GBaker/MedQA-USMLE-4-options-hf", None): _halves([_medqa(n, *row) for n, row in enumerate(MEDICINE)]),
     ("openlifescienceai/medmcqa", None): _halves([_medmcqa(n, *row) for n, row in enumerate(MEDICINE)], "validation"),
+    **{("EleutherAI/hendrycks_math", subject): _halves(PROBLEMS) for subject in SUBJECTS},
+    ("HuggingFaceH4/MATH-500", None): {
+        "test": [{**row, "subject": row["type"], "answer": "4", "level": 1, "unique_id": "u"} for row in PROBLEMS[:1]]
+    },
+    **{
+        ("juletxara/mgsm", language): {
+            "train": [_worked(question, answer, *words) for question, answer in SUMS[:2]],
+            "test": [{"question": question, "answer": None, "answer_number": answer} for question, answer in SUMS[2:]],
+        }
+        for language, words in MGSM.items()
+    },
     **{("SaylorTwift/bbh", name.replace("-", "_")): {"test": PUZZLES} for name in BBH_NAMES},
     **{("facebook/xnli", language): _halves(XNLI, "validation") for language in LANGUAGES["xnli"]},
     **{
@@ -334,6 +382,17 @@ FILES |= {
         )
         for part, split in [("train", SHOWN), ("test", EVALUATED)]
     },
+    **{
+        f"MATH/{split}/{subject}/{number}.json": json.dumps(row)
+        for subject in SUBJECTS
+        for split, rows in _halves(PROBLEMS).items()
+        for number, row in enumerate(rows)
+    },
+    **{
+        f"mgsm/mgsm_{language}.tsv": "".join(f"{question}\t{answer}\n" for question, answer in SUMS[2:])
+        for language in MGSM
+    },
+    **{f"bbh/cot-prompts/{name.replace('-', '_')}.txt": WORKED_PUZZLES for name in BBH_NAMES},
     **{f"bbh/{name.replace('-', '_')}.json": json.dumps({"canary": "?", "examples": PUZZLES}) for name in BBH_NAMES},
     **{
         f"xquad/xquad.{language}.json": json.dumps(
@@ -363,7 +422,7 @@ FILES |= {
     for number, split in enumerate(["dev", "devtest"])
 }
 GOLD: dict[str, tuple[list[int], list[int]]] = {
-    "mmlu": ([1, 0, 2, 0], [1, 3]),
+    **dict.fromkeys(["mmlu/lettered", "mmlu/cloze", "olmes/cloze/mmlu"], ([1, 0, 2, 0], [1, 3])),
     "classification/sst2": ([0, 1, 0], [1, 0]),
     "classification/sst5": ([0, 1, 2], [3, 4]),
     "classification/trec": ([0, 1, 2, 3], [4, 5]),
@@ -383,6 +442,9 @@ GOLD: dict[str, tuple[list[int], list[int]]] = {
     "social-iqa": ([0, 1], [2, 0]),
     "sciq": ([3, 3], [3, 3]),
     "gsm8k": ([0, 0], [0, 0]),  # of one reference each
+    **{f"math/{subject.replace('_', '-')}": ([0, 0], [0, 0]) for subject in SUBJECTS},
+    "math/500": ([0, 0], [0]),
+    **{f"mgsm/{language}": ([0, 0], [0]) for language in MGSM},
     "logiqa": ([0, 2], [1, 3]),
     "medqa": ([1, 0], [0, 3]),
     "medmcqa": ([1, 0], [0, 3]),

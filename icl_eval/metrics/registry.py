@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from icl_eval.errors import MetricError, UnknownName
-from icl_eval.metrics import answer_text, drop, external, likelihood, means, multilingual, written
+from icl_eval.metrics import answer_text, drop, external, likelihood, mathematics, means, multilingual, written
 from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
 from icl_eval.metrics.derived import PASS_AT, VOTE, Extracted, over_samples
 from icl_eval.metrics.likelihood import BitsPerByte, Perplexity
@@ -51,6 +51,7 @@ def _of_words(name: str, of_example: Callable[[TextPrediction], float]) -> Examp
 _OF_TEXTS: tuple[Metric[Any], ...] = (
     ExampleMean("exact_match", "text", written.exact_match),
     ExampleMean("number_match", "text", written.number_match, form=written.as_number),
+    ExampleMean("math_match", "text", mathematics.math_match, form=mathematics.canonical),
     ExampleMean("squad_em", "text", written.squad_em, form=answer_text.normalize),
     _of_words("squad_f1", written.squad_f1),
     _of_words("contains_match", written.contains_match),

@@ -96,20 +96,19 @@ class Data(Strict):
 
     @model_validator(mode="after")
     def _keys_fit_the_files(self) -> Data:
-        """Each of the keys that describe files belongs to one kind of them."""
+        """Each of the keys that describe files belongs to one kind of them, of which there is one."""
         belongs: dict[str, tuple[Format, ...]] = {
             "columns": ("csv", "tsv"),
             "pattern": ("lines",),
             "records": ("json",),
         }
+        listed = [[names] if isinstance(names, str) else names for names in self.local.values()]
+        found = {name: self.format or format_of(name) for names in listed for name in names}
         for key, formats in belongs.items():
-            if getattr(self, key) is None:
-                continue
-            for names in self.local.values():
-                for name in [names] if isinstance(names, str) else names:
-                    if (found := self.format or format_of(name)) not in formats:
-                        kind = found or f"of an unknown kind; set `format` to one of {', '.join(FORMATS)}"
-                        raise ValueError(f"`{key}` is for {' and '.join(formats)} files, and {name} is {kind}")
+            if getattr(self, key) is not None and found and not {*found.values()} & {*formats}:
+                name, its = next(iter(found.items()))
+                kind = its or f"of an unknown kind; set `format` to one of {', '.join(FORMATS)}"
+                raise ValueError(f"`{key}` is for {' and '.join(formats)} files, and {name} is {kind}")
         return self
 
     @model_validator(mode="after")

@@ -136,9 +136,12 @@ def _last_number(text: str, _: Rule) -> str | None:
     return found[-1].replace(",", "").replace("$", "") if found else None
 
 
-def _boxed(text: str, _: Rule) -> str | None:
-    """What is between the braces of the last box, which may hold pairs of braces."""
+def boxed(text: str) -> str | None:
+    """What is between the braces of the last box, which may hold pairs of braces; `\\boxed 5` needs no braces."""
     start = max(text.rfind(command) for command in ("\\boxed{", "\\fbox{"))
+    bare = text.rfind("\\boxed ")
+    if bare > start:
+        return text[bare + len("\\boxed ") :].partition("$")[0].strip()
     if start < 0:
         return None
     begin, depth = text.index("{", start) + 1, 1
@@ -160,7 +163,7 @@ STEPS: Mapping[str, Callable[[str, Rule], str | None]] = {
     "before": lambda text, rule: text.partition(rule.before or "")[0],
     "remove": _without,
     "last_number": _last_number,
-    "boxed": _boxed,
+    "boxed": lambda text, _: boxed(text),
     "letter": _letter,
     "strip": lambda text, _: text.strip(),
     "lower": lambda text, _: text.lower(),

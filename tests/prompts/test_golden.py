@@ -24,7 +24,12 @@ GOLDEN = Path(__file__).parent / "golden"
 LIBRARY = Library()
 TASKS = [name for name in LIBRARY.names() if not LIBRARY.is_suite(name)]
 PROMPTS = [(task, style) for task in TASKS for style in LIBRARY.task(task).prompts]
-PARTIAL = {("superglue/wsc", "partial"), ("winograd", "gpt3"), ("winogrande", "gpt3")}
+PARTIAL = {
+    ("superglue/wsc", "partial"),
+    ("winograd", "gpt3"),
+    ("winogrande", "gpt3"),
+    ("olmes/cloze/winogrande", "cloze"),
+}
 LABELS = LIBRARY.task("symbols").definition.options or []
 SYMBOLS = MemorySource(
     {

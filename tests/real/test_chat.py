@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", ["superglue/rte", "mmlu", "gsm8k"])
+@pytest.mark.parametrize("name", ["superglue/rte", "mmlu/lettered", "gsm8k"])
 def test_tokens_are_those_of_apply_chat_template_and_of_the_option(name: str) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(os.environ["ICL_EVAL_MODEL"])
     if not tokenizer.chat_template:

@@ -13,9 +13,9 @@ from icl_eval.tasks import Library, LocalSource, Task
 pytestmark = pytest.mark.skipif("ICL_EVAL_DATA" not in os.environ, reason="ICL_EVAL_DATA names no official release")
 
 SIZES = {
-    ("mmlu", "dev"): 285,
-    ("mmlu", "validation"): 1531,
-    ("mmlu", "test"): 14042,
+    ("mmlu/lettered", "dev"): 285,
+    ("mmlu/lettered", "validation"): 1531,
+    ("mmlu/lettered", "test"): 14042,
     ("classification/sst2", "validation"): 872,
     ("classification/sst2", "test"): 1821,
     ("classification/trec", "test"): 500,
@@ -48,7 +48,7 @@ def test_the_official_release_is_read_whole(name: str, split: str, source: Local
 
 
 def test_mmlu_has_five_development_questions_of_each_of_57_subjects(source: LocalSource) -> None:
-    task = task_of("mmlu")
+    task = task_of("mmlu/lettered")
     shown = [example.fields["subject"] for example in task.demonstrations(source)]
 
     assert {shown.count(subject) for subject in shown} == {5}
@@ -58,6 +58,16 @@ def test_mmlu_has_five_development_questions_of_each_of_57_subjects(source: Loca
 
 def test_bbh_has_6511_examples(source: LocalSource) -> None:
     assert sum(len(task_of(name).evaluation(source)) for name in Library().suite("bbh").tasks) == 6511
+
+
+def test_bbh_has_three_worked_demonstrations_of_each_task(source: LocalSource) -> None:
+    for name in Library().suite("bbh-worked").tasks:
+        shown = list(task_of(name).demonstrations(source))
+
+        assert len(shown) == 3
+        for each in shown:
+            (rule,) = task_of(name).definition.extract["answer"]
+            assert rule.apply(each.fields["reasoning"]) == each.options[0]
 
 
 def test_truthfulqa_has_true_and_false_answers_to_each_question(source: LocalSource) -> None:

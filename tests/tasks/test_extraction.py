@@ -34,6 +34,7 @@ def found(text: str, *rules: Any) -> str | None:
         ("many", ["last_number"], None),
         (r"\boxed{1} and \boxed{\frac{1}{2}} end", ["boxed"], r"\frac{1}{2}"),
         (r"\fbox{x}", ["boxed"], "x"),
+        (r"\boxed{1}, so $\boxed 5$ it is", ["boxed"], "5"),
         (r"\boxed{never closed", ["boxed"], None),
         ("nothing", ["boxed"], None),
         ("(C) the cat", ["letter"], "C"),

@@ -169,7 +169,7 @@ def test_a_pattern_that_takes_too_long_for_a_line_is_named(tmp_path: Path, monke
         ({"columns": ["a"], "local": {"test": "a.jsonl"}}, "`columns` is for csv and tsv files, and a.jsonl is jsonl"),
         ({"columns": ["a"], "local": {"test": "a.x"}}, "a.x is of an unknown kind; set `format` to one of"),
         ({"pattern": "(?P<a>.)", "local": {"test": "a.csv"}}, "`pattern` is for lines files, and a.csv is csv"),
-        ({"records": "a", "local": {"test": ["a.json", "b.csv"]}}, "`records` is for json files, and b.csv is csv"),
+        ({"records": "a", "local": {"test": ["b.csv", "c.txt"]}}, "`records` is for json files, and b.csv is csv"),
         ({"pattern": "("}, "this is not a regular expression"),
         ({"pattern": "(?P<x>(a{1000}){1000}){1000}"}, "times its repetitions is at most 1000000"),
         ({"pattern": "(a)"}, "the pattern has no named groups"),

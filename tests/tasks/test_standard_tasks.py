@@ -9,6 +9,8 @@ from standard_records import GOLD, PASSAGE, hub_rows, write_standard_release
 from icl_eval.demos import Pool
 from icl_eval.prompts import assemble
 from icl_eval.tasks import Example, HubSource, Library, LocalSource, Source
+from icl_eval.tasks.adapters import Adapter
+from icl_eval.tasks.adapters.reasoning import bbh, math
 from icl_eval.testing import check_task
 
 LIBRARY = Library()
@@ -62,12 +64,12 @@ def prompt_of(name: str, number: int, shots: int, source: Source) -> str:
 
 
 def test_mmlu_shows_the_first_development_questions_of_the_subject(release: LocalSource) -> None:
-    assert prompt_of("mmlu", 0, 1, release) == (
+    assert prompt_of("mmlu/lettered", 0, 1, release) == (
         "The following are multiple choice questions (with answers) about marine biology.\n\n"
         "Which of these is a fish?\nA. Crab\nB. Cod\nC. Whale\nD. Squid\nAnswer: B\n\n"
         "What does a crab have?\nA. Wings\nB. Claws\nC. Fins\nD. Fur\nAnswer:"
     )
-    assert "What holds a boat in place?" in prompt_of("mmlu", 1, 2, release)
+    assert "What holds a boat in place?" in prompt_of("mmlu/lettered", 1, 2, release)
 
 
 @pytest.mark.parametrize(
@@ -125,3 +127,50 @@ def test_a_suite_has_all_tasks_of_its_name(suite: str, size: int) -> None:
 
     assert sorted(tasks) == [name for name in LIBRARY.names() if name.startswith(f"{suite}/")]
     assert len(tasks) == size
+
+
+def test_worked_answers_of_bbh_are_the_published_ones(release: LocalSource) -> None:
+    task = LIBRARY.task("bbh-worked/boolean-expressions")
+    shown = list(task.demonstrations(release))
+    example = task.evaluation(release)[0]  # its question is one of the three
+    text = prompt_of("bbh-worked/boolean-expressions", 0, 2, release)
+
+    assert [each.fields["input"] for each in shown] == ["not hot is", example.fields["input"], "not wide is"]
+    assert [each.options for each in shown] == [("cold",), ("dry",), ("thin",)]
+    assert shown[0].fields["reasoning"] == "The word is\ncold. So the answer is cold."
+    assert text == (
+        "Evaluate the result of a random Boolean expression.\n\n"
+        "Q: not hot is\nA: Let's think step by step.\nThe word is\ncold. So the answer is cold.\n\n"
+        "Q: not wide is\nA: Let's think step by step.\nThe word is\nthin. So the answer is thin.\n\n"
+        "Q: not wet is\nA: Let's think step by step.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("adapter", "record", "message"),
+    [
+        (bbh, {"text": "no question"}, "paragraphs that begin with `Q:`"),
+        (bbh, {"text": "\n\nQ: Why?\nA: Because."}, "'Why.*' has no answer that begins with"),
+        (math, {"problem": "?", "solution": "5", "level": "Level 1", "type": "Algebra"}, "no .*boxed.* answer"),
+    ],
+)
+def test_worked_answers_without_an_answer_are_errors(adapter: Adapter, record: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(adapter([record]))
+
+
+def test_mgsm_is_asked_in_its_own_words(release: LocalSource) -> None:
+    assert prompt_of("mgsm/de", 0, 1, release) == (
+        "Frage: 2 boats and 1?\nSchritt-für-Schritt-Antwort: One more makes 3. 3.\n\n"
+        "Frage: 7 boats and 1?\nSchritt-für-Schritt-Antwort:"
+    )
+
+
+def test_math_ends_in_a_box(release: LocalSource) -> None:
+    task = LIBRARY.task("math/geometry")
+    drawn = prompt_of("math/geometry", 0, 1, release)
+
+    assert drawn.startswith("Problem:\nWhat is $")
+    assert "$\\boxed{" in drawn
+    assert drawn.endswith("\n\nProblem:\nWhat is $4 + 4$?\n\nSolution:")
+    assert [each.options for each in task.evaluation(release)] == [("8",), ("10",)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from icl_eval.tasks.adapters.multiple_choice import arc, hellaswag, race, sat, winograd, winogrande
 from icl_eval.tasks.adapters.questions import coqa, drop, quac, squad, triviaqa, truthfulqa
+from icl_eval.tasks.adapters.reasoning import bbh, math
 from icl_eval.tasks.adapters.superglue import multirc, record, wsc
 from icl_eval.tasks.adapters.texts import agnews, articles, flores, last_word, one_document, translation
 from icl_eval.tasks.files import Record
@@ -17,11 +18,13 @@ ADAPTERS: Mapping[str, Adapter] = {
     "agnews": agnews,
     "arc": arc,
     "articles": articles,
+    "bbh": bbh,
     "coqa": coqa,
     "drop": drop,
     "flores": flores,
     "hellaswag": hellaswag,
     "last_word": last_word,
+    "math": math,
     "multirc": multirc,
     "one_document": one_document,
     "quac": quac,
