@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from icl_eval.errors import RunError
 from icl_eval.results.examples import DAMAGED, ExampleResult
 from icl_eval.results.files import write_errors
+from icl_eval.results.records import Cell
 from icl_eval.tasks.files import parse_json
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ class PromptParts:
         demonstrations: those that are shown, in their order.
         queries: the query with each option; all are equal except in partial evaluation.
         answers: what follows it for each option, or for the first reference.
+        conversations: in a chat, all that the model reads before the answer, with each option; else none.
     """
 
     instruction: str
@@ -37,6 +39,7 @@ class PromptParts:
     demonstrations: tuple[str, ...]
     queries: tuple[str, ...]
     answers: tuple[str, ...]
+    conversations: tuple[str, ...] = ()
 
 
 class TextWriter:
@@ -61,9 +64,13 @@ class TextWriter:
             if self._is_new(task, prompt, "demonstration", id):
                 self._line(task, prompt, demonstration=id, text=shown)
         if self._is_new(task, prompt, "query", example.id):
-            queries = text.queries[:1] if len(set(text.queries)) == 1 else text.queries
+            queries = _distinct(text.queries)
             own = {} if text.instruction == self._frames[task, prompt] else {"instruction": text.instruction}
             self._line(task, prompt, query=example.id, texts=queries, answers=text.answers, **own)
+
+        if text.conversations:  # its template is the model's, so it cannot be put together again
+            cell = {"shots": example.cell.shots, "seed": example.cell.seed}
+            self._line(task, prompt, conversation=example.id, **cell, texts=_distinct(text.conversations))
 
     def _is_new(self, *key: str) -> bool:
         if key in self._written:
@@ -75,6 +82,11 @@ class TextWriter:
         self._write(
             json.dumps({"task": task, "prompt": prompt, **entry}, ensure_ascii=False, separators=(",", ":")) + "\n"
         )
+
+
+def _distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts of all options, or the only one where they are all the same."""
+    return texts[:1] if len(set(texts)) == 1 else texts
 
 
 @contextmanager
@@ -133,6 +145,7 @@ class PromptTexts:
         self._instructions: dict[tuple[str, str], str] = {}
         self._demonstrations: dict[tuple[str, str, str], str] = {}
         self._queries: dict[tuple[str, str, str], Query] = {}
+        self._conversations: dict[tuple[Cell, str], tuple[str, ...]] = {}
         file = path / NAME
         try:
             with file.open("rb") as lines:
@@ -166,6 +179,9 @@ class PromptTexts:
         Raises:
             RunError: a text is missing.
         """
+        conversation = self._conversations.get((example.cell, example.id))
+        if conversation is not None:
+            return conversation[option if len(conversation) > 1 else 0]
         query = self.query(example)
         head = [query.instruction] if query.instruction else []
         own = query.texts[option if len(query.texts) > 1 else 0]
@@ -179,6 +195,9 @@ class PromptTexts:
             if len(texts) not in (1, len(answers)):
                 raise ValueError("queries and answers differ in number")
             self._queries[(*key, entry["query"])] = Query(_string(instruction), texts, answers)
+        elif "conversation" in entry:
+            cell = Cell(*key, entry["shots"], entry["seed"])
+            self._conversations[cell, entry["conversation"]] = _strings(entry["texts"])
         elif "demonstration" in entry:
             self._demonstrations[(*key, entry["demonstration"])] = _string(entry["text"])
         else:

@@ -92,7 +92,7 @@ def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) 
             for query in window:
                 result = _result(query, [next(answers) for _ in query.requests])
                 write(result)
-                keep(result, _parts(query))
+                keep(result, parts_of(query))
 
 
 def _with_same_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[tuple[str, str]]:
@@ -102,10 +102,12 @@ def _with_same_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[t
             yield record.task_prompt
 
 
-def _parts(query: EncodedQuery) -> PromptParts:
+def parts_of(query: EncodedQuery) -> PromptParts:
+    """The texts of a query for `prompts.jsonl`."""
     text = query.text
     shown = text.shown(query.fitted.shots)
-    return PromptParts(text.instruction, text.separator, shown, text.queries, text.answers)
+    conversations = () if text.chat is None else tuple(text.contexts(query.fitted.shots))
+    return PromptParts(text.instruction, text.separator, shown, text.queries, text.answers, conversations)
 
 
 def _result(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ from hypothesis import strategies as st
 from icl_eval import Task
 from icl_eval.errors import IclEvalError
 from icl_eval.models import LanguageModel
+from icl_eval.results.examples import ChoiceResult
+from icl_eval.results.prompt_texts import PromptTexts, written_texts
 from icl_eval.results.run_config import RunConfig, read_run
 from icl_eval.runs.cells import prepare
+from icl_eval.runs.collect import parts_of
 from icl_eval.runs.model import chat_of
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
+from icl_eval.scoring import OptionResult
 
 from .chat_templates import CHATML, GEMMA, LLAMA, MISTRAL, chat_tokenizer, reader
 
@@ -216,4 +221,22 @@ def test_a_demonstration_block_that_begins_with_the_query_is_two_turns() -> None
 
     assert "user\nis it cold?<|im_end|>\n<|im_start|>assistant\nreally, yes<|im_end|>" in "".join(
         lm.decode(query.conditional[0].tokens)
+    )
+
+
+def test_a_run_folder_keeps_conversations_as_the_model_read_them(tmp_path: Path) -> None:
+    tokenizer = chat_tokenizer(CHATML)
+    (query,) = queries(reader(tokenizer), task_of())
+    options = tuple(OptionResult(text, (-1.0,), (-1.0,)) for text in ("yes", "no"))
+    example = ChoiceResult(
+        query.cell, query.example.id, "", "", 2, 0, query.demonstrations, (0,), ("yes", "no"), options
+    )
+    with written_texts(tmp_path) as keep:
+        keep(example, parts_of(query))
+    messages = conversation(
+        "Say yes or no.", in_system=True, questions=["is it cold?", "is it wet?", "is it hot?"], replies=["no", "yes"]
+    )
+
+    assert PromptTexts(tmp_path).prompt(example) == tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=False
     )
