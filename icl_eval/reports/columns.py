@@ -9,7 +9,7 @@ from icl_eval.errors import UnknownName
 Row = dict[str, str]
 SHOWN_SYSTEMS = ("GPT-3 125M", "GPT-3 1.3B", "GPT-3 13B", "GPT-3 175B", "fine-tuned BERT-Large", "fine-tuned SOTA")
 SCORES = ("score", "±", "95 %", "sd seeds", "eff. shots", "n", "ties", "random", "majority")
-DIFFERENCES = ("one", "other", "difference", "clusters")
+DIFFERENCES = ("one", "other", "difference", "clusters", "p", "p (Holm)", "detectable", "W/L/T")
 FIGURES = frozenset({*SCORES, *DIFFERENCES, *SHOWN_SYSTEMS})
 """What was measured, or is compared with it; the other columns say of what."""
 NUMBERS = FIGURES | {"parameters", "shots"}

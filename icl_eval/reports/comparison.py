@@ -127,8 +127,9 @@ def _heading(run: str, manifest: Manifest) -> str:
 
 
 def _name_prompts(parts: _Parts) -> bool:
-    """Whether the prompts have to be told: there are several."""
-    return len({score.prompt for pair in parts.pairs for score in (pair.one, pair.other)}) > 1
+    """Whether the prompts have to be told: some task has several."""
+    prompts = {(score.task, score.prompt) for pair in parts.pairs for score in (pair.one, pair.other)}
+    return len(prompts) > len({task for task, _ in prompts})
 
 
 def _row(pair: Pair, *, with_prompts: bool) -> Row:
@@ -149,9 +150,18 @@ def _row(pair: Pair, *, with_prompts: bool) -> Row:
         "95 %": ends(pair),
         "sd seeds": number(pair.seed_sd),
         "eff. shots": _both(*(f"{score.effective_shots:.1f}" for score in (one, other))) if shortened else "",
+        "p": p_value(pair.p_value),
+        "p (Holm)": p_value(pair.p_holm),
+        "detectable": number(pair.detectable),
+        "W/L/T": "" if pair.wins is None else f"{pair.wins}/{pair.losses}/{pair.equal}",
         "n": str(one.units),
         "clusters": str(one.clusters) if one.clusters < one.units else "",
     }
+
+
+def p_value(p: float | None) -> str:
+    """A p-value with three decimals; nothing where it is not known."""
+    return "" if p is None else "<0.001" if p < 0.0005 else number(p)
 
 
 def _both(one: str, other: str) -> str:

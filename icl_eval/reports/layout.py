@@ -12,14 +12,30 @@ GAP = "  "
 LEAST_TEXT = 12  # characters of a column of text that is narrowed
 DROPPED = (
     *("fine-tuned SOTA", "fine-tuned BERT-Large", "GPT-3 13B", "GPT-3 1.3B", "GPT-3 125M", "GPT-3 175B"),
-    *("ties", "clusters", "eff. shots", "majority", "sd seeds", "random", "n", "95 %", "parameters"),
+    *(
+        "ties",
+        "clusters",
+        "eff. shots",
+        "p",
+        "detectable",
+        "equal",
+        "wins",
+        "losses",
+        "majority",
+        "sd seeds",
+        "random",
+        "n",
+        "p (Holm)",
+        "95 %",
+        "parameters",
+    ),
 )
 """The columns that are left out of a table that is too wide, the first ones first."""
 
 
 def fit_columns(rows: Sequence[Row], width: int) -> list[str]:
     """The columns of a table that fit a width: those that tell rows apart, and the figures that matter most."""
-    names = [name for name in columns_of(rows) if not _says_nothing(name, rows)]
+    names = [name for name in columns_of(rows) if not says_nothing(name, rows)]
     for name in DROPPED:
         if _width(names, rows) <= width:
             break
@@ -27,11 +43,13 @@ def fit_columns(rows: Sequence[Row], width: int) -> list[str]:
     return names
 
 
-def _says_nothing(name: str, rows: Sequence[Row]) -> bool:
+def says_nothing(name: str, rows: Sequence[Row]) -> bool:
     """Whether a column has the same in all rows that any reader expects."""
     values = [row.get(name, "") for row in rows]
     if name == "scoring":
-        return len(set(values)) == 1
+        return len({(row.get("task"), row.get("metric"), row.get(name, "")) for row in rows}) == len(
+            {(row.get("task"), row.get("metric")) for row in rows}
+        )
     if name == "ties":
         return set(values) <= {"0", ""}
     if name == "eff. shots":

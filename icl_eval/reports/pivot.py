@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from icl_eval.reports.columns import FIGURES, Row, columns_of
-from icl_eval.reports.layout import GAP, cells_of, draw
+from icl_eval.reports.layout import GAP, cells_of, draw, says_nothing
 
-SAMPLE = " (sample)"
 NOT_KEYS = FIGURES | {"shots", "few-shot split"}  # what may differ between the shots of a row
 BESIDE = ("random", "majority")  # what does not depend on the number of shots, right of the scores
 
@@ -52,6 +51,9 @@ class Grid:
         columns = [(f"{each}-shot", [_stacked(*row[1][i]) for row in self.rows]) for i, each in enumerate(self.shots)]
         columns += [(name, [row[2][i] for row in self.rows]) for i, name in enumerate(self.beside)]
         taken = [max(cells_of(line) for cell in (name, *cells) for line in cell.split("\n")) for name, cells in columns]
+        for _ in self.beside:  # what does not fit beside the scores is left out
+            if sum(taken) + len(GAP) * len(taken) > width - first - 1:
+                columns, taken = columns[:-1], taken[:-1]
         lines: list[str] = []
         while columns:
             count = _fitting(taken, width - first - 1)
@@ -64,9 +66,7 @@ class Grid:
 
 def by_shots(rows: Sequence[Row]) -> Grid | None:
     """Scores as a grid; None unless some task was scored with several numbers of shots."""
-    names = [name for name in columns_of(rows) if name not in NOT_KEYS]
-    if len({row.get("scoring") for row in rows}) == 1:
-        names = [name for name in names if name != "scoring"]
+    names = [name for name in columns_of(rows) if name not in NOT_KEYS and not says_nothing(name, rows)]
     found: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in rows:
         if "score" not in row:
@@ -76,23 +76,15 @@ def by_shots(rows: Sequence[Row]) -> Grid | None:
         return None
     shots = sorted({each for of_shots in found.values() for each in of_shots}, key=int)
     beside = [name for name in BESIDE if any(row.get(name) for row in rows)]
-    cells = [(_unmarked(key, found), of_shots) for key, of_shots in found.items()]
     return Grid(
         names,
         shots,
         [
             (key, [_score(of_shots.get(each, {})) for each in shots], [_beside(of_shots, name) for name in beside])
-            for key, of_shots in cells
+            for key, of_shots in found.items()
         ],
         beside,
     )
-
-
-def _unmarked(key: Sequence[str], keys: Sequence[Sequence[str]] | dict[tuple[str, ...], dict[str, Row]]) -> list[str]:
-    """A key without `(sample)` if it stands in every row: the heading says so."""
-    if all(any(word.endswith(SAMPLE) for word in each) for each in keys):
-        return [word.removesuffix(SAMPLE) for word in key]
-    return list(key)
 
 
 def _score(row: Row) -> tuple[str, str]:

@@ -124,7 +124,8 @@ FORMATS: Mapping[str, Callable[[Sequence[Score], Manifest, View], str]] = {
 
 def row_of(score: Score, manifest: Manifest) -> Row:
     """The cells of a score, by column; published numbers of the row's own protocol beside it."""
-    several_prompts = len({record.prompt for record in manifest.tasks}) > 1
+    prompts = {record.task_prompt for record in manifest.tasks}
+    several_prompts = len(prompts) > len({task for task, _ in prompts})
     row = {
         "task": task_words(score),
         **({"prompt": score.prompt} if several_prompts else {}),

@@ -9,7 +9,10 @@ from typing import Any, Literal
 
 from icl_eval.results.score import Score
 
-FIGURES = ("difference", "standard_error", "low", "high", "interval", "method", "seed_sd")
+FIGURES = (
+    *("difference", "standard_error", "low", "high", "interval", "method", "seed_sd"),
+    *("p_value", "p_holm", "test", "detectable", "wins", "losses", "equal"),
+)
 Which = Literal["one", "other"]
 
 
@@ -25,6 +28,12 @@ class Pair:
         method: how the standard error was taken: `delta`, or `jackknife` for a metric of whole lists of answers.
         seed_sd: sample standard deviation of the difference over demonstration draws, where both runs have the same
             seeds and more than one.
+        p_value: two-sided, that the difference is 0; None where nothing is known of the spread.
+        p_holm: the same, adjusted by Holm's method for all differences of the comparison.
+        test: how it was taken: `t`, clustered, or `exact` (McNemar's) for examples that are right or wrong.
+        detectable: the least true difference that such a comparison finds with a probability of 80 %.
+        wins, losses, equal: units on which the second run scores higher, lower and the same; None unless the metric is
+            a mean over independent units.
     """
 
     one: Score
@@ -36,10 +45,20 @@ class Pair:
     interval: str
     method: str
     seed_sd: float | None
+    p_value: float | None = None
+    p_holm: float | None = None
+    test: str = ""
+    detectable: float | None = None
+    wins: int | None = None
+    losses: int | None = None
+    equal: int | None = None
 
     def stored(self) -> dict[str, Any]:
         """The entry in JSON, CSV and a data frame; a figure that is not finite is None."""
-        figures = (self.value, self.standard_error, self.low, self.high, self.interval, self.method, self.seed_sd)
+        figures = (
+            *(self.value, self.standard_error, self.low, self.high, self.interval, self.method, self.seed_sd),
+            *(self.p_value, self.p_holm, self.test, self.detectable, self.wins, self.losses, self.equal),
+        )
         return _entry(self.one, self.one, self.other, figures, "")
 
 

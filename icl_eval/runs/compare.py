@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from icl_eval.errors import RunError
-from icl_eval.metrics import Estimate, difference
+from icl_eval.errors import IclEvalError, RunError
+from icl_eval.metrics import CorpusMetric, Estimate, difference, metric
+from icl_eval.metrics.significance import detectable, holm, sign_test, t_test
 from icl_eval.results.examples import ExampleResult, read_examples
 from icl_eval.results.manifest import Manifest, read_finished
 from icl_eval.results.pair import Pair, Unpaired
@@ -33,6 +35,7 @@ DIMENSIONS = {
     "prompt": "prompt",
 }
 """The fields of a key in the order in which the scores of two runs are matched, and what sentences call them."""
+ROUNDING = 1e-6  # what sums leave of a difference that is zero or one
 SENTENCES = 3  # of why nothing can be compared
 VALUES = 5  # of a dimension in a sentence
 Examples = Mapping[str, Hashable]  # of a task: what identifies each beside its id
@@ -65,7 +68,11 @@ def compare(
     first, second = (_read(Path(each), chosen, measures) for each in (folder, other))
     partners = _partners(first, second)
     unlike = {key: _unlike(first, second, *key) for key in dict.fromkeys(map(_subject, partners))}
-    pairs = [_pair(first.lines[key], second.lines[its]) for key, its in partners.items() if not unlike[_subject(key)]]
+    pairs = [
+        _pair(line := first.lines[key], second.lines[its], is_mean=_is_mean(first, line.score))
+        for key, its in partners.items()
+        if not unlike[_subject(key)]
+    ]
     unpaired = [
         Unpaired("one", first.lines[key].score, unlike[_subject(key)]) for key in partners if unlike[_subject(key)]
     ]
@@ -75,7 +82,7 @@ def compare(
         more = [f"and {len(reasons) - SENTENCES} more reasons"] if len(reasons) > SENTENCES else []
         said = f"no score of this run can be compared with one of {other}"
         raise RunError(f"{said}: {'; '.join([*reasons[:SENTENCES], *more])}", Path(folder))
-    return Comparison(tuple(pairs), tuple(unpaired), first.manifest, second.manifest)
+    return Comparison(_adjusted(pairs), tuple(unpaired), first.manifest, second.manifest)
 
 
 class _Key(NamedTuple):
@@ -309,8 +316,19 @@ def _sample(record: TaskRecord) -> str:
     return f"{'the first' if record.head else 'a sample of'} {record.examples} of {record.total_examples}"
 
 
-def _pair(one: _Line, other: _Line) -> Pair:
+def _adjusted(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """Differences with p-values adjusted for their number."""
+    adjusted = holm([pair.p_value for pair in pairs])
+    return tuple(replace(pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True))
+
+
+def _pair(one: _Line, other: _Line, *, is_mean: bool) -> Pair:
     found = difference(one.estimate, other.estimate)
+    freedom = min(one.estimate.freedom, other.estimate.freedom)
+    changes = _changes(one.estimate, other.estimate) if is_mean else None
+    counts = None if changes is None else [int((sign * changes > ROUNDING).sum()) for sign in (1, -1)]
+    exact = changes is not None and bool(np.isclose(changes, np.round(changes), atol=ROUNDING).all())
+    p_value = sign_test(*counts) if exact and counts else t_test(found.value, found.standard_error, freedom)
     return Pair(
         one=one.score,
         other=other.score,
@@ -321,7 +339,35 @@ def _pair(one: _Line, other: _Line) -> Pair:
         interval=found.interval,
         method=one.estimate.method,
         seed_sd=_spread(one.score, other.score),
+        p_value=p_value,
+        test="exact" if exact else "" if p_value is None else "t",
+        detectable=detectable(found.standard_error, freedom),
+        wins=counts[0] if counts else None,
+        losses=counts[1] if counts else None,
+        equal=one.estimate.units - sum(counts) if counts else None,
     )
+
+
+def _changes(one: Estimate, other: Estimate) -> NDArray[np.float64] | None:
+    """How far the score of each unit of a mean differs, as a mean over seeds; None if units are not independent.
+
+    The influence of a unit on a mean is its distance from the mean over the number of units.
+    """
+    if one.clusters != one.units:
+        return None
+    influences = np.array([[one.influence[name], other.influence[name]] for name in sorted(one.influence)])
+    return np.asarray((influences[:, 1] - influences[:, 0]) * one.units + other.value - one.value)
+
+
+def _is_mean(run: _Run, score: Score) -> bool:
+    """Whether a score is the mean of its units' scores."""
+    if score.of_suite or score.of_part:
+        return False
+    try:
+        measure = metric(score.metric, run.record(score.task).extract)
+    except IclEvalError:  # it runs code, which is not trusted here
+        return False
+    return not isinstance(measure, CorpusMetric) and measure.proportion
 
 
 def _spread(one: Score, other: Score) -> float | None:

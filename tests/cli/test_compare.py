@@ -29,9 +29,39 @@ def test_compare_prints_the_paired_difference(icl_eval: IclEval) -> None:
 
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith("one: model fake (")
-    assert head == ["task", "metric", "shots", "one", "other", "difference", "±", "95", "%", "n"]
+    assert head == [
+        "task",
+        "metric",
+        "shots",
+        "one",
+        "other",
+        "difference",
+        "±",
+        "95",
+        "%",
+        "p",
+        "(Holm)",
+        "W/L/T",
+        "n",
+    ]
     # d = three ones among eight: sd² = (3 - 9/8) / 7, error sqrt(sd² / 8) = 0.183, ends 0.375 ± t * 0.183, t = 2.365
-    assert row == [*("toy/parity", "accuracy", "0", "0.375", "0.750", "0.375", "0.183", "-0.058", "to", "0.808", "8")]
+    assert row == [
+        *(
+            "toy/parity",
+            "accuracy",
+            "0",
+            "0.375",
+            "0.750",
+            "0.375",
+            "0.183",
+            "-0.058",
+            "to",
+            "0.808",
+            "0.375",
+            "3/0/5",
+            "8",
+        )
+    ]
 
 
 @pytest.mark.usefixtures("runs")

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from toy_tasks import ASKED, NAMES, PROMPT, answers, knowing, parity, records, write_library
 
 from icl_eval import Comparison, Library, Task, compare, evaluate, sweep
@@ -354,3 +356,35 @@ def test_runs_over_data_from_different_places_are_refused(tmp_path: Path) -> Non
 
     with pytest.raises(RunError, match="numbers has memory data in the first run and local data in the second"):
         compare(tmp_path / "one", tmp_path / "other")
+
+
+def test_wins_and_losses_are_counted_and_tested_exactly(tmp_path: Path) -> None:
+    for name, right in (("one", (0, 1, 2)), ("other", (0, 3, 4, 5, 6))):
+        evaluate(knowing(*right), parity(), shots=0, out=tmp_path / name)
+    (pair,) = compare(tmp_path / "one", tmp_path / "other")
+
+    assert (pair.wins, pair.losses, pair.equal) == (4, 2, 2)  # 3, 4, 5 and 6; 1 and 2; 0 and 7
+    assert pair.test == "exact"
+    assert pair.p_value == pytest.approx(stats.binomtest(4, 6).pvalue)
+
+
+def test_clusters_of_several_examples_are_tested_by_t(tmp_path: Path) -> None:
+    task = numbers(size=2)
+    ran(tmp_path / "one", range(0, 20), task)
+    ran(tmp_path / "other", range(7, 40), task)
+    (pair,) = compare(tmp_path / "one", tmp_path / "other")
+
+    assert pair.test == "t"
+    assert (pair.wins, pair.losses, pair.equal) == (None, None, None)
+    freedom = pair.one.clusters - 1
+    assert pair.p_value == pytest.approx(2 * stats.t.sf(abs(pair.value / pair.standard_error), freedom))
+    assert pair.p_holm == pair.p_value
+
+
+def test_p_values_are_adjusted_for_the_number_of_differences(tmp_path: Path) -> None:
+    for name, right in (("one", (0, 1, 2)), ("other", (0, 3, 4, 5, 6))):
+        evaluate(knowing(*right), parity(), shots=[0, 1, 2], out=tmp_path / name)
+    pairs = compare(tmp_path / "one", tmp_path / "other").pairs
+    expected = multipletests([pair.p_value for pair in pairs], method="holm")[1]
+
+    assert [pair.p_holm for pair in pairs] == pytest.approx(list(expected))
