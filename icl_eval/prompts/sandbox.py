@@ -98,6 +98,33 @@ def small(source: str) -> jinja2.Template:
     return compiled(parse(source))
 
 
+def evaluate(source: str, view: Mapping[str, Any], name: str) -> str | list[Any]:
+    """The text of a template within a task file, or the list that it gives, if it is one expression: `{{ [a, b] }}`.
+
+    Raises:
+        Exception: whatever Jinja and Python raise for what the template does, or the text is too long.
+    """
+    if (expression := _expression(source)) is None:
+        return render(small(source), view, name)
+    context = _Context(view)
+    for _ in expression.root_render_func(context):
+        pass
+    value = context.vars["value"]
+    return list(value) if isinstance(value, list | tuple) else str(_shown(value))
+
+
+@lru_cache(maxsize=1024)
+def _expression(source: str) -> jinja2.Template | None:
+    """A template that sets `value` to what the only expression of another one gives; None if that has other parts."""
+    body = parse(source).body
+    members = body[0].nodes if len(body) == 1 and isinstance(body[0], nodes.Output) else []
+    if len(members) != 1 or isinstance(members[0], nodes.TemplateData):
+        return None
+    target = nodes.Name("value", "store", lineno=1, environment=_ENVIRONMENT)
+    assigned = nodes.Assign(target, members[0], lineno=1, environment=_ENVIRONMENT)
+    return compiled(nodes.Template([assigned], lineno=1, environment=_ENVIRONMENT))
+
+
 def render(template: jinja2.Template, view: Mapping[str, Any], name: str, block: str | None = None) -> str:
     """The text of a template or of one of its blocks; `name` is what the user is told if that takes long.
 

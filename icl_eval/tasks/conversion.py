@@ -112,7 +112,7 @@ def _value(path: str, record: Mapping[str, Any]) -> Any:
     """A raw field by dotted path, or a template over the raw record."""
     if "{{" in path:
         try:
-            return sandbox.render(sandbox.small(path), record, f"the template {path!r}")
+            return sandbox.evaluate(path, record, f"the template {path!r}")
         except Exception as error:  # a template can fail in any way that Python can
             raise DataError(f"{path!r} cannot be rendered: {str(error) or type(error).__name__}") from error
     if path in record:
