@@ -123,7 +123,11 @@ class ModelOptions(TypedDict, total=False):
     ]
     trust_remote_code: Annotated[
         bool,
-        Option("Run code from model repositories, `python:` metrics and `evaluate:` metrics.", MODELS, default=False),
+        Option(
+            "Run code from model repositories, of `python:` and `evaluate:` metrics, and of imported tasks.",
+            MODELS,
+            default=False,
+        ),
     ]
     allow_pickle: Annotated[
         bool, Option("Load pickled weights, which can run code, if there are no safetensors.", MODELS, default=False)

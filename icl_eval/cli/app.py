@@ -15,7 +15,20 @@ import typer
 from typer.core import TyperCommand
 
 import icl_eval
-from icl_eval.cli import check, compare, examples, listing, options, plan, regress, rescore, run, show, terminal
+from icl_eval.cli import (
+    check,
+    compare,
+    examples,
+    importing,
+    listing,
+    options,
+    plan,
+    regress,
+    rescore,
+    run,
+    show,
+    terminal,
+)
 from icl_eval.errors import IclEvalError, RankError, WorkerError
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -57,6 +70,7 @@ app.command("compare", cls=Command)(compare.compare)
 app.command("examples", cls=Command)(examples.examples)
 app.command("regress", cls=Command)(regress.regress)
 app.command("plan", cls=Command)(plan.plan)
+app.command("import", cls=Command)(importing.import_tasks)
 
 
 def _print_version(given: bool) -> None:

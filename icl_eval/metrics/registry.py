@@ -18,7 +18,7 @@ from icl_eval.metrics.overlap import TRANSLATION_METRICS, rouge
 from icl_eval.metrics.overlap import refuse as refuse_for_rouge
 from icl_eval.metrics.prediction import AnyPrediction, Kind, TextPrediction
 from icl_eval.metrics.refusals import refuse_unspaced, refuse_unspaced_texts
-from icl_eval.metrics.statistics import AnyMetric, Checked, CorpusMetric, Metric, MetricFamily
+from icl_eval.metrics.statistics import SWITCH, AnyMetric, Checked, CorpusMetric, Metric, MetricFamily
 from icl_eval.tasks.extraction import Rule
 from icl_eval.tasks.metric_names import EVALUATE, PYTHON, split_extraction, split_metric_name
 
@@ -48,8 +48,17 @@ def _of_words(name: str, of_example: Callable[[TextPrediction], float]) -> Examp
     return ExampleMean(name, "text", of_example, refuse=partial(refuse_unspaced, name, advice=advice))
 
 
+def _exact_match(name: str, settings: Mapping[str, str]) -> Metric[Any]:
+    case, punctuation = (settings.get(setting) == "true" for setting in ("ignore_case", "ignore_punctuation"))
+    form = partial(written.exact_form, ignore_case=case, ignore_punctuation=punctuation)
+    rule = "|".join(f"{setting}=true" for setting in sorted(settings) if settings[setting] == "true")
+    return ExampleMean(name, "text", partial(written.exact_match, form=form), rule=rule, form=form)
+
+
+_EXACT_MATCH = MetricFamily("exact_match", {"ignore_case": SWITCH, "ignore_punctuation": SWITCH}, _exact_match)
+
 _OF_TEXTS: tuple[Metric[Any], ...] = (
-    ExampleMean("exact_match", "text", written.exact_match),
+    _EXACT_MATCH.configured({}),
     ExampleMean("number_match", "text", written.number_match, form=written.as_number),
     ExampleMean("math_match", "text", mathematics.math_match, form=mathematics.canonical),
     ExampleMean("squad_em", "text", written.squad_em, form=answer_text.normalize),
@@ -81,8 +90,9 @@ _OF_LIKELIHOODS: tuple[Metric[Any], ...] = (
     BitsPerByte(),
 )
 
+
 FAMILIES: Mapping[str, MetricFamily] = MappingProxyType(
-    {each.name: each for each in (*multilingual.MLQA_METRICS, *TRANSLATION_METRICS)}
+    {each.name: each for each in (_EXACT_MATCH, *multilingual.MLQA_METRICS, *TRANSLATION_METRICS)}
 )
 """The metrics that take settings."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
@@ -15,17 +16,28 @@ DETERMINERS = {
     *("some", "that", "the", "their", "these", "this", "those", "which", "whose", "your"),
 }
 
+PUNCTUATION = str.maketrans("", "", string.punctuation)
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
 _Agreement = Callable[[str, str], float]  # of an answer with one reference
 
 
-def exact_match(prediction: TextPrediction) -> float:
+def exact_match(prediction: TextPrediction, form: Callable[[str], str] = str.strip) -> float:
     """Whether the text is a reference, white space around both aside.
 
     For arithmetic and scrambled words, whose answer must be generated exactly (Brown et al. 2020, section 3.9).
+
+    Args:
+        prediction: the text and its references.
+        form: what must be equal of both.
     """
-    return float(prediction.text.strip() in {reference.strip() for reference in prediction.references})
+    return float(form(prediction.text) in set(map(form, prediction.references)))
+
+
+def exact_form(text: str, *, ignore_case: bool, ignore_punctuation: bool) -> str:
+    """A text without white space at both ends, in lower case, and without ASCII punctuation, if these are ignored."""
+    text = text.lower() if ignore_case else text
+    return (text.translate(PUNCTUATION) if ignore_punctuation else text).strip()
 
 
 def number_match(prediction: TextPrediction) -> float:

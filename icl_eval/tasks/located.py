@@ -42,23 +42,28 @@ class Located:
         return self.path, self.lines.get(place)
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """A loader that refuses deep nesting while it scans, which takes it quadratic time."""
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803 - PyYAML's name
+        """As in PyYAML, within a limited depth."""
         if self.flow_level >= MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=self.get_mark())
         super().fetch_flow_collection_start(TokenClass)
 
 
-def load_yaml(path: Path) -> Located:
+def load_yaml(path: Path, loader_type: type[Loader] = Loader) -> Located:
     """Read one mapping.
+
+    Args:
+        path: the file.
+        loader_type: what reads it; another one may know tags.
 
     Raises:
         TaskError: the file cannot be read or parsed, has a key twice, or is not a mapping.
     """
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
+        loader = loader_type(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TaskError(f"cannot be read: {error}", path) from error
     lines: dict[Place, int] = {}

@@ -31,8 +31,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "runs": EXPERIMENT | {"config", "results", "testing"},
     "reports": frozenset({"errors", "metrics", "references", "results"}),
     "testing": EXPERIMENT,
+    "importing": DATA,
     "tiny": frozenset(),
-    "cli": EXPERIMENT | {"config", "reports", "results", "runs", "testing", "tiny"},
+    "cli": EXPERIMENT | {"config", "importing", "reports", "results", "runs", "testing", "tiny"},
     "__main__": frozenset({"cli"}),
 }
 PRINTED = {"results/result.py": frozenset({"reports"})}

@@ -48,6 +48,15 @@ CHAT = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}{% if mood %}({{ mood }}){% endif %}<assistant>{% endif %}"
 )
+HARNESS = """\
+task: NAME
+dataset_path: zoo/NAME
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{q}}"
+doc_to_target: a
+doc_to_choice: [wren, duck]
+"""
 
 
 class Reached(BaseException):
@@ -196,6 +205,8 @@ def write_world(folder: Path) -> None:
         lines = [json.dumps({"n": n, "pair": n // 2, "label": n % 2}) for n in range(first, first + 8)]
         write(folder, f"other/parity/{split}.jsonl", "\n".join(lines) + "\n")
     write(folder, "tasks/toy/written.yaml", GENERATED)
+    for name, code in (("birds", ""), ("code", "process_docs: !function code.f\n")):
+        write(folder, f"{name}.yaml", HARNESS.replace("NAME", name) + code)
     write(folder, "rules.yaml", "extract: {last: [last_number]}\n")
     write(folder, "prompts/toy/written/plain.jinja", "Q: {{ n }}\nA:")
     parity = (folder / "tasks/toy/parity.yaml").read_text()

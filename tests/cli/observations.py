@@ -135,6 +135,16 @@ def printed(text: str) -> See:
     return see
 
 
+def complained(text: str) -> See:
+    """Whether a text is part of a message."""
+
+    def see(bench: Bench, *words: str) -> bool:
+        bench.requests(*words)
+        return text in bench.shell.err
+
+    return see
+
+
 def computed(text: str) -> See:
     """Whether a text is printed of a model that computes."""
 

@@ -49,6 +49,8 @@ PARTS = ("run", "-m", "any", "-t", "toy/parts", *TOY, "--shots", "0", "--split",
 SEEN = ("examples", "kept", "--limit", "0")
 SHOTS = (*ANY, *TOY, "--shots", "0,1", "--seeds", "2")
 COMPARE = ("compare", "kept", "second")
+HARNESS = ("birds.yaml", "--out", "o")
+IMPORT = ("import", "lm-eval", *HARNESS)
 REGRESS = ("regress", "base.json", *HERE)
 TRUSTED: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), True)
 AT_R1: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), "r1")
@@ -380,6 +382,23 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "shots": [Case(SEEN, ("--shots", "1"), see.printed("0 shots"), False, ((*SHOTS, "--out", "kept"),))],
         "seed": [Case(SEEN, ("--seed", "1"), see.printed("seed 0"), False, ((*SHOTS, "--out", "kept"),))],
         "id": [Case(SEEN, ("--id", "3"), see.printed("example 0:"), False, (KEPT,))],
+    },
+    "import": {
+        "harness": [Case(("import",), ("lm-eval", *HARNESS), see.printed("lm-eval/birds: whole"), True)],
+        "files": [
+            Case(("import", "lm-eval", "--out", "o"), ("birds.yaml",), see.printed("lm-eval/birds: whole"), True)
+        ],
+        "folder": [Case(("import", "lm-eval", "birds.yaml"), ("--out", "o"), see.printed("birds: whole"), True)],
+        "data": [Case(IMPORT, ("--data", "hub"), see.printed("--data hub or --data-dir gives"), False)],
+        "data_dir": [Case(IMPORT, DATA, see.printed("--data hub or --data-dir gives"), False)],
+        "trust_remote_code": [
+            Case(
+                ("import", "lm-eval", "code.yaml", "--out", "o"),
+                ("--trust-remote-code",),
+                see.complained("--trust-remote-code runs it"),
+                False,
+            )
+        ],
     },
     "regress": {
         "baseline": [Case(("regress", *HERE), ("base.json",), see.printed("base.json: 0 differences"), True, BASED)],

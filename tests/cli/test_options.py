@@ -15,7 +15,18 @@ COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: i
 
 
 def test_commands_are_these() -> None:
-    assert list(COMMANDS) == ["run", "list", "show", "check", "rescore", "compare", "examples", "regress", "plan"]
+    assert list(COMMANDS) == [
+        "run",
+        "list",
+        "show",
+        "check",
+        "rescore",
+        "compare",
+        "examples",
+        "regress",
+        "plan",
+        "import",
+    ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

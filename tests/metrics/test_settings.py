@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from icl_eval.errors import IclEvalError
-from icl_eval.metrics import metric
+from icl_eval.metrics import TextPrediction, estimate, metric
 
 FAULTS = {
     "bleu:tokenise=zh": "no setting of bleu is named 'tokenise'; did you mean tokenize?",
@@ -14,7 +14,7 @@ FAULTS = {
     "ja-mecab, ko-mecab, none, spBLEU-1K, zh",
     "chrf:word_order=-1": "no value of chrf's `word_order` is named '-1'; did you mean 1?",
     "bleu_intl:tokenize=zh": "no metric is named 'bleu_intl'; did you mean bleu?",
-    "accuracy:tokenize=zh": "accuracy takes no settings; mlqa_em, mlqa_f1, bleu, chrf, ter do",
+    "accuracy:tokenize=zh": "accuracy takes no settings; exact_match, mlqa_em, mlqa_f1, bleu, chrf, ter do",
     "mlqa_f1": "mlqa_f1 needs a language, as in `mlqa_f1: {language: zh}`; there is en, es, hi, vi, de, ar, zh",
     "mlqa_f1:language=ja": "no value of mlqa_f1's `language` is named 'ja'; there is ar, de, en, es, hi, vi, zh",
 }
@@ -30,3 +30,19 @@ def test_faulty_name_is_one_sentence_with_its_place(name: str) -> None:
 
 def test_name_has_its_settings_in_alphabetical_order() -> None:
     assert metric("bleu:tokenize=zh:lowercase=true").name == "bleu:lowercase=true:tokenize=zh"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("exact_match", 0.0),
+        ("exact_match:ignore_case=true", 0.0),
+        ("exact_match:ignore_punctuation=true", 0.0),
+        ("exact_match:ignore_case=true:ignore_punctuation=true", 1.0),
+        ("exact_match:ignore_case=false", 0.0),
+    ],
+)
+def test_exact_match_may_ignore_case_and_punctuation(name: str, value: float) -> None:
+    answered = TextPrediction("0", " the cat.\n", ("The Cat",), "0", "0")
+
+    assert estimate(metric(name), [[answered]]).value == value

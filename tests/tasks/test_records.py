@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
+import jinja2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from jinja2 import nodes
 
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.prompts import sandbox
-from icl_eval.tasks import Example, TaskDefinition, conversion
+from icl_eval.tasks import Example, MemorySource, Task, TaskDefinition, conversion
 from icl_eval.tasks.files import parse_json
 from icl_eval.tasks.records import Examples
 
@@ -439,3 +440,29 @@ def test_json_is_parsed_as_the_standard_library_does(text: str | bytes) -> None:
             return type(error), str(error)
 
     assert outcome(parse_json) == outcome(json.loads)
+
+
+def test_a_template_that_is_one_expression_may_give_a_list() -> None:
+    record = {"right": "cat", "wrong": ["dog", "ant"], "n": 2, "none": None}
+    evaluated = {source: sandbox.evaluate(source, record, "x") for source in ("{{ [right, wrong[0]] }}", "{{ wrong }}")}
+
+    assert evaluated == {"{{ [right, wrong[0]] }}": ["cat", "dog"], "{{ wrong }}": ["dog", "ant"]}
+    assert sandbox.evaluate("{{ n }}", record, "x") == "2"
+    assert sandbox.evaluate("{{ right }}s", record, "x") == "cats"
+    assert sandbox.evaluate("{% if n > 1 %}{{ right }}{% endif %}", record, "x") == "cat"
+    for source in ("{{ wrong }} or not", "{{ none }}", "{{ {'a': n} }}", "{{ missing }}"):
+        with pytest.raises((ValueError, jinja2.UndefinedError)):
+            sandbox.evaluate(source, record, "x")
+
+
+def test_lists_of_templates_are_made_for_every_record() -> None:
+    task = Task.from_records(
+        "t",
+        evaluation=[{"q": "?", "a": "x", "b": "y", "gold": "y"}, {"q": "!", "a": "x", "b": "z", "gold": "x"}],
+        prompt="{{ q }}",
+        options="{{ [a, b] }}",
+        gold="{{ [a, b].index(gold) }}",
+    )
+    examples = task.evaluation(MemorySource({}))
+
+    assert [(each.options, each.gold) for each in examples] == [(("x", "y"), (1,)), (("x", "z"), (0,))]

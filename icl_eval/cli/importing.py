@@ -1,0 +1,79 @@
+"""`icl-eval import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from icl_eval.cli import options
+from icl_eval.cli.terminal import complain, remark, write
+from icl_eval.config import EVALUATION, RESULTS
+from icl_eval.errors import IclEvalError
+
+
+@options.takes("trust_remote_code")
+def import_tasks(
+    harness: Annotated[
+        Literal["lm-eval", "bigbench"], typer.Argument(metavar="lm-eval|bigbench", help="The harness of the files.")
+    ],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="YAML files of lm-evaluation-harness, or BIG-bench JSON tasks."),
+    ],
+    *,
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="FOLDER", rich_help_panel=RESULTS, help="Folder for `tasks`, `prompts` and `data`."
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="hub",
+            rich_help_panel=EVALUATION,
+            help="Read the records from the Hub, to freeze or compare.",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="FOLDER",
+            rich_help_panel=EVALUATION,
+            help="Read the records from files in the layout of the Hub, such as lm-eval/TASK/test.jsonl.",
+        ),
+    ] = None,
+    trust_remote_code: bool,
+) -> None:
+    """Write task files from those of another harness.
+
+    A report says what was carried over, what was changed and what was not. Files that cannot be imported are named,
+    and the exit code is 1 if others were.
+    """
+    from icl_eval.importing.bigbench import import_bigbench
+    from icl_eval.importing.lm_eval import LmEvalImport
+    from icl_eval.runs.tasks import source_of
+
+    place = options.data_of(data, data_dir, otherwise="") or None
+    source = None if place is None else source_of(place)
+    importer = LmEvalImport(folder, source, trust_remote_code)
+    failures: list[IclEvalError] = []
+    for file in files:
+        try:
+            found = importer.file(file) if harness == "lm-eval" else [import_bigbench(file, folder)]
+        except IclEvalError as error:
+            if len(files) == 1:
+                raise
+            failures.append(error)
+            complain(error)
+            continue
+        for each in found:
+            write(str(each))
+    if failures and len(failures) == len(files):
+        raise typer.Exit(2)
+    remark(f"written to {folder}; run them with --include {folder}")
+    options.exit_if_incomplete(failures)

@@ -1,0 +1,1 @@
+"""Tasks of other harnesses as task folders of this one."""

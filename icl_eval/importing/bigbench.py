@@ -1,0 +1,120 @@
+"""A JSON task of BIG-bench as a task file and a prompt, on a copy of its file (Srivastava et al. 2022, docs/doc.md)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from icl_eval.errors import TaskError
+from icl_eval.importing.folder import Imported, write_task
+from icl_eval.importing.lm_eval_scoring import Notes, Parts, literal
+from icl_eval.tasks.files import parse_json
+
+PREFIX = "bigbench/"
+METRICS = {
+    "multiple_choice_grade": "accuracy",
+    "exact_str_match": "exact_match",
+    "bleu": "bleu",
+    "rouge": "rougeL",
+}
+PARTS = {  # of a prompt, and their defaults
+    "task_prefix": "",
+    "example_input_prefix": "\nQ: ",
+    "example_output_prefix": "\nA: ",
+    "choice_prefix": "\n  choice: ",
+    "few_shot_example_separator": "\n",
+}
+CARRIED = (
+    *PARTS,
+    "examples",
+    "name",
+    "description",
+    "metrics",
+    "preferred_score",
+    "append_choices_to_input",
+    "stop_string",
+)
+
+
+def import_bigbench(path: Path, out: Path) -> Imported:
+    """Write the task of a BIG-bench file into a folder.
+
+    Raises:
+        TaskError: the file is no JSON task, or has what a task file cannot express.
+        IclEvalError: the folder cannot be written, or the task is not valid.
+    """
+    content = _read(path)
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", str(content.get("name") or path.stem)).strip("._-") or "task"
+    examples, notes = content["examples"], Notes()
+    is_choice = "target_scores" in examples[0]
+    texts = {key: str(content.get(key, default)) for key, default in PARTS.items()}
+    definition: dict[str, Any] = {
+        "task": f"{PREFIX}{name}",
+        "about": str(content.get("description", "")) or f"BIG-bench: {name}.",
+        "data": {"local": {"all": f"{PREFIX}{name}.json"}, "records": "examples"},
+        "splits": {"demonstrations": "all", "evaluation": "all"},
+    }
+    prompt = {"query": _query(content, texts, is_choice), "answer": "{{ option }}"}
+    prompt["separator"] = literal(texts["few_shot_example_separator"])
+    if texts["task_prefix"]:
+        prompt["instruction"] = literal(texts["task_prefix"])
+        notes.changed.append("`few_shot_example_separator` also follows `task_prefix`")
+    if is_choice:
+        fields = {"input": "input", "target_scores": "target_scores"}
+        definition |= {"fields": fields, "gold": {"field": "target_scores"}, "options": "target_scores"}
+        definition["score"] = {"normalize": "sum"}
+        notes.changed.append("choices stand in their order, not in a random one")
+    else:
+        stop = content.get("stop_string") or content.get("generative_stop") or "\n"
+        definition |= {"answer": "text", "references": "target", "decode": {"max_tokens": 64, "stop": [stop]}}
+    definition |= {
+        "prompts": ["bigbench"],
+        "protocol": {"shots": 0},
+        "metrics": _metrics(content, is_choice, notes, path),
+    }
+    notes.carried += [key for key in CARRIED if key in content]
+    notes.lost += [f"`{key}`" for key in content if key not in (*CARRIED, "keywords", "canary", "comment")]
+    file = out / "data" / PREFIX / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(path.read_bytes())
+    task = write_task(out, Parts(definition, prompt, notes))
+    return Imported(task.name, "whole", notes)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TaskError(f"this file cannot be read as JSON: {error}", path) from error
+    examples = content.get("examples") if isinstance(content, dict) else None
+    if not isinstance(examples, list) or not examples or not all(isinstance(each, dict) for each in examples):
+        raise TaskError(
+            "a JSON task of BIG-bench has a list `examples`; one made of subtasks has a file for each", path
+        )
+    kinds = {("target_scores" in each, "target" in each and "target_scores" not in each) for each in examples}
+    if kinds not in ({(True, False)}, {(False, True)}):
+        raise TaskError("all examples must have `target_scores`, or all a `target`", path)
+    found: dict[str, Any] = content
+    return found
+
+
+def _query(content: Mapping[str, Any], texts: Mapping[str, str], is_choice: bool) -> str:
+    """The input, the choices if they are shown, and the prefix of the answer."""
+    shown = ""
+    if is_choice and content.get("append_choices_to_input", True):
+        prefix = json.dumps(texts["choice_prefix"], ensure_ascii=False)
+        shown = f"{{% for choice in options %}}{{{{ {prefix} ~ choice }}}}{{% endfor %}}"
+    return f"{literal(texts['example_input_prefix'])}{{{{ input }}}}{shown}{literal(texts['example_output_prefix'])}"
+
+
+def _metrics(content: Mapping[str, Any], is_choice: bool, notes: Notes, path: Path) -> list[str]:
+    """The metrics that suit the examples; the preferred one first."""
+    names = list(dict.fromkeys([content.get("preferred_score"), *(content.get("metrics") or [])]))
+    known = [str(name) for name in names if name in METRICS and (name == "multiple_choice_grade") == is_choice]
+    notes.lost += [f"the metric {name}" for name in names if name and name not in known]
+    if not known:
+        raise TaskError(f"none of its metrics can be expressed: {', '.join(str(each) for each in names if each)}", path)
+    return [METRICS[name] for name in known]

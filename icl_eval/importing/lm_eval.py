@@ -1,0 +1,124 @@
+"""Import YAML files of lm-evaluation-harness: whole, or frozen where they need Python code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from icl_eval.errors import IclEvalError
+from icl_eval.importing import lm_eval_package as package
+from icl_eval.importing.folder import Imported, write_suite, write_task
+from icl_eval.importing.lm_eval_config import Config, Index, read_config
+from icl_eval.importing.lm_eval_question import data_of, declared_parts
+from icl_eval.importing.lm_eval_scoring import QUESTION, check_convertible, own_name
+from icl_eval.tasks import Source
+from icl_eval.tasks.data import Data
+
+
+@dataclass
+class LmEvalImport:
+    """Imports YAML files of lm-evaluation-harness into one folder.
+
+    Attributes:
+        out: the folder.
+        source: where the records of their data sets are; None if none are to be read.
+        trust_remote_code: whether the Python code that a YAML names may run.
+        names: what the YAML files below the folder of a group define.
+    """
+
+    out: Path
+    source: Source | None
+    trust_remote_code: bool
+    names: Index = field(default_factory=Index)
+
+    def file(self, path: Path) -> list[Imported]:
+        """Import a task, or a group with its tasks.
+
+        Raises:
+            IclEvalError: it cannot be imported; the message says why in one sentence.
+        """
+        config = read_config(path)
+        if "group" in config.keys:
+            self.names = Index.of(path.resolve().parent)
+            return self._group(config)
+        return [self._task(config)]
+
+    def _group(self, config: Config) -> list[Imported]:
+        """A group and what it holds."""
+        done: list[Imported] = []
+        members: list[str] = []
+        for entry in config.get("task", []):
+            for each in self.names.tags.get(entry, [entry]) if isinstance(entry, str) else [entry]:
+                found = self._member(config, each)
+                done += found
+                members.append(found[-1].name)
+        sizes = [each.get("weight_by_size", True) for each in config.get("aggregate_metric_list", [])]
+        average = ("micro" if sizes[0] else "macro") if sizes else False
+        name = own_name(config, "group")
+        about = f"The group {config.keys['group']} of lm-evaluation-harness."
+        write_suite(self.out, {"suite": name, "about": about, "tasks": members, "average": average})
+        return [*done, Imported(name, "suite")]
+
+    def _member(self, config: Config, entry: Any) -> list[Imported]:
+        """An entry of a group: a name, or a task or group with other keys."""
+        overrides = {} if isinstance(entry, str) else dict(entry)
+        if "group" in overrides:
+            return self._group(replace(config, keys=overrides))
+        name = entry if isinstance(entry, str) else str(overrides.pop("task", ""))
+        if name not in self.names.files:
+            raise config.error(
+                "task", f"the group names {name!r}, which no YAML file below {config.path.parent} defines"
+            )
+        member = read_config(self.names.files[name])
+        if "group" in member.keys:
+            return self._group(member)
+        return [self._task(replace(member, keys={**member.keys, **overrides}))]
+
+    def _task(self, config: Config) -> Imported:
+        check_convertible(config)
+        code = next(((key, each) for key, each in config.python() if key.split(".")[0] in QUESTION), None)
+        if code is None:
+            return self._declared(config)
+        key = code[0].split(".")[0]
+        advice = "--trust-remote-code runs it with the package lm_eval, and freezes its records"
+        if not self.trust_remote_code:
+            raise config.error(key, f"`{code[0]}` is Python code; {advice}")
+        return self._frozen(config, f"`{code[0]}` is Python code")
+
+    def _declared(self, config: Config) -> Imported:
+        try:
+            parts = declared_parts(config)
+            task = write_task(self.out, parts)
+        except IclEvalError as error:
+            if not (self.trust_remote_code and self.source and package.is_installed()):
+                raise
+            return self._frozen(config, error.message)
+        said = "not compared: --data hub or --data-dir gives the records"
+        if self.source is not None and not package.is_installed():
+            said = "not compared: the package lm_eval is not installed"
+        elif self.source is not None:
+            try:
+                own = task.definition.splits
+                splits = [each for each in (own.evaluation, own.demonstrations) if isinstance(each, str)]
+                wanted = splits + ([config.get("training_split")] if config.get("training_split") else [])
+                records = package.raw_records(task.definition.data, wanted, self.source, package.COMPARED)
+                said = package.compared(config, task, records)
+            except IclEvalError as error:
+                said = f"not compared: {error}"
+        return Imported(task.name, "whole", parts.notes, said)
+
+    def _frozen(self, config: Config, why: str) -> Imported:
+        """A task whose records are made by the code of its YAML."""
+        if not package.is_installed():
+            raise config.error("task", f"{why}, which needs the package lm_eval; install it beside icl-eval")
+        if self.source is None:
+            raise config.error("task", f"{why}, which needs the records; --data hub or --data-dir gives them")
+        data = Data.model_validate(data_of(config))
+        parts, records = package.frozen_parts(config, self.source, data)
+        parts.notes.changed.append(f"the records are frozen, because {why}")
+        task = write_task(self.out, parts, records)
+        own = {split: list(islice(rows, package.COMPARED)) for split, rows in records.items()}
+        raw: Any = None if config.get("custom_dataset") else package.raw_records(data, [*data.local], self.source, None)
+        return Imported(task.name, "frozen", parts.notes, package.compared(config, task, raw, own))

@@ -1,0 +1,226 @@
+"""What the package lm_eval itself makes of a task: records frozen from its Python code, and prompts to compare with."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields as fields_of
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from icl_eval.importing.lm_eval_config import Config, PythonCode
+from icl_eval.importing.lm_eval_scoring import Parts, common_parts, file_name, is_template, literal, own_name
+from icl_eval.prompts import assemble
+from icl_eval.tasks import MemorySource, Source, Task
+from icl_eval.tasks.data import Data
+from icl_eval.tasks.files import Record
+
+COMPARED = 50
+SHOWN = 30  # characters of a difference
+Records = Mapping[str, Sequence[Record]]  # by split
+
+
+def is_installed() -> bool:
+    """Whether lm_eval can be imported."""
+    return importlib.util.find_spec("lm_eval") is not None
+
+
+def raw_records(data: Data, splits: Sequence[str], source: Source, most: int | None = None) -> Records:
+    """The first records of splits, as the data set has them."""
+    return {
+        split: [dict(each) for each in islice(source.records(data, split), most)] for split in dict.fromkeys(splits)
+    }
+
+
+def package_task(config: Config, records: Records | None) -> Any:
+    """The task as lm_eval makes it.
+
+    Args:
+        config: the YAML; functions in it are loaded, which runs their code.
+        records: in place of its data set.
+
+    Raises:
+        TaskError: lm_eval or the code of the task fails.
+    """
+    import datasets
+    from lm_eval.api.task import ConfigurableTask, TaskConfig
+
+    datasets.disable_progress_bars()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    known = {each.name for each in fields_of(TaskConfig)}
+    dropped = {"metric_list", "process_results", "filter_list", "should_decontaminate"}
+    keys = {key: _loaded(value) for key, value in config.keys.items() if key in known - dropped}
+    if records is not None and "custom_dataset" not in keys:
+        made = {split: datasets.Dataset.from_list([dict(each) for each in rows]) for split, rows in records.items()}
+        keys["custom_dataset"] = lambda **_: datasets.DatasetDict(made)
+    try:
+        return ConfigurableTask(config=keys)
+    except Exception as error:
+        raise config.error("task", f"lm_eval cannot load this task: {_said(error)}") from error
+
+
+def frozen_parts(config: Config, source: Source, data: Data) -> tuple[Parts, Records]:
+    """A task whose Python code is run now: its records hold what the code makes of the data set's.
+
+    Raises:
+        TaskError: the code fails, or a key has no counterpart.
+        DataError: the records cannot be read.
+    """
+    parts = common_parts(config)
+    if config.get("fewshot_config", {}).get("samples") is not None:
+        parts.definition["splits"]["demonstrations"] = "fewshot"
+    records = None if config.get("custom_dataset") else raw_records(data, [*data.local], source)
+    task = package_task(config, records)
+    try:
+        frozen = _frozen(task, parts)
+    except Exception as error:
+        raise config.error("task", f"the code of this task fails: {_said(error)}") from error
+    first = next(iter(frozen.values()))[0]
+    local = {split: f"{own_name(config)}/{file_name(split)}.jsonl" for split in frozen}
+    parts.definition["data"] = {"local": local}
+    parts.definition["id"] = "id"
+    description = str(config.get("description", ""))
+    separator = str(config.get("fewshot_delimiter", "\n\n"))
+    if is_template(description):
+        parts.prompt["instruction"] = "{{ description }}"
+    elif description:
+        parts.prompt["instruction"] = literal(description.removesuffix(separator))
+        if not description.endswith(separator):
+            parts.notes.changed.append("the description is followed by the separator")
+    delimiter = literal(config.get("target_delimiter", " "))
+    parts.prompt["query"] = "{{ query }}"
+    if "ending" in first:
+        parts.definition.update({"options": "contexts", "gold": {"field": "gold"}})
+        parts.prompt.update({"query": "{{ option }}", "answer": delimiter + "{{ ending }}"})
+    elif parts.definition["answer"] == "choice":
+        parts.definition.update({"options": "choices", "gold": {"field": "gold"}})
+    else:
+        parts.definition["references"] = "references"
+        if parts.definition["answer"] == "likelihood":
+            parts.prompt["demonstration"] = "{{ query }}" + delimiter + "{{ option }}"
+    return parts, frozen
+
+
+def _frozen(task: Any, parts: Parts) -> dict[str, list[Record]]:
+    """The records of the splits of a task of lm_eval, rendered."""
+    splits, kind = parts.definition["splits"], parts.definition["answer"]
+    made = {splits["evaluation"]: [_record(task, doc, n, kind, None) for n, doc in enumerate(task.eval_docs)]}
+    if splits["demonstrations"] not in made:
+        shown = enumerate(task.fewshot_docs() or [])
+        made[splits["demonstrations"]] = [_record(task, doc, n, kind, task.fewshot_cfg) for n, doc in shown]
+    return made
+
+
+def _record(task: Any, doc: Mapping[str, Any], number: int, kind: str, fewshot: Any) -> Record:
+    """What a prompt needs of one document."""
+    query = task.doc_to_text(doc, fewshot and fewshot.doc_to_text)
+    target = task.doc_to_target(doc, fewshot and fewshot.doc_to_target)
+    record: dict[str, Any] = {"id": str(number), "query": query}
+    description = task.config.description
+    if isinstance(description, str) and is_template(description):
+        separator = task.config.fewshot_delimiter
+        record["description"] = task.resolve_field(doc, description).removesuffix(separator)
+    if kind != "choice":
+        record["references"] = [str(each) for each in target] if isinstance(target, list) else [str(target)]
+        return record
+    choices = [str(each) for each in task.doc_to_choice(doc, fewshot and fewshot.doc_to_choice)]
+    if isinstance(query, int):  # the options are contexts, and the target ends each
+        return {"id": str(number), "contexts": choices, "ending": str(target), "gold": query}
+    record["choices"] = choices
+    record["gold"] = choices.index(target) if isinstance(target, str) else target
+    return record
+
+
+def compared(config: Config, task: Task, records: Records, frozen: Records | None = None) -> str:
+    """Whether the first prompts are those of lm_eval, in one sentence.
+
+    Args:
+        config: the YAML.
+        task: what was made of it.
+        records: the first records of the data set, by split.
+        frozen: the first of the task's own records, if these are others.
+    """
+    theirs = package_task(config, records)
+    own = replace(task, source=MemorySource(frozen or records), _loaded={})
+    splits, shots = task.definition.splits, config.get("num_fewshot", 0)
+    is_fixed = splits.demonstrations is None
+    pool = min(len(theirs.fewshot_docs() or []), COMPARED)
+    numbers = [shots] if is_fixed else sorted({0, min(shots or 2, pool)})
+    docs = list(islice(theirs.eval_docs, COMPARED))
+    for number in numbers:
+        pairs = zip(_their_prompts(theirs, docs, number), _own_prompts(own, 0 if is_fixed else number), strict=True)
+        differing = [pair for pair in pairs if pair[0] != pair[1]]
+        if differing:
+            place = f"{len(differing)} of the first {len(docs)} prompts with {number} demonstrations differ"
+            return f"{place}; {_difference(*differing[0])}"
+    return (
+        f"the first {len(docs)} prompts equal those of lm_eval, with {' and '.join(map(str, numbers))} demonstrations"
+    )
+
+
+def _their_prompts(task: Any, docs: Sequence[Any], shots: int) -> Iterator[list[str]]:
+    """The texts of the requests of each document."""
+
+    shown = list(islice(task.fewshot_docs() or [], shots))
+
+    class First:
+        def sample(self, n: int, eval_doc: Any = None) -> list[Any]:
+            del eval_doc
+            return shown[:n]
+
+    task.sampler = First()
+    kind = task.OUTPUT_TYPE
+    for doc in docs:
+        context = task.fewshot_context(doc, shots)
+        if kind == "generate_until":
+            yield [context]
+        elif kind == "loglikelihood_rolling":
+            yield [str(task.doc_to_target(doc))]
+        elif kind == "loglikelihood":
+            yield [context + str(task.doc_to_target(doc))]
+        elif isinstance(context, list):
+            yield [each + task.config.target_delimiter + str(task.doc_to_target(doc)) for each in context]
+        else:
+            yield [context + task.config.target_delimiter + str(each) for each in task.doc_to_choice(doc)]
+
+
+def _own_prompts(task: Task, shots: int) -> Iterator[list[str]]:
+    """The same of this package's task."""
+    source, prompt, is_choice = MemorySource({}), task.prompt(), task.definition.answer == "choice"
+    shown = [
+        prompt.demonstration(each.fields, each.options, each.gold[0])
+        for each in (islice(task.demonstrations(source), shots) if shots else ())
+    ]
+    for example in islice(task.evaluation(source), COMPARED):
+        options = example.options if is_choice else example.options[:1]
+        text = assemble(prompt, example.fields, options, shown)
+        if task.definition.answer == "text":
+            yield [text.context(0)]
+        else:
+            yield [text.context(index) + answer for index, answer in enumerate(text.answers)]
+
+
+def _difference(theirs: Sequence[str], own: Sequence[str]) -> str:
+    """Where two prompts first differ."""
+    if len(theirs) != len(own):
+        return f"lm_eval has {len(theirs)} options, and this task {len(own)}"
+    one, other = next((a, b) for a, b in zip(theirs, own, strict=True) if a != b)
+    at = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    start = max(at - SHOWN // 2, 0)
+    return f"after {at} characters lm_eval has {one[start : at + SHOWN]!r}, and this task {other[start : at + SHOWN]!r}"
+
+
+def _loaded(value: Any) -> Any:
+    """A value of a YAML with its functions loaded."""
+    if isinstance(value, PythonCode):
+        return value.loaded()
+    if isinstance(value, Mapping):
+        return {key: _loaded(each) for key, each in value.items()}
+    return [_loaded(each) for each in value] if isinstance(value, list) else value
+
+
+def _said(error: BaseException) -> str:
+    message = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {message}"
