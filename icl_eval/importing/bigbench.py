@@ -15,7 +15,7 @@ from icl_eval.tasks.files import parse_json
 
 PREFIX = "bigbench/"
 METRICS = {
-    "multiple_choice_grade": "accuracy",
+    "multiple_choice_grade": "multiple_choice_grade",
     "exact_str_match": "exact_match",
     "bleu": "bleu",
     "rouge": "rougeL",

@@ -12,7 +12,7 @@ from icl_eval.importing import lm_eval_package as package
 from icl_eval.importing.folder import Imported, write_suite, write_task
 from icl_eval.importing.lm_eval_config import Config, Index, read_config
 from icl_eval.importing.lm_eval_question import data_of, declared_parts
-from icl_eval.importing.lm_eval_scoring import QUESTION, check_convertible, own_name
+from icl_eval.importing.lm_eval_scoring import FREEZABLE, check_convertible, own_name
 from icl_eval.tasks import Source
 from icl_eval.tasks.data import Data
 
@@ -78,7 +78,7 @@ class LmEvalImport:
 
     def _task(self, config: Config) -> Imported:
         check_convertible(config)
-        code = next(((key, each) for key, each in config.python() if key.split(".")[0] in QUESTION), None)
+        code = next(((key, each) for key, each in config.python() if key.split(".")[0] in FREEZABLE), None)
         if code is None:
             return self._declared(config)
         key = code[0].split(".")[0]

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from icl_eval.importing.lm_eval_config import Config, PythonCode
-from icl_eval.importing.lm_eval_scoring import Parts, common_parts, file_name, is_template, literal, own_name
+from icl_eval.importing.lm_eval_scoring import UNUSED, Parts, common_parts, file_name, is_template, literal, own_name
 from icl_eval.prompts import assemble
 from icl_eval.tasks import MemorySource, Source, Task
 from icl_eval.tasks.data import Data
@@ -50,7 +50,7 @@ def package_task(config: Config, records: Records | None) -> Any:
     datasets.disable_progress_bars()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     known = {each.name for each in fields_of(TaskConfig)}
-    dropped = {"metric_list", "process_results", "filter_list", "should_decontaminate"}
+    dropped = {"metric_list", "process_results", "filter_list", *UNUSED} - {"metadata"}
     keys = {key: _loaded(value) for key, value in config.keys.items() if key in known - dropped}
     if records is not None and "custom_dataset" not in keys:
         made = {split: datasets.Dataset.from_list([dict(each) for each in rows]) for split, rows in records.items()}

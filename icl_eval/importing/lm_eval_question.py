@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import jinja2
-from jinja2 import meta
+from jinja2 import meta, nodes
 
 from icl_eval.importing.lm_eval_config import Config
 from icl_eval.importing.lm_eval_scoring import (
@@ -22,6 +22,7 @@ from icl_eval.importing.lm_eval_scoring import (
 )
 from icl_eval.prompts import sandbox
 
+FEWSHOT = ("sampler", "split", "samples")  # the keys of `fewshot_config` that have a counterpart
 RESERVED = {"option", "options", "index", "letters"}  # what templates of prompts see besides the fields
 
 
@@ -35,9 +36,15 @@ def declared_parts(config: Config) -> Parts:
     definition, prompt = parts.definition, parts.prompt
     definition["data"] = data_of(config)
     query, description = _template(config, "doc_to_text"), config.get("description", "")
-    rolling = config.get("output_type") == "loglikelihood_rolling"
-    query = "" if rolling else query
-    if _names(config, "doc_to_text", query) & RESERVED or _names(config, "description", description) & RESERVED:
+    for key in config.get("fewshot_config", {}):
+        if key not in FEWSHOT:
+            raise config.error(
+                "fewshot_config", f"`fewshot_config.{key}` has no counterpart; {', '.join(FEWSHOT)} have"
+            )
+    texts = {key: config.keys.get(key) for key in ("doc_to_text", "description", "doc_to_choice", "doc_to_target")}
+    names = {key: _names(config, key, text) for key, text in texts.items() if isinstance(text, str)}
+    query = "" if config.get("output_type") == "loglikelihood_rolling" else query
+    if (names.get("doc_to_text", set()) | names.get("description", set())) & RESERVED:
         definition["fields"] = {"query": query or "{{ '' }}", "description": description or "{{ '' }}"}
         query, description = "{{ query }}", "{{ description }}" if description else ""
     fixed = _fixed_demonstrations(config, parts)
@@ -62,11 +69,20 @@ def _template(config: Config, key: str) -> str:
 
 
 def _names(config: Config, key: str, source: str) -> set[str]:
-    """The names of columns in a template."""
+    """The names of columns in a template.
+
+    Raises:
+        TaskError: it is no template that the sandbox runs, and so none that lm_eval may run to compare prompts.
+    """
     try:
-        return meta.find_undeclared_variables(sandbox.parse(source))
+        tree = sandbox.parse(source)
     except jinja2.TemplateSyntaxError as error:
         raise config.error(key, f"`{key}` is a template that the sandbox does not run: {error.message}") from error
+    named = [node.attr for node in tree.find_all(nodes.Getattr)]
+    named += [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+    if hidden := next((name for name in named if name.startswith("__")), None):
+        raise config.error(key, f"`{key}` is a template that the sandbox does not run: it reads {hidden!r}")
+    return meta.find_undeclared_variables(tree)
 
 
 def _expression(source: str) -> str | None:
@@ -152,7 +168,6 @@ def _add_options(config: Config, parts: Parts) -> None:
     elif is_template(choices) and _expression(choices) is None:
         raise config.error("doc_to_choice", "`doc_to_choice` is a text that Python would have to evaluate")
     else:
-        _names(config, "doc_to_choice", choices)
         definition["options"] = choices
     if "fields" in definition and isinstance(choices, str):
         definition["fields"]["choices"], definition["options"] = choices, "choices"
@@ -168,7 +183,6 @@ def _gold(config: Config, choices: list[Any] | str) -> dict[str, Any]:
         raise config.error(
             "doc_to_target", f"`doc_to_target` is a {type(target).__name__}, and not a template or a column"
         )
-    _names(config, "doc_to_target", target)
     if isinstance(choices, list):
         names = [str(each) for each in choices]
         are_names = len(set(names)) == len(names) and not any(name.isdigit() for name in names)
@@ -183,7 +197,6 @@ def _gold(config: Config, choices: list[Any] | str) -> dict[str, Any]:
 def _add_references(config: Config, parts: Parts) -> None:
     """The references; a demonstration shows the target as it is, also where a metric ignores a part of it."""
     target = _template(config, "doc_to_target")
-    _names(config, "doc_to_target", target)
     definition, prompt = parts.definition, parts.prompt
     reference, expression = target, _expression(target)
     for ignored in _ignored(config):

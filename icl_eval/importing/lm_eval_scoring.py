@@ -47,11 +47,11 @@ NO_COUNTERPART = {
     "gen_prefix": "begins answers for the model, which a prompt file cannot",
     "process_results": "computes the scores by Python code, which cannot be frozen",
 }
-QUESTION = ("process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "custom_dataset", "fewshot_config")
+FREEZABLE = ("process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "custom_dataset", "fewshot_config")
 CARRIED = (
     *("task", "dataset_path", "dataset_name", "dataset_kwargs", "training_split", "validation_split", "test_split"),
     *("fewshot_split", "description", "target_delimiter", "fewshot_delimiter", "num_fewshot", "output_type"),
-    *("generation_kwargs", "repeats", "filter_list", "metric_list", *QUESTION),
+    *("generation_kwargs", "repeats", "filter_list", "metric_list", *FREEZABLE),
 )
 UNUSED = ("task_alias", "tag", "metadata", "should_decontaminate", "doc_to_decontamination_query", "unsafe_code")
 ARTICLES = r"\b(?:The |the |An |A |The |a |an )"  # a regex of `regexes_to_ignore`
@@ -112,6 +112,9 @@ def check_convertible(config: Config) -> None:
     for key, why in NO_COUNTERPART.items():
         if config.get(key) is not None:
             raise config.error(key, f"`{key}` {why}")
+    for key, code in config.python():
+        if key.split(".")[0] not in (*FREEZABLE, "metric_list", "filter_list", "doc_to_decontamination_query"):
+            raise config.error(key.split(".")[0], f"`{key}` is Python code ({code}), which cannot be frozen")
     kind = config.get("output_type", "generate_until")
     if kind not in ANSWERS:
         raise config.error("output_type", f"`output_type: {kind}` is none of {', '.join(ANSWERS)}")

@@ -55,7 +55,7 @@ def test_choices_follow_the_question(tmp_path: Path) -> None:
     start = "\nQ: the sky\n  choice: blue\n  choice: red\nA: blue\n\nQ: blood\n  choice: blue\n  choice: red\nA: "
 
     assert prompts(tmp_path, task) == [start + "blue", start + "red"]
-    assert task.definition.metrics == ["accuracy"]
+    assert task.definition.metrics == ["multiple_choice_grade"]
     assert [each.gold for each in task.evaluation(LocalSource(tmp_path / "out/data"))] == [(0,), (1,)]
 
 

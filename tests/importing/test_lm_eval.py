@@ -304,6 +304,15 @@ def with_key(key: str, value: str) -> str:
             with_key("doc_to_choice", '"[{% for c in choices %}{{c}}{% endfor %}]"'),
             r":12: `doc_to_choice` is a text that Python",
         ),
+        (
+            with_key("doc_to_text", "\"{{ docs | map(attribute='__init__') | list }}\""),
+            r":12: `doc_to_text` is a template that the sandbox does not run: it reads '__init__'",
+        ),
+        (
+            with_key("generation_kwargs", "{until: !function u.f}"),
+            r":13: `generation_kwargs.until` is Python code \(!func",
+        ),
+        (with_key("fewshot_config", "{doc_to_text: '{{q}}'}"), r":13: `fewshot_config.doc_to_text` has no counterpart"),
         (with_key("doc_to_choice", "null"), r"`doc_to_choice` gives no options"),
         (
             CHOICE.split("metric_list")[0] + "metric_list: [{metric: !function u.f}]\n",
