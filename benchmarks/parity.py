@@ -98,7 +98,7 @@ def _theirs(questions: Sequence[EncodedQuery], given: argparse.Namespace) -> lis
         softmax_dtype=given.softmax_dtype,
         device="cpu",
         batch_size=1,
-        max_length=given.window,
+        max_length=given.max_length,
         logits_cache=False,
     )
     found: list[list[Likelihood]] = []

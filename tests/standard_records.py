@@ -442,6 +442,7 @@ GOLD: dict[str, tuple[list[int], list[int]]] = {
     "social-iqa": ([0, 1], [2, 0]),
     "sciq": ([3, 3], [3, 3]),
     "gsm8k": ([0, 0], [0, 0]),  # of one reference each
+    "gsm8k-worked": ([], [0, 0]),
     **{f"math/{subject.replace('_', '-')}": ([0, 0], [0, 0]) for subject in SUBJECTS},
     "math/500": ([0, 0], [0]),
     **{f"mgsm/{language}": ([0, 0], [0]) for language in MGSM},

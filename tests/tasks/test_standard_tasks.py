@@ -106,6 +106,7 @@ def test_every_classification_task_is_in_the_suite() -> None:
         ("commonsenseqa", "Question: Who mends nets?\nA. cats\nB. kings\nC. lamps\nD. cooks\nE. fishers\nAnswer:"),
         ("social-iqa", "Q: Gil baked bread. What did Gil need before?\nA:"),
         ("sciq", "Kelp is an alga.\nQuestion: What is kelp?\nAnswer:"),
+        ("gsm8k-worked", "The answer is 8.\n\nQ: Ada has 1000 boats and buys 1000 more. How many?\nA:"),
         ("gsm8k", "Question: Ada has 1000 boats and buys 1000 more. How many?\nAnswer:"),
         ("logiqa", "Passage: All cod swim.\nQuestion: Why?\nChoices:\nA. a.\nB.  b.\nC. c.\nD. d.\nAnswer:"),
         ("medqa", "Question: What beats?\nA. Ear\nB. Nail\nC. Tooth\nD. Heart\nAnswer:"),
