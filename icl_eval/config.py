@@ -65,7 +65,8 @@ class ModelOptions(TypedDict, total=False):
     tokenizer: Annotated[
         str | None,
         Stored(
-            "Another tokenizer: a directory, a GGUF file, a name on the Hub, or `tiny`. An endpoint needs one.",
+            "Another tokenizer: a directory, a GGUF file, a name on the Hub, or `tiny`. An endpoint without --chat "
+            "needs one.",
             MODELS,
             "MODEL",
         ),

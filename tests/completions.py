@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 Reply = tuple[int, Mapping[str, str], bytes]
 OPENAI = {"model", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop", "logprobs", "echo", "n"}
 NAME = "tiny-served"
+CHAT_TEMPLATE = (  # of its chat endpoint
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
 
 
 def failing(status: int, said: str = "not now", **headers: str) -> Reply:
@@ -45,6 +49,9 @@ class Habits:
         first: answers given before any other, to completions alone.
         always: an answer given to every completion from the `after`-th on.
         after: completions answered properly before `always`.
+        limits: the names of the parameter that limits the tokens of a reply to messages.
+        chat_logprobs: it gives the log-probabilities of a reply's tokens.
+        reasoning: what it puts before each reply, apart from it.
         silent: from the `after`-th completion on, hold every answer back until the server ends.
         hangs_up: from the `after`-th completion on, close every connection instead of answering.
     """
@@ -65,6 +72,9 @@ class Habits:
     first: deque[Reply] = field(default_factory=deque)
     always: Reply | None = None
     after: int = 0
+    limits: tuple[str, ...] = ("max_tokens",)
+    chat_logprobs: bool = True
+    reasoning: str = ""
     silent: bool = False
     hangs_up: bool = False
 
@@ -94,12 +104,34 @@ class Completions:
                 return None
             if habits.always is not None:
                 return habits.always
+        if "messages" in body:
+            return self.chat_reply(body)
         if isinstance(body["prompt"], list) and not habits.ids:
             return failing(500, "prompt: Input should be a valid string")
         if habits.strict and (unknown := set(body) - OPENAI):
             return failing(400, f"Unrecognized request argument supplied: {min(unknown)}")
         with self.turn:
             return 200, {}, json.dumps(self.completion(body)).encode()
+
+    def chat_reply(self, body: dict[str, Any]) -> Reply:
+        """The answer to messages, in the words of `CHAT_TEMPLATE`."""
+        limit = next((name for name in ("max_tokens", "max_completion_tokens") if name in body), "")
+        if limit not in self.habits.limits:
+            return failing(400, f"Unsupported parameter: {limit!r}")
+        if body.get("logprobs") and not self.habits.chat_logprobs:
+            return failing(500, "logprobs is not supported")
+        said = "".join(f"{each['role']}: {each['content']}\n" for each in body["messages"])
+        with self.turn:
+            asked = {**body, "prompt": f"{said}assistant:", "max_tokens": body[limit], "logprobs": 1}
+            found = self.completion(asked)
+        (choice,) = found["choices"]
+        values = choice.pop("logprobs")["token_logprobs"]
+        if body.get("logprobs"):
+            choice["logprobs"] = {"content": [{"logprob": value} for value in values]}
+        choice["message"] = {"role": "assistant", "content": choice.pop("text")}
+        if self.habits.reasoning:
+            choice["message"]["reasoning_content"] = self.habits.reasoning
+        return 200, {}, json.dumps(found).encode()
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         prompt = self.tokens(body["prompt"])

@@ -10,6 +10,7 @@ from icl_eval.models.control_tokens import ControlTokens, about_control_tokens
 from icl_eval.models.decoding import PENALTIES, Decoding, GenerateAnswer, GenerateRequest, TextSink, answer_start
 from icl_eval.models.protocol import (
     CAUSAL,
+    UNLIMITED,
     Answer,
     AnswerSink,
     Budget,
@@ -35,6 +36,7 @@ __all__ = [
     "DTYPES",
     "PENALTIES",
     "TINY",
+    "UNLIMITED",
     "Answer",
     "AnswerSink",
     "Budget",

@@ -27,19 +27,27 @@ LONGEST_REASON = 200  # characters of a template's own message
 
 
 class ChatTemplate(Protocol):
-    """What makes a prompt of messages.
+    """What makes a prompt of messages."""
 
-    Attributes:
-        start: the special tokens that every prompt begins with.
-        space: white space before a reply.
-        end: the control token that ends a reply; empty if there is none.
-        digest: identifies the template and its arguments.
-    """
+    @property
+    def start(self) -> tuple[int, ...]:
+        """The special tokens that every prompt begins with."""
+        ...
 
-    start: tuple[int, ...]
-    space: str
-    end: str
-    digest: str
+    @property
+    def space(self) -> str:
+        """White space before a reply."""
+        ...
+
+    @property
+    def end(self) -> str:
+        """The control token that ends a reply; empty if there is none."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Identifies the template and its arguments."""
+        ...
 
     def render(self, messages: Messages) -> str:
         """The text of messages, up to where the assistant's reply begins."""

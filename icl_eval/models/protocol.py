@@ -22,6 +22,7 @@ CAUSAL, SEQ2SEQ = "causal", "seq2seq"
 DIGITS = 7  # decimals of a stored log-probability: below float32's own precision
 ROUNDING = 1e-4  # nats above zero that are rounding
 CHUNK = 2**14  # tokens of a chunk, at least
+UNLIMITED = 2**40  # the window of a model whose context length is unknown
 CHUNKS = 32  # at most: enough to balance the processes of a run, few enough that each is worth a plan
 
 
@@ -190,6 +191,7 @@ class LanguageModel(ABC):
         state_bytes: memory that a token of a cached prefix takes, in bytes.
         vocabulary: its number of tokens.
         device: where it is computed; the manifest stores it.
+        scoring_limit: why it cannot score texts, in one clause; empty if it can.
         prefix_sharing_limit: one clause saying why requests do not share prefixes; empty if nothing limits them.
     """
 
@@ -211,6 +213,7 @@ class LanguageModel(ABC):
     state_bytes: int = 0
     vocabulary: int = 0
     device: Any = "none"
+    scoring_limit: str = ""
     prefix_sharing_limit: str = ""
 
     @abstractmethod

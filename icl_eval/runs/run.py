@@ -13,7 +13,7 @@ from typing import Any
 import icl_eval
 from icl_eval.engine import SINGLE_PROCESS, Engine, Ranks, measure_noise
 from icl_eval.errors import MetricError, ModelError, RunError
-from icl_eval.models import CAUSAL, LanguageModel, LoadConfig, is_current
+from icl_eval.models import CAUSAL, UNLIMITED, LanguageModel, LoadConfig, is_current
 from icl_eval.results.examples import read_examples
 from icl_eval.results.folder import RunFolder, WorkerFolder, open_folder
 from icl_eval.results.manifest import Manifest, read_manifest
@@ -228,8 +228,10 @@ class Run:
 
 
 def _check_kinds(prepared: Sequence[Prepared], model: LanguageModel) -> None:
-    """Raise `ModelError` if a task needs generated text and the model cannot generate."""
+    """Raise `ModelError` if a task needs generated text and the model cannot generate, or scored text likewise."""
     for each in prepared:
+        if each.record.answer != "text" and model.scoring_limit:
+            raise ModelError(f"{model.scoring_limit}; {each.record.task} needs them")
         if each.record.answer == "text" and not model.can_generate:
             raise ModelError(f"{model.name} cannot generate text ({model.kind}), which {each.record.task} needs")
 
@@ -253,7 +255,8 @@ def _model_words(model: LanguageModel, chat: ChatForm | None) -> str:
     """The signature's words for a model's rules; its kind if that is not the usual one, and its chat if it has one."""
     kind = () if model.kind == CAUSAL else (model.kind,)
     start, words = (model.start, ()) if chat is None else (chat.start, (chat.words,))
-    return "|".join((*kind, f"bos{len(start)}", f"w{model.window}", model.precision, *words))
+    tokens = () if model.window == UNLIMITED else (f"bos{len(start)}", f"w{model.window}")
+    return "|".join((*kind, *tokens, model.precision, *words))
 
 
 def _now() -> str:

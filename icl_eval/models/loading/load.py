@@ -184,8 +184,11 @@ def _dtype(name: str, model_config: ModelConfig) -> str:
 
 
 def _connected(name: str, model_config: ModelConfig, load_config: LoadConfig) -> LanguageModel:
+    from icl_eval.models.served.chat import connect_chat
     from icl_eval.models.served.model import connect
 
+    if model_config.tokenizer is None:  # of a chat
+        return connect_chat(name, model_config, load_config)
     with loading(f"the tokenizer {model_config.tokenizer!r} cannot be loaded", load_config):
         tokenizer = tokenizer_of(name, model_config, load_config)
     return connect(name, tokenizer, model_config, load_config)

@@ -16,6 +16,7 @@ WEIGHTS = (  # options of how weights are loaded and placed
     *("dtype", "quantize", "pll", "device", "allow_pickle", "attn"),
     *("device_map", "max_memory", "offload_dir", "tensor_parallel"),
 )
+TOKENS = ("bos", "max_length")  # options of how texts become tokens
 SERVING = ("served_name", "concurrency", "timeout", "retries")  # options of requests to a served model
 SUFFIX = ".gguf"
 
@@ -26,7 +27,7 @@ def is_endpoint(name: str) -> bool:
 
 
 def check_options(name: str, model_config: ModelConfig, load_config: LoadConfig) -> None:
-    """Check that every option has an effect on a model of this name, and that an endpoint has a tokenizer.
+    """Check that every option has an effect on a model of this name, and that an endpoint has a tokenizer or chats.
 
     Raises:
         ModelError: an option has no effect, or there is no tokenizer.
@@ -35,10 +36,12 @@ def check_options(name: str, model_config: ModelConfig, load_config: LoadConfig)
         _refuse(SERVING, model_config, load_config, "a model that is not served")
         return
     _refuse(WEIGHTS, model_config, load_config, "a served model")
-    if model_config.tokenizer is None:
+    if model_config.tokenizer is None and model_config.chat:
+        _refuse(TOKENS, model_config, load_config, "a chat endpoint, which has its own tokenizer")
+    elif model_config.tokenizer is None:
         raise ModelError(
             "an endpoint needs --tokenizer: the directory or Hub name of the served model's tokenizer, in whose tokens "
-            "prompts are fitted and answers found"
+            "prompts are fitted and answers found; only with --chat, which sends messages, it needs none"
         )
 
 

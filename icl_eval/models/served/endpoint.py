@@ -243,7 +243,8 @@ class _Query:
     def max_bytes(self) -> int:
         """Bytes that the answer may have."""
         body = self.body or {}
-        return MIN_BODY + PER_TOKEN * (len(body.get("prompt", "")) + int(body.get("max_tokens", 0)))
+        generated = body.get("max_tokens", body.get("max_completion_tokens", 0))
+        return MIN_BODY + PER_TOKEN * (len(body.get("prompt", "")) + int(generated))
 
 
 class _Unreadable(Exception):  # noqa: N818 - it reads as what it says

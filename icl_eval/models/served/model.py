@@ -6,26 +6,17 @@ own prefix cache helps. Its weights are unknown: the fingerprint has only its na
 
 from __future__ import annotations
 
-import hashlib
 import os
-import reprlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from icl_eval.errors import ModelError, UnknownName
-from icl_eval.models.decoding import Decoding, GenerateAnswer, GenerateRequest, TextSink
+from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.options import LoadConfig, ModelConfig
 from icl_eval.models.protocol import ScoreAnswer, ScoreRequest, Sink
-from icl_eval.models.served.completions_format import (
-    MissingField,
-    checked_logprob,
-    choice_of,
-    completion_tokens,
-    logprobs_of,
-)
-from icl_eval.models.served.endpoint import Endpoint, Refusal
+from icl_eval.models.served.endpoint import Body, Endpoint, Refusal
 from icl_eval.models.served.probing import COMPLETIONS, detect_formats
+from icl_eval.models.served.texts import completion_of, generate_texts
 from icl_eval.models.tokenization import TokenizerModel, bos_tokens, tokenizer_digest
 
 KEYS = ("ICL_EVAL_API_KEY", "OPENAI_API_KEY")  # environment variables; the first that is set is used
@@ -110,26 +101,11 @@ class ServedLM(TokenizerModel):
         Raises:
             ModelError: beam search is requested, or the endpoint does not answer.
         """
-        if (beams := max((request.decoding.beams for request in requests), default=1)) > 1:
-            raise ModelError(f"an endpoint has no beam search, but {beams} beams are requested; use `beams: 1`")
-        order = sorted(range(len(requests)), key=lambda index: requests[index].tokens)
-        samples = [(index, sample) for index in order for sample in range(requests[index].decoding.samples)]
-        bodies = [
-            self.completions.generation(requests[index].tokens, **_sampling_options(requests[index], sample))
-            for index, sample in samples
-        ]
-        generated: defaultdict[int, dict[int, _Text]] = defaultdict(dict)
 
-        def take(position: int, answer: Any) -> None:
-            index, sample = samples[position]
-            decoding = requests[index].decoding
-            with self._endpoint.named():
-                generated[index][sample] = _text(answer, decoding)
-            if len(generated[index]) == decoding.samples:
-                texts = generated.pop(index)
-                sink(index, _joined([texts[sample] for sample in range(decoding.samples)]))
+        def body(request: GenerateRequest, options: Body) -> Body:
+            return self.completions.generation(request.tokens, **options)
 
-        self._endpoint.post_all(COMPLETIONS, bodies, take)
+        generate_texts(self._endpoint, COMPLETIONS, requests, body, completion_of, sink)
 
 
 def connect(url: str, tokenizer: Any, model_config: ModelConfig, load_config: LoadConfig) -> ServedLM:
@@ -145,10 +121,19 @@ def connect(url: str, tokenizer: Any, model_config: ModelConfig, load_config: Lo
         ModelError: the endpoint cannot be reached or does not support what is needed; the sentence says what.
         UnknownName: it has no model of that name.
     """
-    key = next((value for name in KEYS if (value := os.environ.get(name))), None)
-    endpoint = Endpoint(checked_url(url), key, load_config.concurrency, load_config.timeout, load_config.retries)
-    name, reported_window = _model(endpoint, model_config.served_name)
+    endpoint = endpoint_at(url, load_config)
+    name, reported_window = named_model(endpoint, model_config.served_name)
     return ServedLM(endpoint, tokenizer, name, reported_window, model_config.bos, model_config.max_length)
+
+
+def endpoint_at(url: str, load_config: LoadConfig) -> Endpoint:
+    """The endpoint at a URL, with the key from the environment.
+
+    Raises:
+        ModelError: it is not a URL, or contains a secret.
+    """
+    key = next((value for name in KEYS if (value := os.environ.get(name))), None)
+    return Endpoint(checked_url(url), key, load_config.concurrency, load_config.timeout, load_config.retries)
 
 
 def checked_url(url: str) -> str:
@@ -173,14 +158,7 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-class _Text(NamedTuple):
-    text: str
-    tokens: int
-    finished: str
-    score: float
-
-
-def _model(endpoint: Endpoint, wanted: str | None) -> tuple[str, int | None]:
+def named_model(endpoint: Endpoint, wanted: str | None) -> tuple[str, int | None]:
     """The name of the model to use, and its window if the endpoint reports one.
 
     Raises:
@@ -227,55 +205,3 @@ def _window(reported: int | None, tokenizer: Any, requested: int | None) -> int:
     if requested is not None:
         return requested
     return reported - SPARE if reported is not None else 0
-
-
-def _sampling_options(request: GenerateRequest, sample: int) -> dict[str, Any]:
-    """The options of one sample; its seed depends on the decoding, the prompt and its number only."""
-    decoding = request.decoding
-    options: dict[str, Any] = {"max_tokens": decoding.max_tokens, "temperature": decoding.temperature}
-    if stops := _stops(decoding):
-        options["stop"] = stops
-    if decoding.temperature:
-        digest = hashlib.blake2b(f"{decoding.seed}:{sample}:".encode() + request.tokens.tobytes(), digest_size=4)
-        options |= {"top_p": decoding.top_p, "seed": int.from_bytes(digest.digest(), "big") >> 1}
-    return options
-
-
-def _text(answer: Any, decoding: Decoding) -> _Text:
-    """One generated text.
-
-    Raises:
-        ModelError: the answer lacks a field, or the text ended for another reason than a stop or its length.
-    """
-    choice = choice_of(answer)
-    text, why = choice.get("text"), choice.get("finish_reason")
-    values = logprobs_of(choice).get("token_logprobs")
-    if not isinstance(text, str) or not isinstance(values, list):
-        raise MissingField("the server's answer has no `text` or no `token_logprobs`")
-    if why not in ("stop", "length"):
-        raise ModelError(f"the server ended a text for the reason {reprlib.repr(why)}, neither a stop nor its length")
-    end = decoding.end_of(text)
-    counted = completion_tokens(answer)
-    tokens = len(values) if counted is None else counted
-    score = sum(map(checked_logprob, values))
-    return _Text(text[:end], tokens, _ending(choice, decoding, cut=end is not None), score)
-
-
-def _ending(choice: Mapping[str, Any], decoding: Decoding, *, cut: bool) -> str:
-    """`stop`, `end` or `length`; if a server does not distinguish stop strings from end tokens, its word counts."""
-    if cut or isinstance(choice.get("stop_reason"), str):
-        return "stop"
-    if choice["finish_reason"] == "length":
-        return "length"
-    return "end" if "stop_reason" in choice or not _stops(decoding) else "stop"
-
-
-def _stops(decoding: Decoding) -> list[str]:
-    """The stop strings for a server, which would also look for them in reasoning."""
-    answer = list(decoding.stop) if decoding.reasoning_end is None else []
-    return [*answer, *([decoding.reply_end] if decoding.reply_end else [])]
-
-
-def _joined(texts: Sequence[_Text]) -> GenerateAnswer:
-    texts_, tokens, finished, scores = zip(*texts, strict=True)
-    return GenerateAnswer(texts_, tokens, finished, scores)
