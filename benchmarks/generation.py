@@ -1,6 +1,6 @@
 """How fast icl-eval generates text, against lm-eval's Hugging Face backend at its best batch size, in one process.
 
-    python benchmarks/generation.py MODEL DATA_DIR [--works nq,...] [--repeats 3]
+    python benchmarks/generation.py MODEL DATA_DIR [--works nq,...] [--repeats 3] [--profile]
 
 Prompts are the same token for token on both sides, and each text ends at the first line break. Greedy texts are
 compared in the same command: exits with 1 if the sides differ on more than one text. Steps take the path of every
@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
+
+import torch
 
 from icl_eval.engine import Engine
 from icl_eval.models import load_model
@@ -59,17 +61,33 @@ def main() -> int:
     parser.add_argument("--batch-sizes", default="1,4,8,16", help="of lm-eval; the best is found in the first turn")
     parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--rows", choices=["tree", "batch"], default="tree")
+    parser.add_argument("--profile", action="store_true", help="print where the CPU time of icl-eval goes instead")
     given = parser.parse_args()
     lm: Any = load_model(given.model, dtype="float32")
     if given.rows == "batch":
         lm.has_tree_attention = False
+    works = [work for work in WORKS if work.name in given.works.split(",")]
+    if given.profile:
+        for work in works:
+            _profile(work, lm, given)
+        return 0
     peer = _peer(given.model)
     print("| work | seconds of lm-eval, batch size | seconds | times as fast | wanted | texts that differ |")
     print("|---|---:|---:|---:|---:|---:|")
     worst = 0
-    for work in (work for work in WORKS if work.name in given.works.split(",")):
+    for work in works:
         worst = max(worst, _measure(work, lm, peer, given))
     return int(worst > 1)
+
+
+def _profile(work: Work, lm: Any, given: argparse.Namespace) -> None:
+    """Print the operations that take the most CPU time, after one run as warm-up."""
+    requests = _requests(work, lm, given)
+    Engine(lm).answer(requests)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        Engine(lm).answer(requests)
+    print(work.about)
+    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=8, max_name_column_width=50))
 
 
 def _measure(work: Work, lm: Any, peer: Any, given: argparse.Namespace) -> int:
