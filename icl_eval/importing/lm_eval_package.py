@@ -69,6 +69,8 @@ def frozen_parts(config: Config, source: Source, data: Data) -> tuple[Parts, Rec
         DataError: the records cannot be read.
     """
     parts = common_parts(config)
+    if config.get("gen_prefix"):
+        raise config.error("gen_prefix", "`gen_prefix` together with Python code has no counterpart")
     if config.get("fewshot_config", {}).get("samples") is not None:
         parts.definition["splits"]["demonstrations"] = "fewshot"
     records = None if config.get("custom_dataset") else raw_records(data, [*data.local], source)
@@ -173,7 +175,7 @@ def _their_prompts(task: Any, docs: Sequence[Any], shots: int) -> Iterator[list[
     task.sampler = First()
     kind = task.OUTPUT_TYPE
     for doc in docs:
-        context = task.fewshot_context(doc, shots)
+        context = task.fewshot_context(doc, shots, gen_prefix=task.resolve_field(doc, task.config.gen_prefix))
         if kind == "generate_until":
             yield [context]
         elif kind == "loglikelihood_rolling":

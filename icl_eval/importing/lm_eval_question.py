@@ -44,10 +44,13 @@ def declared_parts(config: Config) -> Parts:
     texts = {key: config.keys.get(key) for key in ("doc_to_text", "description", "doc_to_choice", "doc_to_target")}
     names = {key: _names(config, key, text) for key, text in texts.items() if isinstance(text, str)}
     query = "" if config.get("output_type") == "loglikelihood_rolling" else query
-    if (names.get("doc_to_text", set()) | names.get("description", set())) & RESERVED:
+    prefix = config.get("gen_prefix", "")
+    if prefix or (names.get("doc_to_text", set()) | names.get("description", set())) & RESERVED:
         definition["fields"] = {"query": query or "{{ '' }}", "description": description or "{{ '' }}"}
         query, description = "{{ query }}", "{{ description }}" if description else ""
     fixed = _fixed_demonstrations(config, parts)
+    if prefix:
+        query = _begun(config, parts, query, prefix)
     _add_instruction(config, parts, query, description, fixed)
     if definition["answer"] == "choice":
         _add_options(config, parts)
@@ -56,6 +59,20 @@ def declared_parts(config: Config) -> Parts:
     definition["prompts"] = ["lm-eval"]
     prompt["query"] = prompt.pop("query")
     return parts
+
+
+def _begun(config: Config, parts: Parts, query: str, prefix: str) -> str:
+    """The query with the beginning of its answer, which demonstrations show before theirs."""
+    if is_template(prefix):
+        raise config.error("gen_prefix", "`gen_prefix` is a template, which has no counterpart")
+    delimiter = literal(config.get("target_delimiter", " "))
+    if prefix[0].isspace() or not delimiter:
+        begun = f"{query}{literal(prefix)}"
+    else:
+        begun = f"{query}{{% if query and query == query.rstrip() %}}{delimiter}{{% endif %}}{literal(prefix)}"
+    space = "" if prefix[-1].isspace() else "{% if option == option.lstrip() %} {% endif %}"
+    parts.prompt["demonstration"] = f"{begun}{space}{{{{ option }}}}"
+    return begun
 
 
 def _template(config: Config, key: str) -> str:
@@ -147,7 +164,7 @@ def _add_instruction(config: Config, parts: Parts, query: str, description: str,
     elif description and description.endswith(separator) and description != separator:
         parts.prompt["instruction"] = description.removesuffix(separator)
     elif description and not parts.definition["protocol"]["shots"]:
-        parts.prompt["demonstration"] = query + parts.prompt["answer"]
+        parts.prompt.setdefault("demonstration", query + parts.prompt["answer"])
         query = description + query
         parts.notes.changed.append("with demonstrations, the description follows them")
     elif description:
@@ -204,12 +221,15 @@ def _add_references(config: Config, parts: Parts) -> None:
         if before and expression is not None:
             mark = json.dumps(re.sub(r"\\(.)", r"\1", before[1]), ensure_ascii=False)
             reference = f"{{{{ ({expression}).split({mark})[-1] }}}}"
-    in_prompt = _names(config, "doc_to_target", target) & RESERVED == set() and "fields" not in definition
-    delimiter = literal(config.get("target_delimiter", " "))
-    if in_prompt and (reference != target or (definition["answer"] == "likelihood" and delimiter)):
+    if reference != target:
+        if "fields" in definition:
+            definition["fields"]["target"], target = target, "{{ target }}"
+        if config.get("gen_prefix"):
+            raise config.error("gen_prefix", "`gen_prefix` together with `regexes_to_ignore` has no counterpart")
+    if reference != target or (definition["answer"] == "likelihood" and config.get("target_delimiter", " ")):
         shown = target if reference != target else "{{ option }}"
         query = prompt["demonstration"].removesuffix(prompt["answer"]) if "demonstration" in prompt else prompt["query"]
-        prompt["demonstration"] = f"{query}{delimiter}{shown}"
+        prompt["demonstration"] = f"{query}{literal(config.get('target_delimiter', ' '))}{shown}"
     definition["references"] = reference
 
 

@@ -44,13 +44,20 @@ NO_COUNTERPART = {
     "use_prompt": "takes a prompt of another package",
     "doc_to_image": "is about images",
     "doc_to_audio": "is about sound",
-    "gen_prefix": "begins answers for the model, which a prompt file cannot",
     "process_results": "computes the scores by Python code, which cannot be frozen",
 }
 FREEZABLE = ("process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "custom_dataset", "fewshot_config")
 CARRIED = (
     *("task", "dataset_path", "dataset_name", "dataset_kwargs", "training_split", "validation_split", "test_split"),
-    *("fewshot_split", "description", "target_delimiter", "fewshot_delimiter", "num_fewshot", "output_type"),
+    *(
+        "fewshot_split",
+        "description",
+        "target_delimiter",
+        "fewshot_delimiter",
+        "num_fewshot",
+        "output_type",
+        "gen_prefix",
+    ),
     *("generation_kwargs", "repeats", "filter_list", "metric_list", *FREEZABLE),
 )
 UNUSED = ("task_alias", "tag", "metadata", "should_decontaminate", "doc_to_decontamination_query", "unsafe_code")

@@ -212,6 +212,22 @@ def test_gold_is_an_index_or_the_text_of_a_choice(target: str, choices: str, gol
     assert example.gold == (gold if isinstance(gold, tuple) else (gold,))
 
 
+@pytest.mark.parametrize(
+    ("prefix", "text", "prompt"),
+    [
+        ("So", "Q: {{question}}", "Q: Which swims? So duck\n\nQ: Which sings? So wren"),
+        ("So ", "Q: {{question}}", "Q: Which swims? So duck\n\nQ: Which sings? So  wren"),
+        ("\\nSo", "Q: {{question}}", "Q: Which swims?\nSo duck\n\nQ: Which sings?\nSo wren"),
+        ("So", "Q: {{question}}\\n", "Q: Which swims?\nSo duck\n\nQ: Which sings?\nSo wren"),
+    ],
+)
+def test_the_beginning_of_an_answer_is_part_of_the_query(prefix: str, text: str, prompt: str, tmp_path: Path) -> None:
+    source = put(tmp_path, "birds", test=RECORDS, train=RECORDS[::-1])
+    imported(tmp_path, with_key("gen_prefix", f'"{prefix}"').replace("Question: {{question}}\\nAnswer:", text))
+
+    assert prompts(task_of(tmp_path, "birds"), source, shots=1)[0][0] == prompt
+
+
 def test_likelihoods_are_scored_without_a_delimiter_and_shown_with_one(tmp_path: Path) -> None:
     text = (
         "task: words\ndataset_path: a/b\noutput_type: loglikelihood\ntest_split: test\n"
@@ -290,7 +306,7 @@ def with_key(key: str, value: str) -> str:
         ),
         (with_key("class", "!function utils.F"), r":13: `class` is a Python class"),
         (with_key("doc_to_image", "pictures"), r":13: `doc_to_image` is about images"),
-        (with_key("gen_prefix", "So"), r":13: `gen_prefix` begins answers for the model"),
+        (with_key("gen_prefix", "'{{q}}'"), r":13: `gen_prefix` is a template, which has no counterpart"),
         (with_key("output_type", "guess"), r":12: `output_type: guess` is none of multiple_choice, "),
         (with_key("dataset_path", "imdb"), r":12: `dataset_path: imdb` is no data set of the Hub"),
         (with_key("dataset_kwargs", "{data_dir: x}"), r":13: `dataset_kwargs.data_dir` has no counterpart"),
@@ -399,6 +415,8 @@ CODE = "def f(docs):\n    return docs.map(lambda doc: {'question': doc['question
     ("text", "how"),
     [
         (CHOICE, "whole"),
+        (CHOICE + "gen_prefix: 'So'\n", "whole"),
+        (CHOICE + "gen_prefix: 'So '\ntarget_delimiter: ''\n", "whole"),
         (CHOICE + 'description: "Birds of {{key}}.\\n\\n"\nnum_fewshot: 1\n', "whole"),
         (with_key("process_docs", "!function utils.f"), "frozen"),
         (with_key("doc_to_choice", "\"[{% for c in choices.text %}'{{c}}',{% endfor %}]\""), "frozen"),
