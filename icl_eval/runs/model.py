@@ -23,7 +23,8 @@ from icl_eval.results.run_config import RunConfig
 
 Model = str | Path | LanguageModel | tuple[Any, Any]
 OF_A_PAIR = {"bos", "max_length", "pll"}  # options that have an effect on a pair
-OF_ALL = {"trust_remote_code", "chat", *CHAT_ONLY}  # and on every model
+OF_LOADED = {"chat", *CHAT_ONLY}  # on every model that is loaded already
+OF_ALL = {"trust_remote_code"}  # and on every model, since it lets metrics run code too
 
 
 class ChatForm(NamedTuple):
@@ -79,7 +80,7 @@ def check_model(model: Any, config: RunConfig, load_config: LoadConfig) -> None:
 
 def options_of(model: Any) -> set[str]:
     """The options that have an effect on a model that is loaded already."""
-    return OF_A_PAIR if isinstance(model, tuple) else set()
+    return OF_LOADED | (OF_A_PAIR if isinstance(model, tuple) else set())
 
 
 def loaded(model: Any, config: RunConfig, load_config: LoadConfig) -> LanguageModel:

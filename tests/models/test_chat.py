@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from icl_eval import Task
 from icl_eval.errors import IclEvalError
 from icl_eval.models import LanguageModel
+from icl_eval.models.loading.checkpoint import weights_name
 from icl_eval.results.examples import ChoiceResult
 from icl_eval.results.prompt_texts import PromptTexts, written_texts
 from icl_eval.results.run_config import RunConfig, read_run
@@ -168,6 +169,14 @@ def test_a_template_without_a_generation_prompt_gets_what_it_writes_before_a_rep
     (query,) = queries(lm, task_of(), shots=0)
 
     assert "".join(lm.decode(query.conditional[0].tokens)).endswith("A:<end>assistant\nyes")
+
+
+def test_another_template_in_a_folder_is_another_model(tmp_path: Path) -> None:
+    chat_tokenizer(CHATML).save_pretrained(tmp_path)
+    before = weights_name("m", str(tmp_path), None)
+    (tmp_path / "chat_template.jinja").write_text(LLAMA)
+
+    assert weights_name("m", str(tmp_path), None) != before
 
 
 def refusal(lm: LanguageModel, task: Task | None = None, **options: Any) -> str:

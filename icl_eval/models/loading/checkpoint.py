@@ -22,7 +22,16 @@ UNUSED = re.compile(
     r"|\.[kv]_scale$"  # of a cache in 8 bits
     r"|(^|\.)(pooler|seq_relationship)\."  # of BERT's other heads
 )
-HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken"}  # files that an answer can depend on
+HASHED = {
+    ".json",
+    ".safetensors",
+    ".bin",
+    ".model",
+    ".txt",
+    ".py",
+    ".tiktoken",
+    ".jinja",
+}  # files that an answer can depend on
 
 
 class Checkpoint:
