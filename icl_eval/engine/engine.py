@@ -182,8 +182,8 @@ class Engine:
             if problem := _misfit(request, answer):
                 raise ModelError(f"{type(self.model).__name__} gives {problem}")
             values = answer.logprobs if isinstance(answer, ScoreAnswer) else answer.scores
-            if not all(math.isfinite(value) and value <= 0 for value in values):
-                raise ModelError(f"the model's log-probabilities are {values}; {self._advice()}")
+            if impossible := [value for value in values if not (math.isfinite(value) and value <= 0)]:
+                raise ModelError(f"the model gives a log-probability of {impossible[0]}; {self._advice()}")
             known[key] = answer
         self.store.put({asked[index][0]: answer for index, answer in answers.items()})
         self.computed += len(answers)

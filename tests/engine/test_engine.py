@@ -239,7 +239,7 @@ def test_what_is_no_log_probability_is_an_error(value: float) -> None:
 
     store = MemoryJournal()
     request = ScoreRequest.of([1], [2])
-    with pytest.raises(ModelError, match=r"the model's log-probabilities are .* its weights may be damaged"):
+    with pytest.raises(ModelError, match=r"the model gives a log-probability of .*; its weights may be damaged"):
         Engine(Broken(), store).answer([request])
 
     assert store.get(request.key("toy")) is None

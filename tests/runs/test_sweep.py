@@ -158,10 +158,13 @@ class Damaged(FakeLM):
     """A model whose weights give no log-probabilities."""
 
     def score(self, requests: Any, sink: Any) -> None:
-        super().score(requests, lambda index, answer: sink(index, ScoreAnswer((math.nan,), answer.greedy)))
+        super().score(
+            requests,
+            lambda index, answer: sink(index, ScoreAnswer((math.nan,) * len(answer.logprobs), answer.greedy)),
+        )
 
 
-REASON = "the model's log-probabilities are (nan,); its weights may be damaged"
+REASON = "the model gives a log-probability of nan; its weights may be damaged"
 
 
 def test_a_model_that_fails_does_not_lose_the_others(tmp_path: Path) -> None:
