@@ -24,6 +24,7 @@ from icl_eval.cli import (
     options,
     plan,
     regress,
+    report,
     rescore,
     run,
     show,
@@ -68,6 +69,7 @@ app.command("check", cls=Command)(check.check)
 app.command("rescore", cls=Command)(rescore.rescore)
 app.command("compare", cls=Command)(compare.compare)
 app.command("examples", cls=Command)(examples.examples)
+app.command("report", cls=Command)(report.report)
 app.command("regress", cls=Command)(regress.regress)
 app.command("plan", cls=Command)(plan.plan)
 app.command("import", cls=Command)(importing.import_tasks)

@@ -20,6 +20,7 @@ def compare(
     columns: list[str] | None,
     categories: bool,
     signatures: bool,
+    no_report: bool,
     **scoring_options: Any,
 ) -> None:
     """Compute the paired differences of two runs on the same examples.
@@ -30,3 +31,7 @@ def compare(
 
     found = paired(folder, other, **options.read(scoring_options))
     write(found.table(format, **options.seen(columns, categories, signatures)), end="")
+    if not no_report:
+        from icl_eval.cli.report import write_comparison
+
+        write_comparison(found, folder, other)

@@ -69,6 +69,7 @@ class CommandOptions(TypedDict):
     categories: Annotated[
         bool, Option("Print the scores of all categories, even of tasks with many.", RESULTS, default=False)
     ]
+    no_report: Annotated[bool, Option("Do not write a page with scores, curves and items.", RESULTS, "", False)]
     signatures: Annotated[
         bool, Option("Print the signature of each score. JSON and CSV always have it.", RESULTS, "", False)
     ]

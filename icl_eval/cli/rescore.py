@@ -38,6 +38,7 @@ def rescore(
     columns: list[str] | None,
     categories: bool,
     signatures: bool,
+    no_report: bool,
     **scoring_options: Any,
 ) -> None:
     """Recompute scores from a finished run, without loading the model.
@@ -53,4 +54,8 @@ def rescore(
     rules = None if extract is None else rules_in(extract)
     result = recompute(folder, extract=rules, reasoning_end=reasoning_end, **options.read(scoring_options))
     write(result.table(format, **options.seen(columns, categories, signatures)), end="")
+    if not no_report:
+        from icl_eval.cli.report import write_beside
+
+        write_beside(result)
     options.exit_if_incomplete(result.missing, shown=True)

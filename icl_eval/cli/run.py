@@ -45,6 +45,7 @@ def run(
     columns: list[str] | None,
     categories: bool,
     signatures: bool,
+    no_report: bool,
     explain: Annotated[
         bool,
         typer.Option("--explain", rich_help_panel=RESULTS, help="Print the plan of the run, and compute nothing."),
@@ -102,7 +103,7 @@ def run(
 
             with progress_bar(shown=first) as progress:
                 found: Result | Sweep = sweep(models, names, progress=progress, revisions=revisions, **given)
-            _print(found, format, seen)
+            _print(found, format, seen, has_report=not no_report)
             return
         given["revision"] = revisions[0] if revisions else None
         if explain:
@@ -113,14 +114,18 @@ def run(
             return
         with progress_bar(shown=first) as progress:
             found = evaluate(models[0], names, progress=progress, **given)
-    _print(found, format, seen)
+    _print(found, format, seen, has_report=not no_report)
 
 
-def _print(found: Result | Sweep, format: options.Format, seen: dict[str, Any]) -> None:
+def _print(found: Result | Sweep, format: options.Format, seen: dict[str, Any], *, has_report: bool) -> None:
     """Print the table in the first process; the exit code is 1 if scores are missing in it."""
     first = options.is_first()
     if first:
         write(found.table(format, **seen), end="")
+        if has_report:
+            from icl_eval.cli.report import write_beside
+
+            write_beside(found)
         remark(f"kept in {found.folder}")
     options.exit_if_incomplete(found.missing, shown=first)
 

@@ -18,12 +18,14 @@ class Point:
         value: the score.
         error: its standard error over examples; 0 if it is not known.
         sd: the standard deviation over draws of demonstrations; 0 for a single one.
+        draws: the score of each draw, if there are several.
     """
 
     shots: int
     value: float
     error: float
     sd: float
+    draws: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,14 @@ def first_of_each_task(curves: Sequence[Curve]) -> list[Curve]:
 
 def _curve(model: str, scores: Sequence[Score]) -> Curve:
     first = scores[0]
-    points = sorted((Point(s.shots, s.value, _known(s.standard_error), _known(s.seed_sd)) for s in scores), key=_shots)
+    points = sorted(map(_point, scores), key=lambda point: point.shots)
     metric = f"{first.average} average" if first.of_suite else first.metric
     return Curve(model, first.task, first.prompt, metric, first.normalize, tuple(points), first.random, first.majority)
 
 
-def _shots(point: Point) -> int:
-    return point.shots
+def _point(score: Score) -> Point:
+    draws = score.seed_values if len(score.seed_values) > 1 else ()
+    return Point(score.shots, score.value, _known(score.standard_error), _known(score.seed_sd), draws)
 
 
 def _known(value: float | None) -> float:

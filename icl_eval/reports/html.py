@@ -64,7 +64,7 @@ def scored(value: str, error: str) -> str:
 
 def html_table(names: Sequence[str], cells: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
     """A table of cells that are HTML already; numbers are aligned at the right."""
-    align = [' style="text-align:right"' if is_number else "" for is_number in numbers]
+    align = [" align=right" if is_number else "" for is_number in numbers]
     head = "".join(f"<th{style}>{escaped(name)}</th>" for name, style in zip(names, align, strict=True))
     body = "".join(
         "<tr>" + "".join(f"<td{style}>{cell}</td>" for cell, style in zip(row, align, strict=True)) + "</tr>"

@@ -179,13 +179,22 @@ class PromptTexts:
         Raises:
             RunError: a text is missing.
         """
+        separator, parts = self.parts(example, option)
+        return separator.join(parts)
+
+    def parts(self, example: ExampleResult, option: int = 0) -> tuple[str, list[str]]:
+        """A prompt as its separator and the texts that it joins; a conversation is one text.
+
+        Raises:
+            RunError: a text is missing.
+        """
         conversation = self._conversations.get((example.cell, example.id))
         if conversation is not None:
-            return conversation[option if len(conversation) > 1 else 0]
+            return "", [conversation[option if len(conversation) > 1 else 0]]
         query = self.query(example)
         head = [query.instruction] if query.instruction else []
         own = query.texts[option if len(query.texts) > 1 else 0]
-        return self._separators[example.cell.task_prompt].join([*head, *self.demonstrations(example), own])
+        return self._separators[example.cell.task_prompt], [*head, *self.demonstrations(example), own]
 
     def _read(self, entry: dict[str, Any]) -> None:
         key = entry["task"], entry["prompt"]

@@ -17,6 +17,7 @@ from icl_eval.models import CAUSAL, UNLIMITED, LanguageModel, LoadConfig, is_cur
 from icl_eval.results.examples import read_examples
 from icl_eval.results.folder import RunFolder, WorkerFolder, open_folder
 from icl_eval.results.manifest import Manifest, read_manifest
+from icl_eval.results.prompt_texts import NAME as PROMPTS
 from icl_eval.results.records import Failure
 from icl_eval.results.result import Result
 from icl_eval.results.run_config import RunConfig
@@ -117,6 +118,8 @@ class Run:
         if self.folder is None or not (self.folder / "manifest.json").is_file() or not isinstance(self.model, str):
             return None
         if self.load_config.tensor_parallel:  # the folder is the first process's alone
+            return None
+        if not (self.folder / PROMPTS).is_file():  # as in the folder of an earlier version
             return None
         with RunFolder(self.folder) as folder:
             try:

@@ -181,6 +181,7 @@ def is_file(path: str) -> See:
     """Whether a file is written."""
 
     def see(bench: Bench, *words: str) -> bool:
+        Path(path).unlink(missing_ok=True)
         bench.requests(*words)
         return Path(path).is_file()
 

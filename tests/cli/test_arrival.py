@@ -46,6 +46,7 @@ KEPT = (*RUN, "--out", "kept")
 TWO = KEPT, (*RUN, "--out", "second")
 BASED = KEPT, ("regress", "base.json", "--update", "kept")
 PARTS = ("run", "-m", "any", "-t", "toy/parts", *TOY, "--shots", "0", "--split", "train")  # twelve categories
+UNREPORTED = (*KEPT, "--no-report")
 SEEN = ("examples", "kept", "--limit", "0")
 SHOTS = (*ANY, *TOY, "--shots", "0,1", "--seeds", "2")
 COMPARE = ("compare", "kept", "second")
@@ -116,6 +117,10 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "out": [
             Case(RUN, ("--out", "kept"), see.is_file("kept/scores.json"), True),
             Case(SWEEP, ("--out", "kept"), see.is_file("kept/sweep.json"), True),
+        ],
+        "no_report": [
+            Case(KEPT, ("--no-report",), see.is_file("kept/report.html"), False),
+            Case((*SWEEP, "--out", "kept"), ("--no-report",), see.is_file("kept/report.html"), False),
         ],
         "categories": [
             Case((*PARTS, *also), ("--categories",), see.printed(" 107 "), True) for also in ((), ("-m", "second"))
@@ -316,6 +321,9 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 before=(("run", "-m", "any", "-t", "toy/written", *TOY, "--out", "kept"),),
             )
         ],
+        "no_report": [
+            Case(("rescore", "kept"), ("--no-report",), see.is_file("kept/report.html"), False, (UNREPORTED,))
+        ],
         "categories": [
             Case(("rescore", "kept"), ("--categories",), see.printed(" 107 "), True, ((*PARTS, "--out", "kept"),))
         ],
@@ -347,6 +355,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "other": [Case(("compare", "kept"), ("second",), see.printed("toy/parity"), True, TWO)],
         "normalizations": [Case(COMPARE, ("--normalization", "sum"), see.columns("normalize"), {("sum",)}, TWO)],
         "metrics": [Case(COMPARE, ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}, TWO)],
+        "no_report": [Case(COMPARE, ("--no-report",), see.is_file("second/compared-with-kept.html"), False, TWO)],
         "categories": [
             Case(
                 COMPARE,
@@ -399,6 +408,10 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 False,
             )
         ],
+    },
+    "report": {
+        "folders": [Case(("report",), ("kept",), see.is_file("kept/report.html"), True, (UNREPORTED,))],
+        "out": [Case(("report", "kept"), ("-o", "page.html"), see.is_file("page.html"), True, (KEPT,))],
     },
     "regress": {
         "baseline": [Case(("regress", *HERE), ("base.json",), see.printed("base.json: 0 differences"), True, BASED)],

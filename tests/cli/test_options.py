@@ -23,6 +23,7 @@ def test_commands_are_these() -> None:
         "rescore",
         "compare",
         "examples",
+        "report",
         "regress",
         "plan",
         "import",

@@ -1,0 +1,121 @@
+"""`icl-eval report`, and the report that other commands write beside their results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from icl_eval.cli import options
+from icl_eval.cli.terminal import remark
+from icl_eval.config import RESULTS
+from icl_eval.errors import RunError
+
+if TYPE_CHECKING:
+    from icl_eval.results.result import Comparison, Result, Sweep
+
+NAME = "report.html"
+
+
+@options.takes()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, or of sweeps.")],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            rich_help_panel=RESULTS,
+            help="File to write. Default: report.html in the only folder, or here for several.",
+        ),
+    ] = None,
+) -> None:
+    """Write a page with scores, curves, differences and items.
+
+    It is one file that you can open from disk and send. No model is loaded.
+    """
+    from icl_eval.results.members import is_sweep
+    from icl_eval.runs.rescore import rescore, rescore_sweep
+
+    results: list[Result] = []
+    for folder in dict.fromkeys(folders):
+        results += rescore_sweep(folder).results if is_sweep(folder) else [rescore(folder)]
+    only = out is None and len({*folders}) == 1
+    path = folders[0] / NAME if only else out or Path(NAME)
+    write_report(results, path)
+    remark(f"report: {path}")
+
+
+def write_beside(found: Result | Sweep) -> None:
+    """Write the report of a run or a sweep into its folder, or say why it cannot be written."""
+    from icl_eval.results.result import Sweep
+
+    if found.folder is not None:
+        _try_to_write(found.results if isinstance(found, Sweep) else [found], found.folder / NAME)
+
+
+def write_comparison(found: Comparison, one: Path, other: Path) -> None:
+    """Write the report of two runs and their differences into the folder of the second."""
+    from icl_eval.results.result import Result
+    from icl_eval.results.run_config import slug
+
+    alone = {run: [each.line for each in found.unpaired if each.run == run] for run in ("one", "other")}
+    first = Result((*(pair.one for pair in found), *alone["one"]), found.one, one)
+    second = Result((*(pair.other for pair in found), *alone["other"]), found.other, other)
+    path = other / f"compared-with-{slug([one.resolve().name])}.html"
+    if _try_to_write([first, second], path, found):
+        remark(f"report: {path}")
+
+
+def _try_to_write(results: Sequence[Result], path: Path, comparison: Comparison | None = None) -> bool:
+    """Write a report beside results that are printed already; say so if that fails."""
+    try:
+        write_report(results, path, comparison)
+    except RunError as error:
+        remark(f"note: there is no report: {error}")
+        return False
+    return True
+
+
+def write_report(results: Sequence[Result], path: Path, comparison: Comparison | None = None) -> None:
+    """Write the report of results that have folders, and of the differences of each two of them.
+
+    Raises:
+        RunError: a file of a run is damaged, or the report cannot be written.
+    """
+    from icl_eval.reports.items import ReportRun
+    from icl_eval.reports.report import labels
+    from icl_eval.reports.report import report as page
+    from icl_eval.results.files import replace_file
+    from icl_eval.results.members import label
+    from icl_eval.results.outcomes import outcomes
+    from icl_eval.results.prompt_texts import NAME as PROMPTS
+    from icl_eval.results.prompt_texts import PromptTexts
+    from icl_eval.runs.compare import compare
+
+    kept = [(result, result.folder) for result in results if result.folder is not None]
+    names = labels([(label(each.manifest.model_name, each.manifest.config.revision), f) for each, f in kept])
+    runs = [
+        ReportRun(
+            name,
+            result.manifest,
+            result.scores,
+            outcomes(folder, result.manifest),
+            folder,
+            PromptTexts(folder) if (folder / PROMPTS).is_file() else None,
+        )
+        for name, (result, folder) in zip(names, kept, strict=True)
+    ]
+    pairs = {}
+    for one, other in combinations(runs, 2):
+        try:
+            found = comparison or compare(one.folder, other.folder)
+        except RunError:  # they have no score in common
+            continue
+        pairs[one.label, other.label] = found.pairs
+    replace_file(path, [page(runs, pairs)], end="")

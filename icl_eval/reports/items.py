@@ -1,0 +1,150 @@
+"""The items of a report as the page gets them: columns of plain values, compressed."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from icl_eval.reports.html import visible
+from icl_eval.results.manifest import Manifest
+from icl_eval.results.outcomes import Outcome
+from icl_eval.results.prompt_texts import PromptTexts
+from icl_eval.results.score import Score
+
+LONGEST = 20_000  # characters of a text in the page
+MOST_TEXT = 30_000_000  # characters of all prompts' texts, beyond which the page has a command in place of prompts
+MOST_PARTS = 3_000_000  # of all prompts
+COLUMNS = (
+    *("cell", "id", "right", "chosen", "gold", "options", "scores", "margin", "loss"),
+    *("texts", "references", "shown", "truncated"),
+)
+
+
+@dataclass(frozen=True)
+class ReportRun:
+    """A run as a report needs it.
+
+    Attributes:
+        label: what tells it from the other runs.
+        manifest, scores: of the run.
+        outcomes: how its examples came out.
+        folder: of the run.
+        texts: of its prompts; None if the folder has none.
+    """
+
+    label: str
+    manifest: Manifest
+    scores: Sequence[Score]
+    outcomes: Iterable[Outcome]
+    folder: Path
+    texts: PromptTexts | None
+
+
+@dataclass
+class _Prompts:
+    """The prompts of all items: each text once, and for each item the separator and its parts by index."""
+
+    index: dict[str, int] = field(default_factory=dict)
+    items: list[list[int] | None] = field(default_factory=list)
+    size: int = 0
+    parts: int = 0
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the page can hold them."""
+        return self.size <= MOST_TEXT and self.parts <= MOST_PARTS
+
+    def add(self, texts: PromptTexts | None, outcome: Outcome) -> None:
+        """Note the prompt of an item, that of its right option."""
+        if texts is None or not self.is_small:
+            self.items.append(None)
+            return
+        option = next((i for i, each in enumerate(outcome.options) if each.is_gold), 0)
+        separator, parts = texts.parts(outcome.example, option)
+        self.items.append([self._of(separator), *map(self._of, parts)])
+        self.parts += len(parts)
+
+    def _of(self, text: str) -> int:
+        if text not in self.index:
+            self.index[text] = len(self.index)
+            self.size += len(text)
+        return self.index[text]
+
+    def document(self) -> dict[str, Any]:
+        """The document for the page."""
+        return {"texts": [shortened(text) for text in self.index], "items": self.items}
+
+
+def item_blocks(runs: Sequence[ReportRun]) -> dict[str, str]:
+    """The compressed documents of a page by name: `data`, and `prompts` if they are not too large."""
+    cells: dict[tuple[int, Any], int] = {}
+    names: dict[tuple[str, ...], int] = {}
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    prompts, normalizations = _Prompts(), list[str]()
+    for number, run in enumerate(runs):
+        for outcome in run.outcomes:
+            cell = cells.setdefault((number, outcome.example.cell), len(cells))
+            for name, value in _row(cell, outcome, names).items():
+                columns[name].append(value)
+            prompts.add(run.texts, outcome)
+            normalizations = normalizations or [name for option in outcome.options[:1] for name in option.scores]
+    document = {
+        "runs": [visible(run.label) for run in runs],
+        "normalizations": normalizations,
+        "cells": [[run, visible(c.task), visible(c.prompt), c.shots, c.seed] for run, c in cells],
+        "commands": [visible(_command(runs[run].folder, cell)) for run, cell in cells],
+        "names": [[shortened(name) for name in each] for each in names],
+        **columns,
+    }
+    found = {"data": compressed(document)}
+    if prompts.is_small and any(each is not None for each in prompts.items):
+        found["prompts"] = compressed(prompts.document())
+    return found
+
+
+def _row(cell: int, outcome: Outcome, names: dict[tuple[str, ...], int]) -> dict[str, Any]:
+    """The values of an item, by column."""
+    options = outcome.options
+    return {
+        "cell": cell,
+        "id": shortened(outcome.example.id),
+        "right": -1 if outcome.correct is None else int(outcome.correct),
+        "chosen": -1 if outcome.chosen is None else outcome.chosen,
+        "gold": [index for index, option in enumerate(options) if option.is_gold] if options else None,
+        "options": names.setdefault(tuple(option.name for option in options), len(names)),
+        "scores": [[round(value, 4) for value in option.scores.values()] for option in options] or None,
+        "margin": None if outcome.margin is None else round(outcome.margin, 4),
+        "loss": round(outcome.loss, 4) if abs(outcome.loss) < 1e300 else None,
+        "texts": [
+            [shortened(each.text), each.finished, {k: v and shortened(v) for k, v in each.extracted.items()}]
+            for each in outcome.texts
+        ]
+        or None,
+        "references": [shortened(each) for each in outcome.gold] if outcome.texts else None,
+        "shown": outcome.example.shots,
+        "truncated": outcome.example.truncated,
+    }
+
+
+def shortened(text: str) -> str:
+    """A text as the page shows it, without its end if it is very long."""
+    if len(text) <= LONGEST:
+        return visible(text)
+    return f"{visible(text[:LONGEST])} ... ({len(text):,} characters; `icl-eval examples` prints all)"
+
+
+def compressed(document: object) -> str:
+    """A document as JSON, compressed by gzip, in base64; the same document always gives the same text."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
+
+
+def _command(folder: Path, cell: Any) -> str:
+    words = ["icl-eval", "examples", str(folder), "--task", cell.task, "--shots", str(cell.shots)]
+    return shlex.join([*words, "--seed", str(cell.seed)])

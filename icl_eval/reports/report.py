@@ -1,0 +1,313 @@
+"""`report.html`: scores, curves, differences and items of runs in one file that needs no network and no server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icl_eval.reports.columns import Row, columns_of
+from icl_eval.reports.comparison import p_value
+from icl_eval.reports.curves import Curve, Point, curves_of, first_of_each_task
+from icl_eval.reports.html import escaped, html_table, table
+from icl_eval.reports.items import ReportRun, item_blocks
+from icl_eval.reports.svg import curve_chart, key, short_number, size_chart
+from icl_eval.reports.sweep import distinct_lines
+from icl_eval.reports.table import (
+    about_references,
+    averages,
+    data_of,
+    ends,
+    losses,
+    model_words,
+    number,
+    remarks,
+    row_of,
+    signatures,
+)
+
+if TYPE_CHECKING:
+    from icl_eval.results.pair import Pair
+
+ASSETS = Path(__file__).resolve().parent / "page_assets"
+MOST_CHARTS = 24
+Pairs = Mapping[tuple[str, str], Sequence["Pair"]]  # by the labels of the first and the second run
+SECTIONS = {
+    "scores": "Scores",
+    "curves": "Learning curves",
+    "sizes": "Scores by model",
+    "differences": "Differences",
+    "items": "Items",
+    "notes": "Notes and signatures",
+}
+TOOLS = (("run", "run"), ("task", "task"), ("shots", "shots"), ("seed", "seed"), ("out", "answer"), ("sort", "order"))
+HEADS = ("", "task", "shots", "seed", "id", "answer", "right answer", "margin", "loss")
+DIFFERENCES = (
+    *("task", "prompt", "metric", "shots", "first", "second", "difference", "95 %", "p", "p (Holm)"),
+    *("detectable", "wins", "losses", "ties", "n"),
+)
+POLICY = (
+    "default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
+
+
+def report(runs: Sequence[ReportRun], pairs: Pairs | None = None) -> str:
+    """The page of one or several runs.
+
+    Args:
+        runs: with different labels.
+        pairs: the paired differences of runs, if there are any.
+    """
+    sections = {
+        "scores": _scores(runs),
+        "curves": _curves(runs),
+        "sizes": _sizes(runs),
+        "differences": _differences(pairs or {}),
+        "items": _items(),
+        "notes": _notes(runs),
+    }
+    shown = {name: body for name, body in sections.items() if body}
+    links = "".join(f'<a href="#{name}-section">{SECTIONS[name]}</a>' for name in shown)
+    body = "".join(
+        f'<section id="{name if name == "items" else f"{name}-part"}"><h2 id="{name}-section">{SECTIONS[name]}</h2>'
+        f"{content}</section>"
+        for name, content in shown.items()
+    )
+    blocks = "".join(
+        f'<script type="text/plain" id="{name}">{text}</script>' for name, text in item_blocks(runs).items()
+    )
+    script = _asset("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    title = escaped(" ".join(dict.fromkeys(run.label for run in runs)))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY.format(digest=digest)}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title} - icl-eval</title><style>{_asset('report.css')}</style></head><body>"
+        f"<header>{_heading(runs)}<nav>{links}</nav></header><main>{body}</main>{blocks}<script>{script}</script>"
+        "</body></html>\n"
+    )
+
+
+def labels(runs: Sequence[tuple[str, Path]]) -> list[str]:
+    """What to call runs of models: by the model, and by the folder too where several runs have one model."""
+    names = [name for name, _ in runs]
+    folders = [folder.name if names.count(name) > 1 else "" for name, folder in runs]
+    found = [f"{name} ({folder})" if folder else name for name, folder in zip(names, folders, strict=True)]
+    repeated = {each for each in found if found.count(each) > 1}
+    return [
+        f"{name} ({runs[i][1]})" if each in repeated else each
+        for i, (name, each) in enumerate(zip(names, found, strict=True))
+    ]
+
+
+@cache
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text("utf-8")
+
+
+def _heading(runs: Sequence[ReportRun]) -> str:
+    lines = []
+    for run in runs:
+        manifest = run.manifest
+        size = "" if manifest.parameters is None else f"{short_number(manifest.parameters)} parameters, "
+        lines.append(f"{run.label}: {size}{model_words(manifest)}, data {data_of(manifest)}, {manifest.started[:10]}")
+    notes = distinct_lines({run.label: remarks(run.manifest) for run in runs})
+    title = runs[0].label if len(runs) == 1 else f"{len(runs)} runs"
+    body = "".join(f"<p>{escaped(line)}</p>" for line in lines)
+    return f"<h1>{escaped(title)}</h1>{body}" + "".join(f'<p class="soft">note: {escaped(note)}</p>' for note in notes)
+
+
+def _rows(runs: Sequence[ReportRun]) -> list[Row]:
+    """The rows of all runs, each named by its run if there are several."""
+    return [
+        {**({"run": run.label} if len(runs) > 1 else {}), **row_of(score, run.manifest)}
+        for run in runs
+        for score in run.scores
+    ]
+
+
+def _scores(runs: Sequence[ReportRun]) -> str:
+    rows = _rows(runs)
+    names = columns_of(rows)
+    cells = [[escaped(row.get(name, "")) for name in names] for row in rows]
+    whole = html_table(names, cells, [name not in ("run", "task", "prompt", "metric", "scoring") for name in names])
+    return (
+        f'<div class="scroll">{table(rows)}</div>'
+        f'<details><summary>All columns</summary><div class="scroll">{whole}</div></details>'
+    )
+
+
+def _curves(runs: Sequence[ReportRun]) -> str:
+    """A chart for the first metric of each task, with a line for each run, and a heat map of the tasks."""
+    found: dict[tuple[str, str, str, str], list[Curve]] = {}
+    for run in runs:
+        for curve in first_of_each_task(curves_of(run.scores, run.label)):
+            prompt = curve.prompt if len(runs) == 1 else ""  # the runs may have other prompts
+            found.setdefault((curve.task, prompt, curve.metric, curve.scoring), []).append(curve)
+    if not found:
+        return ""
+    order = {run.label: index for index, run in enumerate(runs)}
+    charts = []
+    for (task, _, metric, _), curves in list(found.items())[:MOST_CHARTS]:
+        caption = f"<figcaption>{escaped(f'{task} {metric}')}</figcaption>"
+        charts.append(f"<figure>{caption}{curve_chart(sorted(curves, key=lambda each: order[each.model]))}</figure>")
+    more = len(found) - len(charts)
+    rest = f"<p>{more} more curves are left out; all scores are in the table above.</p>" if more else ""
+    said = "Bands are one standard error over examples, small dots the draws of demonstrations."
+    return (
+        f'{_legend([run.label for run in runs])}<p class="soft">{said}</p><div class="charts">{"".join(charts)}</div>'
+        f"{rest}{_heat_map(list(found.values()), named=len(runs) > 1)}"
+    )
+
+
+def _legend(names: Sequence[str]) -> str:
+    if len(names) < 2:
+        return ""
+    lines = "".join(f"<span>{key(index)}{escaped(name)}</span>" for index, name in enumerate(names))
+    return f'<div class="legend">{lines}</div>'
+
+
+def _heat_map(found: Sequence[Sequence[Curve]], *, named: bool) -> str:
+    """Tasks by shots, in shades; nothing for a single task."""
+    curves = [curve for each in found for curve in each]
+    if len(curves) < 2:
+        return ""
+    shots = sorted({point.shots for curve in curves for point in curve.points})
+    lines = []
+    for curve in curves:
+        values = {point.shots: point.value for point in curve.points}
+        low, high = (
+            (0.0, 1.0) if all(0 <= v <= 1 for v in values.values()) else (min(values.values()), max(values.values()))
+        )
+        cells = "".join(
+            f'<td style="--v:{(values[k] - low) / ((high - low) or 1):.3f};text-align:right">{values[k]:.3f}</td>'
+            if k in values
+            else "<td></td>"
+            for k in shots
+        )
+        name = f"{curve.model}: {curve.task}" if named else curve.task
+        lines.append(f"<tr><th>{escaped(name)}</th><td>{escaped(curve.metric)}</td>{cells}</tr>")
+    head = "".join(f'<th style="text-align:right">{each}-shot</th>' for each in shots)
+    return (
+        '<h3>Tasks by shots</h3><div class="scroll"><table class="heat">'
+        f"<thead><tr><th>task</th><th>metric</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _sizes(runs: Sequence[ReportRun]) -> str:
+    """A chart of each task by the size of the model or the step of its training; nothing unless these differ."""
+    unit, sizes = _axis(runs)
+    if len({*sizes.values()}) < 2:
+        return ""
+    found: dict[tuple[str, str, str], dict[int, list[tuple[float, Point]]]] = {}
+    for run in runs:
+        for score in run.scores if run.label in sizes else ():
+            if not score.of_part:
+                by_shots = found.setdefault((score.task, score.metric, score.normalize), {})
+                point = Point(score.shots, score.value, score.standard_error if score.standard_error > 0 else 0.0, 0.0)
+                by_shots.setdefault(score.shots, []).append((sizes[run.label], point))
+    charts = []
+    for (task, metric, _), by_shots in list(found.items())[:MOST_CHARTS]:
+        series = [(f"{shots} shots", sorted(points, key=lambda each: each[0])) for shots, points in by_shots.items()]
+        title = f"{task} {metric}"
+        names = _legend([name for name, _ in series])
+        charts.append(
+            f"<figure><figcaption>{escaped(title)}</figcaption>{names}{size_chart(title, unit, series)}</figure>"
+        )
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def _axis(runs: Sequence[ReportRun]) -> tuple[str, dict[str, float]]:
+    """What models are ordered by, and the value of each run: steps of training if revisions name them, else sizes."""
+    steps = {run.label: _step(run.manifest.config.revision) for run in runs}
+    known = {label: step for label, step in steps.items() if step}
+    if len({*known.values()}) > 1:
+        return "training step", known
+    sizes = {run.label: float(run.manifest.parameters) for run in runs if run.manifest.parameters}
+    return "parameters", sizes
+
+
+def _step(revision: str | None) -> float | None:
+    digits = (revision or "").removeprefix("step")
+    return float(digits) if (revision or "").startswith("step") and digits.isdecimal() else None
+
+
+def _differences(pairs: Pairs) -> str:
+    """A table for each two runs, and for more than two a matrix of how many differences are significant."""
+    tables = []
+    names = DIFFERENCES
+    for (one, other), lines in pairs.items():
+        rows = [list(map(escaped, _difference(pair))) for pair in lines]
+        title = f"<h3>{escaped(other)} less {escaped(one)}</h3>"
+        tables.append(f'{title}<div class="scroll">{html_table(names, rows, [i > 2 for i in range(len(names))])}</div>')
+    if not tables:
+        return ""
+    said = (
+        "Paired over the same examples. p (Holm) is adjusted for all differences of a table; detectable is the least "
+        "true difference that is found with a probability of 80 %; wins are examples on which the second run is better."
+    )
+    return f'<p class="soft">{said}</p>{_matrix(pairs)}{"".join(tables)}'
+
+
+def _difference(pair: Pair) -> list[str]:
+    one, other = pair.one, pair.other
+    counts = ["" if each is None else str(each) for each in (pair.wins, pair.losses, pair.equal)]
+    prompt = one.prompt if one.prompt == other.prompt else f"{one.prompt}, {other.prompt}"
+    value = f"{number(pair.value)} ± {number(pair.standard_error)}" if pair.standard_error > 0 else number(pair.value)
+    return [
+        *(f"{one.task} {one.category}".strip(), prompt, one.metric, str(one.shots)),
+        *(number(one.value), number(other.value), value, ends(pair)),
+        *(p_value(pair.p_value), p_value(pair.p_holm), number(pair.detectable), *counts, str(one.units)),
+    ]
+
+
+def _matrix(pairs: Pairs) -> str:
+    names = list(dict.fromkeys(name for both in pairs for name in both))
+    if len(names) < 3:
+        return ""
+    rows = []
+    for row in names:
+        cells = [f"<b>{escaped(row)}</b>"]
+        for column in names:
+            sign = 1 if (column, row) in pairs else -1
+            lines = pairs.get((column, row)) or pairs.get((row, column)) or ()
+            found = [sign * pair.value > 0 for pair in lines if pair.p_holm is not None and pair.p_holm < 0.05]
+            cells.append(f"{sum(found)} above, {len(found) - sum(found)} below" if lines else "")
+        rows.append(cells)
+    said = "<p>Significant differences (p by Holm below 0.05) of the run of a row from that of a column:</p>"
+    return f'{said}<div class="scroll">{html_table(["", *names], rows, [False] * (len(names) + 1))}</div>'
+
+
+def _items() -> str:
+    """The tools, the list and the places that the script fills."""
+    tools = "".join(f'<label>{word} <select id="{name}"></select></label>' for name, word in TOOLS)
+    search = '<label>text <input type="search" id="q" placeholder="press / to search"></label>'
+    numbers = ("shots", "seed", "margin", "loss")
+    head = "".join(f"<span{' class=n' if name in numbers else ''}>{name}</span>" for name in HEADS)
+    return (
+        f'<div id="tools">{tools}{search}</div><p id="count" aria-live="polite" class="soft">The items need '
+        'JavaScript.</p><div id="matrix" class="scroll"></div><div id="list" role="listbox" tabindex="0" '
+        f'aria-label="Items"><div id="space"><div class="item head">{head}</div></div></div>'
+        '<div id="detail" aria-live="polite"></div>'
+    )
+
+
+def _notes(runs: Sequence[ReportRun]) -> str:
+    notes = distinct_lines(
+        {
+            run.label: [*averages(run.scores), *about_references(run.scores), *losses(run.scores, run.manifest)]
+            for run in runs
+        }
+    )
+    prefix = {run.label: f"{run.label}: " if len(runs) > 1 else "" for run in runs}
+    lines = [f"{prefix[run.label]}{line}" for run in runs for line in signatures(run.scores)]
+    items = "".join(f"<li>{escaped(note)}</li>" for note in notes)
+    signed = escaped("\n".join(lines))
+    return (
+        f'<ul class="notes">{items}</ul><details><summary>Signatures</summary><pre class="signatures">{signed}</pre>'
+        "</details>"
+    )

@@ -1,0 +1,160 @@
+"""Charts as SVG: learning curves with their uncertainties, and scores by the size of the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from icl_eval.reports.curves import Curve, Point
+from icl_eval.reports.html import escaped
+
+WIDTH, HEIGHT = 380, 220
+LEFT, RIGHT, TOP, BOTTOM = 44, 372, 10, 192
+COLOURS = 6
+LINE = 10  # height of a label
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")  # a line is known by its dashes, too
+Place = tuple[float, float]
+
+
+def curve_chart(curves: Sequence[Curve]) -> str:
+    """The curves of one task by shots, one for each model: bands of one standard error, and a dot for each draw."""
+    shots = sorted({point.shots for curve in curves for point in curve.points})
+    places = {each: LEFT + 20 + i * (RIGHT - LEFT - 40) / max(len(shots) - 1, 1) for i, each in enumerate(shots)}
+    points = [point for curve in curves for point in curve.points]
+    references = {name: getattr(curves[0], name) for name in ("random", "majority")}
+    known = {name: value for name, value in references.items() if value is not None}
+    ends = [point.value + sign * point.error for point in points for sign in (-1, 1)]
+    scale = _Scale.of([*ends, *known.values(), *(value for point in points for value in point.draws)])
+    parts = [*_axes(scale, [(places[each], str(each)) for each in shots], "shots")]
+    named: dict[float, list[str]] = {}
+    for name, value in known.items():
+        near = next((each for each in named if abs(scale.y(each) - scale.y(value)) < LINE), value)
+        named.setdefault(near, []).append(name)
+    for (value, names), dash in zip(named.items(), ("5 3", "1 3"), strict=False):
+        y, name = scale.y(value), ", ".join(names)
+        said = ", ".join(f"{each} {known[each]:.3f}" for each in names)
+        parts.append(
+            f'<path class="reference" d="M{LEFT} {y:.1f}H{RIGHT}" stroke-dasharray="{dash}">'
+            f"<title>{said}</title></path>"
+        )
+        parts.append(f'<text x="{RIGHT}" y="{y - 3:.1f}" text-anchor="end">{name}</text>')
+    for index, curve in enumerate(curves):
+        parts += _series(index, [(places[point.shots], point) for point in curve.points], scale, "shots")
+    return _svg(parts, f"{curves[0].task} {curves[0].metric} by shots")
+
+
+def size_chart(title: str, unit: str, series: Sequence[tuple[str, Sequence[tuple[float, Point]]]]) -> str:
+    """Scores by the size of the model or the step of its training, on a logarithmic scale."""
+    sizes = [size for _, points in series for size, _ in points]
+    low, high = math.log10(min(sizes)), math.log10(max(sizes))
+
+    def x(size: float) -> float:
+        return LEFT + 20 + (math.log10(size) - low) / max(high - low, 1e-9) * (RIGHT - LEFT - 40)
+
+    values = [point.value + sign * point.error for _, points in series for _, point in points for sign in (-1, 1)]
+    scale = _Scale.of(values)
+    parts = [*_axes(scale, [(x(size), short_number(size)) for size in sorted({*sizes})], unit)]
+    for index, (_, points) in enumerate(series):
+        parts += _series(index, [(x(size), point) for size, point in points], scale, "shots")
+    return _svg(parts, title)
+
+
+def key(index: int) -> str:
+    """The line of a series, for a legend."""
+    return (
+        f'<svg viewBox="0 0 34 12" aria-hidden="true"><path d="M0 6H34" stroke="{_colour(index)}" stroke-width="2.2" '
+        f'stroke-dasharray="{DASHES[index % len(DASHES)]}"/>{_marker(index, 17, 6)}</svg>'
+    )
+
+
+def short_number(value: float) -> str:
+    """A number of parameters or steps, such as `124M`."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"
+
+
+def _series(index: int, points: Sequence[tuple[float, Point]], scale: _Scale, unit: str) -> list[str]:
+    """A band, a line, the draws and the marked scores of a curve."""
+    upper = [(x, scale.y(point.value + point.error)) for x, point in points]
+    lower = [(x, scale.y(point.value - point.error)) for x, point in reversed(points)]
+    colour, line = _colour(index), [(x, scale.y(point.value)) for x, point in points]
+    parts = [f'<path d="{_path([*upper, *lower])}Z" fill="{colour}" fill-opacity=".16"/>'] if len(points) > 1 else []
+    errors = "".join(f"M{x:.1f} {scale.y(p.value - p.error):.1f}V{scale.y(p.value + p.error):.1f}" for x, p in points)
+    parts.append(f'<path d="{errors}" stroke="{colour}"/>')
+    parts.append(
+        f'<path d="{_path(line)}" fill="none" stroke="{colour}" stroke-width="2" '
+        f'stroke-dasharray="{DASHES[index % len(DASHES)]}"/>'
+    )
+    draws = "".join(f"M{x + 4:.1f} {scale.y(value):.1f}h0" for x, point in points for value in point.draws)
+    parts.append(f'<path class="draws" d="{draws}" stroke="{colour}"/>' if draws else "")
+    for x, point in points:
+        said = f"{point.shots} {unit}: {point.value:.3f} ± {point.error:.3f}"
+        said += f", sd of draws {point.sd:.3f}" if point.sd else ""
+        parts.append(f"<g>{_marker(index, x, scale.y(point.value))}<title>{said}</title></g>")
+    return parts
+
+
+def _marker(index: int, x: float, y: float) -> str:
+    """The mark of a series: each has another shape."""
+    colour = _colour(index)
+    shapes = (
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.4" fill="{colour}"/>',
+        f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" fill="{colour}"/>',
+        f'<path d="M{x:.1f} {y - 4:.1f}L{x + 4:.1f} {y + 3:.1f}H{x - 4:.1f}Z" fill="{colour}"/>',
+        f'<path d="M{x:.1f} {y - 4.4:.1f}L{x + 4.4:.1f} {y:.1f}L{x:.1f} {y + 4.4:.1f}L{x - 4.4:.1f} {y:.1f}Z" '
+        f'fill="{colour}"/>',
+    )
+    return shapes[index % len(shapes)]
+
+
+def _colour(index: int) -> str:
+    return f"var(--s{index % COLOURS})"
+
+
+def _path(points: Sequence[Place]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
+def _axes(scale: _Scale, ticks: Sequence[tuple[float, str]], unit: str) -> list[str]:
+    """Lines of the grid with their values, and the ticks below that have room."""
+    parts = []
+    for value in scale.ticks:
+        y = scale.y(value)
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+    parts.append(f'<path class="axis" d="M{LEFT} {BOTTOM}H{RIGHT}"/>')
+    taken = 0.0
+    for x, label in ticks:
+        if x - 3.2 * len(label) >= taken:
+            parts.append(f'<text x="{x:.1f}" y="{BOTTOM + 14}" text-anchor="middle">{escaped(label)}</text>')
+            taken = x + 3.2 * len(label) + 4
+    parts.append(f'<text x="{RIGHT}" y="{BOTTOM + 26}" text-anchor="end">{escaped(unit)}</text>')
+    return parts
+
+
+def _svg(parts: Sequence[str], label: str) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(label)}">{"".join(parts)}</svg>'
+
+
+class _Scale:
+    """The vertical scale of a chart: its ticks are round numbers."""
+
+    def __init__(self, low: float, high: float, step: float) -> None:
+        self._low, self._high = low, high
+        self.ticks = [round(low + i * step, 10) for i in range(round((high - low) / step) + 1)]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> _Scale:
+        """A scale that holds these values."""
+        low, high = min(values), max(values)
+        span = max(high - low, abs(high) * 0.02, 0.02)
+        rough = span / 4
+        unit = 10.0 ** math.floor(math.log10(rough))
+        step = unit * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * unit >= rough)
+        return cls(math.floor(low / step) * step, math.ceil((low + span) / step) * step, step)
+
+    def y(self, value: float) -> float:
+        """The vertical place of a value."""
+        return BOTTOM - (value - self._low) / (self._high - self._low) * (BOTTOM - TOP)

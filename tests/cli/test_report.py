@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from report_pages import Tables, document, without_documents
+from toy_tasks import ASKED, knowing
+
+from icl_eval import compare, rescore
+from icl_eval.testing import FakeLM
+
+from .shell import TOY, IclEval
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \u202eevil\u2066 \x00\x1b[31m & \" '"
+RUN = ("run", "-t", "toy/parity", "-m", "any", *TOY, "--shots", "0,1,2", "--seeds", "2")
+
+
+@pytest.fixture
+def page(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> str:
+    model(knowing(0, 1, 2))
+    assert icl_eval(*RUN, "--out", "one").code == 0
+    return Path("one/report.html").read_text("utf-8")
+
+
+def two(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    for name, right in (("one", (0, 1, 2)), ("other", (0, 3, 4, 5, 6))):
+        model(knowing(*right))
+        assert icl_eval(*RUN, "--out", name, "--no-report").code == 0
+
+
+def test_a_page_asks_for_nothing_and_runs_only_its_own_script(page: str) -> None:
+    tables = Tables(page)
+    script = page.rpartition("<script>")[2].partition("</script>")[0]
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+    assert f"default-src 'none'; script-src 'sha256-{digest}'" in page
+    assert tables.scripts == [{"type": "text/plain", "id": "data"}, {"type": "text/plain", "id": "prompts"}, {}]
+    assert not tables.tags & {"link", "img", "iframe", "object", "form", "base"}
+    assert not re.search(r"\b(?:src|href)=\"(?!#)|url\(|@import|\bfetch\(|XMLHttpRequest", without_documents(page))
+
+
+def test_numbers_of_page_terminal_csv_and_scores_agree(page: str, icl_eval: IclEval) -> None:
+    stored = json.loads(Path("one/scores.json").read_text())["scores"]
+    rows = Tables(page).rows
+    comma_separated = list(csv.DictReader(io.StringIO(icl_eval("rescore", "one", "-f", "csv").out)))
+    terminal = icl_eval("rescore", "one", "--columns", "all").out
+
+    for score, line in zip(stored, comma_separated, strict=True):
+        assert float(line["value"]) == score["value"]
+        value, error = f"{score['value']:.3f}", f"{score['standard_error']:.3f}"
+        head = next(row for row in rows if "eff. shots" in row)
+        found = [dict(zip(head, row, strict=True)) for row in rows if len(row) == len(head)]
+        (cells,) = [each for each in found if each["shots"] == str(score["shots"])]
+        assert (cells["task"], cells["score"], cells["±"], cells["n"]) == (score["task"], value, error, "8")
+        assert re.search(rf"^ toy/parity +accuracy +token +{score['shots']} +{value} +{error} ", terminal, re.MULTILINE)
+    pivot = next(row for row in rows if row[:2] == ["toy/parity", "accuracy"])
+    assert pivot[2:5] == [f"{each['value']:.3f} ± {each['standard_error']:.3f}" for each in stored]
+
+
+def test_items_are_those_of_the_scores(page: str) -> None:
+    data, prompts = document(page, "data"), document(page, "prompts")
+    by_cell: dict[tuple[int, int], list[int]] = {}
+    for cell, right in zip(data["cell"], data["right"], strict=True):
+        _, _, _, shots, seed = data["cells"][cell]
+        by_cell.setdefault((shots, seed), []).append(right)
+
+    assert {len(each) for each in by_cell.values()} == {len(ASKED)}
+    for score in rescore("one"):
+        found = tuple(sum(by_cell[score.shots, seed]) / len(ASKED) for seed in score.seeds)
+        assert found == pytest.approx(score.seed_values)
+    frame = rescore("one").examples(prompts=True)
+    for index, (parts, prompt) in enumerate(zip(prompts["items"], frame["prompt_text"], strict=True)):
+        separator, *texts = (prompts["texts"][part] for part in parts)
+        assert separator.join(texts) == prompt
+        assert data["margin"][index] == pytest.approx(frame["margin"][index], abs=1e-4)
+
+
+def test_differences_are_those_of_compare(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    two(icl_eval, model)
+    said = icl_eval("compare", "one", "other")
+    rows = Tables(Path("other/compared-with-one.html").read_text("utf-8")).rows
+    head = next(row for row in rows if "detectable" in row)
+    found = [dict(zip(head, row, strict=True)) for row in rows if len(row) == len(head) and row is not head]
+
+    assert said.err == "report: other/compared-with-one.html\n"
+    for pair, cells in zip(compare("one", "other"), found, strict=True):
+        assert cells["first"] == f"{pair.one.value:.3f}"
+        assert cells["difference"] == f"{pair.value:.3f} ± {pair.standard_error:.3f}"
+        assert (cells["wins"], cells["losses"], cells["ties"]) == ("4", "2", "2")
+        assert cells["p (Holm)"] == "1.000"
+
+
+def test_runs_of_three_models_have_a_matrix(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    two(icl_eval, model)
+    model(knowing(7))
+    icl_eval(*RUN, "--out", "third")
+    said = icl_eval("report", "one", "other", "third", "-o", "all.html")
+    page = Path("all.html").read_text("utf-8")
+
+    assert said.err == "report: all.html\n"
+    assert "3 runs" in page
+    assert ["", "fake (one)", "fake (other)", "fake (third)"] in Tables(page).rows
+    assert document(page, "data")["runs"] == ["fake (one)", "fake (other)", "fake (third)"]
+
+
+def test_hostile_texts_are_texts(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    long = "x" * 1_000_000
+    lm = model(knowing(0))
+    lm.name = HOSTILE
+    path = Path("data/parity/val.jsonl")
+    for text in (HOSTILE, long):
+        path.write_text(path.read_text() + json.dumps({"n": text, "pair": 0, "label": 0}) + "\n")
+    assert icl_eval("run", "-t", "toy/parity", "-m", "any", *TOY, "--shots", "0", "--out", "one").code == 0
+    page = Path("one/report.html").read_text("utf-8")
+    data, prompts = document(page, "data"), document(page, "prompts")
+
+    assert len(Tables(page).scripts) == 3
+    assert "img" not in Tables(page).tags
+    assert page.count("<script>") == 1
+    for text in (page, json.dumps([data, prompts], ensure_ascii=False)):
+        assert not {*text} & {"\u202e", "\u2066", "\x00", "\x1b"}
+    assert any("⟨U+202E⟩evil⟨U+2066⟩ ⟨U+0000⟩" in each for each in data["id"])
+    assert max(map(len, prompts["texts"])) < 30_000
+    assert len(page) < 400_000
+
+
+def test_a_page_of_many_tasks_is_small_without_its_items(icl_eval: IclEval, lm: FakeLM) -> None:
+    from dataclasses import replace
+
+    from icl_eval.reports.items import ReportRun
+    from icl_eval.reports.report import report
+
+    icl_eval(*RUN, "--out", "one")
+    result = rescore("one")
+    scores = [replace(each, task=f"task{i}") for i in range(57) for each in result.scores]
+    run = ReportRun("model", result.manifest, scores, (), Path("one"), None)
+
+    assert len(report([run])) < 300_000
+
+
+def test_commands_write_a_report_unless_told_not_to(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    two(icl_eval, model)
+    assert not Path("one/report.html").exists()
+    icl_eval("rescore", "one")
+    first = Path("one/report.html").read_bytes()
+    icl_eval("report", "one")
+    assert Path("one/report.html").read_bytes() == first
+    Path("one/report.html").unlink()
+    icl_eval("rescore", "one", "--no-report")
+    assert icl_eval("compare", "one", "other", "--no-report").err == ""
+    icl_eval("report", "one", "other")
+
+    assert sorted(path.name for path in Path().rglob("*.html")) == ["report.html"]
+    assert Path("report.html").is_file()
+
+
+def test_a_sweep_has_one_report_of_its_models(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    model(knowing(0, 1))
+    icl_eval(*RUN, "-m", "second", "--out", "swept")
+    found = list(Path("swept").rglob("*.html"))
+
+    assert [path.as_posix() for path in found] == ["swept/report.html"]
+    assert icl_eval("report", "swept").code == 0
+
+
+def test_a_report_that_cannot_be_written_does_not_cost_the_scores(icl_eval: IclEval, lm: FakeLM) -> None:
+    icl_eval(*RUN, "--out", "one", "--no-report")
+    Path("one/report.html").mkdir()
+    said = icl_eval("rescore", "one")
+
+    assert (said.code, said.err[:40]) == (0, "note: there is no report: one/report.htm")
+    assert "toy/parity" in said.out
+    assert "one/report.html: cannot be written" in icl_eval("report", "one").mistake
+
+
+@pytest.mark.parametrize(
+    ("words", "mistake"),
+    [
+        (["nowhere"], "nowhere: this is not a run folder: there is nothing of this name"),
+        ([], "missing argument 'RUN...'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(words: list[str], mistake: str, icl_eval: IclEval) -> None:
+    assert icl_eval("report", *words).mistake.lower().startswith(mistake.lower())
