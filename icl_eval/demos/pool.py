@@ -1,4 +1,4 @@
-"""Drawing demonstrations: every candidate gets a pseudo-random rank for (seed, task, query); the lowest are shown.
+"""Drawing demonstrations: every candidate gets a pseudo-random rank for (seed, task, query); the lowest are drawn.
 
 A rank depends on nothing but the four names it is made of. So a draw is the same for any batch size, limit, order of
 the data and machine, a smaller draw is a prefix of a larger one, and leaving out a candidate moves no other. A
@@ -24,12 +24,12 @@ from icl_eval.tasks.records import groups_of, ids_of
 from icl_eval.tasks.task import Task
 
 BLOCK = 2**14  # ranks that are computed at once, so that they stay in the processor's cache
-FEW = 16  # candidates that are looked at beside twice those that are asked for
+FEW = 16  # candidates examined beyond twice the number requested
 UNMOVED_BELOW = 2**33 - 1  # lower bits of a rank: only these change in the last step of mixing
 
 
 class Pool:
-    """The examples that may be shown for a task's queries.
+    """The candidate demonstrations of a task's queries.
 
     Args:
         task: the task's name, part of every rank.
@@ -37,9 +37,9 @@ class Pool:
         protocol: `per_example` draws for every query, `per_group` for every group of queries, `fixed` once, and
             `first` takes the first ones, or those of `ids` in their order; `balanced` takes as many of each label;
             `within` keeps to the query's field value.
-        shares_split: the candidates are the examples that are asked, so a query's own group and cluster are left out.
-        question_key: equal for examples that ask the same; no query is shown its own question, unless the protocol
-            repeats.
+        shares_split: the candidates are also the queries, so those of a query's group and cluster are excluded.
+        question_key: equal for examples with the same question. A query never gets its own question, unless the
+            protocol repeats.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Pool:
         self._questions: dict[str, frozenset[str]] = {}  # by the id of a group's first member: the keys of all
         self._examples = candidates = _listed(task, candidates, protocol.ids)
         groups: dict[str, int] = {}  # the number of each, in the order of their first members
-        names = groups_of(candidates) if protocol.ids is None else protocol.ids  # each that is listed is shown
+        names = groups_of(candidates) if protocol.ids is None else protocol.ids  # each listed one is drawn
         numbers = np.array([groups.setdefault(name, len(groups)) for name in names], dtype=np.intp)
         self._by_group = np.argsort(numbers, kind="stable")
         self._ends = np.cumsum(np.bincount(numbers, minlength=len(groups)))
@@ -66,7 +66,7 @@ class Pool:
 
     @classmethod
     def of(cls, task: Task, candidates: Sequence[Example]) -> Pool:
-        """The pool of a task, which knows when two of its examples ask the same."""
+        """The pool of a task, which knows when two of its examples have the same question."""
         return cls(
             task.name,
             candidates,
@@ -117,22 +117,22 @@ class Pool:
     def _suffices(self, part: _Part, shots: int) -> bool:
         """Whether a few groups of a part hold enough for any query, whichever of them it excludes."""
         if shots not in part.sufficient:
-            some = [self._members(part, place) for place in range(min(2 * shots + FEW, len(part.indices)))]
-            questions = Counter(key for members in some for key in self._asked_by(members))
+            some = [self._members(part, position) for position in range(min(2 * shots + FEW, len(part.indices)))]
+            questions = Counter(key for members in some for key in self._question_keys(members))
             clusters = Counter(cluster for members in some for cluster in {member.cluster for member in members})
             excluded = 1 + max(questions.values(), default=0) + max(clusters.values(), default=0)  # 1: its own group
             part.sufficient[shots] = len(some) - excluded >= shots
         return part.sufficient[shots]
 
     def _eligible(
-        self, query: Example, part: _Part, places: Iterable[int | np.intp] | None = None
+        self, query: Example, part: _Part, positions: Iterable[int | np.intp] | None = None
     ) -> Iterator[list[Example]]:
-        """The groups at some places of a part, or at all, that may be shown for a query."""
+        """The groups at some positions of a part, or at all, that may be drawn for a query."""
         by_name = self.shares_split or self.protocol.draw == "per_group"  # a passage may have questions in both splits
         key = "" if self.protocol.repeat else self._question_key(query)
-        for place in range(len(part.indices)) if places is None else places:
-            members = self._members(part, place)
-            if key in self._asked_by(members) or (by_name and any(_is_near(member, query) for member in members)):
+        for position in range(len(part.indices)) if positions is None else positions:
+            members = self._members(part, position)
+            if key in self._question_keys(members) or (by_name and any(_is_near(member, query) for member in members)):
                 continue
             yield members
 
@@ -143,8 +143,11 @@ class Pool:
             DataError: a round finds no candidate with one of the labels.
         """
         of_label = {
-            label: ((ranks[place], self._eligible(query, part, [place])) for place in places[np.argsort(ranks[places])])
-            for label, places in self._places_of_labels(part).items()
+            label: (
+                (ranks[position], self._eligible(query, part, [position]))
+                for position in positions[np.argsort(ranks[positions])]
+            )
+            for label, positions in self._positions_by_label(part).items()
         }
         for number in count(1):
             chosen = []
@@ -158,26 +161,26 @@ class Pool:
                 chosen.append(found)
             yield from (members for _, members in sorted(chosen, key=itemgetter(0)))
 
-    def _places_of_labels(self, part: _Part) -> dict[str, NDArray[np.intp]]:
-        """The places in a part of the candidates with each label.
+    def _positions_by_label(self, part: _Part) -> dict[str, NDArray[np.intp]]:
+        """The positions in a part of the candidates with each label.
 
         Where all candidates have the same options, one that is right for none of them is a label, too.
         """
         if part not in self._labels:
             labels: defaultdict[str, list[int]] = defaultdict(list)
-            for place, index in enumerate(part.indices):
+            for position, index in enumerate(part.indices):
                 members = self._group(index)
                 if len(members) > 1:
                     raise DataError(
                         f"{self.task}: a balanced draw needs examples without groups, but {members[0].group!r} is a "
                         f"group of {len(members)}"
                     )
-                labels[members[0].options[members[0].gold[0]]].append(place)
-            shown = [self._group(index)[0] for index in part.indices]
-            if len({each.options for each in shown}) == 1:
-                right = {index for each in shown for index in each.gold}
-                labels |= {option: [] for index, option in enumerate(shown[0].options) if index not in right}
-            self._labels[part] = {label: np.array(places, dtype=np.intp) for label, places in labels.items()}
+                labels[members[0].options[members[0].gold[0]]].append(position)
+            first_members = [self._group(index)[0] for index in part.indices]
+            if len({each.options for each in first_members}) == 1:
+                right = {index for each in first_members for index in each.gold}
+                labels |= {option: [] for index, option in enumerate(first_members[0].options) if index not in right}
+            self._labels[part] = {label: np.array(positions, dtype=np.intp) for label, positions in labels.items()}
         return self._labels[part]
 
     def _take(self, shots: int, query: Example, found: Iterable[list[Example]]) -> list[list[Example]]:
@@ -195,10 +198,10 @@ class Pool:
             f"but there are {len(taken)} for the query {query.id!r}{within}"
         )
 
-    def _members(self, part: _Part, place: int | np.intp) -> list[Example]:
-        return self._group(part.indices[place])
+    def _members(self, part: _Part, position: int | np.intp) -> list[Example]:
+        return self._group(part.indices[position])
 
-    def _asked_by(self, members: Sequence[Example]) -> frozenset[str]:
+    def _question_keys(self, members: Sequence[Example]) -> frozenset[str]:
         """The keys of the questions of a group."""
         first = members[0].id
         if first not in self._questions:
@@ -263,7 +266,7 @@ def _lowest(members: Sequence[Example], salt: np.uint64) -> int:
 
 
 def _by_rank(folded: NDArray[np.uint64], salt: np.uint64, wanted: int) -> Iterator[np.intp]:
-    """Places from the lowest rank to the highest; sorts all of them only if more than the first few are asked for."""
+    """Places from the lowest rank to the highest; all of them are sorted only if more than the first few are used."""
     few = 2 * wanted + FEW  # ranks are uniform: about so many are below the bound, and seldom fewer than are wanted
     bound = min(2**64 // max(len(folded), 1) * few, 2**64 - 1) | UNMOVED_BELOW
     low = [

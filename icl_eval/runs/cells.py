@@ -21,12 +21,12 @@ MOST_CATEGORIES = 1000
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task with one prompt, its examples and its pool, ready to be asked.
+    """A task with one prompt, its examples and its pool, ready to be evaluated.
 
     Attributes:
         task: with the splits of the run.
         prompt: one of its prompts.
-        examples: those that are asked.
+        examples: those that are evaluated.
         pool: what demonstrations are drawn from; None without demonstrations.
         shots: numbers of demonstrations, in ascending order.
         describe: makes the record.
@@ -41,7 +41,7 @@ class Prepared:
 
     @cached_property
     def record(self) -> TaskRecord:
-        """What the manifest keeps; made when it is first asked for, as it takes a look at all examples."""
+        """What the manifest stores; made on first use, since it reads all examples."""
         return self.describe()
 
     def cells(self, seed: int) -> Iterator[Cell]:
@@ -51,55 +51,61 @@ class Prepared:
     def request_count(self) -> int:
         """Requests that the cells will make: each option once after the prompt and once after the answer context.
 
-        A written answer is one, and so is a likelihood, though that of a text beyond the window takes several.
+        A generated answer is one, and so is a likelihood, though a text longer than the context takes several.
         """
         choice = self.task.definition.answer == "choice"
-        asked = sum(2 * len(example.options) if choice else 1 for example in self.examples)
-        return asked * sum(1 for seed in self.record.seeds for _ in self.cells(seed))
+        per_cell = sum(2 * len(example.options) if choice else 1 for example in self.examples)
+        return per_cell * sum(1 for seed in self.record.seeds for _ in self.cells(seed))
 
 
 def prepare(task: Task, style: str | None, config: RunConfig, source: Source) -> list[Prepared]:
     """Read a task's data and check it before any model runs.
 
     Returns:
-        The task with its prompt; twice if it has another one without demonstrations, and no style is asked for.
+        The task with its prompt; twice if it has another one for 0 shots and no prompt is chosen by name.
 
     Raises:
         IclEvalError: its data, prompts or demonstrations do not suit the configuration.
     """
-    own = task.definition.splits
+    default = task.definition.splits
     task = task.on(config.split, config.fewshot_split).with_protocol(config.protocol)
-    asked = _asked_shots(task, config.shots)
-    parts = [(task.prompt(style), tuple(asked))]
+    numbers = _numbers_of_shots(task, config.shots)
+    parts = [(task.prompt(style), tuple(numbers))]
     bare = task.definition.zero_shot_prompt
-    if style is None and bare and asked[0] == 0:
-        parts = [(task.prompt(bare), (0,)), *([(task.prompt(), tuple(asked[1:]))] if asked[1:] else [])]
-    return [_prepared(task, prompt, shots, style or "", own, config, source) for prompt, shots in parts]
+    if style is None and bare and numbers[0] == 0:
+        parts = [(task.prompt(bare), (0,)), *([(task.prompt(), tuple(numbers[1:]))] if numbers[1:] else [])]
+    return [_prepared(task, prompt, shots, style or "", default, config, source) for prompt, shots in parts]
 
 
-def _asked_shots(task: Task, shots: tuple[int, ...]) -> list[int]:
-    """The numbers of demonstrations, in order; a task that has none to show is asked with none, if that is asked for.
+def _numbers_of_shots(task: Task, shots: tuple[int, ...]) -> list[int]:
+    """The numbers of demonstrations in ascending order; of a task without any, only 0, if it is among them.
 
     Raises:
-        RunError: only demonstrations are asked for, and there are none.
+        RunError: the task has no demonstrations, and 0 shots are not among the numbers.
     """
-    asked = set(shots or (task.definition.own_shots,))
+    numbers = set(shots or (task.definition.own_shots,))
     if task.definition.splits.demonstrations is not None:
-        return sorted(asked)
-    if 0 not in asked:
+        return sorted(numbers)
+    if 0 not in numbers:
         raise RunError(f"{task.name} has no demonstrations, so it can only be evaluated with 0 shots")
     return [0]
 
 
 def _prepared(
-    task: Task, prompt: Prompt, shots: tuple[int, ...], selection: str, own: Splits, config: RunConfig, source: Source
+    task: Task,
+    prompt: Prompt,
+    shots: tuple[int, ...],
+    selection: str,
+    default: Splits,
+    config: RunConfig,
+    source: Source,
 ) -> Prepared:
     whole = task.evaluation(source)
     task.check_fields(source)
     examples = limited(whole, config.limit, task.name)
     protocol = task.definition.protocol
-    shown = task.demonstrations(source) if shots[-1] else []
-    pool = Pool.of(task, shown) if shown else None
+    candidates = task.demonstrations(source) if shots[-1] else []
+    pool = Pool.of(task, candidates) if candidates else None
     if pool and shots[-1] > pool.size:
         raise DataError(
             f"{task.name}: {shots[-1]} demonstrations were requested, but there are {pool.size} to draw from"
@@ -109,7 +115,7 @@ def _prepared(
 
     def describe() -> TaskRecord:
         words = [*_words(whole, task.definition.answer)]
-        pool_words = words if shown is whole else [*_words(shown, task.definition.answer)]
+        pool_words = words if candidates is whole else [*_words(candidates, task.definition.answer)]
         return TaskRecord(
             task=task.name,
             prompt=prompt.style,
@@ -123,15 +129,15 @@ def _prepared(
             ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
             reasoning_end=task.definition.decode.reasoning_end if task.definition.decode else None,
             draw=protocol.draw_words,
-            split=_unlike(task.definition.splits.evaluation, own.evaluation),
-            fewshot_split=_unlike(task.definition.splits.demonstrations, own.demonstrations),
+            split=_override(task.definition.splits.evaluation, default.evaluation),
+            fewshot_split=_override(task.definition.splits.demonstrations, default.demonstrations),
             separator=prompt.separator,
             shots=shots,
             seeds=config.seeds,
             reference=task.definition.reference,
             version=task.definition.version,
             digest=_digest(task.digest, prompt.digest, config.overflow, *words),
-            pool=_digest(*pool_words) if shown else "",
+            pool=_digest(*pool_words) if candidates else "",
             data=task.source_in(source).label,
             examples=len(examples),
             total_examples=len(whole),
@@ -153,14 +159,14 @@ def _scoring(definition: TaskDefinition) -> str:
 
 
 def decoding(decode: Decode, seed: int) -> Decoding:
-    """How a task's answers are written, with the draws of a seed."""
+    """How a task's answers are generated, with the random draws of a seed."""
     settings = decode.model_dump()
     return Decoding(**{**settings, "stop": tuple(decode.stop)}, seed=seed)
 
 
-def _unlike(chosen: object, own: object) -> str:
-    """The name of a split that was asked for, if it is not the task's own."""
-    return "" if chosen == own else str(chosen)
+def _override(chosen: object, default: object) -> str:
+    """The name of the chosen split, if it is not the task's default."""
+    return "" if chosen == default else str(chosen)
 
 
 def _words(examples: Sequence[Example], kind: AnswerKind) -> Iterator[str]:
