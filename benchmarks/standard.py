@@ -49,7 +49,7 @@ def main() -> int:
     pairs += [(f"truthfulqa_{name}", f"truthfulqa/{name}", "") for name in ("mc1", "mc2")]
     scored = {f"mmlu_{name}" for name in given.subjects.split(",")} | {"truthfulqa_mc1", "truthfulqa_mc2"}
     lm, peer = load_model(given.model), _Peer(given.data_dir, given.model)
-    prepared = {task: _prepared(given, task) for _, task, _ in pairs}
+    prepared = {task: _prepared(given, task) for task in dict.fromkeys(task for _, task, _ in pairs)}
     texts, failed = 0, False
     print(
         "| task | texts | largest difference (nats per token) | icl-eval | lm-eval |",

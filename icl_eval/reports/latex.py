@@ -95,7 +95,7 @@ def _cell(name: str, row: Row, rows: Sequence[Row]) -> str:
 
 def _of(row: Row) -> tuple[str | None, ...]:
     """What the scores of several models have in common."""
-    return tuple(row.get(name) for name in ("task", "prompt", "metric", "scoring", "split", "shots"))
+    return tuple(row.get(name) for name in ("task", "category", "prompt", "metric", "scoring", "split", "shots"))
 
 
 def _best(values: Sequence[str], metric: str) -> str:

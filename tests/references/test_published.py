@@ -217,7 +217,7 @@ def test_reference_of_every_bundled_file_has_figures(file: str, metrics: list[st
 def test_every_bundled_reference_was_looked_at() -> None:
     texts = [yaml.safe_load(path.read_text("utf-8")) for path in (bundled() / "tasks").rglob("*.yaml")]
 
-    assert {text["reference"] for text in texts if "reference" in text} == {reference for *_, reference in declared()}
+    assert {text["reference"] for text in texts if text.get("reference")} == {reference for *_, reference in declared()}
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,7 @@ def test_many_categories_are_in_the_table_only_on_demand(tmp_path: Path) -> None
     assert many.table(categories=True).count("  accuracy  ") == 22
     assert many.table("md", categories=True).count(" accuracy |") == 22
     assert many.table("csv").count("\n") == 23
+    assert "mathbf" not in few.table("latex")  # a category is not better than another
 
 
 @pytest.mark.parametrize(("average", "expected"), [("micro", 18 / 40), ("macro", (14 / 32 + 4 / 8) / 2)])
