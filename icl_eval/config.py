@@ -243,7 +243,7 @@ class RunOptions(ModelOptions, total=False):
     ]
     metrics: Annotated[
         str | Callable[..., Any] | Sequence[str | Callable[..., Any]],
-        Option(
+        Stored(
             "Metrics to compute for the tasks whose kind of answer they fit. Default: each task's own.",
             RESULTS,
             "NAME,...",

@@ -17,7 +17,6 @@ from icl_eval.results.run_config import RunConfig, read_run
 
 OF_CALLS = {
     "normalizations",
-    "metrics",
     "out",
     "keep",
     "note",

@@ -179,11 +179,11 @@ class Engine:
     ) -> None:
         for index, answer in answers.items():
             key, request = asked[index]
-            if problem := _misfit(request, answer):
-                raise ModelError(f"{type(self.model).__name__} gives {problem}")
-            values = answer.logprobs if isinstance(answer, ScoreAnswer) else answer.scores
+            values = getattr(answer, "logprobs" if isinstance(answer, ScoreAnswer) else "scores", ())
             if impossible := [value for value in values if not (math.isfinite(value) and value <= 0)]:
                 raise ModelError(f"the model gives a log-probability of {impossible[0]}; {self._advice()}")
+            if problem := _misfit(request, answer):
+                raise ModelError(f"{type(self.model).__name__} gives {problem}")
             known[key] = answer
         self.store.put({asked[index][0]: answer for index, answer in answers.items()})
         self.computed += len(answers)

@@ -85,7 +85,7 @@ class TextPrediction:
     right: bool = True
     """Whether the references are right; otherwise they are what must not be written, which few metrics can judge."""
     samples: tuple[str, ...] = ()
-    """The texts of all samples of the prompt, in the order in which they were drawn, `text` among them."""
+    """Of several samples of the prompt, the texts in the order in which they were drawn, `text` among them."""
 
     def __post_init__(self) -> None:
         if not self.references:

@@ -137,7 +137,8 @@ class TextResult(ExampleResult):
     def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
         """Every text."""
         common = (self.references, self.cluster, self.group, self.right)
-        return tuple(TextPrediction(self.id, text, *common, self.written) for text in self.written)
+        samples = self.written if len(self.written) > 1 else ()
+        return tuple(TextPrediction(self.id, text, *common, samples) for text in self.written)
 
     def without_reasoning(self, end: str | None) -> tuple[ExampleResult, int]:
         """The same with what follows `end` in each text; a text without it has no answer."""

@@ -24,6 +24,7 @@ GRID = {
     "limit",
     "prompts",
     "overflow",
+    "metrics",
 }  # of a configuration: what may change from run to run in a folder
 
 

@@ -27,10 +27,11 @@ from icl_eval.models import LoadConfig, ModelConfig
 from icl_eval.models.loading.names import is_endpoint
 from icl_eval.models.options import CHAT_ONLY
 from icl_eval.tasks.located import first_problem
+from icl_eval.tasks.metric_names import MetricName, named_metrics
 
 MOST_SEEDS = 10_000
 CHANGES = frozenset({"decode", "draw", "balanced", "order", "fewshot_ids"})  # of what a task file says
-RARE = CHANGES | {"chat", *CHAT_ONLY}  # options that a manifest has only where they are given
+RARE = CHANGES | {"metrics", "chat", *CHAT_ONLY}  # options that a manifest has only where they are given
 
 
 class RunConfig(ModelConfig):
@@ -53,6 +54,7 @@ class RunConfig(ModelConfig):
     limit: Annotated[int | str, AfterValidator(parse_limit)] | None = DEFAULTS["limit"]
     overflow: Overflow = DEFAULTS["overflow"]
     decode: dict[str, Any] | None = DEFAULTS["decode"]
+    metrics: tuple[MetricName, ...] = DEFAULTS["metrics"]
 
     @field_validator("data", mode="before")
     @classmethod
@@ -66,6 +68,13 @@ class RunConfig(ModelConfig):
         return (
             (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(dict.fromkeys(values))
         )
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _names_of_code(cls, metrics: Any) -> Any:
+        """Functions and classes by their names."""
+        listed = metrics if isinstance(metrics, Sequence) and not isinstance(metrics, str) else [metrics]
+        return tuple(dict.fromkeys(named_metrics(listed)[0]))
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -101,9 +110,13 @@ class RunConfig(ModelConfig):
         chosen = {"draw": self.draw, "balanced": self.balanced, "order": self.order, "ids": [*self.fewshot_ids] or None}
         return {name: value for name, value in chosen.items() if value is not None}
 
+    def of_answers(self) -> str:
+        """All that the answers depend on, as JSON."""
+        return self.model_dump_json(exclude={"metrics"})
+
     def folder_name(self) -> str:
         """A name that the same configuration always gets, so that the same command continues its own run."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        digest = hashlib.sha256(self.of_answers().encode()).hexdigest()[:8]
         return f"{slug(self.tasks)}-{slug([short_name(self.model, self.served_name)])}-{digest}"
 
 

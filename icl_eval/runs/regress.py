@@ -88,7 +88,7 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
 
     Args:
         run: its folder.
-        trust_remote_code: whether a metric may run code from the Hub.
+        trust_remote_code: whether a metric may run code that is not part of icl-eval.
 
     Raises:
         RunError: the run is not finished, a task of it failed, or some example's decision is too close to be the same

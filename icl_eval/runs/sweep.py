@@ -168,7 +168,7 @@ def _repeated(first: str, second: str) -> str:
 def _name(runs: dict[Member, Run]) -> str:
     """A name that the same sweep always gets, so that the same command continues it."""
     configs = [each.config for each in runs.values()]
-    digest = hashlib.sha256("\n".join(each.model_dump_json() for each in configs).encode()).hexdigest()[:8]
+    digest = hashlib.sha256("\n".join(each.of_answers() for each in configs).encode()).hexdigest()[:8]
     models = dict.fromkeys(short_name(each.model, each.served_name) for each in configs)
     return f"{slug(configs[0].tasks)}-{slug(list(models))}-{digest}"
 

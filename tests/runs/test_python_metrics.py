@@ -87,6 +87,17 @@ def test_metrics_are_given_to_evaluate_and_rescore_in_place_of_the_tasks_own(tmp
         rescore(tmp_path / "run")
 
 
+def test_other_metrics_use_the_answers_of_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = evaluate(knowing(0, 1), parity(), shots=0, keep=True)
+    model = knowing(0, 1)
+    again = evaluate(model, parity(), shots=0, keep=True, metrics=["macro_f1", hit])
+
+    assert (again.folder, model.asked) == (first.folder, 0)
+    assert again.manifest.config.metrics == ("macro_f1", name(hit))
+    assert [score.metric for score in rescore(again.folder or "", metrics=hit).scores] == [name(hit)]
+
+
 def test_runs_are_compared_by_a_function(tmp_path: Path) -> None:
     for run, right in (("one", (0, 1, 2)), ("other", (0, 1, 2, 3, 4))):
         evaluate(knowing(*right), parity(), shots=0, out=tmp_path / run)

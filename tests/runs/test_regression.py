@@ -79,6 +79,13 @@ def test_a_baseline_of_a_run_shown_by_other_normalisations_passes(baseline: Path
     assert again(baseline).moved == ()
 
 
+def test_a_baseline_of_a_run_with_chosen_metrics_passes(tmp_path: Path) -> None:
+    evaluate(knowing(0, 1), parity(), shots=0, metrics=["macro_f1", "accuracy"], out=tmp_path / "run")
+    found = regress(make_baseline(tmp_path / "run"), knowing(0, 1), tasks=parity())
+
+    assert (found.moved, found.scores) == ((), 2)
+
+
 def test_a_baseline_of_tasks_in_memory_passes_when_they_are_given(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=2, out=tmp_path)
     baseline = make_baseline(tmp_path)
