@@ -29,7 +29,7 @@ def rescore(
         str | None,
         typer.Option(
             "--reasoning-end",
-            metavar="TEXT",
+            metavar="MARK",
             rich_help_panel=RESULTS,
             help="What the answers of stored texts follow, such as </think>. Default: the tasks' own.",
         ),
