@@ -28,8 +28,16 @@ GEMMA = (
     "{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' and '</think>' in m.content %}{{ m.content.split('</think>')[-1] | trim }}"
+    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
 TOKENS = {
     CHATML: ("<|im_start|>", "<|im_end|>"),
+    THINKING: ("<|im_start|>", "<|im_end|>", "<think>", "</think>"),
     LLAMA: ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     MISTRAL: ("[INST]", "[/INST]"),
     GEMMA: ("<start_of_turn>", "<end_of_turn>"),

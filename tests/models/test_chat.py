@@ -23,7 +23,7 @@ from icl_eval.runs.model import chat_of
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.scoring import OptionResult
 
-from .chat_templates import CHATML, GEMMA, LLAMA, MISTRAL, chat_tokenizer, reader
+from .chat_templates import CHATML, GEMMA, LLAMA, MISTRAL, THINKING, chat_tokenizer, reader
 
 FORMS = {
     "chatml": (CHATML, "system"),
@@ -154,6 +154,20 @@ def test_arguments_reach_the_template_and_change_the_signature() -> None:
     assert forms[0].words != forms[1].words
 
 
+def test_a_switched_off_reasoning_stands_before_the_option_and_in_records_it_is_text() -> None:
+    tokenizer = chat_tokenizer(THINKING)
+    end = tokenizer.convert_tokens_to_ids("</think>")
+    (query,) = queries(reader(tokenizer), task_of({"q": "</think>", "label": 0}), chat_args={"enable_thinking": False})
+    (request, _), messages = query.conditional, [{"role": "user", "content": "Q"}]
+    expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, enable_thinking=False)["input_ids"]
+    context = list(request.tokens[: request.boundary])
+    tail = expected[expected.index(end) - 5 :]
+
+    assert context[-len(tail) :] == tail
+    assert context.count(end) == 1
+    assert tokenizer.decode(request.tokens[request.boundary :]) == "yes"
+
+
 def test_a_date_in_a_template_is_the_one_that_is_given() -> None:
     lm = reader(chat_tokenizer("{{ strftime_now('%d %b %Y') }}{% for m in messages %}{{ m.content }}{% endfor %}<end>"))
     config = RunConfig(model="m", tasks=("t",), chat=True, chat_args={"strftime_now": "2026-01-31"})
@@ -204,6 +218,16 @@ def test_what_a_template_cannot_show_is_said_in_a_sentence() -> None:
     )
     assert refusal(reader(chat_tokenizer(LLAMA)), bos=False) == (
         "--bos no cannot leave out the BOS token that the chat template writes"
+    )
+
+
+def test_a_template_that_cuts_a_demonstration_is_an_error() -> None:
+    lm = reader(chat_tokenizer(THINKING))
+    worked = PROMPT + "{% block answer %} {{ thought }} {{ option }}{% endblock %}"
+    record = {"q": "is it hot?", "label": 0, "thought": "It is July.</think>"}
+
+    assert "leaves out or changes a message of the assistant" in refusal(
+        lm, task_of(record, [record | {"q": "2"}], worked), shots=1
     )
 
 
