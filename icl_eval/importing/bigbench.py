@@ -77,10 +77,8 @@ def import_bigbench(path: Path, out: Path) -> Imported:
     }
     notes.carried += [key for key in CARRIED if key in content]
     notes.lost += [f"`{key}`" for key in content if key not in (*CARRIED, "keywords", "canary", "comment")]
-    file = out / "data" / PREFIX / f"{name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(path.read_bytes())
-    task = write_task(out, Parts(definition, prompt, notes))
+    copied = {out / "data" / PREFIX / f"{name}.json": path.read_text(encoding="utf-8")}
+    task = write_task(out, Parts(definition, prompt, notes), others=copied)
     return Imported(task.name, "whole", notes)
 
 

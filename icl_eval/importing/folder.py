@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
@@ -45,8 +46,13 @@ class Imported:
         )
 
 
-def write_task(out: Path, parts: Parts, records: Mapping[str, Sequence[Any]] | None = None) -> Task:
-    """Write a task with its prompt, and its records if it has own ones, and read it again.
+def write_task(
+    out: Path,
+    parts: Parts,
+    records: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+    others: Mapping[Path, str] = MappingProxyType({}),
+) -> Task:
+    """Write a task with its prompt, its own records by split, and other files, and read it again.
 
     Raises:
         RunError: a file with other content stands there.
@@ -58,7 +64,8 @@ def write_task(out: Path, parts: Parts, records: Mapping[str, Sequence[Any]] | N
         out / "tasks" / f"{name}.yaml": yaml.safe_dump(definition, sort_keys=False, allow_unicode=True, width=110),
         out / "prompts" / name / f"{parts.definition['prompts'][0]}.jinja": parts.prompt_text(),
     }
-    for split, rows in (records or {}).items():
+    files |= others
+    for split, rows in records.items():
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         files[out / "data" / parts.definition["data"]["local"][split]] = lines
     return write_checked(files, lambda: Library([out]).task(name))
@@ -74,11 +81,11 @@ def write_suite(out: Path, definition: Mapping[str, Any]) -> None:
 
 def write_checked(files: Mapping[Path, str], check: Callable[[], T]) -> T:
     """Write files; if what they define is not valid, those that are new are removed again."""
-    written: list[Path] = []
     for path, text in files.items():
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise RunError("a file with other content stands here; remove it, or choose another folder", path)
-        written += [] if path.exists() else [path]
+    written = [path for path in files if not path.exists()]
+    for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from icl_eval import Library, Task
-from icl_eval.errors import TaskError
+from icl_eval.errors import RunError, TaskError
 from icl_eval.importing.bigbench import import_bigbench
 from icl_eval.prompts import assemble
 from icl_eval.tasks import LocalSource
@@ -88,6 +88,13 @@ def test_what_is_no_json_task_is_one_sentence(content: Any, sentence: str, tmp_p
     with pytest.raises(TaskError, match=sentence):
         imported(tmp_path, content)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_task_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
+    imported(tmp_path, CHOICE)
+
+    with pytest.raises(RunError, match=r"colours\.json: a file with other content stands here"):
+        imported(tmp_path, CHOICE | {"canary": "x"})
 
 
 def test_a_file_that_is_no_json_is_one_sentence(tmp_path: Path) -> None:
