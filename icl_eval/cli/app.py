@@ -23,6 +23,7 @@ from icl_eval.cli import (
     listing,
     options,
     plan,
+    plot,
     regress,
     report,
     rescore,
@@ -70,6 +71,7 @@ app.command("rescore", cls=Command)(rescore.rescore)
 app.command("compare", cls=Command)(compare.compare)
 app.command("examples", cls=Command)(examples.examples)
 app.command("report", cls=Command)(report.report)
+app.command("plot", cls=Command)(plot.plot)
 app.command("regress", cls=Command)(regress.regress)
 app.command("plan", cls=Command)(plan.plan)
 app.command("import", cls=Command)(importing.import_tasks)

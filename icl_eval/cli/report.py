@@ -39,16 +39,35 @@ def report(
 
     It is one file that you can open from disk and send. No model is loaded.
     """
+    results = results_of(folders)
+    only = out is None and len({*folders}) == 1
+    path = folders[0] / NAME if only else out or Path(NAME)
+    write_report(results, path)
+    remark(f"report: {path}")
+
+
+def results_of(folders: Sequence[Path]) -> list[Result]:
+    """The results of runs and of the models of sweeps.
+
+    Raises:
+        RunError: a folder is neither, or a run is not finished.
+    """
     from icl_eval.results.members import is_sweep
     from icl_eval.runs.rescore import rescore, rescore_sweep
 
     results: list[Result] = []
     for folder in dict.fromkeys(folders):
         results += rescore_sweep(folder).results if is_sweep(folder) else [rescore(folder)]
-    only = out is None and len({*folders}) == 1
-    path = folders[0] / NAME if only else out or Path(NAME)
-    write_report(results, path)
-    remark(f"report: {path}")
+    return results
+
+
+def labels_of(results: Sequence[Result]) -> list[str]:
+    """What to call each of some results."""
+    from icl_eval.reports.report import labels
+    from icl_eval.results.members import label
+
+    manifests = [(each.manifest, each.folder or Path()) for each in results]
+    return labels([(label(each.model_name, each.config.revision), folder) for each, folder in manifests])
 
 
 def write_beside(found: Result | Sweep) -> None:
@@ -89,17 +108,14 @@ def write_report(results: Sequence[Result], path: Path, comparison: Comparison |
         RunError: a file of a run is damaged, or the report cannot be written.
     """
     from icl_eval.reports.items import ReportRun
-    from icl_eval.reports.report import labels
     from icl_eval.reports.report import report as page
     from icl_eval.results.files import replace_file
-    from icl_eval.results.members import label
     from icl_eval.results.outcomes import outcomes
     from icl_eval.results.prompt_texts import NAME as PROMPTS
     from icl_eval.results.prompt_texts import PromptTexts
     from icl_eval.runs.compare import compare
 
     kept = [(result, result.folder) for result in results if result.folder is not None]
-    names = labels([(label(each.manifest.model_name, each.manifest.config.revision), f) for each, f in kept])
     runs = [
         ReportRun(
             name,
@@ -109,7 +125,7 @@ def write_report(results: Sequence[Result], path: Path, comparison: Comparison |
             folder,
             PromptTexts(folder) if (folder / PROMPTS).is_file() else None,
         )
-        for name, (result, folder) in zip(names, kept, strict=True)
+        for name, (result, folder) in zip(labels_of([each for each, _ in kept]), kept, strict=True)
     ]
     pairs = {}
     for one, other in combinations(runs, 2):

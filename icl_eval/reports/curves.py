@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from icl_eval.results.manifest import Manifest
 from icl_eval.results.score import Score
 
 
@@ -82,3 +83,53 @@ def _point(score: Score) -> Point:
 
 def _known(value: float | None) -> float:
     return 0.0 if value is None or not math.isfinite(value) else value
+
+
+@dataclass(frozen=True)
+class BySize:
+    """Scores of a task by the size of the model, or the step of its training.
+
+    Attributes:
+        task, metric: of what.
+        series: by a name such as `4 shots`, the sizes in ascending order, each with its score.
+    """
+
+    task: str
+    metric: str
+    series: tuple[tuple[str, tuple[tuple[float, Point], ...]], ...]
+
+
+def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str, list[BySize]]:
+    """What models are ordered by, and the scores of each task and metric; none unless the models differ in it.
+
+    Args:
+        runs: the label, the manifest and the scores of each; steps of training are revisions such as `step1000`.
+    """
+    unit, sizes = _sizes(runs)
+    found: dict[tuple[str, str, str], dict[int, list[tuple[float, Point]]]] = {}
+    for label, _, scores in runs if len({*sizes.values()}) > 1 else ():
+        for score in scores if label in sizes else ():
+            if not score.of_part:
+                shots = found.setdefault((score.task, score.metric, score.normalize), {})
+                shots.setdefault(score.shots, []).append((sizes[label], _point(score)))
+    return unit, [
+        BySize(
+            task,
+            metric,
+            tuple((f"{k} shots", tuple(sorted(points, key=lambda each: each[0]))) for k, points in shots.items()),
+        )
+        for (task, metric, _), shots in found.items()
+    ]
+
+
+def _sizes(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str, dict[str, float]]:
+    steps = {label: _step(manifest.config.revision) for label, manifest, _ in runs}
+    known = {label: step for label, step in steps.items() if step}
+    if len({*known.values()}) > 1:
+        return "training step", known
+    return "parameters", {label: float(each.parameters) for label, each, _ in runs if each.parameters}
+
+
+def _step(revision: str | None) -> float | None:
+    digits = (revision or "").removeprefix("step")
+    return float(digits) if (revision or "").startswith("step") and digits.isdecimal() else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from icl_eval.reports.columns import Row, columns_of
 from icl_eval.reports.comparison import p_value
-from icl_eval.reports.curves import Curve, Point, curves_of, first_of_each_task
+from icl_eval.reports.curves import Curve, by_size, curves_of, first_of_each_task
 from icl_eval.reports.html import escaped, html_table, table
 from icl_eval.reports.items import ReportRun, item_blocks
 from icl_eval.reports.svg import curve_chart, key, short_number, size_chart
@@ -200,40 +200,13 @@ def _heat_map(found: Sequence[Sequence[Curve]], *, named: bool) -> str:
 
 def _sizes(runs: Sequence[ReportRun]) -> str:
     """A chart of each task by the size of the model or the step of its training; nothing unless these differ."""
-    unit, sizes = _axis(runs)
-    if len({*sizes.values()}) < 2:
-        return ""
-    found: dict[tuple[str, str, str], dict[int, list[tuple[float, Point]]]] = {}
-    for run in runs:
-        for score in run.scores if run.label in sizes else ():
-            if not score.of_part:
-                by_shots = found.setdefault((score.task, score.metric, score.normalize), {})
-                point = Point(score.shots, score.value, score.standard_error if score.standard_error > 0 else 0.0, 0.0)
-                by_shots.setdefault(score.shots, []).append((sizes[run.label], point))
+    unit, found = by_size([(run.label, run.manifest, run.scores) for run in runs])
     charts = []
-    for (task, metric, _), by_shots in list(found.items())[:MOST_CHARTS]:
-        series = [(f"{shots} shots", sorted(points, key=lambda each: each[0])) for shots, points in by_shots.items()]
-        title = f"{task} {metric}"
-        names = _legend([name for name, _ in series])
-        charts.append(
-            f"<figure><figcaption>{escaped(title)}</figcaption>{names}{size_chart(title, unit, series)}</figure>"
-        )
-    return f'<div class="charts">{"".join(charts)}</div>'
-
-
-def _axis(runs: Sequence[ReportRun]) -> tuple[str, dict[str, float]]:
-    """What models are ordered by, and the value of each run: steps of training if revisions name them, else sizes."""
-    steps = {run.label: _step(run.manifest.config.revision) for run in runs}
-    known = {label: step for label, step in steps.items() if step}
-    if len({*known.values()}) > 1:
-        return "training step", known
-    sizes = {run.label: float(run.manifest.parameters) for run in runs if run.manifest.parameters}
-    return "parameters", sizes
-
-
-def _step(revision: str | None) -> float | None:
-    digits = (revision or "").removeprefix("step")
-    return float(digits) if (revision or "").startswith("step") and digits.isdecimal() else None
+    for each in found[:MOST_CHARTS]:
+        title, names = f"{each.task} {each.metric}", _legend([name for name, _ in each.series])
+        chart = size_chart(title, unit, each.series)
+        charts.append(f"<figure><figcaption>{escaped(title)}</figcaption>{names}{chart}</figure>")
+    return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
 
 
 def _differences(pairs: Pairs) -> str:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from icl_eval.errors import ModelError, RunError, UnknownName
 from icl_eval.results.manifest import Manifest
-from icl_eval.results.members import Member
+from icl_eval.results.members import Member, label
 from icl_eval.results.pair import Pair, Unpaired
 from icl_eval.results.records import Failure
 from icl_eval.results.score import Score
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
     from icl_eval.reports import View
 
@@ -158,6 +159,16 @@ class Result:
     def _repr_html_(self) -> str:
         return self.table("html")
 
+    def plot(self) -> Figure:
+        """The learning curves; needs matplotlib, whose figure it returns.
+
+        Raises:
+            RunError: there is none, or matplotlib is not installed.
+        """
+        from icl_eval.reports import curve_figure, curves_of
+
+        return curve_figure(curves_of(self.scores, self.manifest.model_name))
+
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
@@ -204,6 +215,16 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         return self.table("html")
+
+    def plot(self) -> Figure:
+        """The differences with their intervals; needs matplotlib, whose figure it returns.
+
+        Raises:
+            RunError: there is none, or matplotlib is not installed.
+        """
+        from icl_eval.reports import difference_figure
+
+        return difference_figure(self.pairs, self.one.model_name, self.other.model_name)
 
 
 @dataclass(frozen=True, repr=False)
@@ -267,6 +288,17 @@ class Sweep:
 
     def _repr_html_(self) -> str:
         return self.table("html")
+
+    def plot(self) -> Figure:
+        """The learning curves of all models; needs matplotlib, whose figure it returns.
+
+        Raises:
+            RunError: there is none, or matplotlib is not installed.
+        """
+        from icl_eval.reports import curve_figure, curves_of
+
+        models = [(label(each.manifest.model_name, each.manifest.config.revision), each) for each in self.results]
+        return curve_figure([curve for name, each in models for curve in curves_of(each.scores, name)])
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:

@@ -46,6 +46,7 @@ KEPT = (*RUN, "--out", "kept")
 TWO = KEPT, (*RUN, "--out", "second")
 BASED = KEPT, ("regress", "base.json", "--update", "kept")
 PARTS = ("run", "-m", "any", "-t", "toy/parts", *TOY, "--shots", "0", "--split", "train")  # twelve categories
+PLOTTED = (*ANY, *TOY, "--shots", "0,1", "--out", "kept")
 UNREPORTED = (*KEPT, "--no-report")
 SEEN = ("examples", "kept", "--limit", "0")
 SHOTS = (*ANY, *TOY, "--shots", "0,1", "--seeds", "2")
@@ -408,6 +409,11 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 False,
             )
         ],
+    },
+    "plot": {
+        "folders": [Case(("plot", "-o", "a.svg"), ("kept",), see.is_file("a.svg"), True, (PLOTTED,))],
+        "out": [Case(("plot", "kept"), ("-o", "a.svg"), see.is_file("a.svg"), True, (PLOTTED,))],
+        "kind": [Case(("plot", "kept", "-o", "a.svg"), ("--kind", "sizes"), see.is_file("a.svg"), False, (PLOTTED,))],
     },
     "report": {
         "folders": [Case(("report",), ("kept",), see.is_file("kept/report.html"), True, (UNREPORTED,))],

@@ -24,6 +24,7 @@ def test_commands_are_these() -> None:
         "compare",
         "examples",
         "report",
+        "plot",
         "regress",
         "plan",
         "import",

@@ -1,0 +1,58 @@
+"""`icl-eval plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from icl_eval.cli import options
+from icl_eval.cli.report import labels_of, results_of
+from icl_eval.cli.terminal import remark
+from icl_eval.config import RESULTS
+from icl_eval.errors import RunError
+
+Kind = Literal["curves", "sizes", "differences"]
+
+
+@options.takes()
+def plot(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, or of sweeps.")],
+    *,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", rich_help_panel=RESULTS, help="File to write: .pdf, .png or .svg."),
+    ],
+    kind: Annotated[
+        Kind,
+        typer.Option(rich_help_panel=RESULTS, help="Scores by shots or by model size, or the differences of two runs."),
+    ] = "curves",
+) -> None:
+    """Plot learning curves, scores by model size or differences.
+
+    It needs matplotlib. The figures fit a column of a paper.
+    """
+    from icl_eval.reports import figures
+    from icl_eval.reports.curves import by_size, curves_of
+
+    figures.check_format(out)
+    if kind == "differences":
+        from icl_eval.runs.compare import compare
+
+        if len(folders) != 2:
+            raise RunError(f"a plot of differences is of two runs, not {len(folders)}")
+        found = compare(folders[0], folders[1])
+        names = [manifest.model_name for manifest in (found.one, found.other)]
+        names = names if len({*names}) == 2 else [folder.name for folder in folders]
+        figure = figures.difference_figure(found.pairs, *names)
+    else:
+        results = results_of(folders)
+        runs = list(zip(labels_of(results), results, strict=True))
+        if kind == "sizes":
+            figure = figures.size_figure(*by_size([(name, each.manifest, each.scores) for name, each in runs]))
+        else:
+            named = [(name if len(runs) > 1 else "", each) for name, each in runs]
+            figure = figures.curve_figure([curve for name, each in named for curve in curves_of(each.scores, name)])
+    figures.save(figure, out)
+    remark(f"plot: {out}")

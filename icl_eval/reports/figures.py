@@ -1,0 +1,198 @@
+"""Figures for a paper, drawn by matplotlib: learning curves, scores by model size, and differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icl_eval.errors import RunError, UnknownName
+from icl_eval.reports.curves import BySize, Curve, Point, first_of_each_task
+from icl_eval.reports.html import visible
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from icl_eval.results.pair import Pair
+
+FORMATS = ("pdf", "png", "svg")
+WIDTH, HEIGHT = 3.3, 2.3  # inches of a panel: a column of a paper
+MOST_COLUMNS = 3
+COLOURS = ("#0b62a8", "#c1440e", "#00785a", "#8e3b87", "#7a6000", "#444b55")
+MARKS, LINES = "os^Dvp", ("-", "--", ":", "-.")
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.hashsalt": "icl-eval",
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+}
+
+
+def curve_figure(curves: Sequence[Curve]) -> Figure:
+    """Learning curves, a panel for the first metric of each task and a line for each model.
+
+    Bands are one standard error over examples, and bars the standard deviation over draws of demonstrations.
+
+    Raises:
+        RunError: there is no curve, or matplotlib is not installed.
+    """
+    panels: dict[tuple[str, str], list[Curve]] = {}
+    for curve in first_of_each_task(curves):
+        panels.setdefault((curve.task, curve.metric), []).append(curve)
+    if not panels:
+        raise RunError("there is no learning curve to plot: evaluate with several numbers of shots")
+    figure, axes = _panels(len(panels))
+    for axis, ((task, metric), found) in zip(axes, panels.items(), strict=False):
+        shots = sorted({point.shots for curve in found for point in curve.points})
+        for index, curve in enumerate(found):
+            label = " ".join(filter(None, (curve.model, curve.prompt if _several_prompts(found) else "")))
+            places = [shots.index(point.shots) for point in curve.points]
+            _line(axis, index, places, curve.points, label)
+        for name, style in (("random", "--"), ("majority", ":")):
+            if (value := getattr(found[0], name)) is not None:
+                axis.axhline(value, color="#777777", linestyle=style, linewidth=0.8, label=name)
+        axis.set_xticks(range(len(shots)), [str(each) for each in shots])
+        _name(axis, task, "shots", metric)
+    return _explain(figure)
+
+
+def size_figure(unit: str, tasks: Sequence[BySize]) -> Figure:
+    """Scores by the size of models on a logarithmic scale, with a straight line fitted to each number of shots.
+
+    Raises:
+        RunError: the models do not differ in size, or matplotlib is not installed.
+    """
+    if not tasks:
+        raise RunError("there are no models of different sizes or training steps to plot")
+    figure, axes = _panels(len(tasks))
+    for axis, each in zip(axes, tasks, strict=False):
+        for index, (label, points) in enumerate(each.series):
+            sizes = [size for size, _ in points]
+            _line(axis, index, sizes, [point for _, point in points], label, joined=False)
+            if len(sizes) > 2:
+                slope, start = np.polyfit(np.log10(sizes), [point.value for _, point in points], 1)
+                axis.plot(sizes, slope * np.log10(sizes) + start, color=COLOURS[index % 6], linewidth=0.9)
+        axis.set_xscale("log")
+        _name(axis, each.task, unit, each.metric)
+    return _explain(figure)
+
+
+def difference_figure(pairs: Sequence[Pair], one: str, other: str) -> Figure:
+    """A forest plot: each paired difference with its 95 % interval.
+
+    Raises:
+        RunError: there is none, or matplotlib is not installed.
+    """
+    if not pairs:
+        raise RunError("there is no difference to plot")
+    names = [f"{pair.one.task} {pair.one.metric}, {pair.one.shots} shots" for pair in reversed(pairs)]
+    width = WIDTH + 0.04 * max(map(len, names))  # room for the names
+    figure, (axis, *_) = _panels(1, width, height=0.5 + 0.19 * len(pairs))
+    for place, pair in enumerate(reversed(pairs)):
+        known = pair.interval != "bounds"
+        errors = [[pair.value - pair.low], [pair.high - pair.value]] if known else None
+        axis.errorbar([pair.value], [place], xerr=errors, fmt="o", color=COLOURS[0], markersize=3.5, linewidth=1.2)
+    axis.set_yticks(range(len(pairs)), [_plain(name) for name in names])
+    axis.axvline(0, color="#777777", linewidth=0.8)
+    axis.set_xlabel(_plain(f"{other} less {one}"))
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as the ending of its name says; the same figure always gives the same file.
+
+    Raises:
+        UnknownName: there is no such format.
+        RunError: the file cannot be written.
+    """
+    format = check_format(path)
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": None}[format]
+    try:
+        with _style():
+            figure.savefig(path, format=format, dpi=300, metadata=metadata)
+    except OSError as error:
+        raise RunError(f"cannot be written: {error.strerror}", path) from error
+
+
+def check_format(path: Path) -> str:
+    """The format that the ending of a name says.
+
+    Raises:
+        UnknownName: there is no such format.
+    """
+    format = path.suffix.removeprefix(".")
+    if format not in FORMATS:
+        raise UnknownName("format of plots", format, FORMATS)
+    return format
+
+
+def _style() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise RunError("a plot needs matplotlib, which is not installed: pip install matplotlib") from error
+    return matplotlib.rc_context(STYLE)
+
+
+def _panels(count: int, width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, list[Any]]:
+    """A figure with so many panels, which no window shows."""
+    with _style():
+        from matplotlib.figure import Figure
+
+        columns = min(count, MOST_COLUMNS)
+        rows = -(-count // columns)
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+    return figure, axes
+
+
+def _line(
+    axis: Any, index: int, places: Sequence[float], points: Sequence[Point], label: str, *, joined: bool = True
+) -> None:
+    """A curve with its band and its bars."""
+    values, errors = (np.array([getattr(point, name) for point in points]) for name in ("value", "error"))
+    style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKS[index % len(MARKS)], "markersize": 3.5}
+    line = LINES[index % len(LINES)] if joined else ""
+    axis.plot(places, values, linewidth=1.3, linestyle=line, label=_plain(label) or None, **style)
+    if joined:
+        axis.fill_between(places, values - errors, values + errors, color=style["color"], alpha=0.18, linewidth=0)
+        spread = [point.sd for point in points]
+        axis.errorbar(places, values, yerr=spread, fmt="none", color=style["color"], linewidth=0.8, capsize=2)
+    else:
+        axis.errorbar(places, values, yerr=errors, fmt="none", color=style["color"], linewidth=0.8, capsize=2)
+
+
+def _name(axis: Any, task: str, x: str, y: str) -> None:
+    axis.set_title(_plain(task), fontsize=8)
+    axis.set_xlabel(x)
+    axis.set_ylabel(_plain(y))
+
+
+def _explain(figure: Figure) -> Figure:
+    """The figure with one legend for all of its panels, below them."""
+    found: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    if found:
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(found), 4)}
+        figure.legend(found.values(), found.keys(), fontsize=7, frameon=False, **place)
+    return figure
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib shows as it is, without mathematics."""
+    return visible(text).replace("$", r"\$")
+
+
+def _several_prompts(curves: Sequence[Curve]) -> bool:
+    return len({curve.prompt for curve in curves}) > 1

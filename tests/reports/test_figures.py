@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from icl_eval.errors import RunError, UnknownName
+from icl_eval.reports.curves import by_size, curves_of
+from icl_eval.reports.figures import FORMATS, curve_figure, difference_figure, save, size_figure
+from icl_eval.results.pair import Pair
+from icl_eval.results.result import Comparison, Result, Sweep
+
+from .lines import MANIFEST, RTE, RTE_32
+
+SCORES = (RTE, RTE_32)
+SIZES = [MANIFEST.model_copy(update={"model_name": f"m{n}", "parameters": 10**n}) for n in (6, 7, 8)]
+PAIR = Pair(RTE, replace(RTE, value=0.6132), 0.05, 0.0123, 0.0259, 0.0741, "normal", "delta", None)
+
+
+def test_a_curve_shows_scores_bands_and_references() -> None:
+    figure: Any = Result(SCORES, MANIFEST).plot()
+    (axis,) = figure.axes
+    line = axis.lines[0]
+    (band,) = [each.get_paths()[0].vertices for each in axis.collections if len(each.get_paths()[0].vertices) > 4]
+
+    assert list(line.get_ydata()) == [RTE.value, RTE_32.value]
+    assert band[:, 1].min() == pytest.approx(RTE.value - RTE.standard_error)
+    assert band[:, 1].max() == pytest.approx(RTE_32.value + RTE_32.standard_error)
+    assert [float(each.get_ydata()[0]) for each in axis.lines if each.get_label() in ("random", "majority")] == [
+        *(RTE.random, RTE.majority)
+    ]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0", "32"]
+
+
+def test_every_model_has_a_line_and_a_name() -> None:
+    figure: Any = Sweep((Result(SCORES, MANIFEST), Result(SCORES, SIZES[0]))).plot()
+
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["small", "m6", "random", "majority"]
+
+
+def test_scores_by_size_have_the_line_of_least_squares() -> None:
+    values = (0.2, 0.5, 0.6)
+    runs = [(m.model_name, m, [replace(RTE, value=v)]) for m, v in zip(SIZES, values, strict=True)]
+    figure: Any = size_figure(*by_size(runs))
+    (axis,) = figure.axes
+    fitted = axis.lines[-1]
+
+    assert axis.get_xlabel() == "parameters"
+    assert list(fitted.get_xdata()) == [10**6, 10**7, 10**8]
+    assert list(fitted.get_ydata()) == pytest.approx(np.polyval(np.polyfit([6, 7, 8], values, 1), [6, 7, 8]))
+
+
+def test_models_are_ordered_by_the_step_that_their_revisions_name() -> None:
+    at = [
+        MANIFEST.model_copy(update={"config": MANIFEST.config.model_copy(update={"revision": f"step{n}"})})
+        for n in (1000, 512)
+    ]
+    unit, ((_),) = by_size([(str(i), each, [RTE]) for i, each in enumerate(at)])
+
+    assert unit == "training step"
+    assert [size for size, _ in _.series[0][1]] == [512, 1000]
+
+
+def test_differences_have_their_intervals() -> None:
+    figure: Any = Comparison((PAIR,), (), MANIFEST, SIZES[0]).plot()
+    (axis,) = figure.axes
+    ((low, _), (high, _)) = axis.collections[0].get_segments()[0]
+
+    assert (low, high) == pytest.approx((PAIR.low, PAIR.high))
+    assert axis.get_xlabel() == "m6 less small"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_same_figure_is_the_same_file(format: str, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        save(curve_figure(curves_of(SCORES, "$x_{1}$ \u202e")), tmp_path / f"{name}.{format}")
+
+    assert (tmp_path / f"one.{format}").read_bytes() == (tmp_path / f"other.{format}").read_bytes()
+
+
+def test_mistakes_are_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnknownName, match=r"no format of plots is named 'jpg'; did you mean png\?"):
+        save(curve_figure(curves_of(SCORES)), tmp_path / "a.jpg")
+    with pytest.raises(RunError, match="there is no learning curve to plot"):
+        curve_figure(curves_of([RTE]))
+    with pytest.raises(RunError, match="there are no models of different sizes"):
+        size_figure(*by_size([("one", SIZES[0], [RTE])]))
+    with pytest.raises(RunError, match="there is no difference to plot"):
+        difference_figure([], "one", "other")
+    with pytest.raises(RunError, match=r"nowhere/a.png: cannot be written: No such file or directory"):
+        save(curve_figure(curves_of(SCORES)), tmp_path / "nowhere" / "a.png")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(RunError, match="a plot needs matplotlib, which is not installed: pip install matplotlib"):
+        curve_figure(curves_of(SCORES))
