@@ -50,10 +50,12 @@ def curve_figure(curves: Sequence[Curve]) -> Figure:
         panels.setdefault((curve.task, curve.metric), []).append(curve)
     if not panels:
         raise RunError("there is no learning curve to plot: evaluate with several numbers of shots")
+    models = list(dict.fromkeys(curve.model for curve in curves))
     figure, axes = _panels(len(panels))
     for axis, ((task, metric), found) in zip(axes, panels.items(), strict=False):
         shots = sorted({point.shots for curve in found for point in curve.points})
-        for index, curve in enumerate(found):
+        for place, curve in enumerate(found):
+            index = models.index(curve.model) if len(models) > 1 else place  # the panels share one legend
             label = " ".join(filter(None, (curve.model, curve.prompt if _several_prompts(found) else "")))
             places = [shots.index(point.shots) for point in curve.points]
             _line(axis, index, places, curve.points, label)

@@ -150,16 +150,16 @@ def _curves(runs: Sequence[ReportRun]) -> str:
             found.setdefault((curve.task, prompt, curve.metric, curve.scoring), []).append(curve)
     if not found:
         return ""
-    order = {run.label: index for index, run in enumerate(runs)}
+    models = [run.label for run in runs]
     charts = []
     for (task, _, metric, _), curves in list(found.items())[:MOST_CHARTS]:
         caption = f"<figcaption>{escaped(f'{task} {metric}')}</figcaption>"
-        charts.append(f"<figure>{caption}{curve_chart(sorted(curves, key=lambda each: order[each.model]))}</figure>")
+        charts.append(f"<figure>{caption}{curve_chart(curves, models)}</figure>")
     more = len(found) - len(charts)
     rest = f"<p>{more} more curves are left out; all scores are in the table above.</p>" if more else ""
     said = "Bands are one standard error over examples, small dots the draws of demonstrations."
     return (
-        f'{_legend([run.label for run in runs])}<p class="soft">{said}</p><div class="charts">{"".join(charts)}</div>'
+        f'{_legend(models)}<p class="soft">{said}</p><div class="charts">{"".join(charts)}</div>'
         f"{rest}{_heat_map(list(found.values()), named=len(runs) > 1)}"
     )
 

@@ -16,8 +16,13 @@ DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")  # a line is known by its 
 Place = tuple[float, float]
 
 
-def curve_chart(curves: Sequence[Curve]) -> str:
-    """The curves of one task by shots, one for each model: bands of one standard error, and a dot for each draw."""
+def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
+    """The curves of one task by shots, one for each model: bands of one standard error, and a dot for each draw.
+
+    Args:
+        curves: of the task.
+        models: those of all charts, in the order of their legend.
+    """
     shots = sorted({point.shots for curve in curves for point in curve.points})
     places = {each: LEFT + 20 + i * (RIGHT - LEFT - 40) / max(len(shots) - 1, 1) for i, each in enumerate(shots)}
     points = [point for curve in curves for point in curve.points]
@@ -38,8 +43,10 @@ def curve_chart(curves: Sequence[Curve]) -> str:
             f"<title>{said}</title></path>"
         )
         parts.append(f'<text x="{RIGHT}" y="{y - 3:.1f}" text-anchor="end">{name}</text>')
-    for index, curve in enumerate(curves):
-        parts += _series(index, [(places[point.shots], point) for point in curve.points], scale, "shots")
+    for curve in curves:
+        parts += _series(
+            models.index(curve.model), [(places[point.shots], point) for point in curve.points], scale, "shots"
+        )
     return _svg(parts, f"{curves[0].task} {curves[0].metric} by shots")
 
 

@@ -11,6 +11,7 @@ import pytest
 from icl_eval.errors import RunError, UnknownName
 from icl_eval.reports.curves import by_size, curves_of
 from icl_eval.reports.figures import FORMATS, curve_figure, difference_figure, save, size_figure
+from icl_eval.reports.svg import curve_chart
 from icl_eval.results.pair import Pair
 from icl_eval.results.result import Comparison, Result, Sweep
 
@@ -40,6 +41,21 @@ def test_every_model_has_a_line_and_a_name() -> None:
     figure: Any = Sweep((Result(SCORES, MANIFEST), Result(SCORES, SIZES[0]))).plot()
 
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["small", "m6", "random", "majority"]
+
+
+def test_a_model_has_the_same_colour_in_every_panel() -> None:
+    alone = tuple(replace(score, task="other") for score in SCORES)
+    figure: Any = Sweep((Result(SCORES, MANIFEST), Result((*SCORES, *alone), SIZES[0]))).plot()
+    both, other = figure.axes
+
+    assert other.lines[0].get_color() == both.lines[1].get_color() != both.lines[0].get_color()
+
+
+def test_a_model_has_the_same_colour_in_every_chart_of_a_page() -> None:
+    one, other = (curves_of(SCORES, model) for model in ("one", "other"))
+
+    assert "var(--s1)" not in curve_chart(one, ["one", "other"])
+    assert "var(--s0)" not in curve_chart(other, ["one", "other"])
 
 
 def test_scores_by_size_have_the_line_of_least_squares() -> None:
