@@ -113,7 +113,7 @@ TEXT = {"references": ["a"], "written": ["b"], "finished": ["stop"], "scores": [
 
 def test_every_field_of_other_kinds_of_examples_is_checked() -> None:
     entry = json.loads(EXAMPLES.read_text().splitlines()[0])
-    common = {name: entry[name] for name in entry if name not in ("kind", "gold", "names", "options")}
+    common = {name: entry[name] for name in entry if name not in ("kind", "gold", "names", "options", "grades")}
     kinds: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
         ("likelihood", LIKELIHOOD, [{"greedy": 1}, {"greedy": "no"}, {"parts": []}, {"parts": [[]]}, {"words": 1.5}]),
         ("text", TEXT, [{"right": 1}, {"right": None}, {"finished": ["stopped"]}, {"finished": [True]}]),

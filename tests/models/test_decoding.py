@@ -18,6 +18,8 @@ OTHERS: dict[str, Any] = {
     "temperature": 0.7,
     "top_p": 0.9,
     "seed": 1,
+    "reasoning_end": "</think>",
+    "reply_end": "<|im_end|>",
 }
 
 
@@ -50,6 +52,7 @@ def test_the_signatures_word_says_all_but_the_seed(decoding: Decoding, word: str
         ({"top_p": 1.1}, "top_p must be above 0 and at most 1"),
         ({"penalty": "hf"}, "penalty must be one of gnmt, power, not 'hf'"),
         ({"stop": ("\n", "")}, "an empty stop string would end every text at once"),
+        ({"reasoning_end": ""}, "an empty text cannot end the reasoning"),
         ({"beams": 2, "temperature": 1.0}, "beam search draws no samples"),
         ({"beams": 2, "samples": 2}, "beam search draws no samples"),
         ({"samples": 2}, "samples at temperature 0 are all the same"),
