@@ -48,7 +48,9 @@ def test_a_model_has_the_same_colour_in_every_panel() -> None:
     figure: Any = Sweep((Result(SCORES, MANIFEST), Result((*SCORES, *alone), SIZES[0]))).plot()
     both, other = figure.axes
 
-    assert other.lines[0].get_color() == both.lines[1].get_color() != both.lines[0].get_color()
+    colours = [{each.get_label(): each.get_color() for each in axis.lines} for axis in (both, other)]
+
+    assert colours[1]["m6"] == colours[0]["m6"] != colours[0]["small"]
 
 
 def test_a_model_has_the_same_colour_in_every_chart_of_a_page() -> None:
