@@ -116,6 +116,7 @@ def test_a_configuration_without_rare_options_names_its_folder_as_before() -> No
     assert ask.model_dump_json() == before
     assert ask.folder_name() == f"coqa-tiny-{hashlib.sha256(before.encode()).hexdigest()[:8]}"
     assert RunConfig.model_validate_json(before) == ask
+    assert RunConfig(model="tiny", tasks=("coqa",), metrics=("coqa_em",)).folder_name() == ask.folder_name()
 
 
 def test_another_decoding_is_another_folder() -> None:
