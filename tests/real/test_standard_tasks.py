@@ -56,6 +56,16 @@ def test_mmlu_has_five_development_questions_of_each_of_57_subjects(source: Loca
     assert len(set(shown)) == 57
 
 
+def test_options_of_mmlu_that_begin_with_a_space_get_no_second_one(source: LocalSource) -> None:
+    task = task_of("olmes/cloze/mmlu")
+    spaced = [each for each in task.evaluation(source) if any(text != text.strip() for text in each.options)]
+
+    assert spaced
+    for each in spaced:
+        answers = [task.prompt().answer(each.fields, each.options, index) for index in range(len(each.options))]
+        assert answers == [f" {text.strip()}" for text in each.options]
+
+
 def test_bbh_has_6511_examples(source: LocalSource) -> None:
     assert sum(len(task_of(name).evaluation(source)) for name in Library().suite("bbh").tasks) == 6511
 
