@@ -12,6 +12,7 @@ import pytest
 
 from icl_eval.testing import FakeLM
 
+from .bench import HARNESS
 from .shell import TOY, IclEval
 from .test_options import COMMANDS
 
@@ -64,7 +65,9 @@ def test_every_command_prints_any_text_in_every_encoding_of_stdout(
         ("regress", "base 天 ’ 😀", "--update", "one"),
         ("regress", "base 天 ’ 😀", "--include", "."),
         ("plan", *asked, "-m", "tiny"),
+        ("import", "lm-eval", "天 ’ 😀.yaml", "--out", "imported"),
     )
+    Path("天 ’ 😀.yaml").write_text(HARNESS.replace("NAME", "words"))
     assert {words[0] for words in lines} == {*COMMANDS}
     for words in lines:
         written = io.BytesIO()
