@@ -226,17 +226,17 @@ def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> It
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    evidence = parse_example(line)
+                    result = parse_example(line)
                 except DAMAGED as error:
                     raise RunError(f"this line is damaged; {REPAIR}", path, number) from error
-                if cells is not None and evidence.cell not in cells:
+                if cells is not None and result.cell not in cells:
                     raise RunError(
-                        f"this line is of {evidence.cell}, which is not in the manifest; {REPAIR}", path, number
+                        f"this line is of {result.cell}, which is not in the manifest; {REPAIR}", path, number
                     )
-                if (evidence.cell, evidence.id) in seen:
-                    raise RunError(f"an earlier line is of the same example of {evidence.cell}; {REPAIR}", path, number)
-                seen.add((evidence.cell, evidence.id))
-                yield evidence
+                if (result.cell, result.id) in seen:
+                    raise RunError(f"an earlier line is of the same example of {result.cell}; {REPAIR}", path, number)
+                seen.add((result.cell, result.id))
+                yield result
     except OSError as error:
         raise RunError(f"cannot be read: {error.strerror}; was the run finished?", path) from error
 
@@ -258,43 +258,43 @@ def parse_example(line: str | bytes) -> ExampleResult:
     if kind is LikelihoodResult:
         entry["parts"] = [tuple(part) for part in entry["parts"]]
     rest: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
-    evidence = kind(cell=cell, **rest)
-    _check(evidence)
-    return evidence
+    result = kind(cell=cell, **rest)
+    _check(result)
+    return result
 
 
-def _check(evidence: ExampleResult) -> None:
+def _check(result: ExampleResult) -> None:
     """Raise one of `DAMAGED` if a field has a value that no run gives it; C does the loops, as there are many lines."""
-    cell = evidence.cell
-    names = (evidence.id, evidence.cluster, evidence.group, evidence.category, cell.task, cell.prompt)
-    _check_strings(names, evidence.demonstrations)
-    _check_counts(evidence.shots, evidence.truncated, cell.shots, cell.seed)
-    if isinstance(evidence, ChoiceResult):
-        _check_strings(evidence.names, tuple(option.text for option in evidence.options))
-        _check_counts(*evidence.gold)
-        if not max(evidence.gold, default=0) < len(evidence.names) == len(evidence.options):
+    cell = result.cell
+    names = (result.id, result.cluster, result.group, result.category, cell.task, cell.prompt)
+    _check_strings(names, result.demonstrations)
+    _check_counts(result.shots, result.truncated, cell.shots, cell.seed)
+    if isinstance(result, ChoiceResult):
+        _check_strings(result.names, tuple(option.text for option in result.options))
+        _check_counts(*result.gold)
+        if not max(result.gold, default=0) < len(result.names) == len(result.options):
             raise ValueError("options are missing")
-        if evidence.grades and not (len(evidence.grades) == len(evidence.names) and are_grades(evidence.grades)):
+        if result.grades and not (len(result.grades) == len(result.names) and are_grades(result.grades)):
             raise ValueError("the grades are not those of the options")
-        if not (all(evidence.names) and all(option.text for option in evidence.options)):
+        if not (all(result.names) and all(option.text for option in result.options)):
             raise ValueError("an option is empty")
-        for option in evidence.options:
+        for option in result.options:
             _check_logprobs(option.logprobs)
             _check_logprobs(option.unconditional or (0.0,))
-    elif isinstance(evidence, TextResult):
-        _check_strings(evidence.references, evidence.written, evidence.finished)
-        _check_logprobs(evidence.scores)
-        if not len(evidence.written) == len(evidence.finished) == len(evidence.scores):
+    elif isinstance(result, TextResult):
+        _check_strings(result.references, result.written, result.finished)
+        _check_logprobs(result.scores)
+        if not len(result.written) == len(result.finished) == len(result.scores):
             raise ValueError("the lists have different lengths")
-        if not set(evidence.finished) <= set(ENDINGS) or type(evidence.right) is not bool:
+        if not set(result.finished) <= set(ENDINGS) or type(result.right) is not bool:
             raise ValueError("an ending is unknown, or it is not said whether the references are right")
-    elif isinstance(evidence, LikelihoodResult):
-        _check_counts(evidence.words, evidence.bytes)
-        if not evidence.parts or type(evidence.greedy) is not bool:
+    elif isinstance(result, LikelihoodResult):
+        _check_counts(result.words, result.bytes)
+        if not result.parts or type(result.greedy) is not bool:
             raise ValueError("there is no part, or it is not said whether all tokens were the most likely")
-        if type(evidence.unspaced) is not bool:
+        if type(result.unspaced) is not bool:
             raise ValueError("neither true nor false")
-        for part in evidence.parts:
+        for part in result.parts:
             _check_logprobs(part)
 
 

@@ -154,12 +154,12 @@ def _read(path: Path, normalizations: Sequence[Normalization], metrics: ChosenMe
 
 
 def _noted(
-    evidence: Iterable[ExampleResult],
+    results: Iterable[ExampleResult],
     examples: dict[str, dict[str, Hashable]],
     categories: dict[str, dict[str, str]],
 ) -> Iterator[ExampleResult]:
-    """Pass evidence on, noting which examples it is of, and their categories."""
-    for each in evidence:
+    """Pass results on, noting their examples and categories."""
+    for each in results:
         examples[each.cell.task][each.id] = each.cluster, each.group, each.asked
         categories[each.cell.task][each.id] = each.category
         yield each

@@ -98,17 +98,17 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
     if manifest.failures:
         raise RunError(f"a baseline is made from a run in which no task failed: {manifest.failures[0]}", run)
     examples = []
-    for evidence in read_examples(run / "examples.jsonl", manifest.tasks):
-        record = next(r for r in manifest.tasks if (r.task, r.prompt) == (evidence.cell.task, evidence.cell.prompt))
-        ranking = evidence.rank(record.normalize)
-        is_close = ranking.margin < SAFE_MARGIN or evidence.rivals(record.normalize, manifest.noise or 0.0)
+    for answered in read_examples(run / "examples.jsonl", manifest.tasks):
+        record = next(r for r in manifest.tasks if (r.task, r.prompt) == (answered.cell.task, answered.cell.prompt))
+        ranking = answered.rank(record.normalize)
+        is_close = ranking.margin < SAFE_MARGIN or answered.rivals(record.normalize, manifest.noise or 0.0)
         if is_close and not ranking.tied:
             raise RunError(
-                f"{_name(evidence.cell, evidence.id)} is decided by {ranking.margin:.1e} nats, which another processor "
+                f"{_name(answered.cell, answered.id)} is decided by {ranking.margin:.1e} nats, which another processor "
                 "may turn over; choose other tasks, seeds or another limit",
                 run,
             )
-        examples.append(_example(evidence))
+        examples.append(_example(answered))
     scores = [
         BaselineScore(**{name: getattr(score, name) for name in BaselineScore.model_fields})
         for score in rescore(run, trust_remote_code=trust_remote_code)
@@ -165,8 +165,8 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
         result = evaluate(place, out=folder, alone=True, **options_of_run | options)
         if result.failures:
             raise RunError(f"the baseline cannot be run again: {result.failures[0]}")
-        evidence = list(read_examples(Path(folder) / "examples.jsonl"))
-    found = compare(baseline, evidence, result.scores)
+        answered = list(read_examples(Path(folder) / "examples.jsonl"))
+    found = compare(baseline, answered, result.scores)
     return replace(found, other_model=result.manifest.model_fingerprint != baseline.model_fingerprint)
 
 
@@ -176,9 +176,9 @@ def _options(config: RunConfig, model: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in RunConfig.model_fields if name not in {"model", *of_loading}}
 
 
-def compare(baseline: Baseline, evidence: Iterable[ExampleResult], scores: Sequence[Score]) -> Regression:
+def compare(baseline: Baseline, answered: Iterable[ExampleResult], scores: Sequence[Score]) -> Regression:
     """Everything in which answers and scores differ from a baseline."""
-    now = {(each.cell, each.id): each for each in evidence}
+    now = {(each.cell, each.id): each for each in answered}
     moved: list[str] = []
     largest = 0.0
     for before in baseline.examples:
@@ -199,9 +199,9 @@ def compare(baseline: Baseline, evidence: Iterable[ExampleResult], scores: Seque
     return Regression(tuple(moved), len(baseline.examples), len(baseline.scores), largest)
 
 
-def _example(evidence: ExampleResult) -> BaselineExample:
-    logprobs = tuple(tuple(round(value, DIGITS) for value in each) for each in evidence.logprobs)
-    return BaselineExample(**asdict(evidence.cell), id=evidence.id, logprobs=logprobs, texts=evidence.texts)
+def _example(answered: ExampleResult) -> BaselineExample:
+    logprobs = tuple(tuple(round(value, DIGITS) for value in each) for each in answered.logprobs)
+    return BaselineExample(**asdict(answered.cell), id=answered.id, logprobs=logprobs, texts=answered.texts)
 
 
 def _difference(before: BaselineExample, after: ExampleResult) -> float:

@@ -1,4 +1,4 @@
-"""From evidence to score lines: every value with its signature, its uncertainties and what it had to do without."""
+"""Stored results to scores: every value with its signature, uncertainties, and counts of what was cut or missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from icl_eval.runs.signature import task_signature
 from icl_eval.scoring import NORMALIZATIONS, Ranking
 from icl_eval.tasks import Normalization, SuiteDefinition, tasks_of
 
-Choice = Normalization | Literal["own"]  # what is asked for: one for all tasks, or each task's own
+Choice = Normalization | Literal["own"]  # one normalisation for all tasks, or each task's own
 _Estimated = tuple[Estimate, Score]
 WHOLE = ""  # in place of the name of a category: all examples
 
@@ -51,7 +51,7 @@ def chosen_normalizations(names: str | Sequence[str]) -> tuple[Normalization, ..
 
 
 def score_examples(
-    evidence: Iterable[ExampleResult],
+    results: Iterable[ExampleResult],
     records: Sequence[TaskRecord],
     suites: Sequence[SuiteDefinition] = (),
     *,
@@ -66,7 +66,7 @@ def score_examples(
     Arguments and errors are those of `estimate_examples`.
     """
     estimated = estimate_examples(
-        evidence,
+        results,
         records,
         suites,
         model_words=model_words,
@@ -79,7 +79,7 @@ def score_examples(
 
 
 def estimate_examples(
-    evidence: Iterable[ExampleResult],
+    results: Iterable[ExampleResult],
     records: Sequence[TaskRecord],
     suites: Sequence[SuiteDefinition] = (),
     *,
@@ -92,7 +92,7 @@ def estimate_examples(
     """The lines of `score_examples`, each with the estimate that its figures are of.
 
     Args:
-        evidence: answered examples of all cells.
+        results: of the examples of all cells.
         records: what the manifest keeps of each (task, prompt).
         suites: whose averages follow their tasks.
         model_words: the signature's words for the model's rules, such as `bos0|float32`.
@@ -105,8 +105,8 @@ def estimate_examples(
         RunError: some cell has another number of examples than its record says.
         MetricError: a metric cannot be computed.
     """
-    asked: tuple[Choice, ...] = tuple(normalizations) or ("own",)
-    answers = _collect(evidence, records, asked, noise)
+    choices: tuple[Choice, ...] = tuple(normalizations) or ("own",)
+    answers = _collect(results, records, choices, noise)
     scorer = _Scorer(model_words, trust_remote_code, given)
     lines: list[_Estimated] = []
     columns: dict[_Column, dict[str, list[_Estimated]]] = defaultdict(dict)
@@ -115,14 +115,14 @@ def estimate_examples(
         for shots in record.shots:
             position = next(positions[record.task, record.selection])
             scored: dict[Normalization, list[_Scored]] = {}
-            for normalization in _applied(asked, record):
+            for normalization in _applied(choices, record):
                 found = answers[record.task, record.prompt, shots, normalization]
                 _check_complete(found[WHOLE], record, shots)
                 scored[normalization] = [
                     scorer.scored(each, found, record, shots, normalization) for each in record.metrics
                 ]
                 lines += [line for each in scored[normalization] for line in each.lines]
-            for choice in asked:
+            for choice in choices:
                 columns[_Column(position, record.selection, choice)][record.task] = [
                     each.standing for each in scored[_meant(choice, record)] if each.whole[1].metric in record.primary
                 ]
@@ -157,7 +157,7 @@ class _Answers:
     predictions: dict[tuple[int, int], list[AnyPrediction]] = field(default_factory=lambda: defaultdict(list))
     rivals: dict[int, dict[int, tuple[int, ...]]] = field(default_factory=lambda: defaultdict(dict))
     """By seed and position among its predictions: the options that could win in another batch."""
-    asked: int = 0
+    count: int = 0
     ties: int = 0
     shots: int = 0
     shortened: int = 0
@@ -190,50 +190,50 @@ class _Answers:
         low, high = (fsum(ends) / len(ranges) for ends in zip(*ranges, strict=True))
         return {**counted, "noise_low": low, "noise_high": high}
 
-    def add(self, evidence: ExampleResult, ranking: Ranking, rivals: tuple[int, ...], unfinished: int) -> None:
-        self.asked += 1
+    def add(self, result: ExampleResult, ranking: Ranking, rivals: tuple[int, ...], unfinished: int) -> None:
+        self.count += 1
         if rivals:
-            self.rivals[evidence.cell.seed][len(self.predictions[evidence.cell.seed, 0])] = rivals
-        for sample, prediction in enumerate(evidence.predictions(ranking)):
-            self.predictions[evidence.cell.seed, sample].append(prediction)
+            self.rivals[result.cell.seed][len(self.predictions[result.cell.seed, 0])] = rivals
+        for sample, prediction in enumerate(result.predictions(ranking)):
+            self.predictions[result.cell.seed, sample].append(prediction)
         self.ties += ranking.tied
-        self.shots += evidence.shots
-        self.shortened += evidence.shots < evidence.cell.shots
-        self.truncated += evidence.truncated > 0
-        self.hit_max_tokens += evidence.hit_max_tokens
+        self.shots += result.shots
+        self.shortened += result.shots < result.cell.shots
+        self.truncated += result.truncated > 0
+        self.hit_max_tokens += result.hit_max_tokens
         self.unfinished += unfinished
-        self.empty += evidence.empty - unfinished
+        self.empty += result.empty - unfinished
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """What the tasks of a suite must have in common to be averaged: the same things were asked of all of them."""
+    """What the tasks of a suite must have in common to be averaged."""
 
-    shots: int  # position among the shots asked
+    shots: int  # position among the numbers of shots
     prompt: str  # the selection, empty for each task's own
     normalize: Choice
 
 
-def _applied(asked: Sequence[Choice], record: TaskRecord) -> tuple[Normalization, ...]:
+def _applied(choices: Sequence[Choice], record: TaskRecord) -> tuple[Normalization, ...]:
     """The normalisations that choices mean for a task, each once."""
-    return tuple(dict.fromkeys(_meant(choice, record) for choice in asked))
+    return tuple(dict.fromkeys(_meant(choice, record) for choice in choices))
 
 
 def _meant(choice: Choice, record: TaskRecord) -> Normalization:
-    """The normalisation that is asked for; only options are compared by one."""
+    """The chosen normalisation, or the task's own; only options are normalised."""
     return record.normalize if choice == "own" or record.answer != "choice" else choice
 
 
 def _collect(
-    evidence: Iterable[ExampleResult], records: Sequence[TaskRecord], asked: Sequence[Choice], noise: float | None
+    results: Iterable[ExampleResult], records: Sequence[TaskRecord], choices: Sequence[Choice], noise: float | None
 ) -> dict[tuple[str, str, int, Normalization], dict[str, _Answers]]:
     """The answers of all examples, named `WHOLE`, and of each category, in the order of their first examples."""
     record_of = {record.task_prompt: record for record in records}
-    applied = {record.task_prompt: _applied(asked, record) for record in records}
+    applied = {record.task_prompt: _applied(choices, record) for record in records}
     answers: dict[tuple[str, str, int, Normalization], dict[str, _Answers]] = defaultdict(
         lambda: defaultdict(lambda: _Answers(noise))
     )
-    for whole in evidence:
+    for whole in results:
         cell = whole.cell
         each, unfinished = whole.without_reasoning(record_of[cell.task_prompt].reasoning_end)
         for normalization in applied[cell.task_prompt]:
@@ -246,13 +246,12 @@ def _collect(
     return answers
 
 
-def _category(evidence: ExampleResult, record: TaskRecord) -> str:
-    if evidence.category not in record.categories:
+def _category(result: ExampleResult, record: TaskRecord) -> str:
+    if result.category not in record.categories:
         raise RunError(
-            f"{record.task}: the category {evidence.category!r} of example {evidence.id!r} is not in the manifest; "
-            f"{REPAIR}"
+            f"{record.task}: the category {result.category!r} of example {result.id!r} is not in the manifest; {REPAIR}"
         )
-    return evidence.category
+    return result.category
 
 
 def _check_complete(answers: _Answers, record: TaskRecord, shots: int) -> None:
@@ -329,7 +328,7 @@ class _Scorer:
             category=category,
             examples=len(first),
             total_examples=record.categories[category] if category else record.total_examples,
-            effective_shots=answers.shots / answers.asked,
+            effective_shots=answers.shots / answers.count,
             shortened=answers.shortened,
             truncated=answers.truncated,
             ties=answers.ties,

@@ -273,10 +273,10 @@ def test_an_average_adds_up_the_counts_of_its_tasks_and_guesses_only_where_all_c
 
 def test_lost_examples_are_an_error_and_not_a_score_of_the_others(tmp_path: Path) -> None:
     result = evaluate(knowing(0), parity(), shots=0, out=tmp_path)
-    evidence = list(read_examples(tmp_path / "examples.jsonl"))
+    results = list(read_examples(tmp_path / "examples.jsonl"))
 
     with pytest.raises(RunError, match=r"parity \(inline, 0 shots, seed 0\) has 7 answered examples instead of 8"):
-        score_examples(evidence[:-1], result.manifest.tasks, model_words="")
+        score_examples(results[:-1], result.manifest.tasks, model_words="")
 
 
 def test_a_figure_that_is_infinite_is_stored_as_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
