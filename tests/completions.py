@@ -84,7 +84,7 @@ class Completions:
 
     def __init__(self, model: Any, tokenizer: Any, habits: Habits) -> None:
         self.model, self.tokenizer, self.habits = model.eval(), tokenizer, habits
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.ended = threading.Event()
         self.turn = threading.Lock()
@@ -93,8 +93,8 @@ class Completions:
         """What to answer; nothing to hang up."""
         habits = self.habits
         with self.turn:
-            self.asked.append(body)
-            count = len(self.asked)
+            self.requests.append(body)
+            count = len(self.requests)
         if habits.first:
             return habits.first.popleft()
         if count > habits.after:

@@ -163,7 +163,7 @@ def _sorted(found: list[Outcome], sort: Sort | None) -> list[Outcome]:
 
 
 def _lines(outcome: Outcome, texts: PromptTexts | None) -> Iterator[Sequence[str | Coloured]]:
-    """An example: its cell and id, what was chosen or written, and its prompt if there are texts."""
+    """An example: its cell and id, what was chosen or generated, and its prompt if there are texts."""
     example = outcome.example
     margin = "" if outcome.margin is None else f", margin {outcome.margin:.3f}"
     value = "" if outcome.value is None else f", score {outcome.value:.3f}"

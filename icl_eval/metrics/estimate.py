@@ -245,7 +245,7 @@ def _same_examples(seeds: Sequence[Sequence[P]]) -> list[list[P]]:
 
 
 def _identity(prediction: AnyPrediction) -> tuple[str, str, str, Hashable]:
-    return prediction.id, prediction.cluster, prediction.group, prediction.asked
+    return prediction.id, prediction.cluster, prediction.group, prediction.question
 
 
 def _one_of(found: Collection[T], where: str, what: str) -> T:

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, TypeVar
 from icl_eval.errors import MetricError
 
 Kind = Literal["choice", "text", "likelihood"]
-"""What is asked of a model; the key `answer` of a task file."""
+"""What a model is asked for; the key `answer` of a task file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Prediction:
         return self.grades[option] if self.grades else float(option in self.gold)
 
     @property
-    def asked(self) -> Hashable:
+    def question(self) -> Hashable:
         """What is the same for every answer to this example; options may be written in other words."""
         return len(self.options)
 
@@ -77,13 +77,13 @@ class TextPrediction:
 
     id: str
     text: str
-    """As written, cut at its stop; may be empty, which is an answer like any other."""
+    """As generated, cut at its stop; may be empty, which is an answer like any other."""
     references: tuple[str, ...]
     """Acceptable texts, at least one. The empty text is one where no answer is the right answer."""
     cluster: str
     group: str
     right: bool = True
-    """Whether the references are right; otherwise they are what must not be written, which few metrics can judge."""
+    """Whether the references are right answers. If not, they are wrong ones, which few metrics can judge."""
     samples: tuple[str, ...] = ()
     """Of several samples of the prompt, the texts in the order in which they were drawn, `text` among them."""
 
@@ -92,7 +92,7 @@ class TextPrediction:
             raise MetricError(f"example {self.id!r} has no reference; a metric of text needs at least one")
 
     @property
-    def asked(self) -> Hashable:
+    def question(self) -> Hashable:
         """What is the same for every answer to this example."""
         return self.references
 
@@ -129,7 +129,7 @@ class LikelihoodPrediction:
                 raise MetricError(f"example {self.id!r} has {count} {name}; a likelihood needs at least one")
 
     @property
-    def asked(self) -> Hashable:
+    def question(self) -> Hashable:
         """What is the same for every answer to this example; its tokens may depend on the text before it."""
         return self.words, self.bytes
 

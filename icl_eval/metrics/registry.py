@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from icl_eval.errors import MetricError, UnknownName
-from icl_eval.metrics import answer_text, drop, external, likelihood, mathematics, means, multilingual, written
+from icl_eval.metrics import drop, external, likelihood, mathematics, means, multilingual, texts
 from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
 from icl_eval.metrics.derived import PASS_AT, VOTE, Extracted, over_samples
 from icl_eval.metrics.likelihood import BitsPerByte, Perplexity
@@ -29,11 +29,11 @@ _OF_CHOICES: tuple[Metric[Any], ...] = (
     PositiveF1(),
     GroupMean("group_exact_match", "choice", means.all_right),
     GroupMean("gender_parity", "choice", means.all_alike),
-    ExampleMean("record_em", "choice", answer_text.best_exact_match),
+    ExampleMean("record_em", "choice", texts.best_exact_match),
     ExampleMean(
         "record_f1",
         "choice",
-        answer_text.best_token_f1,
+        texts.best_token_f1,
         refuse=partial(refuse_unspaced, "record_f1", advice="`record_em` fits"),
     ),
     ExampleMean("probability_mass", "choice", means.probability_mass),
@@ -50,24 +50,24 @@ def _of_words(name: str, of_example: Callable[[TextPrediction], float]) -> Examp
 
 def _exact_match(name: str, settings: Mapping[str, str]) -> Metric[Any]:
     case, punctuation = (settings.get(setting) == "true" for setting in ("ignore_case", "ignore_punctuation"))
-    form = partial(written.exact_form, ignore_case=case, ignore_punctuation=punctuation)
+    form = partial(texts.exact_form, ignore_case=case, ignore_punctuation=punctuation)
     rule = "|".join(f"{setting}=true" for setting in sorted(settings) if settings[setting] == "true")
-    return ExampleMean(name, "text", partial(written.exact_match, form=form), rule=rule, form=form)
+    return ExampleMean(name, "text", partial(texts.exact_match, form=form), rule=rule, form=form)
 
 
 _EXACT_MATCH = MetricFamily("exact_match", {"ignore_case": SWITCH, "ignore_punctuation": SWITCH}, _exact_match)
 
 _OF_TEXTS: tuple[Metric[Any], ...] = (
     _EXACT_MATCH.configured({}),
-    ExampleMean("number_match", "text", written.number_match, form=written.as_number),
+    ExampleMean("number_match", "text", texts.number_match, form=texts.as_number),
     ExampleMean("math_match", "text", mathematics.math_match, form=mathematics.canonical),
-    ExampleMean("squad_em", "text", written.squad_em, form=answer_text.normalize),
-    _of_words("squad_f1", written.squad_f1),
-    _of_words("contains_match", written.contains_match),
-    ExampleMean("referent_match", "text", written.referent_match, rule="referent:T5-wsc_simple"),
-    ExampleMean("coqa_em", "text", written.coqa_em),
-    _of_words("coqa_f1", written.coqa_f1),
-    _of_words("quac_f1", written.quac_f1),
+    ExampleMean("squad_em", "text", texts.squad_em, form=texts.normalize),
+    _of_words("squad_f1", texts.squad_f1),
+    _of_words("contains_match", texts.contains_match),
+    ExampleMean("referent_match", "text", texts.referent_match, rule="referent:T5-wsc_simple"),
+    ExampleMean("coqa_em", "text", texts.coqa_em),
+    _of_words("coqa_f1", texts.coqa_f1),
+    _of_words("quac_f1", texts.quac_f1),
     ExampleMean("drop_em", "text", drop.drop_em),
     _of_words("drop_f1", drop.drop_f1),
     ExampleMean("char_f1", "text", multilingual.char_f1),
@@ -108,7 +108,7 @@ METRIC_NAMES: Mapping[str, Kind] = MappingProxyType(
 """The names of all metrics, without settings, and the kind of answers that each measures."""
 
 OF_LABELLED_REFERENCES = frozenset({"referent_match"})
-"""Metrics that may be told of a reference that it is wrong; all others take every reference for a right answer."""
+"""Metrics that can use wrong references; all others take every reference for a right answer."""
 
 _MEASURED: Mapping[Kind, str] = MappingProxyType({"choice": "choices", "text": "texts", "likelihood": "likelihoods"})
 
@@ -185,44 +185,44 @@ def fitting(kind: Kind) -> list[str]:
     return [name for name, of in METRIC_NAMES.items() if of == kind]
 
 
-def check_kind(asked: AnyMetric, kind: Kind, path: Path | None = None, line: int | None = None) -> None:
+def check_kind(chosen: AnyMetric, kind: Kind, path: Path | None = None, line: int | None = None) -> None:
     """Raise `MetricError`, for the place if one is given, unless the metric measures answers of this kind."""
-    if asked.of != kind:
+    if chosen.of != kind:
         raise MetricError(
-            f"{asked.name} measures {_MEASURED[asked.of]}, and these answers are {_MEASURED[kind]}; there is "
+            f"{chosen.name} measures {_MEASURED[chosen.of]}, and these answers are {_MEASURED[kind]}; there is "
             f"{', '.join(fitting(kind))}",
             path,
             line,
         )
 
 
-def takes_any_example(asked: AnyMetric) -> bool:
+def takes_any_example(chosen: AnyMetric) -> bool:
     """Whether a metric can measure answers to all examples of its kind."""
-    asked = asked.metric if isinstance(asked, Extracted) else asked
-    return isinstance(asked, ExampleMean) and asked.refuse is None
+    chosen = chosen.metric if isinstance(chosen, Extracted) else chosen
+    return isinstance(chosen, ExampleMean) and chosen.refuse is None
 
 
-def check_examples(asked: AnyMetric, predictions: Sequence[AnyPrediction]) -> None:
+def check_examples(chosen: AnyMetric, predictions: Sequence[AnyPrediction]) -> None:
     """Raise `MetricError` where a metric cannot measure answers to these examples, whatever the answers are.
 
     Args:
-        asked: the metric.
+        chosen: the metric.
         predictions: an answer to each example, of the kind that it measures.
     """
-    if isinstance(asked, Checked):
-        asked.check(predictions)
-    elif isinstance(asked, CorpusMetric):
-        asked.score(predictions)
+    if isinstance(chosen, Checked):
+        chosen.check(predictions)
+    elif isinstance(chosen, CorpusMetric):
+        chosen.score(predictions)
     else:
-        asked.statistics(predictions)
+        chosen.statistics(predictions)
 
 
-def check_labels(asked: AnyMetric, path: Path | None = None, line: int | None = None) -> None:
+def check_labels(chosen: AnyMetric, path: Path | None = None, line: int | None = None) -> None:
     """Raise `MetricError`, for the place if one is given, unless the metric knows what to do with a wrong reference."""
-    if split_extraction(asked.name)[0] not in OF_LABELLED_REFERENCES:
+    if split_extraction(chosen.name)[0] not in OF_LABELLED_REFERENCES:
         knowing = ", ".join(sorted(OF_LABELLED_REFERENCES))
         raise MetricError(
-            f"{asked.name} takes every reference for right, and `gold` says whether it is; there is {knowing}",
+            f"{chosen.name} takes every reference for right, and `gold` says whether it is; there is {knowing}",
             path,
             line,
         )

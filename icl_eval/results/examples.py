@@ -44,7 +44,7 @@ class ExampleResult(ABC):
 
     @property
     @abstractmethod
-    def asked(self) -> Hashable:
+    def question(self) -> Hashable:
         """What is the same for every answer to this example, whatever the prompt and the model."""
 
     @property
@@ -105,7 +105,7 @@ class ChoiceResult(ExampleResult):
         return (Prediction(self.id, self.names, self.gold, ranking.chosen, *units, ranking.scores, self.grades),)
 
     @property
-    def asked(self) -> Hashable:
+    def question(self) -> Hashable:
         """The options, and how right they are."""
         return self.names, self.gold, self.grades
 
@@ -129,25 +129,25 @@ class TextResult(ExampleResult):
     kind: ClassVar[Kind] = "text"
 
     references: tuple[str, ...]
-    written: tuple[str, ...]
+    generated: tuple[str, ...]
     finished: tuple[str, ...]
     scores: tuple[float, ...]
-    right: bool = True  # whether the references are right answers, or what must not be written
+    right: bool = True  # whether the references are right answers, or what must not be generated
 
     def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
         """Every text."""
         common = (self.references, self.cluster, self.group, self.right)
-        samples = self.written if len(self.written) > 1 else ()
-        return tuple(TextPrediction(self.id, text, *common, samples) for text in self.written)
+        samples = self.generated if len(self.generated) > 1 else ()
+        return tuple(TextPrediction(self.id, text, *common, samples) for text in self.generated)
 
     def without_reasoning(self, end: str | None) -> tuple[ExampleResult, int]:
         """The same with what follows `end` in each text; a text without it has no answer."""
-        starts = [answer_start(text, end) for text in self.written]
-        answers = ["" if start is None else text[start:] for text, start in zip(self.written, starts, strict=True)]
-        return replace(self, written=tuple(answers)), starts.count(None)
+        starts = [answer_start(text, end) for text in self.generated]
+        answers = ["" if start is None else text[start:] for text, start in zip(self.generated, starts, strict=True)]
+        return replace(self, generated=tuple(answers)), starts.count(None)
 
     @property
-    def asked(self) -> Hashable:
+    def question(self) -> Hashable:
         """The references, and whether they are right."""
         return self.references, self.right
 
@@ -159,7 +159,7 @@ class TextResult(ExampleResult):
     @property
     def texts(self) -> tuple[str, ...]:
         """What was written."""
-        return self.written
+        return self.generated
 
     @property
     def hit_max_tokens(self) -> int:
@@ -169,7 +169,7 @@ class TextResult(ExampleResult):
     @property
     def empty(self) -> int:
         """Number of texts without any words."""
-        return sum(not text.strip() for text in self.written)
+        return sum(not text.strip() for text in self.generated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class LikelihoodResult(ExampleResult):
         return (LikelihoodPrediction(self.id, logprob, self.greedy, *counts, self.cluster, self.group, self.unspaced),)
 
     @property
-    def asked(self) -> Hashable:
+    def question(self) -> Hashable:
         """The length of the text; its tokens depend on the model."""
         return self.words, self.bytes
 
@@ -282,9 +282,9 @@ def _check(result: ExampleResult) -> None:
             _check_logprobs(option.logprobs)
             _check_logprobs(option.unconditional or (0.0,))
     elif isinstance(result, TextResult):
-        _check_strings(result.references, result.written, result.finished)
+        _check_strings(result.references, result.generated, result.finished)
         _check_logprobs(result.scores)
-        if not len(result.written) == len(result.finished) == len(result.scores):
+        if not len(result.generated) == len(result.finished) == len(result.scores):
             raise ValueError("the lists have different lengths")
         if not set(result.finished) <= set(ENDINGS) or type(result.right) is not bool:
             raise ValueError("an ending is unknown, or it is not said whether the references are right")

@@ -1,4 +1,4 @@
-"""What a run was asked, of what and with what: `manifest.json`."""
+"""A run's configuration, tasks and model: `manifest.json`."""
 
 from __future__ import annotations
 

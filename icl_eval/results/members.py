@@ -47,7 +47,7 @@ class MemberList(BaseModel):
 
 
 def label(model: str, revision: str | None) -> str:
-    """A model, at a revision if one was asked for."""
+    """A model, at a revision if one was chosen."""
     return model if revision is None else f"{model}@{revision}"
 
 

@@ -1,4 +1,4 @@
-"""How each example of a run came out: what was chosen or written, whether it is right, and by how much."""
+"""How each example of a run came out: what was chosen or generated, whether it is right, and by how much."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Outcome:
 
     @property
     def answer(self) -> str:
-        """What was chosen or written; of several samples the first."""
+        """What was chosen or generated; of several samples the first."""
         if self.chosen is not None:
             return self.options[self.chosen].name
         return self.texts[0].text if self.texts else ""
@@ -150,7 +150,7 @@ def flips(here: Iterable[Outcome], there: Iterable[Outcome], other: Path) -> lis
     if not common:
         raise RunError("this run has no example in common with the other (of a task, its shots and seed)", other)
     for one, another in common:
-        if one.example.asked != another.example.asked:
+        if one.example.question != another.example.question:
             task, _, _, id = one.key
             raise RunError(f"example {id!r} of {task} is not the same in both runs", other)
     return [one for one, another in common if one.correct is False and another.correct]
@@ -202,7 +202,7 @@ class _Judge:
     def _of_text(self, example: TextResult) -> Outcome:
         texts = tuple(
             TextOutcome(text, finished, {name: extract(text, rules) for name, rules in self._rules.items()})
-            for text, finished in zip(example.written, example.finished, strict=True)
+            for text, finished in zip(example.generated, example.finished, strict=True)
         )
         value = self._value(example)
         correct = None if value is None else value >= self._measure.bounds[1]

@@ -35,7 +35,7 @@ class Failure(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
-    selection: str  # the prompt as it was asked for: its name, or empty for the task's own
+    selection: str  # the prompt's name if it was chosen by name; empty for the task's default
     reason: str
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class TaskRecord(BaseModel):
 
     task: str
     prompt: str
-    selection: str  # the prompt as it was asked for: its name, or empty for the task's own
+    selection: str  # the prompt's name if it was chosen by name; empty for the task's default
     metrics: tuple[str, ...]
     primary: tuple[str, ...]  # those whose mean enters the averages of suites
     extract: RulesByName = {}  # by name, the rules by which answers are taken out of texts
@@ -66,7 +66,7 @@ class TaskRecord(BaseModel):
     seeds: tuple[int, ...]
     reference: str | None
     version: int
-    digest: str  # of the definition, the prompt, the way of fitting, and the whole split that is asked
+    digest: str  # of the definition, the prompt, the way of fitting, and the whole evaluated split
     pool: str  # digest of what demonstrations are drawn from; empty without demonstrations
     data: str
     examples: int

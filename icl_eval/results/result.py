@@ -126,7 +126,7 @@ class Result:
     def examples(self, *, prompts: bool = False) -> pandas.DataFrame:
         """Every example in every cell as a row; needs pandas.
 
-        The columns are the cell, the id, the options (`names`), what was `chosen` (or written) and is right (`gold`),
+        The columns are the cell, the id, the options (`names`), what was `chosen` (or generated) and is right (`gold`),
         whether it is `correct`, the `margin` of the best right option over the best wrong one and the `loss` in nats,
         the probability of each option under every normalisation (`p_token` ...), and what was written (`texts`).
 
@@ -232,7 +232,7 @@ class Sweep:
     """The scores of several models on the same tasks.
 
     Attributes:
-        results: of the models that could be measured, in the order asked.
+        results: of the models that could be measured, in the order given.
         failures: the others; `failed` says why.
         folder: where the sweep is kept; None if it was not kept.
     """
@@ -317,7 +317,7 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
 def _view(options: TableOptions) -> View:
     from icl_eval.reports import View
 
-    asked = options.get("columns", ())
-    columns = (asked,) if isinstance(asked, str) else tuple(asked)
+    chosen = options.get("columns", ())
+    columns = (chosen,) if isinstance(chosen, str) else tuple(chosen)
     categories, signatures = options.get("categories", False), options.get("signatures", False)
     return View(options.get("width", View.width), columns, categories, signatures)

@@ -59,26 +59,26 @@ def inspect(
     task = library.task(name).on(split, fewshot_split)
     check_names(task)
     source = source_of(data, unused=task.source is not None)
-    asked, shown = _both_splits(task, source)
+    examples, candidates = _both_splits(task, source)
     task.check_fields(source)
-    check_metrics(task, asked, trust_remote_code=trust_remote_code)
-    most = _most_shots(shown, shares_split=task.shares_split)
+    check_metrics(task, examples, trust_remote_code=trust_remote_code)
+    most = _most_shots(candidates, shares_split=task.shares_split)
     try:
         check_task(task, _read(task, source), [shots for shots in SHOTS if shots <= most])
     except AssertionError as error:
         cause = error.__cause__
         raise cause if isinstance(cause, IclEvalError) and cause.path else TaskError(str(error), task.path) from error
     return (
-        f"{len(asked)} examples, {len(shown)} candidate demonstrations, "
-        f"prompts {', '.join(task.prompts)}{_about_options(task, asked)}"
+        f"{len(examples)} examples, {len(candidates)} candidate demonstrations, "
+        f"prompts {', '.join(task.prompts)}{_about_options(task, examples)}"
     )
 
 
-def _about_options(task: Task, asked: Sequence[Example]) -> str:
+def _about_options(task: Task, examples: Sequence[Example]) -> str:
     """How many examples list an option twice, in words; usually nothing."""
     if task.definition.answer != "choice":
         return ""
-    repeated = [each.id for each in asked if len(set(each.options)) < len(each.options)]
+    repeated = [each.id for each in examples if len(set(each.options)) < len(each.options)]
     verb = "lists" if len(repeated) == 1 else "list"
     return f"; {len(repeated)} {verb} an option twice, such as {repeated[0]!r}" if repeated else ""
 
@@ -185,7 +185,7 @@ def with_members(library: Library, names: Iterable[str], within: frozenset[str] 
 
 
 def _both_splits(task: Task, source: Source) -> tuple[list[Example], list[Example]]:
-    """The examples to ask and to show; where files are missing, the error names those of both splits."""
+    """The evaluated examples and the candidate demonstrations. An error names the missing files of both."""
     found, missing = [], []
     for read in (task.evaluation, task.demonstrations):
         try:
@@ -194,8 +194,8 @@ def _both_splits(task: Task, source: Source) -> tuple[list[Example], list[Exampl
             missing.append(error)
     if missing:
         raise MissingData("; ".join(dict.fromkeys(error.message for error in missing)), missing[0].path)
-    asked, shown = found
-    return asked, shown
+    examples, candidates = found
+    return examples, candidates
 
 
 def _read(task: Task, source: Source) -> Source:
@@ -206,7 +206,7 @@ def _read(task: Task, source: Source) -> Source:
     return MemorySource({split: islice(SyntheticSource().records(data, split), MADE)})
 
 
-def _most_shots(shown: Sequence[Example], *, shares_split: bool) -> int:
-    """Demonstrations that there are for every query: of a split that is also asked, all but those of its cluster."""
-    clusters = Counter({each.group: each.cluster for each in shown}.values())
+def _most_shots(candidates: Sequence[Example], *, shares_split: bool) -> int:
+    """The most demonstrations for any query: of the evaluated split, all but those of the query's cluster."""
+    clusters = Counter({each.group: each.cluster for each in candidates}.values())
     return clusters.total() - (max(clusters.values()) if shares_split else 0)

@@ -128,7 +128,7 @@ def _result(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
         return TextResult(
             **common,
             references=example.options,
-            written=text.texts,
+            generated=text.texts,
             finished=text.finished,
             scores=text.scores,
             right=bool(example.gold),

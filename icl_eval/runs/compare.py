@@ -160,7 +160,7 @@ def _noted(
 ) -> Iterator[ExampleResult]:
     """Pass results on, noting their examples and categories."""
     for each in results:
-        examples[each.cell.task][each.id] = each.cluster, each.group, each.asked
+        examples[each.cell.task][each.id] = each.cluster, each.group, each.question
         categories[each.cell.task][each.id] = each.category
         yield each
 

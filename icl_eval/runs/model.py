@@ -84,7 +84,7 @@ def options_of(model: Any) -> set[str]:
 
 
 def loaded(model: Any, config: RunConfig, load_config: LoadConfig) -> LanguageModel:
-    """The model, ready to be asked.
+    """The model, ready for requests.
 
     Raises:
         ModelError: it cannot be loaded, or does not fit the device's memory.

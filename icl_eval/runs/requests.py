@@ -34,7 +34,7 @@ class EncodedQuery:
     cell: Cell
     example: Example
     kind: Kind
-    demonstrations: tuple[str, ...]  # ids of those that fit, in the order shown
+    demonstrations: tuple[str, ...]  # ids of those that fit, in the order of the prompt
     text: PromptText
     fitted: FittedPrompt
     requests: tuple[Request, ...]  # each option after the prompt, then each after the answer context; or what it takes
@@ -164,9 +164,9 @@ class RequestBuilder:
                 raise
             return FittedPrompt(tuple(self._split([(text.context(0, 0), text.answers[0])])), 0, 0)
 
-    def _room(self, written: int) -> int:
-        """Tokens of a window that a prompt may take, less its last, which is no input, if an answer is to follow it."""
-        return self.model.window if self._apart else self.model.window - written - 1
+    def _room(self, max_tokens: int) -> int:
+        """Tokens that a prompt may take, so that an answer fits after it; its last token is no input."""
+        return self.model.window if self._apart else self.model.window - max_tokens - 1
 
     def _likelihood(self, text: Scored, stride: int | None) -> tuple[ScoreRequest, ...]:
         """One request, or several for a text beyond the window."""
@@ -175,7 +175,7 @@ class RequestBuilder:
         return tuple(strides(text, self.model.window, stride or self.model.window))
 
     def _contexts(self, texts: list[tuple[str, str]]) -> list[Scored]:
-        """Prompts alone, after which the model writes."""
+        """Prompts alone, after which the model generates."""
         encoded = self.model.encode([context for context, _ in texts])
         begun = [with_start(self._start, ids) for ids in encoded]
         return [Scored(ids or [self.model.fallback], [], apart=self._apart) for ids in begun]

@@ -26,7 +26,7 @@ def task_signature(
         record: what the manifest keeps of the task.
         shots: numbers of demonstrations.
         seeds: which draws of them.
-        normalization: by which options were compared; left out where texts were scored or written.
+        normalization: by which options were compared; left out where texts were scored or generated.
         metric_words: what the metric says of its own settings.
         model_words: the model's rules, such as `bos0|float32`.
         category: the value of the task's field `by`, if only its examples are scored.

@@ -122,7 +122,7 @@ def _planned(
     library: Library | None,
     options: RunOptions,
 ) -> tuple[Path | None, dict[Member, Run]]:
-    """The folder and what is asked of every member; tasks and data are read once, before any model is loaded."""
+    """The folder and the run of every member; tasks and data are read once, before any model is loaded."""
     if "revision" in options:
         raise RunError("a sweep takes a list of `revisions` instead of one `revision`")
     members = _members(models, revisions)
@@ -142,11 +142,11 @@ def _planned(
 def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) -> dict[Member, Model]:
     """Every model at every revision, each once; a mistyped path is found here."""
     listed: Sequence[Model] = models if isinstance(models, Sequence) and not isinstance(models, str) else [models]
-    asked: list[str | None] = [revisions] if isinstance(revisions, str) else list(revisions)
+    chosen: list[str | None] = [revisions] if isinstance(revisions, str) else list(revisions)
     members: dict[Member, Model] = {}
     seen: dict[tuple[str, str | None], Member] = {}
     for model in listed:
-        for revision in asked or [None]:
+        for revision in chosen or [None]:
             member = Member.of(name_of(model), revision)
             place = resolve(member.model, revision) if isinstance(model, str | Path) else member.model
             weights = str(Path(place).resolve()) if Path(place).exists() else place

@@ -50,16 +50,16 @@ def given_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:
     Raises:
         TaskError: two different ones have the same name.
     """
-    own: dict[str, Task] = {}
+    found: dict[str, Task] = {}
     for each in wanted:
-        if isinstance(each, Task) and own.setdefault(each.name, each) is not each:
+        if isinstance(each, Task) and found.setdefault(each.name, each) is not each:
             raise TaskError(f"two different tasks are named {each.name!r}")
-    return own
+    return found
 
 
 def selected(
     names: Sequence[str],
-    own: Mapping[str, Task],
+    in_memory: Mapping[str, Task],
     library: Library,
     *,
     trust_remote_code: bool,
@@ -69,7 +69,7 @@ def selected(
 
     Args:
         names: of tasks and suites.
-        own: tasks that are not looked up.
+        in_memory: tasks that are not looked up.
         library: where the others are.
         trust_remote_code: whether a metric may run code that is not part of the package.
         given: metrics in Python by name, which are trusted.
@@ -81,13 +81,13 @@ def selected(
     """
     suites: dict[str, SuiteDefinition] = {}
     for name in names:
-        if name not in own and library.is_suite(name):
+        if name not in in_memory and library.is_suite(name):
             suites |= library.nested(name)
     for suite in suites.values():
         check_reference(suite.reference, library.files[suite.suite])
     members = {name: tasks_of(suite, suites) for name, suite in suites.items()}
     each_once = dict.fromkeys(chain.from_iterable(members.get(name, [name]) for name in names))
-    tasks = [own[name] if name in own else library.task(name) for name in each_once]
+    tasks = [in_memory[name] if name in in_memory else library.task(name) for name in each_once]
     for task in tasks:
         check_names(task)
         _check_code(task, given, trust_remote_code)
@@ -117,7 +117,7 @@ def _metric_place(task: Task, name: str) -> Place:
 def with_decoding(
     tasks: Sequence[Task], suites: Sequence[SuiteDefinition], decode: Mapping[str, Any] | None
 ) -> tuple[list[Task], list[SuiteDefinition]]:
-    """Tasks and suites as they are where answers are written otherwise; no published number is of what that changes.
+    """Tasks and suites with other decoding; published numbers are dropped from those that it changes.
 
     Raises:
         RunError: no task has generated answers.
@@ -126,7 +126,7 @@ def with_decoding(
     """
     if not decode:
         return list(tasks), list(suites)
-    changed = [task.written(decode) for task in tasks]
+    changed = [task.with_decoding(decode) for task in tasks]
     if all(task.definition.decode is None for task in changed):
         raise RunError(
             f"--decode needs a task with generated answers, and there is only {', '.join(task.name for task in tasks)}"
@@ -140,7 +140,7 @@ def with_decoding(
 
 
 def check_protocol(tasks: Sequence[Task], changes: Mapping[str, Any], fewshot_split: str | None) -> None:
-    """Raise `RunError` if demonstrations are to be chosen otherwise, and no task has any."""
+    """Raise `RunError` if options choose demonstrations and no task has any."""
     if changes and all((fewshot_split or task.definition.splits.demonstrations) is None for task in tasks):
         flag = "--fewshot-ids" if "ids" in changes else f"--{next(iter(changes))}"
         names = ", ".join(task.name for task in tasks)
@@ -184,7 +184,7 @@ def check_metrics(
         task: the task.
         examples: those that are evaluated.
         metrics: which to check; the task's own by default.
-        trust_remote_code: whether a metric may run code that is not part of the package; it is not tried otherwise.
+        trust_remote_code: whether a metric may run code that is not part of the package; if not, it is not tried.
         given: metrics in Python by name, which are trusted.
 
     Raises, with file and line:
@@ -206,10 +206,10 @@ def check_metrics(
             continue
         try:
             trust: dict[str, Any] = {"trust_remote_code": trust_remote_code, "given": given}
-            asked = metric(name, definition.extract, kind=definition.answer, **trust)
-            if not takes_any_example(asked):
+            chosen = metric(name, definition.extract, kind=definition.answer, **trust)
+            if not takes_any_example(chosen):
                 for predictions in parts():
-                    check_examples(asked, predictions)
+                    check_examples(chosen, predictions)
         except MetricError as error:
             place = task.path, _line(task.path, _metric_place(task, name))
             raise MetricError(f"{task.name} cannot be scored with {name}: {error.message}", *place) from error
@@ -245,7 +245,7 @@ def check_average(suite: SuiteDefinition, tasks: Iterable[Task], path: Path | No
     if len(by_scale) > 1:
         one, other, *_ = by_scale.values()
         raise TaskError(
-            f"{suite.suite} averages {one} with {other}, which are on different scales; say `average: false`",
+            f"{suite.suite} averages {one} with {other}, which are on different scales; set `average: false`",
             path,
             _line(path, ("tasks",)),
         )

@@ -1,4 +1,4 @@
-"""What a task file and a suite file may say: the schema, and nothing else."""
+"""The schema of task files and suite files, and nothing else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DemonstrationSource(Strict):
 
 
 class Splits(Strict):
-    """Which split is shown solved and which is asked."""
+    """Which split demonstrations are drawn from, and which is evaluated."""
 
     demonstrations: StrictStr | DemonstrationSource | None = None  # None: there is nothing to show
     evaluation: StrictStr
@@ -47,7 +47,7 @@ class Gold(Strict):
 
     A field may also be a mapping of options to 1, if they are right, and 0.
 
-    Of a written answer: whether the reference is right, 1 or `names[1]`, or not, 0 or `names[0]`.
+    Of a generated answer: whether the reference is right, 1 or `names[1]`, or not, 0 or `names[0]`.
     """
 
     field: StrictStr
@@ -76,13 +76,13 @@ def _as_category(value: object) -> object:
 
 
 class Protocol(Strict):
-    """How demonstrations are chosen, and in which order they are shown."""
+    """How demonstrations are chosen, and their order in the prompt."""
 
     NEW_KEYS = frozenset({"ids", "balanced", "order"})
 
     shots: Annotated[StrictInt, Field(ge=0)] = 32
     draw: Draw = "per_example"
-    ids: Annotated[list[StrictStr], Field(min_length=1)] | None = None  # which are shown, in this order
+    ids: Annotated[list[StrictStr], Field(min_length=1)] | None = None  # of the demonstrations, in this order
     balanced: StrictBool = False  # as many of each label
     order: Order = "drawn"
     within: StrictStr | None = None  # demonstrations share this field's value with the query
@@ -90,8 +90,8 @@ class Protocol(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _ids_keep_their_order(cls, said: Any) -> Any:
-        return {"draw": "first", **said} if isinstance(said, dict) and said.get("ids") else said
+    def _ids_keep_their_order(cls, given: Any) -> Any:
+        return {"draw": "first", **given} if isinstance(given, dict) and given.get("ids") else given
 
     @model_validator(mode="after")
     def _random_or_in_order(self) -> Protocol:
@@ -119,7 +119,7 @@ class Score(Strict):
 
 
 class Decode(Strict):
-    """How an answer is written.
+    """How an answer is generated.
 
     `gnmt` divides a beam's log-probability by ((5 + length) / 6) ** length_penalty (Wu et al. 2016, arXiv 1609.08144,
     section 7), `power` by length ** length_penalty.
@@ -192,7 +192,7 @@ class TaskDefinition(Strict):
 
     @property
     def own_shots(self) -> int:
-        """How many demonstrations are shown if a run does not say; none where there are none to show."""
+        """The default number of demonstrations; 0 if the task has none."""
         return self.protocol.shots if self.splits.demonstrations is not None else 0
 
     @property

@@ -1,4 +1,4 @@
-"""Task, suite and prompt files by name: the bundled ones and the user's. Only what is asked for is read."""
+"""Task, suite and prompt files by name: the bundled ones and the user's. Only what is used is read."""
 
 from __future__ import annotations
 
@@ -139,16 +139,16 @@ class Library:
         return Located(located.path, _merged(inherited, located.data), located.lines, parent)
 
     def _shown(self, located: Located, definition: TaskDefinition) -> Task | None:
-        """The task whose split is shown, if it is another's; what that one shows in turn does not matter."""
-        shown = definition.splits.demonstrations
-        if not isinstance(shown, DemonstrationSource):
+        """The task that demonstrations are drawn from, if it is another one; its own demonstrations do not matter."""
+        chosen = definition.splits.demonstrations
+        if not isinstance(chosen, DemonstrationSource):
             return None
         path, line = located.at(("splits", "demonstrations", "task"))
-        if shown.task == definition.task:
-            raise TaskError(f"a split of its own is written `demonstrations: {shown.split}`", path, line)
-        if shown.task not in self.files:
-            raise UnknownName("task", shown.task, self.files, path, line)
-        return Task(validate(TaskDefinition, self._resolved(shown.task)), {}, self.files[shown.task])
+        if chosen.task == definition.task:
+            raise TaskError(f"a split of its own is written `demonstrations: {chosen.split}`", path, line)
+        if chosen.task not in self.files:
+            raise UnknownName("task", chosen.task, self.files, path, line)
+        return Task(validate(TaskDefinition, self._resolved(chosen.task)), {}, self.files[chosen.task])
 
     def _prompt(self, located: Located, definition: TaskDefinition, style: str) -> Prompt:
         names = [definition.task, *self._bases(located)]
@@ -171,10 +171,10 @@ class Library:
             located = located.base
             yield next(name for name, path in self.files.items() if path == located.path)
 
-    def _check_name(self, located: Located, key: str, said: str, name: str) -> None:
-        if said != name:
+    def _check_name(self, located: Located, key: str, found: str, name: str) -> None:
+        if found != name:
             raise TaskError(
-                f"the file says `{key}: {said}` but its place below `tasks` makes it {name!r}", *located.at((key,))
+                f"the file says `{key}: {found}`, but by its path below `tasks` it is {name!r}", *located.at((key,))
             )
 
 

@@ -38,7 +38,7 @@ GENERATED = SyntheticSource()  # one, because what a source gave is kept by its 
 
 @dataclass(frozen=True, repr=False)
 class Task:
-    """What is asked of a model, and in which words.
+    """A task: its data, its prompts, and how its answers are scored.
 
     `Task.from_records` makes one from plain Python values; task files become one through `Library.task`.
     """
@@ -46,8 +46,8 @@ class Task:
     definition: TaskDefinition
     prompts: Mapping[str, Prompt]
     path: Path | None = None
-    source: Source | None = None  # the task's own records; otherwise the run says where data comes from
-    demonstration_task: Task | None = None  # where another task's split is shown
+    source: Source | None = None  # of the task's own records; without it, the run chooses
+    demonstration_task: Task | None = None  # whose split demonstrations are drawn from, if it is another task's
     code: Mapping[str, Any] = field(default_factory=dict)  # metrics that are functions or classes, by name
     _loaded: dict[tuple[str, int], tuple[Source, Examples]] = field(
         default_factory=dict, repr=False, compare=False
@@ -102,13 +102,13 @@ class Task:
             demonstrations: records to show; the evaluation records, less the query itself, if not given.
             prompt: a template, or several by style; without blocks it is the query, and the answer is a space and the
                 option.
-            answer: `choice` ranks `options`, `text` is written by the model, `likelihood` takes a text's probability.
+            answer: `choice` ranks `options`, `text` is generated, `likelihood` scores a given text.
             options: option texts (may be templates over the record), or the name of the field that lists them.
             gold: the field with the right option's index or name, `label` if not given; for `text`, the field that says
                 whether the reference is right, if not all are.
             names: names of the options in the gold field, if it does not hold indices.
             references: for `text` and `likelihood`, the field with one acceptable text or a list of them.
-            decode: for `text`, how the answer is written.
+            decode: for `text`, how the answer is generated.
             extract: for `text`, lists of rules by name that take the answer out of it.
             metrics: names of metrics, with settings as `bleu:tokenize=zh` or `{"bleu": {"tokenize": "zh"}}`, functions
                 or classes; the usual metric of the kind of answer if not given.
@@ -174,7 +174,7 @@ class Task:
 
         How answers are scored is left out, since rescoring can change it. Signatures name it in their other words.
         """
-        said = self.definition.model_dump(
+        definition = self.definition.model_dump(
             exclude={
                 **dict.fromkeys(("about", "reference", "prompts", "zero_shot_prompt"), True),
                 **dict.fromkeys(("by", "extract", "metrics", "primary"), True),
@@ -182,8 +182,8 @@ class Task:
             }
         )
         if self.demonstration_task is not None:
-            said["demonstration_task"] = self.demonstration_task.digest
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+            definition["demonstration_task"] = self.demonstration_task.digest
+        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
     def prompt(self, style: str | None = None) -> Prompt:
         """The prompt of a style; the task's first by default.
@@ -213,16 +213,15 @@ class Task:
         splits = Splits(demonstrations=fewshot_split or own.demonstrations, evaluation=split or own.evaluation)
         return replace(self, definition=self.definition.model_copy(update={"splits": splits}))
 
-    def written(self, decode: Mapping[str, Any]) -> Task:
-        """The same task with its answers written otherwise, which no published number is of; a task of another kind is
-        as it was.
+    def with_decoding(self, decode: Mapping[str, Any]) -> Task:
+        """The same task with other decoding, and without published numbers; only generative tasks change.
 
         Args:
-            decode: what is to be unlike the task's own decoding, by the names of `Decode`.
+            decode: changes to the task's decoding, by the names of `Decode`.
 
         Raises:
             UnknownName: there is no such name.
-            TaskError: a value cannot be, or not with the task's other ones.
+            TaskError: a value is not allowed, alone or with the task's other ones.
         """
         for name in decode:
             if name not in Decode.model_fields:
@@ -269,7 +268,7 @@ class Task:
             raise UnknownName(f"split of {self.name}", name, known, self.path)
 
     def evaluation(self, source: Source) -> Examples:
-        """The examples that are asked."""
+        """The examples that are evaluated."""
         return self.split(self.definition.splits.evaluation, source)
 
     def demonstrations(self, source: Source) -> Sequence[Example]:
@@ -293,12 +292,12 @@ class Task:
             return found
         solved = [example for example in found if example.gold]
         if not solved:
-            raise DataError(f"{self.name}: of the examples to be shown, none has a right answer")
+            raise DataError(f"{self.name}: none of the candidate demonstrations has a right answer")
         return solved if len(solved) < len(found) else found
 
     @property
     def shares_split(self) -> bool:
-        """Whether demonstrations come from the examples that are asked."""
+        """Whether demonstrations are drawn from the evaluated split."""
         return self.definition.splits.demonstrations == self.definition.splits.evaluation
 
     def question_key(self, example: Example) -> str:
@@ -307,10 +306,10 @@ class Task:
         Examples with equal keys ask the same, in whatever order, letter case and white space. Where no prompt shows a
         field, the whole record is the question.
         """
-        shown = [example.fields[name] for name in self._question_fields if name in example.fields]
-        if not shown:
+        values = [example.fields[name] for name in self._question_fields if name in example.fields]
+        if not values:
             return example.fingerprint
-        return question_key([*shown, example.options] if self.definition.answer == "choice" else shown)
+        return question_key([*values, example.options] if self.definition.answer == "choice" else values)
 
     @cached_property
     def _question_fields(self) -> list[str]:
@@ -351,28 +350,28 @@ class Task:
 
 
 def _gold(answer: AnswerKind, field: str | None, names: Sequence[str] | None) -> Gold | None:
-    """What a choice needs, and what is said of it where there is none, which the schema then finds."""
+    """The `gold` of a choice; for other answers only what was given, which the schema checks."""
     if answer != "choice" and field is None and names is None:
         return None
     return Gold(field=field or "label", names=None if names is None else list(names))
 
 
-def limited(asked: Sequence[Example], limit: int | str | None, task: str) -> Sequence[Example]:
+def limited(examples: Sequence[Example], limit: int | str | None, task: str) -> Sequence[Example]:
     """A sample of `limit` groups, or with `first:N` the first N; a question with all its answers is one group.
 
     A group is in the sample by a hash of the names of task and group. So the sample is the same for any order of the
     data, and a larger one contains a smaller one.
 
     Args:
-        asked: the examples to choose from, whose order is kept.
+        examples: to choose from; their order is kept.
         limit: N, `first:N`, or None for all.
         task: the task's name.
     """
     if limit is None:
-        return asked
-    group_of = groups_of(asked)
+        return examples
+    group_of = groups_of(examples)
     groups = list(dict.fromkeys(group_of))
     if isinstance(limit, int):
         groups.sort(key=lambda group: hashlib.blake2b(f"limit\x1f{task}\x1f{group}".encode()).digest())
     kept = set(groups[: int(str(limit).removeprefix("first:"))])
-    return [asked[index] for index, group in enumerate(group_of) if group in kept]
+    return [examples[index] for index, group in enumerate(group_of) if group in kept]

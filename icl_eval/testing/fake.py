@@ -29,7 +29,7 @@ class FakeLM(LanguageModel):
         name: what tables call it.
 
     Attributes:
-        asked: requests it has answered.
+        answered: requests it has answered.
     """
 
     precision = "exact"
@@ -44,7 +44,7 @@ class FakeLM(LanguageModel):
         self.start = (BOS,) if bos else ()
         said = json.dumps(sorted((answers or {}).items()))
         self.fingerprint = f"fake-{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}|bos{len(self.start)}"
-        self.asked = 0
+        self.answered = 0
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The bytes of texts."""
@@ -57,13 +57,13 @@ class FakeLM(LanguageModel):
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
         """Answer requests in their order."""
         for index, request in enumerate(requests):
-            self.asked += 1
+            self.answered += 1
             sink(index, self._answer(request))
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
         """Write what follows prompts, one after the other; no token ends a text."""
         for index, request in enumerate(requests):
-            self.asked += 1
+            self.answered += 1
             search = search_for(request, ends=(), text_of=lambda ids: bytes(ids).decode(errors="replace"))
             written: list[list[int]] = [[]]
             while moves := search.advance(self._rows(request.tokens, written)):

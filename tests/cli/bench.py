@@ -186,7 +186,7 @@ class Bench:
             patch.setattr(httpx2, "AsyncClient", Client)
             patch.setattr(endpoint, "BACKOFF", wait_none())
             self.run(*(url if word == "URL" else word for word in words))
-        return server.asked, clients
+        return server.requests, clients
 
 
 @cache

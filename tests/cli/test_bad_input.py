@@ -112,7 +112,7 @@ def test_template_without_words(icl_eval: IclEval, lm: FakeLM) -> None:
     TEMPLATE.write_text("\n")
 
     assert icl_eval("run", "--task", "toy/parity", *TOY).mistake.startswith(f"{TEMPLATE.resolve()}: the file is empty")
-    assert lm.asked == 0
+    assert lm.answered == 0
 
 
 def test_template_that_does_not_parse(icl_eval: IclEval) -> None:
@@ -189,7 +189,7 @@ def test_a_wrong_record_is_named_by_its_line(old: str, new: str, message: str, i
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
     assert said == f"data/parity/val.jsonl:4: {message} (toy/parity: split 'validation')"
-    assert lm.asked == 0
+    assert lm.answered == 0
 
 
 def test_label_out_of_range(icl_eval: IclEval) -> None:
@@ -231,7 +231,7 @@ def test_task_named_otherwise_than_its_file(icl_eval: IclEval) -> None:
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
     assert said.startswith(
-        f"{PARITY.resolve()}:1: the file says `task: toy/oddity` but its place below `tasks` makes it"
+        f"{PARITY.resolve()}:1: the file says `task: toy/oddity`, but by its path below `tasks` it is"
     )
 
 
@@ -266,7 +266,7 @@ def test_unknown_metric(icl_eval: IclEval, lm: FakeLM) -> None:
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
     assert said == f"{PARITY.resolve()}:12: no metric is named 'acuracy'; did you mean accuracy or greedy_accuracy?"
-    assert lm.asked == 0
+    assert lm.answered == 0
 
 
 def test_unknown_reference(icl_eval: IclEval, lm: FakeLM) -> None:
@@ -274,7 +274,7 @@ def test_unknown_reference(icl_eval: IclEval, lm: FakeLM) -> None:
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
     assert said.startswith(f"{PARITY.resolve()}:13: no reference is named 'gpt3:RTEE'; did you mean gpt3:RTE")
-    assert lm.asked == 0
+    assert lm.answered == 0
 
 
 def test_unknown_prompt(icl_eval: IclEval) -> None:

@@ -108,7 +108,7 @@ def test_a_nested_file_is_refused(name: str, sentence: str, icl_eval: IclEval) -
 
 
 LIKELIHOOD = {"parts": [[-1.0]], "greedy": True, "words": 1, "bytes": 4}
-TEXT = {"references": ["a"], "written": ["b"], "finished": ["stop"], "scores": [-1.0], "right": True}
+TEXT = {"references": ["a"], "generated": ["b"], "finished": ["stop"], "scores": [-1.0], "right": True}
 
 
 def test_every_field_of_other_kinds_of_examples_is_checked() -> None:

@@ -85,4 +85,4 @@ def test_an_unknown_name_is_one_sentence(command: str, icl_eval: IclEval, lm: Fa
     said = icl_eval(command, "-t", "toy/parity", *TOY, "--decode", "beam=1").mistake
 
     assert said == "no decoding option is named 'beam'; did you mean beams?"
-    assert lm.asked == 0
+    assert lm.answered == 0

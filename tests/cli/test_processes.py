@@ -129,7 +129,7 @@ def test_an_interrupt_prints_once_how_to_go_on(tmp_path: Path) -> None:
 
 def test_one_process_is_this_one(icl_eval: IclEval, lm: FakeLM) -> None:
     assert icl_eval("run", "-t", "toy/parity", "--out", "kept", "--processes", 1, *TOY).code == 0
-    assert lm.asked > 0
+    assert lm.answered > 0
 
 
 def test_explaining_starts_no_processes(icl_eval: IclEval, lm: FakeLM) -> None:

@@ -11,13 +11,13 @@ from .shell import TOY, IclEval
 
 def test_rescore_prints_the_table_of_the_run(icl_eval: IclEval, lm: FakeLM) -> None:
     printed = icl_eval("run", "-t", "toy", "--shots", "0,2", "--seeds", "2", "--out", "kept", *TOY).out
-    asked = lm.asked
+    asked = lm.answered
     for format in ("table", "md", "csv", "json"):
         again = icl_eval("run", "-t", "toy", "--shots", "0,2", "--seeds", "2", "--out", "kept", "-f", format, *TOY).out
         assert icl_eval("rescore", "kept", "--format", format).out == again
 
     assert icl_eval("rescore", "kept").out == printed
-    assert lm.asked == asked
+    assert lm.answered == asked
 
 
 def test_rescore_takes_other_normalisations(icl_eval: IclEval, lm: FakeLM) -> None:

@@ -23,7 +23,7 @@ def test_run_prints_the_table_on_stdout_and_the_folder_on_stderr(icl_eval: IclEv
     assert said.code == 0
     assert said.out == rescore("kept").table()
     assert said.err == "kept in kept\n"
-    assert lm.asked > 0
+    assert lm.answered > 0
 
 
 def test_tasks_are_given_by_comma_or_repeated_or_by_path(icl_eval: IclEval, lm: FakeLM) -> None:
@@ -82,10 +82,10 @@ def test_with_a_model_the_data_is_the_hubs(icl_eval: IclEval, lm: FakeLM, monkey
 
 def test_the_same_command_again_computes_nothing(icl_eval: IclEval, lm: FakeLM) -> None:
     first = icl_eval("run", "-t", "toy", "--shots", "0,1", *TOY)
-    asked = lm.asked
+    asked = lm.answered
     again = icl_eval("run", "-t", "toy", "--shots", "0,1", *TOY)
 
-    assert lm.asked == asked > 0
+    assert lm.answered == asked > 0
     assert (again.out, again.err) == (first.out, first.err)
     assert len(list(Path("results").iterdir())) == 1
 
@@ -102,7 +102,7 @@ def test_an_interrupt_prints_the_command_that_goes_on(icl_eval: IclEval, model: 
         "  icl-eval run -t toy/parity --shots 0 --out 'my run' --include . --data-dir data"
     )
     assert resumed.code == 0
-    assert lm.asked == 18 - 5
+    assert lm.answered == 18 - 5
 
 
 def test_a_polite_kill_is_an_interrupt(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
@@ -160,14 +160,14 @@ def test_explain_prints_the_plan_and_computes_and_keeps_nothing(icl_eval: IclEva
     command = ("run", "--task", "toy", "--shots", "0,2", "--model", "any", *TOY)
 
     planned = icl_eval(*command, "--explain")
-    assert (planned.code, planned.err, lm.asked) == (0, "", 0)
+    assert (planned.code, planned.err, lm.answered) == (0, "", 0)
     assert not Path("results").exists()
     icl_eval(*command)
     done = icl_eval(*command, "--explain")
 
     asked = int(planned.out.split()[1].rstrip(","))
     repeated = int(planned.out.splitlines()[0].split()[-2])
-    assert lm.asked == asked - repeated
+    assert lm.answered == asked - repeated
     assert f"{asked} of them cached, 0 duplicates" in done.out
     assert "computed tokens  0\n" in done.out
 

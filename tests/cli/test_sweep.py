@@ -136,7 +136,7 @@ def test_an_interrupted_sweep_goes_on_with_the_same_command(models: Models, icl_
 
     assert (first.code, first.out) == (130, "")
     assert first.err.splitlines()[-1] == f"  icl-eval {' '.join(RUN)} -m weak,strong"
-    assert (again.code, strong.asked) == (0, 18 - 5)
+    assert (again.code, strong.answered) == (0, 18 - 5)
 
 
 def test_explain_prints_the_plan_of_each_model_under_its_name(models: Models, icl_eval: IclEval) -> None:

@@ -272,7 +272,7 @@ def test_a_black_box_computes_only_what_is_missing() -> None:
     engine = Engine(model, store)
     engine.answer([*requests, *requests])
 
-    assert (model.asked, engine.computed, engine.tokens) == (2, 1, 2)
+    assert (model.answered, engine.computed, engine.tokens) == (2, 1, 2)
 
 
 class Mute(LanguageModel):

@@ -28,7 +28,7 @@ def run(path: Path, requests: Sequence[GenerateRequest] = REQUESTS) -> tuple[lis
     """Answers, and how many of them the model gave."""
     model = FakeLM()
     with Journal(path) as journal:
-        return Engine(model, journal).answer(requests), model.asked
+        return Engine(model, journal).answer(requests), model.answered
 
 
 def test_every_request_is_answered_once_and_in_order() -> None:
@@ -39,7 +39,7 @@ def test_every_request_is_answered_once_and_in_order() -> None:
 
     assert answers == answers[::-1]
     assert [answer.tokens for answer in answers[:4]] == [(9,), (9,), (9, 9), (9,)]
-    assert (model.asked, engine.computed, sum(ticks)) == (8, 8, 16)
+    assert (model.answered, engine.computed, sum(ticks)) == (8, 8, 16)
     assert engine.tokens == 8 * 2 + 2 * (9 + 9 + 18 + 9)
 
 
@@ -104,7 +104,7 @@ from tests.engine.test_generate import REQUESTS
 
 class Doomed(FakeLM):
     def _rows(self, prompt, written):
-        if self.asked > int(sys.argv[2]):
+        if self.answered > int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
         return super()._rows(prompt, written)
 

@@ -43,7 +43,7 @@ def run(path: Path, requests: list[ScoreRequest] = REQUESTS) -> tuple[list[objec
     """Answers, and how many of them the model gave."""
     model = FakeLM()
     with Journal(path) as journal:
-        return list(Engine(model, journal).answer(requests)), model.asked
+        return list(Engine(model, journal).answer(requests)), model.answered
 
 
 def test_a_second_run_computes_nothing(path: Path) -> None:
@@ -289,7 +289,7 @@ from icl_eval.testing import FakeLM
 
 class Doomed(FakeLM):
     def _answer(self, request):
-        if self.asked > int(sys.argv[2]):
+        if self.answered > int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
         return super()._answer(request)
 

@@ -21,7 +21,7 @@ class Batching(FakeLM):
         self.moved = moved
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        self.asked += len(requests)
+        self.answered += len(requests)
         lower = self.moved * math.log2(len(requests))
         for index, request in enumerate(requests):
             sink(index, ScoreAnswer(tuple(-1 - lower for _ in request.tokens[request.boundary :]), False))
@@ -39,13 +39,13 @@ def test_noise_is_what_batching_moves_a_token_by_rounded_up_to_one_digit(moved: 
 def test_a_model_may_say_its_noise_itself() -> None:
     model = FakeLM()
 
-    assert (measure_noise(model), model.asked) == (0.0, 0)
+    assert (measure_noise(model), model.answered) == (0.0, 0)
 
 
 def test_of_a_model_that_is_computed_elsewhere_it_is_not_known() -> None:
     model = Elsewhere(1e-3)
 
-    assert (measure_noise(model), model.asked) == (None, 0)
+    assert (measure_noise(model), model.answered) == (None, 0)
 
 
 def test_of_a_model_that_gives_no_log_probabilities_it_is_not_known() -> None:

@@ -25,7 +25,7 @@ class Echo(Completions):
     """Answers with the number it was given, and needs no model."""
 
     def __init__(self, habits: Habits) -> None:
-        self.habits, self.asked, self.keys = habits, [], set()
+        self.habits, self.requests, self.keys = habits, [], set()
         self.ended, self.turn = threading.Event(), threading.Lock()
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -69,14 +69,14 @@ def sentence(url: str, **how: Any) -> str:
 def test_every_body_has_its_own_answer(concurrency: int) -> None:
     with serving(served := Echo(Habits())) as url:
         assert answers(url, concurrency=concurrency) == {number: number for number in range(6)}
-    assert len(served.asked) == 6
+    assert len(served.requests) == 6
 
 
 def test_one_request_at_a_time_keeps_the_order() -> None:
     with serving(served := Echo(Habits())) as url:
         answers(url, concurrency=1)
 
-    assert served.asked == BODIES
+    assert served.requests == BODIES
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
@@ -84,14 +84,14 @@ def test_transient_errors_are_retried(status: int) -> None:
     habits = Habits(first=deque([failing(status), failing(status)]))
     with serving(served := Echo(habits)) as url:
         assert answers(url, BODIES[:1], retries=2) == {0: 0}
-    assert len(served.asked) == 3
+    assert len(served.requests) == 3
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_a_refusal_is_final(status: int) -> None:
     with serving(served := Echo(Habits(always=failing(status, "no such thing")))) as url:
         assert sentence(url, concurrency=1) == f"URL/completions answers {status}: no such thing"
-    assert len(served.asked) == 1
+    assert len(served.requests) == 1
 
 
 def test_retries_are_spent_with_a_sentence() -> None:
@@ -99,7 +99,7 @@ def test_retries_are_spent_with_a_sentence() -> None:
         message = sentence(url, retries=3, concurrency=1)
 
     assert message == f"URL/completions answers 500: out of memory {'x' * 186} ...; tried 4 times"
-    assert len(served.asked) == 4
+    assert len(served.requests) == 4
 
 
 def test_a_refusal_has_its_status() -> None:

@@ -130,12 +130,12 @@ def test_options_of_one_token_cost_one_generated_token(
 ) -> None:
     url, server = start(habits)
     served = load_model(url, tokenizer=str(folder))
-    before = len(server.asked)
+    before = len(server.requests)
     expected = Engine(local).answer(requests(local, NEXT))
 
     found = Engine(served).answer(requests(served, NEXT))
 
-    bodies = server.asked[before:]
+    bodies = server.requests[before:]
     assert [each.logprobs for each in found] == [pytest.approx(each.logprobs, abs=1e-5) for each in expected]
     assert [each.greedy for each in found] == [each.greedy for each in expected]
     if prompts is None:
@@ -296,11 +296,11 @@ def test_a_text_that_is_encoded_differently_is_refused(connect: Served, folder: 
 def test_requests_go_in_the_order_of_their_tokens(start: Any, folder: Path) -> None:
     url, server = start(Habits())
     served = load_model(url, tokenizer=str(folder), concurrency=1)
-    before = len(server.asked)
+    before = len(server.requests)
     asked = requests(served, [("b", "a"), ("a", "b"), ("b", "b"), ("a", "a")])
     Engine(served).answer(asked)
 
-    assert [body["prompt"] for body in server.asked[before:]] == sorted(list(each.tokens) for each in asked)
+    assert [body["prompt"] for body in server.requests[before:]] == sorted(list(each.tokens) for each in asked)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_sampling_and_greedy_search_say_how(start: Any, folder: Path) -> None:
     (prompt,) = served.encode(["Tom"])
     Engine(served).answer([GenerateRequest.of(prompt, Decoding(2, temperature=0.7, top_p=0.9))])
     Engine(served).answer([GenerateRequest.of(prompt, Decoding(2, stop=()))])
-    sampled, greedy = server.asked[-2:]
+    sampled, greedy = server.requests[-2:]
 
     assert (sampled["temperature"], sampled["top_p"], sampled["stop"]) == (0.7, 0.9, ["\n"])
     assert greedy["temperature"] == 0
@@ -441,7 +441,7 @@ def test_a_server_that_refuses_the_key_is_not_tried_in_other_forms(start: Any, f
 
     with pytest.raises(ModelError, match="answers 401: who are you"):
         load_model(url, tokenizer=str(folder))
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("variable", ["ICL_EVAL_API_KEY", "OPENAI_API_KEY"])
@@ -526,12 +526,12 @@ def test_a_log_probability_that_is_none_is_the_servers_fault(
 @pytest.mark.parametrize("form", FORMS)
 def test_what_a_server_does_to_probabilities_by_itself_is_switched_off(form: str, served_as: Any) -> None:
     served, server = served_as(form)
-    before = len(server.asked)
+    before = len(server.requests)
     Engine(served).answer(requests(served)[:1])
     Engine(served).answer([GenerateRequest.of(served.encode(["a"])[0], Decoding(2))])
     neutral = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "repetition_penalty": 1.0}
 
-    for body in server.asked[before:]:
+    for body in server.requests[before:]:
         assert {name: body[name] for name in neutral if name in body} == ({} if "strict" in form else neutral)
 
 
@@ -541,7 +541,7 @@ def test_a_broken_server_is_given_up_after_its_retries(start: Any, folder: Path,
 
     with pytest.raises(ModelError, match=f"^{url}/completions answers 500: out of order; tried 4 times$"):
         load_model(url, tokenizer=str(folder), retries=3)
-    assert len(server.asked) == 1 + 4
+    assert len(server.requests) == 1 + 4
 
 
 @pytest.mark.parametrize("listed", [5, [5], [{"id": 5}], [{"id": ["a"]}], {"a": 1}, None])

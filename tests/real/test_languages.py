@@ -49,7 +49,7 @@ def test_chinese_translations_of_a_real_model_are_measured(tmp_path: Path) -> No
         os.environ["ICL_EVAL_MODEL"], "chinese", shots=4, library=Library([tmp_path]), data=tmp_path, out=folder
     )
     entries = [json.loads(line) for line in (folder / "examples.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts, references = [entry["written"][0] for entry in entries], [entry["references"][0] for entry in entries]
+    texts, references = [entry["generated"][0] for entry in entries], [entry["references"][0] for entry in entries]
 
     def bleu(tokenize: str) -> float:
         return float(sacrebleu.BLEU(tokenize=tokenize).corpus_score(texts, [references]).score)

@@ -37,7 +37,7 @@ class Killed(FakeLM):
     def score(self, requests: Any, sink: Any) -> None:
         def count(index: int, answer: Any) -> None:
             sink(index, answer)
-            if self.asked == self.after:
+            if self.answered == self.after:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         super().score(requests, count)

@@ -68,4 +68,4 @@ def test_a_model_without_a_template_is_refused_before_it_is_asked() -> None:
     with pytest.raises(ModelError, match="has no chat template, so it cannot be used with --chat"):
         evaluate(lm, parity(), shots=0, chat=True)
 
-    assert not lm.asked
+    assert not lm.answered

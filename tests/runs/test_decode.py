@@ -33,7 +33,7 @@ def choice() -> Task:
 
 
 def texts(folder: Path) -> list[list[str]]:
-    return [json.loads(line)["written"] for line in (folder / "examples.jsonl").read_text().splitlines()]
+    return [json.loads(line)["generated"] for line in (folder / "examples.jsonl").read_text().splitlines()]
 
 
 def measured(folder: Path, decode: Any = None, task: Task | None = None) -> Result:
@@ -166,7 +166,7 @@ def test_a_value_that_cannot_be_is_an_error_before_anything_is_asked(decode: dic
         evaluate(lm := FakeLM(), toy(), shots=0, decode=decode)
 
     assert str(caught.value) == f"toy cannot be decoded so: {message}"
-    assert lm.asked == 0
+    assert lm.answered == 0
 
 
 def test_values_must_suit_what_stays_of_the_task() -> None:
@@ -180,8 +180,8 @@ def test_no_published_numbers_stand_beside_another_decoding() -> None:
     assert coqa.definition.reference is not None
     assert own is not None
 
-    assert coqa.written({"beams": own.beams + 1}).definition.reference is None
-    assert coqa.written({"beams": own.beams}) is coqa
+    assert coqa.with_decoding({"beams": own.beams + 1}).definition.reference is None
+    assert coqa.with_decoding({"beams": own.beams}) is coqa
 
 
 def test_a_suite_with_a_task_that_is_written_otherwise_has_no_published_numbers_either() -> None:

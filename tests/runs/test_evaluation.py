@@ -277,7 +277,7 @@ def test_a_question_that_occurs_twice_is_computed_once(tmp_path: Path) -> None:
     lm = knowing(0)
     evaluate(lm, parity(), shots=0, out=tmp_path)
 
-    assert lm.asked == len(journal(tmp_path)) == 8 * 2 + 2  # and each option once after the answer context
+    assert lm.answered == len(journal(tmp_path)) == 8 * 2 + 2  # and each option once after the answer context
     assert (manifest(tmp_path)["computed"], manifest(tmp_path)["reused"]) == (18, 0)
 
 
@@ -417,7 +417,7 @@ def test_a_wrong_argument_is_one_sentence_before_anything_is_asked(
 
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
-    assert lm.asked == 0
+    assert lm.answered == 0
 
 
 def _arguments(lm: FakeLM, changes: dict[str, Any]) -> dict[str, Any]:
@@ -443,7 +443,7 @@ def test_an_unknown_metric_is_found_before_the_model_is_asked(
     with pytest.raises(kind, match=sentence.replace("?", r"\?")):
         evaluate(lm, parity(metrics=[name]), shots=0)
 
-    assert lm.asked == 0
+    assert lm.answered == 0
 
 
 def test_a_metric_that_does_not_suit_the_data_is_an_error() -> None:

@@ -70,7 +70,7 @@ def test_the_same_command_tries_a_failed_task_again_and_asks_nothing_twice(tmp_p
     mended = evaluate(again, [parity(), long_task(mended=True), long()], shots=0, out=tmp_path)
 
     assert mended.failures == ()
-    assert first.asked + again.asked == len(journal(tmp_path))
+    assert first.answered + again.answered == len(journal(tmp_path))
 
 
 def long() -> Task:

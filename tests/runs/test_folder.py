@@ -36,7 +36,7 @@ def test_a_second_run_computes_nothing_again(tmp_path: Path) -> None:
     again = knowing(0, 1)
     evaluate(again, parity(), shots=[0, 2], seeds=2, out=tmp_path)
 
-    assert again.asked == 0
+    assert again.answered == 0
     assert (manifest(tmp_path)["computed"], manifest(tmp_path)["reused"]) == (0, 3 * 8 * 2 * 2)
     assert contents(tmp_path) == before
 
@@ -46,7 +46,7 @@ def test_a_larger_grid_computes_only_what_is_new(tmp_path: Path) -> None:
     lm = knowing(0)
     evaluate(lm, parity(), shots=[0, 1], out=tmp_path)
 
-    assert lm.asked == 4 * 2 + 8 * 2
+    assert lm.answered == 4 * 2 + 8 * 2
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     rest = knowing(0, 1)
     evaluate(rest, parity(), shots=[0, 2], out=tmp_path / "cut")
 
-    assert rest.asked == whole.asked - 11
+    assert rest.answered == whole.answered - 11
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_with_every_answer_it_had(tmp_path: Path) -> None:
     evaluate(rest, parity(), shots=[0, 2], out=tmp_path / "cut")
 
     assert len(kept) == 15
-    assert rest.asked == whole.asked - 15
+    assert rest.answered == whole.answered - 15
     assert journal(tmp_path / "cut")[:15] == kept
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
@@ -93,7 +93,7 @@ def test_a_torn_last_line_is_computed_again(tmp_path: Path) -> None:
     lm = knowing(0)
     evaluate(lm, parity(), shots=0, out=tmp_path)
 
-    assert lm.asked == 1
+    assert lm.answered == 1
     assert contents(tmp_path) == before
     assert len({entry["key"] for entry in lines(answers)}) == 18
 
@@ -109,7 +109,7 @@ def test_a_damaged_line_is_named_and_leaves_the_folder_unlocked(tmp_path: Path) 
     lm = knowing(0)
     evaluate(lm, parity(), shots=0, out=tmp_path)
 
-    assert lm.asked == 0
+    assert lm.answered == 0
     assert error.tb is not None  # which would keep the lock alive, had it not been released
 
 
@@ -118,7 +118,7 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
         evaluate(lm := knowing(0), parity(), shots=0, out=tmp_path)
 
     assert str(error.value) == f"{tmp_path}: another process is writing this run folder"
-    assert lm.asked == 0
+    assert lm.answered == 0
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_an_edited_record_recomputes_only_its_own_requests(tmp_path: Path) -> No
     lm = knowing(0)
     evaluate(lm, "toy/parity", shots=0, data=root / "data", library=Library([root]), out=out)
 
-    assert lm.asked == 2
+    assert lm.answered == 2
     assert [example["id"] for example in examples(out)] == list("01234569")
 
 
@@ -168,7 +168,7 @@ def test_an_edited_template_recomputes_its_own_task_only(tmp_path: Path) -> None
 
     def asked() -> int:
         evaluate(lm := knowing(0), "toy", shots=[0, 1], data=root / "data", library=Library([root]), out=out)
-        return lm.asked
+        return lm.answered
 
     first = asked()
     write(root, "prompts/toy/pairs/plain.jinja", "N: {{ n }}\nA:")
@@ -186,7 +186,7 @@ def test_answers_of_one_model_are_never_anothers(tmp_path: Path) -> None:
     second = evaluate(lm := knowing(*ASKED), parity(), shots=0, out=tmp_path)
 
     assert (first.score("parity").value, second.score("parity").value) == (1 / 8, 1.0)
-    assert lm.asked == 18
+    assert lm.answered == 18
 
 
 def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:

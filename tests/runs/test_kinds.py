@@ -51,7 +51,7 @@ def test_what_is_written_is_compared_with_the_references(tmp_path: Path) -> None
     assert score.normalize == "greedy"
     assert "|greedy-max12-stop(\\n)|" in score.signature
     first = examples(tmp_path)[1]
-    assert (first["kind"], first["written"], first["finished"]) == ("text", [" 2"], ["stop"])
+    assert (first["kind"], first["generated"], first["finished"]) == ("text", [" 2"], ["stop"])
     assert first["references"] == ["2", "about 2"]
     unknown = examples(tmp_path)[5]
     assert unknown["finished"] == ["length"]
@@ -69,11 +69,11 @@ def test_demonstrations_show_the_first_reference(tmp_path: Path) -> None:
 def test_a_written_answer_is_computed_once_and_rescored_without_a_model(tmp_path: Path) -> None:
     model = FakeLM(KNOWN)
     first = evaluate(model, sums(), shots=0, out=tmp_path)
-    asked = model.asked
+    asked = model.answered
 
     again = evaluate(model, sums(), shots=0, out=tmp_path)
 
-    assert model.asked == asked == len(journal(tmp_path)) == len(SUMS)
+    assert model.answered == asked == len(journal(tmp_path)) == len(SUMS)
     assert manifest(tmp_path)["reused"] == len(SUMS)
     assert again.scores == first.scores == rescore(tmp_path).scores
 
@@ -81,12 +81,12 @@ def test_a_written_answer_is_computed_once_and_rescored_without_a_model(tmp_path
 def test_a_changed_reference_changes_the_signature_and_no_answer(tmp_path: Path) -> None:
     model = FakeLM(KNOWN)
     (before,) = evaluate(model, sums(), shots=0, out=tmp_path).scores
-    asked = model.asked
+    asked = model.answered
     changed = [{**SUMS[0], "answer": ["nothing", "none"]}, *SUMS[1:]]
 
     (after,) = evaluate(model, sums(evaluation=changed), shots=0, out=tmp_path).scores
 
-    assert model.asked == asked
+    assert model.answered == asked
     assert after.value == pytest.approx(3 / 6)
     assert after.signature != before.signature
 
@@ -240,7 +240,7 @@ def test_a_metric_of_another_kind_is_refused_before_anything_is_asked() -> None:
 
     with pytest.raises(MetricError, match="accuracy"):
         evaluate(model, sums(metrics=["accuracy"]), shots=0)
-    assert model.asked == 0
+    assert model.answered == 0
 
 
 def test_normalisations_are_of_options_alone() -> None:
@@ -306,7 +306,7 @@ def test_wrong_references_are_to_be_avoided_and_never_shown(tmp_path: Path) -> N
 def test_pool_without_a_right_answer_is_refused() -> None:
     task = nouns(demonstrations=[NOUNS[1], NOUNS[2]])
 
-    with pytest.raises(DataError, match="nouns: of the examples to be shown, none has a right answer"):
+    with pytest.raises(DataError, match="nouns: none of the candidate demonstrations has a right answer"):
         evaluate(FakeLM(NAMED), task, shots=1)
     assert evaluate(FakeLM(NAMED), task, shots=0).scores[0].value == 2 / 5
 
@@ -314,7 +314,7 @@ def test_pool_without_a_right_answer_is_refused() -> None:
 def test_evidence_of_earlier_runs_has_right_references() -> None:
     cell = {"task": "t", "prompt": "p", "shots": 0, "seed": 0}
     line = {"kind": "text", "cell": cell, "id": "0", "cluster": "0", "group": "0", "shots": 0, "truncated": 0}
-    line |= {"demonstrations": [], "references": ["x"], "written": ["x"], "finished": ["stop"], "scores": [-1.0]}
+    line |= {"demonstrations": [], "references": ["x"], "generated": ["x"], "finished": ["stop"], "scores": [-1.0]}
     (prediction,) = parse_example(json.dumps(line)).predictions(ONLY)
 
     assert prediction == TextPrediction("0", "x", ("x",), "0", "0", right=True)

@@ -93,7 +93,7 @@ def test_fault_of_a_metric_is_found_before_a_model_is_asked(
             attempt()
 
         assert str(caught.value).startswith(f"{tmp_path / 'tasks/to/chinese.yaml'}{FAULTS[metrics]}")
-    assert lm.asked == 0
+    assert lm.answered == 0
 
 
 def test_primary_metric_with_other_settings_is_not_among_the_metrics(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_words_of_texts_without_spaces_are_not_counted(tmp_path: Path) -> None:
         "texts cannot be scored with word_perplexity: word_perplexity counts words between spaces, and most texts are "
         "of scripts without spaces, such as Chinese, Japanese or Thai; `byte_perplexity` or `bits_per_byte` fits"
     )
-    assert lm.asked == 0
+    assert lm.answered == 0
     evaluate(lm, of("byte_perplexity"), shots=0, out=tmp_path)
     assert [line["unspaced"] for line in examples(tmp_path)] == [True, True, False]
     with pytest.raises(

@@ -33,7 +33,7 @@ def test_scores_of_different_scales_are_not_averaged(percent: Library, tmp_path:
 
     assert str(caught.value) == (
         f"{tmp_path / 'tasks/toy.yaml'}:3: toy averages accuracy of toy/parity with macro_f1 of toy/pairs, which are "
-        "on different scales; say `average: false`"
+        "on different scales; set `average: false`"
     )
 
 
@@ -77,4 +77,4 @@ def test_metric_that_cannot_measure_the_examples_is_found_before_anything_is_ask
         sentences.append(str(error.value))
 
     assert sentences == [f"{path}:9: toy/pairs cannot be scored with {name}: {MISMATCHES[name]}"] * 2
-    assert lm.asked == 0
+    assert lm.answered == 0

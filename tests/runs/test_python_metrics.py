@@ -93,7 +93,7 @@ def test_other_metrics_use_the_answers_of_the_same_folder(tmp_path: Path, monkey
     model = knowing(0, 1)
     again = evaluate(model, parity(), shots=0, keep=True, metrics=["macro_f1", hit])
 
-    assert (again.folder, model.asked) == (first.folder, 0)
+    assert (again.folder, model.answered) == (first.folder, 0)
     assert again.manifest.config.metrics == ("macro_f1", name(hit))
     assert [score.metric for score in rescore(again.folder or "", metrics=hit).scores] == [name(hit)]
 

@@ -148,7 +148,7 @@ def test_another_grid_goes_on_with_what_several_answered(tmp_path: Path, in_thre
     lm = knowing(0)
     evaluate(lm, parity(), shots=[0, 1], out=tmp_path)
 
-    assert lm.asked == 8 * 2
+    assert lm.answered == 8 * 2
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform kills otherwise")
@@ -187,7 +187,7 @@ def test_what_killed_processes_left_is_merged_without_the_lines_they_tore(tmp_pa
     rest = knowing(0, 1)
     evaluate(rest, parity(), shots=[0, 2], out=cut)
 
-    assert rest.asked == whole.asked - 11
+    assert rest.answered == whole.answered - 11
     assert contents(cut) == contents(tmp_path / "whole")
     assert sorted(entry["key"] for entry in journal(cut)) == sorted(
         entry["key"] for entry in journal(tmp_path / "whole")
@@ -268,7 +268,7 @@ def test_an_error_of_one_process_alone_ends_the_others_and_loses_no_answer(
     assert (type(first), type(second)) == (WorkerError, RankError)
     assert str(first) == str(second) == "process 1: the device went away"
     assert kept > 0
-    assert rest.asked == len(journal(tmp_path)) - kept
+    assert rest.answered == len(journal(tmp_path)) - kept
 
 
 def swept_by(ranks: int, in_threads: InThreads, models: Callable[[int], list[FakeLM]], out: Path | None) -> list[Sweep]:
@@ -292,8 +292,8 @@ def test_processes_share_every_model_of_a_sweep(tmp_path: Path, in_threads: InTh
     for name, member in members(tmp_path / "many").items():
         many, one = (tmp_path / place / member["folder"] for place in ("many", "alone"))
         assert contents(many) == contents(one), name
-        assert len(journal(many)) == sum(lm.asked for lms in own.values() for lm in lms if lm.name == name)
-    assert all(lm.asked for lms in own.values() for lm in lms)
+        assert len(journal(many)) == sum(lm.answered for lms in own.values() for lm in lms if lm.name == name)
+    assert all(lm.answered for lms in own.values() for lm in lms)
 
 
 def test_a_model_that_fails_in_one_process_fails_in_all_and_the_next_is_shared(
@@ -309,7 +309,7 @@ def test_a_model_that_fails_in_one_process_fails_in_all_and_the_next_is_shared(
     assert first == second
     assert [(each.label, each.failed) for each in first.failures] == [("one", "process 1: the device went away")]
     assert [result.manifest.model_name for result in first] == ["two"]
-    assert all(lms[1].asked for lms in own.values())
+    assert all(lms[1].answered for lms in own.values())
 
 
 def test_a_mistake_that_is_no_models_ends_a_sweep_in_all_processes(tmp_path: Path, in_threads: InThreads) -> None:

@@ -31,7 +31,7 @@ def task(**keys: Any) -> Task:
 
 def texts(folder: Path) -> list[str]:
     found = list(read_examples(folder / "examples.jsonl"))
-    return [text for each in found if isinstance(each, TextResult) for text in each.written]
+    return [text for each in found if isinstance(each, TextResult) for text in each.generated]
 
 
 def test_the_answer_follows_the_reasoning_and_unfinished_reasoning_is_counted(tmp_path: Path) -> None:

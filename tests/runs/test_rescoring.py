@@ -202,7 +202,7 @@ def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
         patched.setattr("icl_eval.runs.score.metric", lambda *_, **__: broken)
         with pytest.raises(MetricError) as error:
             evaluate(lm, parity(), shots=[0, 2], out=tmp_path)
-    asked = lm.asked
+    asked = lm.answered
 
     assert str(error.value) == (
         "parity cannot be scored with accuracy: accuracy of these predictions is not a finite number; the answers "
@@ -212,7 +212,7 @@ def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
         line.value for line in evaluate(knowing(0, 1), parity(metrics=["macro_f1"]), shots=[0, 2])
     ]
     assert len(evaluate(lm, parity(), shots=[0, 2], out=tmp_path)) == 2
-    assert lm.asked == asked
+    assert lm.answered == asked
 
 
 def test_each_answer_is_ranked_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

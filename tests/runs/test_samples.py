@@ -45,7 +45,7 @@ def value(name: str, *samples: str) -> float:
 
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample(tmp_path: Path) -> None:
     result = evaluate(MODEL, sums(), shots=0, out=tmp_path)
-    right = [[float(text.strip() == each.references[0]) for text in each.written] for each in stored(tmp_path)]
+    right = [[float(text.strip() == each.references[0]) for text in each.generated] for each in stored(tmp_path)]
     expected = [np.mean([max(subset) for subset in combinations(each, 2)]) for each in right]
     (line,) = [score for score in result.scores if score.metric == TWO]
 
@@ -151,4 +151,4 @@ def test_too_few_samples_are_named_with_file_and_line_before_a_model_answers(tmp
         MetricError, match=r"few\.yaml:10: few cannot be scored with exact_match:pass_at=5: pass@5 needs"
     ):
         evaluate(model, "few", data=tmp_path, library=Library([tmp_path]))
-    assert model.asked == 0
+    assert model.answered == 0

@@ -97,7 +97,7 @@ def test_one_pass_serves_all_normalisations() -> None:
     evaluate(one, parity(), shots=0, normalizations="sum")
     evaluate(five, parity(), shots=0, normalizations=ALL)
 
-    assert one.asked == five.asked
+    assert one.answered == five.answered
 
 
 def test_default_normalisation_is_the_tasks_own() -> None:

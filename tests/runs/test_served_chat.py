@@ -67,7 +67,7 @@ def options(**more: Any) -> dict[str, Any]:
 
 
 def texts(folder: Path) -> list[tuple[str, ...]]:
-    return [each.written for each in read_examples(folder / "examples.jsonl") if isinstance(each, TextResult)]
+    return [each.generated for each in read_examples(folder / "examples.jsonl") if isinstance(each, TextResult)]
 
 
 @pytest.mark.parametrize("habits", [{}, {"limits": ("max_completion_tokens",), "chat_logprobs": False}])
@@ -77,7 +77,7 @@ def test_messages_get_the_texts_that_the_template_gets_here(
     url, server = start(**habits)
     served = evaluate(url, generated(), out=tmp_path / "served", **options())
     evaluate(tiny, generated(), chat=True, shots=[0, 1], out=tmp_path / "local")
-    asked = server.asked[-1]
+    asked = server.requests[-1]
 
     assert texts(tmp_path / "served") == texts(tmp_path / "local")
     assert asked["messages"][0] == {"role": "system", "content": "Even or odd?"}
@@ -97,7 +97,7 @@ def test_a_run_goes_on_where_the_chat_endpoint_failed(start: Start, tmp_path: Pa
 
     assert str(caught.value).startswith(f"{url}/chat/completions answers 500")
     assert (result.manifest.reused, result.manifest.computed) == (2, 2)
-    assert len(server.asked) == 5 + 3  # a probe, two answers, a failure and its retry; a probe and the other answers
+    assert len(server.requests) == 5 + 3  # a probe, two answers, a failure and its retry; a probe and the other answers
     assert len(texts(tmp_path / "run")) == 4
 
 
@@ -105,7 +105,7 @@ def test_arguments_go_to_the_servers_template_and_samples_have_seeds(start: Star
     url, server = start()
     sampling = {"samples": 2, "temperature": 0.5}
     evaluate(url, generated(1, **sampling), **options(shots=0, chat_args={"enable_thinking": False}))
-    first, second = server.asked[-2:]
+    first, second = server.requests[-2:]
 
     assert first["chat_template_kwargs"] == {"enable_thinking": False}
     assert first["messages"] == second["messages"]
@@ -118,7 +118,7 @@ def test_reasoning_that_a_server_gives_apart_stands_before_the_answer(start: Sta
     evaluate(url, generated(1), out=tmp_path / "whole", **options(shots=0))
     ((cut,),), ((whole,),) = texts(tmp_path / "cut"), texts(tmp_path / "whole")
 
-    assert "stop" not in server.asked[1]
+    assert "stop" not in server.requests[1]
     assert cut == f"3 is\n\nodd</think>{whole}"
 
 

@@ -105,7 +105,7 @@ def test_the_same_sweep_again_computes_nothing(tmp_path: Path) -> None:
     before, models = contents(tmp_path), [weak(), strong()]
     sweep(models, parity(), shots=[0, 2], out=tmp_path)
 
-    assert [lm.asked for lm in models] == [0, 0]
+    assert [lm.answered for lm in models] == [0, 0]
     assert contents(tmp_path) == before
 
 
@@ -119,7 +119,7 @@ def test_a_sweep_interrupted_in_its_second_model_goes_on_there(tmp_path: Path) -
     models = [weak(), strong()]
     sweep(models, parity(), shots=[0, 2], out=tmp_path / "cut")
 
-    assert [lm.asked for lm in models] == [0, whole.asked - 7]
+    assert [lm.answered for lm in models] == [0, whole.answered - 7]
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
@@ -141,7 +141,7 @@ def test_a_killed_sweep_goes_on_with_every_answer_it_had(tmp_path: Path) -> None
     sweep(models, parity(), shots=[0, 2], out=tmp_path / "cut")
     sweep(whole, parity(), shots=[0, 2], out=tmp_path / "whole")
 
-    assert [lm.asked for lm in models] == [0, whole[1].asked - 5]
+    assert [lm.answered for lm in models] == [0, whole[1].answered - 5]
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
@@ -150,7 +150,7 @@ def test_another_model_may_join_a_sweep(tmp_path: Path) -> None:
     models = [strong(), weak()]
     sweep(models, parity(), shots=0, out=tmp_path)
 
-    assert [lm.asked for lm in models] == [18, 0]
+    assert [lm.answered for lm in models] == [18, 0]
     assert [each["model"] for each in listed(tmp_path)] == ["strong", "weak"]
 
 
@@ -246,10 +246,10 @@ class Loader:
     """Stands for loading by name and revision, and remembers what was loaded."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str | None]] = []
+        self.loaded: list[tuple[str, str | None]] = []
 
     def __call__(self, name: str, model_config: Any, load_config: Any) -> FakeLM:
-        self.asked.append((name, model_config.revision))
+        self.loaded.append((name, model_config.revision))
         right = range(len(name) + len(model_config.revision or ""))
         return FakeLM(answers(right), name=name)
 
@@ -265,7 +265,7 @@ def test_every_model_is_measured_at_every_revision(loader: Loader, tmp_path: Pat
     found = sweep(["a", "bb"], parity(), revisions=["r", "s20"], shots=0, out=tmp_path)
 
     order = [("a", "r"), ("a", "s20"), ("bb", "r"), ("bb", "s20")]
-    assert loader.asked == order
+    assert loader.loaded == order
     assert [(each["model"], each["revision"]) for each in listed(tmp_path)] == order
     assert [result.manifest.config.revision for result in found] == ["r", "s20", "r", "s20"]
     assert [result.score("parity").value * 8 for result in found] == [2, 4, 3, 5]
@@ -274,7 +274,7 @@ def test_every_model_is_measured_at_every_revision(loader: Loader, tmp_path: Pat
 
 def test_a_single_name_is_a_list_of_one(loader: Loader) -> None:
     assert [len(sweep(each, parity(), revisions="step10", shots=0)) for each in ("abc", Path("abc"))] == [1, 1]
-    assert loader.asked == [("abc", "step10")] * 2
+    assert loader.loaded == [("abc", "step10")] * 2
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_a_list_that_means_nothing_is_refused(
         sweep(models, parity(), shots=0, **options)
 
     assert str(error.value) == sentence
-    assert loader.asked == []
+    assert loader.loaded == []
 
 
 def test_what_is_no_model_is_refused(loader: Loader) -> None:
@@ -306,7 +306,7 @@ def test_what_is_no_model_is_refused(loader: Loader) -> None:
     with pytest.raises(ModelError, match=r"^\./gone|gone: there is no such model directory"):
         sweep(["a", "./gone"], parity(), shots=0)
 
-    assert loader.asked == []
+    assert loader.loaded == []
 
 
 def test_the_folder_of_a_run_is_none_of_a_sweep(tmp_path: Path) -> None:

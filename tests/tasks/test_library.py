@@ -157,7 +157,7 @@ def test_alias_of_a_list_is_allowed(write: Write) -> None:
             ":8: `zero_shot_prompt` is 'plane', which is not among the `prompts`",
         ),
         ('["No", "Yes"]', '["No", "Yes", "Both"]', ":5: `gold.names` has 2 names for 3 options"),
-        ("task: sky", "task: sea", ":1: the file says `task: sea` but its place below `tasks` makes it 'sky'"),
+        ("task: sky", "task: sea", ":1: the file says `task: sea`, but by its path below `tasks` it is 'sky'"),
         (
             "fields:",
             "protocol: {shots: -1}\nfields:",

@@ -276,7 +276,7 @@ def test_treebank_beyond_the_window_is_read_in_strides(window: int, release: Loc
 
     assert words == pytest.approx(math.exp(-logprob / 82))
     assert tokens == pytest.approx(math.exp(-logprob / len(text)))
-    assert model.asked == (1 if window > len(text) else math.ceil(len(text) / 64))
+    assert model.answered == (1 if window > len(text) else math.ceil(len(text) / 64))
 
 
 def test_a_text_has_no_demonstrations(release: LocalSource) -> None:

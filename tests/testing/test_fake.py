@@ -90,7 +90,7 @@ def test_requests_are_counted() -> None:
 
     lm.score([ScoreRequest.of([1], [2])] * 3, lambda _, __: None)
 
-    assert lm.asked == 3
+    assert lm.answered == 3
 
 
 def _plain(before: str, byte: str) -> float:
