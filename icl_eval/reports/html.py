@@ -36,6 +36,11 @@ def escaped(text: str) -> str:
     return html.escape(visible(text), quote=True)
 
 
+def breakable(text: str) -> str:
+    """Text for HTML, which may be broken after a slash or an underscore of a name."""
+    return escaped(text).replace("/", "/<wbr>").replace("_", "_<wbr>")
+
+
 def fragment(heading: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> str:
     """A table with what is said above and below it."""
     above, below = ("".join(f"<p>{escaped(line)}</p>" for line in lines) for lines in (heading, notes))
@@ -47,11 +52,11 @@ def table(rows: Sequence[Row], width: int = WIDE) -> str:
     if (grid := by_shots(rows)) is None:
         names = fit_columns(rows, width)
         numbers = [name in NUMBERS for name in names]
-        return html_table(names, [[escaped(row.get(name, "")) for name in names] for row in rows], numbers)
+        return html_table(names, [[breakable(row.get(name, "")) for name in names] for row in rows], numbers)
     shots = [f"{each}-shot" for each in grid.shots]
     names = [*grid.keys, *shots, *grid.beside]
     cells = [
-        [*map(escaped, key), *(scored(value, error) for value, error in scores), *map(escaped, beside)]
+        [*map(breakable, key), *(scored(value, error) for value, error in scores), *map(escaped, beside)]
         for key, scores, beside in grid.rows
     ]
     return html_table(names, cells, [False] * len(grid.keys) + [True] * (len(names) - len(grid.keys)))
@@ -64,7 +69,7 @@ def scored(value: str, error: str) -> str:
 
 def html_table(names: Sequence[str], cells: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
     """A table of cells that are HTML already; numbers are aligned at the right."""
-    align = [" align=right" if is_number else "" for is_number in numbers]
+    align = [' style="text-align:right"' if is_number else "" for is_number in numbers]
     head = "".join(f"<th{style}>{escaped(name)}</th>" for name, style in zip(names, align, strict=True))
     body = "".join(
         "<tr>" + "".join(f"<td{style}>{cell}</td>" for cell, style in zip(row, align, strict=True)) + "</tr>"

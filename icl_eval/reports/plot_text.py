@@ -11,14 +11,15 @@ from icl_eval.reports.layout import cells_of
 COLUMNS, ROWS = 27, 5  # characters of a plot, without its axes
 AXIS = 6  # characters of the numbers at the left
 MOST_PLOTS = 12
+FEWEST_POINTS = 3  # of a plot: a table says as much of two scores
 BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a dot by its row and column in a character
 BLANK = 0x2800
 CAPTION = "Scores by shots, with standard errors; dotted: the better of random and majority."
 
 
 def plots(curves: Sequence[Curve], width: int) -> list[str]:
-    """Plots of the first metric of each task beside and below one another, as lines; none if there are no curves."""
-    chosen = first_of_each_task(curves)
+    """Plots of the first metric of each task with at least three numbers of shots, as lines; none if there is none."""
+    chosen = [curve for curve in first_of_each_task(curves) if len(curve.points) >= FEWEST_POINTS]
     shown = chosen[:MOST_PLOTS]
     across = max((width + 2) // (AXIS + COLUMNS + 3), 1)
     lines: list[str] = []

@@ -9,10 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icl_eval.reports.columns import Row, columns_of
+from icl_eval.reports.categories import category_tables
+from icl_eval.reports.columns import NUMBERS, Row, columns_of
 from icl_eval.reports.comparison import p_value
 from icl_eval.reports.curves import Curve, by_size, curves_of, first_of_each_task
-from icl_eval.reports.html import escaped, html_table, table
+from icl_eval.reports.html import breakable, escaped, html_table, table
 from icl_eval.reports.items import ReportRun, item_blocks
 from icl_eval.reports.svg import curve_chart, key, short_number, size_chart
 from icl_eval.reports.sweep import distinct_lines
@@ -27,10 +28,12 @@ from icl_eval.reports.table import (
     remarks,
     row_of,
     signatures,
+    without_many_categories,
 )
 
 if TYPE_CHECKING:
     from icl_eval.results.pair import Pair
+    from icl_eval.results.score import Score
 
 ASSETS = Path(__file__).resolve().parent / "page_assets"
 MOST_CHARTS = 24
@@ -38,6 +41,7 @@ Pairs = Mapping[tuple[str, str], Sequence["Pair"]]  # by the labels of the first
 SECTIONS = {
     "scores": "Scores",
     "curves": "Learning curves",
+    "categories": "Scores by category",
     "sizes": "Scores by model",
     "differences": "Differences",
     "items": "Items",
@@ -64,6 +68,7 @@ def report(runs: Sequence[ReportRun], pairs: Pairs | None = None) -> str:
     sections = {
         "scores": _scores(runs),
         "curves": _curves(runs),
+        "categories": _categories(runs),
         "sizes": _sizes(runs),
         "differences": _differences(pairs or {}),
         "items": _items(),
@@ -121,22 +126,29 @@ def _heading(runs: Sequence[ReportRun]) -> str:
     return f"<h1>{escaped(title)}</h1>{body}" + "".join(f'<p class="soft">note: {escaped(note)}</p>' for note in notes)
 
 
-def _rows(runs: Sequence[ReportRun]) -> list[Row]:
-    """The rows of all runs, each named by its run if there are several."""
-    return [
+def _rows(runs: Sequence[tuple[ReportRun, Sequence[Score]]]) -> list[Row]:
+    """The rows of scores of runs, each named by its run if there are several: those of a task beside one another."""
+    rows = [
         {**({"run": run.label} if len(runs) > 1 else {}), **row_of(score, run.manifest)}
-        for run in runs
-        for score in run.scores
+        for run, scores in runs
+        for score in scores
     ]
+    tasks = list(dict.fromkeys(map(_task_of, rows)))
+    return sorted(rows, key=lambda row: tasks.index(_task_of(row)))
+
+
+def _task_of(row: Row) -> tuple[str | None, ...]:
+    return tuple(row.get(name) for name in ("task", "category", "metric"))
 
 
 def _scores(runs: Sequence[ReportRun]) -> str:
-    rows = _rows(runs)
+    rows = _rows([(run, run.scores) for run in runs])
+    main = _rows([(run, without_many_categories(run.scores)) for run in runs])
     names = columns_of(rows)
     cells = [[escaped(row.get(name, "")) for name in names] for row in rows]
-    whole = html_table(names, cells, [name not in ("run", "task", "prompt", "metric", "scoring") for name in names])
+    whole = html_table(names, cells, [name in NUMBERS for name in names])
     return (
-        f'<div class="scroll">{table(rows)}</div>'
+        f'<div class="scroll">{table(main)}</div>'
         f'<details><summary>All columns</summary><div class="scroll">{whole}</div></details>'
     )
 
@@ -190,12 +202,18 @@ def _heat_map(found: Sequence[Sequence[Curve]], *, named: bool) -> str:
             for k in shots
         )
         name = f"{curve.model}: {curve.task}" if named else curve.task
-        lines.append(f"<tr><th>{escaped(name)}</th><td>{escaped(curve.metric)}</td>{cells}</tr>")
+        lines.append(f"<tr><th>{breakable(name)}</th><td>{breakable(curve.metric)}</td>{cells}</tr>")
     head = "".join(f'<th style="text-align:right">{each}-shot</th>' for each in shots)
     return (
         '<h3>Tasks by shots</h3><div class="scroll"><table class="heat">'
         f"<thead><tr><th>task</th><th>metric</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _categories(runs: Sequence[ReportRun]) -> str:
+    said = "Best first. Lines are 95 % intervals over examples, and dashed where guessing is."
+    tables = category_tables([(run.label, run.scores) for run in runs])
+    return f'<p class="soft">{said}</p>{tables}' if tables else ""
 
 
 def _sizes(runs: Sequence[ReportRun]) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from icl_eval.reports.curves import Curve, Point
 from icl_eval.reports.html import escaped
 
 WIDTH, HEIGHT = 380, 220
-LEFT, RIGHT, TOP, BOTTOM = 44, 372, 10, 192
+LEFT, RIGHT, TOP, BOTTOM = 44, 322, 10, 192  # of the plot; the names of lines are at its right
 COLOURS = 6
-LINE = 10  # height of a label
+LINE = 12  # height of a label
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")  # a line is known by its dashes, too
 Place = tuple[float, float]
 
@@ -31,23 +31,25 @@ def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
     ends = [point.value + sign * point.error for point in points for sign in (-1, 1)]
     scale = _Scale.of([*ends, *known.values(), *(value for point in points for value in point.draws)])
     parts = [*_axes(scale, [(places[each], str(each)) for each in shots], "shots")]
-    named: dict[float, list[str]] = {}
-    for name, value in known.items():
-        near = next((each for each in named if abs(scale.y(each) - scale.y(value)) < LINE), value)
-        named.setdefault(near, []).append(name)
-    for (value, names), dash in zip(named.items(), ("5 3", "1 3"), strict=False):
-        y, name = scale.y(value), ", ".join(names)
-        said = ", ".join(f"{each} {known[each]:.3f}" for each in names)
-        parts.append(
-            f'<path class="reference" d="M{LEFT} {y:.1f}H{RIGHT}" stroke-dasharray="{dash}">'
-            f"<title>{said}</title></path>"
-        )
-        parts.append(f'<text x="{RIGHT}" y="{y - 3:.1f}" text-anchor="end">{name}</text>')
+    parts += _references(known, scale)
     for curve in curves:
         parts += _series(
             models.index(curve.model), [(places[point.shots], point) for point in curve.points], scale, "shots"
         )
     return _svg(parts, f"{curves[0].task} {curves[0].metric} by shots")
+
+
+def _references(known: Mapping[str, float], scale: _Scale) -> list[str]:
+    """Lines where guessing is, each with its name beside it at the right; names do not overlap."""
+    parts, taken = [], -math.inf
+    for (name, value), dash in zip(sorted(known.items(), key=lambda each: -each[1]), ("5 3", "1 3"), strict=False):
+        y = scale.y(value)
+        taken = max(y + 4, taken + LINE)
+        parts.append(
+            f'<path class="reference" d="M{LEFT} {y:.1f}H{RIGHT}" stroke-dasharray="{dash}">'
+            f'<title>{name} {value:.3f}</title></path><text x="{RIGHT + 4}" y="{taken:.1f}">{name}</text>'
+        )
+    return parts
 
 
 def size_chart(title: str, unit: str, series: Sequence[tuple[str, Sequence[tuple[float, Point]]]]) -> str:
@@ -69,8 +71,8 @@ def size_chart(title: str, unit: str, series: Sequence[tuple[str, Sequence[tuple
 def key(index: int) -> str:
     """The line of a series, for a legend."""
     return (
-        f'<svg viewBox="0 0 34 12" aria-hidden="true"><path d="M0 6H34" stroke="{_colour(index)}" stroke-width="2.2" '
-        f'stroke-dasharray="{DASHES[index % len(DASHES)]}"/>{_marker(index, 17, 6)}</svg>'
+        f'<svg viewBox="0 0 34 12" aria-hidden="true"><path d="M0 6H34" stroke="{series_colour(index)}" '
+        f'stroke-width="2.2" stroke-dasharray="{DASHES[index % len(DASHES)]}"/>{_marker(index, 17, 6)}</svg>'
     )
 
 
@@ -86,7 +88,7 @@ def _series(index: int, points: Sequence[tuple[float, Point]], scale: _Scale, un
     """A band, a line, the draws and the marked scores of a curve."""
     upper = [(x, scale.y(point.value + point.error)) for x, point in points]
     lower = [(x, scale.y(point.value - point.error)) for x, point in reversed(points)]
-    colour, line = _colour(index), [(x, scale.y(point.value)) for x, point in points]
+    colour, line = series_colour(index), [(x, scale.y(point.value)) for x, point in points]
     parts = [f'<path d="{_path([*upper, *lower])}Z" fill="{colour}" fill-opacity=".16"/>'] if len(points) > 1 else []
     errors = "".join(f"M{x:.1f} {scale.y(p.value - p.error):.1f}V{scale.y(p.value + p.error):.1f}" for x, p in points)
     parts.append(f'<path d="{errors}" stroke="{colour}"/>')
@@ -94,18 +96,22 @@ def _series(index: int, points: Sequence[tuple[float, Point]], scale: _Scale, un
         f'<path d="{_path(line)}" fill="none" stroke="{colour}" stroke-width="2" '
         f'stroke-dasharray="{DASHES[index % len(DASHES)]}"/>'
     )
-    draws = "".join(f"M{x + 4:.1f} {scale.y(value):.1f}h0" for x, point in points for value in point.draws)
+    aside = 6 + 4 * (index % COLOURS)  # beside the line, and the draws of one run beside those of another
+    draws = "".join(f"M{x + aside:.1f} {scale.y(value):.1f}h.01" for x, point in points for value in point.draws)
     parts.append(f'<path class="draws" d="{draws}" stroke="{colour}"/>' if draws else "")
     for x, point in points:
         said = f"{point.shots} {unit}: {point.value:.3f} ± {point.error:.3f}"
-        said += f", sd of draws {point.sd:.3f}" if point.sd else ""
+        if point.draws:
+            said += (
+                f", {len(point.draws)} draws from {min(point.draws):.3f} to {max(point.draws):.3f}, sd {point.sd:.3f}"
+            )
         parts.append(f"<g>{_marker(index, x, scale.y(point.value))}<title>{said}</title></g>")
     return parts
 
 
 def _marker(index: int, x: float, y: float) -> str:
     """The mark of a series: each has another shape."""
-    colour = _colour(index)
+    colour = series_colour(index)
     shapes = (
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.4" fill="{colour}"/>',
         f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" fill="{colour}"/>',
@@ -116,7 +122,8 @@ def _marker(index: int, x: float, y: float) -> str:
     return shapes[index % len(shapes)]
 
 
-def _colour(index: int) -> str:
+def series_colour(index: int) -> str:
+    """The colour of a series."""
     return f"var(--s{index % COLOURS})"
 
 
@@ -130,7 +137,7 @@ def _axes(scale: _Scale, ticks: Sequence[tuple[float, str]], unit: str) -> list[
     for value in scale.ticks:
         y = scale.y(value)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.{scale.decimals}f}</text>')
     parts.append(f'<path class="axis" d="M{LEFT} {BOTTOM}H{RIGHT}"/>')
     taken = 0.0
     for x, label in ticks:
@@ -150,12 +157,13 @@ class _Scale:
 
     def __init__(self, low: float, high: float, step: float) -> None:
         self._low, self._high = low, high
+        self.decimals = max(0, -math.floor(math.log10(step) + 1e-9) + f"{step:e}".startswith("2.5"))  # of its ticks
         self.ticks = [round(low + i * step, 10) for i in range(round((high - low) / step) + 1)]
 
     @classmethod
     def of(cls, values: Sequence[float]) -> _Scale:
         """A scale that holds these values."""
-        low, high = min(values), max(values)
+        low, high = round(min(values), 9), round(max(values), 9)  # no tick for an error of rounding
         span = max(high - low, abs(high) * 0.02, 0.02)
         rough = span / 4
         unit = 10.0 ** math.floor(math.log10(rough))

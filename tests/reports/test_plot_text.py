@@ -60,8 +60,8 @@ def test_there_is_one_plot_for_the_first_metric_of_each_task() -> None:
     assert "macro_f1" not in text
 
 
-@pytest.mark.parametrize("scores", [[], [RTE], [RTE, replace(RTE, task="other")]])
-def test_a_single_number_of_shots_has_no_plot(scores: list[object]) -> None:
+@pytest.mark.parametrize("scores", [[], [RTE], [RTE, replace(RTE, task="other")], RISING[:2]])
+def test_one_or_two_numbers_of_shots_have_no_plot(scores: list[object]) -> None:
     assert plots(curves_of(scores), 80) == []  # type: ignore[arg-type]
 
 
