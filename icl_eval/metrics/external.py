@@ -12,11 +12,11 @@ import importlib
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import CellType
+from types import CellType, CodeType
 from typing import Any, get_args
 
 import numpy as np
@@ -202,24 +202,67 @@ class PythonScore:
 
 
 def source_digest(code: Any) -> str:
-    """A digest of the source of a function or a class, or of its bytecode where there is no source.
+    """A digest of the source of a function or a class, or of its bytecode where there is no source of its own.
 
-    Default arguments and captured variables that are plain values count, too; other globals do not.
+    Its base classes count, too, and its default arguments, captured variables and attributes that are plain values,
+    functions or classes; other globals do not. A lambda has no source of its own, since a line may hold several.
     """
-    members = [each for each in vars(code).values() if inspect.isfunction(each)] if inspect.isclass(code) else [code]
+    return hashlib.sha256("\n".join(_described(code, {})).encode(errors="backslashreplace")).hexdigest()[:8]
+
+
+def _described(value: Any, seen: dict[int, Any], *, has_source: bool = False) -> Iterator[str]:
+    """What can change the results of code.
+
+    Args:
+        value: a function, a class, or what one of them holds.
+        seen: what was described before, by identity.
+        has_source: whether it is part of a class whose source is described.
+    """
+    value = getattr(value, "__func__", value)  # of a static method, or a method of a class
+    value = value.fget if isinstance(value, property) else value
+    if value is None or isinstance(value, str | bytes | int | float | bool):
+        yield repr(value)
+        return
+    if id(value) in seen:
+        return
+    seen[id(value)] = value
+    held: Iterable[Any] = ()
+    if inspect.isclass(value):
+        if value.__module__.partition(".")[0] in sys.stdlib_module_names:
+            return
+        source = _source(value)
+        yield from source
+        members = [each for name, each in vars(value).items() if inspect.isroutine(each) or not name.startswith("__")]
+        for each in members:
+            yield from _described(each, seen, has_source=bool(source))
+        held = value.__bases__
+    elif inspect.isfunction(value):
+        if not has_source:
+            yield from _source(value) or _bytecode(value.__code__)
+        captured = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
+        held = (*captured, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+    elif isinstance(value, Mapping):
+        held = [part for item in value.items() for part in item]
+    elif isinstance(value, list | tuple):
+        held = value
+    elif isinstance(value, set | frozenset):
+        held = sorted(value, key=repr)
+    for each in held:
+        yield from _described(each, seen)
+
+
+def _source(code: Any) -> list[str]:
+    """The source of a function or a class; none if it is not known, or shared with others."""
     try:
-        words = [inspect.getsource(code)]
+        return [] if code.__name__ == "<lambda>" else [inspect.getsource(code)]
     except (OSError, TypeError):
-        words = [f"{each.__qualname__} {each.__code__.co_code.hex()} {each.__code__.co_names}" for each in members]
-        words += [repr([c for c in each.__code__.co_consts if not inspect.iscode(c)]) for each in members]
-    for each in members:
-        captured = [cell.cell_contents for cell in each.__closure__ or () if cell != CellType()]
-        words += [repr(value) for value in (*captured, *(each.__defaults__ or ())) if _is_plain(value)]
-    return hashlib.sha256("\n".join(words).encode(errors="backslashreplace")).hexdigest()[:8]
+        return []
 
 
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | bytes | int | float | bool)
+def _bytecode(code: CodeType) -> list[str]:
+    constants = [each for each in code.co_consts if not inspect.iscode(each)]
+    inner = [word for each in code.co_consts if inspect.iscode(each) for word in _bytecode(each)]
+    return [f"{code.co_qualname} {code.co_code.hex()} {code.co_names}", repr(constants), *inner]
 
 
 def _imported(name: str, trust_remote_code: bool, path: Path | None, line: int | None) -> Any:

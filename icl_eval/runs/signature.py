@@ -42,7 +42,7 @@ def task_signature(
         *([metric_words] if metric_words else []),
         model_words,
         *([record.sample] if record.sample else []),
-        *([f"{record.by.field}:{_one_line(category)}"] if record.by and category else []),
+        *([f"{record.by.field}:{_one_word(category)}"] if record.by and category else []),
         record.data,
         f"v{record.version}#{record.digest}" + (f"+{record.pool}" if shots else ""),
         f"icl-eval {icl_eval.__version__}",
@@ -93,11 +93,14 @@ def suite_signature(
 
 
 def _reasoning_words(record: TaskRecord) -> str:
-    return f"after({_one_line(record.reasoning_end)})" if record.reasoning_end else ""
+    return f"after({_one_word(record.reasoning_end)})" if record.reasoning_end else ""
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.replace("|", "/").split())
+def _one_word(text: str) -> str:
+    """A text as part of a signature; with a digest where it had to be changed, so that different texts stay different."""
+    plain = " ".join(text.replace("|", "/").split())
+    is_plain = plain == text and "#" not in text
+    return plain if is_plain else f"{plain}#{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def _split_words(split: str, fewshot_split: str) -> list[str]:

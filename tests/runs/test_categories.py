@@ -211,3 +211,11 @@ def test_a_category_that_is_not_there_is_named(run: Result) -> None:
         run.score("kinds", category="d")
     with pytest.raises(UnknownName, match="average of kinds"):
         run.score("kinds", average="micro")
+
+
+def test_categories_with_like_names_have_different_signatures() -> None:
+    names = ["a|b", "a/b", "a b", "a  b", "a#b"]
+    result = evaluate(knows(), kinds(kind={n: names[n % 5] for n in ASKED}), shots=0)
+
+    assert len({line.signature for line in result.scores}) == len(result.scores) == 7
+    assert "|kind:a/b|" in result.score("kinds", category="a/b").signature

@@ -201,6 +201,76 @@ def test_the_digest_changes_with_the_source_and_with_captured_values() -> None:
     assert len({source_digest(each) for each in (hit, fails, made(1), made(2), *(c["f"] for c in compiled))}) == 6
 
 
+def with_default(k: int) -> Any:
+    def metric(prediction: Any, *, value: int = k) -> float:
+        return value
+
+    return metric
+
+
+def with_list(k: int) -> Any:
+    values = [{"k": k}]
+
+    def metric(prediction: Any) -> float:
+        return values[0]["k"]
+
+    return metric
+
+
+def calls(function: Any) -> Any:
+    def metric(prediction: Any) -> float:
+        return float(function(prediction))
+
+    return metric
+
+
+def with_attribute(k: int) -> Any:
+    class Measure:
+        value = k
+
+        def __call__(self, prediction: Any) -> float:
+            return self.value
+
+    return Measure
+
+
+class Half:
+    def __call__(self, prediction: Any) -> float:
+        return 0.5
+
+
+class Third:
+    def __call__(self, prediction: Any) -> float:
+        return 1 / 3
+
+
+def derived(base: Any) -> Any:
+    class Measure(base):  # type: ignore[misc]
+        pass
+
+    return Measure
+
+
+HALVES = [lambda _: 0.5, lambda _: 0.25]
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        [with_default(1), with_default(2)],
+        [with_list(1), with_list(2)],
+        [calls(hit), calls(fails)],
+        [with_attribute(1), with_attribute(2)],
+        [derived(Half), derived(Third)],
+        HALVES,
+    ],
+    ids=["keyword", "list", "function", "attribute", "base", "lambda"],
+)
+def test_metrics_with_other_results_have_other_digests(metrics: list[Any]) -> None:
+    assert len({source_digest(each) for each in metrics}) == 2
+    assert source_digest(metrics[0]) == source_digest(metrics[0])
+
+
 TASK_FILE = """\
 task: toy/mine
 extends: toy/parity
