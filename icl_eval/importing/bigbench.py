@@ -6,12 +6,15 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from icl_eval.errors import TaskError
 from icl_eval.importing.folder import Imported, write_task
 from icl_eval.importing.lm_eval_scoring import Notes, Parts, literal
 from icl_eval.tasks.files import parse_json
+from icl_eval.tasks.located import first_problem
 
 PREFIX = "bigbench/"
 METRICS = {
@@ -37,6 +40,32 @@ CARRIED = (
     "append_choices_to_input",
     "stop_string",
 )
+
+
+class _Example(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    input: str = ""
+    target_scores: Annotated[dict[str, float], Field(min_length=1)] | None = None
+
+
+class _Keys(BaseModel):
+    """What the values of keys are, as far as they are read."""
+
+    model_config = ConfigDict(strict=True)
+
+    task_prefix: str = ""
+    example_input_prefix: str = ""
+    example_output_prefix: str = ""
+    choice_prefix: str = ""
+    few_shot_example_separator: str = ""
+    description: str = ""
+    metrics: list[str] = []
+    preferred_score: str = ""
+    append_choices_to_input: bool = True
+    stop_string: str | None = None
+    generative_stop: str | None = None
+    examples: list[_Example]
 
 
 def import_bigbench(path: Path, out: Path) -> Imported:
@@ -78,7 +107,7 @@ def import_bigbench(path: Path, out: Path) -> Imported:
     notes.carried += [key for key in CARRIED if key in content]
     notes.lost += [f"`{key}`" for key in content if key not in (*CARRIED, "keywords", "canary", "comment")]
     copied = {out / "data" / PREFIX / f"{name}.json": path.read_text(encoding="utf-8")}
-    task = write_task(out, Parts(definition, prompt, notes), others=copied)
+    task = write_task(out, Parts(definition, prompt, notes), path, others=copied)
     return Imported(task.name, "whole", notes)
 
 
@@ -92,6 +121,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise TaskError(
             "a JSON task of BIG-bench has a list `examples`; one made of subtasks has a file for each", path
         )
+    try:
+        _Keys.model_validate(content)
+    except ValidationError as error:
+        raise TaskError(first_problem(error), path) from error
     kinds = {("target_scores" in each, "target" in each and "target_scores" not in each) for each in examples}
     if kinds not in ({(True, False)}, {(False, True)}):
         raise TaskError("all examples must have `target_scores`, or all a `target`", path)
@@ -110,9 +143,11 @@ def _query(content: Mapping[str, Any], texts: Mapping[str, str], is_choice: bool
 
 def _metrics(content: Mapping[str, Any], is_choice: bool, notes: Notes, path: Path) -> list[str]:
     """The metrics that suit the examples; the preferred one first."""
-    names = list(dict.fromkeys([content.get("preferred_score"), *(content.get("metrics") or [])]))
+    names = list(dict.fromkeys([content.get("preferred_score"), *content.get("metrics", [])]))
     known = [str(name) for name in names if name in METRICS and (name == "multiple_choice_grade") == is_choice]
     notes.lost += [f"the metric {name}" for name in names if name and name not in known]
+    if not any(names):
+        raise TaskError("this task names no metrics", path)
     if not known:
         raise TaskError(f"none of its metrics can be expressed: {', '.join(str(each) for each in names if each)}", path)
     return [METRICS[name] for name in known]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from icl_eval.errors import IclEvalError, RunError
+from icl_eval.errors import IclEvalError, RunError, TaskError
 from icl_eval.importing.lm_eval_scoring import Notes, Parts
 from icl_eval.tasks import Library, Task, TaskDefinition
 
@@ -49,14 +49,15 @@ class Imported:
 def write_task(
     out: Path,
     parts: Parts,
+    origin: Path,
     records: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     others: Mapping[Path, str] = MappingProxyType({}),
 ) -> Task:
     """Write a task with its prompt, its own records by split, and other files, and read it again.
 
     Raises:
-        RunError: a file with other content stands there.
-        IclEvalError: the task is not valid.
+        RunError: a file with other content stands there, or the folder cannot be written.
+        TaskError: the task is not valid; it names `origin`, the file that is imported.
     """
     name = parts.definition["task"]
     definition = {key: parts.definition[key] for key in TaskDefinition.model_fields if key in parts.definition}
@@ -68,29 +69,37 @@ def write_task(
     for split, rows in records.items():
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         files[out / "data" / parts.definition["data"]["local"][split]] = lines
-    return write_checked(files, lambda: Library([out]).task(name))
+    return write_checked(files, origin, lambda: Library([out]).task(name))
 
 
-def write_suite(out: Path, definition: Mapping[str, Any]) -> None:
+def write_suite(out: Path, definition: Mapping[str, Any], origin: Path) -> None:
     """Write a suite file and read it again; errors are those of `write_task`."""
     name = definition["suite"]
     file = out / "tasks" / f"{name}.yaml"
     text = yaml.safe_dump(dict(definition), sort_keys=False, allow_unicode=True, width=110)
-    write_checked({file: text}, lambda: Library([out]).suite(name))
+    write_checked({file: text}, origin, lambda: Library([out]).suite(name))
 
 
-def write_checked(files: Mapping[Path, str], check: Callable[[], T]) -> T:
+def write_checked(files: Mapping[Path, str], origin: Path, check: Callable[[], T]) -> T:
     """Write files; if what they define is not valid, those that are new are removed again."""
-    for path, text in files.items():
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise RunError("a file with other content stands here; remove it, or choose another folder", path)
-    written = [path for path in files if not path.exists()]
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    written: list[Path] = []
     try:
+        for path, text in files.items():
+            if path.exists() and path.read_bytes() != text.encode():
+                raise RunError("a file with other content stands here; remove it, or choose another folder", path)
+        for path, text in files.items():
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                written.append(path)
+                path.write_bytes(text.encode())
         return check()
-    except IclEvalError:
+    except (IclEvalError, OSError) as error:
         for path in written:
-            path.unlink()
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise RunError(
+                f"the imported task cannot be written: {error.strerror or error}", Path(error.filename or origin)
+            ) from error
+        if error.path in written:
+            raise TaskError(f"the task that this file gives is not valid: {error.message}", origin) from error
         raise

@@ -40,40 +40,47 @@ class LmEvalImport:
             IclEvalError: it cannot be imported; the message says why in one sentence.
         """
         config = read_config(path)
-        if "group" in config.keys:
+        if config.get("group"):
             self.names = Index.of(path.resolve().parent)
-            return self._group(config)
+            return self._group(config, ())
         return [self._task(config)]
 
-    def _group(self, config: Config) -> list[Imported]:
-        """A group and what it holds."""
+    def _group(self, config: Config, within: tuple[str, ...]) -> list[Imported]:
+        """A group and what it holds; `within` names the groups that hold it."""
         done: list[Imported] = []
         members: list[str] = []
-        for entry in config.get("task", []):
+        entries, aggregates = config.get("task", []), config.get("aggregate_metric_list", [])
+        if config.keys["group"] in within:
+            raise config.error("group", f"the group {config.keys['group']} holds itself")
+        if not entries:
+            raise config.error("group", f"the group {config.keys['group']} has no tasks")
+        for entry in entries if isinstance(entries, list) else [entries]:
             for each in self.names.tags.get(entry, [entry]) if isinstance(entry, str) else [entry]:
-                found = self._member(config, each)
+                found = self._member(config, each, (*within, config.keys["group"]))
                 done += found
                 members.append(found[-1].name)
-        sizes = [each.get("weight_by_size", True) for each in config.get("aggregate_metric_list", [])]
+        listed = aggregates if isinstance(aggregates, list) else [aggregates]
+        sizes = [each.get("weight_by_size", True) for each in listed]
         average = ("micro" if sizes[0] else "macro") if sizes else False
         name = own_name(config, "group")
         about = f"The group {config.keys['group']} of lm-evaluation-harness."
-        write_suite(self.out, {"suite": name, "about": about, "tasks": members, "average": average})
+        definition = {"suite": name, "about": about, "tasks": members, "average": average}
+        write_suite(self.out, definition, config.path)
         return [*done, Imported(name, "suite")]
 
-    def _member(self, config: Config, entry: Any) -> list[Imported]:
+    def _member(self, config: Config, entry: str | dict[str, Any], within: tuple[str, ...]) -> list[Imported]:
         """An entry of a group: a name, or a task or group with other keys."""
         overrides = {} if isinstance(entry, str) else dict(entry)
-        if "group" in overrides:
-            return self._group(replace(config, keys=overrides))
+        if overrides.get("group"):
+            return self._group(replace(config, keys=overrides), within)
         name = entry if isinstance(entry, str) else str(overrides.pop("task", ""))
         if name not in self.names.files:
             raise config.error(
                 "task", f"the group names {name!r}, which no YAML file below {config.path.parent} defines"
             )
         member = read_config(self.names.files[name])
-        if "group" in member.keys:
-            return self._group(member)
+        if member.get("group"):
+            return self._group(member, within)
         return [self._task(replace(member, keys={**member.keys, **overrides}))]
 
     def _task(self, config: Config) -> Imported:
@@ -90,7 +97,7 @@ class LmEvalImport:
     def _declared(self, config: Config) -> Imported:
         try:
             parts = declared_parts(config)
-            task = write_task(self.out, parts)
+            task = write_task(self.out, parts, config.path)
         except IclEvalError as error:
             if not (self.trust_remote_code and self.source and package.is_installed()):
                 raise
@@ -118,7 +125,7 @@ class LmEvalImport:
         data = Data.model_validate(data_of(config))
         parts, records = package.frozen_parts(config, self.source, data)
         parts.notes.changed.append(f"the records are frozen, because {why}")
-        task = write_task(self.out, parts, records)
+        task = write_task(self.out, parts, config.path, records)
         own = {split: list(islice(rows, package.COMPARED)) for split, rows in records.items()}
         raw: Any = None if config.get("custom_dataset") else package.raw_records(data, [*data.local], self.source, None)
         return Imported(task.name, "frozen", parts.notes, package.compared(config, task, raw, own))

@@ -6,12 +6,13 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from icl_eval.errors import TaskError
-from icl_eval.tasks.located import Loader, Located, load_yaml
+from icl_eval.tasks.located import Loader, Located, first_problem, load_yaml
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -46,6 +47,63 @@ class PythonCode:
             raise TaskError(f"`{self}` cannot be loaded: {type(error).__name__}: {said}", path) from error
 
 
+def _unless_code(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    return value if isinstance(value, PythonCode) else check(value)
+
+
+OrCode = WrapValidator(_unless_code)  # the value may also be code, which is refused or frozen elsewhere
+Text = Annotated[str | None, OrCode]
+Texts = Annotated[str | list[str] | None, OrCode]
+Number = Annotated[int | None, OrCode]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Filter(_Shape):
+    function: Annotated[str, OrCode]
+    regex_pattern: Text = None
+
+
+class _Pipeline(_Shape):
+    filter: list[Annotated[_Filter, OrCode]]
+
+
+class _MetricShape(_Shape):
+    regexes_to_ignore: Annotated[list[str] | None, OrCode] = None
+
+
+class _Generation(_Shape):
+    until: Texts = None
+    temperature: Annotated[float | None, OrCode] = None
+
+
+class _Keys(_Shape):
+    """What the values of keys are, as far as they are read; a null is none."""
+
+    group: str | None = None
+    task: str | list[str | dict[str, Any]] | None = None
+    tag: str | list[str] | None = None
+    aggregate_metric_list: dict[str, Any] | list[dict[str, Any]] | None = None
+    output_type: Text = None
+    training_split: Text = None
+    validation_split: Text = None
+    test_split: Text = None
+    fewshot_split: Text = None
+    description: Text = None
+    gen_prefix: Text = None
+    target_delimiter: Text = None
+    fewshot_delimiter: Text = None
+    dataset_kwargs: Annotated[dict[str, Any] | None, OrCode] = None
+    generation_kwargs: Annotated[_Generation | None, OrCode] = None
+    fewshot_config: Annotated[dict[str, Any] | None, OrCode] = None
+    num_fewshot: Number = None
+    repeats: Number = None
+    filter_list: Annotated[list[_Pipeline] | None, OrCode] = None
+    metric_list: Annotated[list[_MetricShape] | None, OrCode] = None
+
+
 @dataclass(frozen=True)
 class Config:
     """The keys of a YAML with those of the files that it includes.
@@ -54,11 +112,21 @@ class Config:
         path: the file.
         keys: its own keys over those of the included files.
         files: the file itself and those included, nearest first.
+
+    Raises:
+        TaskError: the value of a key has another type than the harness reads.
     """
 
     path: Path
     keys: Mapping[str, Any]
     files: tuple[Located, ...]
+
+    def __post_init__(self) -> None:
+        """Check the types of values."""
+        try:
+            _Keys.model_validate(self.keys)
+        except ValidationError as error:
+            raise self.error(str(error.errors()[0]["loc"][0]), first_problem(error)) from error
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a key; a null is none."""
@@ -115,7 +183,7 @@ class Index:
                 if isinstance(name, str):
                     files.setdefault(name, path)
             tag = keys.get("tag") or []
-            for each in [tag] if isinstance(tag, str) else tag:
+            for each in tag if isinstance(tag, list) else [tag]:
                 if isinstance(keys.get("task"), str):
                     tags.setdefault(str(each), []).append(keys["task"])
         return cls(files, tags)
@@ -123,11 +191,14 @@ class Index:
 
 def _read(path: Path, within: tuple[Path, ...]) -> Config:
     located = load_yaml(path, _loader(path.parent))
-    included = located.data.get("include", [])
+    included = located.data.get("include") or []
+    names = [included] if isinstance(included, str) else included
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TaskError("`include` is the name of a file, or a list of names", *located.at(("include",)))
     keys: dict[str, Any] = {}
     files: list[Located] = []
-    for name in [included] if isinstance(included, str) else included:
-        other = (path.parent / str(name)).resolve()
+    for name in names:
+        other = (path.parent / name).resolve()
         if other in (path, *within):
             raise TaskError(f"{other.name} includes itself", *located.at(("include",)))
         if not other.is_file():

@@ -97,7 +97,7 @@ def _reasoning_words(record: TaskRecord) -> str:
 
 
 def _one_word(text: str) -> str:
-    """A text as part of a signature; with a digest where it had to be changed, so that different texts stay different."""
+    """A text as part of a signature, with a digest if it was changed, so that different texts stay different."""
     plain = " ".join(text.replace("|", "/").split())
     is_plain = plain == text and "#" not in text
     return plain if is_plain else f"{plain}#{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"

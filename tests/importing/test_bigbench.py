@@ -82,6 +82,12 @@ def test_texts_are_generated(tmp_path: Path) -> None:
         ({**TEXT, "examples": [{"input": "x"}]}, "must have `target_scores`, or all a `target`"),
         ({**CHOICE, "examples": CHOICE["examples"] + TEXT["examples"]}, "must have `target_scores`, or all a `target`"),  # type: ignore[operator]
         ({**TEXT, "metrics": ["bleurt"]}, "none of its metrics can be expressed: bleurt"),
+        ({**TEXT, "metrics": []}, "this task names no metrics"),
+        ({**TEXT, "metrics": 3}, "`metrics`: "),
+        ({**TEXT, "preferred_score": []}, "`preferred_score`: "),
+        ({**TEXT, "example_input_prefix": None}, "`example_input_prefix`: "),
+        ({**TEXT, "examples": [{"input": None, "target": "x"}]}, r"`examples\.0\.input`: "),
+        ({**CHOICE, "examples": [{"input": "x", "target_scores": {}}]}, r"`examples\.0\.target_scores`: "),
     ],
 )
 def test_what_is_no_json_task_is_one_sentence(content: Any, sentence: str, tmp_path: Path) -> None:
