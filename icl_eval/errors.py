@@ -109,7 +109,7 @@ def _suggestion(name: str, known: list[str]) -> str:
     near = list(dict.fromkeys([*same, *_nearest(name.lower(), known, str.lower)])) or _nearest(last, known, _last)
     if near:
         return f"; did you mean {' or '.join(near[:3])}?"
-    return f"; there is {', '.join(known)}" if 0 < len(known) <= 12 else ""
+    return f"; choose from {', '.join(known)}" if 0 < len(known) <= 12 else ""
 
 
 def _nearest(name: str, known: list[str], read_as: Callable[[str], str]) -> list[str]:

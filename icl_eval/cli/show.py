@@ -151,7 +151,7 @@ def _counts(question: EncodedQuery, lm: LanguageModel) -> str:
     shown = ", ".join(question.demonstrations) or "none"
     return (
         f"{question.cell.task}, prompt {question.cell.prompt}, example {example.id}, seed {question.cell.seed}: "
-        f"{fitted.shots} of {question.cell.shots} demonstrations ({shown}); {_reads(question, lm)}"
+        f"{fitted.shots} of {question.cell.shots} demonstrations ({shown})\n{_reads(question, lm)}"
     )
 
 
@@ -162,13 +162,13 @@ def _reads(question: EncodedQuery, lm: LanguageModel) -> str:
     if isinstance(request := question.requests[0], GenerateRequest):
         prompt, most = len(request.tokens), request.decoding.max_tokens
         judged = "* is acceptable" if question.example.gold else "- is not the right answer"
-        taken = f"the prompt takes {prompt} of {lm.window} tokens, the answer at most {most}"
-        return f"{taken}; ⟦ ⟧ is a reference and not part of the prompt; {judged}"
+        taken = f"{lm.name}: the prompt takes {prompt} of {lm.window} tokens, the answer at most {most}"
+        return f"{taken}\n⟦ ⟧ is a reference and not part of the prompt; {judged}"
     if question.kind == "likelihood":
-        return (
-            f"the text takes {longest} tokens, read in {len(question.requests)} windows of {lm.window}; ⟦ ⟧ is scored"
-        )
-    return f"the longest option reads {longest} of {lm.window} tokens; ⟦ ⟧ is scored; * is the right answer"
+        windows = f"{len(question.requests)} windows of {lm.window}"
+        return f"{lm.name}: the text takes {longest} tokens, read in {windows}\n⟦ ⟧ is scored"
+    taken = f"{lm.name}: the prompt and its longest option take {longest} of {lm.window} tokens"
+    return f"{taken}\n⟦ ⟧ is scored; * is the right answer"
 
 
 def _part(text: str, part: str) -> Coloured:

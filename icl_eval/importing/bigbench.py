@@ -149,5 +149,6 @@ def _metrics(content: Mapping[str, Any], is_choice: bool, notes: Notes, path: Pa
     if not any(names):
         raise TaskError("this task names no metrics", path)
     if not known:
-        raise TaskError(f"none of its metrics can be expressed: {', '.join(str(each) for each in names if each)}", path)
+        given = ", ".join(str(each) for each in names if each) or "the file has neither `metrics` nor `preferred_score`"
+        raise TaskError(f"none of its metrics can be expressed: {given}", path)
     return [METRICS[name] for name in known]

@@ -265,6 +265,14 @@ def _bytecode(code: CodeType) -> list[str]:
     return [f"{code.co_qualname} {code.co_code.hex()} {code.co_names}", repr(constants), *inner]
 
 
+def python_hint(name: str) -> str:
+    """How to write a name that looks like a function of a module or of a Python file; empty for other names."""
+    module, colon, function = name.removeprefix(PYTHON).removesuffix("=").rpartition(":")
+    if not colon or not all(part.isidentifier() for part in (*module.removesuffix(".py").split("."), function)):
+        return ""
+    return f"a metric in Python is written `{PYTHON}{module.removesuffix('.py')}:{function}`"
+
+
 def _imported(name: str, trust_remote_code: bool, path: Path | None, line: int | None) -> Any:
     """The function or class of a name, from a module on Python's path or in the current folder."""
     module_name, _, qualified = name.removeprefix(PYTHON).partition(":")
@@ -277,7 +285,12 @@ def _imported(name: str, trust_remote_code: bool, path: Path | None, line: int |
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        raise MetricError(f"{name}: the module cannot be imported: {_said(error)}", path, line) from error
+        missing = (
+            isinstance(error, ModuleNotFoundError) and module_name.split(".")[0] == (error.name or "").split(".")[0]
+        )
+        where = "; modules are looked for on Python's path and in the current folder" if missing else ""
+        hint = f"; {python_hint(name)}" if module_name.endswith(".py") else where
+        raise MetricError(f"{name}: the module cannot be imported: {_said(error)}{hint}", path, line) from error
     found: Any = module
     for part in qualified.split("."):
         if not hasattr(found, part):

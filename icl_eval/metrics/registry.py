@@ -162,7 +162,7 @@ def _of_the_package(name: str, path: Path | None, line: int | None) -> AnyMetric
     if base in FAMILIES:
         found: AnyMetric = FAMILIES[base].configured(settings, path, line)
     elif base not in METRICS:
-        raise UnknownName("metric", base, METRIC_NAMES, path, line)
+        raise UnknownName("metric", base, METRIC_NAMES, path, line, otherwise=external.python_hint(name))
     elif settings and METRICS[base].of == "text":
         raise UnknownName(f"setting of {base}", next(iter(settings)), (VOTE, PASS_AT), path, line)
     elif settings:
@@ -189,7 +189,7 @@ def check_kind(chosen: AnyMetric, kind: Kind, path: Path | None = None, line: in
     """Raise `MetricError`, for the place if one is given, unless the metric measures answers of this kind."""
     if chosen.of != kind:
         raise MetricError(
-            f"{chosen.name} measures {_MEASURED[chosen.of]}, and these answers are {_MEASURED[kind]}; there is "
+            f"{chosen.name} measures {_MEASURED[chosen.of]}, and these answers are {_MEASURED[kind]}; choose from "
             f"{', '.join(fitting(kind))}",
             path,
             line,
@@ -222,7 +222,7 @@ def check_labels(chosen: AnyMetric, path: Path | None = None, line: int | None =
     if split_extraction(chosen.name)[0] not in OF_LABELLED_REFERENCES:
         knowing = ", ".join(sorted(OF_LABELLED_REFERENCES))
         raise MetricError(
-            f"{chosen.name} takes every reference for right, and `gold` says whether it is; there is {knowing}",
+            f"{chosen.name} takes every reference for right, and `gold` says whether it is; choose from {knowing}",
             path,
             line,
         )

@@ -149,5 +149,5 @@ class MetricFamily:
         if self.required is not None and self.required not in settings:
             values = ", ".join(self.settings[self.required])
             example = f"`{self.name}: {{{self.required}: {self.settings[self.required][-1]}}}`"
-            raise MetricError(f"{self.name} needs a {self.required}, as in {example}; there is {values}", path, line)
+            raise MetricError(f"{self.name} needs a {self.required}, as in {example}; choose from {values}", path, line)
         return self.make(metric_name(self.name, settings), settings)

@@ -154,7 +154,9 @@ def _source(tokenizer: Any) -> str:
     if isinstance(found, dict):
         found = found.get("default")
     if not found:
-        raise ModelError("the tokenizer has no chat template, so it cannot be used with --chat")
+        folder = getattr(tokenizer, "name_or_path", "")
+        name = f"the tokenizer of {folder}" if folder else "the tokenizer"
+        raise ModelError(f"{name} has no chat template, so it cannot be used with --chat")
     return str(found)
 
 

@@ -55,11 +55,11 @@ def _plot(curve: Curve, *, named: bool) -> list[str]:
 
 
 def _range(curve: Curve) -> tuple[float, float]:
-    """The values at the lower and the upper edge, which are apart."""
+    """The values at the lower and the upper edge, which differ; below zero only if the curve is."""
     ends = [point.value + sign * point.error for point in curve.points for sign in (-1, 1)]
     ends += [curve.baseline] if curve.baseline is not None else []
     low, high = min(ends), max(ends)
-    return (low, high) if high - low > 1e-9 else (low - 0.5, high + 0.5)
+    return (low, high) if high - low > 1e-9 else (low - 0.5 * (low >= 0.5 or low < 0), high + 0.5)
 
 
 def _height(value: float, low: float, high: float) -> int:

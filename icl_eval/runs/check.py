@@ -18,6 +18,7 @@ from icl_eval.runs.model import chat_of
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.runs.tasks import check_average, check_metrics, check_names, check_reference, source_of
 from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task, ids_of, tasks_of
+from icl_eval.tasks.extraction import extract
 from icl_eval.testing import check_task
 
 SHOTS = (0, 1, 4)
@@ -70,7 +71,7 @@ def inspect(
         raise cause if isinstance(cause, IclEvalError) and cause.path else TaskError(str(error), task.path) from error
     return (
         f"{len(examples)} examples, {len(candidates)} candidate demonstrations, "
-        f"prompts {', '.join(task.prompts)}{_about_options(task, examples)}"
+        f"prompts {', '.join(task.prompts)}{_about_options(task, examples)}{_about_extraction(task, candidates)}"
     )
 
 
@@ -81,6 +82,20 @@ def _about_options(task: Task, examples: Sequence[Example]) -> str:
     repeated = [each.id for each in examples if len(set(each.options)) < len(each.options)]
     verb = "lists" if len(repeated) == 1 else "list"
     return f"; {len(repeated)} {verb} an option twice, such as {repeated[0]!r}" if repeated else ""
+
+
+def _about_extraction(task: Task, candidates: Sequence[Example]) -> str:
+    """Which rules find no answer in any demonstration, so that a model which follows them gives none; mostly empty."""
+    return "".join(
+        f"; note: the rules `{name}` find no answer in any demonstration of the prompt {style}"
+        for name, rules in task.definition.extract.items()
+        for style, prompt in task.prompts.items()
+        if candidates
+        and not any(
+            extract(prompt.demonstration(each.fields, each.options, each.gold[0]), rules) is not None
+            for each in candidates
+        )
+    )
 
 
 def check_lengths(

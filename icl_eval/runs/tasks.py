@@ -161,7 +161,7 @@ def check_names(task: Task) -> None:
         place = task.path, _line(task.path, ("metrics", index))
         base, _ = split_metric_name(split_extraction(name)[0])
         if base not in METRIC_NAMES:
-            these = f"there is {', '.join(fitting(task.definition.answer))}"
+            these = f"choose from {', '.join(fitting(task.definition.answer))}"
             raise UnknownName("metric", base, METRIC_NAMES, *place, otherwise=these)
         found = metric(name, task.definition.extract, path=place[0], line=place[1])
         check_kind(found, task.definition.answer, *place)

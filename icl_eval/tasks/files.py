@@ -182,20 +182,24 @@ def _jsonl(path: Path, _: Layout) -> Iterator[Located]:
 
 def _json_records(path: Path, layout: Layout) -> Iterator[Located]:
     with _text(path) as file:
-        found = _json(file.read(), path, 1)
+        content = found = _json(file.read(), path, 1)
     if layout.records is not None:
-        found = _at_path(found, layout.records, path)
-    elif isinstance(found, dict):
-        by_name = list(found.values()) if found and all(isinstance(each, dict) for each in found.values()) else None
-        found = found.get("data", found.get("Data", by_name))  # TriviaQA capitalises it, DROP has passages by name
+        found = _at_path(content, layout.records, path)
+    elif isinstance(content, dict):
+        by_name = list(content.values()) if content and all(isinstance(e, dict) for e in content.values()) else None
+        found = content.get("data", content.get("Data", by_name))  # TriviaQA capitalises it, DROP has passages by name
+    if not isinstance(found, list) and layout.records is not None:
+        raise DataError(f"`records` is {layout.records!r}, which is no array but {type(found).__name__}", path, 1)
     if not isinstance(found, list):
-        raise DataError(
-            "a .json data file is an array of records, or an object with such an array as `data`, or `records` is the "
-            "path to one",
-            path,
-            1,
-        )
+        arrays = " or ".join(map(repr, _arrays(content))) or "its dotted path"
+        raise DataError(f"the array of records has another name than 'data'; set `data.records` to {arrays}", path, 1)
     yield from ((None, record) for record in found)
+
+
+def _arrays(content: Any) -> list[str]:
+    """The keys of a JSON object whose values are arrays of objects."""
+    named = content.items() if isinstance(content, dict) else ()
+    return [name for name, value in named if isinstance(value, list) and value and isinstance(value[0], dict)]
 
 
 def _at_path(value: Any, dotted: str, path: Path) -> Any:

@@ -105,7 +105,7 @@ def test_template_with_a_misspelt_field(icl_eval: IclEval) -> None:
     TEMPLATE.write_text("Q:\n{{ m }}\nA:")
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == f"{TEMPLATE.resolve()}:2: no field of the example is named 'm'; there is n"
+    assert said == f"{TEMPLATE.resolve()}:2: no field of the example is named 'm'; choose from n"
 
 
 def test_template_without_words(icl_eval: IclEval, lm: FakeLM) -> None:
@@ -136,7 +136,7 @@ def test_missing_split(icl_eval: IclEval) -> None:
     edit(PARITY, "validation: parity/val.jsonl", "test: parity/val.jsonl")
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == "data: no local split is named 'validation'; there is test, train"
+    assert said == "data: no local split is named 'validation'; choose from test, train"
 
 
 def test_empty_split(icl_eval: IclEval) -> None:
@@ -172,10 +172,10 @@ def test_file_that_is_not_utf_8(icl_eval: IclEval) -> None:
     [
         ('"n": 3', '"n": NaN', "'n' must be a text or a number to name the record or its group, but it is nan"),
         ('"n": 3', '"n": null', "'n' must be a text or a number to name the record or its group, but it is None"),
-        ('"n": 3', '"m": 3', "no field of the record is named 'n'; there is label, m, pair"),
+        ('"n": 3', '"m": 3', "no field of the record is named 'n'; choose from label, m, pair"),
         ('"n": 3', '"n": 2', "the id '2' is also that of line 3"),
-        ('1, "label": 1', "1", "no field of the record is named 'label'; there is n, pair"),
-        ('1, "label": 1', '1, "label": NaN', "no label is named 'nan'; there is even, odd"),
+        ('1, "label": 1', "1", "no field of the record is named 'label'; choose from n, pair"),
+        ('1, "label": 1', '1, "label": NaN', "no label is named 'nan'; choose from even, odd"),
         ('1, "label": 1', '1, "label": null', "the record has no label; is this split's gold public?"),
         ('1, "label": 1', '1, "label": "od"', "no label is named 'od'; did you mean odd?"),
         ('1, "label": 1', '1, "label": []', "no option is marked as right"),
@@ -428,7 +428,7 @@ def test_list_of_nothing(icl_eval: IclEval) -> None:
 def test_show_unknown_example(icl_eval: IclEval) -> None:
     said = icl_eval("show", "toy/parity", *TOY, "--example", "99").mistake
 
-    assert said == "no example of toy/parity is named '99'; there is 0, 1, 2, 3, 4, 5, 6, 7"
+    assert said == "no example of toy/parity is named '99'; choose from 0, 1, 2, 3, 4, 5, 6, 7"
 
 
 def test_show_suite(icl_eval: IclEval) -> None:

@@ -22,8 +22,9 @@ def test_show_prints_the_prompt_of_the_run_and_what_is_scored(icl_eval: IclEval,
         "\n"
         "  ...3\\nA:│ │e│v│e│n│  5 tokens\n"
         "* ...3\\nA:│ │o│d│d│  4 tokens\n"
-        "toy/parity, prompt chatty, example 3, seed 0: 0 of 0 demonstrations (none); "
-        f"the longest option reads 25 of {2**20} tokens; ⟦ ⟧ is scored; * is the right answer\n"
+        "toy/parity, prompt chatty, example 3, seed 0: 0 of 0 demonstrations (none)\n"
+        f"fake: the prompt and its longest option take 25 of {2**20} tokens\n"
+        "⟦ ⟧ is scored; * is the right answer\n"
     )
 
 
@@ -81,7 +82,7 @@ def test_show_begins_texts_as_the_run_is_told_to(icl_eval: IclEval) -> None:
         for options in ([], ["--tokenizer", "tiny"])
     ]
 
-    read = [int(text.split("reads ")[1].split(" of 100 tokens")[0]) for text in said]
+    read = [int(text.split(" take ")[1].split(" of 100 tokens")[0]) for text in said]
     assert read == [read[0], read[0], read[0] + 1, read[0] + 1]
 
 

@@ -30,7 +30,7 @@ def test_metric_of_another_kind_of_answers_is_answered_with_those_that_fit() -> 
         estimate(METRICS["accuracy"], [likely([-1.0], [1])])
 
     assert str(caught.value) == (
-        "accuracy measures choices, and these answers are likelihoods; there is greedy_accuracy, perplexity, "
+        "accuracy measures choices, and these answers are likelihoods; choose from greedy_accuracy, perplexity, "
         "token_perplexity, word_perplexity, byte_perplexity, bits_per_byte"
     )
 

@@ -50,6 +50,14 @@ def test_an_error_is_a_vertical_line() -> None:
     )
 
 
+@pytest.mark.parametrize(("value", "ends"), [(0.0, ("0.50", "0.00")), (-1.0, ("-0.50", "-1.50"))])
+def test_a_flat_curve_at_zero_has_no_negative_axis(value: float, ends: tuple[str, str]) -> None:
+    flat = [replace(score, value=value, random=None, majority=None) for score in RISING]
+    _title, *body, _ticks, _caption = plots(curves_of(flat), 80)
+
+    assert (body[0][:AXIS].strip(), body[-1][:AXIS].strip()) == ends
+
+
 def test_there_is_one_plot_for_the_first_metric_of_each_task() -> None:
     other = [replace(score, metric="macro_f1") for score in RISING]
     average = [replace(AVERAGE, shots=shots) for shots in SHOTS]

@@ -207,7 +207,7 @@ def test_a_field_with_too_many_values_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_category_that_is_not_there_is_named(run: Result) -> None:
-    with pytest.raises(UnknownName, match="no category of kinds is named 'd'; there is a, b, c"):
+    with pytest.raises(UnknownName, match="no category of kinds is named 'd'; choose from a, b, c"):
         run.score("kinds", category="d")
     with pytest.raises(UnknownName, match="average of kinds"):
         run.score("kinds", average="micro")

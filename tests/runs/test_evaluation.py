@@ -457,9 +457,9 @@ def test_result_finds_lines_and_names_what_there_is() -> None:
     assert result.score("parity", shots=1).shots == 1
     with pytest.raises(UnknownName, match="did you mean parity"):
         result.score("parityy")
-    with pytest.raises(UnknownName, match="no number of shots of parity is named '2'; there is 0, 1"):
+    with pytest.raises(UnknownName, match="no number of shots of parity is named '2'; choose from 0, 1"):
         result.score("parity", shots=2)
-    with pytest.raises(UnknownName, match="no metric of parity is named 'f1'; there is accuracy"):
+    with pytest.raises(UnknownName, match="no metric of parity is named 'f1'; choose from accuracy"):
         result.score("parity", metric="f1")
 
 

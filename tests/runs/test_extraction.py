@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from icl_eval import Task, evaluate, rescore
+from icl_eval import Library, Task, evaluate, rescore
 from icl_eval.errors import IclEvalError, RunError
+from icl_eval.runs.check import inspect
 from icl_eval.runs.rescore import rules_in
 from icl_eval.testing import FakeLM
 
@@ -138,3 +139,30 @@ def test_rescored_lines_have_the_signatures_of_a_run_with_these_rules(tmp_path: 
 
     assert [line.signature for line in rescored] == [line.signature for line in anew]
     assert {line.signature for line in rescored}.isdisjoint(line.signature for line in rescore(tmp_path / "before"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "note"),
+    [
+        ("{{ option }}", "; note: the rules `strict` find no answer in any demonstration of the prompt plain"),
+        ("{{ worked }}", ""),
+    ],
+)
+def test_check_notes_rules_that_no_demonstration_follows(answer: str, note: str, tmp_path: Path) -> None:
+    files = {
+        "tasks/sums.yaml": "task: sums\nanswer: text\ndata: {local: {test: sums.jsonl}}\nprompts: [plain]\n"
+        "splits: {demonstrations: test, evaluation: test}\nfields: {q: q, worked: worked}\nreferences: answer\n"
+        "extract: {strict: [{pattern: '#### (.*)'}], flexible: [last_number]}\nmetrics: [number_match]\n",
+        "prompts/sums/plain.jinja": "{% block query %}{{ q }}{% endblock %}{% block answer %} "
+        + answer
+        + "{% endblock %}",
+        "data/sums.jsonl": "\n".join(json.dumps({**each, "worked": f"so #### {each['answer']}"}) for each in RECORDS),
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    found = inspect(Library([tmp_path]), "sums", tmp_path / "data")
+
+    assert found == f"3 examples, 3 candidate demonstrations, prompts plain{note}"

@@ -315,6 +315,19 @@ def test_what_a_module_lacks_is_named_with_file_and_line(module: Path, metric: s
         run_file(module, metric, trust_remote_code=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("toy_metrics:near", r"named 'toy_metrics'; a metric in Python is written `python:toy_metrics:near`"),
+        ("python:toy_metrics.py:near", r"not a package; a metric in Python is written `python:toy_metrics:near`"),
+        ("python:nowhere:near", r"named 'nowhere'; modules are looked for on Python's path and in the current folder"),
+    ],
+)
+def test_a_name_that_nearly_names_a_function_says_how_to_write_it(name: str, sentence: str, module: Path) -> None:
+    with pytest.raises((MetricError, UnknownName), match=sentence):
+        evaluate("tiny", "superglue/rte", data="sample", limit=1, metrics=[name], trust_remote_code=True)
+
+
 def test_a_module_that_cannot_be_imported_is_one_sentence(module: Path, tmp_path: Path) -> None:
     (tmp_path / "toy_metrics.py").write_text("import sys\nsys.exit('stop')\n")
 

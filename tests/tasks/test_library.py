@@ -176,7 +176,7 @@ def test_alias_of_a_list_is_allowed(write: Write) -> None:
         ("demonstrations: train", "demonstrations: {task: sea, split: train}", ":3: no task is named 'sea'"),
         ("demonstrations: train", "demonstrations: {task: sky, split: train}", ":3: a split of its own is written"),
         ("[plain]", "[plane]", ":7: no prompt of sky is named 'plane'; did you mean plain?"),
-        ("[plain]", "[plain, fancy]", ":7: no prompt of sky is named 'fancy'; there is plain"),
+        ("[plain]", "[plain, fancy]", ":7: no prompt of sky is named 'fancy'; choose from plain"),
         ("fields: {text: text}", "fields: {text: no}", ":4: `fields.text`: YAML reads this word as False; put it in"),
         ("fields:", "extends: superglue\nfields:", ":4: 'superglue' is a suite, not a task"),
         ("fields:", "extends: [a]\nfields:", ":4: no task is named \"['a']\""),

@@ -107,7 +107,7 @@ def test_gold_may_be_a_template() -> None:
     ("label", "message"),
     [
         ("yess", "no label is named 'yess'; did you mean yes?"),
-        ("perhaps", "no label is named 'perhaps'; there is no, yes"),
+        ("perhaps", "no label is named 'perhaps'; choose from no, yes"),
         (2, "the label 2 is out of range for 2 options"),
         ("-2", "the label -2 is out of range for 2 options"),
         (-1, "the record has no label; is this split's gold public?"),
@@ -125,7 +125,7 @@ def test_wrong_label_is_an_error(label: Any, message: str) -> None:
 
 
 def test_label_name_without_names_shows_the_numbers() -> None:
-    assert failure([{"text": "t", "label": "x"}], gold={"field": "label"}).endswith("'x'; there is 0, 1")
+    assert failure([{"text": "t", "label": "x"}], gold={"field": "label"}).endswith("'x'; choose from 0, 1")
 
 
 def test_label_name_beyond_the_options_of_its_record_is_an_error() -> None:

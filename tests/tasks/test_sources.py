@@ -172,12 +172,18 @@ def test_bad_line_within_json_array_is_named(tmp_path: Path) -> None:
     assert failure(path, b'[\n{"a": 1},\n{"a": ]\n') == f"{path}:3: not valid JSON: Expecting value"
 
 
+def test_an_array_of_records_in_json_is_named(tmp_path: Path) -> None:
+    content = b'{"name": "x", "keywords": ["a"], "examples": [{"a": 1}]}'
+
+    assert failure(tmp_path / "d.json", content).endswith("; set `data.records` to 'examples'")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("d.jsonl", b"[1]\n", ":1: a record is a JSON object, not list"),
-        ("d.json", b'{"a": 1}', ":1: a .json data file is an array of records, or an object with such an array"),
-        ("d.json", b'{"data": {"a": 1}}', ":1: a .json data file is an array of records"),
+        ("d.json", b'{"a": 1}', ":1: the array of records has another name than 'data'; set `data.records` to its"),
+        ("d.json", b'{"data": {"a": 1}}', ":1: the array of records has another name than 'data'"),
         ("d.json", b"[{}, 1]", ": record 2: a record is a JSON object, not int"),
         ("d.jsonl", b'{"a": ' + b"9" * 5000 + b"}", ":1: not readable JSON"),
         ("d.jsonl", b'{"a": ' + b"[" * 200_000 + b"}", ":1: not readable JSON"),
@@ -379,7 +385,7 @@ def test_memory_gives_the_same_records_twice() -> None:
 
 
 def test_unknown_split_in_memory_is_named() -> None:
-    with pytest.raises(UnknownName, match=r"no split is named 'test'; there is train"):
+    with pytest.raises(UnknownName, match=r"no split is named 'test'; choose from train"):
         MemorySource({"train": RECORDS}).records(Data(), "test")
 
 

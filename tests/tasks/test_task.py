@@ -241,5 +241,5 @@ def test_misspelt_split_names_the_nearest(chosen: dict[str, str]) -> None:
 
 
 def test_split_of_records_in_memory_is_checked_when_it_is_read() -> None:
-    with pytest.raises(UnknownName, match="no split is named 'test'; there is evaluation"):
+    with pytest.raises(UnknownName, match="no split is named 'test'; choose from evaluation"):
         sky().on("test").evaluation(NOWHERE)
