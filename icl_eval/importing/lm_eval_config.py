@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from icl_eval.errors import TaskError
-from icl_eval.tasks.located import Loader, Located, first_problem, load_yaml
+from icl_eval.tasks.located import Loader, Located, load_yaml
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -126,7 +126,15 @@ class Config:
         try:
             _Keys.model_validate(self.keys)
         except ValidationError as error:
-            raise self.error(str(error.errors()[0]["loc"][0]), first_problem(error)) from error
+            problem = error.errors()[0]
+            place, value = list[str](), self.keys
+            for part in problem["loc"]:  # without the members of unions, which are no keys
+                if part in value if isinstance(value, Mapping) else isinstance(part, int) and part < len(value):
+                    place, value = [*place, str(part)], value[part]  # type: ignore[index]
+            if problem["type"] == "missing":
+                place.append(str(problem["loc"][-1]))
+            said = problem["msg"].partition(" or instance of")[0]
+            raise self.error(place[0], f"`{'.'.join(place)}`: {said}") from error
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a key; a null is none."""

@@ -28,6 +28,8 @@ from icl_eval.metrics.prediction import AnyPrediction, Kind, Prediction
 from icl_eval.metrics.statistics import AnyMetric, Statistics
 from icl_eval.tasks.metric_names import EVALUATE, PYTHON, code_name
 
+FAILURES = (Exception, SystemExit)  # of code from outside
+ROUNDING = 1e-9  # by how much a sum may leave the bounds
 UNTRUSTED = "runs code that is not part of icl-eval; allow it with --trust-remote-code"
 
 
@@ -115,7 +117,7 @@ def python_metric(
     if inspect.isclass(code):
         try:
             measure = code()
-        except Exception as error:
+        except FAILURES as error:
             raise MetricError(f"{name} cannot be made without arguments: {_said(error)}", path, line) from error
     of = getattr(measure, "of", kind)
     bounds = _bounds(name, getattr(measure, "bounds", (-math.inf, math.inf)), path, line)
@@ -159,13 +161,14 @@ class PythonRows:
         if not np.isfinite(rows).all():
             row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
             raise MetricError(f"`statistics` of {self.name} is not finite for example {predictions[row].id!r}")
+        _within(f"`value` of {self.name}", float(self.value(rows.sum(axis=0))), self.bounds)
         return Statistics.of_examples(predictions, rows)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shape (..., d) -> (...)."""
         try:
-            found = np.asarray(self.measure.value(totals), dtype=np.float64)
-        except Exception as error:
+            found = np.asarray(self.measure.value(totals.copy()), dtype=np.float64)
+        except FAILURES as error:
             raise MetricError(f"`value` of {self.name} failed: {_said(error)}") from error
         if found.shape != totals.shape[:-1]:
             raise MetricError(
@@ -194,7 +197,8 @@ class PythonScore:
 
     def score(self, predictions: Sequence[AnyPrediction]) -> float:
         """The metric of these predictions; raises `MetricError` unless the class returns a number."""
-        return _number(f"`score` of {self.name}", _called(self.name, self.measure.score, predictions), "")
+        found = _number(f"`score` of {self.name}", _called(self.name, self.measure.score, predictions), "")
+        return _within(f"`score` of {self.name}", found, self.bounds)
 
     def signature(self, predictions: Sequence[AnyPrediction]) -> str:  # noqa: ARG002
         """The name and a digest of the source."""
@@ -284,7 +288,7 @@ def _imported(name: str, trust_remote_code: bool, path: Path | None, line: int |
         sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
+    except FAILURES as error:
         missing = (
             isinstance(error, ModuleNotFoundError) and module_name.split(".")[0] == (error.name or "").split(".")[0]
         )
@@ -321,27 +325,40 @@ def _value_of(
     where = f" for example {prediction.id!r}"
     try:
         found = function(prediction)
-    except Exception as error:
+    except FAILURES as error:
         raise MetricError(f"{name} failed{where}: {_said(error)}") from error
-    value = _number(name, found, where)
-    if not bounds[0] <= value <= bounds[1]:
-        raise MetricError(f"{name} returns {value:g}{where}, but its `bounds` are {bounds[0]:g} and {bounds[1]:g}")
+    return _within(name, _number(name, found, where), bounds, where)
+
+
+def _within(name: str, value: float, bounds: tuple[float, float], where: str = "") -> float:
+    """A value within the bounds of a metric, but for rounding, or `MetricError`."""
+    low, high = bounds
+    if value < low - ROUNDING * abs(low) - ROUNDING or value > high + ROUNDING * abs(high) + ROUNDING:
+        raise MetricError(f"{name} returns {value:g}{where}, but its `bounds` are {low:g} and {high:g}")
     return value
 
 
 def _number(name: str, found: Any, where: str) -> float:
     """A finite number, or `MetricError`."""
     is_number = isinstance(found, bool | int | float | np.bool_ | np.integer | np.floating)
-    if not is_number or not math.isfinite(found):
-        raise MetricError(f"{name} returns {found!r:.80}{where}; a metric returns a finite number")
-    return float(found)
+    try:
+        value = float(found) if is_number else math.nan
+    except OverflowError:  # an integer beyond the largest float
+        value = math.inf
+    if not math.isfinite(value):
+        shown = "an integer that is too large" if isinstance(found, int) else f"{found!r:.80}"
+        raise MetricError(f"{name} returns {shown}{where}; a metric returns a finite number")
+    return value
 
 
 def _called(name: str, method: Callable[[Any], Any], predictions: Sequence[AnyPrediction]) -> Any:
-    """What a method of a user's class returns; an error names the first example that gives it alone."""
+    """What a method of a user's class returns; an error names the first example that gives it alone.
+
+    It gets a tuple, so that it cannot change the order in which others see the examples.
+    """
     try:
-        return method(predictions)
-    except Exception as error:
+        return method(tuple(predictions))
+    except FAILURES as error:
         alone = next((each for each in predictions if _fails(method, [each])), None)
         where = f"{len(predictions)} examples" if alone is None else f"example {alone.id!r}"
         raise MetricError(f"`{method.__name__}` of {name} failed for {where}: {_said(error)}") from error
@@ -349,8 +366,8 @@ def _called(name: str, method: Callable[[Any], Any], predictions: Sequence[AnyPr
 
 def _fails(method: Callable[[Any], Any], predictions: Sequence[AnyPrediction]) -> bool:
     try:
-        method(predictions)
-    except Exception:
+        method(tuple(predictions))
+    except FAILURES:
         return True
     return False
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.errors import IclEvalError, RunError
+from icl_eval.errors import RunError
 from icl_eval.metrics import CorpusMetric, Estimate, difference, metric
 from icl_eval.metrics.significance import detectable, holm, sign_test, t_test
 from icl_eval.results.examples import ExampleResult, read_examples
@@ -69,7 +69,7 @@ def compare(
     partners = _partners(first, second)
     unlike = {key: _unlike(first, second, *key) for key in dict.fromkeys(map(_subject, partners))}
     pairs = [
-        _pair(line := first.lines[key], second.lines[its], is_mean=_is_mean(first, line.score))
+        _pair(line := first.lines[key], second.lines[its], is_mean=_is_mean(first, line.score, measures))
         for key, its in partners.items()
         if not unlike[_subject(key)]
     ]
@@ -359,14 +359,12 @@ def _changes(one: Estimate, other: Estimate) -> NDArray[np.float64] | None:
     return np.asarray((influences[:, 1] - influences[:, 0]) * one.units + other.value - one.value)
 
 
-def _is_mean(run: _Run, score: Score) -> bool:
+def _is_mean(run: _Run, score: Score, metrics: ChosenMetrics) -> bool:
     """Whether a score is the mean of its units' scores."""
     if score.of_suite or score.of_part:
         return False
-    try:
-        measure = metric(score.metric, run.record(score.task).extract)
-    except IclEvalError:  # it runs code, which is not trusted here
-        return False
+    record, trust = run.record(score.task), metrics.trust_remote_code
+    measure = metric(score.metric, record.extract, kind=record.answer, trust_remote_code=trust, given=metrics.given)
     return not isinstance(measure, CorpusMetric) and measure.proportion
 
 

@@ -105,6 +105,7 @@ def test_runs_are_compared_by_a_function(tmp_path: Path) -> None:
     (own,) = compare(tmp_path / "one", tmp_path / "other").pairs
 
     assert (pair.value, pair.standard_error, pair.method) == (own.value, own.standard_error, "delta")
+    assert (pair.p_value, pair.test, pair.wins, pair.losses) == (own.p_value, "exact", own.wins, own.losses)
     assert compare(tmp_path / "one", tmp_path / "other", metrics=Whole).pairs[0].method == "jackknife"
 
 
@@ -147,8 +148,48 @@ class ShortRows(Accuracy):
         return np.ones((len(predictions) - 1, 2))
 
 
+def leaves(prediction: Any) -> Any:
+    raise SystemExit(0)
+
+
+def astronomical(prediction: Any) -> int:
+    return 10**400
+
+
+class FarTotal(Accuracy):
+    bounds = (2, 3)
+
+
+class FarScore:
+    bounds = (0, 1)
+
+    def score(self, predictions: Sequence[AnyPrediction]) -> float:
+        return 5
+
+
+class Sorts(Accuracy):
+    def statistics(self, predictions: Any) -> Any:
+        predictions.sort(key=hit)
+        return super().statistics(predictions)
+
+
 class NoMetric:
     pass
+
+
+class Doubles(Accuracy):
+    bounds = (0, 2)
+
+    def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        totals[..., 0] *= 2
+        return super().value(totals)
+
+
+def test_a_class_cannot_change_the_sums_that_it_gets() -> None:
+    own, doubled = (evaluate(knowing(0, 1), parity(), shots=0, metrics=each).scores[0] for each in (Accuracy, Doubles))
+
+    assert doubled.value == 2 * own.value
+    assert doubled.standard_error == pytest.approx(2 * own.standard_error)
 
 
 class NeedsSettings:
@@ -163,6 +204,11 @@ class NeedsSettings:
         (too_large, r"too_large returns 2.5 for example '5', but its `bounds` are 0 and 1"),
         (Broken, r"`statistics` of python:.*:Broken failed for example '3': ZeroDivisionError"),
         (ShortRows, r"returns the shape \(7, 2\) instead of \(8, d\), one row per example"),
+        (leaves, r"leaves failed for example '0': SystemExit: 0"),
+        (astronomical, r"astronomical returns an integer that is too large for example '0'"),
+        (FarTotal, r"`value` of python:.*:FarTotal returns [0-9.]+, but its `bounds` are 2 and 3"),
+        (FarScore, r"`score` of python:.*:FarScore returns 5, but its `bounds` are 0 and 1"),
+        (Sorts, r"`statistics` of python:.*:Sorts failed for example .*AttributeError: 'tuple' object has no"),
         (NoMetric, r"NoMetric has none of `__call__`, `score`, and `statistics` with `value`"),
         (NeedsSettings, r"NeedsSettings cannot be made without arguments: TypeError"),
         (3, r"a metric is a name, a function or a class, not 3"),
