@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from icl_eval.results.score import Score
 
 LONGEST = 20_000  # characters of a text in the page
 MOST_TEXT = 30_000_000  # characters of all prompts' texts, beyond which the page has a command in place of prompts
-MOST_PARTS = 3_000_000  # of all prompts
+MOST_PARTS = 3_000_000  # of all prompts; of scored tokens
 COLUMNS = (
     *("cell", "id", "right", "chosen", "gold", "options", "scores", "margin", "loss"),
     *("texts", "references", "shown", "truncated"),
@@ -81,18 +82,50 @@ class _Prompts:
         return {"texts": [shortened(text) for text in self.index], "items": self.items}
 
 
+@dataclass
+class _Tokens:
+    """The log-probabilities of the scored tokens of all items, and their texts: each text and each sequence once."""
+
+    texts: dict[str, int] = field(default_factory=dict)
+    sequences: dict[tuple[str, ...], int] = field(default_factory=dict)
+    items: list[dict[str, Any] | None] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, texts: PromptTexts | None, outcome: Outcome) -> None:
+        """Note the tokens of an item, unless every option is a single one or the page holds too many."""
+        scored = outcome.example.scored_tokens
+        self.count += sum(map(len, scored))
+        if all(len(each) < 2 for each in scored) or self.count > MOST_PARTS:
+            self.items.append(None)
+            return
+        known = () if texts is None else texts.tokens(outcome.example)
+        self.items.append(
+            {
+                "logprobs": [[round(value, 3) if math.isfinite(value) else None for value in each] for each in scored],
+                "texts": [self.sequences.setdefault(each, len(self.sequences)) for each in known] or None,
+            }
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The document for the page."""
+        index = self.texts.setdefault
+        sequences = [[index(shortened(text), len(self.texts)) for text in each] for each in self.sequences]
+        return {"texts": list(self.texts), "sequences": sequences, "items": self.items}
+
+
 def item_blocks(runs: Sequence[ReportRun]) -> dict[str, str]:
-    """The compressed documents of a page by name: `data`, and `prompts` if they are not too large."""
+    """The compressed documents of a page by name: `data`; `prompts` and `tokens` if they are not too large."""
     cells: dict[tuple[int, Any], int] = {}
     names: dict[tuple[str, ...], int] = {}
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    prompts, normalizations = _Prompts(), list[str]()
+    prompts, tokens, normalizations = _Prompts(), _Tokens(), list[str]()
     for number, run in enumerate(runs):
         for outcome in run.outcomes:
             cell = cells.setdefault((number, outcome.example.cell), len(cells))
             for name, value in _row(cell, outcome, names).items():
                 columns[name].append(value)
             prompts.add(run.texts, outcome)
+            tokens.add(run.texts, outcome)
             normalizations = normalizations or [name for option in outcome.options[:1] for name in option.scores]
     document = {
         "runs": [visible(run.label) for run in runs],
@@ -105,6 +138,8 @@ def item_blocks(runs: Sequence[ReportRun]) -> dict[str, str]:
     found = {"data": compressed(document)}
     if prompts.is_small and any(each is not None for each in prompts.items):
         found["prompts"] = compressed(prompts.document())
+    if any(each is not None for each in tokens.items):
+        found["tokens"] = compressed(tokens.document())
     return found
 
 

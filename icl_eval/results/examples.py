@@ -53,6 +53,11 @@ class ExampleResult(ABC):
         """What was measured, in nats, by option or text."""
 
     @property
+    def scored_tokens(self) -> tuple[tuple[float, ...], ...]:
+        """The log-probability of each token, in nats, by option; none of generated texts."""
+        return self.logprobs
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """What was written."""
         return ()
@@ -157,6 +162,11 @@ class TextResult(ExampleResult):
         return tuple((value,) for value in self.scores)
 
     @property
+    def scored_tokens(self) -> tuple[tuple[float, ...], ...]:
+        """None: only whole texts have log-probabilities."""
+        return ()
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """What was written."""
         return self.generated
@@ -200,6 +210,11 @@ class LikelihoodResult(ExampleResult):
     def logprobs(self) -> tuple[tuple[float, ...], ...]:
         """Of every token."""
         return self.parts
+
+    @property
+    def scored_tokens(self) -> tuple[tuple[float, ...], ...]:
+        """Of the tokens of all windows."""
+        return (tuple(value for part in self.parts for value in part),)
 
 
 KINDS: dict[str, type[ExampleResult]] = {each.kind: each for each in (ChoiceResult, TextResult, LikelihoodResult)}

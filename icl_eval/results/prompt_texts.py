@@ -32,6 +32,7 @@ class PromptParts:
         queries: the query with each option; all are equal except in partial evaluation.
         answers: what follows it for each option, or for the first reference.
         conversations: in a chat, all that the model reads before the answer, with each option; else none.
+        tokens: the texts of the scored tokens of each answer; none if it is generated.
     """
 
     instruction: str
@@ -40,6 +41,7 @@ class PromptParts:
     queries: tuple[str, ...]
     answers: tuple[str, ...]
     conversations: tuple[str, ...] = ()
+    tokens: tuple[tuple[str, ...], ...] = ()
 
 
 class TextWriter:
@@ -65,7 +67,11 @@ class TextWriter:
                 self._line(task, prompt, demonstration=id, text=shown)
         if self._is_new(task, prompt, "query", example.id):
             queries = _distinct(text.queries)
-            own = {} if text.instruction == self._frames[task, prompt] else {"instruction": text.instruction}
+            own: dict[str, object] = {}
+            if text.instruction != self._frames[task, prompt]:
+                own["instruction"] = text.instruction
+            if any(len(each) > 1 for each in text.tokens):  # a single token is the answer itself
+                own["tokens"] = text.tokens
             self._line(task, prompt, query=example.id, texts=queries, answers=text.answers, **own)
 
         if text.conversations:  # its template is the model's, so it cannot be put together again
@@ -123,11 +129,13 @@ class Query:
         instruction: stands first in the prompt; may be empty.
         texts: the query, one for all options, or one for each where they differ.
         answers: what follows it for each option, or for the first reference.
+        tokens: the texts of the scored tokens of each answer in some cell; none if no answer has several.
     """
 
     instruction: str
     texts: tuple[str, ...]
     answers: tuple[str, ...]
+    tokens: tuple[tuple[str, ...], ...] = ()
 
 
 class PromptTexts:
@@ -164,6 +172,13 @@ class PromptTexts:
             RunError: it has none.
         """
         return _found(self._queries, example, example.id)
+
+    def tokens(self, example: ExampleResult) -> tuple[tuple[str, ...], ...]:
+        """The texts of the tokens whose log-probabilities an example has, by option; none if they are not known."""
+        found = self._queries.get((*example.cell.task_prompt, example.id))
+        known = () if found is None else found.tokens
+        is_same = list(map(len, known)) == list(map(len, example.scored_tokens))  # they may depend on the context
+        return known if is_same else ()
 
     def demonstrations(self, example: ExampleResult) -> list[str]:
         """The demonstrations that an example was shown, in their order.
@@ -203,7 +218,9 @@ class PromptTexts:
             texts, answers = _strings(entry["texts"]), _strings(entry["answers"])
             if len(texts) not in (1, len(answers)):
                 raise ValueError("queries and answers differ in number")
-            self._queries[(*key, entry["query"])] = Query(_string(instruction), texts, answers)
+            self._queries[(*key, entry["query"])] = Query(
+                _string(instruction), texts, answers, tuple(map(_strings, entry.get("tokens", ())))
+            )
         elif "conversation" in entry:
             cell = Cell(*key, entry["shots"], entry["seed"])
             self._conversations[cell, entry["conversation"]] = _strings(entry["texts"])

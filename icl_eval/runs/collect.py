@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from icl_eval.config import Overflow
 from icl_eval.engine import Engine
 from icl_eval.errors import IclEvalError
 from icl_eval.metrics import is_unspaced
-from icl_eval.models import Answer, LanguageModel
+from icl_eval.models import Answer, LanguageModel, ScoreRequest
 from icl_eval.results.examples import ChoiceResult, ExampleResult, LikelihoodResult, TextResult
 from icl_eval.results.folder import RunFolder, WorkerFolder
 from icl_eval.results.prompt_texts import PromptParts
@@ -19,6 +21,7 @@ from icl_eval.runs.model import ChatForm
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.scoring import OptionResult
 
+TokenDecoder = Callable[[Sequence[int]], tuple[str, ...]]
 WINDOW_TOKENS = 2**20  # tokens of queries held at once: what can share a prefix, and what memory it takes
 
 
@@ -26,6 +29,7 @@ class Queries:
     """The encoded queries of a grid, in windows.
 
     Attributes:
+        model: for which they are encoded.
         failed: by task and prompt, why it cannot be evaluated; filled while the windows are taken.
         control_names: names in records that reach the model as control tokens, not as text; filled likewise.
     """
@@ -33,7 +37,7 @@ class Queries:
     def __init__(
         self, prepared: Sequence[Prepared], model: LanguageModel, overflow: Overflow, chat: ChatForm | None = None
     ) -> None:
-        self._prepared, self._model, self._overflow, self._chat = prepared, model, overflow, chat
+        self._prepared, self.model, self._overflow, self._chat = prepared, model, overflow, chat
         self.failed: dict[tuple[str, str], IclEvalError] = {}
         self.control_names: set[str] = set()
 
@@ -76,7 +80,7 @@ class Queries:
         for each in self._prepared:
             if each.record.task_prompt in self.failed:
                 continue
-            builder = RequestBuilder(each, self._model, self._overflow, self._chat)
+            builder = RequestBuilder(each, self.model, self._overflow, self._chat)
             try:
                 yield from builder.queries()
                 self.control_names |= builder.control_names
@@ -86,13 +90,14 @@ class Queries:
 
 def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) -> None:
     """Answer every query, a window at a time, and write `examples.jsonl` and `prompts.jsonl`."""
+    decode = token_decoder(queries.model)
     with folder.examples(queries.failed) as write, folder.prompts() as keep:
         for window in queries.windows():
             answers = iter(engine.answer([request for query in window for request in query.requests]))
             for query in window:
                 result = _result(query, [next(answers) for _ in query.requests])
                 write(result)
-                keep(result, parts_of(query))
+                keep(result, parts_of(query, decode))
 
 
 def _with_same_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[tuple[str, str]]:
@@ -102,12 +107,30 @@ def _with_same_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[t
             yield record.task_prompt
 
 
-def parts_of(query: EncodedQuery) -> PromptParts:
+def token_decoder(model: LanguageModel) -> TokenDecoder:
+    """A function that gives the text of each of some tokens; it remembers them."""
+
+    @cache
+    def text(token: int) -> str:
+        return model.decode([token])[0]
+
+    return lambda tokens: tuple(map(text, tokens))
+
+
+def parts_of(query: EncodedQuery, decode: TokenDecoder) -> PromptParts:
     """The texts of a query for `prompts.jsonl`."""
     text = query.text
     shown = text.shown(query.fitted.shots)
     conversations = () if text.chat is None else tuple(text.contexts(query.fitted.shots))
-    return PromptParts(text.instruction, text.separator, shown, text.queries, text.answers, conversations)
+    scored = [each for each in query.requests if isinstance(each, ScoreRequest)]
+    if query.kind == "choice":
+        scored = scored[: len(text.answers)]
+    tokens = [decode(request.tokens[request.boundary :]) for request in scored]
+    if query.kind == "likelihood":  # the windows of one text
+        tokens = [tuple(chain.from_iterable(tokens))]
+    return PromptParts(
+        text.instruction, text.separator, shown, text.queries, text.answers, conversations, tuple(tokens)
+    )
 
 
 def _result(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:

@@ -41,7 +41,12 @@ def test_a_page_asks_for_nothing_and_runs_only_its_own_script(page: str) -> None
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
     assert f"default-src 'none'; script-src 'sha256-{digest}'" in page
-    assert tables.scripts == [{"type": "text/plain", "id": "data"}, {"type": "text/plain", "id": "prompts"}, {}]
+    assert tables.scripts == [
+        {"type": "text/plain", "id": "data"},
+        {"type": "text/plain", "id": "prompts"},
+        {"type": "text/plain", "id": "tokens"},
+        {},
+    ]
     assert not tables.tags & {"link", "img", "iframe", "object", "form", "base"}
     assert not re.search(r"\b(?:src|href)=\"(?!#)|url\(|@import|\bfetch\(|XMLHttpRequest", without_documents(page))
 
@@ -80,6 +85,33 @@ def test_items_are_those_of_the_scores(page: str) -> None:
         separator, *texts = (prompts["texts"][part] for part in parts)
         assert separator.join(texts) == prompt
         assert data["margin"][index] == pytest.approx(frame["margin"][index], abs=1e-4)
+
+
+def test_tokens_of_an_item_spell_its_options_and_add_up_to_their_scores(page: str) -> None:
+    data, tokens = document(page, "data"), document(page, "tokens")
+    at = data["normalizations"].index("sum")
+    texts = ["".join(tokens["texts"][each] for each in sequence) for sequence in tokens["sequences"]]
+
+    assert len(tokens["items"]) == len(data["id"])
+    for index, item in enumerate(tokens["items"]):
+        assert [texts[each] for each in item["texts"]] == [f" {name}" for name in data["names"][data["options"][index]]]
+        sums = [sum(each) for each in item["logprobs"]]
+        assert sums == pytest.approx([scores[at] for scores in data["scores"][index]], abs=0.01)
+
+
+def test_tokens_without_known_texts_are_shown_by_their_log_probabilities(icl_eval: IclEval, page: str) -> None:
+    prompts = Path("one/prompts.jsonl")
+    lines = [json.loads(line) for line in prompts.read_text().splitlines()]
+    for line in lines:
+        line.pop("tokens", None)
+    prompts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    icl_eval("report", "one")
+    found = document(Path("one/report.html").read_text("utf-8"), "tokens")
+
+    assert {*map(str, (item["texts"] for item in found["items"]))} == {"None"}
+    assert [item["logprobs"] for item in found["items"]] == [
+        item["logprobs"] for item in document(page, "tokens")["items"]
+    ]
 
 
 def test_differences_are_those_of_compare(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
@@ -121,7 +153,7 @@ def test_hostile_texts_are_texts(icl_eval: IclEval, model: Callable[[FakeLM], Fa
     page = Path("one/report.html").read_text("utf-8")
     data, prompts = document(page, "data"), document(page, "prompts")
 
-    assert len(Tables(page).scripts) == 3
+    assert len(Tables(page).scripts) == 4
     assert "img" not in Tables(page).tags
     assert page.count("<script>") == 1
     for text in (page, json.dumps([data, prompts], ensure_ascii=False)):

@@ -18,7 +18,7 @@ from icl_eval.results.examples import ChoiceResult
 from icl_eval.results.prompt_texts import PromptTexts, written_texts
 from icl_eval.results.run_config import RunConfig, read_run
 from icl_eval.runs.cells import prepare
-from icl_eval.runs.collect import parts_of
+from icl_eval.runs.collect import parts_of, token_decoder
 from icl_eval.runs.model import chat_of
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.scoring import OptionResult
@@ -259,13 +259,14 @@ def test_a_demonstration_block_that_begins_with_the_query_is_two_turns() -> None
 
 def test_a_run_folder_keeps_conversations_as_the_model_read_them(tmp_path: Path) -> None:
     tokenizer = chat_tokenizer(CHATML)
-    (query,) = queries(reader(tokenizer), task_of())
+    lm = reader(tokenizer)
+    (query,) = queries(lm, task_of())
     options = tuple(OptionResult(text, (-1.0,), (-1.0,)) for text in ("yes", "no"))
     example = ChoiceResult(
         query.cell, query.example.id, "", "", 2, 0, query.demonstrations, (0,), ("yes", "no"), options
     )
     with written_texts(tmp_path) as keep:
-        keep(example, parts_of(query))
+        keep(example, parts_of(query, token_decoder(lm)))
     messages = conversation(
         "Say yes or no.", in_system=True, questions=["is it cold?", "is it wet?", "is it hot?"], replies=["no", "yes"]
     )

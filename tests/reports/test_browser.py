@@ -139,6 +139,17 @@ def test_a_link_opens_its_item(browser: Browser, page: Path) -> None:
     assert browser.run("return document.getElementById('shots').value") == "1"
 
 
+def test_an_item_shows_the_tokens_of_its_options(browser: Browser, page: Path) -> None:
+    browser.open(page, "#shots=1&seed=1&item=2:3")
+    browser.wait("return document.querySelectorAll('#detail .tokens').length === 2")
+    first = "[...document.querySelector('#detail .tokens').children]"
+    texts = browser.run(f"return {first}.map(token => token.firstChild.textContent)")
+    values = browser.run(f"return {first}.map(token => +token.lastChild.textContent)")
+
+    assert "".join(texts) == f" {NAMES[0]}"
+    assert all(value <= 0 for value in values)
+
+
 def test_a_key_moves_to_the_next_item(browser: Browser, page: Path) -> None:
     browser.open(page)
     press = "document.getElementById('list').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowDown'}))"

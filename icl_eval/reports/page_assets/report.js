@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const ROW = 28, HEAD = 28, MARGIN = 12, MOST_OPTIONS = 12, MARKS = { 1: "✓", 0: "✗", "-1": "·" };
+  const TOKENS = "Below each token is its log-probability in nats; the stronger the colour, the less likely the token.";
   const WORDS = { 1: "right", 0: "wrong", "-1": "not judged alone" };
   const $ = id => document.getElementById(id);
   const make = (tag, text, cls) => {
@@ -14,7 +15,7 @@
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
   };
   const number = value => value === null || value === undefined ? "" : value.toFixed(3);
-  let data, prompts, loading, order = [], open = -1, hay = null, others = null;
+  let data, prompts, tokens, loading, order = [], open = -1, hay = null, others = null;
   const state = { run: "", task: "", shots: "", seed: "", out: "", q: "", sort: "", gold: "", chosen: "", item: "" };
 
   const cellOf = i => data.cells[data.cell[i]];
@@ -24,7 +25,8 @@
   const key = i => { const [, task, , shots, seed] = cellOf(i); return [task, shots, seed, data.id[i]].join("\u0001"); };
   const parts = i => prompts && prompts.items[i] ? prompts.items[i].map(p => prompts.texts[p]) : null;
 
-  const loadPrompts = () => loading ||= $("prompts") ? unpack("prompts").then(found => { prompts = found; hay = null; }) : Promise.resolve();
+  const optional = id => $(id) ? unpack(id) : undefined;
+  const loadPrompts = () => loading ||= Promise.all([optional("prompts"), optional("tokens")]).then(found => { [prompts, tokens] = found; hay = null; });
   const text = i => {
     hay ||= new Array(data.id.length);
     if (hay[i] === undefined) {
@@ -110,20 +112,32 @@
     });
     table.className = "heat"; box.append(make("h3", "Confusion matrix"), table);
   };
+  const scored = (i, option) => {
+    const item = tokens && tokens.items[i], box = make("div", undefined, "tokens");
+    if (!item || !item.logprobs[option]) return null;
+    const texts = item.texts && tokens.sequences[item.texts[option]].map(each => tokens.texts[each]);
+    item.logprobs[option].forEach((logprob, at) => {
+      const token = make("span"), value = logprob === null ? "-∞" : logprob.toFixed(2);
+      token.style.setProperty("--v", logprob === null ? 1 : Math.min(1, -logprob / 8));
+      token.append(make("code", texts ? texts[at].replaceAll("\n", "↵") : "·"), make("small", value)); box.append(token);
+    });
+    return box;
+  };
   const options = (i, body) => {
     const table = make("table"), head = table.createTHead().insertRow(), lines = table.createTBody();
-    head.append(make("th", ""), make("th", "option"), ...data.normalizations.map(name => make("th", name)));
+    head.append(make("th", ""), make("th", "option"), ...data.normalizations.map(name => make("th", name, "n")));
     const shown = data.normalizations.map((_, n) => data.scores[i].map(scores => scores[n]));
     namesOf(i).forEach((name, option) => {
       const line = lines.insertRow(), gold = data.gold[i].includes(option), chosen = option === data.chosen[i];
       line.insertCell().textContent = (gold ? "* right" : "") + (gold && chosen ? ", " : "") + (chosen ? "chosen" : "");
-      line.insertCell().append(make("span", name, chosen ? "answer" : ""));
+      line.insertCell().append(make("span", name, chosen ? "answer" : ""), scored(i, option) || "");
       shown.forEach(scores => {
         const best = Math.max(...scores), total = scores.reduce((sum, s) => sum + Math.exp(s - best), 0), cell = line.insertCell();
         cell.className = "n"; cell.append(make("span", (Math.exp(scores[option] - best) / total).toFixed(3)), make("small", ` ${scores[option].toFixed(3)}`));
       });
     });
     const box = make("div", undefined, "scroll"); box.append(table);
+    if (tokens && tokens.items[i]) box.append(make("p", TOKENS, "soft"));
     body.append(make("h3", "Options: probability among them and score in nats, by normalisation"), box);
   };
   const show = async i => {
@@ -137,6 +151,7 @@
     body.replaceChildren(title, verdict);
     if (data.truncated[i]) body.append(make("p", `The first ${data.truncated[i]} tokens of the query are not part of the prompt.`));
     if (data.scores[i]) options(i, body);
+    else if (tokens && tokens.items[i]) body.append(make("h3", "Scored tokens"), scored(i, 0), make("p", TOKENS, "soft"));
     for (const [written, finished, extracted] of data.texts[i] || []) {
       body.append(make("h3", `Generated text (${finished})`), make("pre", written));
       for (const [name, found] of Object.entries(extracted)) body.append(make("p", `${name}: ${found === null ? "nothing found" : found}`));
