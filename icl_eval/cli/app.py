@@ -139,7 +139,11 @@ def _sentence(error: Any) -> str:
 def _advice(error: Any) -> str:
     """What to do about wrong arguments; a first command often lacks the task."""
     missing = getattr(getattr(error, "param", None), "name", "")
-    return "`icl-eval list` names tasks and suites" if missing == "task" else "--help says what there is"
+    if missing == "task":
+        return "`icl-eval list` names tasks and suites"
+    found = getattr(error, "ctx", None)
+    path = found.command_path if found else f"icl-eval {sys.argv[1]}"  # an option without its value brings no context
+    return f"see `{path} --help`"
 
 
 def _interrupter() -> Callable[[int, FrameType | None], None]:

@@ -61,7 +61,7 @@ class CommandOptions(TypedDict):
     columns: Annotated[
         list[str] | None,
         Option(
-            "Columns of the table, such as sd-seeds,ties, or `all`. Default: those that matter, as many as fit.",
+            "Columns of the table, such as score,sd-seeds, or `all`. Default: those that matter, as many as fit.",
             RESULTS,
             "NAME,...",
         ),

@@ -14,7 +14,8 @@ MOST_PLOTS = 12
 FEWEST_POINTS = 3  # of a plot: a table says as much of two scores
 BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a dot by its row and column in a character
 BLANK = 0x2800
-CAPTION = "Scores by shots, with standard errors; dotted: the better of random and majority."
+CAPTION = "Scores by shots, with standard errors"
+DOTTED = "; dotted: the better of random and majority"
 
 
 def plots(curves: Sequence[Curve], width: int) -> list[str]:
@@ -30,7 +31,8 @@ def plots(curves: Sequence[Curve], width: int) -> list[str]:
         lines += [""] * bool(lines) + ["   ".join(parts).rstrip() for parts in zip(*drawn, strict=True)]
     more = len(chosen) - len(shown)
     rest = [f"{more} more curves are in report.html"] if more else []
-    return [*lines, CAPTION, *rest] if lines else []
+    caption = f"{CAPTION}{DOTTED if any(curve.baseline is not None for curve in shown) else ''}."
+    return [*lines, caption, *rest] if lines else []
 
 
 def _plot(curve: Curve, *, named: bool) -> list[str]:

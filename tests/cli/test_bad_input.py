@@ -308,7 +308,7 @@ def test_an_argument_that_the_command_does_not_take(
     said = icl_eval("run", "--task", "toy/parity", *TOY, *arguments).mistake
 
     assert all(word in said for word in words), said
-    assert said.endswith("; --help says what there is")
+    assert said.endswith("; see `icl-eval run --help`")
 
 
 def test_missing_task(icl_eval: IclEval) -> None:

@@ -53,8 +53,9 @@ def test_an_error_is_a_vertical_line() -> None:
 @pytest.mark.parametrize(("value", "ends"), [(0.0, ("0.50", "0.00")), (-1.0, ("-0.50", "-1.50"))])
 def test_a_flat_curve_at_zero_has_no_negative_axis(value: float, ends: tuple[str, str]) -> None:
     flat = [replace(score, value=value, random=None, majority=None) for score in RISING]
-    _title, *body, _ticks, _caption = plots(curves_of(flat), 80)
+    _title, *body, _ticks, caption = plots(curves_of(flat), 80)
 
+    assert caption == "Scores by shots, with standard errors."
     assert (body[0][:AXIS].strip(), body[-1][:AXIS].strip()) == ends
 
 
