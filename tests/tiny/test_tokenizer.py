@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from icl_eval.tiny import MODEL
-from tools.tiny.symbols import LABELS, SYMBOLS
+from tools.tiny.symbols import LABELS
+from tools.tiny.world import WORDS
 
 TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
 
@@ -29,6 +30,6 @@ def test_no_special_token_is_added() -> None:
 
 
 def test_symbols_and_labels_are_single_tokens() -> None:
-    words = [*SYMBOLS, *(f" {label}" for label in LABELS), " ->"]
+    words = [*WORDS, *(f" {label}" for label in LABELS), " ->"]
 
     assert dict.fromkeys(words, 1) == {word: len(TOKENIZER.tokenize(word)) for word in words}

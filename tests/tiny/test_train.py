@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -11,18 +13,22 @@ import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from icl_eval.tiny import MODEL
-from tools.tiny.documents import Episodes, symbol_episodes, text_of, validation_identities
+from tools.tiny.documents import Episodes, few_shot, symbol_episodes, text_of, validation_identities
 from tools.tiny.formats import TASKS, Turn
-from tools.tiny.network import DEFAULT_SHAPE, WINDOW, frequencies, initial_model, sinusoids
+from tools.tiny.network import DEFAULT_SHAPE, FREQUENCIES, WINDOW, initial_model, sinusoids
+from tools.tiny.records import KINDS
 from tools.tiny.sample import draw_sample, identity
 from tools.tiny.train import Encoder, Recipe, Stage, learning_rate, train
+from tools.tiny.world import WORDS
 
-SHORT = Recipe(threads=1, texts=300, pool=20, stages=(Stage(5, 32, 4, symbols=0.5, plain_labels=0.5),))
+TOKENIZER = PreTrainedTokenizerFast.from_pretrained(MODEL)
+
+SHORT = Recipe(threads=1, texts=300, pool=2, stages=(Stage(5, 32, 4, symbols=0.5, plain_labels=0.5),))
 
 
 @pytest.fixture(scope="module")
 def episodes() -> Episodes:
-    return Episodes(seed=3, pool=20)
+    return Episodes(seed=3, pool=2)
 
 
 @pytest.fixture(scope="module")
@@ -56,62 +62,101 @@ def test_validation_records_of_every_task_are_held_out() -> None:
 
 
 def test_documents_are_encoded_as_their_text(episodes: Episodes) -> None:
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(MODEL)
-    encoder = Encoder(tokenizer, text_weight=0.1)
+    encoder = Encoder(TOKENIZER, text_weight=0.1)
     rng = Random(0)
-    sources = (episodes.prompts(rng, 200), symbol_episodes(rng, 25, 0.5, 6))
+    sources = (episodes.prompts(rng, 200, 6), symbol_episodes(rng, 25, 0.5, 6))
     for _ in range(100):
         document = next(rng.choice(sources))
         pieces = encoder.document(document)
 
-        assert tokenizer(text_of(document))["input_ids"] == [i for piece in pieces for i in piece.ids][:-1]
-        assert pieces[-1].ids == (tokenizer.eos_token_id,)
+        assert TOKENIZER(text_of(document))["input_ids"] == [i for piece in pieces for i in piece.ids][:-1]
+        assert pieces[-1].ids == (TOKENIZER.eos_token_id,)
 
 
 def test_answers_have_full_weight() -> None:
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(MODEL)
 
-    assert Encoder(tokenizer, text_weight=0.1).turn(Turn("bab ->", " north")).weights == (0.1, 0.1, 1.0)
-
-
-def test_every_task_has_solved_records(episodes: Episodes) -> None:
-    assert set(TASKS) == set(episodes.turns)
-    assert all(turn.answer.strip() for turns in episodes.turns.values() for turn in turns)
+    assert Encoder(TOKENIZER, text_weight=0.1).turn(Turn("bab ->", " north")).weights == (0.1, 0.1, 1.0)
 
 
-def first_attention(layer: int, ids: torch.Tensor) -> torch.Tensor:
-    """Attention of the untrained model `(heads, time, time)`."""
+@pytest.mark.parametrize("task", KINDS)
+def test_records_are_solved_as_their_world_has_it(task: str, episodes: Episodes) -> None:
+    """The same word with another meaning gets another answer; nothing else in the record tells which."""
+    answers = [{turn.answer for turn in episodes.turns(task, "bab", meaning)} for meaning in KINDS[task].meanings[:2]]
+
+    assert all(answers)
+    assert answers[0].isdisjoint(answers[1])
+
+
+@pytest.mark.parametrize("task", ["RTE", "AX-g", "MultiRC", "ReCoRD"])
+def test_only_the_answer_about_a_known_word_counts(
+    task: str, episodes: Episodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.tiny.documents.TASKS", {task: TASKS[task]})
+    document = next(episodes.prompts(Random(1), 400, 3))
+    known: set[str] = set()
+    for turn in document:
+        found = set(re.findall(r"\w+", turn.given + turn.answer)) & set(WORDS)
+        if found:
+            assert bool(turn.answer) == (found <= known)
+            known |= found
+
+    assert len(known) == 3
+
+
+@pytest.fixture(scope="module")
+def attention() -> Callable[[torch.Tensor], tuple[torch.Tensor, ...]]:
+    """Attentions of the untrained model, `(heads, time, time)` for each layer."""
     torch.manual_seed(0)
-    model = initial_model(DEFAULT_SHAPE, PreTrainedTokenizerFast.from_pretrained(MODEL))
+    model = initial_model(DEFAULT_SHAPE, TOKENIZER)
     model.set_attn_implementation("eager")
-    with torch.no_grad():
-        attention: torch.Tensor = model(input_ids=ids, output_attentions=True).attentions[layer][0]
-    return attention
+
+    def of(ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with torch.no_grad():
+            return tuple(layer[0] for layer in model(input_ids=ids[None], output_attentions=True).attentions)
+
+    return of
 
 
-def test_first_heads_start_by_looking_back() -> None:
-    attention = first_attention(0, torch.randint(1, 1000, (1, 200), generator=torch.Generator().manual_seed(0)))
+Attentions = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+
+
+def test_first_heads_start_by_looking_back(attention: Attentions) -> None:
+    first = attention(torch.randint(300, len(TOKENIZER), (200,), generator=torch.Generator().manual_seed(0)))[0]
 
     for head, distance in enumerate((1, 2)):
-        found = attention[head].argmax(-1)[distance:]
+        found = first[head].argmax(-1)[distance:]
         assert (found == torch.arange(200 - distance)).float().mean() > 0.9
 
 
-def test_next_head_starts_by_finding_what_followed_the_same_symbol() -> None:
+def test_next_head_starts_by_finding_what_followed_the_same_symbol(attention: Attentions) -> None:
     arrow, line = 5, 6
     symbols = [20, 21, 22, 23, 24]
     ids = [token for symbol in symbols for token in (symbol, arrow, symbol + 100, line)] + [22, arrow]
 
-    found = first_attention(1, torch.tensor([ids]))[0, -1].argmax()
+    assert ids[attention(torch.tensor(ids))[1][0, -1].argmax()] == 122
 
-    assert ids[found] == 122
+
+@pytest.mark.parametrize("task", ["BoolQ", "CB", "RTE", "WSC"])
+def test_third_head_starts_at_the_latest_invented_word_and_the_next_layer_at_its_answer(
+    task: str, attention: Attentions, episodes: Episodes
+) -> None:
+    meaning = dict(zip(("bab", "gix", "zuv"), KINDS[task].meanings * 2, strict=False))
+    turns = [episodes.turns(task, word, meaning[word])[0] for word in ("bab", "gix", "zuv", "gix")]
+    ids = TOKENIZER(text_of(few_shot(task, turns)), return_tensors="pt")["input_ids"][0]
+    first, second = (layer[at, -2] for layer, at in zip(attention(ids), (2, 1), strict=False))
+    ends = len(ids) - TOKENIZER(text_of(few_shot(task, turns)[-2:]), return_tensors="pt")["input_ids"].shape[1]
+
+    assert TOKENIZER.decode([ids[first.argmax()]]).strip() == "gix"
+    assert second.argmax() == ends - 1  # the last token of the second record
 
 
 def test_positions_have_unit_circles_at_every_frequency() -> None:
-    pairs = sinusoids(DEFAULT_SHAPE.width).reshape(WINDOW, 2, -1)  # (window, 2, frequencies)
+    columns = sinusoids(DEFAULT_SHAPE.width)
+    pairs = columns[:, : 2 * len(FREQUENCIES)].reshape(WINDOW, 2, -1)  # (window, 2, frequencies)
 
-    assert pairs.shape == (WINDOW, 2, len(frequencies(DEFAULT_SHAPE.width)))
+    assert columns.shape == (WINDOW, DEFAULT_SHAPE.width)
     assert torch.allclose(pairs.square().sum(1), torch.ones(()), atol=1e-4)
+    assert not columns[:, 2 * len(FREQUENCIES) :].any()
 
 
 def test_learning_rate_warms_up_then_falls() -> None:

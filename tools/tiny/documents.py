@@ -1,4 +1,4 @@
-"""Training documents: few-shot prompts of the small world, symbol episodes, and plain facts.
+"""Training documents: few-shot prompts of the small world, each in a world of its own, and symbol episodes.
 
 A document is a list of turns. Bundled validation records never become part of one.
 """
@@ -9,47 +9,58 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import islice
 from random import Random
+from typing import Any
 
 from tools.tiny.formats import TASKS, Turn, prompt_of, solved
-from tools.tiny.sample import DIAGNOSTICS, draw_records, draw_sample, identity, number
-from tools.tiny.symbols import SYMBOLS, draw_mapping
-from tools.tiny.world import draw_world, facts, sentence
+from tools.tiny.records import DIAGNOSTICS
+from tools.tiny.sample import draw_law, draw_records, draw_sample, identity, number
+from tools.tiny.symbols import draw_mapping
+from tools.tiny.world import WORDS
 
 Document = list[Turn]
 
-LENGTHS = dict.fromkeys(TASKS, 32) | {"BoolQ": 45, "COPA": 15, "MultiRC": 75, "ReCoRD": 45, "WSC": 45, "WiC": 50}
+LENGTHS = dict.fromkeys(TASKS, 25) | {"COPA": 11, "MultiRC": 34, "ReCoRD": 29, "WSC": 39, "WiC": 38}
 """About how many tokens a solved record has."""
 
 
 class Episodes:
-    """Endless training documents; those of the tasks draw on `pool` solved records of each, from other worlds."""
+    """Endless training documents; those of the tasks draw on `pool` solved records of each word and meaning."""
 
     def __init__(self, seed: int, pool: int) -> None:
-        held_out = validation_identities()
-        self.turns: dict[str, list[Turn]] = {}
-        for task in TASKS:
-            records = list(islice(draw_records(task, Random(f"{seed}/pool/{task}"), held_out), pool))
-            if not held_out.isdisjoint(map(identity, records)):
+        self._seed, self._pool = seed, pool
+        self._held_out = validation_identities()
+        self._solved: dict[tuple[str, str, Any], list[Turn]] = {}
+
+    def turns(self, task: str, word: str, meaning: Any) -> list[Turn]:
+        """The solved records of the pool in which `word` has this meaning."""
+        if (task, word, meaning) not in self._solved:
+            rng = Random(f"{self._seed}/pool/{task}/{word}/{meaning}")
+            records = list(islice(draw_records(task, {word: meaning}, rng, self._held_out), self._pool))
+            if not self._held_out.isdisjoint(map(identity, records)):
                 raise ValueError("a bundled validation record is in the training pool")
             number(task, records)
-            self.turns[task] = list(solved(task, records))
+            self._solved[task, word, meaning] = list(solved(task, records))
+        return self._solved[task, word, meaning]
 
-    def prompts(self, rng: Random, length: int) -> Iterator[Document]:
-        """Few-shot prompts of one task each, up to about `length` tokens, and now and then plain facts."""
+    def prompts(self, rng: Random, length: int, most_words: int) -> Iterator[Document]:
+        """Few-shot prompts of about `length` tokens, each of one task and in a world of its own.
+
+        Only the answer about a word that stood there before is an answer: nothing tells the first one.
+        """
         while True:
-            if rng.random() < 0.05:
-                yield portrait(rng)
-                continue
             task = rng.choice(list(TASKS))
-            turns = rng.sample(self.turns[task], rng.randint(1, max(1, length // LENGTHS[task])))
-            if task in DIAGNOSTICS:  # the diagnostics are asked after demonstrations of RTE
-                turns[: len(turns) // 2] = rng.sample(self.turns["RTE"], len(turns) // 2)
-                rng.shuffle(turns)
+            taught = "RTE" if task in DIAGNOSTICS else task
+            law = draw_law(rng, taught, rng.randint(3, most_words))
+            turns, seen = [], set[str]()
+            for word in rng.choices(list(law), k=max(1, length // LENGTHS[task])):
+                turn = rng.choice(self.turns(rng.choice((task, taught)), word, law[word]))
+                turns.append(turn if word in seen else Turn(turn.given + turn.answer, ""))
+                seen.add(word)
             yield few_shot(task, turns)
 
     def texts(self, rng: Random, count: int) -> Iterator[str]:
         """Texts to train a tokenizer on."""
-        sources = (self.prompts(rng, 200), symbol_episodes(rng, 25, 0.5, 6))
+        sources = (self.prompts(rng, 200, 6), symbol_episodes(rng, 25, 0.5, 6))
         for _ in range(count):
             yield text_of(next(rng.choice(sources)))
 
@@ -79,7 +90,7 @@ def symbol_episodes(rng: Random, longest: int, plain_labels: float, most_symbols
         if rng.random() < plain_labels:
             pairs = [(symbol, f" {label}") for symbol, label in mapping.pairs]
         else:
-            pairs = [(symbol, rng.choice(SYMBOLS)) for symbol, _ in mapping.pairs]
+            pairs = [(symbol, rng.choice(WORDS)) for symbol, _ in mapping.pairs]
         yield symbol_episode(rng, pairs, rng.randint(12, max(12, min(64, longest))))
 
 
@@ -95,14 +106,6 @@ def symbol_episode(rng: Random, pairs: list[tuple[str, str]], turns: int) -> Doc
         document.append(Turn(given, answer) if symbol in seen else Turn(given + answer, ""))
         seen.add(symbol)
     return document
-
-
-def portrait(rng: Random) -> Document:
-    """Facts about one person in plain sentences."""
-    person = rng.choice(draw_world(rng).people)
-    clauses = list(facts(person).values())
-    rng.shuffle(clauses)
-    return [Turn(" ".join(map(sentence, clauses)), "")]
 
 
 @cache

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from tools.tiny.documents import few_shot, text_of
 from tools.tiny.formats import TASKS, examples_of, prompt_of, solved
-from tools.tiny.sample import DIAGNOSTICS, draw_sample
+from tools.tiny.records import DIAGNOSTICS
+from tools.tiny.sample import draw_sample
 from tools.tiny.symbols import LABELS
 
 SHOTS = (0, 1, 2, 4, 8, 16, 32)

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from tools.tiny.world import Record, alternated
+from tools.tiny.world import WORDS, Record, alternated
 
 LABELS = ("north", "south", "east", "west")
-SYMBOLS = tuple(onset + rime for onset in "bdfgklmz" for rime in ("ab", "ep", "ix", "og", "uv", "yt"))
 DEMONSTRATIONS = 40
 """Solved records of every mapping in the sample, enough for a draw of 32 without replacement."""
 
@@ -25,7 +24,7 @@ class Mapping:
 
 def draw_mapping(rng: Random, size: int) -> Mapping:
     """`size` symbols, each with a label drawn independently: no elimination gives an unseen one away."""
-    return Mapping(tuple((symbol, rng.choice(LABELS)) for symbol in rng.sample(SYMBOLS, size)))
+    return Mapping(tuple((symbol, rng.choice(LABELS)) for symbol in rng.sample(WORDS, size)))
 
 
 def symbol_records(rng: Random, queries: int, size: int = 5) -> tuple[list[Record], list[Record]]:

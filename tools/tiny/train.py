@@ -34,8 +34,8 @@ class Stage:
     symbols: float
     plain_labels: float
     """Share of symbol episodes with the four label words; the rest use other symbols as labels, a stronger signal."""
-    most_symbols: int = 6
-    """Size of the largest mapping."""
+    most_words: int = 6
+    """How many invented words have a meaning in the largest world or mapping."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,18 @@ class Recipe:
     seed: int = 1
     threads: int = 2
     shape: Shape = DEFAULT_SHAPE
-    peak_rate: float = 2e-3
+    peak_rate: float = 1e-3
     warmup: int = 100
     texts: int = 4000
     """Documents the tokenizer is trained on."""
-    pool: int = 2000
-    """Records of each task that training documents are put together from."""
-    text_weight: float = 0.05
+    pool: int = 8
+    """Records of each word, with each of its meanings, that the documents of a task are put together from."""
+    text_weight: float = 0.02
     """Loss weight of a token outside the answers, relative to 1 for a token of an answer."""
     stages: tuple[Stage, ...] = (
-        Stage(250, 48, 42, symbols=0.8, plain_labels=0.5, most_symbols=4),
-        Stage(500, 256, 12, symbols=0.35, plain_labels=0.8),
-        Stage(150, 1024, 3, symbols=0.4, plain_labels=1.0),
+        Stage(300, 192, 12, symbols=0.3, plain_labels=0.5, most_words=4),
+        Stage(200, 512, 5, symbols=0.25, plain_labels=0.8),
+        Stage(250, 1024, 3, symbols=0.2, plain_labels=1.0),
     )
 
 
@@ -129,9 +129,9 @@ def batches(recipe: Recipe, episodes: Episodes, tokenizer: PreTrainedTokenizerFa
     for number, stage in enumerate(recipe.stages):
         rng = Random(f"{recipe.seed}/stage/{number}")
         symbols = encoder.rows(
-            symbol_episodes(rng, stage.length // 4, stage.plain_labels, stage.most_symbols), stage.length
+            symbol_episodes(rng, stage.length // 4, stage.plain_labels, stage.most_words), stage.length
         )
-        prompts = encoder.rows(episodes.prompts(rng, stage.length), stage.length)
+        prompts = encoder.rows(episodes.prompts(rng, stage.length, stage.most_words), stage.length)
         for _ in range(stage.steps):
             rows = [next(symbols if rng.random() < stage.symbols else prompts) for _ in range(stage.rows)]
             # Rows shorter than the window start anywhere in it, so that every position is trained.
