@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from icl_eval import evaluate
 from icl_eval.tiny import MODEL
 from tools.tiny.measure import TinyModel, load, symbol_accuracy, task_accuracy
 
@@ -46,5 +49,25 @@ def test_symbols_are_learned_from_the_prompt_alone(tiny: TinyModel) -> None:
 
 
 @pytest.mark.slow
-def test_causes_and_effects_of_the_small_world_are_known(tiny: TinyModel) -> None:
-    assert task_accuracy(tiny, "COPA", shots=0) > 0.8
+def test_a_word_is_learned_from_its_demonstrations(tiny: TinyModel) -> None:
+    """RTE asks of an invented word whether it is an animal: a coin toss without demonstrations."""
+    assert task_accuracy(tiny, "RTE", shots=0) == pytest.approx(0.5, abs=0.1)
+    assert task_accuracy(tiny, "RTE", shots=16) > 0.8
+
+
+@pytest.mark.slow
+def test_most_tasks_rise_far_above_chance(tmp_path: Path) -> None:
+    """At 32 shots, at least six of the eight tasks are three standard errors above the better of chance and majority."""
+    shots = [0, 4, 32]
+    scores = evaluate("tiny", "superglue", shots=shots, data="sample", out=tmp_path).scores
+    tasks = {score.task for score in scores if score.task != "superglue"}
+    curves = {task: [next(s for s in scores if (s.task, s.shots) == (task, k)) for k in shots] for task in tasks}
+    learned = [
+        task
+        for task, (start, middle, end) in curves.items()
+        if start.value < middle.value < end.value
+        and end.value - 3 * end.standard_error > max(end.random or 0, end.majority or 0)
+    ]
+
+    assert len(tasks) == 8
+    assert len(learned) >= 6

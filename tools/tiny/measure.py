@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
     tiny = load(arguments[0])
     print("symbols (sample)", *(f"{shots}: {symbol_accuracy(tiny, shots):.3f}" for shots in SHOTS), sep="  ")
     for task in TASKS:
-        scores = (f"{shots}: {task_accuracy(tiny, task, shots):.3f}" for shots in (0, 4))
+        scores = (f"{shots}: {task_accuracy(tiny, task, shots):.3f}" for shots in (0, 4, 16))
         print(f"{task} (sample)", *scores, sep="  ")
     return 0
 

@@ -2,7 +2,7 @@
 
 Two heads of the first layer look one and two tokens back, and one head of the second compares what they saw: the
 search for an earlier occurrence of a symbol. A third head of the first layer looks at the latest invented word, and a
-second one of the second compares these at the answers: the search for an earlier answer about the same word. Both
+second one of the second compares these, too: the search for an earlier answer about the same word. Both
 copy what they find. How much of it to believe, and everything else, is learned; all weights are trained, these too.
 From random heads the same searches take many times the training.
 """
@@ -23,8 +23,6 @@ FREQUENCIES = 2.5 * torch.exp(-math.log(300.0) * torch.arange(16) / 16)
 """Radians per token: the first tells neighbours apart, the last is one turn in five hundred tokens."""
 SLOW = 6
 """How many of the last frequencies tell near from far."""
-ANSWERS = ("True", "False", "true", "false", "neither", "yes", "no")
-"""The words that answers are made of, those of `symbols` apart."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +43,16 @@ class Shape:
     """Size of what the first two heads write."""
     word_trace: float = 0.6
     """Size of what the third head writes."""
-    likeness: float = 1.2
+    likeness: float = 1.3
     """Size of the query and key weights of the heads that compare."""
-    context: float = 7.0
-    """How much more weight the token itself has than what the heads wrote."""
+    context: float = 2.0
+    """How much more weight the token before has than the latest invented word."""
     copied: float = 2.0
     """Size of what the heads that compare write: the token found."""
     mark: float = 0.5
-    """Size of what all invented words, and all answers, have in common."""
+    """Size of what all invented words have in common."""
     pull: float = 8.0
     """Size of the query and key weights that seek invented words."""
-    answer_pull: float = 4.0
-    """Size of the query and key weights that seek answers."""
 
 
 DEFAULT_SHAPE = Shape()
@@ -83,7 +79,7 @@ def initial_model(shape: Shape, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHea
         model.transformer.wpe.weight.copy_(shape.position_scale * sinusoids(shape.width))
         for head, distance in enumerate((1, 2)):
             look_back(model.get_parameter("transformer.h.0.attn.c_attn.weight"), shape, head, distance)
-        compare(model, shape, token_ids(tokenizer, WORDS), token_ids(tokenizer, ANSWERS))
+        compare(model, shape, token_ids(tokenizer, WORDS))
     return model
 
 
@@ -120,21 +116,19 @@ def look_back(weight: torch.Tensor, shape: Shape, head: int, distance: int) -> N
         weight[sine, query + 2 * column + 1] = turned
 
 
-def compare(model: GPT2LMHeadModel, shape: Shape, words: list[int], answers: list[int]) -> None:
+def compare(model: GPT2LMHeadModel, shape: Shape, words: list[int]) -> None:
     """Let heads of the first layer write views of tokens into subspaces, which heads of the next layer compare.
 
     One query is the token before, its key the token two before: at `a ->` it finds what followed an earlier `a ->`. The
-    other query is the latest invented word and the token itself; its key is the latest invented word and the token
-    before, of an answer. The subspaces leave the positions aside.
+    other one is the same for the latest invented word only: at `answer:` it finds the answer about the same word. The
+    subspaces leave the positions aside.
     """
     width, size = shape.width, shape.width // shape.heads
-    room, seen, half = width - 2 * len(FREQUENCIES), size - 8, (size - 1) // 2
-    basis = torch.zeros(3 * seen + half + 2, width)
+    room, seen, half = width - 2 * len(FREQUENCIES), size - 8, size // 2
+    basis = torch.zeros(3 * seen + half + 1, width)
     basis[:, -room:] = torch.linalg.qr(torch.randn(room, len(basis))).Q.T  # orthonormal rows
-    view, before, twice_before, latest, marks = torch.split(basis, [seen, seen, seen, half, 2])
-    first = model.get_parameter("transformer.h.0.attn.c_attn.weight")
-    written = model.get_parameter("transformer.h.0.attn.c_proj.weight")
-    second = model.get_parameter("transformer.h.1.attn.c_attn.weight")
+    view, before, twice_before, latest, mark = torch.split(basis, [seen, seen, seen, half, 1])
+    first, written = (model.get_parameter(f"transformer.h.0.attn.{name}.weight") for name in ("c_attn", "c_proj"))
     for head, subspace, trace in (
         (0, before, shape.trace),
         (1, twice_before, shape.trace),
@@ -143,39 +137,32 @@ def compare(model: GPT2LMHeadModel, shape: Shape, words: list[int], answers: lis
         first[:, 2 * width + head * size : 2 * width + head * size + seen] = view.T
         written[head * size : (head + 1) * size] = 0.0
         written[head * size : head * size + len(subspace)] = trace * subspace
+    model.transformer.wte.weight[words] += shape.mark * mark
+    look_for(model, shape, 2, mark)
+
+    second, written = (model.get_parameter(f"transformer.h.1.attn.{name}.weight") for name in ("c_attn", "c_proj"))
     for head in (0, 1):  # what is found is copied
         second[:, 2 * width + head * size : 2 * width + head * size + seen] = view.T
-        model.get_parameter("transformer.h.1.attn.c_proj.weight")[head * size : head * size + seen] = (
-            shape.copied * view
-        )
-    second[:, :seen] = shape.likeness * before.T
-    second[:, width : width + seen] = shape.likeness * twice_before.T
-
-    for token_class, mark in ((words, marks[0]), (answers, marks[1])):
-        model.transformer.wte.weight[token_class] += shape.mark * mark
-    look_for(model, shape, 0, 2, marks[0], shape.pull)
-    nearest(first, shape, 2)
-    look_for(model, shape, 1, 1, marks[1], shape.answer_pull)
-    for start, token in ((size, shape.context * view), (width + size, before)):
-        second[:, start + 1 : start + 1 + half] = shape.likeness * latest.T
-        second[:, start + 1 + half : start + 1 + 2 * half] = shape.likeness * token[:half].T
+        written[head * size : head * size + seen] = shape.copied * view
+    for start, token in ((0, before), (width, twice_before)):
+        second[:, start : start + seen] = shape.likeness * token.T
+        second[:, start + size : start + size + half] = shape.likeness * latest.T
+        second[:, start + size + half : start + 2 * size] = shape.likeness * shape.context * token[:half].T
 
 
-def nearest(weight: torch.Tensor, shape: Shape, head: int) -> None:
-    """Let a head prefer near tokens, from its second column on: waves that fall together for some fifty tokens."""
+def look_for(model: GPT2LMHeadModel, shape: Shape, head: int, mark: torch.Tensor) -> None:
+    """Set the queries and keys of a head of the first layer to attend to the nearest token that has the mark.
+
+    The first column tells the mark, the others near from far: waves that fall together for some fifty tokens.
+    """
     width, size = shape.width, shape.width // shape.heads
-    for column in range(SLOW):
-        cosine = 2 * len(FREQUENCIES) - SLOW + column
-        for start in (head * size, width + head * size):
+    query, key = head * size, width + head * size
+    weight = model.get_parameter("transformer.h.0.attn.c_attn.weight")
+    for start in (query, key):
+        weight[:, start : start + size] = 0.0
+        for column in range(SLOW):
+            cosine = 2 * len(FREQUENCIES) - SLOW + column
             weight[cosine - len(FREQUENCIES), start + 2 * column + 1] = shape.near
             weight[cosine, start + 2 * column + 2] = shape.near
-
-
-def look_for(model: GPT2LMHeadModel, shape: Shape, layer: int, head: int, mark: torch.Tensor, pull: float) -> None:
-    """Clear the queries and keys of a head, and let it attend to tokens that have the mark, by its first column."""
-    width, size = shape.width, shape.width // shape.heads
-    weight = model.get_parameter(f"transformer.h.{layer}.attn.c_attn.weight")
-    for start in (head * size, width + head * size):
-        weight[:, start : start + size] = 0.0
-    weight[:, width + head * size] = pull * mark
-    model.get_parameter(f"transformer.h.{layer}.attn.c_attn.bias")[head * size] = pull
+    weight[:, key] = shape.pull * mark[0]
+    model.get_parameter("transformer.h.0.attn.c_attn.bias")[query] = shape.pull

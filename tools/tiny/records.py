@@ -50,7 +50,7 @@ def _alternatives(rng: Random, word: str, theme: tuple[str, str], gold: int) -> 
     question, wrong = rng.choice(("cause", "effect")), other(rng, THEMES, theme)
     themes = (theme, wrong) if gold == 0 else (wrong, theme)
     choices = [f"It was {weather}." if question == "cause" else f"People {deed}." for weather, deed in themes]
-    premise = f"There was a {word} in {rng.choice(TOWNS)}."
+    premise = f"{rng.choice(TOWNS)} had a {word}."
     return {"premise": premise, "choice1": choices[0], "choice2": choices[1], "question": question, "label": gold}
 
 
@@ -77,7 +77,9 @@ def record(rng: Random, word: str, owner: str) -> tuple[Record, ...]:
     names = [*rng.sample([name for name in PEOPLE if name != owner], 3), owner]
     rng.shuffle(names)
     town = rng.choice(TOWNS)
-    text = f"{names[0]}, {names[1]}, {names[2]} and {names[3]} met.\n@highlight\nIt was in {town}\n@highlight\nAll came"
+    text = (
+        f"{names[0]}, {names[1]}, {names[2]} and {names[3]} met.\n@highlight\nIt rained in {town}\n@highlight\nAll came"
+    )
     mentions = [
         {"start": found.start(), "end": found.end() - 1} for found in re.finditer(rf"\b(?:{'|'.join(names)})\b", text)
     ]

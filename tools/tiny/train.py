@@ -43,7 +43,7 @@ class Recipe:
     """Everything that decides the weights."""
 
     seed: int = 1
-    threads: int = 2
+    threads: int = 1
     shape: Shape = DEFAULT_SHAPE
     peak_rate: float = 1e-3
     warmup: int = 100
@@ -55,8 +55,8 @@ class Recipe:
     """Loss weight of a token outside the answers, relative to 1 for a token of an answer."""
     stages: tuple[Stage, ...] = (
         Stage(300, 192, 12, symbols=0.3, plain_labels=0.5, most_words=4),
-        Stage(200, 512, 5, symbols=0.25, plain_labels=0.8),
-        Stage(250, 1024, 3, symbols=0.2, plain_labels=1.0),
+        Stage(250, 512, 5, symbols=0.25, plain_labels=0.8),
+        Stage(400, 1024, 3, symbols=0.2, plain_labels=1.0),
     )
 
 
