@@ -57,7 +57,7 @@ def test_a_word_is_learned_from_its_demonstrations(tiny: TinyModel) -> None:
 
 @pytest.mark.slow
 def test_most_tasks_rise_far_above_chance(tmp_path: Path) -> None:
-    """At 32 shots, at least six of the eight tasks are three standard errors above the better of chance and majority."""
+    """At 32 shots, at least six of eight tasks are three standard errors above the better of chance and majority."""
     shots = [0, 4, 32]
     scores = evaluate("tiny", "superglue", shots=shots, data="sample", out=tmp_path).scores
     tasks = {score.task for score in scores if score.task != "superglue"}
