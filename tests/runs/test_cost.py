@@ -66,10 +66,10 @@ def test_operations_are_two_for_each_parameter_and_four_for_each_unit_of_attenti
 
     assert said.counts.body == body
     assert said.prefill_flops == (
-        2 * body * work.computed + 2 * 1024 * width * work.scored + 4 * layers * width * work.attended
+        2 * body * work.computed + 2 * 837 * width * work.scored + 4 * layers * width * work.attended
     )
     assert work.generated > 0
-    assert said.generation_flops == work.generated * (2 * body + 2 * 1024 * width + 4 * layers * width * work.context)
+    assert said.generation_flops == work.generated * (2 * body + 2 * 837 * width + 4 * layers * width * work.context)
 
 
 def test_a_device_reads_by_its_peak_and_writes_by_its_bandwidth() -> None:

@@ -24,7 +24,7 @@ from icl_eval.runs.regress import make_baseline, regress
 from .folders import manifest
 
 LLAMA = 258 * 32 * 2 + 2 * (32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64 + 2 * 32) + 32  # both embeddings are its own
-TINY = 2 * 1024 * 128 + 4 * (4 * 128**2 + 4 * 128 + 2 * 128 * 384 + 384 + 128 + 4 * 128) + 2 * 128  # one is shared
+TINY = (837 + 1024) * 128 + 4 * (4 * 128**2 + 4 * 128 + 2 * 128 * 384 + 384 + 128 + 4 * 128) + 2 * 128  # one is shared
 
 
 @pytest.fixture
