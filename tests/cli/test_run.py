@@ -177,7 +177,7 @@ def test_explain_plans_batches_and_memory_of_a_real_model(icl_eval: IclEval) -> 
 
     names = [line[:16].rstrip() for line in said.out.splitlines()]
     assert names == ["requests", "input tokens", "computed tokens", "sharing factor", "batches", "memory"]
-    assert "weights 4 MiB" in said.out
+    assert "weights 3 MiB" in said.out
 
 
 def test_a_task_that_fails_does_not_end_the_others_and_the_exit_code_says_so(icl_eval: IclEval, lm: FakeLM) -> None:
