@@ -18,7 +18,7 @@ from icl_eval.models import (
     wrap_model,
 )
 from icl_eval.models.options import CHAT_ONLY
-from icl_eval.prompts import Chat
+from icl_eval.prompts import Chat, sandbox
 from icl_eval.results.run_config import RunConfig
 
 Model = str | Path | LanguageModel | tuple[Any, Any]
@@ -111,7 +111,8 @@ def chat_of(model: LanguageModel, config: ModelConfig) -> ChatForm | None:
     """
     if not config.chat:
         return None
-    template = model.chat_template(config.chat_args or {})
+    with sandbox.watched("the chat template"):  # it renders messages to find out what it writes around them
+        template = model.chat_template(config.chat_args or {})
     if template.start and config.bos is False:
         raise ModelError("--bos no cannot leave out the BOS token that the chat template writes")
     start = template.start or (model.start if config.bos or model.kind != CAUSAL else ())

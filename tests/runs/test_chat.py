@@ -13,6 +13,7 @@ from toy_tasks import NAMES, parity, write_library
 from icl_eval import Library, evaluate
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models.chat import ChatTemplate, Messages
+from icl_eval.prompts import sandbox
 from icl_eval.runs.regress import make_baseline, regress
 from icl_eval.testing import FakeLM
 
@@ -51,6 +52,18 @@ def test_a_chat_has_its_own_scores_signature_and_folder(tmp_path: Path) -> None:
     assert chat.manifest.config.chat_args == {"mood": 1}
     with pytest.raises(RunError, match="this folder holds a run"):
         evaluate(Chatty(), parity(), shots=0, out=tmp_path / "chat")
+
+
+def test_a_template_that_loops_is_named_while_it_is_tried() -> None:
+    class Looping(Chatty):
+        def chat_template(self, arguments: Mapping[str, Any]) -> ChatTemplate:
+            named.append(sandbox._watch().rendering)
+            return super().chat_template(arguments)
+
+    named: list[Any] = []
+    evaluate(Looping(), parity(), shots=0, chat=True)
+
+    assert named == [["the chat template"]]
 
 
 def test_a_baseline_of_a_chat_is_checked_as_a_chat(tmp_path: Path) -> None:
