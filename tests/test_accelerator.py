@@ -21,6 +21,7 @@ ALLOWED = {
     "yaml",
     "safetensors",
     "huggingface_hub",
+    "jinja2",
 }
 NOT_OURS = ("icl_eval.runs", "icl_eval.cli", "icl_eval.tasks", "icl_eval.prompts", "icl_eval.metrics")
 BARE = f"""

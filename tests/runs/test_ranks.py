@@ -69,6 +69,7 @@ def test_a_run_by_one_process_is_as_ever(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".jsonl") == [
         "answers.jsonl",
         "examples.jsonl",
+        "prompts.jsonl",
     ]
 
 
