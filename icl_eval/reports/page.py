@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from html import escape
 
 from icl_eval.reports.columns import ALL, NUMBERS, SHOWN_SYSTEMS, Row, asked_columns, columns_of
 from icl_eval.reports.curves import Curve
@@ -81,10 +83,11 @@ class Page:
         """
         names = asked_columns(self.rows, view.columns) if view.columns else columns_of(self.rows)
         ruler = ["---:" if name in NUMBERS else "---" for name in names]
-        body = [[row.get(name, "").replace("|", "\\|") for name in names] for row in self.rows]
+        body = [[_escaped(row.get(name, "")) for name in names] for row in self.rows]
         lines = ["| " + " | ".join(cells) + " |" for cells in (names, ruler, *body)]
         signatures = ["```", *self.signatures, "```"] if view.signatures else []
-        parts = [self.heading, lines, signatures, self._notes(names)]
+        heading, notes = ([escape(line, quote=False) for line in part] for part in (self.heading, self._notes(names)))
+        parts = [heading, lines, signatures, notes]
         return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
     def in_latex(self, view: View = DEFAULT) -> str:
@@ -103,3 +106,8 @@ class Page:
 
     def _signatures(self, view: View) -> Sequence[str]:
         return self.signatures if view.signatures else ()
+
+
+def _escaped(cell: str) -> str:
+    """A cell of a Markdown table whose text, such as a category, may come from data."""
+    return escape(re.sub(r"[\\|`*\[\]]", r"\\\g<0>", cell), quote=False)

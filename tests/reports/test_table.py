@@ -199,3 +199,10 @@ def test_other_splits_have_a_column_and_no_published_number_beside_them(format: 
     assert _columns([score])[column] == "dev"
     assert "GPT-3" not in render([score], MANIFEST, format)
     assert column not in _columns([RTE_32])
+
+
+def test_markdown_shows_text_from_data_as_text() -> None:
+    hostile = replace(RTE, task="<script>|[a](b)*`c`\\")
+
+    assert r"&lt;script&gt;\|\[a\](b)\*\`c\`\\" in render([hostile], MANIFEST, "md")
+    assert "note: &lt;b&gt;" in render([RTE], MANIFEST.model_copy(update={"note": "<b>"}), "md")
