@@ -286,9 +286,9 @@ def test_diagnostics_have_a_name_and_no_figures() -> None:
     [
         ("gpt3:RTEE", "no row of published numbers in gpt3 is named 'RTEE'; did you mean RTE"),
         ("gpt3:multirc", "did you mean MultiRC"),
-        ("superglue:RTE", "there is AX-b, AX-g"),
+        ("superglue:RTE", "choose from AX-b, AX-g"),
         ("gpt4:RTE", "no source of published numbers is named 'gpt4'; did you mean gpt3 or gpt2?"),
-        ("RTE", "there is gpt2, gpt3, superglue"),
+        ("RTE", "choose from gpt2, gpt3, superglue"),
     ],
 )
 def test_unknown_reference_is_answered_with_the_nearest(reference: str, message: str) -> None:
