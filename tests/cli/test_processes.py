@@ -31,7 +31,7 @@ TINY = (
     "--format",
     "csv",
 )
-LONG = ("run", "-t", "superglue", "--shots", "0,4", "--seeds", "2", "--limit", "5", "--device", "cpu")
+LONG = ("run", "-t", "superglue", "--shots", "0,4", "--seeds", "2", "--limit", "20", "--device", "cpu")
 
 
 def start(*words: object, processes: int = 1) -> subprocess.Popen[str]:

@@ -92,6 +92,7 @@ def test_scores_and_every_answer_are_those_of_one_process_to_the_last_byte(
         "answers.jsonl",
         "examples.jsonl",
         "manifest.json",
+        "prompts.jsonl",
         "scores.json",
     ]
 
