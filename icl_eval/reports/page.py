@@ -23,7 +23,7 @@ class View:
     Attributes:
         width: columns of the terminal.
         columns: names of the columns of the table, or `all`; by default those that matter, as many as fit.
-        categories: whether the scores of all categories are shown, even of a task with many.
+        categories: whether to show the scores of all categories, even of a task with many.
         signatures: whether every score is followed by its signature.
     """
 

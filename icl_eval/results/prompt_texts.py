@@ -28,7 +28,7 @@ class PromptParts:
     Attributes:
         instruction: stands first; may be empty.
         separator: stands between the others.
-        demonstrations: those that are shown, in their order.
+        demonstrations: those that fit the context, in the order of the prompt.
         queries: the query with each option; all are equal except in partial evaluation.
         answers: what follows it for each option, or for the first reference.
         conversations: in a chat, all that the model reads before the answer, with each option; else none.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class TableOptions(TypedDict, total=False):
     Attributes:
         width: columns of the terminal, 100 by default.
         columns: names of columns, or `all`; by default those that matter, as many as fit.
-        categories: whether the scores of all categories are shown, even of a task with many.
+        categories: whether to show the scores of all categories, even of a task with many.
         signatures: whether every score is followed by its signature.
     """
 
@@ -40,8 +41,22 @@ class TableOptions(TypedDict, total=False):
     signatures: bool
 
 
+class _Tabular(ABC):
+    """Something that prints as its table: as text, and as HTML in a notebook."""
+
+    @abstractmethod
+    def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
+        """The table in a format of `icl_eval.reports`."""
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        return self.table("html")
+
+
 @dataclass(frozen=True, repr=False)
-class Result:
+class Result(_Tabular):
     """The scores of a run.
 
     Attributes:
@@ -128,7 +143,7 @@ class Result:
 
         The columns are the cell, the id, the options (`names`), what was `chosen` (or generated) and is right (`gold`),
         whether it is `correct`, the `margin` of the best right option over the best wrong one and the `loss` in nats,
-        the probability of each option under every normalisation (`p_token` ...), and what was written (`texts`).
+        the probability of each option under every normalisation (`p_token` ...), and what was generated (`texts`).
 
         Args:
             prompts: whether there is a column `prompt_text` with the exact text before the answer.
@@ -148,16 +163,10 @@ class Result:
             rows.append({**row, "prompt_text": texts.prompt(each.example)} if texts else row)
         return _frame(rows)
 
-    def __str__(self) -> str:
-        return self.table()
-
     def __repr__(self) -> str:
         tasks = len({line.task for line in self.scores if not line.of_suite})
         kept = "not kept" if self.folder is None else str(self.folder)
         return f"Result({self.manifest.model_name}: {len(self.scores)} scores, {tasks} tasks, {kept})"
-
-    def _repr_html_(self) -> str:
-        return self.table("html")
 
     def plot(self) -> Figure:
         """The learning curves; needs matplotlib, whose figure it returns.
@@ -171,7 +180,7 @@ class Result:
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(_Tabular):
     """The paired differences of two runs.
 
     Attributes:
@@ -206,15 +215,9 @@ class Comparison:
         """The lines as a data frame, those that were not compared last; needs pandas."""
         return _frame([line.stored() for line in self.lines])
 
-    def __str__(self) -> str:
-        return self.table()
-
     def __repr__(self) -> str:
         names = f"{self.one.model_name} and {self.other.model_name}"
         return f"Comparison({names}: {len(self.pairs)} differences, {len(self.unpaired)} scores not compared)"
-
-    def _repr_html_(self) -> str:
-        return self.table("html")
 
     def plot(self) -> Figure:
         """The differences with their intervals; needs matplotlib, whose figure it returns.
@@ -228,7 +231,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, repr=False)
-class Sweep:
+class Sweep(_Tabular):
     """The scores of several models on the same tasks.
 
     Attributes:
@@ -279,15 +282,9 @@ class Sweep:
         """The lines of all models as a data frame, led by model, revision and parameters; needs pandas."""
         return _frame([{**result.manifest.identity(), **line.stored()} for result in self.results for line in result])
 
-    def __str__(self) -> str:
-        return self.table()
-
     def __repr__(self) -> str:
         kept = "not kept" if self.folder is None else str(self.folder)
         return f"Sweep({len(self.results)} models, {len(self.failures)} failed, {kept})"
-
-    def _repr_html_(self) -> str:
-        return self.table("html")
 
     def plot(self) -> Figure:
         """The learning curves of all models; needs matplotlib, whose figure it returns.

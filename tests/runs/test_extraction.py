@@ -135,9 +135,9 @@ def test_rescored_lines_have_the_signatures_of_a_run_with_these_rules(tmp_path: 
     changed = {"all": [{"after": "####"}, "strip"]}
     evaluate(FakeLM(TEXTS), task(), shots=0, out=tmp_path / "before")
     rescored = rescore(tmp_path / "before", extract=changed)
-    anew = evaluate(FakeLM(TEXTS), task(extract=changed), shots=0, out=tmp_path / "after")
+    fresh = evaluate(FakeLM(TEXTS), task(extract=changed), shots=0, out=tmp_path / "after")
 
-    assert [line.signature for line in rescored] == [line.signature for line in anew]
+    assert [line.signature for line in rescored] == [line.signature for line in fresh]
     assert {line.signature for line in rescored}.isdisjoint(line.signature for line in rescore(tmp_path / "before"))
 
 
