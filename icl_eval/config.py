@@ -86,7 +86,7 @@ class ModelOptions(TypedDict, total=False):
     chat: Annotated[
         bool,
         Stored(
-            "Send prompts through the tokenizer's chat template; of an endpoint, as messages.",
+            "Send prompts through the tokenizer's chat template; to an endpoint, as messages.",
             MODELS,
             default=False,
         ),
@@ -201,7 +201,7 @@ class RunOptions(ModelOptions, total=False):
     fewshot_ids: Annotated[
         str | Sequence[str],
         Stored(
-            "Show the demonstrations with these ids, in this order. Default: as many as there are ids.",
+            "Use the demonstrations with these ids, in this order. By default, --shots is then their number.",
             EVALUATION,
             "ID,...",
             default=(),

@@ -81,7 +81,7 @@ PAIR = re.compile(  # a comma within quotes, which follow `=`, `[`, a comma or a
     r"""((?:(?<=[=\[,\s])(?:"(?:\\.|[^"\\])*"|'(?:[^']|'')*')|.)+?)(?:,(?=\s*\w+\s*=)|\Z)""", re.DOTALL
 )
 ENCODING = ("revision", "tokenizer", "bos", "max_length", "chat", "chat_args", "chat_instruction")
-"""The options that say how a model encodes text, whatever demonstrations it is shown."""
+"""The options that say how a model encodes text, whatever its demonstrations are."""
 
 
 def of_panel(panel: str) -> list[str]:
@@ -166,7 +166,7 @@ def _position(parameter: inspect.Parameter) -> int:
 
 
 def seen(columns: list[str] | None, categories: bool, signatures: bool) -> dict[str, Any]:
-    """How a table is shown in this terminal, as `Result.table` takes it."""
+    """The options of `Result.table` for this terminal."""
     return {"width": terminal_width(), "columns": words(columns), "categories": categories, "signatures": signatures}
 
 

@@ -303,7 +303,7 @@ def _metrics(config: Config, rules: Mapping[str, Any], notes: Notes) -> list[Any
 
 
 def _exact_match(given: Mapping[str, Any], notes: Notes) -> Any:
-    """`exact_match` with its settings; `number_match` where it ignores what numbers may be written with."""
+    """`exact_match` with its settings; `number_match` if it ignores the formatting of numbers."""
     settings = {name: True for name in ("ignore_case", "ignore_punctuation") if given.get(name)}
     ignored = [each for each in given.get("regexes_to_ignore") or [] if not BEFORE.fullmatch(each)]
     if ignored and set(ignored) <= NUMERIC:

@@ -29,7 +29,7 @@ def math_match(prediction: TextPrediction) -> float:
 
 
 def canonical(text: str) -> str:
-    """A mathematical expression without what does not change it.
+    """A mathematical expression in a normal form.
 
     These are dropped: white space, dollar, percent and degree signs, `\\left` and `\\right`, a final full stop, a unit
     in `\\text{}` after the value, and a name of one or two letters before the only `=`. `\\text{x}` is x. `\\dfrac` and

@@ -115,7 +115,7 @@ def evaluate(source: str, view: Mapping[str, Any], name: str) -> str | list[Any]
 
 @lru_cache(maxsize=1024)
 def _expression(source: str) -> jinja2.Template | None:
-    """A template that sets `value` to what the only expression of another one gives; None if that has other parts."""
+    """A template that assigns another template's only expression to `value`; None if that one has other parts."""
     body = parse(source).body
     members = body[0].nodes if len(body) == 1 and isinstance(body[0], nodes.Output) else []
     if len(members) != 1 or isinstance(members[0], nodes.TemplateData):

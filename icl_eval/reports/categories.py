@@ -30,7 +30,7 @@ class _Scale:
         return cls(0.0, 1.0) if low >= 0 and high <= 1 else cls(low, high)
 
     def x(self, value: float) -> float:
-        """The place of a value on its bar; one outside is at the end."""
+        """The position of a value on its bar; one beyond an end is drawn at that end."""
         inside = min(max(value, self.low), self.high)
         return (inside - self.low) / ((self.high - self.low) or 1.0) * LENGTH
 

@@ -11,7 +11,7 @@ SHOWN_SYSTEMS = ("GPT-3 125M", "GPT-3 1.3B", "GPT-3 13B", "GPT-3 175B", "fine-tu
 SCORES = ("score", "±", "95 %", "sd seeds", "eff. shots", "n", "ties", "random", "majority")
 DIFFERENCES = ("one", "other", "difference", "clusters", "p", "p (Holm)", "detectable", "W/L/T")
 FIGURES = frozenset({*SCORES, *DIFFERENCES, *SHOWN_SYSTEMS})
-"""What was measured, or is compared with it; the other columns say of what."""
+"""The columns of measured values and of values to compare them with; the others identify a row."""
 NUMBERS = FIGURES | {"parameters", "shots"}
 ALIASES = {"se": "±", "error": "±", "ci": "95 %", "interval": "95 %", "sd": "sd seeds", "normalize": "scoring"}
 ALL = "all"
@@ -24,7 +24,7 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
 
 
 def asked_columns(rows: Sequence[Row], asked: Sequence[str]) -> list[str]:
-    """The columns that were asked for, after those that say of what each row is; `all` are all that say something.
+    """The chosen columns, after those that identify a row; `all` stands for all that are not empty.
 
     Raises:
         UnknownName: there is no column of this name.

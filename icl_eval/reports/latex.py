@@ -20,7 +20,7 @@ COMPARED = ("one", "other")
 
 
 def latex(heading: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """A `tabular` with what is said above and below it as comments; it needs the package booktabs."""
+    """A `tabular`, with the heading and the notes as comments; it needs the package booktabs."""
     head, body = _grid(rows) if (grid := by_shots(rows)) is None else _by_shots(grid, rows)
     columns = "".join("r" if is_number else "l" for _, is_number in head)
     lines = [" & ".join(cells) + r" \\" for cells in ([escaped(name) for name, _ in head], *body)]

@@ -42,7 +42,7 @@ def fit_columns(rows: Sequence[Row], width: int) -> list[str]:
 
 
 def says_nothing(name: str, rows: Sequence[Row]) -> bool:
-    """Whether a column has the same in all rows that any reader expects."""
+    """Whether a column holds one and the same expected value in all rows."""
     values = [row.get(name, "") for row in rows]
     if name == "scoring":
         return len({(row.get("task"), row.get("metric"), row.get(name, "")) for row in rows}) == len(

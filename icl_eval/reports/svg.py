@@ -40,7 +40,7 @@ def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
 
 
 def _references(known: Mapping[str, float], scale: _Scale) -> list[str]:
-    """Lines where guessing is, each with its name beside it at the right; names do not overlap."""
+    """Lines at the scores of guessing, each with its name to the right; names do not overlap."""
     parts, taken = [], -math.inf
     for (name, value), dash in zip(sorted(known.items(), key=lambda each: -each[1]), ("5 3", "1 3"), strict=False):
         y = scale.y(value)

@@ -80,7 +80,7 @@ class RunFolder:
 
     @contextmanager
     def examples(self, failed: Collection[tuple[str, str]]) -> Iterator[Callable[[ExampleResult], None]]:
-        """Write `examples.jsonl` one example at a time; it appears when all of it is there.
+        """Write `examples.jsonl` one example at a time; the file appears only when it is complete.
 
         Args:
             failed: the (task, prompt) pairs whose examples are left out; it is read at the end.

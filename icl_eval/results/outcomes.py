@@ -1,4 +1,4 @@
-"""How each example of a run came out: what was chosen or generated, whether it is right, and by how much."""
+"""The outcome of each example of a run: what was chosen or generated, whether it is right, and by how much."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Outcome:
 
     @property
     def key(self) -> Key:
-        """What the same example has in another run: task, shots, seed and id."""
+        """What identifies an example in another run: task, shots, seed and id."""
         cell = self.example.cell
         return cell.task, cell.shots, cell.seed, self.example.id
 
@@ -129,7 +129,7 @@ class Outcome:
 
 
 def outcomes(path: Path, manifest: Manifest) -> Iterator[Outcome]:
-    """How every example of a finished run came out, in the order of `examples.jsonl`.
+    """The outcome of every example of a finished run, in the order of `examples.jsonl`.
 
     Raises:
         RunError: a file is missing or damaged.
@@ -157,7 +157,7 @@ def flips(here: Iterable[Outcome], there: Iterable[Outcome], other: Path) -> lis
 
 
 class _Judge:
-    """Finds out how examples of one task and prompt came out."""
+    """Judges the examples of one task and prompt."""
 
     def __init__(self, record: TaskRecord) -> None:
         self._normalization = record.normalize

@@ -97,7 +97,7 @@ def _distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 @contextmanager
 def written_texts(path: Path) -> Iterator[Callable[[ExampleResult, PromptParts], None]]:
-    """Write `prompts.jsonl` of a folder; it appears when all of it is there.
+    """Write `prompts.jsonl` of a folder; the file appears only when it is complete.
 
     Yields:
         A function that takes an example and its prompt.

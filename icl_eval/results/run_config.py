@@ -99,7 +99,7 @@ class RunConfig(ModelConfig):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without changes of what task files say and options of chats, where there are none."""
+        """Without changes of the protocol and options of chats that are not set."""
         values: dict[str, Any] = serialized(self)
         unused = {name for name in RARE if getattr(self, name) == DEFAULTS[name]}
         return {name: value for name, value in values.items() if name not in unused}

@@ -170,7 +170,7 @@ class ChosenMetrics:
         return metric(name, rules, kind=kind, given=self.given, trust_remote_code=self.trust_remote_code)
 
     def _fitting(self, record: TaskRecord) -> tuple[str, ...]:
-        """The metrics that measure a task's kind of answers, by rules that it has."""
+        """The metrics for a task's kind of answers, without those whose extraction rules it lacks."""
         named = [name for name in self.names if split_extraction(name)[1] in (None, *record.extract)]
         return tuple(name for name in named if self._metric(name, record.extract, record.answer).of == record.answer)
 

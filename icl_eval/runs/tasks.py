@@ -195,7 +195,7 @@ def check_metrics(
 
     @cache
     def parts() -> list[list[AnyPrediction]]:
-        """Of all examples, or by category, where a score of a part asks more of its examples."""
+        """All examples, or those of each category if the metric cannot score every subset of them."""
         found: dict[str, list[AnyPrediction]] = {}
         for each in examples:
             found.setdefault(each.category, []).append(_any_answer(each, definition))
