@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_eval.metrics.answer_text import normalize
 from icl_eval.metrics.prediction import TextPrediction
-from icl_eval.metrics.texts import normalize
 
 SPAN_SEPARATOR = " | "
 

@@ -8,11 +8,11 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from icl_eval.metrics.answer_text import squad2_f1, token_f1
 from icl_eval.metrics.means import ExampleMean
 from icl_eval.metrics.prediction import TextPrediction
 from icl_eval.metrics.refusals import refuse_unspaced
 from icl_eval.metrics.statistics import MetricFamily
-from icl_eval.metrics.texts import squad2_f1, token_f1
 
 _ARTICLES: Mapping[str, re.Pattern[str] | None] = {
     "en": re.compile(r"\b(?:a|an|the)\b"),

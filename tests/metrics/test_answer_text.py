@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl_eval.metrics import METRICS, Prediction, estimate
-from icl_eval.metrics.texts import normalize, token_f1
+from icl_eval.metrics.answer_text import normalize, token_f1
 
 
 @pytest.mark.parametrize(
