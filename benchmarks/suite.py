@@ -120,7 +120,7 @@ def _lines(scores: Sequence[Score], shots: Sequence[int]) -> list[str]:
         prompts = " / ".join(prompt for prompt, _ in groupby(score.prompt for score in found.values()))
         words = (("split", last.split), ("few-shot split", last.fewshot_split))
         splits = ", ".join(f"{what} {name}" for what, name in words if name)
-        cells = [first.task, metric, first.normalize, *values, str(first.examples), prompts, first.data, splits]
+        cells = [first.task, metric, first.normalization, *values, str(first.examples), prompts, first.data, splits]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -94,7 +94,7 @@ def import_bigbench(path: Path, out: Path) -> Imported:
     if is_choice:
         fields = {"input": "input", "target_scores": "target_scores"}
         definition |= {"fields": fields, "gold": {"field": "target_scores"}, "options": "target_scores"}
-        definition["score"] = {"normalize": "sum"}
+        definition["score"] = {"normalization": "sum"}
         notes.changed.append("choices stand in their order, not in a random one")
     else:
         stop = content.get("stop_string") or content.get("generative_stop") or "\n"

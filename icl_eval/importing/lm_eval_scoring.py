@@ -172,7 +172,7 @@ def common_parts(config: Config) -> Parts:
     if answer == "choice":
         named = [_metric_name(each) for each in metric_list(config)]
         definition["score"] = {
-            "normalize": NORMALIZATIONS.get(next((n for n in named if n in NORMALIZATIONS), ""), "sum")
+            "normalization": NORMALIZATIONS.get(next((n for n in named if n in NORMALIZATIONS), ""), "sum")
         }
     notes.carried += [key for key in CARRIED if config.get(key) is not None and key != "task"]
     notes.lost += [f"`{key}`" for key in config.keys if key not in {*CARRIED, *UNUSED} and config.get(key) is not None]

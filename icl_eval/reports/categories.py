@@ -45,7 +45,7 @@ def category_tables(runs: Sequence[tuple[str, Sequence[Score]]]) -> str:
     for run, (_, scores) in enumerate(runs):
         for score in (each for each in scores if each.category):
             prompt = score.prompt if len(runs) == 1 else ""  # the runs may have other prompts
-            members = found.setdefault((score.task, prompt, score.normalize), [])
+            members = found.setdefault((score.task, prompt, score.normalization), [])
             if not members or members[0][1].metric == score.metric:
                 members.append((run, score))
     return "".join(_table([label for label, _ in runs], members) for members in found.values())

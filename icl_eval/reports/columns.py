@@ -13,7 +13,7 @@ DIFFERENCES = ("one", "other", "difference", "clusters", "p", "p (Holm)", "detec
 FIGURES = frozenset({*SCORES, *DIFFERENCES, *SHOWN_SYSTEMS})
 """The columns of measured values and of values to compare them with; the others identify a row."""
 NUMBERS = FIGURES | {"parameters", "shots"}
-ALIASES = {"se": "±", "error": "±", "ci": "95 %", "interval": "95 %", "sd": "sd seeds", "normalize": "scoring"}
+ALIASES = {"se": "±", "error": "±", "ci": "95 %", "interval": "95 %", "sd": "sd seeds", "normalization": "scoring"}
 ALL = "all"
 
 

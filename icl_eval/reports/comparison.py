@@ -140,7 +140,7 @@ def _row(pair: Pair, *, with_prompts: bool) -> Row:
         "prompt": _both(one.prompt, other.prompt) if with_prompts else "",
         "category": category_words(one),
         "metric": one.metric,
-        "scoring": one.normalize,
+        "scoring": one.normalization,
         "split": one.split,
         "shots": str(one.shots),
         "one": number(one.value),

@@ -60,7 +60,7 @@ def curves_of(scores: Iterable[Score], model: str = "") -> list[Curve]:
     """The curves with several numbers of shots, in the order of the scores."""
     found: dict[tuple[str, str, str, str], list[Score]] = {}
     for score in (each for each in scores if not each.of_part):
-        found.setdefault((score.task, score.prompt, score.metric, score.normalize), []).append(score)
+        found.setdefault((score.task, score.prompt, score.metric, score.normalization), []).append(score)
     return [_curve(model, of_shots) for of_shots in found.values() if len(of_shots) > 1]
 
 
@@ -73,7 +73,9 @@ def _curve(model: str, scores: Sequence[Score]) -> Curve:
     first = scores[0]
     points = sorted(map(_point, scores), key=lambda point: point.shots)
     metric = f"{first.average} average" if first.of_suite else first.metric
-    return Curve(model, first.task, first.prompt, metric, first.normalize, tuple(points), first.random, first.majority)
+    return Curve(
+        model, first.task, first.prompt, metric, first.normalization, tuple(points), first.random, first.majority
+    )
 
 
 def _point(score: Score) -> Point:
@@ -110,7 +112,7 @@ def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str,
     for label, _, scores in runs if len({*sizes.values()}) > 1 else ():
         for score in scores if label in sizes else ():
             if not score.of_part:
-                shots = found.setdefault((score.task, score.metric, score.normalize), {})
+                shots = found.setdefault((score.task, score.metric, score.normalization), {})
                 shots.setdefault(score.shots, []).append((sizes[label], _point(score)))
     return unit, [
         BySize(

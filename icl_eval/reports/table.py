@@ -131,7 +131,7 @@ def row_of(score: Score, manifest: Manifest) -> Row:
         **({"prompt": score.prompt} if several_prompts else {}),
         "category": category_words(score),
         "metric": f"{score.average} average" if score.of_suite else score.metric,
-        "scoring": score.normalize,
+        "scoring": score.normalization,
         "split": score.split,
         "few-shot split": score.fewshot_split,
         "shots": str(score.shots),

@@ -160,7 +160,7 @@ class _Judge:
     """Judges the examples of one task and prompt."""
 
     def __init__(self, record: TaskRecord) -> None:
-        self._normalization = record.normalize
+        self._normalization = record.normalization
         self._rules = record.extract
         self._measure: Any = None
         for name in record.metrics[:1] if record.answer == "text" else ():

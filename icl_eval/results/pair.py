@@ -91,7 +91,7 @@ def _entry(
         "metric": either.metric,
         "average": either.average,
         "category": either.category,
-        "normalize": either.normalize,
+        "normalization": either.normalization,
         "split": either.split,
         "shots": either.shots,
         "prompt_one": one and one.prompt,

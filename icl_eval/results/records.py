@@ -54,7 +54,7 @@ class TaskRecord(BaseModel):
     primary: tuple[str, ...]  # those whose mean enters the averages of suites
     extract: RulesByName = {}  # by name, the rules by which answers are taken out of texts
     answer: AnswerKind = "choice"
-    normalize: Normalization
+    normalization: Normalization
     scoring: str = ""  # of answers that are not choices: their decoding, or the stride of their windows
     ending: str = ""  # of those that are written: where they end
     reasoning_end: str | None = None  # and what ends the reasoning before the answer

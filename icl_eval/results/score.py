@@ -16,7 +16,7 @@ class Score:
     """One line of the results.
 
     Attributes:
-        normalize: how options were made comparable, or how a text was written or read.
+        normalization: how options were made comparable, or how a text was written or read.
         value, standard_error, low, high: the metric's mean over seeds, its standard error over examples (clustered) and
             95 % interval, in the metric's own unit.
         seed_sd: sample standard deviation over demonstration draws, and over samples of a text; None for one.
@@ -37,7 +37,7 @@ class Score:
     task: str
     prompt: str
     metric: str
-    normalize: str
+    normalization: str
     shots: int
     seeds: tuple[int, ...]
     draw: str

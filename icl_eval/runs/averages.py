@@ -50,7 +50,7 @@ def suite_score(
         task=suite.suite,
         prompt=_shared(line.prompt for line in firsts),
         metric=AVERAGE,
-        normalize=_shared(line.normalize for line in firsts),
+        normalization=_shared(line.normalization for line in firsts),
         shots=max(line.shots for line in firsts),
         seeds=seeds,
         draw=_shared(line.draw for line in firsts),

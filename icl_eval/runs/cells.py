@@ -124,7 +124,7 @@ def _prepared(
             primary=task.definition.primary_metrics,
             extract=task.definition.extract,
             answer=task.definition.answer,
-            normalize=task.definition.score.normalize,
+            normalization=task.definition.score.normalization,
             scoring=_scoring(task.definition),
             ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
             reasoning_end=task.definition.decode.reasoning_end if task.definition.decode else None,

@@ -29,7 +29,7 @@ from icl_eval.tasks.metric_names import GivenMetric
 DIMENSIONS = {
     "shots": "shots",
     "metric": "metric",
-    "normalize": "scoring",
+    "normalization": "scoring",
     "average": "average",
     "category": "category",
     "prompt": "prompt",
@@ -90,7 +90,7 @@ class _Key(NamedTuple):
 
     task: str
     metric: str
-    normalize: str
+    normalization: str
     shots: int
     average: str
     category: str
@@ -167,7 +167,7 @@ def _noted(
 
 def _key(score: Score) -> _Key:
     average = "" if score.of_suite else score.average  # of a suite there is one
-    return _Key(score.task, score.metric, score.normalize, score.shots, average, score.category, score.prompt)
+    return _Key(score.task, score.metric, score.normalization, score.shots, average, score.category, score.prompt)
 
 
 def _subject(key: _Key) -> tuple[str, bool]:

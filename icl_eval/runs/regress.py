@@ -51,7 +51,7 @@ class BaselineScore(BaseModel):
     task: str
     prompt: str
     metric: str
-    normalize: str
+    normalization: str
     shots: int
     value: float
     average: str = ""
@@ -100,8 +100,8 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
     examples = []
     for answered in read_examples(run / "examples.jsonl", manifest.tasks):
         record = next(r for r in manifest.tasks if (r.task, r.prompt) == (answered.cell.task, answered.cell.prompt))
-        ranking = answered.rank(record.normalize)
-        is_close = ranking.margin < SAFE_MARGIN or answered.rivals(record.normalize, manifest.noise or 0.0)
+        ranking = answered.rank(record.normalization)
+        is_close = ranking.margin < SAFE_MARGIN or answered.rivals(record.normalization, manifest.noise or 0.0)
         if is_close and not ranking.tied:
             raise RunError(
                 f"{_name(answered.cell, answered.id)} is decided by {ranking.margin:.1e} nats, which another processor "
@@ -229,7 +229,7 @@ def _worst(before: BaselineExample, after: ExampleResult) -> str:
 def _moved_scores(before: Sequence[BaselineScore], after: Sequence[Score]) -> Iterator[str]:
     now = {_key(each): each.value for each in after}
     for old in before:
-        words = [old.prompt, f"{old.shots} shots", f"by {old.normalize}", *filter(None, _key(old)[-2:])]
+        words = [old.prompt, f"{old.shots} shots", f"by {old.normalization}", *filter(None, _key(old)[-2:])]
         name = f"score {old.task} {old.metric} ({', '.join(words)})"
         value = now.pop(_key(old), None)
         if value is None:
@@ -242,7 +242,7 @@ def _moved_scores(before: Sequence[BaselineScore], after: Sequence[Score]) -> It
 
 def _key(score: BaselineScore | Score) -> tuple[str, str, str, str, int, str, str]:
     average = "" if score.metric == AVERAGE else score.average  # a suite has only one
-    return score.task, score.prompt, score.metric, score.normalize, score.shots, average, score.category
+    return score.task, score.prompt, score.metric, score.normalization, score.shots, average, score.category
 
 
 def _name(cell: Cell, example: str) -> str:

@@ -211,7 +211,7 @@ class _Column:
 
     shots: int  # position among the numbers of shots
     prompt: str  # the selection, empty for each task's own
-    normalize: Choice
+    normalization: Choice
 
 
 def _applied(choices: Sequence[Choice], record: TaskRecord) -> tuple[Normalization, ...]:
@@ -221,7 +221,7 @@ def _applied(choices: Sequence[Choice], record: TaskRecord) -> tuple[Normalizati
 
 def _meant(choice: Choice, record: TaskRecord) -> Normalization:
     """The chosen normalisation, or the task's own; only options are normalised."""
-    return record.normalize if choice == "own" or record.answer != "choice" else choice
+    return record.normalization if choice == "own" or record.answer != "choice" else choice
 
 
 def _collect(
@@ -317,7 +317,7 @@ class _Scorer:
             task=record.task,
             prompt=record.prompt,
             metric=name,
-            normalize=record.scoring or normalization,
+            normalization=record.scoring or normalization,
             shots=shots,
             seeds=seeds,
             draw=record.draw,

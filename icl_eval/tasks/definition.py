@@ -114,7 +114,7 @@ class Protocol(Strict):
 class Score(Strict):
     """How the log-likelihoods of options become comparable, and how texts are read that are longer than the window."""
 
-    normalize: Normalization = "token"
+    normalization: Normalization = "token"
     stride: Annotated[StrictInt, Field(ge=1)] | None = None  # tokens that a further window adds; by default all it can
 
 

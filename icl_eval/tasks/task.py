@@ -83,7 +83,7 @@ class Task:
         decode: Decode | Mapping[str, Any] | None = None,
         extract: Mapping[str, Sequence[Any]] | None = None,
         metrics: Sequence[GivenMetric] | None = None,
-        normalize: Normalization = "token",
+        normalization: Normalization = "token",
         draw: str | None = None,
         ids: Sequence[str] | None = None,
         balanced: bool = False,
@@ -112,7 +112,7 @@ class Task:
             extract: for `text`, lists of rules by name that take the answer out of it.
             metrics: names of metrics, with settings as `bleu:tokenize=zh` or `{"bleu": {"tokenize": "zh"}}`, functions
                 or classes; the usual metric of the kind of answer if not given.
-            normalize: how log-likelihoods of options are made comparable.
+            normalization: how log-likelihoods of options are made comparable.
             draw: `per_example` if not given, `per_group` for the same demonstrations for the queries of a group,
                 `fixed` for all, or `first` for the first ones in their order.
             ids: which demonstrations, in their order.
@@ -156,7 +156,7 @@ class Task:
                 extract=dict(extract or {}),  # type: ignore[arg-type]
                 prompts=list(prompts),
                 protocol=Protocol.model_validate({**protocol, **({} if draw is None else {"draw": draw})}),
-                score=Score(normalize=normalize),
+                score=Score(normalization=normalization),
                 metrics=measures,  # type: ignore[arg-type]
             )
         except ValueError as error:
@@ -178,7 +178,7 @@ class Task:
             exclude={
                 **dict.fromkeys(("about", "reference", "prompts", "zero_shot_prompt"), True),
                 **dict.fromkeys(("by", "extract", "metrics", "primary"), True),
-                "score": {"normalize"},
+                "score": {"normalization"},
             }
         )
         if self.demonstration_task is not None:

@@ -99,8 +99,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "fewshot_ids": [Case((*ANY, *TOY), ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(RUN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
         "normalizations": [
-            Case(RUN, ("--normalization", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
-            Case(SWEEP, ("--normalization", "sum,byte"), see.columns("normalize"), {("sum",), ("byte",)}),
+            Case(RUN, ("--normalization", "sum,byte"), see.columns("normalization"), {("sum",), ("byte",)}),
+            Case(SWEEP, ("--normalization", "sum,byte"), see.columns("normalization"), {("sum",), ("byte",)}),
         ],
         "metrics": [
             Case(RUN, ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}),
@@ -292,11 +292,17 @@ TABLE: dict[str, dict[str, list[Case]]] = {
     "rescore": {
         "folder": [Case(("rescore",), ("kept",), see.printed("toy/parity"), True, before=(KEPT,))],
         "normalizations": [
-            Case(("rescore", "kept"), ("--normalization", "sum"), see.columns("normalize"), {("sum",)}, before=(KEPT,)),
             Case(
                 ("rescore", "kept"),
                 ("--normalization", "sum"),
-                see.columns("normalize"),
+                see.columns("normalization"),
+                {("sum",)},
+                before=(KEPT,),
+            ),
+            Case(
+                ("rescore", "kept"),
+                ("--normalization", "sum"),
+                see.columns("normalization"),
                 {("sum",)},
                 before=((*SWEEP, "--out", "kept"),),
             ),
@@ -354,7 +360,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
     "compare": {
         "folder": [Case(("compare", "second"), ("kept",), see.printed("toy/parity"), True, TWO)],
         "other": [Case(("compare", "kept"), ("second",), see.printed("toy/parity"), True, TWO)],
-        "normalizations": [Case(COMPARE, ("--normalization", "sum"), see.columns("normalize"), {("sum",)}, TWO)],
+        "normalizations": [Case(COMPARE, ("--normalization", "sum"), see.columns("normalization"), {("sum",)}, TWO)],
         "metrics": [Case(COMPARE, ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}, TWO)],
         "no_report": [Case(COMPARE, ("--no-report",), see.is_file("second/compared-with-kept.html"), False, TWO)],
         "categories": [

@@ -24,7 +24,7 @@ def test_rescore_takes_other_normalisations(icl_eval: IclEval, lm: FakeLM) -> No
     icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY)
     said = icl_eval("rescore", "kept", "--normalization", "byte,unconditional", "-f", "csv")
 
-    assert [row["normalize"] for row in csv.DictReader(io.StringIO(said.out))] == ["byte", "unconditional"]
+    assert [row["normalization"] for row in csv.DictReader(io.StringIO(said.out))] == ["byte", "unconditional"]
     assert icl_eval("rescore", "kept", "--normalization", "bytes").mistake.endswith("did you mean byte?")
 
 

@@ -49,7 +49,7 @@ def test_seeds_are_a_number_or_a_list(seeds: str, expected: list[int], icl_eval:
 
 def test_score_all_shows_every_normalisation(icl_eval: IclEval, lm: FakeLM) -> None:
     said = icl_eval("run", "-t", "toy/parity", "--shots", "0", "--normalization", "all", "--format", "csv", *TOY)
-    found = [row["normalize"] for row in csv.DictReader(io.StringIO(said.out))]
+    found = [row["normalization"] for row in csv.DictReader(io.StringIO(said.out))]
 
     assert found == ["sum", "token", "char", "byte", "unconditional"]
 

@@ -107,7 +107,7 @@ def test_rescore_takes_other_normalisations_of_a_sweep(models: Models, icl_eval:
     icl_eval(*RUN, "-m", "weak,strong", "--out", "kept")
     said = icl_eval("rescore", "kept", "--normalization", "byte,sum", "-f", "csv")
 
-    assert [row["normalize"] for row in csv.DictReader(io.StringIO(said.out))] == ["byte", "sum"] * 2
+    assert [row["normalization"] for row in csv.DictReader(io.StringIO(said.out))] == ["byte", "sum"] * 2
 
 
 def test_a_model_that_fails_is_named_and_the_exit_code_is_1(models: Models, icl_eval: IclEval) -> None:

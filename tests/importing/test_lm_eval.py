@@ -115,7 +115,7 @@ def test_a_multiple_choice_task_keeps_its_prompt_options_gold_and_metrics(tmp_pa
     assert [each.gold for each in task.evaluation(source)] == [(0,), (1,)]
     assert task.definition.data.hub is not None
     assert (task.definition.data.hub.path, task.definition.data.hub.name) == ("zoo/birds", "en")
-    assert (task.definition.metrics, task.definition.score.normalize) == (["accuracy"], "sum")
+    assert (task.definition.metrics, task.definition.score.normalization) == (["accuracy"], "sum")
     assert report.notes.changed == [
         "acc is accuracy with `--normalization sum`",
         "acc_norm is accuracy with `--normalization char`",

@@ -259,8 +259,8 @@ def test_what_two_runs_do_not_share_is_said_once(
 
 
 def test_another_normalisation_is_named(tmp_path: Path) -> None:
-    ran(tmp_path / "one", FEW, numbers(normalize="byte"))
-    ran(tmp_path / "other", FEW, numbers(normalize="sum"))
+    ran(tmp_path / "one", FEW, numbers(normalization="byte"))
+    ran(tmp_path / "other", FEW, numbers(normalization="sum"))
 
     with pytest.raises(RunError, match=r"in the first run \(scoring byte\); the second has scoring sum$"):
         compare(tmp_path / "one", tmp_path / "other")
@@ -321,7 +321,7 @@ def test_other_normalisations_are_compared_without_a_model(tmp_path: Path) -> No
     two(tmp_path, numbers())
     found = compare(tmp_path / "one", tmp_path / "other", ["sum", "byte"])
 
-    assert [pair.one.normalize for pair in found] == ["sum", "byte"]
+    assert [pair.one.normalization for pair in found] == ["sum", "byte"]
     with pytest.raises(UnknownName, match=r"did you mean byte\?"):
         compare(tmp_path / "one", tmp_path / "other", "bytes")
 

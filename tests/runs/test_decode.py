@@ -61,7 +61,7 @@ def test_signature_is_that_of_a_task_that_is_written_so(tmp_path: Path) -> None:
     said = measured(tmp_path / "said", task=toy(decode={"beams": 2, "max_tokens": 6}))
 
     assert asked.scores[0].signature == said.scores[0].signature
-    assert asked.scores[0].normalize == "beam2-gnmt0.6"
+    assert asked.scores[0].normalization == "beam2-gnmt0.6"
 
 
 def test_manifest_says_what_was_asked(tmp_path: Path) -> None:

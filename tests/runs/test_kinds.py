@@ -48,7 +48,7 @@ def test_what_is_written_is_compared_with_the_references(tmp_path: Path) -> None
 
     assert score.metric == "squad_em"
     assert score.value == pytest.approx(4 / 6)
-    assert score.normalize == "greedy"
+    assert score.normalization == "greedy"
     assert "|greedy-max12-stop(\\n)|" in score.signature
     first = examples(tmp_path)[1]
     assert (first["kind"], first["generated"], first["finished"]) == ("text", [" 2"], ["stop"])
@@ -122,7 +122,7 @@ def test_the_likelihood_of_a_last_word(tmp_path: Path) -> None:
 
     assert greedy.metric == "greedy_accuracy"
     assert greedy.value == pytest.approx(1 / 3)
-    assert greedy.normalize == "sum"
+    assert greedy.normalization == "sum"
     asked = [ScoreRequest.of(list(b"one two"), list(f" {word}".encode())) for word in ("three", "four", "five")]
     sums_: list[float] = []
     FakeLM({"one two": " four"}).score(asked, lambda _, answer: sums_.append(sum(answer.logprobs)))

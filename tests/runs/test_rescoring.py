@@ -46,7 +46,7 @@ def test_rescoring_gives_what_a_run_by_another_normalisation_gives(tmp_path: Pat
     expected = evaluate(knowing(0, 1), parity(), shots=[0, 2], normalizations=["byte", "unconditional"])
 
     assert rescore(tmp_path, ["byte", "unconditional"]).scores == expected.scores
-    assert {line.normalize for line in rescore(tmp_path, "sum")} == {"sum"}
+    assert {line.normalization for line in rescore(tmp_path, "sum")} == {"sum"}
 
 
 def test_rescoring_needs_neither_a_model_nor_the_data_nor_the_task_files(run: Path) -> None:

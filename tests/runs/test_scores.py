@@ -54,7 +54,7 @@ def test_every_normalisation_agrees_with_the_stored_log_probabilities(tmp_path: 
     }
     gold = [example["gold"][0] for example in examples(tmp_path)]
     expected = {name: sum(map(int.__eq__, chosen, gold)) / 20 for name, chosen in by_hand.items()}
-    assert {line.normalize: line.value for line in result} == expected
+    assert {line.normalization: line.value for line in result} == expected
     assert len({tuple(chosen) for chosen in by_hand.values()}) == 5  # so that mixing two up would show
 
 
@@ -101,9 +101,9 @@ def test_one_pass_serves_all_normalisations() -> None:
 
 
 def test_default_normalisation_is_the_tasks_own() -> None:
-    (line,) = evaluate(knowing(0), parity(normalize="char"), shots=0)
+    (line,) = evaluate(knowing(0), parity(normalization="char"), shots=0)
 
-    assert line.normalize == "char"
+    assert line.normalization == "char"
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "records": {"task": {"asked": range(1, 9)}},
     "a label": {"task": {"names": ["1", "0"]}},
     "demonstrations": {"task": {"shown": range(100, 113)}},
-    "normalisation of the task": {"task": {"normalize": "sum"}},
+    "normalisation of the task": {"task": {"normalization": "sum"}},
     "normalisation": {"normalizations": "sum"},
     "seeds": {"seeds": [1]},
     "shots": {"shots": 3},

@@ -221,7 +221,7 @@ def test_rescoring_gives_the_sweeps_own_table(tmp_path: Path) -> None:
     for format in ("table", "md", "csv", "json"):
         assert rescore_sweep(tmp_path).table(format) == own.table(format)
     by_byte = rescore_sweep(tmp_path, "byte")
-    assert {line.normalize for result in by_byte for line in result} == {"byte"}
+    assert {line.normalization for result in by_byte for line in result} == {"byte"}
 
 
 def test_a_sweep_as_a_frame_has_the_model_in_front(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_other_normalisations_need_no_model(saved: list[Path], loaded: list[str]
     assert len(loaded) == 2 + 1
     assert by_byte.results[1].scores == alone.scores
     kept = json.loads((by_byte.results[1].folder / "scores.json").read_text())["scores"]
-    assert {line["normalize"] for line in kept} == {"byte"}
+    assert {line["normalization"] for line in kept} == {"byte"}
 
 
 @pytest.mark.parametrize(

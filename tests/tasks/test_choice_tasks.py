@@ -83,7 +83,7 @@ def test_splits_shots_and_normalisation_are_the_papers(name: str) -> None:
 
     assert (definition.splits.demonstrations, definition.splits.evaluation) == SPLITS[name]
     assert definition.protocol.shots == SHOTS[name]
-    assert definition.score.normalize == ("unconditional" if name in RATIO else "token")
+    assert definition.score.normalization == ("unconditional" if name in RATIO else "token")
     assert definition.reference in reference_names()
     assert definition.prompts[0] == "gpt3"
 

@@ -71,7 +71,7 @@ def test_several_prompts_go_by_style() -> None:
         ({"prompt": {}}, r"task 'sky': `prompts`"),
         ({"names": ["a", "b", "c"]}, r"task 'sky': .*`gold.names` has 3 names for 2 options"),
         ({"draw": "sometimes"}, r"task 'sky': `draw`: Input should be 'per_example', 'per_group', 'fixed' or 'first'"),
-        ({"normalize": "length"}, r"task 'sky': `normalize`: Input should be"),
+        ({"normalization": "length"}, r"task 'sky': `normalization`: Input should be"),
         ({"metrics": []}, r"task 'sky': `metrics`"),
         ({"options": ["no", 3]}, r"task 'sky': `options"),
     ],
@@ -147,7 +147,7 @@ def test_digest_is_of_what_can_change_an_answer() -> None:
 
     assert sky(prompt="{{ text }} other").digest == digest
     assert sky(evaluation=RECORDS[:1]).digest == digest
-    for scored in ({"metrics": ["macro_f1"]}, {"normalize": "sum"}, {"by": "text"}):
+    for scored in ({"metrics": ["macro_f1"]}, {"normalization": "sum"}, {"by": "text"}):
         assert sky(**scored).digest == digest
     for changed in ({"options": ["n", "y"]}, {"draw": "fixed"}, {"gold": "other"}):
         assert sky(**changed).digest != digest
