@@ -101,15 +101,8 @@ def show(
 def _prompt(question: EncodedQuery) -> Iterator[str | Coloured]:
     """The prompt of the right option's request, its parts coloured and what is scored between brackets."""
     text, right = question.text, _right(question)
-    if text.chat is not None:
-        yield text.context(right, question.fitted.shots)
-        yield from ("⟦", _part(text.answers[right], "answer"), "⟧")
-        return
-    if text.instruction:
-        yield from (_part(text.instruction, "instruction"), text.separator)
-    for each in text.shown(question.fitted.shots):
-        yield from (_part(each, "demonstration"), text.separator)
-    yield _part(text.queries[right], "query")
+    for piece, part in text.parts(right, question.fitted.shots):
+        yield _part(piece, part) if part else piece
     yield from ("⟦", _part(text.answers[right], "answer"), "⟧")
 
 

@@ -91,6 +91,11 @@ class Extracted:
         name = self.name.partition(MARK)[2]
         return "|".join(filter(None, (own, f"{name}#{hashlib.sha256(rules.encode()).hexdigest()[:8]}")))
 
+    def ties(self, predictions: Sequence[TextPrediction]) -> int:
+        """In how many examples several answers are the most frequent ones, of a vote."""
+        count = getattr(self.metric, "ties", None)
+        return 0 if count is None else int(count([self._extracted(each) for each in predictions]))
+
     def failures(self, predictions: Sequence[Any]) -> int:
         """In how many texts the rules find nothing."""
         return sum(_answer(each.text, self.rules) is None for each in predictions)
@@ -127,7 +132,8 @@ def over_samples(
     if setting == VOTE:
         if value != "majority":
             raise UnknownName(f"value of `{VOTE}`", value, ["majority"], path, line)
-        return replace(measure, name=name, of_example=partial(_voted, measure), rule=rule, of_samples=True)
+        voted, is_tied = partial(_voted, measure), partial(_is_tied, measure)
+        return replace(measure, name=name, of_example=voted, rule=rule, of_samples=True, is_tied=is_tied)
     if not value.isdecimal() or not 1 <= len(value) <= 6 or int(value) < 1:
         raise MetricError(f"{name}: `{PASS_AT}` is a number of samples, at least 1, not {value!r}", path, line)
     passed, refuse = partial(_passed, measure, int(value)), partial(_refuse_few, measure, int(value))
@@ -139,10 +145,21 @@ def _voted(measure: ExampleMean[TextPrediction], prediction: TextPrediction) -> 
 
     Empty answers have no vote. Of equally frequent ones, the one that was drawn first is taken.
     """
-    answers = [text for text in prediction.texts if text.strip()] or [""]
+    answers = _voters(prediction)
     votes = Counter(map(measure.form, answers))
     winner = max(answers, key=lambda text: votes[measure.form(text)])
     return measure.of_example(replace(prediction, text=winner))
+
+
+def _is_tied(measure: ExampleMean[TextPrediction], prediction: TextPrediction) -> bool:
+    """Whether several answers are the most frequent ones."""
+    first, *others = Counter(map(measure.form, _voters(prediction))).most_common(2)
+    return any(votes == first[1] for _, votes in others)
+
+
+def _voters(prediction: TextPrediction) -> list[str]:
+    """The samples that are not empty."""
+    return [text for text in prediction.texts if text.strip()] or [""]
 
 
 def _passed(measure: ExampleMean[TextPrediction], k: int, prediction: TextPrediction) -> float:

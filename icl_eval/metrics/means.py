@@ -32,11 +32,17 @@ class ExampleMean(Generic[P]):
     """What two texts have in common that are the same answer, where answers are counted."""
     of_samples: bool = False
     """Whether it measures all samples of an example at once."""
+    is_tied: Callable[[P], bool] | None = None
+    """Whether an example has several answers of which the first is scored by convention, if that can be."""
 
     def check(self, predictions: Sequence[P]) -> None:
         """Raise `MetricError` where it cannot measure answers to these examples."""
         if self.refuse is not None:
             self.refuse(predictions)
+
+    def ties(self, predictions: Sequence[P]) -> int:
+        """How many examples are tied."""
+        return 0 if self.is_tied is None else sum(map(self.is_tied, predictions))
 
     def statistics(self, predictions: Sequence[P]) -> Statistics:
         """One unit per example; raises `MetricError` as `check` does."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import zip_longest
+from typing import Any, Literal
 
 from icl_eval.errors import PromptError
 from icl_eval.prompts.chat import Chat
 from icl_eval.prompts.template import Prompt
+
+Part = Literal["instruction", "demonstration", "query"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,26 @@ class PromptText:
     def shown(self, shots: int | None = None) -> tuple[str, ...]:
         """The first `shots` demonstrations of the draw (all of them by default), as they follow in the prompt."""
         return self._in_order(self.demonstrations[:shots])
+
+    def parts(self, option: int, shots: int | None = None) -> Iterator[tuple[str, Part | None]]:
+        """`context` in pieces, each with the part of the prompt that it belongs to; None for separators and markup.
+
+        A chat template that changes the texts of messages, by more than white space around them, hides their parts.
+        """
+        text, position = self.context(option, shots), 0
+        pieces: list[tuple[str, Part]] = [(self.instruction, "instruction")]
+        for each, reply in zip_longest(self.shown(shots), self._in_order(self.replies[:shots]), fillvalue=""):
+            is_turns = self.chat is not None and self.chat.demonstrations == "turns"
+            turns = (each.removesuffix(reply), reply) if is_turns else (each,)
+            pieces += [(turn, "demonstration") for turn in turns]
+        for piece, part in [*pieces, (self.queries[option], "query")]:
+            exact = piece if self.chat is None else piece.strip()
+            start = text.find(exact, position)
+            if exact and start >= 0:
+                yield text[position:start], None
+                yield exact, part
+                position = start + len(exact)
+        yield text[position:], None
 
     def contexts(self, shots: int | None = None) -> list[str]:
         """`context` of every option, made once where the queries are the same."""

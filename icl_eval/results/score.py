@@ -23,7 +23,7 @@ class Score:
         split, fewshot_split: evaluated, and with the demonstrations; empty where it is the task's own.
         effective_shots: mean number of demonstrations that fitted the window.
         shortened, truncated, ties: examples (summed over seeds) with fewer demonstrations than requested, with a cut
-            query, and with several options of equal score, of which the first was taken.
+            query, and with several options of equal score, or answers with equally many votes; the first was taken.
         hit_max_tokens, empty: generated texts (summed over seeds and samples) that were cut at `max_tokens`, before any
             stop or end token, and that hold no words.
         unfinished: generated texts (summed over seeds and samples) whose reasoning does not end, so without an answer.

@@ -111,7 +111,7 @@ def _prepared(
             f"{task.name}: {shots[-1]} demonstrations were requested, but there are {pool.size} to draw from"
         )
 
-    categories = _categories(task, whole)
+    categories = categories_of(task, whole)
 
     def describe() -> TaskRecord:
         words = [*_words(whole, task.definition.answer)]
@@ -178,7 +178,7 @@ def _words(examples: Sequence[Example], kind: AnswerKind) -> Iterator[str]:
         yield f"{each.fingerprint} {gold} {each.id} {each.cluster} {each.group}{references}{category}"
 
 
-def _categories(task: Task, examples: Sequence[Example]) -> dict[str, int]:
+def categories_of(task: Task, examples: Sequence[Example]) -> dict[str, int]:
     """The number of examples in each category; nothing if the task has none.
 
     Raises:

@@ -13,7 +13,7 @@ from icl_eval.errors import IclEvalError, MissingData, TaskError, UnknownName, W
 from icl_eval.models import LanguageModel, ModelConfig, about_control_tokens, load
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig, read_run
-from icl_eval.runs.cells import prepare
+from icl_eval.runs.cells import categories_of, prepare
 from icl_eval.runs.model import chat_of
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.runs.tasks import check_average, check_metrics, check_names, check_reference, source_of
@@ -71,8 +71,15 @@ def inspect(
         raise cause if isinstance(cause, IclEvalError) and cause.path else TaskError(str(error), task.path) from error
     return (
         f"{len(examples)} examples, {len(candidates)} candidate demonstrations, "
-        f"prompts {', '.join(task.prompts)}{_about_options(task, examples)}{_about_extraction(task, candidates)}"
+        f"prompts {', '.join(task.prompts)}{_about_categories(task, examples)}"
+        f"{_about_options(task, examples)}{_about_extraction(task, candidates)}"
     )
+
+
+def _about_categories(task: Task, examples: Sequence[Example]) -> str:
+    """How many categories there are, in words, if the task has any; raises `DataError` for too many."""
+    count = len(categories_of(task, examples))
+    return f"; {count} {'category' if count == 1 else 'categories'}" if count else ""
 
 
 def _about_options(task: Task, examples: Sequence[Example]) -> str:

@@ -23,6 +23,7 @@ from icl_eval.metrics import (
     value_range,
 )
 from icl_eval.metrics.derived import Extracted, measures_samples
+from icl_eval.metrics.means import ExampleMean
 from icl_eval.references import majority_baseline, random_baseline
 from icl_eval.results.examples import REPAIR, ExampleResult
 from icl_eval.results.records import TaskRecord
@@ -301,9 +302,9 @@ class _Scorer:
         """The score of all examples, or of one category."""
         trust: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "given": self.given}
         measure = metric(name, record.extract, kind=record.answer, **trust)
-        seeds = answers.seeds
+        seeds, draws = answers.seeds, answers.draws(measure)
         try:
-            found = estimate(measure, answers.draws(measure))
+            found = estimate(measure, draws)
         except MetricError as error:
             where = f" ({category})" if category else ""
             raise MetricError(f"{record.task}{where} cannot be scored with {name}: {error.message}") from error
@@ -331,7 +332,7 @@ class _Scorer:
             effective_shots=answers.shots / answers.count,
             shortened=answers.shortened,
             truncated=answers.truncated,
-            ties=answers.ties,
+            ties=answers.ties + _tied_votes(measure, draws),
             hit_max_tokens=answers.hit_max_tokens,
             empty=answers.empty,
             unfinished=answers.unfinished,
@@ -348,3 +349,8 @@ class _Scorer:
 def _unextracted(measure: AnyMetric, predictions: Iterable[Sequence[Any]]) -> int:
     """In how many texts the rules of a metric find no answer."""
     return sum(map(measure.failures, predictions)) if isinstance(measure, Extracted) else 0
+
+
+def _tied_votes(measure: AnyMetric, draws: Iterable[Sequence[Any]]) -> int:
+    """In how many examples, summed over seeds, the metric's vote has no single winner."""
+    return sum(map(measure.ties, draws)) if isinstance(measure, ExampleMean | Extracted) else 0

@@ -213,7 +213,8 @@ def _gold_index(definition: TaskDefinition, value: Any, options: int) -> int:
     index = _stated_index(value, names)
     if index is None:
         known = names or map(str, range(options))
-        raise DataError(str(UnknownName("label", str(value), known)))
+        advice = "" if names else "; if labels have names, list them in the order of the options: `gold.names`"
+        raise DataError(f"{UnknownName('label', str(value), known)}{advice}")
     if index == -1:
         raise DataError("the record has no label; is this split's gold public?")
     if not 0 <= index < options:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -94,6 +95,7 @@ class Library:
         located = self._resolved(name)
         if "suite" in located.data:
             raise TaskError(f"{name!r} is a suite, not a task", *located.at(("suite",)))
+        located = self._with_prompts(located, name)
         definition = validate(TaskDefinition, located)
         self._check_name(located, "task", definition.task, name)
         if definition.data.adapter is not None and definition.data.adapter not in ADAPTERS:
@@ -148,11 +150,24 @@ class Library:
             raise TaskError(f"a split of its own is written `demonstrations: {chosen.split}`", path, line)
         if chosen.task not in self.files:
             raise UnknownName("task", chosen.task, self.files, path, line)
-        return Task(validate(TaskDefinition, self._resolved(chosen.task)), {}, self.files[chosen.task])
+        shown = self._resolved(chosen.task)
+        if "suite" in shown.data:
+            raise TaskError(f"{chosen.task!r} is a suite, not a task", path, line)
+        return Task(validate(TaskDefinition, self._with_prompts(shown, chosen.task)), {}, self.files[chosen.task])
+
+    def _with_prompts(self, located: Located, name: str) -> Located:
+        """A task file whose key `prompts`, if it is missing, names the prompt file of the task, if there is just one."""
+        found = {path.stem for folder in self._prompt_folders(located, name) for path in folder.glob("*.jinja")}
+        if "prompts" in located.data or len(found) != 1:
+            return located
+        return replace(located, data={**located.data, "prompts": [*found]})
+
+    def _prompt_folders(self, located: Located, name: str) -> list[Path]:
+        """Where the prompts of a task lie: its own folder, then those of the tasks that it extends."""
+        return [self._root(each) / "prompts" / each for each in (name, *self._bases(located))]
 
     def _prompt(self, located: Located, definition: TaskDefinition, style: str) -> Prompt:
-        names = [definition.task, *self._bases(located)]
-        candidates = [self._root(name) / "prompts" / name / f"{style}.jinja" for name in names]
+        candidates = [folder / f"{style}.jinja" for folder in self._prompt_folders(located, definition.task)]
         for path in candidates:
             if path.is_file():
                 return Prompt.from_file(path)

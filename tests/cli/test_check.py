@@ -214,6 +214,14 @@ def test_check_looks_at_other_splits(icl_eval: IclEval) -> None:
     assert said.out == "ok toy/parity: 12 examples, 12 candidate demonstrations, prompts plain, chatty\n"
 
 
+def test_check_counts_categories_and_refuses_too_many(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
+    PARITY.write_text(PARITY.read_text() + "by: pair\n")
+    assert "prompts plain, chatty; 4 categories\n" in icl_eval("check", "toy/parity", *TOY).out
+
+    monkeypatch.setattr("icl_eval.runs.cells.MOST_CATEGORIES", 3)
+    assert "`by` is 'pair', which has 4 values; at most 3" in icl_eval("check", "toy/parity", *TOY).mistake
+
+
 def test_check_takes_a_shared_split_of_few_clusters(icl_eval: IclEval) -> None:
     said = icl_eval("check", "toy/pairs", "--split", "train", "--fewshot-split", "train", *TOY)
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import _thread
 import math
 import signal
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from icl_eval.config import ChatDemonstrations
 from icl_eval.errors import IclEvalError, PromptError, UnknownName
 from icl_eval.prompts import Prompt, PromptText, assemble, sandbox
+from icl_eval.prompts.chat import Chat, Message
 
 OPTIONS = ("no", "yes")
 
@@ -44,6 +48,26 @@ def test_every_block_is_shown_in_its_place() -> None:
 
     assert text.context(0) + text.answers[0] == "I sky|Q d: yes1|Q q: no0"
     assert prompt.answer_context({}) == "A"
+
+
+def test_parts_of_a_prompt_make_its_context() -> None:
+    text = PromptText("Do it.", ("Q a: A", "Q b: B"), ("Q c:",), (" C",), "\n\n", replies=(" A", " B"))
+    forms: tuple[ChatDemonstrations, ...] = ("turns", "message")
+    conversations = {form: replace(text, chat=Chat(_spoken, form)) for form in forms}
+    named = {
+        name: [(part, piece) for piece, part in each.parts(0, 1) if part]
+        for name, each in {"plain": text, **conversations}.items()
+    }
+
+    for each in (text, *conversations.values()):
+        assert "".join(piece for piece, _ in each.parts(0, 2)) == each.context(0, 2)
+    whole = [("instruction", "Do it."), ("demonstration", "Q a: A"), ("query", "Q c:")]
+    turns = [("demonstration", "Q a:"), ("demonstration", "A")]
+    assert named == {"plain": whole, "turns": [whole[0], *turns, whole[2]], "message": whole}
+
+
+def _spoken(messages: Sequence[Message]) -> str:
+    return "".join(f"<{each['role']}>{each['content']}" for each in messages)
 
 
 def test_demonstration_block_replaces_query_and_answer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from icl_eval import Library, Task, evaluate, rescore
 from icl_eval.errors import MetricError, UnknownName
 from icl_eval.metrics import estimate, metric
+from icl_eval.metrics.derived import Extracted
 from icl_eval.metrics.prediction import TextPrediction
 from icl_eval.results.examples import TextResult, read_examples
 from icl_eval.testing import FakeLM
@@ -96,6 +98,20 @@ def test_votes_are_counted_after_extraction() -> None:
     assert estimate(measure, [[prediction(*samples)]]).value == 1
     passed = metric("number_match:pass_at=3@final", task.definition.extract)
     assert estimate(passed, [[prediction(*samples)]]).value == pytest.approx(9 / 10)  # of the 10 subsets of 3
+
+
+def test_votes_without_a_single_winner_are_counted(tmp_path: Path) -> None:
+    rules = {"final": [{"pattern": "#### (.*)"}]}
+    tied, won = ("#### 4", "#### 5", "5"), ("#### 4", "#### 5", "#### 4 ")
+    measure = metric(f"{VOTE}@final", sums(extract=rules).definition.extract)
+    assert isinstance(measure, Extracted)
+    assert measure.ties([prediction(*tied), prediction(*won), prediction("", "")]) == 1
+
+    result = evaluate(MODEL, sums(), shots=0, out=tmp_path)
+    answers = [sorted(Counter(filter(None, map(str.strip, each.texts))).values()) for each in stored(tmp_path)]
+    expected = sum(len(votes) > 1 and votes[-1] == votes[-2] for votes in answers)
+    assert [result.score("sums", metric=name).ties for name in ("number_match", VOTE)] == [0, expected]
+    assert result.score("sums", metric=TWO).ties == 0
 
 
 def test_stored_samples_are_scored_without_a_model(tmp_path: Path) -> None:

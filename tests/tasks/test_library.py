@@ -93,6 +93,14 @@ def test_prompt_file_that_is_missing_is_named_by_its_path(write: Write) -> None:
     )
 
 
+def test_a_single_prompt_file_need_not_be_named(write: Write) -> None:
+    library = write(replaced("prompts: [plain]\n", ""), sea="task: sea\nextends: sky\n")
+    assert [list(library.task(name).prompts) for name in ("sky", "sea")] == [["plain"], ["plain"]]
+
+    (library.roots[0] / "prompts/sky/other.jinja").write_text("{{ text }}")
+    assert failure(library) == "tasks/sky.yaml:1: the key `prompts` is missing"
+
+
 def test_yaml_that_is_not_utf_8_is_an_error(write: Write) -> None:
     library = write()
     library.files["sky"].write_bytes(b"about: \xff\n")

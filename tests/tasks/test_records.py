@@ -125,7 +125,9 @@ def test_wrong_label_is_an_error(label: Any, message: str) -> None:
 
 
 def test_label_name_without_names_shows_the_numbers() -> None:
-    assert failure([{"text": "t", "label": "x"}], gold={"field": "label"}).endswith("'x'; choose from 0, 1")
+    assert failure([{"text": "t", "label": "x"}], gold={"field": "label"}).endswith(
+        "'x'; choose from 0, 1; if labels have names, list them in the order of the options: `gold.names`"
+    )
 
 
 def test_label_name_beyond_the_options_of_its_record_is_an_error() -> None:
