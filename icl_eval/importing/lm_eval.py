@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from icl_eval.errors import IclEvalError
+from icl_eval.errors import IclEvalError, TaskError
 from icl_eval.importing import lm_eval_package as package
 from icl_eval.importing.folder import Imported, write_suite, write_task
 from icl_eval.importing.lm_eval_config import Config, Index, read_config
 from icl_eval.importing.lm_eval_question import data_of, declared_parts
 from icl_eval.importing.lm_eval_scoring import FREEZABLE, check_convertible, own_name
-from icl_eval.tasks import Source
+from icl_eval.tasks import Library, Source
 from icl_eval.tasks.data import Data
+
+OPERATIONS = {"a": "addition", "s": "subtraction", "m": "multiplication", "c": "composite"}
+OTHER_NAMES = {  # bundled tasks that lm_eval has under another name
+    "webqs": "webquestions",
+    "wikitext": "wikitext-2",
+    "wmt-ro-en-t5-prompt": "translation/wmt16-ro-en",
+    **{f"arithmetic_{n}d{key}": f"arithmetic/{n}d-{name}" for n in range(1, 6) for key, name in OPERATIONS.items()},
+}
+
+
+def bundled_counterpart(name: str) -> str | None:
+    """The bundled task for the same data as a task of lm_eval, if there is one."""
+    by_letters = {_letters(each): each for each in Library().names()}
+    return by_letters.get(_letters(OTHER_NAMES.get(name, name)))
+
+
+def _letters(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
 
 
 @dataclass
@@ -84,6 +103,15 @@ class LmEvalImport:
         return [self._task(replace(member, keys={**member.keys, **overrides}))]
 
     def _task(self, config: Config) -> Imported:
+        try:
+            return self._converted(config)
+        except IclEvalError as error:
+            if own := bundled_counterpart(str(config.keys.get("task", ""))):
+                said = f"{error.message}; icl-eval has its own task {own}"
+                raise TaskError(said, error.path, error.line) from error
+            raise
+
+    def _converted(self, config: Config) -> Imported:
         check_convertible(config)
         code = next(((key, each) for key, each in config.python() if key.split(".")[0] in FREEZABLE), None)
         if code is None:

@@ -156,7 +156,7 @@ class Library:
         return Task(validate(TaskDefinition, self._with_prompts(shown, chosen.task)), {}, self.files[chosen.task])
 
     def _with_prompts(self, located: Located, name: str) -> Located:
-        """A task file whose key `prompts`, if it is missing, names the prompt file of the task, if there is just one."""
+        """A task file whose key `prompts`, if it is missing, names the only prompt file of the task."""
         found = {path.stem for folder in self._prompt_folders(located, name) for path in folder.glob("*.jinja")}
         if "prompts" in located.data or len(found) != 1:
             return located

@@ -293,6 +293,30 @@ def with_key(key: str, value: str) -> str:
 
 
 @pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("coqa", "coqa"),
+        ("drop", "drop"),
+        ("truthfulqa_mc2", "truthfulqa/mc2"),
+        ("wikitext", "wikitext-2"),
+        ("squadv2", "squadv2"),
+        ("webqs", "webquestions"),
+        ("arithmetic_1dc", "arithmetic/1d-composite"),
+        ("humaneval", None),
+    ],
+)
+def test_a_refusal_names_the_bundled_task_of_the_same_data(name: str, own: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(with_key("process_results", "!function utils.f").replace("task: birds", f"task: {name}"))
+    with pytest.raises(TaskError) as caught:
+        LmEvalImport(tmp_path / "out", None, trust_remote_code=False).file(path)
+
+    said = "which cannot be frozen" + (f"; icl-eval has its own task {own}" if own else "")
+    assert str(caught.value).endswith(said)
+    assert own is None or own in Library().files
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [
         (
