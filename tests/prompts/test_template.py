@@ -53,13 +53,10 @@ def test_every_block_is_shown_in_its_place() -> None:
 def test_parts_of_a_prompt_make_its_context() -> None:
     text = PromptText("Do it.", ("Q a: A", "Q b: B"), ("Q c:",), (" C",), "\n\n", replies=(" A", " B"))
     forms: tuple[ChatDemonstrations, ...] = ("turns", "message")
-    conversations = {form: replace(text, chat=Chat(_spoken, form)) for form in forms}
-    named = {
-        name: [(part, piece) for piece, part in each.parts(0, 1) if part]
-        for name, each in {"plain": text, **conversations}.items()
-    }
+    texts = {"plain": text} | {str(form): replace(text, chat=Chat(_spoken, form)) for form in forms}
+    named = {name: [(part, piece) for piece, part in each.parts(0, 1) if part] for name, each in texts.items()}
 
-    for each in (text, *conversations.values()):
+    for each in texts.values():
         assert "".join(piece for piece, _ in each.parts(0, 2)) == each.context(0, 2)
     whole = [("instruction", "Do it."), ("demonstration", "Q a: A"), ("query", "Q c:")]
     turns = [("demonstration", "Q a:"), ("demonstration", "A")]
