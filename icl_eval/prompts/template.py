@@ -1,8 +1,6 @@
-"""A prompt template: named blocks of sandboxed Jinja, with every undefined field an error.
+"""A prompt template: named blocks of sandboxed Jinja. Every undefined field is an error.
 
-Blocks: `query` (required) and `answer` make up an example; `demonstration` is a solved example (query and right answer
-unless given); `instruction` stands once at the top; `separator` stands between all of them; `answer_context` conditions
-the unconditional likelihood. A source without blocks is the `query`.
+A source without blocks is the `query`.
 """
 
 from __future__ import annotations
@@ -19,13 +17,16 @@ from jinja2 import meta, nodes
 from icl_eval.errors import PromptError, UnknownName
 from icl_eval.prompts import sandbox
 
-DEFAULTS = {
-    "instruction": "",
-    "answer": " {{ option }}",
-    "separator": "\n\n",
-    "answer_context": "Answer:",
+BLOCKS = {
+    "query": "the example without its answer; required",
+    "answer": "the answer after the query, which is scored",
+    "demonstration": "an example with its answer; by default, `query` and `answer` of the right option",
+    "instruction": "text at the top of the prompt",
+    "separator": "text between instruction, demonstrations and query",
+    "answer_context": "context of the unconditional likelihood",
 }
-BLOCKS = (*DEFAULTS, "query", "demonstration")
+"""The blocks of a prompt file, and what each holds."""
+DEFAULTS = {"answer": " {{ option }}", "instruction": "", "separator": "\n\n", "answer_context": "Answer:"}
 PER_OPTION = ("option", "index")  # what query and answer see besides the fields of the example
 GIVEN = (*PER_OPTION, "options", "letters")
 RESERVED = (*PER_OPTION, "letters")  # what no field may be called; a field `options` usually is the list of options

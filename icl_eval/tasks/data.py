@@ -1,4 +1,4 @@
-"""Where a task's records come from, as a task file says it."""
+"""The keys of a task file that say where its records come from."""
 
 from __future__ import annotations
 
@@ -38,27 +38,47 @@ class Strict(BaseModel):
 class Hub(Strict):
     """A data set on the Hugging Face Hub."""
 
-    path: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]  # owner/name, never a folder
+    path: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+    """Owner and name, such as `aps/super_glue`; never a folder."""
+
     name: StrictStr | None = None
+    """Configuration of the data set."""
+
     revision: StrictStr | None = None
-    splits: dict[StrictStr, StrictStr] = {}  # split -> its name on the Hub, where that is another
+    """Revision of the data set."""
+
+    splits: dict[StrictStr, StrictStr] = {}
+    """Splits of the task, and the name of each on the Hub if it differs."""
 
 
 class Data(Strict):
-    """Where records come from. Both layouts end up as the same examples."""
+    """Where records come from. The Hub and the official release give the same examples."""
 
     NEW_KEYS = frozenset({"format", "columns", "pattern", "records"})
 
     hub: Hub | None = None
+    """Data set on the Hub."""
+
     local: dict[StrictStr, StrictStr | Annotated[list[StrictStr], Field(min_length=1)]] = {}
-    # split -> file under --data-dir, `{field}` in its name for several files, or a list of files whose lines belong
-    # together
-    format: Format | None = None  # of all files; by default what the suffix says
-    columns: Annotated[list[StrictStr], Field(min_length=1)] | None = None  # of CSV and TSV files without a header
-    pattern: StrictStr | None = None  # of lines, whose named groups are the fields
-    records: Annotated[StrictStr, Field(min_length=1)] | None = None  # dotted path to the array in a JSON file
-    adapter: StrictStr | None = None  # a named conversion in the package, for what field mappings cannot say
-    synthetic: StrictStr | None = None  # a named generator in the package, where no file of `local` is at hand
+    """Splits, and the file of each below `--data-dir`, with `{field}` for several files; or files read in parallel."""
+
+    format: Format | None = None
+    """Format of all files; by default, the suffix decides."""
+
+    columns: Annotated[list[StrictStr], Field(min_length=1)] | None = None
+    """Names of the columns of a CSV or TSV file without a header."""
+
+    pattern: StrictStr | None = None
+    """Regular expression for each line of a text file; its named groups are the fields."""
+
+    records: Annotated[StrictStr, Field(min_length=1)] | None = None
+    """Dotted path to the array of records in a JSON file."""
+
+    adapter: StrictStr | None = None
+    """Built-in conversion, if `fields` cannot express it."""
+
+    synthetic: StrictStr | None = None
+    """Built-in generator of records, used if no file of `local` is found."""
 
     @property
     def layout(self) -> Layout:

@@ -1,4 +1,4 @@
-"""The schema of task files and suite files, and nothing else."""
+"""The schema of task files and suite files; the docstrings of their keys become docs/task-keys.md."""
 
 from __future__ import annotations
 
@@ -29,43 +29,47 @@ Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z
 
 
 class DemonstrationSource(Strict):
-    """Demonstrations from another task's split, for tasks without training data."""
+    """Demonstrations from another task, for tasks without training data."""
 
     task: Name
+    """Name of the task."""
+
     split: StrictStr
+    """Split of that task."""
 
 
 class Splits(Strict):
     """Which split demonstrations are drawn from, and which is evaluated."""
 
-    demonstrations: StrictStr | DemonstrationSource | None = None  # None: there is nothing to show
+    demonstrations: StrictStr | DemonstrationSource | None = None
+    """Split that demonstrations are drawn from; without it, the task runs only with zero shots."""
+
     evaluation: StrictStr
+    """Split that is evaluated."""
 
 
 class Gold(Strict):
-    """Where the right option stands: `names[i]` or the number `i` in the record means option `i`.
-
-    A field may also be a mapping of options to 1, if they are right, and 0.
-
-    Of a generated answer: whether the reference is right, 1 or `names[1]`, or not, 0 or `names[0]`.
-    """
+    """Which option is right. For `answer: text`: whether the reference is right (1) or wrong (0)."""
 
     field: StrictStr
+    """Field of the record with the label: an index, a name, a list of these, or a mapping of options to grades."""
+
     names: list[StrictStr] | None = None
+    """Names of the labels: the i-th name stands for the i-th option."""
 
 
 class Category(Strict):
-    """What gives every example its category, and which average over categories stands for the task in suites.
-
-    `micro` is the score of all examples together, `macro` the mean of the scores of the categories.
-    """
+    """The category of an example. `by: subject` is short for `by: {field: subject}`."""
 
     field: Annotated[StrictStr, Field(min_length=1)]
+    """Field, dotted path or template that gives the category."""
+
     average: Literal["micro", "macro"] = "micro"
+    """What enters averages of suites: the score of all examples, or the mean of the scores of the categories."""
 
 
 def _as_category(value: object) -> object:
-    """`by: subject` is short for `by: {field: subject}`."""
+    """The mapping that a field alone is short for."""
     if value is None or isinstance(value, Mapping | Category):
         return value
     if not isinstance(value, str):
@@ -81,12 +85,25 @@ class Protocol(Strict):
     NEW_KEYS = frozenset({"ids", "balanced", "order"})
 
     shots: Annotated[StrictInt, Field(ge=0)] = 32
+    """Number of demonstrations without `--shots`."""
+
     draw: Draw = "per_example"
-    ids: Annotated[list[StrictStr], Field(min_length=1)] | None = None  # of the demonstrations, in this order
-    balanced: StrictBool = False  # as many of each label
+    """A new draw for every query or every group, one draw for all queries, or the first examples of the split."""
+
+    ids: Annotated[list[StrictStr], Field(min_length=1)] | None = None
+    """Ids of the demonstrations, in this order, instead of a draw."""
+
+    balanced: StrictBool = False
+    """Draw equally many demonstrations of each label."""
+
     order: Order = "drawn"
-    within: StrictStr | None = None  # demonstrations share this field's value with the query
-    repeat: StrictBool = False  # a demonstration may ask what the query asks, where the answer is to be found in it
+    """Order in the prompt: as drawn, or with the first one drawn next to the query."""
+
+    within: StrictStr | None = None
+    """Field whose value demonstrations share with the query."""
+
+    repeat: StrictBool = False
+    """Whether a demonstration may have the same question as the query."""
 
     @model_validator(mode="before")
     @classmethod
@@ -112,30 +129,50 @@ class Protocol(Strict):
 
 
 class Score(Strict):
-    """How the log-likelihoods of options become comparable, and how texts are read that are longer than the window."""
+    """How the log-likelihoods of options become comparable, and how long texts are scored."""
 
     normalization: Normalization = "token"
-    stride: Annotated[StrictInt, Field(ge=1)] | None = None  # tokens that a further window adds; by default all it can
+    """Total log-likelihood, mean of a token, character or byte, or the total minus the unconditional log-likelihood."""
+
+    stride: Annotated[StrictInt, Field(ge=1)] | None = None
+    """New tokens in each further segment of a text longer than the context length; by default, as many as fit."""
 
 
 class Decode(Strict):
-    """How an answer is generated.
+    """How an answer is generated. A beam's log-probability is divided by the length penalty.
 
-    `gnmt` divides a beam's log-probability by ((5 + length) / 6) ** length_penalty (Wu et al. 2016, arXiv 1609.08144,
-    section 7), `power` by length ** length_penalty.
+    `gnmt` is `((5 + length) / 6) ** length_penalty` (Wu et al. 2016, arXiv 1609.08144, section 7), and `power` is
+    `length ** length_penalty`.
     """
 
     NEW_KEYS = frozenset({"reasoning_end"})
 
     max_tokens: Annotated[StrictInt, Field(ge=1)] = 64
-    stop: list[Annotated[StrictStr, Field(min_length=1)]] = Field(default=["\n"])  # the answer ends before the first
+    """Maximum number of generated tokens."""
+
+    stop: list[Annotated[StrictStr, Field(min_length=1)]] = Field(default=["\n"])
+    """Texts that end the answer, and are not part of it."""
+
     beams: Annotated[StrictInt, Field(ge=1)] = 1
+    """Beams of the search; 1 is greedy search."""
+
     length_penalty: Annotated[StrictFloat | StrictInt, Field(ge=0)] = 0.6
+    """Exponent of the length penalty."""
+
     penalty: Literal["gnmt", "power"] = "gnmt"
+    """Form of the length penalty."""
+
     samples: Annotated[StrictInt, Field(ge=1)] = 1
-    temperature: Annotated[StrictFloat | StrictInt, Field(ge=0)] = 0  # 0: the likeliest token
+    """Number of independent samples; more than one needs a temperature above 0."""
+
+    temperature: Annotated[StrictFloat | StrictInt, Field(ge=0)] = 0
+    """Temperature of sampling; 0 takes the most likely token."""
+
     top_p: Annotated[StrictFloat | StrictInt, Field(gt=0, le=1)] = 1
-    reasoning_end: Annotated[StrictStr, Field(min_length=1)] | None = None  # the answer follows, such as after </think>
+    """Sample from the most likely tokens with this total probability."""
+
+    reasoning_end: Annotated[StrictStr, Field(min_length=1)] | None = None
+    """Text that ends the reasoning before the answer, such as `</think>`."""
 
     @model_validator(mode="after")
     def _searches_or_samples(self) -> Decode:
@@ -150,45 +187,85 @@ USUAL_METRIC: dict[AnswerKind, str] = {"choice": "accuracy", "text": "squad_em",
 
 
 class TaskDefinition(Strict):
-    """A task file.
+    """A task is one YAML file below `tasks`.
 
-    `options` belong to `answer: choice`, `references` to the other kinds, `decode` to `answer: text`, where it is never
-    None. A choice needs `gold`; a text may have it. With `extract`, every metric is taken of the answers that each of
-    its lists of rules finds.
+    `answer: choice` needs `options` and `gold`. The other kinds of answers need `references`. Only `answer: text` has
+    `decode` and `extract`, and may have `gold`.
     """
 
     NEW_KEYS = frozenset({"extract", "by"})
 
     task: Name
+    """Name of the task; must match the path below `tasks`."""
+
     about: StrictStr = ""
+    """One line on the task: description, source, licence."""
+
     extends: Name | None = None
+    """Another task, whose keys and prompts this file changes."""
+
     data: Data = Data()
+    """Where the records come from."""
+
     splits: Splits
+    """Splits for demonstrations and evaluation."""
+
     id: StrictStr | None = None
+    """Field with a stable name of the record; by default, a hash of its content."""
+
     fields: dict[StrictStr, StrictStr] = Field(default={})
+    """Names in prompts, and the field, dotted path or template of each; by default, all fields of the record."""
+
     gold: Gold | None = None
+    """Which option is right."""
+
     cluster: StrictStr | None = None
+    """Field whose equal values mark dependent examples; by default, `group`."""
+
     group: StrictStr | None = None
-    by: Annotated[Category | None, BeforeValidator(_as_category)] = None  # a score for each of its values
+    """Field whose equal values mark one unit, such as the answers to one question."""
+
+    by: Annotated[Category | None, BeforeValidator(_as_category)] = None
+    """Categories that each get a separate score."""
+
     answer: AnswerKind = "choice"
-    options: Annotated[list[StrictStr], Field(min_length=1)] | StrictStr | None = (
-        None  # texts or templates; or the field that lists them
-    )
-    references: StrictStr | None = None  # raw field, or a template, with one acceptable text or a list of them
+    """Kind of answer: the best option, a generated text, or the likelihood of a given text."""
+
+    options: Annotated[list[StrictStr], Field(min_length=1)] | StrictStr | None = None
+    """Two or more texts or templates; or a field or template that gives the list."""
+
+    references: StrictStr | None = None
+    """Field or template with an acceptable text, or a list of them."""
+
     decode: Decode | None = Field(default=None, validate_default=True)
+    """How answers are generated."""
+
     extract: RulesByName = Field(default={})
+    """Named lists of rules that extract the answer from a generated text."""
+
     prompts: Annotated[list[Name], Field(min_length=1)]
-    zero_shot_prompt: Name | None = None  # used in place of the first where there are no demonstrations
+    """Names of prompts, the default first; can be left out if the task has a single prompt file."""
+
+    zero_shot_prompt: Name | None = None
+    """Prompt used without demonstrations; by default, the first of `prompts`."""
+
     protocol: Protocol = Protocol()
+    """How demonstrations are chosen."""
+
     score: Score = Score()
-    metrics: list[MetricName] = Field(
-        default=None, min_length=1, validate_default=True
-    )  # by default the kind's usual one
-    primary: MetricName | Annotated[list[MetricName], Field(min_length=1)] | None = (
-        None  # the metric, or several whose mean, enters the averages of suites; by default the first
-    )
+    """How options and long texts are scored."""
+
+    metrics: list[MetricName] = Field(default=None, min_length=1, validate_default=True)
+    """Metrics, with settings as in `{bleu: {tokenize: zh}}`; by default, the usual one of the kind of answer."""
+
+    primary: MetricName | Annotated[list[MetricName], Field(min_length=1)] | None = None
+    """Metric that enters averages of suites, or several whose mean does; by default, the first of `metrics`."""
+
     reference: StrictStr | None = None
+    """Row of published numbers, such as `gpt3:RTE`."""
+
     version: StrictInt = 1
+    """Part of the signature; increase it when the meaning of the task changes."""
 
     @property
     def own_shots(self) -> int:
@@ -266,16 +343,22 @@ class TaskDefinition(Strict):
 
 
 class SuiteDefinition(Strict):
-    """A suite file: tasks and other suites in order, and how their scores are averaged.
-
-    `macro` is the mean over the entries of `tasks`, `micro` the mean over the examples of all tasks.
-    """
+    """A suite is one YAML file below `tasks`: a list of tasks and other suites, and how their scores are averaged."""
 
     suite: Name
+    """Name of the suite; must match the path below `tasks`."""
+
     about: StrictStr = ""
+    """One line on the suite."""
+
     tasks: Annotated[list[Name], Field(min_length=1)]
+    """Tasks and suites, in the order of the table."""
+
     average: Literal["macro", "micro", False] = "macro"
+    """Mean over the entries of `tasks`, mean over the examples of all tasks, or none."""
+
     reference: StrictStr | None = None
+    """Row of published numbers for the average."""
 
 
 def tasks_of(suite: SuiteDefinition, suites: Mapping[str, SuiteDefinition]) -> list[str]:

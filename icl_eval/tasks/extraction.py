@@ -38,24 +38,43 @@ NonEmpty = Annotated[StrictStr, Field(min_length=1)]
 
 
 class Rule(BaseModel):
-    """One step from a text to an answer. Exactly one of its keys is set; `take` belongs to `pattern`.
+    """A rule turns a text into a shorter one. It has exactly one of these keys, and `pattern` may have `take`.
 
-    A rule that finds nothing ends the extraction: the text has no answer. Only `before`, `remove`, `strip` and `lower`
-    always give a text.
+    A rule without settings can be written as its name: `last_number`. If a rule finds nothing, the text has no answer.
+    `before`, `remove`, `strip` and `lower` always give a text.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    pattern: StrictStr | None = None  # a regular expression; its first group that matched, or all of the match
-    take: Literal["first", "last"] | None = None  # which match of the pattern; by default the first
-    after: NonEmpty | None = None  # what follows the last occurrence of a text
-    before: NonEmpty | None = None  # what precedes the first occurrence of a text, or all
-    remove: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] | None = None  # all occurrences of these texts
-    last_number: Literal[True] | None = None  # the last number, without commas and dollar signs
-    boxed: Literal[True] | None = None  # what is in the last \boxed{...} or \fbox{...}
-    letter: Literal[True] | None = None  # the first capital letter that stands alone, such as that of an option
-    strip: Literal[True] | None = None  # without white space at both ends
-    lower: Literal[True] | None = None  # in lower case
+    pattern: StrictStr | None = None
+    """Regular expression: the first group of its match, or the whole match."""
+
+    take: Literal["first", "last"] | None = None
+    """Which match of the pattern; by default, the first."""
+
+    after: NonEmpty | None = None
+    """What follows the last occurrence of this text, such as `</think>`."""
+
+    before: NonEmpty | None = None
+    """What precedes the first occurrence of this text; the whole text if there is none."""
+
+    remove: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] | None = None
+    """The text without these texts."""
+
+    last_number: Literal[True] | None = None
+    """The last number, without commas and dollar signs."""
+
+    boxed: Literal[True] | None = None
+    r"""Content of the last `\boxed{}` or `\fbox{}`, or what follows `\boxed ` up to a dollar sign."""
+
+    letter: Literal[True] | None = None
+    """The first capital letter that stands alone, as in `(B)` or `B.`"""
+
+    strip: Literal[True] | None = None
+    """The text without white space at both ends."""
+
+    lower: Literal[True] | None = None
+    """The text in lower case."""
 
     @field_validator("pattern")
     @classmethod
