@@ -234,7 +234,8 @@ class RunOptions(ModelOptions, total=False):
     normalizations: Annotated[
         str | Sequence[str],
         Option(
-            "Normalisations to score by: sum, token, char, byte, unconditional, all. Default: each task's own.",
+            "Normalisations to score by: sum, token, char, byte, unconditional, all. Calibrations: batch, "
+            "prototypical. Default: each task's own.",
             RESULTS,
             "NAME,...",
             default=(),

@@ -23,7 +23,8 @@ from icl_eval.results.score import Score
 from icl_eval.runs.averages import task_weights
 from icl_eval.runs.rescore import ChosenMetrics
 from icl_eval.runs.score import chosen_normalizations, estimate_examples
-from icl_eval.tasks import Normalization, SuiteDefinition
+from icl_eval.scoring import Scoring
+from icl_eval.tasks import SuiteDefinition
 from icl_eval.tasks.metric_names import GivenMetric
 
 DIMENSIONS = {
@@ -135,7 +136,7 @@ class _Run:
         return {record.prompt for record in self.manifest.tasks if record.task == task and shots in record.shots}
 
 
-def _read(path: Path, normalizations: Sequence[Normalization], metrics: ChosenMetrics) -> _Run:
+def _read(path: Path, normalizations: Sequence[Scoring], metrics: ChosenMetrics) -> _Run:
     manifest = read_finished(path)
     manifest = manifest.model_copy(update={"tasks": metrics.applied(manifest.tasks)})
     examples: dict[str, dict[str, Hashable]] = defaultdict(dict)

@@ -14,6 +14,7 @@ from icl_eval.errors import MissingData
 from icl_eval.results.records import Failure, TaskRecord
 from icl_eval.results.result import Result
 from icl_eval.results.run_config import RunConfig, read_run
+from icl_eval.runs.calibration import check_calibrations
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.model import Model, check_model, name_of
 from icl_eval.runs.rescore import ChosenMetrics
@@ -103,6 +104,7 @@ def planned(
     ]
     for each in prepared:
         check_metrics(each.task, each.examples, each.record.metrics, trust_remote_code=trusts, given=code)
+    check_calibrations(prepared, chosen_normalizations(options.get("normalizations", ())))
     out = options.get("out")
     folder = Path(out) if out is not None else RESULTS / config.folder_name() if options.get("keep") else None
     sample = SAMPLE_NOTE if SAMPLE in [each.record.data for each in prepared] else None  # all records are read now

@@ -26,7 +26,8 @@ from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import Queries, collect
 from icl_eval.runs.model import ChatForm, Model, chat_of, check_model, loaded, name_of
 from icl_eval.runs.score import score_examples
-from icl_eval.tasks import Normalization, SuiteDefinition
+from icl_eval.scoring import Scoring
+from icl_eval.tasks import SuiteDefinition
 
 VERSIONED = ("torch", "transformers", "tokenizers", "datasets", "jinja2", "numpy")
 
@@ -71,9 +72,7 @@ class Run:
         check_model(model, config, self.load_config)
         return replace(self, model=model, config=config, folder=None)
 
-    def evaluate(
-        self, normalizations: Sequence[Normalization], progress: Progress, ranks: Ranks = SINGLE_PROCESS
-    ) -> Result:
+    def evaluate(self, normalizations: Sequence[Scoring], progress: Progress, ranks: Ranks = SINGLE_PROCESS) -> Result:
         """Collect the model's answers and score them, unless the folder holds exactly this run, finished.
 
         Returns:
@@ -113,7 +112,7 @@ class Run:
         _check_alike(ranks, self.config, model)
         return model
 
-    def _finished(self, normalizations: Sequence[Normalization]) -> Result | None:
+    def _finished(self, normalizations: Sequence[Scoring]) -> Result | None:
         """The finished run in the folder, read without its model; None if there is none or anything has changed."""
         if self.folder is None or not (self.folder / "manifest.json").is_file() or not isinstance(self.model, str):
             return None
@@ -188,9 +187,7 @@ class Run:
             }
         )
 
-    def _score(
-        self, folder: RunFolder, manifest: Manifest, normalizations: Sequence[Normalization], began: float
-    ) -> Result:
+    def _score(self, folder: RunFolder, manifest: Manifest, normalizations: Sequence[Scoring], began: float) -> Result:
         """Score the collected examples and finish the folder.
 
         Raises:
@@ -206,7 +203,7 @@ class Run:
         return Result(tuple(scores), manifest, self.folder)
 
     def _scores_or_error(
-        self, folder: RunFolder, manifest: Manifest, normalizations: Sequence[Normalization]
+        self, folder: RunFolder, manifest: Manifest, normalizations: Sequence[Scoring]
     ) -> tuple[list[Score], MetricError | None]:
         try:
             return self._scores(folder.path, manifest, normalizations), None
@@ -217,7 +214,7 @@ class Run:
             advice = f"the answers are kept, and {command} scores them by another metric"
             return [], MetricError(f"{error.message}; {advice}", error.path, error.line)
 
-    def _scores(self, path: Path, manifest: Manifest, normalizations: Sequence[Normalization]) -> list[Score]:
+    def _scores(self, path: Path, manifest: Manifest, normalizations: Sequence[Scoring]) -> list[Score]:
         return score_examples(
             read_examples(path / "examples.jsonl", manifest.tasks),
             manifest.tasks,

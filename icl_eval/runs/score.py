@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from math import fsum
 from types import MappingProxyType
 from typing import Any, Literal, cast
@@ -26,29 +26,32 @@ from icl_eval.metrics.derived import Extracted, measures_samples
 from icl_eval.metrics.means import ExampleMean
 from icl_eval.references import majority_baseline, random_baseline
 from icl_eval.results.examples import REPAIR, ExampleResult
-from icl_eval.results.records import TaskRecord
+from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.score import Score, figures
 from icl_eval.runs.averages import macro_score, suite_score
+from icl_eval.runs.calibration import Ranked, rank_calibrated
 from icl_eval.runs.signature import task_signature
-from icl_eval.scoring import NORMALIZATIONS, Ranking
+from icl_eval.scoring import CALIBRATIONS, NORMALIZATIONS, Scoring
 from icl_eval.tasks import Normalization, SuiteDefinition, tasks_of
 
-Choice = Normalization | Literal["own"]  # one normalisation for all tasks, or each task's own
+Choice = Scoring | Literal["own"]  # one normalisation or calibration for all tasks, or each task's own
 _Estimated = tuple[Estimate, Score]
 WHOLE = ""  # in place of the name of a category: all examples
 
 
-def chosen_normalizations(names: str | Sequence[str]) -> tuple[Normalization, ...]:
-    """The normalisations of these names, each once; `all` names all of them.
+def chosen_normalizations(names: str | Sequence[str]) -> tuple[Scoring, ...]:
+    """The normalisations and calibrations of these names, each once; `all` stands for all normalisations.
 
     Raises:
-        UnknownName: there is no such normalisation.
+        UnknownName: there is no such normalisation or calibration.
     """
-    chosen = (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+    known = [*NORMALIZATIONS, *CALIBRATIONS, "all"]
+    chosen = (names,) if isinstance(names, str) else names
     for name in chosen:
-        if name not in (*NORMALIZATIONS, "all"):
-            raise UnknownName("normalisation", name, [*NORMALIZATIONS, "all"])
-    return tuple(NORMALIZATIONS) if "all" in chosen else cast(tuple[Normalization, ...], chosen)
+        if name not in known:
+            raise UnknownName("normalisation or calibration", name, known)
+    each = [NORMALIZATIONS if name == "all" else (name,) for name in chosen]
+    return cast(tuple[Scoring, ...], tuple(dict.fromkeys(chain.from_iterable(each))))
 
 
 def score_examples(
@@ -58,7 +61,7 @@ def score_examples(
     *,
     model_words: str,
     noise: float | None = None,
-    normalizations: Sequence[Normalization] = (),
+    normalizations: Sequence[Scoring] = (),
     trust_remote_code: bool = False,
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Score]:
@@ -86,7 +89,7 @@ def estimate_examples(
     *,
     model_words: str,
     noise: float | None = None,
-    normalizations: Sequence[Normalization] = (),
+    normalizations: Sequence[Scoring] = (),
     trust_remote_code: bool = False,
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[tuple[Estimate, Score]]:
@@ -98,7 +101,7 @@ def estimate_examples(
         suites: whose averages follow their tasks.
         model_words: the signature's words for the model's rules, such as `bos0|float32`.
         noise: nats by which batching moves the log-probability of a token; None if it is not known.
-        normalizations: which to show; each task's own if empty.
+        normalizations: and calibrations to show; each task's own if empty.
         trust_remote_code: whether a metric may run code that is not part of the package.
         given: metrics in Python by name, which are trusted.
 
@@ -115,7 +118,7 @@ def estimate_examples(
     for record in records:
         for shots in record.shots:
             position = next(positions[record.task, record.selection])
-            scored: dict[Normalization, list[_Scored]] = {}
+            scored: dict[Scoring, list[_Scored]] = {}
             for normalization in _applied(choices, record):
                 found = answers[record.task, record.prompt, shots, normalization]
                 _check_complete(found[WHOLE], record, shots)
@@ -154,7 +157,6 @@ class _Scored:
 class _Answers:
     """The answers of one (task, prompt, shots), or of a category, by seed and sample; samples count as draws."""
 
-    noise: float | None
     predictions: dict[tuple[int, int], list[AnyPrediction]] = field(default_factory=lambda: defaultdict(list))
     rivals: dict[int, dict[int, tuple[int, ...]]] = field(default_factory=lambda: defaultdict(dict))
     """By seed and position among its predictions: the options that could win in another batch."""
@@ -166,6 +168,7 @@ class _Answers:
     hit_max_tokens: int = 0
     empty: int = 0
     unfinished: int = 0
+    knows_noise: bool = True  # whether it is known which other options could win
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -179,7 +182,7 @@ class _Answers:
 
     def moved(self, measure: AnyMetric, value: float) -> dict[str, Any]:
         """The number of close calls and the values that they leave possible, by the names of a score's fields."""
-        if self.noise is None or measure.of != "choice":
+        if not self.knows_noise or measure.of != "choice":
             return {}
         if not self.rivals:
             return {"close_calls": 0, "noise_low": value, "noise_high": value}
@@ -191,8 +194,10 @@ class _Answers:
         low, high = (fsum(ends) / len(ranges) for ends in zip(*ranges, strict=True))
         return {**counted, "noise_low": low, "noise_high": high}
 
-    def add(self, result: ExampleResult, ranking: Ranking, rivals: tuple[int, ...], unfinished: int) -> None:
+    def add(self, result: ExampleResult, ranked: Ranked, unfinished: int) -> None:
+        ranking, rivals = ranked
         self.count += 1
+        self.knows_noise &= rivals is not None
         if rivals:
             self.rivals[result.cell.seed][len(self.predictions[result.cell.seed, 0])] = rivals
         for sample, prediction in enumerate(result.predictions(ranking)):
@@ -215,36 +220,45 @@ class _Column:
     normalization: Choice
 
 
-def _applied(choices: Sequence[Choice], record: TaskRecord) -> tuple[Normalization, ...]:
-    """The normalisations that choices mean for a task, each once."""
+def _applied(choices: Sequence[Choice], record: TaskRecord) -> tuple[Scoring, ...]:
+    """The normalisations and calibrations that choices mean for a task, each once."""
     return tuple(dict.fromkeys(_meant(choice, record) for choice in choices))
 
 
-def _meant(choice: Choice, record: TaskRecord) -> Normalization:
-    """The chosen normalisation, or the task's own; only options are normalised."""
+def _meant(choice: Choice, record: TaskRecord) -> Scoring:
+    """The chosen normalisation or calibration, or the task's own; only options are normalised."""
     return record.normalization if choice == "own" or record.answer != "choice" else choice
 
 
 def _collect(
     results: Iterable[ExampleResult], records: Sequence[TaskRecord], choices: Sequence[Choice], noise: float | None
-) -> dict[tuple[str, str, int, Normalization], dict[str, _Answers]]:
+) -> dict[tuple[str, str, int, Scoring], dict[str, _Answers]]:
     """The answers of all examples, named `WHOLE`, and of each category, in the order of their first examples."""
     record_of = {record.task_prompt: record for record in records}
     applied = {record.task_prompt: _applied(choices, record) for record in records}
-    answers: dict[tuple[str, str, int, Normalization], dict[str, _Answers]] = defaultdict(
-        lambda: defaultdict(lambda: _Answers(noise))
-    )
+    answers: dict[tuple[str, str, int, Scoring], dict[str, _Answers]] = defaultdict(lambda: defaultdict(_Answers))
+    calibrations = [name for name in CALIBRATIONS if name in choices]
+    if calibrations:  # these need all examples of a cell at once
+        results = list(results)
+    calibrated: dict[str, dict[tuple[Cell, str], Ranked]] = {
+        name: rank_calibrated(results, name, noise) for name in calibrations
+    }
     for whole in results:
         cell = whole.cell
         each, unfinished = whole.without_reasoning(record_of[cell.task_prompt].reasoning_end)
-        for normalization in applied[cell.task_prompt]:
-            ranking = each.rank(normalization)
-            rivals = each.rivals(normalization, noise) if noise else ()
-            found = answers[cell.task, cell.prompt, cell.shots, normalization]
-            found[WHOLE].add(each, ranking, rivals, unfinished)
+        for scoring in applied[cell.task_prompt]:
+            ranked = calibrated[scoring][cell, each.id] if scoring in calibrated else _ranked(each, scoring, noise)
+            found = answers[cell.task, cell.prompt, cell.shots, scoring]
+            found[WHOLE].add(each, ranked, unfinished)
             if record_of[cell.task_prompt].by is not None:
-                found[_category(each, record_of[cell.task_prompt])].add(each, ranking, rivals, unfinished)
+                found[_category(each, record_of[cell.task_prompt])].add(each, ranked, unfinished)
     return answers
+
+
+def _ranked(result: ExampleResult, scoring: Scoring, noise: float | None) -> Ranked:
+    """The ranking under a normalisation."""
+    normalization = cast(Normalization, scoring)
+    return Ranked(result.rank(normalization), None if noise is None else result.rivals(normalization, noise))
 
 
 def _category(result: ExampleResult, record: TaskRecord) -> str:
@@ -280,7 +294,7 @@ class _Scorer:
         answers: Mapping[str, _Answers],
         record: TaskRecord,
         shots: int,
-        normalization: Normalization,
+        normalization: Scoring,
     ) -> _Scored:
         """The scores of one metric."""
         whole, *parts = (
@@ -296,7 +310,7 @@ class _Scorer:
         answers: _Answers,
         record: TaskRecord,
         shots: int,
-        normalization: Normalization,
+        normalization: Scoring,
         category: str,
     ) -> _Estimated:
         """The score of all examples, or of one category."""

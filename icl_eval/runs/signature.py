@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import icl_eval
 from icl_eval.results.records import TaskRecord
 from icl_eval.results.score import Score
-from icl_eval.tasks import Normalization
 
 
 def task_signature(
     record: TaskRecord,
     shots: int,
     seeds: tuple[int, ...],
-    normalization: Normalization,
+    scoring: str,
     metric_words: str,
     model_words: str,
     category: str = "",
@@ -26,7 +25,7 @@ def task_signature(
         record: what the manifest keeps of the task.
         shots: numbers of demonstrations.
         seeds: which draws of them.
-        normalization: by which options were compared; left out where texts were scored or generated.
+        scoring: the normalisation or calibration of options; left out where texts were scored or generated.
         metric_words: what the metric says of its own settings.
         model_words: the model's rules, such as `bos0|float32`.
         category: the value of the task's field `by`, if only its examples are scored.
@@ -38,7 +37,7 @@ def task_signature(
         record.draw,
         *_split_words(record.split, record.fewshot_split if shots else ""),
         _seed_words(seeds),
-        "-".join(filter(None, (record.scoring, record.ending, _reasoning_words(record)))) or normalization,
+        "-".join(filter(None, (record.scoring, record.ending, _reasoning_words(record)))) or scoring,
         *([metric_words] if metric_words else []),
         model_words,
         *([record.sample] if record.sample else []),

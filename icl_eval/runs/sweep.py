@@ -23,7 +23,8 @@ from icl_eval.runs.model import Model, name_of
 from icl_eval.runs.plan import Explanation, explain_run
 from icl_eval.runs.run import Progress, Run
 from icl_eval.runs.score import chosen_normalizations
-from icl_eval.tasks import Library, Normalization, Task
+from icl_eval.scoring import Scoring
+from icl_eval.tasks import Library, Task
 
 OF_THE_MODEL = (ModelError, WindowError)  # errors of one model, which another may do without
 
@@ -103,7 +104,7 @@ def explain_sweep(
 
 
 def _measured(
-    member: Member, run: Run, normalizations: Sequence[Normalization], progress: Progress, ranks: Ranks
+    member: Member, run: Run, normalizations: Sequence[Scoring], progress: Progress, ranks: Ranks
 ) -> tuple[Result | None, Member]:
     """The result of a member; or none, and the member with what went wrong: the error itself would hold the model."""
     try:

@@ -286,7 +286,7 @@ def test_unknown_prompt(icl_eval: IclEval) -> None:
 def test_unknown_normalisation(icl_eval: IclEval) -> None:
     said = icl_eval("run", "--task", "toy/parity", "--normalization", "token,chars", *TOY).mistake
 
-    assert said == "no normalisation is named 'chars'; did you mean char?"
+    assert said == "no normalisation or calibration is named 'chars'; did you mean char?"
 
 
 @pytest.mark.parametrize(

@@ -396,7 +396,11 @@ def test_bos_is_in_the_signature() -> None:
         ({"limit": "first:"}, RunError, "`limit`: 'first:' is neither a number of examples, at least 1, nor first:N"),
         ({"overflow": "cut"}, RunError, "`overflow`"),
         ({"prompts": "inlin"}, UnknownName, "no prompt of parity is named 'inlin'; did you mean inline?"),
-        ({"normalizations": "tokens"}, UnknownName, "no normalisation is named 'tokens'; did you mean token?"),
+        (
+            {"normalizations": "tokens"},
+            UnknownName,
+            "no normalisation or calibration is named 'tokens'; did you mean token?",
+        ),
         ({"normalizations": ["sum", "chars"]}, UnknownName, "'chars'; did you mean char"),
         ({"shots": 13}, DataError, "parity: 13 demonstrations were requested, but there are 12 to draw from"),
         ({"dtype": "float16"}, RunError, "`dtype` has no effect on a model that is loaded already"),

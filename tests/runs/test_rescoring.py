@@ -131,7 +131,7 @@ def test_lost_examples_file_is_named(run: Path) -> None:
 
 
 def test_an_unknown_normalisation_names_the_nearest(run: Path) -> None:
-    with pytest.raises(UnknownName, match=r"no normalisation is named 'chars'; did you mean char\?"):
+    with pytest.raises(UnknownName, match=r"no normalisation or calibration is named 'chars'; did you mean char\?"):
         rescore(run, "chars")
 
 
