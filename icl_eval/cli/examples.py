@@ -151,7 +151,7 @@ class _Selection:
     def check_ids(self, found: Sequence[Outcome]) -> None:
         """Raise `RunError` for an id of which nothing was found."""
         for id in {*self.ids} - {each.example.id for each in found}:
-            raise RunError(f"the run has no example with the id {id!r} among those that were asked for")
+            raise RunError(f"the run has no example with the id {id!r} among the selected ones")
 
 
 def _sorted(found: list[Outcome], sort: Sort | None) -> list[Outcome]:

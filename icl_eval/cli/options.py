@@ -195,7 +195,7 @@ def words(values: list[str] | None, _option: str = "") -> list[str]:
     """
     found = [word.strip() for value in values or [] for word in value.split(",") if word.strip()]
     if values and not found:
-        raise RunError(f"{', '.join(map(repr, values))} names nothing")
+        raise RunError(f"{', '.join(map(repr, values))} is an empty list")
     return found
 
 
@@ -289,7 +289,7 @@ def library_for(names: list[str], include: list[Path] | None) -> tuple[list[str]
         folder = next((parent for parent in path.parents if parent.name == "tasks"), None)
         if folder is None:
             raise RunError(
-                "a task file stands below a folder named `tasks`, its prompts below `prompts` beside it", name
+                "a task file must be in a folder named `tasks`, and its prompts in a folder `prompts` beside it", name
             )
         roots.append(folder.parent)
         resolved.append(path.relative_to(folder).with_suffix("").as_posix())

@@ -41,7 +41,7 @@ def plot(
         from icl_eval.runs.compare import compare
 
         if len(folders) != 2:
-            raise RunError(f"a plot of differences is of two runs, not {len(folders)}")
+            raise RunError(f"a plot of differences needs two runs, not {len(folders)}")
         found = compare(folders[0], folders[1])
         names = [manifest.model_name for manifest in (found.one, found.other)]
         names = names if len({*names}) == 2 else [folder.name for folder in folders]

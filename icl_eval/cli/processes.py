@@ -25,9 +25,9 @@ def check_startable(processes: int, device: str | None) -> None:
     import torch
 
     if (size := rank_and_world_size()[1]) > 1:
-        raise RunError(f"{OPTION} starts processes, but a launcher has started this one of {size}: leave it out")
+        raise RunError(f"{OPTION} starts processes, but a launcher has already started {size}: leave it out")
     if device not in (None, "cpu", "cuda"):
-        raise RunError(f"--device {device} names one device, but {OPTION} {processes} takes one for each: leave it out")
+        raise RunError(f"--device {device} names one device, but {OPTION} {processes} needs one for each: leave it out")
     if _on_gpus(device) and processes > (found := torch.cuda.device_count()):
         raise RunError(f"{OPTION} {processes} takes as many GPUs, but there {'is 1' if found == 1 else f'are {found}'}")
 

@@ -132,7 +132,7 @@ class Engine:
         if self.model.is_encoder_decoder:
             length = max(request.boundary, len(request.tokens) - request.boundary)
         if length > self.model.window:
-            raise ModelError(f"a request reads {length} tokens, but the model's window is {self.model.window}")
+            raise ModelError(f"a request reads {length} tokens, but the context length is {self.model.window}")
         return request
 
     def _sync_budget(self) -> None:

@@ -196,7 +196,7 @@ class Journal:
             self.settle()
             path.unlink()
         except OSError as error:
-            raise RunError(f"the journal cannot be taken over: {error.strerror}", path) from error
+            raise RunError(f"the journal of an earlier run cannot be reused: {error.strerror}", path) from error
 
     def _append(self, lines: Mapping[bytes, bytes]) -> None:
         try:

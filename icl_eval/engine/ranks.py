@@ -116,5 +116,5 @@ def _gather(value: object) -> list[Any]:
         return list(gather_object([value]))
     except RuntimeError as error:  # the connection broke
         raise WorkerError(
-            "another process of this run has ended; the same command goes on with what it answered"
+            "another process of this run has ended; run the same command again to reuse its answers"
         ) from error

@@ -125,7 +125,7 @@ class _Reader:
             self._read(end)
             if self._index.end < end and time.monotonic() > until:
                 raise RunError(
-                    f"{end - self._index.end} bytes of what another process answered cannot be seen here; "
+                    f"{end - self._index.end} bytes of another process's answers cannot be read here; "
                     "do all processes have the same run folder?",
                     self._index.path,
                 )

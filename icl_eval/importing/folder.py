@@ -86,7 +86,7 @@ def write_checked(files: Mapping[Path, str], origin: Path, check: Callable[[], T
     try:
         for path, text in files.items():
             if path.exists() and path.read_bytes() != text.encode():
-                raise RunError("a file with other content stands here; remove it, or choose another folder", path)
+                raise RunError("a file with other content exists here; remove it, or choose another folder", path)
         for path, text in files.items():
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)

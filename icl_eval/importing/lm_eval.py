@@ -70,7 +70,7 @@ class LmEvalImport:
         members: list[str] = []
         entries, aggregates = config.get("task", []), config.get("aggregate_metric_list", [])
         if config.keys["group"] in within:
-            raise config.error("group", f"the group {config.keys['group']} holds itself")
+            raise config.error("group", f"the group {config.keys['group']} contains itself")
         if not entries:
             raise config.error("group", f"the group {config.keys['group']} has no tasks")
         for entry in entries if isinstance(entries, list) else [entries]:

@@ -210,7 +210,7 @@ def _read(path: Path, within: tuple[Path, ...]) -> Config:
         if other in (path, *within):
             raise TaskError(f"{other.name} includes itself", *located.at(("include",)))
         if not other.is_file():
-            raise TaskError(f"the included file {other} is not there", *located.at(("include",)))
+            raise TaskError(f"the included file {other} does not exist", *located.at(("include",)))
         base = _read(other, (*within, path))
         keys |= base.keys
         files += base.files

@@ -222,7 +222,7 @@ def check_labels(chosen: AnyMetric, path: Path | None = None, line: int | None =
     if split_extraction(chosen.name)[0] not in OF_LABELLED_REFERENCES:
         knowing = ", ".join(sorted(OF_LABELLED_REFERENCES))
         raise MetricError(
-            f"{chosen.name} takes every reference for right, and `gold` says whether it is; choose from {knowing}",
+            f"{chosen.name} treats every reference as right, but `gold` says which are; choose from {knowing}",
             path,
             line,
         )

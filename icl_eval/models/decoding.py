@@ -153,7 +153,7 @@ class GenerateRequest:
             room = window
         if room < 1:
             raise ValueError(
-                f"a prompt of {len(self.tokens)} tokens leaves no room to generate: the model's window is {window}"
+                f"a prompt of {len(self.tokens)} tokens leaves no room to generate: the context length is {window}"
             )
         if self.decoding.max_tokens <= room:
             return self

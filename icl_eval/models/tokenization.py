@@ -252,7 +252,7 @@ def window_of(config: Any, tokenizer: Any, requested: int | None) -> int:
     reported = _reported_window(text, tokenizer)
     relative = any(getattr(text, name, None) for name in RELATIVE)
     if requested is not None and reported is not None and requested > reported and not relative:
-        raise ModelError(f"a window of {requested} tokens was requested, but the model reads {reported}")
+        raise ModelError(f"a context length of {requested} was requested, but the model has {reported}")
     if requested is None and reported is None:
         raise ModelError(
             "neither the model's configuration nor its tokenizer gives the context length; pass --max-length"

@@ -167,15 +167,15 @@ class Prompt:
         for node in tree.body:
             if isinstance(node, nodes.Block):
                 if node.name in blocks:
-                    raise PromptError(f"the block `{node.name}` stands here twice", self._place, node.lineno)
+                    raise PromptError(f"the block `{node.name}` appears twice", self._place, node.lineno)
                 blocks[node.name] = node
             elif not _is_blank(node):
-                raise PromptError("what stands outside the blocks would never be shown", self._place, node.lineno)
+                raise PromptError("text outside the blocks would not be part of any prompt", self._place, node.lineno)
         for block in tree.find_all(nodes.Block):
             if block.name not in BLOCKS:
                 raise UnknownName("prompt block", block.name, BLOCKS, self._place, block.lineno)
             if blocks.get(block.name) is not block:
-                raise PromptError(f"the block `{block.name}` stands inside another", self._place, block.lineno)
+                raise PromptError(f"the block `{block.name}` is inside another", self._place, block.lineno)
         if "query" not in blocks:
             raise PromptError("there is no `{% block query %}`", self._place)
         return blocks

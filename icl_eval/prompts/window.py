@@ -95,5 +95,5 @@ def _guess(text: PromptText, excess: int, lengths: Callable[[list[str]], list[in
 def _cut(options: list[Scored], excess: int, start: int) -> tuple[Scored, ...]:
     """Cut the same number of tokens from the start of every option's context, so that all still see the same one."""
     if excess >= min(len(option.context) for option in options) - start:
-        raise WindowError("an option alone does not fit the model's window, even with the whole query cut")
+        raise WindowError("an option alone exceeds the context length, even if the whole query is cut")
     return tuple(replace(each, context=each.context[:start] + each.context[start + excess :]) for each in options)

@@ -89,7 +89,7 @@ def read_manifest(path: Path) -> Manifest:
             raise RunError(
                 "this folder holds a sweep: the run of each of its models is in a folder below", path
             ) from error
-        why = f"{file.name} cannot be read ({error.strerror})" if path.exists() else "there is nothing of this name"
+        why = f"{file.name} cannot be read ({error.strerror})" if path.exists() else "it does not exist"
         raise RunError(f"this is not a run folder: {why}", path) from error
     except ValidationError as error:
         raise RunError(_why_unreadable(file, error), file) from error

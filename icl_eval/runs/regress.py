@@ -104,8 +104,8 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
         is_close = ranking.margin < SAFE_MARGIN or answered.rivals(record.normalization, manifest.noise or 0.0)
         if is_close and not ranking.tied:
             raise RunError(
-                f"{_name(answered.cell, answered.id)} is decided by {ranking.margin:.1e} nats, which another processor "
-                "may turn over; choose other tasks, seeds or another limit",
+                f"{_name(answered.cell, answered.id)} is decided by {ranking.margin:.1e} nats, which another CPU "
+                "may reverse; choose other tasks, seeds or another limit",
                 run,
             )
         examples.append(_example(answered))

@@ -275,7 +275,7 @@ def _check_complete(answers: _Answers, record: TaskRecord, shots: int) -> None:
         if (count := len(answers.predictions.get((seed, 0), ()))) != record.examples:
             raise RunError(
                 f"{record.task} ({record.prompt}, {shots} shots, seed {seed}) has {count} answered examples instead of "
-                f"{record.examples}; the same run again answers what is missing"
+                f"{record.examples}; run the same command again to compute the missing ones"
             )
 
 

@@ -64,7 +64,7 @@ def sweep(
         ProcessError: it cannot be done in another process, or here alone.
     """
     if options.get("tensor_parallel") and rank_and_world_size()[1] > 1:
-        raise RunError("`tensor_parallel` takes one model, and a sweep several: measure them one command each")
+        raise RunError("`tensor_parallel` takes one model, but a sweep has several: evaluate each with its own command")
     ranks = SINGLE_PROCESS if alone else launched(cpu=str(options.get("device")).startswith("cpu"))
     results: list[Result] = []
     members: list[Member] = []

@@ -74,12 +74,12 @@ class Library:
         """A suite and the suites in it, by name, the innermost first.
 
         Raises:
-            TaskError: a suite holds itself.
+            TaskError: a suite contains itself.
         """
         suite, found = self.suite(name), dict[str, SuiteDefinition]()
         for index, member in enumerate(suite.tasks):
             if member in (*within, name):
-                raise TaskError(f"the suite {member!r} holds itself", *self._located(name).at(("tasks", index)))
+                raise TaskError(f"the suite {member!r} contains itself", *self._located(name).at(("tasks", index)))
             if self.is_suite(member):
                 found |= self.nested(member, (*within, name))
         return found | {name: suite}

@@ -167,7 +167,7 @@ def _locate(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) 
             inner = (*place, str(key.value))
             if inner in lines:
                 raise TaskError(
-                    f"the key `{key.value}` stands here and in line {lines[inner]}", path, key.start_mark.line + 1
+                    f"the key `{key.value}` appears here and in line {lines[inner]}", path, key.start_mark.line + 1
                 )
             lines[inner] = key.start_mark.line + 1
             _locate(child, inner, lines, path)

@@ -284,7 +284,9 @@ class Task:
             return []
         if isinstance(given, DemonstrationSource):
             if self.demonstration_task is None:
-                raise TaskError(f"task {self.name!r} shows examples of {given.task!r}, which was not loaded", self.path)
+                raise TaskError(
+                    f"task {self.name!r} takes demonstrations from {given.task!r}, which was not loaded", self.path
+                )
             found = self.demonstration_task.split(given.split, source)
         else:
             found = self.split(given, source)

@@ -57,7 +57,7 @@ def test_key_that_stands_twice(icl_eval: IclEval) -> None:
     edit(PARITY, "id: n\n", "id: n\nid: n\n")
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == f"{PARITY.resolve()}:7: the key `id` stands here and in line 6"
+    assert said == f"{PARITY.resolve()}:7: the key `id` appears here and in line 6"
 
 
 def test_unknown_task(icl_eval: IclEval) -> None:
@@ -395,7 +395,7 @@ def test_run_folder_with_a_cut_journal_is_answered_again(icl_eval: IclEval) -> N
 
 @pytest.mark.parametrize("command", [("rescore",), ("regress", "new.json", "--update")])
 def test_a_run_folder_that_is_none(command: tuple[str, ...], icl_eval: IclEval) -> None:
-    assert icl_eval(*command, "gone").mistake == "gone: this is not a run folder: there is nothing of this name"
+    assert icl_eval(*command, "gone").mistake == "gone: this is not a run folder: it does not exist"
     assert icl_eval(*command, "data").mistake.startswith("data: this is not a run folder: manifest.json cannot be read")
 
 
@@ -413,7 +413,7 @@ def test_task_file_outside_a_tasks_folder(icl_eval: IclEval, tmp_path: Path) -> 
     write(tmp_path, "loose.yaml", PARITY_YAML)
     said = icl_eval("run", "--task", "loose.yaml", *TOY).mistake
 
-    assert said.startswith("loose.yaml: a task file stands below a folder named `tasks`")
+    assert said.startswith("loose.yaml: a task file must be in a folder named `tasks`")
 
 
 @pytest.mark.parametrize("command", ["show", "check", "rescore", "regress"])

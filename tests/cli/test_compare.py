@@ -65,7 +65,7 @@ def test_compare_takes_other_normalisations(icl_eval: IclEval) -> None:
 
 @pytest.mark.usefixtures("runs")
 def test_compare_of_what_is_no_run_is_one_sentence(icl_eval: IclEval) -> None:
-    gone = "gone: this is not a run folder: there is nothing of this name"
+    gone = "gone: this is not a run folder: it does not exist"
     assert [icl_eval("compare", *asked).mistake for asked in (("gone", "other"), ("one", "gone"))] == [gone, gone]
 
     manifest = Path("one/manifest.json")

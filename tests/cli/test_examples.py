@@ -80,10 +80,10 @@ def test_ten_examples_are_printed_unless_more_are_asked_for(icl_eval: IclEval) -
         (["one", "--task", "toy/party"], "no task of this run is named 'toy/party'; did you mean toy/parity?"),
         (["one", "--shots", "2"], "no number of shots of this run is named '2'; choose from 0, 1"),
         (["one", "--seed", "7"], "no seed of this run is named '7'; choose from 0, 1"),
-        (["one", "--id", "99"], "the run has no example with the id '99' among those that were asked for"),
+        (["one", "--id", "99"], "the run has no example with the id '99' among the selected ones"),
         (["one", "--shots", "many"], "--shots takes whole numbers by comma, such as 0,1,4; it was given 'many'"),
-        (["nowhere"], "nowhere: this is not a run folder: there is nothing of this name"),
-        (["one", "--flips", "nowhere"], "nowhere: this is not a run folder: there is nothing of this name"),
+        (["nowhere"], "nowhere: this is not a run folder: it does not exist"),
+        (["one", "--flips", "nowhere"], "nowhere: this is not a run folder: it does not exist"),
     ],
 )
 def test_a_mistake_is_one_sentence(words: list[str], mistake: str, icl_eval: IclEval) -> None:

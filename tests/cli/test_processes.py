@@ -146,7 +146,7 @@ def test_under_a_launcher_no_processes_are_started(
     monkeypatch.setenv("RANK", "0")
     said = icl_eval("run", "-t", "toy/parity", "--processes", 2, *TOY).mistake
 
-    assert said == "--processes starts processes, but a launcher has started this one of 4: leave it out"
+    assert said == "--processes starts processes, but a launcher has already started 4: leave it out"
 
 
 @pytest.mark.parametrize(("found", "sentence"), [(1, "there is 1"), (3, "there are 3")])
@@ -163,7 +163,7 @@ def test_more_processes_than_gpus(
 def test_one_device_for_several_processes(icl_eval: IclEval, lm: FakeLM) -> None:
     said = icl_eval("run", "-t", "toy/parity", "--processes", 2, "--device", "cuda:1", *TOY).mistake
 
-    assert said == "--device cuda:1 names one device, but --processes 2 takes one for each: leave it out"
+    assert said == "--device cuda:1 names one device, but --processes 2 needs one for each: leave it out"
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])

@@ -215,7 +215,7 @@ def test_a_report_that_cannot_be_written_does_not_cost_the_scores(icl_eval: IclE
 @pytest.mark.parametrize(
     ("words", "mistake"),
     [
-        (["nowhere"], "nowhere: this is not a run folder: there is nothing of this name"),
+        (["nowhere"], "nowhere: this is not a run folder: it does not exist"),
         ([], "missing argument 'RUN...'"),
     ],
 )

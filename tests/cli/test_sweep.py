@@ -161,8 +161,8 @@ def test_explain_knows_what_a_sweep_has_answered(models: Models, icl_eval: IclEv
     [
         (("-m", "weak,weak"), "'weak' stands twice among the models"),
         (("-m", "weak", "--revision", "r1,r1"), "'weak@r1' stands twice among the models"),
-        (("-m", ","), "',' names nothing"),
-        (("-m", "weak", "--revision", ","), "',' names nothing"),
+        (("-m", ","), "',' is an empty list"),
+        (("-m", "weak", "--revision", ","), "',' is an empty list"),
         (("-m", "weak,./gone"), "gone: there is no such model directory"),
         (
             ("-m", "weak,tiny", "--revision", "r1"),

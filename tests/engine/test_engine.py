@@ -225,7 +225,7 @@ def test_one_sequence_that_exceeds_the_device_is_an_error() -> None:
 
 
 def test_a_request_longer_than_the_window_is_an_error() -> None:
-    with pytest.raises(ModelError, match="a request reads 65 tokens, but the model's window is 64"):
+    with pytest.raises(ModelError, match="a request reads 65 tokens, but the context length is 64"):
         Engine(ToyRows()).answer([ScoreRequest.of([1] * 65, [1])])
 
     assert Engine(ToyRows()).answer([ScoreRequest.of([1] * 64, [1])])

@@ -130,7 +130,7 @@ def test_texts_fit_the_window_with_their_prompt() -> None:
 
     assert [answer.tokens for answer in answers] == [(8,), (8,), (7,), (1,)]
     assert {answer.finished for answer in answers} == {("length",)}
-    with pytest.raises(ModelError, match="a prompt of 10 tokens leaves no room to generate: the model's window is 10"):
+    with pytest.raises(ModelError, match="a prompt of 10 tokens leaves no room to generate: the context length is 10"):
         Engine(model).answer([GenerateRequest.of([65] * 10, Decoding(8))])
 
 

@@ -99,7 +99,7 @@ def test_what_is_no_json_task_is_one_sentence(content: Any, sentence: str, tmp_p
 def test_a_task_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
     imported(tmp_path, CHOICE)
 
-    with pytest.raises(RunError, match=r"colours\.json: a file with other content stands here"):
+    with pytest.raises(RunError, match=r"colours\.json: a file with other content exists here"):
         imported(tmp_path, CHOICE | {"canary": "x"})
 
 

@@ -261,7 +261,7 @@ def test_a_group_is_a_suite_with_its_tags_and_overrides(tmp_path: Path) -> None:
         "aggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
     )
     files = {"birds.yaml": CHOICE + "tag: birds_tag\n", "fish.yaml": CHOICE.replace("task: birds", "task: fish")}
-    with pytest.raises(RunError, match=r"fish\.yaml: a file with other content stands here"):
+    with pytest.raises(RunError, match=r"fish\.yaml: a file with other content exists here"):
         imported(tmp_path, group, files=files)
     (tmp_path / "again").mkdir()
     found = imported(tmp_path / "again", group.replace(", num_fewshot: 1", ""), files=files)
@@ -362,11 +362,11 @@ def test_a_refusal_names_the_bundled_task_of_the_same_data(name: str, own: str |
             SUMS.replace("function: regex,", "function: custom,"),
             r":16: no filter can be expressed: .*`custom` has no counter",
         ),
-        ("include: gone_yaml\ntask: x\n", r":1: the included file .*gone_yaml is not there"),
+        ("include: gone_yaml\ntask: x\n", r":1: the included file .*gone_yaml does not exist"),
         ("include: task.yaml\ntask: x\n", r":1: task.yaml includes itself"),
         ("include: 3\ntask: x\n", r":1: `include` is the name of a file"),
-        ("group: g\ntask: [g]\n", r":1: the group g holds itself"),
-        ("group: g\ntask:\n  - {group: h, task: [g]}\n", r":1: the group g holds itself"),
+        ("group: g\ntask: [g]\n", r":1: the group g contains itself"),
+        ("group: g\ntask:\n  - {group: h, task: [g]}\n", r":1: the group g contains itself"),
         ("group: g\ntask: 3\n", r":2: `task`: Input should be"),
         ("group: g\ntask: []\n", r":1: the group g has no tasks"),
         (with_key("generation_kwargs", "[a]"), r":13: `generation_kwargs`: Input should be a valid dictionary$"),

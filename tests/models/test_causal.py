@@ -202,7 +202,7 @@ def test_answers_of_a_wrapped_model_do_not_depend_on_its_mode() -> None:
 
 
 def test_a_window_beyond_the_models_own_is_refused() -> None:
-    with pytest.raises(ModelError, match="a window of 100000 tokens was requested, but the model reads"):
+    with pytest.raises(ModelError, match="a context length of 100000 was requested, but the model has"):
         wrap_model(build("llama"), byte_tokenizer(), max_length=100_000)
 
 

@@ -104,7 +104,7 @@ def test_generated_text_fits_the_window_with_its_prompt() -> None:
     assert request.within(68) is request
     assert request.within(64).decoding == Decoding(4, ("x",), beams=3)
     assert request.within(61).decoding.max_tokens == 1
-    with pytest.raises(ValueError, match="a prompt of 60 tokens leaves no room to generate: the model's window is 60"):
+    with pytest.raises(ValueError, match="a prompt of 60 tokens leaves no room to generate: the context length is 60"):
         request.within(60)
 
 

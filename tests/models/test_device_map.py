@@ -89,7 +89,7 @@ def test_tied_weights_are_on_one_device(tmp_path: Path, embeddings: str, head: s
 def test_a_map_with_a_device_that_is_not_there(llama: Path, tmp_path: Path, device: int | str) -> None:
     path = written_to(tmp_path, {"": device})
 
-    assert refusal(llama, device_map=path).startswith(f"{path}: '' goes to {device!r}, which is not there: ")
+    assert refusal(llama, device_map=path).startswith(f"{path}: '' goes to {device!r}, which does not exist: ")
 
 
 @pytest.mark.parametrize("device", [True, None, 0.5, ["cpu"]])
@@ -97,7 +97,7 @@ def test_a_map_with_something_that_is_no_device(llama: Path, tmp_path: Path, dev
     path = written_to(tmp_path, {"": device})
 
     assert refusal(llama, device_map=path).endswith(
-        "which is not there: a device is the number of a GPU, or a name such as cpu, disk or cuda:0"
+        "which does not exist: a device is the number of a GPU, or a name such as cpu, disk or cuda:0"
     )
 
 
@@ -127,5 +127,5 @@ def test_sizes_that_are_none_and_devices_that_are_not_there(llama: Path) -> None
         "--max-memory cpu=much: a size reads like 20GiB or 500MB"
     )
     assert refusal(llama, device_map="auto", max_memory={"warp": "1GiB"}).startswith(
-        "--max-memory warp=1GiB: this device is not there: "
+        "--max-memory warp=1GiB: there is no such device: "
     )

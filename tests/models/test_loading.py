@@ -115,7 +115,7 @@ def test_code_of_a_repository_is_not_run(folder: Path) -> None:
 def test_weights_that_are_missing_are_not_made_up(folder: Path) -> None:
     configure(folder, num_hidden_layers=3)
 
-    assert "lacks 9 of the weights its configuration asks for, such as 'model.layers.2." in refusal(folder)
+    assert "lacks 9 of the weights that its configuration requires, such as 'model.layers.2." in refusal(folder)
 
 
 @pytest.mark.parametrize("layers", [1, 0, -1])
@@ -123,7 +123,7 @@ def test_a_checkpoint_with_more_layers_than_its_configuration_is_refused(folder:
     configure(folder, num_hidden_layers=layers)
     unused = 9 * (2 - max(layers, 0))
 
-    assert f"has {unused} weights that its configuration does not ask for, such as 'model.layers." in refusal(folder)
+    assert f"has {unused} weights that its configuration does not use, such as 'model.layers." in refusal(folder)
 
 
 def test_weights_saved_without_the_name_of_their_head_are_refused_alike(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_weights_saved_without_the_name_of_their_head_are_refused_alike(tmp_path
 
     assert load_model(str(tmp_path), device="cpu").window == 64
     configure(tmp_path, n_layer=1)
-    assert "weights that its configuration does not ask for, such as 'h.1." in refusal(tmp_path)
+    assert "weights that its configuration does not use, such as 'h.1." in refusal(tmp_path)
 
 
 def test_a_bias_that_the_configuration_leaves_out_is_refused(tmp_path: Path) -> None:

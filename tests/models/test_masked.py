@@ -167,7 +167,7 @@ def test_the_window_holds_all_special_tokens(name: str) -> None:
 
     assert len(longest.tokens) + 1 == WINDOW
     assert found.logprobs == pytest.approx(reference(name, longest, "plain"), abs=1e-5)
-    with pytest.raises(ModelError, match=f"the model's window is {WINDOW - 2}"):
+    with pytest.raises(ModelError, match=f"the context length is {WINDOW - 2}"):
         Engine(lm).answer([ScoreRequest.of([20] * (WINDOW - 2), [21, 22])])
 
 

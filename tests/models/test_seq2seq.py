@@ -229,7 +229,7 @@ def test_each_half_has_the_window_for_itself() -> None:
 
     assert lm.window == WINDOW - 1
     assert found.logprobs == pytest.approx(reference("bart", longest), abs=1e-5)
-    message = f"a request reads {WINDOW} tokens, but the model's window is {WINDOW - 1}"
+    message = f"a request reads {WINDOW} tokens, but the context length is {WINDOW - 1}"
     for too_long in (ScoreRequest.of([0] * WINDOW, [20]), ScoreRequest.of([0], [20] * WINDOW)):
         with pytest.raises(ModelError, match=message):
             Engine(lm).answer([too_long])
@@ -237,7 +237,7 @@ def test_each_half_has_the_window_for_itself() -> None:
 
 def test_relative_positions_reach_beyond_the_trained_window() -> None:
     assert seq2seq_lm("t5", window=1000).window == 999
-    with pytest.raises(ModelError, match="a window of 1000 tokens was requested, but the model reads 64"):
+    with pytest.raises(ModelError, match="a context length of 1000 was requested, but the model has 64"):
         seq2seq_lm("bart", window=1000)
 
 

@@ -89,7 +89,7 @@ def test_suite_that_holds_itself_is_an_error_with_its_line(tmp_path: Path) -> No
     write(root, "tasks/toy.yaml", suite("toy", "toy/parity, outer"))
     write(root, "tasks/outer.yaml", suite("outer", "toy"))
 
-    with pytest.raises(TaskError, match=rf"^{root / 'tasks/toy.yaml'}:3: the suite 'outer' holds itself$"):
+    with pytest.raises(TaskError, match=rf"^{root / 'tasks/toy.yaml'}:3: the suite 'outer' contains itself$"):
         run(root, "outer")
 
 

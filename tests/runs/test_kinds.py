@@ -321,5 +321,5 @@ def test_evidence_of_earlier_runs_has_right_references() -> None:
 
 
 def test_metric_that_knows_no_wrong_references_is_refused_for_them() -> None:
-    with pytest.raises(MetricError, match="squad_em takes every reference for right, and `gold` says whether it is"):
+    with pytest.raises(MetricError, match="squad_em treats every reference as right, but `gold` says which are"):
         evaluate(FakeLM(NAMED), nouns(metrics=["squad_em"]), shots=0)

@@ -167,7 +167,7 @@ def test_digest_depends_on_the_task_whose_examples_are_shown() -> None:
 def test_demonstrations_of_a_task_that_was_not_loaded_are_an_error() -> None:
     definition = Library().task("superglue/axb").definition
 
-    with pytest.raises(TaskError, match="shows examples of 'superglue/rte', which was not loaded"):
+    with pytest.raises(TaskError, match="takes demonstrations from 'superglue/rte', which was not loaded"):
         Task(definition, {}).demonstrations(NOWHERE)
 
 

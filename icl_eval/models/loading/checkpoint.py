@@ -86,11 +86,11 @@ def check_weights(name: str, model: Any, loaded: Mapping[str, Any]) -> None:
     """
     if missing := sorted(loaded["missing_keys"]):
         raise ModelError(
-            f"{name!r} lacks {len(missing)} of the weights its configuration asks for, such as {missing[0]!r}"
+            f"{name!r} lacks {len(missing)} of the weights that its configuration requires, such as {missing[0]!r}"
         )
     if unused := sorted(key for key in loaded["unexpected_keys"] if not _may_be_unused(model, key)):
         raise ModelError(
-            f"{name!r} has {len(unused)} weights that its configuration does not ask for, such as {unused[0]!r}"
+            f"{name!r} has {len(unused)} weights that its configuration does not use, such as {unused[0]!r}"
         )
 
 

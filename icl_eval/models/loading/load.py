@@ -110,7 +110,9 @@ def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfi
     from icl_eval.models.meta_model import MetaModel
 
     if is_endpoint(name):
-        raise ModelError(f"{name!r} is an endpoint, which does not show its model: plan the model's own configuration")
+        raise ModelError(
+            f"{name!r} is an endpoint, whose configuration is not available: plan the model's own configuration"
+        )
     models: Any = AutoModelForCausalLM
     location = resolve(name, model_config.revision)
     target = torch.device(load_config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -146,7 +148,9 @@ def load_text_reader(name: str, model_config: ModelConfig, load_config: LoadConf
     from icl_eval.models.meta_model import TextReader
 
     if is_endpoint(name):
-        raise ModelError(f"{name!r} is an endpoint, which does not show its model: name the model that it serves")
+        raise ModelError(
+            f"{name!r} is an endpoint, whose configuration is not available: name the model that it serves"
+        )
     location = resolve(name, model_config.revision)
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     with loading(f"{name!r} cannot be read", load_config):

@@ -159,7 +159,7 @@ def _check_memory(memory: Mapping[int | str, int | str]) -> None:
 
     for device, size in memory.items():
         if device not in MEMORIES and (problem := devices.absent(device)):
-            raise ModelError(f"--max-memory {device}={size}: this device is not there: {problem}")
+            raise ModelError(f"--max-memory {device}={size}: there is no such device: {problem}")
         try:
             convert_file_size_to_int(size)
         except ValueError as error:
@@ -203,7 +203,7 @@ def _check_devices(device_map: DeviceMap, path: str | None) -> None:
         if device in MEMORIES:
             continue
         if problem := devices.absent(device):
-            raise ModelError(f"{name!r} goes to {device!r}, which is not there: {problem}", path)
+            raise ModelError(f"{name!r} goes to {device!r}, which does not exist: {problem}", path)
         if processes > 1:
             raise ModelError(
                 f"{name!r} goes to {device!r}, which {processes} processes would share: --device-map auto parts them",

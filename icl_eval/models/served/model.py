@@ -199,7 +199,7 @@ def _window(reported: int | None, tokenizer: Any, requested: int | None) -> int:
         raise ModelError("neither the endpoint nor the tokenizer gives the context length; pass --max-length")
     if requested is not None and reported is not None and requested > reported - SPARE:
         raise ModelError(
-            f"a window of {requested} tokens was requested, but the endpoint holds {reported}, of which {SPARE} are "
+            f"a context length of {requested} was requested, but the endpoint has {reported}, of which {SPARE} are "
             "for the last token and for one that it generates"
         )
     if requested is not None:
