@@ -137,10 +137,7 @@ def _sentence(error: Any) -> str:
 
 
 def _advice(error: Any) -> str:
-    """What to do about wrong arguments; a first command often lacks the task."""
-    missing = getattr(getattr(error, "param", None), "name", "")
-    if missing == "task":
-        return "`icl-eval list` names tasks and suites"
+    """What to do about wrong arguments."""
     found = getattr(error, "ctx", None)
     path = found.command_path if found else f"icl-eval {sys.argv[1]}"  # an option without its value brings no context
     return f"see `{path} --help`"

@@ -15,9 +15,8 @@ from icl_eval.errors import IclEvalError, MissingData, TaskError
 
 @options.takes("split", "fewshot_split", *options.ENCODING, "trust_remote_code")
 def check(
-    task: Annotated[
-        list[str] | None, typer.Argument(metavar="TASK", help="Names or paths. Default: everything there is.")
-    ] = None,
+    tasks: list[str] | None,
+    task: list[str] | None,
     *,
     data: str | None,
     data_dir: Path | None,
@@ -39,14 +38,14 @@ def check(
 ) -> None:
     """Validate task files: schema, labels, templates and records.
 
-    Every record is rendered with every prompt. Without --data, the bundled sample is checked. Of a model, only the
-    configuration and the tokenizer are read.
+    Every record is rendered with every prompt. Without tasks, everything there is is checked, and without --data the
+    bundled sample. Of a model, only the configuration and the tokenizer are read.
     """
     from icl_eval.models import load_text_reader
     from icl_eval.models.options import read_options
     from icl_eval.runs.check import check_lengths, inspect, with_members
 
-    names, library = options.library_for(task or [], include)
+    names, library = options.library_for(options.task_names(tasks, task, is_needed=False), include)
     where = options.data_of(data, data_dir, otherwise="sample")
     reading = {**options.read(tokenizer_options), "trust_remote_code": trust_remote_code}
     configs = read_options(reading)

@@ -31,13 +31,12 @@ class CommandOptions(TypedDict):
     """Options of several commands that `evaluate` does not take, or takes in another form."""
 
     task: Annotated[
-        list[str],
+        list[str] | None,
         Option(
             "Tasks and suites, separated by commas or repeated, or paths of task files. `icl-eval list` prints names.",
             EVALUATION,
             "NAME,...",
-            ...,
-            ("--task", "-t"),
+            flags=("--task", "-t"),
         ),
     ]
     model: Annotated[
@@ -80,6 +79,12 @@ OF_RUNS = {name: entry for name, entry in table(RunOptions).items() if entry[1].
 PAIR = re.compile(  # a comma within quotes, which follow `=`, `[`, a comma or a space, ends no pair
     r"""((?:(?<=[=\[,\s])(?:"(?:\\.|[^"\\])*"|'(?:[^']|'')*')|.)+?)(?:,(?=\s*\w+\s*=)|\Z)""", re.DOTALL
 )
+TASK_ARGUMENT = inspect.Parameter(
+    "tasks",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[list[str] | None, typer.Argument(metavar="TASK", help="Tasks and suites, as with --task.")],
+)
 ENCODING = ("revision", "tokenizer", "bos", "max_length", "chat", "chat_args", "chat_instruction")
 """The options that say how a model encodes text, whatever its demonstrations are."""
 
@@ -92,7 +97,8 @@ def of_panel(panel: str) -> list[str]:
 def takes(*names: str) -> Callable[[Command], Command]:
     """Give a command options of a run, whose values it gets by keyword, for `read`.
 
-    Another parameter of the command without a `typer` annotation is the option of its name in `CommandOptions`.
+    Another parameter of the command without a `typer` annotation is the option of its name in `CommandOptions`. `tasks`
+    follow the command without `--task`.
     """
 
     def decorate(command: Command) -> Command:
@@ -108,6 +114,18 @@ def takes(*names: str) -> Callable[[Command], Command]:
     return decorate
 
 
+def task_names(tasks: list[str] | None, task: list[str] | None, *, is_needed: bool = True) -> list[str]:
+    """The names of tasks that follow the command, and those of `--task`.
+
+    Raises:
+        RunError: there are none, but one is needed.
+    """
+    found = paths_or_words([*(tasks or []), *(task or [])])
+    if is_needed and not found:
+        raise RunError("no task is given; `icl-eval list` names tasks and suites")
+    return found
+
+
 def read(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values of options of a run, as `evaluate` takes them.
 
@@ -121,6 +139,8 @@ def _of_a_command(parameter: inspect.Parameter) -> inspect.Parameter:
     """A command's own parameter for typer."""
     if get_origin(parameter.annotation) is Annotated:
         return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+    if parameter.name == TASK_ARGUMENT.name:
+        return TASK_ARGUMENT
     kind, option = OF_COMMANDS[parameter.name]
     return _parameter(parameter.name, kind, option, option.default)
 
@@ -205,8 +225,15 @@ def models(values: list[str] | None) -> list[str]:
     Raises:
         RunError: there are values, but all are empty.
     """
-    if not values:
-        return ["tiny"]
+    return paths_or_words(values) if values else ["tiny"]
+
+
+def paths_or_words(values: list[str]) -> list[str]:
+    """Values given by comma, repeated, or both; a path that is there is one value, commas or not.
+
+    Raises:
+        RunError: one is empty.
+    """
     return [name for value in values for name in ([value] if Path(value).expanduser().exists() else words([value]))]
 
 

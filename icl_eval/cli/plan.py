@@ -14,7 +14,8 @@ from icl_eval.config import EVALUATION
     *options.of_panel(EVALUATION), *options.ENCODING, "chat_demonstrations", "dtype", "trust_remote_code", "device"
 )
 def plan(
-    task: list[str],
+    tasks: list[str] | None,
+    task: list[str] | None,
     model: str | None,
     data: str | None,
     data_dir: Path | None,
@@ -28,7 +29,7 @@ def plan(
     """
     from icl_eval.runs.plan import plan as plan_of
 
-    names, library = options.library_for(options.words(task), include)
+    names, library = options.library_for(options.task_names(tasks, task), include)
     source = options.data_of(data, data_dir, otherwise="sample" if model is None else "hub")
     run_options = options.read(run_options)
     found = plan_of("tiny" if model is None else model, names, library=library, data=source, **run_options)

@@ -25,7 +25,8 @@ INTERRUPTED = 130
 
 @options.takes(*(name for name in options.OF_RUNS if name != "revision"))
 def run(
-    task: list[str],
+    tasks: list[str] | None,
+    task: list[str] | None,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,7 +87,7 @@ def run(
         from icl_eval.runs.evaluate import evaluate
         from icl_eval.runs.plan import explain as plan_of
 
-        names, library = options.library_for(options.words(task), include)
+        names, library = options.library_for(options.task_names(tasks, task), include)
         given: dict[str, Any] = {
             **run_options,
             "data": options.data_of(data, data_dir, otherwise="hub" if model else SAMPLE),

@@ -11,6 +11,7 @@ import typer
 from icl_eval.cli import options
 from icl_eval.cli.terminal import Coloured, write
 from icl_eval.config import EVALUATION, RESULTS
+from icl_eval.errors import RunError
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
@@ -25,7 +26,8 @@ MARK = Coloured("│", COLOURS["mark"])
     "split", "fewshot_split", "draw", "balanced", "order", "fewshot_ids", "chat_demonstrations", *options.ENCODING
 )
 def show(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A task's name, or a path to its YAML file.")],
+    tasks: list[str] | None,
+    task: list[str] | None,
     *,
     model: str | None,
     data: str | None,
@@ -67,7 +69,9 @@ def show(
     from icl_eval.prompts import doubled_space
     from icl_eval.runs.check import preview
 
-    names, library = options.library_for([task], include)
+    names, library = options.library_for(options.task_names(tasks, task), include)
+    if len(names) > 1:
+        raise RunError(f"show takes one task; it was given {', '.join(names)}")
     found = library.task(names[0])
     query_options = options.read(query_options)
     if shots is None and found.on(split, fewshot_split).definition.splits.demonstrations is None:

@@ -79,6 +79,7 @@ class Case:
 
 TABLE: dict[str, dict[str, list[Case]]] = {
     "run": {
+        "tasks": [Case(RUN, ("toy/pairs",), see.columns("task"), {("toy/pairs",), ("toy/parity",)})],
         "task": [Case(RUN, ("-t", "toy/pairs"), see.columns("task"), {("toy/pairs",), ("toy/parity",)})],
         "model": [
             Case(("run", *PARITY, *TOY), ("-m", "llama"), see.loader("source"), "llama"),
@@ -197,7 +198,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "reference": [Case(("list",), ("--reference", "gpt3:LAMBADA"), see.first_word, "gpt3:LAMBADA")],
     },
     "show": {
-        "task": [Case(("show", *TOY), ("toy/pairs",), see.printed("\ntoy/pairs, prompt plain"), True)],
+        "tasks": [Case(("show", *TOY), ("toy/pairs",), see.printed("\ntoy/pairs, prompt plain"), True)],
+        "task": [Case(("show", *TOY), ("-t", "toy/pairs"), see.printed("\ntoy/pairs, prompt plain"), True)],
         "shots": [Case(SHOW, ("--shots", "3"), see.printed("3 of 3 demonstrations"), True)],
         "prompt": [Case(SHOW, ("--prompt", "chatty"), see.printed("Even or odd?"), True)],
         "example": [Case(SHOW, ("--example", "5"), see.printed("Q: 5\nA:⟦ odd⟧"), True)],
@@ -249,7 +251,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "tokens": [Case(SHOW, ("--tokens",), see.printed("Q│:│"), True)],
     },
     "check": {
-        "task": [Case(CHECK, ("toy/pairs",), see.lines, 2)],
+        "tasks": [Case(CHECK, ("toy/pairs",), see.lines, 2)],
+        "task": [Case(CHECK, ("--task", "toy/pairs,toy/parity"), see.lines, 2)],
         "data": [Case(("check", "toy/parity", *HERE), ("--data", "hub"), see.printed("ok "), False)],
         "data_dir": [Case(("check", "toy/parity", *HERE), ("--data-dir", "gone"), see.printed("ok "), False)],
         "split": [
@@ -451,6 +454,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         ],
     },
     "plan": {
+        "tasks": [Case(PLAN, ("toy/pairs",), see.printed("requests         64, "), True)],
         "task": [Case(PLAN, ("-t", "toy/pairs"), see.printed("requests         64, "), True)],
         "model": [Case(("plan", *PARITY, *TOY), ("-m", "llama"), see.loader("source", "config"), "llama")],
         "tokenizer": [Case(PLAN, ("--tokenizer", "words"), see.loader("source", "tokenizer"), "words")],

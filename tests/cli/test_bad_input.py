@@ -299,7 +299,6 @@ def test_unknown_normalisation(icl_eval: IclEval) -> None:
         (("--max-length", "wide"), ("'--max-length'", "integer")),
         (("--limit",), ("--limit", "requires an argument")),
         (("--shotz", "1"), ("--shotz", "--shots")),
-        (("surplus",), ("surplus",)),
     ],
 )
 def test_an_argument_that_the_command_does_not_take(
@@ -309,14 +308,15 @@ def test_an_argument_that_the_command_does_not_take(
 
     assert all(word in said for word in words), said
     assert said.endswith("; see `icl-eval run --help`")
+    surplus = icl_eval("compare", "a", "b", "surplus").mistake
+    assert "surplus" in surplus
+    assert surplus.endswith("; see `icl-eval compare --help`")
 
 
 def test_missing_task(icl_eval: IclEval) -> None:
-    for command in ("run", "plan"):
-        said = icl_eval(command).mistake
-        assert "'--task'" in said
-        assert said.endswith("; `icl-eval list` names tasks and suites")
-    assert icl_eval("show").mistake.endswith("; `icl-eval list` names tasks and suites")
+    for command in ("run", "plan", "show"):
+        assert icl_eval(command).mistake == "no task is given; `icl-eval list` names tasks and suites"
+    assert icl_eval("show", "toy/parity,toy/pairs", *TOY).mistake.startswith("show takes one task; it was given toy/")
 
 
 def test_unknown_command(icl_eval: IclEval) -> None:

@@ -69,7 +69,15 @@ def test_help_of_a_run_has_a_section_for_each_panel(icl_eval: IclEval) -> None:
     said = icl_eval("run", "--help").out
     sections = dict(re.findall(r"^(\w[\w ]+):\n((?:  .*\n)+)", said, flags=re.MULTILINE))
 
-    assert list(sections) == ["What is evaluated", "Results", "Models", "Devices", "Served models", "Options"]
+    assert list(sections) == [
+        "Arguments",
+        "What is evaluated",
+        "Results",
+        "Models",
+        "Devices",
+        "Served models",
+        "Options",
+    ]
     for name, options in (
         ("What is evaluated", ("--task", "--shots", "--decode")),
         ("Results", ("--out", "--explain")),
