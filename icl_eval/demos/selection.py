@@ -1,0 +1,90 @@
+"""Which candidates to select together: near and diverse ones for a query, or representative ones for all queries.
+
+Each function gives all candidates in an order of which the first k are the selection of k. Of equally good candidates,
+the one with the lowest index comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+SCALE = 0.1  # of relevance in the kernel: the smaller, the less diversity counts
+LEAST_GAIN = 1e-9  # below this, a candidate repeats the selected ones but for rounding
+VOTES = 150  # nearest neighbours that each candidate votes for
+DISCOUNT = 10.0  # by which every selected candidate that it voted for divides the weight of its vote
+
+
+def dpp(relevance: Floats, similarity: Floats) -> Iterator[int]:
+    """Near and diverse candidates: greedy MAP inference of a determinantal point process.
+
+    The kernel is that of CEIL (Ye et al. 2023, arXiv 2302.05698): `r_i s_ij r_j`, where `s = (cos + 1) / 2` is the
+    similarity of two candidates and `r = exp(((cos + 1) / 2 - max) / (2 scale))` the relevance of one to the query.
+    Inference is algorithm 1 of Chen et al. 2018 (arXiv 1709.05135). Candidates that only repeat selected ones follow
+    at the end, the most relevant first.
+
+    Args:
+        relevance: cosines of the candidates with the query, (candidates,).
+        similarity: their cosines with each other, (candidates, candidates).
+    """
+    closeness = (np.asarray(relevance, np.float64) + 1) / 2
+    weights = np.exp((closeness - closeness.max(initial=0)) / (2 * SCALE))
+    kernel = weights * ((np.asarray(similarity, np.float64) + 1) / 2) * weights[:, None]
+    gains = np.diag(kernel).copy()  # squared distance of each candidate from what the selected ones span
+    factor = np.empty((0, len(gains)))  # rows of the Cholesky factor
+    left = np.ones(len(gains), bool)
+    while left.any() and gains[best := int(np.argmax(np.where(left, gains, -np.inf)))] > LEAST_GAIN:
+        left[best] = False
+        yield best
+        row = (kernel[best] - factor[:, best] @ factor) / np.sqrt(gains[best])
+        factor = np.vstack([factor, row])
+        gains -= row**2
+    yield from sorted(np.flatnonzero(left).tolist(), key=lambda index: -closeness[index])
+
+
+def vote_k(similarity: Floats, votes: int = VOTES) -> Iterator[int]:
+    """Candidates that are near to many others: fast vote-k (Su et al. 2022, arXiv 2209.01975).
+
+    Every candidate votes for its nearest neighbours. The next one selected is that with the greatest sum of votes by
+    candidates that are not selected; a vote weighs `10 ** -s`, where s of the voter's neighbours are selected. The
+    second stage of the paper, which asks a model how sure it is, is not part of it.
+
+    Args:
+        similarity: of every two candidates, (candidates, candidates).
+        votes: neighbours that each votes for; all others, if there are fewer.
+    """
+    count = len(similarity)
+    apart = np.where(np.eye(count, dtype=bool), -np.inf, similarity)
+    voted = np.zeros((count, count))  # (voters, neighbours)
+    nearest = np.argsort(-apart, axis=1, kind="stable")[:, : min(votes, count - 1)]
+    np.put_along_axis(voted, nearest, 1, axis=1)
+    left, weights = np.ones(count, bool), np.ones(count)
+    for _ in range(count):
+        scores = ((weights * left) @ voted).round(9)  # equal sums stay equal, in whatever order they are added
+        best = int(np.argmax(np.where(left, scores, -1)))
+        left[best] = False
+        yield best
+        weights[voted[:, best] > 0] /= DISCOUNT
+
+
+def representatives(similarity: Floats) -> Iterator[int]:
+    """Candidates such that every other one is near to one of them: greedy facility location.
+
+    The next one selected adds most to the sum over all candidates of the similarity to the nearest selected one (Lin
+    and Bilmes 2009; a baseline of Su et al. 2022). These are the medoids of clusters, as in Auto-CoT (Zhang et al.
+    2022), but the first k of them do not depend on how many follow.
+
+    Args:
+        similarity: of every two candidates, (candidates, candidates).
+    """
+    count = len(similarity)
+    left, nearest = np.ones(count, bool), np.zeros(count, similarity.dtype)
+    for _ in range(count):
+        gains = np.maximum(similarity - nearest, 0).sum(axis=1)
+        best = int(np.argmax(np.where(left, gains, -1)))
+        left[best] = False
+        yield best
+        nearest = np.maximum(nearest, similarity[best])

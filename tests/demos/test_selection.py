@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from itertools import combinations, islice
+
+import numpy as np
+import pytest
+
+from icl_eval.demos.selection import dpp, representatives, vote_k
+
+
+def unit(seed: int, count: int, size: int = 6) -> np.ndarray:
+    vectors = np.abs(np.random.default_rng(seed).normal(size=(count, size)))
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_dpp_adds_what_makes_the_determinant_of_the_kernel_largest(seed: int) -> None:
+    query, *candidates = unit(seed, 9)
+    vectors = np.array(candidates)
+    relevance, similarity = vectors @ query, vectors @ vectors.T
+    closeness = (relevance + 1) / 2
+    weights = np.exp((closeness - closeness.max()) / 0.2)
+    kernel = np.outer(weights, weights) * (similarity + 1) / 2
+
+    selected = list(dpp(relevance, similarity))
+
+    assert sorted(selected) == list(range(8))
+    for count in range(6):
+        before = selected[:count]
+        best = max(
+            (each for each in range(8) if each not in before),
+            key=lambda each: np.linalg.det(kernel[np.ix_([*before, each], [*before, each])]),
+        )
+        assert selected[count] == best
+
+
+def test_dpp_takes_duplicates_last_and_knn_would_take_them_first() -> None:
+    vectors = np.array([[1, 0.1, 0], [1, 0.1, 0], [1, 0.1, 0], [0.8, 0, 0.6], [0, 0, 1]])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    relevance = vectors @ np.array([1, 0, 0])
+
+    assert np.argsort(-relevance, kind="stable").tolist() == [0, 1, 2, 3, 4]
+    assert list(dpp(relevance, vectors @ vectors.T)) == [0, 3, 4, 1, 2]
+
+
+def test_vote_k_of_a_graph_done_by_hand() -> None:
+    similarity = np.zeros((5, 5))
+    for voter, (first, second) in {0: (1, 2), 1: (0, 2), 2: (0, 1), 3: (2, 4), 4: (2, 3)}.items():
+        similarity[voter, [first, second]] = 2, 1
+    # Voters for 0: 1, 2; for 1: 0, 2; for 2: 0, 1, 3, 4; for 3: 4; for 4: 3. So 2 is selected, with four votes. It no
+    # longer votes, and its voters weigh 1/10, so 0, 1, 3 and 4 have 1/10 each: 0 is selected. Its voter 1 weighs 1/100.
+    # All voters for 1 are selected; 3 and 4 still have 1/10: 3 is selected. Now all voters for 4 are selected, too.
+
+    assert list(vote_k(similarity, votes=2)) == [2, 0, 3, 1, 4]
+
+
+def test_vote_k_of_few_candidates_lets_each_vote_for_all_others() -> None:
+    assert list(vote_k(np.ones((4, 4)))) == [0, 1, 2, 3]
+    assert list(vote_k(np.ones((1, 1)))) == [0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_representatives_are_near_to_all_candidates(seed: int) -> None:
+    vectors = unit(seed, 9)
+    similarity = vectors @ vectors.T
+
+    def covered(chosen: tuple[int, ...]) -> float:
+        return float(similarity[list(chosen)].max(axis=0).sum())
+
+    selected = list(representatives(similarity))
+
+    assert sorted(selected) == list(range(9))
+    assert selected[0] == max(range(9), key=lambda each: covered((each,)))
+    for count in (2, 3, 4):  # greedy selection of a submodular function (Nemhauser et al. 1978)
+        best = max(map(covered, combinations(range(9), count)))
+        assert covered(tuple(selected[:count])) >= (1 - 1 / np.e) * best
+
+
+def test_each_cluster_has_a_representative_before_any_has_two() -> None:
+    centres = np.repeat(np.eye(4), [6, 3, 4, 5], axis=0)
+    vectors = centres + 0.1 * unit(0, 18, 4)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    first = list(islice(representatives(vectors @ vectors.T), 4))
+
+    assert sorted(np.argmax(centres[first], axis=1).tolist()) == [0, 1, 2, 3]
