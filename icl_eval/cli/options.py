@@ -60,7 +60,8 @@ class CommandOptions(TypedDict):
     columns: Annotated[
         list[str] | None,
         Option(
-            "Columns of the table, such as score,sd-seeds, or `all`. Default: those that matter, as many as fit.",
+            "Columns of the table, such as score,sd-seeds, or `all`. Default: those that matter, as many as fit; "
+            "+sd-seeds,+ties adds to these.",
             RESULTS,
             "NAME,...",
         ),

@@ -15,6 +15,7 @@ FIGURES = frozenset({*SCORES, *DIFFERENCES, *SHOWN_SYSTEMS})
 NUMBERS = FIGURES | {"parameters", "shots"}
 ALIASES = {"se": "±", "error": "±", "ci": "95 %", "interval": "95 %", "sd": "sd seeds", "normalization": "scoring"}
 ALL = "all"
+ADDED = "+"  # before the name of a column that is shown beside the default ones
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
@@ -23,8 +24,10 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return [name for name in (*order, *SHOWN_SYSTEMS) if any(row.get(name) for row in rows)]
 
 
-def asked_columns(rows: Sequence[Row], asked: Sequence[str]) -> list[str]:
+def asked_columns(rows: Sequence[Row], asked: Sequence[str], default: Sequence[str]) -> list[str]:
     """The chosen columns, after those that identify a row; `all` stands for all that are not empty.
+
+    If every name begins with `+`, or there is none, the columns follow the `default` ones.
 
     Raises:
         UnknownName: there is no column of this name.
@@ -32,12 +35,15 @@ def asked_columns(rows: Sequence[Row], asked: Sequence[str]) -> list[str]:
     there = columns_of(rows)
     if ALL in asked:
         return there
+    are_added, asked = all(name.startswith(ADDED) for name in asked), [name.removeprefix(ADDED) for name in asked]
     known = {_key(name): name for row in rows for name in row} | {_key(name): name for name in SHOWN_SYSTEMS}
     known |= {alias: name for alias, name in ALIASES.items() if name in known.values()}
     for name in asked:
         if _key(name) not in known:
             raise UnknownName("column", name, [*known.values(), ALL])
     chosen = dict.fromkeys(known[_key(name)] for name in asked)
+    if are_added:
+        return [*dict.fromkeys([*default, *chosen])]
     identity = [name for name in there if name not in FIGURES and name not in chosen]
     return [*identity, *chosen]
 

@@ -39,6 +39,7 @@ class _Parts:
     pairs: Sequence[Pair]
     unpaired: Sequence[Unpaired]
     manifests: tuple[Manifest, Manifest]
+    folders: tuple[str, str]
 
     @property
     def lines(self) -> tuple[Pair | Unpaired, ...]:
@@ -52,6 +53,7 @@ def render_comparison(
     manifests: tuple[Manifest, Manifest],
     format: str = "table",
     view: View = DEFAULT,
+    folders: tuple[str, str] = ("", ""),
 ) -> str:
     """The paired differences of two runs as text.
 
@@ -61,13 +63,14 @@ def render_comparison(
         manifests: of the first run and of the second.
         format: one of `FORMATS`.
         view: what the reader wants to see; JSON and CSV always have everything.
+        folders: of the first run and of the second, as the heading names them.
 
     Raises:
         UnknownName: there is no such format or column.
     """
     if format not in COMPARISON_FORMATS:
         raise UnknownName("format", format, COMPARISON_FORMATS)
-    parts = _Parts(pairs, unpaired, manifests)
+    parts = _Parts(pairs, unpaired, manifests, folders)
     return COMPARISON_FORMATS[format](parts, view)
 
 
@@ -78,7 +81,10 @@ def _csv(parts: _Parts, view: View) -> str:  # noqa: ARG001
 def _json(parts: _Parts, view: View) -> str:  # noqa: ARG001
     return as_json(
         {
-            **{run: {**description(each), "note": each.note} for run, each in _runs(parts)},
+            **{
+                run: {"folder": folder, **description(each), "note": each.note}
+                for (run, each), folder in zip(_runs(parts), parts.folders, strict=True)
+            },
             "differences": [line.stored() for line in parts.lines],
         }
     )
@@ -100,9 +106,10 @@ def _page(parts: _Parts, view: View) -> Page:
     pairs = [pair for pair in parts.pairs if view.categories or id(pair.one) in kept]
     notes = distinct_lines({run: remarks(manifest) for run, manifest in runs})
     scores = {"one": [pair.one for pair in pairs], "other": [pair.other for pair in pairs]}
+    headings = [_heading(*each, folder) for each, folder in zip(runs, parts.folders, strict=True)]
     signed = zip(*(signatures(scores[run]) for run, _ in runs), strict=True)
     return Page(
-        heading=[*(_heading(run, manifest) for run, manifest in runs), *(f"note: {note}" for note in notes)],
+        heading=[*headings, *(f"note: {note}" for note in notes)],
         rows=[_row(pair, with_prompts=_name_prompts(parts)) for pair in pairs],
         signatures=[f"{run}: {line}" for lines in signed for (run, _), line in zip(runs, lines, strict=True)],
         notes=[
@@ -119,11 +126,12 @@ def _runs(parts: _Parts) -> tuple[tuple[str, Manifest], tuple[str, Manifest]]:
     return ("one", one), ("other", other)
 
 
-def _heading(run: str, manifest: Manifest) -> str:
+def _heading(run: str, manifest: Manifest, folder: str) -> str:
     from icl_eval.results.members import label
 
     name = label(manifest.model_name, manifest.config.revision)
-    return f"{run}: model {name} ({model_words(manifest)}), data {data_of(manifest)}"
+    where = f", run {folder}" if folder else ""
+    return f"{run}: model {name} ({model_words(manifest)}), data {data_of(manifest)}{where}"
 
 
 def _name_prompts(parts: _Parts) -> bool:

@@ -22,7 +22,8 @@ class View:
 
     Attributes:
         width: columns of the terminal.
-        columns: names of the columns of the table, or `all`; by default those that matter, as many as fit.
+        columns: names of the columns of the table, or `all`; by default those that matter, as many as fit. `+NAME` adds
+            a column to these.
         categories: whether to show the scores of all categories, even of a task with many.
         signatures: whether every score is followed by its signature.
     """
@@ -67,7 +68,7 @@ class Page:
         Raises:
             UnknownName: there is no column of this name.
         """
-        names = asked_columns(self.rows, view.columns) if view.columns else fit_columns(self.rows, view.width)
+        names = asked_columns(self.rows, view.columns, fit_columns(self.rows, view.width))
         grid = None if view.columns else by_shots(self.rows)
         cells = [[row.get(name, "") for name in names] for row in self.rows]
         table = draw(names, cells, NUMBERS, view.width) if grid is None else grid.draw(view.width)
@@ -81,7 +82,7 @@ class Page:
         Raises:
             UnknownName: there is no column of this name.
         """
-        names = asked_columns(self.rows, view.columns) if view.columns else columns_of(self.rows)
+        names = asked_columns(self.rows, view.columns, columns_of(self.rows))
         ruler = ["---:" if name in NUMBERS else "---" for name in names]
         body = [[_escaped(row.get(name, "")) for name in names] for row in self.rows]
         lines = ["| " + " | ".join(cells) + " |" for cells in (names, ruler, *body)]

@@ -30,7 +30,7 @@ class TableOptions(TypedDict, total=False):
 
     Attributes:
         width: columns of the terminal, 100 by default.
-        columns: names of columns, or `all`; by default those that matter, as many as fit.
+        columns: names of columns, or `all`; by default those that matter, as many as fit. `+NAME` adds one to these.
         categories: whether to show the scores of all categories, even of a task with many.
         signatures: whether every score is followed by its signature.
     """
@@ -187,12 +187,14 @@ class Comparison(_Tabular):
         pairs: one for each score that both have, in the order of the first.
         unpaired: the scores that were not compared.
         one, other: the manifests of the two runs.
+        folders: of the two runs.
     """
 
     pairs: tuple[Pair, ...]
     unpaired: tuple[Unpaired, ...]
     one: Manifest
     other: Manifest
+    folders: tuple[str, str] = ("", "")
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self.pairs)
@@ -209,7 +211,8 @@ class Comparison(_Tabular):
         """The lines as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`, as `TableOptions` say."""
         from icl_eval.reports import render_comparison
 
-        return render_comparison(self.pairs, self.unpaired, (self.one, self.other), format, _view(options))
+        manifests = self.one, self.other
+        return render_comparison(self.pairs, self.unpaired, manifests, format, _view(options), self.folders)
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines as a data frame, those that were not compared last; needs pandas."""

@@ -83,7 +83,8 @@ def compare(
         more = [f"and {len(reasons) - SENTENCES} more reasons"] if len(reasons) > SENTENCES else []
         said = f"no score of this run can be compared with one of {other}"
         raise RunError(f"{said}: {'; '.join([*reasons[:SENTENCES], *more])}", Path(folder))
-    return Comparison(_adjusted(pairs), tuple(unpaired), first.manifest, second.manifest)
+    folders = str(folder), str(other)
+    return Comparison(_adjusted(pairs), tuple(unpaired), first.manifest, second.manifest, folders)
 
 
 class _Key(NamedTuple):

@@ -65,6 +65,19 @@ def test_columns_are_those_that_were_asked_for_after_those_that_name_the_row() -
     assert head.split() == ["task", "metric", "scoring", "shots", "sd", "seeds", "±", "GPT-3", "175B"]
 
 
+def test_columns_with_a_plus_are_added_to_the_usual_ones() -> None:
+    usual, more = (
+        next(line for line in text.splitlines() if line.startswith(" task")).split()
+        for text in (
+            render([RTE_32], MANIFEST),
+            render([RTE_32], MANIFEST, view=View(columns=("+ties", "+score"))),
+        )
+    )
+
+    assert "ties" not in usual
+    assert more == [*usual, "ties"]
+
+
 def test_all_columns_are_those_of_markdown() -> None:
     head = next(line for line in render([RTE_32], MANIFEST, "md").splitlines() if line.startswith("| "))
     shown = next(

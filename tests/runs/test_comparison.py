@@ -342,6 +342,9 @@ def test_json_and_a_frame_have_every_figure(tmp_path: Path) -> None:
     score = found.pairs[0].other
 
     assert [document[run]["model"] for run in ("one", "other")] == ["fake", "fake"]
+    assert [document[run]["folder"] for run in ("one", "other")] == list(found.folders)
+    assert [line.partition(", run ")[2] for line in found.table().splitlines()[:2]] == list(found.folders)
+    assert all((Path(folder) / "scores.json").is_file() for folder in found.folders)
     assert document["one"]["fingerprint"] != document["other"]["fingerprint"]
     assert entry["difference"] == pytest.approx(GAIN.mean())
     assert (entry["other"], entry["signature_other"]) == (score.value, score.signature)
