@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from icl_eval.errors import IclEvalError
     from icl_eval.models import LanguageModel, load_model, wrap_model
     from icl_eval.prompts import Prompt
-    from icl_eval.results.result import Comparison, Result, Sweep
+    from icl_eval.results.result import Comparison, Result, Scaling, Sweep
     from icl_eval.results.score import Score
     from icl_eval.runs.compare import compare
     from icl_eval.runs.evaluate import evaluate
     from icl_eval.runs.plan import Explanation, Plan, explain, plan
     from icl_eval.runs.rescore import rescore, rescore_sweep
+    from icl_eval.runs.scaling import fit_scaling
     from icl_eval.runs.sweep import sweep
     from icl_eval.tasks import Example, Library, Task
 
@@ -30,6 +31,7 @@ __all__ = [
     "Plan",
     "Prompt",
     "Result",
+    "Scaling",
     "Score",
     "Sweep",
     "Task",
@@ -37,6 +39,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "fit_scaling",
     "load_model",
     "plan",
     "rescore",
@@ -55,12 +58,14 @@ _HOMES = {
     "Plan": "runs.plan",
     "Prompt": "prompts",
     "Result": "results.result",
+    "Scaling": "results.result",
     "Score": "results.score",
     "Sweep": "results.result",
     "Task": "tasks",
     "compare": "runs.compare",
     "evaluate": "runs.evaluate",
     "explain": "runs.plan",
+    "fit_scaling": "runs.scaling",
     "load_model": "models",
     "plan": "runs.plan",
     "rescore": "runs.rescore",

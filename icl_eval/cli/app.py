@@ -19,6 +19,7 @@ from icl_eval.cli import (
     check,
     compare,
     examples,
+    fit,
     importing,
     listing,
     options,
@@ -69,6 +70,7 @@ app.command("show", cls=Command)(show.show)
 app.command("check", cls=Command)(check.check)
 app.command("rescore", cls=Command)(rescore.rescore)
 app.command("compare", cls=Command)(compare.compare)
+app.command("fit", cls=Command)(fit.fit)
 app.command("examples", cls=Command)(examples.examples)
 app.command("report", cls=Command)(report.report)
 app.command("plot", cls=Command)(plot.plot)

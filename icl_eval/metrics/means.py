@@ -104,6 +104,16 @@ def probability_mass(prediction: Prediction) -> float:
     return math.fsum(mass for option, mass in enumerate(prediction.probabilities) if option in prediction.gold)
 
 
+def answer_loss(prediction: Prediction) -> float:
+    """Minus the log-probability of the likeliest right option, in nats per unit of the normalisation.
+
+    Infinite for a model that is certain of a wrong option.
+    """
+    if not prediction.scores:
+        return 0.0 if prediction.chosen in prediction.gold else math.inf
+    return -max(prediction.scores[option] for option in prediction.gold)
+
+
 def all_right(group: Sequence[Prediction]) -> float:
     """Whether every example of the group is right: MultiRC's exact match (Wang et al. 2019, section 3.2)."""
     return float(all(is_right(prediction) for prediction in group))

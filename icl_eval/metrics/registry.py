@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ _OF_CHOICES: tuple[Metric[Any], ...] = (
         refuse=partial(refuse_unspaced, "record_f1", advice="`record_em` fits"),
     ),
     ExampleMean("probability_mass", "choice", means.probability_mass),
+    ExampleMean("answer_loss", "choice", means.answer_loss, bounds=(-math.inf, math.inf), proportion=False),
     ExampleMean("multiple_choice_grade", "choice", means.chosen_grade),
     ExampleMean("expected_grade", "choice", means.expected_grade),
 )
@@ -177,7 +179,7 @@ def lower_is_better(name: str) -> bool | None:
     if name.startswith((EVALUATE, PYTHON)):
         return None
     base, _ = split_metric_name(split_extraction(name)[0])
-    return base.endswith("perplexity") or base in ("bits_per_byte", "ter")
+    return base.endswith("perplexity") or base in ("answer_loss", "bits_per_byte", "ter")
 
 
 def fitting(kind: Kind) -> list[str]:

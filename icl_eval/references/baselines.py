@@ -20,31 +20,31 @@ def random_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -> 
 
     Exact for a mean over examples: the accuracy of an example is then its share of right options. Any other metric is
     averaged over `DRAWS` guesses of all examples, the same ones at each call. None where nothing is chosen: there is no
-    guessing a text. Raises `MetricError` without examples.
+    guessing a text; and where the value is infinite, as a loss is. Raises `MetricError` without examples.
     """
     choices = _choices(predictions)
     if not choices:
         return None
     answers = [_answers(prediction) for prediction in choices]
     if isinstance(metric, ExampleMean):
-        return _mean([_mean([metric.of_example(answer) for answer in each]) for each in answers])
+        return _finite(_mean([_mean([metric.of_example(answer) for answer in each]) for each in answers]))
     options = [len(each) for each in answers]
     guesses = np.random.Generator(np.random.PCG64(0)).integers(0, options, size=(DRAWS, len(answers)))
-    return _mean([_value(metric, _choosing(answers, guess.tolist())) for guess in guesses])
+    return _finite(_mean([_value(metric, _choosing(answers, guess.tolist())) for guess in guesses]))
 
 
 def majority_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -> float | None:
     """The metric, in its own unit, of always choosing the index that is right most often (the least of equals).
 
-    None where examples differ in their options, because an index means nothing there, and where nothing is chosen.
-    Raises `MetricError` without examples.
+    None where examples differ in their options, because an index means nothing there, where nothing is chosen, and
+    where the value is infinite. Raises `MetricError` without examples.
     """
     choices = _choices(predictions)
     if len({prediction.options for prediction in choices}) != 1:
         return None
     counts = Counter(index for prediction in choices for index in set(prediction.gold))
     usual = min(counts, key=lambda index: (-counts[index], index))
-    return _value(metric, [prediction.certain(usual) for prediction in choices])
+    return _finite(_value(metric, [prediction.certain(usual) for prediction in choices]))
 
 
 def _choices(predictions: Sequence[AnyPrediction]) -> list[Prediction]:
@@ -62,6 +62,10 @@ def _answers(prediction: Prediction) -> list[Prediction]:
 
 def _choosing(answers: Sequence[Sequence[Prediction]], chosen: Iterable[int]) -> list[Prediction]:
     return [each[index] for each, index in zip(answers, chosen, strict=True)]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _mean(values: Sequence[float]) -> float:

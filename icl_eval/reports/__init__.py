@@ -4,6 +4,7 @@ from icl_eval.reports.comparison import render_comparison
 from icl_eval.reports.curves import curves_of
 from icl_eval.reports.figures import curve_figure, difference_figure
 from icl_eval.reports.page import View
+from icl_eval.reports.scaling import render_scaling
 from icl_eval.reports.sweep import render_sweep
 from icl_eval.reports.table import FORMATS, render
 
@@ -15,5 +16,6 @@ __all__ = [
     "difference_figure",
     "render",
     "render_comparison",
+    "render_scaling",
     "render_sweep",
 ]

@@ -125,13 +125,8 @@ def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str,
 
 
 def _sizes(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str, dict[str, float]]:
-    steps = {label: _step(manifest.config.revision) for label, manifest, _ in runs}
-    known = {label: step for label, step in steps.items() if step}
+    steps = {label: manifest.training_step for label, manifest, _ in runs}
+    known = {label: float(step) for label, step in steps.items() if step}
     if len({*known.values()}) > 1:
         return "training step", known
     return "parameters", {label: float(each.parameters) for label, each, _ in runs if each.parameters}
-
-
-def _step(revision: str | None) -> float | None:
-    digits = (revision or "").removeprefix("step")
-    return float(digits) if (revision or "").startswith("step") and digits.isdecimal() else None

@@ -61,6 +61,12 @@ class Manifest(BaseModel):
         return {"model": self.model_name, "revision": self.config.revision, "parameters": self.parameters}
 
     @property
+    def training_step(self) -> int | None:
+        """The step of a revision such as `step1000`; None of any other."""
+        digits = (self.config.revision or "").removeprefix("step")
+        return int(digits) if self.config.revision == f"step{digits}" and digits.isdecimal() else None
+
+    @property
     def control_note(self) -> str:
         """One sentence on names in records that reached the model as control tokens; empty if there were none."""
         return about_control_tokens(self.control_names)

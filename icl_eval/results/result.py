@@ -16,6 +16,7 @@ from icl_eval.results.manifest import Manifest
 from icl_eval.results.members import Member, label
 from icl_eval.results.pair import Pair, Unpaired
 from icl_eval.results.records import Failure
+from icl_eval.results.scaling import ScalingFit
 from icl_eval.results.score import Score
 
 if TYPE_CHECKING:
@@ -299,6 +300,38 @@ class Sweep(_Tabular):
 
         models = [(label(each.manifest.model_name, each.manifest.config.revision), each) for each in self.results]
         return curve_figure([curve for name, each in models for curve in curves_of(each.scores, name)])
+
+
+@dataclass(frozen=True, repr=False)
+class Scaling(_Tabular):
+    """The scores of several models as functions of their size.
+
+    Attributes:
+        fits: one for each score, in the order of the smallest model's.
+        unfitted: a sentence for each model and each score without a fit.
+    """
+
+    fits: tuple[ScalingFit, ...]
+    unfitted: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[ScalingFit]:
+        return iter(self.fits)
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
+        """The lines as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`, as `TableOptions` say."""
+        from icl_eval.reports import render_scaling
+
+        return render_scaling(self.fits, self.unfitted, format, _view(options))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The lines as a data frame; needs pandas."""
+        return _frame([line.stored() for line in self.fits])
+
+    def __repr__(self) -> str:
+        return f"Scaling({len(self.fits)} fits, {len(self.unfitted)} without)"
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:

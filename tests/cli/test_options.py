@@ -22,6 +22,7 @@ def test_commands_are_these() -> None:
         "check",
         "rescore",
         "compare",
+        "fit",
         "examples",
         "report",
         "plot",

@@ -10,7 +10,7 @@ from .answered import answered, likely, wrote
 
 OF_KIND: dict[Kind, str] = {
     "choice": "accuracy macro_f1 matthews_correlation f1a group_exact_match gender_parity record_em record_f1"
-    " probability_mass multiple_choice_grade expected_grade",
+    " probability_mass answer_loss multiple_choice_grade expected_grade",
     "text": "exact_match number_match math_match squad_em squad_f1 contains_match referent_match coqa_em coqa_f1"
     " quac_f1 drop_em drop_f1 char_f1 rouge1 rouge2 rougeL bleu chrf ter mlqa_em mlqa_f1",
     "likelihood": "greedy_accuracy perplexity token_perplexity word_perplexity byte_perplexity bits_per_byte",

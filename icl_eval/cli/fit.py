@@ -1,0 +1,81 @@
+"""`icl-eval fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from icl_eval.cli import options
+from icl_eval.cli.terminal import write
+from icl_eval.config import RESULTS
+from icl_eval.errors import RunError
+
+By = Literal["parameters", "steps", "tokens", "compute"]
+Irreducible = Literal["auto", "yes", "no"]
+
+
+@options.takes("normalizations", "metrics", "trust_remote_code")
+def fit(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, or of sweeps.")],
+    *,
+    by: Annotated[By, typer.Option(rich_help_panel=RESULTS, help="What the size of a model is.")] = "parameters",
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens",
+            metavar="N|MODEL=N,...",
+            rich_help_panel=RESULTS,
+            help="Training tokens of all models, or of each, such as 3e11. For --by tokens or compute.",
+        ),
+    ] = None,
+    tokens_per_step: Annotated[
+        float | None,
+        typer.Option(
+            "--tokens-per-step",
+            metavar="N",
+            rich_help_panel=RESULTS,
+            help="Training tokens of a step, for revisions such as step1000.",
+        ),
+    ] = None,
+    irreducible: Annotated[
+        Irreducible,
+        typer.Option(
+            rich_help_panel=RESULTS, help="Fit an irreducible loss; auto does so for five or more sizes of models."
+        ),
+    ] = "auto",
+    format: options.Format,
+    columns: list[str] | None,
+    **scoring_options: Any,
+) -> None:
+    """Fit scores by model size, training tokens or compute.
+
+    Losses follow power laws and scores sigmoids. The largest model is also predicted from the smaller ones. No model is
+    loaded.
+    """
+    from icl_eval.runs.scaling import fit_scaling
+
+    found = fit_scaling(
+        folders,
+        by,
+        tokens=None if tokens is None else _tokens(tokens),
+        tokens_per_step=tokens_per_step,
+        irreducible={"auto": None, "yes": True, "no": False}[irreducible],
+        **options.read(scoring_options),
+    )
+    write(found.table(format, **options.seen(columns, categories=False, signatures=False)), end="")
+
+
+def _tokens(value: str) -> float | dict[str, float]:
+    """A number of tokens, or one for each name of a model.
+
+    Raises:
+        RunError: it is neither.
+    """
+    try:
+        if "=" not in value:
+            return float(value)
+        return {str(name): float(count) for name, count in options.pairs([value], "--tokens").items()}
+    except (TypeError, ValueError) as error:
+        raise RunError(f"--tokens takes a number such as 3e11, or MODEL=N,..., not {value!r}") from error
