@@ -21,7 +21,7 @@ from icl_eval.results.scaling import UNITS, By, HeldOut, Interval, ScalingFit
 from icl_eval.results.score import Score
 from icl_eval.runs.rescore import ChosenMetrics
 from icl_eval.runs.score import chosen_normalizations, estimate_examples
-from icl_eval.tasks import Normalization
+from icl_eval.scoring import Scoring
 from icl_eval.tasks.metric_names import GivenMetric
 
 RESAMPLES = 500
@@ -107,7 +107,7 @@ class _Run:
         manifest: Manifest,
         size: float,
         chosen: ChosenMetrics,
-        normalizations: Sequence[Normalization],
+        normalizations: Sequence[Scoring],
     ) -> _Run:
         """Estimate the scores of a run, and its losses per byte."""
         results = list(read_examples(folder / "examples.jsonl", manifest.tasks))
@@ -135,7 +135,7 @@ def _estimated(
     manifest: Manifest,
     records: Sequence[TaskRecord],
     chosen: ChosenMetrics,
-    normalizations: Sequence[Normalization],
+    normalizations: Sequence[Scoring],
 ) -> list[tuple[Estimate, Score]]:
     """The lines of some tasks of a run; averages of suites only with all of them."""
     return estimate_examples(
