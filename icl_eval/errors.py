@@ -6,8 +6,8 @@ IclEvalError
 ├── PromptError     a prompt template is wrong
 ├── DataError       a data file or record is missing or wrong
 │   └── MissingData the files of a split are not there
-├── WindowError     a query does not fit the model's window
-├── ModelError      a model cannot be loaded or asked
+├── WindowError     a query does not fit the context length
+├── ModelError      a model cannot be loaded or run
 ├── MetricError     a metric cannot be computed from these predictions
 └── RunError        a run folder, journal or baseline cannot be read or written
     ├── RankError   one process of the run failed where the others did not
@@ -24,7 +24,7 @@ from pathlib import Path
 
 
 class IclEvalError(Exception):
-    """A mistake the user can mend; `str` is one sentence, led by `file:line:` where a file is at fault."""
+    """A mistake that the user can correct; `str` is one sentence, led by `file:line:` where a file is at fault."""
 
     def __init__(self, message: str, path: Path | str | None = None, line: int | None = None) -> None:
         self.message, self.path, self.line = message, path, line
@@ -49,11 +49,11 @@ class MissingData(DataError):  # noqa: N818 - it reads as what it says
 
 
 class WindowError(IclEvalError):
-    """A query does not fit the model's window even without demonstrations."""
+    """A query does not fit the model's context length even without demonstrations."""
 
 
 class ModelError(IclEvalError):
-    """A model cannot be loaded or asked."""
+    """A model cannot be loaded or run."""
 
 
 class MetricError(IclEvalError):

@@ -1,4 +1,4 @@
-"""`icl-eval list --reference`: which published numbers a task can be held against, and what they are."""
+"""`icl-eval list --reference`: published numbers, and the tasks that can be compared with them."""
 
 from __future__ import annotations
 

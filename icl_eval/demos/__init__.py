@@ -1,4 +1,4 @@
-"""With which examples: a seed and a query give an ordered draw of demonstrations."""
+"""Demonstrations: a seed and a query give an ordered draw of examples."""
 
 from icl_eval.demos.pool import Pool
 

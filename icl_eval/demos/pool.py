@@ -1,7 +1,7 @@
 """Drawing demonstrations: every candidate gets a pseudo-random rank for (seed, task, query); the lowest are drawn.
 
-A rank depends on nothing but the four names it is made of. So a draw is the same for any batch size, limit, order of
-the data and machine, a smaller draw is a prefix of a larger one, and leaving out a candidate moves no other. A
+A rank depends only on the four names that are hashed. So a draw is the same for any batch size, limit, order of
+the data and machine, a smaller draw is a prefix of a larger one, and removing a candidate does not move others. A
 balanced draw takes the lowest ranks of each label in turn. `first` keeps the order of the data instead.
 """
 

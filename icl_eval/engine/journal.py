@@ -1,4 +1,4 @@
-"""Answers in an append-only file keyed by content: what is in it is never recomputed.
+"""The journal: answers in an append-only file, keyed by the content of requests, and never recomputed.
 
 An answer is one line of JSON, which ends with the checksum of what comes before it.
 """

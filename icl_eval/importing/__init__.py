@@ -1,1 +1,1 @@
-"""Tasks of other harnesses as task folders of this one."""
+"""Import tasks of other harnesses as task files."""

@@ -1,4 +1,4 @@
-"""A JSON task of BIG-bench as a task file and a prompt, on a copy of its file (Srivastava et al. 2022, docs/doc.md)."""
+"""Convert a JSON task of BIG-bench to a task file and a prompt, and copy its records (Srivastava et al. 2022)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the package lm_eval itself makes of a task: records frozen from its Python code, and prompts to compare with."""
+"""Load a task with the package lm_eval, to freeze the records that its Python code makes and to compare prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data and the question of a declarative task of lm-evaluation-harness; templates run in this package's sandbox."""
+"""Convert the data and the question of a declarative task of lm-evaluation-harness; templates run in the sandbox."""
 
 from __future__ import annotations
 

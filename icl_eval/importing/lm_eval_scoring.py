@@ -1,4 +1,4 @@
-"""How a task of lm-evaluation-harness is scored, in the keys of a task file: all but its data and its question."""
+"""Convert how a task of lm-evaluation-harness is scored to the keys of a task file: all but its data and question."""
 
 from __future__ import annotations
 

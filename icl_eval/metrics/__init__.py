@@ -1,4 +1,4 @@
-"""How good: statistics per example, then aggregation, then uncertainty. Pure functions of predictions."""
+"""Metrics: statistics per example, aggregation and uncertainty, as pure functions of predictions."""
 
 from icl_eval.metrics.close_calls import value_range
 from icl_eval.metrics.estimate import (

@@ -2,7 +2,7 @@
 
 `python:module:function` names a function or a class. `evaluate:NAME`, `evaluate:NAME#CONFIG` or `...:KEY` names what
 `evaluate.load` takes: a name on the Hub or the path of a metric script. Its predictions are the indices of the chosen
-options and its references those of the first right option, so a metric of texts does not suit.
+options and its references those of the first right option, so a metric of texts cannot be used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An answered example, in the three kinds there are: choice, text, likelihood. Nothing else reaches a metric."""
+"""Predictions, which metrics take: answered examples of three kinds, choice, text and likelihood."""
 
 from __future__ import annotations
 

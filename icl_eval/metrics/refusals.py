@@ -1,4 +1,4 @@
-"""References that a metric cannot measure, whatever the answers are: blank ones, and scripts that it cannot read.
+"""Reject references that a metric cannot score: empty ones, and scripts that it cannot split into words.
 
 A metric that splits texts at spaces sees one word in a whole sentence of Chinese, Japanese or Thai, and ROUGE sees
 nothing in it: every answer that is not equal would silently score 0.

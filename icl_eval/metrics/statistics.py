@@ -1,7 +1,7 @@
 """What a metric is: statistics of each unit, and a value that is a function of their sum.
 
 The split is what makes uncertainty cheap: resampling, clustering and the delta method all work on sums of rows and
-never see an example again (the idea is sacreBLEU's). A metric that cannot be split so is a `CorpusMetric`.
+never see an example again (the idea is sacreBLEU's). A metric that cannot be split in this way is a `CorpusMetric`.
 
 A family is a metric with settings: `bleu:tokenize=zh` is `bleu` with its setting `tokenize` at `zh`.
 """

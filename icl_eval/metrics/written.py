@@ -1,4 +1,4 @@
-"""Scores of one generated text: SQuAD's, CoQA's, QuAC's, T5's of WSC, and equality to the letter."""
+"""Scores of one generated text: those of SQuAD, CoQA, QuAC and T5's WSC, and exact equality."""
 
 from __future__ import annotations
 

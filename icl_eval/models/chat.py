@@ -1,6 +1,6 @@
 """The chat template of a tokenizer: messages to the text of a prompt, in the sandbox of `transformers`.
 
-A template is a stranger's program. It can run no code and read no file, but it can refuse a message, leave one out, or
+A template is not trusted. It can run no code and read no file, but it can refuse a message, leave one out, or
 write today's date. Each of these is an error.
 """
 

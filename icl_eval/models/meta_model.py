@@ -1,4 +1,4 @@
-"""Models with a configuration and a tokenizer but no weights: they can be planned for, not run.
+"""Models with a configuration and a tokenizer but no weights: runs can be planned, but not computed.
 
 They are on the meta device, where tensors have no values, so a model of any size takes no memory. Parameters are
 counted as they would be loaded. The size of the cache is not derived from the configuration: the network runs on tokens

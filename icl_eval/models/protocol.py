@@ -1,4 +1,4 @@
-"""What any model is asked and answers: requests and answers in token ids, a plan of its work, and the model itself."""
+"""The protocol of models: requests and answers in token ids, the plan of the work, and the model itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which words: Jinja templates become text, text becomes token ids that fit the model's window."""
+"""Prompts: Jinja templates become text, and text becomes token ids that fit the context length."""
 
 from icl_eval.prompts.assembly import PromptText, assemble, doubled_space
 from icl_eval.prompts.chat import Chat, Message

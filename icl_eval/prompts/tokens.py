@@ -1,6 +1,6 @@
-"""Where the scored text begins: context and continuation are encoded together and parted at their common prefix.
+"""Where the scored text begins: context and continuation are encoded together and split at their common prefix.
 
-Encoder-decoder models read them apart, and for them each is encoded by itself.
+For encoder-decoder models, each is encoded by itself.
 """
 
 from __future__ import annotations

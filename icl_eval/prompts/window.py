@@ -1,4 +1,4 @@
-"""Fitting a prompt into the model's window: whole demonstrations only, decided once for all options of an example.
+"""Fitting a prompt into the context length: whole demonstrations only, decided once for all options of an example.
 
 Demonstrations are dropped from the end of the draw, so a prompt that keeps m of k demonstrations is exactly the m-shot
 prompt of the same draw.

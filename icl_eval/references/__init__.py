@@ -1,4 +1,4 @@
-"""Beside what a score stands: published numbers of other systems, and what guessing would give."""
+"""Reference values of scores: published numbers of other systems, and guessing baselines."""
 
 from icl_eval.references.baselines import majority_baseline, random_baseline
 from icl_eval.references.published import Published, published, published_metrics, reference_names

@@ -1,4 +1,4 @@
-"""What a score is worth without a model: guessing an option at random, or always choosing the usual one."""
+"""Guessing baselines: an option at random, or always the most frequent one."""
 
 from __future__ import annotations
 

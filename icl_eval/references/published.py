@@ -1,8 +1,8 @@
-"""Published numbers that stand beside a score: of GPT-3 in eight sizes, the fine-tuned systems of its day, open models.
+"""Published numbers to compare scores with: GPT-3 in eight sizes, fine-tuned systems of its time, open models.
 
 A task or suite file names its row, `gpt3:RTE`. Figures are those of Brown et al. 2020 (arXiv:2005.14165v4) as printed,
 the zero-shot WiC accuracy of 0 and the equal zero- and one-shot columns of MultiRC included. Rows of `gpt2` are those
-of Radford et al. 2019, Table 3, which GPT-3 has not. Figures from elsewhere say by what protocol they were taken.
+of Radford et al. 2019, Table 3, on data without numbers in the GPT-3 paper. Other figures name their protocol.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What people see: scores as text for a terminal, as Markdown, LaTeX, CSV and JSON."""
+"""Reports: scores as text for a terminal, as Markdown, LaTeX, CSV and JSON."""
 
 from icl_eval.reports.comparison import render_comparison
 from icl_eval.reports.curves import curves_of

@@ -1,4 +1,4 @@
-"""What is kept of an answered example: all that any score needs, so that scores can be taken again without a model."""
+"""Evaluated examples: everything that scores need, so that they can be recomputed without a model."""
 
 from __future__ import annotations
 

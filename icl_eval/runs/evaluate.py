@@ -1,4 +1,4 @@
-"""The one way through the package: tasks, a model and a grid in, scores out."""
+"""`evaluate`: tasks, a model and a grid in, scores out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user gives as the model: a name, a (model, tokenizer) pair of `transformers`, or a language model."""
+"""What `model` can be: a name, a (model, tokenizer) pair of `transformers`, or a language model."""
 
 from __future__ import annotations
 

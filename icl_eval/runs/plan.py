@@ -1,4 +1,4 @@
-"""What a run will take: requests, tokens and memory, operations and time; nothing is computed."""
+"""The cost of a run: requests, tokens and memory, operations and time. No model runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run kept as a baseline, and what moved since."""
+"""Keep a run as a baseline, run it again, and name every number that changed."""
 
 from __future__ import annotations
 

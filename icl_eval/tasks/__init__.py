@@ -1,4 +1,4 @@
-"""What is asked: task files become tasks, and records of any source become examples."""
+"""Tasks: task files become tasks, and records of any source become examples."""
 
 from icl_eval.tasks.definition import (
     AnswerKind,

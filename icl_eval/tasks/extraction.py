@@ -1,4 +1,4 @@
-"""Rules that take an answer out of a generated text: the key `extract` of a task file."""
+"""Rules that extract the answer from a generated text: the key `extract` of a task file."""
 
 from __future__ import annotations
 

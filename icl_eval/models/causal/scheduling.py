@@ -1,6 +1,7 @@
 """Models whose forward pass takes rows: plan rows and batches, and run them on cached prefixes.
 
-A batch holds rows up to a token budget, longest first. A part of the batches runs as within the whole plan.
+A batch holds rows up to a token budget, longest first. A process that runs a part of the batches computes them as in
+the whole plan.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A checkpoint without its weights: configuration, tokenizer, empty model, fingerprint, and why it cannot be loaded."""
+"""A checkpoint without its weights: configuration, tokenizer, empty model, fingerprint; why it cannot be loaded."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Models behind an endpoint: requests and their dialects, what a server understands, and what it answers."""
+"""Models behind an endpoint: formats of requests, what a server supports, and its answers."""

@@ -1,8 +1,8 @@
 """Options of one token: the log-probabilities of the next token after a context, where a server gives them.
 
 The log-probabilities of a prompt are expensive: servers recompute the whole prompt for each option, since they have
-no cache of prefixes for them, and some sort the vocabulary at every position. One generated token costs what is new of
-the context, once for all options.
+no cache of prefixes for them, and some sort the vocabulary at every position. One generated token costs only the new
+tokens of the context, once for all options.
 """
 
 from __future__ import annotations

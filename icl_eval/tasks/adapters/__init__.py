@@ -1,4 +1,4 @@
-"""Conversions that a field mapping cannot say, one per data set, from either published layout to flat records."""
+"""Conversions that a field mapping cannot express, one per data set, from either published layout to flat records."""
 
 from __future__ import annotations
 

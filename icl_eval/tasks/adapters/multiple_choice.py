@@ -1,11 +1,11 @@
 """Multiple-choice data sets: SAT analogies, HellaSwag, RACE, ARC, OpenBookQA and Winograd schemas.
 
-Analogies are Turney's text file: blocks of lines parted by blank ones, comments after `#`. The WikiHow half of
+Analogies are Turney's text file: blocks of lines separated by blank ones, comments after `#`. The WikiHow half of
 HellaSwag has markers of the page's layout in its text; some editions are without them. RACE is read from the release's
 one object per article or the Hub's one row per question. The release of ARC and OpenBookQA nests what the Hub has in
 columns.
 
-Winograd schemas, as texts parted at the pronoun or blank, with the nouns as they would stand there. Schemas come in
+Winograd schemas, as texts split at the pronoun or blank, with the nouns in the form that fits there. Schemas come in
 pairs that differ in a word and have opposite answers, so the twin of a query gives its answer away: neighbours that are
 about the same nouns are one cluster.
 """
