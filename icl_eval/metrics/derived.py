@@ -1,7 +1,8 @@
 """Metrics derived from other metrics of texts.
 
-`exact_match@strict` is `exact_match` of the answers that the rules `strict` extract. `exact_match:vote=majority` is that
-of the most frequent answer of all samples. `exact_match:pass_at=5` is the probability that one of five samples is right.
+`exact_match@strict` is `exact_match` of the answers that the rules `strict` extract. `exact_match:vote=majority` is
+that of the most frequent answer of all samples. `exact_match:pass_at=5` is the probability that one of five samples is
+right.
 """
 
 from __future__ import annotations
