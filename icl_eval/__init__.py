@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from icl_eval.errors import IclEvalError
     from icl_eval.models import LanguageModel, load_model, wrap_model
     from icl_eval.prompts import Prompt
-    from icl_eval.results.result import Comparison, Result, Scaling, Sweep
+    from icl_eval.results.result import Comparison, Comparisons, Result, Scaling, Sweep
     from icl_eval.results.score import Score
-    from icl_eval.runs.compare import compare
+    from icl_eval.runs.compare import compare, compare_with_first
     from icl_eval.runs.evaluate import evaluate
     from icl_eval.runs.plan import Explanation, Plan, explain, plan
+    from icl_eval.runs.power import SampleSize, sample_sizes
     from icl_eval.runs.rescore import rescore, rescore_sweep
     from icl_eval.runs.scaling import fit_scaling
     from icl_eval.runs.sweep import sweep
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Comparisons",
     "Example",
     "Explanation",
     "IclEvalError",
@@ -31,12 +33,14 @@ __all__ = [
     "Plan",
     "Prompt",
     "Result",
+    "SampleSize",
     "Scaling",
     "Score",
     "Sweep",
     "Task",
     "__version__",
     "compare",
+    "compare_with_first",
     "evaluate",
     "explain",
     "fit_scaling",
@@ -44,12 +48,14 @@ __all__ = [
     "plan",
     "rescore",
     "rescore_sweep",
+    "sample_sizes",
     "sweep",
     "wrap_model",
 ]
 
 _HOMES = {
     "Comparison": "results.result",
+    "Comparisons": "results.result",
     "Example": "tasks",
     "Explanation": "runs.plan",
     "IclEvalError": "errors",
@@ -58,11 +64,13 @@ _HOMES = {
     "Plan": "runs.plan",
     "Prompt": "prompts",
     "Result": "results.result",
+    "SampleSize": "runs.power",
     "Scaling": "results.result",
     "Score": "results.score",
     "Sweep": "results.result",
     "Task": "tasks",
     "compare": "runs.compare",
+    "compare_with_first": "runs.compare",
     "evaluate": "runs.evaluate",
     "explain": "runs.plan",
     "fit_scaling": "runs.scaling",
@@ -70,6 +78,7 @@ _HOMES = {
     "plan": "runs.plan",
     "rescore": "runs.rescore",
     "rescore_sweep": "runs.rescore",
+    "sample_sizes": "runs.power",
     "sweep": "runs.sweep",
     "wrap_model": "models",
 }

@@ -11,6 +11,7 @@ import icl_eval
 def test_public_names_are_these() -> None:
     assert icl_eval.__all__ == [
         "Comparison",
+        "Comparisons",
         "Example",
         "Explanation",
         "IclEvalError",
@@ -19,12 +20,14 @@ def test_public_names_are_these() -> None:
         "Plan",
         "Prompt",
         "Result",
+        "SampleSize",
         "Scaling",
         "Score",
         "Sweep",
         "Task",
         "__version__",
         "compare",
+        "compare_with_first",
         "evaluate",
         "explain",
         "fit_scaling",
@@ -32,6 +35,7 @@ def test_public_names_are_these() -> None:
         "plan",
         "rescore",
         "rescore_sweep",
+        "sample_sizes",
         "sweep",
         "wrap_model",
     ]

@@ -14,7 +14,9 @@ from icl_eval.cli.terminal import write
 @options.takes("normalizations", "metrics", "trust_remote_code")
 def compare(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of a run.")],
-    other: Annotated[Path, typer.Argument(metavar="OTHER", help="The folder of another run on the same examples.")],
+    others: Annotated[
+        list[Path], typer.Argument(metavar="OTHER...", help="Folders of other runs on the same examples.")
+    ],
     *,
     format: options.Format,
     columns: list[str] | None,
@@ -23,15 +25,16 @@ def compare(
     no_report: bool,
     **scoring_options: Any,
 ) -> None:
-    """Compute the paired differences of two runs on the same examples.
+    """Compute the paired differences of runs on the same examples.
 
-    They are OTHER minus FOLDER, both finished; no model is loaded. Scores of only one run are named below the table.
+    They are OTHER minus FOLDER, all finished; no model is loaded. Scores of only one run are named below the table.
     """
-    from icl_eval.runs.compare import compare as paired
+    from icl_eval.runs.compare import compare_with_first
 
-    found = paired(folder, other, **options.read(scoring_options))
+    found = compare_with_first([folder, *others], **options.read(scoring_options))
     write(found.table(format, **options.seen(columns, categories, signatures)), end="")
     if not no_report:
         from icl_eval.cli.report import write_comparison
 
-        write_comparison(found, folder, other)
+        for each, other in zip(found, others, strict=True):
+            write_comparison(each, folder, other)

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from icl_eval.cli import options
-from icl_eval.cli.terminal import write
+from icl_eval.cli.terminal import terminal_width, write
 from icl_eval.config import EVALUATION
+from icl_eval.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from icl_eval.runs.power import SampleSize
+
+COMPARISON = "A comparison of two models"
+SOURCES = {
+    "measured": "measured: the variance of {task} in the given runs",
+    "assumed": "assumed: right or wrong answers of uniform difficulty, with a correlation of 1/3 between the models "
+    "(Miller 2024); --from RUN measures it",
+    "clustered": "assumed: examples of one cluster are answered alike, so the clusters of {task} are counted",
+    "": "unknown: {metric} of {task} is not a mean over examples; --from RUN measures its variance",
+}
 
 
 @options.takes(
@@ -20,18 +38,89 @@ def plan(
     data: str | None,
     data_dir: Path | None,
     include: list[Path] | None,
+    *,
+    detect: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DIFFERENCE",
+            help="Print how many examples and seeds find such a difference between two models, such as 0.02, with a "
+            "probability of 80 % by a test at 5 %; and the cost of a run only if --model is given.",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = None,
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="With --detect: measure the variance in this run, or repeat the option for two runs of two models.",
+            rich_help_panel=EVALUATION,
+        ),
+    ] = None,
     **run_options: Any,
 ) -> None:
-    """Print the cost of a run: memory, tokens and estimated time.
+    """Print the cost of a run: memory, tokens and estimated time. Or what a comparison needs.
 
     Only the configuration and the tokenizer of the model are read, so you can plan a run of any size on any machine,
     for cpu or for cuda. Served models are not supported.
     """
+    if from_ and detect is None:
+        raise RunError("--from measures the variance for --detect, so give both, such as --detect 0.02")
+    names, library = options.library_for(options.task_names(tasks, task), include)
+    source = options.data_of(data, data_dir, otherwise="sample" if model is None and detect is None else "hub")
+    run_options = options.read(run_options)
+    if detect is not None:
+        from icl_eval.runs.power import sample_sizes
+
+        found = sample_sizes(names, detect, from_ or (), library=library, data=source, **run_options)
+        write("\n".join(_sample_size_lines(found, detect)))
+        if model is None:
+            return
+        write("")
     from icl_eval.runs.plan import plan as plan_of
 
-    names, library = options.library_for(options.task_names(tasks, task), include)
-    source = options.data_of(data, data_dir, otherwise="sample" if model is None else "hub")
-    run_options = options.read(run_options)
-    found = plan_of("tiny" if model is None else model, names, library=library, data=source, **run_options)
-    write(str(found), end="")
-    options.exit_if_incomplete(found.explanation.failures)
+    cost = plan_of("tiny" if model is None else model, names, library=library, data=source, **run_options)
+    write(str(cost), end="")
+    options.exit_if_incomplete(cost.explanation.failures)
+
+
+def _sample_size_lines(found: Sequence[SampleSize], effect: float) -> list[str]:
+    """A heading, the table and what its variances are."""
+    from icl_eval.reports.columns import columns_of
+    from icl_eval.reports.layout import draw
+
+    mixed = len({each.source for each in found} - {""}) > 1
+    rows = [
+        {
+            "task": each.task,
+            "metric": each.metric,
+            "shots": str(each.shots),
+            "seeds": str(each.seeds),
+            "examples": f"{each.examples:,}",
+            "clusters": f"{each.clusters:,}" if each.clusters < each.examples else "",
+            "needed": _count(each.needed),
+            "enough": each.enough,
+            "detectable": "" if each.detectable is None else f"{each.detectable:.3f}",
+            "variance": each.source if mixed else "",
+        }
+        for each in found
+    ]
+    numbers = {"shots", "seeds", "examples", "clusters", "needed", "detectable"}
+    names = columns_of(rows)
+    kinds = [(each, kind) for each in found for kind in (each.source, *_clustered(each))]
+    notes = dict.fromkeys(SOURCES[kind].format(task=each.task, metric=each.metric) for each, kind in kinds)
+    return [
+        f"a difference of {effect:g} between two models on the same examples, found with a probability of 80 % at 5 %",
+        "",
+        *draw(names, [[row.get(name, "") for name in names] for row in rows], numbers, terminal_width()),
+        "",
+        *notes,
+    ]
+
+
+def _clustered(found: SampleSize) -> tuple[str, ...]:
+    return ("clustered",) if found.source == "assumed" and found.clusters < found.examples else ()
+
+
+def _count(needed: float | None) -> str:
+    return "" if needed is None else "no number" if math.isinf(needed) else f"{needed:,.0f}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from typing import Literal, TypeVar
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from icl_eval.errors import MetricError
 from icl_eval.metrics.prediction import AnyPrediction, P, TextPrediction
 from icl_eval.metrics.registry import check_kind, check_labels
-from icl_eval.metrics.statistics import CorpusMetric, Metric
+from icl_eval.metrics.statistics import ClusterSums, CorpusMetric, Metric
 from icl_eval.metrics.uncertainty import (
     ROUNDING,
     bootstrap,
@@ -67,6 +67,8 @@ class Estimate:
     """Degrees of freedom of the standard error: one less than the clusters; of an average, Satterthwaite's."""
     method: Literal["delta", "jackknife"] = "delta"
     """Where the influences come from; of an average, the jackknife if any of them do."""
+    sums: ClusterSums | None = field(default=None, compare=False, repr=False)
+    """What the value is a function of; None of an average and of a `CorpusMetric`."""
 
 
 def estimate(metric: Metric[P] | CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
@@ -157,6 +159,7 @@ def _of_sums(metric: Metric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
     influences = np.mean([influence(metric, each) for each in sums], axis=0)
     error = clustered_error(influences)
     found = _assembled(values, error, len(names) - 1, units, _by_name(names, influences), metric.bounds)
+    found = replace(found, sums=ClusterSums(metric, sums))
     if not metric.proportion or error != 0:
         return found
     alike = wilson(found.value, len(names))  # alike as the clusters are, more than their number is not known

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_eval.metrics.statistics import ClusterSums
 from icl_eval.metrics.uncertainty import is_known, t_quantile
 
 POWER_QUANTILE = 0.8416212335729143  # 80 % quantile of the standard normal
+MOST_EXACT = 13  # clusters that differ, of which all 2 ** 13 exchanges are tried
+RESAMPLES = 9999
+CHUNK = 2**22  # exchanges of single clusters in memory at once
+ROUNDING = 1e-9  # what sums leave between differences that are equal
 
 
 def t_test(value: float, standard_error: float, freedom: float) -> float | None:
@@ -25,6 +34,64 @@ def sign_test(wins: int, losses: int) -> float:
     from scipy.special import bdtr
 
     return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5))) if wins + losses else 1.0
+
+
+class PermutationTest(NamedTuple):
+    """A p-value, and whether all permutations were tried."""
+
+    p_value: float
+    exact: bool
+
+
+def permutation_test(
+    one: ClusterSums, other: ClusterSums, resamples: int = RESAMPLES, seed: int = 0
+) -> PermutationTest | None:
+    """Test two-sided, by exchanging the models' answers to whole clusters, that both score alike (Noreen 1989).
+
+    If the models do not differ, each cluster's answers could as well be the other model's. The p-value is the share of
+    exchanges with a difference at least as large as the observed one: of all exchanges if few clusters differ, else of
+    random ones, (hits + 1) / (resamples + 1) (Phipson & Smyth 2010). For a mean it is the sign-flip test of the
+    clusters' differences, and for right and wrong answers without clusters McNemar's exact test.
+
+    Args:
+        one: the statistics of the first model.
+        other: those of the second, of the same clusters.
+        resamples: number of random exchanges.
+        seed: of these.
+
+    Returns:
+        The test; None if the models have different numbers of draws, so that their answers cannot be exchanged.
+    """
+    if one.rows.shape != other.rows.shape:
+        return None
+    steps = other.rows - one.rows  # (draws, clusters, d)
+    steps = steps[:, np.flatnonzero(steps.any(axis=(0, 2)))]
+    totals = np.stack([one.rows.sum(axis=1), other.rows.sum(axis=1)])[:, :, None]  # (2, draws, 1, d)
+    exact = steps.shape[1] <= MOST_EXACT
+    exchanges = _all_exchanges(steps.shape[1]) if exact else _random_exchanges(steps.shape[1], resamples, seed)
+
+    def differences(exchanged: NDArray[np.float64]) -> NDArray[np.float64]:
+        moved = exchanged @ steps  # (draws, exchanges, d)
+        return np.abs(other.values(totals[1] - moved) - one.values(totals[0] + moved))
+
+    observed = differences(np.zeros((1, steps.shape[1])))[0]
+    least = observed - ROUNDING * max(1.0, observed)
+    hits = sum(int((~(differences(each) < least)).sum()) for each in exchanges)
+    return PermutationTest(hits / 2 ** steps.shape[1] if exact else (hits + 1) / (resamples + 1), exact)
+
+
+def _all_exchanges(clusters: int) -> Iterator[NDArray[np.float64]]:
+    """Every subset of the clusters, as rows of 0 and 1."""
+    yield (np.arange(2**clusters)[:, None] >> np.arange(clusters) & 1).astype(np.float64)
+
+
+def _random_exchanges(clusters: int, resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    generator = np.random.Generator(np.random.PCG64(seed))
+    size = max(1, CHUNK // clusters)
+    for start in range(0, resamples, size):
+        shape = min(size, resamples - start), -(-clusters // 8)
+        eight_each = generator.integers(0, 256, size=shape, dtype=np.uint8)
+        yield np.unpackbits(eight_each, axis=1, count=clusters).astype(np.float64)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

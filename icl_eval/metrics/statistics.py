@@ -52,6 +52,20 @@ class Statistics:
         return sums
 
 
+@dataclass(frozen=True, eq=False)
+class ClusterSums:
+    """A metric's statistics summed by cluster, of every draw: all that resampling of clusters needs."""
+
+    metric: Metric[Any]
+    rows: NDArray[np.float64]
+    """Shape (draws, clusters, d), the clusters sorted by name."""
+
+    def values(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean over draws of the metric at their totals; shape (draws, ..., d) -> (...)."""
+        flat = self.metric.value(totals.reshape(-1, totals.shape[-1]))
+        return np.asarray(flat.reshape(totals.shape[:-1]).mean(axis=0))
+
+
 class Metric(Protocol[P_contra]):
     """A function of summed statistics, of one kind of predictions."""
 

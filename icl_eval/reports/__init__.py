@@ -1,6 +1,6 @@
 """Reports: scores as text for a terminal, as Markdown, LaTeX, CSV and JSON."""
 
-from icl_eval.reports.comparison import render_comparison
+from icl_eval.reports.comparison import render_comparisons
 from icl_eval.reports.curves import curves_of
 from icl_eval.reports.figures import curve_figure, difference_figure
 from icl_eval.reports.page import View
@@ -15,7 +15,7 @@ __all__ = [
     "curves_of",
     "difference_figure",
     "render",
-    "render_comparison",
+    "render_comparisons",
     "render_scaling",
     "render_sweep",
 ]

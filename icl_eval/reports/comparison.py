@@ -26,6 +26,7 @@ from icl_eval.reports.table import (
     task_words,
     without_many_categories,
 )
+from icl_eval.results.pair import entries
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
@@ -47,56 +48,53 @@ class _Parts:
         return (*self.pairs, *self.unpaired)
 
 
-def render_comparison(
-    pairs: Sequence[Pair],
-    unpaired: Sequence[Unpaired],
-    manifests: tuple[Manifest, Manifest],
+def render_comparisons(
+    comparisons: Sequence[tuple[Sequence[Pair], Sequence[Unpaired], tuple[Manifest, Manifest], tuple[str, str]]],
     format: str = "table",
     view: View = DEFAULT,
-    folders: tuple[str, str] = ("", ""),
 ) -> str:
-    """The paired differences of two runs as text.
+    """The paired differences of two runs as text, or those of several runs from the same one.
 
     Args:
-        pairs: the differences.
-        unpaired: the scores that were not compared.
-        manifests: of the first run and of the second.
+        comparisons: for each, the differences, the scores that were not compared, the manifests of both runs, and
+            their folders as the heading names them.
         format: one of `FORMATS`.
         view: what the reader wants to see; JSON and CSV always have everything.
-        folders: of the first run and of the second, as the heading names them.
 
     Raises:
         UnknownName: there is no such format or column.
     """
-    if format not in COMPARISON_FORMATS:
-        raise UnknownName("format", format, COMPARISON_FORMATS)
-    parts = _Parts(pairs, unpaired, manifests, folders)
-    return COMPARISON_FORMATS[format](parts, view)
+    parts = [_Parts(*each) for each in comparisons]
+    if format == "json":
+        documents = [_document(each) for each in parts]
+        return as_json(documents[0] if len(documents) == 1 else {"comparisons": documents})
+    if format == "csv":
+        return comma_separated([entry for each in parts for entry in entries(each.lines, *_names(each))])
+    if format not in PRINTED:
+        raise UnknownName("format", format, [*PRINTED, "json", "csv"])
+    return "\n".join(PRINTED[format](_page(each, view), view) for each in parts)
 
 
-def _csv(parts: _Parts, view: View) -> str:  # noqa: ARG001
-    return comma_separated([line.stored() for line in parts.lines])
+def _names(parts: _Parts) -> tuple[str, str]:
+    one, other = parts.manifests
+    return one.model_name, other.model_name
 
 
-def _json(parts: _Parts, view: View) -> str:  # noqa: ARG001
-    return as_json(
-        {
-            **{
-                run: {"folder": folder, **description(each), "note": each.note}
-                for (run, each), folder in zip(_runs(parts), parts.folders, strict=True)
-            },
-            "differences": [line.stored() for line in parts.lines],
-        }
-    )
+def _document(parts: _Parts) -> dict[str, object]:
+    return {
+        **{
+            run: {"folder": folder, **description(each), "note": each.note}
+            for (run, each), folder in zip(_runs(parts), parts.folders, strict=True)
+        },
+        "differences": [line.stored() for line in parts.lines],
+    }
 
 
-COMPARISON_FORMATS: Mapping[str, Callable[[_Parts, View], str]] = {
-    "table": lambda parts, view: _page(parts, view).for_terminal(view),
-    "md": lambda parts, view: _page(parts, view).in_markdown(view),
-    "latex": lambda parts, view: _page(parts, view).in_latex(view),
-    "html": lambda parts, view: _page(parts, view).in_html(view),
-    "json": _json,
-    "csv": _csv,
+PRINTED: Mapping[str, Callable[[Page, View], str]] = {
+    "table": Page.for_terminal,
+    "md": Page.in_markdown,
+    "latex": Page.in_latex,
+    "html": Page.in_html,
 }
 
 

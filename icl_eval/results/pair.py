@@ -29,8 +29,9 @@ class Pair:
         seed_sd: sample standard deviation of the difference over demonstration draws, where both runs have the same
             seeds and more than one.
         p_value: two-sided, that the difference is 0; None where nothing is known of the spread.
-        p_holm: the same, adjusted by Holm's method for all differences of the comparison.
-        test: how it was taken: `t`, clustered, or `exact` (McNemar's) for examples that are right or wrong.
+        p_holm: the same, adjusted by Holm's method for all differences of the comparison or comparisons.
+        test: how it was taken: `exact` over all exchanges of the models' answers (McNemar's for examples that are right
+            or wrong), `permutation` over random ones, or `t`, clustered.
         detectable: the least true difference that such a comparison finds with a probability of 80 %.
         wins, losses, equal: units on which the second run scores higher, lower and the same; None unless the metric is
             a mean over independent units.
@@ -80,6 +81,11 @@ class Unpaired:
         """The entry in JSON, CSV and a data frame, by the names of a pair's."""
         one, other = (self.line, None) if self.run == "one" else (None, self.line)
         return _entry(self.line, one, other, (None,) * len(FIGURES), self.why)
+
+
+def entries(lines: Sequence[Pair | Unpaired], one: str, other: str) -> list[dict[str, Any]]:
+    """Lines in CSV and a data frame, with the names of the models that they compare."""
+    return [{"model_one": one, "model_other": other, **line.stored()} for line in lines]
 
 
 def _entry(

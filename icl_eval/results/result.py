@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from icl_eval.errors import ModelError, RunError, UnknownName
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.members import Member, label
-from icl_eval.results.pair import Pair, Unpaired
+from icl_eval.results.pair import Pair, Unpaired, entries
 from icl_eval.results.records import Failure
 from icl_eval.results.scaling import ScalingFit
 from icl_eval.results.score import Score
@@ -210,14 +210,17 @@ class Comparison(_Tabular):
 
     def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
         """The lines as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`, as `TableOptions` say."""
-        from icl_eval.reports import render_comparison
+        from icl_eval.reports import render_comparisons
 
-        manifests = self.one, self.other
-        return render_comparison(self.pairs, self.unpaired, manifests, format, _view(options), self.folders)
+        return render_comparisons([self._parts], format, _view(options))
+
+    @property
+    def _parts(self) -> tuple[Any, ...]:
+        return self.pairs, self.unpaired, (self.one, self.other), self.folders
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines as a data frame, those that were not compared last; needs pandas."""
-        return _frame([line.stored() for line in self.lines])
+        return _frame(entries(self.lines, self.one.model_name, self.other.model_name))
 
     def __repr__(self) -> str:
         names = f"{self.one.model_name} and {self.other.model_name}"
@@ -232,6 +235,38 @@ class Comparison(_Tabular):
         from icl_eval.reports import difference_figure
 
         return difference_figure(self.pairs, self.one.model_name, self.other.model_name)
+
+
+@dataclass(frozen=True, repr=False)
+class Comparisons(_Tabular):
+    """The paired differences of several runs from the first; iterates over one `Comparison` for each of the others."""
+
+    comparisons: tuple[Comparison, ...]
+
+    def __iter__(self) -> Iterator[Comparison]:
+        return iter(self.comparisons)
+
+    def __len__(self) -> int:
+        return len(self.comparisons)
+
+    def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
+        """The tables of all comparisons; one list of lines as `csv`, and a list `comparisons` as `json`."""
+        from icl_eval.reports import render_comparisons
+
+        return render_comparisons([each._parts for each in self.comparisons], format, _view(options))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The lines of all comparisons as a data frame; needs pandas."""
+        return _frame(
+            [
+                line
+                for each in self.comparisons
+                for line in entries(each.lines, each.one.model_name, each.other.model_name)
+            ]
+        )
+
+    def __repr__(self) -> str:
+        return f"Comparisons({', '.join(map(repr, self.comparisons))})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,45 +1,28 @@
-"""Two finished runs on the same examples: the paired difference of every score that both have, without models."""
+"""Finished runs on the same examples: the paired difference of every score that two have, without models."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import RunError
-from icl_eval.metrics import CorpusMetric, Estimate, difference, metric
-from icl_eval.metrics.significance import detectable, holm, sign_test, t_test
-from icl_eval.results.examples import ExampleResult, read_examples
-from icl_eval.results.manifest import Manifest, read_finished
-from icl_eval.results.pair import Pair, Unpaired
-from icl_eval.results.records import TaskRecord
-from icl_eval.results.result import Comparison
+from icl_eval.metrics import Estimate, difference
+from icl_eval.metrics.significance import detectable, holm, permutation_test, sign_test, t_test
+from icl_eval.results.pair import Pair
+from icl_eval.results.result import Comparison, Comparisons
 from icl_eval.results.score import Score
-from icl_eval.runs.averages import task_weights
+from icl_eval.runs.matching import Matching, ScoredLine, ScoredRun, match, read_scored
 from icl_eval.runs.rescore import ChosenMetrics
-from icl_eval.runs.score import chosen_normalizations, estimate_examples
-from icl_eval.scoring import Scoring
-from icl_eval.tasks import SuiteDefinition
+from icl_eval.runs.score import chosen_normalizations
 from icl_eval.tasks.metric_names import GivenMetric
 
-DIMENSIONS = {
-    "shots": "shots",
-    "metric": "metric",
-    "normalization": "scoring",
-    "average": "average",
-    "category": "category",
-    "prompt": "prompt",
-}
-"""The fields of a key in the order in which the scores of two runs are matched, and what sentences call them."""
 ROUNDING = 1e-6  # what sums leave of a difference that is zero or one
 SENTENCES = 3  # of why nothing can be compared
-VALUES = 5  # of a dimension in a sentence
-Examples = Mapping[str, Hashable]  # of a task: what identifies each beside its id
 
 
 def compare(
@@ -65,272 +48,71 @@ def compare(
         UnknownName: there is no such normalisation or metric.
         MetricError: a metric measures no task of a run, or cannot measure the answers of one.
     """
+    (found,) = compare_with_first([folder, other], normalizations, metrics, trust_remote_code=trust_remote_code)
+    return found
+
+
+def compare_with_first(
+    folders: Sequence[str | Path],
+    normalizations: str | Sequence[str] = (),
+    metrics: GivenMetric | Sequence[GivenMetric] = (),
+    *,
+    trust_remote_code: bool = False,
+) -> Comparisons:
+    """Compare each of several finished runs with the first of them; p-values are adjusted for all differences.
+
+    Args:
+        folders: of the runs, at least two.
+        normalizations: as for `compare`.
+        metrics: as for `compare`.
+        trust_remote_code: as for `compare`.
+
+    Raises:
+        RunError: there are fewer than two, or as in `compare`.
+        UnknownName: there is no such normalisation or metric.
+        MetricError: a metric measures no task of a run, or cannot measure the answers of one.
+    """
+    paths = [Path(each) for each in folders]
+    if len(paths) < 2:
+        raise RunError("a comparison takes at least two runs")
     chosen, measures = chosen_normalizations(normalizations), ChosenMetrics.of(metrics, trust_remote_code)
-    first, second = (_read(Path(each), chosen, measures) for each in (folder, other))
-    partners = _partners(first, second)
-    unlike = {key: _unlike(first, second, *key) for key in dict.fromkeys(map(_subject, partners))}
-    pairs = [
-        _pair(line := first.lines[key], second.lines[its], is_mean=_is_mean(first, line.score, measures))
-        for key, its in partners.items()
-        if not unlike[_subject(key)]
-    ]
-    unpaired = [
-        Unpaired("one", first.lines[key].score, unlike[_subject(key)]) for key in partners if unlike[_subject(key)]
-    ]
-    unpaired += _unmatched(first, second, partners)
-    if not pairs:
-        reasons = list(dict.fromkeys(each.why for each in unpaired))
+    first, *others = [read_scored(each, chosen, measures) for each in paths]
+    found = [_matched(first, other, paths[0], path) for other, path in zip(others, paths[1:], strict=True)]
+    pairs = [[_pair(*lines) for lines in each.pairs] for each in found]
+    adjusted = iter(holm([pair.p_value for each in pairs for pair in each]))
+    compared = [tuple(replace(pair, p_holm=next(adjusted)) for pair in of_run) for of_run in pairs]
+    return Comparisons(
+        tuple(
+            Comparison(of_run, each.unpaired, first.manifest, other.manifest, (str(folders[0]), str(folder)))
+            for of_run, each, other, folder in zip(compared, found, others, folders[1:], strict=True)
+        )
+    )
+
+
+def _matched(first: ScoredRun, second: ScoredRun, folder: Path, other: Path) -> Matching:
+    """What two runs have in common.
+
+    Raises:
+        RunError: they have no score in common; the message says why.
+    """
+    found = match(first, second)
+    if not found.pairs:
+        reasons = list(dict.fromkeys(each.why for each in found.unpaired))
         more = [f"and {len(reasons) - SENTENCES} more reasons"] if len(reasons) > SENTENCES else []
         said = f"no score of this run can be compared with one of {other}"
-        raise RunError(f"{said}: {'; '.join([*reasons[:SENTENCES], *more])}", Path(folder))
-    folders = str(folder), str(other)
-    return Comparison(_adjusted(pairs), tuple(unpaired), first.manifest, second.manifest, folders)
+        raise RunError(f"{said}: {'; '.join([*reasons[:SENTENCES], *more])}", folder)
+    return found
 
 
-class _Key(NamedTuple):
-    """What two scores must have in common; the prompt only where a run has several for a task and its shots."""
-
-    task: str
-    metric: str
-    normalization: str
-    shots: int
-    average: str
-    category: str
-    prompt: str
-
-
-class _Line(NamedTuple):
-    estimate: Estimate
-    score: Score
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What is read of a run folder."""
-
-    manifest: Manifest
-    lines: Mapping[_Key, _Line]
-    examples: Mapping[str, Examples]
-    categories: Mapping[str, Mapping[str, str]]  # of a task: of each example
-
-    def record(self, task: str) -> TaskRecord:
-        """What the manifest keeps of a task; prompts do not change what is taken from it here."""
-        return next(record for record in self.manifest.tasks if record.task == task)
-
-    @property
-    def suites(self) -> dict[str, SuiteDefinition]:
-        """The suites of the run by name."""
-        return {suite.suite: suite for suite in self.manifest.suites}
-
-    def weighted_tasks(self, suite: str) -> dict[str, tuple[float, str, tuple[str, ...]]]:
-        """The tasks of a suite, each with its weight in the average and the average and metrics that enter it."""
-        records = {name: self.record(name) for name in self.manifest.tasks_of(self.suites[suite])}
-        units = {name: record.examples for name, record in records.items()}
-        weights = task_weights(self.suites[suite], self.suites, units)
-        return {
-            name: (weights[name], record.by.average if record.by else "micro", record.primary)
-            for name, record in records.items()
-        }
-
-    def prompts(self, task: str, shots: int) -> set[str]:
-        """The prompts that a task was asked with, with so many demonstrations."""
-        return {record.prompt for record in self.manifest.tasks if record.task == task and shots in record.shots}
-
-
-def _read(path: Path, normalizations: Sequence[Scoring], metrics: ChosenMetrics) -> _Run:
-    manifest = read_finished(path)
-    manifest = manifest.model_copy(update={"tasks": metrics.applied(manifest.tasks)})
-    examples: dict[str, dict[str, Hashable]] = defaultdict(dict)
-    categories: dict[str, dict[str, str]] = defaultdict(dict)
-    estimated = estimate_examples(
-        _noted(read_examples(path / "examples.jsonl", manifest.tasks), examples, categories),
-        manifest.tasks,
-        manifest.suites,
-        model_words=manifest.model_words,
-        normalizations=normalizations,
-        trust_remote_code=metrics.trust_remote_code,
-        given=metrics.given,
-    )
-    lines = {_key(score): _Line(found, score) for found, score in estimated}
-    return _Run(manifest, lines, examples, categories)
-
-
-def _noted(
-    results: Iterable[ExampleResult],
-    examples: dict[str, dict[str, Hashable]],
-    categories: dict[str, dict[str, str]],
-) -> Iterator[ExampleResult]:
-    """Pass results on, noting their examples and categories."""
-    for each in results:
-        examples[each.cell.task][each.id] = each.cluster, each.group, each.question
-        categories[each.cell.task][each.id] = each.category
-        yield each
-
-
-def _key(score: Score) -> _Key:
-    average = "" if score.of_suite else score.average  # of a suite there is one
-    return _Key(score.task, score.metric, score.normalization, score.shots, average, score.category, score.prompt)
-
-
-def _subject(key: _Key) -> tuple[str, bool]:
-    """The task or suite, and whether it is scored by category."""
-    return key.task, bool(key.average or key.category)
-
-
-def _partners(one: _Run, other: _Run) -> dict[_Key, _Key]:
-    """The scores that both runs have, by their keys; prompts may differ where each run has only one."""
-    partners = {}
-    for key in one.lines:
-        own, others = one.prompts(key.task, key.shots), other.prompts(key.task, key.shots)
-        its = key._replace(prompt=min(others)) if len(own) == len(others) == 1 else key
-        if its in other.lines:
-            partners[key] = its
-    return partners
-
-
-@dataclass(frozen=True)
-class _Mismatch:
-    """How scores of a task that only one run has differ from those of the other run.
-
-    Attributes:
-        task: the task.
-        dimension: the first field of their keys in which they differ; empty if the other run has no score of the task.
-        own, others: the values of that field in the one run and in the other.
-    """
-
-    task: str
-    dimension: str
-    own: tuple[Any, ...] = ()
-    others: tuple[Any, ...] = ()
-
-    @property
-    def reversed(self) -> _Mismatch:
-        """The same from the other run's side."""
-        return replace(self, own=self.others, others=self.own)
-
-    def sentence(self, run: str, other: str) -> str:
-        """What one run has and the other has not, such as "rte was scored only in the first run"."""
-        said = f"{self.task} was scored only in the {run} run"
-        if not self.dimension:
-            return said
-        return f"{said} ({self._values(self.own)}); the {other} has {self._values(self.others)}"
-
-    def _values(self, values: tuple[Any, ...]) -> str:
-        word = DIMENSIONS[self.dimension]
-        plural = {"category": "categories"}.get(word, f"{word}s") if word in ("metric", "prompt", "category") else word
-        named = [*map(_value, values[:VALUES]), *([f"{len(values) - VALUES} more"] if len(values) > VALUES else [])]
-        return f"{plural if len(values) > 1 else word} {', '.join(named)}"
-
-
-def _value(value: Any) -> str:
-    return str(value) or "none"
-
-
-def _unmatched(one: _Run, other: _Run, partners: Mapping[_Key, _Key]) -> Iterator[Unpaired]:
-    """The scores that only one run has; the same difference is told in one sentence for both runs."""
-    matched = set(partners.values())
-    first = _mismatches([key for key in one.lines if key not in partners], other)
-    second = _mismatches([key for key in other.lines if key not in matched], one)
-    for key, found in first.items():
-        yield Unpaired("one", one.lines[key].score, found.sentence("first", "second") + _failed(other, "second", key))
-    for key, found in second.items():
-        mirrored = found.dimension and found.reversed in first.values()
-        said = found.reversed.sentence("first", "second") if mirrored else found.sentence("second", "first")
-        yield Unpaired("other", other.lines[key].score, said + _failed(one, "first", key))
-
-
-def _failed(run: _Run, name: str, key: _Key) -> str:
-    """Why a run has no scores of a task at all, if the task failed there."""
-    reasons = [each.reason for each in run.manifest.failures if each.task == key.task]
-    return f"; it failed in the {name}: {reasons[0]}" if reasons else ""
-
-
-def _mismatches(keys: Sequence[_Key], other: _Run) -> dict[_Key, _Mismatch]:
-    """How scores differ from those of another run, those of a task that differ in the same dimension together."""
-    found = {key: _first_difference(key, [each for each in other.lines if each.task == key.task]) for key in keys}
-    merged: dict[tuple[str, str], tuple[set[Any], set[Any]]] = defaultdict(lambda: (set(), set()))
-    for key, (dimension, others) in found.items():
-        values = merged[key.task, dimension]
-        values[0].update([getattr(key, dimension)] if dimension else [])
-        values[1].update(others)
-    return {
-        key: _Mismatch(key.task, dimension, *(tuple(sorted(each)) for each in merged[key.task, dimension]))
-        for key, (dimension, _) in found.items()
-    }
-
-
-def _first_difference(key: _Key, others: Sequence[_Key]) -> tuple[str, set[Any]]:
-    """The first dimension in which a score differs from all others of its task, and the values that they have there."""
-    for dimension in DIMENSIONS if others else ():
-        same = [each for each in others if getattr(each, dimension) == getattr(key, dimension)]
-        if not same:
-            return dimension, {getattr(each, dimension) for each in others}
-        others = same
-    return "", set()
-
-
-def _unlike(one: _Run, other: _Run, name: str, by_category: bool) -> str:
-    """A sentence on why a task or a suite does not stand for the same in both runs; empty if it does."""
-    if not any(name in run.suites for run in (one, other)):
-        return _unlike_examples(one, other, name) or (_unlike_categories(one, other, name) if by_category else "")
-    tasks, others = one.weighted_tasks(name), other.weighted_tasks(name)
-    if tasks != others:
-        return f"the average of {name} is of other tasks, metrics or weights in the second run"
-    reasons = (_unlike_examples(one, other, task) for task in tasks)
-    return next((f"the average of {name} is of other examples: {reason}" for reason in reasons if reason), "")
-
-
-def _unlike_examples(one: _Run, other: _Run, task: str) -> str:
-    """A sentence on why the examples of a task are not the same in both runs; empty if they are."""
-    first, second = one.record(task), other.record(task)
-    if first.data != second.data:
-        return f"{task} has {first.data} data in the first run and {second.data} data in the second"
-    if first.split != second.split:
-        splits = [each.split or "the task's own split" for each in (first, second)]
-        return f"{task} was scored on {splits[0]} in the first run and on {splits[1]} in the second"
-    if (first.examples, first.total_examples) != (second.examples, second.total_examples):
-        return _other_samples(first, second)
-    if one.examples[task] != other.examples[task]:
-        differing = set(one.examples[task].items()) ^ set(other.examples[task].items())
-        if first.sample != second.sample:
-            return _other_samples(first, second)
-        return f"{task} was scored on other examples: {min(id for id, _ in differing)!r} is not the same in both runs"
-    return ""
-
-
-def _unlike_categories(one: _Run, other: _Run, task: str) -> str:
-    """A sentence on why the categories of a task are not the same in both runs; empty if they are."""
-    first, second = one.categories[task], other.categories[task]
-    moved = min((id for id, category in first.items() if second[id] != category), default=None)
-    if moved is None:
-        return ""
-    said = f"{first[moved] or 'none'} in the first run and {second[moved] or 'none'} in the second"
-    return f"{task} has other categories: that of {moved!r} is {said}"
-
-
-def _other_samples(one: TaskRecord, other: TaskRecord) -> str:
-    return f"{one.task} was scored on {_sample(one)} in the first run and on {_sample(other)} in the second"
-
-
-def _sample(record: TaskRecord) -> str:
-    if not record.sample:
-        return f"all {record.total_examples}"
-    return f"{'the first' if record.head else 'a sample of'} {record.examples} of {record.total_examples}"
-
-
-def _adjusted(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
-    """Differences with p-values adjusted for their number."""
-    adjusted = holm([pair.p_value for pair in pairs])
-    return tuple(replace(pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True))
-
-
-def _pair(one: _Line, other: _Line, *, is_mean: bool) -> Pair:
+def _pair(one: ScoredLine, other: ScoredLine) -> Pair:
     found = difference(one.estimate, other.estimate)
     freedom = min(one.estimate.freedom, other.estimate.freedom)
-    changes = _changes(one.estimate, other.estimate) if is_mean else None
+    changes = _changes(one.estimate, other.estimate)
     counts = None if changes is None else [int((sign * changes > ROUNDING).sum()) for sign in (1, -1)]
-    exact = changes is not None and bool(np.isclose(changes, np.round(changes), atol=ROUNDING).all())
-    p_value = sign_test(*counts) if exact and counts else t_test(found.value, found.standard_error, freedom)
+    if changes is not None and counts and np.isclose(changes, np.round(changes), atol=ROUNDING).all():
+        p_value, test = _Test(sign_test(*counts), "exact")
+    else:
+        p_value, test = _test(one.estimate, other.estimate, t_test(found.value, found.standard_error, freedom))
     return Pair(
         one=one.score,
         other=other.score,
@@ -342,7 +124,7 @@ def _pair(one: _Line, other: _Line, *, is_mean: bool) -> Pair:
         method=one.estimate.method,
         seed_sd=_spread(one.score, other.score),
         p_value=p_value,
-        test="exact" if exact else "" if p_value is None else "t",
+        test=test,
         detectable=detectable(found.standard_error, freedom),
         wins=counts[0] if counts else None,
         losses=counts[1] if counts else None,
@@ -350,24 +132,28 @@ def _pair(one: _Line, other: _Line, *, is_mean: bool) -> Pair:
     )
 
 
+class _Test(NamedTuple):
+    p_value: float | None
+    name: str
+
+
+def _test(one: Estimate, other: Estimate, by_t: float | None) -> _Test:
+    """A permutation test, or the one by t where answers cannot be exchanged."""
+    found = permutation_test(one.sums, other.sums) if one.sums and other.sums else None
+    if found is None:
+        return _Test(by_t, "" if by_t is None else "t")
+    return _Test(found.p_value, "exact" if found.exact else "permutation")
+
+
 def _changes(one: Estimate, other: Estimate) -> NDArray[np.float64] | None:
-    """How far the score of each unit of a mean differs, as a mean over seeds; None if units are not independent.
+    """How far each unit's score differs, as a mean over seeds; None unless it is a mean over independent units.
 
     The influence of a unit on a mean is its distance from the mean over the number of units.
     """
-    if one.clusters != one.units:
+    if one.sums is None or not one.sums.metric.proportion or one.clusters != one.units:
         return None
     influences = np.array([[one.influence[name], other.influence[name]] for name in sorted(one.influence)])
     return np.asarray((influences[:, 1] - influences[:, 0]) * one.units + other.value - one.value)
-
-
-def _is_mean(run: _Run, score: Score, metrics: ChosenMetrics) -> bool:
-    """Whether a score is the mean of its units' scores."""
-    if score.of_suite or score.of_part:
-        return False
-    record, trust = run.record(score.task), metrics.trust_remote_code
-    measure = metric(score.metric, record.extract, kind=record.answer, trust_remote_code=trust, given=metrics.given)
-    return not isinstance(measure, CorpusMetric) and measure.proportion
 
 
 def _spread(one: Score, other: Score) -> float | None:

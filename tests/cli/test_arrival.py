@@ -55,6 +55,7 @@ HARNESS = ("birds.yaml", "--out", "o")
 IMPORT = ("import", "lm-eval", *HARNESS)
 REGRESS = ("regress", "base.json", *HERE)
 TRUSTED: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), True)
+MEASURED = "measured: the variance of toy/parity in the given runs"
 AT_R1: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), "r1")
 
 
@@ -362,7 +363,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
     },
     "compare": {
         "folder": [Case(("compare", "second"), ("kept",), see.printed("toy/parity"), True, TWO)],
-        "other": [Case(("compare", "kept"), ("second",), see.printed("toy/parity"), True, TWO)],
+        "others": [Case(("compare", "kept"), ("second",), see.printed("toy/parity"), True, TWO)],
         "normalizations": [Case(COMPARE, ("--normalization", "sum"), see.columns("normalization"), {("sum",)}, TWO)],
         "metrics": [Case(COMPARE, ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}, TWO)],
         "no_report": [Case(COMPARE, ("--no-report",), see.is_file("second/compared-with-kept.html"), False, TWO)],
@@ -508,6 +509,10 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         ],
         "dtype": [Case(PLAN, ("--dtype", "bfloat16"), see.printed("planned in bfloat16"), True)],
         "device": [Case(PLAN, ("--device", "cuda"), see.printed("rows for cuda"), True)],
+        "detect": [Case(PLAN, ("--detect", "0.05"), see.printed(" 1,396  no "), True)],
+        "from_": [
+            Case((*PLAN, "--shots", "0", "--detect", "0.05"), ("--from", "kept"), see.printed(MEASURED), True, TWO)
+        ],
         "bos": [Case(PLAN, ("--bos", "yes"), see.begins_with_bos, True)],
         "chat": [Case(PLAN, ("--chat",), see.in_requests("<user>"), True)],
         "chat_args": [Case((*PLAN, "--chat"), ("--chat-args", "mood=calm"), see.in_requests("(calm)"), True)],

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +57,18 @@ def test_compare_prints_the_paired_difference(icl_eval: IclEval) -> None:
 @pytest.mark.parametrize("format", ["table", "md", "latex", "csv", "json"])
 def test_compare_prints_what_python_does(format: str, icl_eval: IclEval) -> None:
     assert icl_eval("compare", "one", "other", "-f", format).out == compare("one", "other").table(format)
+
+
+@pytest.mark.usefixtures("runs")
+def test_compare_prints_each_of_several_runs_beside_the_first(icl_eval: IclEval) -> None:
+    said = icl_eval("compare", "one", "other", "one")
+    rows = list(csv.DictReader(io.StringIO(icl_eval("compare", "one", "other", "one", "-f", "csv").out)))
+
+    assert said.out.count("one: model fake (") == 2
+    assert said.err == "report: other/compared-with-one.html\nreport: one/compared-with-one.html\n"
+    assert [row["difference"] for row in rows] == ["0.375", "0.0"]
+    assert [row["p_holm"] for row in rows] == ["0.5", "1.0"]
+    assert len(json.loads(icl_eval("compare", "one", "other", "one", "-f", "json").out)["comparisons"]) == 2
 
 
 @pytest.mark.usefixtures("runs")

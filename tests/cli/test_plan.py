@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import math
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+from toy_tasks import knowing
+
+from icl_eval.testing import FakeLM
 
 from .shell import TOY, IclEval
 
@@ -56,4 +63,56 @@ def test_mistakes_are_one_sentence(icl_eval: IclEval) -> None:
     )
     assert icl_eval("plan", "--task", "toy/parity", "--tokenizer", "./gone", *TOY).mistake == (
         "gone: there is no such tokenizer directory"
+    )
+
+
+def test_the_documented_examples_and_seeds_are_what_the_command_prints(icl_eval: IclEval) -> None:
+    section = PAGE.read_text("utf-8").split("\n### Examples and seeds for a comparison")[1].split("\n## ")[0]
+    command, output = re.search(r"```console\n(.*?)```.*?```\n(.*?)```", section, re.DOTALL).groups()  # type: ignore[union-attr]
+    done = icl_eval(*shlex.split(command)[1:])
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out == output
+
+
+PARTS = re.compile(r" toy/parity +accuracy +0 +1 +8 +([\d,]+) ")
+
+
+def test_the_variance_of_given_runs_is_used(model: Callable[[FakeLM], FakeLM], icl_eval: IclEval) -> None:
+    for folder, right in (("one", range(3)), ("other", range(6))):
+        model(knowing(*right))
+        icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", folder, *TOY)
+    plan = ("plan", "-t", "toy/parity", "--shots", "0", "--detect", "0.1", *TOY)
+    assumed, one, two = (
+        PARTS.search(icl_eval(*plan, *runs).out)
+        for runs in ((), ("--from", "one"), ("--from", "one", "--from", "other"))
+    )
+    assert assumed
+    assert one
+    assert two
+
+    target = (0.1 / (1.959964 + 0.841621)) ** 2
+    gains = np.array([0, 0, 0, 1, 1, 1, 0, 0])
+    solved = np.array([1, 1, 1, 0, 0, 0, 0, 0])
+    variances = (4 / 9, 4 / 3 * solved.var(ddof=1), gains.var(ddof=1))
+    assert [int(found[1].replace(",", "")) for found in (assumed, one, two)] == [
+        math.ceil(each / target) for each in variances
+    ]
+
+
+def test_what_cannot_be_planned_for_a_comparison_is_one_sentence(icl_eval: IclEval) -> None:
+    plan = ("plan", "-t", "toy/parity", *TOY)
+
+    assert icl_eval(*plan, "--from", "one").mistake == (
+        "--from measures the variance for --detect, so give both, such as --detect 0.02"
+    )
+    assert icl_eval(*plan, "--detect", "0").mistake == "`effect` is 0.0, but must be above 0"
+    assert icl_eval(*plan, "--detect", "2").mistake == (
+        "accuracy of toy/parity is between 0 and 1, so no difference is 2; 0.02 is two points"
+    )
+    assert icl_eval(*plan, "--detect", "0.02", "--from", "gone").mistake == (
+        "gone: this is not a run folder: there is nothing of this name"
+    )
+    assert icl_eval(*plan, "--detect", "0.02", *["--from", "gone"] * 3).mistake == (
+        "the variance of a difference is measured in two runs, not in 3"
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from toy_tasks import ASKED, NAMES, PROMPT, answers, knowing, parity, records, w
 
 from icl_eval import Comparison, Library, Task, compare, evaluate, sweep
 from icl_eval.errors import RunError, UnknownName
+from icl_eval.runs.compare import compare_with_first
 from icl_eval.testing import FakeLM
 
 from .folders import scores
@@ -371,17 +373,46 @@ def test_wins_and_losses_are_counted_and_tested_exactly(tmp_path: Path) -> None:
     assert pair.p_value == pytest.approx(stats.binomtest(4, 6).pvalue)
 
 
-def test_clusters_of_several_examples_are_tested_by_t(tmp_path: Path) -> None:
-    task = numbers(size=2)
+def test_clusters_of_several_examples_are_exchanged_whole(tmp_path: Path) -> None:
+    task = numbers(size=4)
     ran(tmp_path / "one", range(0, 20), task)
     ran(tmp_path / "other", range(7, 40), task)
     (pair,) = compare(tmp_path / "one", tmp_path / "other")
+    gains = np.array([(n >= 7) - (n < 20.0) for n in LONG]).reshape(10, 4).sum(axis=1)
+    flips = np.array(list(itertools.product([1, -1], repeat=10)))
 
-    assert pair.test == "t"
+    assert pair.test == "exact"
     assert (pair.wins, pair.losses, pair.equal) == (None, None, None)
-    freedom = pair.one.clusters - 1
-    assert pair.p_value == pytest.approx(2 * stats.t.sf(abs(pair.value / pair.standard_error), freedom))
+    assert pair.p_value == pytest.approx((abs(flips @ gains) >= abs(gains.sum())).mean())
     assert pair.p_holm == pair.p_value
+
+
+@pytest.mark.parametrize(("seeds", "test"), [([0, 1, 2], "exact"), ([0, 1], "t")])
+def test_means_over_draws_are_exchanged_where_both_have_as_many(seeds: list[int], test: str, tmp_path: Path) -> None:
+    first = FakeLM(answers(ASKED, after=" odd\n\n") | answers([], after=" even\n\n"))
+    evaluate(first, parity(), shots=1, seeds=3, out=tmp_path / "one")
+    evaluate(knowing(*ASKED), parity(), shots=1, seeds=seeds, out=tmp_path / "other")
+    (pair,) = compare(tmp_path / "one", tmp_path / "other")
+
+    assert pair.test == test
+    if test == "exact":  # every example that is not always right is a loss of the first
+        assert pair.p_value == pytest.approx(2 ** (1 - (pair.wins or 0)))
+
+
+def test_each_of_several_runs_is_compared_with_the_first(tmp_path: Path) -> None:
+    for name, right in (("one", (0, 1, 2)), ("two", (0, 3, 4, 5, 6)), ("three", ASKED)):
+        evaluate(knowing(*right), parity(), shots=[0, 1], out=tmp_path / name)
+    paths = [tmp_path / name for name in ("one", "two", "three")]
+    alone = [compare(paths[0], other) for other in paths[1:]]
+    together = compare_with_first(paths)
+    p_values = [pair.p_value for found in alone for pair in found]
+
+    assert [[pair.value for pair in each] for each in together] == [[pair.value for pair in each] for each in alone]
+    assert [pair.p_holm for each in together for pair in each] == pytest.approx(
+        list(multipletests(p_values, method="holm")[1])
+    )
+    with pytest.raises(RunError, match="a comparison takes at least two runs"):
+        compare_with_first(paths[:1])
 
 
 def test_p_values_are_adjusted_for_the_number_of_differences(tmp_path: Path) -> None:

@@ -1,0 +1,292 @@
+"""Which scores of two finished runs are of the same thing, on the same examples; why not, where they are not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from icl_eval.metrics import Estimate
+from icl_eval.results.examples import ExampleResult, read_examples
+from icl_eval.results.manifest import Manifest, read_finished
+from icl_eval.results.pair import Unpaired
+from icl_eval.results.records import TaskRecord
+from icl_eval.results.score import Score
+from icl_eval.runs.averages import task_weights
+from icl_eval.runs.rescore import ChosenMetrics
+from icl_eval.runs.score import estimate_examples
+from icl_eval.scoring import Scoring
+from icl_eval.tasks import SuiteDefinition
+
+DIMENSIONS = {
+    "shots": "shots",
+    "metric": "metric",
+    "normalization": "scoring",
+    "average": "average",
+    "category": "category",
+    "prompt": "prompt",
+}
+"""The fields of a key in the order in which the scores of two runs are matched, and what sentences call them."""
+VALUES = 5  # of a dimension in a sentence
+Examples = Mapping[str, Hashable]  # of a task: what identifies each beside its id
+
+
+class Key(NamedTuple):
+    """What two scores must have in common; the prompt only where a run has several for a task and its shots."""
+
+    task: str
+    metric: str
+    normalization: str
+    shots: int
+    average: str
+    category: str
+    prompt: str
+
+
+class ScoredLine(NamedTuple):
+    """A line of the results with the estimate that its figures are of."""
+
+    estimate: Estimate
+    score: Score
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The lines that two runs have in common, and those that cannot be compared."""
+
+    pairs: Sequence[tuple[ScoredLine, ScoredLine]]
+    unpaired: tuple[Unpaired, ...]
+
+
+def match(first: ScoredRun, second: ScoredRun) -> Matching:
+    """Match the scores of two runs, in the order of the first."""
+    partners = _partners(first, second)
+    unlike = {key: _unlike(first, second, *key) for key in dict.fromkeys(map(_subject, partners))}
+    pairs = [(first.lines[key], second.lines[its]) for key, its in partners.items() if not unlike[_subject(key)]]
+    unpaired = [
+        Unpaired("one", first.lines[key].score, unlike[_subject(key)]) for key in partners if unlike[_subject(key)]
+    ]
+    return Matching(pairs, (*unpaired, *_unmatched(first, second, partners)))
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """What is read of a run folder."""
+
+    manifest: Manifest
+    lines: Mapping[Key, ScoredLine]
+    examples: Mapping[str, Examples]
+    categories: Mapping[str, Mapping[str, str]]  # of a task: of each example
+
+    def record(self, task: str) -> TaskRecord:
+        """What the manifest keeps of a task; prompts do not change what is taken from it here."""
+        return next(record for record in self.manifest.tasks if record.task == task)
+
+    @property
+    def suites(self) -> dict[str, SuiteDefinition]:
+        """The suites of the run by name."""
+        return {suite.suite: suite for suite in self.manifest.suites}
+
+    def weighted_tasks(self, suite: str) -> dict[str, tuple[float, str, tuple[str, ...]]]:
+        """The tasks of a suite, each with its weight in the average and the average and metrics that enter it."""
+        records = {name: self.record(name) for name in self.manifest.tasks_of(self.suites[suite])}
+        units = {name: record.examples for name, record in records.items()}
+        weights = task_weights(self.suites[suite], self.suites, units)
+        return {
+            name: (weights[name], record.by.average if record.by else "micro", record.primary)
+            for name, record in records.items()
+        }
+
+    def prompts(self, task: str, shots: int) -> set[str]:
+        """The prompts that a task was asked with, with so many demonstrations."""
+        return {record.prompt for record in self.manifest.tasks if record.task == task and shots in record.shots}
+
+
+def read_scored(path: Path, normalizations: Sequence[Scoring], metrics: ChosenMetrics) -> ScoredRun:
+    """The scores of a finished run.
+
+    Raises:
+        RunError: the folder is not that of a finished run, or one of its files is damaged.
+        UnknownName: there is no such metric.
+        MetricError: a metric measures no task of the run, or cannot measure the answers of one.
+    """
+    manifest = read_finished(path)
+    manifest = manifest.model_copy(update={"tasks": metrics.applied(manifest.tasks)})
+    examples: dict[str, dict[str, Hashable]] = defaultdict(dict)
+    categories: dict[str, dict[str, str]] = defaultdict(dict)
+    estimated = estimate_examples(
+        _noted(read_examples(path / "examples.jsonl", manifest.tasks), examples, categories),
+        manifest.tasks,
+        manifest.suites,
+        model_words=manifest.model_words,
+        normalizations=normalizations,
+        trust_remote_code=metrics.trust_remote_code,
+        given=metrics.given,
+    )
+    lines = {_key(score): ScoredLine(found, score) for found, score in estimated}
+    return ScoredRun(manifest, lines, examples, categories)
+
+
+def _noted(
+    results: Iterable[ExampleResult],
+    examples: dict[str, dict[str, Hashable]],
+    categories: dict[str, dict[str, str]],
+) -> Iterator[ExampleResult]:
+    """Pass results on, noting their examples and categories."""
+    for each in results:
+        examples[each.cell.task][each.id] = each.cluster, each.group, each.question
+        categories[each.cell.task][each.id] = each.category
+        yield each
+
+
+def _key(score: Score) -> Key:
+    average = "" if score.of_suite else score.average  # of a suite there is one
+    return Key(score.task, score.metric, score.normalization, score.shots, average, score.category, score.prompt)
+
+
+def _subject(key: Key) -> tuple[str, bool]:
+    """The task or suite, and whether it is scored by category."""
+    return key.task, bool(key.average or key.category)
+
+
+def _partners(one: ScoredRun, other: ScoredRun) -> dict[Key, Key]:
+    """The scores that both runs have, by their keys; prompts may differ where each run has only one."""
+    partners = {}
+    for key in one.lines:
+        own, others = one.prompts(key.task, key.shots), other.prompts(key.task, key.shots)
+        its = key._replace(prompt=min(others)) if len(own) == len(others) == 1 else key
+        if its in other.lines:
+            partners[key] = its
+    return partners
+
+
+@dataclass(frozen=True)
+class _Mismatch:
+    """How scores of a task that only one run has differ from those of the other run.
+
+    Attributes:
+        task: the task.
+        dimension: the first field of their keys in which they differ; empty if the other run has no score of the task.
+        own, others: the values of that field in the one run and in the other.
+    """
+
+    task: str
+    dimension: str
+    own: tuple[Any, ...] = ()
+    others: tuple[Any, ...] = ()
+
+    @property
+    def reversed(self) -> _Mismatch:
+        """The same from the other run's side."""
+        return replace(self, own=self.others, others=self.own)
+
+    def sentence(self, run: str, other: str) -> str:
+        """What one run has and the other has not, such as "rte was scored only in the first run"."""
+        said = f"{self.task} was scored only in the {run} run"
+        if not self.dimension:
+            return said
+        return f"{said} ({self._values(self.own)}); the {other} has {self._values(self.others)}"
+
+    def _values(self, values: tuple[Any, ...]) -> str:
+        word = DIMENSIONS[self.dimension]
+        plural = {"category": "categories"}.get(word, f"{word}s") if word in ("metric", "prompt", "category") else word
+        named = [*map(_value, values[:VALUES]), *([f"{len(values) - VALUES} more"] if len(values) > VALUES else [])]
+        return f"{plural if len(values) > 1 else word} {', '.join(named)}"
+
+
+def _value(value: Any) -> str:
+    return str(value) or "none"
+
+
+def _unmatched(one: ScoredRun, other: ScoredRun, partners: Mapping[Key, Key]) -> Iterator[Unpaired]:
+    """The scores that only one run has; the same difference is told in one sentence for both runs."""
+    matched = set(partners.values())
+    first = _mismatches([key for key in one.lines if key not in partners], other)
+    second = _mismatches([key for key in other.lines if key not in matched], one)
+    for key, found in first.items():
+        yield Unpaired("one", one.lines[key].score, found.sentence("first", "second") + _failed(other, "second", key))
+    for key, found in second.items():
+        mirrored = found.dimension and found.reversed in first.values()
+        said = found.reversed.sentence("first", "second") if mirrored else found.sentence("second", "first")
+        yield Unpaired("other", other.lines[key].score, said + _failed(one, "first", key))
+
+
+def _failed(run: ScoredRun, name: str, key: Key) -> str:
+    """Why a run has no scores of a task at all, if the task failed there."""
+    reasons = [each.reason for each in run.manifest.failures if each.task == key.task]
+    return f"; it failed in the {name}: {reasons[0]}" if reasons else ""
+
+
+def _mismatches(keys: Sequence[Key], other: ScoredRun) -> dict[Key, _Mismatch]:
+    """How scores differ from those of another run, those of a task that differ in the same dimension together."""
+    found = {key: _first_difference(key, [each for each in other.lines if each.task == key.task]) for key in keys}
+    merged: dict[tuple[str, str], tuple[set[Any], set[Any]]] = defaultdict(lambda: (set(), set()))
+    for key, (dimension, others) in found.items():
+        values = merged[key.task, dimension]
+        values[0].update([getattr(key, dimension)] if dimension else [])
+        values[1].update(others)
+    return {
+        key: _Mismatch(key.task, dimension, *(tuple(sorted(each)) for each in merged[key.task, dimension]))
+        for key, (dimension, _) in found.items()
+    }
+
+
+def _first_difference(key: Key, others: Sequence[Key]) -> tuple[str, set[Any]]:
+    """The first dimension in which a score differs from all others of its task, and the values that they have there."""
+    for dimension in DIMENSIONS if others else ():
+        same = [each for each in others if getattr(each, dimension) == getattr(key, dimension)]
+        if not same:
+            return dimension, {getattr(each, dimension) for each in others}
+        others = same
+    return "", set()
+
+
+def _unlike(one: ScoredRun, other: ScoredRun, name: str, by_category: bool) -> str:
+    """A sentence on why a task or a suite does not stand for the same in both runs; empty if it does."""
+    if not any(name in run.suites for run in (one, other)):
+        return _unlike_examples(one, other, name) or (_unlike_categories(one, other, name) if by_category else "")
+    tasks, others = one.weighted_tasks(name), other.weighted_tasks(name)
+    if tasks != others:
+        return f"the average of {name} is of other tasks, metrics or weights in the second run"
+    reasons = (_unlike_examples(one, other, task) for task in tasks)
+    return next((f"the average of {name} is of other examples: {reason}" for reason in reasons if reason), "")
+
+
+def _unlike_examples(one: ScoredRun, other: ScoredRun, task: str) -> str:
+    """A sentence on why the examples of a task are not the same in both runs; empty if they are."""
+    first, second = one.record(task), other.record(task)
+    if first.data != second.data:
+        return f"{task} has {first.data} data in the first run and {second.data} data in the second"
+    if first.split != second.split:
+        splits = [each.split or "the task's own split" for each in (first, second)]
+        return f"{task} was scored on {splits[0]} in the first run and on {splits[1]} in the second"
+    if (first.examples, first.total_examples) != (second.examples, second.total_examples):
+        return _other_samples(first, second)
+    if one.examples[task] != other.examples[task]:
+        differing = set(one.examples[task].items()) ^ set(other.examples[task].items())
+        if first.sample != second.sample:
+            return _other_samples(first, second)
+        return f"{task} was scored on other examples: {min(id for id, _ in differing)!r} is not the same in both runs"
+    return ""
+
+
+def _unlike_categories(one: ScoredRun, other: ScoredRun, task: str) -> str:
+    """A sentence on why the categories of a task are not the same in both runs; empty if they are."""
+    first, second = one.categories[task], other.categories[task]
+    moved = min((id for id, category in first.items() if second[id] != category), default=None)
+    if moved is None:
+        return ""
+    said = f"{first[moved] or 'none'} in the first run and {second[moved] or 'none'} in the second"
+    return f"{task} has other categories: that of {moved!r} is {said}"
+
+
+def _other_samples(one: TaskRecord, other: TaskRecord) -> str:
+    return f"{one.task} was scored on {_sample(one)} in the first run and on {_sample(other)} in the second"
+
+
+def _sample(record: TaskRecord) -> str:
+    if not record.sample:
+        return f"all {record.total_examples}"
+    return f"{'the first' if record.head else 'a sample of'} {record.examples} of {record.total_examples}"
