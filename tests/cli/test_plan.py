@@ -17,7 +17,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "command-line.md"
 
 
 def test_the_documented_plan_is_what_the_command_prints(icl_eval: IclEval) -> None:
-    section = PAGE.read_text("utf-8").split("\n## `icl-eval plan`")[1].split("\n## ")[0]
+    section = PAGE.read_text("utf-8").split("\n## `icl-eval plan ")[1].split("\n## ")[0]
     config, command, output = re.search(
         r"```json\n(.*?)```.*?```console\n(.*?)```.*?```\n(.*?)```", section, re.DOTALL
     ).groups()  # type: ignore[union-attr]
@@ -111,7 +111,7 @@ def test_what_cannot_be_planned_for_a_comparison_is_one_sentence(icl_eval: IclEv
         "accuracy of toy/parity is between 0 and 1, so no difference is 2; 0.02 is two points"
     )
     assert icl_eval(*plan, "--detect", "0.02", "--from", "gone").mistake == (
-        "gone: this is not a run folder: there is nothing of this name"
+        "gone: this is not a run folder: it does not exist"
     )
     assert icl_eval(*plan, "--detect", "0.02", *["--from", "gone"] * 3).mistake == (
         "the variance of a difference is measured in two runs, not in 3"
