@@ -23,7 +23,9 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 PLL = Literal["l2r", "plain"]  # which tokens are masked to score one of them
 Overflow = Literal["drop", "error", "truncate"]
 Draw = Literal["per_example", "per_group", "fixed", "first"]
-Order = Literal["drawn", "reversed"]
+ORDERS = ("drawn", "reversed", "balanced")
+LABELS = ("gold", "random", "flipped", "permuted", "abstract")
+MOST_PERMUTATIONS = 1000
 ChatDemonstrations = Literal["turns", "message"]
 ChatInstruction = Literal["system", "user"]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -197,7 +199,24 @@ class RunOptions(ModelOptions, total=False):
         Stored("Draw demonstrations for each query, each group or all queries, or show the first ones.", EVALUATION),
     ]
     balanced: Annotated[bool | None, Stored("Draw equally many demonstrations of each label.", EVALUATION)]
-    order: Annotated[Order | None, Stored("Order of demonstrations: as drawn, or reversed.", EVALUATION)]
+    order: Annotated[
+        str | Sequence[str],
+        Stored(
+            "Orders of demonstrations: drawn, reversed, balanced (labels take turns), permutations:N.",
+            EVALUATION,
+            "NAME,...",
+            default=(),
+        ),
+    ]
+    labels: Annotated[
+        str | Sequence[str],
+        Stored(
+            "Labels that demonstrations show: gold, random, flipped, permuted, abstract, abstract:WORD/..., corrupt:P.",
+            EVALUATION,
+            "NAME,...",
+            default=(),
+        ),
+    ]
     fewshot_ids: Annotated[
         str | Sequence[str],
         Stored(
@@ -303,3 +322,61 @@ def parse_limit(value: int | str) -> int | str:
     if not re.fullmatch(r"(first:)?[1-9][0-9]{0,17}", str(value)):
         raise ValueError(f"{value!r} is neither a number of examples, at least 1, nor first:N for the first N")
     return int(value) if str(value).isdecimal() else value
+
+
+def parse_order(value: str) -> str:
+    """An order of demonstrations as a task file and the manifest state it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    permutation = permutation_of(value)
+    if value not in ORDERS and (permutation is None or not permutation[0] < permutation[1] <= MOST_PERMUTATIONS):
+        raise ValueError(f"{value!r} is no order; choose from {', '.join(ORDERS)}, permutation:IofN")
+    return value
+
+
+def permutation_of(order: str) -> tuple[int, int] | None:
+    """The index of `permutation:IofN`, from 0, and N; None for another order."""
+    found = re.fullmatch(r"permutation:([0-9]{1,9})of([0-9]{1,9})", order)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def expand_orders(values: Iterable[str]) -> list[str]:
+    """Orders, each once, with `permutations:N` as the drawn order and N - 1 others.
+
+    Raises:
+        ValueError: one is no order.
+    """
+    found: list[str] = []
+    for value in values:
+        several = re.fullmatch(r"permutations:([0-9]{1,9})", value)
+        if several is None:
+            found.append(parse_order(value))
+            continue
+        if not 2 <= (total := int(several[1])) <= MOST_PERMUTATIONS:
+            raise ValueError(f"{value!r}: the number of permutations is from 2 to {MOST_PERMUTATIONS}")
+        found += ["drawn", *(f"permutation:{index}of{total}" for index in range(1, total))]
+    return list(dict.fromkeys(found))
+
+
+def parse_labels(value: str) -> str:
+    """The rule by which demonstrations show labels, as a task file and the manifest state it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    corrupt = re.fullmatch(r"corrupt:(0(\.[0-9]{1,9})?|1(\.0{1,9})?|\.[0-9]{1,9})", value)
+    words = abstract_words(value)
+    if words is not None and (len(set(words)) < len(words) or not all(map(str.strip, words)) or "|" in value):
+        raise ValueError(f"{value!r}: the words are separated by /, all different and not empty, without |")
+    if value not in LABELS and not corrupt and words is None:
+        these = ", ".join(LABELS)
+        raise ValueError(f"{value!r} is no rule for labels; choose from {these}, abstract:WORD/..., corrupt:P (0 to 1)")
+    return f"corrupt:{float(corrupt[1]):g}" if corrupt else value
+
+
+def abstract_words(labels: str) -> tuple[str, ...] | None:
+    """The words of `abstract:WORD/...`; None for another rule."""
+    kind, separator, words = labels.partition(":")
+    return tuple(words.split("/")) if kind == "abstract" and separator else None

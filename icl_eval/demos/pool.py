@@ -81,6 +81,11 @@ class Pool:
         return [self._examples[index] for index in self._by_group[start : self._ends[number]].tolist()]
 
     @property
+    def candidates(self) -> Sequence[Example]:
+        """The candidates themselves."""
+        return self._examples
+
+    @property
     def size(self) -> int:
         """How many candidates there are, each group being one."""
         return len(self._keys)

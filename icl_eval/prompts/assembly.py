@@ -23,7 +23,7 @@ class PromptText:
 
     Attributes:
         demonstrations: in the order of the draw.
-        is_reversed: whether the last one drawn comes first in the prompt.
+        order: of the demonstrations in the prompt, as positions in the draw; that of the draw if it is None.
         replies: of each demonstration, the answer that it ends with; empty if its query does not begin it.
         chat: how the prompt becomes a conversation; None for plain text.
     """
@@ -33,7 +33,7 @@ class PromptText:
     queries: tuple[str, ...]
     answers: tuple[str, ...]
     separator: str
-    is_reversed: bool = False
+    order: tuple[int, ...] | None = None
     replies: tuple[str, ...] = ()
     chat: Chat | None = None
 
@@ -82,7 +82,9 @@ class PromptText:
         return self.separator.join([*head, *self.shown(shots), self.queries[option]])
 
     def _in_order(self, drawn: tuple[str, ...]) -> tuple[str, ...]:
-        return drawn[::-1] if self.is_reversed else drawn
+        if self.order is None:
+            return drawn
+        return tuple(drawn[position] for position in self.order if position < len(drawn))
 
 
 def assemble(
@@ -91,7 +93,7 @@ def assemble(
     options: tuple[str, ...],
     demonstrations: Sequence[str],
     *,
-    is_reversed: bool = False,
+    order: tuple[int, ...] | None = None,
     replies: Sequence[str] = (),
     chat: Chat | None = None,
 ) -> PromptText:
@@ -110,7 +112,7 @@ def assemble(
         queries=prompt.queries(fields, options),
         answers=answers if chat is None else tuple(map(chat.reply, answers)),
         separator=prompt.separator,
-        is_reversed=is_reversed,
+        order=order,
         replies=tuple(replies),
         chat=chat,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -21,7 +22,18 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from icl_eval.config import DEFAULTS, HUB, SAMPLE, TYPES, Draw, Order, Overflow, check_known, parse_limit
+from icl_eval.config import (
+    DEFAULTS,
+    HUB,
+    SAMPLE,
+    TYPES,
+    Draw,
+    Overflow,
+    check_known,
+    expand_orders,
+    parse_labels,
+    parse_limit,
+)
 from icl_eval.errors import RunError
 from icl_eval.models import LoadConfig, ModelConfig
 from icl_eval.models.loading.names import is_endpoint
@@ -30,8 +42,12 @@ from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.metric_names import MetricName, named_metrics
 
 MOST_SEEDS = 10_000
-CHANGES = frozenset({"decode", "draw", "balanced", "order", "fewshot_ids"})  # of what a task file says
+CHANGES = frozenset({"decode", "draw", "balanced", "order", "labels", "fewshot_ids"})  # of what a task file says
 RARE = CHANGES | {"metrics", "chat", *CHAT_ONLY}  # options that a manifest has only where they are given
+
+
+def _expanded(orders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(expand_orders(orders))
 
 
 class RunConfig(ModelConfig):
@@ -49,7 +65,8 @@ class RunConfig(ModelConfig):
     fewshot_split: str | None = DEFAULTS["fewshot_split"]
     draw: Draw | None = DEFAULTS["draw"]
     balanced: StrictBool | None = DEFAULTS["balanced"]
-    order: Order | None = DEFAULTS["order"]
+    order: Annotated[tuple[str, ...], AfterValidator(_expanded)] = DEFAULTS["order"]
+    labels: tuple[Annotated[str, AfterValidator(parse_labels)], ...] = DEFAULTS["labels"]
     fewshot_ids: tuple[str, ...] = DEFAULTS["fewshot_ids"]
     limit: Annotated[int | str, AfterValidator(parse_limit)] | None = DEFAULTS["limit"]
     overflow: Overflow = DEFAULTS["overflow"]
@@ -62,7 +79,7 @@ class RunConfig(ModelConfig):
         """The words for where data comes from; a path that reads like one of them is still a directory."""
         return f"./{data}" if isinstance(data, Path) and str(data) in (HUB, SAMPLE) else str(data)
 
-    @field_validator("tasks", "prompts", "shots", "fewshot_ids", mode="before")
+    @field_validator("tasks", "prompts", "shots", "fewshot_ids", "order", "labels", mode="before")
     @classmethod
     def _one_or_several(cls, values: Any) -> tuple[Any, ...]:
         return (
@@ -106,9 +123,22 @@ class RunConfig(ModelConfig):
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What is changed in the protocols of all tasks, by the names of their keys."""
-        chosen = {"draw": self.draw, "balanced": self.balanced, "order": self.order, "ids": [*self.fewshot_ids] or None}
-        return {name: value for name, value in chosen.items() if value is not None}
+        """What is changed in the protocols of all tasks, by the names of their keys: of several values, the first."""
+        chosen = {"draw": self.draw, "balanced": self.balanced, "ids": [*self.fewshot_ids] or None}
+        plain = {name: values[0] for name, values in self._axes.items()}
+        return {name: value for name, value in chosen.items() if value is not None} | plain
+
+    @property
+    def variants(self) -> list[dict[str, str]]:
+        """What else is changed for further cells: all combinations of values of `labels` and `order` but the first."""
+        names = self._axes.keys()
+        _, *others = [dict(zip(names, values, strict=True)) for values in product(*self._axes.values())]
+        plain = self.protocol
+        return [{name: value for name, value in each.items() if value != plain[name]} for each in others]
+
+    @property
+    def _axes(self) -> dict[str, tuple[str, ...]]:
+        return {name: values for name, values in (("labels", self.labels), ("order", self.order)) if values}
 
     def of_answers(self) -> str:
         """All that the answers depend on, as JSON."""

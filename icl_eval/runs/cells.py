@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
-from icl_eval.demos import Pool
+from icl_eval.config import abstract_words
+from icl_eval.demos import Pool, order_exists, replaces_options
 from icl_eval.errors import DataError, RunError
 from icl_eval.models import Decoding
 from icl_eval.prompts import Prompt
@@ -17,6 +18,7 @@ from icl_eval.results.run_config import RunConfig
 from icl_eval.tasks import AnswerKind, Decode, Example, Source, Splits, Task, TaskDefinition, limited
 
 MOST_CATEGORIES = 1000
+VARIANT = "~"  # between the name of a prompt and what is changed in its demonstrations
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def prepare(task: Task, style: str | None, config: RunConfig, source: Source) ->
     """Read a task's data and check it before any model runs.
 
     Returns:
-        The task with its prompt; twice if it has another one for 0 shots and no prompt is chosen by name.
+        The task with its prompt, twice if it has another one for 0 shots and no prompt is chosen by name; each followed
+        by its variants with other labels or orders of demonstrations.
 
     Raises:
         IclEvalError: its data, prompts or demonstrations do not suit the configuration.
@@ -74,7 +77,49 @@ def prepare(task: Task, style: str | None, config: RunConfig, source: Source) ->
     bare = task.definition.zero_shot_prompt
     if style is None and bare and numbers[0] == 0:
         parts = [(task.prompt(bare), (0,)), *([(task.prompt(), tuple(numbers[1:]))] if numbers[1:] else [])]
-    return [_prepared(task, prompt, shots, style or "", default, config, source) for prompt, shots in parts]
+    plain = [_prepared(task, prompt, shots, style or "", default, config, source) for prompt, shots in parts]
+    return [each for base in plain for each in (base, *_variants(base, config.variants))]
+
+
+def _variants(base: Prepared, changes: Sequence[Mapping[str, str]]) -> Iterator[Prepared]:
+    """The same queries with other labels or another order of the same demonstrations, where that is a difference."""
+    for changed in changes:
+        order = changed.get("order")
+        shots = tuple(k for k in base.shots if k and (order is None or order_exists(order, k)))
+        if shots:
+            task = base.task.with_protocol(changed)
+            _check_labels(task, base.examples, base.pool)
+            yield replace(base, task=task, shots=shots, describe=partial(_varied, base, task, changed, shots))
+
+
+def _varied(base: Prepared, task: Task, changed: Mapping[str, str], shots: tuple[int, ...]) -> TaskRecord:
+    """The record of a variant; its prompt has the name of the plain one and what is changed."""
+    suffix = VARIANT + ",".join(f"{name}={value}" for name, value in changed.items())
+    record = base.record
+    update = {
+        "prompt": record.prompt + suffix,
+        "selection": record.selection + suffix,
+        "draw": task.definition.protocol.draw_words,
+        "shots": shots,
+    }
+    return record.model_copy(update=update)
+
+
+def _check_labels(task: Task, examples: Sequence[Example], pool: Pool | None) -> None:
+    """Raise `RunError` if demonstrations cannot show other labels than the right ones."""
+    labels = task.definition.protocol.labels
+    if labels == "gold":
+        return
+    if task.definition.answer != "choice":
+        raise RunError(f"{task.name} has no options, so its demonstrations have no labels for `labels: {labels}`")
+    if not replaces_options(labels):
+        return
+    options = {each.options for each in (*examples, *(pool.candidates if pool else ()))}
+    if len(options) > 1:
+        raise RunError(f"{task.name}: `labels: {labels}` needs the same options for every example")
+    words, count = abstract_words(labels), len(next(iter(options)))
+    if words is not None and len(words) != count:
+        raise RunError(f"{task.name} has {count} options, but `labels: {labels}` has {len(words)} words")
 
 
 def _numbers_of_shots(task: Task, shots: tuple[int, ...]) -> list[int]:
@@ -111,6 +156,7 @@ def _prepared(
             f"{task.name}: {shots[-1]} demonstrations were requested, but there are {pool.size} to draw from"
         )
 
+    _check_labels(task, examples, pool)
     categories = categories_of(task, whole)
 
     def describe() -> TaskRecord:

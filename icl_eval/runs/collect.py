@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 
 from icl_eval.config import Overflow
@@ -77,15 +77,25 @@ class Queries:
 
         A prompt that was chosen by name fails alone: it has scores of its own.
         """
-        for each in self._prepared:
-            if each.record.task_prompt in self.failed:
-                continue
-            builder = RequestBuilder(each, self.model, self._overflow, self._chat)
-            try:
-                yield from builder.queries()
-                self.control_names |= builder.control_names
-            except IclEvalError as error:
-                self.failed |= dict.fromkeys(_with_same_scores(each, self._prepared), error)
+        for _, variants in groupby(self._prepared, key=lambda each: (each.task.name, each.prompt.style)):
+            builders = [RequestBuilder(each, self.model, self._overflow, self._chat) for each in variants]
+            for seed in builders[0].prepared.record.seeds:
+                yield from self._of_seed(builders, seed)
+            self.control_names.update(*(each.control_names for each in builders))
+
+    def _of_seed(self, builders: Sequence[RequestBuilder], seed: int) -> Iterator[EncodedQuery]:
+        """The queries of all variants of a prompt, those of an example together, since they share demonstrations."""
+        left = [(each.prepared, each.queries(seed)) for each in builders]
+        while left:
+            for prepared, queries in tuple(left):
+                try:
+                    found = [] if prepared.record.task_prompt in self.failed else next(queries, [])
+                except IclEvalError as error:
+                    self.failed |= dict.fromkeys(_with_same_scores(prepared, self._prepared), error)
+                    found = []
+                yield from found
+                if not found:
+                    left = [each for each in left if each[1] is not queries]
 
 
 def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from icl_eval.config import Overflow
+from icl_eval.demos import positions, shown_label, shown_options
 from icl_eval.errors import IclEvalError, PromptError, WindowError
 from icl_eval.metrics import Kind
 from icl_eval.models import (
@@ -63,18 +64,16 @@ class RequestBuilder:
         self.prepared, self.model, self.overflow, self._form = prepared, model, overflow, chat
         self._apart, self._start = model.is_encoder_decoder, model.start if chat is None else chat.start
         self._controls, self.control_names = model.controls, set[str]()
-        self._demonstration_texts: dict[str, tuple[str, str]] = {}
+        self._demonstration_texts: dict[tuple[str, tuple[str, ...], int], tuple[str, str]] = {}
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
 
-    def queries(self) -> Iterator[EncodedQuery]:
-        """Every example in every cell; the cells of an example are neighbours, since they share demonstrations."""
-        for seed in self.prepared.record.seeds:
-            cells = list(self.prepared.cells(seed))
-            for example in self.prepared.examples if cells else ():
-                drawn = self._draw(example, max(cell.shots for cell in cells), seed)
-                for cell in cells:
-                    yield self.build(cell, example, drawn[: cell.shots])
+    def queries(self, seed: int) -> Iterator[list[EncodedQuery]]:
+        """Every example in the cells of a seed, which are neighbours, since they share demonstrations."""
+        cells = list(self.prepared.cells(seed))
+        for example in self.prepared.examples if cells else ():
+            drawn = self._draw(example, max(cell.shots for cell in cells), seed)
+            yield [self.build(cell, example, drawn[: cell.shots]) for cell in cells]
 
     def build(self, cell: Cell, example: Example, drawn: list[Example]) -> EncodedQuery:
         """Render, fit and encode one query.
@@ -83,10 +82,12 @@ class RequestBuilder:
             IclEvalError: the template cannot be rendered for this example, or it does not fit the window.
         """
         definition, model = self.prepared.task.definition, self.model
-        options = example.options if definition.answer == "choice" else example.options[:1]  # references are one answer
+        options = example.options[:1]  # references are one answer
+        if definition.answer == "choice":
+            options = shown_options(definition.protocol.labels, example.options, cell.task, cell.seed)
         fields, options = self._controls.mark((example.fields, options), self.control_names)
         try:
-            text = self._text(fields, options, drawn)
+            text = self._text(fields, options, drawn, cell.seed)
             if definition.decode is not None:
                 fitted = self._fit(text, self._room(definition.decode.max_tokens), self._contexts)
                 requests: tuple[Request, ...] = (
@@ -109,27 +110,38 @@ class RequestBuilder:
             cell=cell,
             example=example,
             kind=definition.answer,
-            demonstrations=tuple(each.id for each in drawn[: fitted.shots])[:: -1 if text.is_reversed else 1],
+            demonstrations=tuple(drawn[position].id for position in text.order or () if position < fitted.shots),
             text=_unmarked(text, self._controls.unmark),
             fitted=fitted,
             requests=requests,
         )
 
-    def _text(self, fields: Mapping[str, Any], options: tuple[str, ...], drawn: Sequence[Example]) -> PromptText:
+    def _text(
+        self, fields: Mapping[str, Any], options: tuple[str, ...], drawn: Sequence[Example], seed: int
+    ) -> PromptText:
         """The rendered prompt, in a chat without control tokens of its own."""
-        prompt, order = self.prepared.prompt, self.prepared.task.definition.protocol.order
-        solved = [self._demonstration(each) for each in drawn]
+        protocol = self.prepared.task.definition.protocol
+        shown = [self._shown(each, seed) for each in drawn]
+        solved = [self._demonstration(each, *answer) for each, answer in zip(drawn, shown, strict=True)]
         text = assemble(
-            prompt,
+            self.prepared.prompt,
             fields,
             options,
             [demonstration for demonstration, _ in solved],
-            is_reversed=order == "reversed",
+            order=positions(protocol.order, [texts[label] for texts, label in shown]),
             replies=[reply for _, reply in solved],
             chat=self._form.chat if self._form else None,
         )
         self._check_chat_texts(text.instruction, *text.queries[:1], *text.answers)
         return text
+
+    def _shown(self, demonstration: Example, seed: int) -> tuple[tuple[str, ...], int]:
+        """The options of a demonstration, and the one that it shows as its answer."""
+        labels, task = self.prepared.task.definition.protocol.labels, self.prepared.task.name
+        if labels == "gold":
+            return demonstration.options, demonstration.gold[0]
+        options = shown_options(labels, demonstration.options, task, seed)
+        return options, shown_label(labels, demonstration, task, seed)
 
     def _check_chat_texts(self, *texts: str) -> None:
         """Raise `PromptError` if the prompt file of a chat writes a control token by its name."""
@@ -183,21 +195,22 @@ class RequestBuilder:
     def _draw(self, example: Example, shots: int, seed: int) -> list[Example]:
         return self.prepared.pool.draw(example, shots, seed) if self.prepared.pool else []
 
-    def _demonstration(self, demonstration: Example) -> tuple[str, str]:
-        """A demonstration, and its answer."""
-        if demonstration.id not in self._demonstration_texts:
+    def _demonstration(self, demonstration: Example, options: tuple[str, ...], label: int) -> tuple[str, str]:
+        """A demonstration that shows one of its options, and that answer."""
+        key = demonstration.id, options, label
+        if key not in self._demonstration_texts:
             try:
-                record = demonstration.fields, demonstration.options
+                record = demonstration.fields, options
                 fields, options = self._controls.mark(record, self.control_names)
-                prompt, gold = self.prepared.prompt, demonstration.gold[0]
-                text = prompt.demonstration(fields, options, gold)
-                reply = prompt.reply(text, fields, options, gold) if self._form else ""
+                prompt = self.prepared.prompt
+                text = prompt.demonstration(fields, options, label)
+                reply = prompt.reply(text, fields, options, label) if self._form else ""
                 self._check_chat_texts(text)
-                self._demonstration_texts[demonstration.id] = text, reply
+                self._demonstration_texts[key] = text, reply
             except PromptError as error:
                 message = f"{error.message}, in the demonstration {_quoted_id(demonstration)}"
                 raise PromptError(message, error.path, error.line) from error
-        return self._demonstration_texts[demonstration.id]
+        return self._demonstration_texts[key]
 
     def _split(self, texts: list[tuple[str, str]]) -> list[Scored]:
         encoded = encode_apart if self._apart else split_tokens

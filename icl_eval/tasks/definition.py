@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     StrictBool,
@@ -18,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from icl_eval.config import Draw, Order
+from icl_eval.config import Draw, parse_labels, parse_order
 from icl_eval.tasks.data import Data, Strict
 from icl_eval.tasks.extraction import RulesByName, dumped
 from icl_eval.tasks.metric_names import EVALUATE, MetricName, split_extraction
@@ -82,7 +83,7 @@ def _as_category(value: object) -> object:
 class Protocol(Strict):
     """How demonstrations are chosen, and their order in the prompt."""
 
-    NEW_KEYS = frozenset({"ids", "balanced", "order"})
+    NEW_KEYS = frozenset({"ids", "balanced", "order", "labels"})
 
     shots: Annotated[StrictInt, Field(ge=0)] = 32
     """Number of demonstrations without `--shots`."""
@@ -96,8 +97,11 @@ class Protocol(Strict):
     balanced: StrictBool = False
     """Draw equally many demonstrations of each label."""
 
-    order: Order = "drawn"
-    """Order in the prompt: as drawn, or with the first one drawn next to the query."""
+    order: Annotated[StrictStr, AfterValidator(parse_order)] = "drawn"
+    """Order in the prompt: as drawn, with the first one drawn next to the query, or with labels that take turns."""
+
+    labels: Annotated[StrictStr, AfterValidator(parse_labels)] = "gold"
+    """Labels that demonstrations have: the right ones, or others by a rule of `--labels`."""
 
     within: StrictStr | None = None
     """Field whose value demonstrations share with the query."""
@@ -124,7 +128,12 @@ class Protocol(Strict):
     @property
     def draw_words(self) -> str:
         """The signature's words for the draw."""
-        words = [self.draw, "balanced" if self.balanced else "", "" if self.order == "drawn" else self.order]
+        words = [
+            self.draw,
+            "balanced" if self.balanced else "",
+            "" if self.order == "drawn" else f"order:{self.order}" if self.order == "balanced" else self.order,
+            "" if self.labels == "gold" else f"labels:{self.labels}",
+        ]
         return "-".join(filter(None, words))
 
 
