@@ -1,6 +1,13 @@
 """Demonstrations: a seed and a query give an ordered draw of examples."""
 
 from icl_eval.demos.pool import Pool
-from icl_eval.demos.variants import order_exists, positions, replaces_options, shown_label, shown_options
+from icl_eval.demos.variants import (
+    depends_on_seed,
+    order_exists,
+    positions,
+    replaces_options,
+    shown_label,
+    shown_options,
+)
 
-__all__ = ["Pool", "order_exists", "positions", "replaces_options", "shown_label", "shown_options"]
+__all__ = ["Pool", "depends_on_seed", "order_exists", "positions", "replaces_options", "shown_label", "shown_options"]

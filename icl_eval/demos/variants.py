@@ -21,6 +21,11 @@ def replaces_options(rule: str) -> bool:
     return rule == "permuted" or rule.partition(":")[0] == "abstract"
 
 
+def depends_on_seed(rule: str) -> bool:
+    """Whether the same example reads differently with another seed."""
+    return rule in ("random", "abstract") or rule.partition(":")[0] == "corrupt"
+
+
 def shown_options(rule: str, options: tuple[str, ...], task: str, seed: int) -> tuple[str, ...]:
     """The texts of the options, in demonstrations and queries; the right one keeps its position.
 

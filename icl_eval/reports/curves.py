@@ -92,11 +92,12 @@ class BySize:
     """Scores of a task by the size of the model, or the step of its training.
 
     Attributes:
-        task, metric: of what.
+        task, prompt, metric: of what.
         series: by a name such as `4 shots`, the sizes in ascending order, each with its score.
     """
 
     task: str
+    prompt: str
     metric: str
     series: tuple[tuple[str, tuple[tuple[float, Point], ...]], ...]
 
@@ -108,19 +109,20 @@ def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str,
         runs: the label, the manifest and the scores of each; steps of training are revisions such as `step1000`.
     """
     unit, sizes = _sizes(runs)
-    found: dict[tuple[str, str, str], dict[int, list[tuple[float, Point]]]] = {}
+    found: dict[tuple[str, str, str, str], dict[int, list[tuple[float, Point]]]] = {}
     for label, _, scores in runs if len({*sizes.values()}) > 1 else ():
         for score in scores if label in sizes else ():
             if not score.of_part:
-                shots = found.setdefault((score.task, score.metric, score.normalization), {})
+                shots = found.setdefault((score.task, score.prompt, score.metric, score.normalization), {})
                 shots.setdefault(score.shots, []).append((sizes[label], _point(score)))
     return unit, [
         BySize(
             task,
+            prompt,
             metric,
             tuple((f"{k} shots", tuple(sorted(points, key=lambda each: each[0]))) for k, points in shots.items()),
         )
-        for (task, metric, _), shots in found.items()
+        for (task, prompt, metric, _), shots in found.items()
     ]
 
 

@@ -25,9 +25,7 @@ def plots(curves: Sequence[Curve], width: int) -> list[str]:
     across = max((width + 2) // (AXIS + COLUMNS + 3), 1)
     lines: list[str] = []
     for start in range(0, len(shown), across):
-        drawn = [
-            _plot(curve, named=len({each.model for each in curves}) > 1) for curve in shown[start : start + across]
-        ]
+        drawn = [_plot(curve, _title(curve, curves)) for curve in shown[start : start + across]]
         lines += [""] * bool(lines) + ["   ".join(parts).rstrip() for parts in zip(*drawn, strict=True)]
     more = len(chosen) - len(shown)
     rest = [f"{more} more curves are in report.html"] if more else []
@@ -35,7 +33,15 @@ def plots(curves: Sequence[Curve], width: int) -> list[str]:
     return [*lines, caption, *rest] if lines else []
 
 
-def _plot(curve: Curve, *, named: bool) -> list[str]:
+def _title(curve: Curve, curves: Sequence[Curve]) -> str:
+    """What the curve is of, with its model and its prompt where there are others."""
+    models = {each.model for each in curves}
+    prompts = {each.prompt for each in curves if each.task == curve.task}
+    words = curve.model if len(models) > 1 else "", curve.task, curve.metric, curve.prompt if len(prompts) > 1 else ""
+    return " ".join(filter(None, words))
+
+
+def _plot(curve: Curve, title: str) -> list[str]:
     """A title, the dots with two numbers at the left, and the shots below."""
     low, high = _range(curve)
     dots = _Dots()
@@ -52,7 +58,6 @@ def _plot(curve: Curve, *, named: bool) -> list[str]:
         dots.mark(x, _height(point.value, low, high))
     numbers = [_number(high), *[""] * (ROWS - 2), _number(low)]
     body = [f"{number:>{AXIS - 1}} {line}" for number, line in zip(numbers, dots.lines(), strict=True)]
-    title = " ".join([*([curve.model] if named else []), curve.task, curve.metric])
     return [_cut(title), *body, f"{'':{AXIS}}{_ticks(curve, places)}"]
 
 

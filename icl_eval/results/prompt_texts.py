@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar
 
 from icl_eval.errors import RunError
@@ -16,6 +17,7 @@ from icl_eval.results.records import Cell
 from icl_eval.tasks.files import parse_json
 
 T = TypeVar("T")
+_TextKey = tuple[str, str, str, int | None]  # task, prompt, id, and the seed if the text depends on it
 
 NAME = "prompts.jsonl"
 AGAIN = "the same run again writes it, and computes no answer again"
@@ -33,6 +35,7 @@ class PromptParts:
         answers: what follows it for each option, or for the first reference.
         conversations: in a chat, all that the model reads before the answer, with each option; else none.
         tokens: the texts of the scored tokens of each answer; none if it is generated.
+        seed: that of the cell, if demonstrations or options read differently with other seeds.
     """
 
     instruction: str
@@ -42,6 +45,7 @@ class PromptParts:
     answers: tuple[str, ...]
     conversations: tuple[str, ...] = ()
     tokens: tuple[tuple[str, ...], ...] = ()
+    seed: int | None = None
 
 
 class TextWriter:
@@ -54,7 +58,7 @@ class TextWriter:
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
         self._frames: dict[tuple[str, str], str] = {}
-        self._written: set[tuple[str, str, str, str]] = set()
+        self._written: set[tuple[str, str, str, str, int | None]] = set()
 
     def add(self, example: ExampleResult, text: PromptParts) -> None:
         """Write those texts of a query that were not written before."""
@@ -62,26 +66,28 @@ class TextWriter:
         if (task, prompt) not in self._frames:
             self._frames[task, prompt] = text.instruction
             self._line(task, prompt, separator=text.separator, instruction=text.instruction)
+        seed: dict[str, object] = {} if text.seed is None else {"seed": text.seed}
         for id, shown in zip(example.demonstrations, text.demonstrations, strict=True):
-            if self._is_new(task, prompt, "demonstration", id):
-                self._line(task, prompt, demonstration=id, text=shown)
-        if self._is_new(task, prompt, "query", example.id):
+            if self._is_new(task, prompt, "demonstration", id, text.seed):
+                self._line(task, prompt, demonstration=id, **seed, text=shown)
+        if self._is_new(task, prompt, "query", example.id, text.seed):
             queries = _distinct(text.queries)
             own: dict[str, object] = {}
             if text.instruction != self._frames[task, prompt]:
                 own["instruction"] = text.instruction
             if any(len(each) > 1 for each in text.tokens):  # a single token is the answer itself
                 own["tokens"] = text.tokens
-            self._line(task, prompt, query=example.id, texts=queries, answers=text.answers, **own)
+            self._line(task, prompt, query=example.id, **seed, texts=queries, answers=text.answers, **own)
 
         if text.conversations:  # its template is the model's, so it cannot be put together again
             cell = {"shots": example.cell.shots, "seed": example.cell.seed}
             self._line(task, prompt, conversation=example.id, **cell, texts=_distinct(text.conversations))
 
-    def _is_new(self, *key: str) -> bool:
+    def _is_new(self, task: str, prompt: str, kind: str, id: str, seed: int | None) -> bool:
+        key = task, prompt, kind, id, seed
         if key in self._written:
             return False
-        self._written.add(key)  # type: ignore[arg-type]
+        self._written.add(key)
         return True
 
     def _line(self, task: str, prompt: str, **entry: object) -> None:
@@ -151,8 +157,8 @@ class PromptTexts:
     def __init__(self, path: Path) -> None:
         self._separators: dict[tuple[str, str], str] = {}
         self._instructions: dict[tuple[str, str], str] = {}
-        self._demonstrations: dict[tuple[str, str, str], str] = {}
-        self._queries: dict[tuple[str, str, str], Query] = {}
+        self._demonstrations: dict[_TextKey, str] = {}
+        self._queries: dict[_TextKey, Query] = {}
         self._conversations: dict[tuple[Cell, str], tuple[str, ...]] = {}
         file = path / NAME
         try:
@@ -175,7 +181,7 @@ class PromptTexts:
 
     def tokens(self, example: ExampleResult) -> tuple[tuple[str, ...], ...]:
         """The texts of the tokens whose log-probabilities an example has, by option; none if they are not known."""
-        found = self._queries.get((*example.cell.task_prompt, example.id))
+        found = next((found for key in _keys(example, example.id) if (found := self._queries.get(key))), None)
         known = () if found is None else found.tokens
         is_same = list(map(len, known)) == list(map(len, example.scored_tokens))  # they may depend on the context
         return known if is_same else ()
@@ -218,23 +224,36 @@ class PromptTexts:
             texts, answers = _strings(entry["texts"]), _strings(entry["answers"])
             if len(texts) not in (1, len(answers)):
                 raise ValueError("queries and answers differ in number")
-            self._queries[(*key, entry["query"])] = Query(
+            self._queries[(*key, entry["query"], _seed(entry))] = Query(
                 _string(instruction), texts, answers, tuple(map(_strings, entry.get("tokens", ())))
             )
         elif "conversation" in entry:
             cell = Cell(*key, entry["shots"], entry["seed"])
             self._conversations[cell, entry["conversation"]] = _strings(entry["texts"])
         elif "demonstration" in entry:
-            self._demonstrations[(*key, entry["demonstration"])] = _string(entry["text"])
+            self._demonstrations[(*key, entry["demonstration"], _seed(entry))] = _string(entry["text"])
         else:
             self._separators[key], self._instructions[key] = map(_string, (entry["separator"], entry["instruction"]))
 
 
-def _found(texts: Mapping[tuple[str, str, str], T], example: ExampleResult, id: str) -> T:
-    try:
-        return texts[(*example.cell.task_prompt, id)]
-    except KeyError as error:
-        raise RunError(f"{NAME} lacks the text of {id!r} of {example.cell.task}; {AGAIN}") from error
+def _found(texts: Mapping[_TextKey, T], example: ExampleResult, id: str) -> T:
+    for key in _keys(example, id):
+        if key in texts:
+            return texts[key]
+    raise RunError(f"{NAME} lacks the text of {id!r} of {example.cell.task}; {AGAIN}")
+
+
+def _keys(example: ExampleResult, id: str) -> tuple[_TextKey, _TextKey]:
+    """Under which a text may be kept: for all seeds, or for that of the example."""
+    task, prompt = example.cell.task_prompt
+    return (task, prompt, id, None), (task, prompt, id, example.cell.seed)
+
+
+def _seed(entry: Mapping[str, Any]) -> int | None:
+    seed = entry.get("seed")
+    if type(seed) not in (int, NoneType):
+        raise TypeError("not a seed")
+    return seed
 
 
 def _string(value: Any) -> str:

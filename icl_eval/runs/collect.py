@@ -85,7 +85,7 @@ class Queries:
 
     def _of_seed(self, builders: Sequence[RequestBuilder], seed: int) -> Iterator[EncodedQuery]:
         """The queries of all variants of a prompt, those of an example together, since they share demonstrations."""
-        left = [(each.prepared, each.queries(seed)) for each in builders]
+        left = [(each.prepared, each.of_seed(seed)) for each in builders]
         while left:
             for prepared, queries in tuple(left):
                 try:
@@ -139,7 +139,14 @@ def parts_of(query: EncodedQuery, decode: TokenDecoder) -> PromptParts:
     if query.kind == "likelihood":  # the windows of one text
         tokens = [tuple(chain.from_iterable(tokens))]
     return PromptParts(
-        text.instruction, text.separator, shown, text.queries, text.answers, conversations, tuple(tokens)
+        text.instruction,
+        text.separator,
+        shown,
+        text.queries,
+        text.answers,
+        conversations,
+        tuple(tokens),
+        query.cell.seed if query.reads_by_seed else None,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from icl_eval.config import Overflow
-from icl_eval.demos import positions, shown_label, shown_options
+from icl_eval.demos import depends_on_seed, positions, shown_label, shown_options
 from icl_eval.errors import IclEvalError, PromptError, WindowError
 from icl_eval.metrics import Kind
 from icl_eval.models import (
@@ -38,6 +38,7 @@ class EncodedQuery:
     demonstrations: tuple[str, ...]  # ids of those that fit, in the order of the prompt
     text: PromptText
     fitted: FittedPrompt
+    reads_by_seed: bool  # whether demonstrations or options have other texts with another seed
     requests: tuple[Request, ...]  # each option after the prompt, then each after the answer context; or what it takes
 
     @property
@@ -68,8 +69,12 @@ class RequestBuilder:
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
 
-    def queries(self, seed: int) -> Iterator[list[EncodedQuery]]:
-        """Every example in the cells of a seed, which are neighbours, since they share demonstrations."""
+    def queries(self) -> Iterator[EncodedQuery]:
+        """Every example in every cell."""
+        return (query for seed in self.prepared.record.seeds for queries in self.of_seed(seed) for query in queries)
+
+    def of_seed(self, seed: int) -> Iterator[list[EncodedQuery]]:
+        """Every example in the cells of a seed, which stand together, since they share demonstrations."""
         cells = list(self.prepared.cells(seed))
         for example in self.prepared.examples if cells else ():
             drawn = self._draw(example, max(cell.shots for cell in cells), seed)
@@ -113,6 +118,7 @@ class RequestBuilder:
             demonstrations=tuple(drawn[position].id for position in text.order or () if position < fitted.shots),
             text=_unmarked(text, self._controls.unmark),
             fitted=fitted,
+            reads_by_seed=depends_on_seed(definition.protocol.labels),
             requests=requests,
         )
 

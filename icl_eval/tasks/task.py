@@ -117,7 +117,7 @@ class Task:
                 `fixed` for all, or `first` for the first ones in their order.
             ids: which demonstrations, in their order.
             balanced: as many demonstrations of each label.
-            order: in which the demonstrations follow, as `drawn` or `reversed`.
+            order: of the demonstrations in the prompt, such as `drawn`, `reversed` or `balanced`.
             within: field; a query gets demonstrations with its own value.
             id: field with a stable name of the record; its content's hash if not given.
             cluster: field whose equal values mark examples that are not independent.

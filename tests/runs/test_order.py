@@ -100,7 +100,7 @@ def test_an_option_replaces_what_the_task_says_of_the_draw() -> None:
         ({"draw": "fixed", "fewshot_ids": ["t1"]}, "order: `ids` fixes the demonstrations, but `draw` is fixed"),
         ({"fewshot_ids": ["t1", "t9"]}, "no demonstration of order is named 't9'"),
         ({"draw": "random"}, "`draw`: Input should be 'per_example', 'per_group', 'fixed' or 'first'"),
-        ({"order": "up"}, "`order`: Input should be 'drawn' or 'reversed'"),
+        ({"order": "up"}, "`order`: 'up' is no order; choose from drawn, reversed, balanced"),
         ({"balanced": "yes"}, "`balanced`: Input should be a valid boolean"),
     ],
 )

@@ -1,0 +1,168 @@
+"""Labels and orders as axes of the grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icl_eval import Task, compare, evaluate, rescore
+from icl_eval.errors import IclEvalError
+from icl_eval.testing import FakeLM
+
+WORDS = ["low", "mid", "high"]
+TRAIN = [{"n": f"t{index}", "text": f"word{index}", "label": index % 3} for index in range(9)]
+QUERIES = [{"n": f"q{index}", "text": f"query{index}", "label": index % 3} for index in range(3)]
+
+
+def task(**changes: Any) -> Task:
+    given: dict[str, Any] = {"evaluation": QUERIES, "demonstrations": TRAIN, "options": WORDS, "id": "n"}
+    return Task.from_records("levels", **(given | {"prompt": {"plain": "{{ text }} is"}} | changes))
+
+
+def prompts_of(result: Any, prompt: str, shots: int) -> dict[str, str]:
+    """The prompt of each example in a cell."""
+    frame = result.examples(prompts=True)
+    chosen = frame[(frame["prompt"] == prompt) & (frame["shots"] == shots)]
+    return dict(zip(chosen["id"], chosen["prompt_text"], strict=True))
+
+
+def test_every_combination_is_a_variant_where_it_is_a_difference() -> None:
+    found = evaluate(FakeLM(), task(), shots=[0, 1, 2], labels=["gold", "random"], order=["drawn", "reversed"])
+
+    assert [(score.prompt, score.shots) for score in found.scores] == [
+        ("plain", 0),
+        ("plain", 1),
+        ("plain", 2),
+        ("plain~order=reversed", 2),
+        ("plain~labels=random", 1),
+        ("plain~labels=random", 2),
+        ("plain~labels=random,order=reversed", 2),
+    ]
+    assert [score.draw for score in found.scores[-2:]] == [
+        "per_example-labels:random",
+        "per_example-reversed-labels:random",
+    ]
+    assert len({score.signature for score in found.scores}) == 7
+
+
+def test_one_value_changes_the_plain_cells() -> None:
+    (score,) = evaluate(FakeLM(), task(), shots=2, labels="flipped", order="reversed").scores
+
+    assert (score.prompt, score.draw) == ("plain", "per_example-reversed-labels:flipped")
+
+
+def test_only_the_labels_change(tmp_path: Path) -> None:
+    found = evaluate(FakeLM(), task(), shots=4, labels=["gold", "flipped", "permuted"], out=tmp_path)
+    plain, flipped, permuted = (
+        prompts_of(found, prompt, 4) for prompt in ("plain", "plain~labels=flipped", "plain~labels=permuted")
+    )
+
+    following = {"low": "mid", "mid": "high", "high": "low"}
+    assert len(plain) == 3
+    for id, prompt in plain.items():
+        *demonstrations, query = prompt.split("\n\n")
+        changed = [" ".join([*words, following[last]]) for *words, last in map(str.split, demonstrations)]
+        assert flipped[id] == permuted[id] == "\n\n".join([*changed, query])
+
+
+def test_permuted_labels_move_the_right_answer_and_flipped_ones_do_not(tmp_path: Path) -> None:
+    answers = {f"query{index} is": f" {WORDS[(index + 1) % 3]}" for index in range(3)}  # by the permuted labels
+    found = evaluate(FakeLM(answers), task(), shots=1, labels=["gold", "flipped", "permuted"])
+
+    assert [score.value for score in found.scores] == [0.0, 0.0, 1.0]
+
+
+def test_abstract_words_replace_the_options_everywhere(tmp_path: Path) -> None:
+    found = evaluate(
+        FakeLM({"query0 is": " x", "query1 is": " y", "query2 is": " x"}),
+        task(),
+        shots=2,
+        labels="abstract:x/y/z",
+        out=tmp_path,
+    )
+
+    assert found.scores[0].value == pytest.approx(2 / 3)
+    assert all(
+        line.split()[-1] in "xyz" for text in prompts_of(found, "plain", 2).values() for line in text.split("\n\n")[:2]
+    )
+
+
+def test_an_order_shows_the_same_demonstrations(tmp_path: Path) -> None:
+    found = evaluate(FakeLM(), task(), shots=[2, 3], order="permutations:6", out=tmp_path)
+    frame = found.examples(prompts=True)
+    by_cell = {(row.prompt, row.shots, row.id): str(row.prompt_text).split("\n\n")[:-1] for row in frame.itertuples()}
+
+    assert {prompt for prompt, shots, _ in by_cell if shots == 3} == {
+        "plain",
+        *(f"plain~order=permutation:{index}of6" for index in range(1, 6)),
+    }
+    assert len({prompt for prompt, shots, _ in by_cell if shots == 2}) == 2
+    for id in ("q0", "q1", "q2"):
+        orders = [shown for (_, shots, query), shown in by_cell.items() if (shots, query) == (3, id)]
+        assert len(set(map(tuple, orders))) == 6
+        assert len({frozenset(each) for each in orders}) == 1
+
+
+def test_texts_that_depend_on_the_seed_are_kept_for_each(tmp_path: Path) -> None:
+    found = evaluate(FakeLM(), task(draw="first"), shots=6, seeds=4, labels="random", out=tmp_path)
+    frame = found.examples(prompts=True)
+    first = frame[frame["id"] == "q0"]
+
+    labels = {tuple(part.split()[-1] for part in text.split("\n\n")[:-1]) for text in first["prompt_text"]}
+    assert len(first) == 4
+    assert len(labels) > 1  # of one draw, with other labels
+
+
+def test_a_variant_is_compared_rescored_and_resumed_as_any_prompt(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"shots": [0, 2], "labels": ["gold", "random"]}
+    one = evaluate(FakeLM(), task(), out=tmp_path / "one", **options)
+    lm = FakeLM(name="other")
+    evaluate(lm, task(), out=tmp_path / "other", **options)
+    asked = lm.answered
+    evaluate(lm, task(), out=tmp_path / "other", **options)
+
+    assert lm.answered == asked
+    assert rescore(tmp_path / "one").scores == one.scores
+    compared = compare(tmp_path / "one", tmp_path / "other")
+    assert [(pair.one.prompt, pair.one.shots) for pair in compared.pairs] == [
+        ("plain", 0),
+        ("plain", 2),
+        ("plain~labels=random", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels", "message"),
+    [
+        ({}, "abstract:x/y", "levels has 3 options, but `labels: abstract:x/y` has 2 words"),
+        ({"options": "choices"}, "permuted", "levels: `labels: permuted` needs the same options for every example"),
+        ({"answer": "text", "references": "text"}, "random", "levels has no options"),
+    ],
+)
+def test_labels_that_a_task_cannot_show(changes: dict[str, Any], labels: str, message: str) -> None:
+    records = [{**each, "choices": [f"{each['n']}a", "b", "c"]} for each in (*TRAIN, *QUERIES)]
+    given = {"evaluation": records[-3:], "demonstrations": records[:-3], "decode": None, **changes}
+    if "references" in changes:
+        given |= {"options": None, "decode": {"max_tokens": 4, "stop": ["\n"]}}
+    with pytest.raises(IclEvalError, match=message):
+        evaluate(FakeLM(), task(**given), shots=1, labels=["gold", labels])
+
+
+def test_facts_of_the_bundled_model() -> None:
+    found = evaluate(
+        "tiny",
+        "symbols",
+        data="sample",
+        shots=16,
+        limit=60,
+        labels=["gold", "random", "flipped", "permuted", "abstract:yes/no/true/false"],
+    )
+    gold, random, flipped, permuted, abstract = (score.value for score in found.scores)
+
+    assert gold > 0.95
+    assert random < 0.45  # the mapping stands only in the demonstrations, and a quarter of them is right by chance
+    assert flipped < 0.05
+    assert permuted > 0.95
+    assert abstract > 0.9
