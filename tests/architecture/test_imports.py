@@ -21,7 +21,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "config": frozenset({"errors"}),
     "prompts": frozenset({"config", "errors"}),
     "tasks": frozenset({"config", "errors", "prompts"}),
-    "demos": frozenset({"errors", "tasks"}),
+    "demos": frozenset({"config", "errors", "tasks"}),
     "models": frozenset({"config", "errors"}),
     "engine": frozenset({"errors", "models"}),
     "scoring": frozenset({"errors", "tasks"}),
