@@ -22,15 +22,15 @@ from icl_eval.tasks import Example, Library, LocalSource, MemorySource, Source, 
 
 GOLDEN = Path(__file__).parent / "golden"
 LIBRARY = Library()
-TASKS = [name for name in LIBRARY.names() if not LIBRARY.is_suite(name)]
-PROMPTS = [(task, style) for task in TASKS for style in LIBRARY.task(task).prompts]
+TASKS = {name: LIBRARY.task(name) for name in LIBRARY.names() if not LIBRARY.is_suite(name)}
+PROMPTS = [(name, style) for name, task in TASKS.items() for style in task.prompts]
 PARTIAL = {
     ("superglue/wsc", "partial"),
     ("winograd", "gpt3"),
     ("winogrande", "gpt3"),
     ("olmes/cloze/winogrande", "cloze"),
 }
-LABELS = LIBRARY.task("symbols").definition.options or []
+LABELS = TASKS["symbols"].definition.options or []
 SYMBOLS = MemorySource(
     {
         "train": [
@@ -68,26 +68,20 @@ def shown(task: Task, style: str, source: Source) -> str:
 
 
 @pytest.mark.parametrize(("name", "style"), PROMPTS)
-def test_prompt_is_golden(name: str, style: str, release: LocalSource) -> None:
-    actual = shown(LIBRARY.task(name), style, SYMBOLS if name == "symbols" else release)
+def test_prompt_is_golden_and_contexts_differ_only_in_partial_evaluation(
+    name: str, style: str, release: LocalSource
+) -> None:
+    task, source = TASKS[name], SYMBOLS if name == "symbols" else release
+    actual = shown(task, style, source)
     path = GOLDEN / f"{name.replace('/', '-')}-{style}.txt"
     if os.environ.get("ICL_EVAL_WRITE_GOLDEN"):
         path.write_text(actual, encoding="utf-8")
 
     assert actual == path.read_text(encoding="utf-8")
+    query = task.evaluation(source)[0]
+    queries = assemble(task.prompt(style), query.fields, query.options, []).queries
+    assert (len(set(queries)) == 1) == ((name, style) not in PARTIAL)
 
 
 def test_no_golden_file_is_left_over() -> None:
     assert {f"{name.replace('/', '-')}-{style}.txt" for name, style in PROMPTS} == {p.name for p in GOLDEN.iterdir()}
-
-
-@pytest.mark.parametrize(("name", "style"), PROMPTS)
-def test_contexts_differ_between_options_only_in_partial_evaluation(
-    name: str, style: str, release: LocalSource
-) -> None:
-    task = LIBRARY.task(name)
-    query = task.evaluation(SYMBOLS if name == "symbols" else release)[0]
-    text = assemble(task.prompt(style), query.fields, query.options, [])
-    alike = len(set(text.queries)) == 1
-
-    assert alike == ((name, style) not in PARTIAL)

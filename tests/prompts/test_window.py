@@ -148,7 +148,7 @@ def test_truncation_cuts_the_start_of_the_query_and_nothing_else(window: int, de
     assume(excess > 0)
     left = len(split([(text.context(0, 0), "no")])[0].context) - 1 - excess
     if left < 1:
-        with pytest.raises(WindowError, match="an option alone does not fit"):
+        with pytest.raises(WindowError, match="an option alone exceeds the context length"):
             fitted(text, window=window, overflow="truncate")
         return
     result = fitted(text, window=window, overflow="truncate")
