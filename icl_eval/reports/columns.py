@@ -9,9 +9,10 @@ from icl_eval.errors import UnknownName
 Row = dict[str, str]
 SHOWN_SYSTEMS = ("GPT-3 125M", "GPT-3 1.3B", "GPT-3 13B", "GPT-3 175B", "fine-tuned BERT-Large", "fine-tuned SOTA")
 SCORES = ("score", "±", "95 %", "sd seeds", "eff. shots", "n", "ties", "random", "majority")
+RANGE = ("median", "min", "max")
 DIFFERENCES = ("one", "other", "difference", "clusters", "p", "p (Holm)", "detectable", "W/L/T")
 FITS = ("models", "exponent", "irreducible", "residual", "predicted", "interval", "measured")
-FIGURES = frozenset({*SCORES, *DIFFERENCES, *FITS, *SHOWN_SYSTEMS})
+FIGURES = frozenset({*SCORES, *RANGE, "from baseline", *DIFFERENCES, *FITS, *SHOWN_SYSTEMS})
 """The columns of measured values and of values to compare them with; the others identify a row."""
 NUMBERS = FIGURES | {"parameters", "shots"}
 ALIASES = {"se": "±", "error": "±", "ci": "95 %", "interval": "95 %", "sd": "sd seeds", "normalization": "scoring"}

@@ -19,12 +19,12 @@ from icl_eval.reports.table import (
     ends,
     hidden,
     losses,
+    main_scores,
     model_words,
     number,
     remarks,
     signatures,
     task_words,
-    without_many_categories,
 )
 from icl_eval.results.pair import entries
 
@@ -100,8 +100,8 @@ PRINTED: Mapping[str, Callable[[Page, View], str]] = {
 
 def _page(parts: _Parts, view: View) -> Page:
     runs = _runs(parts)
-    kept = {*map(id, without_many_categories([pair.one for pair in parts.pairs]))}
-    pairs = [pair for pair in parts.pairs if view.categories or id(pair.one) in kept]
+    kept = {*map(id, main_scores([pair.one for pair in parts.pairs], view))}
+    pairs = [pair for pair in parts.pairs if id(pair.one) in kept]
     notes = distinct_lines({run: remarks(manifest) for run, manifest in runs})
     scores = {"one": [pair.one for pair in pairs], "other": [pair.other for pair in pairs]}
     headings = [_heading(*each, folder) for each, folder in zip(runs, parts.folders, strict=True)]

@@ -59,7 +59,7 @@ class Curve:
 def curves_of(scores: Iterable[Score], model: str = "") -> list[Curve]:
     """The curves with several numbers of shots, in the order of the scores."""
     found: dict[tuple[str, str, str, str], list[Score]] = {}
-    for score in (each for each in scores if not each.of_part):
+    for score in (each for each in scores if not each.of_part and not each.is_variant):
         found.setdefault((score.task, score.prompt, score.metric, score.normalization), []).append(score)
     return [_curve(model, of_shots) for of_shots in found.values() if len(of_shots) > 1]
 

@@ -12,6 +12,7 @@ GAP = "  "
 LEAST_TEXT = 12  # characters of a column of text that is narrowed
 DROPPED = (
     *("fine-tuned SOTA", "fine-tuned BERT-Large", "GPT-3 13B", "GPT-3 1.3B", "GPT-3 125M", "GPT-3 175B"),
+    *("median", "min", "max"),
     *(
         "ties",
         "clusters",
@@ -24,6 +25,7 @@ DROPPED = (
         "random",
         "n",
         "p (Holm)",
+        "from baseline",
         "95 %",
         "parameters",
     ),

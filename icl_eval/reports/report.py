@@ -15,6 +15,7 @@ from icl_eval.reports.comparison import p_value
 from icl_eval.reports.curves import Curve, by_size, curves_of, first_of_each_task
 from icl_eval.reports.html import breakable, escaped, html_table, table
 from icl_eval.reports.items import ReportRun, item_blocks
+from icl_eval.reports.page import DEFAULT
 from icl_eval.reports.svg import curve_chart, key, short_number, size_chart
 from icl_eval.reports.sweep import distinct_lines
 from icl_eval.reports.table import (
@@ -23,12 +24,13 @@ from icl_eval.reports.table import (
     data_of,
     ends,
     losses,
+    main_scores,
     model_words,
     number,
     remarks,
     row_of,
     signatures,
-    without_many_categories,
+    spreads,
 )
 
 if TYPE_CHECKING:
@@ -143,7 +145,7 @@ def _task_of(row: Row) -> tuple[str | None, ...]:
 
 def _scores(runs: Sequence[ReportRun]) -> str:
     rows = _rows([(run, run.scores) for run in runs])
-    main = _rows([(run, without_many_categories(run.scores)) for run in runs])
+    main = _rows([(run, main_scores(run.scores, DEFAULT)) for run in runs])
     names = columns_of(rows)
     cells = [[escaped(row.get(name, "")) for name in names] for row in rows]
     whole = html_table(names, cells, [name in NUMBERS for name in names])
@@ -290,7 +292,12 @@ def _items() -> str:
 def _notes(runs: Sequence[ReportRun]) -> str:
     notes = distinct_lines(
         {
-            run.label: [*averages(run.scores), *about_references(run.scores), *losses(run.scores, run.manifest)]
+            run.label: [
+                *averages(run.scores),
+                *spreads(run.scores),
+                *about_references(run.scores),
+                *losses(run.scores, run.manifest),
+            ]
             for run in runs
         }
     )

@@ -20,11 +20,12 @@ from icl_eval.reports.table import (
     flat_entries,
     hidden,
     losses,
+    main_scores,
     model_words,
     remarks,
     row_of,
     signatures,
-    without_many_categories,
+    spreads,
 )
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ SWEEP_FORMATS: Mapping[str, Callable[[Models, Sequence[Member], View], str]] = {
 
 def _page(models: Models, failures: Sequence[Member], view: View) -> Page:
     manifests = [manifest for manifest, _ in models]
-    shown = [(manifest, scores if view.categories else without_many_categories(scores)) for manifest, scores in models]
+    shown = [(manifest, main_scores(scores, view)) for manifest, scores in models]
     above = distinct_lines({_label(each): remarks(each) for each in manifests})
     below = distinct_lines(
         {
@@ -86,7 +87,11 @@ def _page(models: Models, failures: Sequence[Member], view: View) -> Page:
             for (manifest, scores), (_, rows) in zip(models, shown, strict=True)
         }
     )
-    lost = [f"{_label(manifest)}: {line}" for manifest, scores in models for line in losses(scores, manifest)]
+    lost = [
+        f"{_label(manifest)}: {line}"
+        for manifest, scores in models
+        for line in (*spreads(scores), *losses(scores, manifest))
+    ]
     return Page(
         heading=[*_heading(manifests), *(f"note: {line}" for line in above)],
         rows=[{**_cells(manifest), **row_of(score, manifest)} for manifest, scores in shown for score in scores],

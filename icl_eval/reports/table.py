@@ -45,10 +45,24 @@ def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", v
 
 def _page(scores: Sequence[Score], manifest: Manifest, view: View) -> Page:
     heading = [*_heading(manifest), *(f"note: {note}" for note in remarks(manifest))]
-    shown = scores if view.categories else without_many_categories(scores)
+    shown = main_scores(scores, view)
     rows = [row_of(score, manifest) for score in shown]
-    notes = [*averages(scores), *hidden(scores, shown), *losses(scores, manifest)]
+    notes = [*averages(scores), *spreads(scores), *hidden(scores, shown), *losses(scores, manifest)]
     return Page(heading, rows, signatures(shown), notes, curves_of(scores), about_references(scores))
+
+
+def main_scores(scores: Sequence[Score], view: View) -> Sequence[Score]:
+    """The scores that a table shows.
+
+    Those of many categories are left out unless they are asked for, those of variants of prompts unless columns are.
+    """
+    shown = scores if view.categories else without_many_categories(scores)
+    return shown if view.columns else without_variants(shown)
+
+
+def without_variants(scores: Sequence[Score]) -> list[Score]:
+    """Scores without those of variants of prompts, which one line summarises."""
+    return [score for score in scores if not score.is_variant]
 
 
 def without_many_categories(scores: Sequence[Score]) -> list[Score]:
@@ -144,11 +158,23 @@ def row_of(score: Score, manifest: Manifest) -> Row:
         "ties": str(score.ties),
         "random": number(score.random),
         "majority": number(score.majority),
+        "median": number(score.median),
+        "min": number(score.minimum),
+        "max": number(score.maximum),
+        "from baseline": from_baseline(score),
     }
     for each in _published(score):
         if each.system in SHOWN_SYSTEMS:  # the public split comes first, the test server's number after it
             row.setdefault(each.system, number(each.value))
     return row
+
+
+def from_baseline(score: Score) -> str:
+    """The paired difference from the baseline of its axis, with its standard error; nothing for a baseline."""
+    if score.difference is None:
+        return ""
+    error = number(score.difference_error)
+    return f"{score.difference:+.3f}{f' ± {error}' if error else ''}"
 
 
 def task_words(score: Score) -> str:
@@ -256,9 +282,21 @@ def averages(scores: Sequence[Score]) -> list[str]:
     return [*found.values(), *by_category.values()]
 
 
+def spreads(scores: Sequence[Score]) -> list[str]:
+    """Median and range of the scores along each axis, and where on it they are best and worst."""
+    lines = [
+        f"{score.task} {score.metric} ({score.shots} shots), {score.prompt}: median {number(score.median)}, "
+        f"{number(score.minimum)} to {number(score.maximum)} (best {score.best}, worst {score.worst})"
+        for score in scores
+        if score.variants
+    ]
+    more = [f"{len(lines) - MOST_LINES} more ranges: see `minimum` in the formats json and csv"]
+    return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
+
+
 def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     """What the scores lost, such as demonstrations and ties: one line for each kind of loss."""
-    scores = [score for score in scores if not score.of_part]
+    scores = [score for score in scores if not score.of_part and not score.variants]
     firsts = list({(s.task, s.prompt, s.shots): s for s in scores if not s.of_suite}.values())
     found = []
     if short := [score for score in firsts if score.shortened]:

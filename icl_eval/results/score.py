@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from icl_eval.metrics import Estimate
 
 AVERAGE = "average"  # the metric of a suite's line
+VARIANT = re.compile(r"~f[0-9]+$")  # how the name of a variant of a prompt ends
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Score:
             noise is not known or nothing is chosen.
         noise_low, noise_high: the least and the greatest value, as means over seeds, that close calls leave possible.
         random, majority: what guessing, and always choosing the most frequent option, would score on these examples.
+        axis: the dimension of the grid along which a score has a difference, or that it summarises, such as `formats`.
+        baseline, difference, difference_error, difference_low, difference_high: the first value on that axis, and the
+            paired difference from the score there, with its standard error over examples and 95 % interval.
+        variants: how many scores along the axis this is the mean of; 0 for any other score.
+        median, minimum, maximum, best, worst: of those scores, and where on the axis they are best and worst.
     """
 
     task: str
@@ -74,6 +81,18 @@ class Score:
     averaged: str = ""  # and of which metrics of which tasks, or of which categories
     by: str = ""  # the field whose values are categories, if a task has them
     category: str = ""  # the one that is scored; empty for all examples of the task
+    axis: str = ""
+    baseline: str = ""
+    difference: float | None = None
+    difference_error: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    variants: int = 0
+    median: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    best: str = ""
+    worst: str = ""
 
     @property
     def of_suite(self) -> bool:
@@ -84,6 +103,16 @@ class Score:
     def of_part(self) -> bool:
         """Whether this is the score of a category, or the mean of such scores."""
         return bool(self.category or (self.by and self.average))
+
+    @property
+    def base_prompt(self) -> str:
+        """The prompt; of a variant, the prompt that it is a variant of."""
+        return VARIANT.sub("", self.prompt)
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether this is the score of a variant of a prompt."""
+        return self.prompt != self.base_prompt
 
     @property
     def extraction(self) -> str:

@@ -85,6 +85,11 @@ class ScoredRun:
         return next(record for record in self.manifest.tasks if record.task == task)
 
     @property
+    def single(self) -> list[Key]:
+        """The scores that are not means over an axis."""
+        return [key for key, line in self.lines.items() if not line.score.variants]
+
+    @property
     def suites(self) -> dict[str, SuiteDefinition]:
         """The suites of the run by name."""
         return {suite.suite: suite for suite in self.manifest.suites}
@@ -201,10 +206,13 @@ def _value(value: Any) -> str:
 
 
 def _unmatched(one: ScoredRun, other: ScoredRun, partners: Mapping[Key, Key]) -> Iterator[Unpaired]:
-    """The scores that only one run has; the same difference is told in one sentence for both runs."""
+    """The scores that only one run has; the same difference is told in one sentence for both runs.
+
+    Means over an axis are left out: the scores that they are of are named.
+    """
     matched = set(partners.values())
-    first = _mismatches([key for key in one.lines if key not in partners], other)
-    second = _mismatches([key for key in other.lines if key not in matched], one)
+    first = _mismatches([key for key in one.single if key not in partners], other)
+    second = _mismatches([key for key in other.single if key not in matched], one)
     for key, found in first.items():
         yield Unpaired("one", one.lines[key].score, found.sentence("first", "second") + _failed(other, "second", key))
     for key, found in second.items():
@@ -221,7 +229,7 @@ def _failed(run: ScoredRun, name: str, key: Key) -> str:
 
 def _mismatches(keys: Sequence[Key], other: ScoredRun) -> dict[Key, _Mismatch]:
     """How scores differ from those of another run, those of a task that differ in the same dimension together."""
-    found = {key: _first_difference(key, [each for each in other.lines if each.task == key.task]) for key in keys}
+    found = {key: _first_difference(key, [each for each in other.single if each.task == key.task]) for key in keys}
     merged: dict[tuple[str, str], tuple[set[Any], set[Any]]] = defaultdict(lambda: (set(), set()))
     for key, (dimension, others) in found.items():
         values = merged[key.task, dimension]

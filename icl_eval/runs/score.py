@@ -31,6 +31,7 @@ from icl_eval.results.score import Score, figures
 from icl_eval.runs.averages import macro_score, suite_score
 from icl_eval.runs.calibration import Ranked, rank_calibrated
 from icl_eval.runs.signature import task_signature
+from icl_eval.runs.spread import with_spreads
 from icl_eval.scoring import CALIBRATIONS, NORMALIZATIONS, Scoring
 from icl_eval.tasks import Normalization, SuiteDefinition, tasks_of
 
@@ -66,6 +67,8 @@ def score_examples(
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Score]:
     """Score lines in order of tasks, prompts, shots, normalisations and metrics; then the averages of suites.
+
+    The lines of a task end with the means over each axis of its grid.
 
     Arguments and errors are those of `estimate_examples`.
     """
@@ -130,6 +133,7 @@ def estimate_examples(
                 columns[_Column(position, record.selection, choice)][record.task] = [
                     each.standing for each in scored[_meant(choice, record)] if each.whole[1].metric in record.primary
                 ]
+    lines = with_spreads(lines)
     named = {suite.suite: suite for suite in suites}
     for suite in suites:
         for members in columns.values():

@@ -56,6 +56,13 @@ def macro_signature(whole: Score, categories: Sequence[Score]) -> str:
     return "|".join([*words, f"macro mean of {len(categories)} values of {whole.by}#{digest}", version])
 
 
+def spread_signature(lines: Sequence[Score], axis: str) -> str:
+    """The signature of the mean of scores along an axis: that of the first, and a digest of all of them."""
+    digest = hashlib.sha256("\n".join(line.signature for line in lines).encode()).hexdigest()[:8]
+    *words, version = lines[0].signature.split("|")
+    return "|".join([*words, f"mean of {len(lines)} {axis}#{digest}", version])
+
+
 def suite_signature(
     name: str,
     average: str,

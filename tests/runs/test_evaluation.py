@@ -104,7 +104,11 @@ def test_several_prompts_are_separate_lines() -> None:
     lm = FakeLM(answers([0]) | answers([0, 1, 2], after="Even or odd?\n\n"))
     result = evaluate(lm, task, shots=0, prompts=["chatty", "plain"])
 
-    assert [(line.prompt, line.value) for line in result] == [("chatty", 3 / 8), ("plain", 1 / 8)]
+    assert [(line.prompt, line.value) for line in result] == [
+        ("chatty", 3 / 8),
+        ("plain", 1 / 8),
+        ("mean of 2 prompts", 2 / 8),
+    ]
     assert "prompt" in result.table().splitlines()[2]
 
 

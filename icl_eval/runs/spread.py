@@ -1,0 +1,115 @@
+"""Scores along an axis of the grid, such as prompts or formats: differences from the first value, mean and range.
+
+An axis is one dimension in which the cells of a task differ. The score at its first value is the baseline: every other
+score gets its paired difference from it, and a line after those of the task summarises all of them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+
+from icl_eval.metrics import Estimate, average, difference, lower_is_better
+from icl_eval.results.score import Score, figures
+from icl_eval.runs.signature import spread_signature
+
+Estimated = tuple[Estimate, Score]
+COUNTS = ("shortened", "truncated", "ties", "hit_max_tokens", "empty", "unfinished", "unextracted")
+"""What a summary does not count again."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension of the grid.
+
+    Attributes:
+        name: of its values, in the plural.
+        value: the name of a score's value on it; empty for the baseline if that has no name of its own.
+        at: a score at another value, for the line that summarises the axis.
+        is_summarised: whether the mean and the range over its values mean anything.
+    """
+
+    name: str
+    value: Callable[[Score], str]
+    at: Callable[[Score, str], Score]
+    is_summarised: bool = True
+
+
+def _format(score: Score) -> str:
+    """The name of a variant of a prompt; empty for the prompt itself."""
+    return score.prompt if score.is_variant else ""
+
+
+AXES = (
+    Axis("prompts", lambda score: score.base_prompt, lambda score, words: replace(score, prompt=words)),
+    Axis("formats", _format, lambda score, words: replace(score, prompt=f"{score.base_prompt}~{words}")),
+)
+"""From the outermost: a score gets its difference along the last axis on which it is not the baseline."""
+
+
+def with_spreads(lines: Sequence[Estimated]) -> list[Estimated]:
+    """The lines of tasks, each with its difference from a baseline, and after those of a task its spreads.
+
+    Args:
+        lines: of all tasks, those of a task together and in the order of the grid, so that baselines come first.
+    """
+    found, spreads = [*lines], defaultdict[str, list[Estimated]](list)
+    for axis in AXES:
+        for group in _groups(lines, axis):
+            members = [lines[index] for index in group]
+            for index in group[1:]:
+                found[index] = _with_difference(lines[index], members[0], axis)
+            first = members[0][1]
+            if axis.is_summarised and not first.category:
+                spreads[first.task].append(_spread(members, axis))
+    tasks = dict.fromkeys(line.task for _, line in lines)
+    return [each for task in tasks for each in (*(one for one in found if one[1].task == task), *spreads[task])]
+
+
+def _groups(lines: Sequence[Estimated], axis: Axis) -> list[list[int]]:
+    """The indices of lines that differ only on an axis, if there are several."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for index, (_, line) in enumerate(lines):
+        others = tuple(each.value(line) for each in AXES if each is not axis)
+        same = line.task, line.metric, line.normalization, line.shots, line.average, line.category
+        groups[same, others].append(index)
+    return [members for members in groups.values() if len(members) > 1]
+
+
+def _with_difference(one: Estimated, baseline: Estimated, axis: Axis) -> Estimated:
+    found = difference(baseline[0], one[0])
+    return one[0], replace(
+        one[1],
+        axis=axis.name,
+        baseline=axis.value(baseline[1]) or baseline[1].prompt,
+        difference=found.value,
+        difference_error=found.standard_error,
+        difference_low=found.low,
+        difference_high=found.high,
+    )
+
+
+def _spread(members: Sequence[Estimated], axis: Axis) -> Estimated:
+    """The mean over an axis, whose error is that over examples, and the range; of equal scores the first is named."""
+    found, lines = average([each for each, _ in members]), [line for _, line in members]
+    low, high = min(lines, key=lambda line: line.value), max(lines, key=lambda line: line.value)
+    best, worst = (low, high) if lower_is_better(lines[0].metric) else (high, low)
+    first = replace(
+        axis.at(lines[0], f"mean of {len(lines)} {axis.name}"),
+        axis=axis.name,
+        variants=len(lines),
+        median=statistics.median(line.value for line in lines),
+        minimum=low.value,
+        maximum=high.value,
+        best=axis.value(best) or best.prompt,
+        worst=axis.value(worst) or worst.prompt,
+        effective_shots=statistics.fmean(line.effective_shots for line in lines),
+        close_calls=None,
+        noise_low=None,
+        noise_high=None,
+        reference=None,
+        signature=spread_signature(lines, axis.name),
+    )
+    return found, replace(first, **dict.fromkeys(COUNTS, 0), **figures(found))

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from toy_tasks import knowing, parity
+
+from icl_eval import Result, evaluate
+from icl_eval.metrics import METRICS, Prediction, estimate
+from icl_eval.runs.spread import with_spreads
+from icl_eval.testing import FakeLM
+
+PROMPTS = {"a": "Q: {{ n }}\nA:", "b": "B: {{ n }}\nA:", "c": "C: {{ n }}\nA:"}
+RIGHT = {"Q": (0, 1, 2, 4, 5), "B": (0, 1, 2, 3, 4, 5, 7), "C": (0, 6)}  # of 8
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    known = {
+        f"{name}: {n}\nA:": f" {['even', 'odd'][n % 2 if n in right else 1 - n % 2]}"
+        for name, right in RIGHT.items()
+        for n in range(8)
+    }
+    return evaluate(FakeLM(known), parity(prompt=PROMPTS), shots=0, prompts=["a", "b", "c"])
+
+
+def test_prompts_are_summarised_by_mean_and_range(result: Result) -> None:
+    *single, mean = result
+    right = [len(RIGHT[name]) / 8 for name in "QBC"]
+
+    assert [line.value for line in single] == right
+    assert (mean.axis, mean.variants, mean.prompt) == ("prompts", 3, "mean of 3 prompts")
+    assert mean.value == pytest.approx(statistics.fmean(right))
+    assert (mean.median, mean.minimum, mean.maximum) == (statistics.median(right), min(right), max(right))
+    assert (mean.best, mean.worst) == ("b", "c")
+
+
+def test_error_of_the_mean_over_prompts_is_that_of_the_means_of_examples(result: Result) -> None:
+    means = [statistics.fmean(n in RIGHT[name] for name in "QBC") for n in range(8)]
+
+    assert result.scores[-1].standard_error == pytest.approx(statistics.stdev(means) / math.sqrt(8))
+
+
+def test_each_prompt_has_its_paired_difference_from_the_first(result: Result) -> None:
+    first, other, *_ = result
+    differences = [(n in RIGHT["B"]) - (n in RIGHT["Q"]) for n in range(8)]
+
+    assert (first.baseline, first.difference) == ("", None)
+    assert (other.axis, other.baseline) == ("prompts", "a")
+    assert other.difference == pytest.approx(statistics.fmean(differences))
+    assert other.difference_error == pytest.approx(statistics.stdev(differences) / math.sqrt(8))
+
+
+def test_the_range_stands_below_the_table_and_signatures_differ(result: Result) -> None:
+    table = result.table()
+
+    assert "parity accuracy (0 shots), mean of 3 prompts: median 0.625, 0.250 to 0.875 (best b, worst c)\n" in table
+    assert "+0.250 ± 0.164" in result.table(columns="from-baseline")
+    assert len({line.signature for line in result}) == 4
+    assert "|mean of 3 prompts#" in result.scores[-1].signature
+
+
+def test_one_prompt_has_no_spread() -> None:
+    (line,) = evaluate(knowing(0), parity(), shots=0)
+
+    assert (line.axis, line.variants, line.difference) == ("", 0, None)
+
+
+def test_best_is_the_least_where_less_is_better() -> None:
+    task = parity(prompt={"a": "{{ n }}", "b": "{{ n }} or more"}, answer="likelihood", references="n", options=None)
+    one, other, mean = evaluate(knowing(), task, shots=0, prompts=["a", "b"], metrics="bits_per_byte")
+
+    assert one.value != other.value
+    assert mean.best == min(one, other, key=lambda line: line.value).prompt != mean.worst
+
+
+def test_variants_of_prompts_have_the_range_of_each_prompt_and_prompts_that_of_the_prompts_alone() -> None:
+    def line(prompt: str, right: int) -> Any:
+        choices = [Prediction(str(n), ("x", "y"), (0,), int(n >= right), str(n), str(n)) for n in range(8)]
+        found = estimate(METRICS["accuracy"], [choices])
+        return found, replace(base, prompt=prompt, value=found.value)
+
+    base = evaluate(knowing(0), parity(), shots=0).scores[0]
+    grid = [line("a", 4), line("a~f1", 6), line("a~f2", 2), line("b", 5), line("b~f1", 5)]
+    found = [score for _, score in with_spreads(grid)]
+
+    assert [score.prompt for score in found[5:]] == ["mean of 2 prompts", "a~mean of 3 formats", "b~mean of 2 formats"]
+    assert [(score.baseline, score.difference) for score in found[:5]] == [
+        ("", None),
+        ("a", 0.25),
+        ("a", -0.25),
+        ("a", 0.125),
+        ("b", 0.0),
+    ]
+    assert (found[6].best, found[6].worst, found[6].median) == ("a~f1", "a~f2", 0.5)
