@@ -10,6 +10,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from icl_eval.metrics import Estimate, average, difference, lower_is_better
 from icl_eval.results.score import Score, figures
@@ -96,7 +97,8 @@ def _spread(members: Sequence[Estimated], axis: Axis) -> Estimated:
     found, lines = average([each for each, _ in members]), [line for _, line in members]
     low, high = min(lines, key=lambda line: line.value), max(lines, key=lambda line: line.value)
     best, worst = (low, high) if lower_is_better(lines[0].metric) else (high, low)
-    first = replace(
+    counts: dict[str, Any] = dict.fromkeys(COUNTS, 0)
+    return found, replace(
         axis.at(lines[0], f"mean of {len(lines)} {axis.name}"),
         axis=axis.name,
         variants=len(lines),
@@ -111,5 +113,6 @@ def _spread(members: Sequence[Estimated], axis: Axis) -> Estimated:
         noise_high=None,
         reference=None,
         signature=spread_signature(lines, axis.name),
+        **counts,
+        **figures(found),
     )
-    return found, replace(first, **dict.fromkeys(COUNTS, 0), **figures(found))
