@@ -127,7 +127,7 @@ def main() -> int:
 
 
 def _complain_once(sentence: object) -> None:
-    """Tell of a mistake that all processes of a run find alike."""
+    """Report once a mistake that all processes of a run find."""
     if options.is_first():
         terminal.complain(sentence)
 

@@ -116,7 +116,7 @@ def _listed(value: str | None, option: str) -> list[int]:
 
 @dataclass(frozen=True)
 class _Selection:
-    """Which examples are wanted; an empty tuple stands for all."""
+    """Which examples are selected; an empty tuple selects all."""
 
     tasks: tuple[str, ...]
     shots: tuple[int, ...]
@@ -143,7 +143,7 @@ class _Selection:
         return cls(tuple(tasks), tuple(shots), tuple(seeds), tuple(ids))
 
     def takes(self, outcome: Outcome) -> bool:
-        """Whether an example is wanted."""
+        """Whether an example is selected."""
         task, shots, seed, id = outcome.key
         chosen = ((self.tasks, task), (self.shots, shots), (self.seeds, seed), (self.ids, id))
         return all(not values or value in values for values, value in chosen)

@@ -192,7 +192,7 @@ def seen(columns: list[str] | None, categories: bool, signatures: bool) -> dict[
 
 
 def is_first() -> bool:
-    """Whether this process is the one that talks to the user, of those that a launcher started."""
+    """Whether this process, of those that a launcher started, prints for the user."""
     if "WORLD_SIZE" not in os.environ:
         return True
     from icl_eval.engine import rank_and_world_size
@@ -283,7 +283,7 @@ def _unchanged(value: Any, _option: str) -> Any:
 
 
 def data_of(data: str | None, data_dir: Path | None, otherwise: str) -> str | Path:
-    """Where data comes from: one of `--data` and `--data-dir`, or what the command takes otherwise.
+    """Where data comes from: one of `--data` and `--data-dir`, or the command's default.
 
     Raises:
         RunError: both are given, or --data is neither `hub` nor `sample`.

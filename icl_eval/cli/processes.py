@@ -17,7 +17,7 @@ USER_ERROR, INTERRUPTED, BUG = 2, 130, 1
 
 
 def check_startable(processes: int, device: str | None) -> None:
-    """Make certain that so many processes can be had.
+    """Check that this number of processes can be started.
 
     Raises:
         RunError: there are not as many GPUs, one device is named for all, or a launcher started this process.
@@ -87,7 +87,7 @@ def _on_gpus(device: str | None) -> bool:
 
 
 def _verdict(codes: Sequence[int]) -> int:
-    """The exit code of processes that failed; why one was killed nobody but this one can say."""
+    """The exit code of processes that failed; only this process can report why one was killed."""
     killed = [-code for code in codes if code < 0 and -code not in (signal.SIGTERM, signal.SIGINT)]
     if killed:
         from icl_eval.cli.terminal import complain

@@ -15,7 +15,7 @@ INTERVAL = 60.0  # seconds between lines
 
 @contextmanager
 def progress_bar(*, shown: bool = True) -> Iterator[Progress]:
-    """Give `evaluate` something to tell the number of requests to, and then every answer."""
+    """Show progress: `evaluate` reports the number of requests to it, and then every answer."""
     if not shown:
         yield lambda _: lambda _: None
     elif sys.stderr.isatty():

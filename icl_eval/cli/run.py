@@ -144,7 +144,7 @@ def _explain_sweep(models: list[str], names: list[str], given: dict[str, Any]) -
 
 @contextmanager
 def _resumable() -> Iterator[None]:
-    """Turn an interrupt into the command that goes on from there, which of several processes their launcher tells."""
+    """Answer an interrupt with the command that continues the run; of several processes, their launcher prints it."""
     try:
         yield
     except KeyboardInterrupt as error:

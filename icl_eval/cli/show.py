@@ -127,7 +127,7 @@ def _right(question: EncodedQuery) -> int:
 
 
 def _options(question: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str | Coloured]]:
-    """One line per option: what is scored, token by token, and where it stands; or one per acceptable text."""
+    """One line per option: its scored tokens and their positions; or one per acceptable text."""
     from icl_eval.reports.page import counted
 
     if question.kind == "text":

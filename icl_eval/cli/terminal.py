@@ -56,7 +56,7 @@ def terminal_width() -> int:
 
 
 def remark(text: str) -> None:
-    """Print what is no result to stderr."""
+    """Print a note to stderr."""
     sys.stderr.write(visible(text) + "\n")
 
 

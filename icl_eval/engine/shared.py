@@ -133,7 +133,7 @@ class _Reader:
                 time.sleep(PAUSE)
 
     def _read(self, end: int) -> None:
-        """Reopen the file, since a network file system may not show new lines otherwise, and read on."""
+        """Reopen the file, without which a network file system may hide new lines, and read on."""
         self.close()
         try:
             self._file = self._index.path.open("rb")

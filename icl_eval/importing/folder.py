@@ -56,7 +56,7 @@ def write_task(
     """Write a task with its prompt, its own records by split, and other files, and read it again.
 
     Raises:
-        RunError: a file with other content stands there, or the folder cannot be written.
+        RunError: a file with other content exists there, or the folder cannot be written.
         TaskError: the task is not valid; it names `origin`, the file that is imported.
     """
     name = parts.definition["task"]

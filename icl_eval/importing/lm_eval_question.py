@@ -139,7 +139,7 @@ def data_of(config: Config) -> dict[str, Any]:
 
 
 def _fixed_demonstrations(config: Config, parts: Parts) -> str:
-    """The text of demonstrations that stand in the YAML; empty if there are none."""
+    """The text of the demonstrations in the YAML; empty if there are none."""
     samples, shots = config.get("fewshot_config", {}).get("samples"), parts.definition["protocol"]["shots"]
     if not isinstance(samples, list) or not shots:
         return ""

@@ -128,7 +128,7 @@ def check_convertible(config: Config) -> None:
 
 
 def file_name(name: object) -> str:
-    """A name of a YAML as part of a path: it may come from a stranger."""
+    """A name from a YAML as a part of a path, which is safe for any name."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", str(name)).lstrip("-_.") or "unnamed"
 
 

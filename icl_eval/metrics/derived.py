@@ -37,7 +37,7 @@ def _answer(text: str, rules: tuple[Rule, ...]) -> str | None:
 
 @dataclass(frozen=True)
 class Extracted:
-    """A metric of texts, taken of what rules find in them; a text in which they find nothing counts as empty."""
+    """A metric of what rules extract from texts; a text in which they find nothing counts as empty."""
 
     metric: Metric[TextPrediction]
     rules: tuple[Rule, ...]

@@ -17,7 +17,7 @@ from icl_eval.metrics.statistics import Statistics
 
 @dataclass(frozen=True)
 class ExampleMean(Generic[P]):
-    """Mean over examples of a score, which is in [0, 1] unless `bounds` say otherwise; a row is (score, 1)."""
+    """Mean over examples of a score within `bounds`, by default [0, 1]; a row is (score, 1)."""
 
     name: str
     of: Kind
@@ -120,7 +120,7 @@ def all_right(group: Sequence[Prediction]) -> float:
 
 
 def all_alike(group: Sequence[Prediction]) -> float:
-    """Whether the model answers all examples of a pair alike, right or not: gender parity of AX-g.
+    """Whether the model gives the same answer to all examples of a pair, right or wrong: gender parity of AX-g.
 
     Wang et al. 2019 (SuperGLUE), section 3.4. Raises `MetricError` for a group of one, which is always alike.
     """

@@ -66,7 +66,7 @@ class TranslationMetric:
             self._scorer()
 
     def statistics(self, predictions: Sequence[TextPrediction]) -> Statistics:
-        """One unit per sentence; raises `MetricError` where a reference is blank."""
+        """One unit per sentence; raises `MetricError` if a reference is empty."""
         return Statistics.of_examples(predictions, np.array(self._extract(predictions)[1], dtype=np.float64))
 
     def value(self, totals: Totals) -> Totals:
@@ -198,7 +198,7 @@ def rouge(name: str) -> Callable[[TextPrediction], float]:
 
 
 def refuse(metric: str, predictions: Sequence[TextPrediction]) -> None:
-    """Raise `MetricError` where a reference is blank, or has no word for ROUGE."""
+    """Raise `MetricError` if a reference is empty, or has no word for ROUGE."""
     refuse_blank(metric, predictions)
     refuse_without_ascii_words(metric, predictions, "`chrf` or `char_f1` fits")
 

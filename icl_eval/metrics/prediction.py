@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, TypeVar
 from icl_eval.errors import MetricError
 
 Kind = Literal["choice", "text", "likelihood"]
-"""What a model is asked for; the key `answer` of a task file."""
+"""The kind of answer; the key `answer` of a task file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class Prediction:
                 raise MetricError(f"example {self.id!r} has {len(self.options)} options and none of index {index}")
 
     def choosing(self, option: int) -> Prediction:
-        """The same of a model that ranks another option first; `dataclasses.replace` takes several times as long."""
+        """This prediction with another option ranked first; `dataclasses.replace` takes several times as long."""
         units = self.cluster, self.group
         return Prediction(self.id, self.options, self.gold, option, *units, self.scores, self.grades)
 
     def certain(self, option: int) -> Prediction:
-        """The same of a model that gives all probability to one option."""
+        """This prediction with all probability on one option."""
         return Prediction(self.id, self.options, self.gold, option, self.cluster, self.group, (), self.grades)
 
     @property
@@ -71,7 +71,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class TextPrediction:
-    """What the model wrote, and what is acceptable; raises `MetricError` when nothing is."""
+    """A generated text and its references; raises `MetricError` if there are none."""
 
     kind: ClassVar[Kind] = "text"
 
@@ -104,7 +104,7 @@ class TextPrediction:
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodPrediction:
-    """How likely a text is; raises `MetricError` for a log-probability that is none, or a count of nothing."""
+    """The log-likelihood of a text; raises `MetricError` if it is positive or not finite, or if a count is 0."""
 
     kind: ClassVar[Kind] = "likelihood"
 

@@ -26,7 +26,7 @@ _WITHOUT_SPACES = "scripts without spaces, such as Chinese, Japanese or Thai"
 
 
 def refuse_blank(metric: str, predictions: Sequence[TextPrediction]) -> None:
-    """Raise `MetricError` where a reference is blank, since no text could agree with it."""
+    """Raise `MetricError` if a reference is empty, since no text could agree with it."""
     for prediction in predictions:
         if not all(reference.strip() for reference in prediction.references):
             raise MetricError(f"example {prediction.id!r} has an empty reference, which {metric} cannot compare with")

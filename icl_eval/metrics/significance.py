@@ -20,7 +20,7 @@ ROUNDING = 1e-9  # what sums leave between differences that are equal
 
 
 def t_test(value: float, standard_error: float, freedom: float) -> float | None:
-    """The two-sided p-value of a difference by Student's t; None where the standard error tells nothing."""
+    """The two-sided p-value of a difference by Student's t; None if the standard error is unknown."""
     from scipy.special import ndtr, stdtr
 
     if not is_known(standard_error):
@@ -108,6 +108,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def detectable(standard_error: float, freedom: float) -> float | None:
     """The least true difference that a two-sided test at 5 % finds with a probability of 80 % (Bloom 1995).
 
-    None where the standard error tells nothing.
+    None if the standard error is unknown.
     """
     return (t_quantile(freedom) + POWER_QUANTILE) * standard_error if is_known(standard_error) else None

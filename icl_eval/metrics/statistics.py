@@ -114,7 +114,7 @@ class CorpusMetric(Protocol[P_contra]):
 
 @runtime_checkable
 class Checked(Protocol[P_contra]):
-    """A metric that says more cheaply than by its statistics whether it can measure some answers."""
+    """A metric with a cheaper check than its statistics of whether it can measure some answers."""
 
     def check(self, predictions: Sequence[P_contra]) -> None:
         """Raise `MetricError` where it cannot measure answers to these examples, whatever the answers are."""

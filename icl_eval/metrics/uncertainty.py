@@ -46,7 +46,7 @@ def clustered_error(influences: Collection[float]) -> float:
 
 
 def correction(clusters: int) -> float:
-    """The small-sample factor C / (C - 1); nan for a single cluster, which says nothing about the spread."""
+    """The small-sample factor C / (C - 1); nan for a single cluster, whose spread is unknown."""
     return clusters / (clusters - 1) if clusters > 1 else math.nan
 
 
@@ -105,7 +105,7 @@ Z = 1.959963984540054  # 97.5 % quantile of the standard normal
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Two ends and the method of them: wilson, normal, log-normal, or bounds where nothing is known."""
+    """Two ends and the method that gave them: wilson, normal, log-normal, or bounds where nothing is known."""
 
     low: float
     high: float
@@ -119,7 +119,7 @@ def interval(
     freedom: float = math.inf,
     units: float = math.inf,
 ) -> Interval:
-    """The 95 % interval of a value that lies within bounds; the bounds where the standard error tells nothing.
+    """The 95 % interval of a value that lies within bounds; the bounds if the standard error is unknown.
 
     A value between two finite bounds has Wilson's interval on the scale from bound to bound, one without an upper
     bound the log-normal interval, any other the normal one.
@@ -142,16 +142,16 @@ def interval(
 
 
 def is_known(standard_error: float) -> bool:
-    """Whether a standard error tells how far another sample would be off.
+    """Whether a standard error is an estimate of the sampling error.
 
-    It does not where there is one cluster (nan), nor where all clusters are alike (0): how seldom others are different
-    such a sample does not show, and an interval of no width would be certainty.
+    It is not for a single cluster (nan), nor if all clusters are alike (0): such a sample does not show how rare other
+    clusters are, and an interval without width would claim certainty.
     """
     return standard_error > 0
 
 
 def normal(value: float, standard_error: float, bounds: tuple[float, float], freedom: float = math.inf) -> Interval:
-    """Value ± t standard errors, cut at the bounds; the bounds themselves where the standard error tells nothing."""
+    """Value ± t standard errors, cut at the bounds; the bounds themselves if the standard error is unknown."""
     if not is_known(standard_error):
         return Interval(*bounds, "bounds")
     half = t_quantile(freedom) * standard_error

@@ -96,9 +96,9 @@ def coqa_f1(prediction: TextPrediction) -> float:
 def quac_f1(prediction: TextPrediction) -> float:
     """QuAC's F1 (Choi et al. 2018, official script).
 
-    `CANNOTANSWER` is the only reference if at least half of them say so, and is otherwise left out; it must be written
-    exactly. Spans are judged as in `coqa_f1`. The script's headline number leaves out questions on which people agree
-    with an F1 below 0.4; this is the number it calls unfiltered.
+    `CANNOTANSWER` is the only reference if at least half of them say so, and is left out if fewer do; it must be
+    generated exactly. Spans are judged as in `coqa_f1`. The script's headline number leaves out questions on which
+    people agree with an F1 below 0.4; this is the number it calls unfiltered.
     """
     spans = [reference for reference in prediction.references if reference.strip() != CANNOT_ANSWER]
     if 2 * len(spans) <= len(prediction.references):
@@ -107,11 +107,11 @@ def quac_f1(prediction: TextPrediction) -> float:
 
 
 def referent_match(prediction: TextPrediction) -> float:
-    """Whether the noun that was written is the reference where that is right, and is not where that is wrong.
+    """Whether the generated noun agrees with a right reference, or disagrees with a wrong one.
 
-    WSC with the noun written, judged as Raffel et al. 2020 (arXiv 1910.10683; `wsc_simple` of the T5 code) judge it:
-    without determiners and in lower case, all words of one noun are among those of the other, and an apostrophe is in
-    both or in neither. A text without words is wrong in either case.
+    WSC as generation, judged as in Raffel et al. 2020 (arXiv 1910.10683; `wsc_simple` of the T5 code): without
+    determiners and in lower case, all words of one noun are among those of the other, and an apostrophe is in both or
+    in neither. A text without words is wrong in either case.
     """
     words = _words_of_noun(prediction.text)
     named = any(_same_noun(words, _words_of_noun(reference)) for reference in prediction.references)
