@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from icl_eval.results.result import Comparison, Comparisons, Result, Scaling, Sweep
     from icl_eval.results.score import Score
     from icl_eval.runs.compare import compare, compare_with_first
+    from icl_eval.runs.contamination import contamination
     from icl_eval.runs.evaluate import evaluate
     from icl_eval.runs.plan import Explanation, Plan, explain, plan
     from icl_eval.runs.power import SampleSize, sample_sizes
@@ -41,6 +42,7 @@ __all__ = [
     "__version__",
     "compare",
     "compare_with_first",
+    "contamination",
     "evaluate",
     "explain",
     "fit_scaling",
@@ -71,6 +73,7 @@ _HOMES = {
     "Task": "tasks",
     "compare": "runs.compare",
     "compare_with_first": "runs.compare",
+    "contamination": "runs.contamination",
     "evaluate": "runs.evaluate",
     "explain": "runs.plan",
     "fit_scaling": "runs.scaling",

@@ -28,6 +28,7 @@ def test_public_names_are_these() -> None:
         "__version__",
         "compare",
         "compare_with_first",
+        "contamination",
         "evaluate",
         "explain",
         "fit_scaling",

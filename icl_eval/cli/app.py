@@ -18,6 +18,7 @@ import icl_eval
 from icl_eval.cli import (
     check,
     compare,
+    contamination,
     examples,
     fit,
     importing,
@@ -76,6 +77,7 @@ app.command("report", cls=Command)(report.report)
 app.command("plot", cls=Command)(plot.plot)
 app.command("regress", cls=Command)(regress.regress)
 app.command("plan", cls=Command)(plan.plan)
+app.command("contamination", cls=Command)(contamination.contamination)
 app.command("import", cls=Command)(importing.import_tasks)
 
 

@@ -14,19 +14,26 @@ INTERVAL = 60.0  # seconds between lines
 
 
 @contextmanager
-def progress_bar(*, shown: bool = True) -> Iterator[Progress]:
-    """Show progress: `evaluate` reports the number of requests to it, and then every answer."""
+
+
+def progress_bar(*, shown: bool = True, noun: str = "answers") -> Iterator[Progress]:
+    """Show progress: `evaluate` reports the number of requests to it, and then every answer.
+
+    Args:
+        shown: whether anything is printed.
+        noun: what is counted.
+    """
     if not shown:
         yield lambda _: lambda _: None
     elif sys.stderr.isatty():
-        with _bar() as start:
+        with _bar(noun) as start:
             yield start
     else:
-        yield lambda total: _Lines(total, time.monotonic).tick
+        yield lambda total: _Lines(total, time.monotonic, noun).tick
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar(noun: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -48,7 +55,7 @@ def _bar() -> Iterator[Progress]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
 
         def start(total: int) -> Callable[[int], None]:
-            task = bar.add_task("answers", total=total)
+            task = bar.add_task(noun, total=total)
             return lambda answered: bar.advance(task, answered)
 
         yield start
@@ -60,10 +67,11 @@ class _Lines:
     Args:
         total: number of requests.
         clock: returns seconds.
+        noun: what is counted.
     """
 
-    def __init__(self, total: int, clock: Callable[[], float]) -> None:
-        self._total, self._clock = total, clock
+    def __init__(self, total: int, clock: Callable[[], float], noun: str = "answers") -> None:
+        self._total, self._clock, self._noun = total, clock, noun
         self._done = 0
         self._began = self._said = clock()
 
@@ -74,7 +82,7 @@ class _Lines:
         if now - self._said >= INTERVAL and self._done < self._total:
             self._said = now
             left = (now - self._began) * (self._total - self._done) / max(self._done, 1)
-            remark(f"{self._done:,} of {self._total:,} answers, about {duration(left)} left")
+            remark(f"{self._done:,} of {self._total:,} {self._noun}, about {duration(left)} left")
 
 
 def duration(seconds: float) -> str:

@@ -34,6 +34,15 @@ def rescore(
             help="What the answers of stored texts follow, such as </think>. Default: the tasks' own.",
         ),
     ] = None,
+    contamination: Annotated[
+        Path | None,
+        typer.Option(
+            "--contamination",
+            metavar="FILE",
+            rich_help_panel=RESULTS,
+            help="Score clean and dirty examples separately, by a file of `icl-eval contamination`.",
+        ),
+    ] = None,
     format: options.Format,
     columns: list[str] | None,
     categories: bool,
@@ -52,7 +61,13 @@ def rescore(
 
     recompute = rescore_sweep if is_sweep(folder) else again
     rules = None if extract is None else rules_in(extract)
-    result = recompute(folder, extract=rules, reasoning_end=reasoning_end, **options.read(scoring_options))
+    result = recompute(
+        folder,
+        extract=rules,
+        reasoning_end=reasoning_end,
+        contamination=contamination,
+        **options.read(scoring_options),
+    )
     write(result.table(format, **options.seen(columns, categories, signatures)), end="")
     if not no_report:
         from icl_eval.cli.report import write_beside

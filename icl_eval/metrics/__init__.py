@@ -7,6 +7,7 @@ from icl_eval.metrics.estimate import (
     average,
     average_of_parts,
     difference,
+    difference_of_parts,
     estimate,
     independent_average,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "check_kind",
     "check_labels",
     "difference",
+    "difference_of_parts",
     "estimate",
     "fitting",
     "independent_average",

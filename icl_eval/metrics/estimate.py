@@ -142,6 +142,29 @@ def average_of_parts(estimates: Sequence[Estimate]) -> Estimate:
     return _averaged(estimates, error, len(influences) - 1, influences, sum(each.units for each in estimates))
 
 
+def difference_of_parts(one: Estimate, other: Estimate) -> Estimate:
+    """A metric of one part of a task's examples less that of another.
+
+    Parts without common clusters are independent, and the squared standard errors add up. Otherwise a cluster moves the
+    difference by the difference of its influences on the two parts.
+    """
+    names = sorted({*one.influence, *other.influence})
+    influences = {name: one.influence.get(name, 0.0) - other.influence.get(name, 0.0) for name in names}
+    error, freedom = math.hypot(one.standard_error, other.standard_error), float(len(names) - 1)
+    if len(names) == one.clusters + other.clusters:
+        freedom = _satterthwaite([one.standard_error**2, other.standard_error**2], (one, other))
+    elif math.isfinite(error):
+        error = clustered_error(influences.values())
+    bounds = one.bounds[0] - other.bounds[1], one.bounds[1] - other.bounds[0]
+    values = np.subtract(one.seed_values, other.seed_values)
+    ends = normal(float(values.mean()), error, bounds, freedom)
+    found = _assembled(values, error, freedom, one.units + other.units, influences, bounds)
+    jackknife_used = "jackknife" in (one.method, other.method)
+    return replace(
+        found, low=ends.low, high=ends.high, interval=ends.method, method="jackknife" if jackknife_used else "delta"
+    )
+
+
 def _satterthwaite(variances: Sequence[float], estimates: Sequence[Estimate]) -> float:
     """The degrees of freedom of a sum of independent variances (Satterthwaite 1946)."""
     total = math.fsum(variances)

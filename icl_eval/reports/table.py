@@ -274,10 +274,11 @@ def averages(scores: Sequence[Score]) -> list[str]:
         for score in scores
         if score.of_suite
     }
+    of_means = {"macro": "the mean of the "}
     by_category = {
-        (score.task, score.metric): f"{score.task}: `{score.average}` is the mean of the {score.averaged}"
-        for score in scores
-        if score.of_part and score.average
+        (each.task, each.metric): f"{each.task}: `{each.average}` is {of_means.get(each.average, '')}{each.averaged}"
+        for each in scores
+        if each.of_part and each.average
     }
     return [*found.values(), *by_category.values()]
 

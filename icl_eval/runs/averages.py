@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from icl_eval.metrics import Estimate, average, average_of_parts, independent_average
+from icl_eval.metrics import Estimate, average, average_of_parts, difference_of_parts, independent_average
+from icl_eval.results.contamination import CLEAN, DIRTY
+from icl_eval.results.contamination import FIELD as CONTAMINATION
 from icl_eval.results.score import AVERAGE, Score, figures
 from icl_eval.runs.signature import macro_signature, suite_signature
 from icl_eval.tasks import SuiteDefinition, tasks_of
@@ -89,6 +91,22 @@ def suite_score(
     )
 
 
+def score_over_categories(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> tuple[Estimate, Score] | None:
+    """The mean of a metric over the categories of a task; of clean and dirty examples, the difference.
+
+    Args:
+        whole: the score of all examples.
+        categories: the estimates and lines of each category.
+
+    Returns:
+        None without categories, and where all examples are clean or all are dirty.
+    """
+    if whole.by != CONTAMINATION:
+        return macro_score(whole, categories) if categories else None
+    of = {line.category: (found, line) for found, line in categories}
+    return difference_score(whole, of[CLEAN], of[DIRTY]) if len(of) == 2 else None
+
+
 def macro_score(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> tuple[Estimate, Score]:
     """The mean of a metric over the categories of a task.
 
@@ -112,7 +130,32 @@ def macro_score(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> t
         reference=None,
         signature=macro_signature(whole, lines),
         average="macro",
-        averaged=f"{whole.metric} of {len(lines)} values of {whole.by}",
+        averaged=f"the {whole.metric} of {len(lines)} values of {whole.by}",
+        **figures(found),
+    )
+
+
+def difference_score(
+    whole: Score, one: tuple[Estimate, Score], other: tuple[Estimate, Score]
+) -> tuple[Estimate, Score]:
+    """The score of a category less that of another.
+
+    Args:
+        whole: the score of all examples.
+        one, other: the estimates and lines of the two categories.
+    """
+    found = difference_of_parts(one[0], other[0])
+    names = one[1].category, other[1].category
+    return found, replace(
+        whole,
+        noise_low=None,
+        noise_high=None,
+        random=None,
+        majority=None,
+        reference=None,
+        signature=macro_signature(whole, [one[1], other[1]], " less ".join(names)),
+        average=" - ".join(names),
+        averaged=f"the {whole.metric} of {names[0]} examples less that of {names[1]} ones",
         **figures(found),
     )
 

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from icl_eval.errors import MetricError, RunError, TaskError
 from icl_eval.metrics import AnyMetric, Kind, check_kind, metric
+from icl_eval.results.contamination import read_contamination
 from icl_eval.results.examples import read_examples
 from icl_eval.results.manifest import read_finished
 from icl_eval.results.members import read_members
@@ -33,6 +34,7 @@ def rescore(
     *,
     extract: Mapping[str, Sequence[Any]] | None = None,
     reasoning_end: str | None = None,
+    contamination: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> Result:
     """Recompute the scores of a finished run.
@@ -43,6 +45,7 @@ def rescore(
         metrics: names, functions or classes, to use instead of the tasks' own for the tasks whose answers they measure.
         extract: lists of rules by name, as in a task file, in place of those of all tasks with generated texts.
         reasoning_end: what the answers of generated texts follow, such as `</think>`, in place of the tasks' own.
+        contamination: the file of `contamination`, by which clean and dirty examples have scores of their own.
         trust_remote_code: whether a metric may run code that is not part of icl-eval.
 
     Raises:
@@ -55,8 +58,13 @@ def rescore(
     chosen = ChosenMetrics.of(metrics, trust_remote_code)
     tasks = manifest.tasks if extract is None else _with_rules(manifest.tasks, extract)
     records = chosen.applied(tasks if reasoning_end is None else _answering_after(tasks, reasoning_end))
+    results = read_examples(path / "examples.jsonl", records)
+    if contamination is not None:
+        found = read_contamination(Path(contamination))
+        records = found.divided(records, Path(contamination))
+        results = found.labelled(results, records)
     scores = score_examples(
-        read_examples(path / "examples.jsonl", records),
+        results,
         records,
         manifest.suites,
         model_words=manifest.model_words,
@@ -188,6 +196,7 @@ def rescore_sweep(
     *,
     extract: Mapping[str, Sequence[Any]] | None = None,
     reasoning_end: str | None = None,
+    contamination: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> Sweep:
     """Take the scores of all models of a finished sweep again; arguments as for `rescore`.
@@ -207,6 +216,7 @@ def rescore_sweep(
             metrics,
             extract=extract,
             reasoning_end=reasoning_end,
+            contamination=contamination,
             trust_remote_code=trust_remote_code,
         )
         for member in members

@@ -28,7 +28,7 @@ from icl_eval.references import majority_baseline, random_baseline
 from icl_eval.results.examples import REPAIR, ExampleResult
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.score import Score, figures
-from icl_eval.runs.averages import macro_score, suite_score
+from icl_eval.runs.averages import score_over_categories, suite_score
 from icl_eval.runs.calibration import Ranked, rank_calibrated
 from icl_eval.runs.signature import task_signature
 from icl_eval.runs.spread import with_spreads
@@ -144,7 +144,7 @@ def estimate_examples(
 
 @dataclass(frozen=True)
 class _Scored:
-    """The lines of one metric of a task: of all examples, of their categories, and the mean of the categories."""
+    """The lines of one metric of a task: of all examples, of their categories, and the mean or difference of these."""
 
     whole: _Estimated
     macro: _Estimated | None
@@ -304,7 +304,7 @@ class _Scorer:
         whole, *parts = (
             self.score(name, found, record, shots, normalization, category) for category, found in answers.items()
         )
-        macro = macro_score(whole[1], parts) if parts else None
+        macro = score_over_categories(whole[1], parts)
         by_macro = record.by is not None and record.by.average == "macro"
         return _Scored(whole, macro, parts, macro if macro and by_macro else whole)
 

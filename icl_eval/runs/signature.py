@@ -49,11 +49,15 @@ def task_signature(
     return "|".join(words)
 
 
-def macro_signature(whole: Score, categories: Sequence[Score]) -> str:
-    """The signature of the mean over a task's categories: that of all examples, and a digest of the categories'."""
+def macro_signature(whole: Score, categories: Sequence[Score], words: str = "") -> str:
+    """The signature of the mean over a task's categories: that of all examples, and a digest of the categories'.
+
+    `words` say what it is, if it is not that mean.
+    """
     digest = hashlib.sha256("\n".join(line.signature for line in categories).encode()).hexdigest()[:8]
-    *words, version = whole.signature.split("|")
-    return "|".join([*words, f"macro mean of {len(categories)} values of {whole.by}#{digest}", version])
+    *others, version = whole.signature.split("|")
+    words = words or f"macro mean of {len(categories)} values of {whole.by}"
+    return "|".join([*others, f"{words}#{digest}", version])
 
 
 def spread_signature(lines: Sequence[Score], axis: str) -> str:

@@ -24,11 +24,12 @@ ALLOWED: dict[str, frozenset[str]] = {
     "demos": frozenset({"config", "errors", "tasks"}),
     "models": frozenset({"config", "errors"}),
     "engine": frozenset({"errors", "models"}),
+    "ngrams": frozenset({"errors"}),
     "scoring": frozenset({"errors", "tasks"}),
     "metrics": frozenset({"errors", "tasks"}),
     "references": frozenset({"errors", "metrics", "tasks"}),
     "results": EXPERIMENT - {"demos", "prompts", "references"} | {"config"},
-    "runs": EXPERIMENT | {"config", "results", "testing"},
+    "runs": EXPERIMENT | {"config", "ngrams", "results", "testing"},
     "reports": frozenset({"errors", "metrics", "references", "results"}),
     "testing": EXPERIMENT,
     "importing": DATA,
@@ -38,7 +39,7 @@ ALLOWED: dict[str, frozenset[str]] = {
 }
 PRINTED = {"results/result.py": frozenset({"reports"})}
 """What results print themselves by, within methods; reports take the parts of these results and never import them."""
-LIGHT = ("tasks", "demos", "prompts", "scoring", "metrics", "references")
+LIGHT = ("tasks", "demos", "ngrams", "prompts", "scoring", "metrics", "references")
 HEAVY = ("torch", "transformers", "accelerate", "datasets", "evaluate", "pyarrow", "scipy")
 
 

@@ -1,0 +1,89 @@
+"""`icl-eval contamination`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from icl_eval.cli import options
+from icl_eval.cli.terminal import remark, terminal_width, write
+from icl_eval.config import EVALUATION, RESULTS
+
+if TYPE_CHECKING:
+    from icl_eval.results.contamination import Contamination
+
+MEGABYTE = 10**6
+
+
+@options.takes("split")
+def contamination(
+    task: list[str],
+    text: Annotated[
+        list[Path],
+        typer.Option(
+            "--text",
+            metavar="PATH",
+            rich_help_panel=EVALUATION,
+            help="File or folder of plain text or JSON lines, compressed or not; may be repeated.",
+        ),
+    ],
+    text_field: Annotated[
+        str, typer.Option(metavar="NAME", rich_help_panel=EVALUATION, help="The field of JSON lines with the text.")
+    ] = "text",
+    ngram: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=EVALUATION,
+            help="Words of an n-gram. Default: the 5th percentile of the examples' lengths, from 8 to 13.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", rich_help_panel=RESULTS, help="Where the dirty examples are listed."),
+    ] = Path("contamination.jsonl"),
+    *,
+    data: str | None,
+    data_dir: Path | None,
+    include: list[Path] | None,
+    split: str | None,
+) -> None:
+    """Find examples that overlap with text files.
+
+    An example is dirty if the texts have an n-gram of it, by the rule of GPT-3. `rescore --contamination FILE` gives
+    the scores of clean and dirty examples.
+    """
+    from icl_eval.cli.progress import progress_bar
+    from icl_eval.runs.contamination import contamination as search
+
+    names, library = options.library_for(options.words(task), include)
+    source = options.data_of(data, data_dir, otherwise="hub")
+    with progress_bar(noun="bytes") as progress:
+        found = search(
+            names,
+            text,
+            library=library,
+            data=source,
+            split=split,
+            ngram=ngram,
+            text_field=text_field,
+            progress=progress,
+        )
+    found.write(out)
+    write("\n".join(_table(found)))
+    remark(f"{out}: {len(found.overlaps):,} dirty examples")
+    options.exit_if_incomplete(found.failures, shown=True)
+
+
+def _table(found: Contamination) -> list[str]:
+    from icl_eval.reports.layout import draw
+
+    names = ("task", "n-gram", "examples", "dirty", "dirty %")
+    rows = [
+        (each.task, str(each.ngram), f"{each.examples:,}", f"{each.dirty:,}", f"{100 * each.dirty / each.examples:.1f}")
+        for each in found.tasks
+    ]
+    return draw(names, rows, names[1:], terminal_width())

@@ -1,0 +1,40 @@
+"""Look up the n-grams of passages in an index, about a million characters at a time."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from icl_eval.ngrams.corpus import Passage
+from icl_eval.ngrams.index import NgramIndex, Occurrence
+from icl_eval.ngrams.words import SEPARATOR, Words
+
+BATCH = 2**20  # characters that are looked up together
+
+
+def search(index: NgramIndex, passages: Iterable[Passage]) -> Iterator[tuple[Occurrence, Passage]]:
+    """The n-grams of an index that passages have, each where it is first found.
+
+    Yields:
+        The n-gram, and the passage from its first word on; a record as a whole.
+    """
+    batch: list[Passage] = []
+    length = 0
+    for passage in passages:
+        batch.append(passage)
+        length += len(passage.text)
+        if length >= BATCH:
+            yield from _found(index, batch)
+            batch, length = [], 0
+    yield from _found(index, batch)
+
+
+def _found(index: NgramIndex, batch: list[Passage]) -> Iterator[tuple[Occurrence, Passage]]:
+    words = Words.of(SEPARATOR.join(each.text for each in batch))
+    begins = [0, *accumulate(len(each.text) + len(SEPARATOR) for each in batch)]
+    for each in sorted(index.occurrences(words), key=lambda found: found.start):
+        character = int(words.starts[each.start])
+        number = bisect_right(begins, character) - 1
+        passage = batch[min(number, len(batch) - 1)]
+        yield each, passage if passage.is_record else passage.after(passage.text[: character - begins[number]])

@@ -1,0 +1,160 @@
+"""Overlap of a task's examples with text files: the n-gram rule of GPT-3 (Brown et al. 2020, section 4, appendix C)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from icl_eval.errors import DataError, MissingData
+from icl_eval.ngrams import NgramIndex, Occurrence, Passage, Words, passages, search, shared_ngrams, text_files
+from icl_eval.prompts import Prompt
+from icl_eval.results.contamination import Contamination, Overlap, Searched
+from icl_eval.results.records import Failure
+from icl_eval.runs.tasks import source_of
+from icl_eval.tasks import Example, Library, Source, Task
+
+LEAST, MOST = 8, 13  # words of an n-gram
+LEAST_OF_SYNTHETIC = 2  # of tasks with generated examples, which are as short
+PERCENTILE = 5  # of the examples' lengths, which is the size of the task's n-grams within these limits
+Progress = Callable[[int], Callable[[int], None]]  # number of bytes -> called with how many more are read
+
+
+def contamination(
+    tasks: str | Task | Sequence[str | Task],
+    texts: str | Path | Sequence[str | Path],
+    *,
+    library: Library | None = None,
+    data: str | Path = "hub",
+    split: str | None = None,
+    ngram: int | None = None,
+    text_field: str = "text",
+    progress: Progress = lambda _: lambda _: None,
+) -> Contamination:
+    """Find the examples of tasks that have an n-gram in common with text files.
+
+    An n-gram is of words in lower case without punctuation, split at white space. Its size is the 5th percentile of the
+    examples' lengths, but at least 8 (2 where examples are generated) and at most 13. An example with any of its
+    n-grams in any text is dirty; one that is shorter is if it is in a text as a whole. The text of an example is the
+    solved example as its prompt shows it; n-grams that all examples of a task share do not count.
+
+    Args:
+        tasks: names of tasks and suites, or `Task` objects.
+        texts: files and folders: plain text or JSON lines, and these compressed by gzip, bzip2, xz or Zstandard. A line
+            of JSON is a text of its own, a plain text is one as a whole.
+        library: where names of tasks are looked up; the bundled library by default.
+        data: `hub`, `sample`, or a directory.
+        split: to search instead of each task's own.
+        ngram: the number of words, in place of the rule.
+        text_field: the field of JSON lines with the text.
+        progress: called with the number of bytes of the files; the function that it returns is called with how many
+            were read since its last call.
+
+    Raises:
+        IclEvalError: a task, its data or a file cannot be read, or there is nothing to compare.
+    """
+    wanted = [tasks] if isinstance(tasks, str | Task) else list(tasks)
+    files = text_files([Path(each) for each in ([texts] if isinstance(texts, str | Path) else texts)])
+    found, failures = _read(wanted, library or Library(), data, split, ngram)
+    index = NgramIndex(
+        [text for each in found for text in each.texts],
+        [each.size for each in found for _ in each.texts],
+        _ignored(found),
+    )
+    owned = [(each, example) for each in found for example in each.examples]
+    hits: defaultdict[int, list[tuple[Occurrence, Passage]]] = defaultdict(list)
+    tick = progress(sum(file.stat().st_size for file in files))
+    for occurrence, passage in search(index, passages(files, text_field, index.longest, tick)):
+        for owner in index.owners(occurrence):
+            hits[owner].append((occurrence, passage))
+    overlaps = [
+        Overlap(
+            task=owned[owner][0].task.name,
+            id=owned[owner][1].id,
+            ngram=index.ngram(hits[owner][0][0]),
+            file=str(hits[owner][0][1].path),
+            line=hits[owner][0][1].line,
+            offset=hits[owner][0][1].offset,
+            ngrams=len(hits[owner]),
+        )
+        for owner in sorted(hits)
+    ]
+    searched = [each.searched(overlaps) for each in found]
+    return Contamination(tuple(searched), tuple(overlaps), tuple(failures))
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """The examples of a task, the text of each, and the words of an n-gram."""
+
+    task: Task
+    split: str  # if it is not the task's own
+    examples: Sequence[Example]
+    texts: Sequence[str]
+    size: int
+
+    @classmethod
+    def of(cls, task: Task, source: Source, split: str | None, ngram: int | None) -> _Examples:
+        """Those of a split of a task; of its own by default.
+
+        Raises:
+            DataError: no example has a word.
+        """
+        prompt, of_choice = task.prompt(), task.definition.answer == "choice"
+        chosen, own = task.on(split), task.definition.splits.evaluation
+        examples, override = chosen.evaluation(source), split if split and split != own else ""
+        texts = [_text(prompt, each, of_choice) for each in examples]
+        lengths = [length for text in texts if (length := len(Words.of(text)))]
+        if not lengths:
+            raise DataError(f"{task.name}: no example has a word to look for")
+        least = LEAST_OF_SYNTHETIC if task.definition.data.synthetic else LEAST
+        size = min(max(int(np.percentile(lengths, PERCENTILE)), least), MOST)
+        return cls(task, override, examples, texts, size if ngram is None else ngram)
+
+    def searched(self, overlaps: Sequence[Overlap]) -> Searched:
+        """How many examples are dirty."""
+        dirty = sum(each.task == self.task.name for each in overlaps)
+        return Searched(
+            task=self.task.name, split=self.split, ngram=self.size, examples=len(self.examples), dirty=dirty
+        )
+
+
+def _read(
+    wanted: Sequence[str | Task], library: Library, data: str | Path, split: str | None, ngram: int | None
+) -> tuple[list[_Examples], list[Failure]]:
+    """The examples of all tasks, and the tasks whose data is missing.
+
+    Raises:
+        MissingData: there is data for no task.
+    """
+    tasks = [task for each in wanted for task in ([each] if isinstance(each, Task) else library.tasks([each]))]
+    source = source_of(data, unused=all(task.source is not None for task in tasks))
+    found: list[_Examples] = []
+    missing: list[tuple[Failure, MissingData]] = []
+    for task in {each.name: each for each in tasks}.values():
+        try:
+            found.append(_Examples.of(task, source, split, ngram))
+        except MissingData as error:
+            missing.append((Failure(task=task.name, selection="", reason=str(error)), error))
+    if missing and not found:
+        raise missing[0][1]
+    return found, [failure for failure, _ in missing]
+
+
+def _text(prompt: Prompt, example: Example, of_choice: bool) -> str:
+    """An example, solved, as its prompt shows it; where it has no right answer, without one."""
+    options = example.options if of_choice else example.options[:1]
+    if not example.gold:
+        return prompt.query(example.fields, options, 0)
+    return prompt.demonstration(example.fields, example.options, example.gold[0])
+
+
+def _ignored(found: Sequence[_Examples]) -> dict[int, np.ndarray[tuple[int], np.dtype[np.uint64]]]:
+    """N-grams of the prompts, by size: those that all examples of a task share."""
+    hashes: defaultdict[int, list[np.ndarray[tuple[int], np.dtype[np.uint64]]]] = defaultdict(list)
+    for each in found:
+        hashes[each.size].append(shared_ngrams(each.texts, each.size))
+    return {size: np.concatenate(members) for size, members in hashes.items()}
