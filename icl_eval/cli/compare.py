@@ -25,7 +25,7 @@ def compare(
     no_report: bool,
     **scoring_options: Any,
 ) -> None:
-    """Compute the paired differences of runs on the same examples.
+    """Compute the paired differences of finished runs.
 
     They are OTHER minus FOLDER, all finished; no model is loaded. Scores of only one run are named below the table.
     """

@@ -24,7 +24,7 @@ def contamination(
         list[Path],
         typer.Option(
             "--text",
-            metavar="PATH",
+            metavar="FILE|FOLDER",
             rich_help_panel=EVALUATION,
             help="File or folder of plain text or JSON lines, compressed or not; may be repeated.",
         ),

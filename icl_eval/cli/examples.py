@@ -77,7 +77,7 @@ def examples(
         typer.Option("--id", metavar="ID", rich_help_panel=EVALUATION, help="Only this example; may be repeated."),
     ] = None,
 ) -> None:
-    """Print examples of a finished run, with their scores and prompts.
+    """Print examples of a finished run, scores and prompts.
 
     A margin is the score of the best right option less that of the best wrong one, in nats. No model is loaded.
     """

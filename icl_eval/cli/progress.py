@@ -14,8 +14,6 @@ INTERVAL = 60.0  # seconds between lines
 
 
 @contextmanager
-
-
 def progress_bar(*, shown: bool = True, noun: str = "answers") -> Iterator[Progress]:
     """Show progress: `evaluate` reports the number of requests to it, and then every answer.
 

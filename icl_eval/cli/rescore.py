@@ -50,7 +50,7 @@ def rescore(
     no_report: bool,
     **scoring_options: Any,
 ) -> None:
-    """Recompute scores from a finished run, without loading the model.
+    """Recompute scores from a finished run without the model.
 
     Every normalisation and every metric that fits the answers can be computed. If tasks or models have no scores, they
     are named, and the exit code is 1.

@@ -70,7 +70,7 @@ def run(
     ] = 1,
     **run_options: Any,
 ) -> None:
-    """Evaluate one or several models on tasks, and print the scores.
+    """Evaluate one or several models on tasks.
 
     All answers are kept in the run folder; the same command computes only those that are missing.
     """

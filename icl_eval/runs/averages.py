@@ -130,7 +130,7 @@ def macro_score(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> t
         reference=None,
         signature=macro_signature(whole, lines),
         average="macro",
-        averaged=f"the {whole.metric} of {len(lines)} values of {whole.by}",
+        averaged=f"{whole.metric} of {len(lines)} values of {whole.by}",
         **figures(found),
     )
 
