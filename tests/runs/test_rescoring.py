@@ -190,7 +190,7 @@ def test_references_that_are_wrong_are_refused_by_metrics_that_take_them_for_rig
     evaluate(knowing(0), nouns, shots=0, out=tmp_path)
 
     with pytest.raises(
-        MetricError, match=r"^nouns cannot be scored with exact_match: exact_match takes every reference for right"
+        MetricError, match=r"^nouns cannot be scored with exact_match: exact_match treats every reference as right"
     ):
         rescore(tmp_path, metrics="exact_match")
 
