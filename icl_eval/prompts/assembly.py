@@ -18,7 +18,7 @@ Part = Literal["instruction", "demonstration", "query"]
 class PromptText:
     """The text of one example's prompt, for all its options.
 
-    `queries[i] + answers[i]` is the example as it reads for option `i`; all queries are equal except in partial
+    `queries[i] + answers[i]` is the example for option `i`; all queries are equal except in partial
     evaluation.
 
     Attributes:
@@ -38,11 +38,11 @@ class PromptText:
     chat: Chat | None = None
 
     def shown(self, shots: int | None = None) -> tuple[str, ...]:
-        """The first `shots` demonstrations of the draw (all of them by default), as they follow in the prompt."""
+        """The first `shots` demonstrations of the draw (all of them by default), in the order of the prompt."""
         return self._in_order(self.demonstrations[:shots])
 
     def parts(self, option: int, shots: int | None = None) -> Iterator[tuple[str, Part | None]]:
-        """`context` in pieces, each with the part of the prompt that it belongs to; None for separators and markup.
+        """`context` in pieces, each with its part of the prompt; None for separators and markup.
 
         A chat template that changes the texts of messages, by more than white space around them, hides their parts.
         """

@@ -126,7 +126,7 @@ def _expression(source: str) -> jinja2.Template | None:
 
 
 def render(template: jinja2.Template, view: Mapping[str, Any], name: str, block: str | None = None) -> str:
-    """The text of a template or of one of its blocks; `name` is what the user is told if that takes long.
+    """The text of a template or of one of its blocks; `name` is printed if rendering takes long.
 
     Raises:
         Exception: whatever Jinja and Python raise for what the template does, or the text is too long.
@@ -146,7 +146,7 @@ def render(template: jinja2.Template, view: Mapping[str, Any], name: str, block:
 
 @contextmanager
 def watched(name: str) -> Iterator[None]:
-    """Tell the user, with this name, of a rendering that takes long."""
+    """Print this name if rendering takes long."""
     watch = _watch()
     watch.rendering = [name]
     try:

@@ -38,7 +38,7 @@ LETTERS = (
 
 
 class Prompt:
-    """The words of one (task, style).
+    """The template of one (task, style).
 
     Args:
         source: Jinja with blocks, or a bare template that is taken as the `query` block.
@@ -80,15 +80,15 @@ class Prompt:
         return cls(source, path.stem, path)
 
     def instruction(self, fields: Mapping[str, Any]) -> str:
-        """What stands once at the top of the prompt."""
+        """The text at the top of the prompt."""
         return self._render("instruction", fields) if "instruction" in self._blocks else DEFAULTS["instruction"]
 
     def query(self, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
-        """The unsolved example, as it reads for option `index`: the same for all options but in partial evaluation."""
+        """The example without its answer, for option `index`: the same for all options except in partial evaluation."""
         return self._of_option("query", fields, options, index)
 
     def queries(self, fields: Mapping[str, Any], options: tuple[str, ...]) -> tuple[str, ...]:
-        """`query` for every option, rendered once where it is the same for all."""
+        """`query` for every option, rendered once if it is the same for all."""
         if self._options_differ:
             return tuple(self.query(fields, options, index) for index in range(len(options)))
         return (self.query(fields, options, 0),) * len(options)
@@ -98,13 +98,13 @@ class Prompt:
         return self._of_option("answer", fields, options, index)
 
     def demonstration(self, fields: Mapping[str, Any], options: tuple[str, ...], gold: int) -> str:
-        """The example, solved."""
+        """The example with its answer."""
         if "demonstration" in self._blocks:
             return self._of_option("demonstration", fields, options, gold)
         return self.query(fields, options, gold) + self.answer(fields, options, gold)
 
     def reply(self, demonstration: str, fields: Mapping[str, Any], options: tuple[str, ...], gold: int) -> str:
-        """What follows the query in a solved example; empty if that does not begin with its query."""
+        """The answer in a demonstration; empty if the demonstration does not begin with its query."""
         query = self.query(fields, options, gold)
         return demonstration.removeprefix(query) if demonstration.startswith(query) else ""
 
@@ -113,11 +113,11 @@ class Prompt:
         return self._render("answer_context", fields)
 
     def check_fields(self, known: Iterable[str]) -> None:
-        """Raise an error, with file and line, for the first name in a template that means nothing or two things.
+        """Raise an error, with file and line, for the first name in a template that is unknown or ambiguous.
 
         Raises:
             UnknownName: no field has this name.
-            PromptError: a field has the name of something that every template is given.
+            PromptError: a field has the name of a variable that every template gets.
         """
         known = set(known)
         for name in sorted(meta.find_undeclared_variables(self._tree)):

@@ -18,7 +18,7 @@ class Scored:
     """Token ids of a context and of the continuation that is scored after it.
 
     Attributes:
-        apart: whether they are read by two halves of a model that have a window each.
+        apart: whether they are the inputs of an encoder and a decoder, each with its own context length.
     """
 
     context: list[int]
@@ -27,7 +27,7 @@ class Scored:
 
     @property
     def input_length(self) -> int:
-        """Tokens that a window must hold to score this: all but the last, or the longer part if they are apart."""
+        """Tokens that must fit the context length: all but the last, or the longer part if they are apart."""
         if self.apart:
             return max(len(self.context), len(self.continuation))
         return len(self.context) + len(self.continuation) - 1
@@ -38,14 +38,15 @@ def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
 
     The context is the longest common prefix of enc(context) and enc(context + continuation): a merge across the
     boundary moves whole tokens to the continuation, and the text scored is always the text shown. Pairs with the same
-    context are the options of one question and are parted at one place, the earliest that any of them needs, so that
-    their likelihoods have the same condition: encode the options of one question in one call, and of one only.
+    context are the options of one question and are split at the same place, the earliest that any of them needs, so
+    that their likelihoods have the same condition. So encode all options of one question, and nothing else, in one
+    call.
 
     Args:
         encode: texts to token ids, without special tokens.
         texts: pairs of context and continuation.
         start: special tokens put before every text, by the model's rule.
-        fallback: the token to condition on where the context would be empty.
+        fallback: the token to condition on if the context would be empty.
 
     Raises:
         PromptError: a continuation adds no token.
@@ -75,7 +76,7 @@ def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
 
 
 def with_start(start: Sequence[int], ids: Sequence[int]) -> list[int]:
-    """The token ids of a text after the special tokens `start`, which stand there once."""
+    """The token ids of a text after the special tokens `start`, which are not repeated."""
     return [*start, *without_start(start, ids)]
 
 
@@ -85,9 +86,9 @@ def without_start(start: Sequence[int], ids: Sequence[int]) -> list[int]:
 
 
 def encode_apart(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequence[int], fallback: int) -> list[Scored]:
-    """Encode (context, continuation) pairs for a model that reads the two apart: each by itself, as it stands.
+    """Encode (context, continuation) pairs for an encoder-decoder model: each text by itself, unchanged.
 
-    A space at the continuation's beginning belongs to its first word, so it is neither lost nor said twice: byte-level
+    A space at the continuation's beginning belongs to its first word, so it is neither lost nor repeated: byte-level
     vocabularies have a token for the word with its space, and SentencePiece marks the beginning of a text as a space.
 
     Args and errors are those of `split_tokens`.
@@ -104,7 +105,7 @@ def encode_apart(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many leading tokens two sequences share."""
+    """The number of leading tokens that two sequences share."""
     length = min(len(left), len(right))
     if left[:length] == right[:length]:
         return length

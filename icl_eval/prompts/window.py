@@ -17,7 +17,7 @@ from icl_eval.prompts.tokens import Scored
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """What is asked of the model: one scored continuation per option, all under the same demonstrations."""
+    """One scored continuation per option, all after the same demonstrations."""
 
     options: tuple[Scored, ...]
     shots: int  # effective: the demonstrations that fit
@@ -37,14 +37,14 @@ def fit(
     Args:
         text: the prompt.
         split: (context, continuation) pairs to token ids.
-        window: tokens the model can read at once.
+        window: context length in tokens.
         overflow: `drop` demonstrations that do not fit; `error` instead; `truncate` also cuts a query that does not
             fit alone, from its start.
         lengths: token counts of texts, to guess how many demonstrations fit; the guess is then made exact.
         start: special tokens at the start of every context, which are never cut.
 
     Raises:
-        WindowError: the query alone does not fit, or `error` was asked for and something does not fit.
+        WindowError: the query alone does not fit, or something does not fit and `overflow` is `error`.
     """
     asked = len(text.demonstrations)
     options = _encode(text, split, asked)

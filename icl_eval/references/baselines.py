@@ -16,7 +16,7 @@ DRAWS = 100
 
 
 def random_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -> float | None:
-    """The metric, in its own unit, expected of choosing each option with equal probability; `chosen` is not looked at.
+    """The expected metric of choosing each option with equal probability; `chosen` is ignored.
 
     Exact for a mean over examples: the accuracy of an example is then its share of right options. Any other metric is
     averaged over `DRAWS` guesses of all examples, the same ones at each call. None where nothing is chosen: there is no
@@ -34,7 +34,7 @@ def random_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -> 
 
 
 def majority_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -> float | None:
-    """The metric, in its own unit, of always choosing the index that is right most often (the least of equals).
+    """The metric of always choosing the index that is right most often (the lowest, if several are).
 
     None where examples differ in their options, because an index means nothing there, where nothing is chosen, and
     where the value is infinite. Raises `MetricError` without examples.

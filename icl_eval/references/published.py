@@ -19,7 +19,7 @@ from icl_eval.errors import UnknownName
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A number somebody published for one system."""
+    """A published number of one system."""
 
     system: str
     """As the paper calls it: GPT-3 175B, fine-tuned BERT-Large, fine-tuned SOTA."""
@@ -70,17 +70,18 @@ _METRICS_OF_TASK: Mapping[str, Mapping[str, str]] = {
 
 
 def published(reference: str, metric: str, shots: int | None = None) -> list[Published]:
-    """The numbers known beside a score: GPT-3 by size, BERT-Large, the SOTA, then others; none where none is known.
+    """The published numbers for a score: GPT-3 by size, BERT-Large, the SOTA, then others; empty if there are none.
 
     Args:
         reference: the name in a task or suite file, such as `gpt3:RTE`.
-        metric: our name of the metric, or the paper's where we have none (`BLEU-mb`). `average` is the mean of a task's
-            two metrics, which enters the average of SuperGLUE, and is that average for `gpt3:SuperGLUE`.
-        shots: the paper has three settings; 0 and 1 keep the zero- and one-shot numbers, anything larger the few-shot
-            ones, whatever number of shots those had. Fine-tuned systems are always kept; None keeps everything.
+        metric: the name of the metric here, or the paper's if it is not a metric here (`BLEU-mb`). `average` is the
+            mean of a task's two metrics, which enters the average of SuperGLUE, and is that average for
+            `gpt3:SuperGLUE`.
+        shots: 0 and 1 select the paper's zero- and one-shot numbers, anything larger its few-shot numbers, whatever
+            their number of shots. Fine-tuned systems are always kept; None keeps everything.
 
     Raises:
-        UnknownName: nothing has this reference.
+        UnknownName: there is no such reference.
     """
     row = _row(reference)
     figures = row.get(metric) or [
@@ -128,7 +129,7 @@ def _stands_beside(figure: Published, shots: int | None) -> bool:
 
 @cache
 def _rows() -> dict[str, _Row]:
-    """Reference -> row. Read once, and only when somebody asks."""
+    """Reference -> row. Read once, when it is first needed."""
     rows: dict[str, dict[str, list[Published]]] = {}
     for task, metric, figures in _table(_read("gpt3.json")):
         rows.setdefault(f"gpt3:{task}", {})[_METRICS_OF_TASK.get(task, _METRICS).get(metric, metric)] = figures

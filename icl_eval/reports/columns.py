@@ -21,13 +21,13 @@ ADDED = "+"  # before the name of a column that is shown beside the default ones
 
 
 def columns_of(rows: Sequence[Row]) -> list[str]:
-    """The columns in which some row has something, references last."""
+    """The columns that are not empty in all rows, references last."""
     order = dict.fromkeys(name for row in rows for name in row if name not in SHOWN_SYSTEMS)
     return [name for name in (*order, *SHOWN_SYSTEMS) if any(row.get(name) for row in rows)]
 
 
 def asked_columns(rows: Sequence[Row], asked: Sequence[str], default: Sequence[str]) -> list[str]:
-    """The chosen columns, after those that identify a row; `all` stands for all that are not empty.
+    """The chosen columns, after those that identify a row; `all` selects all that are not empty.
 
     If every name begins with `+`, or there is none, the columns follow the `default` ones.
 

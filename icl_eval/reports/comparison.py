@@ -59,7 +59,7 @@ def render_comparisons(
         comparisons: for each, the differences, the scores that were not compared, the manifests of both runs, and
             their folders as the heading names them.
         format: one of `FORMATS`.
-        view: what the reader wants to see; JSON and CSV always have everything.
+        view: what is shown; JSON and CSV always have everything.
 
     Raises:
         UnknownName: there is no such format or column.

@@ -110,7 +110,7 @@ def difference_figure(pairs: Sequence[Pair], one: str, other: str) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as the ending of its name says; the same figure always gives the same file.
+    """Write a figure in the format of the file's suffix; the same figure always gives the same file.
 
     Raises:
         UnknownName: there is no such format.
@@ -126,7 +126,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def check_format(path: Path) -> str:
-    """The format that the ending of a name says.
+    """The format of a file's suffix.
 
     Raises:
         UnknownName: there is no such format.

@@ -42,7 +42,7 @@ def breakable(text: str) -> str:
 
 
 def fragment(heading: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """A table with what is said above and below it."""
+    """A table with the text above and below it."""
     above, below = ("".join(f"<p>{escaped(line)}</p>" for line in lines) for lines in (heading, notes))
     return f"<div>{above}{table(rows)}{below}</div>"
 

@@ -32,9 +32,9 @@ class ReportRun:
     """A run as a report needs it.
 
     Attributes:
-        label: what tells it from the other runs.
+        label: distinguishes it from the other runs.
         manifest, scores: of the run.
-        outcomes: how its examples came out.
+        outcomes: of its examples.
         folder: of the run.
         texts: of its prompts; None if the folder has none.
     """

@@ -34,7 +34,7 @@ DROPPED = (
 
 
 def fit_columns(rows: Sequence[Row], width: int) -> list[str]:
-    """The columns of a table that fit a width: those that tell rows apart, and the figures that matter most."""
+    """The columns of a table that fit a width: those that identify rows, and the most important figures."""
     names = [name for name in columns_of(rows) if not says_nothing(name, rows)]
     for name in DROPPED:
         if _width(names, rows) <= width:

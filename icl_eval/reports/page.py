@@ -18,7 +18,7 @@ from icl_eval.reports.plot_text import plots
 
 @dataclass(frozen=True)
 class View:
-    """What a reader wants to see of a page.
+    """What a page shows.
 
     Attributes:
         width: columns of the terminal.
@@ -77,7 +77,7 @@ class Page:
         return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
     def in_markdown(self, view: View = DEFAULT) -> str:
-        """As Markdown, with every column that says something.
+        """As Markdown, with every column that has information.
 
         Raises:
             UnknownName: there is no column of this name.

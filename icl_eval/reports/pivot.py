@@ -17,7 +17,7 @@ class Grid:
     """Scores by shots.
 
     Attributes:
-        keys: columns that say of what each row is.
+        keys: columns that identify a row.
         shots: the numbers of shots in ascending order.
         rows: the values of the keys, the score and its error for each number of shots, and what stands beside them.
         beside: the names of those columns.

@@ -43,7 +43,7 @@ def render_sweep(models: Models, failures: Sequence[Member] = (), format: str = 
         models: the manifest and the scores of each model.
         failures: the models without scores.
         format: one of `FORMATS`.
-        view: what the reader wants to see; JSON and CSV always have everything.
+        view: what is shown; JSON and CSV always have everything.
 
     Raises:
         UnknownName: there is no such format or column.

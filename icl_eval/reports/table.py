@@ -33,7 +33,7 @@ def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", v
         scores: the lines.
         manifest: of their run, for the heading.
         format: one of `FORMATS`.
-        view: what the reader wants to see; JSON and CSV always have everything.
+        view: what is shown; JSON and CSV always have everything.
 
     Raises:
         UnknownName: there is no such format or column.
@@ -107,7 +107,7 @@ def _json(scores: Sequence[Score], manifest: Manifest, view: View) -> str:  # no
 
 
 def description(manifest: Manifest) -> dict[str, object]:
-    """What JSON says of a model, and the tasks that it has no scores of."""
+    """The entries of a model in JSON, and its tasks without scores."""
     return {
         **manifest.identity(),
         "fingerprint": manifest.model_fingerprint,
@@ -178,7 +178,7 @@ def from_baseline(score: Score) -> str:
 
 
 def task_words(score: Score) -> str:
-    """The name of a task, which says if the bundled sample has a part in its data."""
+    """The name of a task, with a mark if its data is from the bundled sample."""
     return score.task + (" (sample)" if _is_sample(score) else "")
 
 
@@ -224,7 +224,7 @@ def model_words(manifest: Manifest) -> str:
 
 
 def remarks(manifest: Manifest) -> list[str]:
-    """What stands above the table."""
+    """The sentences above the table."""
     limit = manifest.prefix_sharing_limit
     computed = f"prefixes are not all shared, because {limit}" if limit else None
     bare = _without_demonstrations(manifest)
@@ -258,7 +258,7 @@ def _uncertain(score: Score) -> str:
 
 
 def about_references(scores: Sequence[Score]) -> list[str]:
-    """What the numbers beside the scores are, if there are any."""
+    """What the published numbers are, if there are any."""
     if not any(_published(score) for score in scores):
         return []
     return [

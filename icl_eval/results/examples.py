@@ -41,7 +41,7 @@ class ExampleResult(ABC):
 
     @abstractmethod
     def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:
-        """What metrics see: one prediction, or one for every sample; only options are ranked."""
+        """The predictions for metrics: one, or one for every sample; only options are ranked."""
 
     @property
     @abstractmethod
@@ -51,7 +51,7 @@ class ExampleResult(ABC):
     @property
     @abstractmethod
     def logprobs(self) -> tuple[tuple[float, ...], ...]:
-        """What was measured, in nats, by option or text."""
+        """The log-probabilities of tokens in nats, by option or text."""
 
     @property
     def scored_tokens(self) -> tuple[tuple[float, ...], ...]:
@@ -60,7 +60,7 @@ class ExampleResult(ABC):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What was written."""
+        """The generated texts."""
         return ()
 
     def rank(self, normalization: Normalization) -> Ranking:  # noqa: ARG002
@@ -136,7 +136,7 @@ class ChoiceResult(ExampleResult):
 
 @dataclass(frozen=True, slots=True)
 class TextResult(ExampleResult):
-    """What was written, one text or several samples, and why each ended: `stop`, `end` or `length`."""
+    """The generated text or samples, and why each ended: `stop`, `end` or `length`."""
 
     kind: ClassVar[Kind] = "text"
 
@@ -175,7 +175,7 @@ class TextResult(ExampleResult):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What was written."""
+        """The generated texts."""
         return self.generated
 
     @property
@@ -267,7 +267,7 @@ def parse_example(line: str | bytes) -> ExampleResult:
     """An `examples.jsonl` line, every field of which is checked: it may have been edited.
 
     Raises:
-        DAMAGED: it is none.
+        DAMAGED: the line is not valid.
     """
     entry = parse_json(line)
     kind = KINDS[entry.pop("kind")]

@@ -53,7 +53,7 @@ class RunFolder:
         self._lock.release()
 
     def claim(self, manifest: Manifest) -> None:
-        """Begin a run here, or another grid of the same model, data and tasks; what was finished before is void.
+        """Begin a run here, or another grid of the same model, data and tasks, which replaces earlier results.
 
         Raises:
             RunError: the folder holds a run of something else.

@@ -57,7 +57,7 @@ class Manifest(BaseModel):
     processes: int = 1  # that shared the work
 
     def identity(self) -> dict[str, str | int | None]:
-        """What tells the lines of this model from those of others in a sweep, and their place on a scaling plot."""
+        """What distinguishes this model in a sweep, and its parameters for a scaling plot."""
         return {"model": self.model_name, "revision": self.config.revision, "parameters": self.parameters}
 
     @property

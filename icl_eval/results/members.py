@@ -27,7 +27,7 @@ class Member(BaseModel):
 
     @classmethod
     def of(cls, model: str, revision: str | None) -> Member:
-        """The member whose folder has a name that these always get, whoever else is in the sweep."""
+        """A member, whose folder's name does not depend on the rest of the sweep."""
         digest = hashlib.sha256(json.dumps([model, revision]).encode()).hexdigest()[:8]
         words = slug([short_name(model), *filter(None, [revision])])
         return cls(model=model, revision=revision, folder="-".join(filter(None, [words, digest])))
@@ -69,7 +69,7 @@ def read_members(path: Path) -> tuple[Member, ...]:
     """The members of a sweep's folder.
 
     Raises:
-        RunError: the list is not there, or damaged.
+        RunError: the list is missing or damaged.
     """
     file = path / SWEEP
     try:

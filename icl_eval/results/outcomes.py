@@ -42,7 +42,7 @@ class TextOutcome:
     """A generated text.
 
     Attributes:
-        text: as it was written.
+        text: the generated text.
         finished: why it ended: `stop`, `end` or `length`.
         extracted: what each list of rules finds in it, by the name of the list; None if nothing.
     """
@@ -54,10 +54,10 @@ class TextOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one example of one cell came out.
+    """The outcome of one example in one cell.
 
     Attributes:
-        example: what was stored of it.
+        example: its stored result.
         normalization: by which its task ranks options.
         correct: whether the chosen option is right, the text has the full score of the task's first metric, or every
             token of a likelihood was the most likely one; None if the metric cannot be taken of one example.
