@@ -152,7 +152,9 @@ def test_options_that_cannot_be(options: dict[str, Any], kind: type[IclEvalError
 
 
 def test_an_endpoint_is_not_planned() -> None:
-    with pytest.raises(ModelError, match="'http://localhost:1/v1' is an endpoint, whose configuration is not available"):
+    with pytest.raises(
+        ModelError, match="'http://localhost:1/v1' is an endpoint, whose configuration is not available"
+    ):
         plan("http://localhost:1/v1", "symbols", tokenizer="tiny", **ASKED)
 
 
