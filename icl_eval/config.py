@@ -186,6 +186,14 @@ class RunOptions(ModelOptions, total=False):
             flags=("--prompt",),
         ),
     ]
+    formats: Annotated[
+        int | str | None,
+        Stored(
+            "Evaluate N formats of each prompt that mean the same, itself and others drawn by a seed (0 by default).",
+            EVALUATION,
+            "N|N:SEED",
+        ),
+    ]
     data: Annotated[
         str | Path, Stored("`hub`, `sample`, or the directory of an official release.", PYTHON, default=HUB)
     ]
@@ -311,6 +319,18 @@ def takes_options(function: Function) -> Function:
     function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
     function.__doc__ = f"{function.__doc__}\n    Options:\n{lines}\n    "
     return function
+
+
+def parse_formats(value: int | str) -> int | str:
+    """A number of formats as the manifest stores it: N for the seed 0, or `N:SEED`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    number, _, seed = str(value).partition(":")
+    if not re.fullmatch(r"[0-9]{1,4}(:[0-9]{1,9})?", str(value)) or int(number) < 2:
+        raise ValueError(f"{value!r} is neither a number of formats, 2 to 9999, nor N:SEED")
+    return f"{int(number)}:{int(seed)}" if int(seed or 0) else int(number)
 
 
 def parse_limit(value: int | str) -> int | str:

@@ -16,6 +16,7 @@ from jinja2 import meta, nodes
 
 from icl_eval.errors import PromptError, UnknownName
 from icl_eval.prompts import sandbox
+from icl_eval.prompts.formats import Format, Formats, apply, edits_of, renamed
 
 BLOCKS = {
     "query": "the example without its answer; required",
@@ -44,14 +45,17 @@ class Prompt:
         source: Jinja with blocks, or a bare template that is taken as the `query` block.
         style: its name, the file's stem for a prompt file.
         path: where it was read from, for error messages.
+        format: in which it is written, if not as the source has it.
 
     Raises:
         PromptError: the source does not parse, has an unknown block, text outside blocks, or no query.
     """
 
-    def __init__(self, source: str, style: str = "inline", path: Path | None = None) -> None:
-        self.source, self.style, self.path = source, style, path
-        self.digest = hashlib.sha256(source.encode()).hexdigest()
+    def __init__(
+        self, source: str, style: str = "inline", path: Path | None = None, format: Format | None = None
+    ) -> None:
+        self.source, self.style, self.path, self.format = source, style, path, format
+        self.digest = hashlib.sha256(f"{source}{format.words if format else ''}".encode()).hexdigest()
         tree = self._parse(source)
         if path is not None and not source.strip():
             raise PromptError("the file is empty; a query that says nothing is `{% block query %}{% endblock %}`", path)
@@ -62,13 +66,21 @@ class Prompt:
             if _drop_edge_line_breaks(block):
                 message = f"the block `{block.name}` is nothing but line breaks, which do not count next to its tags"
                 raise PromptError(f'{message}; write {{{{ "\\n" }}}}', self._place, block.lineno)
+        self._renamed: dict[str, str] = {}
+        if format is not None:
+            self._blocks |= (defaults := self._default_blocks())
+            tree.body += defaults.values()
+            edits = edits_of(self._blocks)
+            self._renamed = renamed(edits, format)
+            apply(edits, format)
         self._tree = tree
         self._template = self._compiled(tree)
         self._named = {block: f"the block `{block}` of {self._place}" for block in BLOCKS}
         self._options_differ = bool({"option", "index"} & self._names_in("query"))
         self._without_fields = {block for block in BLOCKS if self._names_in(block) <= set(GIVEN)}
         self._remembered: dict[tuple[str, tuple[str, ...], int], str] = {}
-        self.separator = self._render("separator", {})
+        self._letters = (format and format.letters) or LETTERS
+        self.separator = (format and format.line_breaks) or self._render("separator", {})
 
     @classmethod
     def from_file(cls, path: Path) -> Prompt:
@@ -78,6 +90,26 @@ class Prompt:
         except (OSError, UnicodeDecodeError) as error:
             raise PromptError(f"cannot be read: {error}", path) from error
         return cls(source, path.stem, path)
+
+    def formats(self, number: int, seed: int) -> list[Prompt]:
+        """This prompt and `number` - 1 variants that mean the same, drawn by a seed, none of them twice.
+
+        Raises:
+            PromptError: the prompt has nothing to vary, or fewer formats.
+        """
+        found = Formats(edits_of(self._blocks | self._default_blocks()), self.separator)
+        if len(found) == 1:
+            named = "field names (`Name:` at the beginning of a line) or options with `letters`"
+            raise PromptError(f"the prompt has no formats: it has no {named} to vary", self._place)
+        if number > len(found):
+            raise PromptError(f"the prompt has {len(found)} formats, so {number} cannot be drawn", self._place)
+        named = {index: f"{self.style}~f{index}{f's{seed}' if seed else ''}" for index in range(1, number)}
+        drawn = found.drawn(number, seed)
+        return [self, *(Prompt(self.source, named[i], self.path, drawn[i]) for i in named)]
+
+    def stop(self, text: str) -> str:
+        """Where a generated answer ends in this format, if it ends at `text` in the prompt's own."""
+        return self._renamed.get(text, text)
 
     def instruction(self, fields: Mapping[str, Any]) -> str:
         """The text at the top of the prompt."""
@@ -162,6 +194,12 @@ class Prompt:
         except jinja2.TemplateSyntaxError as error:
             raise PromptError(f"the template does not compile: {error.message}", self._place, error.lineno) from error
 
+    def _default_blocks(self) -> dict[str, nodes.Block]:
+        """The blocks that the source leaves out, of those that formats change."""
+        missing = [name for name in ("answer", "answer_context") if name not in self._blocks]
+        sources = "".join(f"{{% block {name} %}}{DEFAULTS[name]}{{% endblock %}}" for name in missing)
+        return dict(zip(missing, self._parse(sources).find_all(nodes.Block), strict=True))
+
     def _checked_blocks(self, tree: nodes.Template) -> dict[str, nodes.Block]:
         blocks: dict[str, nodes.Block] = {}
         for node in tree.body:
@@ -183,13 +221,17 @@ class Prompt:
     def _of_option(self, block: str, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
         """A block as it reads for an option; rendered once for all records if it shows none of their fields."""
         if block not in self._without_fields:
-            return self._render(block, _view(fields, options, index))
+            return self._render(block, self._view(fields, options, index))
         key = block, options, index
         if key not in self._remembered:
             if len(self._remembered) >= REMEMBERED:
                 self._remembered.clear()
-            self._remembered[key] = self._render(block, _view(fields, options, index))
+            self._remembered[key] = self._render(block, self._view(fields, options, index))
         return self._remembered[key]
+
+    def _view(self, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> dict[str, Any]:
+        option = options[index] if options else ""
+        return {**fields, "options": options, "index": index, "option": option, "letters": self._letters}
 
     def _render(self, block: str, view: Mapping[str, Any]) -> str:
         own = block in self._blocks
@@ -201,11 +243,6 @@ class Prompt:
             raise PromptError(
                 f"block `{block}` cannot be rendered: {str(error) or type(error).__name__}", self._place, line
             ) from error
-
-
-def _view(fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> dict[str, Any]:
-    option = options[index] if options else ""
-    return {**fields, "options": options, "index": index, "option": option, "letters": LETTERS}
 
 
 def _is_blank(node: nodes.Node) -> bool:

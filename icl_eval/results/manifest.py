@@ -23,6 +23,7 @@ GRID = {
     "seeds",
     "limit",
     "prompts",
+    "formats",
     "overflow",
     "metrics",
 }  # of a configuration: what may change from run to run in a folder

@@ -50,6 +50,7 @@ class TaskRecord(BaseModel):
     task: str
     prompt: str
     selection: str  # the prompt's name if it was chosen by name; empty for the task's default
+    format: str = ""  # of a variant of a prompt, in what it differs from the prompt, and the seed that drew it
     metrics: tuple[str, ...]
     primary: tuple[str, ...]  # those whose mean enters the averages of suites
     extract: RulesByName = {}  # by name, the rules by which answers are taken out of texts

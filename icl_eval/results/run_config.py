@@ -31,6 +31,7 @@ from icl_eval.config import (
     Overflow,
     check_known,
     expand_orders,
+    parse_formats,
     parse_labels,
     parse_limit,
 )
@@ -43,7 +44,7 @@ from icl_eval.tasks.metric_names import MetricName, named_metrics
 
 MOST_SEEDS = 10_000
 CHANGES = frozenset({"decode", "draw", "balanced", "order", "labels", "fewshot_ids"})  # of what a task file says
-RARE = CHANGES | {"metrics", "chat", *CHAT_ONLY}  # options that a manifest has only where they are given
+RARE = CHANGES | {"formats", "metrics", "chat", *CHAT_ONLY}  # options that a manifest has only where they are given
 
 
 def _expanded(orders: tuple[str, ...]) -> tuple[str, ...]:
@@ -59,6 +60,7 @@ class RunConfig(ModelConfig):
     data: str = DEFAULTS["data"]
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     prompts: tuple[str, ...] = DEFAULTS["prompts"]
+    formats: Annotated[int | str, AfterValidator(parse_formats)] | None = DEFAULTS["formats"]
     shots: tuple[Annotated[int, Field(ge=0)], ...] = DEFAULTS["shots"]
     seeds: tuple[int, ...] = DEFAULTS["seeds"]
     split: str | None = DEFAULTS["split"]
@@ -120,6 +122,12 @@ class RunConfig(ModelConfig):
         values: dict[str, Any] = serialized(self)
         unused = {name for name in RARE if getattr(self, name) == DEFAULTS[name]}
         return {name: value for name, value in values.items() if name not in unused}
+
+    @property
+    def drawn_formats(self) -> tuple[int, int] | None:
+        """How many formats of each prompt are evaluated, and the seed by which they are drawn."""
+        number, _, seed = str(self.formats or "").partition(":")
+        return (int(number), int(seed or 0)) if number else None
 
     @property
     def protocol(self) -> dict[str, Any]:

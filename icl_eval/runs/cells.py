@@ -65,7 +65,7 @@ def prepare(task: Task, style: str | None, config: RunConfig, source: Source) ->
 
     Returns:
         The task with its prompt, twice if it has another one for 0 shots and no prompt is chosen by name; each followed
-        by its variants with other labels or orders of demonstrations.
+        by its other formats, and each of these by its variants with other labels or orders of demonstrations.
 
     Raises:
         IclEvalError: its data, prompts or demonstrations do not suit the configuration.
@@ -78,7 +78,33 @@ def prepare(task: Task, style: str | None, config: RunConfig, source: Source) ->
     if style is None and bare and numbers[0] == 0:
         parts = [(task.prompt(bare), (0,)), *([(task.prompt(), tuple(numbers[1:]))] if numbers[1:] else [])]
     plain = [_prepared(task, prompt, shots, style or "", default, config, source) for prompt, shots in parts]
-    return [each for base in plain for each in (base, *_variants(base, config.variants))]
+    bases = [each for one in plain for each in (one, *_formats(one, config.drawn_formats))]
+    return [each for base in bases for each in (base, *_variants(base, config.variants))]
+
+
+def _formats(plain: Prepared, drawn: tuple[int, int] | None) -> list[Prepared]:
+    """The same with each other format of its prompt; a number of formats and their seed say which.
+
+    Raises:
+        PromptError: the prompt does not have so many.
+    """
+    return [_format(plain, prompt, drawn[1]) for prompt in plain.prompt.formats(*drawn)[1:]] if drawn else []
+
+
+def _format(plain: Prepared, prompt: Prompt, seed: int) -> Prepared:
+    """The same with a variant of its prompt: a generated answer ends where the next example of this format begins."""
+    decode = plain.task.definition.decode
+    stops = [prompt.stop(text) for text in decode.stop] if decode else []
+    task = plain.task.with_decoding({"stop": stops})
+
+    def describe() -> TaskRecord:
+        changed = {"prompt": prompt.style, "selection": prompt.style, "separator": prompt.separator, "reference": None}
+        ending = decoding(task.definition.decode, seed=0).ending if task.definition.decode else ""
+        words = f"{prompt.format.words if prompt.format else ''}, seed {seed}"
+        digest = _digest(plain.record.digest, prompt.digest)
+        return plain.record.model_copy(update=changed | {"format": words, "digest": digest, "ending": ending})
+
+    return replace(plain, task=task, prompt=prompt, describe=describe)
 
 
 def _variants(base: Prepared, changes: Sequence[Mapping[str, str]]) -> Iterator[Prepared]:

@@ -129,7 +129,7 @@ def estimate_examples(
                     scorer.scored(each, found, record, shots, normalization) for each in record.metrics
                 ]
                 lines += [line for each in scored[normalization] for line in each.lines]
-            for choice in choices:
+            for choice in choices if not record.format else ():  # averages are of the prompts themselves
                 columns[_Column(position, record.selection, choice)][record.task] = [
                     each.standing for each in scored[_meant(choice, record)] if each.whole[1].metric in record.primary
                 ]

@@ -33,6 +33,7 @@ def task_signature(
     words = [
         record.task,
         record.prompt,
+        *([_one_word(record.format)] if record.format else []),
         f"k{shots}",
         record.draw,
         *_split_words(record.split, record.fewshot_split if shots else ""),
