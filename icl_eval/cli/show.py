@@ -23,7 +23,15 @@ MARK = Coloured("│", COLOURS["mark"])
 
 
 @options.takes(
-    "split", "fewshot_split", "draw", "balanced", "order", "fewshot_ids", "chat_demonstrations", *options.ENCODING
+    "formats",
+    "split",
+    "fewshot_split",
+    "draw",
+    "balanced",
+    "order",
+    "fewshot_ids",
+    "chat_demonstrations",
+    *options.ENCODING,
 )
 def show(
     tasks: list[str] | None,
@@ -64,10 +72,11 @@ def show(
 ) -> None:
     """Show the exact prompt of an example, and its scored tokens.
 
-    The prompt is made by the code of a run. The number of its tokens is printed, too.
+    The prompt is made by the code of a run. The number of its tokens is printed, too. With --formats, each format of
+    the prompt is shown, and what it changes.
     """
     from icl_eval.prompts import doubled_space
-    from icl_eval.runs.check import preview
+    from icl_eval.runs.check import previews
 
     names, library = options.library_for(options.task_names(tasks, task), include)
     if len(names) > 1:
@@ -78,7 +87,7 @@ def show(
         shots = 0
     elif shots is None:
         shots = len(query_options["fewshot_ids"]) or SHOTS
-    question, lm, note = preview(
+    formats, lm, note = previews(
         found,
         model or "tiny",
         id=example,
@@ -90,7 +99,11 @@ def show(
         fewshot_split=fewshot_split,
         **query_options,
     )
-    write(*(_tokens(question, lm) if tokens else _prompt(question)), end="\n\n")
+    question = formats[""]
+    for words, each in formats.items():
+        if len(formats) > 1:
+            write(f"{each.cell.prompt}{f': {words}' if words else ''}", end="\n\n")
+        write(*(_tokens(each, lm) if tokens else _prompt(each)), end="\n\n")
     for line in _options(question, lm):
         write(*line)
     write(_counts(question, lm))

@@ -1,8 +1,8 @@
 """Formats of a prompt: variants that mean the same, from a grammar, drawn by a seed.
 
-The grammar is that of FormatSpread (Sclar et al. 2024, arXiv 2310.11324, section 3.1), applied to a template. A field is
-a name and a colon at the beginning of a line; line breaks stand between fields; options are listed with `letters`. Only
-what the template itself says is changed. What comes from a record never is, whatever it looks like.
+The grammar is that of FormatSpread (Sclar et al. 2024, arXiv 2310.11324, section 3.1), applied to a template. A field
+is a name and a colon at the beginning of a line; line breaks stand between fields; options are listed with `letters`.
+Only what the template itself says is changed. What comes from a record never is, whatever it looks like.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ SEPARATORS = (": ", " : ", ":: ", "::: ", ":", "::", " - ", "- ", " ", "\t", ":\
 SPACINGS = ("\n", " ", "  ", " \n", ", ", " , ", "; \n", ". ", " -- ", " || ")  # field to field
 CASINGS: Mapping[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "title": str.title}  # of names
 ENUMERATORS = tuple(mark.format(first) for first in "Aa1iI" for mark in ("{}.", "{})", "({})", "[{}]"))
+ROMAN = tuple(each for each in ENUMERATORS if "i" in each.lower())
 BREAKS = ("\n", "\n\n", "\n\n\n")  # between demonstrations
 
 NAME = r"[^\W\d_][^\W_]*(?:[ ;-][^\W_]+){0,3}"  # of a field: at most four words
@@ -30,7 +31,7 @@ COLON = re.compile(r"(?P<colon>:(?: |\n|\Z))")  # after a name that an expressio
 OPENERS, CLOSERS = "([", ".)]:"
 LISTED = re.compile(r"\bA\b\W{1,4}(?:or |and )?\bB\b")  # letters that the template names, as in "A, B or C"
 MOST_OPTIONS = 702  # A to ZZ
-ROMAN = ((100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
+NUMERALS = ((100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
 
 Kind = Literal["name", "separator", "heading", "last", "lead", "spacing", "opener", "closer"]
 SHOWN = ("query", "demonstration", "instruction", "answer_context")  # the blocks that may hold fields
@@ -147,16 +148,19 @@ class Formats:
     """All formats of a prompt; the first is the prompt itself.
 
     Args:
-        edits: what they can change.
-        line_breaks: between the prompt's demonstrations.
+        blocks: of the prompt, among them `answer`.
+        line_breaks: between its demonstrations.
     """
 
-    def __init__(self, edits: Sequence[Edit], line_breaks: str) -> None:
-        self._edits = edits = [edit for edit in edits if edit.is_shown]
+    def __init__(self, blocks: Mapping[str, nodes.Block], line_breaks: str) -> None:
+        self._edits = edits = [edit for edit in edits_of(blocks) if edit.is_shown]
         if {edit.kind for edit in edits} <= {"spacing"}:
             self._edits = edits = []  # lines without names
         self._casings = self._distinct("casing", tuple(CASINGS))
-        self._enumerators = self._distinct("enumerator", ENUMERATORS)
+        ranked = any(map(_is_letter, blocks["answer"].find_all(nodes.Getitem)))  # of `ii`, `i` is the beginning
+        self._enumerators = self._distinct(
+            "enumerator", [each for each in ENUMERATORS if not ranked or each not in ROMAN]
+        )
         separators, spacings = self._distinct("separator", SEPARATORS), self._distinct("spacing", SPACINGS)
         self._layouts = [pair for pair in product(separators, spacings) if self._is_readable(*pair)]
         longest = max((len(each.text) for each in edits if each.kind == "spacing"), default=0)
@@ -256,7 +260,9 @@ def _separator(data: nodes.TemplateData, start: int, end: int, after: nodes.Node
     breaks = data.data[start:end].endswith("\n")
     if at_end and after is None and not breaks:
         return Edit("last", data, start, end)
-    if (breaks and not (at_end and isinstance(after, nodes.Expr))) or (at_end and isinstance(after, nodes.For | nodes.If)):
+    if (breaks and not (at_end and isinstance(after, nodes.Expr))) or (
+        at_end and isinstance(after, nodes.For | nodes.If)
+    ):
         return Edit("heading", data, start, start + 1)
     return Edit("separator", data, start, end)
 
@@ -303,7 +309,7 @@ def _numeral(first: str, index: int) -> str:
         return str(index + 1)
     if first.lower() == "i":
         rest, numeral = index + 1, ""
-        for value, letters in ROMAN:
+        for value, letters in NUMERALS:
             numeral += letters * (rest // value)
             rest %= value
         return numeral.upper() if first == "I" else numeral

@@ -97,7 +97,7 @@ class Prompt:
         Raises:
             PromptError: the prompt has nothing to vary, or fewer formats.
         """
-        found = Formats(edits_of(self._blocks | self._default_blocks()), self.separator)
+        found = Formats(self._blocks | self._default_blocks(), self.separator)
         if len(found) == 1:
             named = "field names (`Name:` at the beginning of a line) or options with `letters`"
             raise PromptError(f"the prompt has no formats: it has no {named} to vary", self._place)

@@ -112,7 +112,7 @@ def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str,
     found: dict[tuple[str, str, str, str], dict[int, list[tuple[float, Point]]]] = {}
     for label, _, scores in runs if len({*sizes.values()}) > 1 else ():
         for score in scores if label in sizes else ():
-            if not score.of_part:
+            if not score.of_part and not score.is_variant:
                 shots = found.setdefault((score.task, score.prompt, score.metric, score.normalization), {})
                 shots.setdefault(score.shots, []).append((sizes[label], _point(score)))
     return unit, [

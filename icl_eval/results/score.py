@@ -10,7 +10,12 @@ from typing import Any
 from icl_eval.metrics import Estimate
 
 AVERAGE = "average"  # the metric of a suite's line
-VARIANT = re.compile(r"~f[0-9]+$")  # how the name of a variant of a prompt ends
+VARIANT = re.compile(
+    r"(?P<base>.*?)(~(?P<format>f[0-9]+(s[0-9]+)?))?"
+    r"(~((labels=(?P<labels>.*?))?,?(order=(?P<order>.*))?|mean of .*))?",
+    re.DOTALL,
+)
+"""The name of a prompt, of a format of it, and what is changed in its demonstrations."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +110,15 @@ class Score:
         return bool(self.category or (self.by and self.average))
 
     @property
-    def base_prompt(self) -> str:
-        """The prompt; of a variant, the prompt that it is a variant of."""
-        return VARIANT.sub("", self.prompt)
+    def prompt_parts(self) -> dict[str, str]:
+        """The `base` prompt; its `format`, and its demonstrations' `labels` and `order`: empty if they are its own."""
+        found = VARIANT.fullmatch(self.prompt)
+        return {name: (found[name] if found else "") or "" for name in VARIANT.groupindex}
 
     @property
     def is_variant(self) -> bool:
-        """Whether this is the score of a variant of a prompt."""
-        return self.prompt != self.base_prompt
+        """Whether this is the score of another format of a prompt."""
+        return bool(self.prompt_parts["format"])
 
     @property
     def extraction(self) -> str:

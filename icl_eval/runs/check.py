@@ -153,30 +153,47 @@ def preview(
 ) -> tuple[EncodedQuery, LanguageModel, str]:
     """A query of a run, the model whose tokenizer encoded it, and a note on control tokens in it, if there are any.
 
+    Args and errors are those of `previews`.
+    """
+    found, lm, note = previews(task, model, id=id, **options)
+    return found[""], lm, note
+
+
+def previews(
+    task: Task, model: str, *, id: str | None = None, **options: Unpack[RunOptions]
+) -> tuple[dict[str, EncodedQuery], LanguageModel, str]:
+    """A query of a run in each format, the model whose tokenizer encoded it, and a note on control tokens in it.
+
     Args:
         task: the task.
         model: name of the model.
         id: of the example; the first one by default.
         options: those of `evaluate`; of shots, seeds and prompts the first is used.
 
+    Returns:
+        The query by what its format changes, first that of the prompt itself, `""`; the model; the note, if any.
+
     Raises:
         UnknownName: the task has no such prompt or example.
-        IclEvalError: the data or the model cannot be read.
+        IclEvalError: the data or the model cannot be read, or the prompt has not so many formats.
     """
     config, load_config = read_run(model, [task.name], options)
     source = source_of(config.data, unused=task.source is not None)
-    prepared = prepare(task, config.prompts[0] if config.prompts else None, config, source)[0]
-    (shots, *_), seed = prepared.shots, config.seeds[0]
+    formats = prepare(task, config.prompts[0] if config.prompts else None, config, source)
+    prepared, seed = formats[0], config.seeds[0]
     ids = ids_of(prepared.examples)
     if id is not None and id not in ids:
         raise UnknownName(f"example of {task.name}", id, ids, otherwise=f"the first is {ids[0]}")
     example = prepared.examples[0 if id is None else ids.index(id)]
     lm = load(model, config, load_config)
-    drawn = prepared.pool.draw(example, shots, seed) if prepared.pool else []
-    cell = Cell(task.name, prepared.prompt.style, shots, seed)
-    builder = RequestBuilder(prepared, lm, config.overflow, chat_of(lm, config))
-    query = builder.build(cell, example, drawn)
-    return query, lm, about_control_tokens(builder.control_names)
+    drawn = prepared.pool.draw(example, prepared.shots[0], seed) if prepared.pool else []
+    found, names = {}, set[str]()
+    for each in formats[: (config.drawn_formats or (1,))[0]]:
+        cell = Cell(task.name, each.prompt.style, each.shots[0], seed)
+        builder = RequestBuilder(each, lm, config.overflow, chat_of(lm, config))
+        found[each.prompt.format.words if each.prompt.format else ""] = builder.build(cell, example, drawn)
+        names |= builder.control_names
+    return found, lm, about_control_tokens(names)
 
 
 def _too_long(name: str, style: str, examples: int, long: Mapping[str, WindowError]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,25 +27,32 @@ class Axis:
 
     Attributes:
         name: of its values, in the plural.
-        value: the name of a score's value on it; empty for the baseline if that has no name of its own.
-        at: a score at another value, for the line that summarises the axis.
+        part: of the name of a prompt, that says where a score stands.
         is_summarised: whether the mean and the range over its values mean anything.
     """
 
     name: str
-    value: Callable[[Score], str]
-    at: Callable[[Score, str], Score]
+    part: str
     is_summarised: bool = True
 
+    def others(self, score: Score) -> Hashable:
+        """What scores have in common that differ only on this axis; formats of two prompts have nothing in common."""
+        parts = score.prompt_parts
+        own = {"format": f"{parts['base']}~{parts['format']}" if parts["format"] else ""}
+        return tuple(own.get(part, value) for part, value in parts.items() if part != self.part)
 
-def _format(score: Score) -> str:
-    """The name of a variant of a prompt; empty for the prompt itself."""
-    return score.prompt if score.is_variant else ""
+    def summary(self, first: Score, variants: int) -> str:
+        """The name in place of a prompt's for the mean of some scores, of which `first` is the baseline."""
+        words, base = f"mean of {variants} {self.name}", first.prompt_parts["base"]
+        rest = first.prompt.removeprefix(base)
+        return {"base": f"{words}{rest}", "format": f"{base}~{words}{rest}"}.get(self.part, f"{first.prompt}~{words}")
 
 
 AXES = (
-    Axis("prompts", lambda score: score.base_prompt, lambda score, words: replace(score, prompt=words)),
-    Axis("formats", _format, lambda score, words: replace(score, prompt=f"{score.base_prompt}~{words}")),
+    Axis("prompts", "base"),
+    Axis("formats", "format"),
+    Axis("labels", "labels", is_summarised=False),
+    Axis("orders", "order"),
 )
 """From the outermost: a score gets its difference along the last axis on which it is not the baseline."""
 
@@ -73,9 +80,8 @@ def _groups(lines: Sequence[Estimated], axis: Axis) -> list[list[int]]:
     """The indices of lines that differ only on an axis, if there are several."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, (_, line) in enumerate(lines):
-        others = tuple(each.value(line) for each in AXES if each is not axis)
         same = line.task, line.metric, line.normalization, line.shots, line.average, line.category
-        groups[same, others].append(index)
+        groups[same, axis.others(line)].append(index)
     return [members for members in groups.values() if len(members) > 1]
 
 
@@ -84,7 +90,7 @@ def _with_difference(one: Estimated, baseline: Estimated, axis: Axis) -> Estimat
     return one[0], replace(
         one[1],
         axis=axis.name,
-        baseline=axis.value(baseline[1]) or baseline[1].prompt,
+        baseline=baseline[1].prompt,
         difference=found.value,
         difference_error=found.standard_error,
         difference_low=found.low,
@@ -99,14 +105,15 @@ def _spread(members: Sequence[Estimated], axis: Axis) -> Estimated:
     best, worst = (low, high) if lower_is_better(lines[0].metric) else (high, low)
     counts: dict[str, Any] = dict.fromkeys(COUNTS, 0)
     return found, replace(
-        axis.at(lines[0], f"mean of {len(lines)} {axis.name}"),
+        lines[0],
+        prompt=axis.summary(lines[0], len(lines)),
         axis=axis.name,
         variants=len(lines),
         median=statistics.median(line.value for line in lines),
         minimum=low.value,
         maximum=high.value,
-        best=axis.value(best) or best.prompt,
-        worst=axis.value(worst) or worst.prompt,
+        best=best.prompt,
+        worst=worst.prompt,
         effective_shots=statistics.fmean(line.effective_shots for line in lines),
         close_calls=None,
         noise_low=None,

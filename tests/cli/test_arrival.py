@@ -89,6 +89,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "shots": [Case((*ANY, *TOY), ("--shots", "3"), see.most_shots, 3)],
         "seeds": [Case(SHOT, ("--seeds", "5,7"), see.seeds, {5, 7})],
         "prompts": [Case(RUN, ("--prompt", "chatty"), see.is_instructed, True)],
+        "formats": [Case(RUN, ("--formats", "2"), see.in_requests("Q::"), True)],
         "data": [Case((*ANY, *HERE, "--shots", "0"), ("--data", "sample"), see.queries, QUERIES)],
         "data_dir": [Case((*ANY, *HERE, "--shots", "0"), ("--data-dir", "other"), see.queries, OTHER)],
         "split": [Case(RUN, ("--split", "train"), see.queries, EXAMPLES)],
@@ -216,6 +217,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         ],
         "draw": [Case(SHOW, ("--draw", "first"), see.printed("Q: 100\nA: even\n\nQ: 101\nA: odd\n\nQ"), True)],
         "balanced": [Case(SHOW, ("--balanced", "yes"), see.protocol("balanced"), {True})],
+        "formats": [Case(SHOW, ("--formats", "2"), see.printed("plain~f1: separator"), True)],
         "order": [Case(SHOW, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
         "fewshot_ids": [Case(SHOW, ("--fewshot-ids", "103,101,102"), see.printed("3 of 3 demonstrations"), True)],
         "include": [
@@ -462,6 +464,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "shots": [Case(PLAN, ("--shots", "3"), see.most_shots, 3)],
         "seeds": [Case((*PLAN, "--shots", "1"), ("--seeds", "5,7"), see.seeds, {5, 7})],
         "prompts": [Case(PLAN, ("--prompt", "chatty"), see.is_instructed, True)],
+        "formats": [Case(PLAN, ("--formats", "2"), see.in_requests("Q::"), True)],
         "data": [
             Case(("plan", *PARITY, *HERE, "-m", "llama", "--shots", "0"), ("--data", "sample"), see.queries, QUERIES)
         ],

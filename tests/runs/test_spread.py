@@ -3,13 +3,13 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from toy_tasks import knowing, parity
 
 from icl_eval import Result, evaluate
 from icl_eval.metrics import METRICS, Prediction, estimate
+from icl_eval.results.score import Score
 from icl_eval.runs.spread import with_spreads
 from icl_eval.testing import FakeLM
 
@@ -77,15 +77,19 @@ def test_best_is_the_least_where_less_is_better() -> None:
     assert mean.best == min(one, other, key=lambda line: line.value).prompt != mean.worst
 
 
-def test_variants_of_prompts_have_the_range_of_each_prompt_and_prompts_that_of_the_prompts_alone() -> None:
-    def line(prompt: str, right: int) -> Any:
-        choices = [Prediction(str(n), ("x", "y"), (0,), int(n >= right), str(n), str(n)) for n in range(8)]
-        found = estimate(METRICS["accuracy"], [choices])
-        return found, replace(base, prompt=prompt, value=found.value)
-
+def spreads(**right: int) -> list[Score]:
+    """The scores of prompts by name that answer so many of eight examples, with what follows from them."""
     base = evaluate(knowing(0), parity(), shots=0).scores[0]
-    grid = [line("a", 4), line("a~f1", 6), line("a~f2", 2), line("b", 5), line("b~f1", 5)]
-    found = [score for _, score in with_spreads(grid)]
+    lines = []
+    for prompt, known in right.items():
+        choices = [Prediction(str(n), ("x", "y"), (0,), int(n >= known), str(n), str(n)) for n in range(8)]
+        found = estimate(METRICS["accuracy"], [choices])
+        lines.append((found, replace(base, prompt=prompt, value=found.value)))
+    return [score for _, score in with_spreads(lines)]
+
+
+def test_formats_have_a_range_for_each_prompt_and_prompts_that_of_the_prompts_themselves() -> None:
+    found = spreads(**{"a": 4, "a~f1": 6, "a~f2s7": 2, "b": 5, "b~f1": 5})
 
     assert [score.prompt for score in found[5:]] == ["mean of 2 prompts", "a~mean of 3 formats", "b~mean of 2 formats"]
     assert [(score.baseline, score.difference) for score in found[:5]] == [
@@ -95,4 +99,22 @@ def test_variants_of_prompts_have_the_range_of_each_prompt_and_prompts_that_of_t
         ("a", 0.125),
         ("b", 0.0),
     ]
-    assert (found[6].best, found[6].worst, found[6].median) == ("a~f1", "a~f2", 0.5)
+    assert (found[6].best, found[6].worst, found[6].median) == ("a~f1", "a~f2s7", 0.5)
+    assert [score.is_variant for score in found] == [False, True, True, False, True, False, False, False]
+
+
+def test_labels_and_orders_have_differences_along_one_axis_each_and_only_orders_a_mean() -> None:
+    names = ["a", "a~order=reversed", "a~labels=random", "a~labels=random,order=reversed", "a~f1~labels=random"]
+    found = spreads(**dict(zip(names, (8, 6, 4, 1, 3), strict=True)))
+
+    assert [(score.axis, score.baseline, score.difference) for score in found[1:5]] == [
+        ("orders", "a", -2 / 8),
+        ("labels", "a", -4 / 8),
+        ("orders", "a~labels=random", -3 / 8),
+        ("formats", "a~labels=random", -1 / 8),
+    ]
+    assert [(score.prompt, score.value) for score in found[5:]] == [
+        ("a~mean of 2 formats~labels=random", 3.5 / 8),
+        ("a~mean of 2 orders", 7 / 8),
+        ("a~labels=random~mean of 2 orders", 2.5 / 8),
+    ]
