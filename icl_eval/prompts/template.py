@@ -99,13 +99,13 @@ class Prompt:
         """
         found = Formats(self._blocks | self._default_blocks(), self.separator)
         if len(found) == 1:
-            named = "field names (`Name:` at the beginning of a line) or options with `letters`"
-            raise PromptError(f"the prompt has no formats: it has no {named} to vary", self._place)
+            nothing = "no field names (`Name:` at the beginning of a line) or options with `letters` to vary"
+            raise PromptError(f"the prompt has no formats: it has {nothing}", self._place)
         if number > len(found):
             raise PromptError(f"the prompt has {len(found)} formats, so {number} cannot be drawn", self._place)
-        named = {index: f"{self.style}~f{index}{f's{seed}' if seed else ''}" for index in range(1, number)}
-        drawn = found.drawn(number, seed)
-        return [self, *(Prompt(self.source, named[i], self.path, drawn[i]) for i in named)]
+        end = f"s{seed}" if seed else ""
+        drawn = enumerate(found.drawn(number, seed))
+        return [Prompt(self.source, f"{self.style}~f{i}{end}", self.path, each) if i else self for i, each in drawn]
 
     def stop(self, text: str) -> str:
         """Where a generated answer ends in this format, if it ends at `text` in the prompt's own."""
