@@ -142,11 +142,18 @@ def outcomes(path: Path, manifest: Manifest) -> Iterator[Outcome]:
 def flips(here: Iterable[Outcome], there: Iterable[Outcome], other: Path) -> list[Outcome]:
     """The examples that are wrong here and right there, in the same task, shots and seed.
 
+    They have the same prompt, too, unless each run has only one of the task.
+
     Raises:
         RunError: the runs have no example in common, or one that is not the same in both.
     """
-    answered = {each.key: each for each in there}
-    common = [(each, answered[each.key]) for each in here if each.key in answered]
+    own, others = _by_prompt(here), _by_prompt(there)
+    common = [
+        (each, next(iter(partners.values())) if len(found) == len(partners) == 1 else partners[prompt])
+        for key, found in own.items()
+        for prompt, each in found.items()
+        if (partners := others.get(key, {})) and (prompt in partners or len(found) == len(partners) == 1)
+    ]
     if not common:
         raise RunError("this run has no example in common with the other (of a task, its shots and seed)", other)
     for one, another in common:
@@ -154,6 +161,14 @@ def flips(here: Iterable[Outcome], there: Iterable[Outcome], other: Path) -> lis
             task, _, _, id = one.key
             raise RunError(f"example {id!r} of {task} is not the same in both runs", other)
     return [one for one, another in common if one.correct is False and another.correct]
+
+
+def _by_prompt(outcomes: Iterable[Outcome]) -> dict[Key, dict[str, Outcome]]:
+    """The outcomes of each example by prompt."""
+    found: dict[Key, dict[str, Outcome]] = {}
+    for each in outcomes:
+        found.setdefault(each.key, {})[each.example.cell.prompt] = each
+    return found
 
 
 class _Judge:

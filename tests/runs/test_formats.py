@@ -10,6 +10,8 @@ from toy_tasks import parity, write, write_library
 from icl_eval import Library, Result, evaluate, rescore
 from icl_eval.errors import PromptError, RunError
 from icl_eval.prompts import Prompt
+from icl_eval.results.manifest import read_manifest
+from icl_eval.results.outcomes import flips, outcomes
 from icl_eval.testing import FakeLM
 
 LETTERED = """\
@@ -153,3 +155,19 @@ def test_the_seed_of_formats_changes_which_are_drawn() -> None:
 
     assert [line.prompt for line in lines] == ["inline", "inline~f1s7", "inline~mean of 2 formats"]
     assert ", seed 7|" in lines[1].signature
+
+
+def test_examples_that_another_run_answers_are_those_of_the_same_prompt(tmp_path: Path) -> None:
+    prompts = {"a": Prompt("A: {{ n }}", "a"), "b": Prompt("B: {{ n }}", "b")}
+    for name, right in (("one", (3, 8)), ("other", (8, 0))):
+        evaluate(
+            knowing([*prompts.values()], right),
+            parity(prompt=prompts),
+            shots=0,
+            prompts=["a", "b"],
+            out=tmp_path / name,
+        )
+    one, other = (outcomes(tmp_path / name, read_manifest(tmp_path / name)) for name in ("one", "other"))
+
+    found = {(each.example.cell.prompt, each.example.id) for each in flips(one, other, tmp_path)}
+    assert found == {("a", str(n)) for n in range(3, 8)}
