@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from icl_eval.runs.compare import compare, compare_with_first
     from icl_eval.runs.contamination import contamination
     from icl_eval.runs.evaluate import evaluate
+    from icl_eval.runs.format_search import FormatSearch, search_formats
     from icl_eval.runs.plan import Explanation, Plan, explain, plan
     from icl_eval.runs.power import SampleSize, sample_sizes
     from icl_eval.runs.rescore import rescore, rescore_sweep
@@ -28,6 +29,7 @@ __all__ = [
     "Comparisons",
     "Example",
     "Explanation",
+    "FormatSearch",
     "IclEvalError",
     "LanguageModel",
     "Library",
@@ -51,6 +53,7 @@ __all__ = [
     "rescore",
     "rescore_sweep",
     "sample_sizes",
+    "search_formats",
     "sweep",
     "wrap_model",
 ]
@@ -60,6 +63,7 @@ _HOMES = {
     "Comparisons": "results.result",
     "Example": "tasks",
     "Explanation": "runs.plan",
+    "FormatSearch": "runs.format_search",
     "IclEvalError": "errors",
     "LanguageModel": "models",
     "Library": "tasks",
@@ -82,6 +86,7 @@ _HOMES = {
     "rescore": "runs.rescore",
     "rescore_sweep": "runs.rescore",
     "sample_sizes": "runs.power",
+    "search_formats": "runs.format_search",
     "sweep": "runs.sweep",
     "wrap_model": "models",
 }

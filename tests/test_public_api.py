@@ -14,6 +14,7 @@ def test_public_names_are_these() -> None:
         "Comparisons",
         "Example",
         "Explanation",
+        "FormatSearch",
         "IclEvalError",
         "LanguageModel",
         "Library",
@@ -37,6 +38,7 @@ def test_public_names_are_these() -> None:
         "rescore",
         "rescore_sweep",
         "sample_sizes",
+        "search_formats",
         "sweep",
         "wrap_model",
     ]

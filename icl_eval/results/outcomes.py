@@ -134,7 +134,7 @@ def outcomes(path: Path, manifest: Manifest) -> Iterator[Outcome]:
     Raises:
         RunError: a file is missing or damaged.
     """
-    judges = {record.task_prompt: _Judge(record) for record in manifest.tasks}
+    judges = {record.task_prompt: Judge(record) for record in manifest.tasks}
     for example in read_examples(path / "examples.jsonl", manifest.tasks):
         yield judges[example.cell.task_prompt].outcome(example)
 
@@ -171,7 +171,7 @@ def _by_prompt(outcomes: Iterable[Outcome]) -> dict[Key, dict[str, Outcome]]:
     return found
 
 
-class _Judge:
+class Judge:
     """Judges the examples of one task and prompt."""
 
     def __init__(self, record: TaskRecord) -> None:
@@ -186,6 +186,7 @@ class _Judge:
             self._measure = None if isinstance(found, CorpusMetric) else found
 
     def outcome(self, example: ExampleResult) -> Outcome:
+        """How an example came out."""
         if isinstance(example, ChoiceResult):
             return self._of_choice(example)
         if isinstance(example, TextResult):

@@ -105,7 +105,7 @@ def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) 
         for window in queries.windows():
             answers = iter(engine.answer([request for query in window for request in query.requests]))
             for query in window:
-                result = _result(query, [next(answers) for _ in query.requests])
+                result = result_of(query, [next(answers) for _ in query.requests])
                 write(result)
                 keep(result, parts_of(query, decode))
 
@@ -150,7 +150,8 @@ def parts_of(query: EncodedQuery, decode: TokenDecoder) -> PromptParts:
     )
 
 
-def _result(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
+def result_of(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
+    """What is stored of a query and the answers to its requests."""
     example = query.example
     common: dict[str, Any] = {
         "cell": query.cell,
