@@ -1,14 +1,15 @@
-"""Metrics of the probability a model gives to a text: perplexities and bits per byte."""
+"""Metrics of the probability a model gives to a text: perplexities, losses, and the in-context score."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_eval.errors import MetricError
 from icl_eval.metrics.prediction import Kind, LikelihoodPrediction
 from icl_eval.metrics.statistics import Statistics
 
@@ -45,21 +46,70 @@ class Perplexity:
 
 
 @dataclass(frozen=True)
-class BitsPerByte:
-    """Negative log-likelihood of all texts together in bits, over their bytes of UTF-8; a row is (nats, bytes)."""
+class Loss:
+    """Negative log-likelihood of all texts together, per unit; a row is (nats, units)."""
 
-    name: str = "bits_per_byte"
+    name: str
+    units_of: Callable[[LikelihoodPrediction], int]
+    """How many units the text has: its tokens or bytes."""
+    nats: float = 1.0
+    """Nats in the unit of the value: ln 2 for bits."""
     bounds: tuple[float, float] = (0.0, math.inf)
     proportion: bool = False
     of: Kind = "likelihood"
 
     def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
         """One unit per text."""
-        return _nats_and_units(predictions, lambda prediction: prediction.bytes)
+        return _nats_and_units(predictions, self.units_of)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shape (..., 2) -> (...)."""
-        return np.asarray(totals[..., 0] / totals[..., 1] / math.log(2))
+        return np.asarray(totals[..., 0] / totals[..., 1] / self.nats)
+
+
+@dataclass(frozen=True)
+class InContextScore:
+    """Mean over texts of the loss of a late token less that of an early one, in nats; a row is (difference, 1).
+
+    Olsson et al. 2022 (arXiv 2209.11895, "the in-context learning score"): the 500th token less the 50th. The more
+    negative, the more the text before a token helps. Tokens are counted from 1 in the first window of a text. A text
+    that has no late token there does not count.
+    """
+
+    name: str
+    early: int = 50
+    late: int = 500
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    proportion: bool = False
+    of: Kind = "likelihood"
+
+    @classmethod
+    def configured(cls, name: str, settings: Mapping[str, str]) -> InContextScore:
+        """The score of a full name and the settings in it."""
+        return cls(name, **{setting: int(value) for setting, value in settings.items()})
+
+    def check(self, predictions: Sequence[LikelihoodPrediction]) -> None:
+        """Every text can be scored whose tokens are not known yet."""
+
+    def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
+        """One unit per text; raises `MetricError` if none is long enough."""
+        rows = [self._row(prediction.token_logprobs) for prediction in predictions]
+        if not any(count for _, count in rows):
+            longest = max(len(prediction.token_logprobs) for prediction in predictions)
+            raise MetricError(
+                f"no text has {max(self.early, self.late)} tokens in its first window: the longest has {longest}; set "
+                "`early` and `late`"
+            )
+        return Statistics.of_examples(predictions, np.array(rows, dtype=np.float64))
+
+    def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shape (..., 2) -> (...)."""
+        return np.asarray(totals[..., 0] / totals[..., 1])
+
+    def _row(self, logprobs: Sequence[float]) -> tuple[float, int]:
+        if len(logprobs) < max(self.early, self.late):
+            return 0.0, 0
+        return logprobs[self.early - 1] - logprobs[self.late - 1], 1
 
 
 def is_greedy(prediction: LikelihoodPrediction) -> float:

@@ -13,7 +13,7 @@ from icl_eval.errors import MetricError, UnknownName
 from icl_eval.metrics import answer_text, drop, external, likelihood, mathematics, means, multilingual, written
 from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
 from icl_eval.metrics.derived import PASS_AT, VOTE, Extracted, over_samples
-from icl_eval.metrics.likelihood import BitsPerByte, Perplexity
+from icl_eval.metrics.likelihood import InContextScore, Loss, Perplexity
 from icl_eval.metrics.means import ExampleMean, GroupMean
 from icl_eval.metrics.overlap import TRANSLATION_METRICS, rouge
 from icl_eval.metrics.overlap import refuse as refuse_for_rouge
@@ -89,12 +89,15 @@ _OF_LIKELIHOODS: tuple[Metric[Any], ...] = (
         refuse=partial(refuse_unspaced_texts, "word_perplexity", advice="`byte_perplexity` or `bits_per_byte` fits"),
     ),
     Perplexity("byte_perplexity", lambda prediction: prediction.bytes),
-    BitsPerByte(),
+    Loss("token_loss", lambda prediction: prediction.tokens),
+    Loss("bits_per_byte", lambda prediction: prediction.bytes, nats=math.log(2)),
 )
 
 
+_IN_CONTEXT = MetricFamily("in_context_score", {}, InContextScore.configured, of="likelihood", counts=("early", "late"))
+
 FAMILIES: Mapping[str, MetricFamily] = MappingProxyType(
-    {each.name: each for each in (_EXACT_MATCH, *multilingual.MLQA_METRICS, *TRANSLATION_METRICS)}
+    {each.name: each for each in (_EXACT_MATCH, *multilingual.MLQA_METRICS, *TRANSLATION_METRICS, _IN_CONTEXT)}
 )
 """The metrics that take settings."""
 
@@ -179,7 +182,13 @@ def lower_is_better(name: str) -> bool | None:
     if name.startswith((EVALUATE, PYTHON)):
         return None
     base, _ = split_metric_name(split_extraction(name)[0])
-    return base.endswith("perplexity") or base in ("answer_loss", "bits_per_byte", "ter")
+    return base.endswith("perplexity") or base in (
+        "answer_loss",
+        "bits_per_byte",
+        "in_context_score",
+        "ter",
+        "token_loss",
+    )
 
 
 def fitting(kind: Kind) -> list[str]:

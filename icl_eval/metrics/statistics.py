@@ -8,7 +8,8 @@ A family is a metric with settings: `bleu:tokenize=zh` is `bleu` with its settin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,18 +148,23 @@ class MetricFamily:
     required: str | None = None
     """A setting without a default."""
     of: Kind = "text"
+    counts: Collection[str] = ()
+    """The settings that may have any whole number of at least 1."""
 
     def configured(self, settings: Mapping[str, str], path: Path | None = None, line: int | None = None) -> Metric[Any]:
         """The metric with these settings, and its default for every other one.
 
         Raises, for the place if one is given:
             UnknownName: there is no such setting, or no such value of it.
-            MetricError: a setting without a default is missing.
+            MetricError: a setting without a default is missing, or one is not a number.
         """
         for name, value in settings.items():
-            if name not in self.settings:
-                raise UnknownName(f"setting of {self.name}", name, self.settings, path, line)
-            if value not in self.settings[name]:
+            if name not in (*self.settings, *self.counts):
+                raise UnknownName(f"setting of {self.name}", name, (*self.settings, *self.counts), path, line)
+            if name in self.counts:
+                if not re.fullmatch("[1-9][0-9]{0,8}", value):
+                    raise MetricError(f"{self.name}'s `{name}` is a whole number from 1, not {value!r}", path, line)
+            elif value not in self.settings[name]:
                 raise UnknownName(f"value of {self.name}'s `{name}`", value, self.settings[name], path, line)
         if self.required is not None and self.required not in settings:
             values = ", ".join(self.settings[self.required])

@@ -206,7 +206,8 @@ class LikelihoodResult(ExampleResult):
         tokens = sum(map(len, self.parts))
         logprob = min(math.fsum(value for part in self.parts for value in part), 0.0)
         counts = (tokens, self.words, self.bytes)
-        return (LikelihoodPrediction(self.id, logprob, self.greedy, *counts, self.cluster, self.group, self.unspaced),)
+        units = (self.cluster, self.group, self.unspaced)
+        return (LikelihoodPrediction(self.id, logprob, self.greedy, *counts, *units, self.parts[0]),)
 
     @property
     def question(self) -> Hashable:

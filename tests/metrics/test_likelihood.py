@@ -1,18 +1,20 @@
 """Perplexities and bits per byte against their definitions, computed by hand, and against a plain bootstrap."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
+from numpy.typing import NDArray
 from scipy.stats import t
 
-from icl_eval.errors import MetricError
-from icl_eval.metrics import METRICS, LikelihoodPrediction, estimate
+from icl_eval.errors import IclEvalError, MetricError
+from icl_eval.metrics import METRICS, LikelihoodPrediction, estimate, lower_is_better, metric
 
 from .answered import likelihoods, likely
 
-PERPLEXITIES = ("perplexity", "token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+PERPLEXITIES = ("perplexity", "token_perplexity", "word_perplexity", "byte_perplexity", "token_loss", "bits_per_byte")
 
 
 def value(name: str, predictions: list[LikelihoodPrediction]) -> float:
@@ -27,6 +29,7 @@ def test_metrics_of_two_documents_are_computed_by_hand() -> None:
     assert value("token_perplexity", documents) == pytest.approx(math.exp(3))
     assert value("word_perplexity", documents) == pytest.approx(math.exp(4))
     assert value("byte_perplexity", documents) == pytest.approx(math.exp(1))
+    assert value("token_loss", documents) == pytest.approx(3)
     assert value("bits_per_byte", documents) == pytest.approx(1 / math.log(2))
 
 
@@ -51,7 +54,7 @@ def test_standard_error_and_interval_are_those_of_resampled_documents(name: str)
     per = {"perplexity": np.ones(200), "byte_perplexity": 4 * sizes, "bits_per_byte": 4 * sizes}.get(name, sizes)
     draws = generator.integers(200, size=(6000, 200))
     means = nats[draws].sum(axis=1) / per[draws].sum(axis=1)
-    resampled = means / math.log(2) if name == "bits_per_byte" else np.exp(means)
+    resampled = {"bits_per_byte": means / math.log(2), "token_loss": means}.get(name, np.exp(means))
     found = estimate(METRICS[name], [documents])
 
     assert found.standard_error == pytest.approx(resampled.std(ddof=1), rel=0.06)
@@ -101,3 +104,41 @@ def test_seeds_may_split_a_text_into_other_tokens() -> None:
     found = estimate(METRICS["perplexity"], [likely([-1.0], [1], words=[1]), likely([-2.0], [2], words=[1])])
 
     assert found.seed_values == pytest.approx((math.exp(1), math.exp(2)))
+
+
+def texts_of(losses: list[NDArray[np.float64]]) -> list[LikelihoodPrediction]:
+    """Texts with these losses of their tokens."""
+    plain = likely([-float(each.sum()) for each in losses], [len(each) for each in losses])
+    return [replace(one, token_logprobs=tuple(-each)) for one, each in zip(plain, losses, strict=True)]
+
+
+def test_in_context_score_is_the_mean_difference_of_two_columns_with_its_standard_error() -> None:
+    losses = np.random.default_rng(0).gamma(2, 1, (30, 600))
+    differences = losses[:, 499] - losses[:, 49]
+    found = estimate(metric("in_context_score"), [texts_of([*losses])])
+
+    assert found.value == pytest.approx(differences.mean())
+    assert found.standard_error == pytest.approx(differences.std(ddof=1) / math.sqrt(30))
+
+
+def test_texts_without_a_late_token_do_not_count() -> None:
+    losses = [*np.random.default_rng(0).gamma(2, 1, (20, 8))]
+    measure = metric("in_context_score:early=2:late=8")
+    alone, among = (estimate(measure, [texts_of(each)]) for each in (losses, [*losses, np.ones(7), np.ones(1)]))
+
+    assert among.value == pytest.approx(alone.value) == pytest.approx(np.mean([each[7] - each[1] for each in losses]))
+    assert among.standard_error == pytest.approx(alone.standard_error, rel=0.03)
+    assert lower_is_better(measure.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("in_context_score", "no text has 500 tokens in its first window: the longest has 8"),
+        ("in_context_score:late=0", "`late` is a whole number from 1, not '0'"),
+        ("in_context_score:lat=9", "no setting of in_context_score is named 'lat'; did you mean late"),
+    ],
+)
+def test_positions_that_no_text_has_are_errors(name: str, message: str) -> None:
+    with pytest.raises(IclEvalError, match=message):
+        estimate(metric(name), [texts_of([np.ones(8)])])

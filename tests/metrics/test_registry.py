@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,8 @@ OF_KIND: dict[Kind, str] = {
     " probability_mass answer_loss multiple_choice_grade expected_grade",
     "text": "exact_match number_match math_match squad_em squad_f1 contains_match referent_match coqa_em coqa_f1"
     " quac_f1 drop_em drop_f1 char_f1 rouge1 rouge2 rougeL bleu chrf ter mlqa_em mlqa_f1",
-    "likelihood": "greedy_accuracy perplexity token_perplexity word_perplexity byte_perplexity bits_per_byte",
+    "likelihood": "greedy_accuracy perplexity token_perplexity word_perplexity byte_perplexity token_loss bits_per_byte"
+    " in_context_score",
 }
 
 
@@ -31,7 +33,7 @@ def test_metric_of_another_kind_of_answers_is_answered_with_those_that_fit() -> 
 
     assert str(caught.value) == (
         "accuracy measures choices, and these answers are likelihoods; choose from greedy_accuracy, perplexity, "
-        "token_perplexity, word_perplexity, byte_perplexity, bits_per_byte"
+        "token_perplexity, word_perplexity, byte_perplexity, token_loss, bits_per_byte, in_context_score"
     )
 
 
@@ -40,7 +42,7 @@ def test_every_metric_takes_its_own_kind_alone(name: str) -> None:
     answers: dict[Kind, list[AnyPrediction]] = {
         "choice": [*answered([0, 1], [0, 1], groups=[1, 1], clusters=[1, 1])],
         "text": [wrote("a", "a")],
-        "likelihood": [*likely([-1.0], [1])],
+        "likelihood": [replace(*likely([-1.0], [1]), token_logprobs=(-1.0,) * 500)],
     }
     for kind, predictions in answers.items():
         if kind == METRICS[name].of:

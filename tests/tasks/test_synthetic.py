@@ -49,8 +49,8 @@ def made(name: str, split: str = "validation") -> list[Mapping[str, Any]]:
     return list(SyntheticSource().records(Data(synthetic=name), split))
 
 
-def test_fifteen_sets_are_generated() -> None:
-    assert set(GENERATORS) == {*TWO_OPERANDS, COMPOSITE, *SCRAMBLED}
+def test_seventeen_sets_are_generated() -> None:
+    assert set(GENERATORS) == {*TWO_OPERANDS, COMPOSITE, *SCRAMBLED, "repeated_words", "copied_words"}
 
 
 @pytest.mark.parametrize("name", [*TWO_OPERANDS, COMPOSITE])
@@ -96,7 +96,7 @@ def test_composites_have_parentheses_first_digits_from_one_to_nine_and_nine_pair
 def test_words_are_distinct_english_looking_and_many() -> None:
     listed = words()
 
-    assert listed == sorted(set(listed))
+    assert list(listed) == sorted(set(listed))
     assert all(re.fullmatch(r"[a-z]{5,15}", word) for word in listed)
     assert sum(len(word) > 5 for word in listed) >= 2000
     assert {"breakfast", "listening", "through"} <= set(listed)
@@ -118,6 +118,27 @@ def test_anagrams_keep_their_ends_and_differ_if_they_can(name: str, kept: int) -
         assert (anagram[:kept], anagram[-kept:]) == (word[:kept], word[-kept:])
         assert sorted(anagram) == sorted(word)
         assert (anagram == word) == (len(set(word[kept:-kept])) == 1)
+
+
+def test_both_halves_of_repeated_words_are_the_same_random_words() -> None:
+    halves = made("repeated_words")
+    first, second = halves[::2], halves[1::2]
+    drawn = Counter(word for each in first for word in each["words"].split())
+
+    assert [(each["half"], each["before"]) for each in first] == [("first", "")] * 200
+    assert [(each["half"], each["before"], each["words"]) for each in second] == [
+        ("second", each["words"], each["words"]) for each in first
+    ]
+    assert all(len({*each["words"].split()}) == 25 for each in first)
+    assert {*drawn} <= {*words()}
+    assert max(drawn.values()) < 10  # of 5000 words that are drawn about once each
+
+
+def test_lists_to_copy_have_three_lengths_and_different_words() -> None:
+    lists = made("copied_words")
+
+    assert Counter(each["length"] for each in lists) == {"5 words": 200, "10 words": 200, "20 words": 200}
+    assert all(len({*each["words"].split()}) == int(each["length"].split()[0]) for each in lists)
 
 
 def test_inner_letters_take_every_order_equally_often() -> None:

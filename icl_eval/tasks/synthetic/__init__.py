@@ -1,4 +1,4 @@
-"""Records made by the package: arithmetic and word scrambling of the GPT-3 paper, named as its released files."""
+"""Records made by the package: arithmetic and word scrambling of the GPT-3 paper, named as its files; words to copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from icl_eval.tasks.synthetic.generators import (
     Draws,
     anagram,
     backwards,
+    copied_words,
     cycled,
+    repeated_words,
     scrambled,
     three_operands,
     two_operands,
@@ -35,6 +37,8 @@ GENERATORS: Mapping[str, Callable[[Draws], Iterator[dict[str, str]]]] = {
     "cycle_letters_in_word": scrambled(cycled, shortest=6),
     "random_insertion_in_word": scrambled(with_insertions, shortest=6),
     "reversed_words": scrambled(backwards, shortest=6),
+    "repeated_words": repeated_words,
+    "copied_words": copied_words,
 }
 
 

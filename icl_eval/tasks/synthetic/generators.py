@@ -1,4 +1,4 @@
-"""Generators of records as in section 3.9 of the GPT-3 paper: sums and words with their letters manipulated.
+"""Generators of records: the sums and scrambled words of section 3.9 of the GPT-3 paper, and random words to copy.
 
 Operands are uniform on [0, 10^digits), so differences are often negative. The three-operand kind follows the released
 items, not the text: parentheses around the first two operands, and digits from 1 to 9.
@@ -7,6 +7,9 @@ The words are of the bundled list, each at most once. Where the text leaves a ru
 letters are cycled by any number of places but none, an anagram differs from its word if any order of its letters does,
 and exactly one character stands between two neighbouring letters.
 
+Random words have no order that a model could know before it reads them, so what it predicts of a second copy comes from
+the first one: the repeated random tokens of Olsson et al. 2022 (arXiv 2209.11895), as words, which all tokenizers read.
+
 Draws are pseudo-random numbers from a hash: the same for a name on every platform, in every version of every library.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib import resources
 from itertools import count
 from typing import TypeVar
@@ -102,9 +106,10 @@ def scrambled(scramble: Scramble, shortest: int) -> Callable[[Draws], Iterator[d
     return records
 
 
-def words() -> list[str]:
+@cache
+def words() -> tuple[str, ...]:
     """The bundled English words: lower case, sorted, each once."""
-    return resources.files(__package__).joinpath("words.txt").read_text(encoding="ascii").split()
+    return tuple(resources.files(__package__).joinpath("words.txt").read_text(encoding="ascii").split())
 
 
 def cycled(word: str, draws: Draws) -> str:
@@ -134,3 +139,32 @@ def with_insertions(word: str, draws: Draws) -> str:
 def backwards(word: str, draws: Draws) -> str:  # noqa: ARG001
     """The word from its last letter to its first."""
     return word[::-1]
+
+
+REPEATED, REPEATED_WORDS = 200, 25  # sequences, and words in each
+COPIED, COPIED_WORDS = 200, (5, 10, 20)  # lists of each length
+
+
+def repeated_words(draws: Draws) -> Iterator[dict[str, str]]:
+    """Each half of random words that stand twice: the first after nothing, the second after the first."""
+    for number in range(REPEATED):
+        text = "".join(f" {word}" for word in _random_words(draws, REPEATED_WORDS))
+        for half, before in (("first", ""), ("second", text)):
+            yield {"id": f"{number}-{half}", "sequence": str(number), "half": half, "before": before, "words": text}
+
+
+def copied_words(draws: Draws) -> Iterator[dict[str, str]]:
+    """Lists of random words of several lengths."""
+    for number in range(COPIED):
+        for length in COPIED_WORDS:
+            words_of_list = " ".join(_random_words(draws, length))
+            yield {"id": f"{number}-{length}", "length": f"{length} words", "words": words_of_list}
+
+
+def _random_words(draws: Draws, count: int) -> list[str]:
+    """Different words, all equally likely."""
+    listed = words()
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found[draws.one_of(listed)] = None
+    return list(found)
