@@ -86,7 +86,7 @@ class InContextScore:
     @classmethod
     def configured(cls, name: str, settings: Mapping[str, str]) -> InContextScore:
         """The score of a full name and the settings in it."""
-        return cls(name, **{setting: int(value) for setting, value in settings.items()})
+        return cls(name, int(settings.get("early", cls.early)), int(settings.get("late", cls.late)))
 
     def check(self, predictions: Sequence[LikelihoodPrediction]) -> None:
         """Every text can be scored whose tokens are not known yet."""
