@@ -258,11 +258,30 @@ class RunOptions(ModelOptions, total=False):
             "NAME=VALUE,...",
         ),
     ]
+    calibrate: Annotated[
+        str | Sequence[str],
+        Stored(
+            "Also score by calibrations, and collect what they need: contextual, contextual-identity, dc-pmi, batch, "
+            "prototypical.",
+            EVALUATION,
+            "NAME,...",
+            default=(),
+        ),
+    ]
+    content_free: Annotated[
+        str | Sequence[str],
+        Stored(
+            "Inputs of contextual calibration. Default: N/A, [MASK] and an empty one.",
+            EVALUATION,
+            "TEXT,...",
+            default=(),
+        ),
+    ]
     normalizations: Annotated[
         str | Sequence[str],
         Option(
-            "Normalisations to score by: sum, token, char, byte, unconditional, all. Calibrations: batch, "
-            "prototypical. Default: each task's own.",
+            "Normalisations to score by: sum, token, char, byte, unconditional, all. Calibrations: contextual, "
+            "contextual-identity, dc-pmi, batch, prototypical. Default: each task's own, and --calibrate.",
             RESULTS,
             "NAME,...",
             default=(),

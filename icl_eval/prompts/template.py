@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,18 @@ class Prompt:
         """Names of the fields that the query or the instruction shows: those that make up the question."""
         return (self._names_in("query") | self._names_in("instruction")) - set(GIVEN)
 
+    @cached_property
+    def content_fields(self) -> set[str]:
+        """Names of the fields whose text the query or the instruction shows, without those that only choose words."""
+        return {
+            name for block in ("query", "instruction") if block in self._blocks for name in _shown(self._blocks[block])
+        } & self.question_fields
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the query shows the option, so that the contexts of the options differ (partial evaluation)."""
+        return self._options_differ
+
     def _names_in(self, block: str) -> set[str]:
         body = self._blocks[block].body if block in self._blocks else []
         return meta.find_undeclared_variables(nodes.Template(body, lineno=1, environment=self._tree.environment))
@@ -243,6 +256,16 @@ class Prompt:
             raise PromptError(
                 f"block `{block}` cannot be rendered: {str(error) or type(error).__name__}", self._place, line
             ) from error
+
+
+def _shown(node: nodes.Node) -> Iterator[str]:
+    """The names in a template outside of conditions."""
+    if isinstance(node, nodes.Name):
+        yield node.name
+    condition = node.test if isinstance(node, nodes.If | nodes.CondExpr) else None
+    for child in node.iter_child_nodes():
+        if child is not condition:
+            yield from _shown(child)
 
 
 def _is_blank(node: nodes.Node) -> bool:

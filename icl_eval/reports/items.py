@@ -7,7 +7,7 @@ import gzip
 import json
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,11 +122,13 @@ def item_blocks(runs: Sequence[ReportRun]) -> dict[str, str]:
     for number, run in enumerate(runs):
         for outcome in run.outcomes:
             cell = cells.setdefault((number, outcome.example.cell), len(cells))
-            for name, value in _row(cell, outcome, names).items():
+            normalizations = list(
+                dict.fromkeys([*normalizations, *(n for each in outcome.options[:1] for n in each.scores)])
+            )
+            for name, value in _row(cell, outcome, names, normalizations).items():
                 columns[name].append(value)
             prompts.add(run.texts, outcome)
             tokens.add(run.texts, outcome)
-            normalizations = normalizations or [name for option in outcome.options[:1] for name in option.scores]
     document = {
         "runs": [visible(run.label) for run in runs],
         "normalizations": normalizations,
@@ -143,8 +145,10 @@ def item_blocks(runs: Sequence[ReportRun]) -> dict[str, str]:
     return found
 
 
-def _row(cell: int, outcome: Outcome, names: dict[tuple[str, ...], int]) -> dict[str, Any]:
-    """The values of an item, by column."""
+def _row(
+    cell: int, outcome: Outcome, names: dict[tuple[str, ...], int], normalizations: Sequence[str]
+) -> dict[str, Any]:
+    """The values of an item, by column; a score that it has not is None."""
     options = outcome.options
     return {
         "cell": cell,
@@ -153,7 +157,7 @@ def _row(cell: int, outcome: Outcome, names: dict[tuple[str, ...], int]) -> dict
         "chosen": -1 if outcome.chosen is None else outcome.chosen,
         "gold": [index for index, option in enumerate(options) if option.is_gold] if options else None,
         "options": names.setdefault(tuple(option.name for option in options), len(names)),
-        "scores": [[round(value, 4) for value in option.scores.values()] for option in options] or None,
+        "scores": [[_rounded(option.scores, name) for name in normalizations] for option in options] or None,
         "margin": None if outcome.margin is None else round(outcome.margin, 4),
         "loss": round(outcome.loss, 4) if abs(outcome.loss) < 1e300 else None,
         "texts": [
@@ -165,6 +169,10 @@ def _row(cell: int, outcome: Outcome, names: dict[tuple[str, ...], int]) -> dict
         "shown": outcome.example.shots,
         "truncated": outcome.example.truncated,
     }
+
+
+def _rounded(scores: Mapping[Any, float], name: str) -> float | None:
+    return round(scores[name], 4) if name in scores else None
 
 
 def shortened(text: str) -> str:

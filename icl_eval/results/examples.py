@@ -21,6 +21,7 @@ from icl_eval.tasks import Normalization
 from icl_eval.tasks.example import are_grades
 from icl_eval.tasks.files import parse_json
 
+FOR_CALIBRATION = ("domain", "content_free")  # fields of an option
 ONLY = Ranking(chosen=0, tied=False, margin=math.inf)
 
 
@@ -91,9 +92,13 @@ class ExampleResult(ABC):
         object.__setattr__(found, "category", category)
         return found
 
+    def entry(self) -> dict[str, Any]:
+        """What the line of `examples.jsonl` says."""
+        return {"kind": self.kind, **asdict(self)}
+
     def line(self) -> str:
         """The JSON line of `examples.jsonl`."""
-        return json.dumps({"kind": self.kind, **asdict(self)}, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(self.entry(), ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,12 @@ class ChoiceResult(ExampleResult):
     names: tuple[str, ...]  # the options themselves
     options: tuple[OptionResult, ...]
     grades: tuple[float, ...] = ()  # of the options, if they are not just right or wrong
+
+    def entry(self) -> dict[str, Any]:
+        """What the line of `examples.jsonl` says, without what was not collected for calibration."""
+        entry = ExampleResult.entry(self)
+        options = [{k: v for k, v in each.items() if v or k not in FOR_CALIBRATION} for each in entry["options"]]
+        return {**entry, "options": options}
 
     def rank(self, normalization: Normalization) -> Ranking:
         """Which option wins under a normalisation."""
@@ -274,16 +285,21 @@ def parse_example(line: str | bytes) -> ExampleResult:
     kind = KINDS[entry.pop("kind")]
     cell = Cell(**entry.pop("cell"))
     if kind is ChoiceResult:
-        entry["options"] = [
-            OptionResult(option["text"], tuple(option["logprobs"]), tuple(option["unconditional"]))
-            for option in entry["options"]
-        ]
+        entry["options"] = [_option(option) for option in entry["options"]]
     if kind is LikelihoodResult:
         entry["parts"] = [tuple(part) for part in entry["parts"]]
     rest: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
     result = kind(cell=cell, **rest)
     _check(result)
     return result
+
+
+def _option(entry: dict[str, Any]) -> OptionResult:
+    """An option of a choice; what a calibration needs is there if the run collected it."""
+    known = entry["text"], tuple(entry["logprobs"]), tuple(entry["unconditional"])
+    if len(entry) == len(known):
+        return OptionResult(*known)
+    return OptionResult(*known, tuple(entry.get("domain", ())), tuple(map(tuple, entry.get("content_free", ()))))
 
 
 def _check(result: ExampleResult) -> None:
@@ -303,7 +319,12 @@ def _check(result: ExampleResult) -> None:
             raise ValueError("an option is empty")
         for option in result.options:
             _check_logprobs(option.logprobs)
-            _check_logprobs(option.unconditional or (0.0,))
+            for collected in (option.unconditional, option.domain):
+                _check_logprobs(collected or (0.0,))
+            for after_input in option.content_free:
+                _check_logprobs(after_input)
+        if len({(len(option.content_free), bool(option.domain)) for option in result.options}) > 1:
+            raise ValueError("the options differ in what was collected of them")
     elif isinstance(result, TextResult):
         _check_strings(result.references, result.generated, result.finished)
         _check_logprobs(result.scores)

@@ -25,6 +25,8 @@ GRID = {
     "prompts",
     "formats",
     "overflow",
+    "calibrate",
+    "content_free",
     "metrics",
 }  # of a configuration: what may change from run to run in a folder
 

@@ -13,7 +13,7 @@ from icl_eval.metrics import CorpusMetric, metric
 from icl_eval.results.examples import ChoiceResult, ExampleResult, LikelihoodResult, TextResult, read_examples
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.records import TaskRecord
-from icl_eval.scoring import NORMALIZATIONS, score
+from icl_eval.scoring import NORMALIZATIONS, Scoring, option_scores
 from icl_eval.tasks import Normalization
 from icl_eval.tasks.extraction import extract
 
@@ -27,14 +27,15 @@ class OptionOutcome:
     Attributes:
         name: the option itself.
         is_gold: whether it is right.
-        scores: in nats (per unit of length), by normalisation; the highest wins.
-        probabilities: the softmax of the scores over the options, by normalisation.
+        scores: in nats (per unit of length), by normalisation; the highest wins. Also by the calibrations that score
+            each example by itself, if the run collected what they need.
+        probabilities: the softmax of the scores over the options, likewise.
     """
 
     name: str
     is_gold: bool
-    scores: Mapping[Normalization, float]
-    probabilities: Mapping[Normalization, float]
+    scores: Mapping[Scoring, float]
+    probabilities: Mapping[Scoring, float]
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,10 @@ class Outcome:
             return self.example.references
         return tuple(option.name for option in self.options if option.is_gold)
 
+    @property
+    def _scorings(self) -> list[Scoring]:
+        return [name for option in self.options[:1] for name in option.probabilities]
+
     def row(self) -> dict[str, Any]:
         """The row of a data frame."""
         cell, example = self.example.cell, self.example
@@ -122,7 +127,8 @@ class Outcome:
             "value": self.value,
             "margin": self.margin,
             "loss": self.loss,
-            **{f"p_{name}": [option.probabilities[name] for option in self.options] or None for name in NORMALIZATIONS},
+            **{f"p_{name}": None for name in NORMALIZATIONS},
+            **{f"p_{name}": [option.probabilities[name] for option in self.options] for name in self._scorings},
             "texts": [each.text for each in self.texts],
             "extracted": [dict(each.extracted) for each in self.texts],
         }
@@ -196,7 +202,7 @@ class Judge:
         return Outcome(example, self._normalization, greedy, None, None, loss)
 
     def _of_choice(self, example: ChoiceResult) -> Outcome:
-        scores = {name: [score(option, name) for option in example.options] for name in NORMALIZATIONS}
+        scores = option_scores(example.options)
         logs = {name: _log_softmax(values) for name, values in scores.items()}
         options = tuple(
             OptionOutcome(

@@ -75,10 +75,19 @@ class TaskRecord(BaseModel):
     by: Category | None = None  # which examples have scores of their own, as well as their average
     categories: dict[str, int] = {}  # by name, the number of examples in the whole split
     head: bool  # whether the examples are the first of the split, not a sample of it
+    partial: bool = False  # whether the query shows the option, so that all options may be scored by the same text
+    calibrate: tuple[str, ...] = ()  # the calibrations by which the task is scored beside its normalisation
+    domain_premise: str = ""  # the template of the premise that one of them needs
+    content_free: tuple[str, ...] = ()  # the inputs that one of them needs
 
     @field_serializer("extract")
     def _as_written(self, extract: dict[str, Any]) -> dict[str, Any]:
         return dumped(extract)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the texts of options are scored, and not one text after each of them, or generated ones."""
+        return self.answer == "choice" and not self.partial
 
     @property
     def sample(self) -> str:

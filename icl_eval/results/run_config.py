@@ -35,16 +35,18 @@ from icl_eval.config import (
     parse_labels,
     parse_limit,
 )
-from icl_eval.errors import RunError
+from icl_eval.errors import RunError, UnknownName
 from icl_eval.models import LoadConfig, ModelConfig
 from icl_eval.models.loading.names import is_endpoint
 from icl_eval.models.options import CHAT_ONLY
+from icl_eval.scoring import CALIBRATIONS, CONTEXTUAL
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.metric_names import MetricName, named_metrics
 
 MOST_SEEDS = 10_000
 CHANGES = frozenset({"decode", "draw", "balanced", "order", "labels", "fewshot_ids"})  # of what a task file says
-RARE = CHANGES | {"formats", "metrics", "chat", *CHAT_ONLY}  # options that a manifest has only where they are given
+RARE = CHANGES | {"formats", "calibrate", "content_free", "metrics", "chat", *CHAT_ONLY}
+"""Options that a manifest has only where they are given."""
 
 
 def _expanded(orders: tuple[str, ...]) -> tuple[str, ...]:
@@ -73,6 +75,8 @@ class RunConfig(ModelConfig):
     limit: Annotated[int | str, AfterValidator(parse_limit)] | None = DEFAULTS["limit"]
     overflow: Overflow = DEFAULTS["overflow"]
     decode: dict[str, Any] | None = DEFAULTS["decode"]
+    calibrate: tuple[str, ...] = DEFAULTS["calibrate"]
+    content_free: tuple[str, ...] = DEFAULTS["content_free"]
     metrics: tuple[MetricName, ...] = DEFAULTS["metrics"]
 
     @field_validator("data", mode="before")
@@ -81,7 +85,9 @@ class RunConfig(ModelConfig):
         """The words for where data comes from; a path that reads like one of them is still a directory."""
         return f"./{data}" if isinstance(data, Path) and str(data) in (HUB, SAMPLE) else str(data)
 
-    @field_validator("tasks", "prompts", "shots", "fewshot_ids", "order", "labels", mode="before")
+    @field_validator(
+        "tasks", "prompts", "shots", "fewshot_ids", "order", "labels", "calibrate", "content_free", mode="before"
+    )
     @classmethod
     def _one_or_several(cls, values: Any) -> tuple[Any, ...]:
         return (
@@ -94,6 +100,14 @@ class RunConfig(ModelConfig):
         """Functions and classes by their names."""
         listed = metrics if isinstance(metrics, Sequence) and not isinstance(metrics, str) else [metrics]
         return tuple(dict.fromkeys(named_metrics(listed)[0]))
+
+    @field_validator("calibrate")
+    @classmethod
+    def _known_calibrations(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in CALIBRATIONS:
+                raise ValueError(str(UnknownName("calibration", name, CALIBRATIONS)))
+        return names
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -114,6 +128,12 @@ class RunConfig(ModelConfig):
     def _keeps_the_template(self) -> RunConfig:
         if self.chat and self.overflow == "truncate":
             raise ValueError("`overflow` truncate would cut the beginning of the chat template")
+        return self
+
+    @model_validator(mode="after")
+    def _uses_content_free_inputs(self) -> RunConfig:
+        if self.content_free and not {*CONTEXTUAL} & {*self.calibrate}:
+            raise ValueError("`content_free` has no effect unless `calibrate` names contextual")
         return self
 
     @model_serializer(mode="wrap")

@@ -6,17 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from icl_eval.errors import RunError
-from icl_eval.results.examples import ChoiceResult, ExampleResult
-from icl_eval.results.records import Cell
+from icl_eval.results.examples import REPAIR, ChoiceResult, ExampleResult
+from icl_eval.results.records import Cell, TaskRecord
+from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import Prepared
+from icl_eval.runs.requests import domain_premise
 from icl_eval.scoring import (
     CALIBRATIONS,
+    CONTEXTUAL,
+    TRANSDUCTIVE,
     Calibration,
-    LabelLogprobs,
-    OptionResult,
     Ranking,
     close_options,
     gaussian_mixture,
@@ -31,14 +31,29 @@ class Ranked(NamedTuple):
     rivals: tuple[int, ...] | None
 
 
-def check_calibrations(prepared: Iterable[Prepared], scorings: Sequence[str]) -> None:
-    """Raise `RunError` for a calibration that the answers to some task will not allow, before there are any."""
-    calibrations = [name for name in CALIBRATIONS if name in scorings]
+def check_calibrations(prepared: Iterable[Prepared], config: RunConfig, scorings: Sequence[str]) -> None:
+    """Find every calibration that the answers to some task will not allow, before there are any.
+
+    Raises:
+        RunError: a task cannot be calibrated, or the run does not collect what a calibration needs.
+        PromptError: the domain premise of a task is wrong.
+        UnknownName: it names no field.
+    """
+    calibrations = [name for name in CALIBRATIONS if name in (*scorings, *config.calibrate)]
+    tasks = [each for each in prepared if each.record.has_labels] if calibrations else []
+    for each in tasks:
+        premise = each.task.definition.score.domain_premise
+        if "dc-pmi" in calibrations and premise is None:
+            message = f"{each.task.name} has no domain premise, which dc-pmi needs; add `score.domain_premise`"
+            raise RunError(message, each.task.path)
+        if "dc-pmi" in calibrations and premise:
+            domain_premise(each.task.name, premise).check_fields(each.examples[0].fields)
+    check_collected([each.record for each in prepared], calibrations)
     if "prototypical" in calibrations:
         gaussian_mixture()
-    for each in prepared if calibrations else ():
-        if each.task.definition.answer == "choice":
-            check_labels(each.task.name, calibrations[0], _labels(each))
+    for calibration in calibrations:
+        for each in tasks:
+            check_labels(each.task.name, calibration, _labels(each))
 
 
 def _labels(prepared: Prepared) -> Iterator[tuple[str, list[str]]]:
@@ -48,60 +63,82 @@ def _labels(prepared: Prepared) -> Iterator[tuple[str, list[str]]]:
         yield each.id, [prepared.prompt.answer(each.fields, each.options, index) for index in indices]
 
 
+def check_collected(records: Sequence[TaskRecord], scorings: Sequence[str]) -> None:
+    """Raise `RunError` for a calibration of no task, or one whose answers the run does not collect."""
+    for calibration in (name for name in CALIBRATIONS if name in scorings and records):
+        if not any(record.has_labels for record in records):
+            names = ", ".join(dict.fromkeys(f"{record.task} ({record.prompt})" for record in records))
+            raise RunError(f"{calibration} needs a task and prompt that score the texts of options, not {names}")
+        for record in records:
+            collected = {**dict.fromkeys(CONTEXTUAL, record.content_free), "dc-pmi": record.domain_premise}
+            if record.has_labels and not collected.get(calibration, "nothing"):
+                raise RunError(
+                    f"{record.task}: {calibration} needs answers that this run does not collect; "
+                    f"`icl-eval run --calibrate {calibration}` does"
+                )
+
+
 def check_labels(task: str, calibration: Calibration, labels: Iterable[tuple[str, Sequence[str]]]) -> None:
-    """Raise `RunError` unless all examples have the same scored texts; `labels` are ids and texts."""
+    """Raise `RunError` unless all examples have the same labels, if a calibration needs it.
+
+    Args:
+        task: its name.
+        calibration: all but dc-pmi need it.
+        labels: ids and scored texts.
+    """
     first: tuple[str, ...] | None = None
-    for id, texts in labels:
+    for id, texts in labels if calibration != "dc-pmi" else ():
         first = tuple(texts) if first is None else first
-        if tuple(texts) != first or len(set(first)) < len(first):
+        if tuple(texts) != first:
             raise RunError(
-                f"{task}: {calibration} calibration needs examples with the same options, each with another text, but "
-                f"those of {id!r} are {_quoted(texts)}" + (f", not {_quoted(first)}" if tuple(texts) != first else "")
+                f"{task}: {calibration} calibration needs the same options in all examples, but those of {id!r} are "
+                f"{', '.join(map(repr, texts))}, not {', '.join(map(repr, first))}"
             )
 
 
 def rank_calibrated(
-    results: Iterable[ExampleResult], calibration: Calibration, noise: float | None
+    results: Iterable[ExampleResult], records: Sequence[TaskRecord], calibration: Calibration, noise: float | None
 ) -> dict[tuple[Cell, str], Ranked]:
-    """The calibrated ranking of every example, by its cell and id.
+    """The calibrated ranking of every example that can be calibrated, by its cell and id.
 
     Args:
-        results: of examples with options, all of each cell.
+        results: of all examples of each cell.
+        records: what the manifest keeps of each task and prompt.
         calibration: its name.
         noise: nats by which the log-probability of a token may move; None if it is not known.
 
     Raises:
-        RunError: the examples of a cell cannot be calibrated.
+        RunError: a line lacks what the run collects, or the examples of a cell cannot be calibrated.
     """
+    labelled = {record.task_prompt: record for record in records if record.has_labels}
     cells: dict[Cell, list[ChoiceResult]] = defaultdict(list)
     for each in results:
-        if isinstance(each, ChoiceResult):
+        if isinstance(each, ChoiceResult) and each.cell.task_prompt in labelled:
+            _check_stored(each, labelled[each.cell.task_prompt])
             cells[each.cell].append(each)
-    return {key: value for cell, found in cells.items() for key, value in _ranked(cell, found, calibration, noise)}
+    ranked: dict[tuple[Cell, str], Ranked] = {}
+    for cell, found in cells.items():
+        check_labels(cell.task, calibration, ((each.id, [option.text for option in each.options]) for each in found))
+        for part in [found] if calibration in TRANSDUCTIVE else [[each] for each in found]:
+            ranked |= {(cell, each.id): value for each, value in _ranked(part, calibration, noise)}
+    return ranked
+
+
+def _check_stored(result: ChoiceResult, record: TaskRecord) -> None:
+    """Raise `RunError` unless a line has what its run collects for calibration; all its options have the same."""
+    option = result.options[0]
+    if (len(option.content_free), bool(option.domain)) != (len(record.content_free), bool(record.domain_premise)):
+        raise RunError(f"{result.cell}: example {result.id!r} lacks answers that calibration needs; {REPAIR}")
 
 
 def _ranked(
-    cell: Cell, results: Sequence[ChoiceResult], calibration: Calibration, noise: float | None
-) -> list[tuple[tuple[Cell, str], Ranked]]:
-    check_labels(cell.task, calibration, ((each.id, [option.text for option in each.options]) for each in results))
+    results: Sequence[ChoiceResult], calibration: Calibration, noise: float | None
+) -> Iterator[tuple[ChoiceResult, Ranked]]:
     try:
-        found = CALIBRATIONS[calibration](label_logprobs([each.options for each in results]))
+        found = CALIBRATIONS[calibration]([each.options for each in results])
     except RunError as error:
-        raise RunError(f"{cell}: {error.message}") from error
+        raise RunError(f"{results[0].cell}: {error.message}") from error
     scores = found.scores.tolist()
     noises = [None] * len(scores) if found.noise is None or noise is None else (noise * found.noise).tolist()
-    return [
-        ((cell, each.id), Ranked(rank(score), None if spread is None else close_options(score, spread)))
-        for each, score, spread in zip(results, scores, noises, strict=True)
-    ]
-
-
-def label_logprobs(examples: Sequence[Sequence[OptionResult]]) -> LabelLogprobs:
-    """The log-probabilities of the options after their prompts, shape (examples, labels)."""
-    sums = [[sum(option.logprobs) for option in options] for options in examples]
-    tokens = [[len(option.logprobs) for option in options] for options in examples]
-    return LabelLogprobs(np.array(sums, np.float64), np.array(tokens, np.float64))
-
-
-def _quoted(texts: Iterable[str]) -> str:
-    return ", ".join(map(repr, texts))
+    for each, score, spread in zip(results, scores, noises, strict=True):
+        yield each, Ranked(rank(score), None if spread is None else close_options(score, spread))

@@ -15,10 +15,12 @@ from icl_eval.models import Decoding
 from icl_eval.prompts import Prompt
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.run_config import RunConfig
+from icl_eval.scoring import CONTEXTUAL
 from icl_eval.tasks import AnswerKind, Decode, Example, Source, Splits, Task, TaskDefinition, limited
 
 MOST_CATEGORIES = 1000
 VARIANT = "~"  # between the name of a prompt and what is changed in its demonstrations
+CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs of Zhao et al. 2021
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,12 @@ class Prepared:
     def request_count(self) -> int:
         """Requests that the cells will make: each option once after the prompt and once after the answer context.
 
-        A generated answer is one, and so is a likelihood, though a text longer than the context takes several.
+        Calibrations add one after the domain premise and one for every content-free input. A generated answer is one,
+        and so is a likelihood, though a text longer than the context takes several.
         """
         choice = self.task.definition.answer == "choice"
-        per_cell = sum(2 * len(example.options) if choice else 1 for example in self.examples)
+        contexts = 2 + bool(self.record.domain_premise) + len(self.record.content_free)
+        per_cell = sum(contexts * len(example.options) if choice else 1 for example in self.examples)
         return per_cell * sum(1 for seed in self.record.seeds for _ in self.cells(seed))
 
 
@@ -185,6 +189,9 @@ def _prepared(
     _check_labels(task, examples, pool)
     categories = categories_of(task, whole)
 
+    is_partial = task.definition.answer == "choice" and prompt.is_partial
+    calibrate = config.calibrate if task.definition.answer == "choice" and not is_partial else ()
+
     def describe() -> TaskRecord:
         words = [*_words(whole, task.definition.answer)]
         pool_words = words if candidates is whole else [*_words(candidates, task.definition.answer)]
@@ -216,6 +223,10 @@ def _prepared(
             by=task.definition.by,
             categories=categories,
             head=isinstance(config.limit, str) and len(examples) < len(whole),
+            partial=is_partial,
+            calibrate=calibrate,
+            domain_premise=(task.definition.score.domain_premise or "") if "dc-pmi" in calibrate else "",
+            content_free=(config.content_free or CONTENT_FREE) if {*CONTEXTUAL} & {*calibrate} else (),
         )
 
     return Prepared(task, prompt, examples, pool, shots, describe)

@@ -183,9 +183,17 @@ def result_of(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
             bytes=len(example.options[0].encode()),
             unspaced=is_unspaced(example.options[0]),
         )
-    after, alone = given[: len(example.options)], given[len(example.options) :]
+    contexts = [given[start : start + len(example.options)] for start in range(0, len(given), len(example.options))]
+    domain = contexts.pop(2) if query.has_domain else []
+    after, alone, *content_free = contexts
     options = tuple(
-        OptionResult(text, conditional.logprobs, unconditional.logprobs)
-        for text, conditional, unconditional in zip(query.text.answers, after, alone, strict=True)
+        OptionResult(
+            text,
+            after[index].logprobs,
+            alone[index].logprobs,
+            domain[index].logprobs if domain else (),
+            tuple(context[index].logprobs for context in content_free),
+        )
+        for index, text in enumerate(query.text.answers)
     )
     return ChoiceResult(**common, gold=example.gold, grades=example.grades, names=example.options, options=options)

@@ -104,7 +104,7 @@ def planned(
     ]
     for each in prepared:
         check_metrics(each.task, each.examples, each.record.metrics, trust_remote_code=trusts, given=code)
-    check_calibrations(prepared, chosen_normalizations(options.get("normalizations", ())))
+    check_calibrations(prepared, config, chosen_normalizations(options.get("normalizations", ())))
     out = options.get("out")
     folder = Path(out) if out is not None else RESULTS / config.folder_name() if options.get("keep") else None
     sample = SAMPLE_NOTE if SAMPLE in [each.record.data for each in prepared] else None  # all records are read now

@@ -17,7 +17,17 @@ from icl_eval.models import (
     Request,
     ScoreRequest,
 )
-from icl_eval.prompts import FittedPrompt, PromptText, Scored, assemble, encode_apart, fit, split_tokens, with_start
+from icl_eval.prompts import (
+    FittedPrompt,
+    Prompt,
+    PromptText,
+    Scored,
+    assemble,
+    encode_apart,
+    fit,
+    split_tokens,
+    with_start,
+)
 from icl_eval.results.records import Cell
 from icl_eval.runs.cells import Prepared, decoding
 from icl_eval.runs.model import ChatForm
@@ -39,7 +49,10 @@ class EncodedQuery:
     text: PromptText
     fitted: FittedPrompt
     reads_by_seed: bool  # whether demonstrations or options have other texts with another seed
-    requests: tuple[Request, ...]  # each option after the prompt, then each after the answer context; or what it takes
+    requests: tuple[Request, ...]
+    """Of a choice: each option after the prompt, after the answer context, after the domain premise if `has_domain`,
+    and after the prompt with each content-free input."""
+    has_domain: bool = False
 
     @property
     def conditional(self) -> tuple[ScoreRequest, ...]:
@@ -68,6 +81,9 @@ class RequestBuilder:
         self._demonstration_texts: dict[tuple[str, tuple[str, ...], int], tuple[str, str]] = {}
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
+        self._last_content_free: dict[tuple[str, int], tuple[list[tuple[str, str]], list[ScoreRequest]]] = {}
+        premise = prepared.record.domain_premise
+        self._premise = domain_premise(prepared.task.name, premise) if premise else None
 
     def queries(self) -> Iterator[EncodedQuery]:
         """Every example in every cell."""
@@ -105,7 +121,8 @@ class RequestBuilder:
                 fitted = self._fit(text, model.window, self._split)
                 context = self._answer_context(fields)
                 conditional = [ScoreRequest.of(each.context, each.continuation) for each in fitted.options]
-                requests = (*conditional, *(self._without_context(context, answer) for answer in text.answers))
+                unconditional = [self._without_context(context, answer) for answer in text.answers]
+                requests = (*conditional, *unconditional, *self._for_calibration(example, options, text, fitted.shots))
         except WindowError as error:
             raise WindowError(f"{cell.task}, example {_quoted_id(example)}: {error.message}") from error
         except IclEvalError as error:
@@ -120,6 +137,7 @@ class RequestBuilder:
             fitted=fitted,
             reads_by_seed=depends_on_seed(definition.protocol.labels),
             requests=requests,
+            has_domain=self._premise is not None,
         )
 
     def _text(
@@ -163,10 +181,53 @@ class RequestBuilder:
 
     def _answer_context(self, fields: Mapping[str, Any]) -> str:
         """What the unconditional likelihood of an answer is conditioned on."""
-        context = self.prepared.prompt.answer_context(fields)
-        if self._form is None:
-            return context
-        return self._form.chat.context("", (), context)
+        return self._in_chat(self.prepared.prompt.answer_context(fields))
+
+    def _in_chat(self, context: str) -> str:
+        """A context by itself, in a chat as its only message."""
+        return context if self._form is None else self._form.chat.context("", (), context)
+
+    def _for_calibration(
+        self, example: Example, options: tuple[str, ...], text: PromptText, shots: int
+    ) -> Iterator[ScoreRequest]:
+        """Each option after the domain premise, then after the prompt with each content-free input."""
+        if self._premise is not None:
+            premise = self._in_chat(self._premise.query(self._controls.mark(example.fields), options, 0))
+            yield from (self._without_context(premise, answer) for answer in text.answers)
+        for content in self.prepared.record.content_free:
+            yield from self._content_free(example, options, text, shots, content)
+
+    def _content_free(
+        self, example: Example, options: tuple[str, ...], text: PromptText, shots: int, content: str
+    ) -> list[ScoreRequest]:
+        """Each option after the prompt of an example with an input that says nothing, under the same demonstrations.
+
+        Raises:
+            PromptError: the template cannot be rendered with this input.
+            WindowError: the prompt does not fit.
+        """
+        prompt, shown = self.prepared.prompt, self.prepared.prompt.content_fields
+        fields = {name: replaced(v, content) if name in shown else v for name, v in example.fields.items()}
+        fields = self._controls.mark(fields)
+        try:
+            instruction, queries = prompt.instruction(fields), prompt.queries(fields, options)
+        except PromptError as error:
+            raise PromptError(
+                f"{error.message}, with the content-free input {content!r}", error.path, error.line
+            ) from error
+        contexts = replace(text, instruction=instruction, queries=queries).contexts(shots)
+        pairs = list(zip(contexts, text.answers, strict=True))
+        last, requests = self._last_content_free.get((content, shots), ([], []))
+        if pairs != last:
+            scored = self._split(pairs)
+            if (longest := max(each.input_length for each in scored)) > self.model.window:
+                raise WindowError(
+                    f"the prompt with the content-free input {content!r} takes {longest} tokens but the context length "
+                    f"is {self.model.window}"
+                )
+            requests = [ScoreRequest.of(each.context, each.continuation) for each in scored]
+            self._last_content_free[content, shots] = pairs, requests  # of fixed demonstrations it is always the same
+        return requests
 
     def _fit(
         self, text: PromptText, window: int, split: Callable[[list[tuple[str, str]]], list[Scored]]
@@ -234,11 +295,29 @@ class RequestBuilder:
             (scored,) = self._split([(context, answer)])
             if scored.input_length > self.model.window:
                 raise WindowError(
-                    f"an option after the answer context takes {scored.input_length} tokens "
+                    f"an option after the answer context or domain premise takes {scored.input_length} tokens "
                     f"but the context length is {self.model.window}"
                 )
             self._unconditional[context, answer] = ScoreRequest.of(scored.context, scored.continuation)
         return self._unconditional[context, answer]
+
+
+def replaced(value: Any, content: str) -> Any:
+    """A field whose texts and numbers are replaced by a content-free input, also those in lists and mappings."""
+    if isinstance(value, Mapping):
+        return {key: replaced(each, content) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [replaced(each, content) for each in value]
+    return value if value is None or isinstance(value, bool) else content
+
+
+def domain_premise(task: str, template: str) -> Prompt:
+    """The domain premise of a task as a prompt whose query it is.
+
+    Raises:
+        PromptError: it does not parse.
+    """
+    return Prompt(template, f"domain_premise of {task}")
 
 
 def _unmarked(text: PromptText, unmark: Callable[[str], str]) -> PromptText:

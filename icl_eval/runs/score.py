@@ -29,7 +29,7 @@ from icl_eval.results.examples import REPAIR, ExampleResult
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.score import Score, figures
 from icl_eval.runs.averages import score_over_categories, suite_score
-from icl_eval.runs.calibration import Ranked, rank_calibrated
+from icl_eval.runs.calibration import Ranked, check_collected, rank_calibrated
 from icl_eval.runs.signature import task_signature
 from icl_eval.runs.spread import with_spreads
 from icl_eval.scoring import CALIBRATIONS, NORMALIZATIONS, Scoring
@@ -104,7 +104,7 @@ def estimate_examples(
         suites: whose averages follow their tasks.
         model_words: the signature's words for the model's rules, such as `bos0|float32`.
         noise: nats by which batching moves the log-probability of a token; None if it is not known.
-        normalizations: and calibrations to show; each task's own if empty.
+        normalizations: and calibrations to show; each task's own, and those of `--calibrate`, if empty.
         trust_remote_code: whether a metric may run code that is not part of the package.
         given: metrics in Python by name, which are trusted.
 
@@ -112,7 +112,9 @@ def estimate_examples(
         RunError: some cell has another number of examples than its record says.
         MetricError: a metric cannot be computed.
     """
-    choices: tuple[Choice, ...] = tuple(normalizations) or ("own",)
+    chosen = [name for name in CALIBRATIONS if any(name in record.calibrate for record in records)]
+    choices: tuple[Choice, ...] = tuple(normalizations) or ("own", *chosen)
+    check_collected(records, choices)
     answers = _collect(results, records, choices, noise)
     scorer = _Scorer(model_words, trust_remote_code, given)
     lines: list[_Estimated] = []
@@ -230,8 +232,9 @@ def _applied(choices: Sequence[Choice], record: TaskRecord) -> tuple[Scoring, ..
 
 
 def _meant(choice: Choice, record: TaskRecord) -> Scoring:
-    """The chosen normalisation or calibration, or the task's own; only options are normalised."""
-    return record.normalization if choice == "own" or record.answer != "choice" else choice
+    """The choice for a task, or its own normalisation if it has no options to normalise or no labels to calibrate."""
+    can = record.has_labels if choice in CALIBRATIONS else record.answer == "choice"
+    return choice if choice != "own" and can else record.normalization
 
 
 def _collect(
@@ -245,7 +248,7 @@ def _collect(
     if calibrations:  # these need all examples of a cell at once
         results = list(results)
     calibrated: dict[str, dict[tuple[Cell, str], Ranked]] = {
-        name: rank_calibrated(results, name, noise) for name in calibrations
+        name: rank_calibrated(results, records, name, noise) for name in calibrations
     }
     for whole in results:
         cell = whole.cell

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import icl_eval
 from icl_eval.results.records import TaskRecord
 from icl_eval.results.score import Score
+from icl_eval.scoring import CONTEXTUAL
 
 
 def task_signature(
@@ -38,7 +39,8 @@ def task_signature(
         record.draw,
         *_split_words(record.split, record.fewshot_split if shots else ""),
         _seed_words(seeds),
-        "-".join(filter(None, (record.scoring, record.ending, _reasoning_words(record)))) or scoring,
+        "-".join(filter(None, (record.scoring, record.ending, _reasoning_words(record))))
+        or _scoring_word(record, scoring),
         *([metric_words] if metric_words else []),
         model_words,
         *([record.sample] if record.sample else []),
@@ -105,6 +107,14 @@ def suite_signature(
 
 def _reasoning_words(record: TaskRecord) -> str:
     return f"after({_one_word(record.reasoning_end)})" if record.reasoning_end else ""
+
+
+def _scoring_word(record: TaskRecord, scoring: str) -> str:
+    """A normalisation or calibration, with a digest of what the task or the run chose for it."""
+    chosen = {**dict.fromkeys(CONTEXTUAL, record.content_free), "dc-pmi": (record.domain_premise,)}
+    inputs = chosen.get(scoring, ())
+    digest = hashlib.sha256("\x1f".join(inputs).encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{scoring}#{digest}" if inputs else scoring
 
 
 def _one_word(text: str) -> str:

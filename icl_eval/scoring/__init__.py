@@ -1,21 +1,32 @@
 """Which option wins: pure functions of stored log-probabilities."""
 
-from icl_eval.scoring.calibration import CALIBRATIONS, Calibrated, Calibration, LabelLogprobs, Scoring, gaussian_mixture
+from icl_eval.scoring.calibration import (
+    CALIBRATIONS,
+    CONTEXTUAL,
+    TRANSDUCTIVE,
+    Calibrated,
+    Calibration,
+    Scoring,
+    gaussian_mixture,
+    option_scores,
+)
 from icl_eval.scoring.normalization import NORMALIZATIONS, OptionResult, score, score_noise
 from icl_eval.scoring.ranking import TIE, Ranking, close_options, rank
 
 __all__ = [
     "CALIBRATIONS",
+    "CONTEXTUAL",
     "NORMALIZATIONS",
     "TIE",
+    "TRANSDUCTIVE",
     "Calibrated",
     "Calibration",
-    "LabelLogprobs",
     "OptionResult",
     "Ranking",
     "Scoring",
     "close_options",
     "gaussian_mixture",
+    "option_scores",
     "rank",
     "score",
     "score_noise",

@@ -7,7 +7,7 @@ every formula but that of domain-conditional PMI it is normalised over the label
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,27 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import RunError
+from icl_eval.scoring.normalization import NORMALIZATIONS, OptionResult, score
 from icl_eval.tasks.definition import Normalization
 
-Calibration = Literal["batch", "prototypical"]
+Calibration = Literal["contextual", "contextual-identity", "dc-pmi", "batch", "prototypical"]
 Scoring = Normalization | Calibration
 Floats = NDArray[np.float64]
+Examples = Sequence[Sequence[OptionResult]]  # the labels of each
 
 FITS = 10  # of a mixture, from different seeds; the one that fits the labels best is kept
 SMALLEST = 1e-300  # probability that still has a finite logarithm
-
-
-@dataclass(frozen=True, slots=True)
-class LabelLogprobs:
-    """Log-probabilities of labels.
-
-    Attributes:
-        sums: of a label's tokens, in nats; shape (..., labels).
-        tokens: how many these are; same shape.
-    """
-
-    sums: Floats
-    tokens: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +41,45 @@ class Calibrated:
     noise: Floats | None
 
 
-def batch(labels: LabelLogprobs) -> Calibrated:
+def contextual(examples: Examples) -> Calibrated:
+    """Contextual calibration (Zhao et al. 2021, arXiv 2102.09690): ln(W p), W = diag(p_cf)^-1, in nats.
+
+    p is P(.|C, x). p_cf is the mean over content-free inputs x of the probabilities of the labels, then normalised.
+    """
+    logprobs, tokens = _labels(examples)
+    bias, variance = _content_free(examples)
+    return Calibrated(_log_normalized(logprobs) - _log_normalized(bias), np.sqrt(tokens + variance))
+
+
+def contextual_identity(examples: Examples) -> Calibrated:
+    """The variant of contextual calibration with W = I and b = -p_cf: p - p_cf, a difference of probabilities."""
+    logprobs, tokens = _labels(examples)
+    bias, variance = _content_free(examples)
+    p, p_cf = _normalized(logprobs), _normalized(bias)
+    return Calibrated(p - p_cf, np.hypot(_spread(p, tokens), _spread(p_cf, variance)))
+
+
+def domain_conditional_pmi(examples: Examples) -> Calibrated:
+    """Domain-conditional PMI (Holtzman et al. 2021, arXiv 2104.08315): ln P(y|C, x) - ln P(y|domain premise), in nats.
+
+    The premise stands alone, without demonstrations.
+    """
+    logprobs, tokens = _labels(examples)
+    domain, more = _sums([[option.domain for option in options] for options in examples])
+    return Calibrated(logprobs - domain, np.sqrt(tokens + more))
+
+
+def batch(examples: Examples) -> Calibrated:
     """Batch calibration (Zhou et al. 2023, arXiv 2309.17249), in its linear form: P(y|C, x) less its mean over x.
 
     The mean is over all test inputs under the same seed. A score is a difference of probabilities, without a unit.
     """
-    p = _normalized(labels.sums)
-    return Calibrated(p - p.mean(axis=0), _spread(p, labels.tokens))
+    logprobs, tokens = _labels(examples)
+    p = _normalized(logprobs)
+    return Calibrated(p - p.mean(axis=0), _spread(p, tokens))
 
 
-def prototypical(labels: LabelLogprobs) -> Calibrated:
+def prototypical(examples: Examples) -> Calibrated:
     """Prototypical calibration (Han et al. 2022, arXiv 2205.10183): ln of the posterior of a label's cluster.
 
     A Gaussian mixture with full covariances and as many components as labels is fitted to the vectors ln P(.|C, x) of
@@ -73,15 +91,15 @@ def prototypical(labels: LabelLogprobs) -> Calibrated:
     """
     from scipy.optimize import linear_sum_assignment
 
-    points = np.log(np.maximum(_normalized(labels.sums), SMALLEST))
-    examples, count = points.shape
-    if examples < max(count, 2):
-        raise RunError(f"prototypical calibration of {count} labels needs at least {max(count, 2)} examples")
+    points = _log_normalized(_labels(examples)[0])
+    count, labels = points.shape
+    if count < max(labels, 2):
+        raise RunError(f"prototypical calibration of {labels} labels needs at least {max(labels, 2)} examples")
     best, scores = -np.inf, points
     for seed in range(FITS):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a fit that does not converge, or of equal points, is another candidate
-            mixture = gaussian_mixture()(count, random_state=seed).fit(points)
+            mixture = gaussian_mixture()(labels, random_state=seed).fit(points)
         components, assigned = linear_sum_assignment(mixture.means_, maximize=True)
         if (total := mixture.means_[components, assigned].sum()) > best:
             best, posterior = total, mixture.predict_proba(points)
@@ -103,17 +121,59 @@ def gaussian_mixture() -> Any:
     return GaussianMixture
 
 
-CALIBRATIONS: Mapping[Calibration, Callable[[LabelLogprobs], Calibrated]] = {
+CALIBRATIONS: Mapping[Calibration, Callable[[Examples], Calibrated]] = {
+    "contextual": contextual,
+    "contextual-identity": contextual_identity,
+    "dc-pmi": domain_conditional_pmi,
     "batch": batch,
     "prototypical": prototypical,
 }
-"""By name; each takes the log-probabilities of the labels after every prompt of a cell, shape (examples, labels)."""
+"""By name."""
+CONTEXTUAL = ("contextual", "contextual-identity")  # these need answers after content-free inputs
+TRANSDUCTIVE = ("batch", "prototypical")  # these need all examples of a cell; the others score each by itself
+
+
+def option_scores(options: Sequence[OptionResult]) -> dict[Scoring, list[float]]:
+    """The scores of the options of one example, in nats, under all that needs no other example and is stored."""
+    found: dict[Scoring, list[float]] = {name: [score(option, name) for option in options] for name in NORMALIZATIONS}
+    if options[0].content_free:
+        found["contextual"] = contextual([options]).scores[0].tolist()
+    if options[0].domain:
+        found["dc-pmi"] = domain_conditional_pmi([options]).scores[0].tolist()
+    return found
+
+
+def _labels(examples: Examples) -> tuple[Floats, Floats]:
+    """The log-probabilities of labels after their prompts, and numbers of tokens; shape (examples, labels)."""
+    return _sums([[option.logprobs for option in options] for options in examples])
+
+
+def _content_free(examples: Examples) -> tuple[Floats, Floats]:
+    """The logarithm of the sum over content-free inputs of a label's probability, and its variance per token's nat."""
+    inputs = range(len(examples[0][0].content_free))
+    each = [_sums([[option.content_free[index] for option in options] for options in examples]) for index in inputs]
+    logprobs, tokens = (np.stack(parts) for parts in zip(*each, strict=True))  # (inputs, examples, labels)
+    highest = logprobs.max(axis=0)
+    weights = np.exp(logprobs - highest)
+    total = weights.sum(axis=0)
+    return highest + np.log(total), ((weights / total) ** 2 * tokens).sum(axis=0)
+
+
+def _sums(logprobs: Sequence[Sequence[Sequence[float]]]) -> tuple[Floats, Floats]:
+    """Sums over the tokens of each label, and their numbers; shape (examples, labels)."""
+    sums, tokens = ([[of(label) for label in labels] for labels in logprobs] for of in (sum, len))
+    return np.array(sums, np.float64), np.array(tokens, np.float64)
+
+
+def _log_normalized(logprobs: Floats) -> Floats:
+    """Logarithms of probabilities that sum to 1 over the last axis."""
+    highest = logprobs.max(axis=-1, keepdims=True)
+    return np.asarray(logprobs - highest - np.log(np.exp(logprobs - highest).sum(axis=-1, keepdims=True)))
 
 
 def _normalized(logprobs: Floats) -> Floats:
     """Probabilities that sum to 1 over the last axis."""
-    p: Floats = np.exp(logprobs - logprobs.max(axis=-1, keepdims=True))
-    return np.asarray(p / p.sum(axis=-1, keepdims=True))
+    return np.asarray(np.exp(_log_normalized(logprobs)))
 
 
 def _spread(p: Floats, variance: Floats) -> Floats:

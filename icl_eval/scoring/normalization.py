@@ -13,15 +13,21 @@ from icl_eval.tasks.definition import Normalization
 class OptionResult:
     """All that is known of one option after one pass; every normalisation is a function of it.
 
+    The last two are empty unless the run collects them for a calibration.
+
     Attributes:
         text: the continuation that was scored.
         logprobs: of its tokens after the context, in nats.
         unconditional: of its tokens after the answer context alone, in nats.
+        domain: of its tokens after the domain premise alone, in nats.
+        content_free: of its tokens after the prompt with each content-free input, in nats.
     """
 
     text: str
     logprobs: tuple[float, ...]
     unconditional: tuple[float, ...]
+    domain: tuple[float, ...] = ()
+    content_free: tuple[tuple[float, ...], ...] = ()
 
 
 NORMALIZATIONS: Mapping[Normalization, Callable[[OptionResult], int]] = {

@@ -140,11 +140,16 @@ class Protocol(Strict):
 class Score(Strict):
     """How the log-likelihoods of options become comparable, and how long texts are scored."""
 
+    NEW_KEYS = frozenset({"domain_premise"})
+
     normalization: Normalization = "token"
     """Total log-likelihood, mean of a token, character or byte, or the total minus the unconditional log-likelihood."""
 
     stride: Annotated[StrictInt, Field(ge=1)] | None = None
     """New tokens in each further segment of a text longer than the context length; by default, as many as fit."""
+
+    domain_premise: Annotated[StrictStr, Field(min_length=1)] | None = None
+    """Text or template that the calibration `dc-pmi` conditions each option on, such as `The answer is:`."""
 
 
 class Decode(Strict):

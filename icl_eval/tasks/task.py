@@ -84,6 +84,7 @@ class Task:
         extract: Mapping[str, Sequence[Any]] | None = None,
         metrics: Sequence[GivenMetric] | None = None,
         normalization: Normalization = "token",
+        domain_premise: str | None = None,
         draw: str | None = None,
         ids: Sequence[str] | None = None,
         balanced: bool = False,
@@ -113,6 +114,7 @@ class Task:
             metrics: names of metrics, with settings as `bleu:tokenize=zh` or `{"bleu": {"tokenize": "zh"}}`, functions
                 or classes; the usual metric of the kind of answer if not given.
             normalization: how log-likelihoods of options are made comparable.
+            domain_premise: what the calibration `dc-pmi` conditions options on; may be a template over the record.
             draw: `per_example` if not given, `per_group` for the same demonstrations for the queries of a group,
                 `fixed` for all, or `first` for the first ones in their order.
             ids: which demonstrations, in their order.
@@ -156,7 +158,7 @@ class Task:
                 extract=dict(extract or {}),  # type: ignore[arg-type]
                 prompts=list(prompts),
                 protocol=Protocol.model_validate({**protocol, **({} if draw is None else {"draw": draw})}),
-                score=Score(normalization=normalization),
+                score=Score(normalization=normalization, domain_premise=domain_premise),
                 metrics=measures,  # type: ignore[arg-type]
             )
         except ValueError as error:
@@ -178,7 +180,7 @@ class Task:
             exclude={
                 **dict.fromkeys(("about", "reference", "prompts", "zero_shot_prompt"), True),
                 **dict.fromkeys(("by", "extract", "metrics", "primary"), True),
-                "score": {"normalization"},
+                "score": {"normalization", "domain_premise"},
             }
         )
         if self.demonstration_task is not None:

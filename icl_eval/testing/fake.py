@@ -25,6 +25,8 @@ class FakeLM(LanguageModel):
             fits) every byte of the key's continuation, as long as none differed, has probability 0.99 + 0.01 p, and
             every other byte 0.01 p, p being the probability above.
         window: tokens it reads at once.
+        bias: by continuation, nats to add to its log-probability whatever the context; at most 0. Generated texts have
+            none.
         bos: whether texts begin with its BOS token.
         name: what tables call it.
 
@@ -37,12 +39,21 @@ class FakeLM(LanguageModel):
     fallback = BOS
 
     def __init__(
-        self, answers: Mapping[str, str] | None = None, window: int = 2**20, bos: bool = False, name: str = "fake"
+        self,
+        answers: Mapping[str, str] | None = None,
+        window: int = 2**20,
+        bos: bool = False,
+        name: str = "fake",
+        *,
+        bias: Mapping[str, float] | None = None,
     ) -> None:
         self.answers = {key.encode(): continuation.encode() for key, continuation in (answers or {}).items()}
+        self.bias = {continuation.encode(): nats for continuation, nats in (bias or {}).items()}
+        if any(nats > 0 for nats in self.bias.values()):
+            raise ValueError("a bias is at most 0: a log-probability cannot be positive")
         self.window, self.name = window, name
         self.start = (BOS,) if bos else ()
-        said = json.dumps(sorted((answers or {}).items()))
+        said = json.dumps(sorted((answers or {}).items())) + (json.dumps(sorted(bias.items())) if bias else "")
         self.fingerprint = f"fake-{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}|bos{len(self.start)}"
         self.answered = 0
 
@@ -89,6 +100,7 @@ class FakeLM(LanguageModel):
             favourite = wanted[place] if place < len(wanted) and continuation[:place] == wanted[:place] else None
             logprobs.append(math.log(_probability(previous, token, favourite)))
             greedy = greedy and token == ((previous - 1) % BYTES if favourite is None else favourite)
+        logprobs[0] += self.bias.get(bytes(token for token in continuation if token != BOS), 0.0)
         return ScoreAnswer(tuple(logprobs), greedy)
 
     def _wanted(self, context: Sequence[int]) -> list[int]:

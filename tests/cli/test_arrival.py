@@ -101,6 +101,10 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "order": [Case(SHOT, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
         "fewshot_ids": [Case((*ANY, *TOY), ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(RUN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
+        "calibrate": [Case(RUN, ("--calibrate", "contextual"), see.in_requests("Q: [MASK]\n"), True)],
+        "content_free": [
+            Case((*RUN, "--calibrate", "contextual"), ("--content-free", "-,?"), see.in_requests("Q: ?\n"), True)
+        ],
         "normalizations": [
             Case(RUN, ("--normalization", "sum,byte"), see.columns("normalization"), {("sum",), ("byte",)}),
             Case(SWEEP, ("--normalization", "sum,byte"), see.columns("normalization"), {("sum",), ("byte",)}),
@@ -478,6 +482,10 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "order": [Case((*PLAN, "--shots", "1"), ("--order", "reversed"), see.protocol("order"), {"reversed"})],
         "fewshot_ids": [Case(PLAN, ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(PLAN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
+        "calibrate": [Case(PLAN, ("--calibrate", "contextual"), see.in_requests("Q: [MASK]\n"), True)],
+        "content_free": [
+            Case((*PLAN, "--calibrate", "contextual"), ("--content-free", "-"), see.in_requests("Q: -\n"), True)
+        ],
         "overflow": [
             Case(
                 (*PLAN, "--shots", "0", "--prompt", "chatty", "--max-length", "14"),

@@ -29,6 +29,7 @@ PARTIAL = {
     ("winograd", "gpt3"),
     ("winogrande", "gpt3"),
     ("olmes/cloze/winogrande", "cloze"),
+    *((task, style) for task, style in PROMPTS if style == "channel"),
 }
 LABELS = TASKS["symbols"].definition.options or []
 SYMBOLS = MemorySource(

@@ -126,6 +126,14 @@ def test_more_processes_than_questions(tmp_path: Path, in_threads: InThreads) ->
     assert manifest(tmp_path / "many")["computed"] == 4
 
 
+def test_processes_share_what_calibration_needs(tmp_path: Path, in_threads: InThreads) -> None:
+    options: dict[str, Any] = {"shots": [0, 2], "calibrate": "contextual"}
+    evaluate(knowing(0), parity(), out=tmp_path / "alone", **options)
+    together(2, in_threads(lambda _: evaluate(knowing(0), parity(), out=tmp_path / "many", **options)))
+
+    assert contents(tmp_path / "many") == contents(tmp_path / "alone")
+
+
 def test_all_processes_get_the_result_of_the_first(tmp_path: Path, in_threads: InThreads) -> None:
     ticks: list[int] = []
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -10,20 +11,84 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.mixture import GaussianMixture
 
 from icl_eval.errors import RunError
-from icl_eval.scoring import CALIBRATIONS, LabelLogprobs
+from icl_eval.scoring import CALIBRATIONS, OptionResult
 
 Floats = NDArray[np.float64]
 
 
-def of(probabilities: Any, tokens: int = 1) -> LabelLogprobs:
-    """Labels of these probabilities, which need not sum to 1."""
-    sums = np.log(np.array(probabilities, np.float64))
-    return LabelLogprobs(sums, np.full_like(sums, tokens))
+def of(p: Any, domain: Any = None, content_free: Any = ()) -> list[list[OptionResult]]:
+    """Labels of one token each.
+
+    Args:
+        p: probabilities (examples, labels), which need not sum to 1.
+        domain: those after the domain premise; same shape.
+        content_free: those after content-free inputs (inputs, labels), the same for all examples.
+    """
+    return [
+        [
+            OptionResult(
+                f" {label}",
+                (math.log(value),),
+                (),
+                (math.log(domain[row][label]),) if domain is not None else (),
+                tuple((math.log(each[label]),) for each in content_free),
+            )
+            for label, value in enumerate(values)
+        ]
+        for row, values in enumerate(p)
+    ]
 
 
 def random_tables(labels: int, examples: int = 40) -> Floats:
     """Probabilities that do not sum to 1, as those of some tokens among a vocabulary."""
     return np.random.default_rng(labels).dirichlet(np.ones(labels + 1), size=examples)[:, :-1]
+
+
+def test_contextual_calibration_computed_by_hand() -> None:
+    """p = (0.8, 0.2); the raw means over two inputs are (0.3, 0.1), so p_cf = (0.75, 0.25) and W p = (1.0667, 0.8)."""
+    inputs = [[0.4, 0.05], [0.2, 0.15]]
+
+    scores = CALIBRATIONS["contextual"](of([[0.4, 0.1]], content_free=inputs)).scores
+    shifted = CALIBRATIONS["contextual-identity"](of([[0.4, 0.1]], content_free=inputs)).scores
+
+    assert np.exp(scores) == pytest.approx(np.array([[0.8 / 0.75, 0.8]]))
+    assert shifted == pytest.approx(np.array([[0.05, -0.05]]))
+
+
+@pytest.mark.parametrize("labels", [2, 6])
+@pytest.mark.parametrize("mode", ["contextual", "contextual-identity"])
+def test_contextual_calibration_is_that_of_the_published_matrices(mode: Any, labels: int) -> None:
+    table, inputs = random_tables(labels), random_tables(labels, 3)
+    p_cf = inputs.mean(axis=0) / inputs.mean(axis=0).sum()
+    weights = np.linalg.inv(np.diag(p_cf)) if mode == "contextual" else np.eye(labels)
+    bias = np.zeros(labels) if mode == "contextual" else -p_cf
+    expected = np.array([weights @ (row / row.sum()) + bias for row in table])
+
+    found = CALIBRATIONS[mode](of(table, content_free=inputs)).scores
+
+    assert (np.exp(found) if mode == "contextual" else found) == pytest.approx(expected)
+
+
+def test_contextual_calibration_of_very_unlikely_labels_is_finite() -> None:
+    options = [OptionResult(" x", (tail,), (), (), ((tail,),)) for tail in (-1.0, -2000.0)]
+
+    assert CALIBRATIONS["contextual"]([options]).scores == pytest.approx(np.zeros((1, 2)))
+
+
+def test_domain_conditional_pmi_is_the_difference_of_cross_entropies() -> None:
+    table, domain = random_tables(4), random_tables(4)[::-1]
+    expected = [
+        [-math.log(d) + math.log(p) for p, d in zip(*rows, strict=True)] for rows in zip(table, domain, strict=True)
+    ]
+
+    assert CALIBRATIONS["dc-pmi"](of(table, domain)).scores == pytest.approx(np.array(expected))
+
+
+def test_the_noise_of_references_adds_to_that_of_labels() -> None:
+    option = OptionResult(" x", (-1.0,) * 4, (), (-1.0,) * 5, ((-2.0,) * 3, (-2.0,) * 3))
+
+    assert CALIBRATIONS["dc-pmi"]([[option]]).noise == pytest.approx(3.0)  # the root of 4 + 5
+    assert CALIBRATIONS["contextual"]([[option]]).noise == pytest.approx(math.sqrt(4 + 2 * 3 / 4))  # each input half
 
 
 def test_batch_calibration_computed_by_hand() -> None:
@@ -43,17 +108,18 @@ def test_batch_calibration_is_the_probability_less_that_of_a_batch(labels: int) 
 
 
 def test_the_noise_of_a_probability_is_that_of_its_derivatives() -> None:
-    sums, tokens = np.log([[0.3, 0.1, 0.2]]), np.array([[1.0, 4.0, 2.0]])
+    options = [OptionResult(" x", (-1.0,) * tokens, ()) for tokens in (1, 4, 2)]
+    sums, tokens = -np.array([1.0, 4.0, 2.0]), np.array([1.0, 4.0, 2.0])
 
     def normalized(shift: Floats) -> Floats:
-        p = np.exp(sums[0] + shift)
+        p = np.exp(sums + shift)
         return np.asarray(p / p.sum())
 
     step = 1e-6
     jacobian = np.array([(normalized(step * row) - normalized(-step * row)) / (2 * step) for row in np.eye(3)])
-    expected = np.sqrt((jacobian**2 * tokens[0][:, None]).sum(axis=0))
+    expected = np.sqrt((jacobian**2 * tokens[:, None]).sum(axis=0))
 
-    assert CALIBRATIONS["batch"](LabelLogprobs(sums, tokens)).noise == pytest.approx(expected[None])
+    assert CALIBRATIONS["batch"]([options]).noise == pytest.approx(expected[None])
 
 
 def clusters(bias: Floats, size: int = 30) -> tuple[Floats, Floats]:

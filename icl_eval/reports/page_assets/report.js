@@ -125,8 +125,9 @@
   };
   const options = (i, body) => {
     const table = make("table"), head = table.createTHead().insertRow(), lines = table.createTBody();
-    head.append(make("th", ""), make("th", "option"), ...data.normalizations.map(name => make("th", name, "n")));
-    const shown = data.normalizations.map((_, n) => data.scores[i].map(scores => scores[n]));
+    const known = [...data.normalizations.keys()].filter(n => (data.scores[i][0][n] ?? null) !== null);
+    head.append(make("th", ""), make("th", "option"), ...known.map(n => make("th", data.normalizations[n], "n")));
+    const shown = known.map(n => data.scores[i].map(scores => scores[n]));
     namesOf(i).forEach((name, option) => {
       const line = lines.insertRow(), gold = data.gold[i].includes(option), chosen = option === data.chosen[i];
       line.insertCell().textContent = (gold ? "* right" : "") + (gold && chosen ? ", " : "") + (chosen ? "chosen" : "");
@@ -138,7 +139,7 @@
     });
     const box = make("div", undefined, "scroll"); box.append(table);
     if (tokens && tokens.items[i]) box.append(make("p", TOKENS, "soft"));
-    body.append(make("h3", "Options: probability among them and score in nats, by normalisation"), box);
+    body.append(make("h3", "Options: probability among them and score in nats, by normalisation or calibration"), box);
   };
   const show = async i => {
     open = i; state.item = `${data.cell[i]}:${data.id[i]}`; remember();
