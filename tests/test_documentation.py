@@ -10,7 +10,6 @@ import pytest
 import typer.main
 
 from icl_eval.cli.app import app
-from icl_eval.tasks import Library
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -67,9 +66,3 @@ def test_links_to_sections_lead_to_headings() -> None:
 
     assert links
     assert [(page.name, anchor) for page, target, anchor in links if anchor not in _anchors(target)] == []
-
-
-def test_every_bundled_task_can_be_loaded() -> None:
-    library = Library()
-
-    assert [name for name in library.names() if not (library.is_suite(name) or library.task(name).prompts)] == []

@@ -53,7 +53,7 @@ def test_a_table_that_lacks_an_option_is_found() -> None:
     rows = [line for line in page.splitlines(keepends=True) if line.startswith("| `-")]
 
     assert len(rows) > 80
-    assert all(with_tables(page.replace(row, "", 1)) == page for row in rows)
+    assert with_tables("".join(line for line in page.splitlines(keepends=True) if line not in rows)) == page
 
 
 @pytest.mark.parametrize("command", COMMANDS)

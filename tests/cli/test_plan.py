@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from toy_tasks import knowing
 
 from icl_eval.testing import FakeLM
@@ -27,6 +28,21 @@ def test_the_documented_plan_is_what_the_command_prints(icl_eval: IclEval) -> No
 
     assert (done.code, done.err) == (0, "")
     assert done.out == output
+
+
+def test_the_documented_plan_is_of_gpt3() -> None:
+    """Brown et al. 2020, Table 2.1 and section 3: 175.0B parameters in 96 layers of 12288 units."""
+    output = PAGE.read_text("utf-8").split("\n## `icl-eval plan ")[1]
+    parameters = int(re.search(r"model +([\d,]+) parameters", output)[1].replace(",", ""))  # type: ignore[index]
+    longest = int(re.search(r"longest request, (\d+) tokens", output)[1])  # type: ignore[index]
+    token = 2 * 96 * 12288 * 4
+
+    assert parameters == pytest.approx(175e9, rel=0.01)
+    assert f"bfloat16 {2 * parameters / 2**30:.1f} GiB" in output
+    assert f"of a token float32 {token / 2**20:.1f} MiB, bfloat16 {token / 2**21:.1f} MiB; " in output
+    assert f"float32 {token * longest / 2**30:.1f} GiB, bfloat16 {token * longest / 2**31:.1f} GiB" in output
+    assert "NVIDIA H100 SXM" in output
+    assert "5 hold the bfloat16 weights" in output
 
 
 def test_the_bundled_model_is_planned_by_default(icl_eval: IclEval) -> None:

@@ -58,8 +58,8 @@ def rank_of(process: psutil.Process) -> str | None:
         return None
 
 
-def test_several_processes_print_once_what_one_prints(tmp_path: Path) -> None:
-    alone = finish(start(*TINY, "--out", tmp_path / "alone"))
+def test_several_processes_print_once_what_one_prints(icl_eval: IclEval, tmp_path: Path) -> None:
+    alone = icl_eval(*TINY, "--out", tmp_path / "alone")
     many = finish(start(*TINY, "--out", tmp_path / "many", processes=2))
 
     assert alone.code == 0

@@ -43,22 +43,6 @@ def test_no_weights_are_read(tmp_path: Path) -> None:
         assert plan(directory, "symbols", dtype="float32", **ASKED) == expected
 
 
-def test_gpt3_is_planned_from_its_configuration_alone(tmp_path: Path) -> None:
-    """Brown et al. 2020, Table 2.1 and section 3: 175.0B parameters in 96 layers of 12288 units."""
-    said = plan(folder(tmp_path / "gpt3", GPT3), ["symbols", "arithmetic/2d-addition"], tokenizer="tiny", **ASKED)
-
-    assert said.counts.parameters == pytest.approx(175e9, rel=0.01)
-    assert said.weights("bfloat16") == 2 * said.counts.parameters
-    assert {cache.dtype: cache.token for cache in said.caches} == {
-        "float32": 2 * 96 * 12288 * 4,
-        "bfloat16": 2 * 96 * 12288 * 2,
-    }
-    longest = said.explanation.workload.context
-    assert [cache.longest for cache in said.caches] == [cache.token * longest for cache in said.caches]
-    assert "NVIDIA H100 SXM" in str(said)
-    assert "5 hold the bfloat16 weights" in str(said)
-
-
 def test_operations_are_two_for_each_parameter_and_four_for_each_unit_of_attention() -> None:
     said = plan("tiny", "arithmetic/2d-addition", shots=1, limit=3, device="cpu")
     work, width, layers = said.explanation.workload, 128, 4

@@ -8,17 +8,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from write_releases import write_releases
 
 from icl_eval import Library, Result, evaluate, rescore
 from icl_eval.testing import FakeLM
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
-    folder = tmp_path_factory.mktemp("gpt3")
-    data = write_releases(folder / "data")
-    return evaluate(FakeLM(), "gpt3", data=data, shots=(0, 1), limit=1, out=folder / "run")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the documented command writes."""
+    folder = tmp_path_factory.mktemp("releases")
+    subprocess.run([sys.executable, Path(__file__).parents[1] / "write_releases.py", folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(releases: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return evaluate(FakeLM(), "gpt3", data=releases, shots=(0, 1), limit=1, out=tmp_path_factory.mktemp("gpt3"))
 
 
 def test_every_task_has_every_metric_at_every_number_of_shots(result: Result) -> None:
@@ -73,10 +78,8 @@ def test_the_run_holds_all_kinds_of_answers(result: Result) -> None:
 
 
 @pytest.mark.parametrize("name", ["race/high", "race/middle", "storycloze", "sat", "summarization/cnn-dailymail"])
-def test_tasks_run_at_four_shots_on_what_the_documented_command_writes(name: str, tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "write_releases.py"
-    subprocess.run([sys.executable, script, tmp_path], check=True)
-    scores = evaluate(FakeLM(), name, data=tmp_path, shots=(0, 4), limit=20).scores
+def test_tasks_run_at_four_shots_on_what_the_documented_command_writes(name: str, releases: Path) -> None:
+    scores = evaluate(FakeLM(), name, data=releases, shots=(0, 4), limit=20).scores
 
     assert {(score.shots, score.effective_shots) for score in scores} == {(0, 0), (4, 4)}
     assert all(score.examples >= 4 and not score.shortened for score in scores)

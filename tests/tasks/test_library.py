@@ -443,19 +443,15 @@ def test_tasks_may_show_each_others_examples(write: Write) -> None:
     assert [each.fields for each in library.task("sea").demonstrations(source)] == [{"text": "t"}]
 
 
-def test_every_bundled_file_loads() -> None:
+def test_every_bundled_file_loads_and_every_bundled_prompt_belongs_to_a_task() -> None:
     library = Library()
-    tasks = [name for name in library.names() if not library.is_suite(name)]
-
-    assert [library.task(name).name for name in tasks] == tasks
-    assert len(tasks) >= 11
-
-
-def test_every_bundled_prompt_belongs_to_a_task() -> None:
-    library = Library()
-    tasks = [library.task(name) for name in library.names() if not library.is_suite(name)]
+    names = [name for name in library.names() if not library.is_suite(name)]
+    tasks = [library.task(name) for name in names]
     used = {prompt.path for task in tasks for prompt in task.prompts.values()}
 
+    assert [task.name for task in tasks] == names
+    assert len(tasks) >= 11
+    assert all(task.prompts for task in tasks)
     assert used == set((bundled() / "prompts").rglob("*.jinja"))
 
 
