@@ -291,7 +291,8 @@ def spreads(scores: Sequence[Score]) -> list[str]:
         for score in scores
         if score.variants
     ]
-    more = [f"{len(lines) - MOST_LINES} more ranges: see `minimum` in the formats json and csv"]
+    left = counted(len(lines) - MOST_LINES, "more range", "more ranges")
+    more = [f"{left}: see `minimum` in the formats json and csv"]
     return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
 
 
