@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from icl_eval.runs.compare import compare, compare_with_first
     from icl_eval.runs.contamination import contamination
     from icl_eval.runs.evaluate import evaluate
-    from icl_eval.runs.format_search import FormatSearch, search_formats
     from icl_eval.runs.plan import Explanation, Plan, explain, plan
     from icl_eval.runs.power import SampleSize, sample_sizes
     from icl_eval.runs.rescore import rescore, rescore_sweep
@@ -29,7 +28,6 @@ __all__ = [
     "Comparisons",
     "Example",
     "Explanation",
-    "FormatSearch",
     "IclEvalError",
     "LanguageModel",
     "Library",
@@ -53,7 +51,6 @@ __all__ = [
     "rescore",
     "rescore_sweep",
     "sample_sizes",
-    "search_formats",
     "sweep",
     "wrap_model",
 ]
@@ -63,7 +60,6 @@ _HOMES = {
     "Comparisons": "results.result",
     "Example": "tasks",
     "Explanation": "runs.plan",
-    "FormatSearch": "runs.format_search",
     "IclEvalError": "errors",
     "LanguageModel": "models",
     "Library": "tasks",
@@ -86,7 +82,6 @@ _HOMES = {
     "rescore": "runs.rescore",
     "rescore_sweep": "runs.rescore",
     "sample_sizes": "runs.power",
-    "search_formats": "runs.format_search",
     "sweep": "runs.sweep",
     "wrap_model": "models",
 }

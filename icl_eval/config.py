@@ -194,6 +194,14 @@ class RunOptions(ModelOptions, total=False):
             "N|N:SEED",
         ),
     ]
+    budget: Annotated[
+        int | None,
+        Stored(
+            "Search the best and the worst of the formats with N examples, and evaluate only these and the prompt.",
+            EVALUATION,
+            "N",
+        ),
+    ]
     data: Annotated[
         str | Path, Stored("`hub`, `sample`, or the directory of an official release.", PYTHON, default=HUB)
     ]

@@ -14,7 +14,6 @@ def test_public_names_are_these() -> None:
         "Comparisons",
         "Example",
         "Explanation",
-        "FormatSearch",
         "IclEvalError",
         "LanguageModel",
         "Library",
@@ -38,7 +37,6 @@ def test_public_names_are_these() -> None:
         "rescore",
         "rescore_sweep",
         "sample_sizes",
-        "search_formats",
         "sweep",
         "wrap_model",
     ]

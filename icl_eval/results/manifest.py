@@ -24,6 +24,7 @@ GRID = {
     "limit",
     "prompts",
     "formats",
+    "budget",
     "overflow",
     "calibrate",
     "content_free",

@@ -44,8 +44,9 @@ from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.metric_names import MetricName, named_metrics
 
 MOST_SEEDS = 10_000
+LEAST_BUDGET = 40  # examples: two batches of a search, for the best and the worst format
 CHANGES = frozenset({"decode", "draw", "balanced", "order", "labels", "fewshot_ids"})  # of what a task file says
-RARE = CHANGES | {"formats", "calibrate", "content_free", "metrics", "chat", *CHAT_ONLY}
+RARE = CHANGES | {"formats", "budget", "calibrate", "content_free", "metrics", "chat", *CHAT_ONLY}
 """Options that a manifest has only where they are given."""
 
 
@@ -63,6 +64,7 @@ class RunConfig(ModelConfig):
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     prompts: tuple[str, ...] = DEFAULTS["prompts"]
     formats: Annotated[int | str, AfterValidator(parse_formats)] | None = DEFAULTS["formats"]
+    budget: Annotated[int, Field(ge=LEAST_BUDGET)] | None = DEFAULTS["budget"]
     shots: tuple[Annotated[int, Field(ge=0)], ...] = DEFAULTS["shots"]
     seeds: tuple[int, ...] = DEFAULTS["seeds"]
     split: str | None = DEFAULTS["split"]
@@ -134,6 +136,12 @@ class RunConfig(ModelConfig):
     def _uses_content_free_inputs(self) -> RunConfig:
         if self.content_free and not {*CONTEXTUAL} & {*self.calibrate}:
             raise ValueError("`content_free` has no effect unless `calibrate` names contextual")
+        return self
+
+    @model_validator(mode="after")
+    def _searches_formats(self) -> RunConfig:
+        if self.budget is not None and self.formats is None:
+            raise ValueError("`budget` is of a search among `formats`, which are not given")
         return self
 
     @model_serializer(mode="wrap")

@@ -11,7 +11,7 @@ from icl_eval.metrics import Estimate
 
 AVERAGE = "average"  # the metric of a suite's line
 VARIANT = re.compile(
-    r"(?P<base>.*?)(~(?P<format>f[0-9]+(s[0-9]+)?))?"
+    r"(?P<base>.*?)(~(?P<format>f[0-9]+(s[0-9]+)?(-best|-worst)?))?"
     r"(~((labels=(?P<labels>.*?))?,?(order=(?P<order>.*))?|mean of .*))?",
     re.DOTALL,
 )
@@ -117,8 +117,13 @@ class Score:
 
     @property
     def is_variant(self) -> bool:
-        """Whether this is the score of another format of a prompt."""
-        return bool(self.prompt_parts["format"])
+        """Whether this is the score of one of the formats of a prompt that were drawn, not found by a search."""
+        return bool(self.prompt_parts["format"]) and not self.is_found
+
+    @property
+    def is_found(self) -> bool:
+        """Whether this is the score of the best or the worst format of a prompt, which a search found."""
+        return self.prompt_parts["format"].endswith(("-best", "-worst"))
 
     @property
     def extraction(self) -> str:

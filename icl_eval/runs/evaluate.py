@@ -102,7 +102,7 @@ def planned(
         replace(each, describe=partial(_same, record))
         for each, record in zip(prepared, metrics.applied([each.record for each in prepared]), strict=True)
     ]
-    for each in prepared:
+    for each in (one for one in prepared if one.prompt.format is None):
         check_metrics(each.task, each.examples, each.record.metrics, trust_remote_code=trusts, given=code)
     check_calibrations(prepared, config, chosen_normalizations(options.get("normalizations", ())))
     out = options.get("out")

@@ -19,6 +19,7 @@ from icl_eval.results.folder import open_folder
 from icl_eval.results.records import Failure
 from icl_eval.runs.collect import Queries
 from icl_eval.runs.evaluate import planned
+from icl_eval.runs.format_search import counted
 from icl_eval.runs.model import Model, chat_of
 from icl_eval.runs.run import Run
 from icl_eval.tasks import Library, Task
@@ -156,7 +157,7 @@ def explain_run(run: Run) -> Explanation:
         IclEvalError: the model cannot be loaded, or every task failed.
     """
     model = run.load()
-    queries = Queries(run.prepared, model, run.config.overflow, chat_of(model, run.config))
+    queries = Queries(counted(run.prepared, run.config), model, run.config.overflow, chat_of(model, run.config))
     work, keys = Workload(), set[str]()
     with open_folder(run.folder if run.folder is not None and run.folder.is_dir() else None) as folder:
         engine = Engine(model, folder.journal)

@@ -24,6 +24,7 @@ from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import Score
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import Queries, collect
+from icl_eval.runs.format_search import counted, searched
 from icl_eval.runs.model import ChatForm, Model, chat_of, check_model, loaded, name_of
 from icl_eval.runs.score import score_examples
 from icl_eval.scoring import Scoring
@@ -91,8 +92,14 @@ class Run:
             began = time.monotonic()
             manifest = self._manifest(model, chat, ranks)
             folder.claim(manifest)
-            queries = Queries(self.prepared, model, self.config.overflow, chat)
-            engine = Engine(model, folder.journal, progress(sum(each.request_count() for each in self.prepared)))
+            engine = Engine(
+                model,
+                folder.journal,
+                progress(sum(each.request_count() for each in counted(self.prepared, self.config))),
+            )
+            prepared = searched(self.prepared, model, engine, chat, self.config)
+            manifest = manifest.model_copy(update={"tasks": tuple(each.record for each in prepared)})
+            queries = Queries(prepared, model, self.config.overflow, chat)
             collect(queries, engine, folder)
             manifest = self._collected(manifest, queries, engine, ranks)
             folder.merge()
@@ -136,16 +143,24 @@ class Run:
         expected = {
             "config": self.config,
             "note": self.note,
-            "tasks": tuple(each.record for each in self.prepared),
             "suites": self.suites,
             "versions": _versions(),
         }
         return (
             manifest.finished is not None
+            and self._has_tasks(manifest)
             and not (manifest.failures or self.failures)
             and all(getattr(manifest, field) == value for field, value in expected.items())
             and is_current(manifest.model_fingerprint, manifest.device, name, self.config, self.load_config)
         )
+
+    def _has_tasks(self, manifest: Manifest) -> bool:
+        """Whether a manifest has the tasks of this run; of formats that a search found, whether they are among its."""
+        records = [each.record for each in self.prepared]
+        if self.config.budget is None:
+            return manifest.tasks == tuple(records)
+        plain, found = ([record for record in of if not record.format] for of in (records, manifest.tasks))
+        return plain == found and {record.digest for record in manifest.tasks} <= {record.digest for record in records}
 
     def _manifest(self, model: LanguageModel, chat: ChatForm | None, ranks: Ranks) -> Manifest:
         import torch

@@ -70,7 +70,7 @@ def with_spreads(lines: Sequence[Estimated]) -> list[Estimated]:
             for index in group[1:]:
                 found[index] = _with_difference(lines[index], members[0], axis)
             first = members[0][1]
-            if axis.is_summarised and not first.category:
+            if axis.is_summarised and not first.category and not any(line.is_found for _, line in members[1:]):
                 spreads[first.task].append(_spread(members, axis))
     tasks = dict.fromkeys(line.task for _, line in lines)
     return [each for task in tasks for each in (*(one for one in found if one[1].task == task), *spreads[task])]

@@ -41,6 +41,11 @@ def most_shots(bench: Bench, *words: str) -> int:
     return max((len(QUERY.findall(text)) - 1 for text, _ in bench.requests(*words)), default=-1)
 
 
+def questions(bench: Bench, *words: str) -> int:
+    """How many different texts ask about 0: each option in each format."""
+    return len({text for text, _ in bench.requests(*words) if re.match(r"q\W*0\D", text, re.IGNORECASE)})
+
+
 def is_instructed(bench: Bench, *words: str) -> bool:
     """Whether prompts begin with the instruction of the other prompt."""
     return any(text.startswith("Even or odd?") for text, _ in bench.requests(*words))

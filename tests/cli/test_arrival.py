@@ -90,6 +90,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "seeds": [Case(SHOT, ("--seeds", "5,7"), see.seeds, {5, 7})],
         "prompts": [Case(RUN, ("--prompt", "chatty"), see.is_instructed, True)],
         "formats": [Case(RUN, ("--formats", "2"), see.in_requests("Q::"), True)],
+        "budget": [Case((*RUN, "--formats", "2"), ("--budget", "40"), see.printed("plain~f1-"), True)],
         "data": [Case((*ANY, *HERE, "--shots", "0"), ("--data", "sample"), see.queries, QUERIES)],
         "data_dir": [Case((*ANY, *HERE, "--shots", "0"), ("--data-dir", "other"), see.queries, OTHER)],
         "split": [Case(RUN, ("--split", "train"), see.queries, EXAMPLES)],
@@ -469,6 +470,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "seeds": [Case((*PLAN, "--shots", "1"), ("--seeds", "5,7"), see.seeds, {5, 7})],
         "prompts": [Case(PLAN, ("--prompt", "chatty"), see.is_instructed, True)],
         "formats": [Case(PLAN, ("--formats", "2"), see.in_requests("Q::"), True)],
+        "budget": [Case((*PLAN, "--shots", "0", "--formats", "20"), ("--budget", "40"), see.questions, 2 * 8)],
         "data": [
             Case(("plan", *PARITY, *HERE, "-m", "llama", "--shots", "0"), ("--data", "sample"), see.queries, QUERIES)
         ],

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toy_tasks import parity
 
-from icl_eval import evaluate, search_formats
+from icl_eval import evaluate, rescore
 from icl_eval.errors import RunError
 from icl_eval.prompts import Prompt
 from icl_eval.runs.format_search import ThompsonSearch
@@ -37,8 +38,9 @@ def test_search_finds_planted_formats_with_a_fraction_of_all_examples() -> None:
 
     assert search.best_and_worst(budget=2000, batch=20) == (19, 20)
     assert search.spent <= 2000 < 21 * EXAMPLES / 5
-    assert [search.seen[index] for index in (0, 19, 20)] == [EXAMPLES] * 3
-    assert [search.right[index] for index in (19, 20)] == [sum(planted.answers[index]) for index in (19, 20)]
+    assert search.seen[0] == EXAMPLES
+    assert search.right == [sum(answers[:seen]) for answers, seen in zip(planted.answers, search.seen, strict=True)]
+    assert min(search.seen[19], search.seen[20]) > sum(search.seen[1:19]) / 18
 
 
 def test_examples_of_a_format_are_evaluated_once_and_in_order() -> None:
@@ -79,40 +81,51 @@ def knowing() -> FakeLM:
     )
 
 
-def test_best_and_worst_format_of_a_task_are_found_on_all_examples() -> None:
-    found = search_formats(knowing(), parity(prompt={"plain": PROMPT}), 80, batch=2, shots=0, formats=6)
+def test_only_the_prompt_and_the_best_and_the_worst_format_are_evaluated() -> None:
+    result = evaluate(knowing(), parity(prompt={"plain": PROMPT}), prompts="plain", shots=0, formats=6, budget=240)
 
-    assert [(each.name, each.value) for each in (found.plain, found.best, found.worst)] == [
-        ("plain", 4 / 8),
-        ("plain~f1", 7 / 8),
-        ("plain~f2", 1 / 8),
+    assert [(line.prompt, line.value, line.difference) for line in result] == [
+        ("plain", 4 / 8, None),
+        ("plain~f1-best", 7 / 8, 3 / 8),
+        ("plain~f2-worst", 1 / 8, -3 / 8),
     ]
-    assert found.spread == 6 / 8
-    assert len(found.formats) == 6
-    assert str(found).endswith(f"spread 0.750; 6 of 6 formats tried with {found.spent} examples")
+    assert "plain~f2-worst " in result.table()
+    assert "seed 0, worst of 6 by a search with 40 examples|k0|" in result.scores[2].signature
 
 
-def test_answers_in_a_folder_are_reused(tmp_path: Path) -> None:
-    task, first, again = parity(prompt={"plain": PROMPT}), knowing(), knowing()
-    options = {"shots": 0, "formats": 6, "out": tmp_path / "run"}
-    found = search_formats(first, task, 80, batch=2, **options)  # type: ignore[arg-type]
+def test_a_prompt_that_is_itself_the_best_stands_once() -> None:
+    lm = FakeLM({PROMPT.query({"n": n}, NAMES, 0): PROMPT.answer({"n": n}, NAMES, n % 2) for n in range(8)})
+    result = evaluate(lm, parity(prompt={"plain": PROMPT}), prompts="plain", shots=0, formats=3, budget=120)
 
-    assert search_formats(again, task, 80, batch=2, **options) == found  # type: ignore[arg-type]
-    assert (first.answered > 0, again.answered) == (True, 0)
-    assert evaluate(again, task, **options).manifest.reused  # type: ignore[arg-type]
+    assert [line.prompt.rpartition("-")[2] for line in result] == ["plain", "worst"]
+
+
+def test_found_formats_are_evaluated_in_the_whole_grid_and_a_finished_search_is_read(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"shots": [0, 2], "seeds": 2, "labels": ["gold", "random"], "formats": 5, "budget": 80}
+    options |= {"data": "sample", "limit": 8, "prompts": "gpt3", "out": tmp_path / "run", "device": "cpu"}
+    found = evaluate("tiny", "superglue/rte", **options)
+    names = {line.prompt for line in found}
+    again = evaluate("tiny", "superglue/rte", **options)
+
+    assert again.manifest == found.manifest
+    assert again.scores == found.scores == rescore(tmp_path / "run").scores
+    assert {name.split("-")[-1] for name in names if "-" in name} >= {"best~labels=random", "worst"}
+    assert {line.shots for line in found if line.is_found} == {0, 2}
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("options", "said"),
     [
-        ({"shots": [0, 1]}, "a search takes one task, one prompt, one number of shots and one seed"),
-        ({"shots": 1, "seeds": 2}, "a search takes one task, one prompt, one number of shots and one seed"),
-        ({"shots": 0, "batch": 50}, "the budget is 80 examples, but a search takes at least two batches of 50"),
+        ({"budget": 80}, "`budget` is of a search among `formats`, which are not given"),
+        ({"budget": 39, "formats": 3}, "`budget`"),
     ],
 )
-def test_a_search_takes_one_cell_and_two_batches(changes: dict[str, object], said: str) -> None:
-    lm = knowing()
+def test_a_budget_needs_formats_and_two_batches(options: dict[str, Any], said: str) -> None:
     with pytest.raises(RunError, match=said):
-        search_formats(lm, parity(prompt={"plain": PROMPT}), 80, formats=3, **changes)  # type: ignore[arg-type]
+        evaluate(knowing(), parity(), **options)
 
-    assert lm.answered == 0
+
+def test_answers_that_are_not_right_or_wrong_are_refused() -> None:
+    task = parity(prompt={"plain": PROMPT}, answer="likelihood", references="n", options=None)
+    with pytest.raises(RunError, match="parity: its answers are not right or wrong, so formats cannot be searched"):
+        evaluate(knowing(), task, shots=0, formats=3, budget=80)
