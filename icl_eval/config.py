@@ -31,6 +31,7 @@ ChatInstruction = Literal["system", "user"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 HUB, SAMPLE = "hub", "sample"
+OLMES = "olmes"  # a limit: the sample of that standard
 EVALUATION, RESULTS, MODELS, DEVICES, SERVED = "What is evaluated", "Results", "Models", "Devices", "Served models"
 PYTHON = "Python"  # the options that the command line does not have
 PANELS = (EVALUATION, RESULTS, MODELS, DEVICES, SERVED, PYTHON)
@@ -245,9 +246,9 @@ class RunOptions(ModelOptions, total=False):
     limit: Annotated[
         int | str | None,
         Stored(
-            "Evaluate a pseudo-random sample of N examples (or groups of examples), or the first N.",
+            "Evaluate a pseudo-random sample of N examples (or groups of examples), the first N, or OLMES's sample.",
             EVALUATION,
-            "N|first:N",
+            "N|first:N|olmes",
         ),
     ]
     overflow: Annotated[
@@ -361,13 +362,13 @@ def parse_formats(value: int | str) -> int | str:
 
 
 def parse_limit(value: int | str) -> int | str:
-    """A limit as the manifest stores it: the size of a sample as a number, or `first:N`.
+    """A limit as the manifest stores it: the size of a sample as a number, `first:N` or `olmes`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of these.
     """
-    if not re.fullmatch(r"(first:)?[1-9][0-9]{0,17}", str(value)):
-        raise ValueError(f"{value!r} is neither a number of examples, at least 1, nor first:N for the first N")
+    if value != OLMES and not re.fullmatch(r"(first:)?[1-9][0-9]{0,17}", str(value)):
+        raise ValueError(f"{value!r} is neither a number of examples, at least 1, nor first:N, nor {OLMES}")
     return int(value) if str(value).isdecimal() else value
 
 

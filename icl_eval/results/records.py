@@ -79,6 +79,7 @@ class TaskRecord(BaseModel):
     calibrate: tuple[str, ...] = ()  # the calibrations by which the task is scored beside its normalisation
     domain_premise: str = ""  # the template of the premise that one of them needs
     content_free: tuple[str, ...] = ()  # the inputs that one of them needs
+    sampling: str = ""  # whose sample they are, if it is not the usual one
 
     @field_serializer("extract")
     def _as_written(self, extract: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +96,7 @@ class TaskRecord(BaseModel):
         return (
             ""
             if self.examples == self.total_examples
-            else f"{'first' if self.head else 'sample'}{self.examples}of{self.total_examples}"
+            else f"{'first' if self.head else self.sampling or 'sample'}{self.examples}of{self.total_examples}"
         )
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from icl_eval.config import abstract_words
+from icl_eval.config import OLMES, abstract_words
 from icl_eval.demos import Pool, order_exists, replaces_options
 from icl_eval.errors import DataError, RunError
 from icl_eval.models import Decoding
@@ -222,11 +222,12 @@ def _prepared(
             total_examples=len(whole),
             by=task.definition.by,
             categories=categories,
-            head=isinstance(config.limit, str) and len(examples) < len(whole),
             partial=is_partial,
             calibrate=calibrate,
             domain_premise=(task.definition.score.domain_premise or "") if "dc-pmi" in calibrate else "",
             content_free=(config.content_free or CONTENT_FREE) if {*CONTEXTUAL} & {*calibrate} else (),
+            head=str(config.limit).startswith("first:") and len(examples) < len(whole),
+            sampling=OLMES if config.limit == OLMES and len(examples) < len(whole) else "",
         )
 
     return Prepared(task, prompt, examples, pool, shots, describe)

@@ -297,4 +297,5 @@ def _other_samples(one: TaskRecord, other: TaskRecord) -> str:
 def _sample(record: TaskRecord) -> str:
     if not record.sample:
         return f"all {record.total_examples}"
-    return f"{'the first' if record.head else 'a sample of'} {record.examples} of {record.total_examples}"
+    which = "the first" if record.head else f"{record.sampling or 'a'} sample of"
+    return f"{which} {record.examples} of {record.total_examples}"

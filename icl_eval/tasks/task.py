@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
+from random import Random
 from typing import Any
 
+from icl_eval.config import OLMES
 from icl_eval.errors import DataError, TaskError, UnknownName
 from icl_eval.prompts import Prompt
 from icl_eval.tasks.definition import (
@@ -368,14 +370,27 @@ def limited(examples: Sequence[Example], limit: int | str | None, task: str) -> 
 
     Args:
         examples: to choose from; their order is kept.
-        limit: N, `first:N`, or None for all.
+        limit: N, `first:N`, `olmes` for the sample of OLMES, or None for all.
         task: the task's name.
     """
     if limit is None:
         return examples
+    if limit == OLMES:
+        return _sample_of_olmes(examples)
     group_of = groups_of(examples)
     groups = list(dict.fromkeys(group_of))
     if isinstance(limit, int):
         groups.sort(key=lambda group: hashlib.blake2b(f"limit\x1f{task}\x1f{group}".encode()).digest())
     kept = set(groups[: int(str(limit).removeprefix("first:"))])
     return [examples[index] for index, group in enumerate(group_of) if group in kept]
+
+
+def _sample_of_olmes(examples: Sequence[Example]) -> Sequence[Example]:
+    """1,000 of more than 1,500 examples, unless they have categories (Gu et al. 2024, arXiv 2406.08446, section 3.1).
+
+    The sample depends on the order of the examples, and on Python's random numbers.
+    """
+    if len(examples) <= 1500 or examples[0].category:
+        return examples
+    kept = sorted(Random(1234).sample(range(len(examples)), 1000))
+    return [examples[index] for index in kept]

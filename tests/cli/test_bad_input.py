@@ -332,8 +332,14 @@ def test_unknown_command(icl_eval: IclEval) -> None:
         (("--seeds", "1.5"), "--seeds takes whole numbers by comma, such as 0,1,4; it was given '1.5'"),
         (("--seeds", "0"), "`seeds`: give a positive number of seeds, or a list without repetitions"),
         (("--seeds", "3,3"), "`seeds`: give a positive number of seeds, or a list without repetitions"),
-        (("--limit", "-1"), "`limit`: '-1' is neither a number of examples, at least 1, nor first:N for the first N"),
-        (("--limit", "few"), "`limit`: 'few' is neither a number of examples, at least 1, nor first:N for the first N"),
+        (
+            ("--limit", "-1"),
+            "`limit`: '-1' is neither a number of examples, at least 1, nor first:N, nor olmes",
+        ),
+        (
+            ("--limit", "few"),
+            "`limit`: 'few' is neither a number of examples, at least 1, nor first:N, nor olmes",
+        ),
         (("--max-length", "1"), "`max_length`: Input should be greater than or equal to 2"),
         (("--retries", "-1"), "`retries`: Input should be greater than or equal to 0"),
         (("--data", "sample"), "give either --data or --data-dir, not both"),

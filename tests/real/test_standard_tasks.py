@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from icl_eval.demos import Pool
 from icl_eval.tasks import Library, LocalSource, Task
 
 pytestmark = pytest.mark.skipif("ICL_EVAL_DATA" not in os.environ, reason="ICL_EVAL_DATA names no official release")
@@ -89,3 +90,26 @@ def test_truthfulqa_has_true_and_false_answers_to_each_question(source: LocalSou
 
 def test_truthfulqa_has_one_true_answer_which_is_the_first(source: LocalSource) -> None:
     assert {example.gold for example in task_of("truthfulqa/mc1").evaluation(source)} == {(0,)}
+
+
+@pytest.mark.parametrize(
+    ("name", "positions", "right"),
+    [
+        ("arc-challenge", [0, 1, 2, 3, 8], "ABBDC"),
+        ("arc-easy", [1, 2, 3, 4, 5], "BDACC"),
+        ("boolq", [0, 1, 7, 11, 3], "AABBA"),
+        ("openbookqa", [1, 2, 4, 5, 13], "DCDAB"),
+        ("piqa", [9, 3, 4, 5, 6], "AABBB"),
+    ],
+)
+@pytest.mark.parametrize("form", ["cloze", "lettered"])
+def test_olmes_shows_its_five_demonstrations_in_their_order(
+    form: str, name: str, positions: list[int], right: str, source: LocalSource
+) -> None:
+    task = task_of(f"olmes/{form}/{name}")
+    candidates = task.demonstrations(source)
+    query = task.evaluation(source)[0]
+    shown = Pool.of(task, candidates).draw(query, 5, seed=3)
+
+    assert [list(candidates).index(each) for each in shown] == positions
+    assert ["ABCDE"[each.gold[0]] for each in shown] == [*right]

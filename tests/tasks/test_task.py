@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -185,6 +187,16 @@ def test_limit_of_the_first_counts_groups_and_keeps_them_whole() -> None:
     assert names(limited(examples, "first:1", "t")) == ["0", "2"]
     assert names(limited(examples, "first:2", "t")) == ["0", "1", "2", "4"]
     assert limited(examples, "first:9", "t") == limited(examples, 9, "t") == examples
+
+
+def test_the_sample_of_olmes_is_that_of_pythons_random_numbers() -> None:
+    many = [Example(str(n), {}, ("a", "b"), (0,), str(n), str(n)) for n in range(1501)]
+    expected = {str(n) for n in random.Random(1234).sample([*range(1501)], 1000)}
+
+    assert {each.id for each in limited(many, "olmes", "sky")} == expected
+    assert [*limited(many[:1500], "olmes", "sky")] == many[:1500]
+    in_categories = [replace(each, category="c") for each in many]
+    assert [*limited(in_categories, "olmes", "sky")] == in_categories
 
 
 def test_a_limit_is_a_sample_that_depends_on_task_and_groups_alone() -> None:
