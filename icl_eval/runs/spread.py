@@ -15,6 +15,7 @@ from typing import Any
 from icl_eval.metrics import Estimate, average, difference, lower_is_better
 from icl_eval.results.score import Score, figures
 from icl_eval.runs.signature import spread_signature
+from icl_eval.scoring import CALIBRATIONS
 
 Estimated = tuple[Estimate, Score]
 COUNTS = ("shortened", "truncated", "ties", "hit_max_tokens", "empty", "unfinished", "unextracted")
@@ -54,7 +55,8 @@ AXES = (
     Axis("labels", "labels", is_summarised=False),
     Axis("orders", "order"),
 )
-"""From the outermost: a score gets its difference along the last axis on which it is not the baseline."""
+"""From the outermost: a score gets its difference along the last axis on which it is not the baseline. The very last
+are calibrations, whose baseline is the normalisation."""
 
 
 def with_spreads(lines: Sequence[Estimated]) -> list[Estimated]:
@@ -67,11 +69,13 @@ def with_spreads(lines: Sequence[Estimated]) -> list[Estimated]:
     for axis in AXES:
         for group in _groups(lines, axis):
             members = [lines[index] for index in group]
-            for index in group[1:]:
-                found[index] = _with_difference(lines[index], members[0], axis)
             first = members[0][1]
+            for index in group[1:]:
+                found[index] = _with_difference(lines[index], members[0], axis.name, first.prompt)
             if axis.is_summarised and not first.category and not any(line.is_found for _, line in members[1:]):
                 spreads[first.task].append(_spread(members, axis))
+    for index, baseline in _uncalibrated(lines).items():
+        found[index] = _with_difference(lines[index], baseline, "calibrations", baseline[1].normalization)
     tasks = dict.fromkeys(line.task for _, line in lines)
     return [each for task in tasks for each in (*(one for one in found if one[1].task == task), *spreads[task])]
 
@@ -85,12 +89,22 @@ def _groups(lines: Sequence[Estimated], axis: Axis) -> list[list[int]]:
     return [members for members in groups.values() if len(members) > 1]
 
 
-def _with_difference(one: Estimated, baseline: Estimated, axis: Axis) -> Estimated:
+def _uncalibrated(lines: Sequence[Estimated]) -> dict[int, Estimated]:
+    """By the index of each calibrated score: the same score by the first normalisation, if there is one."""
+    keys = [(line.task, line.prompt, line.metric, line.shots, line.average, line.category) for _, line in lines]
+    is_calibrated = [line.normalization in CALIBRATIONS for _, line in lines]
+    of_key = [*zip(keys, lines, is_calibrated, strict=True)]
+    first = {key: each for key, each, calibrated in reversed(of_key) if not calibrated}
+    return {i: first[key] for i, (key, _, calibrated) in enumerate(of_key) if calibrated and key in first}
+
+
+def _with_difference(one: Estimated, baseline: Estimated, axis: str, value: str) -> Estimated:
+    """A score with its difference from the baseline, which stands at `value` of the axis."""
     found = difference(baseline[0], one[0])
     return one[0], replace(
         one[1],
-        axis=axis.name,
-        baseline=baseline[1].prompt,
+        axis=axis,
+        baseline=value,
         difference=found.value,
         difference_error=found.standard_error,
         difference_low=found.low,

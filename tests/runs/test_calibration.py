@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,17 @@ def test_queries_with_demonstrations_of_their_own_have_content_free_prompts_of_t
     assert {text.split("Q: nothing")[0] for text in added} == {
         text[: text.rindex("Q:")] for text in plain.texts if text.count("Q:") == 3
     }
+
+
+def test_a_calibrated_score_has_its_paired_difference_from_the_normalisation(tmp_path: Path) -> None:
+    lm = FakeLM(answers(range(8)), bias=BIAS)
+    result = evaluate(lm, parity(), shots=2, calibrate="contextual", normalizations=["contextual", "sum", "byte"])
+    calibrated, plain, other = sorted(result, key=lambda line: ("contextual", "sum", "byte").index(line.normalization))
+    gains = np.array([1.0, 0.0] * 4)  # the examples with even numbers
+
+    assert [line.difference for line in (plain, other)] == [None, None]
+    assert (calibrated.axis, calibrated.baseline, calibrated.difference) == ("calibrations", "sum", 0.5)
+    assert calibrated.difference_error == pytest.approx(gains.std(ddof=1) / math.sqrt(8))
 
 
 def test_what_a_run_does_not_collect_is_not_stored(tmp_path: Path) -> None:
