@@ -251,6 +251,15 @@ class RunOptions(ModelOptions, total=False):
             "N|first:N|olmes",
         ),
     ]
+    until: Annotated[
+        float | None,
+        Stored(
+            "Evaluate examples in pseudo-random order until each task's score on the whole split is known to this "
+            "half-width, such as 0.01.",
+            EVALUATION,
+            "WIDTH",
+        ),
+    ]
     overflow: Annotated[
         Overflow,
         Stored(

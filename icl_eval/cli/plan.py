@@ -29,7 +29,12 @@ SOURCES = {
 
 
 @options.takes(
-    *options.of_panel(EVALUATION), *options.ENCODING, "chat_demonstrations", "dtype", "trust_remote_code", "device"
+    *(name for name in options.of_panel(EVALUATION) if name != "until"),
+    *options.ENCODING,
+    "chat_demonstrations",
+    "dtype",
+    "trust_remote_code",
+    "device",
 )
 def plan(
     tasks: list[str] | None,

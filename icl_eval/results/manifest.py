@@ -22,6 +22,7 @@ GRID = {
     "shots",
     "seeds",
     "limit",
+    "until",
     "prompts",
     "formats",
     "budget",

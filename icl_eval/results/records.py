@@ -42,6 +42,32 @@ class Failure(BaseModel):
         return f"{self.task}{f' ({self.selection})' if self.selection else ''} has no scores: {self.reason}"
 
 
+class KnownScore(BaseModel):
+    """What is known of a score on the whole split: the ends of an interval that holds at every stopping time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    shots: int
+    low: float
+    high: float
+
+
+class Stopped(BaseModel):
+    """Where the rule `until` ended the evaluation of a task, and what was then known of its scores."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    until: float  # the half-width at which it ends
+    metric: str  # of which
+    planned: int  # examples that would have been evaluated without the rule
+    scores: tuple[KnownScore, ...]  # by number of shots
+
+    @property
+    def half_width(self) -> float:
+        """The largest half-width of the scores."""
+        return max((each.high - each.low for each in self.scores), default=0.0) / 2
+
+
 class TaskRecord(BaseModel):
     """What the manifest keeps of a (task, prompt), so that its scores need neither files nor model again."""
 
@@ -80,6 +106,7 @@ class TaskRecord(BaseModel):
     domain_premise: str = ""  # the template of the premise that one of them needs
     content_free: tuple[str, ...] = ()  # the inputs that one of them needs
     sampling: str = ""  # whose sample they are, if it is not the usual one
+    stopped: Stopped | None = None  # by the rule `until`, if there is one
 
     @field_serializer("extract")
     def _as_written(self, extract: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +125,13 @@ class TaskRecord(BaseModel):
             if self.examples == self.total_examples
             else f"{'first' if self.head else self.sampling or 'sample'}{self.examples}of{self.total_examples}"
         )
+
+    @property
+    def as_planned(self) -> TaskRecord:
+        """The record before the rule `until` was applied."""
+        if self.stopped is None:
+            return self
+        return self.model_copy(update={"examples": self.stopped.planned, "stopped": None})
 
     @property
     def task_prompt(self) -> tuple[str, str]:

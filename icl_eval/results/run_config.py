@@ -46,7 +46,7 @@ from icl_eval.tasks.metric_names import MetricName, named_metrics
 MOST_SEEDS = 10_000
 LEAST_BUDGET = 40  # examples: two batches of a search, for the best and the worst format
 CHANGES = frozenset({"decode", "draw", "balanced", "order", "labels", "fewshot_ids"})  # of what a task file says
-RARE = CHANGES | {"formats", "budget", "calibrate", "content_free", "metrics", "chat", *CHAT_ONLY}
+RARE = CHANGES | {"formats", "budget", "calibrate", "content_free", "metrics", "until", "chat", *CHAT_ONLY}
 """Options that a manifest has only where they are given."""
 
 
@@ -75,6 +75,7 @@ class RunConfig(ModelConfig):
     labels: tuple[Annotated[str, AfterValidator(parse_labels)], ...] = DEFAULTS["labels"]
     fewshot_ids: tuple[str, ...] = DEFAULTS["fewshot_ids"]
     limit: Annotated[int | str, AfterValidator(parse_limit)] | None = DEFAULTS["limit"]
+    until: Annotated[float, Field(gt=0, lt=0.5)] | None = DEFAULTS["until"]
     overflow: Overflow = DEFAULTS["overflow"]
     decode: dict[str, Any] | None = DEFAULTS["decode"]
     calibrate: tuple[str, ...] = DEFAULTS["calibrate"]
@@ -127,7 +128,9 @@ class RunConfig(ModelConfig):
         )
 
     @model_validator(mode="after")
-    def _keeps_the_template(self) -> RunConfig:
+    def _fit_together(self) -> RunConfig:
+        if self.until is not None and isinstance(self.limit, str):
+            raise ValueError(f"`until` takes examples in pseudo-random order, so `limit` cannot be {self.limit}")
         if self.chat and self.overflow == "truncate":
             raise ValueError("`overflow` truncate would cut the beginning of the chat template")
         return self

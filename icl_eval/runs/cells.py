@@ -31,6 +31,7 @@ class Prepared:
         task: with the splits of the run.
         prompt: one of its prompts.
         examples: those that are evaluated.
+        whole: all of the evaluated split.
         pool: what demonstrations are drawn from; None without demonstrations.
         shots: numbers of demonstrations, in ascending order.
         describe: makes the record.
@@ -39,6 +40,7 @@ class Prepared:
     task: Task
     prompt: Prompt
     examples: Sequence[Example]
+    whole: Sequence[Example]
     pool: Pool | None
     shots: tuple[int, ...]
     describe: Callable[[], TaskRecord]
@@ -230,7 +232,7 @@ def _prepared(
             sampling=OLMES if config.limit == OLMES and len(examples) < len(whole) else "",
         )
 
-    return Prepared(task, prompt, examples, pool, shots, describe)
+    return Prepared(task, prompt, examples, whole, pool, shots, describe)
 
 
 def _scoring(definition: TaskDefinition) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain, groupby
+from types import MappingProxyType
 from typing import Any
 
 from icl_eval.config import Overflow
@@ -19,7 +20,9 @@ from icl_eval.results.records import Failure
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.model import ChatForm
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
+from icl_eval.runs.stopping import StoppingRule
 from icl_eval.scoring import OptionResult
+from icl_eval.tasks import Example
 
 TokenDecoder = Callable[[Sequence[int]], tuple[str, ...]]
 WINDOW_TOKENS = 2**20  # tokens of queries held at once: what can share a prefix, and what memory it takes
@@ -28,24 +31,48 @@ WINDOW_TOKENS = 2**20  # tokens of queries held at once: what can share a prefix
 class Queries:
     """The encoded queries of a grid, in windows.
 
-    Attributes:
+    Args:
+        prepared: every task with each of its prompts.
         model: for which they are encoded.
+        overflow: what happens to prompts that do not fit.
+        chat: how prompts become conversations.
+        rules: by task, what ends its evaluation before all examples are answered.
+
+    Attributes:
         failed: by task and prompt, why it cannot be evaluated; filled while the windows are taken.
         control_names: names in records that reach the model as control tokens, not as text; filled likewise.
     """
 
     def __init__(
-        self, prepared: Sequence[Prepared], model: LanguageModel, overflow: Overflow, chat: ChatForm | None = None
+        self,
+        prepared: Sequence[Prepared],
+        model: LanguageModel,
+        overflow: Overflow,
+        chat: ChatForm | None = None,
+        rules: Mapping[str, StoppingRule] = MappingProxyType({}),
     ) -> None:
         self._prepared, self.model, self._overflow, self._chat = prepared, model, overflow, chat
+        self.rules = rules
         self.failed: dict[tuple[str, str], IclEvalError] = {}
         self.control_names: set[str] = set()
 
     def windows(self) -> Iterator[list[EncodedQuery]]:
-        """Queries in order, as many at a time as the engine plans together, without those of failed tasks."""
+        """Queries in order, as many at a time as the engine plans together, without those of failed tasks.
+
+        With stopping rules, the answers to a window are added to its task's rule before the next one is taken.
+        """
+        if not self.rules:
+            yield from self._windows(self._all(self._prepared))
+            return
+        for task, prepared in groupby(self._prepared, key=lambda each: each.task.name):
+            prompts = list(prepared)
+            for block in self.rules[task].blocks(self.failed):
+                yield from self._windows(self._all(prompts, block))
+
+    def _windows(self, queries: Iterable[EncodedQuery]) -> Iterator[list[EncodedQuery]]:
         window: list[EncodedQuery] = []
         tokens = 0
-        for query in self._all():
+        for query in queries:
             if window and tokens + query.tokens > WINDOW_TOKENS:
                 yield self._unfailed(window)
                 window, tokens = [], 0
@@ -72,20 +99,24 @@ class Queries:
     def _unfailed(self, window: Sequence[EncodedQuery]) -> list[EncodedQuery]:
         return [query for query in window if query.cell.task_prompt not in self.failed]
 
-    def _all(self) -> Iterator[EncodedQuery]:
-        """All queries; of a task with one that cannot be encoded, those before it. Its other prompts fail with it.
+    def _all(self, prepared: Sequence[Prepared], examples: Sequence[Example] | None = None) -> Iterator[EncodedQuery]:
+        """All queries (of some examples); of a task with one that cannot be encoded, those before it.
+
+        The task's other prompts fail with it.
 
         A prompt that was chosen by name fails alone: it has scores of its own.
         """
-        for _, variants in groupby(self._prepared, key=lambda each: (each.task.name, each.prompt.style)):
+        for _, variants in groupby(prepared, key=lambda each: (each.task.name, each.prompt.style)):
             builders = [RequestBuilder(each, self.model, self._overflow, self._chat) for each in variants]
             for seed in builders[0].prepared.record.seeds:
-                yield from self._of_seed(builders, seed)
+                yield from self._of_seed(builders, seed, examples)
             self.control_names.update(*(each.control_names for each in builders))
 
-    def _of_seed(self, builders: Sequence[RequestBuilder], seed: int) -> Iterator[EncodedQuery]:
+    def _of_seed(
+        self, builders: Sequence[RequestBuilder], seed: int, examples: Sequence[Example] | None
+    ) -> Iterator[EncodedQuery]:
         """The queries of all variants of a prompt, those of an example together, since they share demonstrations."""
-        left = [(each.prepared, each.of_seed(seed)) for each in builders]
+        left = [(each.prepared, each.of_seed(seed, examples)) for each in builders]
         while left:
             for prepared, queries in tuple(left):
                 try:
@@ -107,6 +138,8 @@ def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) 
             for query in window:
                 result = result_of(query, [next(answers) for _ in query.requests])
                 write(result)
+                if queries.rules:
+                    queries.rules[query.cell.task].add(result)
                 keep(result, parts_of(query, decode))
 
 

@@ -20,6 +20,7 @@ from icl_eval.runs.model import Model, check_model, name_of
 from icl_eval.runs.rescore import ChosenMetrics
 from icl_eval.runs.run import Progress, Run
 from icl_eval.runs.score import chosen_normalizations
+from icl_eval.runs.stopping import stopping_rules
 from icl_eval.runs.tasks import (
     SAMPLE_NOTE,
     check_metrics,
@@ -105,6 +106,7 @@ def planned(
     for each in (one for one in prepared if one.prompt.format is None):
         check_metrics(each.task, each.examples, each.record.metrics, trust_remote_code=trusts, given=code)
     check_calibrations(prepared, config, chosen_normalizations(options.get("normalizations", ())))
+    stopping_rules(config.until, prepared, code, trust_remote_code=trusts)  # finds what cannot be bounded
     out = options.get("out")
     folder = Path(out) if out is not None else RESULTS / config.folder_name() if options.get("keep") else None
     sample = SAMPLE_NOTE if SAMPLE in [each.record.data for each in prepared] else None  # all records are read now

@@ -89,10 +89,10 @@ class RequestBuilder:
         """Every example in every cell."""
         return (query for seed in self.prepared.record.seeds for queries in self.of_seed(seed) for query in queries)
 
-    def of_seed(self, seed: int) -> Iterator[list[EncodedQuery]]:
-        """Every example in the cells of a seed, which stand together, since they share demonstrations."""
+    def of_seed(self, seed: int, examples: Sequence[Example] | None = None) -> Iterator[list[EncodedQuery]]:
+        """Every example (of some) in the cells of a seed, which stand together, since they share demonstrations."""
         cells = list(self.prepared.cells(seed))
-        for example in self.prepared.examples if cells else ():
+        for example in (self.prepared.examples if examples is None else examples) if cells else ():
             drawn = self._draw(example, max(cell.shots for cell in cells), seed)
             yield [self.build(cell, example, drawn[: cell.shots]) for cell in cells]
 

@@ -27,6 +27,7 @@ from icl_eval.runs.collect import Queries, collect
 from icl_eval.runs.format_search import counted, searched
 from icl_eval.runs.model import ChatForm, Model, chat_of, check_model, loaded, name_of
 from icl_eval.runs.score import score_examples
+from icl_eval.runs.stopping import stopping_rules
 from icl_eval.scoring import Scoring
 from icl_eval.tasks import SuiteDefinition
 
@@ -99,7 +100,9 @@ class Run:
             )
             prepared = searched(self.prepared, model, engine, chat, self.config)
             manifest = manifest.model_copy(update={"tasks": tuple(each.record for each in prepared)})
-            queries = Queries(prepared, model, self.config.overflow, chat)
+            trusts = self.load_config.trust_remote_code
+            rules = stopping_rules(self.config.until, prepared, self.code, trust_remote_code=trusts)
+            queries = Queries(prepared, model, self.config.overflow, chat, rules)
             collect(queries, engine, folder)
             manifest = self._collected(manifest, queries, engine, ranks)
             folder.merge()
@@ -157,10 +160,11 @@ class Run:
     def _has_tasks(self, manifest: Manifest) -> bool:
         """Whether a manifest has the tasks of this run; of formats that a search found, whether they are among its."""
         records = [each.record for each in self.prepared]
+        tasks = [each.as_planned for each in manifest.tasks]
         if self.config.budget is None:
-            return manifest.tasks == tuple(records)
-        plain, found = ([record for record in of if not record.format] for of in (records, manifest.tasks))
-        return plain == found and {record.digest for record in manifest.tasks} <= {record.digest for record in records}
+            return tasks == records
+        plain, found = ([record for record in of if not record.format] for of in (records, tasks))
+        return plain == found and {record.digest for record in tasks} <= {record.digest for record in records}
 
     def _manifest(self, model: LanguageModel, chat: ChatForm | None, ranks: Ranks) -> Manifest:
         import torch
@@ -194,7 +198,11 @@ class Run:
         failures = (*self.failures, *queries.failures())
         return manifest.model_copy(
             update={
-                "tasks": tuple(record for record in manifest.tasks if record.task_prompt not in queries.failed),
+                "tasks": tuple(
+                    queries.rules[record.task].stopped(record) if queries.rules else record
+                    for record in manifest.tasks
+                    if record.task_prompt not in queries.failed
+                ),
                 "failures": failures,
                 "control_names": tuple(sorted(queries.control_names)),
                 "computed": sum(ranks.gather(engine.computed)),

@@ -115,7 +115,7 @@ def estimate_examples(
     chosen = [name for name in CALIBRATIONS if any(name in record.calibrate for record in records)]
     choices: tuple[Choice, ...] = tuple(normalizations) or ("own", *chosen)
     check_collected(records, choices)
-    answers = _collect(results, records, choices, noise)
+    answers = collect_answers(results, records, choices, noise)
     scorer = _Scorer(model_words, trust_remote_code, given)
     lines: list[_Estimated] = []
     columns: dict[_Column, dict[str, list[_Estimated]]] = defaultdict(dict)
@@ -237,7 +237,7 @@ def _meant(choice: Choice, record: TaskRecord) -> Scoring:
     return choice if choice != "own" and can else record.normalization
 
 
-def _collect(
+def collect_answers(
     results: Iterable[ExampleResult], records: Sequence[TaskRecord], choices: Sequence[Choice], noise: float | None
 ) -> dict[tuple[str, str, int, Scoring], dict[str, _Answers]]:
     """The answers of all examples, named `WHOLE`, and of each category, in the order of their first examples."""

@@ -44,6 +44,7 @@ def task_signature(
         *([metric_words] if metric_words else []),
         model_words,
         *([record.sample] if record.sample else []),
+        *([f"until{record.stopped.until:g}"] if record.sample and record.stopped else []),
         *([f"{record.by.field}:{_one_word(category)}"] if record.by and category else []),
         record.data,
         f"v{record.version}#{record.digest}" + (f"+{record.pool}" if shots else ""),

@@ -378,11 +378,14 @@ def limited(examples: Sequence[Example], limit: int | str | None, task: str) -> 
     if limit == OLMES:
         return _sample_of_olmes(examples)
     group_of = groups_of(examples)
-    groups = list(dict.fromkeys(group_of))
-    if isinstance(limit, int):
-        groups.sort(key=lambda group: hashlib.blake2b(f"limit\x1f{task}\x1f{group}".encode()).digest())
+    groups = sampled_groups(group_of, task) if isinstance(limit, int) else list(dict.fromkeys(group_of))
     kept = set(groups[: int(str(limit).removeprefix("first:"))])
     return [examples[index] for index, group in enumerate(group_of) if group in kept]
+
+
+def sampled_groups(groups: Iterable[str], task: str) -> list[str]:
+    """Names of groups, each once, in the pseudo-random order in which they enter samples of a task."""
+    return sorted(set(groups), key=lambda group: hashlib.blake2b(f"limit\x1f{task}\x1f{group}".encode()).digest())
 
 
 def _sample_of_olmes(examples: Sequence[Example]) -> Sequence[Example]:

@@ -106,6 +106,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "content_free": [
             Case((*RUN, "--calibrate", "contextual"), ("--content-free", "-,?"), see.in_requests("Q: ?\n"), True)
         ],
+        "until": [Case(RUN, ("--until", "0.1"), see.printed("toy/parity: all 8 examples were evaluated before"), True)],
         "normalizations": [
             Case(RUN, ("--normalization", "sum,byte"), see.columns("normalization"), {("sum",), ("byte",)}),
             Case(SWEEP, ("--normalization", "sum,byte"), see.columns("normalization"), {("sum",), ("byte",)}),
