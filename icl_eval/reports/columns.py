@@ -8,7 +8,7 @@ from icl_eval.errors import UnknownName
 
 Row = dict[str, str]
 SHOWN_SYSTEMS = ("GPT-3 125M", "GPT-3 1.3B", "GPT-3 13B", "GPT-3 175B", "fine-tuned BERT-Large", "fine-tuned SOTA")
-SCORES = ("score", "±", "95 %", "sd seeds", "eff. shots", "n", "ties", "random", "majority")
+SCORES = ("score", "±", "95 %", "sd seeds", "eff. shots", "n", "ties", "random", "majority", "signal/noise")
 RANGE = ("median", "min", "max")
 DIFFERENCES = ("one", "other", "difference", "clusters", "p", "p (Holm)", "detectable", "W/L/T")
 FITS = ("models", "exponent", "irreducible", "residual", "predicted", "interval", "measured")

@@ -15,6 +15,7 @@ DROPPED = (
     *("median", "min", "max"),
     *(
         "ties",
+        "signal/noise",
         "clusters",
         "eff. shots",
         "p",

@@ -10,6 +10,7 @@ from icl_eval.reports.columns import Row
 from icl_eval.reports.curves import curves_of
 from icl_eval.reports.page import DEFAULT, Page, View
 from icl_eval.reports.table import (
+    MOST_LINES,
     about_references,
     as_json,
     averages,
@@ -27,6 +28,7 @@ from icl_eval.reports.table import (
     signatures,
     spreads,
 )
+from icl_eval.results.signal import Key, Signal, entry, key_of, signals
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
@@ -54,15 +56,27 @@ def render_sweep(models: Models, failures: Sequence[Member] = (), format: str = 
 
 
 def _csv(models: Models, failures: Sequence[Member], view: View) -> str:  # noqa: ARG001
-    return comma_separated([entry for manifest, scores in models for entry in flat_entries(scores, manifest)])
+    found = signals(models)
+    return comma_separated(
+        [
+            {**line, **entry(found.get(key_of(score)))}
+            for manifest, scores in models
+            for score, line in zip(scores, flat_entries(scores, manifest), strict=True)
+        ]
+    )
 
 
 def _json(models: Models, failures: Sequence[Member], view: View) -> str:  # noqa: ARG001
+    found = signals(models)
     return as_json(
         {
             "models": [{**description(manifest), "note": manifest.note} for manifest, _ in models],
             "failures": [each.model_dump(include={"model", "revision", "failed"}) for each in failures],
-            "scores": [{**manifest.identity(), **entry} for manifest, scores in models for entry in entries(scores)],
+            "scores": [
+                {**manifest.identity(), **line, **entry(found.get(key_of(score)))}
+                for manifest, scores in models
+                for score, line in zip(scores, entries(scores), strict=True)
+            ],
         }
     )
 
@@ -80,6 +94,7 @@ SWEEP_FORMATS: Mapping[str, Callable[[Models, Sequence[Member], View], str]] = {
 def _page(models: Models, failures: Sequence[Member], view: View) -> Page:
     manifests = [manifest for manifest, _ in models]
     shown = [(manifest, main_scores(scores, view)) for manifest, scores in models]
+    found = signals(shown)
     above = distinct_lines({_label(each): remarks(each) for each in manifests})
     below = distinct_lines(
         {
@@ -94,9 +109,18 @@ def _page(models: Models, failures: Sequence[Member], view: View) -> Page:
     ]
     return Page(
         heading=[*_heading(manifests), *(f"note: {line}" for line in above)],
-        rows=[{**_cells(manifest), **row_of(score, manifest)} for manifest, scores in shown for score in scores],
+        rows=[
+            {**_cells(manifest), **row_of(score, manifest), **_ratio(found.get(key_of(score)))}
+            for manifest, scores in shown
+            for score in scores
+        ],
         signatures=[f"{_label(manifest)}: {line}" for manifest, scores in shown for line in signatures(scores)],
-        notes=[*below, *lost, *(f"{each.label} was not evaluated: {each.failed}" for each in failures)],
+        notes=[
+            *below,
+            *_about_signals(found),
+            *lost,
+            *(f"{each.label} was not evaluated: {each.failed}" for each in failures),
+        ],
         curves=[curve for manifest, scores in models for curve in curves_of(scores, _label(manifest))],
         references=list(dict.fromkeys(line for _, scores in models for line in about_references(scores))),
     )
@@ -118,6 +142,28 @@ def _cells(manifest: Manifest) -> Row:
         name: f"{value:,}" if isinstance(value := known.get(name, ""), int) else value
         for name in ("model", "revision", "parameters")
     }
+
+
+def _ratio(signal: Signal | None) -> Row:
+    return {} if signal is None else {"signal/noise": f"{signal.signal_to_noise:.1f}"}
+
+
+def _about_signals(found: Mapping[Key, Signal]) -> list[str]:
+    """The ratio of each score of a task by shots, and what the noise is."""
+    lines: dict[tuple[object, ...], list[str]] = {}
+    for (task, prompt, metric, normalization, shots, average, category), signal in found.items():
+        if not category and not average:
+            lines.setdefault((task, prompt, metric, normalization), []).append(
+                f"{signal.signal_to_noise:.1f} ({shots} shots)"
+            )
+    noise = "/".join(sorted({each.noise_of for each in found.values()}))
+    said = [f"signal/noise of {task} {metric}: {', '.join(each)}" for (task, _, metric, _), each in lines.items()]
+    more = [f"signal/noise of {len(said) - MOST_LINES} more scores: see the formats json and csv"]
+    kept = said if len(said) <= MOST_LINES else [*said[:MOST_LINES], *more]
+    about = (
+        f"signal/noise: relative range over models by relative standard deviation over {noise} (Heineman et al. 2025)"
+    )
+    return [about, *kept] if kept else []
 
 
 def _label(manifest: Manifest) -> str:

@@ -18,6 +18,7 @@ from icl_eval.results.pair import Pair, Unpaired, entries
 from icl_eval.results.records import Failure
 from icl_eval.results.scaling import ScalingFit
 from icl_eval.results.score import Score
+from icl_eval.results.signal import entry, key_of, signals
 
 if TYPE_CHECKING:
     import pandas
@@ -319,7 +320,14 @@ class Sweep(_Tabular):
 
     def to_frame(self) -> pandas.DataFrame:
         """The lines of all models as a data frame, led by model, revision and parameters; needs pandas."""
-        return _frame([{**result.manifest.identity(), **line.stored()} for result in self.results for line in result])
+        found = signals([(each.manifest, each.scores) for each in self.results])
+        return _frame(
+            [
+                {**result.manifest.identity(), **line.stored(), **entry(found.get(key_of(line)))}
+                for result in self.results
+                for line in result
+            ]
+        )
 
     def __repr__(self) -> str:
         kept = "not kept" if self.folder is None else str(self.folder)

@@ -92,7 +92,7 @@ def test_a_note_on_some_models_names_them() -> None:
 
 def test_what_scores_had_to_do_without_is_said_of_each_model() -> None:
     sweep = Sweep((Result((RTE_32,), STEP), Result((replace(RTE_32, shortened=0, truncated=0, ties=2),), OTHER_RULES)))
-    said = sweep.table("md").splitlines()[-7:]
+    said = [line for line in sweep.table("md").splitlines() if not line.startswith("signal/noise")][-7:]
 
     assert said[0].startswith("GPT-3: Table H.1")  # of both
     assert said[1].startswith("small@step1000: 1007 prompts have fewer demonstrations than requested")
@@ -120,7 +120,7 @@ def test_csv_has_the_columns_of_a_single_run() -> None:
     rows = list(csv.DictReader(io.StringIO(SWEEP.table("csv"))))
     single = csv.DictReader(io.StringIO(SWEEP.results[0].table("csv")))
 
-    assert rows[:3] == list(single)
+    assert [{name: row[name] for name in single.fieldnames or ()} for row in rows[:3]] == list(single)
     assert [(row["model"], int(row["parameters"])) for row in rows] == [
         *[("small", 124_439_808)] * 3,
         *[("large", 1_557_611_200)] * 3,
