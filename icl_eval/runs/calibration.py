@@ -20,6 +20,7 @@ from icl_eval.scoring import (
     Ranking,
     close_options,
     gaussian_mixture,
+    prototypes_limit,
     rank,
 )
 
@@ -49,11 +50,13 @@ def check_calibrations(prepared: Iterable[Prepared], config: RunConfig, scorings
         if "dc-pmi" in calibrations and premise:
             domain_premise(each.task.name, premise).check_fields(each.examples[0].fields)
     check_collected([each.record for each in prepared], calibrations)
-    if "prototypical" in calibrations:
-        gaussian_mixture()
     for calibration in calibrations:
         for each in tasks:
             check_labels(each.task.name, calibration, _labels(each))
+    for each in tasks if "prototypical" in calibrations else ():
+        gaussian_mixture()
+        if limit := prototypes_limit(len(each.examples), len(each.examples[0].options)):
+            raise RunError(f"{each.task.name}: {limit}")
 
 
 def _labels(prepared: Prepared) -> Iterator[tuple[str, list[str]]]:

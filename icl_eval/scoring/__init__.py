@@ -9,6 +9,7 @@ from icl_eval.scoring.calibration import (
     Scoring,
     gaussian_mixture,
     option_scores,
+    prototypes_limit,
 )
 from icl_eval.scoring.normalization import NORMALIZATIONS, OptionResult, score, score_noise
 from icl_eval.scoring.ranking import TIE, Ranking, close_options, rank
@@ -27,6 +28,7 @@ __all__ = [
     "close_options",
     "gaussian_mixture",
     "option_scores",
+    "prototypes_limit",
     "rank",
     "score",
     "score_noise",

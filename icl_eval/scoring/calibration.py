@@ -92,9 +92,9 @@ def prototypical(examples: Examples) -> Calibrated:
     from scipy.optimize import linear_sum_assignment
 
     points = _log_normalized(_labels(examples)[0])
-    count, labels = points.shape
-    if count < max(labels, 2):
-        raise RunError(f"prototypical calibration of {labels} labels needs at least {max(labels, 2)} examples")
+    labels = points.shape[1]
+    if limit := prototypes_limit(len(points), labels):
+        raise RunError(limit)
     best, scores = -np.inf, points
     for seed in range(FITS):
         with warnings.catch_warnings():
@@ -105,6 +105,12 @@ def prototypical(examples: Examples) -> Calibrated:
             best, posterior = total, mixture.predict_proba(points)
             scores = np.log(np.maximum(posterior[:, np.argsort(assigned)], SMALLEST))
     return Calibrated(scores, None)
+
+
+def prototypes_limit(examples: int, labels: int) -> str:
+    """Why so few examples have no clusters for so many labels; empty if they can have them."""
+    least = max(labels, 2)
+    return f"prototypical calibration of {labels} labels needs at least {least} examples" if examples < least else ""
 
 
 def gaussian_mixture() -> Any:

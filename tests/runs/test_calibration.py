@@ -88,6 +88,10 @@ def test_too_few_examples_name_their_cell(tmp_path: Path) -> None:
 
     with pytest.raises(RunError, match=r"parity \(inline, 0 shots, seed 0\): prototypical calibration of 2 labels"):
         rescore(tmp_path, "prototypical")
+    lm = knowing()
+    with pytest.raises(RunError, match="parity: prototypical calibration of 2 labels needs at least 2 examples"):
+        evaluate(lm, parity(asked=[0]), shots=0, calibrate="prototypical")
+    assert lm.answered == 0
 
 
 class Noted(FakeLM):
