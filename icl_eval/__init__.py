@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from icl_eval.runs.compare import compare, compare_with_first
     from icl_eval.runs.contamination import contamination
     from icl_eval.runs.evaluate import evaluate
+    from icl_eval.runs.orders import OrderEntropies, order_entropies
     from icl_eval.runs.plan import Explanation, Plan, explain, plan
     from icl_eval.runs.power import SampleSize, sample_sizes
     from icl_eval.runs.rescore import rescore, rescore_sweep
@@ -31,6 +32,7 @@ __all__ = [
     "IclEvalError",
     "LanguageModel",
     "Library",
+    "OrderEntropies",
     "Plan",
     "Prompt",
     "Result",
@@ -47,6 +49,7 @@ __all__ = [
     "explain",
     "fit_scaling",
     "load_model",
+    "order_entropies",
     "plan",
     "rescore",
     "rescore_sweep",
@@ -63,6 +66,7 @@ _HOMES = {
     "IclEvalError": "errors",
     "LanguageModel": "models",
     "Library": "tasks",
+    "OrderEntropies": "runs.orders",
     "Plan": "runs.plan",
     "Prompt": "prompts",
     "Result": "results.result",
@@ -78,6 +82,7 @@ _HOMES = {
     "explain": "runs.plan",
     "fit_scaling": "runs.scaling",
     "load_model": "models",
+    "order_entropies": "runs.orders",
     "plan": "runs.plan",
     "rescore": "runs.rescore",
     "rescore_sweep": "runs.rescore",

@@ -425,8 +425,10 @@ def parse_labels(value: str) -> str:
     """
     corrupt = re.fullmatch(r"corrupt:(0(\.[0-9]{1,9})?|1(\.0{1,9})?|\.[0-9]{1,9})", value)
     words = abstract_words(value)
-    if words is not None and (len(set(words)) < len(words) or not all(map(str.strip, words)) or "|" in value):
-        raise ValueError(f"{value!r}: the words are separated by /, all different and not empty, without |")
+    if words is not None and (
+        len(set(words)) < len(words) or not all(re.fullmatch(r"[^|,~=\s]+", each) for each in words)
+    ):
+        raise ValueError(f"{value!r}: the words are separated by /, all different, without spaces, commas, |, ~ and =")
     if value not in LABELS and not corrupt and words is None:
         these = ", ".join(LABELS)
         raise ValueError(f"{value!r} is no rule for labels; choose from {these}, abstract:WORD/..., corrupt:P (0 to 1)")

@@ -24,6 +24,7 @@ from icl_eval.cli import (
     importing,
     listing,
     options,
+    orders,
     plan,
     plot,
     regress,
@@ -78,6 +79,7 @@ app.command("plot", cls=Command)(plot.plot)
 app.command("regress", cls=Command)(regress.regress)
 app.command("plan", cls=Command)(plan.plan)
 app.command("contamination", cls=Command)(contamination.contamination)
+app.command("orders", cls=Command)(orders.orders)
 app.command("import", cls=Command)(importing.import_tasks)
 
 

@@ -30,6 +30,7 @@ MARK = Coloured("│", COLOURS["mark"])
     "balanced",
     "order",
     "fewshot_ids",
+    "labels",
     "chat_demonstrations",
     *options.ENCODING,
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,25 +158,32 @@ def _scores(runs: Sequence[ReportRun]) -> str:
 
 
 def _curves(runs: Sequence[ReportRun]) -> str:
-    """A chart for the first metric of each task, with a line for each run, and a heat map of the tasks."""
+    """A chart for the first metric of each task, with a line for each run, and a heat map of the tasks.
+
+    Of a single run, the lines are its prompts; of several, those with several prompts of a task have a chart for each.
+    """
+    several = len(runs) > 1
+    curves = [curve for run in runs for curve in first_of_each_task(curves_of(run.scores, run.label))]
+    prompts = Counter((curve.model, curve.task, curve.scoring) for curve in curves)
     found: dict[tuple[str, str, str, str], list[Curve]] = {}
-    for run in runs:
-        for curve in first_of_each_task(curves_of(run.scores, run.label)):
-            prompt = curve.prompt if len(runs) == 1 else ""  # the runs may have other prompts
-            found.setdefault((curve.task, prompt, curve.metric, curve.scoring), []).append(curve)
+    for curve in curves:
+        apart = several and any(prompts[run.label, curve.task, curve.scoring] > 1 for run in runs)
+        key = curve.task, curve.prompt if apart else "", curve.metric, curve.scoring
+        found.setdefault(key, []).append(curve if several else replace(curve, model=curve.prompt))
     if not found:
         return ""
     models = [run.label for run in runs]
     charts = []
-    for (task, _, metric, _), curves in list(found.items())[:MOST_CHARTS]:
-        caption = f"<figcaption>{escaped(f'{task} {metric}')}</figcaption>"
-        charts.append(f"<figure>{caption}{curve_chart(curves, models)}</figure>")
+    for (task, prompt, metric, _), members in list(found.items())[:MOST_CHARTS]:
+        caption = f"<figcaption>{escaped(' '.join(filter(None, (task, metric, prompt))))}</figcaption>"
+        names = models if several else [curve.model for curve in members]
+        charts.append(f"<figure>{caption}{'' if several else _legend(names)}{curve_chart(members, names)}</figure>")
     more = len(found) - len(charts)
     rest = f"<p>{more} more curves are left out; all scores are in the table above.</p>" if more else ""
     said = "Bands are one standard error over examples, small dots the draws of demonstrations."
     return (
         f'{_legend(models)}<p class="soft">{said}</p><div class="charts">{"".join(charts)}</div>'
-        f"{rest}{_heat_map(list(found.values()), named=len(runs) > 1)}"
+        f"{rest}{_heat_map(list(found.values()), named=several)}"
     )
 
 
@@ -204,12 +213,18 @@ def _heat_map(found: Sequence[Sequence[Curve]], *, named: bool) -> str:
             for k in shots
         )
         name = f"{curve.model}: {curve.task}" if named else curve.task
+        name += f" {curve.prompt}" if _has_others(curve, curves) else ""
         lines.append(f"<tr><th>{breakable(name)}</th><td>{breakable(curve.metric)}</td>{cells}</tr>")
     head = "".join(f'<th style="text-align:right">{each}-shot</th>' for each in shots)
     return (
         '<h3>Tasks by shots</h3><div class="scroll"><table class="heat">'
         f"<thead><tr><th>task</th><th>metric</th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _has_others(curve: Curve, curves: Sequence[Curve]) -> bool:
+    """Whether there are curves of the same task with another prompt."""
+    return any(each.task == curve.task and each.prompt != curve.prompt for each in curves)
 
 
 def _categories(runs: Sequence[ReportRun]) -> str:

@@ -48,7 +48,13 @@ def _page(scores: Sequence[Score], manifest: Manifest, view: View) -> Page:
     heading = [*_heading(manifest), *(f"note: {note}" for note in remarks(manifest))]
     shown = main_scores(scores, view)
     rows = [row_of(score, manifest) for score in shown]
-    notes = [*averages(scores), *spreads(scores), *hidden(scores, shown), *losses(scores, manifest)]
+    notes = [
+        *averages(scores),
+        *differences(shown),
+        *spreads(scores),
+        *hidden(scores, shown),
+        *losses(scores, manifest),
+    ]
     return Page(heading, rows, signatures(shown), notes, curves_of(scores), about_references(scores))
 
 
@@ -282,6 +288,21 @@ def averages(scores: Sequence[Score]) -> list[str]:
         if each.of_part and each.average
     }
     return [*found.values(), *by_category.values()]
+
+
+def differences(scores: Sequence[Score]) -> list[str]:
+    """The paired differences from the baselines of axes, the numbers of shots in one line."""
+    found: dict[tuple[str, str, str, str, str], list[str]] = {}
+    for score in scores:
+        if score.difference is not None and not score.of_part:
+            key = score.task, score.metric, score.normalization, score.prompt, score.baseline
+            found.setdefault(key, []).append(f"{from_baseline(score)} ({score.shots} shots)")
+    lines = [
+        f"{task} {metric}, {prompt} less {baseline}: {', '.join(of_shots)}"
+        for (task, metric, _, prompt, baseline), of_shots in found.items()
+    ]
+    more = [f"{len(lines) - MOST_LINES} more differences: see `difference` in the formats json and csv"]
+    return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
 
 
 def spreads(scores: Sequence[Score]) -> list[str]:

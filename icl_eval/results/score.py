@@ -117,8 +117,9 @@ class Score:
 
     @property
     def is_variant(self) -> bool:
-        """Whether this is the score of one of the formats of a prompt that were drawn, not found by a search."""
-        return bool(self.prompt_parts["format"]) and not self.is_found
+        """Whether this is one of many: of the formats that were drawn, not found by a search, or of permutations."""
+        parts = self.prompt_parts
+        return (bool(parts["format"]) and not self.is_found) or parts["order"].startswith("permutation")
 
     @property
     def is_found(self) -> bool:

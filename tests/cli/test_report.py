@@ -221,3 +221,15 @@ def test_a_report_that_cannot_be_written_does_not_cost_the_scores(icl_eval: IclE
 )
 def test_a_mistake_is_one_sentence(words: list[str], mistake: str, icl_eval: IclEval) -> None:
     assert icl_eval("report", *words).mistake.lower().startswith(mistake.lower())
+
+
+def test_the_curves_of_variants_share_a_chart(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    model(knowing(0, 1, 2))
+    assert icl_eval(*RUN, "--labels", "gold,flipped", "--out", "one").code == 0
+    page = Path("one/report.html").read_text("utf-8")
+    (figure,) = re.findall(
+        r"<figure>(?:(?!</figure>).)*toy/parity accuracy(?:(?!</figure>).)*</figure>", page, re.DOTALL
+    )
+
+    assert "~labels=flipped</span>" in figure
+    assert ["toy/parity plain~labels=flipped", "accuracy"] in [row[:2] for row in Tables(page).rows]

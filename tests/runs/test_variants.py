@@ -69,6 +69,16 @@ def test_only_the_labels_change(tmp_path: Path) -> None:
         assert flipped[id] == permuted[id] == "\n\n".join([*changed, query])
 
 
+def test_differences_from_the_plain_cells_stand_below_the_table() -> None:
+    answers = {f"query{index} is": f" {WORDS[index]}" for index in range(3)} | {"high\n\nquery0 is": " mid"}
+    found = evaluate(FakeLM(answers), task(ids=["t2"]), shots=[0, 1], labels=["gold", "flipped"])
+    (changed,) = [score for score in found.scores if score.difference is not None]
+
+    assert (changed.prompt, changed.baseline) == ("plain~labels=flipped", "plain")
+    assert changed.difference == pytest.approx(1 / 3)  # the gold demonstration misleads the first query
+    assert "levels accuracy, plain~labels=flipped less plain: +0.333 ± 0.333 (1 shots)\n" in found.table()
+
+
 def test_permuted_labels_move_the_right_answer_and_flipped_ones_do_not(tmp_path: Path) -> None:
     answers = {f"query{index} is": f" {WORDS[(index + 1) % 3]}" for index in range(3)}  # by the permuted labels
     found = evaluate(FakeLM(answers), task(), shots=1, labels=["gold", "flipped", "permuted"])

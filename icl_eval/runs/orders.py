@@ -1,0 +1,231 @@
+"""Which orders of demonstrations to prefer, without any labelled query (Lu et al. 2022, arXiv 2104.08786).
+
+A probing set is sampled from the model itself: under every order it goes on with further examples, of which the labels
+are dropped. An order is good if the model, under it, does not give all probes the same label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Unpack
+
+from icl_eval.config import RunOptions, takes_options
+from icl_eval.engine import Engine
+from icl_eval.errors import RunError
+from icl_eval.models import Decoding, GenerateRequest, LanguageModel, ScoreRequest
+from icl_eval.prompts import PromptText, split_tokens, with_start
+from icl_eval.runs.evaluate import planned
+from icl_eval.runs.model import Model
+from icl_eval.runs.requests import RequestBuilder
+from icl_eval.scoring import OptionResult, score
+from icl_eval.tasks import Library, Normalization, Task
+
+MAX_TOKENS = 128  # of a sampled text, as in the code of the paper
+MOST_ORDERS = 24
+BEST = 4
+
+
+@dataclass(frozen=True)
+class OrderEntropy:
+    """How a model labels the probing set under one order.
+
+    Attributes:
+        order: of the demonstrations, as `--order` takes it.
+        global_entropy: of the distribution of predicted labels, in nats (GlobalE).
+        local_entropy: the mean entropy of the probabilities of labels of a probe, in nats (LocalE).
+        labels: how many probes have each label.
+    """
+
+    order: str
+    global_entropy: float
+    local_entropy: float
+    labels: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class OrderEntropies:
+    """The orders of one draw of demonstrations, those with the highest global entropy first.
+
+    Attributes:
+        task, prompt, shots, seed: of what.
+        draw: how demonstrations were drawn: `fixed` or `first`.
+        orders: every order with its entropies.
+        probes: the probing set: texts of queries.
+        discarded: number of sampled examples without an answer or a query, or sampled before.
+    """
+
+    task: str
+    prompt: str
+    shots: int
+    seed: int
+    draw: str
+    orders: tuple[OrderEntropy, ...]
+    probes: tuple[str, ...]
+    discarded: int
+
+    def best(self, count: int = BEST) -> tuple[str, ...]:
+        """The orders with the highest global entropy, of equal ones those with the higher local entropy."""
+        return tuple(each.order for each in self.orders[:count])
+
+
+@takes_options
+def order_entropies(
+    model: Model,
+    task: str | Task,
+    *,
+    samples: int = 1,
+    temperature: float = 1.0,
+    library: Library | None = None,
+    **options: Unpack[RunOptions],
+) -> OrderEntropies:
+    """Rank orders of the same demonstrations by the entropies of the labels that the model gives to a probing set.
+
+    With m for an order, D for the probing set and v for a label, `GlobalE_m = -sum_v p_m(v) ln p_m(v)`, where `p_m(v)`
+    is the share of D that is labelled v, and `LocalE_m = -(1/|D|) sum_i sum_v p_im(v) ln p_im(v)`, where `p_im` are the
+    probabilities of the options by the task's normalisation (by the sum, if that is `unconditional`), divided by their
+    sum. Unlike the authors' code, which samples at temperature 2 without repeated n-grams and adds 1e-5 to the counts,
+    this one samples at `temperature` and adds nothing.
+
+    Args:
+        model: a causal language model.
+        task: one with the same options for every example and at least two shots.
+        samples: texts to sample under each order.
+        temperature: of sampling.
+        library: where the name is looked up; the bundled library by default.
+        options: those of `evaluate`. Of shots, seeds and prompts the first is used. `order` lists the orders, by
+            default `permutations:24`; `draw` is `fixed` or `first`.
+
+    Raises:
+        RunError: the task or the options do not suit, or no sampled example can be read as one.
+        IclEvalError: as from `evaluate`.
+    """
+    orders, draw = options.pop("order", None) or f"permutations:{MOST_ORDERS}", options.pop("draw", None) or "fixed"
+    chosen: Any = {**options, "order": orders, "draw": draw, "limit": None}
+    run = planned(model, task, library, **chosen)
+    plain, lm = run.prepared[0], run.load()
+    shots, seed = plain.shots[0], run.config.seeds[0]
+    variants = [each for each in run.prepared if each.prompt is plain.prompt and shots in each.shots]
+    _check(plain.task, shots, draw, lm, {each.options for each in plain.examples}, chat=run.config.chat)
+    example = plain.examples[0]
+    drawn = plain.pool.draw(example, shots, seed) if plain.pool else []
+    texts = {}
+    for each in variants:
+        builder = RequestBuilder(each, lm, "error")
+        cell = next(cell for cell in each.cells(seed) if cell.shots == shots)
+        texts[each.task.definition.protocol.order] = builder.build(cell, example, drawn).text
+    engine = Engine(lm)
+    probes, discarded = _probing_set(
+        texts.values(), engine, Decoding(MAX_TOKENS, (), samples=samples, temperature=temperature, seed=seed)
+    )
+    if not probes:
+        raise RunError(f"none of the {discarded} sampled examples reads as one of {plain.task.name}; sample more texts")
+    found = [
+        _entropy(order, text, probes, engine, example.options, plain.record.normalization)
+        for order, text in texts.items()
+    ]
+    ranked = sorted(found, key=lambda each: (each.global_entropy, each.local_entropy), reverse=True)
+    return OrderEntropies(
+        plain.task.name, plain.prompt.style, shots, seed, draw, tuple(ranked), tuple(probes), discarded
+    )
+
+
+def _check(
+    task: Task, shots: int, draw: str, model: LanguageModel, options: set[tuple[str, ...]], *, chat: bool
+) -> None:
+    """Raise `RunError` for a task or a model whose orders cannot be ranked."""
+    reason = ""
+    if task.definition.answer != "choice" or len(options) > 1:
+        reason = "needs the same options for every example"
+    elif draw not in ("fixed", "first") or task.definition.protocol.within:
+        reason = "needs the same demonstrations for every query: `draw` fixed or first, without `within`"
+    elif shots < 2:
+        reason = "needs at least 2 demonstrations"
+    elif not model.can_generate or model.is_encoder_decoder:
+        reason = f"needs a causal language model, which {model.name} is not"
+    elif chat:
+        reason = "needs prompts that are not chats"
+    if reason:
+        raise RunError(f"{task.name}: the entropy of orders {reason}")
+
+
+def _probing_set(texts: Iterable[PromptText], engine: Engine, decoding: Decoding) -> tuple[list[str], int]:
+    """Queries that the model makes up after the demonstrations, without their labels, and the number of others."""
+    model, found, read = engine.model, dict[str, None](), 0
+    texts = list(texts)
+    heads = [text.separator.join([*_head(text), ""]) for text in texts]
+    requests = [
+        GenerateRequest.of(
+            with_start(model.start, ids) or [model.fallback], replace(decoding, seed=decoding.seed + number)
+        )
+        for number, ids in enumerate(model.encode(heads))
+    ]
+    for text, answer in zip(texts, engine.answer(requests), strict=True):
+        for part in [part for generated in answer.texts for part in generated.split(text.separator) if part.strip()]:
+            read += 1
+            if (query := _query(part, text.answers)) is not None:
+                found[query] = None
+    return list(found), read - len(found)
+
+
+def _head(text: PromptText) -> list[str]:
+    return [*([text.instruction] if text.instruction else []), *text.shown()]
+
+
+def _query(part: str, answers: Sequence[str]) -> str | None:
+    """What precedes the answer at the end of an example; None if there is none."""
+    ends = [answer for answer in answers if part.endswith(answer) and part[: -len(answer)].strip()]
+    return part[: -len(max(ends, key=len))] if ends else None
+
+
+def _entropy(
+    order: str,
+    text: PromptText,
+    probes: Sequence[str],
+    engine: Engine,
+    options: Sequence[str],
+    normalization: Normalization,
+) -> OrderEntropy:
+    model = engine.model
+    contexts = [text.separator.join([*_head(text), probe]) for probe in probes]
+    encoded = [
+        each
+        for context in contexts
+        for each in split_tokens(
+            model.encode, [(context, answer) for answer in text.answers], model.start, model.fallback
+        )
+    ]
+    answers = engine.answer([ScoreRequest.of(each.context, each.continuation) for each in encoded])
+    by = "sum" if normalization == "unconditional" else normalization
+    results = [
+        OptionResult(continuation, answer.logprobs, ())
+        for continuation, answer in zip(text.answers * len(probes), answers, strict=True)
+    ]
+    scores = np.array([score(each, by) for each in results])
+    return entropies_of(order, scores.reshape(len(probes), len(options)), options)
+
+
+def entropies_of(order: str, scores: NDArray[np.float64], options: Sequence[str]) -> OrderEntropy:
+    """The entropies of an order.
+
+    Args:
+        order: its name.
+        scores: of every option of every probe, in nats, of shape (probes, options).
+        options: their names.
+    """
+    probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    chosen = Counter(scores.argmax(axis=1).tolist())
+    shares = [chosen[index] / len(scores) for index in range(len(options))]
+    return OrderEntropy(
+        order,
+        math.fsum(-share * math.log(share) for share in shares if share),
+        float(np.mean(-np.sum(probabilities * np.log(np.maximum(probabilities, 1e-300)), axis=1))),
+        {option: chosen[index] for index, option in enumerate(options)},
+    )
