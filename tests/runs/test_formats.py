@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from toy_tasks import parity, write, write_library
 
-from icl_eval import Library, Result, evaluate, rescore
+from icl_eval import Library, Result, evaluate, rescore, sweep
 from icl_eval.errors import PromptError, RunError
 from icl_eval.prompts import Prompt
 from icl_eval.results.manifest import read_manifest
@@ -171,3 +171,13 @@ def test_examples_that_another_run_answers_are_those_of_the_same_prompt(tmp_path
 
     found = {(each.example.cell.prompt, each.example.id) for each in flips(one, other, tmp_path)}
     assert found == {("a", str(n)) for n in range(3, 8)}
+
+
+def test_a_sweep_has_the_range_of_each_model() -> None:
+    options: dict[str, Any] = {"shots": 0, "formats": 4, "prompts": "plain"}
+    found = sweep([knowing(), FakeLM(name="other")], parity(prompt={"plain": LETTERED}), **options)
+    spreads = [line for result in found for line in result if line.variants]
+
+    assert [(line.variants, line.maximum) for line in spreads] == [(4, 1.0), (4, 0.5)]
+    assert "fake: parity accuracy (0 shots), plain~mean of 4 formats: median 0.688, 0.250 to 1.000" in found.table()
+    assert "plain~f1 " not in found.table()
