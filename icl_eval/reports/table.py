@@ -18,7 +18,6 @@ from icl_eval.reports.page import DEFAULT, Page, View, counted
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
     from icl_eval.results.pair import Pair
-    from icl_eval.results.records import Stopped, TaskRecord
     from icl_eval.results.score import Score
 
 OF_THEIR_OWN = frozenset({"memory", "synthetic"})
@@ -322,7 +321,7 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     """What the scores lost, such as demonstrations and ties: one line for each kind of loss."""
     scores = [score for score in scores if not score.of_part and not score.variants]
     firsts = list({(s.task, s.prompt, s.shots): s for s in scores if not s.of_suite}.values())
-    found = stopped(manifest)
+    found = manifest.stopping_notes
     if short := [score for score in firsts if score.shortened]:
         prompts = counted(sum(score.shortened for score in short), "prompt has", "prompts have")
         found.append(
@@ -349,29 +348,6 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
         for (task, rules), count in _without_answers(scores).items()
     ]
     return [*found, *map(str, manifest.failures), *_missing_averages(manifest)]
-
-
-def stopped(manifest: Manifest) -> list[str]:
-    """Where the rule `until` ended the evaluation of each task."""
-    records: dict[str, list[TaskRecord]] = {}
-    for record in manifest.tasks:
-        if record.stopped is not None:
-            records.setdefault(record.task, []).append(record)
-    return [_stopped(task, [(each, each.stopped) for each in found if each.stopped]) for task, found in records.items()]
-
-
-def _stopped(task: str, found: Sequence[tuple[TaskRecord, Stopped]]) -> str:
-    record, rule = found[0]
-    width = max(each.half_width for _, each in found)
-    if record.examples == record.total_examples:
-        early = f"before its {rule.metric} was known to ±{rule.until:g}"
-        return f"{task}: all {record.total_examples:,} examples were evaluated {early} (--until)"
-    known = f"its {rule.metric} on all {record.total_examples:,} is known to ±{width:.3f} (95 %, at any stopping time)"
-    if width > rule.until:
-        return (
-            f"{task}: all {record.examples:,} examples of --limit were evaluated; {known}, not yet to ±{rule.until:g}"
-        )
-    return f"{task}: stopped after {record.examples:,} examples, as {known}"
 
 
 def _without_answers(scores: Sequence[Score]) -> dict[tuple[str, str], int]:

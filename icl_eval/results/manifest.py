@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import icl_eval
 from icl_eval.errors import RunError
 from icl_eval.models import about_control_tokens
 from icl_eval.models.loading.names import is_endpoint
-from icl_eval.results.records import Failure, TaskRecord
+from icl_eval.results.records import Failure, Stopped, TaskRecord
 from icl_eval.results.run_config import RunConfig
 from icl_eval.tasks import SuiteDefinition, tasks_of
 from icl_eval.tasks.located import first_problem
@@ -76,6 +77,15 @@ class Manifest(BaseModel):
         """One sentence on names in records that reached the model as control tokens; empty if there were none."""
         return about_control_tokens(self.control_names)
 
+    @property
+    def stopping_notes(self) -> list[str]:
+        """For each task, where the rule `until` ended its evaluation."""
+        found: dict[str, list[tuple[TaskRecord, Stopped]]] = {}
+        for record in self.tasks:
+            if record.stopped is not None:
+                found.setdefault(record.task, []).append((record, record.stopped))
+        return [_stopping_note(task, records) for task, records in found.items()]
+
     def tasks_of(self, suite: SuiteDefinition) -> list[str]:
         """The tasks of a suite of the run and of the suites in it, each once."""
         return tasks_of(suite, {each.suite: each for each in self.suites})
@@ -84,6 +94,21 @@ class Manifest(BaseModel):
         """What all runs in a folder share: the configuration without its grid; a served model may have another URL."""
         shared = self.config.model_dump(exclude=GRID)
         return shared | {"model": self.model_fingerprint} if is_endpoint(self.config.model) else shared
+
+
+def _stopping_note(task: str, records: Sequence[tuple[TaskRecord, Stopped]]) -> str:
+    """What was evaluated of a task with all its prompts, and what is known of its scores."""
+    record, rule = records[0]
+    width = max(stopped.half_width for _, stopped in records)
+    if record.examples == record.total_examples:
+        early = f"before its {rule.metric} was known to ±{rule.until:g}"
+        return f"{task}: all {record.total_examples:,} examples were evaluated {early} (--until)"
+    known = f"its {rule.metric} on all {record.total_examples:,} is known to ±{width:.3f} (95 %, at any stopping time)"
+    if width > rule.until:
+        return (
+            f"{task}: all {record.examples:,} examples of --limit were evaluated; {known}, not yet to ±{rule.until:g}"
+        )
+    return f"{task}: stopped after {record.examples:,} examples, as {known}"
 
 
 def read_manifest(path: Path) -> Manifest:
