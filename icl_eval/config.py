@@ -23,7 +23,8 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 PLL = Literal["l2r", "plain"]  # which tokens are masked to score one of them
 Overflow = Literal["drop", "error", "truncate"]
 Draw = Literal["per_example", "per_group", "fixed", "first"]
-ORDERS = ("drawn", "reversed", "balanced")
+Select = Literal["random", "balanced", "bm25", "knn", "dpp", "vote-k", "diverse"]
+ORDERS = ("drawn", "reversed", "balanced", "similar-last")
 LABELS = ("gold", "random", "flipped", "permuted", "abstract")
 MOST_PERMUTATIONS = 1000
 ChatDemonstrations = Literal["turns", "message"]
@@ -215,11 +216,22 @@ class RunOptions(ModelOptions, total=False):
         Draw | None,
         Stored("Draw demonstrations for each query, each group or all queries, or show the first ones.", EVALUATION),
     ]
-    balanced: Annotated[bool | None, Stored("Draw equally many demonstrations of each label.", EVALUATION)]
+    select: Annotated[
+        Select | None,
+        Stored(
+            "Select demonstrations at random (`balanced`: equally many of each label), by similarity to the query, or "
+            "one representative set.",
+            EVALUATION,
+        ),
+    ]
+    encoder: Annotated[
+        str | None,
+        Stored("Compare the vectors of this encoder, a model of `transformers`, not TF-IDF.", EVALUATION, "MODEL"),
+    ]
     order: Annotated[
         str | Sequence[str],
         Stored(
-            "Orders of demonstrations: drawn, reversed, balanced (labels take turns), permutations:N.",
+            "Orders of demonstrations: drawn, reversed, balanced (labels take turns), similar-last, permutations:N.",
             EVALUATION,
             "NAME,...",
             default=(),

@@ -3,29 +3,33 @@
 A rank depends only on the four names that are hashed. So a draw is the same for any batch size, limit, order of
 the data and machine, a smaller draw is a prefix of a larger one, and removing a candidate does not move others. A
 balanced draw takes the lowest ranks of each label in turn. `first` keeps the order of the data instead.
+
+Selections by similarity are other orders of the candidates, in which ranks decide between equally good ones.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from functools import cached_property
+from itertools import chain, count, islice
 from operator import attrgetter, itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_eval.demos.ranks import FEW, by_rank, by_score, finished, folded, hash_of, hashes, ranks, unfinished
+from icl_eval.demos.selection import dpp, representatives, vote_k
+from icl_eval.demos.similarity import Encoder, QueryScores, bm25, encoded, tfidf
 from icl_eval.errors import DataError, UnknownName
-from icl_eval.tasks.definition import Protocol
+from icl_eval.tasks.definition import BY_SIMILARITY, FOR_ALL, Protocol
 from icl_eval.tasks.example import Example
 from icl_eval.tasks.records import groups_of, ids_of
 from icl_eval.tasks.task import Task
 
-BLOCK = 2**14  # ranks that are computed at once, so that they stay in the processor's cache
-FEW = 16  # candidates examined beyond twice the number requested
-UNMOVED_BELOW = 2**33 - 1  # lower bits of a rank: only these change in the last step of mixing
+NEAREST = 100  # candidates among which `dpp` selects, as in CEIL
+SAMPLE = 3000  # candidates, drawn by seed, among which `vote-k` and `diverse` select, as in Su et al. 2022
 
 
 class Pool:
@@ -35,11 +39,14 @@ class Pool:
         task: the task's name, part of every rank.
         candidates: solved examples; of a group (the answers of one question) one, drawn with it, stands for all.
         protocol: `per_example` draws for every query, `per_group` for every group of queries, `fixed` once, and
-            `first` takes the first ones, or those of `ids` in their order; `balanced` takes as many of each label;
+            `first` takes the first ones, or those of `ids` in their order; `select` says how they are selected;
             `within` keeps to the query's field value.
         shares_split: the candidates are also the queries, so those of a query's group and cluster are excluded.
         question_key: equal for examples with the same question. A query never gets its own question, unless the
             protocol repeats.
+        text_of: the text of a candidate or query that is compared, without its answer.
+        queries: those that demonstrations will be selected for, in this order.
+        encode: vectors of texts, which are compared instead of TF-IDF.
     """
 
     def __init__(
@@ -50,9 +57,13 @@ class Pool:
         *,
         shares_split: bool = False,
         question_key: Callable[[Example], str] = attrgetter("fingerprint"),
+        text_of: Callable[[Example], str] = lambda example: " ".join(map(str, example.fields.values())),
+        queries: Sequence[Example] = (),
+        encode: Encoder | None = None,
     ) -> None:
         self.task, self.protocol, self.shares_split = task, protocol, shares_split
-        self._question_key = question_key
+        self._question_key, self._text_of, self._queries, self._encode = question_key, text_of, queries, encode
+        self._selected: dict[tuple[_Part, int], tuple[list[np.intp], Iterator[np.intp]]] = {}  # for all queries
         self._questions: dict[str, frozenset[str]] = {}  # by the id of a group's first member: the keys of all
         self._examples = candidates = _listed(task, candidates, protocol.ids)
         groups: dict[str, int] = {}  # the number of each, in the order of their first members
@@ -60,19 +71,36 @@ class Pool:
         numbers = np.array([groups.setdefault(name, len(groups)) for name in names], dtype=np.intp)
         self._by_group = np.argsort(numbers, kind="stable")
         self._ends = np.cumsum(np.bincount(numbers, minlength=len(groups)))
-        self._keys = _hashes(groups)
+        self._keys = hashes(groups)
         self._labels: dict[_Part, dict[str, NDArray[np.intp]]] = {}  # of each label, where its candidates are in a part
         self._parts = self._partition(protocol.within)
 
     @classmethod
-    def of(cls, task: Task, candidates: Sequence[Example]) -> Pool:
-        """The pool of a task, which knows when two of its examples have the same question."""
+    def of(
+        cls,
+        task: Task,
+        candidates: Sequence[Example],
+        text_of: Callable[[Example], str] | None = None,
+        queries: Sequence[Example] = (),
+        encode: Encoder | None = None,
+    ) -> Pool:
+        """The pool of a task, which knows when two of its examples have the same question.
+
+        Args:
+            task: the task.
+            candidates: solved examples.
+            text_of: by default the query in the task's first prompt.
+            queries, encode: as for `Pool`.
+        """
         return cls(
             task.name,
             candidates,
             task.definition.protocol,
             shares_split=task.shares_split,
             question_key=task.question_key,
+            text_of=text_of or task.query_text,
+            queries=queries,
+            encode=encode,
         )
 
     def _group(self, number: int | np.intp) -> list[Example]:
@@ -90,8 +118,15 @@ class Pool:
         """How many candidates there are, each group being one."""
         return len(self._keys)
 
+    @property
+    def seeds_differ(self) -> bool:
+        """Whether the draws of two seeds differ, other than between equally similar candidates."""
+        if self.protocol.select in FOR_ALL:
+            return any(len(part.indices) > SAMPLE for part in self._parts.values())
+        return self.protocol.draw != "first" and self.protocol.select not in BY_SIMILARITY
+
     def draw(self, query: Example, shots: int, seed: int) -> list[Example]:
-        """The first `shots` demonstrations for a query, in order of rank, or of the data.
+        """The first `shots` demonstrations for a query, in order of rank, of the data, or of a selection.
 
         Raises:
             DataError: the pool holds fewer candidates for this query.
@@ -100,24 +135,21 @@ class Pool:
             return []
         part = self._part(query)
         if self.protocol.draw == "first":
-            return [members[0] for members in self._take(shots, query, self._eligible(query, part))]
+            return [members[0] for members in self._take(shots, query, part, self._eligible(query, part))]
         keyed_by = {"per_example": [query.id], "per_group": [query.group], "fixed": []}[self.protocol.draw]
-        salt = _hash("\x1f".join([str(seed), self.task, *keyed_by]))
-        if self.protocol.balanced:
-            found = self._balanced(query, part, _finished(_unfinished(part.folded, salt)))
-        else:
-            found = self._eligible(query, part, _by_rank(part.folded, salt, shots))
-        return [members[_lowest(members, salt)] for members in self._take(shots, query, found)]
+        salt = hash_of("\x1f".join([str(seed), self.task, *keyed_by]))
+        drawn = self._take(shots, query, part, self._ordered(query, part, salt, shots))
+        return [self._compared(each) if self._compares else each[_lowest(each, salt)] for each in drawn]
 
     def check(self, query: Example, shots: int) -> None:
         """Raise `DataError` if `draw` would, without ranking all candidates."""
         if shots == 0:
             return
         part = self._part(query)
-        if self.protocol.balanced:  # the order makes no difference to whether there are enough
-            self._take(shots, query, self._balanced(query, part, np.arange(len(part.folded), dtype=np.uint64)))
+        if self.protocol.select == "balanced":  # the order makes no difference to whether there are enough
+            self._take(shots, query, part, self._balanced(query, part, np.arange(len(part.folded), dtype=np.uint64)))
         elif not self._suffices(part, shots):
-            self._take(shots, query, self._eligible(query, part))
+            self._take(shots, query, part, self._eligible(query, part))
 
     def _suffices(self, part: _Part, shots: int) -> bool:
         """Whether a few groups of a part hold enough for any query, whichever of them it excludes."""
@@ -131,17 +163,68 @@ class Pool:
 
     def _eligible(
         self, query: Example, part: _Part, positions: Iterable[int | np.intp] | None = None
-    ) -> Iterator[list[Example]]:
-        """The groups at some positions of a part, or at all, that may be drawn for a query."""
+    ) -> Iterator[int | np.intp]:
+        """Those positions in a part, or of all, whose groups may be drawn for a query."""
         by_name = self.shares_split or self.protocol.draw == "per_group"  # a passage may have questions in both splits
+        by_name = by_name or (self._compares and {query.group, query.cluster} != {query.id})
         key = "" if self.protocol.repeat else self._question_key(query)
         for position in range(len(part.indices)) if positions is None else positions:
             members = self._members(part, position)
             if key in self._question_keys(members) or (by_name and any(_is_near(member, query) for member in members)):
                 continue
-            yield members
+            yield position
 
-    def _balanced(self, query: Example, part: _Part, ranks: NDArray[np.uint64]) -> Iterator[list[Example]]:
+    def _ordered(self, query: Example, part: _Part, salt: np.uint64, shots: int) -> Iterator[int | np.intp]:
+        """The positions in a part that may be drawn for a query, in the order of the protocol's selection."""
+        if self.protocol.select == "random":
+            return self._eligible(query, part, by_rank(part.folded, salt, shots))
+        if self.protocol.select == "balanced":
+            return self._balanced(query, part, finished(unfinished(part.folded, salt)))
+        if self.protocol.select in FOR_ALL:
+            return self._eligible(query, part, self._for_all(part, salt))
+        scores = self._scores.of(query)[part.indices]
+        found = self._eligible(query, part, by_score(scores, part.folded, salt, max(shots, NEAREST)))
+        if self.protocol.select != "dpp":
+            return found
+        nearest = np.array([*islice(found, NEAREST)], dtype=np.intp)
+        order = dpp(scores[nearest], self._scores.similarity.between(part.indices[nearest]))
+        return chain((nearest[index] for index in order), found)
+
+    def _for_all(self, part: _Part, salt: np.uint64) -> Iterator[np.intp]:
+        """Positions of the candidates that are selected for all queries; each is looked for once, when it is needed."""
+        if (part, int(salt)) not in self._selected:
+            sample = np.argsort(finished(unfinished(part.folded, salt)), kind="stable")[:SAMPLE]
+            select = vote_k if self.protocol.select == "vote-k" else representatives
+            order = select(self._scores.similarity.between(part.indices[sample]))
+            self._selected[part, int(salt)] = [], (sample[index] for index in order)
+        known, others = self._selected[part, int(salt)]
+        for index in count():
+            if index == len(known):
+                known.extend(islice(others, 1))
+            if index == len(known):
+                return
+            yield known[index]
+
+    @property
+    def _compares(self) -> bool:
+        """Whether texts are compared."""
+        return self.protocol.select in (*BY_SIMILARITY, *FOR_ALL)
+
+    @cached_property
+    def _scores(self) -> QueryScores:
+        """How similar the candidates, each group being one, are to queries; made when it is first needed."""
+        texts = [self._text_of(self._compared(self._group(index))) for index in range(self.size)]
+        if self._encode is not None:
+            similarity = encoded(texts, self._encode)
+        else:
+            similarity = bm25(texts) if self.protocol.select == "bm25" else tfidf(texts)
+        return QueryScores(similarity, self._text_of, self._queries)
+
+    def _compared(self, members: Sequence[Example]) -> Example:
+        """The member of a group whose text is compared, and which is drawn with it."""
+        return members[_lowest(members, hash_of(self.task))]
+
+    def _balanced(self, query: Example, part: _Part, ranks: NDArray[np.uint64]) -> Iterator[int | np.intp]:
         """In every round, the lowest rank that is left of each label, in order of rank.
 
         Raises:
@@ -149,22 +232,22 @@ class Pool:
         """
         of_label = {
             label: (
-                (ranks[position], self._eligible(query, part, [position]))
-                for position in positions[np.argsort(ranks[positions])]
+                (ranks[position], position)
+                for position in self._eligible(query, part, positions[np.argsort(ranks[positions])])
             )
             for label, positions in self._positions_by_label(part).items()
         }
         for number in count(1):
             chosen = []
             for label, candidates in of_label.items():
-                found = next(((rank, members) for rank, eligible in candidates for members in eligible), None)
+                found = next(candidates, None)
                 if found is None:
                     raise DataError(
                         f"{self.task}: a balanced draw needs {number} demonstrations with the label {label!r} for the "
                         f"query {query.id!r}, and there are {number - 1}"
                     )
                 chosen.append(found)
-            yield from (members for _, members in sorted(chosen, key=itemgetter(0)))
+            yield from (position for _, position in sorted(chosen, key=itemgetter(0)))
 
     def _positions_by_label(self, part: _Part) -> dict[str, NDArray[np.intp]]:
         """The positions in a part of the candidates with each label.
@@ -188,13 +271,13 @@ class Pool:
             self._labels[part] = {label: np.array(positions, dtype=np.intp) for label, positions in labels.items()}
         return self._labels[part]
 
-    def _take(self, shots: int, query: Example, found: Iterable[list[Example]]) -> list[list[Example]]:
-        """The first `shots` groups.
+    def _take(self, shots: int, query: Example, part: _Part, found: Iterable[int | np.intp]) -> list[list[Example]]:
+        """The groups at the first `shots` of the positions that are found in a part.
 
         Raises:
             DataError: there are fewer.
         """
-        taken = list(islice(found, shots))
+        taken = [self._members(part, position) for position in islice(found, shots)]
         if len(taken) == shots:
             return taken
         within = f" with the same {self.protocol.within}" if self.protocol.within else ""
@@ -220,11 +303,11 @@ class Pool:
         in_order = self.protocol.draw == "first"
         order = np.arange(len(self._keys)) if in_order else np.argsort(self._keys, kind="stable")
         if within is None:
-            return {"": _Part(order, _folded(self._keys[order]))}
+            return {"": _Part(order, folded(self._keys[order]))}
         parts: defaultdict[str, list[int]] = defaultdict(list)
         for index in order.tolist():
             parts[_part_of(self._group(index)[0], within)].append(index)
-        return {value: _Part(np.array(indices), _folded(self._keys[indices])) for value, indices in parts.items()}
+        return {value: _Part(np.array(indices), folded(self._keys[indices])) for value, indices in parts.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,20 +350,7 @@ def _is_near(candidate: Example, query: Example) -> bool:
 
 def _lowest(members: Sequence[Example], salt: np.uint64) -> int:
     """The member of a group that stands for it in a draw."""
-    return int(np.argmin(_mix(_hashes(member.id for member in members), salt))) if len(members) > 1 else 0
-
-
-def _by_rank(folded: NDArray[np.uint64], salt: np.uint64, wanted: int) -> Iterator[np.intp]:
-    """Places from the lowest rank to the highest; all of them are sorted only if more than the first few are used."""
-    few = 2 * wanted + FEW  # ranks are uniform: about so many are below the bound, and seldom fewer than are wanted
-    bound = min(2**64 // max(len(folded), 1) * few, 2**64 - 1) | UNMOVED_BELOW
-    low = [
-        np.flatnonzero(_unfinished(folded[start : start + BLOCK], salt) <= np.uint64(bound)) + start
-        for start in range(0, len(folded), BLOCK)
-    ]
-    lowest = np.concatenate([*low, np.empty(0, dtype=np.intp)])
-    yield from lowest[np.argsort(_finished(_unfinished(folded[lowest], salt)), kind="stable")]
-    yield from np.argsort(_finished(_unfinished(folded, salt)), kind="stable")[len(lowest) :]
+    return int(np.argmin(ranks(hashes(member.id for member in members), salt))) if len(members) > 1 else 0
 
 
 def _part_of(example: Example, within: str | None) -> str:
@@ -289,38 +359,3 @@ def _part_of(example: Example, within: str | None) -> str:
     if within not in example.fields:
         raise DataError(f"`protocol.within` names {within!r}, which is not a field of the example {example.id!r}")
     return str(example.fields[within])
-
-
-def _hash(text: str) -> np.uint64:
-    return np.uint64(_hashes([text])[0])
-
-
-def _hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
-    digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
-    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64, copy=False)
-
-
-def _mix(keys: NDArray[np.uint64], salt: np.uint64) -> NDArray[np.uint64]:
-    """Ranks: SplitMix64's finaliser (Steele et al. 2014) of `keys ^ salt`.
-
-    It is a bijection whose every output bit depends on every input bit. Its first step, `_folded`, is the same for keys
-    and salt apart and together. Its last, `_finished`, leaves the upper bits as they are, so the lowest ranks are found
-    before it.
-    """
-    return _finished(_unfinished(_folded(keys), salt))
-
-
-def _folded(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return keys ^ (keys >> np.uint64(30))
-
-
-def _unfinished(folded: NDArray[np.uint64], salt: np.uint64) -> NDArray[np.uint64]:
-    mixed = folded ^ (salt ^ (salt >> np.uint64(30)))
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= np.uint64(0x94D049BB133111EB)
-    return mixed
-
-
-def _finished(unfinished: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return unfinished ^ (unfinished >> np.uint64(31))

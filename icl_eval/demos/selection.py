@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 SCALE = 0.1  # of relevance in the kernel: the smaller, the less diversity counts
 LEAST_GAIN = 1e-9  # below this, a candidate repeats the selected ones but for rounding
-VOTES = 150  # nearest neighbours that each candidate votes for
+VOTERS, LEAST_VOTES = 20, 3  # per vote: each candidate votes for a twentieth of all, in the paper 150 of 3,000
 DISCOUNT = 10.0  # by which every selected candidate that it voted for divides the weight of its vote
 
 
@@ -45,7 +45,7 @@ def dpp(relevance: Floats, similarity: Floats) -> Iterator[int]:
     yield from sorted(np.flatnonzero(left).tolist(), key=lambda index: -closeness[index])
 
 
-def vote_k(similarity: Floats, votes: int = VOTES) -> Iterator[int]:
+def vote_k(similarity: Floats, votes: int | None = None) -> Iterator[int]:
     """Candidates that are near to many others: fast vote-k (Su et al. 2022, arXiv 2209.01975).
 
     Every candidate votes for its nearest neighbours. The next one selected is that with the greatest sum of votes by
@@ -54,12 +54,13 @@ def vote_k(similarity: Floats, votes: int = VOTES) -> Iterator[int]:
 
     Args:
         similarity: of every two candidates, (candidates, candidates).
-        votes: neighbours that each votes for; all others, if there are fewer.
+        votes: neighbours that each votes for; by default a twentieth of the candidates, and at least 3.
     """
     count = len(similarity)
     apart = np.where(np.eye(count, dtype=bool), -np.inf, similarity)
     voted = np.zeros((count, count))  # (voters, neighbours)
-    nearest = np.argsort(-apart, axis=1, kind="stable")[:, : min(votes, count - 1)]
+    votes = min(votes or max(count // VOTERS, LEAST_VOTES), count - 1)
+    nearest = np.argsort(-apart, axis=1, kind="stable")[:, :votes]
     np.put_along_axis(voted, nearest, 1, axis=1)
     left, weights = np.ones(count, bool), np.ones(count)
     for _ in range(count):

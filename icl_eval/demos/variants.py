@@ -73,12 +73,13 @@ def positions(order: str, labels: Sequence[str]) -> tuple[int, ...]:
     """The order of drawn demonstrations in the prompt, as their positions in the draw.
 
     Args:
-        order: `drawn`, `reversed`, `balanced`: every label in turn, as far as it has demonstrations left, in the order
+        order: `drawn`, `reversed`, `similar-last`, which is the same for selections that draw the most similar
+            demonstration first, `balanced`: every label in turn, as far as it has demonstrations left, in the order
             of their first ones; or `permutation:IofN`: see `permutations`.
         labels: what the demonstrations show, in the order of the draw.
     """
     count = len(labels)
-    if order == "reversed":
+    if order in ("reversed", "similar-last"):
         return tuple(reversed(range(count)))
     if order == "balanced":
         seen: dict[str, int] = defaultdict(int)

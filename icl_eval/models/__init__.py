@@ -26,6 +26,7 @@ from icl_eval.models.protocol import (
 )
 
 if TYPE_CHECKING:
+    from icl_eval.models.encoder import text_encoder
     from icl_eval.models.loading.checkpoint import is_current
     from icl_eval.models.loading.load import load, load_meta_model, load_model, load_text_reader, wrap_model
     from icl_eval.models.loading.names import TINY, check_options, resolve
@@ -65,6 +66,7 @@ __all__ = [
     "load_model",
     "load_text_reader",
     "resolve",
+    "text_encoder",
     "wrap_model",
 ]
 
@@ -79,6 +81,7 @@ _HOMES = {
     "load_text_reader": "loading.load",
     "load_model": "loading.load",
     "resolve": "loading.names",
+    "text_encoder": "encoder",
     "wrap_model": "loading.load",
 }
 

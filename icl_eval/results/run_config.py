@@ -14,7 +14,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    StrictBool,
     ValidationError,
     field_validator,
     model_serializer,
@@ -29,6 +28,7 @@ from icl_eval.config import (
     TYPES,
     Draw,
     Overflow,
+    Select,
     check_known,
     expand_orders,
     parse_formats,
@@ -45,7 +45,8 @@ from icl_eval.tasks.metric_names import MetricName, named_metrics
 
 MOST_SEEDS = 10_000
 LEAST_BUDGET = 40  # examples: two batches of a search, for the best and the worst format
-CHANGES = frozenset({"decode", "draw", "balanced", "order", "labels", "fewshot_ids"})  # of what a task file says
+CHANGES = frozenset({"decode", "draw", "select", "encoder", "order", "labels", "fewshot_ids"})
+"""Options that change what a task file says."""
 RARE = CHANGES | {"formats", "budget", "calibrate", "content_free", "metrics", "until", "chat", *CHAT_ONLY}
 """Options that a manifest has only where they are given."""
 
@@ -70,7 +71,8 @@ class RunConfig(ModelConfig):
     split: str | None = DEFAULTS["split"]
     fewshot_split: str | None = DEFAULTS["fewshot_split"]
     draw: Draw | None = DEFAULTS["draw"]
-    balanced: StrictBool | None = DEFAULTS["balanced"]
+    select: Select | None = DEFAULTS["select"]
+    encoder: str | None = DEFAULTS["encoder"]
     order: Annotated[tuple[str, ...], AfterValidator(_expanded)] = DEFAULTS["order"]
     labels: tuple[Annotated[str, AfterValidator(parse_labels)], ...] = DEFAULTS["labels"]
     fewshot_ids: tuple[str, ...] = DEFAULTS["fewshot_ids"]
@@ -163,7 +165,8 @@ class RunConfig(ModelConfig):
     @property
     def protocol(self) -> dict[str, Any]:
         """What is changed in the protocols of all tasks, by the names of their keys: of several values, the first."""
-        chosen = {"draw": self.draw, "balanced": self.balanced, "ids": [*self.fewshot_ids] or None}
+        chosen = {name: getattr(self, name) for name in ("draw", "select", "encoder")}
+        chosen["ids"] = [*self.fewshot_ids] or None
         plain = {name: values[0] for name, values in self._axes.items()}
         return {name: value for name, value in chosen.items() if value is not None} | plain
 

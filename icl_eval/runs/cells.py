@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from icl_eval.config import OLMES, abstract_words
-from icl_eval.demos import Pool, order_exists, replaces_options
+from icl_eval.demos import Pool, depends_on_seed, order_exists, replaces_options
 from icl_eval.errors import DataError, RunError
-from icl_eval.models import Decoding
+from icl_eval.models import Decoding, text_encoder
 from icl_eval.prompts import Prompt
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.run_config import RunConfig
@@ -182,13 +182,15 @@ def _prepared(
     examples = limited(whole, config.limit, task.name)
     protocol = task.definition.protocol
     candidates = task.demonstrations(source) if shots[-1] else []
-    pool = Pool.of(task, candidates) if candidates else None
+    encode = text_encoder(protocol.encoder) if protocol.encoder else None
+    pool = Pool.of(task, candidates, partial(task.query_text, prompt=prompt), examples, encode) if candidates else None
     if pool and shots[-1] > pool.size:
         raise DataError(
             f"{task.name}: {shots[-1]} demonstrations were requested, but there are {pool.size} to draw from"
         )
 
     _check_labels(task, examples, pool)
+    seeds = _seeds(task, pool, config)
     categories = categories_of(task, whole)
 
     is_partial = task.definition.answer == "choice" and prompt.is_partial
@@ -214,7 +216,7 @@ def _prepared(
             fewshot_split=_override(task.definition.splits.demonstrations, default.demonstrations),
             separator=prompt.separator,
             shots=shots,
-            seeds=config.seeds,
+            seeds=seeds,
             reference=task.definition.reference,
             version=task.definition.version,
             digest=_digest(task.digest, prompt.digest, config.overflow, *words),
@@ -233,6 +235,25 @@ def _prepared(
         )
 
     return Prepared(task, prompt, examples, whole, pool, shots, describe)
+
+
+def _seeds(task: Task, pool: Pool | None, config: RunConfig) -> tuple[int, ...]:
+    """The seeds of a task: only the first where all have the same demonstrations, and nothing else is drawn.
+
+    Raises:
+        RunError: there are several, but the run's options select demonstrations that are the same for all of them.
+    """
+    decode = task.definition.decode
+    is_sampled = decode is not None and decode.temperature > 0
+    draws_labels = any(map(depends_on_seed, (task.definition.protocol.labels, *config.labels)))
+    if pool is None or pool.seeds_differ or is_sampled or draws_labels or len(config.seeds) == 1:
+        return config.seeds
+    if config.select is not None:
+        raise RunError(
+            f"{task.name}: --select {config.select} selects the same demonstrations for every seed; give one "
+            "seed, since several would count as several draws"
+        )
+    return config.seeds[:1]
 
 
 def _scoring(definition: TaskDefinition) -> str:

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from icl_eval.config import Draw, parse_labels, parse_order
+from icl_eval.config import Draw, Select, parse_labels, parse_order
 from icl_eval.tasks.data import Data, Strict
 from icl_eval.tasks.extraction import RulesByName, dumped
 from icl_eval.tasks.metric_names import EVALUATE, MetricName, split_extraction
@@ -27,6 +27,24 @@ from icl_eval.tasks.metric_names import EVALUATE, MetricName, split_extraction
 AnswerKind = Literal["choice", "text", "likelihood"]
 Normalization = Literal["sum", "token", "char", "byte", "unconditional"]
 Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$")]
+
+
+BY_SIMILARITY: tuple[Select, ...] = ("bm25", "knn", "dpp")
+"""Selections of demonstrations for each query."""
+FOR_ALL: tuple[Select, ...] = ("vote-k", "diverse")
+"""Selections of the same demonstrations for all queries."""
+DRAWS: dict[Select, tuple[Draw, ...]] = {
+    "random": ("per_example", "per_group", "fixed", "first"),
+    "balanced": ("per_example", "per_group", "fixed"),
+    **dict.fromkeys(BY_SIMILARITY, ("per_example",)),
+    **dict.fromkeys(FOR_ALL, ("fixed",)),
+}
+"""For how many queries each selection can be made."""
+
+
+def usual_order(select: Any) -> str:
+    """The order of demonstrations in the prompt if a protocol states none."""
+    return "similar-last" if select in BY_SIMILARITY else "drawn"
 
 
 class DemonstrationSource(Strict):
@@ -83,7 +101,7 @@ def _as_category(value: object) -> object:
 class Protocol(Strict):
     """How demonstrations are chosen, and their order in the prompt."""
 
-    NEW_KEYS = frozenset({"ids", "balanced", "order", "labels"})
+    NEW_KEYS = frozenset({"ids", "select", "encoder", "order", "labels"})
 
     shots: Annotated[StrictInt, Field(ge=0)] = 32
     """Number of demonstrations without `--shots`."""
@@ -94,11 +112,15 @@ class Protocol(Strict):
     ids: Annotated[list[StrictStr], Field(min_length=1)] | None = None
     """Ids of the demonstrations, in this order, instead of a draw."""
 
-    balanced: StrictBool = False
-    """Draw equally many demonstrations of each label."""
+    select: Select = "random"
+    """At random, equally many of each label, the most similar to the query, or representatives of all candidates."""
+
+    encoder: StrictStr | None = None
+    """Model of `transformers` whose vectors of texts are compared instead of TF-IDF."""
 
     order: Annotated[StrictStr, AfterValidator(parse_order)] = "drawn"
-    """Order in the prompt: as drawn, with the first one drawn next to the query, or with labels that take turns."""
+    """Order in the prompt: as drawn, with the first one drawn next to the query, or with labels that take turns. With
+    `select` bm25, knn or dpp, `similar-last` is the default: the first one selected is next to the query."""
 
     labels: Annotated[StrictStr, AfterValidator(parse_labels)] = "gold"
     """Labels that demonstrations have: the right ones, or others by a rule of `--labels`."""
@@ -111,8 +133,14 @@ class Protocol(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _ids_keep_their_order(cls, given: Any) -> Any:
-        return {"draw": "first", **given} if isinstance(given, dict) and given.get("ids") else given
+    def _defaults_of_a_selection(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("ids"):
+            return {"draw": "first", **given}
+        if given.get("select") in FOR_ALL:
+            return {"draw": "fixed", **given}
+        return {"order": usual_order(given.get("select")), **given}
 
     @model_validator(mode="after")
     def _random_or_in_order(self) -> Protocol:
@@ -121,16 +149,27 @@ class Protocol(Strict):
         if self.ids and len(set(self.ids)) < len(self.ids):
             twice = next(each for each in self.ids if self.ids.count(each) > 1)
             raise ValueError(f"`ids` lists {twice!r} twice")
-        if self.balanced and self.draw == "first":
-            raise ValueError("`balanced` needs random draws, but `draw` is first")
+        if self.draw not in DRAWS[self.select]:
+            goes = " or ".join(DRAWS[self.select])
+            raise ValueError(f"`select` {self.select} goes with `draw` {goes}, but `draw` is {self.draw}")
+        if self.encoder and self.select not in ("knn", "dpp", *FOR_ALL):
+            raise ValueError(
+                f"`encoder` goes with `select` knn, dpp, vote-k and diverse, but `select` is {self.select}"
+            )
+        if self.order == "similar-last" and self.select not in BY_SIMILARITY:
+            raise ValueError(
+                f"`order` similar-last goes with `select` bm25, knn and dpp, but `select` is {self.select}"
+            )
         return self
 
     @property
     def draw_words(self) -> str:
         """The signature's words for the draw."""
+        encoder = self.encoder.replace("|", "/").rstrip("/").split("/")[-1] if self.encoder else ""
         words = [
-            self.draw,
-            "balanced" if self.balanced else "",
+            self.draw if self.select in ("random", "balanced") else "",
+            "" if self.select == "random" else self.select,
+            encoder,
             "" if self.order == "drawn" else f"order:{self.order}" if self.order == "balanced" else self.order,
             "" if self.labels == "gold" else f"labels:{self.labels}",
         ]

@@ -16,6 +16,7 @@ from icl_eval.config import OLMES
 from icl_eval.errors import DataError, TaskError, UnknownName
 from icl_eval.prompts import Prompt
 from icl_eval.tasks.definition import (
+    DRAWS,
     AnswerKind,
     Category,
     Decode,
@@ -26,6 +27,7 @@ from icl_eval.tasks.definition import (
     Score,
     Splits,
     TaskDefinition,
+    usual_order,
 )
 from icl_eval.tasks.example import Example, question_key
 from icl_eval.tasks.files import Record
@@ -89,8 +91,9 @@ class Task:
         domain_premise: str | None = None,
         draw: str | None = None,
         ids: Sequence[str] | None = None,
-        balanced: bool = False,
-        order: str = "drawn",
+        select: str = "random",
+        encoder: str | None = None,
+        order: str | None = None,
         within: str | None = None,
         id: str | None = None,
         cluster: str | None = None,
@@ -120,8 +123,11 @@ class Task:
             draw: `per_example` if not given, `per_group` for the same demonstrations for the queries of a group,
                 `fixed` for all, or `first` for the first ones in their order.
             ids: which demonstrations, in their order.
-            balanced: as many demonstrations of each label.
-            order: of the demonstrations in the prompt, such as `drawn`, `reversed` or `balanced`.
+            select: how demonstrations are selected: at `random`; `balanced`, as many of each label; `bm25`, `knn` or
+                `dpp`, by similarity to the query; `vote-k` or `diverse`, the same representative ones for all queries.
+            encoder: model of `transformers` whose vectors are compared instead of TF-IDF.
+            order: of the demonstrations in the prompt, such as `drawn`, `reversed`, `balanced`, or `similar-last`, the
+                default of a selection by similarity.
             within: field; a query gets demonstrations with its own value.
             id: field with a stable name of the record; its content's hash if not given.
             cluster: field whose equal values mark examples that are not independent.
@@ -137,7 +143,8 @@ class Task:
         splits = {"evaluation": list(evaluation)}
         if demonstrations is not None:
             splits["demonstrations"] = list(demonstrations)
-        protocol = {"ids": ids, "balanced": balanced, "order": order, "within": within}
+        protocol = {"ids": ids, "select": select, "encoder": encoder, "within": within}
+        protocol |= {name: value for name, value in (("draw", draw), ("order", order)) if value is not None}
         given = dict(prompt) if isinstance(prompt, Mapping) else {"inline": prompt}
         prompts = {style: p if isinstance(p, Prompt) else Prompt(p, style) for style, p in given.items()}
         try:
@@ -159,7 +166,7 @@ class Task:
                 decode=decode,  # type: ignore[arg-type]
                 extract=dict(extract or {}),  # type: ignore[arg-type]
                 prompts=list(prompts),
-                protocol=Protocol.model_validate({**protocol, **({} if draw is None else {"draw": draw})}),
+                protocol=Protocol.model_validate(protocol),
                 score=Score(normalization=normalization, domain_premise=domain_premise),
                 metrics=measures,  # type: ignore[arg-type]
             )
@@ -252,14 +259,9 @@ class Task:
         """
         if not changes or self.definition.splits.demonstrations is None:
             return self
-        dropped: dict[str, Any] = {"ids": None} if "draw" in changes else {}
-        if changes.get("ids"):
-            dropped = {"draw": "first", "shots": len(changes["ids"])}
-        if {**dropped, **changes}.get("draw") == "first":
-            dropped = {**dropped, "balanced": False}
         try:
-            own = self.definition.protocol.model_dump()
-            protocol = Protocol.model_validate({**own, **dropped, **changes})
+            own = _without_contradictions(self.definition.protocol, changes)
+            protocol = Protocol.model_validate({**own, **changes})
         except ValueError as error:
             raise TaskError(f"{self.name}: {first_problem(error)}", self.path) from error
         return replace(self, definition=self.definition.model_copy(update={"protocol": protocol}))
@@ -317,6 +319,18 @@ class Task:
             return example.fingerprint
         return question_key([*values, example.options] if self.definition.answer == "choice" else values)
 
+    def query_text(self, example: Example, prompt: Prompt | None = None) -> str:
+        """A query as a prompt asks it, without an answer: what is compared to select similar demonstrations.
+
+        If the query differs between options, those of all options are compared: nothing depends on the right one.
+
+        Args:
+            example: the query, or a candidate.
+            prompt: the task's first by default.
+        """
+        options = example.options if self.definition.answer == "choice" else example.options[:1]
+        return "\n".join(dict.fromkeys((prompt or self.prompt()).queries(example.fields, options)))
+
     @cached_property
     def _question_fields(self) -> list[str]:
         return sorted(set().union(*(prompt.question_fields for prompt in self.prompts.values())))
@@ -353,6 +367,22 @@ class Task:
             prompt.check_fields(first.fields)
             if self.definition.answer != "choice":
                 prompt.check_query_is_unsolved()
+
+
+def _without_contradictions(protocol: Protocol, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a protocol that changes to it leave as they are."""
+    own = {name: getattr(protocol, name) for name in Protocol.model_fields}
+    dropped: set[str] = set()
+    if changes.get("ids"):
+        own["shots"] = len(changes["ids"])
+        dropped |= {"draw", "select", "encoder"}
+    if "draw" in changes:
+        dropped |= {"ids"} if changes["draw"] in DRAWS[protocol.select] else {"ids", "select", "encoder"}
+    if "select" in changes:
+        dropped |= {"ids", "encoder"} if protocol.draw in DRAWS[changes["select"]] else {"ids", "encoder", "draw"}
+    if protocol.order == usual_order(protocol.select):
+        dropped.add("order")
+    return {name: value for name, value in own.items() if name not in dropped}
 
 
 def _gold(answer: AnswerKind, field: str | None, names: Sequence[str] | None) -> Gold | None:

@@ -46,6 +46,7 @@ def check_task(
 
 class _Check:
     def __init__(self, task: Task, source: Source, shots: list[int], model: LanguageModel | None) -> None:
+        task = task.with_protocol({"encoder": None})  # what is checked holds for any similarity
         self.task, self.shots, self.model = task, shots, model
         self.controls = ControlTokens() if model is None else model.controls
         self.examples = task.evaluation(source)

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from icl_eval.demos import Pool
 from icl_eval.engine import SINGLE_PROCESS
+from icl_eval.models import encoder
 from icl_eval.models.causal.model import CausalLM
 from icl_eval.models.loading import precision
 from icl_eval.models.network import Network
@@ -98,6 +100,20 @@ def protocol(name: str) -> See:
         return found
 
     return seen
+
+
+def encoders(bench: Bench, *words: str) -> set[str]:
+    """The names of the encoders that are loaded to compare texts."""
+    found: set[str] = set()
+
+    def loaded(name: str) -> Any:
+        found.add(name)
+        return lambda texts: np.ones((len(texts), 1), np.float32)
+
+    with bench.patched() as patch:
+        patch.setattr(encoder, "_loaded", loaded)
+        bench.requests(*words)
+    return found
 
 
 def seeds(bench: Bench, *words: str) -> set[int]:

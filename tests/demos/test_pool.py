@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from icl_eval.demos import Pool
-from icl_eval.demos.pool import _by_rank, _folded
+from icl_eval.demos.ranks import by_rank, folded
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks import Example, MemorySource, Task
 from icl_eval.tasks.definition import Protocol
@@ -265,7 +265,6 @@ def test_groups_are_drawn_equally_often_whatever_their_size() -> None:
 SCRIPT = """
 import json, sys
 from icl_eval.demos import Pool
-from icl_eval.demos.pool import _by_rank
 from icl_eval.tasks import Example
 from icl_eval.tasks.definition import Protocol
 pool = [Example(f"t{n}", {"text": f"t{n}"}, ("a", "b"), (0,), f"t{n}", f"t{n}", f"f{n}") for n in range(40)]
@@ -390,7 +389,7 @@ def test_draws_per_group_are_keyed_by_the_group_as_others_are_by_the_query() -> 
 @pytest.mark.parametrize("size", [0, 1, 9, 40])
 def test_places_come_by_rank_each_once_however_few_are_wanted(size: int) -> None:
     keys, salt = np.random.default_rng(size).integers(2**64, size=size, dtype=np.uint64), np.uint64(2**63 + 1)
-    places = [int(place) for place in _by_rank(_folded(keys), salt, wanted=2)]
+    places = [int(place) for place in by_rank(folded(keys), salt, wanted=2)]
 
     assert places == sorted(range(size), key=lambda place: mixed(int(keys[place]) ^ int(salt)))
 
@@ -467,7 +466,7 @@ def test_a_balanced_draw_has_as_many_of_each_label_and_begins_a_larger_one(shots
         Example(f"p{n}", {"text": f"p {n}"}, ("a", "b", "c"), (label,), str(n), str(n))
         for n, label in enumerate(labels)
     ]
-    protocol = Protocol(draw="fixed" if fixed else "per_example", balanced=True)
+    protocol = Protocol(draw="fixed" if fixed else "per_example", select="balanced")
     found = Pool("task", pool, protocol).draw(QUERIES[0], shots, seed)
 
     assert found == Pool("task", pool, protocol).draw(QUERIES[0], 12, seed)[:shots]
@@ -478,7 +477,7 @@ def test_a_balanced_draw_has_as_many_of_each_label_and_begins_a_larger_one(shots
 
 def test_balanced_draws_of_two_seeds_begin_with_different_labels() -> None:
     pool = [example(f"p{n}", gold=(n % 2,)) for n in range(20)]
-    first = {drawn(QUERIES[0], 1, seed, pool, Protocol(balanced=True))[0] for seed in range(10)}
+    first = {drawn(QUERIES[0], 1, seed, pool, Protocol(select="balanced"))[0] for seed in range(10)}
 
     assert {int(name[1:]) % 2 for name in first} == {0, 1}
 
@@ -486,10 +485,10 @@ def test_balanced_draws_of_two_seeds_begin_with_different_labels() -> None:
 def test_a_label_with_too_few_candidates_for_a_balanced_draw_is_named() -> None:
     pool = [example(f"p{n}", gold=(n == 7,)) for n in range(20)]
 
-    assert len(drawn(QUERIES[0], 2, pool=pool, protocol=Protocol(balanced=True))) == 2
+    assert len(drawn(QUERIES[0], 2, pool=pool, protocol=Protocol(select="balanced"))) == 2
     for act in (Pool.draw, Pool.check):
         with pytest.raises(DataError, match=r"needs 2 demonstrations with the label 'b' .*, and there are 1"):
-            act(Pool("task", pool, Protocol(balanced=True)), QUERIES[0], 4, *([0] if act is Pool.draw else []))
+            act(Pool("task", pool, Protocol(select="balanced")), QUERIES[0], 4, *([0] if act is Pool.draw else []))
 
 
 @pytest.mark.parametrize("within", [None, "subject"])
@@ -499,14 +498,14 @@ def test_a_label_without_candidates_cannot_be_balanced(within: str | None) -> No
     query = example("q", fields={"text": "q", "subject": "x"})
 
     with pytest.raises(DataError, match=r"needs 1 demonstrations with the label 'b' .*, and there are 0"):
-        drawn(query, 2, pool=pool, protocol=Protocol(balanced=True, within=within))
+        drawn(query, 2, pool=pool, protocol=Protocol(select="balanced", within=within))
 
 
 def test_groups_cannot_be_balanced() -> None:
     pool = [example("a", group="g"), example("b", group="g"), example("c")]
 
     with pytest.raises(DataError, match="needs examples without groups, but 'g' is a group of 2"):
-        drawn(QUERIES[0], 1, pool=pool, protocol=Protocol(balanced=True))
+        drawn(QUERIES[0], 1, pool=pool, protocol=Protocol(select="balanced"))
 
 
 @pytest.mark.parametrize(
@@ -514,7 +513,10 @@ def test_groups_cannot_be_balanced() -> None:
     [
         ({"ids": ["a"], "draw": "fixed"}, "`ids` fixes the demonstrations, but `draw` is fixed"),
         ({"ids": ["a", "b", "a"]}, "`ids` lists 'a' twice"),
-        ({"draw": "first", "balanced": True}, "`balanced` needs random draws"),
+        (
+            {"draw": "first", "select": "balanced"},
+            "`select` balanced goes with `draw` per_example or per_group or fixed, but",
+        ),
     ],
 )
 def test_keys_of_a_draw_that_contradict_each_other_are_refused(keys: dict[str, Any], message: str) -> None:
@@ -524,7 +526,7 @@ def test_keys_of_a_draw_that_contradict_each_other_are_refused(keys: dict[str, A
 
 def test_the_words_of_a_draw_say_all_that_is_unusual() -> None:
     assert Protocol().draw_words == "per_example"
-    assert Protocol(balanced=True, order="reversed").draw_words == "per_example-balanced-reversed"
+    assert Protocol(select="balanced", order="reversed").draw_words == "per_example-balanced-reversed"
     assert Protocol(ids=["a"]).draw_words == "first"
 
 

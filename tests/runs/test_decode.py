@@ -107,7 +107,7 @@ def test_a_decoding_may_be_given_whole(tmp_path: Path) -> None:
 def test_a_configuration_without_rare_options_names_its_folder_as_before() -> None:
     ask = RunConfig(model="tiny", tasks=("coqa",))
     rare = {
-        *("decode", "draw", "balanced", "order", "labels", "fewshot_ids", "metrics"),
+        *("decode", "draw", "select", "encoder", "order", "labels", "fewshot_ids", "metrics"),
         *(n for n in RunConfig.model_fields if "chat" in n),
     }
     fields = {name: getattr(ask, name) for name in RunConfig.model_fields if name not in rare}

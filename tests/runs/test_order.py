@@ -59,7 +59,7 @@ def test_the_signature_says_how_demonstrations_were_drawn() -> None:
     [
         {"draw": "first"},
         {"draw": "fixed", "order": "reversed"},
-        {"balanced": True},
+        {"select": "balanced"},
         {"fewshot_ids": ["t5", "t0"]},
         {"fewshot_ids": "t3", "order": "reversed"},
     ],
@@ -86,7 +86,7 @@ def test_ids_are_shown_all_unless_fewer_shots_are_asked_for(tmp_path: Path) -> N
 
 
 def test_an_option_replaces_what_the_task_says_of_the_draw() -> None:
-    listed, balanced = task(ids=["t3", "t1"]), task(balanced=True)
+    listed, balanced = task(ids=["t3", "t1"]), task(select="balanced")
 
     assert evaluate(FakeLM(), listed, shots=1, draw="fixed").scores[0].draw == "fixed"
     assert evaluate(FakeLM(), balanced, shots=1, draw="first").scores[0].draw == "first"
@@ -96,12 +96,32 @@ def test_an_option_replaces_what_the_task_says_of_the_draw() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"draw": "first", "balanced": True}, "order: `balanced` needs random draws, but `draw` is first"),
+        (
+            {"draw": "first", "select": "balanced"},
+            "order: `select` balanced goes with `draw` per_example or per_group or fixed,",
+        ),
         ({"draw": "fixed", "fewshot_ids": ["t1"]}, "order: `ids` fixes the demonstrations, but `draw` is fixed"),
         ({"fewshot_ids": ["t1", "t9"]}, "no demonstration of order is named 't9'"),
         ({"draw": "random"}, "`draw`: Input should be 'per_example', 'per_group', 'fixed' or 'first'"),
-        ({"order": "up"}, "`order`: 'up' is no order; choose from drawn, reversed, balanced"),
-        ({"balanced": "yes"}, "`balanced`: Input should be a valid boolean"),
+        ({"order": "up"}, "`order`: 'up' is no order; choose from drawn, reversed, balanced, similar-last"),
+        (
+            {"select": "near"},
+            "`select`: Input should be 'random', 'balanced', 'bm25', 'knn', 'dpp', 'vote-k' or 'diverse'",
+        ),
+        (
+            {"select": "bm25", "encoder": "tiny"},
+            "order: `encoder` goes with `select` knn, dpp, vote-k and diverse, but",
+        ),
+        ({"select": "vote-k", "order": "similar-last"}, "order: `order` similar-last goes with `select` bm25, knn and"),
+        ({"select": "knn", "draw": "fixed"}, "order: `select` knn goes with `draw` per_example, but `draw` is fixed"),
+        (
+            {"select": "knn", "seeds": 2, "shots": 1},
+            "order: --select knn selects the same demonstrations for every seed; give one",
+        ),
+        (
+            {"select": "diverse", "seeds": 2, "shots": 1},
+            "order: --select diverse selects the same demonstrations for every seed",
+        ),
     ],
 )
 def test_options_that_cannot_be_are_errors(options: dict[str, Any], message: str) -> None:

@@ -1,0 +1,92 @@
+"""A model of `transformers` as an encoder of texts: a vector is the mean of the last hidden states of its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_eval.errors import ModelError
+from icl_eval.models.options import LoadConfig, ModelConfig
+
+BATCH = 64  # texts, of similar lengths
+LONGEST = 512  # tokens; the vector of a longer text is that of its beginning
+
+Vectors = NDArray[np.float32]
+
+
+def text_encoder(name: str) -> Callable[[Sequence[str]], Vectors]:
+    """A function from texts to vectors, (texts, hidden size). Its first call loads the model.
+
+    Args:
+        name: `tiny`, a directory, a GGUF file, or a name on the Hub.
+    """
+    return lambda texts: _loaded(name)(texts)
+
+
+class _Encoder:
+    def __init__(self, model: Any, tokenizer: Any, device: Any) -> None:
+        self.model, self.tokenizer, self.device = model, tokenizer, device
+        limits = (LONGEST, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", LONGEST))
+        self.longest = min(int(limit) for limit in limits if limit)
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts; that of a text without tokens is zero."""
+        found = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
+        if not texts:
+            return found
+        ids = self.tokenizer(list(texts), truncation=True, max_length=self.longest, verbose=False)["input_ids"]
+        order = sorted((index for index, each in enumerate(ids) if each), key=lambda index: len(ids[index]))
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            found[batch] = self._means([ids[index] for index in batch])
+        return found
+
+    def _means(self, ids: Sequence[Sequence[int]]) -> Vectors:
+        import torch
+
+        tokens = torch.full((len(ids), max(map(len, ids))), self.tokenizer.pad_token_id or 0)
+        mask = torch.zeros_like(tokens)
+        for row, each in enumerate(ids):
+            tokens[row, : len(each)], mask[row, : len(each)] = torch.tensor(each), 1
+        tokens, mask = tokens.to(self.device), mask.to(self.device)
+        with torch.inference_mode():
+            states = self.model(
+                input_ids=tokens, attention_mask=mask
+            ).last_hidden_state.float()  # (texts, tokens, size)
+            sums = (states * mask[:, :, None]).sum(dim=1)
+            means: Vectors = (sums / mask.sum(dim=1, keepdim=True)).cpu().numpy()
+        return means
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str) -> _Encoder:
+    """The encoder of a name; the last one is kept, for the next task.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    from icl_eval.models.loading.checkpoint import configuration, loading, tokenizer_of
+    from icl_eval.models.loading.devices import device_named
+    from icl_eval.models.loading.names import is_endpoint, pretrained, resolve
+
+    if is_endpoint(name):
+        raise ModelError(f"the encoder {name!r} is an endpoint, but an encoder is a model of `transformers`")
+    location, loader = resolve(name), AutoModel
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    device = device_named(None)
+    dtype = torch.float32 if device.type == "cpu" else "auto"
+    with loading(f"the encoder {name!r} cannot be loaded", LoadConfig()):
+        tokenizer = tokenizer_of(location, ModelConfig(), LoadConfig())
+        is_encoder_decoder = configuration(location, {}).is_encoder_decoder
+        source, unpacking = pretrained(location, weights=True)
+        model: Any = loader.from_pretrained(source, use_safetensors=True, dtype=dtype, **unpacking)
+    return _Encoder((model.get_encoder() if is_encoder_decoder else model).eval().to(device), tokenizer, device)
