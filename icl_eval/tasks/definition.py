@@ -119,8 +119,7 @@ class Protocol(Strict):
     """Model of `transformers` whose vectors of texts are compared instead of TF-IDF."""
 
     order: Annotated[StrictStr, AfterValidator(parse_order)] = "drawn"
-    """Order in the prompt: as drawn, with the first one drawn next to the query, or with labels that take turns. With
-    `select` bm25, knn or dpp, `similar-last` is the default: the first one selected is next to the query."""
+    """Order in the prompt: as drawn, reversed, balanced (labels take turns), or similar-last (of bm25, knn and dpp)."""
 
     labels: Annotated[StrictStr, AfterValidator(parse_labels)] = "gold"
     """Labels that demonstrations have: the right ones, or others by a rule of `--labels`."""

@@ -9,13 +9,14 @@ import pytest
 from toy_tasks import parity
 
 from icl_eval import Task, evaluate
+from icl_eval.config import Select
 from icl_eval.demos import Pool, pool
 from icl_eval.demos.similarity import bm25, tfidf
 from icl_eval.errors import DataError
 from icl_eval.models import ScoreRequest
 from icl_eval.models.protocol import ScoreAnswer, Sink
 from icl_eval.tasks import Example, MemorySource
-from icl_eval.tasks.definition import BY_SIMILARITY, FOR_ALL, Protocol, Select
+from icl_eval.tasks.definition import BY_SIMILARITY, FOR_ALL, Protocol
 from icl_eval.testing import FakeLM
 
 SELECTIONS = (*BY_SIMILARITY, *FOR_ALL)
