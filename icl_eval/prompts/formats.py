@@ -29,7 +29,8 @@ NAME = r"[^\W\d_][^\W_]*(?:[ ;-][^\W_]+){0,3}"  # of a field: at most four words
 FIELD = re.compile(rf"^(?P<name>{NAME})(?P<colon>:(?: |\n|\Z))", re.MULTILINE)
 COLON = re.compile(r"(?P<colon>:(?: |\n|\Z))")  # after a name that an expression writes
 OPENERS, CLOSERS = "([", ".)]:"
-LISTED = re.compile(r"\bA\b\W{1,4}(?:or |and )?\bB\b")  # letters that the template names, as in "A, B or C"
+LISTED = re.compile(r"\bA\b\W{1,4}(?:or |and )?\bB\b")  # letters, as in "A, B or C", which then stay
+CHAT = re.compile(r"<\|[^|<>]+\|>|\[/?INST\]|<\w+_of_turn>")  # the text of a chat template, whose line breaks stay
 MOST_OPTIONS = 702  # A to ZZ
 NUMERALS = ((100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
 
@@ -120,9 +121,9 @@ def edits_of(blocks: Mapping[str, nodes.Block]) -> list[Edit]:
             lead = pieces["answer"][0] if pieces["answer"] else None
             if isinstance(lead, nodes.TemplateData) and lead.data.startswith(" "):
                 found.append(Edit("lead", lead, 0, 1))
-    if not _lists_letters(pieces):
+    if not _says(pieces, LISTED):
         found += [edit for block in ("query", "demonstration") for edit in _enumerators(pieces.get(block, ()))]
-    return found + _spacings(pieces, found)
+    return found if _says(pieces, CHAT) else found + _spacings(pieces, found)
 
 
 def apply(edits: Sequence[Edit], format: Format) -> None:
@@ -278,10 +279,10 @@ def _enumerators(pieces: Sequence[nodes.Node]) -> Iterator[Edit]:
             yield Edit("closer", after, 0, 1)
 
 
-def _lists_letters(pieces: Mapping[str, Sequence[nodes.Node]]) -> bool:
-    """Whether the template itself names options by letters, so that these cannot be changed."""
+def _says(pieces: Mapping[str, Sequence[nodes.Node]], pattern: re.Pattern[str]) -> bool:
+    """Whether a pattern is in the template's own text."""
     texts = (piece.data for each in pieces.values() for piece in each if isinstance(piece, nodes.TemplateData))
-    return any(LISTED.search(text) for text in texts)
+    return any(pattern.search(text) for text in texts)
 
 
 def _spacings(pieces: Mapping[str, Sequence[nodes.Node]], fields: Sequence[Edit]) -> list[Edit]:

@@ -114,6 +114,14 @@ def test_options_whose_letters_the_template_lists_keep_their_enumerators() -> No
     assert {each.format.enumerator for each in formats if each.format} == {None}
 
 
+def test_line_breaks_of_a_chat_template_stay() -> None:
+    source = "<|im_start|>user\nReview: {{ text }}<|im_end|>\n<|im_start|>assistant\nSentiment:"
+    formats = Prompt(source, "p").formats(30, 0)
+
+    assert {each.format.spacing for each in formats if each.format} == {None}
+    assert len({each.format.separator for each in formats if each.format}) > 5
+
+
 def test_a_name_that_comes_from_a_record_keeps_its_case_and_gets_the_separator() -> None:
     source = "{{ language }}: {{ text }}\n{{ other }}:"
     fields = {"language": "German", "text": "ja", "other": "French"}
@@ -193,7 +201,6 @@ def test_roman_numerals_name_options_only_where_the_answer_is_not_one_of_them() 
 
 def test_bundled_prompts_have_formats_or_are_refused() -> None:
     lists = {"history": [{"question": "<q>", "answer": "<a>"}], "highlights": ["<h>"], "answers": []}
-    shown = dict.fromkeys(("reasoning", "solution", "answer"), "<a>")
     varied, refused = [], []
     for source in {re.sub(r"\{#.*?#\}\n", "", path.read_text("utf-8")) for path in BUNDLED}:
         prompt = Prompt(source, "p")
@@ -202,7 +209,7 @@ def test_bundled_prompts_have_formats_or_are_refused() -> None:
         except PromptError as error:
             refused.append(str(error))
             continue
-        fields = {name: f"<{name}>" for name in prompt.question_fields} | lists | shown
+        fields = {name: f"<{name}>" for name in re.findall(r"[a-z]\w*", source)} | lists
         varied.append(len({rendered(each, fields) for each in formats}))
 
     assert varied == [2] * len(varied)
