@@ -97,14 +97,22 @@ def prototypical(examples: Examples) -> Calibrated:
         raise RunError(limit)
     best, scores = -np.inf, points
     for seed in range(FITS):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a fit that does not converge, or of equal points, is another candidate
-            mixture = gaussian_mixture()(labels, random_state=seed).fit(points)
+        mixture = _fitted(points, labels, seed)
         components, assigned = linear_sum_assignment(mixture.means_, maximize=True)
         if (total := mixture.means_[components, assigned].sum()) > best:
             best, posterior = total, mixture.predict_proba(points)
             scores = np.log(np.maximum(posterior[:, np.argsort(assigned)], SMALLEST))
     return Calibrated(scores, None)
+
+
+def _fitted(points: Floats, components: int, seed: int) -> Any:
+    """A mixture fitted by one thread: more only wait for one another on matrices that are so small."""
+    mixture = gaussian_mixture()(components, random_state=seed)
+    from threadpoolctl import threadpool_limits  # scikit-learn depends on it
+
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fit that does not converge, or of equal points, is another candidate
+        return mixture.fit(points)
 
 
 def prototypes_limit(examples: int, labels: int) -> str:
