@@ -88,9 +88,9 @@ def sample_sizes(
     Raises:
         IclEvalError: no task can be evaluated, or an option is wrong; the message says why in one sentence.
     """
-    for name, value, most in (("effect", effect, math.inf), ("power", power, 1), ("level", level, 1)):
+    for name, value, most in (("difference to detect", effect, math.inf), ("power", power, 1), ("level", level, 1)):
         if not 0 < value < most:
-            raise RunError(f"`{name}` is {value}, but must be above 0{'' if most == math.inf else ' and below 1'}")
+            raise RunError(f"the {name} is {value:g}, but must be above 0{'' if most == math.inf else ' and below 1'}")
     known = _measured([runs] if isinstance(runs, str | Path) else list(runs))
     run = planned("tiny", tasks, library, **options)
     return tuple(
