@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from icl_eval.metrics import Estimate
 
 AVERAGE = "average"  # the metric of a suite's line
-VARIANT = re.compile(
-    r"(?P<base>.*?)(~(?P<format>f[0-9]+(s[0-9]+)?(-best|-worst)?))?"
-    r"(~((labels=(?P<labels>.*?))?,?(order=(?P<order>.*))?|mean of .*))?",
-    re.DOTALL,
-)
-"""The name of a prompt, of a format of it, and what is changed in its demonstrations."""
+VARIANT = "~"  # in the name of a prompt, before its format and before what is changed in its demonstrations
+PARTS = ("format", "labels", "order", "select")
 
 
 @dataclass(frozen=True)
@@ -111,9 +106,14 @@ class Score:
 
     @property
     def prompt_parts(self) -> dict[str, str]:
-        """The `base` prompt; its `format`, and its demonstrations' `labels` and `order`: empty if they are its own."""
-        found = VARIANT.fullmatch(self.prompt)
-        return {name: (found[name] if found else "") or "" for name in VARIANT.groupindex}
+        """The `base` prompt; its `format`, and what is changed in its demonstrations, such as `labels` and `order`.
+
+        A part is empty if it is the prompt's own, or if this is the mean over it.
+        """
+        base, *rest = self.prompt.split(VARIANT)
+        changed = (word if "=" in word else f"format={word}" for part in rest for word in part.split(","))
+        named = dict(word.split("=", 1) for word in changed if not word.startswith("format=mean of "))
+        return {"base": base, **{part: named.get(part, "") for part in PARTS}}
 
     @property
     def is_variant(self) -> bool:

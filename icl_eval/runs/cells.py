@@ -15,11 +15,11 @@ from icl_eval.models import Decoding, text_encoder
 from icl_eval.prompts import Prompt
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.run_config import RunConfig
+from icl_eval.results.score import VARIANT
 from icl_eval.scoring import CONTEXTUAL
 from icl_eval.tasks import AnswerKind, Decode, Example, Source, Splits, Task, TaskDefinition, limited
 
 MOST_CATEGORIES = 1000
-VARIANT = "~"  # between the name of a prompt and what is changed in its demonstrations
 CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs of Zhao et al. 2021
 
 

@@ -118,3 +118,27 @@ def test_labels_and_orders_have_differences_along_one_axis_each_and_only_orders_
         ("a~mean of 2 orders", 7 / 8),
         ("a~labels=random~mean of 2 orders", 2.5 / 8),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "is_variant"),
+    [
+        ("gpt3", {"base": "gpt3"}, False),
+        ("gpt3~f3s1", {"base": "gpt3", "format": "f3s1"}, True),
+        ("gpt3~f3-best", {"base": "gpt3", "format": "f3-best"}, False),
+        ("gpt3~labels=abstract:a/b", {"base": "gpt3", "labels": "abstract:a/b"}, False),
+        (
+            "p~f1~labels=random,order=reversed",
+            {"base": "p", "format": "f1", "labels": "random", "order": "reversed"},
+            True,
+        ),
+        ("gpt3~mean of 3 formats~order=permutation:2of4", {"base": "gpt3", "order": "permutation:2of4"}, True),
+        ("gpt3~labels=random~mean of 4 orders", {"base": "gpt3", "labels": "random"}, False),
+        ("mean of 2 prompts~labels=random", {"base": "mean of 2 prompts", "labels": "random"}, False),
+    ],
+)
+def test_parts_of_the_name_of_a_prompt(name: str, parts: dict[str, str], is_variant: bool, result: Result) -> None:
+    score = replace(result.scores[0], prompt=name)
+
+    assert {part: value for part, value in score.prompt_parts.items() if value} == parts
+    assert score.is_variant is is_variant
