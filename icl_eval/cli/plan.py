@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from icl_eval.runs.power import SampleSize
 
+PROGRESS_SECONDS = 5.0  # between lines of progress
 COMPARISON = "A comparison of two models"
 SOURCES = {
     "measured": "measured: the variance of {task} in the given runs",
@@ -82,9 +83,13 @@ def plan(
         if model is None:
             return
         write("")
+    from icl_eval.cli.progress import progress_bar
     from icl_eval.runs.plan import plan as plan_of
 
-    cost = plan_of("tiny" if model is None else model, names, library=library, data=source, **run_options)
+    with progress_bar(noun="prompts", interval=PROGRESS_SECONDS) as progress:
+        cost = plan_of(
+            "tiny" if model is None else model, names, library=library, data=source, progress=progress, **run_options
+        )
     write(str(cost), end="")
     options.exit_if_incomplete(cost.explanation.failures)
 

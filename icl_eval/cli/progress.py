@@ -14,12 +14,13 @@ INTERVAL = 60.0  # seconds between lines
 
 
 @contextmanager
-def progress_bar(*, shown: bool = True, noun: str = "answers") -> Iterator[Progress]:
+def progress_bar(*, shown: bool = True, noun: str = "answers", interval: float = INTERVAL) -> Iterator[Progress]:
     """Show progress: `evaluate` reports the number of requests to it, and then every answer.
 
     Args:
         shown: whether anything is printed.
         noun: what is counted.
+        interval: seconds between lines, where there is no bar.
     """
     if not shown:
         yield lambda _: lambda _: None
@@ -27,7 +28,7 @@ def progress_bar(*, shown: bool = True, noun: str = "answers") -> Iterator[Progr
         with _bar(noun) as start:
             yield start
     else:
-        yield lambda total: _Lines(total, time.monotonic, noun).tick
+        yield lambda total: _Lines(total, time.monotonic, noun, interval).tick
 
 
 @contextmanager
@@ -66,10 +67,13 @@ class _Lines:
         total: number of requests.
         clock: returns seconds.
         noun: what is counted.
+        interval: seconds between lines.
     """
 
-    def __init__(self, total: int, clock: Callable[[], float], noun: str = "answers") -> None:
-        self._total, self._clock, self._noun = total, clock, noun
+    def __init__(
+        self, total: int, clock: Callable[[], float], noun: str = "answers", interval: float = INTERVAL
+    ) -> None:
+        self._total, self._clock, self._noun, self._interval = total, clock, noun, interval
         self._done = 0
         self._began = self._said = clock()
 
@@ -77,7 +81,7 @@ class _Lines:
         """Count more answers, and print a line if the last one was a minute ago."""
         self._done += answered
         now = self._clock()
-        if now - self._said >= INTERVAL and self._done < self._total:
+        if now - self._said >= self._interval and self._done < self._total:
             self._said = now
             left = (now - self._began) * (self._total - self._done) / max(self._done, 1)
             remark(f"{self._done:,} of {self._total:,} {self._noun}, about {duration(left)} left")

@@ -9,6 +9,7 @@ from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreReques
 
 FLOAT = 4  # bytes of a logit
 PLANNED = ("computed", "batches", "longest", "targets", "prefix_length", "attended")  # what a plan counts
+LARGEST = ("longest", "targets", "prefix_length", "context")  # of several parts, the greatest counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,13 @@ class Workload:
     attended: int = 0
 
     def __add__(self, other: Workload) -> Workload:
-        largest = ("longest", "targets", "prefix_length", "context")
         pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
-        return Workload(**{name: max(pair) if name in largest else sum(pair) for name, pair in pairs.items()})
+        return Workload(**{name: max(pair) if name in LARGEST else sum(pair) for name, pair in pairs.items()})
+
+    def scaled(self, factor: float) -> Workload:
+        """The work of so many times as many queries: what is a largest value is as it was."""
+        pairs = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Workload(**{name: n if name in LARGEST else round(n * factor) for name, n in pairs.items()})
 
     @property
     def sharing(self) -> float:

@@ -8,11 +8,13 @@ from itertools import chain, groupby
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from icl_eval.config import Overflow
 from icl_eval.engine import Engine
 from icl_eval.errors import IclEvalError
 from icl_eval.metrics import is_unspaced
-from icl_eval.models import Answer, LanguageModel, ScoreRequest
+from icl_eval.models import Answer, LanguageModel, ScoreRequest, common_prefix
 from icl_eval.results.examples import ChoiceResult, ExampleResult, LikelihoodResult, TextResult
 from icl_eval.results.folder import RunFolder, WorkerFolder
 from icl_eval.results.prompt_texts import PromptParts
@@ -25,7 +27,8 @@ from icl_eval.scoring import OptionResult
 from icl_eval.tasks import Example
 
 TokenDecoder = Callable[[Sequence[int]], tuple[str, ...]]
-WINDOW_TOKENS = 2**20  # tokens of queries held at once: what can share a prefix, and what memory it takes
+WINDOW_TOKENS = 2**20  # of queries that are planned together, a prefix that an example's prompts share counted once
+HELD_TOKENS = 2**24  # of their requests, which hold it many times: what memory a window takes
 
 
 class Queries:
@@ -50,8 +53,9 @@ class Queries:
         overflow: Overflow,
         chat: ChatForm | None = None,
         rules: Mapping[str, StoppingRule] = MappingProxyType({}),
+        tick: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._prepared, self.model, self._overflow, self._chat = prepared, model, overflow, chat
+        self._prepared, self.model, self._overflow, self._chat, self._tick = prepared, model, overflow, chat, tick
         self.rules = rules
         self.failed: dict[tuple[str, str], IclEvalError] = {}
         self.control_names: set[str] = set()
@@ -59,6 +63,7 @@ class Queries:
     def windows(self) -> Iterator[list[EncodedQuery]]:
         """Queries in order, as many at a time as the engine plans together, without those of failed tasks.
 
+        The cells of an example are never divided, so that a learning curve costs little more than its largest point.
         With stopping rules, the answers to a window are added to its task's rule before the next one is taken.
         """
         if not self.rules:
@@ -69,15 +74,20 @@ class Queries:
             for block in self.rules[task].blocks(self.failed):
                 yield from self._windows(self._all(prompts, block))
 
-    def _windows(self, queries: Iterable[EncodedQuery]) -> Iterator[list[EncodedQuery]]:
+    def _windows(self, groups: Iterable[list[EncodedQuery]]) -> Iterator[list[EncodedQuery]]:
         window: list[EncodedQuery] = []
-        tokens = 0
-        for query in queries:
-            if window and tokens + query.tokens > WINDOW_TOKENS:
+        tokens = held = 0
+        for group in groups:
+            new, kept = distinct_tokens(group), sum(query.tokens for query in group)
+            if window and (tokens + new > WINDOW_TOKENS or held + kept > HELD_TOKENS):
                 yield self._unfailed(window)
-                window, tokens = [], 0
-            window.append(query)
-            tokens += query.tokens
+                window, tokens, held = [], 0, 0
+            window += group
+            tokens, held = tokens + new, held + kept
+            self._tick(len(group))
+            if tokens >= WINDOW_TOKENS:
+                yield self._unfailed(window)
+                window, tokens, held = [], 0, 0
         if window:
             yield self._unfailed(window)
 
@@ -99,11 +109,13 @@ class Queries:
     def _unfailed(self, window: Sequence[EncodedQuery]) -> list[EncodedQuery]:
         return [query for query in window if query.cell.task_prompt not in self.failed]
 
-    def _all(self, prepared: Sequence[Prepared], examples: Sequence[Example] | None = None) -> Iterator[EncodedQuery]:
-        """All queries (of some examples); of a task with one that cannot be encoded, those before it.
+    def _all(
+        self, prepared: Sequence[Prepared], examples: Sequence[Example] | None = None
+    ) -> Iterator[list[EncodedQuery]]:
+        """All queries (of some examples), those of an example in the cells of a seed together.
 
-        The task's other prompts fail with it.
 
+        Of a task with one that cannot be encoded, those before it. Its other prompts fail with it.
         A prompt that was chosen by name fails alone: it has scores of its own.
         """
         for _, variants in groupby(prepared, key=lambda each: (each.task.name, each.prompt.style)):
@@ -114,7 +126,7 @@ class Queries:
 
     def _of_seed(
         self, builders: Sequence[RequestBuilder], seed: int, examples: Sequence[Example] | None
-    ) -> Iterator[EncodedQuery]:
+    ) -> Iterator[list[EncodedQuery]]:
         """The queries of all variants of a prompt, those of an example together, since they share demonstrations."""
         left = [(each.prepared, each.of_seed(seed, examples)) for each in builders]
         while left:
@@ -124,9 +136,24 @@ class Queries:
                 except IclEvalError as error:
                     self.failed |= dict.fromkeys(_with_same_scores(prepared, self._prepared), error)
                     found = []
-                yield from found
-                if not found:
+                if found:
+                    yield found
+                else:
                     left = [each for each in left if each[1] is not queries]
+
+
+def distinct_tokens(queries: Sequence[EncodedQuery]) -> int:
+    """Tokens of neighbouring queries with the prefix that each request shares with the one before counted once.
+
+    The answers without their context are left out, since many queries have the same.
+    """
+    total, last = 0, np.empty(0, np.int32)
+    for query in queries:
+        for request in query.conditional or query.requests:
+            tokens = np.frombuffer(request.tokens, dtype=np.int32)
+            total += len(tokens) - common_prefix(last, tokens)
+            last = tokens
+    return total
 
 
 def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) -> None:

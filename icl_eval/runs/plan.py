@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from icl_eval.config import RunOptions, takes_options
 from icl_eval.engine import Engine, Workload
-from icl_eval.models import load_meta_model
+from icl_eval.errors import IclEvalError
+from icl_eval.models import LanguageModel, load_meta_model
 from icl_eval.models.options import read_options
 from icl_eval.results.folder import open_folder
 from icl_eval.results.records import Failure
+from icl_eval.results.run_config import RunConfig
+from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import Queries
 from icl_eval.runs.evaluate import planned
 from icl_eval.runs.format_search import counted
 from icl_eval.runs.model import Model, chat_of
-from icl_eval.runs.run import Run
+from icl_eval.runs.requests import RequestBuilder
+from icl_eval.runs.run import Progress, Run
 from icl_eval.tasks import Library, Task
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 OF_THE_MODEL = {"revision", "dtype", "bos", "max_length", "tokenizer", "device", "trust_remote_code"}
 CACHED = ("float32", "bfloat16")  # types of keys and values, whatever the weights' type
+COUNTED = 2**23  # tokens of requests up to which all are counted
+SAMPLED = 2**22  # tokens of those that are counted otherwise
 UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 TIMES = ((365 * 86400, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"))
 SOURCES = "2 N: Kaplan et al. 2020, Table 1; attention: Hoffmann et al. 2022, appendix F"
@@ -157,15 +163,32 @@ def explain_run(run: Run) -> Explanation:
         IclEvalError: the model cannot be loaded, or every task failed.
     """
     model = run.load()
-    queries = Queries(counted(run.prepared, run.config), model, run.config.overflow, chat_of(model, run.config))
-    work, keys = Workload(), set[str]()
+    prepared = counted(run.prepared, run.config)
     with open_folder(run.folder if run.folder is not None and run.folder.is_dir() else None) as folder:
-        engine = Engine(model, folder.journal)
-        for window in queries.windows():
-            work += engine.workload([request for query in window for request in query.requests], keys)
-    failures = (*run.failures, *queries.failures())
+        work, failures = _counted(run, prepared, Engine(model, folder.journal))
+    return _explanation(run, model, work, failures)
+
+
+def _counted(
+    run: Run, prepared: Sequence[Prepared], engine: Engine, tick: Callable[[int], None] = lambda _: None
+) -> tuple[Workload, tuple[Failure, ...]]:
+    """The work of all queries of some tasks, and which tasks fail.
+
+    Raises:
+        IclEvalError: every task failed.
+    """
+    queries = Queries(prepared, engine.model, run.config.overflow, chat_of(engine.model, run.config), tick=tick)
+    work, keys = Workload(), set[str]()
+    for window in queries.windows():
+        work += engine.workload([request for query in window for request in query.requests], keys)
+    return work, queries.failures()
+
+
+def _explanation(
+    run: Run, model: LanguageModel, work: Workload, failures: Sequence[Failure], sample: str = ""
+) -> Explanation:
     memory = work.memory(model.token_bytes, model.state_bytes, model.vocabulary) if work.batches else {}
-    return Explanation(work, model.weights, memory, model.prefix_sharing_limit, failures)
+    return Explanation(work, model.weights, memory, model.prefix_sharing_limit, (*run.failures, *failures), sample)
 
 
 @takes_options
@@ -174,14 +197,20 @@ def plan(
     tasks: str | Task | Sequence[str | Task],
     *,
     library: Library | None = None,
+    progress: Progress = lambda _: lambda _: None,
     **options: Unpack[RunOptions],
 ) -> Plan:
     """The cost of a run with a causal language model, without reading its weights.
+
+    Requests of more than 8 million tokens are not all counted: of each task, some examples are, in all numbers of shots
+    and as many seeds as it takes, and the counts are multiplied by the number of queries.
 
     Args:
         model: `tiny`, a directory with a config.json, a GGUF file, or a name on the Hub.
         tasks: names of tasks and suites, or `Task` objects.
         library: where names of tasks are looked up; the bundled library by default.
+        progress: called with the number of queries; the function that it returns is called with the number of queries
+            encoded since its last call.
         options: those of `evaluate`. `device` is the type of device to plan for, which this machine need not have.
 
     Raises:
@@ -190,9 +219,75 @@ def plan(
     model_config, load_config = read_options({name: value for name, value in options.items() if name in OF_THE_MODEL})
     lm = load_meta_model(str(model), model_config, load_config)
     others: Any = {name: value for name, value in options.items() if name not in OF_THE_MODEL}
-    explanation = explain(lm, tasks, library=library, trust_remote_code=load_config.trust_remote_code, **others)
+    run = planned(lm, tasks, library, trust_remote_code=load_config.trust_remote_code, **others)
+    explanation = _estimated(run, lm, progress)
     caches = tuple(_caches(lm, explanation.workload.context))
     return Plan(explanation, lm.counts, caches, lm.precision, lm.device)
+
+
+def _estimated(run: Run, model: LanguageModel, progress: Progress) -> Explanation:
+    """What evaluating a run would compute, counted from a sample if it is large."""
+    prepared = counted(run.prepared, run.config)
+    sizes = [_first_tokens(each, model, run.config) for each in prepared]
+    whole = sum(size * _groups(each) for size, each in zip(sizes, prepared, strict=True))
+    if whole <= COUNTED:
+        tick = progress(sum(map(_queries, prepared)))
+        return _explanation(run, model, *_counted(run, prepared, Engine(model), tick))
+    layers = [(each, size) for whole_one, size in zip(prepared, sizes, strict=True) for each in _layers(whole_one)]
+    parts = [(_part(each, max(SAMPLED // len(layers) // max(size, 1), 1)), each) for each, size in layers]
+    tick = progress(sum(_queries(part) for part, _ in parts))
+    work, failures = Workload(), dict[Failure, IclEvalError]()
+    for part, every in parts:
+        try:
+            found, _ = _counted(run, [part], Engine(model), tick)
+            work += found.scaled(every.request_count() / part.request_count())
+        except IclEvalError as error:
+            record = every.record
+            failures[Failure(task=record.task, selection=record.selection, reason=str(error))] = error
+    if not work.requests:
+        raise next(iter(failures.values()))
+    sample = f"from {sum(_queries(part) for part, _ in parts):,} of {sum(map(_queries, prepared)):,} prompts"
+    return _explanation(run, model, work, tuple(failures), sample)
+
+
+def _layers(prepared: Prepared) -> list[Prepared]:
+    """A task without demonstrations, which has one seed, and with them; one of these if it has no other."""
+    record = prepared.record
+    shots = [numbers for numbers in ((0,) * (0 in record.shots), tuple(n for n in record.shots if n)) if numbers]
+    seeds = [record.seeds if numbers[-1] else record.seeds[:1] for numbers in shots]
+    return [_changed(prepared, shots=ns, seeds=chosen) for ns, chosen in zip(shots, seeds, strict=True)]
+
+
+def _changed(prepared: Prepared, **changes: Any) -> Prepared:
+    """A task with another record."""
+    record = prepared.record.model_copy(update=changes)
+    return replace(prepared, describe=lambda: record)
+
+
+def _first_tokens(prepared: Prepared, model: LanguageModel, config: RunConfig) -> int:
+    """Tokens of the requests of the first example with the first seed; 0 if it cannot be encoded."""
+    builder = RequestBuilder(prepared, model, config.overflow, chat_of(model, config))
+    try:
+        return sum(query.tokens for query in next(builder.of_seed(prepared.record.seeds[0]), []))
+    except IclEvalError:
+        return 0
+
+
+def _groups(prepared: Prepared) -> int:
+    return len(prepared.examples) * len(prepared.record.seeds)
+
+
+def _queries(prepared: Prepared) -> int:
+    return len(prepared.examples) * len(prepared.record.cells)
+
+
+def _part(prepared: Prepared, groups: int) -> Prepared:
+    """A task with fewer examples, spread evenly over all, and no more seeds than it takes for so many groups."""
+    record, count = prepared.record, len(prepared.examples)
+    seeds = record.seeds[: max(-(-groups // count), 1)]
+    kept = min(-(-groups // len(seeds)), count)
+    examples = [prepared.examples[number * count // kept] for number in range(kept)]
+    return replace(_changed(prepared, seeds=seeds), examples=examples)
 
 
 def _caches(lm: MetaModel, longest: int) -> Iterator[Cache]:
@@ -234,6 +329,7 @@ class Explanation:
         memory: bytes of the largest batch, by what they hold; empty if unknown.
         prefix_sharing_limit: why the model cannot share prefixes, or not all of them; empty if it can.
         failures: the tasks that would have no scores.
+        sample: which part of the queries the counts are estimated from; empty if all are counted.
     """
 
     workload: Workload
@@ -241,10 +337,12 @@ class Explanation:
     memory: dict[str, int]
     prefix_sharing_limit: str = ""
     failures: tuple[Failure, ...] = ()
+    sample: str = ""
 
     def __str__(self) -> str:
         work = self.workload
         lines = {
+            **({"estimated": self.sample} if self.sample else {}),
             "requests": f"{work.requests:,}, {work.known:,} of them cached, {work.repeated:,} duplicates",
             "input tokens": f"{work.one_by_one:,} in the requests that are not cached",
             "computed tokens": f"{work.computed:,}",

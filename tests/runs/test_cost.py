@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,26 @@ def test_a_plan_is_printed_as_it_is_counted() -> None:
     said: Plan = plan("tiny", "symbols", **ASKED)
 
     assert str(explain("tiny", "symbols", **ASKED)) in str(said)
+
+
+def test_a_large_run_is_estimated_from_a_part_of_its_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid: dict[str, Any] = {"shots": [0, 1, 4], "seeds": 4, "data": "sample", "device": "cpu"}
+    exact = plan("tiny", "symbols", **grid).explanation
+    monkeypatch.setattr("icl_eval.runs.plan.COUNTED", 2**12)
+    monkeypatch.setattr("icl_eval.runs.plan.SAMPLED", 2**13)
+    ticks: list[int] = []
+
+    def progress(total: int) -> Callable[[int], None]:
+        ticks.append(-total)
+        return ticks.append
+
+    found = plan("tiny", "symbols", progress=progress, **grid).explanation
+
+    assert exact.sample == ""
+    assert sum(ticks) == 0
+    assert found.sample == f"from {-ticks[0]} of 720 prompts"
+    assert -ticks[0] < 300
+    assert str(found).startswith(f"estimated        from {-ticks[0]} of 720 prompts\nrequests ")
+    assert found.workload.requests == exact.workload.requests
+    assert found.workload.one_by_one == pytest.approx(exact.workload.one_by_one, rel=0.1)
+    assert found.workload.computed == pytest.approx(exact.workload.computed, rel=0.3)  # short prompts share by chance

@@ -28,7 +28,7 @@ def peak(examples: int) -> int:
 
 
 def test_a_run_holds_neither_all_prompts_nor_all_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect, "WINDOW_TOKENS", 2**16)
+    monkeypatch.setattr(collect, "WINDOW_TOKENS", 2**15)
     peak(50)
 
     more = peak(600) - peak(200)
@@ -38,9 +38,34 @@ def test_a_run_holds_neither_all_prompts_nor_all_answers(monkeypatch: pytest.Mon
 
 def test_queries_are_taken_up_to_a_million_tokens_at_a_time() -> None:
     records = [{"n": n, "label": 0} for n in range(5)]
-    task = Task.from_records("long", evaluation=records, prompt="x" * 2**17 + "{{ n }}", options=["a", "b"], id="n")
+    task = Task.from_records("long", evaluation=records, prompt="x" * 2**18 + "{{ n }}", options=["a", "b"], id="n")
     run = planned(FakeLM(), task, None, shots=0)
 
     windows = list(collect.Queries(run.prepared, FakeLM(), run.config.overflow).windows())
 
     assert [[query.example.id for query in window] for window in windows] == [["0", "1", "2"], ["3", "4"]]
+
+
+def window_tries(shots: list[int], draw: str) -> int:
+    """Tokens of the tries of all windows of a grid with two seeds, counted prefix by prefix."""
+    asked, shown = (
+        [{"n": f"{n} of {name}", "label": n % 2} for n in range(count)] for name, count in (("a", 6), ("b", 70))
+    )
+    task = Task.from_records(
+        "toy", evaluation=asked, demonstrations=shown, prompt="{{ n }}", options=["x", "y"], draw=draw
+    )
+    run = planned(FakeLM(), task, None, shots=shots, seeds=2)
+    total = 0
+    for window in collect.Queries(run.prepared, FakeLM(), run.config.overflow).windows():
+        whole = {(query.example.id, query.cell.seed) for query in window}
+        assert len(window) == len(whole) * len(shots)  # no example is divided
+        prompts = [tuple(request.tokens[:-1]) for query in window for request in query.conditional]
+        total += len({prompt[:end] for prompt in prompts for end in range(1, len(prompt) + 1)})
+    return total
+
+
+@pytest.mark.parametrize("draw", ["per_example", "fixed"])
+def test_a_curve_takes_at_most_a_third_more_than_its_largest_point(draw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "WINDOW_TOKENS", 2000)
+
+    assert window_tries([1, 2, 4, 8, 16, 32, 64], draw) < 1.3 * window_tries([64], draw)
