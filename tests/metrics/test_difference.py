@@ -42,6 +42,19 @@ def test_error_is_that_of_the_mean_of_the_differences_of_the_examples() -> None:
     assert found.interval == "normal"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("repeated", [1, 3])
+def test_the_interval_covers_the_true_difference_about_as_often_as_it_says(repeated: int) -> None:
+    """Of 250 pairs of models whose accuracies truly differ by 0.03; clusters are copies of an example."""
+    clusters = [str(n // repeated) for n in range(60 * repeated)]
+    found = []
+    for seed in range(250):
+        one, other = (np.repeat(each, repeated) for each in two(60, seed))
+        found.append(of_accuracy(one, other, clusters if repeated > 1 else None))
+
+    assert 0.92 <= np.mean([each.low <= 0.3 * (0.6 - 0.5) <= each.high for each in found]) <= 0.985
+
+
 def test_what_both_have_in_common_cancels() -> None:
     """Miller 2024: SE² = SE_A² + SE_B² - 2 SE_A SE_B ρ."""
     one, other = two(150)
