@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from functools import cache, partial
 from itertools import product
 from typing import Any
@@ -67,11 +68,12 @@ def sharp(name: str) -> Any:
 @cache
 def paths(name: str) -> dict[str, CausalLM]:
     """One model with the best decoder that it can have, in rows that branch and without; on its own cache; without."""
-    first, plain, batched, uncached = (causal(sharp(name)) for _ in range(4))
+    first, plain, batched = (causal(sharp(name)) for _ in range(3))
     plain.has_tree_attention = False
     batched._own_attention = True
-    network = uncached._network
-    uncached.generation._decoders = lambda _: UncachedDecoder(partial(_forward_uncached, network))
+    uncached = copy(first)
+    uncached.generation = copy(first.generation)  # type: ignore[misc]
+    uncached.generation._decoders = lambda _: UncachedDecoder(partial(_forward_uncached, first._network))
     return {"first": first, "plain": plain, "batched": batched, "uncached": uncached}
 
 
