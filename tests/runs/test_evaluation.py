@@ -211,6 +211,7 @@ def test_a_query_that_does_not_fit_is_an_error_unless_truncation_was_asked_for()
 
     assert result.score("parity").truncated == 8
     assert "8 queries were cut at the start" in result.table()
+    assert evaluate(FakeLM(window=61), task, shots=0, overflow="truncate").score("parity").truncated == 8  # by a token
 
 
 def test_truncation_keeps_the_end_of_the_query() -> None:
