@@ -72,7 +72,7 @@ def paths(name: str) -> dict[str, CausalLM]:
     plain.has_tree_attention = False
     batched._own_attention = True
     uncached = copy(first)
-    uncached.generation = copy(first.generation)  # type: ignore[misc]
+    uncached.generation = copy(first.generation)
     uncached.generation._decoders = lambda _: UncachedDecoder(partial(_forward_uncached, first._network))
     return {"first": first, "plain": plain, "batched": batched, "uncached": uncached}
 
