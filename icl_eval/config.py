@@ -280,6 +280,14 @@ class RunOptions(ModelOptions, total=False):
             default="drop",
         ),
     ]
+    per_shot_loss: Annotated[
+        bool,
+        Stored(
+            "Also score the answer of each demonstration, after those before it in the longest prompt.",
+            EVALUATION,
+            default=False,
+        ),
+    ]
     decode: Annotated[
         Mapping[str, Any] | None,
         Stored(

@@ -16,6 +16,7 @@ from icl_eval.metrics.refusals import is_unspaced
 from icl_eval.metrics.registry import (
     METRIC_NAMES,
     METRICS,
+    PER_SHOT_LOSS,
     check_examples,
     check_kind,
     check_labels,
@@ -29,6 +30,7 @@ from icl_eval.metrics.statistics import AnyMetric, CorpusMetric, Metric, Signed,
 __all__ = [
     "METRICS",
     "METRIC_NAMES",
+    "PER_SHOT_LOSS",
     "AnyMetric",
     "AnyPrediction",
     "CorpusMetric",

@@ -79,6 +79,8 @@ _OF_TEXTS: tuple[Metric[Any], ...] = (
     ),
 )
 
+PER_SHOT_LOSS = "per_shot_loss"
+
 _OF_LIKELIHOODS: tuple[Metric[Any], ...] = (
     ExampleMean("greedy_accuracy", "likelihood", likelihood.is_greedy),
     Perplexity("perplexity", lambda _: 1),  # of a text; LAMBADA's texts are one word
@@ -89,6 +91,7 @@ _OF_LIKELIHOODS: tuple[Metric[Any], ...] = (
         refuse=partial(refuse_unspaced_texts, "word_perplexity", advice="`byte_perplexity` or `bits_per_byte` fits"),
     ),
     Perplexity("byte_perplexity", lambda prediction: prediction.bytes),
+    Loss(PER_SHOT_LOSS, lambda _: 1),  # of the answer of a demonstration
     Loss("token_loss", lambda prediction: prediction.tokens),
     Loss("bits_per_byte", lambda prediction: prediction.bytes, nats=math.log(2)),
 )
@@ -186,6 +189,7 @@ def lower_is_better(name: str) -> bool | None:
         "answer_loss",
         "bits_per_byte",
         "in_context_score",
+        PER_SHOT_LOSS,
         "ter",
         "token_loss",
     )

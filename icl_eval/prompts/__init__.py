@@ -3,7 +3,7 @@
 from icl_eval.prompts.assembly import PromptText, assemble, doubled_space
 from icl_eval.prompts.chat import Chat, Message
 from icl_eval.prompts.template import Prompt
-from icl_eval.prompts.tokens import Scored, encode_apart, split_tokens, with_start
+from icl_eval.prompts.tokens import Scored, common_prefix, encode_apart, split_tokens, with_start
 from icl_eval.prompts.window import FittedPrompt, fit
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "PromptText",
     "Scored",
     "assemble",
+    "common_prefix",
     "doubled_space",
     "encode_apart",
     "fit",

@@ -61,6 +61,19 @@ class PromptText:
                 position = start + len(exact)
         yield text[position:], None
 
+    def solved(self, shots: int | None = None) -> Iterator[tuple[str, str]]:
+        """All of a prompt before the answer of each of the first `shots` demonstrations, and that answer.
+
+        Raises:
+            PromptError: a demonstration does not begin with its query, so where its answer begins is not known.
+        """
+        text = self.instruction + self.separator if self.instruction else ""
+        for each, reply in zip(self.shown(shots), self._in_order(self.replies[:shots]), strict=True):
+            if not reply:
+                raise PromptError(f"a demonstration has no answer after its query: {each!r:.80}")
+            yield text + each.removesuffix(reply), reply
+            text += each + self.separator
+
     def contexts(self, shots: int | None = None) -> list[str]:
         """`context` of every option, made once where the queries are the same."""
         made: dict[str, str] = {}

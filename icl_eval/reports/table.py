@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
+from icl_eval.metrics import PER_SHOT_LOSS
 from icl_eval.references import Published, published
 from icl_eval.reports.columns import SHOWN_SYSTEMS, Row
 from icl_eval.reports.curves import curves_of
@@ -60,10 +61,13 @@ def _page(scores: Sequence[Score], manifest: Manifest, view: View) -> Page:
 def main_scores(scores: Sequence[Score], view: View) -> Sequence[Score]:
     """The scores that a table shows.
 
-    Those of many categories are left out unless they are asked for, those of variants of prompts unless columns are.
+    Those of many categories are left out unless they are asked for, those of variants of prompts, and the losses of the
+    answers of demonstrations, unless columns are.
     """
     shown = scores if view.categories else without_many_categories(scores)
-    return shown if view.columns else without_variants(shown)
+    if view.columns:
+        return shown
+    return [score for score in without_variants(shown) if score.metric != PER_SHOT_LOSS]
 
 
 def without_variants(scores: Sequence[Score]) -> list[Score]:

@@ -39,6 +39,8 @@ class ExampleResult(ABC):
     truncated: int
     demonstrations: tuple[str, ...]
     category: str = field(default="", kw_only=True)
+    demonstration_logprobs: tuple[float, ...] = field(default=(), kw_only=True)
+    """Of the answer of each demonstration after those before it, in nats, in the order of the prompt."""
 
     @abstractmethod
     def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:
@@ -94,7 +96,10 @@ class ExampleResult(ABC):
 
     def entry(self) -> dict[str, Any]:
         """What the line of `examples.jsonl` says."""
-        return {"kind": self.kind, **asdict(self)}
+        found = {"kind": self.kind, **asdict(self)}
+        if not self.demonstration_logprobs:
+            del found["demonstration_logprobs"]
+        return found
 
     def line(self) -> str:
         """The JSON line of `examples.jsonl`."""
@@ -308,6 +313,7 @@ def _check(result: ExampleResult) -> None:
     names = (result.id, result.cluster, result.group, result.category, cell.task, cell.prompt)
     _check_strings(names, result.demonstrations)
     _check_counts(result.shots, result.truncated, cell.shots, cell.seed)
+    _check_logprobs(result.demonstration_logprobs or (0.0,))
     if isinstance(result, ChoiceResult):
         _check_strings(result.names, tuple(option.text for option in result.options))
         _check_counts(*result.gold)

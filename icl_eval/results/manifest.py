@@ -30,6 +30,7 @@ GRID = {
     "overflow",
     "calibrate",
     "content_free",
+    "per_shot_loss",
     "metrics",
 }  # of a configuration: what may change from run to run in a folder
 

@@ -47,7 +47,10 @@ MOST_SEEDS = 10_000
 LEAST_BUDGET = 40  # examples: two batches of a search, for the best and the worst format
 CHANGES = frozenset({"decode", "draw", "select", "encoder", "order", "labels", "fewshot_ids"})
 """Options that change what a task file says."""
-RARE = CHANGES | {"formats", "budget", "calibrate", "content_free", "metrics", "until", "chat", *CHAT_ONLY}
+RARE = CHANGES | {
+    *("formats", "budget", "calibrate", "content_free", "metrics", "until", "per_shot_loss"),
+    *("chat", *CHAT_ONLY),
+}
 """Options that a manifest has only where they are given."""
 
 
@@ -79,6 +82,7 @@ class RunConfig(ModelConfig):
     limit: Annotated[int | str, AfterValidator(parse_limit)] | None = DEFAULTS["limit"]
     until: Annotated[float, Field(gt=0, lt=0.5)] | None = DEFAULTS["until"]
     overflow: Overflow = DEFAULTS["overflow"]
+    per_shot_loss: StrictBool = DEFAULTS["per_shot_loss"]
     decode: dict[str, Any] | None = DEFAULTS["decode"]
     calibrate: tuple[str, ...] = DEFAULTS["calibrate"]
     content_free: tuple[str, ...] = DEFAULTS["content_free"]
@@ -135,6 +139,8 @@ class RunConfig(ModelConfig):
             raise ValueError(f"`until` takes examples in pseudo-random order, so `limit` cannot be {self.limit}")
         if self.chat and self.overflow == "truncate":
             raise ValueError("`overflow` truncate would cut the beginning of the chat template")
+        if self.chat and self.per_shot_loss:
+            raise ValueError("`per_shot_loss` is of prompts that are not chats")
         return self
 
     @model_validator(mode="after")

@@ -35,6 +35,7 @@ class Prepared:
         pool: what demonstrations are drawn from; None without demonstrations.
         shots: numbers of demonstrations, in ascending order.
         describe: makes the record.
+        per_shot_loss: whether the answers of demonstrations are scored, too.
     """
 
     task: Task
@@ -44,6 +45,7 @@ class Prepared:
     pool: Pool | None
     shots: tuple[int, ...]
     describe: Callable[[], TaskRecord]
+    per_shot_loss: bool = False
 
     @cached_property
     def record(self) -> TaskRecord:
@@ -63,7 +65,12 @@ class Prepared:
         choice = self.task.definition.answer == "choice"
         contexts = 2 + bool(self.record.domain_premise) + len(self.record.content_free)
         per_cell = sum(contexts * len(example.options) if choice else 1 for example in self.examples)
-        return per_cell * sum(1 for seed in self.record.seeds for _ in self.cells(seed))
+        cells = [cell for seed in self.record.seeds for cell in self.cells(seed)]
+        return per_cell * len(cells) + len(self.examples) * sum(map(self.reads_demonstrations, cells))
+
+    def reads_demonstrations(self, cell: Cell) -> bool:
+        """Whether the answers of the demonstrations of a cell are scored: the prompts of fewer are a part of it."""
+        return self.per_shot_loss and 0 < cell.shots == self.shots[-1]
 
 
 def prepare(task: Task, style: str | None, config: RunConfig, source: Source) -> list[Prepared]:
@@ -234,7 +241,7 @@ def _prepared(
             sampling=OLMES if config.limit == OLMES and len(examples) < len(whole) else "",
         )
 
-    return Prepared(task, prompt, examples, whole, pool, shots, describe)
+    return Prepared(task, prompt, examples, whole, pool, shots, describe, config.per_shot_loss)
 
 
 def _seeds(task: Task, pool: Pool | None, config: RunConfig) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from icl_eval.config import Overflow
 from icl_eval.engine import Engine
 from icl_eval.errors import IclEvalError
 from icl_eval.metrics import is_unspaced
-from icl_eval.models import Answer, LanguageModel, ScoreRequest, common_prefix
+from icl_eval.models import Answer, LanguageModel, ScoreAnswer, ScoreRequest, common_prefix
 from icl_eval.results.examples import ChoiceResult, ExampleResult, LikelihoodResult, TextResult
 from icl_eval.results.folder import RunFolder, WorkerFolder
 from icl_eval.results.prompt_texts import PromptParts
@@ -192,7 +192,7 @@ def parts_of(query: EncodedQuery, decode: TokenDecoder) -> PromptParts:
     text = query.text
     shown = text.shown(query.fitted.shots)
     conversations = () if text.chat is None else tuple(text.contexts(query.fitted.shots))
-    scored = [each for each in query.requests if isinstance(each, ScoreRequest)]
+    scored = [each for each in query.of_answers if isinstance(each, ScoreRequest)]
     if query.kind == "choice":
         scored = scored[: len(text.answers)]
     tokens = [decode(request.tokens[request.boundary :]) for request in scored]
@@ -212,7 +212,8 @@ def parts_of(query: EncodedQuery, decode: TokenDecoder) -> PromptParts:
 
 def result_of(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
     """What is stored of a query and the answers to its requests."""
-    example = query.example
+    example, reading = query.example, answers[-1] if query.spans else None
+    answers = answers[: len(query.of_answers)]
     common: dict[str, Any] = {
         "cell": query.cell,
         "id": example.id,
@@ -223,6 +224,8 @@ def result_of(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
         "truncated": query.fitted.truncated,
         "demonstrations": query.demonstrations,
     }
+    if isinstance(reading, ScoreAnswer):
+        common["demonstration_logprobs"] = tuple(sum(reading.logprobs[begin:end]) for begin, end in query.spans)
     given: Any = answers  # of the kind that was requested
     if query.kind == "text":
         (text,) = given

@@ -23,6 +23,7 @@ from icl_eval.prompts import (
     PromptText,
     Scored,
     assemble,
+    common_prefix,
     encode_apart,
     fit,
     split_tokens,
@@ -53,11 +54,17 @@ class EncodedQuery:
     """Of a choice: each option after the prompt, after the answer context, after the domain premise if `has_domain`,
     and after the prompt with each content-free input."""
     has_domain: bool = False
+    spans: tuple[tuple[int, int], ...] = ()  # of a last request, the scored tokens of each demonstration's answer
 
     @property
     def conditional(self) -> tuple[ScoreRequest, ...]:
         """Of a choice: each option after the prompt."""
         return tuple(each for each in self.requests[: len(self.text.answers)] if isinstance(each, ScoreRequest))
+
+    @property
+    def of_answers(self) -> tuple[Request, ...]:
+        """The requests for the answer of the query itself."""
+        return self.requests[:-1] if self.spans else self.requests
 
     @property
     def tokens(self) -> int:
@@ -123,6 +130,8 @@ class RequestBuilder:
                 conditional = [ScoreRequest.of(each.context, each.continuation) for each in fitted.options]
                 unconditional = [self._without_context(context, answer) for answer in text.answers]
                 requests = (*conditional, *unconditional, *self._for_calibration(example, options, text, fitted.shots))
+            reads = self.prepared.reads_demonstrations(cell) and fitted.shots
+            reading = self._demonstration_answers(text, fitted.shots) if reads else None
         except WindowError as error:
             raise WindowError(f"{cell.task}, example {_quoted_id(example)}: {error.message}") from error
         except IclEvalError as error:
@@ -136,9 +145,27 @@ class RequestBuilder:
             text=_unmarked(text, self._controls.unmark),
             fitted=fitted,
             reads_by_seed=depends_on_seed(definition.protocol.labels),
-            requests=requests,
+            requests=(*requests, reading[0]) if reading else requests,
+            spans=reading[1] if reading else (),
             has_domain=self._premise is not None,
         )
+
+    def _demonstration_answers(self, text: PromptText, shots: int) -> tuple[ScoreRequest, tuple[tuple[int, int], ...]]:
+        """One request that reads all demonstrations, and which of its scored tokens belong to each one's answer.
+
+        A token that an answer shares with the text before it belongs to the answer; one that it shares with the text
+        after it does not, unless it has no other.
+        """
+        solved = list(text.solved(shots))
+        befores, ends = [before for before, _ in solved], [before + answer for before, answer in solved]
+        encoded = [with_start(self._start, ids) or [self.model.fallback] for ids in self.model.encode(befores + ends)]
+        whole = encoded[-1]
+        begins = [max(common_prefix(ids, whole), 1) for ids in encoded[:shots]]
+        spans = [
+            (begin - begins[0], max(common_prefix(ids, whole), begin + 1) - begins[0])
+            for begin, ids in zip(begins, encoded[shots:], strict=True)
+        ]
+        return ScoreRequest.of(whole[: begins[0]], whole[begins[0] :]), tuple(spans)
 
     def _text(
         self, fields: Mapping[str, Any], options: tuple[str, ...], drawn: Sequence[Example], seed: int
@@ -271,7 +298,8 @@ class RequestBuilder:
                 fields, options = self._controls.mark(record, self.control_names)
                 prompt = self.prepared.prompt
                 text = prompt.demonstration(fields, options, label)
-                reply = prompt.reply(text, fields, options, label) if self._form else ""
+                has_reply = self._form is not None or self.prepared.per_shot_loss
+                reply = prompt.reply(text, fields, options, label) if has_reply else ""
                 self._check_chat_texts(text)
                 self._demonstration_texts[key] = text, reply
             except PromptError as error:

@@ -119,6 +119,8 @@ class Run:
         """
         model = loaded(self.model, self.config, self.load_config)
         _check_kinds(self.prepared, model)
+        if self.config.per_shot_loss and model.kind != CAUSAL:
+            raise ModelError(f"{model.name} does not read a prompt from left to right, which `per_shot_loss` needs")
         _check_alike(ranks, self.config, model)
         return model
 

@@ -12,10 +12,12 @@ from typing import Any, Literal, cast
 
 from icl_eval.errors import MetricError, RunError, UnknownName
 from icl_eval.metrics import (
+    PER_SHOT_LOSS,
     AnyMetric,
     AnyPrediction,
     CorpusMetric,
     Estimate,
+    LikelihoodPrediction,
     Prediction,
     Signed,
     estimate,
@@ -131,6 +133,7 @@ def estimate_examples(
                     scorer.scored(each, found, record, shots, normalization) for each in record.metrics
                 ]
                 lines += [line for each in scored[normalization] for line in each.lines]
+            lines += scorer.per_shot(found[WHOLE], record, shots)
             for choice in choices if not record.format else ():  # averages are of the prompts themselves
                 columns[_Column(position, record.selection, choice)][record.task] = [
                     each.standing for each in scored[_meant(choice, record)] if each.whole[1].metric in record.primary
@@ -174,6 +177,7 @@ class _Answers:
     hit_max_tokens: int = 0
     empty: int = 0
     unfinished: int = 0
+    per_shot: list[ExampleResult] = field(default_factory=list)  # those whose demonstrations' answers were scored
     knows_noise: bool = True  # whether it is known which other options could win
 
     @property
@@ -202,6 +206,7 @@ class _Answers:
 
     def add(self, result: ExampleResult, ranked: Ranked, unfinished: int) -> None:
         ranking, rivals = ranked
+        self.per_shot += [result] if result.demonstration_logprobs else []
         self.count += 1
         self.knows_noise &= rivals is not None
         if rivals:
@@ -310,6 +315,22 @@ class _Scorer:
         macro = score_over_categories(whole[1], parts)
         by_macro = record.by is not None and record.by.average == "macro"
         return _Scored(whole, macro, parts, macro if macro and by_macro else whole)
+
+    def per_shot(self, answers: _Answers, record: TaskRecord, shots: int) -> Iterator[_Estimated]:
+        """The loss of the answer of each demonstration, by the number of those before it in the prompt.
+
+        There are as many lines as demonstrations fitted the context of all examples.
+        """
+        scoring = {"answer": "likelihood", "scoring": f"within {shots} shots", "ending": "", "reference": None}
+        record = record.model_copy(update=scoring)
+        fitted = min((len(each.demonstration_logprobs) for each in answers.per_shot), default=0)
+        for before in range(fitted if len(answers.per_shot) == answers.count else 0):
+            of_answer = _Answers(count=answers.count, shots=before * answers.count)
+            for each in answers.per_shot:
+                logprob, units = min(each.demonstration_logprobs[before], 0.0), (each.cluster, each.group)
+                prediction = LikelihoodPrediction(each.id, logprob, False, 1, 1, 1, *units)
+                of_answer.predictions[each.cell.seed, 0].append(prediction)
+            yield self.score(PER_SHOT_LOSS, of_answer, record, before, record.normalization, WHOLE)
 
     def score(
         self,

@@ -14,8 +14,8 @@ OF_KIND: dict[Kind, str] = {
     " probability_mass answer_loss multiple_choice_grade expected_grade",
     "text": "exact_match number_match math_match squad_em squad_f1 contains_match referent_match coqa_em coqa_f1"
     " quac_f1 drop_em drop_f1 char_f1 rouge1 rouge2 rougeL bleu chrf ter mlqa_em mlqa_f1",
-    "likelihood": "greedy_accuracy perplexity token_perplexity word_perplexity byte_perplexity token_loss bits_per_byte"
-    " in_context_score",
+    "likelihood": "greedy_accuracy perplexity token_perplexity word_perplexity byte_perplexity per_shot_loss"
+    " token_loss bits_per_byte in_context_score",
 }
 
 
@@ -33,7 +33,7 @@ def test_metric_of_another_kind_of_answers_is_answered_with_those_that_fit() -> 
 
     assert str(caught.value) == (
         "accuracy measures choices, and these answers are likelihoods; choose from greedy_accuracy, perplexity, "
-        "token_perplexity, word_perplexity, byte_perplexity, token_loss, bits_per_byte, in_context_score"
+        "token_perplexity, word_perplexity, byte_perplexity, per_shot_loss, token_loss, bits_per_byte, in_context_score"
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from toy_tasks import ASKED, parity
 
-from icl_eval import Library, Task, evaluate
+from icl_eval import Library, Result, Task, evaluate, rescore
+from icl_eval.errors import PromptError, RunError
 from icl_eval.results.examples import LikelihoodResult, read_examples
 from icl_eval.tasks import HubSource
 from icl_eval.testing import FakeLM
@@ -51,3 +55,80 @@ def test_the_in_context_score_is_taken_from_the_stored_tokens_of_one_pass(tmp_pa
 
     assert len(long) == 2
     assert score.value == pytest.approx(np.mean([each[2] - each[19] for each in long]))
+
+
+def parity_losses(tmp_path: Path, **options: Any) -> Result:
+    return evaluate(FakeLM(), parity(), shots=[0, 2, 4], per_shot_loss=True, out=tmp_path, **options)
+
+
+def test_the_loss_of_each_demonstration_is_that_of_a_query_after_those_before_it(tmp_path: Path) -> None:
+    found = parity_losses(tmp_path, draw="fixed")
+    first, *_ = [each for each in read_examples(tmp_path / "examples.jsonl") if each.cell.shots == 4]
+    asked = [int(number) for number in first.demonstrations]
+    curve = [line for line in found if line.metric == "per_shot_loss"]
+
+    for before, number in enumerate(asked):  # the demonstration as a query, after those that stand before it
+        task = parity(asked=[number])
+        ids = [str(each) for each in asked[:before]]
+        alone = evaluate(FakeLM(), task, shots=before, fewshot_ids=ids, metrics="answer_loss", normalizations="sum")
+        assert curve[before].value == pytest.approx(alone.score("parity").value)
+        assert (curve[before].shots, curve[before].normalization) == (before, "within 4 shots")
+
+
+def test_one_request_a_query_reads_all_of_its_demonstrations(tmp_path: Path) -> None:
+    lm = FakeLM()
+    evaluate(lm, parity(), shots=[0, 2, 4], draw="per_example")
+    plain, lm.answered = lm.answered, 0
+    found = evaluate(lm, parity(), shots=[0, 2, 4], draw="per_example", per_shot_loss=True)
+
+    assert lm.answered == plain + len(ASKED)
+    assert [line.shots for line in found if line.metric == "per_shot_loss"] == [0, 1, 2, 3]
+
+
+def test_losses_of_demonstrations_have_errors_over_queries_and_spread_over_seeds(tmp_path: Path) -> None:
+    found = parity_losses(tmp_path, seeds=3)
+    stored = [each for each in read_examples(tmp_path / "examples.jsonl") if each.demonstration_logprobs]
+    losses = -np.array([each.demonstration_logprobs for each in stored]).reshape(3, len(ASKED), 4)
+    curve = [line for line in found if line.metric == "per_shot_loss"]
+
+    assert {each.cell.shots for each in stored} == {4}
+    assert [line.value for line in curve] == pytest.approx(losses.mean(axis=(0, 1)))
+    means = losses.mean(axis=0)
+    assert [line.standard_error for line in curve] == pytest.approx(means.std(axis=0, ddof=1) / np.sqrt(len(ASKED)))
+    assert [line.seed_sd for line in curve] == pytest.approx(losses.mean(axis=1).std(axis=0, ddof=1))
+    assert [line.value for line in rescore(tmp_path) if line.metric == "per_shot_loss"] == [x.value for x in curve]
+
+
+def test_the_curve_is_plotted_and_the_table_stays_short(tmp_path: Path) -> None:
+    text = str(parity_losses(tmp_path))
+
+    assert "parity per_shot_loss" in text
+    assert "per_shot_loss" not in text.split("parity per_shot_loss")[0]
+    assert rescore(tmp_path).table("csv").count("per_shot_loss") == 4
+
+
+def test_generated_answers_have_losses_too(tmp_path: Path) -> None:
+    task = Library().task("in-context/copied-words")
+    found = evaluate(FakeLM(), task, limit=3, shots=2, decode={"max_tokens": 1}, per_shot_loss=True)
+    curve = [line for line in found if line.metric == "per_shot_loss"]
+
+    assert [line.shots for line in curve] == [0, 1]
+
+
+def test_answers_without_a_known_beginning_and_chats_are_refused() -> None:
+    blocks = "{% block query %}{{ n }}{% endblock %}{% block demonstration %}is {{ n }}?{% endblock %}"
+
+    with pytest.raises(PromptError, match="a demonstration has no answer after its query: 'is "):
+        evaluate(FakeLM(), parity(prompt=blocks), shots=2, per_shot_loss=True)
+    with pytest.raises(RunError, match="`per_shot_loss` is of prompts that are not chats"):
+        evaluate("tiny", parity(), shots=2, per_shot_loss=True, chat=True)
+
+
+def test_the_bundled_model_learns_symbols_from_demonstrations() -> None:
+    options: Any = {"limit": 8, "data": "sample", "per_shot_loss": True}
+    learned = evaluate("tiny", "symbols", shots=12, **options)
+    losses = [line.value for line in learned if line.metric == "per_shot_loss"]
+
+    assert losses[0] > 3  # nothing says that the answer is a direction
+    assert math.log(4) - 0.5 < losses[1] < 3  # one demonstration says that
+    assert np.mean(losses[-3:]) < 0.5  # which one, the others
