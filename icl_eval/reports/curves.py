@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from icl_eval.metrics import PER_SHOT_LOSS
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.score import Score
 
@@ -92,7 +93,7 @@ class BySize:
     """Scores of a task by the size of the model, or the step of its training.
 
     Attributes:
-        task, prompt, metric: of what.
+        task, prompt, metric, normalization: of what.
         series: by a name such as `4 shots`, the sizes in ascending order, each with its score.
     """
 
@@ -100,6 +101,7 @@ class BySize:
     prompt: str
     metric: str
     series: tuple[tuple[str, tuple[tuple[float, Point], ...]], ...]
+    normalization: str = ""
 
 
 def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str, list[BySize]]:
@@ -112,7 +114,7 @@ def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str,
     found: dict[tuple[str, str, str, str], dict[int, list[tuple[float, Point]]]] = {}
     for label, _, scores in runs if len({*sizes.values()}) > 1 else ():
         for score in scores if label in sizes else ():
-            if not score.of_part and not score.is_variant:
+            if not score.of_part and not score.is_variant and score.metric != PER_SHOT_LOSS:
                 shots = found.setdefault((score.task, score.prompt, score.metric, score.normalization), {})
                 shots.setdefault(score.shots, []).append((sizes[label], _point(score)))
     return unit, [
@@ -121,8 +123,9 @@ def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str,
             prompt,
             metric,
             tuple((f"{k} shots", tuple(sorted(points, key=lambda each: each[0]))) for k, points in shots.items()),
+            normalization,
         )
-        for (task, prompt, metric, _), shots in found.items()
+        for (task, prompt, metric, normalization), shots in found.items()
     ]
 
 

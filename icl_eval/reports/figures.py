@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from icl_eval.results.pair import Pair
+    from icl_eval.results.scaling import ScalingFit
 
 FORMATS = ("pdf", "png", "svg")
 WIDTH, HEIGHT = 3.3, 2.3  # inches of a panel: a column of a paper
 MOST_COLUMNS = 3
+CURVE_POINTS = 100  # of a fitted curve
 COLOURS = ("#0b62a8", "#c1440e", "#00785a", "#8e3b87", "#7a6000", "#444b55")
 MARKS, LINES = "os^Dvp", ("-", "--", ":", "-.")
 STYLE: dict[Any, Any] = {
@@ -67,8 +69,11 @@ def curve_figure(curves: Sequence[Curve]) -> Figure:
     return _explain(figure)
 
 
-def size_figure(unit: str, tasks: Sequence[BySize]) -> Figure:
-    """Scores by the size of models on a logarithmic scale, with a straight line fitted to each number of shots.
+def size_figure(unit: str, tasks: Sequence[BySize], fits: Sequence[ScalingFit] = ()) -> Figure:
+    """Scores by the size of models on a logarithmic scale, with the fit of each number of shots.
+
+    A hollow mark with a bar is what the smaller models predict for the largest one, with its 95 % interval. A score
+    without a fit has a straight line.
 
     Raises:
         RunError: the models do not differ in size, or matplotlib is not installed.
@@ -80,7 +85,10 @@ def size_figure(unit: str, tasks: Sequence[BySize]) -> Figure:
         for index, (label, points) in enumerate(each.series):
             sizes = [size for size, _ in points]
             _line(axis, index, sizes, [point for _, point in points], label, joined=False)
-            if len(sizes) > 2:
+            found = [fit for fit in fits if _is_of(fit, each, points[0][1].shots)]
+            for fit in found:
+                _fitted(axis, index, fit)
+            if len(sizes) > 2 and not found:
                 slope, start = np.polyfit(np.log10(sizes), [point.value for _, point in points], 1)
                 axis.plot(sizes, slope * np.log10(sizes) + start, color=COLOURS[index % 6], linewidth=0.9)
         axis.set_xscale("log")
@@ -171,6 +179,24 @@ def _line(
         axis.errorbar(places, values, yerr=spread, fmt="none", color=style["color"], linewidth=0.8, capsize=2)
     else:
         axis.errorbar(places, values, yerr=errors, fmt="none", color=style["color"], linewidth=0.8, capsize=2)
+
+
+def _is_of(fit: ScalingFit, scores: BySize, shots: int) -> bool:
+    """Whether a fit is of a task, a prompt, a metric and a number of shots."""
+    fitted = (fit.task, fit.prompt, fit.metric, fit.normalization, fit.shots)
+    return fitted == (scores.task, scores.prompt, scores.metric, scores.normalization, shots)
+
+
+def _fitted(axis: Any, index: int, fit: ScalingFit) -> None:
+    """The curve of a fit, and the prediction for the largest model."""
+    colour, sizes = COLOURS[index % len(COLOURS)], np.geomspace(fit.sizes[0], fit.sizes[-1], CURVE_POINTS)
+    axis.plot(sizes, fit.at(sizes), color=colour, linewidth=0.9)
+    if fit.held_out is None:
+        return
+    predicted, ends = fit.held_out.predicted, fit.held_out.interval
+    bar = None if ends is None else [[max(predicted - ends.low, 0)], [max(ends.high - predicted, 0)]]
+    style = {"color": colour, "marker": MARKS[index % len(MARKS)], "markerfacecolor": "white", "markersize": 5}
+    axis.errorbar([fit.sizes[-1]], [predicted], yerr=bar, linestyle="", linewidth=0.8, capsize=3, **style)
 
 
 def _name(axis: Any, task: str, x: str, y: str) -> None:

@@ -125,7 +125,7 @@ class _Run:
             _label(manifest),
             size,
             {record.task_prompt: record.digest for record in manifest.tasks},
-            {_key(score): (found, score) for found, score in lines if not score.of_part},
+            {_key(score): (found, score) for found, score in lines if not (score.of_part or score.is_variant)},
             {(score.task, score.prompt, score.shots): found for found, score in losses if not score.of_suite},
         )
 

@@ -52,3 +52,11 @@ def test_training_tokens_are_one_number_or_one_for_each_model(icl_eval: IclEval,
 )
 def test_a_wrong_option_is_one_sentence(icl_eval: IclEval, folder: str, options: tuple[str, ...], message: str) -> None:
     assert message in icl_eval("fit", folder, *options).mistake
+
+
+def test_a_plot_of_sizes_has_the_fit(icl_eval: IclEval, folder: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "sizes.svg"
+
+    assert icl_eval("plot", folder, "--kind", "sizes", "-o", str(path)).code == 0
+    assert path.read_text().count("<path d=") > 10

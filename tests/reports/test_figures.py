@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from icl_eval.errors import RunError, UnknownName
+from icl_eval.metrics.scaling import fit_logistic
 from icl_eval.reports.curves import by_size, curves_of
 from icl_eval.reports.figures import FORMATS, curve_figure, difference_figure, save, size_figure
 from icl_eval.reports.svg import curve_chart
 from icl_eval.results.pair import Pair
 from icl_eval.results.result import Comparison, Result, Sweep
+from icl_eval.results.scaling import HeldOut, Interval, ScalingFit
 
 from .lines import MANIFEST, RTE, RTE_32
 
@@ -70,6 +72,23 @@ def test_scores_by_size_have_the_line_of_least_squares() -> None:
     assert axis.get_xlabel() == "parameters"
     assert list(fitted.get_xdata()) == [10**6, 10**7, 10**8]
     assert list(fitted.get_ydata()) == pytest.approx(np.polyval(np.polyfit([6, 7, 8], values, 1), [6, 7, 8]))
+
+
+def test_a_fit_is_drawn_with_the_prediction_for_the_largest_model() -> None:
+    runs = [(m.model_name, m, [replace(RTE, value=v)]) for m, v in zip(SIZES, (0.55, 0.6, 0.7), strict=True)]
+    law = fit_logistic(np.array([1e6, 1e7, 1e8]), np.array([0.55, 0.6, 0.7]), 0.5, 1.0)
+    names = (RTE.task, RTE.prompt, RTE.metric, RTE.normalization, RTE.shots, "parameters")
+    held_out = HeldOut("m8", 0.65, 0.7, Interval(0.6, 0.69))
+    lines = (("m6", "m7", "m8"), (1e6, 1e7, 1e8), (0.55, 0.6, 0.7), (0.03,) * 3)
+    fit = ScalingFit(*names, *lines, law, False, None, 0.01, held_out)
+    figure: Any = size_figure(*by_size(runs), [fit])
+    (axis,) = figure.axes
+    (curve,) = [each for each in axis.lines if len(each.get_xdata()) == 100]
+    (mark,) = [each for each in axis.lines if each.get_markerfacecolor() == "white"]
+
+    assert list(curve.get_ydata()) == pytest.approx(law.at(curve.get_xdata()).tolist())
+    assert (*mark.get_xdata(), *mark.get_ydata()) == (1e8, 0.65)
+    assert [tuple(each.get_segments()[0][:, 1]) for each in axis.collections][-1] == pytest.approx((0.6, 0.69))
 
 
 def test_models_are_ordered_by_the_step_that_their_revisions_name() -> None:
