@@ -76,6 +76,7 @@ def _tokens(value: str) -> float | dict[str, float]:
     try:
         if "=" not in value:
             return float(value)
-        return {str(name): float(count) for name, count in options.pairs([value], "--tokens").items()}
-    except (TypeError, ValueError) as error:
+        pairs = [word.rpartition("=") for word in value.split(",")]  # names may hold slashes and dots
+        return {name.strip(): float(count) for name, _, count in pairs}
+    except ValueError as error:
         raise RunError(f"--tokens takes a number such as 3e11, or MODEL=N,..., not {value!r}") from error

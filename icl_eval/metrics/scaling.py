@@ -104,7 +104,8 @@ def fit_logistic(x: Floats, scores: Floats, floor: float, ceiling: float, loss: 
     """
     from scipy.special import expit, logit
 
-    _check_sizes(x, 2)
+    if loss is None:
+        _check_sizes(x, 2)
     centre = np.log(x).mean()
     u, shares = np.log(x) - centre, (scores - floor) / (ceiling - floor)
     slope, ordinate = _line(u, logit(np.clip(shares, EDGE, 1 - EDGE)))
@@ -217,9 +218,10 @@ def _exp(logs: Floats | float) -> Floats:
 
 
 def _line(u: Floats, y: Floats) -> tuple[float, float]:
-    """Slope and ordinate of the line of least squares."""
+    """Slope and ordinate of the line of least squares; level where all u are equal, as losses may be."""
     centred = u - u.mean()
-    slope = float(centred @ y / (centred @ centred))
+    spread = float(centred @ centred)
+    slope = float(centred @ y) / spread if spread > 0 else 0.0
     return slope, float(y.mean() - slope * u.mean())
 
 

@@ -52,6 +52,9 @@ SEEN = ("examples", "kept", "--limit", "0")
 SHOTS = (*ANY, *TOY, "--shots", "0,1", "--seeds", "2")
 COMPARE = ("compare", "kept", "second")
 HARNESS = ("birds.yaml", "--out", "o")
+STEPS = ("--revision", "step1,step2,step4", "--out", "kept")
+FITTED = ((*RUN, *STEPS),)
+FIT = ("fit", "kept", "--by", "steps")
 IMPORT = ("import", "lm-eval", *HARNESS)
 REGRESS = ("regress", "base.json", *HERE)
 TRUSTED: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), True)
@@ -100,6 +103,9 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "draw": [Case(SHOT, ("--draw", "first"), see.demonstrated, [100])],
         "select": [Case(SHOT, ("--select", "bm25"), see.protocol("select"), {"bm25"})],
         "encoder": [Case((*SHOT, "--select", "knn"), ("--encoder", "tiny"), see.encoders, {"tiny"})],
+        "per_shot_loss": [
+            Case(SHOT, ("--per-shot-loss",), see.columns("metric"), {("accuracy",), ("per_shot_loss",)}),
+        ],
         "order": [Case(SHOT, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
         "fewshot_ids": [Case((*ANY, *TOY), ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(RUN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
@@ -399,6 +405,42 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             )
         ],
     },
+    "fit": {
+        "folders": [Case(("fit", "--by", "steps"), ("kept",), see.printed("3 models by training steps"), True, FITTED)],
+        "by": [Case(("fit", "kept"), ("--by", "steps"), see.printed("3 models by training steps"), True, FITTED)],
+        "tokens": [
+            Case(
+                ("fit", "kept", "--by", "tokens"),
+                ("--tokens", "fake@step1=1e9,fake@step2=2e9,fake@step4=4e9"),
+                see.printed("fake@step4 4B"),
+                True,
+                FITTED,
+            )
+        ],
+        "tokens_per_step": [
+            Case(
+                ("fit", "kept", "--by", "tokens"),
+                ("--tokens-per-step", "1000"),
+                see.printed("fake@step4 4k"),
+                True,
+                FITTED,
+            )
+        ],
+        "irreducible": [Case(FIT, ("--irreducible", "yes"), see.columns("held_out"), {("",)}, FITTED)],
+        "normalizations": [Case(FIT, ("--normalization", "sum"), see.columns("normalization"), {("sum",)}, FITTED)],
+        "metrics": [Case(FIT, ("--metrics", "macro_f1"), see.columns("metric"), {("macro_f1",)}, FITTED)],
+        "columns": [Case(FIT, ("--columns", "exponent"), see.printed("measured"), False, FITTED)],
+        "format": [Case(FIT, ("--format", "json"), see.printed('"fits"'), True, FITTED)],
+        "trust_remote_code": [
+            Case(
+                FIT,
+                ("--trust-remote-code",),
+                see.complained("the metric has no bounds"),
+                True,
+                ((*TRUSTING, "--trust-remote-code", *STEPS),),
+            )
+        ],
+    },
     "examples": {
         "folder": [Case(("examples",), ("kept",), see.printed("toy/parity"), True, (KEPT,))],
         "wrong": [Case(SEEN, ("--wrong",), see.printed(": right"), False, (KEPT,))],
@@ -485,6 +527,9 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "draw": [Case((*PLAN, "--shots", "1"), ("--draw", "first"), see.demonstrated, [100])],
         "select": [Case((*PLAN, "--shots", "1"), ("--select", "bm25"), see.protocol("select"), {"bm25"})],
         "encoder": [Case((*PLAN, "--shots", "1", "--select", "knn"), ("--encoder", "tiny"), see.encoders, {"tiny"})],
+        "per_shot_loss": [
+            Case((*PLAN, "--shots", "1"), ("--per-shot-loss",), see.printed("40, 0 of them cached"), True)
+        ],
         "order": [Case((*PLAN, "--shots", "1"), ("--order", "reversed"), see.protocol("order"), {"reversed"})],
         "fewshot_ids": [Case(PLAN, ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(PLAN, ("--limit", "first:3"), see.queries, [0, 1, 2])],

@@ -44,8 +44,9 @@ def test_training_tokens_are_one_number_or_one_for_each_model(icl_eval: IclEval,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--tokens", "org/m2=1e9,m4"), "--tokens takes a number such as 3e11, or MODEL=N,..., not 'org/m2=1e9,m4'"),
         (("--tokens", "many"), "--tokens takes a number such as 3e11, or MODEL=N,..., not 'many'"),
-        (("--by", "tokens", "--tokens", "m3=1e9"), "model of these runs"),
+        (("--by", "tokens", "--tokens", "org/m3.1=1e9,m2=1"), "model of these runs is named 'org/m3.1'"),
         (("--by", "compute"), "need the number of training tokens"),
         (("--columns", "size"), "column"),
     ],

@@ -99,6 +99,13 @@ def test_scores_at_a_bound_below_guessing_or_falling_have_a_curve(scores: np.nda
     assert np.isfinite(law.at(PARAMETERS)).all()
 
 
+def test_models_with_equal_losses_have_a_level_curve() -> None:
+    losses = np.full(8, 2.0)
+    law = fit_logistic(np.exp(-losses), np.linspace(0.3, 0.5, 8), 0.0, 1.0, fit_power_law(PARAMETERS, losses))
+
+    assert law.at(PARAMETERS) == pytest.approx(np.full(8, 0.4))
+
+
 @pytest.mark.parametrize(
     ("sizes", "losses", "message"),
     [
