@@ -77,10 +77,10 @@ def test_scores_by_size_have_the_line_of_least_squares() -> None:
 def test_a_fit_is_drawn_with_the_prediction_for_the_largest_model() -> None:
     runs = [(m.model_name, m, [replace(RTE, value=v)]) for m, v in zip(SIZES, (0.55, 0.6, 0.7), strict=True)]
     law = fit_logistic(np.array([1e6, 1e7, 1e8]), np.array([0.55, 0.6, 0.7]), 0.5, 1.0)
-    names = (RTE.task, RTE.prompt, RTE.metric, RTE.normalization, RTE.shots, "parameters")
+    names = (RTE.task, RTE.prompt, RTE.metric, RTE.normalization, RTE.shots)
     held_out = HeldOut("m8", 0.65, 0.7, Interval(0.6, 0.69))
     lines = (("m6", "m7", "m8"), (1e6, 1e7, 1e8), (0.55, 0.6, 0.7), (0.03,) * 3)
-    fit = ScalingFit(*names, *lines, law, False, None, 0.01, held_out)
+    fit = ScalingFit(*names, "parameters", *lines, law, False, None, 0.01, held_out)
     figure: Any = size_figure(*by_size(runs), [fit])
     (axis,) = figure.axes
     (curve,) = [each for each in axis.lines if len(each.get_xdata()) == 100]
