@@ -36,6 +36,8 @@ class Prepared:
         shots: numbers of demonstrations, in ascending order.
         describe: makes the record.
         per_shot_loss: whether the answers of demonstrations are scored, too.
+        domain_premise: the template of the premise that a calibration of this run needs; empty if none does.
+        content_free: the content-free inputs that a calibration of this run needs.
     """
 
     task: Task
@@ -46,6 +48,8 @@ class Prepared:
     shots: tuple[int, ...]
     describe: Callable[[], TaskRecord]
     per_shot_loss: bool = False
+    domain_premise: str = ""
+    content_free: tuple[str, ...] = ()
 
     @cached_property
     def record(self) -> TaskRecord:
@@ -63,7 +67,7 @@ class Prepared:
         and so is a likelihood, though a text longer than the context takes several.
         """
         choice = self.task.definition.answer == "choice"
-        contexts = 2 + bool(self.record.domain_premise) + len(self.record.content_free)
+        contexts = 2 + bool(self.domain_premise) + len(self.content_free)
         per_cell = sum(contexts * len(example.options) if choice else 1 for example in self.examples)
         cells = [cell for seed in self.record.seeds for cell in self.cells(seed)]
         return per_cell * len(cells) + len(self.examples) * sum(map(self.reads_demonstrations, cells))
@@ -202,6 +206,8 @@ def _prepared(
 
     is_partial = task.definition.answer == "choice" and prompt.is_partial
     calibrate = config.calibrate if task.definition.answer == "choice" and not is_partial else ()
+    premise = (task.definition.score.domain_premise or "") if "dc-pmi" in calibrate else ""
+    content_free = (config.content_free or CONTENT_FREE) if {*CONTEXTUAL} & {*calibrate} else ()
 
     def describe() -> TaskRecord:
         words = [*_words(whole, task.definition.answer)]
@@ -235,13 +241,18 @@ def _prepared(
             categories=categories,
             partial=is_partial,
             calibrate=calibrate,
-            domain_premise=(task.definition.score.domain_premise or "") if "dc-pmi" in calibrate else "",
-            content_free=(config.content_free or CONTENT_FREE) if {*CONTEXTUAL} & {*calibrate} else (),
+            domain_premise=premise,
+            content_free=content_free,
             head=str(config.limit).startswith("first:") and len(examples) < len(whole),
             sampling=OLMES if config.limit == OLMES and len(examples) < len(whole) else "",
         )
 
-    return Prepared(task, prompt, examples, whole, pool, shots, describe, config.per_shot_loss)
+    return Prepared(
+        *(task, prompt, examples, whole, pool, shots, describe),
+        per_shot_loss=config.per_shot_loss,
+        domain_premise=premise,
+        content_free=content_free,
+    )
 
 
 def _seeds(task: Task, pool: Pool | None, config: RunConfig) -> tuple[int, ...]:

@@ -89,7 +89,7 @@ class RequestBuilder:
         self._lengths: dict[str, int] = {}
         self._unconditional: dict[tuple[str, str], ScoreRequest] = {}
         self._last_content_free: dict[tuple[str, int], tuple[list[tuple[str, str]], list[ScoreRequest]]] = {}
-        premise = prepared.record.domain_premise
+        premise = prepared.domain_premise
         self._premise = domain_premise(prepared.task.name, premise) if premise else None
 
     def queries(self) -> Iterator[EncodedQuery]:
@@ -221,7 +221,7 @@ class RequestBuilder:
         if self._premise is not None:
             premise = self._in_chat(self._premise.query(self._controls.mark(example.fields), options, 0))
             yield from (self._without_context(premise, answer) for answer in text.answers)
-        for content in self.prepared.record.content_free:
+        for content in self.prepared.content_free:
             yield from self._content_free(example, options, text, shots, content)
 
     def _content_free(
