@@ -25,6 +25,8 @@ Overflow = Literal["drop", "error", "truncate"]
 Draw = Literal["per_example", "per_group", "fixed", "first"]
 Select = Literal["random", "balanced", "bm25", "knn", "dpp", "vote-k", "diverse"]
 ORDERS = ("drawn", "reversed", "balanced", "similar-last")
+ONE_ORDER = (*ORDERS, "permutation:IofN")
+SEVERAL_ORDERS = (*ORDERS, "permutations:N", "permutation:IofN")
 LABELS = ("gold", "random", "flipped", "permuted", "abstract")
 MOST_PERMUTATIONS = 1000
 ChatDemonstrations = Literal["turns", "message"]
@@ -401,15 +403,19 @@ def parse_limit(value: int | str) -> int | str:
     return int(value) if str(value).isdecimal() else value
 
 
-def parse_order(value: str) -> str:
+def parse_order(value: str, *, choices: Sequence[str] = ONE_ORDER) -> str:
     """An order of demonstrations as a task file and the manifest state it.
+
+    Args:
+        value: the text.
+        choices: the orders that the message names.
 
     Raises:
         ValueError: it is none.
     """
     permutation = permutation_of(value)
     if value not in ORDERS and (permutation is None or not permutation[0] < permutation[1] <= MOST_PERMUTATIONS):
-        raise ValueError(f"{value!r} is no order; choose from {', '.join(ORDERS)}, permutation:IofN")
+        raise ValueError(f"{value!r} is not an order; choose from {', '.join(choices)}")
     return value
 
 
@@ -423,13 +429,13 @@ def expand_orders(values: Iterable[str]) -> list[str]:
     """Orders, each once, with `permutations:N` as the drawn order and N - 1 others.
 
     Raises:
-        ValueError: one is no order.
+        ValueError: one is not an order.
     """
     found: list[str] = []
     for value in values:
         several = re.fullmatch(r"permutations:([0-9]{1,9})", value)
         if several is None:
-            found.append(parse_order(value))
+            found.append(parse_order(value, choices=SEVERAL_ORDERS))
             continue
         if not 2 <= (total := int(several[1])) <= MOST_PERMUTATIONS:
             raise ValueError(f"{value!r}: the number of permutations is from 2 to {MOST_PERMUTATIONS}")
@@ -451,7 +457,7 @@ def parse_labels(value: str) -> str:
         raise ValueError(f"{value!r}: the words are separated by /, all different, without spaces, commas, |, ~ and =")
     if value not in LABELS and not corrupt and words is None:
         these = ", ".join(LABELS)
-        raise ValueError(f"{value!r} is no rule for labels; choose from {these}, abstract:WORD/..., corrupt:P (0 to 1)")
+        raise ValueError(f"{value!r} is not a rule for labels; choose from {these}, abstract:WORD/..., corrupt:P (0 to 1)")
     return f"corrupt:{float(corrupt[1]):g}" if corrupt else value
 
 

@@ -57,6 +57,7 @@ def contamination(
     the scores of clean and dirty examples.
     """
     from icl_eval.cli.progress import progress_bar
+    from icl_eval.reports.page import counted
     from icl_eval.runs.contamination import contamination as search
 
     names, library = options.library_for(options.words(task), include)
@@ -74,7 +75,7 @@ def contamination(
         )
     found.write(out)
     write("\n".join(_table(found)))
-    remark(f"{out}: {len(found.overlaps):,} dirty examples")
+    remark(f"{out}: {counted(len(found.overlaps), 'dirty example', 'dirty examples')}")
     options.exit_if_incomplete(found.failures, shown=True)
 
 

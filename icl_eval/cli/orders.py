@@ -24,7 +24,6 @@ FEW = 20  # probes, whose entropies are coarse
     "prompts",
     "fewshot_split",
     "draw",
-    "balanced",
     "order",
     "fewshot_ids",
     "labels",
@@ -53,9 +52,10 @@ def orders(
     ] = 1.0,
     **run_options: Any,
 ) -> None:
-    """Rank orders of demonstrations by entropy, without labelled queries (Lu et al. 2022).
+    """Rank orders of demonstrations by the entropy of labels.
 
-    The model makes up the queries itself. Orders are those of --order, by default permutations:24.
+    No labelled queries are needed: the model makes up the queries itself (Lu et al. 2022). Orders are those of --order,
+    by default permutations:24.
     """
     from icl_eval.runs.orders import order_entropies
 

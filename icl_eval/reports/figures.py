@@ -113,7 +113,7 @@ def difference_figure(pairs: Sequence[Pair], one: str, other: str) -> Figure:
         axis.errorbar([pair.value], [place], xerr=errors, fmt="o", color=COLOURS[0], markersize=3.5, linewidth=1.2)
     axis.set_yticks(range(len(pairs)), [_plain(name) for name in names])
     axis.axvline(0, color="#777777", linewidth=0.8)
-    axis.set_xlabel(_plain(f"{other} less {one}"))
+    axis.set_xlabel(_plain(f"{other} minus {one}"))
     return figure
 
 

@@ -250,7 +250,7 @@ def _differences(pairs: Pairs) -> str:
     names = DIFFERENCES
     for (one, other), lines in pairs.items():
         rows = [list(map(escaped, _difference(pair))) for pair in lines]
-        title = f"<h3>{escaped(other)} less {escaped(one)}</h3>"
+        title = f"<h3>{escaped(other)} minus {escaped(one)}</h3>"
         tables.append(f'{title}<div class="scroll">{html_table(names, rows, [i > 2 for i in range(len(names))])}</div>')
     if not tables:
         return ""

@@ -295,26 +295,36 @@ def averages(scores: Sequence[Score]) -> list[str]:
 
 def differences(scores: Sequence[Score]) -> list[str]:
     """The paired differences from the baselines of axes, the numbers of shots in one line."""
-    found: dict[tuple[str, str, str, str, str], list[str]] = {}
+    scores = [score for score in scores if score.difference is not None and not score.of_part]
+    found: dict[tuple[str, str, str], list[str]] = {}
     for score in scores:
-        if score.difference is not None and not score.of_part:
-            key = score.task, score.metric, score.normalization, score.prompt, score.baseline
-            found.setdefault(key, []).append(f"{from_baseline(score)} ({score.shots} shots)")
-    lines = [
-        f"{task} {metric}, {prompt} less {baseline}: {', '.join(of_shots)}"
-        for (task, metric, _, prompt, baseline), of_shots in found.items()
-    ]
+        value, _ = _along_axis(score)
+        key = f"{score.task} {score.metric}", _in_brackets(score, scores), f"{value} minus {score.baseline}"
+        found.setdefault(key, []).append(f"{from_baseline(score)} ({score.shots} shots)")
+    lines = [f"{named}{fixed}, {pair}: {', '.join(of_shots)}" for (named, fixed, pair), of_shots in found.items()]
     more = [f"{len(lines) - MOST_LINES} more differences: see `difference` in the formats json and csv"]
     return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
 
 
+def _along_axis(score: Score) -> tuple[str, str]:
+    """The value of a score on its axis, and what stays the same: of a calibration the prompt, else the scoring."""
+    return (score.normalization, score.prompt) if score.axis == "calibrations" else (score.prompt, score.normalization)
+
+
+def _in_brackets(score: Score, scores: Sequence[Score]) -> str:
+    """What stays the same along the axis, if it is not the same for all scores of the task and the axis."""
+    beside = {_along_axis(each)[1] for each in scores if (each.task, each.axis) == (score.task, score.axis)}
+    return f" ({_along_axis(score)[1]})" if len(beside) > 1 else ""
+
+
 def spreads(scores: Sequence[Score]) -> list[str]:
     """Median and range of the scores along each axis, and where on it they are best and worst."""
+    scores = [score for score in scores if score.variants]
     lines = [
-        f"{score.task} {score.metric} ({score.shots} shots), {score.prompt}: median {number(score.median)}, "
-        f"{number(score.minimum)} to {number(score.maximum)} (best {score.best}, worst {score.worst})"
+        f"{score.task} {score.metric}{_in_brackets(score, scores)} ({score.shots} shots), {score.prompt}: "
+        f"median {number(score.median)}, range {number(score.minimum)} to {number(score.maximum)} "
+        f"(best {score.best}, worst {score.worst})"
         for score in scores
-        if score.variants
     ]
     left = counted(len(lines) - MOST_LINES, "more range", "more ranges")
     more = [f"{left}: see `minimum` in the formats json and csv"]

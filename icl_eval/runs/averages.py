@@ -138,7 +138,7 @@ def macro_score(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> t
 def difference_score(
     whole: Score, one: tuple[Estimate, Score], other: tuple[Estimate, Score]
 ) -> tuple[Estimate, Score]:
-    """The score of a category less that of another.
+    """The score of a category minus that of another.
 
     Args:
         whole: the score of all examples.
@@ -153,9 +153,9 @@ def difference_score(
         random=None,
         majority=None,
         reference=None,
-        signature=macro_signature(whole, [one[1], other[1]], " less ".join(names)),
+        signature=macro_signature(whole, [one[1], other[1]], " minus ".join(names)),
         average=" - ".join(names),
-        averaged=f"the {whole.metric} of {names[0]} examples less that of {names[1]} ones",
+        averaged=f"the {whole.metric} of {names[0]} examples minus that of {names[1]} ones",
         **figures(found),
     )
 

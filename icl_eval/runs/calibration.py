@@ -76,8 +76,8 @@ def check_collected(records: Sequence[TaskRecord], scorings: Sequence[str]) -> N
             collected = {**dict.fromkeys(CONTEXTUAL, record.content_free), "dc-pmi": record.domain_premise}
             if record.has_labels and not collected.get(calibration, "nothing"):
                 raise RunError(
-                    f"{record.task}: {calibration} needs answers that this run does not collect; "
-                    f"`icl-eval run --calibrate {calibration}` does"
+                    f"{record.task}: {calibration} needs answers that this run does not have; "
+                    f"`icl-eval run --calibrate {calibration}` in the same folder adds them"
                 )
 
 

@@ -14,7 +14,7 @@ def test_the_table_counts_dirty_examples_and_rescore_reads_the_file(icl_eval: Ic
     again = icl_eval("rescore", "kept", "--contamination", "found.jsonl", "--no-report")
 
     assert said.out.splitlines()[2].split() == ["toy/parity", "8", "8", "1", "12.5"]
-    assert said.err == "found.jsonl: 1 dirty examples\n"
+    assert said.err == "found.jsonl: 1 dirty example\n"
     assert [line.split()[1] for line in again.out.splitlines() if line.startswith(" toy/parity")] == [
         "all", "clean", "clean", "dirty",
     ]  # fmt: skip

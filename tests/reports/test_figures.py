@@ -108,7 +108,7 @@ def test_differences_have_their_intervals() -> None:
     ((low, _), (high, _)) = axis.collections[0].get_segments()[0]
 
     assert (low, high) == pytest.approx((PAIR.low, PAIR.high))
-    assert axis.get_xlabel() == "m6 less small"
+    assert axis.get_xlabel() == "m6 minus small"
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -265,7 +265,7 @@ def test_a_domain_premise_changes_no_other_signature() -> None:
     ("options", "kind", "message"),
     [
         ({"calibrate": "dc-pmi"}, RunError, "has no domain premise, which dc-pmi needs; add `score.domain_premise`"),
-        ({"normalizations": "contextual"}, RunError, "`icl-eval run --calibrate contextual` does"),
+        ({"normalizations": "contextual"}, RunError, "`icl-eval run --calibrate contextual` in the same folder adds them"),
         (
             {"normalizations": "contextual-identity"},
             RunError,
@@ -294,7 +294,8 @@ def test_a_run_without_content_free_answers_names_the_option_that_stores_them(tm
     with pytest.raises(RunError) as error:
         rescore(tmp_path, "contextual")
     assert str(error.value) == (
-        "parity: contextual needs answers that this run does not collect; `icl-eval run --calibrate contextual` does"
+        "parity: contextual needs answers that this run does not have; `icl-eval run --calibrate contextual` in the "
+        "same folder adds them"
     )
 
 
@@ -361,3 +362,18 @@ def test_a_channel_prompt_scores_the_input_after_each_label_and_is_not_calibrate
         RunError, match=r"contextual needs a task and prompt that score the texts of options, not parity"
     ):
         evaluate(lm, task, shots=1, prompts="channel", calibrate="contextual")
+
+
+def test_the_line_of_a_difference_names_the_calibration() -> None:
+    lm = FakeLM(answers(range(8)), bias=BIAS)
+    two = parity(prompt={"a": "Q: {{ n }}\nA:", "b": "P: {{ n }}\nA:"})
+    tables = [
+        evaluate(lm, parity(), shots=2, calibrate=["contextual", "batch"]).table(),
+        evaluate(lm, two, shots=0, prompts=["a", "b"], calibrate="batch").table(),
+        evaluate(lm, two, shots=0, prompts=["a", "b"], normalizations=["sum", "token"]).table(),
+    ]
+    lines = [[line.split(":")[0] for line in table.splitlines() if " minus " in line] for table in tables]
+
+    assert lines[0] == ["parity accuracy, contextual minus token", "parity accuracy, batch minus token"]
+    assert set(lines[1]) >= {f"parity accuracy ({prompt}), batch minus token" for prompt in "ab"}
+    assert lines[2] == ["parity accuracy (sum), b minus a", "parity accuracy (token), b minus a"]

@@ -113,7 +113,7 @@ def test_clean_and_dirty_examples_have_scores_and_a_difference(cluster: str, tmp
         expected = math.sqrt(8 / 7 * float((influence**2).sum()))
     assert difference.standard_error == pytest.approx(expected)
     assert difference.low < difference.value < difference.high
-    assert "the accuracy of clean examples less that of dirty ones" in result.table()
+    assert "the accuracy of clean examples minus that of dirty ones" in result.table()
 
 
 def test_without_dirty_examples_there_is_no_difference(tmp_path: Path) -> None:

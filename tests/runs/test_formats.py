@@ -61,7 +61,7 @@ def test_the_spread_follows_and_the_table_shows_only_it_and_the_plain_prompt(res
     assert (spread.axis, spread.variants) == ("formats", 4)
     assert (spread.median, spread.minimum, spread.maximum) == (5.5 / 8, 2 / 8, 8 / 8)
     assert (spread.best, spread.worst) == ("plain", "plain~f2")
-    assert "plain~mean of 4 formats: median 0.688, 0.250 to 1.000 (best plain, worst plain~f2)\n" in table
+    assert "plain~mean of 4 formats: median 0.688, range 0.250 to 1.000 (best plain, worst plain~f2)\n" in table
     assert "~f1 " not in table
     assert "plain~f1 " in result.table(columns="from-baseline")
     assert {line["prompt"] for line in json.loads(result.table("json"))["scores"]} >= {"plain~f3"}
@@ -179,5 +179,5 @@ def test_a_sweep_has_the_range_of_each_model() -> None:
     spreads = [line for result in found for line in result if line.variants]
 
     assert [(line.variants, line.maximum) for line in spreads] == [(4, 1.0), (4, 0.5)]
-    assert "fake: parity accuracy (0 shots), plain~mean of 4 formats: median 0.688, 0.250 to 1.000" in found.table()
+    assert "fake: parity accuracy (0 shots), plain~mean of 4 formats: median 0.688, range 0.250 to 1.000" in found.table()
     assert "plain~f1 " not in found.table()
