@@ -457,7 +457,9 @@ def parse_labels(value: str) -> str:
         raise ValueError(f"{value!r}: the words are separated by /, all different, without spaces, commas, |, ~ and =")
     if value not in LABELS and not corrupt and words is None:
         these = ", ".join(LABELS)
-        raise ValueError(f"{value!r} is not a rule for labels; choose from {these}, abstract:WORD/..., corrupt:P (0 to 1)")
+        raise ValueError(
+            f"{value!r} is not a rule for labels; choose from {these}, abstract:WORD/..., corrupt:P (0 to 1)"
+        )
     return f"corrupt:{float(corrupt[1]):g}" if corrupt else value
 
 

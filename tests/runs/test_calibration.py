@@ -265,7 +265,11 @@ def test_a_domain_premise_changes_no_other_signature() -> None:
     ("options", "kind", "message"),
     [
         ({"calibrate": "dc-pmi"}, RunError, "has no domain premise, which dc-pmi needs; add `score.domain_premise`"),
-        ({"normalizations": "contextual"}, RunError, "`icl-eval run --calibrate contextual` in the same folder adds them"),
+        (
+            {"normalizations": "contextual"},
+            RunError,
+            "`icl-eval run --calibrate contextual` in the same folder adds them",
+        ),
         (
             {"normalizations": "contextual-identity"},
             RunError,

@@ -179,5 +179,7 @@ def test_a_sweep_has_the_range_of_each_model() -> None:
     spreads = [line for result in found for line in result if line.variants]
 
     assert [(line.variants, line.maximum) for line in spreads] == [(4, 1.0), (4, 0.5)]
-    assert "fake: parity accuracy (0 shots), plain~mean of 4 formats: median 0.688, range 0.250 to 1.000" in found.table()
+    assert (
+        "fake: parity accuracy (0 shots), plain~mean of 4 formats: median 0.688, range 0.250 to 1.000" in found.table()
+    )
     assert "plain~f1 " not in found.table()

@@ -103,7 +103,10 @@ def test_an_option_replaces_what_the_task_says_of_the_draw() -> None:
         ({"draw": "fixed", "fewshot_ids": ["t1"]}, "order: `ids` fixes the demonstrations, but `draw` is fixed"),
         ({"fewshot_ids": ["t1", "t9"]}, "no demonstration of order is named 't9'"),
         ({"draw": "random"}, "`draw`: Input should be 'per_example', 'per_group', 'fixed' or 'first'"),
-        ({"order": "up"}, "`order`: 'up' is not an order; choose from drawn, reversed, balanced, similar-last, permutations:N, permutation:IofN"),
+        (
+            {"order": "up"},
+            "`order`: 'up' is not an order; choose from drawn, reversed, balanced, similar-last, permutations:N, permutation:IofN",
+        ),
         (
             {"select": "near"},
             "`select`: Input should be 'random', 'balanced', 'bm25', 'knn', 'dpp', 'vote-k' or 'diverse'",

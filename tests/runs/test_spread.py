@@ -57,7 +57,9 @@ def test_each_prompt_has_its_paired_difference_from_the_first(result: Result) ->
 def test_the_range_stands_below_the_table_and_signatures_differ(result: Result) -> None:
     table = result.table()
 
-    assert "parity accuracy (0 shots), mean of 3 prompts: median 0.625, range 0.250 to 0.875 (best b, worst c)\n" in table
+    assert (
+        "parity accuracy (0 shots), mean of 3 prompts: median 0.625, range 0.250 to 0.875 (best b, worst c)\n" in table
+    )
     assert "+0.250 ± 0.164" in result.table(columns="from-baseline")
     assert len({line.signature for line in result}) == 4
     assert "|mean of 3 prompts#" in result.scores[-1].signature
