@@ -33,7 +33,7 @@ def test_python_in_the_documentation_runs(code: str, capsys: pytest.CaptureFixtu
 def test_commands_in_the_documentation_have_the_options_they_use() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     unknown = []
-    lines = [line for _, block in _blocks("console") for line in re.split(r"\n|&&", block)]
+    lines = [line for _, block in _blocks("console") for line in re.split(r"(?<!\\)\n|&&", block)]
     asked = [shlex.split(line, comments=True) for line in lines if re.match(r"\s*(\.venv/bin/)?icl-eval ", line)]
     for _, command, *arguments in asked:
         known = {option for parameter in commands[command].params for option in parameter.opts}
