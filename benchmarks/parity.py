@@ -108,7 +108,7 @@ def _theirs(questions: Sequence[EncodedQuery], given: argparse.Namespace) -> lis
             rolling = lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text.answers[0],), 0)], True)
             found.append([(float(rolling[0]), False)])
             continue
-        pairs = [(text.context(index, question.fitted.shots), answer) for index, answer in enumerate(text.answers)]
+        pairs = [(text.context(index, question.shots), answer) for index, answer in enumerate(text.answers)]
         requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
         found.append([(float(value), bool(greedy)) for value, greedy in lm.loglikelihood(requests, disable_tqdm=True)])
     return found

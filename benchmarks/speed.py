@@ -198,7 +198,7 @@ class _Bench:
 
         self.peer.batch_size_per_gpu = size
         texts = [
-            (question.text.context(option, question.fitted.shots), answer)
+            (question.text.context(option, question.shots), answer)
             for question in (self.questions[index] for index in self.chosen)
             for option, answer in enumerate(question.text.answers)
         ]

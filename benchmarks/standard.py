@@ -80,7 +80,7 @@ def _prepared(given: argparse.Namespace, name: str) -> Prepared:
 
 def _texts(query: EncodedQuery) -> list[tuple[str, str]]:
     text = query.text
-    return [(text.context(index, query.fitted.shots), answer) for index, answer in enumerate(text.answers)]
+    return [(text.context(index, query.shots), answer) for index, answer in enumerate(text.answers)]
 
 
 def _compared(

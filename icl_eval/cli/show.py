@@ -120,20 +120,30 @@ def show(
 def _prompt(question: EncodedQuery) -> Iterator[str | Coloured]:
     """The prompt of the right option's request, its parts coloured and what is scored between brackets."""
     text, right = question.text, _right(question)
-    for piece, part in text.parts(right, question.fitted.shots):
+    for piece, part in text.parts(right, question.shots):
         yield _part(piece, part) if part else piece
     yield from ("⟦", _part(text.answers[right], "answer"), "⟧")
 
 
 def _tokens(question: EncodedQuery, lm: LanguageModel) -> Iterator[str | Coloured]:
     """The tokens of the right option's request, with a mark after each and what is scored between brackets."""
-    scored = question.fitted.options[_right(question)]
-    for token in lm.decode(scored.context):
+    context, answer = _ids(question, _right(question))
+    for token in lm.decode(context):
         yield from (token, MARK)
     yield "⟦"
-    for token in lm.decode(scored.continuation):
+    for token in lm.decode(answer):
         yield from (_part(token, "answer"), MARK)
     yield "⟧"
+
+
+def _ids(question: EncodedQuery, option: int) -> tuple[list[int], list[int]]:
+    """The token ids before an answer and those of it that are scored, which may be in several windows."""
+    from icl_eval.models import ScoreRequest
+
+    requests = question.requests if question.kind == "likelihood" else question.requests[option : option + 1]
+    scored = [each for each in requests if isinstance(each, ScoreRequest)]
+    context = scored[0].tokens[: scored[0].boundary] if scored else requests[0].tokens
+    return list(context), [token for each in scored for token in each.tokens[each.boundary :]]
 
 
 def _right(question: EncodedQuery) -> int:
@@ -149,28 +159,29 @@ def _options(question: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str
         mark = "*" if question.example.gold else "-"
         yield from ([f"{mark} {_in_one_line(reference)}"] for reference in question.example.options)
         return
-    for index, scored in enumerate(question.fitted.options):
+    for index in range(len(question.text.answers)):
+        context, answer = _ids(question, index)
         gold = "*" if index in question.example.gold else " "
-        before = _in_one_line("".join(lm.decode(scored.context[-4:])))
+        before = _in_one_line("".join(lm.decode(context[-4:])))
         line: list[str | Coloured] = [f"{gold} ...{before}", MARK]
-        for token in lm.decode(scored.continuation):
+        for token in lm.decode(answer):
             line += [_part(_in_one_line(token), "answer"), MARK]
-        yield [*line, f"  {counted(len(scored.continuation), 'token', 'tokens')}"]
+        yield [*line, f"  {counted(len(answer), 'token', 'tokens')}"]
 
 
 def _counts(question: EncodedQuery, lm: LanguageModel) -> str:
-    example, fitted = question.example, question.fitted
+    example = question.example
     shown = ", ".join(question.demonstrations) or "none"
     return (
         f"{question.cell.task}, prompt {question.cell.prompt}, example {example.id}, seed {question.cell.seed}: "
-        f"{fitted.shots} of {question.cell.shots} demonstrations ({shown})\n{_reads(question, lm)}"
+        f"{question.shots} of {question.cell.shots} demonstrations ({shown})\n{_reads(question, lm)}"
     )
 
 
 def _reads(question: EncodedQuery, lm: LanguageModel) -> str:
     from icl_eval.models import GenerateRequest
 
-    longest = max(scored.input_length for scored in question.fitted.options)
+    longest = question.input_length
     if isinstance(request := question.requests[0], GenerateRequest):
         prompt, most = len(request.tokens), request.decoding.max_tokens
         judged = "* is acceptable" if question.example.gold else "- is not the right answer"

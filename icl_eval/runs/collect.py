@@ -168,6 +168,7 @@ def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) 
                 if queries.rules:
                     queries.rules[query.cell.task].add(result)
                 keep(result, parts_of(query, decode))
+            window.clear()  # before the next one is encoded
 
 
 def _with_same_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[tuple[str, str]]:
@@ -190,8 +191,8 @@ def token_decoder(model: LanguageModel) -> TokenDecoder:
 def parts_of(query: EncodedQuery, decode: TokenDecoder) -> PromptParts:
     """The texts of a query for `prompts.jsonl`."""
     text = query.text
-    shown = text.shown(query.fitted.shots)
-    conversations = () if text.chat is None else tuple(text.contexts(query.fitted.shots))
+    shown = text.shown(query.shots)
+    conversations = () if text.chat is None else tuple(text.contexts(query.shots))
     scored = [each for each in query.of_answers if isinstance(each, ScoreRequest)]
     if query.kind == "choice":
         scored = scored[: len(text.answers)]
@@ -220,8 +221,8 @@ def result_of(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
         "cluster": example.cluster,
         "group": example.group,
         "category": example.category,
-        "shots": query.fitted.shots,
-        "truncated": query.fitted.truncated,
+        "shots": query.shots,
+        "truncated": query.truncated,
         "demonstrations": query.demonstrations,
     }
     if isinstance(reading, ScoreAnswer):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -23,6 +19,7 @@ from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import Queries
 from icl_eval.runs.evaluate import planned
 from icl_eval.runs.format_search import counted
+from icl_eval.runs.hardware import BYTES, Device, devices, part_of_peak
 from icl_eval.runs.model import Model, chat_of
 from icl_eval.runs.requests import RequestBuilder
 from icl_eval.runs.run import Progress, Run
@@ -181,6 +178,7 @@ def _counted(
     work, keys = Workload(), set[str]()
     for window in queries.windows():
         work += engine.workload([request for query in window for request in query.requests], keys)
+        window.clear()  # before the next one is encoded
     return work, queries.failures()
 
 
@@ -358,53 +356,3 @@ class Explanation:
             lines["memory"] = ", ".join(f"{name} {size / MIB:,.0f} MiB" for name, size in sizes if size)
         failures = [("failure", str(each)) for each in self.failures]
         return "".join(f"{name:16} {text}\n" for name, text in [*lines.items(), *failures])
-
-
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "4 bit": 0.5}  # of a parameter, scales of quantisation aside
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A kind of device as its maker describes it.
-
-    Attributes:
-        dtype: the type of the weights, in which its peak is given.
-        operations: floating-point operations per second at its peak, dense.
-        bandwidth: bytes that it reads from its memory per second.
-        memory: bytes of it; None if it depends on what is installed.
-        source: where the figures are published.
-    """
-
-    name: str
-    dtype: str
-    operations: float
-    bandwidth: float
-    memory: float | None
-    source: str
-
-    def prefill_seconds(self, operations: float) -> float:
-        """Seconds for operations, at the part of the peak that prefill is assumed to reach."""
-        return operations / (self.operations * part_of_peak("prefill"))
-
-    def generation_seconds(self, tokens: int, parameters: int) -> float:
-        """Seconds to generate tokens one by one, if each reads so many parameters from memory once."""
-        return tokens * parameters * BYTES[self.dtype] / (self.bandwidth * part_of_peak("generation"))
-
-    def needed(self, parameters: int) -> int | None:
-        """How many devices hold so many parameters in its type; None if its memory is not given."""
-        return None if self.memory is None else math.ceil(parameters * BYTES[self.dtype] / self.memory)
-
-
-def devices() -> list[Device]:
-    """The known devices, slowest first."""
-    return [Device(**each) for each in _table()["devices"]]
-
-
-def part_of_peak(work: str) -> float:
-    """The assumed part of the published peak: of operations for `prefill`, of bandwidth for `generation`."""
-    return float(_table()[work]["fraction"])
-
-
-@cache
-def _table() -> Any:
-    return json.loads(resources.files("icl_eval.runs").joinpath("hardware.json").read_text(encoding="utf-8"))

@@ -41,14 +41,20 @@ REMEMBERED = 10_000  # requests without a prompt, which the cells of an example 
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """One example in one cell, as the model gets it."""
+    """One example in one cell, as the model gets it.
+
+    Token ids are in its requests alone: many queries are in memory together, and a list of integers takes several times
+    as much.
+    """
 
     cell: Cell
     example: Example
     kind: Kind
     demonstrations: tuple[str, ...]  # ids of those that fit, in the order of the prompt
     text: PromptText
-    fitted: FittedPrompt
+    shots: int  # effective: the demonstrations that fit
+    truncated: int  # tokens cut from the start of the query
+    input_length: int  # tokens of the longest answer's request that must fit the context length
     reads_by_seed: bool  # whether demonstrations or options have other texts with another seed
     requests: tuple[Request, ...]
     """Of a choice: each option after the prompt, after the answer context, after the domain premise if `has_domain`,
@@ -143,7 +149,9 @@ class RequestBuilder:
             kind=definition.answer,
             demonstrations=tuple(drawn[position].id for position in text.order or () if position < fitted.shots),
             text=_unmarked(text, self._controls.unmark),
-            fitted=fitted,
+            shots=fitted.shots,
+            truncated=fitted.truncated,
+            input_length=max(each.input_length for each in fitted.options),
             reads_by_seed=depends_on_seed(definition.protocol.labels),
             requests=(*requests, reading[0]) if reading else requests,
             spans=reading[1] if reading else (),

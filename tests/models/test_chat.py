@@ -124,10 +124,10 @@ def test_whole_demonstrations_are_dropped_until_the_conversation_fits() -> None:
     tokenizer = chat_tokenizer(LLAMA)
     lm = reader(tokenizer)
     long, short = (queries(lm, task_of(), shots=shots)[0] for shots in (2, 1))
-    lm.window = long.fitted.options[0].input_length - 1
+    lm.window = long.input_length - 1
     (fitted,) = queries(lm, task_of())
 
-    assert fitted.fitted.shots == 1
+    assert fitted.shots == 1
     assert [list(each.tokens) for each in fitted.conditional] == [list(each.tokens) for each in short.conditional]
 
 

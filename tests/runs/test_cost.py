@@ -11,7 +11,7 @@ import pytest
 from icl_eval import Plan, explain, plan
 from icl_eval.errors import IclEvalError, ModelError, RunError, UnknownName
 from icl_eval.models.loading.names import TINY_PATH
-from icl_eval.runs.plan import Device, devices, part_of_peak
+from icl_eval.runs.hardware import Device, devices, part_of_peak
 
 GPT3 = {"model_type": "gpt2", "n_layer": 96, "n_embd": 12288, "n_head": 96, "n_positions": 2048, "vocab_size": 50257}
 ASKED: dict[str, Any] = {"shots": [0, 4], "data": "sample", "limit": 4, "device": "cpu"}

@@ -7,18 +7,22 @@ import pytest
 from icl_eval import Task, evaluate
 from icl_eval.runs import collect
 from icl_eval.runs.evaluate import planned
+from icl_eval.runs.requests import RequestBuilder
 from icl_eval.testing import FakeLM
 
 PROMPT = "{{ filler }}Q: {{ n }}\nA:"
-LENGTH = 2000  # bytes, and so tokens, of a prompt
+LENGTH = 4000  # bytes, and so tokens, of a prompt
+
+
+def long_task(examples: int) -> Task:
+    records = [{"n": n, "label": n % 2} for n in range(examples)]
+    prompt = PROMPT.replace("{{ filler }}", "x" * LENGTH)
+    return Task.from_records("long", evaluation=records, prompt=prompt, options=["even", "odd"], id="n")
 
 
 def peak(examples: int) -> int:
     """The most memory that a run takes at once."""
-    records = [{"n": n, "label": n % 2} for n in range(examples)]
-    task = Task.from_records(
-        "long", evaluation=records, prompt=PROMPT.replace("{{ filler }}", "x" * LENGTH), options=["even", "odd"], id="n"
-    )
+    task = long_task(examples)
     tracemalloc.start()
     try:
         evaluate(FakeLM(), task, shots=0)
@@ -28,12 +32,28 @@ def peak(examples: int) -> int:
 
 
 def test_a_run_holds_neither_all_prompts_nor_all_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect, "WINDOW_TOKENS", 2**15)
-    peak(50)
+    monkeypatch.setattr(collect, "WINDOW_TOKENS", 2**14)
+    peak(60)  # Python keeps what it frees of some types for the next of them, which is not of a run
 
-    more = peak(600) - peak(200)
+    few, many = peak(20), peak(60)
 
-    assert more < 400 * LENGTH  # the tokens of 400 examples alone would take 400 x 2 options x 4 bytes x LENGTH
+    assert many - few < 40 * LENGTH  # the tokens of 40 examples alone would take 40 x 2 options x 4 bytes x LENGTH
+
+
+def test_a_query_holds_its_tokens_once_in_each_of_its_requests() -> None:
+    run = planned(FakeLM(), long_task(9), None, shots=0)
+    builder = RequestBuilder(run.prepared[0], FakeLM(), run.config.overflow)
+    first = next(queries := builder.queries())
+    tracemalloc.start()
+    try:
+        others = list(queries)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    tokens = sum(4 * len(request.tokens) for query in others for request in query.conditional)
+    assert first.input_length > LENGTH
+    assert tokens < held < 1.3 * tokens  # and the text, in a byte each
 
 
 def test_queries_are_taken_up_to_a_million_tokens_at_a_time() -> None:
