@@ -313,7 +313,7 @@ class RunOptions(ModelOptions, total=False):
         Stored(
             "Inputs of contextual calibration. Default: N/A, [MASK] and an empty one.",
             EVALUATION,
-            "TEXT,...",
+            "INPUT,...",
             default=(),
         ),
     ]

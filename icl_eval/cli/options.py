@@ -100,11 +100,14 @@ def takes(*names: str) -> Callable[[Command], Command]:
 
     Another parameter of the command without a `typer` annotation is the option of its name in `CommandOptions`. `tasks`
     follow the command without `--task`.
+
+    Raises:
+        ValueError: a run has no such option.
     """
 
     def decorate(command: Command) -> Command:
         own = inspect.signature(command, eval_str=True).parameters.values()
-        made = {name: _of_a_run(name, *OF_RUNS[name]) for name in OF_RUNS if name in names}
+        made = {name: _of_a_run(name, *OF_RUNS[name]) for name in sorted(names, key=[*OF_RUNS].index)}
         others = [each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD and each.name not in made]
         parameters = sorted([*map(_of_a_command, others), *(each for each, _ in made.values())], key=_position)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,10 +25,19 @@ FEW = 20  # probes, whose entropies are coarse
     "prompts",
     "fewshot_split",
     "draw",
+    "select",
+    "encoder",
     "order",
     "fewshot_ids",
     "labels",
-    *options.of_panel("Models"),
+    "revision",
+    "tokenizer",
+    "dtype",
+    "bos",
+    "max_length",
+    "quantize",
+    "trust_remote_code",
+    "allow_pickle",
     "device",
 )
 def orders(
@@ -71,11 +81,22 @@ def orders(
         seeds=(seed,),
         **options.read(run_options),
     )
-    write("\n".join(_lines(found)))
+    given = {"model": model, "data": data, "data_dir": data_dir, "include": include, **run_options}
+    write("\n".join(_lines(found, [*_words(given), *(["--draw", found.draw] if found.draw else [])])))
 
 
-def _lines(found: OrderEntropies) -> list[str]:
-    """A heading, the table, and the command that evaluates the best orders."""
+def _words(given: Mapping[str, Any]) -> Iterator[str]:
+    """Options as words of a command line, but for those that the run sets itself."""
+    for name, value in given.items():
+        option = {**options.OF_COMMANDS, **options.OF_RUNS}[name][1]
+        if name not in ("order", "draw") and value not in (None, [], option.default, "auto"):
+            flag = option.flags[0] if option.flags else f"--{name.replace('_', '-')}"
+            for each in value if isinstance(value, list) else [value]:
+                yield from [flag] if each is True else [flag, str(each)]
+
+
+def _lines(found: OrderEntropies, given: Sequence[str]) -> list[str]:
+    """A heading, the table, and the command that evaluates the best orders, with the options that were given."""
     from icl_eval.reports.layout import draw
 
     cells = [
@@ -86,13 +107,14 @@ def _lines(found: OrderEntropies) -> list[str]:
     best = ",".join(found.best(BEST))
     command = ["icl-eval", "run", "--task", found.task, "--shots", str(found.shots), "--seeds", f"{found.seed},"]
     return [
-        f"{found.task}, prompt {found.prompt}, {found.shots} demonstrations, draw {found.draw}, seed {found.seed}: "
+        f"{found.task}, prompt {found.prompt}, {found.shots} demonstrations, draw {found.draw or 'by id'}, "
+        f"seed {found.seed}: "
         f"{len(found.probes)} probes; {found.discarded} sampled examples were discarded",
         "",
         *draw(names, cells, {"global entropy", "local entropy"}, terminal_width()),
         "",
         *(["few probes: a lower --temperature or more --samples give more"] if len(found.probes) < FEW else []),
-        f"the best {min(BEST, len(found.orders))}: {shlex.join([*command, '--draw', found.draw, '--order', best])}",
+        f"the best {min(BEST, len(found.orders))}: {shlex.join([*command, *given, '--order', best])}",
     ]
 
 

@@ -55,7 +55,7 @@ class OrderEntropies:
 
     Attributes:
         task, prompt, shots, seed: of what.
-        draw: how demonstrations were drawn: `fixed` or `first`.
+        draw: how demonstrations were drawn: `fixed` or `first`; empty where their ids are given.
         orders: every order with its entropies.
         probes: the probing set: texts of queries.
         discarded: number of sampled examples without an answer or a query, or sampled before.
@@ -100,13 +100,14 @@ def order_entropies(
         temperature: of sampling.
         library: where the name is looked up; the bundled library by default.
         options: those of `evaluate`. Of shots, seeds and prompts the first is used. `order` lists the orders, by
-            default `permutations:24`; `draw` is `fixed` or `first`.
+            default `permutations:24`; `draw` is `fixed` or `first`, or `fewshot_ids` are given.
 
     Raises:
         RunError: the task or the options do not suit, or no sampled example can be read as one.
         IclEvalError: as from `evaluate`.
     """
-    orders, draw = options.pop("order", None) or f"permutations:{MOST_ORDERS}", options.pop("draw", None) or "fixed"
+    orders = options.pop("order", None) or f"permutations:{MOST_ORDERS}"
+    draw = options.pop("draw", None) or (None if options.get("fewshot_ids") else "fixed")
     chosen: Any = {**options, "order": orders, "draw": draw, "limit": None}
     run = planned(model, task, library, **chosen)
     plain, lm = run.prepared[0], run.load()
@@ -132,18 +133,18 @@ def order_entropies(
     ]
     ranked = sorted(found, key=lambda each: (each.global_entropy, each.local_entropy), reverse=True)
     return OrderEntropies(
-        plain.task.name, plain.prompt.style, shots, seed, draw, tuple(ranked), tuple(probes), discarded
+        plain.task.name, plain.prompt.style, shots, seed, draw or "", tuple(ranked), tuple(probes), discarded
     )
 
 
 def _check(
-    task: Task, shots: int, draw: str, model: LanguageModel, options: set[tuple[str, ...]], *, chat: bool
+    task: Task, shots: int, draw: str | None, model: LanguageModel, options: set[tuple[str, ...]], *, chat: bool
 ) -> None:
     """Raise `RunError` for a task or a model whose orders cannot be ranked."""
     reason = ""
     if task.definition.answer != "choice" or len(options) > 1:
         reason = "needs the same options for every example"
-    elif draw not in ("fixed", "first") or task.definition.protocol.within:
+    elif draw not in (None, "fixed", "first") or task.definition.protocol.within:
         reason = "needs the same demonstrations for every query: `draw` fixed or first, without `within`"
     elif shots < 2:
         reason = "needs at least 2 demonstrations"

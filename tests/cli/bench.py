@@ -208,6 +208,8 @@ def write_world(folder: Path) -> None:
     for name, code in (("birds", ""), ("code", "process_docs: !function code.f\n")):
         write(folder, f"{name}.yaml", HARNESS.replace("NAME", name) + code)
     write(folder, "rules.yaml", "extract: {last: [last_number]}\n")
+    write(folder, "corpus.txt", "q 3 a odd")
+    write(folder, "corpus.jsonl", '{"said": "q 3 a odd"}\n')
     write(folder, "prompts/toy/written/plain.jinja", "Q: {{ n }}\nA:")
     parity = (folder / "tasks/toy/parity.yaml").read_text()
     trusting = parity.replace("toy/parity", "toy/trusting").replace("[accuracy]", "['evaluate:agreement']")

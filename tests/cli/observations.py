@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from icl_eval.demos import Pool
-from icl_eval.engine import SINGLE_PROCESS
+from icl_eval.engine import SINGLE_PROCESS, Engine
 from icl_eval.models import encoder
 from icl_eval.models.causal.model import CausalLM
 from icl_eval.models.loading import precision
@@ -56,6 +56,15 @@ def is_instructed(bench: Bench, *words: str) -> bool:
 def decodings(bench: Bench, *words: str) -> set[tuple[int, int]]:
     """The greatest length and the beams of the texts that a model is to generate."""
     return {(each.max_tokens, each.beams) for _, each in bench.requests(*words) if each is not None}
+
+
+def decoding(name: str) -> See:
+    """The values of a setting by which texts are generated."""
+
+    def see(bench: Bench, *words: str) -> set[Any]:
+        return {getattr(each, name) for _, each in bench.requests(*words) if each is not None}
+
+    return see
 
 
 def in_requests(text: str) -> See:
@@ -166,6 +175,16 @@ def complained(text: str) -> See:
     return see
 
 
+def refused(text: str) -> See:
+    """Whether a text is part of a message about a model that computes."""
+
+    def see(bench: Bench, *words: str) -> bool:
+        bench.calls(*words, computes=True)
+        return text in bench.shell.err
+
+    return see
+
+
 def computed(text: str) -> See:
     """Whether a text is printed of a model that computes."""
 
@@ -264,6 +283,20 @@ def rows_begin_with_bos(bench: Bench, *words: str) -> bool:
 
     with bench.patched() as patch:
         patch.setattr(CausalLM, "enqueue", enqueued)
+        bench.calls(*words, computes=True)
+    return bool(first) and not any(first)
+
+
+def requests_begin_with_bos(bench: Bench, *words: str) -> bool:
+    """Whether the first requests to an engine begin with the BOS token."""
+    first: list[int] = []
+
+    def answer(engine: Engine, requests: Any) -> Any:
+        first.extend(int(np.frombuffer(each.tokens, np.int32)[0]) for each in requests)
+        raise Reached
+
+    with bench.patched() as patch:
+        patch.setattr(Engine, "answer", answer)
         bench.calls(*words, computes=True)
     return bool(first) and not any(first)
 

@@ -57,6 +57,10 @@ FITTED = ((*RUN, *STEPS),)
 FIT = ("fit", "kept", "--by", "steps")
 IMPORT = ("import", "lm-eval", *HARNESS)
 REGRESS = ("regress", "base.json", *HERE)
+CORPUS = ("--text", "corpus.txt")
+CONTAMINATION = ("contamination", *PARITY, *TOY, *CORPUS)
+ORDERS = ("orders", *PARITY, *TOY, "-m", "any")
+FEW_ORDERS = ("orders", *PARITY, *TOY, "-m", "llama", "--shots", "2")
 TRUSTED: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), True)
 MEASURED = "measured: the variance of toy/parity in the given runs"
 AT_R1: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), "r1")
@@ -107,6 +111,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             Case(SHOT, ("--per-shot-loss",), see.columns("metric"), {("accuracy",), ("per_shot_loss",)}),
         ],
         "order": [Case(SHOT, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
+        "labels": [Case(SHOT, ("--labels", "flipped"), see.protocol("labels"), {"flipped"})],
         "fewshot_ids": [Case((*ANY, *TOY), ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(RUN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
         "calibrate": [Case(RUN, ("--calibrate", "contextual"), see.in_requests("Q: [MASK]\n"), True)],
@@ -233,6 +238,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "encoder": [Case((*SHOW, "--select", "knn"), ("--encoder", "tiny"), see.encoders, {"tiny"})],
         "formats": [Case(SHOW, ("--formats", "2"), see.printed("plain~f1: separator"), True)],
         "order": [Case(SHOW, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
+        "labels": [Case(SHOW, ("--labels", "flipped"), see.protocol("labels"), {"flipped"})],
         "fewshot_ids": [Case(SHOW, ("--fewshot-ids", "103,101,102"), see.printed("3 of 3 demonstrations"), True)],
         "include": [
             Case(
@@ -361,6 +367,15 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 see.printed("8 texts have no answer, as the reasoning does not end"),
                 True,
                 before=(("run", "-m", "any", "-t", "toy/written", *TOY, "--out", "kept"),),
+            )
+        ],
+        "contamination": [
+            Case(
+                ("rescore", "kept"),
+                ("--contamination", "contamination.jsonl"),
+                see.printed(" dirty"),
+                True,
+                (KEPT, CONTAMINATION),
             )
         ],
         "columns": [Case(("rescore", "kept"), ("--columns", "ties"), see.printed(" ties"), True, before=(KEPT,))],
@@ -531,6 +546,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
             Case((*PLAN, "--shots", "1"), ("--per-shot-loss",), see.printed("40, 0 of them cached"), True)
         ],
         "order": [Case((*PLAN, "--shots", "1"), ("--order", "reversed"), see.protocol("order"), {"reversed"})],
+        "labels": [Case((*PLAN, "--shots", "1"), ("--labels", "flipped"), see.protocol("labels"), {"flipped"})],
         "fewshot_ids": [Case(PLAN, ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(PLAN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
         "calibrate": [Case(PLAN, ("--calibrate", "contextual"), see.in_requests("Q: [MASK]\n"), True)],
@@ -609,6 +625,66 @@ TABLE: dict[str, dict[str, list[Case]]] = {
                 True,
             ),
         ],
+    },
+    "contamination": {
+        "task": [Case(("contamination", *TOY, *CORPUS), PARITY, see.printed("toy/parity"), True)],
+        "text": [Case(("contamination", *PARITY, *TOY), CORPUS, see.printed("toy/parity"), True)],
+        "text_field": [
+            Case(
+                ("contamination", *PARITY, *TOY, "--text", "corpus.jsonl"),
+                ("--text-field", "said"),
+                see.printed("12.5"),
+                True,
+            )
+        ],
+        "ngram": [Case(CONTAMINATION, ("--ngram", "11"), see.printed(" 11 "), True)],
+        "out": [Case(CONTAMINATION, ("--out", "found.jsonl"), see.is_file("found.jsonl"), True)],
+        "data": [
+            Case(("contamination", *PARITY, *HERE, *CORPUS), ("--data", "sample"), see.printed("toy/parity"), True)
+        ],
+        "data_dir": [Case(("contamination", *PARITY, *HERE, *CORPUS), DATA, see.printed("toy/parity"), True)],
+        "include": [
+            Case(
+                ("contamination", "-t", "more/parity", *DATA, *CORPUS),
+                ("--include", "more"),
+                see.printed("more/parity"),
+                True,
+            )
+        ],
+        "split": [Case(CONTAMINATION, ("--split", "train"), see.printed(" 12 "), True)],
+    },
+    "orders": {
+        "tasks": [Case(("orders", *TOY, "-m", "any"), ("toy/pairs",), see.most_shots, 3)],
+        "task": [Case(("orders", *TOY, "-m", "any"), ("-t", "toy/pairs"), see.most_shots, 3)],
+        "model": [Case(("orders", *PARITY, *TOY), ("-m", "llama"), see.loader("source"), "llama")],
+        "data": [Case(("orders", *PARITY, *HERE, "-m", "any"), ("--data", "sample"), see.most_shots, 3)],
+        "data_dir": [Case(("orders", *PARITY, *HERE, "-m", "any"), DATA, see.most_shots, 3)],
+        "include": [Case(("orders", "more/parity", *DATA, "-m", "any"), ("--include", "more"), see.most_shots, 3)],
+        "shots": [Case(ORDERS, ("--shots", "3"), see.most_shots, 2)],
+        "seed": [Case(ORDERS, ("--seed", "6"), see.seeds, {6})],
+        "samples": [Case(ORDERS, ("--samples", "3"), see.decoding("samples"), {3})],
+        "temperature": [Case(ORDERS, ("--temperature", "0.5"), see.decoding("temperature"), {0.5})],
+        "prompts": [Case(ORDERS, ("--prompt", "chatty"), see.is_instructed, True)],
+        "fewshot_split": [
+            Case((*ORDERS, "--shots", "7"), ("--fewshot-split", "validation"), see.demonstrated, QUERIES[1:])
+        ],
+        "draw": [Case(ORDERS, ("--draw", "first"), see.demonstrated, EXAMPLES[:4])],
+        "select": [Case(ORDERS, ("--select", "diverse"), see.protocol("select"), {"diverse"})],
+        "encoder": [Case((*ORDERS, "--select", "diverse"), ("--encoder", "tiny"), see.encoders, {"tiny"})],
+        "order": [Case(ORDERS, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
+        "labels": [Case(ORDERS, ("--labels", "flipped"), see.protocol("labels"), {"flipped"})],
+        "fewshot_ids": [Case(ORDERS, ("--fewshot-ids", "103,101,102,104"), see.demonstrated, [101, 102, 103, 104])],
+        "revision": [
+            Case(("orders", *PARITY, *TOY, "-m", "org/name"), ("--revision", "r1"), see.loaders("revision"), AT_R1)
+        ],
+        "tokenizer": [Case(FEW_ORDERS, ("--tokenizer", "words"), see.loader("source", "tokenizer"), "words")],
+        "dtype": [Case(FEW_ORDERS, ("--dtype", "bfloat16"), see.loader("dtype"), torch.bfloat16)],
+        "bos": [Case(FEW_ORDERS, ("--bos", "yes"), see.requests_begin_with_bos, True)],
+        "max_length": [Case(FEW_ORDERS, ("--max-length", "20"), see.refused("context length is 20"), True)],
+        "quantize": [Case(FEW_ORDERS, ("--quantize", "8bit"), see.is_quantized, True)],
+        "trust_remote_code": [Case(FEW_ORDERS, ("--trust-remote-code",), see.loaders("trust_remote_code"), TRUSTED)],
+        "allow_pickle": [Case(FEW_ORDERS, ("--allow-pickle",), see.loader("use_safetensors"), None)],
+        "device": [Case(FEW_ORDERS, ("--device", "cpu"), see.device_beside_a_gpu, {"": CPU})],
     },
 }
 

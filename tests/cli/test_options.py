@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from icl_eval.cli.app import app
+from icl_eval.cli.options import takes
 from tools.command_line import PAGE, with_tables
 
 from .shell import IclEval
@@ -29,8 +30,14 @@ def test_commands_are_these() -> None:
         "regress",
         "plan",
         "contamination",
+        "orders",
         "import",
     ]
+
+
+def test_an_option_that_no_run_has_is_found_when_a_command_is_made() -> None:
+    with pytest.raises(ValueError, match="balanced"):
+        takes("shots", "balanced")(lambda *, format: None)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
