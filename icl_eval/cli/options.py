@@ -17,7 +17,7 @@ from icl_eval.config import EVALUATION, PANELS, PYTHON, RESULTS, Option, RunOpti
 from icl_eval.errors import RunError
 
 if TYPE_CHECKING:
-    from icl_eval.tasks import Library
+    from icl_eval.tasks import Library, Task
 
 LONGEST_SHOWN = 80  # characters of a value in a message
 INCOMPLETE = 1  # exit code of a command that did a part of its work
@@ -296,6 +296,19 @@ def data_of(data: str | None, data_dir: Path | None, otherwise: str) -> str | Pa
     if data not in (None, "hub", "sample"):
         raise RunError(f"--data takes `hub` or `sample`, not {data!r}; a directory is given with --data-dir")
     return data_dir or data or otherwise
+
+
+def one_task(command: str, tasks: list[str] | None, task: list[str] | None, include: list[Path] | None) -> Task:
+    """The task of a command that takes one.
+
+    Raises:
+        RunError: there is none, or there are several.
+        UnknownName: there is no such task.
+    """
+    names, library = library_for(task_names(tasks, task), include)
+    if len(names) > 1:
+        raise RunError(f"{command} takes one task; it was given {', '.join(names)}")
+    return library.task(names[0])
 
 
 def library_for(names: list[str], include: list[Path] | None) -> tuple[list[str], Library]:

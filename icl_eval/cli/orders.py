@@ -69,13 +69,11 @@ def orders(
     """
     from icl_eval.runs.orders import order_entropies
 
-    (name,), library = options.library_for(options.task_names(tasks, task), include)
     found = order_entropies(
         model or "tiny",
-        name,
+        options.one_task("orders", tasks, task, include),
         samples=samples,
         temperature=temperature,
-        library=library,
         data=options.data_of(data, data_dir, otherwise="sample" if model in (None, "tiny") else "hub"),
         shots=shots,
         seeds=(seed,),

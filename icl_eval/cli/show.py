@@ -11,7 +11,6 @@ import typer
 from icl_eval.cli import options
 from icl_eval.cli.terminal import Coloured, write
 from icl_eval.config import EVALUATION, RESULTS
-from icl_eval.errors import RunError
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
@@ -80,10 +79,7 @@ def show(
     from icl_eval.prompts import doubled_space
     from icl_eval.runs.check import previews
 
-    names, library = options.library_for(options.task_names(tasks, task), include)
-    if len(names) > 1:
-        raise RunError(f"show takes one task; it was given {', '.join(names)}")
-    found = library.task(names[0])
+    found = options.one_task("show", tasks, task, include)
     query_options = options.read(query_options)
     if shots is None and found.on(split, fewshot_split).definition.splits.demonstrations is None:
         shots = 0

@@ -318,9 +318,16 @@ def test_a_surplus_argument(icl_eval: IclEval) -> None:
 
 
 def test_missing_task(icl_eval: IclEval) -> None:
-    for command in ("run", "plan", "show"):
+    for command in ("run", "plan", "show", "orders"):
         assert icl_eval(command).mistake == "no task is given; `icl-eval list` names tasks and suites"
-    assert icl_eval("show", "toy/parity,toy/pairs", *TOY).mistake.startswith("show takes one task; it was given toy/")
+
+
+@pytest.mark.parametrize("command", ["show", "orders"])
+def test_a_command_that_takes_one_task(command: str, icl_eval: IclEval) -> None:
+    said = icl_eval(command, "toy/parity,toy/pairs", *TOY).mistake
+
+    assert said == f"{command} takes one task; it was given toy/parity, toy/pairs"
+    assert "toy" in icl_eval(command, "toy", *TOY).mistake
 
 
 def test_unknown_command(icl_eval: IclEval) -> None:
