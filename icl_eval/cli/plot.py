@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from icl_eval.cli import options
-from icl_eval.cli.report import labels_of, results_of
+from icl_eval.cli.report import fits_by_size, labels_of, results_of
 from icl_eval.cli.terminal import remark
 from icl_eval.config import RESULTS
 from icl_eval.errors import RunError
-
-if TYPE_CHECKING:
-    from icl_eval.results.scaling import ScalingFit
 
 Kind = Literal["curves", "sizes", "differences"]
 
@@ -55,19 +51,9 @@ def plot(
         runs = list(zip(labels_of(results), results, strict=True))
         if kind == "sizes":
             unit, tasks = by_size([(name, each.manifest, each.scores) for name, each in runs])
-            figure = figures.size_figure(unit, tasks, _fits(folders, unit))
+            figure = figures.size_figure(unit, tasks, fits_by_size(folders, unit))
         else:
             named = [(name if len(runs) > 1 else "", each) for name, each in runs]
             figure = figures.curve_figure([curve for name, each in named for curve in curves_of(each.scores, name)])
     figures.save(figure, out)
     remark(f"plot: {out}")
-
-
-def _fits(folders: list[Path], unit: str) -> Sequence[ScalingFit]:
-    """The fits of scores over sizes; none if there are too few models for any."""
-    from icl_eval.runs.scaling import fit_scaling
-
-    try:
-        return fit_scaling(folders, "steps" if unit == "training step" else "parameters").fits
-    except RunError:
-        return ()

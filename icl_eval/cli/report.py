@@ -12,10 +12,11 @@ import typer
 from icl_eval.cli import options
 from icl_eval.cli.terminal import remark
 from icl_eval.config import RESULTS
-from icl_eval.errors import RunError
+from icl_eval.errors import IclEvalError, RunError
 
 if TYPE_CHECKING:
     from icl_eval.results.result import Comparison, Result, Sweep
+    from icl_eval.results.scaling import ScalingFit
 
 NAME = "report.html"
 
@@ -70,6 +71,16 @@ def labels_of(results: Sequence[Result]) -> list[str]:
     return labels([(label(each.model_name, each.config.revision), folder) for each, folder in manifests])
 
 
+def fits_by_size(folders: Sequence[Path], unit: str, *, intervals: bool = True) -> Sequence[ScalingFit]:
+    """The fits of scores over sizes in this unit of charts; none if the models have none, such as too few of them."""
+    from icl_eval.runs.scaling import fit_scaling
+
+    try:
+        return fit_scaling(folders, "steps" if unit == "training step" else "parameters", intervals=intervals).fits
+    except IclEvalError:
+        return ()
+
+
 def write_beside(found: Result | Sweep) -> None:
     """Write the report of a run or a sweep into its folder, or say why it cannot be written."""
     from icl_eval.results.result import Sweep
@@ -107,6 +118,7 @@ def write_report(results: Sequence[Result], path: Path, comparison: Comparison |
     Raises:
         RunError: a file of a run is damaged, or the report cannot be written.
     """
+    from icl_eval.reports.curves import by_size
     from icl_eval.reports.items import ReportRun
     from icl_eval.reports.report import report as page
     from icl_eval.results.files import replace_file
@@ -134,4 +146,6 @@ def write_report(results: Sequence[Result], path: Path, comparison: Comparison |
         except RunError:  # they have no score in common
             continue
         pairs[one.label, other.label] = found.pairs
-    replace_file(path, [page(runs, pairs)], end="")
+    unit, sized = by_size([(run.label, run.manifest, run.scores) for run in runs])
+    fits = fits_by_size([run.folder for run in runs], unit, intervals=False) if sized and len(runs) > 2 else ()
+    replace_file(path, [page(runs, pairs, fits)], end="")

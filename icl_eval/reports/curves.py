@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from icl_eval.metrics import PER_SHOT_LOSS
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.score import Score
+
+if TYPE_CHECKING:
+    from icl_eval.results.scaling import ScalingFit
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,12 @@ class BySize:
     metric: str
     series: tuple[tuple[str, tuple[tuple[float, Point], ...]], ...]
     normalization: str = ""
+
+    def fits_of(self, fits: Iterable[ScalingFit]) -> list[ScalingFit | None]:
+        """The fit of each series among those of all scores; None if it has none."""
+        of = {(each.task, each.prompt, each.metric, each.normalization, each.shots): each for each in fits}
+        score = (self.task, self.prompt, self.metric, self.normalization)
+        return [of.get((*score, points[0][1].shots)) for _, points in self.series]
 
 
 def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str, list[BySize]]:

@@ -82,13 +82,12 @@ def size_figure(unit: str, tasks: Sequence[BySize], fits: Sequence[ScalingFit] =
         raise RunError("there are no models of different sizes or training steps to plot")
     figure, axes = _panels(len(tasks))
     for axis, each in zip(axes, tasks, strict=False):
-        for index, (label, points) in enumerate(each.series):
+        for index, ((label, points), fit) in enumerate(zip(each.series, each.fits_of(fits), strict=True)):
             sizes = [size for size, _ in points]
             _line(axis, index, sizes, [point for _, point in points], label, joined=False)
-            found = [fit for fit in fits if _is_of(fit, each, points[0][1].shots)]
-            for fit in found:
+            if fit is not None:
                 _fitted(axis, index, fit)
-            if len(sizes) > 2 and not found:
+            elif len(sizes) > 2:
                 slope, start = np.polyfit(np.log10(sizes), [point.value for _, point in points], 1)
                 axis.plot(sizes, slope * np.log10(sizes) + start, color=COLOURS[index % 6], linewidth=0.9)
         axis.set_xscale("log")
@@ -179,12 +178,6 @@ def _line(
         axis.errorbar(places, values, yerr=spread, fmt="none", color=style["color"], linewidth=0.8, capsize=2)
     else:
         axis.errorbar(places, values, yerr=errors, fmt="none", color=style["color"], linewidth=0.8, capsize=2)
-
-
-def _is_of(fit: ScalingFit, scores: BySize, shots: int) -> bool:
-    """Whether a fit is of a task, a prompt, a metric and a number of shots."""
-    fitted = (fit.task, fit.prompt, fit.metric, fit.normalization, fit.shots)
-    return fitted == (scores.task, scores.prompt, scores.metric, scores.normalization, shots)
 
 
 def _fitted(axis: Any, index: int, fit: ScalingFit) -> None:

@@ -37,6 +37,7 @@ from icl_eval.reports.table import (
 
 if TYPE_CHECKING:
     from icl_eval.results.pair import Pair
+    from icl_eval.results.scaling import ScalingFit
     from icl_eval.results.score import Score
 
 ASSETS = Path(__file__).resolve().parent / "page_assets"
@@ -62,18 +63,19 @@ POLICY = (
 )
 
 
-def report(runs: Sequence[ReportRun], pairs: Pairs | None = None) -> str:
+def report(runs: Sequence[ReportRun], pairs: Pairs | None = None, fits: Sequence[ScalingFit] = ()) -> str:
     """The page of one or several runs.
 
     Args:
         runs: with different labels.
         pairs: the paired differences of runs, if there are any.
+        fits: of scores over the sizes of the models, if there are any.
     """
     sections = {
         "scores": _scores(runs),
         "curves": _curves(runs),
         "categories": _categories(runs),
-        "sizes": _sizes(runs),
+        "sizes": _sizes(runs, fits),
         "differences": _differences(pairs or {}),
         "items": _items(),
         "notes": _notes(runs),
@@ -233,15 +235,17 @@ def _categories(runs: Sequence[ReportRun]) -> str:
     return f'<p class="soft">{said}</p>{tables}' if tables else ""
 
 
-def _sizes(runs: Sequence[ReportRun]) -> str:
+def _sizes(runs: Sequence[ReportRun], fits: Sequence[ScalingFit]) -> str:
     """A chart of each task by the size of the model or the step of its training; nothing unless these differ."""
     unit, found = by_size([(run.label, run.manifest, run.scores) for run in runs])
     charts = []
     for each in found[:MOST_CHARTS]:
         title, names = f"{each.task} {each.metric}", _legend([name for name, _ in each.series])
-        chart = size_chart(title, unit, each.series)
+        chart = size_chart(title, unit, each.series, each.fits_of(fits))
         charts.append(f"<figure><figcaption>{escaped(title)}</figcaption>{names}{chart}</figure>")
-    return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
+    said = "Lines are fits, as by icl-eval fit; a hollow mark is what the smaller models predict for the largest one."
+    about = f'<p class="soft">{said}</p>' if fits else ""
+    return f'{about}<div class="charts">{"".join(charts)}</div>' if charts else ""
 
 
 def _differences(pairs: Pairs) -> str:

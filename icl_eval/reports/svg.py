@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from icl_eval.reports.curves import Curve, Point
 from icl_eval.reports.html import escaped
+
+if TYPE_CHECKING:
+    from icl_eval.results.scaling import ScalingFit
 
 WIDTH, HEIGHT = 380, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 322, 10, 192  # of the plot; the names of lines are at its right
 COLOURS = 6
 LINE = 12  # height of a label
+FITTED = 40  # segments of a fitted curve
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")  # a line is known by its dashes, too
 Place = tuple[float, float]
 
@@ -52,8 +59,23 @@ def _references(known: Mapping[str, float], scale: _Scale) -> list[str]:
     return parts
 
 
-def size_chart(title: str, unit: str, series: Sequence[tuple[str, Sequence[tuple[float, Point]]]]) -> str:
-    """Scores by the size of the model or the step of its training, on a logarithmic scale."""
+def size_chart(
+    title: str,
+    unit: str,
+    series: Sequence[tuple[str, Sequence[tuple[float, Point]]]],
+    fits: Sequence[ScalingFit | None] = (),
+) -> str:
+    """Scores by the size of the model or the step of its training, on a logarithmic scale.
+
+    Args:
+        title, unit: of the chart and of the sizes.
+        series: the name and the scores of each, by size in ascending order.
+        fits: the fit of each series, if it has one; its curve replaces the line through the scores, and a hollow mark
+            is the largest model as the smaller ones predict it.
+    """
+    fits = fits or [None] * len(series)
+    curves = [_fitted(fit) if fit else [] for fit in fits]
+    predictions = [fit.held_out.predicted if fit and fit.held_out else None for fit in fits]
     sizes = [size for _, points in series for size, _ in points]
     low, high = math.log10(min(sizes)), math.log10(max(sizes))
 
@@ -61,11 +83,24 @@ def size_chart(title: str, unit: str, series: Sequence[tuple[str, Sequence[tuple
         return LEFT + 20 + (math.log10(size) - low) / max(high - low, 1e-9) * (RIGHT - LEFT - 40)
 
     values = [point.value + sign * point.error for _, points in series for _, point in points for sign in (-1, 1)]
+    values += [value for curve in curves for _, value in curve]
+    values += [each for each in predictions if each is not None]
     scale = _Scale.of(values)
     parts = [*_axes(scale, [(x(size), short_number(size)) for size in sorted({*sizes})], unit)]
-    for index, (_, points) in enumerate(series):
-        parts += _series(index, [(x(size), point) for size, point in points], scale, "shots")
+    for index, ((_, points), curve, predicted) in enumerate(zip(series, curves, predictions, strict=True)):
+        line = [(x(size), scale.y(value)) for size, value in curve]
+        parts += _series(index, [(x(size), point) for size, point in points], scale, "shots", line)
+        if predicted is not None:
+            mark = _marker(index, x(points[-1][0]), scale.y(predicted), hollow=True)
+            parts.append(f"<g>{mark}<title>{points[-1][1].shots} shots: {predicted:.3f} predicted</title></g>")
     return _svg(parts, title)
+
+
+def _fitted(fit: ScalingFit) -> list[tuple[float, float]]:
+    """Sizes from the smallest to the largest model, and the fitted score of each."""
+    low, high = fit.sizes[0], fit.sizes[-1]
+    sizes = [low * (high / low) ** (i / FITTED) for i in range(FITTED + 1)]
+    return list(zip(sizes, fit.at(np.array(sizes)).tolist(), strict=True))
 
 
 def key(index: int) -> str:
@@ -84,12 +119,15 @@ def short_number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _series(index: int, points: Sequence[tuple[float, Point]], scale: _Scale, unit: str) -> list[str]:
-    """A band, a line, the draws and the marked scores of a curve."""
+def _series(
+    index: int, points: Sequence[tuple[float, Point]], scale: _Scale, unit: str, fitted: Sequence[Place] = ()
+) -> list[str]:
+    """A band and a line, or the fitted line instead; the draws and the marked scores of a curve."""
     upper = [(x, scale.y(point.value + point.error)) for x, point in points]
     lower = [(x, scale.y(point.value - point.error)) for x, point in reversed(points)]
-    colour, line = series_colour(index), [(x, scale.y(point.value)) for x, point in points]
-    parts = [f'<path d="{_path([*upper, *lower])}Z" fill="{colour}" fill-opacity=".16"/>'] if len(points) > 1 else []
+    colour, line = series_colour(index), fitted or [(x, scale.y(point.value)) for x, point in points]
+    band = f'<path d="{_path([*upper, *lower])}Z" fill="{colour}" fill-opacity=".16"/>'
+    parts = [band] if len(points) > 1 and not fitted else []
     errors = "".join(f"M{x:.1f} {scale.y(p.value - p.error):.1f}V{scale.y(p.value + p.error):.1f}" for x, p in points)
     parts.append(f'<path d="{errors}" stroke="{colour}"/>')
     parts.append(
@@ -109,15 +147,16 @@ def _series(index: int, points: Sequence[tuple[float, Point]], scale: _Scale, un
     return parts
 
 
-def _marker(index: int, x: float, y: float) -> str:
+def _marker(index: int, x: float, y: float, *, hollow: bool = False) -> str:
     """The mark of a series: each has another shape."""
     colour = series_colour(index)
+    style = f'fill="none" stroke="{colour}" stroke-width="1.5"' if hollow else f'fill="{colour}"'
     shapes = (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.4" fill="{colour}"/>',
-        f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" fill="{colour}"/>',
-        f'<path d="M{x:.1f} {y - 4:.1f}L{x + 4:.1f} {y + 3:.1f}H{x - 4:.1f}Z" fill="{colour}"/>',
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.4" {style}/>',
+        f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" {style}/>',
+        f'<path d="M{x:.1f} {y - 4:.1f}L{x + 4:.1f} {y + 3:.1f}H{x - 4:.1f}Z" {style}/>',
         f'<path d="M{x:.1f} {y - 4.4:.1f}L{x + 4.4:.1f} {y:.1f}L{x:.1f} {y + 4.4:.1f}L{x - 4.4:.1f} {y:.1f}Z" '
-        f'fill="{colour}"/>',
+        f"{style}/>",
     )
     return shapes[index % len(shapes)]
 

@@ -40,6 +40,7 @@ def fit_scaling(
     tokens: Tokens | None = None,
     tokens_per_step: float | None = None,
     irreducible: bool | None = None,
+    intervals: bool = True,
     normalizations: str | Sequence[str] = (),
     metrics: GivenMetric | Sequence[GivenMetric] = (),
     trust_remote_code: bool = False,
@@ -58,6 +59,7 @@ def fit_scaling(
         tokens: on which the models were trained: one number, or one for each name of a model.
         tokens_per_step: instead of `tokens`, for revisions such as `step1000`.
         irreducible: whether losses have an irreducible term; by default with five sizes or more.
+        intervals: whether to compute intervals, which takes most of the time.
         normalizations: which to score by; each task's own if empty.
         metrics: names, functions or classes, to use instead of the tasks' own for the tasks whose answers they measure.
         trust_remote_code: whether a metric may run code that is not part of icl-eval.
@@ -81,7 +83,8 @@ def fit_scaling(
     fits, reasons = [], [f"{_label(manifest)}: its {UNITS[by]} are not known" for manifest, size in sized if not size]
     for key in dict.fromkeys(key for each in read for key in each.lines):
         try:
-            fits.append(_fit(key, [each for each in read if key in each.lines], by, irreducible))
+            of_score = [each for each in read if key in each.lines]
+            fits.append(_fit(key, of_score, by, irreducible, RESAMPLES if intervals else 0))
         except MetricError as error:
             task, prompt, metric, _, shots = key
             reasons.append(f"{task} {metric} ({prompt}, {shots} shots) has no fit: {error.message}")
@@ -206,7 +209,7 @@ def _key(score: Score) -> Key:
     return score.task, score.prompt, score.metric, score.normalization, score.shots
 
 
-def _fit(key: Key, runs: Sequence[_Run], by: By, irreducible: bool | None) -> ScalingFit:
+def _fit(key: Key, runs: Sequence[_Run], by: By, irreducible: bool | None, resamples: int) -> ScalingFit:
     """The law of one score.
 
     Raises:
@@ -224,7 +227,7 @@ def _fit(key: Key, runs: Sequence[_Run], by: By, irreducible: bool | None) -> Sc
     free = irreducible if irreducible is not None else found >= LEAST_IRREDUCIBLE
     curve = _curve(key, runs, estimates, scores[0].random, irreducible=free)
     law, smaller = curve.fit(sizes), curve.without_largest(sizes)
-    exponents, predictions = curve.resampled(sizes, RESAMPLES)
+    exponents, predictions = curve.resampled(sizes, resamples)
     fit = ScalingFit(
         *(*key, by),
         models=tuple(each.label for each in runs),

@@ -61,3 +61,13 @@ def test_a_plot_of_sizes_has_the_fit(icl_eval: IclEval, folder: str, tmp_path: P
 
     assert icl_eval("plot", folder, "--kind", "sizes", "-o", str(path)).code == 0
     assert path.read_text().count("<path d=") > 10
+
+
+def test_the_report_has_the_fit_of_three_models(icl_eval: IclEval, folder: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    members = sorted(str(each) for each in Path(folder).iterdir() if each.is_dir())
+
+    icl_eval("report", folder, "-o", str(path))
+    assert " predicted</title>" in path.read_text()
+    icl_eval("report", *members[:2], "-o", str(path))
+    assert " predicted</title>" not in path.read_text()

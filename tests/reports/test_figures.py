@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,10 @@ import numpy as np
 import pytest
 
 from icl_eval.errors import RunError, UnknownName
-from icl_eval.metrics.scaling import fit_logistic
-from icl_eval.reports.curves import by_size, curves_of
+from icl_eval.metrics.scaling import Law, fit_logistic, fit_power_law
+from icl_eval.reports.curves import BySize, by_size, curves_of
 from icl_eval.reports.figures import FORMATS, curve_figure, difference_figure, save, size_figure
-from icl_eval.reports.svg import curve_chart
+from icl_eval.reports.svg import curve_chart, size_chart
 from icl_eval.results.pair import Pair
 from icl_eval.results.result import Comparison, Result, Sweep
 from icl_eval.results.scaling import HeldOut, Interval, ScalingFit
@@ -74,14 +76,19 @@ def test_scores_by_size_have_the_line_of_least_squares() -> None:
     assert list(fitted.get_ydata()) == pytest.approx(np.polyval(np.polyfit([6, 7, 8], values, 1), [6, 7, 8]))
 
 
-def test_a_fit_is_drawn_with_the_prediction_for_the_largest_model() -> None:
-    runs = [(m.model_name, m, [replace(RTE, value=v)]) for m, v in zip(SIZES, (0.55, 0.6, 0.7), strict=True)]
-    law = fit_logistic(np.array([1e6, 1e7, 1e8]), np.array([0.55, 0.6, 0.7]), 0.5, 1.0)
+def fitted(values: Sequence[float], law: Law) -> tuple[str, list[BySize], ScalingFit]:
+    """Scores of three models by their sizes, and their fit, which predicts 0.65 for the largest one."""
+    runs = [(m.model_name, m, [replace(RTE, value=v)]) for m, v in zip(SIZES, values, strict=True)]
     names = (RTE.task, RTE.prompt, RTE.metric, RTE.normalization, RTE.shots)
-    held_out = HeldOut("m8", 0.65, 0.7, Interval(0.6, 0.69))
-    lines = (("m6", "m7", "m8"), (1e6, 1e7, 1e8), (0.55, 0.6, 0.7), (0.03,) * 3)
-    fit = ScalingFit(*names, "parameters", *lines, law, False, None, 0.01, held_out)
-    figure: Any = size_figure(*by_size(runs), [fit])
+    held_out = HeldOut("m8", 0.65, values[-1], Interval(0.6, 0.69))
+    lines = (("m6", "m7", "m8"), (1e6, 1e7, 1e8), tuple(values), (0.03,) * 3)
+    return *by_size(runs), ScalingFit(*names, "parameters", *lines, law, False, None, 0.01, held_out)
+
+
+def test_a_fit_is_drawn_with_the_prediction_for_the_largest_model() -> None:
+    law = fit_logistic(np.array([1e6, 1e7, 1e8]), np.array([0.55, 0.6, 0.7]), 0.5, 1.0)
+    unit, scores, fit = fitted((0.55, 0.6, 0.7), law)
+    figure: Any = size_figure(unit, scores, [fit])
     (axis,) = figure.axes
     (curve,) = [each for each in axis.lines if len(each.get_xdata()) == 100]
     (mark,) = [each for each in axis.lines if each.get_markerfacecolor() == "white"]
@@ -89,6 +96,21 @@ def test_a_fit_is_drawn_with_the_prediction_for_the_largest_model() -> None:
     assert list(curve.get_ydata()) == pytest.approx(law.at(curve.get_xdata()).tolist())
     assert (*mark.get_xdata(), *mark.get_ydata()) == (1e8, 0.65)
     assert [tuple(each.get_segments()[0][:, 1]) for each in axis.collections][-1] == pytest.approx((0.6, 0.69))
+
+
+def test_the_chart_of_a_report_draws_a_fit_through_scores_that_follow_it() -> None:
+    unit, (scores,), fit = fitted((0.8, 0.4, 0.2), fit_power_law(np.array([1e6, 1e7]), np.array([0.8, 0.4])))
+    charts = [size_chart("", unit, scores.series, scores.fits_of(fits)) for fits in ([fit], [replace(fit, shots=99)])]
+    marks = [re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="3.4" fill="(\w+)', chart) for chart in charts]
+    (curve,) = re.findall(r'd="M([\d. L]+)" fill="none"', charts[0])
+    line = [tuple(map(float, place.split())) for place in curve.split("L")]
+    places = [tuple(map(float, mark[:2])) for mark in marks[0]]
+
+    assert (line[0], line[20], line[40]) == tuple(pytest.approx(place, abs=0.11) for place in places[:3])
+    assert [fill for *_, fill in marks[0]] == ["var", "var", "var", "none"]
+    assert places[1][1] > places[3][1] > places[0][1]  # 0.4, 0.65 and 0.8: y grows downwards
+    assert "0.650 predicted" in charts[0]
+    assert [fill for *_, fill in marks[1]] == ["var", "var", "var"]  # a fit of another score
 
 
 def test_models_are_ordered_by_the_step_that_their_revisions_name() -> None:
