@@ -1,10 +1,11 @@
-"""Metrics of the probability a model gives to a text: perplexities, losses, and the in-context score."""
+"""Metrics of the probability a model gives to a text: perplexities, losses, the in-context score and Min-K% Prob."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,9 +94,9 @@ class InContextScore:
 
     def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
         """One unit per text; raises `MetricError` if none is long enough."""
-        rows = [self._row(prediction.token_logprobs) for prediction in predictions]
+        rows = [self._row(_first_window(prediction)) for prediction in predictions]
         if not any(count for _, count in rows):
-            longest = max(len(prediction.token_logprobs) for prediction in predictions)
+            longest = max(len(_first_window(prediction)) for prediction in predictions)
             raise MetricError(
                 f"no text has {max(self.early, self.late)} tokens in its first window: the longest has {longest}; set "
                 "`early` and `late`"
@@ -110,6 +111,50 @@ class InContextScore:
         if len(logprobs) < max(self.early, self.late):
             return 0.0, 0
         return logprobs[self.early - 1] - logprobs[self.late - 1], 1
+
+
+@dataclass(frozen=True)
+class MinK:
+    """Mean over texts of the log-probability of the k % least likely tokens of each, in nats; a row is (mean, 1).
+
+    Shi et al. 2023 (arXiv 2310.16789, "Min-K% Prob"), who negate it: it is nearer 0 for texts that a model was
+    trained on. The number of tokens is rounded down, and a text of which no token is left does not count.
+    """
+
+    name: str
+    percent: int = 20
+    bounds: tuple[float, float] = (-math.inf, 0.0)
+    proportion: bool = False
+    of: Kind = "likelihood"
+
+    @classmethod
+    def configured(cls, name: str, settings: Mapping[str, str]) -> MinK:
+        """The metric of a full name and the settings in it."""
+        return cls(name, int(settings.get("k", cls.percent)))
+
+    def check(self, predictions: Sequence[LikelihoodPrediction]) -> None:
+        """Every text can be scored whose tokens are not known yet."""
+
+    def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
+        """One unit per text; raises `MetricError` if all are too short."""
+        rows = [self._row(prediction) for prediction in predictions]
+        if not any(count for _, count in rows):
+            least = -(-100 // self.percent)
+            raise MetricError(f"{self.percent} % of the tokens of every text is less than one: it takes {least} tokens")
+        return Statistics.of_examples(predictions, np.array(rows, dtype=np.float64))
+
+    def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shape (..., 2) -> (...)."""
+        return np.asarray(totals[..., 0] / totals[..., 1])
+
+    def _row(self, prediction: LikelihoodPrediction) -> tuple[float, int]:
+        logprobs = sorted(chain.from_iterable(prediction.windows))
+        count = len(logprobs) * self.percent // 100
+        return (math.fsum(logprobs[:count]) / count, 1) if count else (0.0, 0)
+
+
+def _first_window(prediction: LikelihoodPrediction) -> tuple[float, ...]:
+    return prediction.windows[0] if prediction.windows else ()
 
 
 def is_greedy(prediction: LikelihoodPrediction) -> float:

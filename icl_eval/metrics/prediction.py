@@ -120,8 +120,8 @@ class LikelihoodPrediction:
     group: str
     unspaced: bool = False
     """Whether most letters of the text are of scripts that write no spaces between words, so `words` says little."""
-    token_logprobs: tuple[float, ...] = ()
-    """Of the tokens of the text's first window, in nats; none if they are not known."""
+    windows: tuple[tuple[float, ...], ...] = ()
+    """The log-probabilities of the tokens in each window of the text, in nats; none if they are not known."""
 
     def __post_init__(self) -> None:
         if not -math.inf < self.logprob <= 0:

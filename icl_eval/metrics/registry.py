@@ -13,7 +13,7 @@ from icl_eval.errors import MetricError, UnknownName
 from icl_eval.metrics import answer_text, drop, external, likelihood, mathematics, means, multilingual, written
 from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
 from icl_eval.metrics.derived import PASS_AT, VOTE, Extracted, over_samples
-from icl_eval.metrics.likelihood import InContextScore, Loss, Perplexity
+from icl_eval.metrics.likelihood import InContextScore, Loss, MinK, Perplexity
 from icl_eval.metrics.means import ExampleMean, GroupMean
 from icl_eval.metrics.overlap import TRANSLATION_METRICS, rouge
 from icl_eval.metrics.overlap import refuse as refuse_for_rouge
@@ -98,9 +98,10 @@ _OF_LIKELIHOODS: tuple[Metric[Any], ...] = (
 
 
 _IN_CONTEXT = MetricFamily("in_context_score", {}, InContextScore.configured, of="likelihood", counts=("early", "late"))
+_MIN_K = MetricFamily("min_k", {"k": tuple(map(str, range(1, 101)))}, MinK.configured, of="likelihood")
 
 FAMILIES: Mapping[str, MetricFamily] = MappingProxyType(
-    {each.name: each for each in (_EXACT_MATCH, *multilingual.MLQA_METRICS, *TRANSLATION_METRICS, _IN_CONTEXT)}
+    {each.name: each for each in (_EXACT_MATCH, *multilingual.MLQA_METRICS, *TRANSLATION_METRICS, _IN_CONTEXT, _MIN_K)}
 )
 """The metrics that take settings."""
 
@@ -181,10 +182,12 @@ def _of_the_package(name: str, path: Path | None, line: int | None) -> AnyMetric
 
 
 def lower_is_better(name: str) -> bool | None:
-    """Whether a smaller value of a metric is better; None if that is not known, as of metrics in Python."""
+    """Whether a smaller value of a metric is better; None if neither is or it is not known, as of metrics in Python."""
     if name.startswith((EVALUATE, PYTHON)):
         return None
     base, _ = split_metric_name(split_extraction(name)[0])
+    if base == _MIN_K.name:
+        return None
     return base.endswith("perplexity") or base in (
         "answer_loss",
         "bits_per_byte",

@@ -223,7 +223,7 @@ class LikelihoodResult(ExampleResult):
         logprob = min(math.fsum(value for part in self.parts for value in part), 0.0)
         counts = (tokens, self.words, self.bytes)
         units = (self.cluster, self.group, self.unspaced)
-        return (LikelihoodPrediction(self.id, logprob, self.greedy, *counts, *units, self.parts[0]),)
+        return (LikelihoodPrediction(self.id, logprob, self.greedy, *counts, *units, self.parts),)
 
     @property
     def question(self) -> Hashable:

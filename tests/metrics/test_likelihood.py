@@ -109,7 +109,7 @@ def test_seeds_may_split_a_text_into_other_tokens() -> None:
 def texts_of(losses: list[NDArray[np.float64]]) -> list[LikelihoodPrediction]:
     """Texts with these losses of their tokens."""
     plain = likely([-float(each.sum()) for each in losses], [len(each) for each in losses])
-    return [replace(one, token_logprobs=tuple(-each)) for one, each in zip(plain, losses, strict=True)]
+    return [replace(one, windows=(tuple(-each),)) for one, each in zip(plain, losses, strict=True)]
 
 
 def test_in_context_score_is_the_mean_difference_of_two_columns_with_its_standard_error() -> None:
@@ -142,3 +142,32 @@ def test_texts_without_a_late_token_do_not_count() -> None:
 def test_positions_that_no_text_has_are_errors(name: str, message: str) -> None:
     with pytest.raises(IclEvalError, match=message):
         estimate(metric(name), [texts_of([np.ones(8)])])
+
+
+@pytest.mark.parametrize("k", [5, 10, 20, 30, 40, 50, 60])
+def test_min_k_is_the_mean_of_what_the_authors_compute_of_each_text(k: int) -> None:
+    losses = [*map(np.random.default_rng(k).gamma, [1.0] * 30, [2.0] * 30, range(20, 50))]
+    ratio = k / 100
+    per_text = [np.mean(np.sort(-each)[: int(len(each) * ratio)]) for each in losses]
+    found = estimate(metric(f"min_k:k={k}"), [texts_of(losses)])
+
+    assert found.value == pytest.approx(np.mean(per_text))
+    assert found.standard_error == pytest.approx(np.std(per_text, ddof=1) / math.sqrt(30))
+
+
+def test_min_k_takes_the_tokens_of_all_windows_and_leaves_out_texts_that_are_too_short() -> None:
+    (plain,) = texts_of([np.arange(1.0, 7)])
+    windows = replace(plain, windows=((-1.0, -6.0, -2.0), (-5.0, -3.0), (-4.0,)))
+    (short,) = texts_of([np.ones(4)])
+
+    assert estimate(metric("min_k"), [[windows, replace(short, id="short", cluster="short")]]).value == -6
+    assert estimate(metric("min_k:k=50"), [[windows]]).value == estimate(metric("min_k:k=50"), [[plain]]).value == -5
+    assert lower_is_better("min_k:k=50") is None
+    with pytest.raises(MetricError, match="20 % of the tokens of every text is less than one: it takes 5 tokens"):
+        estimate(metric("min_k"), [[short]])
+
+
+@pytest.mark.parametrize("k", ["0", "101", "2.5"])
+def test_k_is_a_whole_percentage(k: str) -> None:
+    with pytest.raises(IclEvalError, match=f"no value of min_k's `k` is named '{k}'"):
+        metric(f"min_k:k={k}")

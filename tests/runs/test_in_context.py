@@ -39,22 +39,39 @@ def test_a_model_that_copies_writes_every_list_again() -> None:
     assert lengths == {"5 words": 1, "10 words": 1, "20 words": 0}
 
 
-def test_the_in_context_score_is_taken_from_the_stored_tokens_of_one_pass(tmp_path: Path) -> None:
-    texts = [{"text": "abcdefgh" * n} for n in (2, 3, 4)]
-    task = Task.from_records(
+def repeated(metrics: list[str]) -> Task:
+    return Task.from_records(
         "texts",
-        evaluation=texts,
+        evaluation=[{"text": "abcdefgh" * n} for n in (2, 3, 4)],
         prompt="{% block query %}{% endblock %}{% block answer %}{{ option }}{% endblock %}",
         answer="likelihood",
         references="text",
-        metrics=["in_context_score:early=3:late=20"],
+        metrics=metrics,
     )
+
+
+def likelihoods(folder: Path) -> list[LikelihoodResult]:
+    return [each for each in read_examples(folder / "examples.jsonl") if isinstance(each, LikelihoodResult)]
+
+
+def test_the_in_context_score_is_taken_from_the_stored_tokens_of_one_pass(tmp_path: Path) -> None:
+    task = repeated(["in_context_score:early=3:late=20"])
     (score,) = evaluate(FakeLM(window=30), task, shots=0, out=tmp_path)
-    stored = [each for each in read_examples(tmp_path / "examples.jsonl") if isinstance(each, LikelihoodResult)]
-    long = [each.parts[0] for each in stored if len(each.parts[0]) >= 20]
+    long = [each.parts[0] for each in likelihoods(tmp_path) if len(each.parts[0]) >= 20]
 
     assert len(long) == 2
     assert score.value == pytest.approx(np.mean([each[2] - each[19] for each in long]))
+
+
+def test_min_k_is_rescored_from_the_stored_tokens_of_all_windows(tmp_path: Path) -> None:
+    evaluate(FakeLM(window=30), repeated(["token_loss"]), shots=0, out=tmp_path)
+    found = rescore(tmp_path, metrics=["min_k", "min_k:k=30"])
+    texts = [np.sort(np.concatenate(each.parts)) for each in likelihoods(tmp_path)]
+
+    assert [len(each.parts) for each in likelihoods(tmp_path)] == [1, 1, 2]
+    for name, ratio in (("min_k", 0.2), ("min_k:k=30", 0.3)):
+        expected = np.mean([np.mean(each[: int(len(each) * ratio)]) for each in texts])
+        assert found.score("texts", metric=name).value == pytest.approx(expected)
 
 
 def parity_losses(tmp_path: Path, **options: Any) -> Result:
