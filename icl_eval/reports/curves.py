@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -72,6 +73,22 @@ def curves_of(scores: Iterable[Score], model: str = "") -> list[Curve]:
 def first_of_each_task(curves: Sequence[Curve]) -> list[Curve]:
     """The curve of the first metric of each task, prompt, scoring and model."""
     return list({(each.model, each.task, each.prompt, each.scoring): each for each in reversed(curves)}.values())[::-1]
+
+
+def scoring_words(scored: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """What a title says of the scoring of a task: its name if the task has several, else nothing.
+
+    Args:
+        scored: pairs of a task and a scoring.
+    """
+    pairs = {*scored}
+    several = Counter(task for task, _ in pairs)
+    return {(task, scoring): scoring if several[task] > 1 else "" for task, scoring in pairs}
+
+
+def title_of(*words: str, scoring: str = "") -> str:
+    """The words that are not empty, and the scoring in brackets."""
+    return " ".join(filter(None, (*words, scoring and f"({scoring})")))
 
 
 def _curve(model: str, scores: Sequence[Score]) -> Curve:

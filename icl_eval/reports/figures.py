@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icl_eval.errors import RunError, UnknownName
-from icl_eval.reports.curves import BySize, Curve, Point, first_of_each_task
+from icl_eval.reports.curves import BySize, Curve, Point, first_of_each_task, scoring_words, title_of
 from icl_eval.reports.html import visible
 
 if TYPE_CHECKING:
@@ -52,13 +52,12 @@ def curve_figure(curves: Sequence[Curve]) -> Figure:
         panels.setdefault((curve.task, curve.metric), []).append(curve)
     if not panels:
         raise RunError("there is no learning curve to plot: evaluate with several numbers of shots")
-    models = list(dict.fromkeys(curve.model for curve in curves))
+    labels: dict[str, int] = {}
     figure, axes = _panels(len(panels))
     for axis, ((task, metric), found) in zip(axes, panels.items(), strict=False):
         shots = sorted({point.shots for curve in found for point in curve.points})
-        for place, curve in enumerate(found):
-            index = models.index(curve.model) if len(models) > 1 else place  # the panels share one legend
-            label = " ".join(filter(None, (curve.model, curve.prompt if _several_prompts(found) else "")))
+        for curve in found:
+            index = labels.setdefault(label := _label(curve, found), len(labels))  # the panels share one legend
             places = [shots.index(point.shots) for point in curve.points]
             _line(axis, index, places, curve.points, label)
         for name, style in (("random", "--"), ("majority", ":")):
@@ -80,6 +79,7 @@ def size_figure(unit: str, tasks: Sequence[BySize], fits: Sequence[ScalingFit] =
     """
     if not tasks:
         raise RunError("there are no models of different sizes or training steps to plot")
+    scored = scoring_words((each.task, each.normalization) for each in tasks)
     figure, axes = _panels(len(tasks))
     for axis, each in zip(axes, tasks, strict=False):
         for index, ((label, points), fit) in enumerate(zip(each.series, each.fits_of(fits), strict=True)):
@@ -91,7 +91,7 @@ def size_figure(unit: str, tasks: Sequence[BySize], fits: Sequence[ScalingFit] =
                 slope, start = np.polyfit(np.log10(sizes), [point.value for _, point in points], 1)
                 axis.plot(sizes, slope * np.log10(sizes) + start, color=COLOURS[index % 6], linewidth=0.9)
         axis.set_xscale("log")
-        _name(axis, each.task, unit, each.metric)
+        _name(axis, title_of(each.task, scoring=scored[each.task, each.normalization]), unit, each.metric)
     return _explain(figure)
 
 
@@ -215,5 +215,8 @@ def _plain(text: str) -> str:
     return visible(text).replace("$", r"\$")
 
 
-def _several_prompts(curves: Sequence[Curve]) -> bool:
-    return len({curve.prompt for curve in curves}) > 1
+def _label(curve: Curve, curves: Sequence[Curve]) -> str:
+    """The model of a curve, with its prompt and its scoring where there are others."""
+    prompt = curve.prompt if len({each.prompt for each in curves}) > 1 else ""
+    scoring = curve.scoring if len({each.scoring for each in curves}) > 1 else ""
+    return title_of(curve.model, prompt, scoring=scoring)

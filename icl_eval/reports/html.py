@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ WIDE = 160  # characters of a row of text that fits a notebook
 KEPT = frozenset("\n\t")
 HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Unicode's categories of controls, surrogates and separators of lines
 DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})  # bidirectional classes
+BREAKS = re.compile(r"(?<=[/_,])(?=.)|(?<=.)(?=~)")  # where a long name may be broken
 MARKS = frozenset("\u061c\u200e\u200f")
 
 
@@ -37,8 +39,8 @@ def escaped(text: str) -> str:
 
 
 def breakable(text: str) -> str:
-    """Text for HTML, which may be broken after a slash or an underscore of a name."""
-    return escaped(text).replace("/", "/<wbr>").replace("_", "_<wbr>")
+    """Text for HTML, which may be broken after a slash, an underscore or a comma of a name, and before its `~`."""
+    return BREAKS.sub("<wbr>", escaped(text))
 
 
 def fragment(heading: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> str:

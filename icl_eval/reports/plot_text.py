@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from icl_eval.reports.curves import Curve, first_of_each_task
+from icl_eval.reports.curves import Curve, first_of_each_task, scoring_words, title_of
 from icl_eval.reports.layout import cells_of
 
 COLUMNS, ROWS = 27, 5  # characters of a plot, without its axes
@@ -34,11 +34,12 @@ def plots(curves: Sequence[Curve], width: int) -> list[str]:
 
 
 def _title(curve: Curve, curves: Sequence[Curve]) -> str:
-    """What the curve is of, with its model and its prompt where there are others."""
+    """What the curve is of, with its model, prompt and scoring where there are others."""
     models = {each.model for each in curves}
     prompts = {each.prompt for each in curves if each.task == curve.task}
-    words = curve.model if len(models) > 1 else "", curve.task, curve.metric, curve.prompt if len(prompts) > 1 else ""
-    return " ".join(filter(None, words))
+    scoring = scoring_words((each.task, each.scoring) for each in curves)[curve.task, curve.scoring]
+    model, prompt = curve.model if len(models) > 1 else "", curve.prompt if len(prompts) > 1 else ""
+    return title_of(model, curve.task, curve.metric, prompt, scoring=scoring)
 
 
 def _plot(curve: Curve, title: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from icl_eval.reports.categories import category_tables
 from icl_eval.reports.columns import NUMBERS, Row, columns_of
 from icl_eval.reports.comparison import p_value
-from icl_eval.reports.curves import Curve, by_size, curves_of, first_of_each_task
+from icl_eval.reports.curves import Curve, by_size, curves_of, first_of_each_task, scoring_words, title_of
 from icl_eval.reports.html import breakable, escaped, html_table, table
 from icl_eval.reports.items import ReportRun, item_blocks
 from icl_eval.reports.page import DEFAULT
@@ -52,8 +52,11 @@ SECTIONS = {
     "items": "Items",
     "notes": "Notes and signatures",
 }
-TOOLS = (("run", "run"), ("task", "task"), ("shots", "shots"), ("seed", "seed"), ("out", "answer"), ("sort", "order"))
-HEADS = ("", "task", "shots", "seed", "id", "answer", "right answer", "margin", "loss")
+TOOLS = (
+    *(("run", "run"), ("task", "task"), ("prompt", "prompt"), ("shots", "shots"), ("seed", "seed")),
+    *(("out", "answer"), ("sort", "order")),
+)
+HEADS = ("", "run", "task", "prompt", "shots", "seed", "id", "answer", "right answer", "margin", "loss")
 DIFFERENCES = (
     *("task", "prompt", "metric", "shots", "first", "second", "difference", "95 %", "p", "p (Holm)"),
     *("detectable", "wins", "losses", "ties", "n"),
@@ -176,8 +179,10 @@ def _curves(runs: Sequence[ReportRun]) -> str:
         return ""
     models = [run.label for run in runs]
     charts = []
-    for (task, prompt, metric, _), members in list(found.items())[:MOST_CHARTS]:
-        caption = f"<figcaption>{escaped(' '.join(filter(None, (task, metric, prompt))))}</figcaption>"
+    scored = scoring_words((curve.task, curve.scoring) for curve in curves)
+    for (task, prompt, metric, scoring), members in list(found.items())[:MOST_CHARTS]:
+        title = title_of(task, metric, prompt, scoring=scored[task, scoring])
+        caption = f"<figcaption>{breakable(title)}</figcaption>"
         names = models if several else [curve.model for curve in members]
         charts.append(f"<figure>{caption}{'' if several else _legend(names)}{curve_chart(members, names)}</figure>")
     more = len(found) - len(charts)
@@ -192,7 +197,7 @@ def _curves(runs: Sequence[ReportRun]) -> str:
 def _legend(names: Sequence[str]) -> str:
     if len(names) < 2:
         return ""
-    lines = "".join(f"<span>{key(index)}{escaped(name)}</span>" for index, name in enumerate(names))
+    lines = "".join(f"<span>{key(index)}{breakable(name)}</span>" for index, name in enumerate(names))
     return f'<div class="legend">{lines}</div>'
 
 
@@ -202,6 +207,7 @@ def _heat_map(found: Sequence[Sequence[Curve]], *, named: bool) -> str:
     if len(curves) < 2:
         return ""
     shots = sorted({point.shots for curve in curves for point in curve.points})
+    scored = scoring_words((curve.task, curve.scoring) for curve in curves)
     lines = []
     for curve in curves:
         values = {point.shots: point.value for point in curve.points}
@@ -215,7 +221,8 @@ def _heat_map(found: Sequence[Sequence[Curve]], *, named: bool) -> str:
             for k in shots
         )
         name = f"{curve.model}: {curve.task}" if named else curve.task
-        name += f" {curve.prompt}" if _has_others(curve, curves) else ""
+        prompt = curve.prompt if _has_others(curve, curves) else ""
+        name = title_of(name, prompt, scoring=scored[curve.task, curve.scoring])
         lines.append(f"<tr><th>{breakable(name)}</th><td>{breakable(curve.metric)}</td>{cells}</tr>")
     head = "".join(f'<th style="text-align:right">{each}-shot</th>' for each in shots)
     return (
@@ -239,8 +246,12 @@ def _sizes(runs: Sequence[ReportRun], fits: Sequence[ScalingFit]) -> str:
     """A chart of each task by the size of the model or the step of its training; nothing unless these differ."""
     unit, found = by_size([(run.label, run.manifest, run.scores) for run in runs])
     charts = []
+    prompts = {each.task: {one.prompt for one in found if one.task == each.task} for each in found}
+    scored = scoring_words((each.task, each.normalization) for each in found)
     for each in found[:MOST_CHARTS]:
-        title, names = f"{each.task} {each.metric}", _legend([name for name, _ in each.series])
+        prompt = each.prompt if len(prompts[each.task]) > 1 else ""
+        title = title_of(each.task, each.metric, prompt, scoring=scored[each.task, each.normalization])
+        names = _legend([name for name, _ in each.series])
         chart = size_chart(title, unit, each.series, each.fits_of(fits))
         charts.append(f"<figure><figcaption>{escaped(title)}</figcaption>{names}{chart}</figure>")
     said = "Lines are fits, as by icl-eval fit; a hollow mark is what the smaller models predict for the largest one."
@@ -299,7 +310,8 @@ def _items() -> str:
     tools = "".join(f'<label>{word} <select id="{name}"></select></label>' for name, word in TOOLS)
     search = '<label>text <input type="search" id="q" placeholder="press / to search"></label>'
     numbers = ("shots", "seed", "margin", "loss")
-    head = "".join(f"<span{' class=n' if name in numbers else ''}>{name}</span>" for name in HEADS)
+    classes = {**dict.fromkeys(numbers, " class=n"), "run": " class=run", "prompt": " class=prompt"}
+    head = "".join(f"<span{classes.get(name, '')}>{name}</span>" for name in HEADS)
     return (
         f'<div id="tools">{tools}{search}</div><p id="count" aria-live="polite" class="soft">The items need '
         'JavaScript.</p><div id="matrix" class="scroll"></div><div id="list" role="listbox" tabindex="0" '

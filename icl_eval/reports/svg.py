@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 380, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 322, 10, 192  # of the plot; the names of lines are at its right
+FIRST, LAST = LEFT + 14, RIGHT - 30  # of the points: the draws beside the last one are within the plot
 COLOURS = 6
 LINE = 12  # height of a label
 FITTED = 40  # segments of a fitted curve
@@ -31,7 +32,7 @@ def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
         models: those of all charts, in the order of their legend.
     """
     shots = sorted({point.shots for curve in curves for point in curve.points})
-    places = {each: LEFT + 20 + i * (RIGHT - LEFT - 40) / max(len(shots) - 1, 1) for i, each in enumerate(shots)}
+    places = {each: FIRST + i * (LAST - FIRST) / max(len(shots) - 1, 1) for i, each in enumerate(shots)}
     points = [point for curve in curves for point in curve.points]
     references = {name: getattr(curves[0], name) for name in ("random", "majority")}
     known = {name: value for name, value in references.items() if value is not None}
@@ -80,7 +81,7 @@ def size_chart(
     low, high = math.log10(min(sizes)), math.log10(max(sizes))
 
     def x(size: float) -> float:
-        return LEFT + 20 + (math.log10(size) - low) / max(high - low, 1e-9) * (RIGHT - LEFT - 40)
+        return FIRST + (math.log10(size) - low) / max(high - low, 1e-9) * (LAST - FIRST)
 
     values = [point.value + sign * point.error for _, points in series for _, point in points for sign in (-1, 1)]
     values += [value for curve in curves for _, value in curve]

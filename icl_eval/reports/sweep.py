@@ -176,6 +176,6 @@ def distinct_lines(lines: Mapping[str, Sequence[str]]) -> list[str]:
     """Each sentence once: as it is if it is true of all models, else after the names of those of which it is."""
     of: dict[str, list[str]] = {}
     for name, its in lines.items():
-        for line in its:
+        for line in dict.fromkeys(its):
             of.setdefault(line, []).append(name)
     return [line if len(names) == len(lines) else f"{', '.join(names)}: {line}" for line, names in of.items()]

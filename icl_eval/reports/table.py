@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 OF_THEIR_OWN = frozenset({"memory", "synthetic"})
 """What the records are of tasks that read none from the Hub or a directory."""
 MOST_LINES = 8  # of scores that close calls could move
+LARGEST = 1e7  # that is printed without an exponent, such as a perplexity
 MOST_CATEGORIES = 10  # of a task, each in a row of its own
 
 
@@ -420,8 +421,10 @@ def _movement(score: Score) -> str:
 
 
 def number(value: float | None) -> str:
-    """A figure with three decimals; nothing where it is not known."""
-    return "" if value is None or not math.isfinite(value) else f"{value:.3f}"
+    """A figure with three decimals, or with four digits if it is huge; nothing where it is not known."""
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:.3f}" if abs(value) < LARGEST else f"{value:.3e}"
 
 
 def _flat(score: Score) -> dict[str, object]:

@@ -14,6 +14,7 @@ from report_pages import Tables, document, without_documents
 from toy_tasks import ASKED, knowing
 
 from icl_eval import compare, rescore
+from icl_eval.reports.html import breakable
 from icl_eval.testing import FakeLM
 
 from .shell import TOY, IclEval
@@ -233,3 +234,34 @@ def test_the_curves_of_variants_share_a_chart(icl_eval: IclEval, model: Callable
 
     assert "~labels=flipped</span>" in figure
     assert ["toy/parity plain~labels=flipped", "accuracy"] in [row[:2] for row in Tables(page).rows]
+
+
+def test_charts_rows_and_notes_of_several_scorings_have_different_names(
+    icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]
+) -> None:
+    model(knowing(0, 1, 2))
+    words = ("--labels", "gold,flipped", "--order", "drawn,permutations:2", "--normalization", "token,sum")
+    assert icl_eval(*RUN, *words, "--out", "one").code == 0
+    page = Path("one/report.html").read_text("utf-8")
+    captions, notes = (re.findall(f"<{tag}>(.*?)</{tag}>", page) for tag in ("figcaption", "li"))
+    (heat,) = re.findall(r'<table class="heat">.*?</table>', page)
+    rows = re.findall("<tr><th>(.*?)</th>", heat)[1:]
+
+    assert [each.replace("<wbr>", "") for each in captions] == [
+        "toy/parity accuracy (token)",
+        "toy/parity accuracy (sum)",
+    ]
+    assert len({*rows}) == len(rows) == 4
+    assert {each.partition(",")[0] for each in notes if "median" in each} == {
+        f"toy/parity accuracy ({scoring}) (2 shots)" for scoring in ("token", "sum")
+    }
+
+
+def test_items_can_be_filtered_by_prompt(page: str) -> None:
+    assert '<select id="prompt">' in page
+    assert "<span class=run>run</span><span>task</span><span class=prompt>prompt</span>" in page
+
+
+def test_a_long_name_of_a_prompt_can_be_broken() -> None:
+    assert breakable("a_b~labels=x/y,order=<3>") == "a_<wbr>b<wbr>~labels=x/<wbr>y,<wbr>order=&lt;3&gt;"
+    assert breakable("~x/") == "~x/"

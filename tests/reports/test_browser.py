@@ -160,10 +160,29 @@ def test_a_key_moves_to_the_next_item(browser: Browser, page: Path) -> None:
     assert [index for index, name in enumerate(rows) if "open" in name] == [2]  # after the head and the first
 
 
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("variants")
+    options: dict[str, Any] = {"labels": ["gold", "flipped"], "order": ["drawn", "permutations:2"], "seeds": 2}
+    write_report([evaluate(knowing(0, 1), parity(), shots=[0, 2], out=folder, **options)], folder / "report.html")
+    return folder / "report.html"
+
+
+def test_items_of_variants_are_told_apart_and_filtered(browser: Browser, variants: Path) -> None:
+    browser.open(variants, "#prompt=inline~labels%3Dflipped")
+    rows = "return [...document.querySelectorAll('.item:not(.head) .prompt')].map(each => each.innerText)"
+
+    assert {*browser.run(rows)} == {"inline~labels=flipped"}
+    assert browser.run("return getComputedStyle(document.querySelector('.item.head .run')).display") == "none"
+
+
 @pytest.mark.parametrize("width", [1280, 400])
-def test_nothing_sticks_out_of_the_page(width: int, browser: Browser, page: Path) -> None:
+@pytest.mark.parametrize("fixture", ["page", "variants"])
+def test_nothing_sticks_out_of_the_page(
+    fixture: str, width: int, browser: Browser, request: pytest.FixtureRequest
+) -> None:
     browser._post("/window/rect", {"width": width, "height": 900})
-    browser.open(page)
+    browser.open(request.getfixturevalue(fixture))
 
     assert browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     browser._post("/window/rect", {"width": 1280, "height": 1000})

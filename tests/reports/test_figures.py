@@ -57,6 +57,26 @@ def test_a_model_has_the_same_colour_in_every_panel() -> None:
     assert colours[1]["m6"] == colours[0]["m6"] != colours[0]["small"]
 
 
+def test_each_prompt_and_scoring_of_each_model_has_its_own_colour() -> None:
+    several = tuple(
+        replace(score, prompt=prompt, normalization=scoring)
+        for prompt in ("gpt3", "other")
+        for scoring in ("token", "sum")
+        for score in SCORES
+    )
+    figure: Any = Sweep((Result(several, MANIFEST), Result(several, SIZES[0]))).plot()
+    colours = {each.get_label(): each.get_color() for each in figure.axes[0].lines if each.get_label()[0] in "sm"}
+    names = {
+        f"{model} {prompt} ({scoring})"
+        for model in ("small", "m6")
+        for prompt in ("gpt3", "other")
+        for scoring in ("token", "sum")
+    }
+
+    assert names <= {*colours}
+    assert len({colours[name] for name in names}) == 6  # all that there are
+
+
 def test_a_model_has_the_same_colour_in_every_chart_of_a_page() -> None:
     one, other = (curves_of(SCORES, model) for model in ("one", "other"))
 

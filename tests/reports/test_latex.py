@@ -41,9 +41,10 @@ def test_the_lowest_perplexity_is_the_best_and_of_unknown_metrics_none_is() -> N
     assert bold(render([replace(line, metric="evaluate:mauve") for line in lines], MANIFEST, "latex")) == []
 
 
-def test_every_metric_whose_name_says_error_or_perplexity_is_better_lower() -> None:
+def test_every_error_loss_and_perplexity_is_better_lower() -> None:
     assert [name for name in METRIC_NAMES if lower_is_better(name)] == [
-        *("perplexity", "token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter")
+        *("answer_loss", "perplexity", "token_perplexity", "word_perplexity", "byte_perplexity", "per_shot_loss"),
+        *("token_loss", "bits_per_byte", "ter", "in_context_score"),
     ]
 
 

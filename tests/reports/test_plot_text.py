@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -24,6 +25,12 @@ def dots(lines: list[str]) -> set[tuple[int, int]]:
             pattern = ord(character) - BLANK if character != " " else 0
             found |= {(2 * column + x, 4 * row + y) for n, (x, y) in numbers.items() if pattern >> (n - 1) & 1}
     return found
+
+
+def test_a_title_names_the_scoring_of_a_task_that_has_several() -> None:
+    titles = plots(curves_of([*GUESSING, *(replace(each, normalization="sum") for each in GUESSING)]), 80)[0]
+
+    assert re.split(r" {2,}", titles.strip()) == ["superglue/rte accuracy (token)", "superglue/rte accuracy (sum)"]
 
 
 def test_a_curve_rises_from_the_lower_left_to_the_upper_right() -> None:

@@ -38,6 +38,17 @@ def test_names_of_references_are_beside_the_plot_and_apart(random: float, majori
     assert all(abs(line - y) <= 16 for line, _, y in found.values())
 
 
+def test_draws_of_six_models_are_within_the_plot() -> None:
+    scores = [replace(each, seed_values=(0.4, 0.6)) for each in (RTE, RTE_32)]
+    models = [f"m{i}" for i in range(6)]
+    chart = curve_chart([curve for name in models for curve in curves_of(scores, name)], models)
+    draws = re.findall(r'class="draws" d="(.*?)"', chart)
+    across = [float(x) for path in draws for x in re.findall(r"M([\d.]+) ", path)]
+
+    assert len(across) == 6 * 2 * 2
+    assert max(across) <= RIGHT - 2  # pixels, the radius of a dot
+
+
 def test_ticks_have_the_same_decimals_and_none_is_above_a_perfect_score() -> None:
     scores = [replace(each, value=value, standard_error=1 - value) for each, value in ((RTE, 0.9), (RTE_32, 0.7))]
     scores = [replace(each, random=None, majority=None, seed_values=(0.9, 1 + 1e-12)) for each in scores]

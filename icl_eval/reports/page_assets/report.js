@@ -14,10 +14,12 @@
     const bytes = Uint8Array.from(atob($(id).textContent.trim()), c => c.charCodeAt(0));
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
   };
-  const number = value => value === null || value === undefined ? "" : value.toFixed(3);
+  const fixed = (value, digits) => (+value.toFixed(digits) + 0).toFixed(digits);
+  const number = value => value === null || value === undefined ? "" : fixed(value, 3);
   let data, prompts, tokens, loading, order = [], open = -1, hay = null, others = null;
-  const state = { run: "", task: "", shots: "", seed: "", out: "", q: "", sort: "", gold: "", chosen: "", item: "" };
+  const state = { run: "", task: "", prompt: "", shots: "", seed: "", out: "", q: "", sort: "", gold: "", chosen: "", item: "" };
 
+  const promptsOf = (task, run) => new Set(data.cells.filter(cell => cell[1] === task && (run === undefined || cell[0] === run)).map(cell => cell[2]));
   const cellOf = i => data.cells[data.cell[i]];
   const namesOf = i => data.names[data.options[i]] || [];
   const answer = i => data.chosen[i] >= 0 ? namesOf(i)[data.chosen[i]] : data.texts[i] ? data.texts[i][0][0] : "";
@@ -40,15 +42,17 @@
       others = new Map();
       for (let j = 0; j < data.id.length; j++) if (data.right[j] === 1) {
         const k = key(j);
-        others.has(k) ? others.get(k).push(data.cells[data.cell[j]][0]) : others.set(k, [data.cells[data.cell[j]][0]]);
+        others.has(k) ? others.get(k).push(cellOf(j)) : others.set(k, [cellOf(j)]);
       }
     }
-    return data.right[i] === 0 && (others.get(key(i)) || []).some(run => run !== cellOf(i)[0]);
+    const [run, task, prompt] = cellOf(i), only = of => promptsOf(task, of).size === 1;
+    return data.right[i] === 0 && (others.get(key(i)) || []).some(([other, , its]) =>
+      other !== run && (its === prompt || only(run) && only(other)));
   };
 
   const fits = data_filter => {
-    const cells = data.cells.map(([run, task, , shots, seed]) => (state.run === "" || run === +state.run) &&
-      (state.task === "" || task === state.task) && (state.shots === "" || shots === +state.shots) &&
+    const cells = data.cells.map(([run, task, prompt, shots, seed]) => (state.run === "" || run === +state.run) &&
+      (state.task === "" || task === state.task) && (state.prompt === "" || prompt === state.prompt) && (state.shots === "" || shots === +state.shots) &&
       (state.seed === "" || seed === +state.seed));
     const q = state.q.toLowerCase(), found = [];
     for (let i = 0; i < data.id.length; i++) {
@@ -66,13 +70,14 @@
   };
 
   const row = (i, place) => {
-    const [, task, , shots, seed] = cellOf(i), node = make("div", undefined, "item" + (i === open ? " open" : ""));
+    const [run, task, prompt, shots, seed] = cellOf(i), node = make("div", undefined, "item" + (i === open ? " open" : ""));
     node.style.top = `${HEAD + place * ROW}px`;
     node.setAttribute("role", "option"); node.setAttribute("aria-selected", i === open); node.id = `row${i}`;
-    node.append(make("span", MARKS[data.right[i]], WORDS[data.right[i]]), make("span", data.runs.length > 1 ? `${data.runs[cellOf(i)[0]]}: ${task}` : task),
+    node.append(make("span", MARKS[data.right[i]], WORDS[data.right[i]]), make("span", data.runs[run], "run"), make("span", task), make("span", prompt, "prompt"),
       make("span", shots, "n"), make("span", seed, "n"), make("span", data.id[i]), make("span", answer(i).slice(0, 200)),
       make("span", golds(i).join(", ").slice(0, 200)), make("span", number(data.margin[i]), "n"), make("span", number(data.loss[i]), "n"));
     node.firstChild.title = WORDS[data.right[i]];
+    [data.runs[run], task, prompt].forEach((whole, at) => { node.children[at + 1].title = whole; });
     node.onclick = () => { show(i); render(); };
     return node;
   };
@@ -117,7 +122,7 @@
     if (!item || !item.logprobs[option]) return null;
     const texts = item.texts && tokens.sequences[item.texts[option]].map(each => tokens.texts[each]);
     item.logprobs[option].forEach((logprob, at) => {
-      const token = make("span"), value = logprob === null ? "-∞" : logprob.toFixed(2);
+      const token = make("span"), value = logprob === null ? "-∞" : fixed(logprob, 2);
       token.style.setProperty("--v", logprob === null ? 1 : Math.min(1, -logprob / 8));
       token.append(make("code", texts ? texts[at].replaceAll("\n", "↵") : "·"), make("small", value)); box.append(token);
     });
@@ -134,7 +139,7 @@
       line.insertCell().append(make("span", name, chosen ? "answer" : ""), scored(i, option) || "");
       shown.forEach(scores => {
         const best = Math.max(...scores), total = scores.reduce((sum, s) => sum + Math.exp(s - best), 0), cell = line.insertCell();
-        cell.className = "n"; cell.append(make("span", (Math.exp(scores[option] - best) / total).toFixed(3)), make("small", ` ${scores[option].toFixed(3)}`));
+        cell.className = "n"; cell.append(make("span", (Math.exp(scores[option] - best) / total).toFixed(3)), make("small", ` ${number(scores[option])}`));
       });
     });
     const box = make("div", undefined, "scroll"); box.append(table);
@@ -160,7 +165,7 @@
     if (data.texts[i]) body.append(make("h3", "References"), make("pre", golds(i).join("\n")));
     if (own) {
       const pre = make("pre"); pre.append(own.slice(1).join(own[0]));
-      if (data.scores[i]) pre.append(make("span", ` ⟦${answer(i)}⟧`, "answer"));
+      if (data.scores[i]) pre.append(" ", make("span", `⟦${answer(i)}⟧`, "answer"));
       pre.tabIndex = 0; body.append(make("h3", "Prompt"), pre); pre.scrollTop = pre.scrollHeight;
     } else body.append(make("p", "The prompt is not in this page. This command prints it:"), make("pre", data.commands[data.cell[i]] + ` --id ${JSON.stringify(data.id[i])} --prompt`));
   };
@@ -195,6 +200,9 @@
     const ascending = values => values.sort((a, b) => a - b);
     choose("run", data.runs.length > 1 ? [all, ...data.runs.map((name, i) => [String(i), name])] : [all]);
     choose("task", distinct(1).length > 1 ? named(distinct(1)) : [all]);
+    choose("prompt", distinct(2).length > 1 ? named(distinct(2)) : [all]);
+    $("list").classList.toggle("runs", data.runs.length > 1);
+    $("list").classList.toggle("prompts", distinct(1).some(task => promptsOf(task).size > 1));
     choose("shots", distinct(3).length > 1 ? named(ascending(distinct(3))) : [all]);
     choose("seed", distinct(4).length > 1 ? named(ascending(distinct(4))) : [all]);
     choose("out", [all, ["1", "right"], ["0", "wrong"], ...(data.runs.length > 1 ? [["flips", "wrong, right in another run"]] : [])]);
