@@ -52,6 +52,12 @@ def test_every_command_prints_any_text_in_every_encoding_of_stdout(
     task.write_text(task.read_text().replace("Is a number even?", "天 ’ 😀"))
     lm.name = "天 ’ 😀"
     asked = ("-t", "toy/parity", "--shots", "0", *TOY)
+    lm.answers |= {f"{label}\n\n".encode(): "Q: 天 ’ 😀\nA: even\n\n".encode() for label in ("even", "odd")}
+    sizes = ("10", "100", "1000")
+    for size in sizes:
+        lm.parameter_count = int(size)
+        assert icl_eval("run", *asked, "-m", "any", "--out", size).code == 0
+    monkeypatch.setattr("icl_eval.runs.scaling.RESAMPLES", 5)
     lines = (
         ("run", *asked, "-m", "any", "--out", "one"),
         ("list", "toy", "--include", "."),
@@ -66,6 +72,9 @@ def test_every_command_prints_any_text_in_every_encoding_of_stdout(
         ("regress", "base 天 ’ 😀", "--include", "."),
         ("plan", *asked, "-m", "tiny"),
         ("import", "lm-eval", "天 ’ 😀.yaml", "--out", "imported"),
+        ("fit", *sizes),
+        ("contamination", "-t", "toy/parity", *TOY, "--text", "天 ’ 😀.yaml"),
+        ("orders", "-t", "toy/parity", "--shots", "2", "--temperature", "0", *TOY, "-m", "any"),
     )
     Path("天 ’ 😀.yaml").write_text(HARNESS.replace("NAME", "words"))
     assert {words[0] for words in lines} == {*COMMANDS}
