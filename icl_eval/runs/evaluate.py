@@ -23,6 +23,7 @@ from icl_eval.runs.score import chosen_normalizations
 from icl_eval.runs.stopping import stopping_rules
 from icl_eval.runs.tasks import (
     SAMPLE_NOTE,
+    check_effect,
     check_metrics,
     check_protocol,
     given_tasks,
@@ -99,6 +100,7 @@ def planned(
     check_protocol(chosen, config.protocol, config.fewshot_split)
     source = source_of(config.data, unused=all(task.source is not None for task in chosen))
     prepared, failures = _prepared(chosen, config, source)
+    check_effect(config, max(each.shots[-1] for each in prepared))
     prepared = [
         replace(each, describe=partial(_same, record))
         for each, record in zip(prepared, metrics.applied([each.record for each in prepared]), strict=True)

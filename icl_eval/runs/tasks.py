@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from icl_eval.config import HUB, SAMPLE
+from icl_eval.demos import replaces_options
 from icl_eval.errors import MetricError, RunError, TaskError, UnknownName
 from icl_eval.metrics import (
     METRIC_NAMES,
@@ -26,6 +27,7 @@ from icl_eval.metrics import (
     takes_any_example,
 )
 from icl_eval.references import reference_names
+from icl_eval.results.run_config import RunConfig
 from icl_eval.tasks import (
     Example,
     HubSource,
@@ -145,6 +147,26 @@ def check_protocol(tasks: Sequence[Task], changes: Mapping[str, Any], fewshot_sp
         flag = "--fewshot-ids" if "ids" in changes else f"--{next(iter(changes))}"
         names = ", ".join(task.name for task in tasks)
         raise RunError(f"{flag} needs a task with demonstrations, and there is only {names}")
+
+
+def check_effect(config: RunConfig, most: int) -> None:
+    """Raise `RunError` for an option that changes demonstrations, if no prompt has enough of them.
+
+    Args:
+        config: of the run.
+        most: the largest number of demonstrations in a prompt.
+    """
+    needed = {**dict.fromkeys(("draw", "select", "encoder", "fewshot_ids", "labels"), 1), "order": 2}
+    chosen = {name: getattr(config, name) for name in needed}
+    if len(config.labels) == 1 and (config.labels == ("gold",) or replaces_options(config.labels[0])):
+        chosen["labels"] = ()  # the options of queries have other texts
+    if config.order == ("drawn",):
+        chosen["order"] = ()
+    for name, least in needed.items():
+        if chosen[name] and most < least:
+            raise RunError(
+                f"`{name}` has no effect: it needs at least {least} demonstrations, and no prompt has more than {most}"
+            )
 
 
 def check_names(task: Task) -> None:

@@ -49,6 +49,31 @@ def test_every_combination_is_a_variant_where_it_is_a_difference() -> None:
     assert len({score.signature for score in scores}) == 7
 
 
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ({"labels": "random"}, 1),
+        ({"labels": ["gold", "abstract"]}, 1),
+        ({"order": ["drawn", "reversed"]}, 2),
+        ({"order": "permutations:6"}, 2),
+        ({"draw": "fixed"}, 1),
+        ({"select": "knn"}, 1),
+    ],
+)
+def test_an_option_of_demonstrations_without_enough_of_them(options: Any, least: int) -> None:
+    (name,) = options
+    with pytest.raises(IclEvalError, match=f"`{name}` has no effect: it needs at least {least} demonstrations"):
+        evaluate(FakeLM(), task(), shots=least - 1, **options)
+
+    assert evaluate(FakeLM(), task(), shots=[0, least], **options).scores
+
+
+def test_other_texts_of_options_need_no_demonstrations() -> None:
+    (score,) = evaluate(FakeLM(), task(), shots=0, labels="abstract").scores
+
+    assert score.draw == "per_example-labels:abstract"
+
+
 def test_one_value_changes_the_plain_cells() -> None:
     (score,) = evaluate(FakeLM(), task(), shots=2, labels="flipped", order="reversed").scores
 
