@@ -193,7 +193,7 @@ class RunOptions(ModelOptions, total=False):
     formats: Annotated[
         int | str | None,
         Stored(
-            "Evaluate N formats of each prompt that mean the same, itself and others drawn by a seed (0 by default).",
+            "Evaluate N formats of each prompt: itself and N - 1 variants of the same meaning, drawn with SEED (0).",
             EVALUATION,
             "N|N:SEED",
         ),
@@ -201,7 +201,7 @@ class RunOptions(ModelOptions, total=False):
     budget: Annotated[
         int | None,
         Stored(
-            "Search the best and the worst of the formats with N examples, and evaluate only these and the prompt.",
+            "Search for the best and the worst format with N examples, and evaluate only these and the prompt.",
             EVALUATION,
             "N",
         ),
@@ -221,19 +221,19 @@ class RunOptions(ModelOptions, total=False):
     select: Annotated[
         Select | None,
         Stored(
-            "Select demonstrations at random (`balanced`: equally many of each label), by similarity to the query, or "
-            "one representative set.",
+            "Select demonstrations at random, equally many of each label, by similarity to the query (bm25, knn, dpp) "
+            "or as one representative set (vote-k, diverse).",
             EVALUATION,
         ),
     ]
     encoder: Annotated[
         str | None,
-        Stored("Compare the vectors of this encoder, a model of `transformers`, not TF-IDF.", EVALUATION, "MODEL"),
+        Stored("Select by the vectors of this model of `transformers`, instead of TF-IDF.", EVALUATION, "MODEL"),
     ]
     order: Annotated[
         str | Sequence[str],
         Stored(
-            "Orders of demonstrations: drawn, reversed, balanced (labels take turns), similar-last, permutations:N.",
+            "Orders of demonstrations: drawn, reversed, balanced (alternating labels), similar-last, permutations:N.",
             EVALUATION,
             "NAME,...",
             default=(),
@@ -242,7 +242,7 @@ class RunOptions(ModelOptions, total=False):
     labels: Annotated[
         str | Sequence[str],
         Stored(
-            "Labels that demonstrations show: gold, random, flipped, permuted, abstract, abstract:WORD/..., corrupt:P.",
+            "Labels of demonstrations: gold, random, flipped, permuted, abstract, abstract:WORD/..., corrupt:P.",
             EVALUATION,
             "NAME,...",
             default=(),
@@ -268,8 +268,7 @@ class RunOptions(ModelOptions, total=False):
     until: Annotated[
         float | None,
         Stored(
-            "Evaluate examples in pseudo-random order until each task's score on the whole split is known to this "
-            "half-width, such as 0.01.",
+            "Stop when each task's score on the whole split is known to ±WIDTH, such as 0.01, with 95 % confidence.",
             EVALUATION,
             "WIDTH",
         ),
@@ -285,7 +284,7 @@ class RunOptions(ModelOptions, total=False):
     per_shot_loss: Annotated[
         bool,
         Stored(
-            "Also score the answer of each demonstration, after those before it in the longest prompt.",
+            "Report the loss of each demonstration's answer, given the demonstrations before it.",
             EVALUATION,
             default=False,
         ),
@@ -301,7 +300,7 @@ class RunOptions(ModelOptions, total=False):
     calibrate: Annotated[
         str | Sequence[str],
         Stored(
-            "Also score by calibrations, and collect what they need: contextual, contextual-identity, dc-pmi, batch, "
+            "Calibrations to score by, besides the normalisation: contextual, contextual-identity, dc-pmi, batch, "
             "prototypical.",
             EVALUATION,
             "NAME,...",
@@ -311,7 +310,7 @@ class RunOptions(ModelOptions, total=False):
     content_free: Annotated[
         str | Sequence[str],
         Stored(
-            "Inputs of contextual calibration. Default: N/A, [MASK] and an empty one.",
+            "Content-free inputs of contextual calibration. Default: N/A, [MASK] and an empty text.",
             EVALUATION,
             "INPUT,...",
             default=(),

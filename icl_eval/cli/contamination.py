@@ -30,7 +30,7 @@ def contamination(
         ),
     ],
     text_field: Annotated[
-        str, typer.Option(metavar="NAME", rich_help_panel=EVALUATION, help="The field of JSON lines with the text.")
+        str, typer.Option(metavar="NAME", rich_help_panel=EVALUATION, help="Field of JSON lines with the text.")
     ] = "text",
     ngram: Annotated[
         int | None,
@@ -43,7 +43,9 @@ def contamination(
     ] = None,
     out: Annotated[
         Path,
-        typer.Option(metavar="FILE", rich_help_panel=RESULTS, help="Where the dirty examples are listed."),
+        typer.Option(
+            metavar="FILE", rich_help_panel=RESULTS, help="File to write, with a line for each dirty example."
+        ),
     ] = Path("contamination.jsonl"),
     *,
     data: str | None,
@@ -53,8 +55,8 @@ def contamination(
 ) -> None:
     """Find examples that overlap with text files.
 
-    An example is dirty if the texts have an n-gram of it, by the rule of GPT-3. `rescore --contamination FILE` gives
-    the scores of clean and dirty examples.
+    An example is dirty if one of its n-grams occurs in the texts (the rule of GPT-3). `rescore --contamination FILE`
+    scores clean and dirty examples separately.
     """
     from icl_eval.cli.progress import progress_bar
     from icl_eval.reports.page import counted

@@ -20,14 +20,14 @@ Irreducible = Literal["auto", "yes", "no"]
 def fit(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, or of sweeps.")],
     *,
-    by: Annotated[By, typer.Option(rich_help_panel=RESULTS, help="What the size of a model is.")] = "parameters",
+    by: Annotated[By, typer.Option(rich_help_panel=RESULTS, help="Measure of a model's size.")] = "parameters",
     tokens: Annotated[
         str | None,
         typer.Option(
             "--tokens",
             metavar="N|MODEL=N,...",
             rich_help_panel=RESULTS,
-            help="Training tokens of all models, or of each, such as 3e11. For --by tokens or compute.",
+            help="Training tokens of all models or of each, such as 3e11, for --by tokens or compute.",
         ),
     ] = None,
     tokens_per_step: Annotated[
@@ -41,9 +41,7 @@ def fit(
     ] = None,
     irreducible: Annotated[
         Irreducible,
-        typer.Option(
-            rich_help_panel=RESULTS, help="Fit an irreducible loss; auto does so for five or more sizes of models."
-        ),
+        typer.Option(rich_help_panel=RESULTS, help="Fit an irreducible loss; auto fits it for five or more sizes."),
     ] = "auto",
     format: options.Format,
     columns: list[str] | None,

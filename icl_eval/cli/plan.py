@@ -49,8 +49,8 @@ def plan(
         float | None,
         typer.Option(
             metavar="DIFFERENCE",
-            help="Print how many examples and seeds find such a difference between two models, such as 0.02, with a "
-            "probability of 80 % by a test at 5 %; and the cost of a run only if --model is given.",
+            help="Print how many examples and seeds detect this difference between two models, such as 0.02. The "
+            "cost of a run is printed only with --model.",
             rich_help_panel=EVALUATION,
         ),
     ] = None,
@@ -59,7 +59,7 @@ def plan(
         typer.Option(
             "--from",
             metavar="RUN",
-            help="With --detect: measure the variance in this run, or repeat the option for two runs of two models.",
+            help="With --detect: measure the variance in this run; may be given twice, for two models.",
             rich_help_panel=EVALUATION,
         ),
     ] = None,

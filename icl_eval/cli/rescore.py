@@ -22,7 +22,7 @@ def rescore(
             "--extract",
             metavar="FILE",
             rich_help_panel=RESULTS,
-            help="Task file whose `extract` takes answers out of the stored texts. Default: the run's own rules.",
+            help="Task file whose `extract` rules extract answers from the stored texts. Default: the run's own rules.",
         ),
     ] = None,
     reasoning_end: Annotated[
@@ -31,7 +31,7 @@ def rescore(
             "--reasoning-end",
             metavar="MARK",
             rich_help_panel=RESULTS,
-            help="What the answers of stored texts follow, such as </think>. Default: the tasks' own.",
+            help="Text before the answer in stored texts, such as </think>. Default: the tasks' own.",
         ),
     ] = None,
     contamination: Annotated[
@@ -40,7 +40,7 @@ def rescore(
             "--contamination",
             metavar="FILE",
             rich_help_panel=RESULTS,
-            help="Score clean and dirty examples separately, by a file of `icl-eval contamination`.",
+            help="Score clean and dirty examples separately; FILE is from `icl-eval contamination`.",
         ),
     ] = None,
     format: options.Format,

@@ -116,13 +116,13 @@ class Protocol(Strict):
     """At random, equally many of each label, the most similar to the query, or representatives of all candidates."""
 
     encoder: StrictStr | None = None
-    """Model of `transformers` whose vectors of texts are compared instead of TF-IDF."""
+    """Model of `transformers` by whose vectors demonstrations are selected, instead of TF-IDF."""
 
     order: Annotated[StrictStr, AfterValidator(parse_order)] = "drawn"
-    """Order in the prompt: as drawn, reversed, balanced (labels take turns), or similar-last (of bm25, knn and dpp)."""
+    """Order in the prompt: as drawn, reversed, balanced (alternating labels), or similar-last (bm25, knn, dpp)."""
 
     labels: Annotated[StrictStr, AfterValidator(parse_labels)] = "gold"
-    """Labels that demonstrations have: the right ones, or others by a rule of `--labels`."""
+    """Labels of the demonstrations: the right ones, or others as with `--labels`."""
 
     within: StrictStr | None = None
     """Field whose value demonstrations share with the query."""
