@@ -183,6 +183,8 @@ def test_nothing_sticks_out_of_the_page(
 ) -> None:
     browser._post("/window/rect", {"width": width, "height": 900})
     browser.open(request.getfixturevalue(fixture))
+    browser.run("[...document.querySelectorAll('.item')].at(-1).click()")
+    browser.wait("return document.getElementById('detail').textContent.includes('Prompt')")
 
     assert browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     browser._post("/window/rect", {"width": 1280, "height": 1000})
