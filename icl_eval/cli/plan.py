@@ -22,9 +22,9 @@ PROGRESS_SECONDS = 5.0  # between lines of progress
 COMPARISON = "A comparison of two models"
 SOURCES = {
     "measured": "measured: the variance of {task} in the given runs",
-    "assumed": "assumed: right or wrong answers of uniform difficulty, with a correlation of 1/3 between the models "
-    "(Miller 2024); --from RUN measures it",
-    "clustered": "assumed: examples of one cluster are answered alike, so the clusters of {task} are counted",
+    "assumed": "assumed: answers are right with a probability that is uniform over the examples and has a correlation "
+    "of 1/3 between the models (Miller 2024); --from RUN measures the variance",
+    "clustered": "assumed: examples of one cluster have the same answers, so clusters of {task} are counted",
     "": "unknown: {metric} of {task} is not a mean over examples; --from RUN measures its variance",
 }
 
@@ -120,7 +120,7 @@ def _sample_size_lines(found: Sequence[SampleSize], effect: float) -> list[str]:
     kinds = [(each, kind) for each in found for kind in (each.source, *_clustered(each))]
     notes = dict.fromkeys(SOURCES[kind].format(task=each.task, metric=each.metric) for each, kind in kinds)
     return [
-        f"a difference of {effect:g} between two models on the same examples, found with a probability of 80 % at 5 %",
+        f"to detect a difference of {effect:g} between two models on the same examples (power 80 %, level 5 %)",
         "",
         *draw(names, [[row.get(name, "") for name in names] for row in rows], numbers, terminal_width()),
         "",

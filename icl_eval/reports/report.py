@@ -270,8 +270,9 @@ def _differences(pairs: Pairs) -> str:
     if not tables:
         return ""
     said = (
-        "Paired over the same examples. p (Holm) is adjusted for all differences of a table; detectable is the least "
-        "true difference that is found with a probability of 80 %; wins are examples on which the second run is better."
+        "Paired over the same examples. p (Holm) is adjusted for all differences of a table; detectable is the "
+        "smallest true difference that is detected with a probability of 80 %; wins are examples on which the second "
+        "run is better."
     )
     return f'<p class="soft">{said}</p>{_matrix(pairs)}{"".join(tables)}'
 

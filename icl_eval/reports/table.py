@@ -273,8 +273,8 @@ def about_references(scores: Sequence[Score]) -> list[str]:
     if not any(_published(score) for score in scores):
         return []
     return [
-        "GPT-3: Table H.1 on whole development sets; beside two shots or more, its few-shot setting of whatever "
-        "number; fine-tuned systems: on test sets"
+        "GPT-3: Table H.1, whole development sets; rows with two or more shots show its few-shot scores; "
+        "fine-tuned systems: test sets"
     ]
 
 

@@ -109,7 +109,7 @@ def _stopping_note(task: str, records: Sequence[tuple[TaskRecord, Stopped]]) -> 
         return (
             f"{task}: all {record.examples:,} examples of --limit were evaluated; {known}, not yet to ±{rule.until:g}"
         )
-    return f"{task}: stopped after {record.examples:,} examples, as {known}"
+    return f"{task}: stopped after {record.examples:,} examples, because {known}"
 
 
 def read_manifest(path: Path) -> Manifest:

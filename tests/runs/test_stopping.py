@@ -66,7 +66,7 @@ def test_a_run_stops_when_its_score_is_known_and_says_so(tmp_path: Path) -> None
     half = (known["scores"][0]["high"] - known["scores"][0]["low"]) / 2
     assert half <= 0.1
     assert (
-        f"numbers: stopped after {n} examples, as its accuracy on all 120 is known to ±{half:.3f} "
+        f"numbers: stopped after {n} examples, because its accuracy on all 120 is known to ±{half:.3f} "
         "(95 %, at any stopping time)"
     ) in result.table()
 
