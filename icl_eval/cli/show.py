@@ -73,8 +73,8 @@ def show(
 ) -> None:
     """Show the exact prompt of an example, and its scored tokens.
 
-    The prompt is made by the code of a run. The number of its tokens is printed, too. With --formats, each format of
-    the prompt is shown, and what it changes.
+    The prompt is made by the code of a run. The number of its tokens is printed, too. With --formats, or with several
+    --labels or --order, each variant of the prompt is shown, and what it changes.
     """
     from icl_eval.prompts import doubled_space
     from icl_eval.runs.check import previews

@@ -59,6 +59,10 @@ def _expanded(orders: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(expand_orders(orders))
 
 
+def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
 class RunConfig(ModelConfig):
     """What is evaluated, without clock, device and folder; `icl_eval.config` describes the options."""
 
@@ -78,7 +82,9 @@ class RunConfig(ModelConfig):
     select: Select | None = DEFAULTS["select"]
     encoder: str | None = DEFAULTS["encoder"]
     order: Annotated[tuple[str, ...], AfterValidator(_expanded)] = DEFAULTS["order"]
-    labels: tuple[Annotated[str, AfterValidator(parse_labels)], ...] = DEFAULTS["labels"]
+    labels: Annotated[tuple[Annotated[str, AfterValidator(parse_labels)], ...], AfterValidator(_each_once)] = DEFAULTS[
+        "labels"
+    ]
     fewshot_ids: tuple[str, ...] = DEFAULTS["fewshot_ids"]
     limit: Annotated[int | str, AfterValidator(parse_limit)] | None = DEFAULTS["limit"]
     until: Annotated[float, Field(gt=0, lt=0.5)] | None = DEFAULTS["until"]

@@ -13,10 +13,10 @@ from icl_eval.errors import IclEvalError, MissingData, TaskError, UnknownName, W
 from icl_eval.models import LanguageModel, ModelConfig, about_control_tokens, load
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig, read_run
-from icl_eval.runs.cells import categories_of, prepare
+from icl_eval.runs.cells import Prepared, categories_of, prepare
 from icl_eval.runs.model import chat_of
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
-from icl_eval.runs.tasks import check_average, check_metrics, check_names, check_reference, source_of
+from icl_eval.runs.tasks import check_average, check_effect, check_metrics, check_names, check_reference, source_of
 from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task, ids_of, tasks_of
 from icl_eval.tasks.extraction import extract
 from icl_eval.testing import check_task
@@ -162,7 +162,7 @@ def preview(
 def previews(
     task: Task, model: str, *, id: str | None = None, **options: Unpack[RunOptions]
 ) -> tuple[dict[str, EncodedQuery], LanguageModel, str]:
-    """A query of a run in each format, the model whose tokenizer encoded it, and a note on control tokens in it.
+    """A query of a run in each variant, the model whose tokenizer encoded it, and a note on control tokens in it.
 
     Args:
         task: the task.
@@ -171,7 +171,8 @@ def previews(
         options: those of `evaluate`; of shots, seeds and prompts the first is used.
 
     Returns:
-        The query by what its format changes, first that of the prompt itself, `""`; the model; the note, if any.
+        The query by what is changed in its format, labels and order, first the plain one, `""`; the model; the note,
+        if any.
 
     Raises:
         UnknownName: the task has no such prompt or example.
@@ -179,8 +180,9 @@ def previews(
     """
     config, load_config = read_run(model, [task.name], options)
     source = source_of(config.data, unused=task.source is not None)
-    formats = prepare(task, config.prompts[0] if config.prompts else None, config, source)
-    prepared, seed = formats[0], config.seeds[0]
+    variants = prepare(task, config.prompts[0] if config.prompts else None, config, source)
+    prepared, seed = variants[0], config.seeds[0]
+    check_effect(config, prepared.shots[0])
     ids = ids_of(prepared.examples)
     if id is not None and id not in ids:
         raise UnknownName(f"example of {task.name}", id, ids, otherwise=f"the first is {ids[0]}")
@@ -188,12 +190,21 @@ def previews(
     lm = load(model, config, load_config)
     drawn = prepared.pool.draw(example, prepared.shots[0], seed) if prepared.pool else []
     found, names = {}, set[str]()
-    for each in formats[: (config.drawn_formats or (1,))[0]]:
+    for each in variants:
         cell = Cell(task.name, each.prompt.style, each.shots[0], seed)
         builder = RequestBuilder(each, lm, config.overflow, chat_of(lm, config))
-        found[each.prompt.format.words if each.prompt.format else ""] = builder.build(cell, example, drawn)
+        found[_changes(each, prepared)] = builder.build(cell, example, drawn)
         names |= builder.control_names
     return found, lm, about_control_tokens(names)
+
+
+def _changes(variant: Prepared, plain: Prepared) -> str:
+    """In what a variant differs from the plain prompt."""
+    own, protocol = variant.task.definition.protocol, plain.task.definition.protocol
+    changed = [
+        f"{name}={getattr(own, name)}" for name in ("labels", "order") if vars(own)[name] != vars(protocol)[name]
+    ]
+    return ", ".join([*([variant.prompt.format.words] if variant.prompt.format else []), *changed])
 
 
 def _too_long(name: str, style: str, examples: int, long: Mapping[str, WindowError]) -> str:

@@ -147,7 +147,7 @@ def _check(
     elif draw not in (None, "fixed", "first") or task.definition.protocol.within:
         reason = "needs the same demonstrations for every query: `draw` fixed or first, without `within`"
     elif shots < 2:
-        reason = "needs at least 2 demonstrations"
+        reason = "needs 2 or more demonstrations"
     elif not model.can_generate or model.is_encoder_decoder:
         reason = f"needs a causal language model, which {model.name} is not"
     elif chat:

@@ -165,7 +165,7 @@ def check_effect(config: RunConfig, most: int) -> None:
     for name, least in needed.items():
         if chosen[name] and most < least:
             raise RunError(
-                f"`{name}` has no effect: it needs at least {least} demonstrations, and no prompt has more than {most}"
+                f"`{name}` has no effect: it needs {least} or more demonstrations, and no prompt has more than {most}"
             )
 
 

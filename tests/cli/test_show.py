@@ -28,6 +28,33 @@ def test_show_prints_the_prompt_of_the_run_and_what_is_scored(icl_eval: IclEval,
     )
 
 
+def test_show_prints_every_variant_of_labels_and_orders(icl_eval: IclEval, lm: FakeLM) -> None:
+    axes = ("--labels", "gold,flipped", "--order", "drawn,reversed", "--formats", "2")
+    said = icl_eval("show", "toy/parity", "--shots", "2", *axes, *TOY)
+    names = re.findall(r"^plain(?:~f1)?(?:: .*)?$", said.out, re.MULTILINE)
+    plain, reversed_, flipped, _ = re.split(r"^plain.*\n\n", said.out, flags=re.MULTILINE)[1:5]
+
+    assert (said.code, len(names)) == (0, 8)
+    assert names[:4] == [
+        "plain",
+        "plain: order=reversed",
+        "plain: labels=flipped",
+        "plain: labels=flipped, order=reversed",
+    ]
+    first, second, query = plain.strip().split("\n\n")
+    assert reversed_.strip().split("\n\n") == [second, first, query]
+    other = {"even": "odd", "odd": "even"}
+    assert flipped.strip().split("\n\n") == [
+        re.sub("even|odd", lambda word: other[word[0]], each) for each in (first, second)
+    ] + [query]
+
+
+def test_show_names_an_option_that_its_prompt_has_too_few_demonstrations_for(icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("show", "toy/parity", "--shots", "0", "--labels", "random", *TOY)
+
+    assert said.mistake == "`labels` has no effect: it needs 1 or more demonstrations, and no prompt has more than 0"
+
+
 def test_show_prints_the_text_that_a_run_asks(icl_eval: IclEval, lm: FakeLM) -> None:
     asked = _Asked(lm)
     icl_eval("run", "-t", "toy/parity", "--shots", "2", "--seeds", "1,", "--limit", "first:1", *TOY)

@@ -56,7 +56,7 @@ def test_orders_are_ranked_by_the_labels_of_the_models_own_queries() -> None:
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
-        ({}, {"shots": 1}, "needs at least 2 demonstrations"),
+        ({}, {"shots": 1}, "needs 2 or more demonstrations"),
         ({}, {"draw": "per_example"}, "needs the same demonstrations for every query"),
         ({"within": "label"}, {}, "needs the same demonstrations for every query"),
         ({}, {}, "none of the [0-9]+ sampled examples reads as one of levels"),

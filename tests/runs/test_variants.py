@@ -62,10 +62,16 @@ def test_every_combination_is_a_variant_where_it_is_a_difference() -> None:
 )
 def test_an_option_of_demonstrations_without_enough_of_them(options: Any, least: int) -> None:
     (name,) = options
-    with pytest.raises(IclEvalError, match=f"`{name}` has no effect: it needs at least {least} demonstrations"):
+    with pytest.raises(IclEvalError, match=f"`{name}` has no effect: it needs {least} or more demonstrations"):
         evaluate(FakeLM(), task(), shots=least - 1, **options)
 
     assert evaluate(FakeLM(), task(), shots=[0, least], **options).scores
+
+
+def test_two_words_for_the_same_rule_are_one_value() -> None:
+    (score,) = evaluate(FakeLM(), task(), shots=2, labels=["corrupt:0.5", "corrupt:.50"]).scores
+
+    assert (score.prompt, score.draw) == ("plain", "per_example-labels:corrupt:0.5")
 
 
 def test_other_texts_of_options_need_no_demonstrations() -> None:
