@@ -155,7 +155,7 @@ def _parts(path: Path, stream: Any, repeated: int) -> Iterator[Passage]:
     while True:
         block = bytes(stream.read(BLOCK))
         if b"\0" in block:
-            raise DataError(f"this is no text file: it has a zero byte at {read + block.index(0)}", path)
+            raise DataError(f"this is not a text file: it has a zero byte at {read + block.index(0)}", path)
         try:
             text = rest.text + decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:

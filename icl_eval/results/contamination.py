@@ -147,7 +147,7 @@ def read_contamination(path: Path) -> Contamination:
                 tasks.append(Searched.model_validate(entry))
         except ValidationError as error:
             raise RunError(
-                f"this is no line of `icl-eval contamination`: {first_problem(error)}", path, number
+                f"this is not a line of a file of `icl-eval contamination`: {first_problem(error)}", path, number
             ) from error
     if not tasks:
         raise RunError("this file names no task; `icl-eval contamination` writes one that does", path)

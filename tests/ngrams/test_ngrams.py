@@ -125,7 +125,7 @@ def test_ngrams_of_all_examples_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.txt", b"words \0 more", "this is no text file: it has a zero byte at 6"),
+        ("a.txt", b"words \0 more", "this is not a text file: it has a zero byte at 6"),
         ("a.txt", b"caf\xe9 au lait", "not UTF-8: byte 0xe9 at 3"),
         ("a.txt.gz", b"words", "cannot be read: Not a gzipped file"),
         ("a.txt.zst", b"words", "cannot be read: "),
