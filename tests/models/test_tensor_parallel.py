@@ -113,5 +113,5 @@ def test_models_of_other_kinds_are_refused(name: str, tmp_path: Path) -> None:
 
 def test_a_sweep_is_refused(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RunError, match="`tensor_parallel` takes one model, and a sweep several"):
+    with pytest.raises(RunError, match="`tensor_parallel` takes one model, but a sweep has several"):
         sweep([saved, "tiny"], "symbols", data="sample", tensor_parallel=True)

@@ -71,7 +71,7 @@ FAULTS = {
     "\n- bleu:\n  tokenize: zh": ":10: `metrics.0`: a metric with settings is written `{bleu: {tokenize: zh}}`, as one",
     "[{bleu: zh}]": ":9: `metrics.0`: a metric with settings is written `{bleu: {tokenize: zh}}`, as one name with its",
     "[mlqa_f1]": ":9: mlqa_f1 needs a language, as in `mlqa_f1: {language: zh}`; choose from en, es, hi, ",
-    "[{accuracy: {tokenize: zh}}]": ":9: accuracy takes no settings; exact_match, mlqa_em, mlqa_f1, bleu, chrf, ter do",
+    "[{accuracy: {tokenize: zh}}]": ":9: accuracy takes no settings; exact_match, mlqa_em, mlqa_f1, bleu, chrf, ter, ",
     "[{bleu: {tokenize: ja-mecab}}]": ":9: to/chinese cannot be scored with bleu:tokenize=ja-mecab: "
     "bleu:tokenize=ja-mecab needs a package that is not installed: pip install 'sacrebleu[ja]'",
     "[squad_f1]": ":9: to/chinese cannot be scored with squad_f1: squad_f1 splits texts at spaces, and most letters",
