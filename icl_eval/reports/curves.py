@@ -75,15 +75,15 @@ def first_of_each_task(curves: Sequence[Curve]) -> list[Curve]:
     return list({(each.model, each.task, each.prompt, each.scoring): each for each in reversed(curves)}.values())[::-1]
 
 
-def scoring_words(scored: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """What a title says of the scoring of a task: its name if the task has several, else nothing.
+def scoring_words(scored: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
+    """What a title says of a scoring: its name if the metric of the task has several, else nothing.
 
     Args:
-        scored: pairs of a task and a scoring.
+        scored: each a task, a metric and a scoring.
     """
-    pairs = {*scored}
-    several = Counter(task for task, _ in pairs)
-    return {(task, scoring): scoring if several[task] > 1 else "" for task, scoring in pairs}
+    distinct = {*scored}
+    several = Counter((task, metric) for task, metric, _ in distinct)
+    return {each: each[2] if several[each[:2]] > 1 else "" for each in distinct}
 
 
 def title_of(*words: str, scoring: str = "") -> str:

@@ -79,7 +79,7 @@ def size_figure(unit: str, tasks: Sequence[BySize], fits: Sequence[ScalingFit] =
     """
     if not tasks:
         raise RunError("there are no models of different sizes or training steps to plot")
-    scored = scoring_words((each.task, each.normalization) for each in tasks)
+    scored = scoring_words((each.task, each.metric, each.normalization) for each in tasks)
     figure, axes = _panels(len(tasks))
     for axis, each in zip(axes, tasks, strict=False):
         for index, ((label, points), fit) in enumerate(zip(each.series, each.fits_of(fits), strict=True)):
@@ -91,7 +91,7 @@ def size_figure(unit: str, tasks: Sequence[BySize], fits: Sequence[ScalingFit] =
                 slope, start = np.polyfit(np.log10(sizes), [point.value for _, point in points], 1)
                 axis.plot(sizes, slope * np.log10(sizes) + start, color=COLOURS[index % 6], linewidth=0.9)
         axis.set_xscale("log")
-        _name(axis, title_of(each.task, scoring=scored[each.task, each.normalization]), unit, each.metric)
+        _name(axis, title_of(each.task, scoring=scored[each.task, each.metric, each.normalization]), unit, each.metric)
     return _explain(figure)
 
 

@@ -37,7 +37,9 @@ def _title(curve: Curve, curves: Sequence[Curve]) -> str:
     """What the curve is of, with its model, prompt and scoring where there are others."""
     models = {each.model for each in curves}
     prompts = {each.prompt for each in curves if each.task == curve.task}
-    scoring = scoring_words((each.task, each.scoring) for each in curves)[curve.task, curve.scoring]
+    scoring = scoring_words((each.task, each.metric, each.scoring) for each in curves)[
+        curve.task, curve.metric, curve.scoring
+    ]
     model, prompt = curve.model if len(models) > 1 else "", curve.prompt if len(prompts) > 1 else ""
     return title_of(model, curve.task, curve.metric, prompt, scoring=scoring)
 

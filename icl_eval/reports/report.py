@@ -179,9 +179,9 @@ def _curves(runs: Sequence[ReportRun]) -> str:
         return ""
     models = [run.label for run in runs]
     charts = []
-    scored = scoring_words((curve.task, curve.scoring) for curve in curves)
+    scored = scoring_words((curve.task, curve.metric, curve.scoring) for curve in curves)
     for (task, prompt, metric, scoring), members in list(found.items())[:MOST_CHARTS]:
-        title = title_of(task, metric, prompt, scoring=scored[task, scoring])
+        title = title_of(task, metric, prompt, scoring=scored[task, metric, scoring])
         caption = f"<figcaption>{breakable(title)}</figcaption>"
         names = models if several else [curve.model for curve in members]
         charts.append(f"<figure>{caption}{'' if several else _legend(names)}{curve_chart(members, names)}</figure>")
@@ -207,7 +207,7 @@ def _heat_map(found: Sequence[Sequence[Curve]], *, named: bool) -> str:
     if len(curves) < 2:
         return ""
     shots = sorted({point.shots for curve in curves for point in curve.points})
-    scored = scoring_words((curve.task, curve.scoring) for curve in curves)
+    scored = scoring_words((curve.task, curve.metric, curve.scoring) for curve in curves)
     lines = []
     for curve in curves:
         values = {point.shots: point.value for point in curve.points}
@@ -222,7 +222,7 @@ def _heat_map(found: Sequence[Sequence[Curve]], *, named: bool) -> str:
         )
         name = f"{curve.model}: {curve.task}" if named else curve.task
         prompt = curve.prompt if _has_others(curve, curves) else ""
-        name = title_of(name, prompt, scoring=scored[curve.task, curve.scoring])
+        name = title_of(name, prompt, scoring=scored[curve.task, curve.metric, curve.scoring])
         lines.append(f"<tr><th>{breakable(name)}</th><td>{breakable(curve.metric)}</td>{cells}</tr>")
     head = "".join(f'<th style="text-align:right">{each}-shot</th>' for each in shots)
     return (
@@ -247,10 +247,10 @@ def _sizes(runs: Sequence[ReportRun], fits: Sequence[ScalingFit]) -> str:
     unit, found = by_size([(run.label, run.manifest, run.scores) for run in runs])
     charts = []
     prompts = {each.task: {one.prompt for one in found if one.task == each.task} for each in found}
-    scored = scoring_words((each.task, each.normalization) for each in found)
+    scored = scoring_words((each.task, each.metric, each.normalization) for each in found)
     for each in found[:MOST_CHARTS]:
         prompt = each.prompt if len(prompts[each.task]) > 1 else ""
-        title = title_of(each.task, each.metric, prompt, scoring=scored[each.task, each.normalization])
+        title = title_of(each.task, each.metric, prompt, scoring=scored[each.task, each.metric, each.normalization])
         names = _legend([name for name, _ in each.series])
         chart = size_chart(title, unit, each.series, each.fits_of(fits))
         charts.append(f"<figure><figcaption>{escaped(title)}</figcaption>{names}{chart}</figure>")

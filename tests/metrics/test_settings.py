@@ -14,7 +14,8 @@ FAULTS = {
     "ja-mecab, ko-mecab, none, spBLEU-1K, zh",
     "chrf:word_order=-1": "no value of chrf's `word_order` is named '-1'; did you mean 1?",
     "bleu_intl:tokenize=zh": "no metric is named 'bleu_intl'; did you mean bleu?",
-    "accuracy:tokenize=zh": "accuracy takes no settings; exact_match, mlqa_em, mlqa_f1, bleu, chrf, ter, in_context_score, min_k do",
+    "accuracy:tokenize=zh": "accuracy takes no settings; exact_match, mlqa_em, mlqa_f1, bleu, chrf, ter, "
+    "in_context_score, min_k do",
     "mlqa_f1": "mlqa_f1 needs a language, as in `mlqa_f1: {language: zh}`; choose from en, es, hi, vi, de, ar, zh",
     "mlqa_f1:language=ja": "no value of mlqa_f1's `language` is named 'ja'; choose from ar, de, en, es, hi, vi, zh",
 }

@@ -131,7 +131,8 @@ def test_an_answer_context_longer_than_the_window_fails_its_task_alone(tmp_path:
     found = evaluate(model(), [task, parity()], shots=0, out=tmp_path)
 
     assert found.failures[0].reason == (
-        "long, example '0': an option after the answer context or domain premise takes 204 tokens but the context length is 100"
+        "long, example '0': an option after the answer context or domain premise takes 204 tokens "
+        "but the context length is 100"
     )
 
 
