@@ -17,6 +17,7 @@ from icl_eval.results.score import Score
 from icl_eval.runs.averages import task_weights
 from icl_eval.runs.rescore import ChosenMetrics
 from icl_eval.runs.score import estimate_examples
+from icl_eval.runs.spread import AXES
 from icl_eval.scoring import Scoring
 from icl_eval.tasks import SuiteDefinition
 
@@ -162,9 +163,18 @@ def _partners(one: ScoredRun, other: ScoredRun) -> dict[Key, Key]:
     for key in one.lines:
         own, others = one.prompts(key.task, key.shots), other.prompts(key.task, key.shots)
         its = key._replace(prompt=min(others)) if len(own) == len(others) == 1 else key
-        if its in other.lines:
+        if its in other.lines and _averaged_prompts(one, key) == _averaged_prompts(other, its):
             partners[key] = its
     return partners
+
+
+def _averaged_prompts(run: ScoredRun, key: Key) -> set[str]:
+    """The prompts that a mean over an axis is of; empty for any other score."""
+    mean = run.lines[key].score
+    axis = next((each for each in AXES if mean.variants and each.name == mean.axis), None)
+    cell = key._replace(prompt="")
+    same = [each for each in run.single if axis and each._replace(prompt="") == cell]
+    return {each.prompt for each in same if axis and axis.others(run.lines[each].score) == axis.others(mean)}
 
 
 @dataclass(frozen=True)

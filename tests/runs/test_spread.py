@@ -3,11 +3,12 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from toy_tasks import knowing, parity
 
-from icl_eval import Result, evaluate
+from icl_eval import Result, compare, evaluate
 from icl_eval.metrics import METRICS, Prediction, estimate
 from icl_eval.results.score import Score
 from icl_eval.runs.spread import with_spreads
@@ -25,6 +26,15 @@ def result() -> Result:
         for n in range(8)
     }
     return evaluate(FakeLM(known), parity(prompt=PROMPTS), shots=0, prompts=["a", "b", "c"])
+
+
+def test_means_are_compared_if_they_are_of_the_same_prompts(tmp_path: Path) -> None:
+    for name, prompts in (("one", ["a", "b"]), ("same", ["b", "a"]), ("other", ["a", "c"])):
+        evaluate(knowing(0), parity(prompt=PROMPTS), shots=0, prompts=prompts, out=tmp_path / name)
+    same, other = (compare(tmp_path / "one", tmp_path / name) for name in ("same", "other"))
+
+    assert {pair.one.prompt for pair in same.pairs} == {"a", "b", "mean of 2 prompts"}
+    assert {pair.one.prompt for pair in other.pairs} == {"a"}
 
 
 def test_prompts_are_summarised_by_mean_and_range(result: Result) -> None:
