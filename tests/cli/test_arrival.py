@@ -110,7 +110,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "per_shot_loss": [
             Case(SHOT, ("--per-shot-loss",), see.columns("metric"), {("accuracy",), ("per_shot_loss",)}),
         ],
-        "order": [Case(SHOT, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
+        "order": [Case((*ANY, *TOY, "--shots", "2"), ("--order", "reversed"), see.protocol("order"), {"reversed"})],
         "labels": [Case(SHOT, ("--labels", "flipped"), see.protocol("labels"), {"flipped"})],
         "fewshot_ids": [Case((*ANY, *TOY), ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(RUN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
@@ -545,7 +545,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "per_shot_loss": [
             Case((*PLAN, "--shots", "1"), ("--per-shot-loss",), see.printed("40, 0 of them cached"), True)
         ],
-        "order": [Case((*PLAN, "--shots", "1"), ("--order", "reversed"), see.protocol("order"), {"reversed"})],
+        "order": [Case((*PLAN, "--shots", "2"), ("--order", "reversed"), see.protocol("order"), {"reversed"})],
         "labels": [Case((*PLAN, "--shots", "1"), ("--labels", "flipped"), see.protocol("labels"), {"flipped"})],
         "fewshot_ids": [Case(PLAN, ("--fewshot-ids", "103,101,102"), see.demonstrated, [101, 102, 103])],
         "limit": [Case(PLAN, ("--limit", "first:3"), see.queries, [0, 1, 2])],
