@@ -96,7 +96,7 @@ def prepare(task: Task, style: str | None, config: RunConfig, source: Source) ->
         parts = [(task.prompt(bare), (0,)), *([(task.prompt(), tuple(numbers[1:]))] if numbers[1:] else [])]
     plain = [_prepared(task, prompt, shots, style or "", default, config, source) for prompt, shots in parts]
     bases = [each for one in plain for each in (one, *_formats(one, config.drawn_formats))]
-    return [each for base in bases for each in (base, *_variants(base, config.variants))]
+    return [each for base in bases for each in (base, *_variants(base, config))]
 
 
 def _formats(plain: Prepared, drawn: tuple[int, int] | None) -> list[Prepared]:
@@ -124,18 +124,21 @@ def _format(plain: Prepared, prompt: Prompt, seed: int) -> Prepared:
     return replace(plain, task=task, prompt=prompt, describe=describe)
 
 
-def _variants(base: Prepared, changes: Sequence[Mapping[str, str]]) -> Iterator[Prepared]:
+def _variants(base: Prepared, config: RunConfig) -> Iterator[Prepared]:
     """The same queries with other labels or another order of the same demonstrations, where that is a difference."""
-    for changed in changes:
+    for changed in config.variants:
         order = changed.get("order")
         shots = tuple(k for k in base.shots if k and (order is None or order_exists(order, k)))
         if shots:
             task = base.task.with_protocol(changed)
             _check_labels(task, base.examples, base.pool)
-            yield replace(base, task=task, shots=shots, describe=partial(_varied, base, task, changed, shots))
+            seeds = _seeds(task, base.pool, config)
+            yield replace(base, task=task, shots=shots, describe=partial(_varied, base, task, changed, shots, seeds))
 
 
-def _varied(base: Prepared, task: Task, changed: Mapping[str, str], shots: tuple[int, ...]) -> TaskRecord:
+def _varied(
+    base: Prepared, task: Task, changed: Mapping[str, str], shots: tuple[int, ...], seeds: tuple[int, ...]
+) -> TaskRecord:
     """The record of a variant; its prompt has the name of the plain one and what is changed."""
     suffix = VARIANT + ",".join(f"{name}={value}" for name, value in changed.items())
     record = base.record
@@ -144,6 +147,7 @@ def _varied(base: Prepared, task: Task, changed: Mapping[str, str], shots: tuple
         "selection": record.selection + suffix,
         "draw": task.definition.protocol.draw_words,
         "shots": shots,
+        "seeds": seeds,
     }
     return record.model_copy(update=update)
 
@@ -263,10 +267,10 @@ def _seeds(task: Task, pool: Pool | None, config: RunConfig) -> tuple[int, ...]:
     """
     decode = task.definition.decode
     is_sampled = decode is not None and decode.temperature > 0
-    draws_labels = any(map(depends_on_seed, (task.definition.protocol.labels, *config.labels)))
+    draws_labels = depends_on_seed(task.definition.protocol.labels)
     if pool is None or pool.seeds_differ or is_sampled or draws_labels or len(config.seeds) == 1:
         return config.seeds
-    if config.select is not None:
+    if config.select is not None and not any(map(depends_on_seed, config.labels)):
         raise RunError(
             f"{task.name}: --select {config.select} selects the same demonstrations for every seed; give one "
             "seed, since several would count as several draws"

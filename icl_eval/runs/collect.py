@@ -114,13 +114,12 @@ class Queries:
     ) -> Iterator[list[EncodedQuery]]:
         """All queries (of some examples), those of an example in the cells of a seed together.
 
-
         Of a task with one that cannot be encoded, those before it. Its other prompts fail with it.
         A prompt that was chosen by name fails alone: it has scores of its own.
         """
         for _, variants in groupby(prepared, key=lambda each: (each.task.name, each.prompt.style)):
             builders = [RequestBuilder(each, self.model, self._overflow, self._chat) for each in variants]
-            for seed in builders[0].prepared.record.seeds:
+            for seed in dict.fromkeys(seed for each in builders for seed in each.prepared.record.seeds):
                 yield from self._of_seed(builders, seed, examples)
             self.control_names.update(*(each.control_names for each in builders))
 

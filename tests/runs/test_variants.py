@@ -158,6 +158,24 @@ def test_texts_that_depend_on_the_seed_are_kept_for_each(tmp_path: Path) -> None
     assert len(labels) > 1  # of one draw, with other labels
 
 
+def test_each_variant_has_as_many_seeds_as_it_has_draws(tmp_path: Path) -> None:
+    found = evaluate(
+        FakeLM(),
+        task(draw="first"),
+        shots=4,
+        seeds=3,
+        labels=["gold", "flipped", "random"],
+        order=["drawn", "reversed"],
+        out=tmp_path,
+    )
+
+    seeds = {score.prompt: score.seeds for score in found.scores if not score.variants}
+    assert {len(each) for prompt, each in seeds.items() if "random" not in prompt} == {1}
+    assert {len(each) for prompt, each in seeds.items() if "random" in prompt} == {3}
+    assert len(seeds) == 6
+    assert rescore(tmp_path).scores == found.scores
+
+
 def test_a_variant_is_compared_rescored_and_resumed_as_any_prompt(tmp_path: Path) -> None:
     options: dict[str, Any] = {"shots": [0, 2], "labels": ["gold", "random"]}
     one = evaluate(FakeLM(), task(), out=tmp_path / "one", **options)
