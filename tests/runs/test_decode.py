@@ -108,7 +108,7 @@ def test_a_configuration_without_rare_options_names_its_folder_as_before() -> No
     ask = RunConfig(model="tiny", tasks=("coqa",))
     rare = {
         *("decode", "draw", "select", "encoder", "order", "labels", "fewshot_ids", "metrics"),
-        *("formats", "budget", "calibrate", "content_free", "until"),
+        *("formats", "budget", "calibrate", "content_free", "until", "per_shot_loss"),
         *(n for n in RunConfig.model_fields if "chat" in n),
     }
     fields = {name: getattr(ask, name) for name in RunConfig.model_fields if name not in rare}
