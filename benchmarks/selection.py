@@ -18,7 +18,7 @@ import numpy as np
 
 from icl_eval.demos import Pool
 from icl_eval.tasks import Example
-from icl_eval.tasks.definition import Protocol
+from icl_eval.tasks.protocol import Protocol
 
 WORDS, LENGTH, SHOTS, MOST = 30_000, 32, 8, 60  # seconds for 10,000 queries and 100,000 candidates
 

@@ -23,8 +23,8 @@ from icl_eval.demos.ranks import FEW, by_rank, by_score, finished, folded, hash_
 from icl_eval.demos.selection import dpp, representatives, vote_k
 from icl_eval.demos.similarity import Encoder, QueryScores, bm25, encoded, tfidf
 from icl_eval.errors import DataError, UnknownName
-from icl_eval.tasks.definition import BY_SIMILARITY, FOR_ALL, Protocol
 from icl_eval.tasks.example import Example
+from icl_eval.tasks.protocol import BY_SIMILARITY, FOR_ALL, Protocol
 from icl_eval.tasks.records import groups_of, ids_of
 from icl_eval.tasks.task import Task
 

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 
-from icl_eval.config import abstract_words, permutation_of
 from icl_eval.tasks.example import Example
 from icl_eval.tasks.synthetic.generators import Draws, words
+from icl_eval.values import abstract_words, permutation_of
 
 
 def replaces_options(rule: str) -> bool:

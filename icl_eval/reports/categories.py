@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from icl_eval.reports.columns import number
 from icl_eval.reports.html import breakable, escaped, scored
 from icl_eval.reports.svg import key, series_colour
-from icl_eval.reports.table import number
 from icl_eval.results.score import Score
 
 LENGTH, THICK, GAP = 1000, 9, 2  # of a bar, in units of its drawing: the length is stretched to its column

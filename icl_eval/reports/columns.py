@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from icl_eval.errors import UnknownName
@@ -17,6 +18,7 @@ FIGURES = frozenset({*SCORES, *RANGE, "from baseline", *DIFFERENCES, *FITS, *SHO
 NUMBERS = FIGURES | {"parameters", "shots"}
 ALIASES = {"se": "±", "error": "±", "ci": "95 %", "interval": "95 %", "sd": "sd seeds", "normalization": "scoring"}
 ALL = "all"
+LARGEST = 1e7  # that is printed without an exponent, such as a perplexity
 ADDED = "+"  # before the name of a column that is shown beside the default ones
 
 
@@ -53,3 +55,10 @@ def asked_columns(rows: Sequence[Row], asked: Sequence[str], default: Sequence[s
 def _key(name: str) -> str:
     """A name as it is compared: `sd-seeds` and `SD seeds` are one column."""
     return name.strip().lower().replace("-", " ").replace("_", " ")
+
+
+def number(value: float | None) -> str:
+    """A figure with three decimals, or with four digits if it is huge; nothing where it is not known."""
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:.3f}" if abs(value) < LARGEST else f"{value:.3e}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
-from icl_eval.reports.columns import Row
+from icl_eval.reports.columns import Row, number
+from icl_eval.reports.notes import hidden, losses
 from icl_eval.reports.page import DEFAULT, Page, View
 from icl_eval.reports.sweep import distinct_lines
 from icl_eval.reports.table import (
@@ -17,11 +18,8 @@ from icl_eval.reports.table import (
     data_of,
     description,
     ends,
-    hidden,
-    losses,
     main_scores,
     model_words,
-    number,
     remarks,
     signatures,
     task_words,

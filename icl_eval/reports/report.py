@@ -12,27 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icl_eval.reports.categories import category_tables
-from icl_eval.reports.columns import NUMBERS, Row, columns_of
+from icl_eval.reports.columns import NUMBERS, Row, columns_of, number
 from icl_eval.reports.comparison import p_value
 from icl_eval.reports.curves import Curve, by_size, curves_of, first_of_each_task, scoring_words, title_of
 from icl_eval.reports.html import breakable, escaped, html_table, table
 from icl_eval.reports.items import ReportRun, item_blocks
+from icl_eval.reports.notes import averages, losses, spreads
 from icl_eval.reports.page import DEFAULT
 from icl_eval.reports.svg import curve_chart, key, short_number, size_chart
 from icl_eval.reports.sweep import distinct_lines
 from icl_eval.reports.table import (
     about_references,
-    averages,
     data_of,
     ends,
-    losses,
     main_scores,
     model_words,
-    number,
     remarks,
     row_of,
     signatures,
-    spreads,
 )
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
-from icl_eval.reports.columns import Row
+from icl_eval.reports.columns import Row, number
 from icl_eval.reports.page import DEFAULT, Page, View
 from icl_eval.reports.svg import short_number
-from icl_eval.reports.table import as_json, comma_separated, number
+from icl_eval.reports.table import as_json, comma_separated
 from icl_eval.results.scaling import UNITS
 
 if TYPE_CHECKING:

@@ -8,25 +8,21 @@ from typing import TYPE_CHECKING
 from icl_eval.errors import UnknownName
 from icl_eval.reports.columns import Row
 from icl_eval.reports.curves import curves_of
+from icl_eval.reports.notes import MOST_LINES, averages, hidden, losses, spreads
 from icl_eval.reports.page import DEFAULT, Page, View
 from icl_eval.reports.table import (
-    MOST_LINES,
     about_references,
     as_json,
-    averages,
     comma_separated,
     data_of,
     description,
     entries,
     flat_entries,
-    hidden,
-    losses,
     main_scores,
     model_words,
     remarks,
     row_of,
     signatures,
-    spreads,
 )
 from icl_eval.results.signal import Key, Signal, entry, key_of, signals
 

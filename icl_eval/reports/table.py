@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from icl_eval.errors import UnknownName
 from icl_eval.metrics import PER_SHOT_LOSS
 from icl_eval.references import Published, published
-from icl_eval.reports.columns import SHOWN_SYSTEMS, Row
+from icl_eval.reports.columns import SHOWN_SYSTEMS, Row, number
 from icl_eval.reports.curves import curves_of
-from icl_eval.reports.page import DEFAULT, Page, View, counted
+from icl_eval.reports.notes import averages, differences, from_baseline, hidden, losses, spreads
+from icl_eval.reports.page import DEFAULT, Page, View
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 OF_THEIR_OWN = frozenset({"memory", "synthetic"})
 """What the records are of tasks that read none from the Hub or a directory."""
-MOST_LINES = 8  # of scores that close calls could move
-LARGEST = 1e7  # that is printed without an exponent, such as a perplexity
 MOST_CATEGORIES = 10  # of a task, each in a row of its own
 
 
@@ -82,17 +81,6 @@ def without_many_categories(scores: Sequence[Score]) -> list[Score]:
     for score in scores:
         found.setdefault(score.task, set()).add(score.category)
     return [score for score in scores if not score.category or len(found[score.task] - {""}) <= MOST_CATEGORIES]
-
-
-def hidden(scores: Sequence[Score], shown: Sequence[Score]) -> list[str]:
-    """Which scores are in no row, and where they are."""
-    left = {score.task: score.by for score in scores if score.category}
-    for score in shown:
-        if score.category:
-            left.pop(score.task, None)
-    return [
-        f"{task}: --categories, or the formats json and csv, have the score of each {by}" for task, by in left.items()
-    ]
 
 
 def _csv(scores: Sequence[Score], manifest: Manifest, view: View) -> str:  # noqa: ARG001
@@ -178,14 +166,6 @@ def row_of(score: Score, manifest: Manifest) -> Row:
         if each.system in SHOWN_SYSTEMS:  # the public split comes first, the test server's number after it
             row.setdefault(each.system, number(each.value))
     return row
-
-
-def from_baseline(score: Score) -> str:
-    """The paired difference from the baseline of its axis, with its standard error; nothing for a baseline."""
-    if score.difference is None:
-        return ""
-    error = number(score.difference_error)
-    return f"{score.difference:+.3f}{f' ± {error}' if error else ''}"
 
 
 def task_words(score: Score) -> str:
@@ -276,155 +256,6 @@ def about_references(scores: Sequence[Score]) -> list[str]:
         "GPT-3: Table H.1, whole development sets; rows with two or more shots show its few-shot scores; "
         "fine-tuned systems: test sets"
     ]
-
-
-def averages(scores: Sequence[Score]) -> list[str]:
-    """What the averages of suites and of categories are averages of."""
-    found = {
-        score.task: f"{score.task} is the {score.average} average of {score.averaged}"
-        for score in scores
-        if score.of_suite
-    }
-    of_means = {"macro": "the mean of the "}
-    by_category = {
-        (each.task, each.metric): f"{each.task}: `{each.average}` is {of_means.get(each.average, '')}{each.averaged}"
-        for each in scores
-        if each.of_part and each.average
-    }
-    return [*found.values(), *by_category.values()]
-
-
-def differences(scores: Sequence[Score]) -> list[str]:
-    """The paired differences from the baselines of axes, the numbers of shots in one line."""
-    scores = [score for score in scores if score.difference is not None and not score.of_part]
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for score in scores:
-        value, _ = _along_axis(score)
-        key = f"{score.task} {score.metric}", _in_brackets(score, scores), f"{value} minus {score.baseline}"
-        found.setdefault(key, []).append(f"{from_baseline(score)} ({score.shots} shots)")
-    lines = [f"{named}{fixed}, {pair}: {', '.join(of_shots)}" for (named, fixed, pair), of_shots in found.items()]
-    more = [f"{len(lines) - MOST_LINES} more differences: see `difference` in the formats json and csv"]
-    return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
-
-
-def _along_axis(score: Score) -> tuple[str, str]:
-    """The value of a score on its axis, and what stays the same: of a calibration the prompt, else the scoring."""
-    return (score.normalization, score.prompt) if score.axis == "calibrations" else (score.prompt, score.normalization)
-
-
-def _in_brackets(score: Score, scores: Sequence[Score]) -> str:
-    """What stays the same along the axis, if it is not the same for all scores of the task and the axis."""
-    beside = {_along_axis(each)[1] for each in scores if (each.task, each.axis) == (score.task, score.axis)}
-    return f" ({_along_axis(score)[1]})" if len(beside) > 1 else ""
-
-
-def spreads(scores: Sequence[Score]) -> list[str]:
-    """Median and range of the scores along each axis, and where on it they are best and worst."""
-    scores = [score for score in scores if score.variants]
-    lines = [
-        f"{score.task} {score.metric}{_in_brackets(score, scores)} ({score.shots} shots), {score.prompt}: "
-        f"median {number(score.median)}, range {number(score.minimum)} to {number(score.maximum)} "
-        f"(best {score.best}, worst {score.worst})"
-        for score in scores
-    ]
-    left = counted(len(lines) - MOST_LINES, "more range", "more ranges")
-    more = [f"{left}: see `minimum` in the formats json and csv"]
-    return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
-
-
-def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
-    """What the scores lost, such as demonstrations and ties: one line for each kind of loss."""
-    scores = [score for score in scores if not score.of_part and not score.variants]
-    firsts = list({(s.task, s.prompt, s.shots): s for s in scores if not s.of_suite}.values())
-    found = manifest.stopping_notes
-    if short := [score for score in firsts if score.shortened]:
-        prompts = counted(sum(score.shortened for score in short), "prompt has", "prompts have")
-        found.append(
-            f"{prompts} fewer demonstrations than requested, because the context length is {manifest.window} tokens; "
-            "`eff. shots` is the mean number that fitted"
-        )
-    if cut := sum(score.truncated for score in firsts):
-        found.append(
-            f"{counted(cut, 'query was', 'queries were')} cut at the start to fit the context (--overflow truncate)"
-        )
-    if tied := sum(score.ties for score in firsts):
-        found.append(f"{counted(tied, 'answer', 'answers')} had several best options; the first of them was chosen")
-    found += close_calls(scores, manifest)
-    if long := sum(score.hit_max_tokens for score in firsts):
-        found.append(f"{counted(long, 'text was', 'texts were')} cut off at `max_tokens`")
-    if unfinished := sum(score.unfinished for score in firsts):
-        found.append(
-            f"{counted(unfinished, 'text has', 'texts have')} no answer, as the reasoning does not end; scored as empty"
-        )
-    if empty := sum(score.empty for score in firsts):
-        found.append(f"{counted(empty, 'text is', 'texts are')} empty and scored as such")
-    found += [
-        f"{task}: the rules `{rules}` find no answer in {counted(count, 'text', 'texts')}, scored as empty"
-        for (task, rules), count in _without_answers(scores).items()
-    ]
-    return [*found, *map(str, manifest.failures), *_missing_averages(manifest)]
-
-
-def _without_answers(scores: Sequence[Score]) -> dict[tuple[str, str], int]:
-    """By task and list of rules, the number of texts in which the rules find nothing, over all cells."""
-    cells: dict[tuple[str, str], dict[tuple[str, int], int]] = {}
-    for score in scores:
-        if score.unextracted and not score.of_suite:
-            cells.setdefault((score.task, score.extraction), {})[score.prompt, score.shots] = score.unextracted
-    return {key: sum(counts.values()) for key, counts in cells.items()}
-
-
-def _missing_averages(manifest: Manifest) -> list[str]:
-    """The suites without an average, because tasks of theirs failed."""
-    failed = {each.task for each in manifest.failures}
-    averaged = [
-        (suite.suite, [task for task in manifest.tasks_of(suite) if task in failed])
-        for suite in manifest.suites
-        if suite.average
-    ]
-    return [f"{suite} has no average without {', '.join(tasks)}" for suite, tasks in averaged if tasks]
-
-
-def close_calls(scores: Sequence[Score], manifest: Manifest) -> list[str]:
-    """Which scores the arithmetic noise of the model could move, and how far."""
-    if manifest.noise is None:
-        chosen = any(record.answer == "choice" for record in manifest.tasks)
-        unknown = "close calls are not counted, because the arithmetic noise of this model is not known"
-        return [unknown] if chosen else []
-    precision = manifest.model_words.split("|")[-1]
-    close = [score for score in scores if score.close_calls]
-    within = f"within the arithmetic noise of {precision} ({manifest.noise:g} nats a token)"
-    lines = [
-        f"{score.task} {score.metric} ({score.shots} shots): {_counted(score)} {within}{_movement(score)}"
-        for score in close[:MOST_LINES]
-    ]
-    if (more := len(close) - MOST_LINES) > 0:
-        scored = counted(more, "more score has", "more scores have")
-        lines.append(f"{scored} close calls: see `close_calls` in the formats json and csv")
-    return lines
-
-
-def _counted(score: Score) -> str:
-    """How many decisions are close, and of how many; those of an average are its tasks', which may differ in seeds."""
-    if score.of_suite:
-        return counted(score.close_calls or 0, "decision of its tasks is", "decisions of its tasks are")
-    verb = "is" if score.close_calls == 1 else "are"
-    return f"{score.close_calls} of {counted(score.examples * len(score.seeds), 'decision', 'decisions')} {verb}"
-
-
-def _movement(score: Score) -> str:
-    """To what close calls could move a score."""
-    low, high = number(score.noise_low), number(score.noise_high)
-    if low == high == number(score.value):
-        return ", none of which would change the score"
-    return f": the score could be {low} to {high}" if low else ""
-
-
-def number(value: float | None) -> str:
-    """A figure with three decimals, or with four digits if it is huge; nothing where it is not known."""
-    if value is None or not math.isfinite(value):
-        return ""
-    return f"{value:.3f}" if abs(value) < LARGEST else f"{value:.3e}"
 
 
 def _flat(score: Score) -> dict[str, object]:

@@ -22,20 +22,7 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from icl_eval.config import (
-    DEFAULTS,
-    HUB,
-    SAMPLE,
-    TYPES,
-    Draw,
-    Overflow,
-    Select,
-    check_known,
-    expand_orders,
-    parse_formats,
-    parse_labels,
-    parse_limit,
-)
+from icl_eval.config import DEFAULTS, HUB, SAMPLE, TYPES, Draw, Overflow, Select, check_known
 from icl_eval.errors import RunError, UnknownName
 from icl_eval.models import LoadConfig, ModelConfig
 from icl_eval.models.loading.names import is_endpoint
@@ -43,6 +30,7 @@ from icl_eval.models.options import CHAT_ONLY
 from icl_eval.scoring import CALIBRATIONS, CONTEXTUAL
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.metric_names import MetricName, named_metrics
+from icl_eval.values import expand_orders, parse_formats, parse_labels, parse_limit
 
 MOST_SEEDS = 10_000
 LEAST_BUDGET = 40  # examples: two batches of a search, for the best and the worst format

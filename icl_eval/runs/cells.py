@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from icl_eval.config import OLMES, abstract_words
 from icl_eval.demos import Pool, depends_on_seed, order_exists, replaces_options
 from icl_eval.errors import DataError, RunError
 from icl_eval.models import Decoding, text_encoder
@@ -18,6 +17,7 @@ from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import VARIANT
 from icl_eval.scoring import CONTEXTUAL
 from icl_eval.tasks import AnswerKind, Decode, Example, Source, Splits, Task, TaskDefinition, limited
+from icl_eval.values import OLMES, abstract_words
 
 MOST_CATEGORIES = 1000
 CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs of Zhao et al. 2021

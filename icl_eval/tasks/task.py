@@ -12,30 +12,28 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from icl_eval.config import OLMES
 from icl_eval.errors import DataError, TaskError, UnknownName
 from icl_eval.prompts import Prompt
 from icl_eval.tasks.definition import (
-    DRAWS,
     AnswerKind,
     Category,
     Decode,
     DemonstrationSource,
     Gold,
     Normalization,
-    Protocol,
     Score,
     Splits,
     TaskDefinition,
-    usual_order,
 )
 from icl_eval.tasks.example import Example, question_key
 from icl_eval.tasks.files import Record
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.metric_names import GivenMetric, named_metrics
+from icl_eval.tasks.protocol import DRAWS, Protocol, usual_order
 from icl_eval.tasks.records import Examples, groups_of
 from icl_eval.tasks.sources import MemorySource, Source
 from icl_eval.tasks.synthetic import SyntheticSource
+from icl_eval.values import OLMES
 
 GENERATED = SyntheticSource()  # one, because what a source gave is kept by its identity
 

@@ -20,7 +20,7 @@ from icl_eval.demos import Pool
 from icl_eval.demos.ranks import by_rank, folded
 from icl_eval.errors import DataError, UnknownName
 from icl_eval.tasks import Example, MemorySource, Task
-from icl_eval.tasks.definition import Protocol
+from icl_eval.tasks.protocol import Protocol
 
 PER_EXAMPLE, FIXED = Protocol(draw="per_example"), Protocol(draw="fixed")
 
@@ -266,7 +266,7 @@ SCRIPT = """
 import json, sys
 from icl_eval.demos import Pool
 from icl_eval.tasks import Example
-from icl_eval.tasks.definition import Protocol
+from icl_eval.tasks.protocol import Protocol
 pool = [Example(f"t{n}", {"text": f"t{n}"}, ("a", "b"), (0,), f"t{n}", f"t{n}", f"f{n}") for n in range(40)]
 query = Example("q", {"text": "q"}, ("a", "b"), (0,), "q", "q", "fq")
 print(json.dumps([e.id for e in Pool("superglue/rte", pool, Protocol()).draw(query, 8, 3)]))

@@ -16,7 +16,7 @@ from icl_eval.errors import DataError
 from icl_eval.models import ScoreRequest
 from icl_eval.models.protocol import ScoreAnswer, Sink
 from icl_eval.tasks import Example, MemorySource
-from icl_eval.tasks.definition import BY_SIMILARITY, FOR_ALL, Protocol
+from icl_eval.tasks.protocol import BY_SIMILARITY, FOR_ALL, Protocol
 from icl_eval.testing import FakeLM
 
 SELECTIONS = (*BY_SIMILARITY, *FOR_ALL)

@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from icl_eval.config import expand_orders, parse_labels, parse_order
 from icl_eval.demos import order_exists, positions, shown_label, shown_options
 from icl_eval.demos.variants import permutations
 from icl_eval.tasks import Example
+from icl_eval.values import expand_orders, parse_labels, parse_order
 
 OPTIONS = ("a", "b", "c")
 

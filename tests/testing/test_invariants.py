@@ -12,7 +12,7 @@ from icl_eval.models import ControlTokens
 from icl_eval.models.tokenization import line_encoder
 from icl_eval.prompts import Scored
 from icl_eval.tasks import Example, MemorySource, Task
-from icl_eval.tasks.definition import Protocol
+from icl_eval.tasks.protocol import Protocol
 from icl_eval.testing import FakeLM, check_task, invariants
 from icl_eval.tiny import MODEL
 
