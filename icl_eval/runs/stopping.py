@@ -25,7 +25,7 @@ from icl_eval.runs.cells import Prepared
 from icl_eval.runs.score import WHOLE, collect_answers
 from icl_eval.tasks import Example
 from icl_eval.tasks.records import groups_of
-from icl_eval.tasks.task import sampled_groups
+from icl_eval.tasks.sampling import sampled_groups
 
 BLOCK = 100  # groups of examples between two looks at the scores
 

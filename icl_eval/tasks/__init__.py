@@ -14,9 +14,10 @@ from icl_eval.tasks.example import Example
 from icl_eval.tasks.library import Library
 from icl_eval.tasks.metric_names import metric_name, named_metrics, runs_code, split_extraction, split_metric_name
 from icl_eval.tasks.records import Examples, ids_of
+from icl_eval.tasks.sampling import limited
 from icl_eval.tasks.sources import HubSource, LocalSource, MemorySource, Source
 from icl_eval.tasks.synthetic import SyntheticSource
-from icl_eval.tasks.task import Task, limited
+from icl_eval.tasks.task import Task
 
 __all__ = [
     "AnswerKind",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
@@ -90,6 +91,26 @@ class Protocol(Strict):
                 f"`order` similar-last goes with `select` bm25, knn and dpp, but `select` is {self.select}"
             )
         return self
+
+    def changed(self, changes: Mapping[str, Any]) -> Protocol:
+        """The protocol with other values of some keys, and without those of its own that contradict them.
+
+        Raises:
+            ValueError: the changes contradict each other, or what is kept.
+        """
+        own = {name: getattr(self, name) for name in Protocol.model_fields}
+        dropped: set[str] = set()
+        if changes.get("ids"):
+            own["shots"] = len(changes["ids"])
+            dropped |= {"draw", "select", "encoder"}
+        if "draw" in changes:
+            dropped |= {"ids"} if changes["draw"] in DRAWS[self.select] else {"ids", "select", "encoder"}
+        if "select" in changes:
+            dropped |= {"ids", "encoder"} if self.draw in DRAWS[changes["select"]] else {"ids", "encoder", "draw"}
+        if self.order == usual_order(self.select):
+            dropped.add("order")
+        kept = {name: value for name, value in own.items() if name not in dropped}
+        return Protocol.model_validate({**kept, **changes})
 
     @property
     def draw_words(self) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from icl_eval.errors import DataError, TaskError, UnknownName
@@ -29,11 +28,10 @@ from icl_eval.tasks.example import Example, question_key
 from icl_eval.tasks.files import Record
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.metric_names import GivenMetric, named_metrics
-from icl_eval.tasks.protocol import DRAWS, Protocol, usual_order
-from icl_eval.tasks.records import Examples, groups_of
+from icl_eval.tasks.protocol import Protocol
+from icl_eval.tasks.records import Examples
 from icl_eval.tasks.sources import MemorySource, Source
 from icl_eval.tasks.synthetic import SyntheticSource
-from icl_eval.values import OLMES
 
 GENERATED = SyntheticSource()  # one, because what a source gave is kept by its identity
 
@@ -258,8 +256,7 @@ class Task:
         if not changes or self.definition.splits.demonstrations is None:
             return self
         try:
-            own = _without_contradictions(self.definition.protocol, changes)
-            protocol = Protocol.model_validate({**own, **changes})
+            protocol = self.definition.protocol.changed(changes)
         except ValueError as error:
             raise TaskError(f"{self.name}: {first_problem(error)}", self.path) from error
         return replace(self, definition=self.definition.model_copy(update={"protocol": protocol}))
@@ -367,61 +364,8 @@ class Task:
                 prompt.check_query_is_unsolved()
 
 
-def _without_contradictions(protocol: Protocol, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a protocol that changes to it leave as they are."""
-    own = {name: getattr(protocol, name) for name in Protocol.model_fields}
-    dropped: set[str] = set()
-    if changes.get("ids"):
-        own["shots"] = len(changes["ids"])
-        dropped |= {"draw", "select", "encoder"}
-    if "draw" in changes:
-        dropped |= {"ids"} if changes["draw"] in DRAWS[protocol.select] else {"ids", "select", "encoder"}
-    if "select" in changes:
-        dropped |= {"ids", "encoder"} if protocol.draw in DRAWS[changes["select"]] else {"ids", "encoder", "draw"}
-    if protocol.order == usual_order(protocol.select):
-        dropped.add("order")
-    return {name: value for name, value in own.items() if name not in dropped}
-
-
 def _gold(answer: AnswerKind, field: str | None, names: Sequence[str] | None) -> Gold | None:
     """The `gold` of a choice; for other answers only what was given, which the schema checks."""
     if answer != "choice" and field is None and names is None:
         return None
     return Gold(field=field or "label", names=None if names is None else list(names))
-
-
-def limited(examples: Sequence[Example], limit: int | str | None, task: str) -> Sequence[Example]:
-    """A sample of `limit` groups, or with `first:N` the first N; a question with all its answers is one group.
-
-    A group is in the sample by a hash of the names of task and group. So the sample is the same for any order of the
-    data, and a larger one contains a smaller one.
-
-    Args:
-        examples: to choose from; their order is kept.
-        limit: N, `first:N`, `olmes` for the sample of OLMES, or None for all.
-        task: the task's name.
-    """
-    if limit is None:
-        return examples
-    if limit == OLMES:
-        return _sample_of_olmes(examples)
-    group_of = groups_of(examples)
-    groups = sampled_groups(group_of, task) if isinstance(limit, int) else list(dict.fromkeys(group_of))
-    kept = set(groups[: int(str(limit).removeprefix("first:"))])
-    return [examples[index] for index, group in enumerate(group_of) if group in kept]
-
-
-def sampled_groups(groups: Iterable[str], task: str) -> list[str]:
-    """Names of groups, each once, in the pseudo-random order in which they enter samples of a task."""
-    return sorted(set(groups), key=lambda group: hashlib.blake2b(f"limit\x1f{task}\x1f{group}".encode()).digest())
-
-
-def _sample_of_olmes(examples: Sequence[Example]) -> Sequence[Example]:
-    """1,000 of more than 1,500 examples, unless they have categories (Gu et al. 2024, arXiv 2406.08446, section 3.1).
-
-    The sample depends on the order of the examples, and on Python's random numbers.
-    """
-    if len(examples) <= 1500 or examples[0].category:
-        return examples
-    kept = sorted(Random(1234).sample(range(len(examples)), 1000))
-    return [examples[index] for index in kept]
