@@ -44,6 +44,7 @@ class Option:
         default: its value if it is not given.
         flags: its names on the command line, if they are not its own name.
         changes_scores: whether it can change a score by more than rounding.
+        minimum: the least number that the command line takes; None for any.
     """
 
     help: str
@@ -52,6 +53,7 @@ class Option:
     default: Any = None
     flags: tuple[str, ...] = ()
     changes_scores: bool = False
+    minimum: int | None = None
 
 
 Stored = partial(Option, changes_scores=True)  # in the manifest

@@ -56,6 +56,7 @@ class CommandOptions(TypedDict):
         list[Path] | None,
         Option("A folder of your own with `tasks` and `prompts`; may be repeated.", EVALUATION, "FOLDER"),
     ]
+    seed: Annotated[int, Option("Draw of demonstrations.", EVALUATION, "N", default=0, minimum=0)]
     format: Annotated[Format, Option("How to print the table.", RESULTS, "", "table", ("--format", "-f"))]
     columns: Annotated[
         list[str] | None,
@@ -172,7 +173,11 @@ def _taken(kind: Any) -> tuple[Any, Callable[[Any, str], Any]]:
 
 def _parameter(name: str, kind: Any, option: Option, default: Any) -> inspect.Parameter:
     made = typer.Option(
-        *_flags(name, option), metavar=option.metavar or None, help=option.help, rich_help_panel=option.panel
+        *_flags(name, option),
+        metavar=option.metavar or None,
+        min=option.minimum,
+        help=option.help,
+        rich_help_panel=option.panel,
     )
     default = inspect.Parameter.empty if default is ... else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made])

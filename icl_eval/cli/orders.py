@@ -51,9 +51,7 @@ def orders(
     shots: Annotated[
         int, typer.Option(min=2, metavar="N", rich_help_panel=EVALUATION, help="Number of demonstrations.")
     ] = SHOTS,
-    seed: Annotated[
-        int, typer.Option(min=0, metavar="N", rich_help_panel=EVALUATION, help="Draw of demonstrations.")
-    ] = 0,
+    seed: int,
     samples: Annotated[
         int, typer.Option(min=1, metavar="N", rich_help_panel=EVALUATION, help="Texts to sample under each order.")
     ] = 1,

@@ -58,9 +58,7 @@ def show(
         str | None,
         typer.Option(metavar="ID", rich_help_panel=EVALUATION, help="Id of the example. Default: the first."),
     ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, metavar="N", rich_help_panel=EVALUATION, help="Draw of demonstrations.")
-    ] = 0,
+    seed: int,
     tokens: Annotated[
         bool,
         typer.Option(

@@ -224,7 +224,7 @@ def remarks(manifest: Manifest) -> list[str]:
 
 
 def _without_demonstrations(manifest: Manifest) -> list[str]:
-    """The tasks that were asked with none where others were asked with some."""
+    """The tasks that were evaluated without demonstrations in a run that shows some to others."""
     if not any(manifest.config.shots):
         return []
     shown = {record.task for record in manifest.tasks if any(record.shots)}

@@ -106,7 +106,7 @@ class ScoredRun:
         }
 
     def prompts(self, task: str, shots: int) -> set[str]:
-        """The prompts that a task was asked with, with so many demonstrations."""
+        """The prompts with which a task was evaluated, for a number of shots."""
         return {record.prompt for record in self.manifest.tasks if record.task == task and shots in record.shots}
 
 
@@ -216,7 +216,7 @@ def _value(value: Any) -> str:
 
 
 def _unmatched(one: ScoredRun, other: ScoredRun, partners: Mapping[Key, Key]) -> Iterator[Unpaired]:
-    """The scores that only one run has; the same difference is told in one sentence for both runs.
+    """The scores that only one run has; one sentence states the same difference for both runs.
 
     Means over an axis are left out: the scores that they are of are named.
     """

@@ -105,6 +105,26 @@ def test_the_mean_is_never_outside_in_nineteen_of_twenty_populations(kind: str) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("population", [1000, 10_000])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("width", [0.02, 0.05])
+def test_the_cost_over_a_fixed_number_is_as_documented(population: int, share: float, width: float) -> None:
+    """As docs/statistics.md has it: 1.2 to 1.8 times, as a mean over draws and before rounding."""
+    infinite = 1.96**2 * share * (1 - share) / width**2
+    fixed = infinite / (1 + (infinite - 1) / population)
+    counts = []
+    for seed in range(6):
+        values, n = drawn(population, share, seed), 0
+        sequence = MeanSequence(population, width)
+        while sequence.half_width > width:
+            sequence.add(values[n : n + 20])
+            n += 20
+        counts.append(n)
+
+    assert 1.1 < np.mean(counts) / fixed < 1.9
+
+
+@pytest.mark.slow
 def test_an_interval_for_one_look_misses_the_mean_at_some_of_many_looks() -> None:
     """What the sequence is for: the fixed interval, with the same looks."""
     generator, missed, runs = np.random.default_rng(6), 0, 400

@@ -20,7 +20,7 @@ RIGHT = (4, 7, 1, 5, 4, 3)  # of 8, in each format
 
 
 class Planted:
-    """Formats that are right with a probability each, and what was asked of them."""
+    """Formats that are right with a probability each, and which of them were evaluated."""
 
     def __init__(self, *shares: float) -> None:
         draws = random.Random(1)
