@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 FORMATS = ("pdf", "png", "svg")
 WIDTH, HEIGHT = 3.3, 2.3  # inches of a panel: a column of a paper
 MOST_COLUMNS = 3
+MARKER, LETTER, LINE = 0.65, 0.055, 0.14  # inches in the legend: a mark with the space around it, a letter, a line
 CURVE_POINTS = 100  # of a fitted curve
 COLOURS = ("#0b62a8", "#c1440e", "#00785a", "#8e3b87", "#7a6000", "#444b55")
 MARKS, LINES = "os^Dvp", ("-", "--", ":", "-.")
@@ -199,14 +201,20 @@ def _name(axis: Any, task: str, x: str, y: str) -> None:
 
 
 def _explain(figure: Figure) -> Figure:
-    """The figure with one legend for all of its panels, below them."""
+    """The figure with one legend for all of its panels, below them, in as many columns as fit its width."""
     found: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(name, handle)
     if found:
-        place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(found), 4)}
-        figure.legend(found.values(), found.keys(), fontsize=7, frameon=False, **place)
+        width = figure.get_figwidth()
+        column = MARKER + LETTER * max(map(len, found))
+        columns = max(min(int(width / column), len(found), 4), 1)
+        names = ["\n".join(wrap(name, int((width - MARKER) / LETTER))) for name in found]
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
+        figure.legend(found.values(), names, fontsize=7, frameon=False, **place)
+        rows = sum(name.count("\n") + 1 for name in names) / columns
+        figure.set_figheight(figure.get_figheight() + LINE * max(rows - 2, 0))
     return figure
 
 

@@ -47,6 +47,19 @@ def test_every_model_has_a_line_and_a_name() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["small", "m6", "random", "majority"]
 
 
+@pytest.mark.parametrize("longest", [5, 40, 60])
+def test_the_legend_does_not_stick_out(longest: int) -> None:
+    prompts = [f"{'p' * (longest - 1)}{index}" for index in range(5)]
+    scores = [replace(score, prompt=prompt) for prompt in prompts for score in SCORES]
+    figure: Any = curve_figure(curves_of(scores, "m"))
+    figure.draw_without_rendering()
+    legend, page = figure.legends[0].get_window_extent(), figure.bbox
+
+    assert len(figure.legends[0].get_texts()) == 7
+    assert page.x0 <= legend.x0
+    assert legend.x1 <= page.x1
+
+
 def test_a_model_has_the_same_colour_in_every_panel() -> None:
     alone = tuple(replace(score, task="other") for score in SCORES)
     figure: Any = Sweep((Result(SCORES, MANIFEST), Result((*SCORES, *alone), SIZES[0]))).plot()
