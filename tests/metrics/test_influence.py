@@ -1,7 +1,7 @@
 """Standard errors against scipy, statsmodels, the published formula and a plain cluster bootstrap."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ from scipy.stats import sem
 from sklearn.metrics import f1_score
 
 from icl_eval.metrics import METRICS, AnyPrediction, Prediction, estimate
-from icl_eval.metrics.statistics import Statistics
 from icl_eval.metrics.uncertainty import clustered_error, influence
 
 from .answered import answered, chosen_of, correlated, gold_of, measured, paired, right
@@ -161,9 +160,6 @@ def test_error_of_a_single_cluster_is_not_a_number() -> None:
 
 class Ratio:
     name, of, bounds, proportion = "ratio", "choice", (-1.0, 1.0), False
-
-    def statistics(self, predictions: Sequence[AnyPrediction]) -> Statistics:
-        raise NotImplementedError
 
     def value(self, totals: np.ndarray) -> np.ndarray:
         return np.asarray(totals[..., 0] / totals[..., 1])
