@@ -112,9 +112,10 @@ def _bleu(totals: Totals) -> Totals:
     missed = matches == 0
     smoothed = np.where(missed, 0.5 ** np.cumsum(missed, axis=-1), matches)
     defined = (counts > 0).all(axis=-1) & ~missed.all(axis=-1)
-    logs = np.log(smoothed / np.where(counts > 0, counts, 1)).mean(axis=-1)
-    brevity = np.minimum(1 - reference / np.where(length > 0, length, 1), 0)
-    return np.asarray(np.where(defined, 100 * np.exp(brevity + logs), 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):  # of scores that are not defined
+        logs = np.log(smoothed / counts).mean(axis=-1)
+        brevity = np.minimum(1 - reference / length, 0)
+        return np.asarray(np.where(defined, 100 * np.exp(brevity + logs), 0.0))
 
 
 def _chrf(totals: Totals) -> Totals:

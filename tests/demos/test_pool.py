@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -394,11 +395,23 @@ def test_places_come_by_rank_each_once_however_few_are_wanted(size: int) -> None
     assert places == sorted(range(size), key=lambda place: mixed(int(keys[place]) ^ int(salt)))
 
 
+def test_a_few_of_many_are_drawn_without_the_ranks_of_all_in_memory() -> None:
+    keys = folded(np.random.default_rng(0).integers(2**64, size=10**6, dtype=np.uint64))
+    next(by_rank(keys[:100], np.uint64(1), wanted=8))  # what the first call imports does not count
+    tracemalloc.start()
+    next(by_rank(keys, np.uint64(1), wanted=8))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < keys.nbytes / 4
+
+
 @pytest.mark.parametrize("shares_split", [False, True])
-@pytest.mark.parametrize("shots", [0, 4, 5, 6, 7])
+@pytest.mark.parametrize("shots", [0, 7, 8, 9, 11, 12])
 def test_a_pool_that_is_checked_tells_what_a_draw_would(shots: int, shares_split: bool) -> None:
-    candidates = [*many("a", 5), *many("b", 3, group="g"), example("c", fields={"text": "text q"})]
-    for query in (example("q"), candidates[0]):
+    one_cluster = many("k", 5, cluster="k")
+    candidates = [*many("a", 5), *many("b", 3, group="g"), example("c", fields={"text": "text q"}), *one_cluster]
+    for query in (example("q"), candidates[0], candidates[-1]):
         pool = Pool("task", candidates, PER_EXAMPLE, shares_split=shares_split)
         outcomes = []
         for ask in (partial(pool.draw, query, shots, 0), partial(pool.check, query, shots)):

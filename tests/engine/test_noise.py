@@ -36,6 +36,19 @@ def test_noise_is_what_batching_moves_a_token_by_rounded_up_to_one_digit(moved: 
     assert measure_noise(Batching(moved)) == pytest.approx(noise, rel=1e-12)  # 1.58 times `moved`, in a batch of three
 
 
+def test_half_of_each_request_is_scored() -> None:
+    lengths = set[tuple[int, int]]()
+
+    class Lengths(Batching):
+        def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+            lengths.update((each.boundary, len(each.tokens)) for each in requests)
+            super().score(requests, sink)
+
+    measure_noise(Lengths(1e-3))
+
+    assert lengths == {(24, 48)}
+
+
 def test_a_model_may_say_its_noise_itself() -> None:
     model = FakeLM()
 

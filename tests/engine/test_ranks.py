@@ -188,6 +188,21 @@ def test_all_ranks_generate_texts(size: int, monkeypatch: pytest.MonkeyPatch) ->
     assert all(computed > 0 for _, computed in found)
 
 
+def test_every_rank_reports_the_requests_that_the_others_answer(tmp_path: Path) -> None:
+    ticks = [0, 0]
+
+    def work(ranks: Ranks) -> None:
+        def tick(count: int) -> None:
+            ticks[ranks.rank] += count
+
+        with shared(tmp_path, ranks) as journal:
+            Engine(FakeLM(), journal, tick=tick).answer([*TEXTS, *BLACK])
+
+    together(2, work)
+
+    assert ticks == [len({*TEXTS, *BLACK})] * 2
+
+
 def test_more_ranks_than_work(tmp_path: Path) -> None:
     found = answers_of_all(4, FakeLM, BLACK[:1])
 

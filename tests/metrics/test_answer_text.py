@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icl_eval.metrics import METRICS, Prediction, estimate
-from icl_eval.metrics.answer_text import normalize, token_f1
+from icl_eval.metrics.answer_text import normalize, squad2_f1, token_f1
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,10 @@ def test_normalisation_follows_the_squad_script(answer: str, expected: str) -> N
 )
 def test_f1_of_words(answer: str, gold: str, expected: float) -> None:
     assert token_f1(answer, gold) == pytest.approx(expected)
+
+
+def test_an_empty_answer_is_right_only_where_there_is_no_answer() -> None:
+    assert [squad2_f1(*pair) for pair in (("", ""), ("", "paris"), ("paris", ""))] == [1.0, 0.0, 0.0]
 
 
 OPTIONS = ("Barack Obama", "Obama", "the White House", "White House", "Berlin")

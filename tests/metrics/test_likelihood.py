@@ -95,6 +95,14 @@ def test_perplexities_are_one_quantity_in_several_units(predictions: list[Likeli
     assert value("word_perplexity", predictions) >= value("byte_perplexity", predictions)
 
 
+def test_words_of_texts_without_spaces_are_not_counted() -> None:
+    texts = [replace(each, unspaced=True) for each in likely([-3.0], [2])]
+
+    with pytest.raises(MetricError, match="word_perplexity counts words between spaces"):
+        estimate(METRICS["word_perplexity"], [texts])
+    assert value("byte_perplexity", texts) == pytest.approx(math.exp(3 / 8))
+
+
 def test_perplexity_that_no_float_holds_is_an_error() -> None:
     with pytest.raises(MetricError, match="perplexity of these predictions is not a finite number"):
         estimate(METRICS["perplexity"], [likely([-5000.0, -9000.0], [1000, 2000])])

@@ -38,6 +38,11 @@ def test_metric_of_another_kind_of_answers_is_answered_with_those_that_fit() -> 
     )
 
 
+def test_metric_of_choices_takes_no_extraction() -> None:
+    with pytest.raises(MetricError, match=r"^accuracy measures choices, and these answers are texts"):
+        metric("accuracy@strict", {"strict": []})
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_takes_its_own_kind_alone(name: str) -> None:
     answers: dict[Kind, list[AnyPrediction]] = {

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from icl_eval.config import ChatDemonstrations
 from icl_eval.errors import IclEvalError, PromptError, UnknownName
-from icl_eval.prompts import Prompt, PromptText, assemble, sandbox
+from icl_eval.prompts import Prompt, PromptText, assemble, doubled_space, sandbox
 from icl_eval.prompts.chat import Chat, Message
 
 OPTIONS = ("no", "yes")
@@ -443,6 +443,24 @@ def test_prompt_renders_the_same_again_after_a_failure() -> None:
         prompt.query({}, OPTIONS, 0)
 
     assert prompt.query({"text": "t"}, OPTIONS, 0) == "t"
+
+
+def test_a_template_in_a_task_file_gives_a_list_only_if_it_is_one_expression() -> None:
+    view = {"a": "x", "b": "y"}
+
+    assert sandbox.evaluate("{{ [a, b] }}", view, "options") == ["x", "y"]
+    assert sandbox.evaluate("{{ a }}", view, "options") == "x"
+    assert sandbox.evaluate("{{ a }}{{ b }}", view, "options") == "xy"
+    assert sandbox.evaluate("plain", view, "options") == "plain"
+    with pytest.raises(ValueError, match="a list has no text of its own"):
+        sandbox.evaluate("{% if a %}{{ [a, b] }}{% endif %}", view, "options")
+
+
+@pytest.mark.parametrize("option", [" even", "even"])
+def test_a_space_that_the_answer_block_doubles_is_named(option: str) -> None:
+    answers = {answer: doubled_space(option, answer) for answer in (f" {option}", option, "even")}
+
+    assert {answer for answer, problem in answers.items() if problem} == ({f" {option}"} if option[0] == " " else set())
 
 
 @pytest.mark.parametrize("source", ["", " \n\t\n"])
