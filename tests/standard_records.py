@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from icl_eval.tasks import Library
+from bundled_tasks import LIBRARY, bundled_task
 
 Record = dict[str, Any]
 
@@ -124,7 +124,7 @@ PUZZLES = [
     {"input": f"not {word} is", "target": answer}
     for word, answer in [("wet", "dry"), ("up", "down"), ("left", "right"), ("red", "unknown")]
 ]
-BBH_NAMES = [name.removeprefix("bbh/") for name in Library().suite("bbh").tasks]
+BBH_NAMES = [name.removeprefix("bbh/") for name in LIBRARY.suite("bbh").tasks]
 SUBJECTS = [
     *("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra"),
     "precalculus",
@@ -176,7 +176,7 @@ FLORES = {
     "swh_Latn": ["Mashua inasafiri.", "Maji yamekupwa."],
     "zho_Hans": ["船在航行。", "退潮了。"],
 }
-FLORES_PAIRS = Library().suite("flores").tasks
+FLORES_PAIRS = LIBRARY.suite("flores").tasks
 PASSAGE = "Boats need nets. Nets need rope."
 XQUAD: list[Record] = [
     {"id": f"q{number}", "question": text, "answers": {"text": [answer], "answer_start": [0]}}
@@ -475,7 +475,7 @@ def write_standard_release(directory: Path) -> Path:
 def _rows_as_files() -> dict[str, str]:
     """The rows of the Hub as JSON lines, for tasks whose files have the same fields."""
     found = {}
-    for task in map(Library().task, GOLD):
+    for task in map(bundled_task, GOLD):
         data = task.definition.data
         assert data.hub is not None
         for split, file in data.local.items():

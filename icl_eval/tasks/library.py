@@ -27,6 +27,8 @@ def bundled() -> Path:
 class Library:
     """Named tasks and suites below one or more roots, each with a `tasks` and a `prompts` folder.
 
+    A file is read when it is first needed, and once, however many tasks extend it or share it.
+
     Args:
         roots: the user's folders; the bundled one always comes last.
 
@@ -39,6 +41,8 @@ class Library:
         for root in self.roots:
             if not (root / "tasks").is_dir():
                 raise TaskError("there is no folder `tasks` here", root)
+        self._parsed: dict[str, Located] = {}
+        self._prompts: dict[Path, Prompt] = {}
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -122,7 +126,9 @@ class Library:
         if name not in self.files:
             advice = "`icl-eval list` names all, and --include (in Python `library`) brings a folder of your own"
             raise UnknownName("task or suite", name, self.files, otherwise=advice)
-        return load_yaml(self.files[name])
+        if name not in self._parsed:
+            self._parsed[name] = load_yaml(self.files[name])
+        return self._parsed[name]
 
     def _resolved(self, name: str, seen: tuple[str, ...] = ()) -> Located:
         """A task file over the one it extends: mappings are merged key by key, anything else is replaced."""
@@ -169,8 +175,10 @@ class Library:
     def _prompt(self, located: Located, definition: TaskDefinition, style: str) -> Prompt:
         candidates = [folder / f"{style}.jinja" for folder in self._prompt_folders(located, definition.task)]
         for path in candidates:
-            if path.is_file():
-                return Prompt.from_file(path)
+            if path not in self._prompts and path.is_file():
+                self._prompts[path] = Prompt.from_file(path)
+            if path in self._prompts:
+                return self._prompts[path]
         known = {path.stem for candidate in candidates for path in candidate.parent.glob("*.jinja")}
         place = located.at(("prompts", definition.prompts.index(style)))
         missing = f"there is no file {candidates[0]}"

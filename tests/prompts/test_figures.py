@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bundled_tasks import bundled_task
 
-from icl_eval.tasks import Example, Library, MemorySource
+from icl_eval.tasks import Example, MemorySource
 
 
 def context_and_answers(name: str, record: dict[str, Any]) -> tuple[str, list[str]]:
-    task = Library().task(name)
+    task = bundled_task(name)
     example: Example = task.evaluation(MemorySource({task.definition.splits.evaluation: [record]}))[-1]
     prompt = task.prompt("gpt3")
     answers = [prompt.answer(example.fields, example.options, index) for index in range(len(example.options))]

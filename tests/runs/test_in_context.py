@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundled_tasks import bundled_task
 from toy_tasks import ASKED, parity
 
-from icl_eval import Library, Result, Task, evaluate, rescore
+from icl_eval import Result, Task, evaluate, rescore
 from icl_eval.errors import PromptError, RunError
 from icl_eval.results.examples import LikelihoodResult, read_examples
 from icl_eval.tasks import HubSource
@@ -18,7 +19,7 @@ from icl_eval.testing import FakeLM
 
 
 def test_a_model_that_copies_expects_the_second_half_only() -> None:
-    task = Library().task("in-context/repeated-words")
+    task = bundled_task("in-context/repeated-words")
     copies = {each.fields["before"]: each.options[0] for each in task.evaluation(HubSource()) if each.fields["before"]}
     found = evaluate(FakeLM(copies), task, limit=10)
     first, second = (found.score(task.name, metric="token_loss", category=half) for half in ("first", "second"))
@@ -30,7 +31,7 @@ def test_a_model_that_copies_expects_the_second_half_only() -> None:
 
 
 def test_a_model_that_copies_writes_every_list_again() -> None:
-    task = Library().task("in-context/copied-words")
+    task = bundled_task("in-context/copied-words")
     lists = [each.options[0] for each in task.evaluation(HubSource())]
     some = {f"Words: {each}\nCopy:": f" {each}\n" for each in lists if len(each.split()) < 20}
     found = evaluate(FakeLM(some), task, limit=9, shots=1, decode={"max_tokens": 100})
@@ -125,7 +126,7 @@ def test_the_curve_is_plotted_and_the_table_stays_short(tmp_path: Path) -> None:
 
 
 def test_generated_answers_have_losses_too(tmp_path: Path) -> None:
-    task = Library().task("in-context/copied-words")
+    task = bundled_task("in-context/copied-words")
     found = evaluate(FakeLM(), task, limit=3, shots=2, decode={"max_tokens": 1}, per_shot_loss=True)
     curve = [line for line in found if line.metric == "per_shot_loss"]
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import datasets
 import pytest
+from bundled_tasks import LIBRARY, bundled_task
 from choice_records import ANLI, HELLASWAG, SAT, SCHEMAS, SPLITS, hub_rows, release_files, write_choice_release
 
 from icl_eval.demos import Pool
 from icl_eval.errors import DataError
 from icl_eval.prompts import assemble
 from icl_eval.references import reference_names
-from icl_eval.tasks import HubSource, Library, LocalSource, MemorySource, Source, Task
+from icl_eval.tasks import HubSource, LocalSource, MemorySource, Source, Task
 from icl_eval.testing import check_task
 
 ON_THE_HUB = [name for name in SPLITS if name != "sat"]
@@ -37,9 +38,10 @@ FOUR_SHOTS = {"storycloze", "race/high", "race/middle", "sat"}  # whose records 
 RATIO = {"arc/easy", "arc/challenge", "openbookqa", "race/high", "race/middle"}  # section 2.4, Figures G.1 to G.16
 
 
-@pytest.fixture
-def release(tmp_path: Path) -> LocalSource:
-    return LocalSource(write_choice_release(tmp_path))
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> LocalSource:
+    """The files of all releases, not to be changed."""
+    return LocalSource(write_choice_release(tmp_path_factory.mktemp("release")))
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> HubSource:
 
 
 def task_of(name: str) -> Task:
-    return Library().task(name)
+    return bundled_task(name)
 
 
 def fields_of(name: str, source: Source) -> list[dict[str, Any]]:
@@ -64,17 +66,11 @@ def fields_of(name: str, source: Source) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ON_THE_HUB)
-def test_release_and_hub_give_identical_queries(name: str, release: LocalSource, hub: HubSource) -> None:
-    expected = task_of(name).evaluation(release)
+def test_release_and_hub_give_identical_examples(name: str, release: LocalSource, hub: HubSource) -> None:
+    task = task_of(name)
 
-    assert expected == task_of(name).evaluation(hub)
-
-
-@pytest.mark.parametrize("name", ON_THE_HUB)
-def test_release_and_hub_give_identical_demonstrations(name: str, release: LocalSource, hub: HubSource) -> None:
-    expected = task_of(name).demonstrations(release)
-
-    assert expected == task_of(name).demonstrations(hub)
+    assert task.evaluation(release) == task.evaluation(hub)
+    assert task.demonstrations(release) == task.demonstrations(hub)
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -96,12 +92,12 @@ def test_every_example_keeps_the_invariants(name: str, release: LocalSource) -> 
 
 
 @pytest.mark.parametrize("name", SPLITS)
-def test_release_is_found_without_its_first_folder(name: str, release: LocalSource, tmp_path: Path) -> None:
+def test_release_is_found_without_its_first_folder(name: str, release: LocalSource) -> None:
     (folder,) = {
         Path(file).parts[0] for file in release_files() if Path(file).parts[0].lower() == name.partition("/")[0]
     }
 
-    assert task_of(name).evaluation(release) == task_of(name).evaluation(LocalSource(tmp_path / folder))
+    assert task_of(name).evaluation(release) == task_of(name).evaluation(LocalSource(release.directory / folder))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +224,8 @@ def test_piqa_texts_have_no_space_around_them(release: LocalSource) -> None:
     assert (first["solution1"], second["goal"]) == ("hang it up", "How do you light a lamp?")
 
 
-def test_piqa_labels_are_aligned_with_their_goals(release: LocalSource, tmp_path: Path) -> None:
+def test_piqa_labels_are_aligned_with_their_goals(tmp_path: Path) -> None:
+    release = LocalSource(write_choice_release(tmp_path))
     (tmp_path / "piqa/valid-labels.lst").write_text("0\n1\n")
 
     with pytest.raises(DataError, match=r"valid\.jsonl has 1, valid-labels\.lst has 2"):
@@ -376,8 +373,9 @@ def test_sat_question_is_a_pair_and_five_to_choose_from(release: LocalSource) ->
 @pytest.mark.parametrize(
     ("old", "new"), [("kite wind n:n\n", ""), ("b\n\nML", "f\n\nML"), ("SOMEWHERE\n", "SOMEWHERE\n\n")]
 )
-def test_damaged_sat_question_is_named(old: str, new: str, release: LocalSource, tmp_path: Path) -> None:
+def test_damaged_sat_question_is_named(old: str, new: str, tmp_path: Path) -> None:
     assert old in SAT
+    release = LocalSource(write_choice_release(tmp_path))
     (tmp_path / "sat/SAT-package-V3.txt").write_text(SAT.replace(old, new))
 
     with pytest.raises(
@@ -411,4 +409,4 @@ def test_sentence_without_blank_is_named() -> None:
     ],
 )
 def test_suites_are_the_sections_of_the_paper(suite: str, tasks: list[str]) -> None:
-    assert Library().suite(suite).tasks == tasks
+    assert LIBRARY.suite(suite).tasks == tasks

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import datasets
 import pytest
+from bundled_tasks import LIBRARY, bundled_task
 from standard_records import GOLD, PASSAGE, hub_rows, write_standard_release
 
 from icl_eval.demos import Pool
 from icl_eval.prompts import assemble
-from icl_eval.tasks import Example, HubSource, Library, LocalSource, Source
+from icl_eval.tasks import Example, HubSource, LocalSource, Source
 from icl_eval.tasks.adapters import Adapter
 from icl_eval.tasks.adapters.reasoning import bbh, math
 from icl_eval.testing import check_task
-
-LIBRARY = Library()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def gold_of(examples: list[Example]) -> list[int]:
 def test_release_and_hub_give_the_same_examples_with_the_right_answers(
     name: str, release: LocalSource, hub: HubSource
 ) -> None:
-    task = LIBRARY.task(name)
+    task = bundled_task(name)
     shown, evaluated = list(task.demonstrations(release)), list(task.evaluation(release))
 
     assert GOLD[name] == (gold_of(shown), gold_of(evaluated))
@@ -49,14 +48,14 @@ def test_release_and_hub_give_the_same_examples_with_the_right_answers(
 
 @pytest.mark.parametrize("name", GOLD)
 def test_every_example_keeps_the_invariants(name: str, release: LocalSource) -> None:
-    task = LIBRARY.task(name)
+    task = bundled_task(name)
     task.check_fields(release)
     check_task(task, release, [0, 1])
 
 
 def prompt_of(name: str, number: int, shots: int, source: Source) -> str:
     """The context of an example of a task, under its first prompt."""
-    task = LIBRARY.task(name)
+    task = bundled_task(name)
     example, prompt = task.evaluation(source)[number], task.prompt()
     drawn = Pool.of(task, task.demonstrations(source)).draw(example, shots, 0)
     shown = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in drawn]
@@ -131,7 +130,7 @@ def test_a_suite_has_all_tasks_of_its_name(suite: str, size: int) -> None:
 
 
 def test_worked_answers_of_bbh_are_the_published_ones(release: LocalSource) -> None:
-    task = LIBRARY.task("bbh-worked/boolean-expressions")
+    task = bundled_task("bbh-worked/boolean-expressions")
     shown = list(task.demonstrations(release))
     example = task.evaluation(release)[0]  # its question is one of the three
     text = prompt_of("bbh-worked/boolean-expressions", 0, 2, release)
@@ -168,7 +167,7 @@ def test_mgsm_is_asked_in_its_own_words(release: LocalSource) -> None:
 
 
 def test_math_ends_in_a_box(release: LocalSource) -> None:
-    task = LIBRARY.task("math/geometry")
+    task = bundled_task("math/geometry")
     drawn = prompt_of("math/geometry", 0, 1, release)
 
     assert drawn.startswith("Problem:\nWhat is $")

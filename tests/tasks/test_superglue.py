@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from bundled_tasks import LIBRARY, bundled_task
 from superglue_records import CONFIGURATIONS, OFFICIAL, hub_dataset, write_release
 
 from icl_eval.errors import DataError
-from icl_eval.tasks import Example, HubSource, Library, LocalSource, MemorySource, Source, Task
+from icl_eval.tasks import Example, HubSource, LocalSource, MemorySource, Source, Task
 
 TASKS = list(OFFICIAL)
 Load = Callable[..., datasets.Dataset]
 
 
-@pytest.fixture
-def release(tmp_path: Path) -> LocalSource:
-    return LocalSource(write_release(tmp_path))
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> LocalSource:
+    """The files of all releases below a folder `superglue`, not to be changed."""
+    return LocalSource(write_release(tmp_path_factory.mktemp("release") / "superglue"))
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> HubSource:
 
 
 def task_of(name: str) -> Task:
-    return Library().task(f"superglue/{name}")
+    return bundled_task(f"superglue/{name}")
 
 
 def only(name: str, source: Source) -> Example:
@@ -43,22 +44,16 @@ def only(name: str, source: Source) -> Example:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_release_and_hub_give_identical_queries(name: str, release: LocalSource, hub: HubSource) -> None:
-    expected = task_of(name).evaluation(release)
+def test_release_and_hub_give_identical_examples(name: str, release: LocalSource, hub: HubSource) -> None:
+    task = task_of(name)
 
-    assert expected == task_of(name).evaluation(hub)
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_release_and_hub_give_identical_demonstrations(name: str, release: LocalSource, hub: HubSource) -> None:
-    expected = task_of(name).demonstrations(release)
-
-    assert expected == task_of(name).demonstrations(hub)
+    assert task.evaluation(release) == task.evaluation(hub)
+    assert task.demonstrations(release) == task.demonstrations(hub)
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_release_is_found_below_a_folder_named_superglue(name: str, release: LocalSource, tmp_path: Path) -> None:
-    parent = LocalSource(write_release(tmp_path / "parent" / "superglue").parent)
+def test_release_is_found_below_a_folder_named_superglue(name: str, release: LocalSource) -> None:
+    parent = LocalSource(release.directory.parent)
 
     assert task_of(name).evaluation(release) == task_of(name).evaluation(parent)
 
@@ -247,11 +242,11 @@ def test_hidden_label_is_an_error(name: str) -> None:
 
 
 def test_suite_has_the_eight_tasks_that_are_averaged() -> None:
-    assert [f"superglue/{name}" for name in sorted(TASKS) if not name.startswith("ax")] == Library().suite(
+    assert [f"superglue/{name}" for name in sorted(TASKS) if not name.startswith("ax")] == LIBRARY.suite(
         "superglue"
     ).tasks
-    assert Library().suite("superglue").average
-    assert not Library().suite("superglue-diagnostics").average
+    assert LIBRARY.suite("superglue").average
+    assert not LIBRARY.suite("superglue-diagnostics").average
 
 
 @pytest.mark.parametrize(
@@ -276,7 +271,7 @@ def test_hub_failure_names_data_set_and_way_out(
 
 def test_task_without_hub_data_names_the_way_out() -> None:
     with pytest.raises(DataError, match="pass --data-dir"):
-        Library().task("symbols").evaluation(HubSource())
+        bundled_task("symbols").evaluation(HubSource())
 
 
 def test_hub_revision_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundled_tasks import LIBRARY, bundled_task
 from scipy.stats import binomtest
 from synthetic_items import arithmetic, p_value, scrambles, worth
 
 from icl_eval.errors import DataError, UnknownName
-from icl_eval.tasks import HubSource, Library, LocalSource, MemorySource, SyntheticSource
+from icl_eval.tasks import HubSource, LocalSource, MemorySource, SyntheticSource
 from icl_eval.tasks.data import Data
 from icl_eval.tasks.synthetic import GENERATORS
 from icl_eval.tasks.synthetic.generators import Draws, words
@@ -239,7 +240,7 @@ EMPTY = HubSource()  # what a run without --data-dir reads; asking it for anythi
 
 @pytest.mark.parametrize("suite", TASKS)
 def test_suites_have_every_task_and_no_average(suite: str) -> None:
-    said = Library().suite(suite)
+    said = LIBRARY.suite(suite)
 
     assert said.tasks == [name for name in NAMES if name.startswith(suite)]
     assert not said.average
@@ -247,7 +248,7 @@ def test_suites_have_every_task_and_no_average(suite: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_task_needs_no_data_and_no_network(name: str, tmp_path: Path) -> None:
-    task = Library().task(name)
+    task = bundled_task(name)
 
     assert task.source_in(EMPTY).label == task.source_in(LocalSource(tmp_path)).label == "synthetic"
     assert task.evaluation(EMPTY) == task.evaluation(LocalSource(tmp_path))
@@ -256,7 +257,7 @@ def test_task_needs_no_data_and_no_network(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_task_reads_the_released_items_where_they_are(name: str, tmp_path: Path) -> None:
-    task = Library().task(name)
+    task = bundled_task(name)
     own = task.definition.data.synthetic
     assert own is not None
     released = made(own, "another split")[:20]
@@ -279,7 +280,7 @@ def test_task_reads_the_released_items_where_they_are(name: str, tmp_path: Path)
     ],
 )  # from the figures of the paper and the first lines of the released files
 def test_prompt_is_the_released_item(name: str, record: dict[str, str]) -> None:
-    task = Library().task(name)
+    task = bundled_task(name)
     (example,) = task.evaluation(MemorySource({"validation": [record]}))
     prompt = task.prompt()
     query = prompt.query(example.fields, example.options, 0)
@@ -292,7 +293,7 @@ def test_prompt_is_the_released_item(name: str, record: dict[str, str]) -> None:
     "name", ["arithmetic/5d-subtraction", "arithmetic/1d-composite", "unscramble/random-insertion"]
 )
 def test_generated_examples_keep_the_invariants(name: str) -> None:
-    task = Library().task(name)
+    task = bundled_task(name)
     records = made(task.definition.data.synthetic or "")[:150]
 
     check_task(task, MemorySource({"validation": records}), [0, 50])

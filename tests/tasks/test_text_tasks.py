@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import pytest
+from bundled_tasks import LIBRARY, bundled_task
 from superglue_records import OFFICIAL, hub_dataset, write_release
 from text_records import ON_THE_HUB, SPLITS, hub_rows, write_text_release
 
@@ -17,7 +18,7 @@ from icl_eval.demos import Pool
 from icl_eval.errors import DataError, RunError
 from icl_eval.prompts import assemble
 from icl_eval.references import reference_names
-from icl_eval.tasks import Example, HubSource, Library, LocalSource, MemorySource, Task
+from icl_eval.tasks import Example, HubSource, LocalSource, MemorySource, Task
 from icl_eval.testing import FakeLM, check_task
 
 SHOTS = {  # K of Table H.1
@@ -35,9 +36,10 @@ GENERATED = ["boolq", "cb", "rte", "wic"]
 BY_PASSAGE = ["coqa", "drop", "quac", "squadv2"]
 
 
-@pytest.fixture
-def release(tmp_path: Path) -> LocalSource:
-    return LocalSource(write_text_release(tmp_path))
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> LocalSource:
+    """The files of all releases, not to be changed."""
+    return LocalSource(write_text_release(tmp_path_factory.mktemp("release")))
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> HubSource:
 
 
 def task_of(name: str) -> Task:
-    return Library().task(name)
+    return bundled_task(name)
 
 
 def asked(name: str, *records: dict[str, Any]) -> list[Example]:
@@ -64,18 +66,13 @@ def query(name: str, style: str, example: Example) -> str:
 
 
 @pytest.mark.parametrize("name", ON_THE_HUB)
-def test_release_and_hub_give_identical_queries(name: str, release: LocalSource, hub: HubSource) -> None:
-    expected = task_of(name).evaluation(release)
+def test_release_and_hub_give_identical_examples(name: str, release: LocalSource, hub: HubSource) -> None:
+    task = task_of(name)
+    shown = task.demonstrations(release)
 
-    assert expected == task_of(name).evaluation(hub)
-
-
-@pytest.mark.parametrize("name", ON_THE_HUB)
-def test_release_and_hub_give_identical_demonstrations(name: str, release: LocalSource, hub: HubSource) -> None:
-    expected = task_of(name).demonstrations(release)
-
-    assert expected == task_of(name).demonstrations(hub)
-    assert bool(expected) == (name != "wikitext-2")
+    assert task.evaluation(release) == task.evaluation(hub)
+    assert shown == task.demonstrations(hub)
+    assert bool(shown) == (name != "wikitext-2")
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -108,10 +105,10 @@ def test_questions_of_a_passage_are_one_group_with_one_draw(name: str, release: 
 
 
 @pytest.mark.parametrize("name", ["nq", "coqa", "drop", "squadv2", "translation/wmt14-fr-en", "wikitext-2"])
-def test_release_is_found_without_its_first_folder(name: str, release: LocalSource, tmp_path: Path) -> None:
+def test_release_is_found_without_its_first_folder(name: str, release: LocalSource) -> None:
     folder = {"nq": "nq_open", "squadv2": "squad", "translation/wmt14-fr-en": "wmt"}.get(name, name)
 
-    assert task_of(name).evaluation(release) == task_of(name).evaluation(LocalSource(tmp_path / folder))
+    assert task_of(name).evaluation(release) == task_of(name).evaluation(LocalSource(release.directory / folder))
 
 
 def test_all_references_of_coqa_are_kept_and_earlier_turns_have_gold_answers(release: LocalSource) -> None:
@@ -389,7 +386,7 @@ def test_written_wsc_without_a_label_is_an_error() -> None:
     [("closed-book-qa", 3), ("reading", 6), ("translation", 6), ("superglue-generated", 5)],
 )
 def test_suites_have_no_average(suite: str, count: int) -> None:
-    said = Library().suite(suite)
+    said = LIBRARY.suite(suite)
 
     assert (len(said.tasks), said.average) == (count, False)
     assert {task_of(name).definition.answer for name in said.tasks if not name.startswith("race/")} == {"text"}
