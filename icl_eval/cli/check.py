@@ -38,15 +38,15 @@ def check(
 ) -> None:
     """Validate task files: schema, labels, templates and records.
 
-    Every record is rendered with every prompt. Without tasks, everything there is is checked, and without --data the
-    bundled sample. Of a model, only the configuration and the tokenizer are read.
+    Every record is rendered with every prompt. Without tasks, all tasks are checked. Of a model, only the configuration
+    and the tokenizer are read.
     """
     from icl_eval.models import load_text_reader
     from icl_eval.models.options import read_options
     from icl_eval.runs.check import check_lengths, inspect, with_members
 
     names, library = options.library_for(options.task_names(tasks, task, is_needed=False), include)
-    where = options.data_of(data, data_dir, otherwise="sample")
+    where = options.data_for(model, data, data_dir)
     reading = {**options.read(tokenizer_options), "trust_remote_code": trust_remote_code}
     configs = read_options(reading)
     lm = None if model is None else load_text_reader(model, *configs)

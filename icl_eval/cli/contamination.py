@@ -63,7 +63,7 @@ def contamination(
     from icl_eval.runs.contamination import contamination as search
 
     names, library = options.library_for(options.words(task), include)
-    source = options.data_of(data, data_dir, otherwise="hub")
+    source = options.data_for(None, data, data_dir)
     with progress_bar(noun="bytes") as progress:
         found = search(
             names,

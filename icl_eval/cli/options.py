@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, 
 
 import typer
 
-from icl_eval.cli.terminal import complain, terminal_width
-from icl_eval.config import EVALUATION, PANELS, PYTHON, RESULTS, Option, RunOptions, table
+from icl_eval.cli.terminal import complain, remark, terminal_width
+from icl_eval.config import EVALUATION, HUB, PANELS, PYTHON, RESULTS, SAMPLE, Option, RunOptions, table
 from icl_eval.errors import RunError
 
 if TYPE_CHECKING:
@@ -48,7 +48,14 @@ class CommandOptions(TypedDict):
             flags=("--model", "-m"),
         ),
     ]
-    data: Annotated[str | None, Option("Data of the Hub, or the bundled sample.", EVALUATION, "hub|sample")]
+    data: Annotated[
+        str | None,
+        Option(
+            "Data of the Hub, or the bundled sample. Default: the sample without --model, else the Hub.",
+            EVALUATION,
+            "hub|sample",
+        ),
+    ]
     data_dir: Annotated[
         Path | None, Option("Directory with the official release of the benchmarks.", EVALUATION, "FOLDER")
     ]
@@ -290,7 +297,23 @@ def _unchanged(value: Any, _option: str) -> Any:
     return value
 
 
-def data_of(data: str | None, data_dir: Path | None, otherwise: str) -> str | Path:
+def data_for(model: object, data: str | None, data_dir: Path | None) -> str | Path:
+    """Where the data of a command comes from that may be given a model; the bundled sample by default is named.
+
+    Raises:
+        RunError: as `data_of` does.
+    """
+    if not (model or data or data_dir):
+        remark("data: the bundled sample; --data hub or --data-dir FOLDER uses the whole benchmarks")
+    return data_of(data, data_dir, otherwise=default_data(model))
+
+
+def default_data(model: object) -> str:
+    """Where data comes from if neither `--data` nor `--data-dir` is given."""
+    return HUB if model else SAMPLE
+
+
+def data_of(data: str | None, data_dir: Path | None, *, otherwise: str | Path) -> str | Path:
     """Where data comes from: one of `--data` and `--data-dir`, or the command's default.
 
     Raises:
@@ -298,7 +321,7 @@ def data_of(data: str | None, data_dir: Path | None, otherwise: str) -> str | Pa
     """
     if data and data_dir:
         raise RunError("give either --data or --data-dir, not both")
-    if data not in (None, "hub", "sample"):
+    if data not in (None, HUB, SAMPLE):
         raise RunError(f"--data takes `hub` or `sample`, not {data!r}; a directory is given with --data-dir")
     return data_dir or data or otherwise
 

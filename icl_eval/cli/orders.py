@@ -72,7 +72,7 @@ def orders(
         options.one_task("orders", tasks, task, include),
         samples=samples,
         temperature=temperature,
-        data=options.data_of(data, data_dir, otherwise="sample" if model in (None, "tiny") else "hub"),
+        data=options.data_for(model, data, data_dir),
         shots=shots,
         seeds=(seed,),
         **options.read(run_options),

@@ -73,7 +73,7 @@ def plan(
     if from_ and detect is None:
         raise RunError("--from measures the variance for --detect, so give both, such as --detect 0.02")
     names, library = options.library_for(options.task_names(tasks, task), include)
-    source = options.data_of(data, data_dir, otherwise="sample" if model is None and detect is None else "hub")
+    source = options.data_for(model, data, data_dir)
     run_options = options.read(run_options)
     if detect is not None:
         from icl_eval.runs.power import sample_sizes

@@ -36,7 +36,14 @@ def regress(
             help="Another path to the same model. Default: the baseline's own.",
         ),
     ] = None,
-    data: str | None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="hub|sample",
+            rich_help_panel=EVALUATION,
+            help="Data of the Hub, or the bundled sample. Default: the baseline's own.",
+        ),
+    ] = None,
     data_dir: Path | None,
     include: list[Path] | None,
     **model_options: Any,

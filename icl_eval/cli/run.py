@@ -13,7 +13,7 @@ import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import remark, write
-from icl_eval.config import DEVICES, EVALUATION, MODELS, RESULTS, SAMPLE
+from icl_eval.config import DEVICES, EVALUATION, MODELS, RESULTS
 
 if TYPE_CHECKING:
     from icl_eval.results.records import Failure
@@ -90,7 +90,7 @@ def run(
         names, library = options.library_for(options.task_names(tasks, task), include)
         given: dict[str, Any] = {
             **run_options,
-            "data": options.data_of(data, data_dir, otherwise="hub" if model else SAMPLE),
+            "data": options.data_of(data, data_dir, otherwise=options.default_data(model)),
             "keep": True,
             "note": None if model else DEMONSTRATION,
             "library": library,

@@ -87,7 +87,7 @@ def show(
         found,
         model or "tiny",
         id=example,
-        data=options.data_of(data, data_dir, otherwise="hub" if model not in (None, "tiny") else "sample"),
+        data=options.data_for(model, data, data_dir),
         shots=shots,
         seeds=(seed,),
         prompts=prompt or (),

@@ -8,6 +8,7 @@ import typer
 
 from icl_eval.cli.app import app
 from icl_eval.cli.options import takes
+from icl_eval.errors import RunError
 from tools.command_line import PAGE, with_tables
 
 from .shell import IclEval
@@ -105,3 +106,34 @@ def test_the_list_of_commands_has_a_whole_sentence_for_each(icl_eval: IclEval) -
         assert re.search(rf"^  {command} +[A-Z].*\.$", said, flags=re.MULTILINE), command
     assert "..." not in said.split("Commands:")[1]
     assert icl_eval().out == said
+
+
+READS_DATA = {
+    "run": "runs.evaluate.evaluate",
+    "plan": "runs.plan.plan",
+    "show": "runs.check.previews",
+    "check": "runs.check.inspect",
+    "orders": "runs.orders.order_entropies",
+    "contamination": "runs.contamination.contamination",
+}
+
+
+@pytest.mark.parametrize("command", READS_DATA)
+def test_data_is_the_sample_or_with_a_model_that_of_the_hub(
+    command: str, icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*given: Any, **options: Any) -> None:
+        raise RunError(f"it reads {options['data'] if 'data' in options else given[2]}")
+
+    monkeypatch.setattr(f"icl_eval.{READS_DATA[command]}", read)
+    task = ["--task", "superglue/cb", *(["--text", "corpus.txt"] if command == "contamination" else [])]
+    notes = (
+        []
+        if command == "run"
+        else ["data: the bundled sample; --data hub or --data-dir FOLDER uses the whole benchmarks"]
+    )
+
+    assert icl_eval(command, *task).err.splitlines() == [*notes, "icl-eval: it reads sample"]
+    assert icl_eval(command, *task, "--data", "hub").mistake == "it reads hub"
+    if command != "contamination":
+        assert icl_eval(command, *task, "--model", "tiny").mistake == "it reads hub"
