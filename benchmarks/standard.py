@@ -1,81 +1,171 @@
-"""Prompts, log-likelihoods and scores of MMLU and TruthfulQA by icl-eval and by lm-eval's own tasks of these names.
+"""Prompts, log-likelihoods and scores of tasks by icl-eval and by lm-eval's own tasks of the same name.
 
-    python benchmarks/standard.py MODEL DATA_DIR [--subjects anatomy,...] [--examples 8] [--prompts 20]
+    python benchmarks/standard.py MODEL DATA_DIR [--tasks mmlu_anatomy,sst2,...] [--examples 20] [--prompts 20]
 
-lm-eval's tasks get the records of the official releases in place of the Hub's, and ask five development questions in
-their order (MMLU) or none. Prompts and options are compared as texts, of all subjects; log-likelihoods of some
-examples in float32, as in `parity.py`. Exits with 1 if a text differs, a token differs by more than 1e-4 nats on
-average over its option, or a score differs by more than 1e-4.
+lm-eval's tasks get the records of the official releases in place of the Hub's. MMLU, TruthfulQA, BIG-Bench Hard and
+GSM8K are bundled tasks; the others are imported from lm-eval's YAML files first. Prompts and answers of all tasks are
+compared as texts; log-likelihoods of some examples of the named tasks in float32, as in `parity.py`. A task with
+generated answers is compared by the log-likelihood of its target. Exits with 1 if a text differs, a token differs by
+more than 1e-4 nats on average over its text, or a score differs by more than 1e-4.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from hub_records import hub_records, use_records
+
 from icl_eval.engine import Engine
+from icl_eval.importing.lm_eval import LmEvalImport
 from icl_eval.metrics import metric
-from icl_eval.models import load_model
+from icl_eval.models import ScoreRequest, load_model
+from icl_eval.prompts import split_tokens
 from icl_eval.results.examples import ChoiceResult
 from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.runs.tasks import source_of
 from icl_eval.scoring import OptionResult, rank, score
-from icl_eval.tasks import Library
+from icl_eval.tasks import Library, LocalSource, Task
 
 TOLERANCE = 1e-4
-OTHER_SHOTS = {"mmlu/lettered": 5}
-LETTERS = "ABCD"
+IMPORTED_ROWS = 60  # of each split
+IMPORTED = {
+    "sst2": "glue/sst2/default.yaml",
+    "arc_easy": "arc/arc_easy.yaml",
+    "arc_challenge": "arc/arc_challenge.yaml",
+    "openbookqa": "openbookqa/openbookqa.yaml",
+    "piqa": "piqa/piqa.yaml",
+    "hellaswag": "hellaswag/hellaswag.yaml",
+    "winogrande": "winogrande/default.yaml",
+    "boolq": "super_glue/boolq/default.yaml",
+    "cb": "super_glue/cb/default.yaml",
+    "copa": "super_glue/copa/default.yaml",
+    "sglue_rte": "super_glue/rte/default.yaml",
+    "wic": "super_glue/wic/default.yaml",
+    "anli_r1": "anli/anli_r1.yaml",
+    "lambada_openai": "lambada/lambada_openai.yaml",
+    "nq_open": "nq_open/nq_open.yaml",
+}
+SCORED = [
+    *(f"mmlu_{name}" for name in ("anatomy", "astronomy", "international_law")),
+    *("truthfulqa_mc1", "truthfulqa_mc2"),
+    *(f"bbh_zeroshot_{name}" for name in ("boolean_expressions", "date_understanding", "word_sorting")),
+    *IMPORTED,
+]
+KNOWN = {"bbh_zeroshot_snarks", "bbh_cot_fewshot_snarks"}  # here, the instruction has only the first sentence
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A task of lm-eval and the same of this package; of a part of it, the category.
+
+    Attributes:
+        in_prompt: whether its demonstrations are in the prompt file here.
+    """
+
+    name: str
+    own: str
+    shots: int = 0
+    category: str = ""
+    in_prompt: bool = False
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("data_dir", type=Path)
-    parser.add_argument("--subjects", default="anatomy,astronomy,international_law")
+    parser.add_argument("--tasks", default=",".join(SCORED), help="of lm-eval, whose log-likelihoods are compared")
     parser.add_argument("--examples", type=int, default=8, help="of each task, whose log-likelihoods are compared")
     parser.add_argument("--prompts", type=int, default=20, help="of each task, whose texts are compared")
     given = parser.parse_args()
-    subjects = sorted(path.name.removesuffix("_test.csv") for path in (given.data_dir / "mmlu/test").glob("*.csv"))
-    pairs = [(f"mmlu_{name}", "mmlu/lettered", name) for name in subjects]
-    pairs += [(f"truthfulqa_{name}", f"truthfulqa/{name}", "") for name in ("mc1", "mc2")]
-    scored = {f"mmlu_{name}" for name in given.subjects.split(",")} | {"truthfulqa_mc1", "truthfulqa_mc2"}
-    lm, peer = load_model(given.model), _Peer(given.data_dir, given.model)
-    prepared = {task: _prepared(given, task) for task in dict.fromkeys(task for _, task, _ in pairs)}
+    scored = set(given.tasks.split(","))
+    use_records(given.data_dir)
+    lm, peer = load_model(given.model), _Peer(given.model)
     texts, failed = 0, False
     print(
-        "| task | texts | largest difference (nats per token) | icl-eval | lm-eval |",
-        "|---|---:|---:|---:|---:|",
+        "| task | shots | texts | largest difference (nats per token) | icl-eval | lm-eval |",
+        "|---|---:|---:|---:|---:|---:|",
         sep="\n",
     )
-    for name, task, category in pairs:
-        asks = [each for each in prepared[task].examples if each.category == category][: given.prompts]
-        ours = list(RequestBuilder(replace(prepared[task], examples=asks), lm, "error").queries())
-        theirs = peer.requests(name, given.prompts, OTHER_SHOTS.get(task, 0))
-        asked = [_texts(query) for query in ours]
-        texts += sum(map(len, asked))
-        if asked != [[each.args for each in options] for options in theirs]:
-            print(f"{name}: the prompts differ")
-            failed = True
-        elif name in scored:
-            failed |= _compared(name, task, ours[: given.examples], theirs[: given.examples], lm, peer)
+    with tempfile.TemporaryDirectory() as folder:
+        for pair, prepared in _prepared(given, Path(folder)):
+            ours = list(RequestBuilder(prepared, lm, "error").queries())
+            theirs = peer.requests(pair, given.prompts)
+            own, other = [_texts(query) for query in ours], [[each.args[:2] for each in options] for options in theirs]
+            if ours[0].kind == "text":  # the other argument says how the answer is generated
+                own, other = ([[options[0][:1]] for options in side] for side in (own, other))
+            texts += sum(map(len, own))
+            if own != other:
+                print(f"{pair.name}: the prompts differ{' (known)' if pair.name in KNOWN else ''}")
+                failed |= pair.name not in KNOWN
+            elif pair.name in scored:
+                failed |= _Comparison(pair, prepared.task, lm, peer).differs(
+                    ours[: given.examples], theirs[: given.examples]
+                )
     print(f"\n{texts} prompts with their options were compared as texts")
     return int(failed)
 
 
-def _prepared(given: argparse.Namespace, name: str) -> Prepared:
-    shots = (OTHER_SHOTS.get(name, 0),)
-    config = RunConfig(model=given.model, data=str(given.data_dir), tasks=(name,), shots=shots)
-    (prepared,) = prepare(Library().task(name), None, config, source_of(config.data))
+def _pairs(data_dir: Path) -> Iterator[Pair]:
+    """Of all bundled tasks."""
+    for path in sorted((data_dir / "mmlu/test").glob("*.csv")):
+        subject = path.name.removesuffix("_test.csv")
+        yield Pair(f"mmlu_{subject}", "mmlu/lettered", 5, subject)
+    yield from (Pair(f"truthfulqa_{name}", f"truthfulqa/{name}") for name in ("mc1", "mc2"))
+    for own in Library().suite("bbh").tasks:
+        name = own.removeprefix("bbh/").replace("-", "_")
+        yield Pair(f"bbh_zeroshot_{name}", own)
+        yield Pair(f"bbh_cot_fewshot_{name}", own.replace("bbh/", "bbh-worked/"), 3)
+    yield from (Pair("gsm8k", "gsm8k", shots) for shots in (0, 5))
+    yield Pair("gsm8k_cot", "gsm8k-worked", 8, in_prompt=True)
+
+
+def _prepared(given: argparse.Namespace, folder: Path) -> Iterator[tuple[Pair, Prepared]]:
+    """Every pair, with the first examples of the task of this package."""
+    whole: dict[tuple[str, int], Prepared] = {}
+    for pair in _pairs(given.data_dir):
+        key = (pair.own, pair.shots)
+        if key not in whole:
+            whole[key] = _ready(Library().task(pair.own), given.data_dir, 0 if pair.in_prompt else pair.shots)
+        found = (each for each in whole[key].examples if each.category == pair.category)
+        yield pair, replace(whole[key], examples=list(islice(found, given.prompts)))
+    for name, file in IMPORTED.items():
+        prepared = _ready(*_imported(file, given.data_dir, folder), 0)
+        yield Pair(name, f"lm-eval/{name}"), replace(prepared, examples=prepared.examples[: given.prompts])
+
+
+def _ready(task: Task, data_dir: Path, shots: int) -> Prepared:
+    config = RunConfig(model="", data=str(data_dir), tasks=(task.name,), shots=(shots,), draw="first" if shots else None)
+    (prepared,) = prepare(task, None, config, source_of(config.data))
     return prepared
+
+
+def _imported(file: str, data_dir: Path, folder: Path) -> tuple[Task, Path]:
+    """A task imported from a YAML of lm-eval, and the directory with the first records of its splits."""
+    import lm_eval.tasks
+
+    from icl_eval.importing.lm_eval_config import read_config
+
+    path = Path(lm_eval.tasks.__path__[0]) / file
+    config = read_config(path)
+    rows = hub_records(data_dir, config.keys["dataset_path"], config.get("dataset_name"))
+    raw, out = folder / "raw", folder / "out"
+    for split, each in rows.items():
+        target = raw / f"lm-eval/{config.keys['task']}/{split}.jsonl"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("".join(json.dumps(row) + "\n" for row in each[:IMPORTED_ROWS]), encoding="utf-8")
+    (report,) = LmEvalImport(out, LocalSource(raw), trust_remote_code=True).file(path)
+    return Library([out]).task(report.name), out / "data" if report.how == "frozen" else raw
 
 
 def _texts(query: EncodedQuery) -> list[tuple[str, str]]:
@@ -83,48 +173,78 @@ def _texts(query: EncodedQuery) -> list[tuple[str, str]]:
     return [(text.context(index, query.shots), answer) for index, answer in enumerate(text.answers)]
 
 
-def _compared(
-    name: str, task: str, ours: Sequence[EncodedQuery], theirs: Sequence[Sequence[Any]], lm: Any, peer: _Peer
-) -> bool:
-    """Print the row of a task; whether anything differs."""
-    answers = iter(Engine(lm).answer([request for query in ours for request in query.conditional]))
-    logprobs = [[next(answers).logprobs for _ in query.conditional] for query in ours]
-    found = [peer.likelihoods(options) for options in theirs]
-    worst = max(
-        abs(math.fsum(one) - other) / len(one)
-        for mine, other_options in zip(logprobs, found, strict=True)
-        for one, (other, _) in zip(mine, other_options, strict=True)
-    )
-    predictions: list[Any] = []
-    for query, options in zip(ours, logprobs, strict=True):
-        results = tuple(
-            OptionResult(text, values, ()) for text, values in zip(query.text.answers, options, strict=True)
+@dataclass(frozen=True)
+class _Comparison:
+    """Log-likelihoods and scores of a task by both."""
+
+    pair: Pair
+    task: Task
+    lm: Any
+    peer: _Peer
+
+    def differs(self, ours: Sequence[EncodedQuery], theirs: Sequence[Sequence[Any]]) -> bool:
+        """Print the row of the task; whether anything differs."""
+        asked = [self._requests(*each) for each in zip(ours, theirs, strict=True)]
+        answers = iter(Engine(self.lm).answer([request for requests in asked for request in requests]))
+        logprobs = [[next(answers).logprobs for _ in requests] for requests in asked]
+        found = [self.peer.likelihoods(self.pair.name, options) for options in theirs]
+        worst = max(
+            abs(math.fsum(one) - other) / len(one)
+            for mine, other_options in zip(logprobs, found, strict=True)
+            for one, (other, _) in zip(mine, other_options, strict=True)
         )
-        example = query.example
-        line = ChoiceResult(
-            query.cell, example.id, example.cluster, example.group, 0, 0, (), example.gold, example.options, results
+        if ours[0].kind == "choice":
+            value = self._score(ours, logprobs)
+            other = sum(self.peer.score(self.pair.name, number, each) for number, each in enumerate(found)) / len(found)
+        else:
+            value = sum(math.fsum(each) for (each,) in logprobs) / len(logprobs)
+            other = sum(each for ((each, _),) in found) / len(found)
+        texts = sum(map(len, found))
+        print(
+            f"| {self.pair.name} | {self.pair.shots} | {texts} | {worst:.1e} | {value:.6f} | {other:.6f} |", flush=True
         )
-        predictions += line.predictions(rank([score(each, "sum") for each in results]))
-    measure: Any = metric(Library().task(task).definition.metrics[0])
-    value = float(measure.value(measure.statistics(predictions).rows.sum(axis=0)))
-    other = sum(peer.score(name, number, each) for number, each in enumerate(found)) / len(found)
-    print(f"| {name} | {sum(map(len, found))} | {worst:.1e} | {value:.6f} | {other:.6f} |", flush=True)
-    return worst > TOLERANCE or abs(value - other) > TOLERANCE
+        return worst > TOLERANCE or abs(value - other) > TOLERANCE
+
+    def _requests(self, query: EncodedQuery, theirs: Sequence[Any]) -> Sequence[ScoreRequest]:
+        """Each option after the prompt, or the text that lm-eval takes as the target."""
+        if query.kind == "choice":
+            return query.conditional
+        context, target = query.text.context(0, query.shots), self.peer.target(self.pair.name, theirs[0])
+        parts = split_tokens(self.lm.encode, [(context, target)], self.lm.start, self.lm.fallback)
+        return [ScoreRequest.of(each.context, each.continuation) for each in parts]
+
+    def _score(self, queries: Sequence[EncodedQuery], logprobs: Sequence[Sequence[Sequence[float]]]) -> float:
+        predictions: list[Any] = []
+        for query, options in zip(queries, logprobs, strict=True):
+            pairs = zip(query.text.answers, options, strict=True)
+            results = tuple(OptionResult(text, tuple(values), ()) for text, values in pairs)
+            example = query.example
+            line = ChoiceResult(
+                query.cell, example.id, example.cluster, example.group, 0, 0, (), example.gold, example.options, results
+            )
+            predictions += line.predictions(rank([score(each, "sum") for each in results]))
+        measure: Any = metric(self.task.definition.metrics[0])
+        return float(measure.value(measure.statistics(predictions).rows.sum(axis=0)))
+
+
+class _First:
+    """Shows the first documents of a split."""
+
+    def __init__(self, docs: Sequence[Any]) -> None:
+        self._docs = docs
+
+    def sample(self, n: int, eval_doc: Any = None) -> Sequence[Any]:
+        del eval_doc
+        return self._docs[:n]
 
 
 class _Peer:
-    """lm-eval's tasks on the records of a data directory, and its model."""
+    """lm-eval's tasks and its model."""
 
-    def __init__(self, data_dir: Path, model: str) -> None:
-        import datasets
+    def __init__(self, model: str) -> None:
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
 
-        def load_dataset(path: str, name: str, **_: Any) -> datasets.DatasetDict:
-            rows = _mmlu(data_dir, name) if path == "cais/mmlu" else {"validation": _truthfulqa(data_dir)}
-            return datasets.DatasetDict({split: datasets.Dataset.from_list(each) for split, each in rows.items()})
-
-        datasets.load_dataset = load_dataset
         self._manager, self._tasks = TaskManager(), dict[str, Any]()
         self._lm = HFLM(
             pretrained=model,
@@ -135,49 +255,48 @@ class _Peer:
             logits_cache=False,
         )
 
-    def requests(self, name: str, limit: int, shots: int) -> list[list[Any]]:
+    def requests(self, pair: Pair, limit: int) -> list[list[Any]]:
         """The requests of a task's first examples, by example."""
         from lm_eval.tasks import get_task_dict
 
-        task = self._tasks[name] = get_task_dict([name], self._manager)[name]
-        task.set_config("num_fewshot", shots)
+        task = self._tasks[pair.name] = get_task_dict([pair.name], self._manager)[pair.name]
+        task.set_config("num_fewshot", pair.shots)
         task.set_fewshot_seed(0)
+        if pair.name == "gsm8k":  # draws at random
+            task.sampler = _First(list(islice(task.fewshot_docs(), pair.shots)))
         task.build_all_requests(limit=limit, rank=0, world_size=1)
         found: dict[int, list[Any]] = {}
         for each in task.instances:
             found.setdefault(each.doc_id, []).append(each)
         return [*found.values()]
 
-    def likelihoods(self, options: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Of each option: its log-likelihood in nats, and whether every token was the most likely one."""
-        return [(float(value), bool(greedy)) for value, greedy in self._lm.loglikelihood(options, disable_tqdm=True)]
+    def target(self, name: str, request: Any) -> str:
+        """What would be right after the prompt of a request."""
+        task = self._tasks[name]
+        if request.request_type == "loglikelihood":
+            return str(request.args[1])
+        target = task.doc_to_target(request.doc)
+        return task.config.target_delimiter + str(target[0] if isinstance(target, list) else target)
+
+    def likelihoods(self, name: str, options: Sequence[Any]) -> list[tuple[float, bool]]:
+        """Of each option: its log-likelihood in nats, and whether every token was the most likely one.
+
+        lm-eval's cache computes the prompt of options once; it is wrong if they differ in length, and letters do not.
+        """
+        from lm_eval.api.instance import Instance
+
+        self._lm.logits_cache = name.startswith("mmlu")
+        pairs = [
+            each.args if each.request_type == "loglikelihood" else (each.args[0], self.target(name, each))
+            for each in options
+        ]
+        requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
+        return [(float(value), bool(greedy)) for value, greedy in self._lm.loglikelihood(requests, disable_tqdm=True)]
 
     def score(self, name: str, number: int, found: Sequence[tuple[float, bool]]) -> float:
         """What lm-eval makes of an example."""
         task = self._tasks[name]
         return float(task.process_results(task.eval_docs[number], found)["acc"])
-
-
-def _mmlu(data_dir: Path, subject: str) -> dict[str, list[dict[str, Any]]]:
-    found = {}
-    for split in ("dev", "test"):
-        with (data_dir / f"mmlu/{split}/{subject}_{split}.csv").open(encoding="utf-8", newline="") as file:
-            found[split] = [
-                {"question": row[0], "choices": row[1:5], "answer": LETTERS.index(row[5]), "subject": subject}
-                for row in csv.reader(file)
-            ]
-    return found
-
-
-def _truthfulqa(data_dir: Path) -> list[dict[str, Any]]:
-    targets = ("mc1_targets", "mc2_targets")
-    return [
-        {
-            "question": row["question"],
-            **{name: {"choices": list(row[name]), "labels": list(row[name].values())} for name in targets},
-        }
-        for row in json.loads((data_dir / "truthfulqa/mc_task.json").read_text(encoding="utf-8"))
-    ]
 
 
 if __name__ == "__main__":

@@ -445,6 +445,8 @@ GOLD: dict[str, tuple[list[int], list[int]]] = {
     "gsm8k-worked": ([], [0, 0]),
     **{f"math/{subject.replace('_', '-')}": ([0, 0], [0, 0]) for subject in SUBJECTS},
     "math/500": ([0, 0], [0]),
+    **{f"math-worked/{subject.replace('_', '-')}": ([], [0, 0]) for subject in SUBJECTS},
+    "math-worked/500": ([], [0]),
     **{f"mgsm/{language}": ([0, 0], [0]) for language in MGSM},
     "logiqa": ([0, 2], [1, 3]),
     "medqa": ([1, 0], [0, 3]),

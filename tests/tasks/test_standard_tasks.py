@@ -174,3 +174,14 @@ def test_math_ends_in_a_box(release: LocalSource) -> None:
     assert "$\\boxed{" in drawn
     assert drawn.endswith("\n\nProblem:\nWhat is $4 + 4$?\n\nSolution:")
     assert [each.options for each in task.evaluation(release)] == [("8",), ("10",)]
+
+
+def test_math_worked_follows_minerva_s_four_problems(release: LocalSource) -> None:
+    *problems, query = prompt_of("math-worked/geometry", 0, 0, release).split("\n\nProblem:\n")
+    rules = LIBRARY.task("math-worked/500").definition.extract
+    (final,), (boxed,) = rules["final"], rules["boxed"]
+
+    assert query == "What is $4 + 4$?\n\nSolution:"
+    assert [final.apply(each) for each in problems] == [" $[2,5)$", " $24$", " $16$", r" $-\frac{2}{3}$"]
+    assert [boxed.apply(each) for each in problems] == ["[2,5)", "24", "16", r"-\frac{2}{3}"]
+    assert final.apply("The answer is \\boxed{7}.") is None
