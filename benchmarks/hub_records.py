@@ -68,7 +68,7 @@ def _mmlu(data_dir: Path, name: str) -> Splits:
     return found
 
 
-def _truthfulqa(data_dir: Path, name: str) -> Splits:
+def _truthfulqa(data_dir: Path, _: str) -> Splits:
     rows = [
         {
             "question": row["question"],
@@ -79,7 +79,7 @@ def _truthfulqa(data_dir: Path, name: str) -> Splits:
     return {"validation": rows}
 
 
-def _gsm8k(data_dir: Path, name: str) -> Splits:
+def _gsm8k(data_dir: Path, _: str) -> Splits:
     return {split: _json_lines(data_dir / f"gsm8k/{split}.jsonl") for split in ("train", "test")}
 
 
@@ -87,7 +87,7 @@ def _bbh(data_dir: Path, name: str) -> Splits:
     return {"test": json.loads((data_dir / f"bbh/{name}.json").read_text(encoding="utf-8"))["examples"]}
 
 
-def _sst2(data_dir: Path, name: str) -> Splits:
+def _sst2(data_dir: Path, _: str) -> Splits:
     rows = [
         {"sentence": line[2:], "label": int(line[0]), "idx": number}
         for number, line in enumerate(_lines(data_dir / "sst2/stsa.binary.dev"))
@@ -115,7 +115,7 @@ def _arc(data_dir: Path, name: str) -> Splits:
     }
 
 
-def _openbookqa(data_dir: Path, name: str) -> Splits:
+def _openbookqa(data_dir: Path, _: str) -> Splits:
     files = {"train": "train", "validation": "dev", "test": "test"}
     return {
         split: [
@@ -126,7 +126,7 @@ def _openbookqa(data_dir: Path, name: str) -> Splits:
     }
 
 
-def _piqa(data_dir: Path, name: str) -> Splits:
+def _piqa(data_dir: Path, _: str) -> Splits:
     return {
         split: [
             {**row, "label": int(label)}
@@ -138,7 +138,7 @@ def _piqa(data_dir: Path, name: str) -> Splits:
     }
 
 
-def _hellaswag(data_dir: Path, name: str) -> Splits:
+def _hellaswag(data_dir: Path, _: str) -> Splits:
     rows = [
         {
             **{key: row[key] for key in ("activity_label", "endings", "ctx")},
@@ -151,7 +151,7 @@ def _hellaswag(data_dir: Path, name: str) -> Splits:
     return {"train": rows, "validation": rows}
 
 
-def _winogrande(data_dir: Path, name: str) -> Splits:
+def _winogrande(data_dir: Path, _: str) -> Splits:
     return {
         "train": _json_lines(data_dir / "winogrande/train_xl.jsonl"),
         "validation": _json_lines(data_dir / "winogrande/dev.jsonl"),
@@ -168,7 +168,7 @@ def _super_glue(data_dir: Path, name: str) -> Splits:
     }
 
 
-def _anli(data_dir: Path, name: str) -> Splits:
+def _anli(data_dir: Path, _: str) -> Splits:
     rows = [
         {"premise": row["context"], "hypothesis": row["hypothesis"], "label": "enc".index(row["label"])}
         for row in _json_lines(data_dir / "anli/R1/dev.jsonl")
@@ -176,11 +176,11 @@ def _anli(data_dir: Path, name: str) -> Splits:
     return {"train_r1": rows, "dev_r1": rows, "test_r1": rows}
 
 
-def _lambada(data_dir: Path, name: str) -> Splits:
+def _lambada(data_dir: Path, _: str) -> Splits:
     return {"test": _json_lines(data_dir / "lambada/lambada_test.jsonl")}
 
 
-def _nq(data_dir: Path, name: str) -> Splits:
+def _nq(data_dir: Path, _: str) -> Splits:
     rows = _json_lines(data_dir / "nq_open/NQ-open.dev.jsonl")
     return {"train": rows, "validation": rows}
 

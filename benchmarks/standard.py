@@ -145,7 +145,9 @@ def _prepared(given: argparse.Namespace, folder: Path) -> Iterator[tuple[Pair, P
 
 
 def _ready(task: Task, data_dir: Path, shots: int) -> Prepared:
-    config = RunConfig(model="", data=str(data_dir), tasks=(task.name,), shots=(shots,), draw="first" if shots else None)
+    config = RunConfig(
+        model="", data=str(data_dir), tasks=(task.name,), shots=(shots,), draw="first" if shots else None
+    )
     (prepared,) = prepare(task, None, config, source_of(config.data))
     return prepared
 
