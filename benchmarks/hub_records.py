@@ -13,7 +13,7 @@ Record = dict[str, Any]
 Splits = dict[str, list[Record]]
 LETTERS = "ABCD"
 TRUTH = ("mc1_targets", "mc2_targets")
-LABELS = {
+LABELS: dict[str, list[Any]] = {
     "boolq": [False, True],
     "cb": ["entailment", "contradiction", "neutral"],
     "copa": [0, 1],

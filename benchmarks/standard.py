@@ -101,9 +101,9 @@ def main() -> int:
         for pair, prepared in _prepared(given, Path(folder)):
             ours = list(RequestBuilder(prepared, lm, "error").queries())
             theirs = peer.requests(pair, given.prompts)
-            own, other = [_texts(query) for query in ours], [[each.args[:2] for each in options] for options in theirs]
-            if ours[0].kind == "text":  # the other argument says how the answer is generated
-                own, other = ([[options[0][:1]] for options in side] for side in (own, other))
+            parts = 1 if ours[0].kind == "text" else 2  # the answer of a query is generated, so lm-eval has no text
+            own = [[each[:parts] for each in _texts(query)] for query in ours]
+            other = [[each.args[:parts] for each in options] for options in theirs]
             texts += sum(map(len, own))
             if own != other:
                 print(f"{pair.name}: the prompts differ{' (known)' if pair.name in KNOWN else ''}")
@@ -278,7 +278,7 @@ class _Peer:
         if request.request_type == "loglikelihood":
             return str(request.args[1])
         target = task.doc_to_target(request.doc)
-        return task.config.target_delimiter + str(target[0] if isinstance(target, list) else target)
+        return f"{task.config.target_delimiter}{target[0] if isinstance(target, list) else target}"
 
     def likelihoods(self, name: str, options: Sequence[Any]) -> list[tuple[float, bool]]:
         """Of each option: its log-likelihood in nats, and whether every token was the most likely one.

@@ -6,7 +6,10 @@ from statistics import mean, stdev
 from typing import Any
 
 import pytest
+import torch
+from standard_records import write_standard_release
 from toy_tasks import ASKED, CHATTY, NAMES, PROMPT, SHOWN, answers, knowing, parity, records, write_library
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icl_eval import IclEvalError, Library, Task, evaluate, rescore
 from icl_eval.errors import (
@@ -20,8 +23,11 @@ from icl_eval.errors import (
     WindowError,
 )
 from icl_eval.testing import FakeLM
+from icl_eval.tiny import MODEL
 
 from .folders import examples, journal, manifest
+
+KINDS = ["Abbreviation", "Entity", "Description", "Person", "Location", "Number"]  # of answers, in TREC
 
 
 def test_known_answers_give_the_predicted_accuracy() -> None:
@@ -563,3 +569,23 @@ def test_a_demonstration_that_cannot_be_shown_is_named() -> None:
 
     assert "a value is null" in str(caught.value)
     assert str(caught.value).endswith(", in the demonstration '101' (gap, example '1')")
+
+
+def test_trec_has_the_log_probabilities_that_transformers_gives_its_published_prompt(tmp_path: Path) -> None:
+    evaluate("tiny", "classification/trec", data=write_standard_release(tmp_path), shots=1, draw="first", out=tmp_path)
+    stored = next(each for each in examples(tmp_path) if each["gold"] == [4])
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+    prompt = (
+        "Classify the questions based on whether their answer type is a Number, Location, Person, Description, Entity, "
+        "or Abbreviation.\n\nQuestion: What does SOS stand for?\nAnswer Type: Abbreviation\n\n"
+        "Question: Where is the town's lighthouse?\nAnswer Type:"
+    )
+    begin = len(tokenizer(prompt).input_ids)
+
+    for answer, option in zip(KINDS, stored["options"], strict=True):
+        ids = torch.tensor([tokenizer(f"{prompt} {answer}").input_ids])
+        with torch.no_grad():
+            logprobs = model(ids).logits[0].log_softmax(dim=-1)
+        expected = [float(logprobs[n - 1, ids[0, n]]) for n in range(begin, ids.shape[1])]
+        assert option["logprobs"] == pytest.approx(expected, abs=1e-5)

@@ -71,6 +71,18 @@ def test_mmlu_shows_the_first_development_questions_of_the_subject(release: Loca
     assert "What holds a boat in place?" in prompt_of("mmlu/lettered", 1, 2, release)
 
 
+def test_mmlu_of_olmes_names_the_subject_in_both_formulations(release: LocalSource) -> None:
+    subject = "The following are multiple choice questions (with answers) about marine biology.\n\n"
+    question = "Question: What does a crab have?\n"
+
+    assert prompt_of("olmes/cloze/mmlu", 0, 1, release) == (
+        f"{subject}Question: Which of these is a fish?\nAnswer: Cod\n\n{question}Answer:"
+    )
+    assert prompt_of("olmes/lettered/mmlu", 0, 0, release) == (
+        f"{subject}{question} A. Wings\n B. Claws\n C. Fins\n D. Fur\nAnswer:"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "number", "query"),
     [
