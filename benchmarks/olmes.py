@@ -100,7 +100,7 @@ def _use_code(olmo_eval: Path, catwalk: Path) -> None:
 
 def _code_task(cls: type, dataset: Mapping[str, Any], **attributes: Any) -> Any:
     """A task of the code, without the download that its constructor makes."""
-    task = object.__new__(cls)
+    task: Any = object.__new__(cls)
     for key, value in {"_training_docs": None, "_fewshot_docs": None, "_dataset": dataset, **attributes}.items():
         setattr(task, key, value)
     return task
