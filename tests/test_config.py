@@ -71,8 +71,27 @@ def test_an_unknown_option_is_one_sentence_with_the_nearest_name(call: Callable[
 )
 def test_a_value_that_cannot_be_is_one_sentence_with_the_option(options: dict[str, Any]) -> None:
     (name,) = options
-    with pytest.raises(RunError, match=f"^`{name}[`.]"):
+    with pytest.raises(RunError, match=f"^`{name}`"):
         read_run("m", ["t"], options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shots": [0, -1]}, "`shots`, value -1: Input should be greater than or equal to 0"),
+        ({"prompts": ["p", 1]}, "`prompts`, value 1: Input should be a valid string"),
+        ({"calibrate": ["x" * 99]}, f"`calibrate`: no calibration is named '{'x' * 99}'; choose from "),
+        ({"content_free": [["x" * 99]]}, f"`content_free`, value ['{'x' * 58} ...: Input should be a valid string"),
+        ({"labels": ["gold", "bronze"]}, "`labels`: 'bronze' is not a rule for labels; choose from gold, "),
+        ({"formats": 2.5}, "`formats`: Input should be a valid integer"),
+        ({"device_map": 3}, "`device_map`: Input should be a valid dictionary"),
+    ],
+)
+def test_an_error_in_a_list_names_the_option_and_the_value(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RunError) as caught:
+        read_run("m", ["t"], options)
+
+    assert str(caught.value).startswith(message)
 
 
 def test_a_path_is_a_directory_even_if_it_reads_like_a_word() -> None:

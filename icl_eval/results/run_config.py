@@ -41,14 +41,12 @@ RARE = CHANGES | {
     *("chat", *CHAT_ONLY),
 }
 """Options that a manifest has only where they are given."""
+LISTS = ("tasks", "prompts", "shots", "fewshot_ids", "order", "labels", "calibrate", "content_free")
+"""Options of one or several values."""
 
 
 def _expanded(orders: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(expand_orders(orders))
-
-
-def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(values))
 
 
 class RunConfig(ModelConfig):
@@ -70,9 +68,7 @@ class RunConfig(ModelConfig):
     select: Select | None = DEFAULTS["select"]
     encoder: str | None = DEFAULTS["encoder"]
     order: Annotated[tuple[str, ...], AfterValidator(_expanded)] = DEFAULTS["order"]
-    labels: Annotated[tuple[Annotated[str, AfterValidator(parse_labels)], ...], AfterValidator(_each_once)] = DEFAULTS[
-        "labels"
-    ]
+    labels: tuple[Annotated[str, AfterValidator(parse_labels)], ...] = DEFAULTS["labels"]
     fewshot_ids: tuple[str, ...] = DEFAULTS["fewshot_ids"]
     limit: Annotated[int | str, AfterValidator(parse_limit)] | None = DEFAULTS["limit"]
     until: Annotated[float, Field(gt=0, lt=0.5)] | None = DEFAULTS["until"]
@@ -89,14 +85,15 @@ class RunConfig(ModelConfig):
         """The words for where data comes from; a path that reads like one of them is still a directory."""
         return f"./{data}" if isinstance(data, Path) and str(data) in (HUB, SAMPLE) else str(data)
 
-    @field_validator(
-        "tasks", "prompts", "shots", "fewshot_ids", "order", "labels", "calibrate", "content_free", mode="before"
-    )
+    @field_validator(*LISTS, mode="before")
     @classmethod
     def _one_or_several(cls, values: Any) -> tuple[Any, ...]:
-        return (
-            (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(dict.fromkeys(values))
-        )
+        return (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+
+    @field_validator(*LISTS)
+    @classmethod
+    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(values))
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -148,6 +145,11 @@ class RunConfig(ModelConfig):
     def _searches_formats(self) -> RunConfig:
         if self.budget is not None and self.formats is None:
             raise ValueError("`budget` is of a search among `formats`, which are not given")
+        if self.budget is not None and self.until is not None:
+            raise ValueError(
+                "`until` stops before all examples are evaluated, but a search with `budget` begins with all of them; "
+                "give one of the two"
+            )
         return self
 
     @model_serializer(mode="wrap")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +18,8 @@ from icl_eval.errors import TaskError, UnknownName
 Place = tuple[str | int, ...]
 MAX_VALUES = 10_000  # in a file, aliases written out: a task file is short, and may come from a stranger
 MAX_DEPTH = 20
+LONGEST_SHOWN = 60  # characters of a value in a message
+MEMBER = re.compile(r"str|int|float|bool|none|.*\[.*")  # of a union: pydantic adds those that it tried to a place
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -106,15 +109,28 @@ def _explain(
         place = _existing(located, tuple(message.partition("`")[2].partition("`")[0].split(".")))
         return TaskError(message.removeprefix("Value error, "), *located.at(place))
     path, line = located.at(place[:-1] if kind == "missing" else place)
-    dotted = ".".join(map(str, place))
     if kind == "extra_forbidden":
         return UnknownName("key", str(place[-1]), _keys(model, place[:-1]), path, line)
     if kind == "missing":
-        return TaskError(f"the key `{dotted}` is missing", path, line)
+        return TaskError(f"the key {_keys_of(place)} is missing", path, line)
     if kind == "string_type" and isinstance(value, bool | int | float | date):
         what = "word" if isinstance(value, bool) else type(value).__name__
-        return TaskError(f"`{dotted}`: YAML reads this {what} as {value}; put it in quotes", path, line)
-    return TaskError(f"`{dotted}`: {message.removeprefix('Value error, ')}", path, line)
+        return TaskError(f"{_keys_of(place)}: YAML reads this {what} as {value}; put it in quotes", path, line)
+    return TaskError(_about(place, message, value), path, line)
+
+
+def _about(place: Place, message: str, value: object) -> str:
+    """What is wrong with a value, after its keys; of an item of a list the item itself, unless the message names it."""
+    message, shown = message.removeprefix("Value error, "), repr(value)
+    is_item = bool(place) and isinstance(place[-1], int) and not message.startswith(shown)
+    if len(shown) > LONGEST_SHOWN:
+        shown = f"{shown[:LONGEST_SHOWN]} ..."
+    return f"{_keys_of(place)}{f', value {shown}' if is_item else ''}: {message}"
+
+
+def _keys_of(place: Place) -> str:
+    """The keys of a place, without the indices of lists."""
+    return f"`{'.'.join(part for part in place if isinstance(part, str))}`"
 
 
 def _most_telling(problems: list[ErrorDetails]) -> ErrorDetails:
@@ -178,6 +194,5 @@ def first_problem(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error).splitlines()[0]
     problem = error.errors()[0]
-    place = ".".join(map(str, problem["loc"]))
-    said = problem["msg"].removeprefix("Value error, ")
-    return f"`{place}`: {said}" if place else said
+    place = tuple(part for part in problem["loc"] if not MEMBER.fullmatch(str(part)))
+    return _about(place, problem["msg"], problem["input"]) if place else problem["msg"].removeprefix("Value error, ")

@@ -399,7 +399,7 @@ def test_bos_is_in_the_signature() -> None:
     ("changes", "kind", "sentence"),
     [
         ({"tasks": []}, RunError, "`tasks`"),
-        ({"shots": -1}, RunError, "`shots.0`"),
+        ({"shots": [1, -1]}, RunError, "`shots`, value -1: Input should be greater than or equal to 0"),
         ({"seeds": 0}, RunError, "give a positive number"),
         ({"seeds": [1, 1]}, RunError, "without repetitions"),
         ({"seeds": "12"}, RunError, "`seeds`: Input should be a valid tuple"),

@@ -118,9 +118,13 @@ def test_found_formats_are_evaluated_in_the_whole_grid_and_a_finished_search_is_
     [
         ({"budget": 80}, "`budget` is of a search among `formats`, which are not given"),
         ({"budget": 39, "formats": 3}, "`budget`"),
+        (
+            {"budget": 80, "formats": 3, "until": 0.1},
+            "`until` stops before all examples are evaluated, but a search with",
+        ),
     ],
 )
-def test_a_budget_needs_formats_and_two_batches(options: dict[str, Any], said: str) -> None:
+def test_a_budget_needs_formats_two_batches_and_all_examples(options: dict[str, Any], said: str) -> None:
     with pytest.raises(RunError, match=said):
         evaluate(knowing(), parity(), **options)
 

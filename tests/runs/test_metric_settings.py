@@ -68,8 +68,8 @@ def test_settings_of_a_task_file_reach_every_result(tmp_path: Path, lm: FakeLM) 
 FAULTS = {
     "[{bleu: {tokenise: zh}}]": ":9: no setting of bleu is named 'tokenise'; did you mean tokenize?",
     "\n- chrf\n- bleu: {tokenize: hz-mecab}": ":11: no value of bleu's `tokenize` is named 'hz-mecab'; did you mean",
-    "\n- bleu:\n  tokenize: zh": ":10: `metrics.0`: a metric with settings is written `{bleu: {tokenize: zh}}`, as one",
-    "[{bleu: zh}]": ":9: `metrics.0`: a metric with settings is written `{bleu: {tokenize: zh}}`, as one name with its",
+    "\n- bleu:\n  tokenize: zh": ":10: `metrics`, value {'bleu': None, 'tokenize': 'zh'}: a metric with settings is ",
+    "[{bleu: zh}]": ":9: `metrics`, value {'bleu': 'zh'}: a metric with settings is written `{bleu: {tokenize: zh}}`,",
     "[mlqa_f1]": ":9: mlqa_f1 needs a language, as in `mlqa_f1: {language: zh}`; choose from en, es, hi, ",
     "[{accuracy: {tokenize: zh}}]": ":9: accuracy takes no settings; exact_match, mlqa_em, mlqa_f1, bleu, chrf, ter, ",
     "[{bleu: {tokenize: ja-mecab}}]": ":9: to/chinese cannot be scored with bleu:tokenize=ja-mecab: "
