@@ -214,11 +214,13 @@ class RunOptions(ModelOptions, total=False):
         Stored("Draw demonstrations for each query, each group or all queries, or show the first ones.", EVALUATION),
     ]
     select: Annotated[
-        Select | None,
+        Select | Sequence[Select],
         Stored(
-            "Select demonstrations at random, equally many of each label, by similarity to the query (bm25, knn, dpp) "
-            "or as one representative set (vote-k, diverse).",
+            "Selections of demonstrations: random, balanced (equally many of each label), by similarity to the query "
+            "(bm25, knn, dpp), or one representative set (vote-k, diverse).",
             EVALUATION,
+            "NAME,...",
+            default=(),
         ),
     ]
     encoder: Annotated[

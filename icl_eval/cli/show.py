@@ -72,7 +72,7 @@ def show(
     """Show the exact prompt of an example, and its scored tokens.
 
     The prompt is made by the code of a run. The number of its tokens is printed, too. With --formats, or with several
-    --labels or --order, each variant of the prompt is shown, and what it changes.
+    of --select, --labels or --order, each variant of the prompt is shown, and what it changes.
     """
     from icl_eval.prompts import doubled_space
     from icl_eval.runs.check import previews

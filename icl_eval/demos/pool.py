@@ -103,6 +103,19 @@ class Pool:
             encode=encode,
         )
 
+    def under(self, protocol: Protocol, encode: Encoder | None = None) -> Pool:
+        """The same candidates and queries under another protocol, of which `encode` makes the vectors."""
+        return Pool(
+            self.task,
+            self._examples,
+            protocol,
+            shares_split=self.shares_split,
+            question_key=self._question_key,
+            text_of=self._text_of,
+            queries=self._queries,
+            encode=encode,
+        )
+
     def _group(self, number: int | np.intp) -> list[Example]:
         """The candidates of a group, in their order."""
         start = self._ends[number - 1] if number else 0

@@ -26,7 +26,7 @@ from icl_eval.models.protocol import (
 )
 
 if TYPE_CHECKING:
-    from icl_eval.models.encoder import text_encoder
+    from icl_eval.models.encoder import encoder_words, text_encoder
     from icl_eval.models.loading.checkpoint import is_current
     from icl_eval.models.loading.load import load, load_meta_model, load_model, load_text_reader, wrap_model
     from icl_eval.models.loading.names import TINY, check_options, resolve
@@ -60,6 +60,7 @@ __all__ = [
     "answer_start",
     "check_options",
     "common_prefix",
+    "encoder_words",
     "is_current",
     "load",
     "load_meta_model",
@@ -81,6 +82,7 @@ _HOMES = {
     "load_text_reader": "loading.load",
     "load_model": "loading.load",
     "resolve": "loading.names",
+    "encoder_words": "encoder",
     "text_encoder": "encoder",
     "wrap_model": "loading.load",
 }

@@ -27,6 +27,34 @@ def text_encoder(name: str) -> Callable[[Sequence[str]], Vectors]:
     return lambda texts: _loaded(name)(texts)
 
 
+@lru_cache(maxsize=4)
+def encoder_words(name: str) -> str:
+    """An encoder in a signature: the end of its name, and of its digest or its commit on the Hub the beginning.
+
+    Raises:
+        ModelError: there is no such encoder.
+    """
+    from icl_eval.models.loading.checkpoint import commit_of, loading, weights_name
+
+    location = _location(name)
+    with loading(f"the encoder {name!r} cannot be identified", LoadConfig()):
+        version = weights_name("", location, commit_of(location, None)).removeprefix("@")
+    return f"{name.replace('|', '/').rstrip('/').split('/')[-1]}#{version[:8]}"
+
+
+def _location(name: str) -> str:
+    """The directory or file of an encoder, or its name on the Hub.
+
+    Raises:
+        ModelError: it has none.
+    """
+    from icl_eval.models.loading.names import is_endpoint, resolve
+
+    if is_endpoint(name):
+        raise ModelError(f"the encoder {name!r} is an endpoint, but an encoder is a model of `transformers`")
+    return resolve(name)
+
+
 class _Encoder:
     def __init__(self, model: Any, tokenizer: Any, device: Any) -> None:
         self.model, self.tokenizer, self.device = model, tokenizer, device
@@ -75,11 +103,9 @@ def _loaded(name: str) -> _Encoder:
 
     from icl_eval.models.loading.checkpoint import configuration, loading, tokenizer_of
     from icl_eval.models.loading.devices import device_named
-    from icl_eval.models.loading.names import is_endpoint, pretrained, resolve
+    from icl_eval.models.loading.names import pretrained
 
-    if is_endpoint(name):
-        raise ModelError(f"the encoder {name!r} is an endpoint, but an encoder is a model of `transformers`")
-    location, loader = resolve(name), AutoModel
+    location, loader = _location(name), AutoModel
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = device_named(None)

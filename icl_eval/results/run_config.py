@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, get_args
 
 from pydantic import (
@@ -30,6 +31,7 @@ from icl_eval.models.options import CHAT_ONLY
 from icl_eval.scoring import CALIBRATIONS, CONTEXTUAL
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.metric_names import MetricName, named_metrics
+from icl_eval.tasks.protocol import ENCODED
 from icl_eval.values import expand_orders, parse_formats, parse_labels, parse_limit
 
 MOST_SEEDS = 10_000
@@ -41,7 +43,7 @@ RARE = CHANGES | {
     *("chat", *CHAT_ONLY),
 }
 """Options that a manifest has only where they are given."""
-LISTS = ("tasks", "prompts", "shots", "fewshot_ids", "order", "labels", "calibrate", "content_free")
+LISTS = ("tasks", "prompts", "shots", "fewshot_ids", "select", "order", "labels", "calibrate", "content_free")
 """Options of one or several values."""
 
 
@@ -65,7 +67,7 @@ class RunConfig(ModelConfig):
     split: str | None = DEFAULTS["split"]
     fewshot_split: str | None = DEFAULTS["fewshot_split"]
     draw: Draw | None = DEFAULTS["draw"]
-    select: Select | None = DEFAULTS["select"]
+    select: tuple[Select, ...] = DEFAULTS["select"]
     encoder: str | None = DEFAULTS["encoder"]
     order: Annotated[tuple[str, ...], AfterValidator(_expanded)] = DEFAULTS["order"]
     labels: tuple[Annotated[str, AfterValidator(parse_labels)], ...] = DEFAULTS["labels"]
@@ -152,6 +154,14 @@ class RunConfig(ModelConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _uses_the_encoder(self) -> RunConfig:
+        if self.encoder and len(self.select) > 1 and not {*self.select} & {*ENCODED}:
+            raise ValueError(
+                f"`encoder` goes with `select` {', '.join(ENCODED)}, but `select` is {', '.join(self.select)}"
+            )
+        return self
+
     @model_serializer(mode="wrap")
     def _without_unused(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without changes of the protocol and options of chats that are not set."""
@@ -165,25 +175,27 @@ class RunConfig(ModelConfig):
         number, _, seed = str(self.formats or "").partition(":")
         return (int(number), int(seed or 0)) if number else None
 
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """What is changed in the protocols of all tasks, by the names of their keys: of several values, the first."""
-        chosen = {name: getattr(self, name) for name in ("draw", "select", "encoder")}
-        chosen["ids"] = [*self.fewshot_ids] or None
-        plain = {name: values[0] for name, values in self._axes.items()}
-        return {name: value for name, value in chosen.items() if value is not None} | plain
+    def protocol(self, variant: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+        """What is changed in the protocols of all tasks, by the names of their keys.
+
+        Args:
+            variant: values of `select`, `labels` and `order` for further cells, instead of the first ones.
+        """
+        values = {name: values[0] for name, values in self._axes.items()} | dict(variant)
+        encoder = self.encoder if len(self.select) < 2 or values["select"] in ENCODED else None
+        chosen = {"draw": self.draw, **values, "encoder": encoder, "ids": [*self.fewshot_ids] or None}
+        return {name: value for name, value in chosen.items() if value is not None}
 
     @property
     def variants(self) -> list[dict[str, str]]:
-        """What else is changed for further cells: all combinations of values of `labels` and `order` but the first."""
-        names = self._axes.keys()
-        _, *others = [dict(zip(names, values, strict=True)) for values in product(*self._axes.values())]
-        plain = self.protocol
+        """What else is changed for further cells: all combinations of `select`, `labels` and `order` but the first."""
+        plain, *others = [dict(zip(self._axes, values, strict=True)) for values in product(*self._axes.values())]
         return [{name: value for name, value in each.items() if value != plain[name]} for each in others]
 
     @property
     def _axes(self) -> dict[str, tuple[str, ...]]:
-        return {name: values for name, values in (("labels", self.labels), ("order", self.order)) if values}
+        axes = {"select": self.select, "labels": self.labels, "order": self.order}
+        return {name: values for name, values in axes.items() if values}
 
     def of_answers(self) -> str:
         """All that the answers depend on, as JSON."""

@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from icl_eval.demos import Pool, depends_on_seed, order_exists, replaces_options
+from icl_eval.demos.similarity import Encoder
 from icl_eval.errors import DataError, RunError
-from icl_eval.models import Decoding, text_encoder
+from icl_eval.models import Decoding, encoder_words, text_encoder
 from icl_eval.prompts import Prompt
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import VARIANT
 from icl_eval.scoring import CONTEXTUAL
 from icl_eval.tasks import AnswerKind, Decode, Example, Source, Splits, Task, TaskDefinition, limited
+from icl_eval.tasks.protocol import Protocol
 from icl_eval.values import OLMES, abstract_words
 
 MOST_CATEGORIES = 1000
@@ -88,15 +90,43 @@ def prepare(task: Task, style: str | None, config: RunConfig, source: Source) ->
         IclEvalError: its data, prompts or demonstrations do not suit the configuration.
     """
     default = task.definition.splits
-    task = task.on(config.split, config.fewshot_split).with_protocol(config.protocol)
+    own = task.on(config.split, config.fewshot_split)
+    task = own.with_protocol(config.protocol())
     numbers = _numbers_of_shots(task, config.shots)
     parts = [(task.prompt(style), tuple(numbers))]
     bare = task.definition.zero_shot_prompt
     if style is None and bare and numbers[0] == 0:
         parts = [(task.prompt(bare), (0,)), *([(task.prompt(), tuple(numbers[1:]))] if numbers[1:] else [])]
     plain = [_prepared(task, prompt, shots, style or "", default, config, source) for prompt, shots in parts]
-    bases = [each for one in plain for each in (one, *_formats(one, config.drawn_formats))]
-    return [each for base in bases for each in (base, *_variants(base, config))]
+    varied = [(changed, own.with_protocol(config.protocol(changed)).definition.protocol) for changed in config.variants]
+    return [each for one in plain for each in _grid(one, varied, config)]
+
+
+def _grid(
+    plain: Prepared, varied: Sequence[tuple[Mapping[str, str], Protocol]], config: RunConfig
+) -> Iterator[Prepared]:
+    """A prompt and its other formats, each followed by its variants, which are given with their protocols.
+
+    Raises:
+        RunError: several seeds are given, but all demonstrations that the run selects are the same for all of them.
+        PromptError: the prompt does not have so many formats.
+    """
+    pools = {"": plain.pool}
+    for selection, protocol in ((changed.get("select", ""), protocol) for changed, protocol in varied):
+        if plain.pool and selection not in pools:
+            pools[selection] = plain.pool.under(protocol, _encoder(protocol))
+    _check_seeds(plain.task, [*pools.values()], config)
+    for base in (plain, *_formats(plain, config.drawn_formats)):
+        yield base
+        for changed, protocol in varied:
+            order = changed.get("order")
+            shots = tuple(k for k in base.shots if k and (order is None or order_exists(order, k)))
+            if shots:
+                task, pool = base.task.under(protocol), pools[changed.get("select", "")]
+                _check_labels(task, base.examples, pool)
+                seeds = _seeds(task, pool, config)
+                describe = partial(_varied, base, task, changed, shots, seeds)
+                yield replace(base, task=task, pool=pool, shots=shots, describe=describe)
 
 
 def _formats(plain: Prepared, drawn: tuple[int, int] | None) -> list[Prepared]:
@@ -124,18 +154,6 @@ def _format(plain: Prepared, prompt: Prompt, seed: int) -> Prepared:
     return replace(plain, task=task, prompt=prompt, describe=describe)
 
 
-def _variants(base: Prepared, config: RunConfig) -> Iterator[Prepared]:
-    """The same queries with other labels or another order of the same demonstrations, where that is a difference."""
-    for changed in config.variants:
-        order = changed.get("order")
-        shots = tuple(k for k in base.shots if k and (order is None or order_exists(order, k)))
-        if shots:
-            task = base.task.with_protocol(changed)
-            _check_labels(task, base.examples, base.pool)
-            seeds = _seeds(task, base.pool, config)
-            yield replace(base, task=task, shots=shots, describe=partial(_varied, base, task, changed, shots, seeds))
-
-
 def _varied(
     base: Prepared, task: Task, changed: Mapping[str, str], shots: tuple[int, ...], seeds: tuple[int, ...]
 ) -> TaskRecord:
@@ -145,7 +163,7 @@ def _varied(
     update = {
         "prompt": record.prompt + suffix,
         "selection": record.selection + suffix,
-        "draw": task.definition.protocol.draw_words,
+        "draw": _draw_words(task.definition.protocol),
         "shots": shots,
         "seeds": seeds,
     }
@@ -197,8 +215,8 @@ def _prepared(
     examples = limited(whole, config.limit, task.name)
     protocol = task.definition.protocol
     candidates = task.demonstrations(source) if shots[-1] else []
-    encode = text_encoder(protocol.encoder) if protocol.encoder else None
-    pool = Pool.of(task, candidates, partial(task.query_text, prompt=prompt), examples, encode) if candidates else None
+    text_of = partial(task.query_text, prompt=prompt)
+    pool = Pool.of(task, candidates, text_of, examples, _encoder(protocol)) if candidates else None
     if pool and shots[-1] > pool.size:
         raise DataError(
             f"{task.name}: {shots[-1]} demonstrations were requested, but there are {pool.size} to draw from"
@@ -228,7 +246,7 @@ def _prepared(
             scoring=_scoring(task.definition),
             ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
             reasoning_end=task.definition.decode.reasoning_end if task.definition.decode else None,
-            draw=protocol.draw_words,
+            draw=_draw_words(protocol),
             split=_override(task.definition.splits.evaluation, default.evaluation),
             fewshot_split=_override(task.definition.splits.demonstrations, default.demonstrations),
             separator=prompt.separator,
@@ -260,22 +278,32 @@ def _prepared(
 
 
 def _seeds(task: Task, pool: Pool | None, config: RunConfig) -> tuple[int, ...]:
-    """The seeds of a task: only the first where all have the same demonstrations, and nothing else is drawn.
+    """The seeds of a task: only the first where all have the same demonstrations, and nothing else is drawn."""
+    draws = pool is None or pool.seeds_differ or _is_sampled(task) or depends_on_seed(task.definition.protocol.labels)
+    return config.seeds if draws else config.seeds[:1]
 
-    Raises:
-        RunError: there are several, but the run's options select demonstrations that are the same for all of them.
-    """
-    decode = task.definition.decode
-    is_sampled = decode is not None and decode.temperature > 0
-    draws_labels = depends_on_seed(task.definition.protocol.labels)
-    if pool is None or pool.seeds_differ or is_sampled or draws_labels or len(config.seeds) == 1:
-        return config.seeds
-    if config.select is not None and not any(map(depends_on_seed, config.labels)):
+
+def _check_seeds(task: Task, pools: Sequence[Pool | None], config: RunConfig) -> None:
+    """Raise `RunError` if the run's options select demonstrations that are the same for all of several seeds."""
+    draws = any(pool is None or pool.seeds_differ for pool in pools) or any(map(depends_on_seed, config.labels))
+    if config.select and len(config.seeds) > 1 and not draws and not _is_sampled(task):
         raise RunError(
-            f"{task.name}: --select {config.select} selects the same demonstrations for every seed; give one "
+            f"{task.name}: --select {','.join(config.select)} selects the same demonstrations for every seed; give one "
             "seed, since several would count as several draws"
         )
-    return config.seeds[:1]
+
+
+def _is_sampled(task: Task) -> bool:
+    """Whether answers are drawn by the seed."""
+    return task.definition.decode is not None and task.definition.decode.temperature > 0
+
+
+def _encoder(protocol: Protocol) -> Encoder | None:
+    return text_encoder(protocol.encoder) if protocol.encoder else None
+
+
+def _draw_words(protocol: Protocol) -> str:
+    return protocol.draw_words(encoder_words(protocol.encoder) if protocol.encoder else "")
 
 
 def _scoring(definition: TaskDefinition) -> str:

@@ -23,6 +23,7 @@ from icl_eval.testing import check_task
 
 SHOTS = (0, 1, 4)
 MADE = 100
+VARIED = ("select", "labels", "order")
 NAMED = 5  # examples that a sentence names
 
 
@@ -171,8 +172,8 @@ def previews(
         options: those of `evaluate`; of shots, seeds and prompts the first is used.
 
     Returns:
-        The query by what is changed in its format, labels and order, first the plain one, `""`; the model; the note,
-        if any.
+        The query by what is changed in its format, selection, labels and order, first the plain one, `""`; the model;
+        the note, if any.
 
     Raises:
         UnknownName: the task has no such prompt or example.
@@ -188,11 +189,11 @@ def previews(
         raise UnknownName(f"example of {task.name}", id, ids, otherwise=f"the first is {ids[0]}")
     example = prepared.examples[0 if id is None else ids.index(id)]
     lm = load(model, config, load_config)
-    drawn = prepared.pool.draw(example, prepared.shots[0], seed) if prepared.pool else []
     found, names = {}, set[str]()
     for each in variants:
         cell = Cell(task.name, each.prompt.style, each.shots[0], seed)
         builder = RequestBuilder(each, lm, config.overflow, chat_of(lm, config))
+        drawn = each.pool.draw(example, cell.shots, seed) if each.pool else []
         found[_changes(each, prepared)] = builder.build(cell, example, drawn)
         names |= builder.control_names
     return found, lm, about_control_tokens(names)
@@ -201,9 +202,7 @@ def previews(
 def _changes(variant: Prepared, plain: Prepared) -> str:
     """In what a variant differs from the plain prompt."""
     own, protocol = variant.task.definition.protocol, plain.task.definition.protocol
-    changed = [
-        f"{name}={getattr(own, name)}" for name in ("labels", "order") if vars(own)[name] != vars(protocol)[name]
-    ]
+    changed = [f"{name}={getattr(own, name)}" for name in VARIED if vars(own)[name] != vars(protocol)[name]]
     return ", ".join([*([variant.prompt.format.words] if variant.prompt.format else []), *changed])
 
 

@@ -97,7 +97,7 @@ def planned(
     code = {name: each for task in given.values() for name, each in task.code.items()} | dict(metrics.given)
     chosen, suites = selected(config.tasks, given, library or Library(), trust_remote_code=trusts, given=code)
     chosen, suites = with_decoding(chosen, suites, config.decode)
-    check_protocol(chosen, config.protocol, config.fewshot_split)
+    check_protocol(chosen, config.protocol(), config.fewshot_split)
     source = source_of(config.data, unused=all(task.source is not None for task in chosen))
     prepared, failures = _prepared(chosen, config, source)
     check_effect(config, max(each.shots[-1] for each in prepared))

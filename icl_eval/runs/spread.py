@@ -52,6 +52,7 @@ class Axis:
 AXES = (
     Axis("prompts", "base"),
     Axis("formats", "format"),
+    Axis("selections", "select"),
     Axis("labels", "labels", is_summarised=False),
     Axis("orders", "order"),
 )
@@ -72,12 +73,18 @@ def with_spreads(lines: Sequence[Estimated]) -> list[Estimated]:
             first = members[0][1]
             for index in group[1:]:
                 found[index] = _with_difference(lines[index], members[0], axis.name, first.prompt)
-            if axis.is_summarised and not first.category and not any(line.is_found for _, line in members[1:]):
+            if axis.is_summarised and _have_a_mean([line for _, line in members]):
                 spreads[first.task].append(_spread(members, axis))
     for index, baseline in _uncalibrated(lines).items():
         found[index] = _with_difference(lines[index], baseline, "calibrations", baseline[1].normalization)
     tasks = dict.fromkeys(line.task for _, line in lines)
     return [each for task in tasks for each in (*(one for one in found if one[1].task == task), *spreads[task])]
+
+
+def _have_a_mean(lines: Sequence[Score]) -> bool:
+    """Whether scores are all those of an axis, by the same seeds; a selection may be the same for all seeds."""
+    is_whole = not lines[0].category and not any(line.is_found for line in lines[1:])
+    return is_whole and len({line.seeds for line in lines}) == 1
 
 
 def _groups(lines: Sequence[Estimated], axis: Axis) -> list[list[int]]:

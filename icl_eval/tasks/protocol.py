@@ -15,6 +15,8 @@ BY_SIMILARITY: tuple[Select, ...] = ("bm25", "knn", "dpp")
 """Selections of demonstrations for each query."""
 FOR_ALL: tuple[Select, ...] = ("vote-k", "diverse")
 """Selections of the same demonstrations for all queries."""
+ENCODED: tuple[Select, ...] = ("knn", "dpp", *FOR_ALL)
+"""Selections that may compare the vectors of an encoder."""
 DRAWS: dict[Select, tuple[Draw, ...]] = {
     "random": ("per_example", "per_group", "fixed", "first"),
     "balanced": ("per_example", "per_group", "fixed"),
@@ -82,14 +84,11 @@ class Protocol(Strict):
         if self.draw not in DRAWS[self.select]:
             goes = " or ".join(DRAWS[self.select])
             raise ValueError(f"`select` {self.select} goes with `draw` {goes}, but `draw` is {self.draw}")
-        if self.encoder and self.select not in ("knn", "dpp", *FOR_ALL):
-            raise ValueError(
-                f"`encoder` goes with `select` knn, dpp, vote-k and diverse, but `select` is {self.select}"
-            )
+        if self.encoder and self.select not in ENCODED:
+            raise ValueError(f"`encoder` goes with `select` {', '.join(ENCODED)}, but `select` is {self.select}")
         if self.order == "similar-last" and self.select not in BY_SIMILARITY:
-            raise ValueError(
-                f"`order` similar-last goes with `select` bm25, knn and dpp, but `select` is {self.select}"
-            )
+            these = ", ".join(BY_SIMILARITY)
+            raise ValueError(f"`order` similar-last goes with `select` {these}, but `select` is {self.select}")
         return self
 
     def changed(self, changes: Mapping[str, Any]) -> Protocol:
@@ -112,10 +111,8 @@ class Protocol(Strict):
         kept = {name: value for name, value in own.items() if name not in dropped}
         return Protocol.model_validate({**kept, **changes})
 
-    @property
-    def draw_words(self) -> str:
-        """The signature's words for the draw."""
-        encoder = self.encoder.replace("|", "/").rstrip("/").split("/")[-1] if self.encoder else ""
+    def draw_words(self, encoder: str = "") -> str:
+        """The signature's words for the draw, where `encoder` identifies the encoder, if there is one."""
         words = [
             self.draw if self.select in ("random", "balanced") else "",
             "" if self.select == "random" else self.select,

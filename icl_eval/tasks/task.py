@@ -259,6 +259,10 @@ class Task:
             protocol = self.definition.protocol.changed(changes)
         except ValueError as error:
             raise TaskError(f"{self.name}: {first_problem(error)}", self.path) from error
+        return self.under(protocol)
+
+    def under(self, protocol: Protocol) -> Task:
+        """The same task with another protocol."""
         return replace(self, definition=self.definition.model_copy(update={"protocol": protocol}))
 
     def _check_split(self, name: str | None) -> None:

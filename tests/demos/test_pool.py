@@ -538,9 +538,9 @@ def test_keys_of_a_draw_that_contradict_each_other_are_refused(keys: dict[str, A
 
 
 def test_the_words_of_a_draw_say_all_that_is_unusual() -> None:
-    assert Protocol().draw_words == "per_example"
-    assert Protocol(select="balanced", order="reversed").draw_words == "per_example-balanced-reversed"
-    assert Protocol(ids=["a"]).draw_words == "first"
+    assert Protocol().draw_words() == "per_example"
+    assert Protocol(select="balanced", order="reversed").draw_words() == "per_example-balanced-reversed"
+    assert Protocol(ids=["a"]).draw_words() == "first"
 
 
 def test_two_ids_of_one_group_are_both_shown() -> None:

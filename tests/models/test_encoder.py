@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import transformers as hf
 
 from icl_eval.errors import ModelError
-from icl_eval.models import text_encoder
+from icl_eval.models import encoder_words, text_encoder
 from icl_eval.models.encoder import _Encoder, _loaded
 from icl_eval.tiny import MODEL
 
@@ -52,6 +53,22 @@ def test_an_encoder_is_loaded_once_and_at_its_first_text(tmp_path: Path) -> None
     with pytest.raises(ModelError, match="there is no such model directory"):
         missing(["a"])
     assert _loaded("tiny") is _loaded("tiny")
+
+
+def test_the_words_of_an_encoder_depend_on_its_name_and_content(tmp_path: Path) -> None:
+    found = []
+    for folder, content in (("a", "1"), ("b", "1"), ("c", "2")):
+        path = tmp_path / folder / "enc|oder"
+        path.mkdir(parents=True)
+        (path / "config.json").write_text(content)
+        found.append(encoder_words(f"{path}/"))
+
+    assert found[0] == found[1] != found[2]
+    assert [re.sub("[0-9a-f]{8}$", "", each) for each in found] == ["oder#"] * 3
+    assert encoder_words("tiny").startswith("tiny#")
+    for name in (str(tmp_path / "none"), "http://localhost:1/v1"):
+        with pytest.raises(ModelError):
+            encoder_words(name)
 
 
 def test_an_endpoint_is_no_encoder() -> None:

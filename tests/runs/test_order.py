@@ -111,13 +111,13 @@ def test_an_option_replaces_what_the_task_says_of_the_draw() -> None:
         ),
         (
             {"select": "near"},
-            "`select`: Input should be 'random', 'balanced', 'bm25', 'knn', 'dpp', 'vote-k' or 'diverse'",
+            "`select`, value 'near': Input should be 'random', 'balanced', 'bm25', 'knn', 'dpp', 'vote-k' or 'diverse'",
         ),
         (
             {"select": "bm25", "encoder": "tiny"},
-            "order: `encoder` goes with `select` knn, dpp, vote-k and diverse, but",
+            "order: `encoder` goes with `select` knn, dpp, vote-k, diverse, but",
         ),
-        ({"select": "vote-k", "order": "similar-last"}, "order: `order` similar-last goes with `select` bm25, knn and"),
+        ({"select": "vote-k", "order": "similar-last"}, "order: `order` similar-last goes with `select` bm25, knn, "),
         ({"select": "knn", "draw": "fixed"}, "order: `select` knn goes with `draw` per_example, but `draw` is fixed"),
         (
             {"select": "knn", "seeds": 2, "shots": 1},

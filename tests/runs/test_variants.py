@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from icl_eval import Task, compare, evaluate, rescore
+from icl_eval.config import Select
 from icl_eval.errors import IclEvalError
 from icl_eval.testing import FakeLM
 
@@ -146,6 +148,77 @@ def test_an_order_shows_the_same_demonstrations(tmp_path: Path) -> None:
         orders = [shown for (_, shots, query), shown in by_cell.items() if (shots, query) == (3, id)]
         assert len(set(map(tuple, orders))) == 6
         assert len({frozenset(each) for each in orders}) == 1
+
+
+def test_selections_are_variants_with_all_other_changes() -> None:
+    options: dict[str, Any] = {"select": ["random", "bm25", "knn"], "encoder": "tiny", "labels": ["gold", "flipped"]}
+    found = evaluate(FakeLM(), task(), shots=[0, 2], seeds=2, order=["drawn", "reversed"], **options)
+    scores = {score.prompt: score for score in found.scores if not score.variants and score.shots}
+    encoder = scores["plain~select=knn"].draw.removeprefix("knn-")
+
+    assert [(score.prompt, score.draw, len(score.seeds)) for score in scores.values()] == [
+        ("plain", "per_example", 2),
+        ("plain~order=reversed", "per_example-reversed", 2),
+        ("plain~labels=flipped", "per_example-labels:flipped", 2),
+        ("plain~labels=flipped,order=reversed", "per_example-reversed-labels:flipped", 2),
+        ("plain~select=bm25", "bm25", 1),
+        ("plain~select=bm25,order=reversed", "bm25-reversed", 1),
+        ("plain~select=bm25,labels=flipped", "bm25-labels:flipped", 1),
+        ("plain~select=bm25,labels=flipped,order=reversed", "bm25-reversed-labels:flipped", 1),
+        ("plain~select=knn", f"knn-{encoder}", 1),
+        ("plain~select=knn,order=reversed", f"knn-{encoder}-reversed", 1),
+        ("plain~select=knn,labels=flipped", f"knn-{encoder}-labels:flipped", 1),
+        ("plain~select=knn,labels=flipped,order=reversed", f"knn-{encoder}-reversed-labels:flipped", 1),
+    ]
+    assert encoder.startswith("tiny#")
+    assert {name: (score.axis, score.baseline) for name, score in scores.items() if "order" not in name} == {
+        "plain": ("", ""),
+        "plain~labels=flipped": ("labels", "plain"),
+        "plain~select=bm25": ("selections", "plain"),
+        "plain~select=bm25,labels=flipped": ("labels", "plain~select=bm25"),
+        "plain~select=knn": ("selections", "plain"),
+        "plain~select=knn,labels=flipped": ("labels", "plain~select=knn"),
+    }
+    assert {
+        score.prompt for score in found.scores if score.axis == "selections" and score.variants
+    } == set()  # 2 and 1 draws
+    (mean,) = [
+        score
+        for score in evaluate(FakeLM(), task(), shots=2, **options).scores
+        if score.variants == 3 and "lab" not in score.prompt
+    ]
+    assert mean.prompt == "plain~mean of 3 selections"
+
+
+@pytest.mark.parametrize("values", [("random", "bm25", "vote-k"), ("vote-k", "random"), ("bm25", "vote-k")])
+def test_a_selection_is_that_of_a_run_of_its_own(values: tuple[Select, ...], tmp_path: Path) -> None:
+    named = task(prompt={"plain": "Word: {{ text }}\nLevel:"})
+    options: dict[str, Any] = {"shots": [1, 3], "prompts": "plain"}
+    several = evaluate(FakeLM(), named, select=values, formats=2, out=tmp_path / "all", **options)
+    for index, select in enumerate(values):
+        alone = evaluate(FakeLM(), named, select=select, out=tmp_path / select, **options)
+        name = f"plain~select={select}" if index else "plain"
+
+        assert [score.draw for score in several.scores if score.prompt == name] == [alone.scores[0].draw] * 2
+        for shots in (1, 3):
+            assert (prompts := prompts_of(several, name, shots)) == prompts_of(alone, "plain", shots)
+            formatted = prompts_of(several, name.replace("plain", "plain~f1"), shots)
+            assert [re.findall("word[0-9]", each) for each in formatted.values()] == [
+                re.findall("word[0-9]", each) for each in prompts.values()
+            ]
+
+
+def test_seeds_count_where_a_selection_of_several_draws() -> None:
+    with pytest.raises(IclEvalError, match="levels: --select bm25,knn selects the same demonstrations for every seed"):
+        evaluate(FakeLM(), task(), shots=1, select=["bm25", "knn"], seeds=2)
+    several: list[list[Select]] = [["bm25", "random"], ["knn", "balanced"]]
+    for values in several:
+        assert evaluate(FakeLM(), task(), shots=1, select=values, seeds=2).scores
+
+
+def test_an_encoder_needs_a_selection_that_compares_its_vectors() -> None:
+    with pytest.raises(IclEvalError, match=r"`encoder` goes with `select` knn, dpp, .*, but `select` is random, bm25"):
+        evaluate(FakeLM(), task(), shots=1, select=["random", "bm25"], encoder="tiny")
 
 
 def test_texts_that_depend_on_the_seed_are_kept_for_each(tmp_path: Path) -> None:
