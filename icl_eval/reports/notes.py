@@ -40,7 +40,8 @@ def differences(scores: Sequence[Score]) -> list[str]:
         key = f"{score.task} {score.metric}", _in_brackets(score, scores), f"{value} minus {score.baseline}"
         found.setdefault(key, []).append(f"{from_baseline(score)} ({score.shots} shots)")
     lines = [f"{named}{fixed}, {pair}: {', '.join(of_shots)}" for (named, fixed, pair), of_shots in found.items()]
-    more = [f"{len(lines) - MOST_LINES} more differences: see `difference` in the formats json and csv"]
+    left = counted(len(lines) - MOST_LINES, "more difference", "more differences")
+    more = [f"{left}: see --columns from-baseline, or `difference` in the formats json and csv"]
     return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
 
 
@@ -73,7 +74,7 @@ def spreads(scores: Sequence[Score]) -> list[str]:
         for score in scores
     ]
     left = counted(len(lines) - MOST_LINES, "more range", "more ranges")
-    more = [f"{left}: see `minimum` in the formats json and csv"]
+    more = [f"{left}: see --columns median,min,max, or `minimum` in the formats json and csv"]
     return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
 
 
@@ -92,7 +93,7 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     """What the scores lost, such as demonstrations and ties: one line for each kind of loss."""
     scores = [score for score in scores if not score.of_part and not score.variants]
     firsts = list({(s.task, s.prompt, s.shots): s for s in scores if not s.of_suite}.values())
-    found = manifest.stopping_notes
+    found = [*manifest.stopping_notes, *_searches(scores, manifest)]
     if short := [score for score in firsts if score.shortened]:
         prompts = counted(sum(score.shortened for score in short), "prompt has", "prompts have")
         found.append(
@@ -119,6 +120,22 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
         for (task, rules), count in _without_answers(scores).items()
     ]
     return [*found, *map(str, manifest.failures), *_missing_averages(manifest)]
+
+
+def _searches(scores: Sequence[Score], manifest: Manifest) -> list[str]:
+    """The prompts that are themselves the best or the worst format that a search found."""
+    found: dict[tuple[str, str], set[str]] = {}  # by task and prompt, what its formats are
+    for score in scores if manifest.config.budget is not None else ():
+        if not score.of_suite:
+            parts = score.prompt_parts
+            found.setdefault((score.task, parts["base"]), set()).add(parts["format"].rpartition("-")[2])
+    failed = {each.task for each in manifest.failures}
+    lines = []
+    for (task, prompt), roles in found.items():
+        missing = [word for role, word in (("best", "better"), ("worst", "worse")) if role not in roles]
+        if missing and task not in failed:
+            lines.append(f"{task}: the search found no {' or '.join(missing)} format than {prompt}")
+    return lines
 
 
 def _without_answers(scores: Sequence[Score]) -> dict[tuple[str, str], int]:

@@ -156,6 +156,17 @@ def test_close_calls_that_leave_a_score_as_it_is_say_so_and_many_are_summed_up()
     assert sum("decisions are within" in line for line in lines) == 8
 
 
+def test_differences_that_do_not_fit_below_the_table_are_counted_with_what_prints_them() -> None:
+    variants = [
+        replace(RTE, prompt=f"p{number}", axis="prompts", baseline="gpt3", difference=0.1, difference_error=0.02)
+        for number in range(1, 10)
+    ]
+    *_, eighth, last = render([RTE, *variants], MANIFEST).splitlines()
+
+    assert eighth == "superglue/rte accuracy, p8 minus gpt3: +0.100 ± 0.020 (0 shots)"
+    assert last == "1 more difference: see --columns from-baseline, or `difference` in the formats json and csv"
+
+
 def test_notes_count_a_cell_once_whatever_its_metrics() -> None:
     twice = [RTE_32, replace(RTE_32, metric="macro_f1"), replace(RTE_32, metric="average", task="suite")]
 

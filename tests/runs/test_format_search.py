@@ -90,6 +90,7 @@ def test_only_the_prompt_and_the_best_and_the_worst_format_are_evaluated() -> No
         ("plain~f2-worst", 1 / 8, -3 / 8),
     ]
     assert "plain~f2-worst " in result.table()
+    assert "the search found" not in result.table()
     assert "seed 0, worst of 6 by a search with 40 examples|k0|" in result.scores[2].signature
 
 
@@ -98,6 +99,7 @@ def test_a_prompt_that_is_itself_the_best_stands_once() -> None:
     result = evaluate(lm, parity(prompt={"plain": PROMPT}), prompts="plain", shots=0, formats=3, budget=120)
 
     assert [line.prompt.rpartition("-")[2] for line in result] == ["plain", "worst"]
+    assert "\nparity: the search found no better format than plain\n" in result.table()
 
 
 def test_found_formats_are_evaluated_in_the_whole_grid_and_a_finished_search_is_read(tmp_path: Path) -> None:
