@@ -227,4 +227,4 @@ def _label(curve: Curve, curves: Sequence[Curve]) -> str:
     """The model of a curve, with its prompt and its scoring where there are others."""
     prompt = curve.prompt if len({each.prompt for each in curves}) > 1 else ""
     scoring = curve.scoring if len({each.scoring for each in curves}) > 1 else ""
-    return title_of(curve.model, prompt, scoring=scoring)
+    return title_of(curve.model, prompt, scoring=scoring) if curve.model or prompt else scoring

@@ -17,7 +17,7 @@ from icl_eval.reports.comparison import p_value
 from icl_eval.reports.curves import Curve, by_size, curves_of, first_of_each_task, scoring_words, title_of
 from icl_eval.reports.html import breakable, escaped, html_table, table
 from icl_eval.reports.items import ReportRun, item_blocks
-from icl_eval.reports.notes import averages, losses, spreads
+from icl_eval.reports.notes import averages, differences, losses, spreads
 from icl_eval.reports.page import DEFAULT
 from icl_eval.reports.svg import curve_chart, key, short_number, size_chart
 from icl_eval.reports.sweep import distinct_lines
@@ -30,6 +30,7 @@ from icl_eval.reports.table import (
     remarks,
     row_of,
     signatures,
+    without_variants,
 )
 
 if TYPE_CHECKING:
@@ -323,6 +324,7 @@ def _notes(runs: Sequence[ReportRun]) -> str:
         {
             run.label: [
                 *averages(run.scores),
+                *differences(without_variants(run.scores)),
                 *spreads(run.scores),
                 *about_references(run.scores),
                 *losses(run.scores, run.manifest),

@@ -20,6 +20,7 @@ FIRST, LAST = LEFT + 14, RIGHT - 30  # of the points: the draws beside the last 
 COLOURS = 6
 LINE = 12  # height of a label
 FITTED = 40  # segments of a fitted curve
+GUESSING = {"random": "5 3", "majority": "1 3"}  # the dashes of the scores of guessing
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")  # a line is known by its dashes, too
 Place = tuple[float, float]
 
@@ -50,11 +51,11 @@ def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
 def _references(known: Mapping[str, float], scale: _Scale) -> list[str]:
     """Lines at the scores of guessing, each with its name to the right; names do not overlap."""
     parts, taken = [], -math.inf
-    for (name, value), dash in zip(sorted(known.items(), key=lambda each: -each[1]), ("5 3", "1 3"), strict=False):
+    for name, value in sorted(known.items(), key=lambda each: -each[1]):
         y = scale.y(value)
         taken = max(y + 4, taken + LINE)
         parts.append(
-            f'<path class="reference" d="M{LEFT} {y:.1f}H{RIGHT}" stroke-dasharray="{dash}">'
+            f'<path class="reference" d="M{LEFT} {y:.1f}H{RIGHT}" stroke-dasharray="{GUESSING[name]}">'
             f'<title>{name} {value:.3f}</title></path><text x="{RIGHT + 4}" y="{taken:.1f}">{name}</text>'
         )
     return parts

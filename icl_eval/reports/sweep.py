@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from icl_eval.errors import UnknownName
 from icl_eval.reports.columns import Row
 from icl_eval.reports.curves import curves_of
-from icl_eval.reports.notes import MOST_LINES, averages, hidden, losses, spreads
+from icl_eval.reports.notes import MOST_LINES, averages, differences, hidden, losses, spreads
 from icl_eval.reports.page import DEFAULT, Page, View
 from icl_eval.reports.table import (
     about_references,
@@ -23,6 +23,7 @@ from icl_eval.reports.table import (
     remarks,
     row_of,
     signatures,
+    without_variants,
 )
 from icl_eval.results.signal import Key, Signal, entry, key_of, signals
 
@@ -101,7 +102,7 @@ def _page(models: Models, failures: Sequence[Member], view: View) -> Page:
     lost = [
         f"{_label(manifest)}: {line}"
         for manifest, scores in models
-        for line in (*spreads(scores), *losses(scores, manifest))
+        for line in (*differences(without_variants(scores)), *spreads(scores), *losses(scores, manifest))
     ]
     return Page(
         heading=[*_heading(manifests), *(f"note: {line}" for line in above)],

@@ -90,6 +90,13 @@ def test_each_prompt_and_scoring_of_each_model_has_its_own_colour() -> None:
     assert len({colours[name] for name in names}) == 6  # all that there are
 
 
+def test_scorings_of_one_model_and_prompt_are_named_without_brackets() -> None:
+    scores = tuple(replace(score, normalization=scoring) for scoring in ("token", "batch") for score in SCORES)
+    figure: Any = curve_figure(curves_of(scores, ""))
+
+    assert [each.get_text() for each in figure.legends[0].get_texts()][:2] == ["token", "batch"]
+
+
 def test_a_model_has_the_same_colour_in_every_chart_of_a_page() -> None:
     one, other = (curves_of(SCORES, model) for model in ("one", "other"))
 

@@ -38,6 +38,14 @@ def test_names_of_references_are_beside_the_plot_and_apart(random: float, majori
     assert all(abs(line - y) <= 16 for line, _, y in found.values())
 
 
+@pytest.mark.parametrize("majority", [0.4, 0.6])
+def test_guessing_is_drawn_as_in_a_figure(majority: float) -> None:
+    scores = [replace(each, random=0.5, majority=majority) for each in (RTE, RTE_32)]
+    chart = curve_chart(curves_of(scores, "m"), ["m"])
+
+    assert {*re.findall(r'stroke-dasharray="(.*?)"><title>(\w+)', chart)} == {("5 3", "random"), ("1 3", "majority")}
+
+
 def test_draws_of_six_models_are_within_the_plot() -> None:
     scores = [replace(each, seed_values=(0.4, 0.6)) for each in (RTE, RTE_32)]
     models = [f"m{i}" for i in range(6)]

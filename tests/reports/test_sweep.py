@@ -103,6 +103,17 @@ def test_what_scores_had_to_do_without_is_said_of_each_model() -> None:
     assert said[4].startswith("small@step1000: superglue/rte accuracy (32 shots): 4 of 1385 decisions are within")
 
 
+def test_differences_from_a_baseline_are_those_of_each_model() -> None:
+    variant = replace(RTE, prompt="gpt3~labels=random", axis="labels", baseline="gpt3", difference=-0.1)
+    results = [Result((RTE, replace(variant, difference_error=error)), SMALL) for error in (0.02, 0.03)]
+    said = Sweep((results[0], replace(results[1], manifest=LARGE))).table().splitlines()
+
+    assert [line for line in said if " minus " in line] == [
+        "small: superglue/rte accuracy, gpt3~labels=random minus gpt3: -0.100 ± 0.020 (0 shots)",
+        "large: superglue/rte accuracy, gpt3~labels=random minus gpt3: -0.100 ± 0.030 (0 shots)",
+    ]
+
+
 def test_every_signature_is_led_by_its_model() -> None:
     lines = one().table(signatures=True).splitlines()
 
