@@ -10,12 +10,12 @@ those that do not. Exits with 1 if a rule disagrees on a text in a form that is 
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from hub_records import use_records
 
 from icl_eval.metrics import metric
 from icl_eval.metrics.prediction import TextPrediction
@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("--examples", type=int, default=200, help="of each task")
     given = parser.parse_args()
-    _use_records(given.data_dir)
+    use_records(given.data_dir)
     from lm_eval.tasks import TaskManager
 
     manager, failed = TaskManager(), False
@@ -102,21 +102,6 @@ def _own_scores(name: str, rules: str, texts: Sequence[tuple[str, str]]) -> list
         TextPrediction(str(n), text, (target,), str(n), str(n), True, (text,)) for n, (target, text) in enumerate(texts)
     ]
     return [float(row[0]) for row in measure.statistics(predictions).rows]
-
-
-def _use_records(data_dir: Path) -> None:
-    """Give lm-eval the records of the releases."""
-    import datasets
-
-    def load_dataset(path: str, name: str, **_: Any) -> datasets.DatasetDict:
-        if path == "openai/gsm8k":
-            with gzip.open(data_dir / "gsm8k/test.jsonl.gz", "rt", encoding="utf-8") as file:
-                rows = [json.loads(line) for line in file]
-            return datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split in ("train", "test")})
-        found = json.loads((data_dir / f"bbh/{name}.json").read_text(encoding="utf-8"))
-        return datasets.DatasetDict({"test": datasets.Dataset.from_list(found["examples"])})
-
-    datasets.load_dataset = load_dataset
 
 
 class _Task:

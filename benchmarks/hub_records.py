@@ -185,6 +185,17 @@ def _nq(data_dir: Path, _: str) -> Splits:
     return {"train": rows, "validation": rows}
 
 
+def _triviaqa(data_dir: Path, _: str) -> Splits:
+    rows = [
+        {
+            "question": row["context"].removeprefix("Question: ").removesuffix("\nAnswer:"),
+            "answer": {"value": row["answer"], "aliases": row["aliases"]},
+        }
+        for row in _json_lines(data_dir / "triviaqa/triviaqa_sm_sub.jsonl")
+    ]
+    return {"train": rows, "validation": rows}
+
+
 READERS: dict[str, Callable[[Path, str], Splits]] = {
     "cais/mmlu": _mmlu,
     "truthfulqa/truthful_qa": _truthfulqa,
@@ -200,6 +211,7 @@ READERS: dict[str, Callable[[Path, str], Splits]] = {
     "facebook/anli": _anli,
     "EleutherAI/lambada_openai": _lambada,
     "google-research-datasets/nq_open": _nq,
+    "mandarjoshi/trivia_qa": _triviaqa,
 }
 """Of each data set: its splits from a directory and the name of a configuration. Where a release lacks a split, or the
 directory need not have it, another stands in, of which no query is made."""

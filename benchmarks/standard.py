@@ -12,7 +12,6 @@ more than 1e-4 nats on average over its text, or a score differs by more than 1e
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import tempfile
@@ -22,10 +21,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hub_records import hub_records, use_records
+from hub_records import use_records
+from imports import import_task
 
 from icl_eval.engine import Engine
-from icl_eval.importing.lm_eval import LmEvalImport
 from icl_eval.metrics import metric
 from icl_eval.models import ScoreRequest, load_model
 from icl_eval.prompts import split_tokens
@@ -35,27 +34,13 @@ from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.runs.tasks import source_of
 from icl_eval.scoring import OptionResult, rank, score
-from icl_eval.tasks import Library, LocalSource, Task
+from icl_eval.tasks import Library, Task
 
 TOLERANCE = 1e-4
-IMPORTED_ROWS = 60  # of each split
-IMPORTED = {
-    "sst2": "glue/sst2/default.yaml",
-    "arc_easy": "arc/arc_easy.yaml",
-    "arc_challenge": "arc/arc_challenge.yaml",
-    "openbookqa": "openbookqa/openbookqa.yaml",
-    "piqa": "piqa/piqa.yaml",
-    "hellaswag": "hellaswag/hellaswag.yaml",
-    "winogrande": "winogrande/default.yaml",
-    "boolq": "super_glue/boolq/default.yaml",
-    "cb": "super_glue/cb/default.yaml",
-    "copa": "super_glue/copa/default.yaml",
-    "sglue_rte": "super_glue/rte/default.yaml",
-    "wic": "super_glue/wic/default.yaml",
-    "anli_r1": "anli/anli_r1.yaml",
-    "lambada_openai": "lambada/lambada_openai.yaml",
-    "nq_open": "nq_open/nq_open.yaml",
-}
+IMPORTED = (
+    *("sst2", "arc_easy", "arc_challenge", "openbookqa", "piqa", "hellaswag", "winogrande", "boolq", "cb", "copa"),
+    *("sglue_rte", "wic", "anli_r1", "lambada_openai", "nq_open"),
+)
 SCORED = [
     *(f"mmlu_{name}" for name in ("anatomy", "astronomy", "international_law")),
     *("truthfulqa_mc1", "truthfulqa_mc2"),
@@ -139,8 +124,10 @@ def _prepared(given: argparse.Namespace, folder: Path) -> Iterator[tuple[Pair, P
             whole[key] = _ready(Library().task(pair.own), given.data_dir, 0 if pair.in_prompt else pair.shots)
         found = (each for each in whole[key].examples if each.category == pair.category)
         yield pair, replace(whole[key], examples=list(islice(found, given.prompts)))
-    for name, file in IMPORTED.items():
-        prepared = _ready(*_imported(file, given.data_dir, folder), 0)
+    for name in IMPORTED:
+        report = import_task(name, given.data_dir, folder)
+        task = Library([folder / "out"]).task(report.name)
+        prepared = _ready(task, folder / ("out/data" if report.how == "frozen" else "raw"), 0)
         yield Pair(name, f"lm-eval/{name}"), replace(prepared, examples=prepared.examples[: given.prompts])
 
 
@@ -150,24 +137,6 @@ def _ready(task: Task, data_dir: Path, shots: int) -> Prepared:
     )
     (prepared,) = prepare(task, None, config, source_of(config.data))
     return prepared
-
-
-def _imported(file: str, data_dir: Path, folder: Path) -> tuple[Task, Path]:
-    """A task imported from a YAML of lm-eval, and the directory with the first records of its splits."""
-    import lm_eval.tasks
-
-    from icl_eval.importing.lm_eval_config import read_config
-
-    path = Path(lm_eval.tasks.__path__[0]) / file
-    config = read_config(path)
-    rows = hub_records(data_dir, config.keys["dataset_path"], config.get("dataset_name"))
-    raw, out = folder / "raw", folder / "out"
-    for split, each in rows.items():
-        target = raw / f"lm-eval/{config.keys['task']}/{split}.jsonl"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("".join(json.dumps(row) + "\n" for row in each[:IMPORTED_ROWS]), encoding="utf-8")
-    (report,) = LmEvalImport(out, LocalSource(raw), trust_remote_code=True).file(path)
-    return Library([out]).task(report.name), out / "data" if report.how == "frozen" else raw
 
 
 def _texts(query: EncodedQuery) -> list[tuple[str, str]]:
