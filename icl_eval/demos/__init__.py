@@ -1,6 +1,6 @@
 """Demonstrations: a seed and a query give an ordered draw of examples."""
 
-from icl_eval.demos.pool import Pool
+from icl_eval.demos.pool import ORGANIZATIONS, Pool
 from icl_eval.demos.variants import (
     depends_on_seed,
     order_exists,
@@ -10,4 +10,13 @@ from icl_eval.demos.variants import (
     shown_options,
 )
 
-__all__ = ["Pool", "depends_on_seed", "order_exists", "positions", "replaces_options", "shown_label", "shown_options"]
+__all__ = [
+    "ORGANIZATIONS",
+    "Pool",
+    "depends_on_seed",
+    "order_exists",
+    "positions",
+    "replaces_options",
+    "shown_label",
+    "shown_options",
+]

@@ -29,6 +29,7 @@ from icl_eval.tasks.records import groups_of, ids_of
 from icl_eval.tasks.task import Task
 
 NEAREST = 100  # candidates among which `dpp` selects, as in CEIL
+ORGANIZED, ORGANIZATIONS = 30, 10  # candidates, and organisations of them, of which `mdl` takes one; as Wu et al. 2023
 SAMPLE = 3000  # candidates, drawn by seed, among which `vote-k` and `diverse` select, as in Su et al. 2022
 
 
@@ -136,10 +137,17 @@ class Pool:
         """Whether the draws of two seeds differ, other than between equally similar candidates."""
         if self.protocol.select in FOR_ALL:
             return any(len(part.indices) > SAMPLE for part in self._parts.values())
+        if self.protocol.select == "mdl":
+            return True
         return self.protocol.draw != "first" and self.protocol.select not in BY_SIMILARITY
 
-    def draw(self, query: Example, shots: int, seed: int) -> list[Example]:
+    def draw(self, query: Example, shots: int, seed: int, organization: int = 0) -> list[Example]:
         """The first `shots` demonstrations for a query, in order of rank, of the data, or of a selection.
+
+        Args:
+            query, shots, seed: what they are drawn for.
+            organization: with `mdl`, which of its organisations: 0 is the nearest candidates, any other a random draw
+                of those that are near.
 
         Raises:
             DataError: the pool holds fewer candidates for this query.
@@ -151,7 +159,7 @@ class Pool:
             return [members[0] for members in self._take(shots, query, part, self._eligible(query, part))]
         keyed_by = {"per_example": [query.id], "per_group": [query.group], "fixed": []}[self.protocol.draw]
         salt = hash_of("\x1f".join([str(seed), self.task, *keyed_by]))
-        drawn = self._take(shots, query, part, self._ordered(query, part, salt, shots))
+        drawn = self._take(shots, query, part, self._ordered(query, part, salt, shots, organization))
         return [self._compared(each) if self._compares else each[_lowest(each, salt)] for each in drawn]
 
     def check(self, query: Example, shots: int) -> None:
@@ -187,7 +195,9 @@ class Pool:
                 continue
             yield position
 
-    def _ordered(self, query: Example, part: _Part, salt: np.uint64, shots: int) -> Iterator[int | np.intp]:
+    def _ordered(
+        self, query: Example, part: _Part, salt: np.uint64, shots: int, organization: int
+    ) -> Iterator[int | np.intp]:
         """The positions in a part that may be drawn for a query, in the order of the protocol's selection."""
         if self.protocol.select == "random":
             return self._eligible(query, part, by_rank(part.folded, salt, shots))
@@ -197,6 +207,10 @@ class Pool:
             return self._eligible(query, part, self._for_all(part, salt))
         scores = self._scores.of(query)[part.indices]
         found = self._eligible(query, part, by_score(scores, part.folded, salt, max(shots, NEAREST)))
+        if self.protocol.select == "mdl" and organization:
+            near = np.array([*islice(found, ORGANIZED)], dtype=np.intp)
+            salt = hash_of(f"{salt}\x1forganization {organization}")
+            return chain(near[np.argsort(ranks(self._keys[part.indices[near]], salt), kind="stable")], found)
         if self.protocol.select != "dpp":
             return found
         nearest = np.array([*islice(found, NEAREST)], dtype=np.intp)

@@ -40,6 +40,8 @@ class Prepared:
         per_shot_loss: whether the answers of demonstrations are scored, too.
         domain_premise: the template of the premise that a calibration of this run needs; empty if none does.
         content_free: the content-free inputs that a calibration of this run needs.
+        organization: with the selection `mdl`, the organisation of demonstrations for the id of an example, a number of
+            shots and a seed.
     """
 
     task: Task
@@ -52,6 +54,7 @@ class Prepared:
     per_shot_loss: bool = False
     domain_premise: str = ""
     content_free: tuple[str, ...] = ()
+    organization: Callable[[str, int, int], int] | None = None
 
     @cached_property
     def record(self) -> TaskRecord:
@@ -61,6 +64,20 @@ class Prepared:
     def cells(self, seed: int) -> Iterator[Cell]:
         """The cells of one seed."""
         return (cell for cell in self.record.cells if cell.seed == seed)
+
+    def draws(self, example: Example, numbers: Sequence[int], seed: int) -> list[list[Example]]:
+        """The demonstrations of an example in each of several numbers.
+
+        Raises:
+            IclEvalError: the pool has too few, or the model cannot choose them.
+        """
+        if self.pool is None:
+            return [[] for _ in numbers]
+        if self.organization is None:
+            drawn = self.pool.draw(example, max(numbers), seed)
+            return [drawn[:number] for number in numbers]
+        chosen = [self.organization(example.id, number, seed) if number else 0 for number in numbers]
+        return [self.pool.draw(example, number, seed, each) for number, each in zip(numbers, chosen, strict=True)]
 
     def request_count(self) -> int:
         """Requests that the cells will make: each option once after the prompt and once after the answer context.
@@ -123,7 +140,7 @@ def _grid(
             shots = tuple(k for k in base.shots if k and (order is None or order_exists(order, k)))
             if shots:
                 task, pool = base.task.under(protocol), pools[changed.get("select", "")]
-                _check_labels(task, base.examples, pool)
+                _check_options(task, base.examples, pool)
                 seeds = _seeds(task, pool, config)
                 describe = partial(_varied, base, task, changed, shots, seeds)
                 yield replace(base, task=task, pool=pool, shots=shots, describe=describe)
@@ -170,9 +187,11 @@ def _varied(
     return record.model_copy(update=update)
 
 
-def _check_labels(task: Task, examples: Sequence[Example], pool: Pool | None) -> None:
-    """Raise `RunError` if demonstrations cannot show other labels than the right ones."""
+def _check_options(task: Task, examples: Sequence[Example], pool: Pool | None) -> None:
+    """Raise `RunError` if demonstrations cannot be chosen by options, or cannot show the labels that they should."""
     labels = task.definition.protocol.labels
+    if task.definition.protocol.select == "mdl" and task.definition.answer != "choice":
+        raise RunError(f"{task.name} has no options, and `select: mdl` needs the model's probabilities of options")
     if labels == "gold":
         return
     if task.definition.answer != "choice":
@@ -222,7 +241,7 @@ def _prepared(
             f"{task.name}: {shots[-1]} demonstrations were requested, but there are {pool.size} to draw from"
         )
 
-    _check_labels(task, examples, pool)
+    _check_options(task, examples, pool)
     seeds = _seeds(task, pool, config)
     categories = categories_of(task, whole)
 

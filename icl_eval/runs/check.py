@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from icl_eval.config import RunOptions
-from icl_eval.errors import IclEvalError, MissingData, TaskError, UnknownName, WindowError
+from icl_eval.errors import IclEvalError, MissingData, RunError, TaskError, UnknownName, WindowError
 from icl_eval.models import LanguageModel, ModelConfig, about_control_tokens, load
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig, read_run
@@ -188,6 +188,8 @@ def previews(
     if id is not None and id not in ids:
         raise UnknownName(f"example of {task.name}", id, ids, otherwise=f"the first is {ids[0]}")
     example = prepared.examples[0 if id is None else ids.index(id)]
+    if any(each.task.definition.protocol.select == "mdl" for each in variants):
+        raise RunError(f"{task.name}: `select` mdl asks the model, so its demonstrations are known only after a run")
     lm = load(model, config, load_config)
     found, names = {}, set[str]()
     for each in variants:

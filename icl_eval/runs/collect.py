@@ -40,6 +40,7 @@ class Queries:
         overflow: what happens to prompts that do not fit.
         chat: how prompts become conversations.
         rules: by task, what ends its evaluation before all examples are answered.
+        choose: called with the prompts and the examples of a block of such a task, before they are encoded.
 
     Attributes:
         failed: by task and prompt, why it cannot be evaluated; filled while the windows are taken.
@@ -54,9 +55,10 @@ class Queries:
         chat: ChatForm | None = None,
         rules: Mapping[str, StoppingRule] = MappingProxyType({}),
         tick: Callable[[int], None] = lambda _: None,
+        choose: Callable[[Sequence[Prepared], Sequence[Example]], None] = lambda *_: None,
     ) -> None:
         self._prepared, self.model, self._overflow, self._chat, self._tick = prepared, model, overflow, chat, tick
-        self.rules = rules
+        self.rules, self._choose = rules, choose
         self.failed: dict[tuple[str, str], IclEvalError] = {}
         self.control_names: set[str] = set()
 
@@ -72,6 +74,7 @@ class Queries:
         for task, prepared in groupby(self._prepared, key=lambda each: each.task.name):
             prompts = list(prepared)
             for block in self.rules[task].blocks(self.failed):
+                self._choose(prompts, block)
                 yield from self._windows(self._all(prompts, block))
 
     def _windows(self, groups: Iterable[list[EncodedQuery]]) -> Iterator[list[EncodedQuery]]:
@@ -97,7 +100,7 @@ class Queries:
         Raises:
             IclEvalError: the first error, if every task failed.
         """
-        if len(self.failed) == len(self._prepared):
+        if len(self.failed) == len({each.record.task_prompt for each in self._prepared}):
             raise next(iter(self.failed.values()))
         found = [
             Failure(task=each.task, selection=each.selection, reason=str(self.failed[each.task_prompt]))

@@ -22,6 +22,7 @@ from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import result_of
 from icl_eval.runs.model import ChatForm
+from icl_eval.runs.organization import with_organizations
 from icl_eval.runs.requests import RequestBuilder
 
 BATCH = 20  # examples of a step, as in the authors' runs
@@ -64,9 +65,11 @@ def searched(
 
 
 def counted(prepared: Sequence[Prepared], config: RunConfig) -> list[Prepared]:
-    """What stands for a search before it is made: as many formats as its budget and what it finds have examples."""
+    """What stands for choices of the model before they are made: all organisations of demonstrations, and of a search
+    as many formats as its budget and what it finds have examples."""
+    prepared = with_organizations(prepared)
     if config.budget is None:
-        return list(prepared)
+        return prepared
     found: list[Prepared] = []
     for formats in _by_prompt(prepared):
         worth = math.ceil(config.budget / len(formats[0][0].examples))
@@ -146,9 +149,9 @@ def _right(builders: Sequence[RequestBuilder], engine: Engine, index: int, start
     """
     builder, prepared, record = builders[index], builders[index].prepared, builders[index].prepared.record
     cell = max(prepared.cells(record.seeds[0]), key=lambda cell: cell.shots)
-    pool, judge = prepared.pool, Judge(record)
+    judge = Judge(record)
     queries = [
-        builder.build(cell, each, pool.draw(each, cell.shots, cell.seed) if pool else [])
+        builder.build(cell, each, *prepared.draws(each, [cell.shots], cell.seed))
         for each in prepared.examples[start:end]
     ]
     answers = iter(engine.answer([request for query in queries for request in query.requests]))

@@ -24,7 +24,7 @@ from icl_eval.prompts import PromptText, split_tokens, with_start
 from icl_eval.runs.evaluate import planned
 from icl_eval.runs.model import Model
 from icl_eval.runs.requests import RequestBuilder
-from icl_eval.scoring import OptionResult, score
+from icl_eval.scoring import OptionResult, label_entropies, score
 from icl_eval.tasks import Library, Normalization, Task
 
 MAX_TOKENS = 128  # of a sampled text, as in the code of the paper
@@ -220,13 +220,11 @@ def entropies_of(order: str, scores: NDArray[np.float64], options: Sequence[str]
         scores: of every option of every probe, in nats, of shape (probes, options).
         options: their names.
     """
-    probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
     chosen = Counter(scores.argmax(axis=1).tolist())
     shares = [chosen[index] / len(scores) for index in range(len(options))]
     return OrderEntropy(
         order,
         math.fsum(-share * math.log(share) for share in shares if share),
-        float(np.mean(-np.sum(probabilities * np.log(np.maximum(probabilities, 1e-300)), axis=1))),
+        float(label_entropies(scores).mean()),
         {option: chosen[index] for index, option in enumerate(options)},
     )

@@ -106,8 +106,8 @@ class RequestBuilder:
         """Every example (of some) in the cells of a seed, which stand together, since they share demonstrations."""
         cells = list(self.prepared.cells(seed))
         for example in (self.prepared.examples if examples is None else examples) if cells else ():
-            drawn = self._draw(example, max(cell.shots for cell in cells), seed)
-            yield [self.build(cell, example, drawn[: cell.shots]) for cell in cells]
+            draws = self.prepared.draws(example, [cell.shots for cell in cells], seed)
+            yield [self.build(cell, example, drawn) for cell, drawn in zip(cells, draws, strict=True)]
 
     def build(self, cell: Cell, example: Example, drawn: list[Example]) -> EncodedQuery:
         """Render, fit and encode one query.
@@ -293,9 +293,6 @@ class RequestBuilder:
         encoded = self.model.encode([context for context, _ in texts])
         begun = [with_start(self._start, ids) for ids in encoded]
         return [Scored(ids or [self.model.fallback], [], apart=self._apart) for ids in begun]
-
-    def _draw(self, example: Example, shots: int, seed: int) -> list[Example]:
-        return self.prepared.pool.draw(example, shots, seed) if self.prepared.pool else []
 
     def _demonstration(self, demonstration: Example, options: tuple[str, ...], label: int) -> tuple[str, str]:
         """A demonstration that shows one of its options, and that answer."""

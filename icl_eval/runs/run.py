@@ -26,6 +26,7 @@ from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import Queries, collect
 from icl_eval.runs.format_search import counted, searched
 from icl_eval.runs.model import ChatForm, Model, chat_of, check_model, loaded, name_of
+from icl_eval.runs.organization import Organizer
 from icl_eval.runs.score import score_examples
 from icl_eval.runs.stopping import stopping_rules
 from icl_eval.scoring import Scoring
@@ -98,11 +99,14 @@ class Run:
                 folder.journal,
                 progress(sum(each.request_count() for each in counted(self.prepared, self.config))),
             )
-            prepared = searched(self.prepared, model, engine, chat, self.config)
+            organizer = Organizer(self.prepared, engine, self.config.overflow, chat)
+            if self.config.until is None:
+                organizer.choose(organizer.prepared)
+            prepared = searched(organizer.prepared, model, engine, chat, self.config)
             manifest = manifest.model_copy(update={"tasks": tuple(each.record for each in prepared)})
             trusts = self.load_config.trust_remote_code
             rules = stopping_rules(self.config.until, prepared, self.code, trust_remote_code=trusts)
-            queries = Queries(prepared, model, self.config.overflow, chat, rules)
+            queries = Queries(prepared, model, self.config.overflow, chat, rules, choose=organizer.choose)
             collect(queries, engine, folder)
             manifest = self._collected(manifest, queries, engine, ranks)
             folder.merge()

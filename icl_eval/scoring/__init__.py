@@ -8,6 +8,7 @@ from icl_eval.scoring.calibration import (
     Calibration,
     Scoring,
     gaussian_mixture,
+    label_entropies,
     option_scores,
     prototypes_limit,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Scoring",
     "close_options",
     "gaussian_mixture",
+    "label_entropies",
     "option_scores",
     "prototypes_limit",
     "rank",

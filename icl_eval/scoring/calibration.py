@@ -197,3 +197,13 @@ def _spread(p: Floats, variance: Floats) -> Floats:
     """
     others = (p**2 * variance).sum(axis=-1, keepdims=True) - p**2 * variance
     return np.asarray(p * np.sqrt((1 - p) ** 2 * variance + others))
+
+
+def label_entropies(scores: Floats | Sequence[Sequence[float]]) -> Floats:
+    """The entropy of the probabilities of options, in nats, of shape (examples,).
+
+    Args:
+        scores: in nats, of shape (examples, options); probabilities are proportional to their exponentials.
+    """
+    logprobs = _log_normalized(np.asarray(scores, np.float64))
+    return np.asarray(-np.sum(np.exp(logprobs) * logprobs, axis=1))

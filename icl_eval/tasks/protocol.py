@@ -11,11 +11,11 @@ from icl_eval.config import Draw, Select
 from icl_eval.tasks.data import Strict
 from icl_eval.values import parse_labels, parse_order
 
-BY_SIMILARITY: tuple[Select, ...] = ("bm25", "knn", "dpp")
-"""Selections of demonstrations for each query."""
+BY_SIMILARITY: tuple[Select, ...] = ("bm25", "knn", "dpp", "mdl")
+"""Selections of demonstrations for each query; the last one also depends on the model."""
 FOR_ALL: tuple[Select, ...] = ("vote-k", "diverse")
 """Selections of the same demonstrations for all queries."""
-ENCODED: tuple[Select, ...] = ("knn", "dpp", *FOR_ALL)
+ENCODED: tuple[Select, ...] = ("knn", "dpp", "mdl", *FOR_ALL)
 """Selections that may compare the vectors of an encoder."""
 DRAWS: dict[Select, tuple[Draw, ...]] = {
     "random": ("per_example", "per_group", "fixed", "first"),
@@ -46,13 +46,13 @@ class Protocol(Strict):
     """Ids of the demonstrations, in this order, instead of a draw."""
 
     select: Select = "random"
-    """At random, equally many of each label, the most similar to the query, or representatives of all candidates."""
+    """At random, equally many of each label, similar to the query (mdl: chosen by the model), or representatives."""
 
     encoder: StrictStr | None = None
     """Model of `transformers` by whose vectors demonstrations are selected, instead of TF-IDF."""
 
     order: Annotated[StrictStr, AfterValidator(parse_order)] = "drawn"
-    """Order in the prompt: as drawn, reversed, balanced (alternating labels), or similar-last (bm25, knn, dpp)."""
+    """Order in the prompt: as drawn, reversed, balanced (alternating labels), or similar-last (bm25, knn, dpp, mdl)."""
 
     labels: Annotated[StrictStr, AfterValidator(parse_labels)] = "gold"
     """Labels of the demonstrations: the right ones, or others as with `--labels`."""

@@ -122,6 +122,22 @@ def test_the_seed_decides_only_between_equally_similar_candidates(select: Select
     assert len({tuple(drawn(select, seed=seed)) for seed in range(5)}) == 1
 
 
+def test_organisations_are_the_nearest_and_random_draws_of_those_that_are_near() -> None:
+    query = example("q", "a fox")
+    near = [example(f"near{n}", f"{each.fields['text']} fox") for n, each in enumerate(TRAIN)]
+    train = [*near, *(example(f"far{n}", "an owl") for n in range(30))]
+    made = Pool("task", train, Protocol(select="mdl")), Pool("task", train[::-1], Protocol(select="mdl"))
+    draws = [[ids(each.draw(query, 8, 0, index)) for index in range(10)] for each in made]
+
+    assert draws[0] == draws[1]
+    assert draws[0][0] == drawn("knn", query, shots=8, train=train)
+    assert len({tuple(each) for each in draws[0]}) == 10
+    assert {name[:4] for each in draws[0] for name in each} == {"near"}
+    assert [ids(made[0].draw(query, 3, 0, index)) for index in range(10)] == [each[:3] for each in draws[0]]
+    assert ids(made[0].draw(query, 8, 1, 1)) not in draws[0]
+    assert sorted(ids(made[0].draw(query, 60, 0, 4))) == sorted(ids(train))
+
+
 def test_dpp_draws_no_duplicates_where_knn_does() -> None:
     train = [*(example(f"same{n}", "the red fox runs") for n in range(5)), *some("other", 10)]
     train += [example("fox", "a fox sleeps"), example("red", "red apples")]
@@ -179,7 +195,7 @@ class Copying(FakeLM):
 WORDS = {"animal": ["cat dog", "dog owl", "owl cat", "cat owl", "owl dog"], "plant": ["oak fir", "fir elm", "elm oak"]}
 
 
-@pytest.mark.parametrize("select", BY_SIMILARITY)
+@pytest.mark.parametrize("select", [select for select in BY_SIMILARITY if select != "mdl"])
 def test_similar_demonstrations_help_where_neighbours_share_labels(select: Select) -> None:
     texts = [(text, n) for n, name in enumerate(WORDS) for text in WORDS[name]]
     records = [{"text": f"{text} {n}", "label": label} for n in range(5) for text, label in texts]

@@ -134,6 +134,20 @@ def test_processes_share_what_calibration_needs(tmp_path: Path, in_threads: InTh
     assert contents(tmp_path / "many") == contents(tmp_path / "alone")
 
 
+def test_processes_choose_the_same_demonstrations(tmp_path: Path, in_threads: InThreads) -> None:
+    options: dict[str, Any] = {
+        "shots": [0, 2],
+        "seeds": 2,
+        "select": ["random", "bm25", "mdl"],
+        "labels": ["gold", "flipped"],
+    }
+    evaluate(knowing(0), parity(), out=tmp_path / "alone", **options)
+    together(2, in_threads(lambda _: evaluate(knowing(0), parity(), out=tmp_path / "many", **options)))
+
+    assert contents(tmp_path / "many") == contents(tmp_path / "alone")
+    assert manifest(tmp_path / "many")["computed"] == manifest(tmp_path / "alone")["computed"]
+
+
 def test_all_processes_get_the_result_of_the_first(tmp_path: Path, in_threads: InThreads) -> None:
     ticks: list[int] = []
 

@@ -1,0 +1,120 @@
+"""The selection `mdl`: of several organisations of demonstrations, the one under which the model is surest.
+
+Wu et al. 2023 (arXiv 2212.10375) call the demonstrations of a query and their order its organisation. They take the one
+with the least description length of the answer, `-sum p(y|c,x) ln p(y|c,x)` for a query x after an organisation c: the
+entropy of the model's probabilities of the options y. The right option is not used.
+
+The model first answers each query under all organisations, for every number of shots and every seed, with the first
+labels and order of the run and in the plain format. Variants that differ in these show the same demonstrations.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+from icl_eval.config import Overflow
+from icl_eval.demos import ORGANIZATIONS, Pool
+from icl_eval.engine import Engine
+from icl_eval.errors import IclEvalError
+from icl_eval.results.examples import ChoiceResult
+from icl_eval.runs.cells import Prepared
+from icl_eval.runs.collect import Queries, result_of
+from icl_eval.runs.model import ChatForm
+from icl_eval.scoring import label_entropies, score
+from icl_eval.tasks import Example, Normalization
+
+Key = tuple[str, int, int]  # the id of an example, the number of its demonstrations, and the seed
+
+
+class Organizer:
+    """Chooses the organisations of a run.
+
+    Args:
+        prepared: every task with each of its prompts.
+        engine: of the model.
+        overflow: what happens to prompts that do not fit.
+        chat: how prompts become conversations.
+
+    Attributes:
+        prepared: the same, with the organisations that are chosen.
+    """
+
+    def __init__(
+        self, prepared: Sequence[Prepared], engine: Engine, overflow: Overflow, chat: ChatForm | None = None
+    ) -> None:
+        self._engine, self._overflow, self._chat = engine, overflow, chat
+        self._chosen: dict[Pool, dict[Key, int]] = {each.pool: {} for each in prepared if each.pool}
+        self._errors: dict[Pool, IclEvalError] = {}
+        self.prepared = [
+            replace(each, organization=partial(self._organization, each.pool))
+            if each.pool and needs_model(each)
+            else each
+            for each in prepared
+        ]
+
+    def choose(self, prepared: Sequence[Prepared], examples: Sequence[Example] | None = None) -> None:
+        """Choose the organisations of all examples (or some) of each pool, in the first prompt that draws from it."""
+        first = {each.pool: each for each in reversed(prepared) if each.pool and needs_model(each)}
+        for pool, each in first.items():
+            candidates = [replace(one, examples=examples or one.examples) for one in organizations(each)]
+            queries = Queries(candidates, self._engine.model, self._overflow, self._chat)
+            entropies: dict[Key, list[float]] = defaultdict(list)
+            for key, entropy in self._entropies(queries, each.record.normalization):
+                entropies[key].append(entropy)
+            whole = {key: values for key, values in entropies.items() if len(values) == ORGANIZATIONS}
+            self._chosen[pool] |= {key: values.index(min(values)) for key, values in whole.items()}
+            for error in queries.failed.values():
+                self._errors[pool] = error
+
+    def _entropies(self, queries: Queries, normalization: Normalization) -> Iterator[tuple[Key, float]]:
+        """The entropy of each query, those of an example in the order of its organisations."""
+        for window in queries.windows():
+            answers = iter(self._engine.answer([request for query in window for request in query.requests]))
+            for query in window:
+                result = result_of(query, [next(answers) for _ in query.requests])
+                if isinstance(result, ChoiceResult):
+                    (entropy,) = label_entropies([[score(each, normalization) for each in result.options]])
+                    yield (result.id, query.cell.shots, query.cell.seed), float(entropy)
+
+    def _organization(self, pool: Pool, id: str, shots: int, seed: int) -> int:
+        """The organisation that was chosen.
+
+        Raises:
+            IclEvalError: an example of the pool cannot be evaluated.
+        """
+        found = self._chosen[pool].get((id, shots, seed))
+        if found is None:
+            raise self._errors[pool]
+        return found
+
+
+def needs_model(one: Prepared) -> bool:
+    """Whether the model chooses the demonstrations of a prompt."""
+    return one.pool is not None and one.task.definition.protocol.select == "mdl"
+
+
+def organizations(one: Prepared) -> list[Prepared]:
+    """A prompt under each organisation, in the cells with demonstrations, without what calibrations need."""
+    record = one.record.model_copy(update={"shots": tuple(number for number in one.record.shots if number)})
+    plain = replace(one, describe=lambda: record, content_free=(), domain_premise="", per_shot_loss=False)
+    return [replace(plain, organization=partial(_given, index)) for index in range(ORGANIZATIONS)]
+
+
+def with_organizations(prepared: Sequence[Prepared]) -> list[Prepared]:
+    """Prompts, each pool of which the model chooses demonstrations preceded by one that has all its organisations."""
+    pools: set[Pool | None] = set()
+    found: list[Prepared] = []
+    for each in prepared:
+        if needs_model(each):
+            found += organizations(each) if each.pool not in pools else []
+            pools.add(each.pool)
+            each = replace(each, organization=partial(_given, 0))
+        found.append(each)
+    return found
+
+
+def _given(organization: int, *_: str | int) -> int:
+    return organization
