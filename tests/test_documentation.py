@@ -10,6 +10,9 @@ import pytest
 import typer.main
 
 from icl_eval.cli.app import app
+from icl_eval.config import SAMPLE
+from icl_eval.runs.tasks import selected, source_of
+from icl_eval.tasks import Library
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,17 +33,32 @@ def test_python_in_the_documentation_runs(code: str, capsys: pytest.CaptureFixtu
     assert "accuracy" in capsys.readouterr().out
 
 
+def _commands() -> list[list[str]]:
+    """The words of each command of icl-eval, without its name."""
+    lines = [line for _, block in _blocks("console") for line in re.split(r"(?<!\\)\n|&&", block)]
+    return [shlex.split(line, comments=True)[1:] for line in lines if re.match(r"\s*(\.venv/bin/)?icl-eval ", line)]
+
+
 def test_commands_in_the_documentation_have_the_options_they_use() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     unknown = []
-    lines = [line for _, block in _blocks("console") for line in re.split(r"(?<!\\)\n|&&", block)]
-    asked = [shlex.split(line, comments=True) for line in lines if re.match(r"\s*(\.venv/bin/)?icl-eval ", line)]
-    for _, command, *arguments in asked:
+    asked = _commands()
+    for command, *arguments in asked:
         known = {option for parameter in commands[command].params for option in parameter.opts}
         unknown += [(command, word) for word in arguments if word.startswith("-") and word not in known]
 
     assert asked
     assert unknown == []
+
+
+def test_commands_without_a_model_or_data_name_tasks_of_the_bundled_sample() -> None:
+    elsewhere = {"--model", "-m", "--data", "--data-dir", "--include"}
+    words = [each for each in _commands() if each[0] in ("run", "show", "orders") and not elsewhere & {*each}]
+    names = {each[each.index("--task") + 1] if "--task" in each else each[1] for each in words}
+    tasks, _ = selected(sorted(names), {}, Library(), trust_remote_code=False)
+
+    assert len(names) > 3
+    assert all(task.evaluation(source_of(SAMPLE)) for task in tasks)
 
 
 def test_links_between_pages_lead_somewhere() -> None:
