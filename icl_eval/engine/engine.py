@@ -179,8 +179,7 @@ class Engine:
     ) -> None:
         for index, answer in answers.items():
             key, request = asked[index]
-            values = getattr(answer, "logprobs" if isinstance(answer, ScoreAnswer) else "scores", ())
-            if impossible := [value for value in values if not (math.isfinite(value) and value <= 0)]:
+            if impossible := [value for value in _nats(answer) if not (math.isfinite(value) and value <= 0)]:
                 raise ModelError(f"the model gives a log-probability of {impossible[0]}; {self._advice()}")
             if problem := _misfit(request, answer):
                 raise ModelError(f"{type(self.model).__name__} gives {problem}")
@@ -197,12 +196,24 @@ class Engine:
         )
 
 
+def _nats(answer: Answer) -> Sequence[float]:
+    """The numbers of an answer that are at most 0; none if it is of neither kind, as that of a faulty model."""
+    if isinstance(answer, ScoreAnswer):
+        return *answer.logprobs, *answer.means
+    return getattr(answer, "scores", ())
+
+
 def _misfit(request: Request, answer: Answer) -> str:
     """What is wrong with an answer that does not have as many parts as its request; empty if nothing is."""
     if isinstance(request, ScoreRequest) and isinstance(answer, ScoreAnswer):
         count, wanted = len(answer.logprobs), len(request.tokens) - request.boundary
         noun = "log-probability" if count == 1 else "log-probabilities"
-        return f"{count} {noun} for a request of {wanted} tokens" if count != wanted else ""
+        if count != wanted:
+            return f"{count} {noun} for a request of {wanted} tokens"
+        moments, wanted = (len(answer.means), len(answer.sds)), wanted if request.moments else 0
+        if moments != (wanted, wanted):
+            return f"{moments[0]} means and {moments[1]} standard deviations for a request of {wanted}"
+        return ""
     if isinstance(request, GenerateRequest) and isinstance(answer, GenerateAnswer):
         count, wanted = len(answer.texts), request.decoding.samples
         return f"{count} texts for a request of {wanted}" if count != wanted else ""

@@ -235,6 +235,7 @@ def to_line(key: str, answer: Answer) -> bytes:
     entry: dict[str, Any] = {"key": key}
     if isinstance(answer, ScoreAnswer):
         entry |= {"logprobs": answer.logprobs, "greedy": answer.greedy}
+        entry |= {"means": answer.means, "sds": answer.sds} if answer.means else {}
     else:
         entry |= {name: getattr(answer, name) for name in ("texts", "tokens", "finished", "scores")}
     body = json.dumps(entry, separators=(",", ":"))[:-1].encode()
@@ -264,7 +265,10 @@ def _seal(body: bytes) -> bytes:
 def _scored(entry: Mapping[str, Any]) -> ScoreAnswer:
     if not isinstance(entry["greedy"], bool):
         raise TypeError("greedy is not a boolean")
-    return ScoreAnswer(_logprobs(entry["logprobs"]), entry["greedy"])
+    logprobs = _logprobs(entry["logprobs"])
+    if "means" not in entry:
+        return ScoreAnswer(logprobs, entry["greedy"])
+    return ScoreAnswer(logprobs, entry["greedy"], _logprobs(entry["means"]), _numbers(entry["sds"]))
 
 
 def _generated(entry: Mapping[str, Any]) -> GenerateAnswer:
@@ -278,14 +282,21 @@ def _generated(entry: Mapping[str, Any]) -> GenerateAnswer:
 
 
 def _logprobs(values: Any) -> tuple[float, ...]:
+    numbers = _numbers(values)
+    if not numbers or max(numbers) > 0:
+        raise ValueError("a log-probability is missing or positive")
+    return numbers
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
     if not all(type(value) in (float, int) for value in _list(values)):
-        raise TypeError("a log-probability is not a number")
+        raise TypeError("not a number")
     try:
         numbers = tuple(map(float, values))
     except OverflowError as error:  # a whole number of hundreds of digits
-        raise ValueError("a log-probability is not finite") from error
-    if not numbers or not all(math.isfinite(value) and value <= 0 for value in numbers):
-        raise ValueError("a log-probability is missing, positive or not finite")
+        raise ValueError("a number is not finite") from error
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("a number is not finite")
     return numbers
 
 

@@ -16,6 +16,7 @@ from icl_eval.metrics.refusals import is_unspaced
 from icl_eval.metrics.registry import (
     METRIC_NAMES,
     METRICS,
+    MOMENT_METRIC,
     PER_SHOT_LOSS,
     check_examples,
     check_kind,
@@ -23,6 +24,7 @@ from icl_eval.metrics.registry import (
     fitting,
     lower_is_better,
     metric,
+    needs_moments,
     takes_any_example,
 )
 from icl_eval.metrics.statistics import AnyMetric, CorpusMetric, Metric, Signed, Statistics
@@ -30,6 +32,7 @@ from icl_eval.metrics.statistics import AnyMetric, CorpusMetric, Metric, Signed,
 __all__ = [
     "METRICS",
     "METRIC_NAMES",
+    "MOMENT_METRIC",
     "PER_SHOT_LOSS",
     "AnyMetric",
     "AnyPrediction",
@@ -56,6 +59,7 @@ __all__ = [
     "is_unspaced",
     "lower_is_better",
     "metric",
+    "needs_moments",
     "takes_any_example",
     "value_range",
 ]

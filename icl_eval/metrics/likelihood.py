@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -113,24 +113,53 @@ class InContextScore:
         return logprobs[self.early - 1] - logprobs[self.late - 1], 1
 
 
+def token_logprobs(prediction: LikelihoodPrediction) -> Iterable[float]:
+    """The log-probability of each token of a text, in nats."""
+    return chain.from_iterable(prediction.windows)
+
+
+def standardized_logprobs(prediction: LikelihoodPrediction) -> Iterable[float]:
+    """(log p - mean) / sd of each token, where mean and sd are of log p under p; 0 if all tokens have the same p.
+
+    Raises:
+        MetricError: mean and sd are not known.
+    """
+    if not prediction.means:
+        raise MetricError(
+            "the mean and standard deviation of each token's log-probability are stored only if a metric of the run "
+            "needs them: evaluate it again with min_k_plus_plus among its metrics"
+        )
+    moments = (chain.from_iterable(each) for each in (prediction.means, prediction.sds))
+    tokens = zip(token_logprobs(prediction), *moments, strict=True)
+    return ((logprob - mean) / sd if sd else 0.0 for logprob, mean, sd in tokens)
+
+
 @dataclass(frozen=True)
 class MinK:
-    """Mean over texts of the log-probability of the k % least likely tokens of each, in nats; a row is (mean, 1).
+    """Mean over texts of the scores of the k % of tokens that score least in each; a row is (mean, 1).
 
-    Shi et al. 2023 (arXiv 2310.16789, "Min-K% Prob"), who negate it: it is nearer 0 for texts that a model was
-    trained on. The number of tokens is rounded down, and a text of which no token is left does not count.
+    Of log-probabilities in nats: Min-K% Prob (Shi et al. 2023, arXiv 2310.16789), who negate it. Of standardised
+    ones: Min-K%++ (Zhang et al. 2024, arXiv 2404.02936). Both are greater for texts that a model was trained on. The
+    number of tokens is rounded down, and a text of which no token is left does not count.
     """
 
     name: str
     percent: int = 20
+    scores_of: Callable[[LikelihoodPrediction], Iterable[float]] = token_logprobs
+    """The scores of the tokens of a text."""
     bounds: tuple[float, float] = (-math.inf, 0.0)
     proportion: bool = False
     of: Kind = "likelihood"
 
     @classmethod
     def configured(cls, name: str, settings: Mapping[str, str]) -> MinK:
-        """The metric of a full name and the settings in it."""
+        """Min-K% Prob of a full name and the settings in it."""
         return cls(name, int(settings.get("k", cls.percent)))
+
+    @classmethod
+    def standardized(cls, name: str, settings: Mapping[str, str]) -> MinK:
+        """Min-K%++ of a full name and the settings in it."""
+        return cls(name, int(settings.get("k", cls.percent)), standardized_logprobs, (-math.inf, math.inf))
 
     def check(self, predictions: Sequence[LikelihoodPrediction]) -> None:
         """Every text can be scored whose tokens are not known yet."""
@@ -148,13 +177,27 @@ class MinK:
         return np.asarray(totals[..., 0] / totals[..., 1])
 
     def _row(self, prediction: LikelihoodPrediction) -> tuple[float, int]:
-        logprobs = sorted(chain.from_iterable(prediction.windows))
-        count = len(logprobs) * self.percent // 100
-        return (math.fsum(logprobs[:count]) / count, 1) if count else (0.0, 0)
+        scores = sorted(self.scores_of(prediction))
+        count = len(scores) * self.percent // 100
+        return (math.fsum(scores[:count]) / count, 1) if count else (0.0, 0)
 
 
 def _first_window(prediction: LikelihoodPrediction) -> tuple[float, ...]:
     return prediction.windows[0] if prediction.windows else ()
+
+
+def zlib_ratio(prediction: LikelihoodPrediction) -> float:
+    """Log-likelihood of a text, in nats, over its size in bytes after compression by zlib.
+
+    Carlini et al. 2021 (arXiv 2012.07805, "zlib"), who divide the log-perplexity, this is the negative log-likelihood
+    per token. Of the whole text, texts of different lengths are comparable: both its parts grow with the length.
+
+    Raises:
+        MetricError: the size is not known.
+    """
+    if not prediction.zlib_bytes:
+        raise MetricError("the compressed size of the texts is not stored: evaluate the run again in another folder")
+    return prediction.logprob / prediction.zlib_bytes
 
 
 def is_greedy(prediction: LikelihoodPrediction) -> float:

@@ -122,6 +122,12 @@ class LikelihoodPrediction:
     """Whether most letters of the text are of scripts that write no spaces between words, so `words` says little."""
     windows: tuple[tuple[float, ...], ...] = ()
     """The log-probabilities of the tokens in each window of the text, in nats; none if they are not known."""
+    means: tuple[tuple[float, ...], ...] = ()
+    """The expectation of each, under the model's distribution of the token; none if they are not known."""
+    sds: tuple[tuple[float, ...], ...] = ()
+    """The standard deviation of each, likewise."""
+    zlib_bytes: int = 0
+    """Bytes of the text compressed by zlib; 0 if this is not known."""
 
     def __post_init__(self) -> None:
         if not -math.inf < self.logprob <= 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -94,14 +94,28 @@ _OF_LIKELIHOODS: tuple[Metric[Any], ...] = (
     Loss(PER_SHOT_LOSS, lambda _: 1),  # of the answer of a demonstration
     Loss("token_loss", lambda prediction: prediction.tokens),
     Loss("bits_per_byte", lambda prediction: prediction.bytes, nats=math.log(2)),
+    ExampleMean("zlib_ratio", "likelihood", likelihood.zlib_ratio, bounds=(-math.inf, 0.0), proportion=False),
 )
 
 
 _IN_CONTEXT = MetricFamily("in_context_score", {}, InContextScore.configured, of="likelihood", counts=("early", "late"))
-_MIN_K = MetricFamily("min_k", {"k": tuple(map(str, range(1, 101)))}, MinK.configured, of="likelihood")
+_PERCENT = {"k": tuple(map(str, range(1, 101)))}
+_MIN_K = MetricFamily("min_k", _PERCENT, MinK.configured, of="likelihood")
+_MIN_K_PLUS_PLUS = MetricFamily("min_k_plus_plus", _PERCENT, MinK.standardized, of="likelihood")
+MOMENT_METRIC = _MIN_K_PLUS_PLUS.name
 
 FAMILIES: Mapping[str, MetricFamily] = MappingProxyType(
-    {each.name: each for each in (_EXACT_MATCH, *multilingual.MLQA_METRICS, *TRANSLATION_METRICS, _IN_CONTEXT, _MIN_K)}
+    {
+        each.name: each
+        for each in (
+            _EXACT_MATCH,
+            *multilingual.MLQA_METRICS,
+            *TRANSLATION_METRICS,
+            _IN_CONTEXT,
+            _MIN_K,
+            _MIN_K_PLUS_PLUS,
+        )
+    }
 )
 """The metrics that take settings."""
 
@@ -186,7 +200,7 @@ def lower_is_better(name: str) -> bool | None:
     if name.startswith((EVALUATE, PYTHON)):
         return None
     base, _ = split_metric_name(split_extraction(name)[0])
-    if base == _MIN_K.name:
+    if base in (_MIN_K.name, _MIN_K_PLUS_PLUS.name, "zlib_ratio"):
         return None
     return base.endswith("perplexity") or base in (
         "answer_loss",
@@ -196,6 +210,11 @@ def lower_is_better(name: str) -> bool | None:
         "ter",
         "token_loss",
     )
+
+
+def needs_moments(names: Iterable[str]) -> bool:
+    """Whether one of some metrics needs the expectation and standard deviation of each token's log-probability."""
+    return any(split_metric_name(name)[0] == MOMENT_METRIC for name in names)
 
 
 def fitting(kind: Kind) -> list[str]:

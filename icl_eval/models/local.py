@@ -31,6 +31,7 @@ class LocalModel(TokenizerModel):
     """
 
     measures_noise = True
+    gives_moments = True
     budget: Budget
 
     def __init__(self, model: Any, tokenizer: Any, name: str, start: tuple[int, ...], window: int) -> None:

@@ -21,7 +21,7 @@ from icl_eval.errors import ModelError
 from icl_eval.models.causal.sharing import ordinary_tokens
 from icl_eval.models.loading.devices import to_device
 from icl_eval.models.local import LOGITS, LocalModel
-from icl_eval.models.network import full_device, token_logprobs
+from icl_eval.models.network import TokenScores, full_device, token_logprobs
 from icl_eval.models.protocol import ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.tokenization import special_tokens, window_of
 
@@ -90,9 +90,10 @@ class MaskedLM(LocalModel):
         for batch in self._batches(gaps, requests):
             with self.budget.halved_if_exceeded(batch):
                 with full_device(), torch.inference_mode():
-                    logprobs, greedy = self._fill(batch)
+                    needs_moments = any(requests[gap.request].moments for gap in batch.gaps)
+                    logprobs, greedy, moments = self._fill(batch, needs_moments)
                 del gaps[: len(batch.gaps)]
-                for gap, *found in zip(batch.gaps, logprobs, greedy, strict=True):
+                for gap, *found in zip(batch.gaps, logprobs, greedy, moments.T, strict=True):
                     if answer := unfinished[gap.request].with_token(gap.offset, *found):
                         sink(gap.request, answer)
                         del unfinished[gap.request]
@@ -137,8 +138,8 @@ class MaskedLM(LocalModel):
             batch.add(gap, tokens, first, target)
         return batch
 
-    def _fill(self, batch: _Batch) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Log-probabilities (gaps,) of the masked tokens, and whether each was the most likely one."""
+    def _fill(self, batch: _Batch, moments: bool) -> TokenScores:
+        """The scores of the masked tokens (gaps,)."""
         tokens = torch.full((len(batch.copies), batch.width), self._padding, dtype=torch.long)
         mask = torch.zeros_like(tokens)
         for copy, row in batch.copies.items():
@@ -148,7 +149,7 @@ class MaskedLM(LocalModel):
         indices = torch.tensor([row * batch.width + position for row, position in batch.indices])
         inputs = {"input_ids": to_device(tokens, self.device), "attention_mask": to_device(mask, self.device)}
         logits, _ = self._network.forward(inputs, indices)
-        return token_logprobs(logits, np.array(batch.targets, np.int32))
+        return token_logprobs(logits, np.array(batch.targets, np.int32), moments)
 
     def _spare_head(self) -> None:
         tokens = torch.from_numpy(ordinary_tokens(4, self.vocabulary))[None].to(self.device)
@@ -199,18 +200,21 @@ class _Unfinished:
 
     logprobs: NDArray[np.float32]
     greedy: NDArray[np.bool_]
+    moments: NDArray[np.float32]
     missing: int
 
     @classmethod
     def of(cls, request: ScoreRequest) -> _Unfinished:
         count = len(request.tokens) - request.boundary
-        return cls(np.zeros(count, np.float32), np.zeros(count, np.bool_), count)
+        moments = np.zeros((2 if request.moments else 0, count), np.float32)
+        return cls(np.zeros(count, np.float32), np.zeros(count, np.bool_), moments, count)
 
-    def with_token(self, offset: int, logprob: float, greedy: bool) -> ScoreAnswer | None:
+    def with_token(self, offset: int, logprob: float, greedy: bool, moments: NDArray[np.float32]) -> ScoreAnswer | None:
         """The answer, if this was the last one."""
         self.logprobs[offset], self.greedy[offset] = logprob, greedy
+        self.moments[:, offset] = moments[: len(self.moments)]  # others of the batch may need them
         self.missing -= 1
-        return None if self.missing else ScoreAnswer.of(self.logprobs, self.greedy)
+        return None if self.missing else ScoreAnswer.of(self.logprobs, self.greedy, self.moments)
 
 
 def position_count(model: Any) -> int:

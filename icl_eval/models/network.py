@@ -20,6 +20,8 @@ from icl_eval.models.causal.sharing import distance, tolerance
 from icl_eval.models.loading.devices import input_device, to_device, to_host
 from icl_eval.models.protocol import OutOfMemory, common_prefix
 
+MOMENT_FLOATS = 2**22  # of logits whose moments are computed at a time: 16 MiB
+IMPOSSIBLE = -200.0  # nats; float32 has no probability that small but 0
 HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
 COARSE = (torch.bfloat16, torch.float16)
 MEMORY_ERRORS = ("allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # other messages of a device without memory
@@ -66,24 +68,45 @@ class Network:
             self.head = head
 
 
-def token_logprobs(logits: torch.Tensor, targets: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Log-probabilities (N,) in nats of targets by logits (N, V), and whether each was the most likely token."""
-    return enqueue_token_logprobs(logits, targets)()
+TokenScores = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
+"""Log-probabilities (N,) in nats, whether each token was the most likely one, and moments (2, N); (0, N) for none."""
+
+
+def token_logprobs(logits: torch.Tensor, targets: NDArray[np.int32], moments: bool = False) -> TokenScores:
+    """The scores of targets (N,) by logits (N, V), with the moments of the next token if requested."""
+    return enqueue_token_logprobs(logits, targets, moments)()
 
 
 def enqueue_token_logprobs(
-    logits: torch.Tensor, targets: NDArray[np.int32]
-) -> Callable[[], tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    logits: torch.Tensor, targets: NDArray[np.int32], moments: bool = False
+) -> Callable[[], TokenScores]:
     """As `token_logprobs`, but only the returned function waits for the device."""
     tokens = to_device(torch.from_numpy(targets.astype(np.int64)), logits.device)
-    scores = logits.gather(1, tokens[:, None])[:, 0]
-    copied = to_host(torch.stack([scores - logits.logsumexp(dim=1), (scores >= logits.amax(dim=1)).float()]))
+    scores, totals = logits.gather(1, tokens[:, None])[:, 0], logits.logsumexp(dim=1)
+    found = [scores - totals, (scores >= logits.amax(dim=1)).float()]
+    copied = to_host(torch.stack([*found, *(_moments(logits, totals) if moments else ())]))
 
-    def read() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        logprobs, greedy = copied()
-        return logprobs, greedy > 0
+    def read() -> TokenScores:
+        rows = copied()
+        return rows[0], rows[1] > 0, rows[2:]
 
     return read
+
+
+def _moments(logits: torch.Tensor, totals: torch.Tensor) -> torch.Tensor:
+    """Expectation and standard deviation (2, N) of log p under p, by logits (N, V) and their log-sum-exps (N,).
+
+    They are taken of a part of the rows at a time: beside the logits of a whole batch there may be no room for its
+    probabilities.
+    """
+    rows, found = max(MOMENT_FLOATS // logits.shape[1], 1), []
+    for part, total in zip(torch.split(logits, rows), torch.split(totals, rows), strict=True):
+        logprobs = (part - total[:, None]).clamp_(min=IMPOSSIBLE)  # p log p of an infinite log p would be NaN
+        probabilities = logprobs.exp()
+        mean = (probabilities * logprobs).sum(dim=1)
+        variance = logprobs.sub_(mean[:, None]).square_().mul_(probabilities).sum(dim=1)
+        found.append(torch.stack([mean, variance.sqrt()]))
+    return torch.cat(found, dim=1)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -28,10 +28,15 @@ CHUNKS = 32  # at most: enough to balance the processes of a run, few enough tha
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreRequest:
-    """Score a continuation after a context: `tokens[boundary:]` after `tokens[:boundary]`, neither empty."""
+    """Score a continuation after a context: `tokens[boundary:]` after `tokens[:boundary]`, neither empty.
+
+    Attributes:
+        moments: whether the answer has the moments of the next token's log-probability, too.
+    """
 
     tokens: array[int]
     boundary: int
+    moments: bool = False
 
     @classmethod
     def of(cls, context: Sequence[int], continuation: Sequence[int]) -> ScoreRequest:
@@ -55,24 +60,42 @@ class ScoreRequest:
         return self.input_length
 
     def key(self, fingerprint: str) -> str:
-        """Hash of everything that the answer depends on: the model's fingerprint, the tokens and the boundary."""
-        digest = hashlib.blake2b(f"{fingerprint}:{self.boundary}:".encode(), digest_size=12)
+        """Hash of all that the answer depends on: the model's fingerprint, the tokens, the boundary, and `moments`."""
+        moments = "moments:" if self.moments else ""
+        digest = hashlib.blake2b(f"{fingerprint}:{self.boundary}:{moments}".encode(), digest_size=12)
         digest.update(self.tokens.tobytes())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreAnswer:
-    """The continuation's log-probabilities, one per token, in nats; and whether every token was the most likely one."""
+    """The continuation's log-probabilities, one per token, in nats; and whether every token was the most likely one.
+
+    Attributes:
+        means: the expectation of the log-probability of each token under the model's distribution of it, in nats: its
+            negative entropy. None unless the request has `moments`.
+        sds: the standard deviation, likewise.
+    """
 
     logprobs: tuple[float, ...]
     greedy: bool
+    means: tuple[float, ...] = ()
+    sds: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, logprobs: NDArray[np.float32], greedy: NDArray[np.bool_]) -> ScoreAnswer:
-        """From arrays (tokens,); values that rounding put above zero become zero."""
-        values = (round(min(float(each), 0.0), DIGITS) if each < ROUNDING else float(each) for each in logprobs)
-        return cls(tuple(values), bool(greedy.all()))
+    def of(
+        cls, logprobs: NDArray[np.float32], greedy: NDArray[np.bool_], moments: NDArray[np.float32] | None = None
+    ) -> ScoreAnswer:
+        """From arrays (tokens,), and means and standard deviations (2, tokens), or (0, tokens) if there are none.
+
+        Nats that rounding put above zero become zero.
+        """
+        means, sds = moments if moments is not None and len(moments) else ((), ())
+        return cls(_nats(logprobs), bool(greedy.all()), _nats(means), tuple(round(float(each), DIGITS) for each in sds))
+
+
+def _nats(values: Iterable[np.float32]) -> tuple[float, ...]:
+    return tuple(round(min(float(each), 0.0), DIGITS) if each < ROUNDING else float(each) for each in values)
 
 
 Request = ScoreRequest | GenerateRequest
@@ -192,6 +215,7 @@ class LanguageModel(ABC):
         vocabulary: its number of tokens.
         device: where it is computed; the manifest stores it.
         scoring_limit: why it cannot score texts, in one clause; empty if it can.
+        gives_moments: whether it answers requests with `moments`.
         prefix_sharing_limit: one clause saying why requests do not share prefixes; empty if nothing limits them.
     """
 
@@ -214,6 +238,7 @@ class LanguageModel(ABC):
     vocabulary: int = 0
     device: Any = "none"
     scoring_limit: str = ""
+    gives_moments: bool = False
     prefix_sharing_limit: str = ""
 
     @abstractmethod

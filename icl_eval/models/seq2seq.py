@@ -191,10 +191,11 @@ class Seq2SeqLM(LocalModel):
         logits, _ = self._halves.decode(
             encoded.of(owners), self._halves.padded(rows), torch.from_numpy(np.concatenate(indices)), use_cache=False
         )
-        logprobs, greedy = token_logprobs(logits, np.concatenate(targets))
+        scores = token_logprobs(logits, np.concatenate(targets), any(requests[index].moments for index in part))
         cuts = np.cumsum([len(each) for each in targets])[:-1]
-        for index, values, best in zip(part, np.split(logprobs, cuts), np.split(greedy, cuts), strict=True):
-            yield index, ScoreAnswer.of(values, best)
+        parts = (np.split(each, cuts, axis=-1) for each in scores)
+        for index, logprobs, greedy, moments in zip(part, *parts, strict=True):
+            yield index, ScoreAnswer.of(logprobs, greedy, moments if requests[index].moments else None)
 
     def _spare_head(self) -> None:
         tokens = ordinary_tokens(4, self.vocabulary).astype(np.int32)

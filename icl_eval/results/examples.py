@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from icl_eval.tasks.example import are_grades
 from icl_eval.tasks.files import parse_json
 
 FOR_CALIBRATION = ("domain", "content_free")  # fields of an option
+MOMENTS = ("means", "sds")  # fields of a likelihood
 ONLY = Ranking(chosen=0, tied=False, margin=math.inf)
 
 
@@ -216,6 +218,13 @@ class LikelihoodResult(ExampleResult):
     words: int
     bytes: int
     unspaced: bool = False  # whether most letters are of scripts without spaces between words
+    means: tuple[tuple[float, ...], ...] = ()  # of each log-probability, its expectation, if a metric needs it
+    sds: tuple[tuple[float, ...], ...] = ()  # and its standard deviation
+    zlib_bytes: int = 0  # of the text compressed by zlib
+
+    def entry(self) -> dict[str, Any]:
+        """What the line of `examples.jsonl` says, without what no metric needs."""
+        return {name: v for name, v in ExampleResult.entry(self).items() if v or name not in MOMENTS}
 
     def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
         """The whole text's likelihood."""
@@ -223,7 +232,8 @@ class LikelihoodResult(ExampleResult):
         logprob = min(math.fsum(value for part in self.parts for value in part), 0.0)
         counts = (tokens, self.words, self.bytes)
         units = (self.cluster, self.group, self.unspaced)
-        return (LikelihoodPrediction(self.id, logprob, self.greedy, *counts, *units, self.parts),)
+        of_tokens = (self.parts, self.means, self.sds)
+        return (LikelihoodPrediction(self.id, logprob, self.greedy, *counts, *units, *of_tokens, self.zlib_bytes),)
 
     @property
     def question(self) -> Hashable:
@@ -292,7 +302,7 @@ def parse_example(line: str | bytes) -> ExampleResult:
     if kind is ChoiceResult:
         entry["options"] = [_option(option) for option in entry["options"]]
     if kind is LikelihoodResult:
-        entry["parts"] = [tuple(part) for part in entry["parts"]]
+        entry |= {name: [tuple(part) for part in entry[name]] for name in ("parts", *MOMENTS) if name in entry}
     rest: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
     result = kind(cell=cell, **rest)
     _check(result)
@@ -339,13 +349,18 @@ def _check(result: ExampleResult) -> None:
         if not set(result.finished) <= set(ENDINGS) or type(result.right) is not bool:
             raise ValueError("an ending is unknown, or it is not said whether the references are right")
     elif isinstance(result, LikelihoodResult):
-        _check_counts(result.words, result.bytes)
+        _check_counts(result.words, result.bytes, result.zlib_bytes)
         if not result.parts or type(result.greedy) is not bool:
             raise ValueError("there is no part, or it is not said whether all tokens were the most likely")
         if type(result.unspaced) is not bool:
             raise ValueError("neither true nor false")
-        for part in result.parts:
+        for part in (*result.parts, *result.means):
             _check_logprobs(part)
+        sizes, moments = [*map(len, result.parts)], (result.means, result.sds)
+        if any(moments) and any([*map(len, each)] != sizes for each in moments):
+            raise ValueError("a window has other numbers of means or standard deviations than of tokens")
+        if min(chain.from_iterable(result.sds), default=0.0) < 0 or not math.isfinite(math.fsum(chain(*result.sds))):
+            raise ValueError("a standard deviation is negative or not finite")
 
 
 def _check_strings(*fields: Any) -> None:

@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from icl_eval.demos import Pool, depends_on_seed, order_exists, replaces_options
 from icl_eval.demos.similarity import Encoder
 from icl_eval.errors import DataError, RunError
+from icl_eval.metrics import needs_moments
 from icl_eval.models import Decoding, encoder_words, text_encoder
 from icl_eval.prompts import Prompt
 from icl_eval.results.records import Cell, TaskRecord
@@ -60,6 +61,11 @@ class Prepared:
     def record(self) -> TaskRecord:
         """What the manifest stores; made on first use, since it reads all examples."""
         return self.describe()
+
+    @property
+    def moments(self) -> bool:
+        """Whether a metric needs the expectation and standard deviation of each token's log-probability."""
+        return needs_moments(self.record.metrics)
 
     def cells(self, seed: int) -> Iterator[Cell]:
         """The cells of one seed."""

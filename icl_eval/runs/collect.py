@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain, groupby
@@ -248,6 +249,9 @@ def result_of(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
             words=len(example.options[0].split()),
             bytes=len(example.options[0].encode()),
             unspaced=is_unspaced(example.options[0]),
+            means=tuple(answer.means for answer in given if answer.means),
+            sds=tuple(answer.sds for answer in given if answer.means),
+            zlib_bytes=len(zlib.compress(example.options[0].encode())),
         )
     contexts = [given[start : start + len(example.options)] for start in range(0, len(given), len(example.options))]
     domain = contexts.pop(2) if query.has_domain else []

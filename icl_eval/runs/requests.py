@@ -129,7 +129,8 @@ class RequestBuilder:
                 )
             elif definition.answer == "likelihood":
                 fitted = self._fit_whole(text, cell.shots)
-                requests = self._likelihood(fitted.options[0], definition.score.stride)
+                scored = self._likelihood(fitted.options[0], definition.score.stride)
+                requests = tuple(replace(each, moments=self.prepared.moments) for each in scored)
             else:
                 fitted = self._fit(text, model.window, self._split)
                 context = self._answer_context(fields)

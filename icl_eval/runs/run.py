@@ -13,6 +13,7 @@ from typing import Any
 import icl_eval
 from icl_eval.engine import SINGLE_PROCESS, Engine, Ranks, measure_noise
 from icl_eval.errors import MetricError, ModelError, RunError
+from icl_eval.metrics import MOMENT_METRIC
 from icl_eval.models import CAUSAL, UNLIMITED, LanguageModel, LoadConfig, is_current
 from icl_eval.results.examples import read_examples
 from icl_eval.results.folder import RunFolder, WorkerFolder, open_folder
@@ -261,6 +262,11 @@ def _check_kinds(prepared: Sequence[Prepared], model: LanguageModel) -> None:
     for each in prepared:
         if each.record.answer != "text" and model.scoring_limit:
             raise ModelError(f"{model.scoring_limit}; {each.record.task} needs them")
+        if each.moments and not model.gives_moments:
+            raise ModelError(
+                f"{model.name} gives the log-probabilities of scored tokens only, and {MOMENT_METRIC} needs those of "
+                "all tokens of the vocabulary"
+            )
         if each.record.answer == "text" and not model.can_generate:
             raise ModelError(f"{model.name} cannot generate text ({model.kind}), which {each.record.task} needs")
 

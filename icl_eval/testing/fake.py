@@ -35,6 +35,7 @@ class FakeLM(LanguageModel):
     """
 
     precision = "exact"
+    gives_moments = True
     noise: float | None = 0.0
     fallback = BOS
 
@@ -95,13 +96,14 @@ class FakeLM(LanguageModel):
         wanted = self._wanted(request.tokens[: request.boundary])
         continuation = list(request.tokens[request.boundary :])
         before = request.tokens[request.boundary - 1 : -1]
-        logprobs, greedy = [], True
+        logprobs, moments, greedy = [], [], True
         for place, (previous, token) in enumerate(zip(before, continuation, strict=True)):
             favourite = wanted[place] if place < len(wanted) and continuation[:place] == wanted[:place] else None
             logprobs.append(math.log(_probability(previous, token, favourite)))
+            moments += [_moments(previous, favourite)] if request.moments else []
             greedy = greedy and token == ((previous - 1) % BYTES if favourite is None else favourite)
         logprobs[0] += self.bias.get(bytes(token for token in continuation if token != BOS), 0.0)
-        return ScoreAnswer(tuple(logprobs), greedy)
+        return ScoreAnswer(tuple(logprobs), greedy, *zip(*moments, strict=True))
 
     def _wanted(self, context: Sequence[int]) -> list[int]:
         """The tokens of the continuation that the end of a context asks for."""
@@ -115,3 +117,10 @@ def _probability(previous: int, token: int, favourite: int | None) -> float:
     if favourite is None:
         return plain
     return FAVOUR * (token == favourite) + (1 - FAVOUR) * plain
+
+
+def _moments(previous: int, favourite: int | None) -> tuple[float, float]:
+    """Expectation and standard deviation of the log-probability of the next byte."""
+    probabilities = np.array([_probability(previous, token, favourite) for token in range(BYTES)])
+    mean = float(probabilities @ np.log(probabilities))
+    return mean, math.sqrt(probabilities @ (np.log(probabilities) - mean) ** 2)

@@ -107,6 +107,14 @@ def test_a_nested_file_is_refused(name: str, sentence: str, icl_eval: IclEval) -
     assert f"{name}:1: {sentence}" in icl_eval("check", "toy/parity", *TOY).mistake
 
 
+BAD_MOMENTS: list[dict[str, Any]] = [
+    {"means": [[2.0]]},
+    {"sds": [[-1.0]]},
+    {"sds": []},
+    {"means": [[-2.0, -2.0]]},
+    {"sds": [[True, "a"]]},
+    {"zlib_bytes": -1},
+]
 LIKELIHOOD = {"parts": [[-1.0]], "greedy": True, "words": 1, "bytes": 4}
 TEXT = {"references": ["a"], "generated": ["b"], "finished": ["stop"], "scores": [-1.0], "right": True}
 
@@ -116,6 +124,7 @@ def test_every_field_of_other_kinds_of_examples_is_checked() -> None:
     common = {name: entry[name] for name in entry if name not in ("kind", "gold", "names", "options", "grades")}
     kinds: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
         ("likelihood", LIKELIHOOD, [{"greedy": 1}, {"greedy": "no"}, {"parts": []}, {"parts": [[]]}, {"words": 1.5}]),
+        ("likelihood", {**LIKELIHOOD, "means": [[-2.0]], "sds": [[1.0]]}, BAD_MOMENTS),
         ("text", TEXT, [{"right": 1}, {"right": None}, {"finished": ["stopped"]}, {"finished": [True]}]),
     ]
     for kind, whole, changes in kinds:

@@ -312,6 +312,11 @@ GOOD = ScoreAnswer((-1.0,), False)
         ([(2, GOOD)], "or for 2 of 2 requests"),
         ([(-1, GOOD)], "or for -1 of 2 requests"),
         ([(0, ScoreAnswer((-1.0, -1.0), False))], "^Odd gives 2 log-probabilities for a request of 1 tokens$"),
+        (
+            [(0, ScoreAnswer((-1.0,), False, (-1.0,)))],
+            "^Odd gives 1 means and 0 standard deviations for a request of 0$",
+        ),
+        ([(0, ScoreAnswer((-1.0,), False, (1.0,), (1.0,)))], "gives a log-probability of 1.0"),
         ([(0, -1.0)], "^Odd gives an answer to another kind of request$"),
     ],
 )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ def test_answers_are_read_back_to_the_last_digit(path: Path) -> None:
     first, _ = run(path)
 
     assert run(path)[0] == first
+
+
+def test_moments_are_read_back_and_stand_only_in_the_lines_of_requests_for_them(path: Path) -> None:
+    requests = [replace(REQUESTS[0], moments=True), REQUESTS[0]]
+    first, _ = run(path, requests)
+    lines = path.read_text().splitlines()
+
+    assert run(path, requests) == (first, 0)
+    assert ["means" in line and "sds" in line for line in lines] == [True, False]
 
 
 def test_a_torn_last_line_is_cut_off_and_its_answer_alone_computed_again(path: Path) -> None:

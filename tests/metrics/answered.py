@@ -87,7 +87,12 @@ def likely(
     ]
 
 
-OF_LONG_TEXTS = {"in_context_score", "min_k"}  # metrics that need more tokens than the likelihoods below have
+OF_LONG_TEXTS = {
+    "in_context_score",
+    "min_k",
+    "min_k_plus_plus",
+    "zlib_ratio",
+}  # metrics that need more than the likelihoods below have
 _WORDS = ["the", "a", "cat", "12", "sat", "on", "mat.", "CANNOTANSWER", "|"]
 _SENTENCES = st.lists(st.sampled_from(_WORDS), max_size=7).map(" ".join)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from scipy.stats import t
 
 from icl_eval.errors import IclEvalError, MetricError
@@ -163,6 +164,32 @@ def test_min_k_is_the_mean_of_what_the_authors_compute_of_each_text(k: int) -> N
     assert found.standard_error == pytest.approx(np.std(per_text, ddof=1) / math.sqrt(30))
 
 
+@pytest.mark.parametrize("k", [10, 100])
+def test_min_k_plus_plus_is_the_mean_of_what_the_authors_compute_of_each_text(k: int) -> None:
+    rng, texts, scores = np.random.default_rng(k), [], []
+    for size in range(20, 40):
+        table = log_softmax(rng.normal(0, 3, (size, 50)), axis=1)  # of every next token of a text
+        logprobs = table[range(size), rng.integers(50, size=size)]
+        means = (np.exp(table) * table).sum(axis=1)
+        sds = np.sqrt((np.exp(table) * table**2).sum(axis=1) - means**2)
+        scores.append(np.sort((logprobs - means) / sds)[: int(size * k / 100)].mean())
+        (text,) = texts_of([-logprobs])
+        texts.append(replace(text, id=str(size), cluster=str(size), means=(tuple(means),), sds=(tuple(sds),)))
+    found = estimate(metric(f"min_k_plus_plus:k={k}"), [texts])
+
+    assert found.value == pytest.approx(np.mean(scores))
+    assert found.standard_error == pytest.approx(np.std(scores, ddof=1) / math.sqrt(20))
+    assert lower_is_better(f"min_k_plus_plus:k={k}") is None
+
+
+def test_a_token_as_likely_as_all_others_is_at_the_mean() -> None:
+    (text,) = texts_of([np.array([3.0, 1.0])])
+    text = replace(text, means=((-3.0, -2.0),), sds=((0.0, 2.0),))
+
+    assert estimate(metric("min_k_plus_plus:k=50"), [[text]]).value == 0
+    assert estimate(metric("min_k_plus_plus:k=100"), [[text]]).value == 0.25
+
+
 def test_min_k_takes_the_tokens_of_all_windows_and_leaves_out_texts_that_are_too_short() -> None:
     (plain,) = texts_of([np.arange(1.0, 7)])
     windows = replace(plain, windows=((-1.0, -6.0, -2.0), (-5.0, -3.0), (-4.0,)))
@@ -173,6 +200,15 @@ def test_min_k_takes_the_tokens_of_all_windows_and_leaves_out_texts_that_are_too
     assert lower_is_better("min_k:k=50") is None
     with pytest.raises(MetricError, match="20 % of the tokens of every text is less than one: it takes 5 tokens"):
         estimate(metric("min_k"), [[short]])
+
+
+def test_zlib_ratio_is_the_mean_of_log_likelihoods_over_compressed_bytes() -> None:
+    texts = [replace(each, zlib_bytes=size) for each, size in zip(likely([-12, -36], [6, 10]), (8, 12), strict=True)]
+
+    assert estimate(metric("zlib_ratio"), [texts]).value == pytest.approx((-12 / 8 - 36 / 12) / 2)
+    assert lower_is_better("zlib_ratio") is None
+    with pytest.raises(MetricError, match="the compressed size of the texts is not stored"):
+        estimate(metric("zlib_ratio"), [likely([-12], [6])])
 
 
 @pytest.mark.parametrize("k", ["0", "101", "2.5"])

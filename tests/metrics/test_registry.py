@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ OF_KIND: dict[Kind, str] = {
     "text": "exact_match number_match math_match squad_em squad_f1 contains_match referent_match coqa_em coqa_f1"
     " quac_f1 drop_em drop_f1 char_f1 rouge1 rouge2 rougeL bleu chrf ter mlqa_em mlqa_f1",
     "likelihood": "greedy_accuracy perplexity token_perplexity word_perplexity byte_perplexity per_shot_loss"
-    " token_loss bits_per_byte in_context_score min_k",
+    " token_loss bits_per_byte zlib_ratio in_context_score min_k min_k_plus_plus",
 }
 
 
@@ -34,7 +35,7 @@ def test_metric_of_another_kind_of_answers_is_answered_with_those_that_fit() -> 
     assert str(caught.value) == (
         "accuracy measures choices, and these answers are likelihoods; choose from greedy_accuracy, perplexity, "
         "token_perplexity, word_perplexity, byte_perplexity, per_shot_loss, token_loss, bits_per_byte, "
-        "in_context_score, min_k"
+        "zlib_ratio, in_context_score, min_k, min_k_plus_plus"
     )
 
 
@@ -45,10 +46,13 @@ def test_metric_of_choices_takes_no_extraction() -> None:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_takes_its_own_kind_alone(name: str) -> None:
+    tokens: Any = ((-1.0,) * 500,)
     answers: dict[Kind, list[AnyPrediction]] = {
         "choice": [*answered([0, 1], [0, 1], groups=[1, 1], clusters=[1, 1])],
         "text": [wrote("a", "a")],
-        "likelihood": [replace(*likely([-1.0], [1]), windows=((-1.0,) * 500,))],
+        "likelihood": [
+            replace(*likely([-1.0], [1]), **dict.fromkeys(("windows", "means", "sds"), tokens), zlib_bytes=1)
+        ],
     }
     for kind, predictions in answers.items():
         if kind == METRICS[name].of:

@@ -15,7 +15,7 @@ FAULTS = {
     "chrf:word_order=-1": "no value of chrf's `word_order` is named '-1'; did you mean 1?",
     "bleu_intl:tokenize=zh": "no metric is named 'bleu_intl'; did you mean bleu?",
     "accuracy:tokenize=zh": "accuracy takes no settings; exact_match, mlqa_em, mlqa_f1, bleu, chrf, ter, "
-    "in_context_score, min_k do",
+    "in_context_score, min_k, min_k_plus_plus do",
     "accuracy:vote=majority": "`vote` and `pass_at` are for metrics that score each text, which accuracy:vote=majority "
     "does not",
     "bleu:pass_at=2": "`vote` and `pass_at` are for metrics that score each text, which bleu:pass_at=2 does not",

@@ -22,6 +22,13 @@ def reference(model: Any, request: ScoreRequest) -> list[float]:
     return [float(logprobs[index - 1, tokens[0, index]]) for index in range(request.boundary, tokens.shape[1])]
 
 
+def moments(logprobs: Any) -> tuple[float, float]:
+    """Expectation and standard deviation of log p under p, of the log-probabilities (V,) of a next token."""
+    values = np.asarray(logprobs, np.float64)
+    mean = np.average(values, weights=np.exp(values))
+    return float(mean), float(np.average((values - mean) ** 2, weights=np.exp(values)) ** 0.5)
+
+
 def random_requests(rng: Generator, sequences: int = 8, longest: int = 40) -> list[ScoreRequest]:
     """Requests with nested prefixes: extensions, prefixes, repetitions and several boundaries of the same tokens."""
     texts: list[list[int]] = [rng.integers(3, VOCABULARY, longest // 2).tolist()]

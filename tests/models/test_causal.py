@@ -22,7 +22,7 @@ from icl_eval.models.local import CPU_ROW_BUDGET
 from .architectures import WINDOW, build
 from .black_boxes import Waits
 from .checkpoints import byte_tokenizer
-from .reference import random_requests
+from .reference import moments, random_requests
 
 
 def causal(model: Any, **changes: Any) -> CausalLM:
@@ -60,6 +60,24 @@ def test_probabilities_sum_to_one() -> None:
 
     assert sum(np.exp(answer.logprobs[0]) for answer in answers) == pytest.approx(1, abs=1e-5)
     assert sum(answer.greedy for answer in answers) == 1
+
+
+def test_requests_with_moments_have_those_of_each_next_token_and_the_others_none() -> None:
+    model = build("llama")
+    requests = random_requests(np.random.default_rng(4), sequences=3)
+    mixed = [replace(each, moments=index % 2 == 0) for index, each in enumerate(requests)]
+
+    for request, answer, plain in zip(
+        mixed, *(Engine(causal(model)).answer(each) for each in (mixed, requests)), strict=True
+    ):
+        assert answer.logprobs == plain.logprobs
+        if not request.moments:
+            assert answer == plain
+            continue
+        with torch.no_grad():
+            rows = model(torch.tensor([list(request.tokens)[:-1]])).logits[0].log_softmax(-1)
+        expected = np.array([moments(row) for row in rows[request.boundary - 1 :]])
+        assert pytest.approx(expected, abs=1e-5) == np.array([answer.means, answer.sds]).T
 
 
 def test_greedy_means_every_token_was_the_most_likely() -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers as hf
@@ -21,6 +23,7 @@ from .architectures import build as build_causal
 from .black_boxes import answer, given_to, masked_lm, network, places_given_to, texts_of
 from .checkpoints import byte_tokenizer
 from .kinds import MASKED, WINDOW, build, tokenizer_for, wordpiece
+from .reference import moments
 
 
 def words_of(name: str, tokens: list[int]) -> list[int]:
@@ -58,6 +61,18 @@ def test_scores_are_those_of_one_masked_copy_at_a_time(name: str, pll: Any) -> N
 
     for request, found in zip(requests, answer(masked_lm(name, pll=pll), requests), strict=True):
         assert found.logprobs == pytest.approx(reference(name, request, pll), abs=1e-5)
+
+
+def test_moments_are_those_of_the_masked_tokens() -> None:
+    one, other = (ScoreRequest.of([2, 20], continuation) for continuation in ([21, 30], [22, 30]))
+    found, plain = answer(masked_lm("bert", pll="plain"), [replace(one, moments=True), other])
+    gap, end = tokenizer_for("bert").mask_token_id, 3
+    with torch.no_grad():
+        rows = network("bert")(torch.tensor([[2, 20, gap, 30, end], [2, 20, 21, gap, end]])).logits.log_softmax(-1)
+
+    expected = np.array([moments(rows[0, 2]), moments(rows[1, 3])])
+    assert pytest.approx(expected, abs=1e-5) == np.array([found.means, found.sds]).T
+    assert plain.means == plain.sds == ()
 
 
 def test_later_pieces_of_a_word_are_masked_with_each_of_its_pieces() -> None:

@@ -1,13 +1,17 @@
-"""The fused activation is the spelt-out one."""
+"""Log-probabilities and their moments are those of their definitions, and the fused activation is the spelt-out one."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
+from scipy.special import log_softmax
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from icl_eval.models.network import fuse_activations
+from icl_eval.models import network
+from icl_eval.models.network import fuse_activations, token_logprobs
 
 
 def test_logits_are_the_same() -> None:
@@ -36,3 +40,23 @@ def test_other_activations_stay() -> None:
     fuse_activations(model)
 
     assert model.model.layers[0].mlp.act_fn is before
+
+
+def test_moments_are_the_weighted_mean_and_spread_of_log_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "MOMENT_FLOATS", 130)  # two rows at a time
+    logits = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)) * 4
+    logits[1, 10:] = -torch.inf  # tokens that a model excludes
+    logits[2] = 3.0  # all alike
+    logits[3, 1:] = -1e4  # no doubt
+    targets = np.array([3, 4, 5, 0, 7], np.int32)
+    wide = log_softmax(logits.double().numpy(), axis=1)
+    weights, finite = np.exp(wide), np.where(np.isfinite(wide), wide, 0.0)
+    means = np.average(finite, axis=1, weights=weights)
+    spreads = [np.cov(row, aweights=each, bias=True) ** 0.5 for row, each in zip(finite, weights, strict=True)]
+    logprobs, greedy, moments = token_logprobs(logits, targets, moments=True)
+    plain, same, none = token_logprobs(logits, targets)
+
+    assert moments[0] == pytest.approx(means, abs=1e-5)
+    assert moments[1] == pytest.approx(np.array(spreads), abs=1e-5)
+    assert logprobs == pytest.approx(wide[range(5), targets], abs=1e-5)
+    assert (plain.tolist(), same.tolist(), none.shape) == (logprobs.tolist(), greedy.tolist(), (0, 5))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from icl_eval.models import ScoreRequest
@@ -15,7 +17,7 @@ def test_input_length_leaves_out_the_last_token() -> None:
     assert ScoreRequest.of([1, 2], [3, 4]).input_length == 3
 
 
-def test_key_depends_on_model_tokens_and_boundary() -> None:
+def test_key_depends_on_model_tokens_boundary_and_moments() -> None:
     request = ScoreRequest.of([1, 2], [3])
     keys = {
         request.key("a"),
@@ -23,9 +25,10 @@ def test_key_depends_on_model_tokens_and_boundary() -> None:
         ScoreRequest.of([1], [2, 3]).key("a"),
         ScoreRequest.of([1, 2], [4]).key("a"),
         ScoreRequest.of([1, 2], [3, 0]).key("a"),
+        replace(request, moments=True).key("a"),
     }
 
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert ScoreRequest.of([1, 2], [3]).key("a") == request.key("a")
 
 

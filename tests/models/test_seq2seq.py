@@ -33,6 +33,7 @@ from icl_eval.runs.plan import explain
 
 from .black_boxes import answer, contexts_of, crowd, given_to, network, places_given_to, seq2seq_lm, write
 from .kinds import SEQ2SEQ, VOCABULARY, WINDOW, build, sentencepiece, tokenizer_for
+from .reference import moments
 
 FREE: tuple[str, ...] = ()
 
@@ -55,6 +56,19 @@ def test_scores_are_those_of_one_request_at_a_time(name: str) -> None:
 
     for request, found in zip(requests, answer(seq2seq_lm(name), requests), strict=True):
         assert found.logprobs == pytest.approx(reference(name, request), abs=1e-5)
+
+
+def test_moments_are_those_of_the_decoders_next_tokens() -> None:
+    request, plain = replace(contexts_of("t5")[0], moments=True), contexts_of("t5")[1]
+    found, other = answer(seq2seq_lm("t5"), [request, plain])
+    context, continuation = list(request.tokens[: request.boundary]), list(request.tokens[request.boundary :])
+    with torch.no_grad():
+        inputs = torch.tensor([[*context, 1]]), torch.tensor([[0, *continuation[:-1]]])
+        rows = network("t5")(input_ids=inputs[0], decoder_input_ids=inputs[1]).logits[0].log_softmax(-1)
+
+    assert pytest.approx(np.array([*map(moments, rows)]), abs=1e-5) == np.array([found.means, found.sds]).T
+    assert found.logprobs == pytest.approx(reference("t5", request), abs=1e-5)
+    assert other.means == other.sds == ()
 
 
 def test_greedy_says_whether_every_token_was_the_most_likely() -> None:

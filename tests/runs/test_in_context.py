@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from bundled_tasks import bundled_task
 from toy_tasks import ASKED, parity
 
 from icl_eval import Result, Task, evaluate, rescore
-from icl_eval.errors import PromptError, RunError
+from icl_eval.errors import MetricError, ModelError, PromptError, RunError
 from icl_eval.results.examples import LikelihoodResult, read_examples
 from icl_eval.tasks import HubSource
 from icl_eval.testing import FakeLM
@@ -73,6 +74,47 @@ def test_min_k_is_rescored_from_the_stored_tokens_of_all_windows(tmp_path: Path)
     for name, ratio in (("min_k", 0.2), ("min_k:k=30", 0.3)):
         expected = np.mean([np.mean(each[: int(len(each) * ratio)]) for each in texts])
         assert found.score("texts", metric=name).value == pytest.approx(expected)
+
+
+def test_min_k_plus_plus_standardizes_by_the_distribution_of_every_next_token(tmp_path: Path) -> None:
+    evaluate(FakeLM(window=30), repeated(["token_loss", "min_k_plus_plus:k=30"]), shots=0, out=tmp_path)
+    probabilities = np.arange(1, 257) * 2 / (256 * 257)  # of the next byte, after whatever byte
+    mean = np.average(np.log(probabilities), weights=probabilities)
+    sd = np.sqrt(np.average((np.log(probabilities) - mean) ** 2, weights=probabilities))
+    texts = [np.sort((np.concatenate(each.parts) - mean) / sd) for each in likelihoods(tmp_path)]
+    expected = [np.mean(each[: int(len(each) * 0.3)]) for each in texts]
+
+    assert rescore(tmp_path).score("texts", metric="min_k_plus_plus:k=30").value == pytest.approx(np.mean(expected))
+    whole = rescore(tmp_path, metrics="min_k_plus_plus:k=100").score("texts").value
+    assert whole == pytest.approx(np.mean([each.mean() for each in texts]))
+
+
+def test_the_zlib_ratio_is_rescored_from_the_stored_size_of_each_text(tmp_path: Path) -> None:
+    evaluate(FakeLM(window=30), repeated(["token_loss"]), shots=0, out=tmp_path)
+    sizes = [len(zlib.compress(("abcdefgh" * n).encode())) for n in (2, 3, 4)]
+    ratios = [np.concatenate(each.parts).sum() / size for each, size in zip(likelihoods(tmp_path), sizes, strict=True)]
+
+    assert rescore(tmp_path, metrics="zlib_ratio").score("texts").value == pytest.approx(np.mean(ratios))
+
+
+def test_moments_are_stored_only_where_a_metric_needs_them(tmp_path: Path) -> None:
+    evaluate(FakeLM(), repeated(["token_loss"]), shots=0, out=tmp_path)
+
+    assert all("means" not in each.entry() for each in likelihoods(tmp_path))
+    with pytest.raises(MetricError, match="evaluate it again with min_k_plus_plus among its metrics"):
+        rescore(tmp_path, metrics="min_k_plus_plus")
+
+    evaluate(FakeLM(), repeated(["token_loss"]), shots=0, out=tmp_path, metrics=["min_k_plus_plus"])
+    assert all([*map(len, each.means)] == [*map(len, each.parts)] for each in likelihoods(tmp_path))
+
+
+def test_a_model_that_knows_no_other_tokens_cannot_have_min_k_plus_plus() -> None:
+    lm = FakeLM()
+    lm.gives_moments = False
+    with pytest.raises(ModelError, match="fake gives the log-probabilities of scored tokens only, and min_k_plus_plus"):
+        evaluate(lm, repeated(["min_k_plus_plus"]), shots=0)
+
+    assert lm.answered == 0
 
 
 def parity_losses(tmp_path: Path, **options: Any) -> Result:

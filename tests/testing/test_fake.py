@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from icl_eval.engine import Engine
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, ScoreAnswer, ScoreRequest
 from icl_eval.prompts import split_tokens
 from icl_eval.testing import FakeLM
@@ -32,8 +34,12 @@ def test_probabilities_of_the_next_byte_sum_to_one(context: str, answers: dict[s
     total: list[float] = []
 
     lm.score([ScoreRequest.of(tokens, [byte]) for byte in range(256)], lambda _, a: total.append(math.exp(*a.logprobs)))
+    (found,) = Engine(lm).answer([replace(ScoreRequest.of(tokens, [0]), moments=True)])
+    mean = sum(each * math.log(each) for each in total)
 
     assert sum(total) == pytest.approx(1)
+    assert found.means == pytest.approx((mean,))
+    assert found.sds == pytest.approx((sum(each * (math.log(each) - mean) ** 2 for each in total) ** 0.5,))
 
 
 def test_a_preferred_continuation_is_the_likely_and_greedy_one() -> None:

@@ -104,13 +104,15 @@ class CausalLM(LocalModel, RowModel):
         """
         with full_device(), torch.inference_mode():
             pending = enqueue_token_logprobs(
-                self._run(rows, cached=False, falls_back=True)[0], np.concatenate([row.targets for row in rows])
+                self._run(rows, cached=False, falls_back=True)[0],
+                np.concatenate([row.targets for row in rows]),
+                any(row.moments for row in rows),
             )
         cuts = np.cumsum([len(row.scored) for row in rows])[:-1]
 
         def read() -> list[RowAnswer]:
-            logprobs, greedy = pending()
-            return [RowAnswer(*pair) for pair in zip(np.split(logprobs, cuts), np.split(greedy, cuts), strict=True)]
+            parts = (np.split(each, cuts, axis=-1) for each in pending())
+            return [RowAnswer(*scores) for scores in zip(*parts, strict=True)]
 
         return read
 

@@ -29,6 +29,7 @@ class Row:
         targets: (targets,) int32, the next tokens to score.
         prefix_length: how many of the first tokens form a plain sequence that other rows begin with too, and in which
             nothing is scored: a model may cache their states from one row to the next.
+        moments: whether some of its targets are of requests with `moments`.
     """
 
     tokens: NDArray[np.int32]
@@ -36,6 +37,7 @@ class Row:
     scored: NDArray[np.int32]
     targets: NDArray[np.int32]
     prefix_length: int = 0
+    moments: bool = False
 
     @property
     def is_linear(self) -> bool:
@@ -45,10 +47,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowAnswer:
-    """Log-probabilities (targets,) in nats, float32, and whether each target was the most likely token."""
+    """Log-probabilities (targets,) in nats, float32, and whether each target was the most likely token.
+
+    Attributes:
+        moments: (2, targets) if some row of the batch has them, and else (0, targets).
+    """
 
     logprobs: NDArray[np.float32]
     greedy: NDArray[np.bool_]
+    moments: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
 PendingRows = Callable[[], list[RowAnswer]]  # waits for the answers to the rows of a batch
@@ -142,6 +149,7 @@ def _rows(requests: Mapping[int, ScoreRequest], terms: Terms) -> Iterator[Packed
             row = _OpenRow.on(terms, tokens[:prefix_length]) if prefix_length >= MIN_PREFIX else _OpenRow(terms)
             shared = common_prefix(row.last, tokens[:-1])
         row.add(index, tokens, boundary, shared)
+        row.moments |= requests[index].moments
     if row.spans:
         yield row.close()
 
@@ -161,6 +169,7 @@ class _OpenRow:
     scored: list[NDArray[np.int32]] = field(default_factory=list)
     targets: list[NDArray[np.int32]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
+    moments: bool = False
 
     @classmethod
     def on(cls, terms: Terms, prefix: NDArray[np.int32]) -> _OpenRow:
@@ -212,7 +221,7 @@ class _OpenRow:
             new_index = np.argsort(order).astype(np.int32)  # of every old index
             tokens, scored = tokens[order], new_index[scored]
             parents = np.where(parents < 0, np.int32(-1), new_index[parents])[order]
-        return PackedRow(Row(tokens, parents, scored, targets, prefix_length), tuple(self.spans))
+        return PackedRow(Row(tokens, parents, scored, targets, prefix_length, self.moments), tuple(self.spans))
 
 
 def longest_first(parents: NDArray[np.int32], prefix_length: int) -> NDArray[np.int64]:

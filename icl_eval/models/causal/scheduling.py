@@ -306,14 +306,17 @@ class _Flight:
         """Read the answers of the oldest batches, until at most `most` are in flight."""
         while len(self._in_flight) > most:
             batch, pending = self._in_flight.popleft()
-            answers = dict(_unpacked(batch.rows, pending()))
+            answers = dict(_unpacked(batch.rows, pending(), self._waiting))
             self._sink(answers)
             for index in answers:
                 del self._waiting[index]
 
 
-def _unpacked(rows: Sequence[PackedRow], answers: Sequence[RowAnswer]) -> Iterator[tuple[int, ScoreAnswer]]:
+def _unpacked(
+    rows: Sequence[PackedRow], answers: Sequence[RowAnswer], requests: Mapping[int, ScoreRequest]
+) -> Iterator[tuple[int, ScoreAnswer]]:
     for packed, answer in zip(rows, answers, strict=True):
         for span in packed.spans:
             targets = slice(span.start, span.stop)
-            yield span.request, ScoreAnswer.of(answer.logprobs[targets], answer.greedy[targets])
+            moments = answer.moments[:, targets] if requests[span.request].moments else None
+            yield span.request, ScoreAnswer.of(answer.logprobs[targets], answer.greedy[targets], moments)
