@@ -112,6 +112,7 @@ def _page(parts: _Parts, view: View) -> Page:
             *distinct_lines({run: losses(scores[run], manifest) for run, manifest in runs}),
             *hidden([pair.one for pair in parts.pairs], scores["one"]),
             *_resampled(parts),
+            *_other_inputs(parts),
             *_not_compared(parts),
         ],
     )
@@ -176,6 +177,22 @@ def _resampled(parts: _Parts) -> list[str]:
     """The metrics whose errors are not taken from derivatives."""
     names = dict.fromkeys(pair.one.metric for pair in parts.pairs if pair.method == "jackknife")
     return [f"± of the differences of {', '.join(names)} is the jackknife's over clusters"] if names else []
+
+
+def _other_inputs(parts: _Parts) -> list[str]:
+    """The calibrated scores whose two runs have other content-free inputs, or another domain premise."""
+    records = [{each.task_prompt: each for each in manifest.tasks} for manifest in parts.manifests]
+    found = []
+    for pair in parts.pairs:
+        one, other = (
+            of.get((score.task, score.prompt)) for of, score in zip(records, (pair.one, pair.other), strict=True)
+        )
+        inputs = [each.calibration_inputs(pair.one.normalization) if each else () for each in (one, other)]
+        if inputs[0] != inputs[1]:
+            first, second = (", ".join(map(repr, each)) for each in inputs)
+            scores = f"{pair.one.task}: the {pair.one.normalization} scores are"
+            found.append(f"{scores} calibrated by {first} in one and by {second} in other")
+    return list(dict.fromkeys(found))
 
 
 def _not_compared(parts: _Parts) -> list[str]:

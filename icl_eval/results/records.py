@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_serializer
 
+from icl_eval.scoring import CONTEXTUAL
 from icl_eval.tasks import AnswerKind, Category, Normalization
 from icl_eval.tasks.extraction import RulesByName, dumped
 
@@ -116,6 +117,12 @@ class TaskRecord(BaseModel):
     def has_labels(self) -> bool:
         """Whether the texts of options are scored, and not one text after each of them, or generated ones."""
         return self.answer == "choice" and not self.partial
+
+    def calibration_inputs(self, scoring: str) -> tuple[str, ...]:
+        """The texts that a calibration takes in place of the query: content-free inputs, or a domain premise."""
+        if scoring == "dc-pmi":
+            return (self.domain_premise,) if self.domain_premise else ()
+        return self.content_free if scoring in CONTEXTUAL else ()
 
     @property
     def sample(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,13 +16,15 @@ from icl_eval.errors import RunError
 from icl_eval.models import DTYPES, ModelConfig, resolve
 from icl_eval.results.examples import ChoiceResult, ExampleResult, read_examples
 from icl_eval.results.files import replace_file
-from icl_eval.results.manifest import read_finished
+from icl_eval.results.manifest import Manifest, read_finished
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import AVERAGE, Score
+from icl_eval.runs.calibration import Ranked, rank_calibrated
 from icl_eval.runs.evaluate import evaluate
 from icl_eval.runs.model import options_of
 from icl_eval.runs.rescore import rescore
+from icl_eval.scoring import CALIBRATIONS
 
 TOLERANCE = 1e-4  # nats by which a log-probability may differ: float32 on another processor stays well below
 SAFE_MARGIN = 1e-3  # nats between the best two options: below it another processor may choose the other one
@@ -97,28 +99,46 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
     manifest = read_finished(run)
     if manifest.failures:
         raise RunError(f"a baseline is made from a run in which no task failed: {manifest.failures[0]}", run)
-    examples = []
-    for answered in read_examples(run / "examples.jsonl", manifest.tasks):
-        record = next(r for r in manifest.tasks if (r.task, r.prompt) == (answered.cell.task, answered.cell.prompt))
-        ranking = answered.rank(record.normalization)
-        is_close = ranking.margin < SAFE_MARGIN or answered.rivals(record.normalization, manifest.noise or 0.0)
-        if is_close and not ranking.tied:
-            raise RunError(
-                f"{_name(answered.cell, answered.id)} is decided by {ranking.margin:.1e} nats, which another CPU "
-                "may reverse; choose other tasks, seeds or another limit",
-                run,
-            )
-        examples.append(_example(answered))
     scores = [
         BaselineScore(**{name: getattr(score, name) for name in BaselineScore.model_fields})
         for score in rescore(run, trust_remote_code=trust_remote_code)
     ]
+    results = list(read_examples(run / "examples.jsonl", manifest.tasks))
+    for answered, scoring, (ranking, rivals) in _decisions(results, manifest, {each.normalization for each in scores}):
+        if (ranking.margin < SAFE_MARGIN or rivals) and not ranking.tied:
+            raise RunError(
+                f"{_name(answered.cell, answered.id)} is decided by a margin of {ranking.margin:.1e} ({scoring}), "
+                "which another CPU may reverse; choose other tasks, seeds or another limit",
+                run,
+            )
     # What `auto` meant here, which it may not mean elsewhere.
     precision = manifest.model_words.split("|")[-1].split("-")[-1]
     config = manifest.config.model_copy(update={"dtype": precision if precision in DTYPES else manifest.config.dtype})
     return Baseline(
-        config=config, model_fingerprint=manifest.model_fingerprint, scores=tuple(scores), examples=tuple(examples)
+        config=config,
+        model_fingerprint=manifest.model_fingerprint,
+        scores=tuple(scores),
+        examples=tuple(map(_example, results)),
     )
+
+
+def _decisions(
+    results: Sequence[ExampleResult], manifest: Manifest, scorings: Collection[str]
+) -> Iterator[tuple[ExampleResult, str, Ranked]]:
+    """Every decision that some scores depend on: by each task's own normalisation, and by the calibrations among them.
+
+    Args:
+        results: the answered examples of all cells.
+        manifest: of their run.
+        scorings: the normalisations and calibrations of the scores.
+    """
+    own = {record.task_prompt: record.normalization for record in manifest.tasks}
+    for each in results:
+        scoring = own[each.cell.task_prompt]
+        yield each, scoring, Ranked(each.rank(scoring), each.rivals(scoring, manifest.noise or 0.0))
+    for name in (name for name in CALIBRATIONS if name in scorings):
+        ranked = rank_calibrated(results, manifest.tasks, name, manifest.noise)
+        yield from ((each, name, ranked[key]) for each in results if (key := (each.cell, each.id)) in ranked)
 
 
 def write_baseline(baseline: Baseline, path: Path) -> None:

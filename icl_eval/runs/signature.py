@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import icl_eval
 from icl_eval.results.records import TaskRecord
 from icl_eval.results.score import Score
-from icl_eval.scoring import CONTEXTUAL
 
 
 def task_signature(
@@ -112,8 +111,7 @@ def _reasoning_words(record: TaskRecord) -> str:
 
 def _scoring_word(record: TaskRecord, scoring: str) -> str:
     """A normalisation or calibration, with a digest of what the task or the run chose for it."""
-    chosen = {**dict.fromkeys(CONTEXTUAL, record.content_free), "dc-pmi": (record.domain_premise,)}
-    inputs = chosen.get(scoring, ())
+    inputs = record.calibration_inputs(scoring)
     digest = hashlib.sha256("\x1f".join(inputs).encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{scoring}#{digest}" if inputs else scoring
 

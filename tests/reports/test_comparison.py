@@ -61,6 +61,28 @@ def test_what_scores_had_to_do_without_is_said_of_its_run() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("scoring", "inputs", "sentence"),
+    [
+        ("contextual", {"content_free": ("N/A", "")}, "by 'N/A', '' in one and by 'none' in other"),
+        ("dc-pmi", {"domain_premise": " answer:"}, "by ' answer:' in one and by ' true?' in other"),
+    ],
+)
+def test_calibrations_by_other_inputs_are_named(scoring: Any, inputs: dict[str, Any], sentence: str) -> None:
+    calibrated = replace(PAIR, one=replace(RTE, normalization=scoring), other=replace(RTE, normalization=scoring))
+    one, other = (
+        MANIFEST.model_copy(update={"tasks": (MANIFEST.tasks[0].model_copy(update=each),)})
+        for each in (inputs, {"content_free": ("none",), "domain_premise": " true?"})
+    )
+
+    assert (
+        f"superglue/rte: the {scoring} scores are calibrated {sentence}"
+        in Comparison((calibrated,), (), one, other).table()
+    )
+    assert "calibrated" not in Comparison((calibrated,), (), one, one).table()
+    assert "calibrated" not in Comparison((PAIR,), (), one, other).table()
+
+
 def test_unknown_format_names_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"no format is named 'jsonl'; did you mean json\?"):
         Comparison((PAIR,), (), MANIFEST, STEP).table("jsonl")

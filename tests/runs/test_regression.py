@@ -180,9 +180,11 @@ def test_an_example_that_another_processor_may_turn_over_is_refused(tmp_path: Pa
     evaluate(_Close(0.0), parity(), shots=0, out=tmp_path / "equal")
     evaluate(_Close(SAFE_MARGIN * 1.1, noise=2e-3), parity(), shots=0, out=tmp_path / "coarse")
 
-    with pytest.raises(RunError, match=r"parity \(inline, 0 shots, seed 0\) example 0 is decided by 9\.0e-04 nats"):
+    with pytest.raises(
+        RunError, match=r"parity \(inline, 0 shots, seed 0\) example 0 is decided by a margin of 9\.0e-04"
+    ):
         make_baseline(tmp_path / "close")
-    with pytest.raises(RunError, match=r"example 0 is decided by 1\.1e-03 nats"):
+    with pytest.raises(RunError, match=r"example 0 is decided by a margin of 1\.1e-03 \(token\)"):
         make_baseline(tmp_path / "coarse")  # in its arithmetic
     assert len(make_baseline(tmp_path / "clear").examples) == 8
     assert len(make_baseline(tmp_path / "equal").examples) == 8
@@ -240,17 +242,30 @@ def test_a_changed_template_moves_what_is_asked(baseline: Path) -> None:
     assert all("toy/pairs" in sentence or sentence.startswith("score toy ") for sentence in found.moved)
 
 
-class _Close(FakeLM):
-    """Every option has the same log-probability per token, but the first a little more."""
+def test_a_calibrated_decision_that_another_processor_may_turn_over_is_refused(tmp_path: Path) -> None:
+    lm = _Close(0.5, less=SAFE_MARGIN)  # the mean over the batch is as near to each example as these are to each other
+    evaluate(lm, parity(), shots=0, calibrate="batch", out=tmp_path / "batch")
+    evaluate(lm, parity(), shots=0, out=tmp_path / "plain")
 
-    def __init__(self, margin: float, noise: float = 0.0) -> None:
+    with pytest.raises(
+        RunError, match=r"parity \(inline, 0 shots, seed 0\) example 0 is decided by .*e-\d\d \(batch\)"
+    ):
+        make_baseline(tmp_path / "batch")
+    assert len(make_baseline(tmp_path / "plain").examples) == 8
+
+
+class _Close(FakeLM):
+    """Every option has the same log-probability per token, but the first a little more, and of one question less so."""
+
+    def __init__(self, margin: float, noise: float = 0.0, less: float = 0.0) -> None:
         super().__init__()
-        self.margin, self.noise = margin, noise
+        self.margin, self.noise, self.less = margin, noise, less
 
     def score(self, requests: Any, sink: Any) -> None:
         def even_out(index: int, answer: Any) -> None:
             first = requests[index].tokens[requests[index].boundary + 1] == ord("e")
-            value = -1.0 + self.margin * first
+            less = self.less * (b"Q: 3\n" in bytes(list(requests[index].tokens)))
+            value = -1.0 + (self.margin - less) * first
             sink(index, type(answer)((value,) * len(answer.logprobs), answer.greedy))
 
         super().score(requests, even_out)
