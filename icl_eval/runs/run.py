@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -283,7 +284,13 @@ def _check_alike(ranks: Ranks, config: RunConfig, model: LanguageModel) -> None:
 def _versions() -> dict[str, str]:
     """The versions of this package and of those that answers or their order may depend on."""
     own = {"icl-eval": icl_eval.__version__}
-    return own | {name: importlib.metadata.version(name) for name in VERSIONED}
+    return own | {name: _version(name) for name in VERSIONED}
+
+
+@cache
+def _version(package: str) -> str:
+    """The version of an installed package; finding it takes longer than scoring a small run."""
+    return importlib.metadata.version(package)
 
 
 def _model_words(model: LanguageModel, chat: ChatForm | None) -> str:

@@ -6,8 +6,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from icl_eval.models import GenerateRequest, LanguageModel, ScoreAnswer, ScoreRequest, Sink, TextSink
 from icl_eval.models.generation.search import Candidates, search_for
@@ -78,19 +80,10 @@ class FakeLM(LanguageModel):
             self.answered += 1
             search = search_for(request, ends=(), text_of=lambda ids: bytes(ids).decode(errors="replace"))
             written: list[list[int]] = [[]]
-            while moves := search.advance(self._rows(request.tokens, written)):
+            wanted = self._wanted(request.tokens)
+            while moves := search.advance(_candidates(request.tokens[-1], wanted, written)):
                 written = [[*written[move.row], move.token] for move in moves]
             sink(index, search.answer())
-
-    def _rows(self, prompt: Sequence[int], written: Sequence[list[int]]) -> Candidates:
-        """Log-probabilities of the next byte after a prompt and each of the texts written so far."""
-        wanted = self._wanted(prompt)
-        rows = []
-        for text in written:
-            favourite = wanted[len(text)] if text == wanted[: len(text)] and len(text) < len(wanted) else None
-            before = [*prompt, *text][-1]
-            rows.append([math.log(_probability(before, byte, favourite)) for byte in range(BYTES)])
-        return Candidates.all_of(np.array(rows, np.float32))
 
     def _answer(self, request: ScoreRequest) -> ScoreAnswer:
         wanted = self._wanted(request.tokens[: request.boundary])
@@ -110,6 +103,26 @@ class FakeLM(LanguageModel):
         text = bytes(token for token in context if token != BOS)
         key = max((key for key in self.answers if text.endswith(key)), key=len, default=None)
         return [] if key is None else list(self.answers[key])
+
+
+def _candidates(before: int, wanted: list[int], written: Sequence[list[int]]) -> Candidates:
+    """Log-probabilities of the next byte after each text written so far; `before` is the last token of the prompt."""
+    rows = []
+    for text in written:
+        favourite = wanted[len(text)] if text == wanted[: len(text)] and len(text) < len(wanted) else None
+        previous = text[-1] if text else before
+        row = np.roll(_logprobs(favoured=favourite is not None), previous)
+        if favourite is not None:
+            row[favourite] = math.log(_probability(previous, favourite, favourite))
+        rows.append(row)
+    return Candidates.all_of(np.array(rows, np.float32))
+
+
+@cache
+def _logprobs(*, favoured: bool) -> NDArray[np.float64]:
+    """Of every byte after byte 0, shape (BYTES,), in nats; where another byte is favoured, beside it."""
+    factor = 1 - FAVOUR if favoured else 1
+    return np.array([math.log(factor * _probability(0, byte, None)) for byte in range(BYTES)])
 
 
 def _probability(previous: int, token: int, favourite: int | None) -> float:

@@ -23,7 +23,9 @@ from tenacity import wait_none
 from toy_tasks import knowing, write
 
 from icl_eval.engine import Engine
+from icl_eval.models import meta_model
 from icl_eval.models.chat import TokenizerTemplate
+from icl_eval.models.meta_model import cache_size
 from icl_eval.models.served import endpoint
 
 from .shell import IclEval, Shell
@@ -134,6 +136,7 @@ class Bench:
             if words[0] in ("plan", "check"):
                 self._loaders(patch, computes=False)
                 patch.setattr(Engine, "workload", workload)
+                patch.setattr(meta_model, "cache_size", remembered)
             self.run(*words)
         return found
 
@@ -189,6 +192,16 @@ class Bench:
         return server.requests, clients
 
 
+CACHES: dict[int, Any] = {}
+
+
+def remembered(model: Any, tokens: int) -> Any:
+    """The size of the cache after so many tokens, computed once: all models that are planned here are of one kind."""
+    if tokens not in CACHES:
+        CACHES[tokens] = cache_size(model, tokens)
+    return CACHES[tokens]
+
+
 @cache
 def trained(family: str) -> tuple[Any, Any]:
     """A tiny random model and its tokenizer."""
@@ -219,8 +232,10 @@ def write_world(folder: Path) -> None:
     write(folder, "tasks/toy/parts.yaml", parity.replace("toy/parity", "toy/parts") + "by: n\n")
     write(folder, "prompts/toy/parts/plain.jinja", "Q: {{ n }}\nA:")
     write(folder, "prompts/toy/parts/chatty.jinja", "Q: {{ n }}\nA:")
+    write(folder, "bundled/tasks/sky.yaml", parity.replace("toy/parity", "sky"))
     write(folder, "more/tasks/more/parity.yaml", parity.replace("toy/parity", "more/parity"))
     for style in ("plain", "chatty"):
+        write(folder, f"bundled/prompts/sky/{style}.jinja", "Q: {{ n }}\nA:")
         write(folder, f"more/prompts/more/parity/{style}.jinja", "Q: {{ n }}\nA:")
     for name in ("llama", "words"):
         write(folder, f"{name}/config.json", "{}")

@@ -3,11 +3,13 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import typer.main
 from toy_tasks import knowing, write_library
 
 from icl_eval.cli import main
@@ -17,6 +19,14 @@ from icl_eval.testing import FakeLM
 from .shell import IclEval, Shell
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_parser() -> Iterator[None]:
+    """Build the parser of all commands once; a process of its own does so for its only command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ REGRESS = ("regress", "base.json", *HERE)
 CORPUS = ("--text", "corpus.txt")
 CONTAMINATION = ("contamination", *PARITY, *TOY, *CORPUS)
 ORDERS = ("orders", *PARITY, *TOY, "-m", "any")
+TWO_ORDERS = (*ORDERS, "--shots", "2")
 FEW_ORDERS = ("orders", *PARITY, *TOY, "-m", "llama", "--shots", "2")
 TRUSTED: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), True)
 MEASURED = "measured: the variance of toy/parity in the given runs"
@@ -661,18 +662,18 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "data_dir": [Case(("orders", *PARITY, *HERE, "-m", "any"), DATA, see.most_shots, 3)],
         "include": [Case(("orders", "more/parity", *DATA, "-m", "any"), ("--include", "more"), see.most_shots, 3)],
         "shots": [Case(ORDERS, ("--shots", "3"), see.most_shots, 2)],
-        "seed": [Case(ORDERS, ("--seed", "6"), see.seeds, {6})],
-        "samples": [Case(ORDERS, ("--samples", "3"), see.decoding("samples"), {3})],
-        "temperature": [Case(ORDERS, ("--temperature", "0.5"), see.decoding("temperature"), {0.5})],
-        "prompts": [Case(ORDERS, ("--prompt", "chatty"), see.is_instructed, True)],
+        "seed": [Case(TWO_ORDERS, ("--seed", "6"), see.seeds, {6})],
+        "samples": [Case(TWO_ORDERS, ("--samples", "3"), see.decoding("samples"), {3})],
+        "temperature": [Case(TWO_ORDERS, ("--temperature", "0.5"), see.decoding("temperature"), {0.5})],
+        "prompts": [Case(TWO_ORDERS, ("--prompt", "chatty"), see.is_instructed, True)],
         "fewshot_split": [
             Case((*ORDERS, "--shots", "7"), ("--fewshot-split", "validation"), see.demonstrated, QUERIES[1:])
         ],
         "draw": [Case(ORDERS, ("--draw", "first"), see.demonstrated, EXAMPLES[:4])],
-        "select": [Case(ORDERS, ("--select", "diverse"), see.protocol("select"), {"diverse"})],
-        "encoder": [Case((*ORDERS, "--select", "diverse"), ("--encoder", "tiny"), see.encoders, {"tiny"})],
-        "order": [Case(ORDERS, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
-        "labels": [Case(ORDERS, ("--labels", "flipped"), see.protocol("labels"), {"flipped"})],
+        "select": [Case(TWO_ORDERS, ("--select", "diverse"), see.protocol("select"), {"diverse"})],
+        "encoder": [Case((*TWO_ORDERS, "--select", "diverse"), ("--encoder", "tiny"), see.encoders, {"tiny"})],
+        "order": [Case(TWO_ORDERS, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
+        "labels": [Case(TWO_ORDERS, ("--labels", "flipped"), see.protocol("labels"), {"flipped"})],
         "fewshot_ids": [Case(ORDERS, ("--fewshot-ids", "103,101,102,104"), see.demonstrated, [101, 102, 103, 104])],
         "revision": [
             Case(("orders", *PARITY, *TOY, "-m", "org/name"), ("--revision", "r1"), see.loaders("revision"), AT_R1)
@@ -693,6 +694,8 @@ TABLE: dict[str, dict[str, list[Case]]] = {
 def bench(icl_eval: IclEval, library: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     write_world(library)
     monkeypatch.setattr("icl_eval.runs.tasks.SAMPLE_PATH", Path("data").resolve())
+    monkeypatch.setattr("icl_eval.tasks.library.bundled", Path("bundled").resolve)  # few files, which load fast
+    monkeypatch.setattr("icl_eval.runs.scaling.RESAMPLES", 2)
     monkeypatch.setitem(sys.modules, "evaluate", SimpleNamespace(load=lambda *_, **__: SimpleNamespace(compute=agree)))
     return Bench(icl_eval, monkeypatch)
 
