@@ -7,10 +7,10 @@ ones of 1 and 8 billion parameters in bfloat16, a Gemma-3-like one with sliding 
 Token ids are deterministic. With `--device cpu` models and work are scaled down, which tests this script.
 
 One table is printed. Every row shows the largest difference of a log-probability to float32 on the CPU, measured on a
-narrow copy of the same architecture in float32 on the device, and peak memory. Scoring rows show the time over the bare
-forward pass of the trie's tokens, generation rows tokens per second and how many times as fast that is as `generate` of
-transformers at its best batch size. Work that no longer fits the time limit, 8 minutes or with `--quick` 2, is named
-and left out.
+narrow copy of the same architecture in float32 on the device, for scores also in bfloat16, and peak memory. Scoring
+rows show the time over the bare forward pass of the trie's tokens, generation rows tokens per second and how many times
+as fast that is as `generate` of transformers at its best batch size. All times are those of a second call. Work that no
+longer fits the time limit, 8 minutes or with `--quick` 2, is named and left out.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from icl_eval.engine import Engine  # noqa: E402
-from icl_eval.models import Decoding, GenerateRequest, OutOfMemory, ScoreRequest, common_prefix  # noqa: E402
+from icl_eval.models import Decoding, GenerateRequest, OutOfMemory, ScoreAnswer, ScoreRequest, common_prefix  # noqa: E402
 from icl_eval.models.causal.model import CausalLM  # noqa: E402
 
 TINY = ROOT / "icl_eval" / "tiny" / "model"
 WINDOW = 4096  # positions of the random models
 CALL = 512  # tokens of a call of the bare forward pass after the first
 SECONDS, QUICK_SECONDS = 480, 120
-BATCHES = (1, 8, 32, 64)  # of transformers' `generate`
+BATCHES = (8, 16, 32, 64)  # of transformers' `generate`
+COLUMNS = "model", "work", "tokens", "difference (bfloat16)", "time / bare", "tokens/s", "speed / theirs", "memory"
 LIMIT, GREEDY_SHARED, GREEDY, BEAMS = "<= 1.15", ">= 1.5", ">= 1", ">= 3"
 
 
@@ -56,6 +57,7 @@ class Shape:
     key_heads: int = 2
     vocabulary: int = 1024
     sliding: int = 512
+    head_width: int = 16
 
     def narrow(self) -> Shape:
         """The same architecture at a size that a CPU computes in float32 for comparison."""
@@ -64,7 +66,7 @@ class Shape:
 
 LARGE = (
     Shape("llama 1B", "llama", 2048, 8192, 16, 32, 8, 128256),
-    Shape("gemma3 1B", "gemma3", 1152, 6912, 26, 4, 1, 262144),
+    Shape("gemma3 1B", "gemma3", 1152, 6912, 26, 4, 1, 262144, head_width=256),
     Shape("tiny GPT-2", "tiny"),
     Shape("llama 8B", "llama", 4096, 14336, 32, 32, 8, 128256),
 )
@@ -89,7 +91,7 @@ class Size:
 
 
 LARGE_SIZE = Size()
-QUICK_SIZE = Size(queries=4, fixed=32, texts=32, new_tokens=16)
+QUICK_SIZE = Size(queries=4, new_tokens=16)
 SMALL_SIZE = Size(demonstration=8, shots=8, queries=2, curve=(0, 1, 4, 8), fixed=4, texts=4, new_tokens=4)
 
 
@@ -181,7 +183,7 @@ class Bench:
         self.dtype = torch.float32 if on_cpu else torch.bfloat16
         self.shapes = SMALL if on_cpu else LARGE[:3] if quick else LARGE
         self.size = SMALL_SIZE if on_cpu else QUICK_SIZE if quick else LARGE_SIZE
-        self.batches = BATCHES[:2] if on_cpu or quick else BATCHES
+        self.batches = BATCHES[:2] if on_cpu else BATCHES[2:] if quick else BATCHES
         self.until = time.monotonic() + (QUICK_SECONDS if quick else SECONDS)
         self.left_out: list[str] = []
 
@@ -193,8 +195,8 @@ class Bench:
         return [
             f"{name}; torch {torch.__version__}, transformers {transformers.__version__}, {self.dtype}",
             "",
-            "| model | work | tokens | difference | times the bare pass | tokens/s | times transformers | memory |",
-            "|---|---|---:|---:|---:|---:|---:|---:|",
+            f"| {' | '.join(COLUMNS)} |",
+            f"|---|---|{'---:|' * (len(COLUMNS) - 2)}",
         ]
 
     def measure(self, shape: Shape) -> None:
@@ -222,56 +224,46 @@ class Bench:
         except (OutOfMemory, torch.OutOfMemoryError) as error:
             self.left_out.append(f"not measured: {shape.name}, {name}: {str(error).splitlines()[0]}")
 
-    def _differences(self, shape: Shape) -> dict[str, float]:
+    def _differences(self, shape: Shape) -> dict[str, str]:
         """The largest difference of the narrow model's log-probabilities from those on the CPU.
 
         Scores are compared with plain sequences through the network alone, texts with those of `generate`.
         """
-        narrow = wrapped(shape.narrow(), self.device, torch.float32)
+        narrow, coarse = (wrapped(shape.narrow(), self.device, dtype) for dtype in (torch.float32, torch.bfloat16))
         on_cpu = wrapped(shape.narrow(), torch.device("cpu"), torch.float32)
         work = Work(SMALL_SIZE, narrow.vocabulary)
-        found = {}
+        found: dict[str, str] = {}
         for name, requests in (("rte", work.rte()), ("curve", work.curve()), ("fixed", work.fixed())):
-            answers = Engine(narrow).answer(requests)
-            pairs = zip(answers, requests, strict=True)
-            found[name] = max(
-                float(np.abs(np.array(answer.logprobs) - plain(on_cpu.model, request)).max())
-                for answer, request in pairs
-            )
+            expected = [plain(on_cpu.model, request) for request in requests]
+            fine, rounded = (_farthest(Engine(lm).answer(requests), expected) for lm in (narrow, coarse))
+            found[name] = f"{fine:.1e} ({rounded:.1e})"
         for name, shared, beams in TEXTS:
             texts = [generation(prompt, beams, 4) for prompt in work.prompts(shared=shared)]
             both = zip(Engine(narrow).answer(texts), texts, strict=True)
-            found[name] = max(abs(answer.scores[0] - generated_score(on_cpu, text)) for answer, text in both)
+            found[name] = f"{max(abs(answer.scores[0] - generated_score(on_cpu, text)) for answer, text in both):.1e}"
         return found
 
-    def _scoring(self, lm: CausalLM, requests: list[ScoreRequest], difference: float) -> str:
+    def _scoring(self, lm: CausalLM, requests: list[ScoreRequest], difference: str) -> str:
         calls = bare_calls(requests)
         tokens = sum(length for length, _ in calls)
-        Engine(lm).answer(requests[:4])  # the first call of a kernel takes longer
-        self._seconds(lambda: bare_pass(lm.model, calls[:1], self.device))
         limit = self._seconds(lambda: bare_pass(lm.model, calls, self.device))
-        self._forget_peak()
         ours = self._seconds(lambda: Engine(lm).answer(requests))
         over = f"{ours / limit:.2f} ({LIMIT})"
-        return f"{tokens:,} | {difference:.1e} | {over} | {tokens / ours:,.0f} | | {self._peak()}"
+        return f"{tokens:,} | {difference} | {over} | {tokens / ours:,.0f} | | {self._peak()}"
 
-    def _generation(
-        self, lm: CausalLM, prompts: list[list[int]], beams: int, difference: float, *, shared: bool
-    ) -> str:
+    def _generation(self, lm: CausalLM, prompts: list[list[int]], beams: int, difference: str, *, shared: bool) -> str:
         count = self.size.new_tokens if self.device.type == "cuda" else SMALL_SIZE.new_tokens
         requests = [generation(prompt, beams, count) for prompt in prompts]
-        Engine(lm).answer(requests[:2])  # finds out how the model writes
         theirs = max(self._their_speed(lm.model, prompts, beams, count, batch) for batch in self.batches)
-        self._forget_peak()
         answers: list[Any] = []
         seconds = self._seconds(lambda: answers.extend(Engine(lm).answer(requests)))
-        speed = sum(sum(answer.tokens) for answer in answers) / seconds
+        speed = sum(sum(answer.tokens) for answer in answers[: len(prompts)]) / seconds
         wanted = BEAMS if beams > 1 else GREEDY_SHARED if shared else GREEDY
         total = sum(map(len, prompts))
-        return f"{total:,} | {difference:.1e} | | {speed:,.0f} | {speed / theirs:.2f} ({wanted}) | {self._peak()}"
+        return f"{total:,} | {difference} | | {speed:,.0f} | {speed / theirs:.2f} ({wanted}) | {self._peak()}"
 
     def _their_speed(self, model: Any, prompts: list[list[int]], beams: int, count: int, batch: int) -> float:
-        """Tokens per second of `generate` on two batches at most, the longest last; 0 if one does not fit."""
+        """Tokens per second of `generate` on two batches at most; 0 if one does not fit."""
         ordered = sorted(prompts[: 2 * batch], key=len)
         settings = {"num_beams": beams, "do_sample": False, "max_new_tokens": count, "min_new_tokens": count}
 
@@ -289,11 +281,14 @@ class Bench:
             return 0.0
 
     def _seconds(self, work: Callable[[], object]) -> float:
-        self._wait()
-        began = time.perf_counter()
+        """The time of the second call: the first loads kernels, or finds out how the model generates."""
         with torch.inference_mode():
             work()
-        self._wait()
+            self._wait()
+            self._forget_peak()
+            began = time.perf_counter()
+            work()
+            self._wait()
         return time.perf_counter() - began
 
     def _wait(self) -> None:
@@ -339,11 +334,17 @@ def built(shape: Shape, device: torch.device, dtype: torch.dtype) -> Any:
     config: Any = (
         LlamaConfig(**common)
         if shape.kind == "llama"
-        else Gemma3TextConfig(**common, head_dim=max(shape.width // shape.heads, 16), sliding_window=shape.sliding)
+        else Gemma3TextConfig(**common, head_dim=shape.head_width, sliding_window=shape.sliding)
     )
     torch.manual_seed(0)
     with torch.device(device if shape.width > 64 else "cpu"):  # the narrow ones must be alike on all devices
         return models.from_config(config, dtype=dtype).to(device).eval()
+
+
+def _farthest(answers: Sequence[ScoreAnswer], expected: Sequence[np.ndarray[Any, Any]]) -> float:
+    """The largest difference of a log-probability, in nats."""
+    pairs = zip(answers, expected, strict=True)
+    return max(float(np.abs(np.array(answer.logprobs) - logprobs).max()) for answer, logprobs in pairs)
 
 
 def generation(prompt: Sequence[int], beams: int, count: int) -> GenerateRequest:

@@ -187,6 +187,9 @@ class _Widening(TorchFunctionMode):
 
 
 def _wide(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    if weight.is_cuda and hidden.dtype == weight.dtype and torch.version.hip is None:
+        wide = torch.mm(hidden.flatten(0, -2), weight.t(), out_dtype=torch.float32).view(*hidden.shape[:-1], -1)
+        return wide if bias is None else wide + bias.float()
     hidden = hidden.float()
     if (cached := _cached_head.get(None)) is not None and not weight.is_cuda:
         wide = torch.nn.functional.linear(hidden, cached.of(weight))

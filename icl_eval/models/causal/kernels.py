@@ -197,17 +197,17 @@ class Sequences:
     """One call of a variable-length kernel.
 
     Attributes:
-        queries: indices of new tokens, (Tq,).
-        keys: indices of all tokens, (Tk,).
+        queries: which new tokens, Tq of them: a slice if they are consecutive, else their indices.
+        keys: which of all tokens, Tk of them, in the same way.
         q_ends, k_ends: (sequences + 1,) int32, where sequences begin and end among these.
         longest_q, longest_k: tokens of the longest sequence.
         causal: whether queries see keys up to their own; the last query and the last key are the same token.
         window: how many tokens back a query sees, including itself; None for all.
-        includes_queries: whether the keys include the queries; such calls come first and hold every query once.
+        includes_queries: whether the keys include the queries; such calls come first and hold all queries in order.
     """
 
-    queries: torch.Tensor
-    keys: torch.Tensor
+    queries: torch.Tensor | slice
+    keys: torch.Tensor | slice
     q_ends: torch.Tensor
     k_ends: torch.Tensor
     longest_q: int
@@ -227,7 +227,8 @@ def sequences(plan: TreePlan, window: int | None, device: torch.device) -> list[
 def _levels(plan: TreePlan, device: torch.device) -> Iterator[Sequences]:
     """Every segment with itself, then branches with what they continue, so that no query appears twice in a call."""
     blocks = list(Segments(plan.parents, plan.prefix_length, 0).blocks())
-    pairs = [(_range(block.queries), _range(block.keys)) for block in blocks if block.includes_queries]
+    own = sorted((block for block in blocks if block.includes_queries), key=lambda block: block.queries.start)
+    pairs = [(_range(block.queries), _range(block.keys)) for block in own]
     yield _sequences(pairs, device, causal=True, includes_queries=True)
     levels: list[list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = []
     ends: list[int] = []
@@ -277,10 +278,17 @@ def _sequences(
 ) -> Sequences:
     sizes = np.array([(len(queries), len(keys)) for queries, keys in pairs])
     ends = np.concatenate([[[0, 0]], sizes.cumsum(axis=0)]).astype(np.int32)
-    queries, keys = (torch.from_numpy(np.concatenate(side)).to(device) for side in zip(*pairs, strict=True))
+    queries, keys = (_indices(np.concatenate(side), device) for side in zip(*pairs, strict=True))
     q_ends, k_ends = (torch.from_numpy(np.ascontiguousarray(side)).to(device) for side in ends.T)
     longest_q, longest_k = sizes.max(axis=0).tolist()
     return Sequences(queries, keys, q_ends, k_ends, longest_q, longest_k, causal, window, includes_queries)
+
+
+def _indices(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor | slice:
+    """Tokens to select from states: consecutive ones need no copy."""
+    if (np.diff(tokens) == 1).all():
+        return slice(int(tokens[0]), int(tokens[-1]) + 1)
+    return torch.from_numpy(tokens).to(device)
 
 
 def _range(tokens: slice) -> NDArray[np.int64]:
@@ -298,16 +306,32 @@ def _by_sequences(
     if scores.softcap is not None:
         raise ValueError("this kernel does not support soft caps")
     queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))  # (tokens, heads, width)
-    output = query.new_empty(*queries.shape[:2], value.shape[-1], dtype=torch.float32)
-    weight = query.new_empty(queries.shape[:2], dtype=torch.float32)
-    for call in plan.cached((scores.window, query.device), sequences, scores.window, query.device):
-        part, score = attending(queries[call.queries], keys[call.keys], values[call.keys], call, scores.scaling)
-        if not call.includes_queries:
-            before, sofar = output[call.queries], weight[call.queries]
-            merge(before, sofar, part, score)
-            part, score = before, sofar
-        output[call.queries], weight[call.queries] = part.float(), score
+    calls = plan.cached((scores.window, query.device), sequences, scores.window, query.device)
+    first = [call for call in calls if call.includes_queries]
+    parts = [_attended(attending, call, queries, keys, values, scores.scaling) for call in first]
+    outputs, totals = zip(*parts, strict=True)
+    output, weight = (side[0] if len(side) == 1 else torch.cat(side) for side in (outputs, totals))
+    if len(first) == len(calls):
+        return output.transpose(0, 1)[None], weight.transpose(0, 1)[None]
+    output, weight = output.float(), weight.contiguous()
+    for call in calls[len(first) :]:
+        part, score = _attended(attending, call, queries, keys, values, scores.scaling)
+        before, sofar = output[call.queries], weight[call.queries]
+        merge(before, sofar, part, score)
+        if not isinstance(call.queries, slice):  # a slice is a view
+            output[call.queries], weight[call.queries] = before, sofar
     return output.transpose(0, 1)[None], weight.transpose(0, 1)[None]
+
+
+def _attended(
+    attending: Callable[..., Parts],
+    call: Sequences,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scaling: float | None,
+) -> Parts:
+    return attending(queries[call.queries], keys[call.keys], values[call.keys], call, scaling)
 
 
 def _flash(

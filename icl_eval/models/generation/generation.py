@@ -249,19 +249,18 @@ def _candidates(logits: torch.Tensor, jobs: Sequence[_Job]) -> list[Candidates]:
 def _enqueue_best(logits: torch.Tensor, count: int | None) -> Callable[[], Candidates]:
     """The most likely tokens by logits (N, V), or all tokens; only the function returned waits for the device."""
     total = logits.logsumexp(dim=1, keepdim=True)
-
-    def read_all() -> Candidates:
-        return Candidates.all_of(to_host(logits - total)())
-
     if count is None or count >= logits.shape[1]:
-        return read_all
+        every = to_host(logits - total)
+        return lambda: Candidates.all_of(every())
     best = logits.topk(count + 1)
     tokens, logprobs = to_host(best.indices), to_host(best.values - total)
 
     def read() -> Candidates:
-        found = logprobs()
-        if (found[:, -1] == found[:, -2]).any():  # which of equal tokens `topk` returns is not defined
-            return read_all()
-        return Candidates(tokens()[:, :-1], found[:, :-1]).sorted()
+        ids, found = tokens()[:, :-1], logprobs()
+        for row in np.flatnonzero(found[:, -1] == found[:, -2]):  # `topk` may return any of equal ones
+            above = found[row, :-1] > found[row, -2]
+            equal = (logits[row] - total[row] == best.values[row, -2] - total[row]).nonzero()[:, 0].cpu().numpy()
+            ids[row] = np.concatenate([ids[row, above], equal[: (~above).sum()]])
+        return Candidates(ids, found[:, :-1]).sorted()
 
     return read

@@ -1,24 +1,22 @@
 """Decode hypotheses as one row of single tokens per step, with a KV pool that stores shared prefixes once.
 
 The states of a prefix are stored once for all hypotheses that begin with it: for the beams of a prompt, or for prompts
-with the same demonstrations. Suffixes are stored for each hypothesis. A step attends to both in one softmax, with a few
-batched products per layer for any number of hypotheses, so it uses the same operations on every device.
+with the same demonstrations. Suffixes are stored in a slot for each hypothesis.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_eval.models.causal.kernels import Scores
 from icl_eval.models.causal.rows import Row
 from icl_eval.models.causal.tree_attention import attending_as
 from icl_eval.models.generation.decoder import Entry, Tokens
+from icl_eval.models.generation.decoding_step import DecodingStep, Recorder
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.loading.devices import to_device
 from icl_eval.models.network import Network
@@ -53,6 +51,8 @@ def trie_row(sequences: Sequence[Tokens], prefix_length: int) -> tuple[Row, list
 
 MIN_PREFIX = 64  # tokens of a shared prefix from which on its states are cached for the next prompts
 EXTRA_SLOTS = 16  # tokens per hypothesis by which the pool grows when it is full
+EXTRA_RECORDED_SLOTS = 64  # the same where growing means to record steps again
+IDLE = 0.25  # the greatest share of slots without a hypothesis while steps are recorded
 
 ReadRows = Callable[[Sequence[Row]], tuple[torch.Tensor, Any]]  # logits (N, V) at scored tokens, and the cache
 
@@ -64,17 +64,23 @@ class PooledDecoder:
         network: the network; its layers take attention from the registry of `transformers`.
         prefill: runs rows with the same cached prefix.
         branches: whether a branching row costs no more than its tokens; otherwise each entry gets its own row.
+        recorder: records steps, so that launching them takes no time; hypotheses that leave then stay in their slots
+            for a while, because a recorded step has a fixed shape.
     """
 
     joins = True
 
-    def __init__(self, network: Network, prefill: ReadRows, *, branches: bool) -> None:
-        self._network, self._prefill, self._branches = network, prefill, branches
+    def __init__(
+        self, network: Network, prefill: ReadRows, *, branches: bool, recorder: Recorder | None = None
+    ) -> None:
+        self._network, self._prefill, self._branches, self._recorder = network, prefill, branches, recorder
         self._pool = _Pool([])
         self._prefixes: list[bytes] = []
-        self._prefix_of = np.empty(0, np.int64)  # (hypotheses,)
         self._shared = np.empty(0, np.int64)  # tokens of each prefix, (prefixes,)
-        self._suffixes = np.empty(0, np.int64)  # tokens that each hypothesis stores after its prefix, (hypotheses,)
+        self._prefix_of = np.empty(0, np.int64)  # the prefix of each slot, (slots,)
+        self._suffixes = np.empty(0, np.int64)  # tokens that each slot stores after its prefix, (slots,)
+        self._slots = np.empty(0, np.int64)  # the slot of each hypothesis, (hypotheses,)
+        self._step: DecodingStep | None = None  # of these slots
 
     def enter(self, entries: Sequence[Entry]) -> torch.Tensor:
         """Next-token logits (entries, V) after new hypotheses."""
@@ -83,31 +89,57 @@ class PooledDecoder:
             keeps = MIN_PREFIX <= entry.shared < len(entry.prompt)
             key = entry.prompt[: entry.shared].tobytes() if keeps else b""
             groups.setdefault(key, []).append(index)
-        logits = [torch.empty(0)] * len(entries)
-        for indices in groups.values():
-            for index, row in zip(indices, self._enter([entries[index] for index in indices]), strict=True):
-                logits[index] = row
-        # the pool has the groups one after the other: bring them into the order of the entries
-        before = len(self._suffixes) - len(entries)
+        self._compact(self._slots)
+        before = len(self._slots)
+        logits = [self._enter([entries[index] for index in indices]) for indices in groups.values()]
         order = np.argsort(np.concatenate(list(groups.values())))
-        self._select(np.concatenate([np.arange(before), before + order]))
-        return torch.stack(logits)
+        self._slots = np.concatenate([self._slots, before + order])
+        return torch.cat(logits)[to_device(torch.from_numpy(order), self._network.device)]
 
     def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
         """Next-token logits (extensions, V) after extended hypotheses."""
-        self._select(np.array([each.row for each in extensions]))
-        self._pool.reserve(int(self._suffixes.max()) + 1, EXTRA_SLOTS)
-        positions = self._shared[self._prefix_of] + self._suffixes
-        inputs = {
-            "input_ids": to_device(torch.tensor([[each.token for each in extensions]]), self._network.device),
-            "position_ids": to_device(torch.from_numpy(positions)[None], self._network.device),
-            "use_cache": False,
-        }
-        step = _Step(self._pool, self._prefix_of, self._shared, self._suffixes)
+        parents = self._slots[[each.row for each in extensions]]
+        self._extend(parents)
+        tokens = np.zeros_like(self._prefix_of)
+        tokens[self._slots] = [each.token for each in extensions]
+        used = int(self._suffixes.max()) + 1
+        if self._pool.reserve(used, EXTRA_RECORDED_SLOTS if self._records else EXTRA_SLOTS):
+            self._step = None
+        if self._step is None:
+            self._step = DecodingStep(self._pool.shared, self._pool.suffixes, self._prefix_of, self._shared)
+        step = self._step
+        step.load(tokens, self._suffixes, self._pool.slots if self._records else used)
+        logits = step.logits(lambda: self._forward(step), self._recorder)
+        self._suffixes[self._slots] += 1
+        if np.array_equal(self._slots, np.arange(len(logits))):
+            return logits
+        return logits[to_device(torch.from_numpy(self._slots), logits.device)]
+
+    def _forward(self, step: DecodingStep) -> torch.Tensor:
+        tokens, positions = step.numbers.on(self._network.device)[:2]
+        inputs = {"input_ids": tokens[None], "position_ids": positions[None], "use_cache": False}
         with attending_as(self._network.config, step):
-            logits = self._network.forward(inputs, torch.arange(len(extensions)))[0]
-        self._suffixes = self._suffixes + 1
-        return logits
+            return self._network.forward(inputs, torch.arange(len(tokens), device=tokens.device))[0]
+
+    def _extend(self, parents: NDArray[np.int64]) -> None:
+        """Give each extension a slot with the states of its parent's slot."""
+        idle = len(self._prefix_of) - len(parents)
+        most = IDLE * len(self._prefix_of) if self._records else 0
+        slots = assigned(parents, self._prefix_of) if idle <= most else None
+        if slots is None:
+            self._compact(parents)
+            self._slots = np.arange(len(parents))
+            return
+        sources = np.arange(len(self._prefix_of))
+        sources[slots] = parents
+        if not np.array_equal(slots, parents):
+            self._pool.copy_suffixes(sources, int(self._suffixes.max()))
+            self._suffixes = self._suffixes[sources]
+        self._slots = slots
+
+    @property
+    def _records(self) -> bool:
+        return self._recorder is not None and self._recorder.works
 
     def _enter(self, entries: Sequence[Entry]) -> torch.Tensor:
         """Prefill entries that begin with the same prefix and go on, or that have none."""
@@ -134,21 +166,48 @@ class PooledDecoder:
         if not self._pool.suffixes:
             self._pool = _Pool([(layer.keys[:0, :, :0], layer.values[:0, :, :0]) for layer in layers])
         self._pool.add(layers, new, suffixes)
+        self._step = None
         self._prefixes = list(known)
         self._prefix_of = np.concatenate([self._prefix_of, np.array(prefix_of, np.int64)])
         self._shared = np.concatenate([self._shared, np.array([len(path) for _, path in new], np.int64)])
         self._suffixes = np.concatenate([self._suffixes, np.array([len(path) for _, path in suffixes], np.int64)])
 
-    def _select(self, rows: NDArray[np.int64]) -> None:
-        """Keep these hypotheses, in this order; drop unused prefixes once half of them are unused."""
-        if not np.array_equal(rows, np.arange(len(self._suffixes))):
-            self._prefix_of, self._suffixes = self._prefix_of[rows], self._suffixes[rows]
-            self._pool.select_suffixes(rows, int(self._suffixes.max()))
+    def _compact(self, slots: NDArray[np.int64]) -> None:
+        """Keep these slots, in this order; drop unused prefixes once half of them are unused."""
+        if np.array_equal(slots, np.arange(len(self._prefix_of))):
+            return
+        self._step = None
+        self._prefix_of, self._suffixes = self._prefix_of[slots], self._suffixes[slots]
+        self._slots = np.arange(len(slots))
+        self._pool.select_suffixes(slots, int(self._suffixes.max(initial=0)))
         used = np.unique(self._prefix_of)
         if len(used) <= len(self._prefixes) // 2:
-            self._pool.select_prefixes(used, int(self._shared[used].max()))
+            self._pool.select_prefixes(used, int(self._shared[used].max(initial=0)))
             self._prefixes, self._shared = [self._prefixes[index] for index in used], self._shared[used]
             self._prefix_of = np.searchsorted(used, self._prefix_of)
+
+
+def assigned(parents: NDArray[np.int64], prefix_of: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """A slot of the same prefix for each extension, that of its parent where possible; None if there are too few.
+
+    Args:
+        parents: the slot of each extension's parent, (extensions,).
+        prefix_of: the prefix of each slot, (slots,).
+    """
+    slots = np.full(len(parents), -1)
+    kept, firsts = np.unique(parents, return_index=True)
+    slots[firsts] = kept
+    waiting = np.flatnonzero(slots < 0)
+    free = np.setdiff1d(np.arange(len(prefix_of)), kept)
+    waiting = waiting[np.argsort(prefix_of[parents[waiting]], kind="stable")]
+    free = free[np.argsort(prefix_of[free], kind="stable")]
+    wanted, offered = prefix_of[parents[waiting]], prefix_of[free]
+    rank = np.arange(len(wanted)) - np.searchsorted(wanted, wanted)
+    places = np.searchsorted(offered, wanted) + rank
+    if (places >= len(offered)).any() or (offered[places] != wanted).any():
+        return None
+    slots[waiting] = free[places]
+    return slots
 
 
 class _Indices:
@@ -157,14 +216,29 @@ class _Indices:
     def __init__(self, indices: NDArray[np.integer[Any]]) -> None:
         self._host, self._on = torch.from_numpy(indices), dict[torch.device, torch.Tensor]()
 
-    def __len__(self) -> int:
-        return len(self._host)
-
     def on(self, device: torch.device) -> torch.Tensor:
         """They, on a device."""
         if device not in self._on:
             self._on[device] = to_device(self._host, device)
         return self._on[device]
+
+
+class _Paths:
+    """Tokens to copy from rows, on each device: shorter paths are padded with their row's first token."""
+
+    def __init__(self, paths: Sequence[tuple[int, Path]]) -> None:
+        self._count, self.longest = len(paths), max((len(path) for _, path in paths), default=0)
+        places = np.zeros((2, len(paths), self.longest), np.int64)
+        for index, (row, path) in enumerate(paths):
+            places[0, index], places[1, index, : len(path)] = row, path
+        self._places = _Indices(places)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """Rows and tokens, (2, paths, longest)."""
+        return self._places.on(device)
 
 
 class _Pool:
@@ -178,7 +252,7 @@ class _Pool:
         self, layers: Sequence[Any], shared: Sequence[tuple[int, Path]], suffixes: Sequence[tuple[int, Path]]
     ) -> None:
         """Copy states of prefixes and suffixes from rows of a cache."""
-        prefix_paths, suffix_paths = ([(row, _Indices(path)) for row, path in each] for each in (shared, suffixes))
+        prefix_paths, suffix_paths = _Paths(shared), _Paths(suffixes)
         for index, layer in enumerate(layers):
             for part, states in enumerate((layer.keys, layer.values)):
                 self.shared[index][part] = _with(self.shared[index][part], states, prefix_paths)
@@ -192,148 +266,35 @@ class _Pool:
         """Keep the states of these prefixes, at most `used` tokens of each."""
         self.shared = _selected(self.shared, rows, used)
 
-    def reserve(self, tokens: int, more: int) -> None:
-        """Make room for `tokens` tokens of each hypothesis, and `more` if the pool has to grow."""
-        if self.suffixes[0][0].shape[2] < tokens:
-            self.suffixes = [[_padded(part, tokens + more) for part in pair] for pair in self.suffixes]
+    @property
+    def slots(self) -> int:
+        """Tokens of each suffix for which there is room."""
+        return self.suffixes[0][0].shape[2]
+
+    def reserve(self, tokens: int, more: int) -> bool:
+        """Make room for `tokens` tokens of each suffix, and `more` if the pool has to grow; whether it had to."""
+        if self.slots >= tokens:
+            return False
+        self.suffixes = [[_padded(part, tokens + more) for part in pair] for pair in self.suffixes]
+        return True
+
+    def copy_suffixes(self, sources: NDArray[np.int64], used: int) -> None:
+        """Give each slot the states of another, at most `used` tokens, in the same memory."""
+        indices = _Indices(sources)
+        for pair in self.suffixes:
+            for part in pair:
+                part[:, :, :used] = part[:, :, :used].index_select(0, indices.on(part.device))
 
 
-@dataclass(frozen=True, slots=True)
-class _Where:
-    """What a step needs on one device.
-
-    Attributes:
-        new: the slot of each hypothesis's new token, (hypotheses,).
-        slots: the index of its queries among those of all prefixes, (hypotheses,).
-        distances: to every key, (hypotheses, keys); negative for keys of others.
-    """
-
-    new: torch.Tensor
-    slots: torch.Tensor
-    distances: torch.Tensor
-
-
-class _Step:
-    """The attention of one step.
-
-    Args:
-        pool: the states, with room for one more token of each hypothesis.
-        prefix_of: (hypotheses,), the index of the prefix of each.
-        shared: (prefixes,), their lengths in tokens.
-        suffixes: (hypotheses,), the lengths of their suffixes in tokens.
-    """
-
-    def __init__(
-        self, pool: _Pool, prefix_of: NDArray[np.int64], shared: NDArray[np.int64], suffixes: NDArray[np.int64]
-    ) -> None:
-        self._pool, self._prefixes, self._suffixes = pool, len(shared), suffixes
-        counts = np.bincount(prefix_of, minlength=len(shared))
-        self._most = int(counts.max())  # most hypotheses of one prefix
-        order = np.argsort(prefix_of, kind="stable")
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-        self._slots = prefix_of * self._most + rank
-        self._in_order = np.array_equal(self._slots, np.arange(len(shared) * self._most))
-        self._used = int(suffixes.max()) + 1
-        keys, length = pool.shared[0][0].shape[2], shared[prefix_of][:, None]
-        before = np.arange(keys)[None]
-        after = length + np.arange(self._used)[None]
-        query = length + suffixes[:, None]
-        self._distances = np.concatenate([np.where(before < length, query - before, -1), query - after], axis=1)
-        self._on: dict[torch.device, _Where] = {}
-        self._masks: dict[tuple[torch.device, int | None], torch.Tensor] = {}
-
-    def __call__(
-        self,
-        layer: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scores: Scores,
-    ) -> torch.Tensor:
-        where = self._where(query.device)
-        (prefix_keys, prefix_values), (suffix_keys, suffix_values) = (
-            self._pool.shared[layer.layer_idx],
-            self._pool.suffixes[layer.layer_idx],
-        )
-        rows = torch.arange(len(self._suffixes), device=query.device)
-        suffix_keys[rows, :, where.new], suffix_values[rows, :, where.new] = (
-            key[0].transpose(0, 1),
-            value[0].transpose(0, 1),
-        )
-        suffix_keys, suffix_values = suffix_keys[:, :, : self._used], suffix_values[:, :, : self._used]
-        heads, count, width = query.shape[1:]
-        queries = query[0].view(key.shape[1], -1, count, width).permute(2, 0, 1, 3)  # (N, key heads, queries, width)
-        queries = queries * (width**-0.5 if scores.scaling is None else scores.scaling)
-        before = self._split(_product(self._together(queries, where), prefix_keys.mT), where)
-        products = torch.cat([before, _product(queries, suffix_keys.mT)], dim=-1)
-        shares = self._softmax(products, scores, query.device).to(value.dtype)
-        size = prefix_keys.shape[2]
-        output = _product(shares[..., size:], suffix_values)
-        if size:
-            output += self._split(_product(self._together(shares[..., :size], where), prefix_values), where)
-        return output.permute(1, 2, 0, 3).reshape(1, heads, count, -1)
-
-    def _softmax(self, products: torch.Tensor, scores: Scores, device: torch.device) -> torch.Tensor:
-        if scores.softcap is not None:
-            products = torch.tanh(products / scores.softcap) * scores.softcap
-        products = products + self._mask(device, scores.window)
-        if scores.sinks is None:
-            return products.softmax(dim=-1)
-        column = scores.sinks.float().view(1, products.shape[1], -1, 1).expand(len(products), -1, -1, -1)
-        return torch.cat([products, column], dim=-1).softmax(dim=-1)[..., :-1]
-
-    def _together(self, rows: torch.Tensor, where: _Where) -> torch.Tensor:
-        """(N, key heads, queries, width) as (prefixes, key heads, hypotheses x queries, width)."""
-        _, heads, queries, width = rows.shape
-        placed = rows
-        if not self._in_order:
-            placed = rows.new_zeros(self._prefixes * self._most, heads, queries, width)
-            placed[where.slots] = rows
-        placed = placed.view(self._prefixes, self._most, heads, queries, width).transpose(1, 2)
-        return placed.reshape(self._prefixes, heads, self._most * queries, width)
-
-    def _split(self, placed: torch.Tensor, where: _Where) -> torch.Tensor:
-        """The inverse of `_together`."""
-        _, heads, queries, width = placed.shape
-        rows = placed.view(self._prefixes, heads, self._most, queries // self._most, width).transpose(1, 2)
-        return rows.flatten(0, 1) if self._in_order else rows.flatten(0, 1)[where.slots]
-
-    def _where(self, device: torch.device) -> _Where:
-        if device not in self._on:
-            arrays = (self._suffixes, self._slots, self._distances)
-            self._on[device] = _Where(*(to_device(torch.from_numpy(each), device) for each in arrays))
-        return self._on[device]
-
-    def _mask(self, device: torch.device, window: int | None) -> torch.Tensor:
-        """(N, 1, 1, keys), additive."""
-        if (device, window) not in self._masks:
-            distances = self._where(device).distances
-            hidden = distances < 0 if window is None else (distances < 0) | (distances >= window)
-            mask = torch.zeros(distances.shape, device=device).masked_fill_(hidden, -torch.inf)
-            self._masks[device, window] = mask[:, None, None]
-        return self._masks[device, window]
-
-
-def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """A batched product in float32."""
-    if left.dtype == torch.float32:
-        return left @ right
-    if not left.is_cuda:
-        return left.float() @ right.float()
-    product = torch.bmm(left.flatten(0, 1), right.flatten(0, 1), out_dtype=torch.float32)
-    return product.view(*left.shape[:-1], -1)
-
-
-def _with(states: torch.Tensor, new: torch.Tensor, paths: Sequence[tuple[int, _Indices]]) -> torch.Tensor:
+def _with(states: torch.Tensor, new: torch.Tensor, paths: _Paths) -> torch.Tensor:
     """Append to rows of states those at paths in other rows."""
-    if not paths:
+    if not len(paths):
         return states
-    longest = max(states.shape[2], *(len(path) for _, path in paths))
+    longest = max(states.shape[2], paths.longest)
     grown = new.new_zeros(len(states) + len(paths), new.shape[1], longest, new.shape[3])
     grown[: len(states), :, : states.shape[2]] = states
-    for index, (row, path) in enumerate(paths, start=len(states)):
-        grown[index, :, : len(path)] = new[row].index_select(1, path.on(new.device))
+    rows, tokens = paths.on(new.device)
+    grown[len(states) :, :, : paths.longest] = new[rows, :, tokens].transpose(1, 2)
     return grown
 
 

@@ -233,6 +233,8 @@ class _Endings:
         """None if the text continues. The whole text is searched, since a stop string may span tokens."""
         if tokens[-1] in self.ends:
             return _Ending(self.text_of(tokens[:-1]), "end")
+        if len(tokens) < self.decoding.max_tokens and not (self.decoding.stop or self.decoding.reply_end):
+            return None
         text = self.text_of(tokens)
         if (end := self.decoding.end_of(text)) is not None:
             return _Ending(text[:end], "stop")

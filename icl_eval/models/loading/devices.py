@@ -89,6 +89,12 @@ def queue_depth(model: Any, device: torch.device) -> int:
     return 1 + len({device, *(each.device for each in model.parameters() if each.is_cuda)})
 
 
+def on_one_gpu(model: Any) -> bool:
+    """Whether all of a model's tensors are on the same GPU."""
+    devices = {each.device for each in (*model.parameters(), *model.buffers())}
+    return len(devices) == 1 and devices.pop().type == "cuda"
+
+
 def tensor_of(model: Any, name: str) -> torch.Tensor:
     """A tensor of a model's state, fetched if it is offloaded."""
     from accelerate.utils import align_module_device

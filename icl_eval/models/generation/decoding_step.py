@@ -1,0 +1,222 @@
+"""One decoding step over a KV pool: the attention of its layers, and its replay on a GPU.
+
+A step attends to shared prefixes and to the suffixes of hypotheses in one softmax, with a few batched products per
+layer for any number of hypotheses, so it uses the same operations on every device. Launching the small kernels of a
+step takes a GPU's host several times as long as the GPU needs to compute them, so a step of fixed shapes is recorded
+once as a CUDA graph, and replayed with new numbers in the same memory.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from icl_eval.models.causal.kernels import Scores
+from icl_eval.models.loading.devices import to_device
+from icl_eval.models.network import lacks_memory
+
+States = Sequence[Sequence[torch.Tensor]]  # keys and values of every layer, (rows, key heads, tokens, width)
+Compute = Callable[[], torch.Tensor]
+Record = Callable[[Compute], Compute]
+
+REPLAYED = 1e-3  # the greatest difference of a replay from what was recorded, as a share of the differences of tokens
+
+
+def cuda_graph(compute: Compute) -> Compute:
+    """Record what a function computes on a GPU; the function returned repeats it and gives the same tensor again.
+
+    Raises:
+        RuntimeError: the function waits for the device, or does something else that a graph cannot hold.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = compute()
+
+    def replay() -> torch.Tensor:
+        graph.replay()
+        return output
+
+    return replay
+
+
+class Recorder:
+    """Records the steps of a model, until one cannot be recorded or gives something else when replayed.
+
+    Args:
+        record: records a function, as `cuda_graph` does.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.works = True
+        self._record, self._is_checked = record, False
+
+    def recorded(self, compute: Compute) -> Compute:
+        """A function that repeats what `compute` does, or `compute` itself.
+
+        Its first replay is compared with it, so it must give the same when it is called twice.
+        """
+        try:
+            replay = self._record(compute)
+            if not self._is_checked and not _alike(compute(), replay()):
+                raise RuntimeError("a replay differs")
+        except RuntimeError as error:
+            if lacks_memory(error):
+                raise
+            self.works = False
+            reason = str(error).splitlines()[0]
+            sentence = f"a step cannot be recorded as a CUDA graph ({reason}); the model generates more slowly without"
+            warnings.warn(sentence, RuntimeWarning, stacklevel=2)
+            return compute
+        self._is_checked = True
+        return replay
+
+
+class DecodingStep:
+    """The attention of the steps of hypotheses that stay in the same slots.
+
+    Args:
+        shared: states of prefixes, in rows.
+        suffixes: states of suffixes, in slots; a step writes those of its new tokens.
+        prefix_of: the prefix of each slot, (slots,).
+        lengths: the tokens of each prefix, (prefixes,).
+    """
+
+    def __init__(
+        self, shared: States, suffixes: States, prefix_of: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> None:
+        self._shared, self._suffixes = shared, suffixes
+        self._prefixes, self._lengths = len(lengths), lengths[prefix_of]
+        counts = np.bincount(prefix_of, minlength=len(lengths))
+        self._most = int(counts.max())  # most slots of one prefix
+        order = np.argsort(prefix_of, kind="stable")
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        places = prefix_of * self._most + rank
+        self._in_order = np.array_equal(places, np.arange(len(lengths) * self._most))
+        self._places = Numbers(places[None])
+        self._used = 0
+        self.numbers = Numbers(np.zeros((4, len(prefix_of)), np.int64))  # tokens, positions, prefix and suffix lengths
+        self._masks: dict[tuple[torch.device, int | None], torch.Tensor] = {}
+        self._replay: Compute | None = None
+        self._runs = 0
+
+    def load(self, tokens: NDArray[np.int64], suffixes: NDArray[np.int64], used: int) -> None:
+        """Set the new token of each slot, how many tokens its suffix stores, and of how many there may be keys."""
+        self.numbers.load(np.stack([tokens, self._lengths + suffixes, self._lengths, suffixes]))
+        self._used = used
+
+    def logits(self, compute: Compute, recorder: Recorder | None) -> torch.Tensor:
+        """What `compute`, which has the layers call this step, gives; recorded when it is called again."""
+
+        def run() -> torch.Tensor:
+            self._masks.clear()
+            return compute()
+
+        self._runs += 1
+        if recorder is None or not recorder.works or self._runs == 1:
+            return run()
+        if self._replay is None:
+            self._replay = recorder.recorded(run)
+        return self._replay().clone()  # the next replay overwrites it
+
+    def __call__(
+        self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
+    ) -> torch.Tensor:
+        """Attention as `tree_attention.Attention`: one new token in each slot."""
+        (prefix_keys, prefix_values), (all_keys, all_values) = (
+            self._shared[layer.layer_idx],
+            self._suffixes[layer.layer_idx],
+        )
+        heads, count, width = query.shape[1:]
+        new = self.numbers.on(query.device)[3]
+        for states, added in ((all_keys, key), (all_values, value)):
+            added = added.transpose(0, 2)  # (slots, key heads, 1, width)
+            states.scatter_(2, new[:, None, None, None].expand_as(added), added)
+        suffix_keys, suffix_values = all_keys[:, :, : self._used], all_values[:, :, : self._used]
+        queries = query[0].view(key.shape[1], -1, count, width).permute(2, 0, 1, 3)  # (N, key heads, queries, width)
+        queries = queries * (width**-0.5 if scores.scaling is None else scores.scaling)
+        before = self._split(_product(self._together(queries), prefix_keys.mT))
+        products = torch.cat([before, _product(queries, suffix_keys.mT)], dim=-1)
+        shares = self._softmax(products, scores).to(value.dtype)
+        size = prefix_keys.shape[2]
+        output = _product(shares[..., size:], suffix_values)
+        if size:
+            output += self._split(_product(self._together(shares[..., :size]), prefix_values))
+        return output.permute(1, 2, 0, 3).reshape(1, heads, count, -1)
+
+    def _softmax(self, products: torch.Tensor, scores: Scores) -> torch.Tensor:
+        if scores.softcap is not None:
+            products = torch.tanh(products / scores.softcap) * scores.softcap
+        products = products + self._mask(products.device, scores.window)
+        if scores.sinks is None:
+            return products.softmax(dim=-1)
+        column = scores.sinks.float().view(1, products.shape[1], -1, 1).expand(len(products), -1, -1, -1)
+        return torch.cat([products, column], dim=-1).softmax(dim=-1)[..., :-1]
+
+    def _together(self, rows: torch.Tensor) -> torch.Tensor:
+        """(N, key heads, queries, width) as (prefixes, key heads, slots x queries, width)."""
+        _, heads, queries, width = rows.shape
+        placed = rows
+        if not self._in_order:
+            placed = rows.new_zeros(self._prefixes * self._most, heads, queries, width)
+            placed[self._places.on(rows.device)[0]] = rows
+        placed = placed.view(self._prefixes, self._most, heads, queries, width).transpose(1, 2)
+        return placed.reshape(self._prefixes, heads, self._most * queries, width)
+
+    def _split(self, placed: torch.Tensor) -> torch.Tensor:
+        """The inverse of `_together`."""
+        _, heads, queries, width = placed.shape
+        rows = placed.view(self._prefixes, heads, self._most, queries // self._most, width).transpose(1, 2)
+        return rows.flatten(0, 1) if self._in_order else rows.flatten(0, 1)[self._places.on(placed.device)[0]]
+
+    def _mask(self, device: torch.device, window: int | None) -> torch.Tensor:
+        """(N, 1, 1, keys), additive: prefixes and suffixes end where they end, and begin within a window."""
+        if (device, window) not in self._masks:
+            _, _, lengths, suffixes = self.numbers.on(device)[:, :, None]
+            before = torch.arange(self._shared[0][0].shape[2], device=device)[None]
+            after = torch.arange(self._used, device=device)[None]
+            hidden = torch.cat([before >= lengths, after > suffixes], dim=1)
+            if window is not None:
+                hidden |= torch.cat([lengths + suffixes - before, suffixes - after], dim=1) >= window
+            mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)
+            self._masks[device, window] = mask[:, None, None]
+        return self._masks[device, window]
+
+
+class Numbers:
+    """Integers that every device has in the same memory all the time, copied there without waiting for it."""
+
+    def __init__(self, values: NDArray[np.int64]) -> None:
+        self._host, self._on = torch.from_numpy(values), dict[torch.device, torch.Tensor]()
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """They, on a device."""
+        if device not in self._on:
+            self._on[device] = to_device(self._host, device)
+        return self._on[device]
+
+    def load(self, values: NDArray[np.int64]) -> None:
+        """Replace them by others of the same shape."""
+        self._host = torch.from_numpy(values)
+        for device, there in self._on.items():
+            there.copy_(self._host.pin_memory() if device.type == "cuda" else self._host, non_blocking=True)
+
+
+def _alike(logits: torch.Tensor, others: torch.Tensor) -> bool:
+    """Whether logits (N, V) differ by rounding at most, compared with those of other tokens."""
+    return bool((logits - others).square().mean() <= REPLAYED**2 * (logits - logits.roll(1, dims=1)).square().mean())
+
+
+def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """A batched product in float32."""
+    if left.dtype == torch.float32:
+        return left @ right
+    if not left.is_cuda:
+        return left.float() @ right.float()
+    product = torch.bmm(left.flatten(0, 1), right.flatten(0, 1), out_dtype=torch.float32)
+    return product.view(*left.shape[:-1], -1)

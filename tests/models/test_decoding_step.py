@@ -1,0 +1,167 @@
+"""Steps that are recorded once and replayed, with a trace of the operations in place of a CUDA graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from icl_eval.models import Decoding
+from icl_eval.models.generation import probing
+from icl_eval.models.generation.decoding_step import Compute
+from icl_eval.models.generation.generation import _enqueue_best
+from icl_eval.models.generation.kv_pool import PooledDecoder, assigned
+
+from .black_boxes import write
+from .test_generation import FREE, STOPS, causal, decoder_of, prompts_of, sharp
+
+
+class Trace:
+    """Records operations on tensors; a replay repeats them with the same numbers in Python, in the same memory."""
+
+    def __init__(self) -> None:
+        self.recorded = self.replayed = 0
+
+    def __call__(self, compute: Compute) -> Compute:
+        operations: Any = make_fx(compute)()
+        self.recorded += 1
+        memory: list[torch.Tensor] = []
+
+        def replay() -> torch.Tensor:
+            self.replayed += 1
+            found = operations()
+            if not memory:
+                memory.append(found)
+            return memory[0].copy_(found)
+
+        return replay
+
+
+def recording(monkeypatch: pytest.MonkeyPatch, record: Any, name: str = "llama") -> Any:
+    """A model whose steps are recorded, as on a GPU."""
+    monkeypatch.setattr(probing, "on_one_gpu", lambda _: True)
+    monkeypatch.setattr(probing, "cuda_graph", record)
+    lm = causal(sharp(name))
+    assert decoder_of(lm) is PooledDecoder
+    return lm
+
+
+@pytest.mark.parametrize(
+    ("name", "decoding"),
+    [
+        ("gemma2_capped", Decoding(10, STOPS)),
+        ("gpt_oss", Decoding(6, FREE, beams=3)),
+    ],
+)
+def test_recorded_steps_generate_what_others_do(monkeypatch: pytest.MonkeyPatch, name: str, decoding: Decoding) -> None:
+    """With soft caps, a window and sinks, and hypotheses that leave while others go on."""
+    prompts = prompts_of(5, count=5)
+    expected = write(causal(sharp(name)), prompts, decoding)
+    trace = Trace()
+    lm = recording(monkeypatch, trace, name)
+
+    answers = write(lm, prompts, decoding)
+
+    assert trace.recorded >= 1
+    assert trace.replayed > trace.recorded
+    for answer, other in zip(answers, expected, strict=True):
+        assert (answer.texts, answer.tokens, answer.finished) == (other.texts, other.tokens, other.finished)
+        assert answer.scores == pytest.approx(other.scores, abs=1e-4)
+
+
+def test_hypotheses_that_leave_stay_in_their_slots_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[Compute] = []
+
+    def once(compute: Compute) -> Compute:
+        recorded.append(compute)
+        return compute
+
+    lm = recording(monkeypatch, once)
+    prompts = [[token, token + 1] for token in range(3, 11)]
+
+    write(lm, prompts, *(Decoding(4 + (index > 1), FREE) for index in range(8)))
+    together = len(recorded)
+    write(lm, prompts, *(Decoding(4 + 2 * (index > 3), FREE) for index in range(8)))
+
+    assert together == 1  # two of eight leave
+    assert len(recorded) == 3  # four of eight leave, and the second step of the others is recorded
+
+
+def failing(_: Compute) -> Compute:
+    raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+
+def wrong(compute: Compute) -> Compute:
+    return lambda: compute().flip(1)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"), [(failing, "operation not permitted when stream is capturing"), (wrong, "a replay differs")]
+)
+def test_steps_that_cannot_be_recorded_are_computed_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, record: Any, reason: str
+) -> None:
+    lm, prompts, decoding = recording(monkeypatch, record), prompts_of(5), Decoding(8, FREE)
+
+    with pytest.warns(RuntimeWarning) as found:
+        answers = write(lm, prompts, decoding)
+
+    assert [str(each.message) for each in found] == [
+        f"a step cannot be recorded as a CUDA graph ({reason}); the model generates more slowly without"
+    ]
+    expected = write(causal(sharp("llama")), prompts, decoding)
+    assert [answer.texts for answer in answers] == [answer.texts for answer in expected]
+
+
+def test_a_device_that_is_full_while_a_step_is_recorded_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def once(compute: Compute) -> Compute:
+        if full:
+            raise full.pop()
+        return compute
+
+    lm, prompts, decoding = recording(monkeypatch, once), prompts_of(5)[:4], Decoding(5, FREE)
+    before = lm.generation.budget.size
+
+    answers = write(lm, prompts, decoding)
+
+    assert lm.generation.budget.size < before
+    assert [answer.texts for answer in answers] == [
+        answer.texts for answer in write(causal(sharp("llama")), prompts, decoding)
+    ]
+
+
+SLOTS = st.lists(st.integers(0, 3), min_size=1, max_size=9).flatmap(
+    lambda prefixes: st.tuples(st.just(prefixes), st.lists(st.integers(0, len(prefixes) - 1), min_size=1, max_size=9))
+)
+
+
+@given(SLOTS)
+def test_extensions_get_slots_of_their_prefix(case: tuple[list[int], list[int]]) -> None:
+    prefix_of, parents = map(np.array, case)
+    wanted, offered = (np.bincount(each, minlength=4) for each in (prefix_of[parents], prefix_of))
+
+    slots = assigned(parents, prefix_of)
+
+    assert (slots is None) == bool((wanted > offered).any())
+    if slots is not None:
+        assert len(set(slots.tolist())) == len(parents)
+        assert (prefix_of[slots] == prefix_of[parents]).all()
+        assert all(slots[parents.tolist().index(parent)] == parent for parent in parents)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_of_equally_likely_tokens_the_lowest_come_first(count: int) -> None:
+    logits = torch.tensor([[0.0, 1, 3, 3, 2, 3, 3, 1], [5, 1, 1, 1, 4, 1, 1, 1], [0, 1, 2, 3, 4, 5, 6, 7]])
+    expected = [sorted(range(8), key=lambda token: (-float(row[token]), token))[:count] for row in logits]
+
+    found = _enqueue_best(logits, count)()
+
+    assert found.tokens.tolist() == expected
+    assert np.allclose(found.logprobs, np.take_along_axis(logits.log_softmax(1).numpy(), found.tokens, 1))
