@@ -6,13 +6,16 @@ import logging
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Sequence
+from threading import Thread
 
 from icl_eval.engine import rank_and_world_size
 from icl_eval.errors import RunError
 
 OPTION = "--processes"
+LAUNCHER = "ICL_EVAL_LAUNCHER"  # in the environment of the processes: the id of the one that started them
 USER_ERROR, INTERRUPTED, BUG = 2, 130, 1
 
 
@@ -56,6 +59,7 @@ def start(processes: int) -> int:
     command = launch_command_parser().parse_args(
         ["--multi_gpu", *words, "-m", "icl_eval", *without_option(sys.argv[1:])]
     )
+    os.environ[LAUNCHER] = str(os.getpid())
     logging.disable(logging.ERROR)  # the processes themselves say what is wrong
     try:
         with warnings.catch_warnings():
@@ -68,6 +72,23 @@ def start(processes: int) -> int:
     finally:
         logging.disable(logging.NOTSET)
     return 0
+
+
+def end_with_launcher(pause: float = 1.0) -> None:
+    """Interrupt this process when the one that `start` ran in is killed; otherwise it would go on in the background.
+
+    Args:
+        pause: seconds between two looks.
+    """
+    if (launcher := os.environ.get(LAUNCHER)) is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(launcher):
+            time.sleep(pause)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def without_option(words: Sequence[str]) -> list[str]:

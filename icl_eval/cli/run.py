@@ -78,9 +78,10 @@ def run(
         run_options = options.read(run_options)
         models, revisions = options.models(model), options.words(revision)
         several = len(models) * max(len(revisions), 1) > 1
-        if processes > 1 and not explain:
-            from icl_eval.cli.processes import check_startable, start
+        from icl_eval.cli.processes import check_startable, end_with_launcher, start
 
+        end_with_launcher()
+        if processes > 1 and not explain:
             check_startable(processes, run_options["device"])
             raise typer.Exit(start(processes))
         from icl_eval.cli.progress import progress_bar

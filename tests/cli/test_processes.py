@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from icl_eval.cli.processes import without_option
+from icl_eval.cli.processes import LAUNCHER, end_with_launcher, without_option
 from icl_eval.testing import FakeLM
 
 from .shell import TOY, IclEval, Shell
@@ -125,6 +126,18 @@ def test_an_interrupt_prints_once_how_to_go_on(tmp_path: Path) -> None:
     assert said.err.startswith("\ninterrupted; all answers are kept, and this command continues the run:\n")
     assert said.err.rstrip().endswith("--processes 2")
     assert said.err.count("\n") == 3
+
+
+def test_a_process_is_interrupted_when_its_launcher_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents, signals = iter([7, 7, 1]), queue.SimpleQueue[tuple[int, int]]()
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(os, "kill", lambda *sent: signals.put(sent))
+    end_with_launcher()
+    monkeypatch.setenv(LAUNCHER, "7")
+    end_with_launcher(pause=0)
+
+    assert signals.get(timeout=60) == (os.getpid(), signal.SIGTERM)
+    assert next(parents, None) is None
 
 
 def test_one_process_is_this_one(icl_eval: IclEval, lm: FakeLM) -> None:
