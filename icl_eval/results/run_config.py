@@ -31,7 +31,7 @@ from icl_eval.models.options import CHAT_ONLY
 from icl_eval.scoring import CALIBRATIONS, CONTEXTUAL
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.metric_names import MetricName, named_metrics
-from icl_eval.tasks.protocol import ENCODED
+from icl_eval.tasks.protocol import BY_SIMILARITY, ENCODED
 from icl_eval.values import expand_orders, parse_formats, parse_labels, parse_limit
 
 MOST_SEEDS = 10_000
@@ -188,9 +188,15 @@ class RunConfig(ModelConfig):
 
     @property
     def variants(self) -> list[dict[str, str]]:
-        """What else is changed for further cells: all combinations of `select`, `labels` and `order` but the first."""
+        """What else is changed for further cells: all combinations of `select`, `labels` and `order` but the first.
+
+        If one of several selections has the order `similar-last`, the others are left out of that order.
+        """
+        ordered = {*self.select} & {*BY_SIMILARITY}
+        unordered = {*self.select} - ordered if ordered else set()
         plain, *others = [dict(zip(self._axes, values, strict=True)) for values in product(*self._axes.values())]
-        return [{name: value for name, value in each.items() if value != plain[name]} for each in others]
+        exist = [each for each in others if each.get("order") != "similar-last" or each.get("select") not in unordered]
+        return [{name: value for name, value in each.items() if value != plain[name]} for each in exist]
 
     @property
     def _axes(self) -> dict[str, tuple[str, ...]]:

@@ -10,7 +10,8 @@ labels and order of the run and in the plain format. Variants that differ in the
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -61,11 +62,12 @@ class Organizer:
         for pool, each in first.items():
             candidates = [replace(one, examples=examples or one.examples) for one in organizations(each)]
             queries = Queries(candidates, self._engine.model, self._overflow, self._chat)
-            entropies: dict[Key, list[float]] = defaultdict(list)
+            seen, least, chosen = Counter[Key](), dict[Key, float](), dict[Key, int]()
             for key, entropy in self._entropies(queries, each.record.normalization):
-                entropies[key].append(entropy)
-            whole = {key: values for key, values in entropies.items() if len(values) == ORGANIZATIONS}
-            self._chosen[pool] |= {key: values.index(min(values)) for key, values in whole.items()}
+                if entropy < least.get(key, math.inf):
+                    least[key], chosen[key] = entropy, seen[key]
+                seen[key] += 1
+            self._chosen[pool] |= {key: index for key, index in chosen.items() if seen[key] == ORGANIZATIONS}
             for error in queries.failed.values():
                 self._errors[pool] = error
 

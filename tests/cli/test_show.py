@@ -49,6 +49,12 @@ def test_show_prints_every_variant_of_labels_and_orders(icl_eval: IclEval, lm: F
     ] + [query]
 
 
+def test_show_prints_every_selection(icl_eval: IclEval, lm: FakeLM) -> None:
+    said = icl_eval("show", "toy/parity", "--shots", "2", "--select", "random,bm25", *TOY)
+
+    assert re.findall(r"^plain.*$", said.out, re.MULTILINE) == ["plain", "plain: select=bm25, order=similar-last"]
+
+
 def test_show_names_an_option_that_its_prompt_has_too_few_demonstrations_for(icl_eval: IclEval, lm: FakeLM) -> None:
     said = icl_eval("show", "toy/parity", "--shots", "0", "--labels", "random", *TOY)
 

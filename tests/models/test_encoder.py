@@ -12,6 +12,7 @@ import transformers as hf
 from icl_eval.errors import ModelError
 from icl_eval.models import encoder_words, text_encoder
 from icl_eval.models.encoder import _Encoder, _loaded
+from icl_eval.models.loading import checkpoint
 from icl_eval.tiny import MODEL
 
 from .architectures import build
@@ -69,6 +70,12 @@ def test_the_words_of_an_encoder_depend_on_its_name_and_content(tmp_path: Path) 
     for name in (str(tmp_path / "none"), "http://localhost:1/v1"):
         with pytest.raises(ModelError):
             encoder_words(name)
+
+
+def test_the_words_of_an_encoder_on_the_hub_have_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "commit_of", lambda *_: "0123456789abcdef")
+
+    assert encoder_words("some/encoder") == "encoder#01234567"
 
 
 def test_an_endpoint_is_no_encoder() -> None:

@@ -180,6 +180,22 @@ def test_a_query_that_does_not_fit_is_one_error() -> None:
         evaluate(Moody(window=30), task(select="mdl"), shots=3, overflow="error")
 
 
+def test_a_prompt_fails_alone_if_an_organisation_of_it_does_not_fit() -> None:
+    long, others = {"text": "fox " * 99, "label": 1}, [{"text": f"cat {n}", "label": n % 2} for n in range(40)]
+    foxes = Task.from_records(
+        "foxes",
+        evaluation=[{"text": "a fox", "label": 0}],
+        demonstrations=[long, *others],
+        prompt="{{ text }}",
+        options=NAMES,
+    )
+    found = evaluate(Moody(window=60), foxes, shots=1, overflow="error", select=["random", "mdl"])
+
+    assert [score.prompt for score in found.scores] == ["inline"]
+    (failure,) = found.failures
+    assert (failure.selection, "context length is 60" in failure.reason) == ("~select=mdl", True)
+
+
 def test_a_task_without_options_cannot_be_selected_by_them() -> None:
     texts = parity(options=None, answer="text", references="n", decode={"max_tokens": 3})
     with pytest.raises(RunError, match="parity has no options, and `select: mdl` needs the model's probabilities"):

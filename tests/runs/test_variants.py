@@ -208,6 +208,21 @@ def test_a_selection_is_that_of_a_run_of_its_own(values: tuple[Select, ...], tmp
             ]
 
 
+def test_the_most_similar_one_is_last_only_where_similarity_selects() -> None:
+    options: dict[str, Any] = {"shots": 2, "order": ["drawn", "similar-last"]}
+    found = evaluate(FakeLM(), task(), select=["random", "bm25"], **options)
+
+    assert [score.prompt for score in found.scores if not score.variants] == [
+        "plain",
+        "plain~select=bm25",
+        "plain~select=bm25,order=similar-last",
+    ]
+    with pytest.raises(
+        IclEvalError, match="`order` similar-last goes with `select` bm25, knn, dpp, mdl, but `select` is"
+    ):
+        evaluate(FakeLM(), task(), select=["random", "balanced"], **options)
+
+
 def test_seeds_count_where_a_selection_of_several_draws() -> None:
     with pytest.raises(IclEvalError, match="levels: --select bm25,knn selects the same demonstrations for every seed"):
         evaluate(FakeLM(), task(), shots=1, select=["bm25", "knn"], seeds=2)
