@@ -106,7 +106,9 @@ def wrong(compute: Compute) -> Compute:
 def test_steps_that_cannot_be_recorded_are_computed_one_by_one(
     monkeypatch: pytest.MonkeyPatch, record: Any, reason: str
 ) -> None:
-    lm, prompts, decoding = recording(monkeypatch, record), prompts_of(5), Decoding(8, FREE)
+    prompts, decoding = prompts_of(5), Decoding(8, FREE)
+    expected = write(causal(sharp("llama")), prompts, decoding)
+    lm = recording(monkeypatch, record)
 
     with pytest.warns(RuntimeWarning) as found:
         answers = write(lm, prompts, decoding)
@@ -114,7 +116,6 @@ def test_steps_that_cannot_be_recorded_are_computed_one_by_one(
     assert [str(each.message) for each in found] == [
         f"a step cannot be recorded as a CUDA graph ({reason}); the model generates more slowly without"
     ]
-    expected = write(causal(sharp("llama")), prompts, decoding)
     assert [answer.texts for answer in answers] == [answer.texts for answer in expected]
 
 
@@ -126,15 +127,15 @@ def test_a_device_that_is_full_while_a_step_is_recorded_halves_the_batch(monkeyp
             raise full.pop()
         return compute
 
-    lm, prompts, decoding = recording(monkeypatch, once), prompts_of(5)[:4], Decoding(5, FREE)
+    prompts, decoding = prompts_of(5)[:4], Decoding(5, FREE)
+    expected = write(causal(sharp("llama")), prompts, decoding)
+    lm = recording(monkeypatch, once)
     before = lm.generation.budget.size
 
     answers = write(lm, prompts, decoding)
 
     assert lm.generation.budget.size < before
-    assert [answer.texts for answer in answers] == [
-        answer.texts for answer in write(causal(sharp("llama")), prompts, decoding)
-    ]
+    assert [answer.texts for answer in answers] == [answer.texts for answer in expected]
 
 
 SLOTS = st.lists(st.integers(0, 3), min_size=1, max_size=9).flatmap(
