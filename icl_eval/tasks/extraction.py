@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import regex
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, field_validator, model_validator
 
-from icl_eval.errors import MetricError
+from icl_eval.errors import MetricError, UnknownName
 
 SECONDS = 2.0  # that matching one text may take
 MOST_STEPS = 10**6  # of a compiled pattern, in which every repetition that must match has its own
@@ -104,7 +104,9 @@ class Rule(BaseModel):
 
 def _as_rule(value: object) -> object:
     """A rule without settings may be written as its name."""
-    return {value: True} if isinstance(value, str) and value in WORDS else value
+    if isinstance(value, str) and value not in WORDS:
+        raise ValueError(UnknownName("rule without settings", value, WORDS).message)
+    return {value: True} if isinstance(value, str) else value
 
 
 Rules = Annotated[list[Annotated[Rule, BeforeValidator(_as_rule)]], Field(min_length=1)]

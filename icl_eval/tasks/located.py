@@ -116,6 +116,9 @@ def _explain(
     if kind == "string_type" and isinstance(value, bool | int | float | date):
         what = "word" if isinstance(value, bool) else type(value).__name__
         return TaskError(f"{_keys_of(place)}: YAML reads this {what} as {value}; put it in quotes", path, line)
+    if kind in ("model_type", "dict_type"):
+        keys = ", ".join(_keys(model, place))
+        message = f"this should be a mapping{f', whose keys are among {keys}' if keys else ''}"
     return TaskError(_about(place, message, value), path, line)
 
 
@@ -151,19 +154,21 @@ def _existing(located: Located, place: Place) -> Place:
 
 
 def _keys(model: type[BaseModel], place: Place) -> list[str]:
-    """The keys that are valid in the mapping at `place`."""
+    """The keys that are valid in the mapping at `place`; names and indices of mappings and lists of it are passed."""
     for part in place:
-        field = model.model_fields.get(str(part))
-        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
-        inner = [kind for kind in kinds if _is_model(kind)]
-        if not inner:
-            return []
-        model = inner[0]
+        if str(part) in model.model_fields:
+            inner = _models_in(model.model_fields[str(part)].annotation)
+            if not inner:
+                return []
+            model = inner[0]
     return list(model.model_fields)
 
 
-def _is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    """The schemas in the type of a field, in lists and mappings, too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
 def _locate(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) -> None:

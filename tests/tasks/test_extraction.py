@@ -62,7 +62,7 @@ def test_rules_take_the_answer_out_of_a_text(text: str, rules: list[Any], answer
         ({"after": "a", "take": "last"}, "`take` belongs to a `pattern`"),
         ({"after": ""}, "at least 1 character"),
         ({"patern": "a"}, "Extra inputs are not permitted"),
-        ("last_digit", "valid dictionary or instance of Rule"),
+        ("lastnumber", "no rule without settings is named 'lastnumber'; did you mean last_number"),
     ],
 )
 def test_rules_that_cannot_be_are_refused(rule: Any, message: str) -> None:

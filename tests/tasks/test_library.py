@@ -145,6 +145,11 @@ def test_alias_of_a_list_is_allowed(write: Write) -> None:
         (", evaluation: validation", "", ":3: the key `splits.evaluation` is missing"),
         ("field: label, ", "", ":5: the key `gold.field` is missing"),
         (
+            '{field: label, names: ["no", "yes"]}',
+            "label",
+            ":5: `gold`: this should be a mapping, whose keys are among field, names",
+        ),
+        (
             "demonstrations: train",
             "demonstrations: {task: sea}",
             ":3: the key `splits.demonstrations.split` is missing",
@@ -269,6 +274,16 @@ def test_null_takes_an_inherited_key_away(write: Write) -> None:
         ),
         ("answer: text", "answer: txt", ":5: `answer`: Input should be 'choice', 'text' or 'likelihood'"),
         ("prompts:", "decode: {beam: 4}\nprompts:", ":7: no key is named 'beam'; did you mean beams?"),
+        (
+            "prompts:",
+            "extract:\n  last:\n    - {lastnumber: true}\nprompts:",
+            ":9: no key is named 'lastnumber'; did you mean last_number?",
+        ),
+        (
+            "prompts:",
+            "extract: {last: [7]}\nprompts:",
+            ":7: `extract.last`, value 7: this should be a mapping, whose keys are among pattern, take, after,",
+        ),
         ("prompts:", "decode: {beams: 0}\nprompts:", ":7: `decode.beams`: Input should be greater than or equal to 1"),
         ("prompts:", "decode: {stop: x}\nprompts:", ":7: `decode.stop`: Input should be a valid list"),
         (

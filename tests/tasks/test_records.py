@@ -179,6 +179,7 @@ def test_option_templates_render_once() -> None:
         ("{% for a in range(11000) %}{{ 'a' * 1000 }}{% endfor %}{{ text }}", "longer than"),
         ("{{ cycler(9) }}", "cannot be called"),
         ("{{ text", "unexpected end"),
+        ("{{ text | uper }}", "no filter is named 'uper'; did you mean upper?"),
     ],
 )
 def test_failing_template_is_an_error_of_its_record(template: str, reason: str) -> None:
@@ -186,6 +187,7 @@ def test_failing_template_is_an_error_of_its_record(template: str, reason: str) 
 
     assert message.startswith(f"sky: split 'train', record 1: {template!r} cannot be rendered: ")
     assert reason in message
+    assert "\n" not in message
 
 
 def test_equal_ids_are_an_error() -> None:
