@@ -93,7 +93,7 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     """What the scores lost, such as demonstrations and ties: one line for each kind of loss."""
     scores = [score for score in scores if not score.of_part and not score.variants]
     firsts = list({(s.task, s.prompt, s.shots): s for s in scores if not s.of_suite}.values())
-    found = [*manifest.stopping_notes, *_searches(scores, manifest)]
+    found = [*manifest.stopping_notes, *manifest.search_notes]
     if short := [score for score in firsts if score.shortened]:
         prompts = counted(sum(score.shortened for score in short), "prompt has", "prompts have")
         found.append(
@@ -120,22 +120,6 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
         for (task, rules), count in _without_answers(scores).items()
     ]
     return [*found, *map(str, manifest.failures), *_missing_averages(manifest)]
-
-
-def _searches(scores: Sequence[Score], manifest: Manifest) -> list[str]:
-    """The prompts that are themselves the best or the worst format that a search found."""
-    found: dict[tuple[str, str], set[str]] = {}  # by task and prompt, what its formats are
-    for score in scores if manifest.config.budget is not None else ():
-        if not score.of_suite:
-            parts = score.prompt_parts
-            found.setdefault((score.task, parts["base"]), set()).add(parts["format"].rpartition("-")[2])
-    failed = {each.task for each in manifest.failures}
-    lines = []
-    for (task, prompt), roles in found.items():
-        missing = [word for role, word in (("best", "better"), ("worst", "worse")) if role not in roles]
-        if missing and task not in failed:
-            lines.append(f"{task}: the search found no {' or '.join(missing)} format than {prompt}")
-    return lines
 
 
 def _without_answers(scores: Sequence[Score]) -> dict[tuple[str, str], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from icl_eval.errors import UnknownName
@@ -147,20 +147,27 @@ def _ratio(signal: Signal | None) -> Row:
 
 def _about_signals(found: Mapping[Key, Signal]) -> list[str]:
     """The ratio of each score of a task by shots, and what the noise is."""
-    lines: dict[tuple[object, ...], list[str]] = {}
+    lines: dict[Key, list[str]] = {}
     for (task, prompt, metric, normalization, shots, average, category), signal in found.items():
         if not category and not average:
             lines.setdefault((task, prompt, metric, normalization), []).append(
                 f"{signal.signal_to_noise:.1f} ({shots} shots)"
             )
     noise = "/".join(sorted({each.noise_of for each in found.values()}))
-    said = [f"signal/noise of {task} {metric}: {', '.join(each)}" for (task, _, metric, _), each in lines.items()]
+    said = [f"signal/noise of {_named(key, lines)}: {', '.join(each)}" for key, each in lines.items()]
     more = [f"signal/noise of {len(said) - MOST_LINES} more scores: see the formats json and csv"]
     kept = said if len(said) <= MOST_LINES else [*said[:MOST_LINES], *more]
     about = (
         f"signal/noise: relative range over models by relative standard deviation over {noise} (Heineman et al. 2025)"
     )
     return [about, *kept] if kept else []
+
+
+def _named(key: Key, keys: Collection[Key]) -> str:
+    """The task and the metric of a score, and its scoring and its prompt where the task has others."""
+    task, prompt, metric, normalization = key
+    prompts, scorings = ({each[index] for each in keys if each[0] == task} for index in (1, 3))
+    return f"{task} {metric}{f' ({normalization})' * (len(scorings) > 1)}{f', {prompt}' * (len(prompts) > 1)}"
 
 
 def _label(manifest: Manifest) -> str:

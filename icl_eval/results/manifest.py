@@ -15,6 +15,7 @@ from icl_eval.models import about_control_tokens
 from icl_eval.models.loading.names import is_endpoint
 from icl_eval.results.records import Failure, Stopped, TaskRecord
 from icl_eval.results.run_config import RunConfig
+from icl_eval.results.score import VARIANT
 from icl_eval.tasks import SuiteDefinition, tasks_of
 from icl_eval.tasks.located import first_problem
 
@@ -86,6 +87,23 @@ class Manifest(BaseModel):
             if record.stopped is not None:
                 found.setdefault(record.task, []).append((record, record.stopped))
         return [_stopping_note(task, records) for task, records in found.items()]
+
+    @property
+    def search_notes(self) -> list[str]:
+        """The prompts that are themselves the best or the worst format that the search found."""
+        if self.config.budget is None:
+            return []
+        found: dict[tuple[str, str], str] = {}  # by task and prompt, the names of its formats
+        for record in self.tasks:
+            prompt, *rest = record.prompt.split(VARIANT)
+            found[record.task, prompt] = found.get((record.task, prompt), "") + (rest[0] if record.format else "")
+        failed = {each.task for each in self.failures}
+        lines = []
+        for (task, prompt), formats in found.items():
+            missing = [word for role, word in (("-best", "better"), ("-worst", "worse")) if role not in formats]
+            if missing and task not in failed:
+                lines.append(f"{task}: the search found no {' or '.join(missing)} format than {prompt}")
+        return lines
 
     def tasks_of(self, suite: SuiteDefinition) -> list[str]:
         """The tasks of a suite of the run and of the suites in it, each once."""

@@ -75,3 +75,17 @@ def test_a_sweep_has_the_ratio_of_each_score_in_order_of_training() -> None:
     assert f"signal/noise of superglue/rte accuracy: {ratio:.1f} (0 shots)" in sweep.table()
     assert " | signal/noise | " in sweep.table("md")
     assert sweep.to_frame()["signal_to_noise"].iloc[0] == pytest.approx(ratio)
+
+
+def test_scorings_and_prompts_have_a_ratio_each_by_their_names() -> None:
+    scores = [
+        replace(RTE, prompt=prompt, normalization=by) for prompt in ("gpt3", "other") for by in ("token", "batch")
+    ]
+    large = MANIFEST.model_copy(update={"model_name": "large"})
+    said = Sweep((Result(tuple(scores), MANIFEST), Result(tuple(scores), large))).table().splitlines()
+
+    assert [line.partition(":")[0] for line in said if line.endswith(" (0 shots)")] == [
+        f"signal/noise of superglue/rte accuracy ({by}), {prompt}"
+        for prompt in ("gpt3", "other")
+        for by in ("token", "batch")
+    ]
