@@ -9,7 +9,8 @@ Token ids are deterministic. With `--device cpu` models and work are scaled down
 One table is printed. Every row shows the largest difference of a log-probability to float32 on the CPU, measured on a
 narrow copy of the same architecture in float32 on the device, for scores also in bfloat16, and peak memory. Scoring
 rows show the time over the bare forward pass of the trie's tokens, generation rows tokens per second and how many times
-as fast that is as `generate` of transformers at its best batch size. All times are those of a second call. Work that no
+as fast that is as `generate` of transformers at its best batch size. Below the table is the time of a decoding step,
+launched and replayed as a CUDA graph. All times are those of a second call. Work that no
 longer fits the time limit, 8 minutes or with `--quick` 2, is named and left out.
 """
 
@@ -34,9 +35,15 @@ sys.path.insert(0, str(ROOT))
 from icl_eval.engine import Engine  # noqa: E402
 from icl_eval.models import Decoding, GenerateRequest, OutOfMemory, ScoreAnswer, ScoreRequest, common_prefix  # noqa: E402
 from icl_eval.models.causal.model import CausalLM  # noqa: E402
+from icl_eval.models.generation.decoder import Entry  # noqa: E402
+from icl_eval.models.generation.decoding_step import Recorder, cuda_graph  # noqa: E402
+from icl_eval.models.generation.kv_pool import PooledDecoder  # noqa: E402
+from icl_eval.models.generation.search import Extension  # noqa: E402
+from icl_eval.models.loading.devices import on_one_gpu  # noqa: E402
 
 TINY = ROOT / "icl_eval" / "tiny" / "model"
 WINDOW = 4096  # positions of the random models
+STEPS = 8  # of a batch, timed together
 CALL = 512  # tokens of a call of the bare forward pass after the first
 SECONDS, QUICK_SECONDS = 480, 120
 BATCHES = (8, 16, 32, 64)  # of transformers' `generate`
@@ -169,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(line, flush=True)
     for shape in bench.shapes:
         bench.measure(shape)
-    for sentence in bench.left_out:
+    for sentence in (*bench.sentences, *bench.left_out):
         print(sentence, flush=True)
     return int(bool(bench.left_out))
 
@@ -185,6 +192,7 @@ class Bench:
         self.size = SMALL_SIZE if on_cpu else QUICK_SIZE if quick else LARGE_SIZE
         self.batches = BATCHES[:2] if on_cpu else BATCHES[2:] if quick else BATCHES
         self.until = time.monotonic() + (QUICK_SECONDS if quick else SECONDS)
+        self.sentences: list[str] = []
         self.left_out: list[str] = []
 
     def header(self) -> list[str]:
@@ -214,6 +222,12 @@ class Bench:
             prompts = work.prompts(shared=shared)
             row = partial(self._generation, lm, prompts, beams, differences[name], shared=shared)
             self._row(shape, name, row)
+        if on_one_gpu(lm.model) and lm.caches_prefixes:
+            launched, replayed = (self._step(lm, work, recorder) for recorder in (None, Recorder(cuda_graph)))
+            self.sentences.append(
+                f"{shape.name}: a step of {size.texts} hypotheses takes {1e3 * launched:.2f} ms, "
+                f"{1e3 * replayed:.2f} ms when it is replayed"
+            )
 
     def _row(self, shape: Shape, name: str, measured: Callable[[], str]) -> None:
         if time.monotonic() > self.until:
@@ -261,6 +275,20 @@ class Bench:
         wanted = BEAMS if beams > 1 else GREEDY_SHARED if shared else GREEDY
         total = sum(map(len, prompts))
         return f"{total:,} | {difference} | | {speed:,.0f} | {speed / theirs:.2f} ({wanted}) | {self._peak()}"
+
+    def _step(self, lm: CausalLM, work: Work, recorder: Recorder | None) -> float:
+        """Seconds of a step of greedy search without shared demonstrations."""
+        prefill = partial(lm._run, cached=True, falls_back=True)
+        decoder = PooledDecoder(lm._network, prefill, branches=lm.has_tree_attention, recorder=recorder)
+        prompts = [np.array(prompt, np.int32) for prompt in work.prompts(shared=False)]
+        with torch.inference_mode():
+            decoder.enter([Entry(prompt, prompt[:0], len(prompt)) for prompt in prompts])
+
+        def steps() -> None:
+            for _ in range(STEPS):
+                decoder.step([Extension(row, 100 + row) for row in range(len(prompts))])
+
+        return self._seconds(steps) / STEPS
 
     def _their_speed(self, model: Any, prompts: list[list[int]], beams: int, count: int, batch: int) -> float:
         """Tokens per second of `generate` on two batches at most; 0 if one does not fit."""
