@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from icl_eval.models import ControlTokens, LoadConfig, ModelConfig, load_model, load_text_reader
 from icl_eval.runs.tasks import SAMPLE_PATH
+from icl_eval.tasks import Library
 from icl_eval.testing import FakeLM
 from icl_eval.tiny import MODEL
 
@@ -184,9 +185,8 @@ def test_check_without_names_looks_at_everything(icl_eval: IclEval, monkeypatch:
 
     monkeypatch.setattr("icl_eval.runs.check.inspect", inspected)
     icl_eval("check", "--include", ".")
-    listed = icl_eval("list", "--include", ".").out
 
-    assert sorted(said_by_name) == [line.split()[0] for line in listed.splitlines()]
+    assert sorted(said_by_name) == Library([Path()]).names()
     assert said_by_name.index("toy") > max(map(said_by_name.index, ("toy/parity", "toy/pairs")))
     assert SAMPLE_PATH.is_dir()
 

@@ -43,7 +43,7 @@ def test_a_file_name_sends_no_control_character(icl_eval: IclEval) -> None:
     assert not {*said.err} & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp936"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp936"])
 def test_every_command_prints_any_text_in_every_encoding_of_stdout(
     encoding: str, icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,13 @@ def correlated(seed: int, clusters: int, size: int = 3, classes: int = 2) -> lis
     return answered(gold.tolist(), chosen.tolist(), clusters=names.tolist(), options=options)
 
 
+def macro_f1(gold: np.ndarray, chosen: np.ndarray) -> float:
+    """As scikit-learn's, which takes too long for many resamples, of classes that all occur."""
+    classes = int(max(gold.max(), chosen.max())) + 1
+    counts = np.bincount(gold * classes + chosen, minlength=classes**2).reshape(classes, classes)
+    return float((2 * counts.diagonal() / (counts.sum(axis=0) + counts.sum(axis=1))).mean())
+
+
 @st.composite
 def paired(draw: st.DrawFn) -> list[Prediction]:
     """2 to 40 two-option examples in groups of two, each group in one of up to six clusters."""

@@ -1,24 +1,33 @@
 import warnings
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from icl_eval.errors import MetricError
 from icl_eval.metrics import METRICS, Prediction, estimate
 
-from .answered import answered, chosen_of, gold_of, paired
+from .answered import answered, chosen_of, correlated, gold_of, macro_f1, paired
 
 three_way = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30)
 
 
+@settings(max_examples=40)  # scikit-learn takes some milliseconds for each
 @given(three_way)
 def test_macro_f1_is_that_of_scikit_learn_for_any_set_of_classes_that_occurs(rows: list[tuple[int, int]]) -> None:
     gold, chosen = zip(*rows, strict=True)
     predictions = answered(gold, chosen, options=("true", "false", "neither"))
 
     assert estimate(METRICS["macro_f1"], [predictions]).value == pytest.approx(f1_score(gold, chosen, average="macro"))
+
+
+def test_the_macro_f1_of_resamples_is_that_of_scikit_learn() -> None:
+    predictions = correlated(3, clusters=250, classes=3)
+    gold, chosen = np.array(gold_of(predictions)), np.array(chosen_of(predictions))
+
+    assert macro_f1(gold, chosen) == pytest.approx(f1_score(gold, chosen, average="macro"))
 
 
 def test_macro_f1_of_a_known_matrix() -> None:
@@ -28,6 +37,7 @@ def test_macro_f1_of_a_known_matrix() -> None:
     assert estimate(METRICS["macro_f1"], [predictions]).value == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
 
 
+@settings(max_examples=40)
 @given(paired())
 def test_f1_over_answers_is_that_of_the_positive_class_in_scikit_learn(predictions: list[Prediction]) -> None:
     expected = f1_score(gold_of(predictions), chosen_of(predictions), zero_division=0.0)
@@ -35,6 +45,7 @@ def test_f1_over_answers_is_that_of_the_positive_class_in_scikit_learn(predictio
     assert estimate(METRICS["f1a"], [predictions]).value == pytest.approx(expected)
 
 
+@settings(max_examples=40)
 @given(paired())
 def test_matthews_correlation_is_that_of_scikit_learn(predictions: list[Prediction]) -> None:
     with warnings.catch_warnings():
@@ -53,6 +64,7 @@ def test_correlation_of_opposite_answers_is_minus_one() -> None:
     assert estimate(METRICS["matthews_correlation"], [answered([0, 1, 1], [1, 0, 0])]).value == -1
 
 
+@settings(max_examples=40)
 @given(three_way)
 def test_metrics_of_two_options_are_those_of_scikit_learn_for_more(rows: list[tuple[int, int]]) -> None:
     gold, chosen = zip(*rows, strict=True)

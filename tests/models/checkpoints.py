@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -30,9 +32,19 @@ def byte_tokenizer(*, adds_bos: bool = False, **special: Any) -> Any:
 
 def checkpoint(folder: Path, *, adds_bos: bool = False, **changes: Any) -> Path:
     """A tiny Llama and its tokenizer on disk."""
-    build("llama", **{"vocab_size": 258, **changes}).save_pretrained(folder)
-    byte_tokenizer(adds_bos=adds_bos).save_pretrained(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _saved(adds_bos=adds_bos, **changes).items():
+        (folder / name).write_bytes(content)
     return folder
+
+
+@cache
+def _saved(*, adds_bos: bool, **changes: Any) -> dict[str, bytes]:
+    """The files of such a checkpoint, made once."""
+    with TemporaryDirectory() as folder:
+        build("llama", **{"vocab_size": 258, **changes}).save_pretrained(folder)
+        byte_tokenizer(adds_bos=adds_bos).save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def refusal(name: object, *, error: type[IclEvalError] = ModelError, **options: Any) -> str:

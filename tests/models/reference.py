@@ -13,13 +13,24 @@ from icl_eval.models import ScoreRequest
 from .architectures import VOCABULARY
 
 
-def reference(model: Any, request: ScoreRequest) -> list[float]:
-    """Log-probabilities of a request's continuation in nats."""
-    tokens = torch.tensor([list(request.tokens)])
+def references(model: Any, requests: list[ScoreRequest]) -> list[list[float]]:
+    """Log-probabilities of the continuations of requests in nats, by a pass for each sequence that differs."""
+    sequences = {tuple(request.tokens) for request in requests}
+    found = {tokens: _logprobs(model, torch.tensor([tokens])) for tokens in sequences}
+    return [found[tuple(request.tokens)][request.boundary - 1 :] for request in requests]
+
+
+def _logprobs(model: Any, tokens: torch.Tensor) -> list[float]:
+    """Of every token of a sequence but the first; `tokens` has the shape (1, length)."""
     with torch.no_grad():
         logits = model(tokens[:, :-1]).logits[0].float()  # (T, V)
-    logprobs = logits.log_softmax(dim=-1)
-    return [float(logprobs[index - 1, tokens[0, index]]) for index in range(request.boundary, tokens.shape[1])]
+    rows: list[float] = logits.log_softmax(dim=-1).gather(1, tokens[0, 1:, None])[:, 0].tolist()
+    return rows
+
+
+def reference(model: Any, request: ScoreRequest) -> list[float]:
+    """Log-probabilities of a request's continuation in nats."""
+    return references(model, [request])[0]
 
 
 def moments(logprobs: Any) -> tuple[float, float]:
@@ -43,8 +54,13 @@ def random_requests(rng: Generator, sequences: int = 8, longest: int = 40) -> li
 
 def worst(model: Any, requests: list[ScoreRequest], answers: Any) -> float:
     """The largest difference between answers and the reference, in nats."""
-    pairs = zip(requests, answers, strict=True)
-    return max(float(np.abs(np.array(reference(model, r)) - np.array(a.logprobs)).max()) for r, a in pairs)
+    return furthest(references(model, requests), answers)
+
+
+def furthest(expected: list[list[float]], answers: Any) -> float:
+    """The largest difference between the log-probabilities of answers and the expected ones, in nats."""
+    pairs = zip(expected, answers, strict=True)
+    return max(float(np.abs(np.array(each) - np.array(answer.logprobs)).max()) for each, answer in pairs)
 
 
 def written(model: Any, prompt: list[int], count: int, ends: Any) -> tuple[list[int], float]:

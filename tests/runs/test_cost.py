@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ GPT3 = {"model_type": "gpt2", "n_layer": 96, "n_embd": 12288, "n_head": 96, "n_p
 ASKED: dict[str, Any] = {"shots": [0, 4], "data": "sample", "limit": 4, "device": "cpu"}
 
 
+@cache
+def planned() -> Plan:
+    """The plan of the bundled model on bundled data, made once."""
+    return plan("tiny", "symbols", **ASKED)
+
+
 def folder(path: Path, config: dict[str, Any] | None, *, tokenizer: bool = False) -> Path:
     path.mkdir()
     if config is not None:
@@ -26,7 +33,7 @@ def folder(path: Path, config: dict[str, Any] | None, *, tokenizer: bool = False
     return path
 
 
-@pytest.mark.parametrize("task", ["symbols", "superglue/rte", "superglue-generated/rte", "arithmetic/2d-addition"])
+@pytest.mark.parametrize("task", ["symbols", "superglue-generated/rte", "arithmetic/2d-addition"])
 def test_a_plan_counts_what_explain_counts_of_the_loaded_model(task: str) -> None:
     options = ASKED if task != "arithmetic/2d-addition" else {**ASKED, "data": "hub"}
 
@@ -38,7 +45,7 @@ def test_no_weights_are_read(tmp_path: Path) -> None:
     bare = folder(tmp_path / "bare", config, tokenizer=True)
     broken = folder(tmp_path / "broken", config, tokenizer=True)
     (broken / "model.safetensors").write_bytes(b"no weights")
-    expected = plan("tiny", "symbols", **ASKED)
+    expected = planned()
 
     for directory in (bare, broken):
         assert plan(directory, "symbols", dtype="float32", **ASKED) == expected
@@ -72,7 +79,7 @@ def test_devices_name_their_sources() -> None:
 
 
 def test_a_run_without_generation_estimates_no_generation() -> None:
-    said = str(plan("tiny", "symbols", **ASKED))
+    said = str(planned())
 
     assert "generation" not in said
     assert "for prefill; 1 holds the bfloat16 weights" in said
@@ -144,9 +151,7 @@ def test_an_endpoint_is_not_planned() -> None:
 
 
 def test_a_plan_is_printed_as_it_is_counted() -> None:
-    said: Plan = plan("tiny", "symbols", **ASKED)
-
-    assert str(explain("tiny", "symbols", **ASKED)) in str(said)
+    assert str(explain("tiny", "symbols", **ASKED)) in str(planned())
 
 
 def test_a_large_run_is_estimated_from_a_part_of_its_prompts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_the_run_holds_all_kinds_of_answers(result: Result) -> None:
 
 @pytest.mark.parametrize("name", ["race/high", "race/middle", "storycloze", "sat", "summarization/cnn-dailymail"])
 def test_tasks_run_at_four_shots_on_what_the_documented_command_writes(name: str, releases: Path) -> None:
-    scores = evaluate(FakeLM(), name, data=releases, shots=(0, 4), limit=20).scores
+    scores = evaluate(FakeLM(), name, data=releases, shots=(0, 4), limit=4).scores
 
     assert {(score.shots, score.effective_shots) for score in scores} == {(0, 0), (4, 4)}
     assert all(score.examples >= 4 and not score.shortened for score in scores)

@@ -34,8 +34,12 @@ ASKED = {
     "one prefix": "evaluate('tiny', text('fixed'), shots=[6], out=sys.argv[1])",
     "a black box": "evaluate(FakeLM(), [parity(range(60)), text()], shots=[0, 2], out=sys.argv[1])",
 }
-MANY = range(1200)  # questions, for several chunks
 LONG = "evaluate('tiny', 'superglue', shots=[0, 4], seeds=2, limit=5, data='sample', out=sys.argv[1])"
+
+
+def several_chunks() -> Task:
+    """A task whose requests are several chunks, by few long prompts."""
+    return parity(range(200), prompt="-" * 120 + PROMPT)
 
 
 InThreads = Callable[[Callable[[int], Any]], Callable[[Ranks], Any]]
@@ -284,10 +288,12 @@ def test_an_error_of_one_process_alone_ends_the_others_and_loses_no_answer(
             raise ModelError("the device went away")
 
     models = [FakeLM(), Failing()]
-    first, second = errors_of(2, in_threads(lambda rank: evaluate(models[rank], parity(MANY), shots=0, out=tmp_path)))
+    first, second = errors_of(
+        2, in_threads(lambda rank: evaluate(models[rank], several_chunks(), shots=0, out=tmp_path))
+    )
     kept = len(journal(tmp_path))
     rest = FakeLM()
-    evaluate(rest, parity(MANY), shots=0, out=tmp_path)
+    evaluate(rest, several_chunks(), shots=0, out=tmp_path)
 
     assert (type(first), type(second)) == (WorkerError, RankError)
     assert str(first) == str(second) == "process 1: the device went away"
@@ -297,7 +303,7 @@ def test_an_error_of_one_process_alone_ends_the_others_and_loses_no_answer(
 
 def swept_by(ranks: int, in_threads: InThreads, models: Callable[[int], list[FakeLM]], out: Path | None) -> list[Sweep]:
     """What processes get that sweep over models, each process over its own."""
-    return together(ranks, in_threads(lambda rank: sweep(models(rank), parity(MANY), shots=0, out=out)))
+    return together(ranks, in_threads(lambda rank: sweep(models(rank), several_chunks(), shots=0, out=out)))
 
 
 def members(folder: Path) -> dict[str, dict[str, Any]]:
@@ -307,7 +313,7 @@ def members(folder: Path) -> dict[str, dict[str, Any]]:
 def test_processes_share_every_model_of_a_sweep(tmp_path: Path, in_threads: InThreads) -> None:
     own = {rank: [FakeLM(name="one"), FakeLM(name="two")] for rank in range(2)}
     first, second = swept_by(2, in_threads, own.__getitem__, tmp_path / "many")
-    alone = sweep([FakeLM(name="one"), FakeLM(name="two")], parity(MANY), shots=0, out=tmp_path / "alone")
+    alone = sweep([FakeLM(name="one"), FakeLM(name="two")], several_chunks(), shots=0, out=tmp_path / "alone")
 
     assert first == second
     assert first.table() == alone.table()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,14 +25,18 @@ torch.set_num_threads(1)
 Start = Callable[[Habits], tuple[str, Completions]]
 
 
+@pytest.fixture(scope="module")
+def tiny() -> tuple[Any, Any]:
+    return AutoModelForCausalLM.from_pretrained(TINY_PATH), AutoTokenizer.from_pretrained(TINY_PATH)
+
+
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(monkeypatch: pytest.MonkeyPatch, tiny: tuple[Any, Any]) -> Iterator[Start]:
     monkeypatch.setattr(http, "BACKOFF", wait_none())
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(TINY_PATH), AutoTokenizer.from_pretrained(TINY_PATH)
     with ExitStack() as stack:
 
         def started(habits: Habits) -> tuple[str, Completions]:
-            served = Completions(model, tokenizer, habits)
+            served = Completions(*tiny, habits)
             return stack.enter_context(serving(served)), served
 
         yield started
@@ -44,21 +49,21 @@ def options(out: Path) -> dict[str, object]:
 @pytest.mark.parametrize("habits", [Habits(echoes=False), Habits(listed=False, ids=False)])
 def test_a_served_model_scores_as_the_model_itself(habits: Habits, start: Start, tmp_path: Path) -> None:
     url, _ = start(habits)
-    served = evaluate(url, parity(), **options(tmp_path / "served"))  # type: ignore[arg-type]
-    local = evaluate("tiny", parity(), shots=[0, 1], device="cpu")
+    served = evaluate(url, parity(range(4)), **options(tmp_path / "served"))  # type: ignore[arg-type]
+    local = evaluate("tiny", parity(range(4)), shots=[0, 1], device="cpu")
 
     assert [(each.shots, each.value) for each in served] == [(each.shots, each.value) for each in local]
 
 
 @pytest.mark.parametrize("trouble", [{"always": failing(500)}, {"hangs_up": True}, {"always": failing(400)}])
 def test_a_run_goes_on_where_the_server_failed(trouble: dict[str, object], start: Start, tmp_path: Path) -> None:
-    whole = evaluate(start(Habits())[0], parity(), **options(tmp_path / "whole"))  # type: ignore[arg-type]
+    whole = evaluate(start(Habits())[0], parity(range(4)), **options(tmp_path / "whole"))  # type: ignore[arg-type]
     url, server = start(Habits(after=12, **trouble))  # type: ignore[arg-type]
     with pytest.raises(ModelError) as caught:
-        evaluate(url, parity(), **options(tmp_path / "run"))  # type: ignore[arg-type]
+        evaluate(url, parity(range(4)), **options(tmp_path / "run"))  # type: ignore[arg-type]
     kept = (tmp_path / "run" / "answers.jsonl").read_text().count("\n")
     server.habits.after = 10**6
-    result = evaluate(url, parity(), **options(tmp_path / "run"))  # type: ignore[arg-type]
+    result = evaluate(url, parity(range(4)), **options(tmp_path / "run"))  # type: ignore[arg-type]
 
     assert str(caught.value).startswith(f"{url}/completions ")
     assert kept == 3  # of twelve; nine found out how to ask
@@ -67,27 +72,27 @@ def test_a_run_goes_on_where_the_server_failed(trouble: dict[str, object], start
 
 
 def test_a_run_goes_on_where_the_server_moved_to(start: Start, tmp_path: Path) -> None:
-    evaluate(start(Habits())[0], parity(), **options(tmp_path))  # type: ignore[arg-type]
-    again = evaluate(start(Habits())[0], parity(), **options(tmp_path))  # type: ignore[arg-type]
+    evaluate(start(Habits())[0], parity(range(4)), **options(tmp_path))  # type: ignore[arg-type]
+    again = evaluate(start(Habits())[0], parity(range(4)), **options(tmp_path))  # type: ignore[arg-type]
 
     assert again.manifest.computed == 0
 
 
 def test_a_run_does_not_go_on_with_another_model(start: Start, tmp_path: Path) -> None:
-    evaluate(start(Habits())[0], parity(), **options(tmp_path))  # type: ignore[arg-type]
+    evaluate(start(Habits())[0], parity(range(4)), **options(tmp_path))  # type: ignore[arg-type]
     other = Habits(models=[{"id": "other", "max_model_len": 256}])
 
     with pytest.raises(RunError, match="this folder holds a run of http"):
-        evaluate(start(other)[0], parity(), **options(tmp_path))  # type: ignore[arg-type]
+        evaluate(start(other)[0], parity(range(4)), **options(tmp_path))  # type: ignore[arg-type]
 
 
 def test_the_key_is_nowhere(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ICL_EVAL_API_KEY", "sekret-3")
     url, server = start(Habits(after=12, always=failing(500, "sekret-3 is overloaded")))
     with pytest.raises(ModelError) as caught:
-        evaluate(url, parity(), **options(tmp_path))  # type: ignore[arg-type]
+        evaluate(url, parity(range(4)), **options(tmp_path))  # type: ignore[arg-type]
     server.habits.after = 10**6
-    evaluate(url, parity(), **options(tmp_path))  # type: ignore[arg-type]
+    evaluate(url, parity(range(4)), **options(tmp_path))  # type: ignore[arg-type]
 
     assert server.keys == {"Bearer sekret-3"}
     assert "sekret" not in str(caught.value)
@@ -97,7 +102,7 @@ def test_the_key_is_nowhere(start: Start, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("url", ["http://me:sekret-4@localhost:1/v1", "http://localhost:1/v1?key=sekret-4"])
 def test_a_secret_in_a_url_reaches_no_file_of_a_sweep(url: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="put the key into the environment variable"):
-        sweep(["tiny", url], parity(), out=tmp_path / "sweep", tokenizer="tiny")
+        sweep(["tiny", url], parity(range(4)), out=tmp_path / "sweep", tokenizer="tiny")
 
     assert not (tmp_path / "sweep").exists()
 
@@ -107,8 +112,8 @@ def test_a_sweep_of_an_endpoint_and_a_checkpoint(start: Start, tmp_path: Path) -
     host = url.removeprefix("http://").removesuffix("/v1").replace(":", "-")
     asked = {"shots": [0, 1], "out": tmp_path, "tokenizer": "tiny"}
 
-    found = sweep([url, "tiny"], parity(), **asked)  # type: ignore[arg-type]
-    again = sweep([url, "tiny"], parity(), **asked)  # type: ignore[arg-type]
+    found = sweep([url, "tiny"], parity(range(4)), **asked)  # type: ignore[arg-type]
+    again = sweep([url, "tiny"], parity(range(4)), **asked)  # type: ignore[arg-type]
 
     served, local = found
     assert [each.value for each in served] == [each.value for each in local]
@@ -116,13 +121,13 @@ def test_a_sweep_of_an_endpoint_and_a_checkpoint(start: Start, tmp_path: Path) -
     assert served.folder is not None
     assert served.folder.name.startswith(f"{host}-")
     with pytest.raises(RunError, match="are the same model"):
-        sweep([url, f"{url}/"], parity(), tokenizer="tiny")
+        sweep([url, f"{url}/"], parity(range(4)), tokenizer="tiny")
 
 
 def test_an_endpoint_has_no_revisions() -> None:
     calls: list[Callable[[], object]] = [
-        lambda: evaluate("http://localhost:1/v1", parity(), tokenizer="tiny", revision="main"),
-        lambda: sweep("http://localhost:1/v1", parity(), tokenizer="tiny", revisions=["a", "b"]),
+        lambda: evaluate("http://localhost:1/v1", parity(range(4)), tokenizer="tiny", revision="main"),
+        lambda: sweep("http://localhost:1/v1", parity(range(4)), tokenizer="tiny", revisions=["a", "b"]),
     ]
     for call in calls:
         with pytest.raises(ModelError, match="is an endpoint and has no revisions"):
@@ -130,16 +135,16 @@ def test_an_endpoint_has_no_revisions() -> None:
 
 
 def test_an_option_without_effect_is_refused_whatever_was_finished_before(tmp_path: Path) -> None:
-    evaluate("tiny", parity(), shots=0, device="cpu", out=tmp_path)
+    evaluate("tiny", parity(range(4)), shots=0, device="cpu", out=tmp_path)
     with pytest.raises(ModelError, match="`timeout` has no effect on a model that is not served"):
-        evaluate("tiny", parity(), shots=0, device="cpu", out=tmp_path, timeout=3)
+        evaluate("tiny", parity(range(4)), shots=0, device="cpu", out=tmp_path, timeout=3)
     with pytest.raises(ModelError, match="--max-memory is for --device-map"):
-        evaluate("tiny", parity(), shots=0, device="cpu", out=tmp_path, max_memory={"cpu": "1GiB"})
+        evaluate("tiny", parity(range(4)), shots=0, device="cpu", out=tmp_path, max_memory={"cpu": "1GiB"})
 
 
 def test_the_manifest_says_where_and_by_which_name(start: Start, tmp_path: Path) -> None:
     url, _ = start(Habits())
-    result = evaluate(url, parity(), **options(tmp_path))  # type: ignore[arg-type]
+    result = evaluate(url, parity(range(4)), **options(tmp_path))  # type: ignore[arg-type]
     manifest = json.loads((tmp_path / "manifest.json").read_text())
 
     assert (manifest["config"]["model"], manifest["config"]["tokenizer"]) == (url, str(TINY_PATH))
