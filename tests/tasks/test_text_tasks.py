@@ -251,6 +251,15 @@ def test_detokenized_text_joins_marks_to_their_words() -> None:
     assert example.options == (page,)
 
 
+def test_the_beginnings_of_articles_are_scored_for_the_in_context_score() -> None:
+    long, short = "ab c " * 1000, "Short ."
+    examples = asked("in-context/wikitext-2", {"page": long}, {"page": short})
+
+    assert [example.options for example in examples] == [(long[:3000],), (short,)]
+    assert task_of("in-context/wikitext-2").definition.measures == ("in_context_score",)
+    assert task_of("in-context/wikitext-2").definition.reference is None
+
+
 def test_treebank_is_one_document(release: LocalSource) -> None:
     (example,) = task_of("ptb").evaluation(release)
     (text,) = example.options
