@@ -43,7 +43,7 @@ def test_other_activations_stay() -> None:
 
 
 def test_moments_are_the_weighted_mean_and_spread_of_log_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "MOMENT_FLOATS", 130)  # two rows at a time
+    monkeypatch.setattr(network, "CACHED_FLOATS", 130)  # two rows at a time
     logits = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)) * 4
     logits[1, 10:] = -torch.inf  # tokens that a model excludes
     logits[2] = 3.0  # all alike
