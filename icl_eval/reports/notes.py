@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from icl_eval.metrics import PER_SHOT_LOSS
 from icl_eval.reports.columns import number
 from icl_eval.reports.page import counted
 
@@ -33,7 +34,7 @@ def averages(scores: Sequence[Score]) -> list[str]:
 
 def differences(scores: Sequence[Score]) -> list[str]:
     """The paired differences from the baselines of axes, the numbers of shots in one line."""
-    scores = [score for score in scores if score.difference is not None and not score.of_part]
+    scores = [score for score in _without_per_shot_losses(scores) if score.difference is not None and not score.of_part]
     found: dict[tuple[str, str, str], list[str]] = {}
     for score in scores:
         value, _ = _along_axis(score)
@@ -43,6 +44,11 @@ def differences(scores: Sequence[Score]) -> list[str]:
     left = counted(len(lines) - MOST_LINES, "more difference", "more differences")
     more = [f"{left}: see --columns from-baseline, or `difference` in the formats json and csv"]
     return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
+
+
+def _without_per_shot_losses(scores: Sequence[Score]) -> list[Score]:
+    """Scores without the losses of the answers of demonstrations, which are many and have a plot."""
+    return [score for score in scores if score.metric != PER_SHOT_LOSS]
 
 
 def from_baseline(score: Score) -> str:
@@ -66,7 +72,7 @@ def _in_brackets(score: Score, scores: Sequence[Score]) -> str:
 
 def spreads(scores: Sequence[Score]) -> list[str]:
     """Median and range of the scores along each axis, and where on it they are best and worst."""
-    scores = [score for score in scores if score.variants]
+    scores = [score for score in _without_per_shot_losses(scores) if score.variants]
     lines = [
         f"{score.task} {score.metric}{_in_brackets(score, scores)} ({score.shots} shots), {score.prompt}: "
         f"median {number(score.median)}, range {number(score.minimum)} to {number(score.maximum)} "

@@ -167,6 +167,16 @@ def test_differences_that_do_not_fit_below_the_table_are_counted_with_what_print
     assert last == "1 more difference: see --columns from-baseline, or `difference` in the formats json and csv"
 
 
+def test_ranges_of_the_losses_of_demonstrations_do_not_take_the_lines_of_scores() -> None:
+    mean = replace(RTE, prompt="mean of 2 prompts", axis="prompts", variants=2, best="gpt3", worst="other")
+    losses = [replace(mean, metric="per_shot_loss", shots=shots) for shots in range(10)]
+    said = render([RTE, *losses, mean], MANIFEST)
+
+    assert "superglue/rte accuracy (0 shots), mean of 2 prompts: median" in said
+    assert "per_shot_loss (0 shots), mean of 2 prompts" not in said
+    assert "more ranges" not in said
+
+
 def test_notes_count_a_cell_once_whatever_its_metrics() -> None:
     twice = [RTE_32, replace(RTE_32, metric="macro_f1"), replace(RTE_32, metric="average", task="suite")]
 
