@@ -72,7 +72,7 @@ def _in_brackets(score: Score, scores: Sequence[Score]) -> str:
 
 def spreads(scores: Sequence[Score]) -> list[str]:
     """Median and range of the scores along each axis, and where on it they are best and worst."""
-    scores = [score for score in _without_per_shot_losses(scores) if score.variants]
+    scores = [score for score in _without_per_shot_losses(scores) if score.variants and not score.of_part]
     lines = [
         f"{score.task} {score.metric}{_in_brackets(score, scores)} ({score.shots} shots), {score.prompt}: "
         f"median {number(score.median)}, range {number(score.minimum)} to {number(score.maximum)} "
