@@ -170,7 +170,7 @@ def test_a_kernel_that_fails_later_gives_way_to_matrix_products(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("budget", [1, 48, 100_000])
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma3", "phi3_longrope", "mpt", "jamba"])
+@pytest.mark.parametrize("name", ["llama", "gemma3", "phi3_longrope", "mpt", "jamba"])
 def test_answers_do_not_depend_on_budget_order_or_company(name: str, budget: int) -> None:
     lm = causal(sharp(name))
     requests = random_requests(np.random.default_rng(budget))

@@ -318,8 +318,7 @@ def test_greedy_search_is_that_of_transformers(name: str) -> None:
         assert found.texts == (tokenizer.decode([token for token in tokens if token != end]),)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 1.0])
-@pytest.mark.parametrize("name", SEQ2SEQ)
+@pytest.mark.parametrize(("name", "alpha"), [("t5", 0.0), *((name, 1.0) for name in SEQ2SEQ)])
 def test_beam_search_is_that_of_transformers(name: str, alpha: float) -> None:
     model, tokenizer = ending(name), tokenizer_for(name)
     lm, end = Seq2SeqLM(model, tokenizer, "tiny", "weights"), 2 if name == "bart" else 1

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from icl_eval.errors import IclEvalError, TaskError, UnknownName
+from icl_eval.prompts import Prompt
 from icl_eval.tasks import Library, MemorySource
 from icl_eval.tasks.definition import Gold
 from icl_eval.tasks.library import bundled
+from icl_eval.tasks.located import load_yaml
 
 SKY = """\
 task: sky
@@ -472,6 +474,26 @@ def test_every_bundled_file_loads_and_every_bundled_prompt_belongs_to_a_task() -
     assert len(tasks) >= 11
     assert all(task.prompts for task in tasks)
     assert used == set((bundled() / "prompts").rglob("*.jinja"))
+
+
+def test_a_file_is_read_once_however_many_tasks_extend_or_share_it(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def noted(kind: Callable[[Path], object]) -> Callable[[Path], object]:
+        def noting(path: Path) -> object:
+            read.append(path.name)
+            return kind(path)
+
+        return noting
+
+    monkeypatch.setattr("icl_eval.tasks.library.load_yaml", noted(load_yaml))
+    monkeypatch.setattr(Prompt, "from_file", noted(Prompt.from_file))
+    library = write(sea="task: sea\nextends: sky\n", fog="task: fog\nextends: sea\n")
+
+    assert [task.name for task in library.tasks(["sky", "sea", "fog"])] == ["sky", "sea", "fog"]
+    assert sorted(read) == ["fog.yaml", "plain.jinja", "sea.yaml", "sky.yaml"]
 
 
 def test_unknown_prompt_of_a_task_names_the_nearest(write: Write) -> None:
