@@ -53,7 +53,7 @@ class Option:
     default: Any = None
     flags: tuple[str, ...] = ()
     changes_scores: bool = False
-    minimum: int | None = None
+    minimum: float | None = None
 
 
 Stored = partial(Option, changes_scores=True)  # in the manifest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import complain, write
-from icl_eval.config import MODELS
+from icl_eval.config import MODELS, Option
 from icl_eval.errors import IclEvalError, MissingData, TaskError
 
 
@@ -23,12 +24,11 @@ def check(
     include: list[Path] | None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            rich_help_panel=MODELS,
-            help="Also find queries longer than the context of this model: `tiny`, a directory, or a name on the Hub.",
+        Option(
+            "Also find queries longer than the context of this model: `tiny`, a directory, or a name on the Hub.",
+            MODELS,
+            "MODEL",
+            flags=("--model", "-m"),
         ),
     ] = None,
     split: str | None,
@@ -47,18 +47,13 @@ def check(
 
     names, library = options.library_for(options.task_names(tasks, task, is_needed=False), include)
     where = options.data_for(model, data, data_dir)
-    reading = {**options.read(tokenizer_options), "trust_remote_code": trust_remote_code}
-    configs = read_options(reading)
+    configs = read_options({**options.read(tokenizer_options), "trust_remote_code": trust_remote_code})
     lm = None if model is None else load_text_reader(model, *configs)
     inspected = with_members(library, names or library.names())
     failed, absent = set[str](), set[str]()
     for name in inspected:
         try:
-            members = {*with_members(library, [name])}
-            if broken := failed & members:
-                raise TaskError(f"{len(broken)} of its tasks cannot be run: {', '.join(sorted(broken))}", name)
-            if bare := absent & members:
-                raise MissingData(f"of its tasks, {', '.join(sorted(bare))} {'have' if len(bare) > 1 else 'has'} none")
+            _check_members(name, {*with_members(library, [name])}, failed, absent)
             found = inspect(library, name, where, split, fewshot_split, trust_remote_code=trust_remote_code)
             if lm is not None:
                 note = check_lengths(library, name, lm, where, split, fewshot_split, configs[0])
@@ -76,3 +71,11 @@ def check(
             complain(error)
     if failed:
         raise typer.Exit(2)
+
+
+def _check_members(name: str, members: Set[str], failed: Set[str], absent: Set[str]) -> None:
+    """Raise for a suite with a task that failed, or without data."""
+    if broken := failed & members:
+        raise TaskError(f"{len(broken)} of its tasks cannot be run: {', '.join(sorted(broken))}", name)
+    if bare := absent & members:
+        raise MissingData(f"of its tasks, {', '.join(sorted(bare))} {'have' if len(bare) > 1 else 'has'} none")

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from icl_eval.cli import options
 from icl_eval.cli.terminal import remark, terminal_width, write
-from icl_eval.config import EVALUATION, RESULTS
+from icl_eval.config import EVALUATION, RESULTS, Option
 
 if TYPE_CHECKING:
     from icl_eval.results.contamination import Contamination
@@ -22,31 +20,23 @@ def contamination(
     task: list[str],
     text: Annotated[
         list[Path],
-        typer.Option(
-            "--text",
-            metavar="FILE|FOLDER",
-            rich_help_panel=EVALUATION,
-            help="File or folder of plain text or JSON lines, compressed or not; may be repeated.",
+        Option(
+            "File or folder of plain text or JSON lines, compressed or not; may be repeated.", EVALUATION, "FILE|FOLDER"
         ),
     ],
-    text_field: Annotated[
-        str, typer.Option(metavar="NAME", rich_help_panel=EVALUATION, help="Field of JSON lines with the text.")
-    ] = "text",
+    text_field: Annotated[str, Option("Field of JSON lines with the text.", EVALUATION, "NAME")] = "text",
     ngram: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            rich_help_panel=EVALUATION,
-            help="Words of an n-gram. Default: the 5th percentile of the examples' lengths, from 8 to 13.",
+        Option(
+            "Words of an n-gram. Default: the 5th percentile of the examples' lengths, from 8 to 13.",
+            EVALUATION,
+            "N",
+            minimum=1,
         ),
     ] = None,
-    out: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", rich_help_panel=RESULTS, help="File to write, with a line for each dirty example."
-        ),
-    ] = Path("contamination.jsonl"),
+    out: Annotated[Path, Option("File to write, with a line for each dirty example.", RESULTS, "FILE")] = Path(
+        "contamination.jsonl"
+    ),
     *,
     data: str | None,
     data_dir: Path | None,

@@ -13,7 +13,7 @@ import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import Coloured, remark, write
-from icl_eval.config import EVALUATION, RESULTS
+from icl_eval.config import EVALUATION, RESULTS, Option
 from icl_eval.errors import RunError, UnknownName
 
 if TYPE_CHECKING:
@@ -32,50 +32,27 @@ WORDS = {True: "right", False: "wrong", None: "not judged alone"}
 def examples(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     *,
-    wrong: Annotated[
-        bool, typer.Option("--wrong", rich_help_panel=RESULTS, help="Only examples that were answered wrongly.")
-    ] = False,
-    right: Annotated[
-        bool, typer.Option("--right", rich_help_panel=RESULTS, help="Only examples that were answered rightly.")
-    ] = False,
+    wrong: Annotated[bool, Option("Only examples that were answered wrongly.", RESULTS)] = False,
+    right: Annotated[bool, Option("Only examples that were answered rightly.", RESULTS)] = False,
     flips: Annotated[
         Path | None,
-        typer.Option(
-            "--flips",
-            metavar="OTHER",
-            rich_help_panel=RESULTS,
-            help="Only examples that are right in this other run and wrong here, by task, shots, seed and id.",
+        Option(
+            "Only examples that are right in this other run and wrong here, by task, shots, seed and id.",
+            RESULTS,
+            "OTHER",
         ),
     ] = None,
-    sort: Annotated[
-        Sort | None,
-        typer.Option(rich_help_panel=RESULTS, help="Print the smallest margin or the largest loss first."),
-    ] = None,
-    prompt: Annotated[
-        bool, typer.Option("--prompt", rich_help_panel=RESULTS, help="Print the exact prompt of each example.")
-    ] = False,
-    limit: Annotated[
-        int,
-        typer.Option(min=0, metavar="N", rich_help_panel=RESULTS, help="Print the first N, or with 0 all of them."),
-    ] = MOST,
-    as_json: Annotated[
-        bool, typer.Option("--json", rich_help_panel=RESULTS, help="Print one JSON object per line.")
-    ] = False,
+    sort: Annotated[Sort | None, Option("Print the smallest margin or the largest loss first.", RESULTS)] = None,
+    prompt: Annotated[bool, Option("Print the exact prompt of each example.", RESULTS)] = False,
+    limit: Annotated[int, Option("Print the first N, or with 0 all of them.", RESULTS, "N", minimum=0)] = MOST,
+    as_json: Annotated[bool, Option("Print one JSON object per line.", RESULTS, flags=("--json",))] = False,
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", "-t", metavar="NAME,...", rich_help_panel=EVALUATION, help="Only these tasks."),
+        Option("Only these tasks.", EVALUATION, "NAME,...", flags=("--task", "-t")),
     ] = None,
-    shots: Annotated[
-        str | None,
-        typer.Option(metavar="N,...", rich_help_panel=EVALUATION, help="Only these numbers of demonstrations."),
-    ] = None,
-    seed: Annotated[str | None, typer.Option(metavar="N,...", rich_help_panel=EVALUATION, help="Only these draws.")] = (
-        None
-    ),
-    id: Annotated[
-        list[str] | None,
-        typer.Option("--id", metavar="ID", rich_help_panel=EVALUATION, help="Only this example; may be repeated."),
-    ] = None,
+    shots: Annotated[str | None, Option("Only these numbers of demonstrations.", EVALUATION, "N,...")] = None,
+    seed: Annotated[str | None, Option("Only these draws.", EVALUATION, "N,...")] = None,
+    id: Annotated[list[str] | None, Option("Only this example; may be repeated.", EVALUATION, "ID")] = None,
 ) -> None:
     """Print examples of a finished run, scores and prompts.
 
@@ -99,12 +76,8 @@ def examples(
     shown = found[: limit or None]
     texts = PromptTexts(folder) if prompt else None
     for each in shown:
-        if as_json:
-            extra = {"prompt_text": texts.prompt(each.example, _option(each))} if texts else {}
-            write(json.dumps(_finite({**each.row(), **extra}), ensure_ascii=False))
-        else:
-            for line in _lines(each, texts):
-                write(*line)
+        for line in [[_json(each, texts)]] if as_json else _lines(each, texts):
+            write(*line)
     more = "; --limit 0 prints all" if len(shown) < len(found) else ""
     remark(f"{len(shown)} of {len(found)} examples{more}")
 
@@ -162,6 +135,15 @@ def _sorted(found: list[Outcome], sort: Sort | None) -> list[Outcome]:
     return found
 
 
+def _json(outcome: Outcome, texts: PromptTexts | None) -> str:
+    """An example as a JSON object, with its prompt if there are texts; figures that JSON cannot hold are null."""
+    row = {**outcome.row(), **({"prompt_text": texts.prompt(outcome.example, _option(outcome))} if texts else {})}
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+    return json.dumps(finite, ensure_ascii=False)
+
+
 def _lines(outcome: Outcome, texts: PromptTexts | None) -> Iterator[Sequence[str | Coloured]]:
     """An example: its cell and id, what was chosen or generated, and its prompt if there are texts."""
     example = outcome.example
@@ -196,10 +178,3 @@ def _option(outcome: Outcome) -> int:
 
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} characters)"
-
-
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose figures JSON can hold."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }

@@ -9,7 +9,7 @@ import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import write
-from icl_eval.config import RESULTS
+from icl_eval.config import RESULTS, Option
 from icl_eval.errors import RunError
 
 By = Literal["parameters", "steps", "tokens", "compute"]
@@ -20,28 +20,20 @@ Irreducible = Literal["auto", "yes", "no"]
 def fit(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, or of sweeps.")],
     *,
-    by: Annotated[By, typer.Option(rich_help_panel=RESULTS, help="Measure of a model's size.")] = "parameters",
+    by: Annotated[By, Option("Measure of a model's size.", RESULTS)] = "parameters",
     tokens: Annotated[
         str | None,
-        typer.Option(
-            "--tokens",
-            metavar="N|MODEL=N,...",
-            rich_help_panel=RESULTS,
-            help="Training tokens of all models or of each, such as 3e11, for --by tokens or compute.",
+        Option(
+            "Training tokens of all models or of each, such as 3e11, for --by tokens or compute.",
+            RESULTS,
+            "N|MODEL=N,...",
         ),
     ] = None,
     tokens_per_step: Annotated[
-        float | None,
-        typer.Option(
-            "--tokens-per-step",
-            metavar="N",
-            rich_help_panel=RESULTS,
-            help="Training tokens of a step, for revisions such as step1000.",
-        ),
+        float | None, Option("Training tokens of a step, for revisions such as step1000.", RESULTS, "N")
     ] = None,
     irreducible: Annotated[
-        Irreducible,
-        typer.Option(rich_help_panel=RESULTS, help="Fit an irreducible loss; auto fits it for five or more sizes."),
+        Irreducible, Option("Fit an irreducible loss; auto fits it for five or more sizes.", RESULTS)
     ] = "auto",
     format: options.Format,
     columns: list[str] | None,

@@ -9,7 +9,7 @@ import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import complain, remark, write
-from icl_eval.config import EVALUATION, RESULTS
+from icl_eval.config import EVALUATION, RESULTS, Option
 from icl_eval.errors import IclEvalError
 
 
@@ -23,28 +23,16 @@ def import_tasks(
         typer.Argument(metavar="FILE...", help="YAML files of lm-evaluation-harness, or BIG-bench JSON tasks."),
     ],
     *,
-    folder: Annotated[
-        Path,
-        typer.Option(
-            "--out", metavar="FOLDER", rich_help_panel=RESULTS, help="Folder for `tasks`, `prompts` and `data`."
-        ),
-    ],
+    folder: Annotated[Path, Option("Folder for `tasks`, `prompts` and `data`.", RESULTS, "FOLDER", flags=("--out",))],
     data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            metavar="hub",
-            rich_help_panel=EVALUATION,
-            help="Read the records from the Hub, to freeze or compare.",
-        ),
+        str | None, Option("Read the records from the Hub, to freeze or compare.", EVALUATION, "hub")
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(
-            "--data-dir",
-            metavar="FOLDER",
-            rich_help_panel=EVALUATION,
-            help="Read the records from files in the layout of the Hub, such as lm-eval/TASK/test.jsonl.",
+        Option(
+            "Read the records from files in the layout of the Hub, such as lm-eval/TASK/test.jsonl.",
+            EVALUATION,
+            "FOLDER",
         ),
     ] = None,
     trust_remote_code: bool,

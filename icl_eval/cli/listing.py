@@ -10,7 +10,7 @@ import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import complain, write
-from icl_eval.config import RESULTS
+from icl_eval.config import RESULTS, Option
 from icl_eval.errors import IclEvalError
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ def list_names(
     include: list[Path] | None,
     reference: Annotated[
         str | None,
-        typer.Option(
-            metavar="PAPER[:ROW]",
-            rich_help_panel=RESULTS,
-            help="Published numbers: `gpt3` lists its rows and their tasks, `gpt3:LAMBADA` one row.",
+        Option(
+            "Published numbers: `gpt3` lists its rows and their tasks, `gpt3:LAMBADA` one row.", RESULTS, "PAPER[:ROW]"
         ),
     ] = None,
 ) -> None:

@@ -106,8 +106,8 @@ def of_panel(panel: str) -> list[str]:
 def takes(*names: str) -> Callable[[Command], Command]:
     """Give a command options of a run, whose values it gets by keyword, for `read`.
 
-    Another parameter of the command without a `typer` annotation is the option of its name in `CommandOptions`. `tasks`
-    follow the command without `--task`.
+    Another parameter of the command is annotated with its `Option` or an argument of `typer`. Without these, it is
+    the option of its name in `CommandOptions`; `tasks` follow the command without `--task`.
 
     Raises:
         ValueError: a run has no such option.
@@ -150,6 +150,9 @@ def read(values: Mapping[str, Any]) -> dict[str, Any]:
 def _of_a_command(parameter: inspect.Parameter) -> inspect.Parameter:
     """A command's own parameter for typer."""
     if get_origin(parameter.annotation) is Annotated:
+        (option,) = parameter.annotation.__metadata__
+        if isinstance(option, Option):
+            return _parameter(parameter.name, parameter.annotation.__origin__, option, parameter.default)
         return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
     if parameter.name == TASK_ARGUMENT.name:
         return TASK_ARGUMENT

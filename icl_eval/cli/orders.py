@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from icl_eval.cli import options
 from icl_eval.cli.terminal import terminal_width, write
-from icl_eval.config import EVALUATION
+from icl_eval.config import EVALUATION, Option
 
 if TYPE_CHECKING:
     from icl_eval.runs.orders import OrderEntropies
@@ -48,16 +46,10 @@ def orders(
     data: str | None,
     data_dir: Path | None,
     include: list[Path] | None,
-    shots: Annotated[
-        int, typer.Option(min=2, metavar="N", rich_help_panel=EVALUATION, help="Number of demonstrations.")
-    ] = SHOTS,
+    shots: Annotated[int, Option("Number of demonstrations.", EVALUATION, "N", minimum=2)] = SHOTS,
     seed: int,
-    samples: Annotated[
-        int, typer.Option(min=1, metavar="N", rich_help_panel=EVALUATION, help="Texts to sample under each order.")
-    ] = 1,
-    temperature: Annotated[
-        float, typer.Option(min=0, metavar="T", rich_help_panel=EVALUATION, help="Temperature of sampling.")
-    ] = 1.0,
+    samples: Annotated[int, Option("Texts to sample under each order.", EVALUATION, "N", minimum=1)] = 1,
+    temperature: Annotated[float, Option("Temperature of sampling.", EVALUATION, "T", minimum=0)] = 1.0,
     **run_options: Any,
 ) -> None:
     """Rank orders of demonstrations by the entropy of labels.

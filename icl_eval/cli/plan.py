@@ -6,11 +6,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from icl_eval.cli import options
 from icl_eval.cli.terminal import terminal_width, write
-from icl_eval.config import EVALUATION
+from icl_eval.config import EVALUATION, Option
 from icl_eval.errors import RunError
 
 if TYPE_CHECKING:
@@ -47,20 +45,20 @@ def plan(
     *,
     detect: Annotated[
         float | None,
-        typer.Option(
-            metavar="DIFFERENCE",
-            help="Print how many examples and seeds detect this difference between two models, such as 0.02. The "
+        Option(
+            "Print how many examples and seeds detect this difference between two models, such as 0.02. The "
             "cost of a run is printed only with --model.",
-            rich_help_panel=EVALUATION,
+            EVALUATION,
+            "DIFFERENCE",
         ),
     ] = None,
     from_: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--from",
-            metavar="RUN",
-            help="With --detect: measure the variance in this run; may be given twice, for two models.",
-            rich_help_panel=EVALUATION,
+        Option(
+            "With --detect: measure the variance in this run; may be given twice, for two models.",
+            EVALUATION,
+            "RUN",
+            flags=("--from",),
         ),
     ] = None,
     **run_options: Any,

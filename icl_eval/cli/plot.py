@@ -10,7 +10,7 @@ import typer
 from icl_eval.cli import options
 from icl_eval.cli.report import fits_by_size, labels_of, results_of
 from icl_eval.cli.terminal import remark
-from icl_eval.config import RESULTS
+from icl_eval.config import RESULTS, Option
 from icl_eval.errors import RunError
 
 Kind = Literal["curves", "sizes", "differences"]
@@ -22,11 +22,10 @@ def plot(
     *,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FILE", rich_help_panel=RESULTS, help="File to write: .pdf, .png or .svg."),
+        Option("File to write: .pdf, .png or .svg.", RESULTS, "FILE", flags=("--out", "-o")),
     ],
     kind: Annotated[
-        Kind,
-        typer.Option(rich_help_panel=RESULTS, help="Scores by shots or by model size, or the differences of two runs."),
+        Kind, Option("Scores by shots or by model size, or the differences of two runs.", RESULTS)
     ] = "curves",
 ) -> None:
     """Plot learning curves, scores by model size or differences.

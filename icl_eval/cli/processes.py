@@ -19,28 +19,14 @@ LAUNCHER = "ICL_EVAL_LAUNCHER"  # in the environment of the processes: the id of
 USER_ERROR, INTERRUPTED, BUG = 2, 130, 1
 
 
-def check_startable(processes: int, device: str | None) -> None:
-    """Check that this number of processes can be started.
-
-    Raises:
-        RunError: there are not as many GPUs, one device is named for all, or a launcher started this process.
-    """
-    import torch
-
-    if (size := rank_and_world_size()[1]) > 1:
-        raise RunError(f"{OPTION} starts processes, but a launcher has already started {size}: leave it out")
-    if device not in (None, "cpu", "cuda"):
-        raise RunError(f"--device {device} names one device, but {OPTION} {processes} needs one for each: leave it out")
-    if _on_gpus(device) and processes > (found := torch.cuda.device_count()):
-        raise RunError(f"{OPTION} {processes} takes as many GPUs, but there {'is 1' if found == 1 else f'are {found}'}")
-
-
-def start(processes: int) -> int:
+def start(processes: int, device: str | None) -> int:
     """Run this command line in processes that share the work, and return its exit code.
 
     Raises:
+        RunError: there are not as many GPUs, one device is named for all, or a launcher started this process.
         KeyboardInterrupt: they were interrupted.
     """
+    _check_startable(processes, device)
     import torch
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -89,6 +75,22 @@ def end_with_launcher(pause: float = 1.0) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=watch, daemon=True).start()
+
+
+def _check_startable(processes: int, device: str | None) -> None:
+    """Check that this number of processes can be started.
+
+    Raises:
+        RunError: there are not as many GPUs, one device is named for all, or a launcher started this process.
+    """
+    import torch
+
+    if (size := rank_and_world_size()[1]) > 1:
+        raise RunError(f"{OPTION} starts processes, but a launcher has already started {size}: leave it out")
+    if device not in (None, "cpu", "cuda"):
+        raise RunError(f"--device {device} names one device, but {OPTION} {processes} needs one for each: leave it out")
+    if _on_gpus(device) and processes > (found := torch.cuda.device_count()):
+        raise RunError(f"{OPTION} {processes} takes as many GPUs, but there {'is 1' if found == 1 else f'are {found}'}")
 
 
 def without_option(words: Sequence[str]) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import remark, write
-from icl_eval.config import EVALUATION, RESULTS
+from icl_eval.config import EVALUATION, RESULTS, Option
+
+if TYPE_CHECKING:
+    from icl_eval.runs.regress import Regression
 
 MOVED = 1
 
@@ -19,30 +22,17 @@ def regress(
     baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="A baseline file.")],
     *,
     update: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            rich_help_panel=RESULTS,
-            help="Write the baseline from this finished run folder instead.",
-        ),
+        Path | None, Option("Write the baseline from this finished run folder instead.", RESULTS, "FOLDER")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            rich_help_panel=EVALUATION,
-            help="Another path to the same model. Default: the baseline's own.",
+        Option(
+            "Another path to the same model. Default: the baseline's own.", EVALUATION, "MODEL", flags=("--model", "-m")
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            metavar="hub|sample",
-            rich_help_panel=EVALUATION,
-            help="Data of the Hub, or the bundled sample. Default: the baseline's own.",
-        ),
+        Option("Data of the Hub, or the bundled sample. Default: the baseline's own.", EVALUATION, "hub|sample"),
     ] = None,
     data_dir: Path | None,
     include: list[Path] | None,
@@ -72,6 +62,13 @@ def regress(
             progress=progress,
             **model_options,
         )
+    _print(found, baseline)
+    if found:
+        raise typer.Exit(MOVED)
+
+
+def _print(found: Regression, baseline: Path) -> None:
+    """Print what changed and a summary, which goes to stderr if anything did."""
     if found and found.other_model:
         write(
             "this is not the baseline's model: its weights, tokenizer or arithmetic differ, "
@@ -84,5 +81,3 @@ def regress(
         f"the largest of a log-probability is {found.largest:.1e} nats"
     )
     (remark if found else write)(summary)
-    if found:
-        raise typer.Exit(MOVED)

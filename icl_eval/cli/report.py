@@ -11,7 +11,7 @@ import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import remark
-from icl_eval.config import RESULTS
+from icl_eval.config import RESULTS, Option
 from icl_eval.errors import IclEvalError, RunError
 
 if TYPE_CHECKING:
@@ -27,12 +27,11 @@ def report(
     *,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            rich_help_panel=RESULTS,
-            help="File to write. Default: report.html in the only folder, or here for several.",
+        Option(
+            "File to write. Default: report.html in the only folder, or here for several.",
+            RESULTS,
+            "FILE",
+            flags=("--out", "-o"),
         ),
     ] = None,
 ) -> None:

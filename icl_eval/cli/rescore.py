@@ -9,7 +9,7 @@ import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import write
-from icl_eval.config import RESULTS
+from icl_eval.config import RESULTS, Option
 
 
 @options.takes("normalizations", "metrics", "trust_remote_code")
@@ -18,30 +18,19 @@ def rescore(
     *,
     extract: Annotated[
         Path | None,
-        typer.Option(
-            "--extract",
-            metavar="FILE",
-            rich_help_panel=RESULTS,
-            help="Task file whose `extract` rules extract answers from the stored texts. Default: the run's own rules.",
+        Option(
+            "Task file whose `extract` rules extract answers from the stored texts. Default: the run's own rules.",
+            RESULTS,
+            "FILE",
         ),
     ] = None,
     reasoning_end: Annotated[
         str | None,
-        typer.Option(
-            "--reasoning-end",
-            metavar="MARK",
-            rich_help_panel=RESULTS,
-            help="Text before the answer in stored texts, such as </think>. Default: the tasks' own.",
-        ),
+        Option("Text before the answer in stored texts, such as </think>. Default: the tasks' own.", RESULTS, "MARK"),
     ] = None,
     contamination: Annotated[
         Path | None,
-        typer.Option(
-            "--contamination",
-            metavar="FILE",
-            rich_help_panel=RESULTS,
-            help="Score clean and dirty examples separately; FILE is from `icl-eval contamination`.",
-        ),
+        Option("Score clean and dirty examples separately; FILE is from `icl-eval contamination`.", RESULTS, "FILE"),
     ] = None,
     format: options.Format,
     columns: list[str] | None,

@@ -13,13 +13,17 @@ import typer
 
 from icl_eval.cli import options
 from icl_eval.cli.terminal import remark, write
-from icl_eval.config import DEVICES, EVALUATION, MODELS, RESULTS
+from icl_eval.config import DEVICES, EVALUATION, MODELS, RESULTS, Option
 
 if TYPE_CHECKING:
     from icl_eval.results.records import Failure
     from icl_eval.results.result import Result, Sweep
 
 DEMONSTRATION = "no --model was given, so this is the demonstration: the bundled tiny GPT-2"
+MODEL_HELP = (
+    f"{options.OF_COMMANDS['model'][1].help} Several are separated by commas. Default: a demonstration, the bundled "
+    "`tiny` on the bundled sample."
+)
 INTERRUPTED = 130
 
 
@@ -29,14 +33,7 @@ def run(
     task: list[str] | None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL,...",
-            help=f"{options.OF_COMMANDS['model'][1].help} Several are separated by commas. "
-            "Default: a demonstration, the bundled `tiny` on the bundled sample.",
-            rich_help_panel=EVALUATION,
-        ),
+        Option(MODEL_HELP, EVALUATION, "MODEL,...", flags=("--model", "-m")),
     ] = None,
     *,
     data: str | None,
@@ -47,25 +44,20 @@ def run(
     categories: bool,
     signatures: bool,
     no_report: bool,
-    explain: Annotated[
-        bool,
-        typer.Option("--explain", rich_help_panel=RESULTS, help="Print the plan of the run, and compute nothing."),
-    ] = False,
+    explain: Annotated[bool, Option("Print the plan of the run, and compute nothing.", RESULTS)] = False,
     revision: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME,...",
-            rich_help_panel=MODELS,
-            help="Revisions of the models' repositories on the Hub, separated by commas or repeated.",
+        Option(
+            "Revisions of the models' repositories on the Hub, separated by commas or repeated.", MODELS, "NAME,..."
         ),
     ] = None,
     processes: Annotated[
         int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            rich_help_panel=DEVICES,
-            help="Processes that share the work of each model, each with a GPU or its part of the cores.",
+        Option(
+            "Processes that share the work of each model, each with a GPU or its part of the cores.",
+            DEVICES,
+            "N",
+            minimum=1,
         ),
     ] = 1,
     **run_options: Any,
@@ -77,17 +69,11 @@ def run(
     with _resumable():
         run_options = options.read(run_options)
         models, revisions = options.models(model), options.words(revision)
-        several = len(models) * max(len(revisions), 1) > 1
-        from icl_eval.cli.processes import check_startable, end_with_launcher, start
+        from icl_eval.cli.processes import end_with_launcher, start
 
         end_with_launcher()
         if processes > 1 and not explain:
-            check_startable(processes, run_options["device"])
-            raise typer.Exit(start(processes))
-        from icl_eval.cli.progress import progress_bar
-        from icl_eval.runs.evaluate import evaluate
-        from icl_eval.runs.plan import explain as plan_of
-
+            raise typer.Exit(start(processes, run_options["device"]))
         names, library = options.library_for(options.task_names(tasks, task), include)
         given: dict[str, Any] = {
             **run_options,
@@ -96,27 +82,45 @@ def run(
             "note": None if model else DEMONSTRATION,
             "library": library,
         }
-        first, seen = options.is_first(), options.seen(columns, categories, signatures)
-        if several:
-            if explain:
-                _explain_sweep(models, names, given | {"revisions": revisions})
-                return
-            from icl_eval.runs.sweep import sweep
-
-            with progress_bar(shown=first) as progress:
-                found: Result | Sweep = sweep(models, names, progress=progress, revisions=revisions, **given)
-            _print(found, format, seen, has_report=not no_report)
-            return
-        given["revision"] = revisions[0] if revisions else None
         if explain:
-            if first:
-                plan = plan_of(models[0], names, **given)
-                write(str(plan), end="")
-                options.exit_if_incomplete(plan.failures)
+            _explain(models, revisions, names, given)
             return
-        with progress_bar(shown=first) as progress:
-            found = evaluate(models[0], names, progress=progress, **given)
-    _print(found, format, seen, has_report=not no_report)
+        found = _evaluated(models, revisions, names, given)
+    _print(found, format, options.seen(columns, categories, signatures), has_report=not no_report)
+
+
+def _is_sweep(models: list[str], revisions: list[str]) -> bool:
+    return len(models) * max(len(revisions), 1) > 1
+
+
+def _explain(models: list[str], revisions: list[str], names: list[str], given: dict[str, Any]) -> None:
+    """Print the plan of each model in the first process; the exit code is 1 if a task cannot be evaluated."""
+    from icl_eval.runs.plan import explain
+    from icl_eval.runs.sweep import explain_sweep
+
+    if not options.is_first():
+        return
+    if _is_sweep(models, revisions):
+        plans = explain_sweep(models, names, revisions=revisions, **given)
+    else:
+        plans = iter([("", explain(models[0], names, revision=next(iter(revisions), None), **given))])
+    failures: list[Failure] = []
+    for name, plan in plans:
+        write(f"{name}\n{plan}" if name else str(plan), end="\n" if name else "")
+        failures += plan.failures
+    options.exit_if_incomplete(failures)
+
+
+def _evaluated(models: list[str], revisions: list[str], names: list[str], given: dict[str, Any]) -> Result | Sweep:
+    """The result of one model, or those of several."""
+    from icl_eval.cli.progress import progress_bar
+    from icl_eval.runs.evaluate import evaluate
+    from icl_eval.runs.sweep import sweep
+
+    with progress_bar(shown=options.is_first()) as progress:
+        if _is_sweep(models, revisions):
+            return sweep(models, names, progress=progress, revisions=revisions, **given)
+        return evaluate(models[0], names, progress=progress, revision=next(iter(revisions), None), **given)
 
 
 def _print(found: Result | Sweep, format: options.Format, seen: dict[str, Any], *, has_report: bool) -> None:
@@ -130,17 +134,6 @@ def _print(found: Result | Sweep, format: options.Format, seen: dict[str, Any], 
             write_beside(found)
         remark(f"kept in {found.folder}")
     options.exit_if_incomplete(found.missing, shown=first)
-
-
-def _explain_sweep(models: list[str], names: list[str], given: dict[str, Any]) -> None:
-    """Print the plans of several models, one after the other; the exit code is 1 if a task cannot be evaluated."""
-    from icl_eval.runs.sweep import explain_sweep
-
-    failures: list[Failure] = []
-    for name, plan in explain_sweep(models, names, **given) if options.is_first() else ():
-        write(f"{name}\n{plan}")
-        failures += plan.failures
-    options.exit_if_incomplete(failures)
 
 
 @contextmanager

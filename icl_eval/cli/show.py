@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from icl_eval.cli import options
 from icl_eval.cli.terminal import Coloured, write
-from icl_eval.config import EVALUATION, RESULTS
+from icl_eval.config import EVALUATION, RESULTS, Option
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
@@ -44,27 +42,12 @@ def show(
     include: list[Path] | None,
     shots: Annotated[
         int | None,
-        typer.Option(
-            min=0,
-            metavar="N",
-            rich_help_panel=EVALUATION,
-            help="Number of demonstrations. Default: 2, or 0 if the task has none.",
-        ),
+        Option("Number of demonstrations. Default: 2, or 0 if the task has none.", EVALUATION, "N", minimum=0),
     ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(metavar="NAME", rich_help_panel=EVALUATION, help="Prompt. Default: the task's own.")
-    ] = None,
-    example: Annotated[
-        str | None,
-        typer.Option(metavar="ID", rich_help_panel=EVALUATION, help="Id of the example. Default: the first."),
-    ] = None,
+    prompt: Annotated[str | None, Option("Prompt. Default: the task's own.", EVALUATION, "NAME")] = None,
+    example: Annotated[str | None, Option("Id of the example. Default: the first.", EVALUATION, "ID")] = None,
     seed: int,
-    tokens: Annotated[
-        bool,
-        typer.Option(
-            "--tokens", rich_help_panel=RESULTS, help="Mark every token of the prompt, not only the answers'."
-        ),
-    ] = False,
+    tokens: Annotated[bool, Option("Mark every token of the prompt, not only the answers'.", RESULTS)] = False,
     split: str | None,
     fewshot_split: str | None,
     **query_options: Any,

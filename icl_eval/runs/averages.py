@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from icl_eval.metrics import Estimate, average, average_of_parts, difference_of_parts, independent_average
 from icl_eval.results.contamination import CLEAN, DIRTY
@@ -14,6 +15,10 @@ from icl_eval.results.score import AVERAGE, Score, figures
 from icl_eval.runs.signature import macro_signature, suite_signature
 from icl_eval.tasks import SuiteDefinition, tasks_of
 
+SUMMED = (
+    *("examples", "total_examples", "shortened", "truncated", "ties"),
+    *("hit_max_tokens", "empty", "unfinished", "unextracted"),
+)
 Members = Mapping[str, Sequence[tuple[Estimate, Score]]]
 
 
@@ -38,57 +43,54 @@ def suite_score(
     means = [_for_seeds(average([each for each, _ in members[name]]), members[name][0][1], seeds) for name in per_task]
     shares = task_weights(suite, suites, {name: lines[0].units for name, lines in per_task.items()})
     found = independent_average(means, [shares[name] for name in per_task])
-    averaged = [line for lines in per_task.values() for line in lines]
-    split, fewshot_split = _shared(line.split for line in firsts), _shared(line.fewshot_split for line in firsts)
-    data = _places(firsts)
-
-    def mean_of(figure: str) -> float | None:
-        weighted = [
-            (getattr(line, figure), shares[name] / len(each)) for name, each in per_task.items() for line in each
-        ]
-        return _weighted(weighted)
-
+    data = "+".join(dict.fromkeys(line.data for line in firsts))
+    splits = {name: _shared(firsts, name) for name in ("split", "fewshot_split")}
     return found, Score(
         task=suite.suite,
-        prompt=_shared(line.prompt for line in firsts),
         metric=AVERAGE,
-        normalization=_shared(line.normalization for line in firsts),
         shots=max(line.shots for line in firsts),
         seeds=seeds,
-        draw=_shared(line.draw for line in firsts),
         data=data,
-        split=split,
-        fewshot_split=fewshot_split,
-        examples=sum(line.examples for line in firsts),
-        total_examples=sum(line.total_examples for line in firsts),
         effective_shots=sum(line.effective_shots for line in firsts) / len(firsts),
-        shortened=sum(line.shortened for line in firsts),
-        truncated=sum(line.truncated for line in firsts),
-        ties=sum(line.ties for line in firsts),
-        hit_max_tokens=sum(line.hit_max_tokens for line in firsts),
-        empty=sum(line.empty for line in firsts),
-        unfinished=sum(line.unfinished for line in firsts),
-        unextracted=sum(line.unextracted for line in firsts),
         close_calls=_sum_or_none([line.close_calls for line in firsts]),
-        noise_low=mean_of("noise_low"),
-        noise_high=mean_of("noise_high"),
-        random=mean_of("random"),
         majority=None,
         reference=suite.reference,
         signature=suite_signature(
             suite.suite,
             str(suite.average),
-            averaged,
+            [line for lines in per_task.values() for line in lines],
             len(firsts),
             seeds,
-            split=split,
-            fewshot_split=fewshot_split,
             data=data,
+            **splits,
         ),
         average=str(suite.average),
         averaged=_averaged(per_task),
+        **{name: _shared(firsts, name) for name in ("prompt", "normalization", "draw")},
+        **splits,
+        **_summed(firsts),
+        **_weighted_figures([(line, shares[name] / len(each)) for name, each in per_task.items() for line in each]),
         **figures(found),
     )
+
+
+def _shared(lines: Iterable[Score], field: str) -> Any:
+    """The text that a field has in all lines, or `mixed`."""
+    distinct = {getattr(line, field) for line in lines}
+    return distinct.pop() if len(distinct) == 1 else "mixed"
+
+
+def _summed(lines: Sequence[Score]) -> dict[str, Any]:
+    """The counts of the tasks together, by the names of their fields."""
+    return {name: sum(getattr(line, name) for line in lines) for name in SUMMED}
+
+
+def _weighted_figures(weighted: Sequence[tuple[Score, float]]) -> dict[str, Any]:
+    """The weighted means of figures that are not estimates, by the names of their fields."""
+    return {
+        name: _weighted([(getattr(line, name), weight) for line, weight in weighted])
+        for name in ("noise_low", "noise_high", "random")
+    }
 
 
 def score_over_categories(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> tuple[Estimate, Score] | None:
@@ -117,20 +119,14 @@ def macro_score(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> t
     found = average_of_parts([each for each, _ in categories])
     lines = [line for _, line in categories]
     share = 1 / len(lines)
-
-    def mean_of(figure: str) -> float | None:
-        return _weighted([(getattr(line, figure), share) for line in lines])
-
     return found, replace(
         whole,
-        noise_low=mean_of("noise_low"),
-        noise_high=mean_of("noise_high"),
-        random=mean_of("random"),
-        majority=mean_of("majority"),
+        majority=_weighted([(line.majority, share) for line in lines]),
         reference=None,
         signature=macro_signature(whole, lines),
         average="macro",
         averaged=f"{whole.metric} of {len(lines)} values of {whole.by}",
+        **_weighted_figures([(line, share) for line in lines]),
         **figures(found),
     )
 
@@ -158,15 +154,6 @@ def difference_score(
         averaged=f"the {whole.metric} of {names[0]} examples minus that of {names[1]} ones",
         **figures(found),
     )
-
-
-def _shared(values: Iterable[str]) -> str:
-    distinct = set(values)
-    return distinct.pop() if len(distinct) == 1 else "mixed"
-
-
-def _places(members: Sequence[Score]) -> str:
-    return "+".join(dict.fromkeys(line.data for line in members))
 
 
 def task_weights(

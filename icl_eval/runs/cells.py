@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 from icl_eval.demos import Pool, depends_on_seed, order_exists, replaces_options
 from icl_eval.demos.similarity import Encoder
@@ -248,58 +249,71 @@ def _prepared(
         )
 
     _check_options(task, examples, pool)
-    seeds = _seeds(task, pool, config)
-    categories = categories_of(task, whole)
-
-    is_partial = task.definition.answer == "choice" and prompt.is_partial
-    calibrate = config.calibrate if task.definition.answer == "choice" and not is_partial else ()
-    premise = (task.definition.score.domain_premise or "") if "dc-pmi" in calibrate else ""
-    content_free = (config.content_free or CONTENT_FREE) if {*CONTEXTUAL} & {*calibrate} else ()
+    calibrations = _calibrations(task.definition, prompt, config)
+    of_run = {
+        "prompt": prompt.style,
+        "selection": selection,
+        "partial": task.definition.answer == "choice" and prompt.is_partial,
+        "separator": prompt.separator,
+        "split": _override(task.definition.splits.evaluation, default.evaluation),
+        "fewshot_split": _override(task.definition.splits.demonstrations, default.demonstrations),
+        "shots": shots,
+        "seeds": _seeds(task, pool, config),
+        "data": task.source_in(source).label,
+        "categories": categories_of(task, whole),
+        "head": str(config.limit).startswith("first:") and len(examples) < len(whole),
+        "sampling": OLMES if config.limit == OLMES and len(examples) < len(whole) else "",
+        **calibrations,
+    }
 
     def describe() -> TaskRecord:
         words = [*_words(whole, task.definition.answer)]
         pool_words = words if candidates is whole else [*_words(candidates, task.definition.answer)]
         return TaskRecord(
-            task=task.name,
-            prompt=prompt.style,
-            selection=selection,
-            metrics=task.definition.measures,
-            primary=task.definition.primary_metrics,
-            extract=task.definition.extract,
-            answer=task.definition.answer,
-            normalization=task.definition.score.normalization,
-            scoring=_scoring(task.definition),
-            ending=decoding(task.definition.decode, seed=0).ending if task.definition.decode else "",
-            reasoning_end=task.definition.decode.reasoning_end if task.definition.decode else None,
-            draw=_draw_words(protocol),
-            split=_override(task.definition.splits.evaluation, default.evaluation),
-            fewshot_split=_override(task.definition.splits.demonstrations, default.demonstrations),
-            separator=prompt.separator,
-            shots=shots,
-            seeds=seeds,
-            reference=task.definition.reference,
-            version=task.definition.version,
+            **of_run,
+            **_of_definition(task.definition),
             digest=_digest(task.digest, prompt.digest, config.overflow, *words),
             pool=_digest(*pool_words) if candidates else "",
-            data=task.source_in(source).label,
             examples=len(examples),
             total_examples=len(whole),
-            by=task.definition.by,
-            categories=categories,
-            partial=is_partial,
-            calibrate=calibrate,
-            domain_premise=premise,
-            content_free=content_free,
-            head=str(config.limit).startswith("first:") and len(examples) < len(whole),
-            sampling=OLMES if config.limit == OLMES and len(examples) < len(whole) else "",
         )
 
     return Prepared(
         *(task, prompt, examples, whole, pool, shots, describe),
         per_shot_loss=config.per_shot_loss,
-        domain_premise=premise,
-        content_free=content_free,
+        domain_premise=calibrations["domain_premise"],
+        content_free=calibrations["content_free"],
     )
+
+
+def _calibrations(definition: TaskDefinition, prompt: Prompt, config: RunConfig) -> dict[str, Any]:
+    """The calibrations that a task can have, and the inputs that they need, by the names of the record's fields."""
+    calibrate = config.calibrate if definition.answer == "choice" and not prompt.is_partial else ()
+    return {
+        "calibrate": calibrate,
+        "domain_premise": (definition.score.domain_premise or "") if "dc-pmi" in calibrate else "",
+        "content_free": (config.content_free or CONTENT_FREE) if {*CONTEXTUAL} & {*calibrate} else (),
+    }
+
+
+def _of_definition(definition: TaskDefinition) -> dict[str, Any]:
+    """What the record takes from a task's definition, by the names of its fields."""
+    decode = definition.decode
+    return {
+        "task": definition.task,
+        "metrics": definition.measures,
+        "primary": definition.primary_metrics,
+        "extract": definition.extract,
+        "answer": definition.answer,
+        "normalization": definition.score.normalization,
+        "scoring": _scoring(definition),
+        "ending": decoding(decode, seed=0).ending if decode else "",
+        "reasoning_end": decode.reasoning_end if decode else None,
+        "draw": _draw_words(definition.protocol),
+        "reference": definition.reference,
+        "version": definition.version,
+        "by": definition.by,
+    }
 
 
 def _seeds(task: Task, pool: Pool | None, config: RunConfig) -> tuple[int, ...]:

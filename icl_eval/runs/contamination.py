@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,26 +64,34 @@ def contamination(
         [each.size for each in found for _ in each.texts],
         _ignored(found),
     )
-    owned = [(each, example) for each in found for example in each.examples]
-    hits: defaultdict[int, list[tuple[Occurrence, Passage]]] = defaultdict(list)
     tick = progress(sum(file.stat().st_size for file in files))
-    for occurrence, passage in search(index, passages(files, text_field, index.longest, tick)):
-        for owner in index.owners(occurrence):
-            hits[owner].append((occurrence, passage))
-    overlaps = [
-        Overlap(
-            task=owned[owner][0].task.name,
-            id=owned[owner][1].id,
-            ngram=index.ngram(hits[owner][0][0]),
-            file=str(hits[owner][0][1].path),
-            line=hits[owner][0][1].line,
-            offset=hits[owner][0][1].offset,
-            ngrams=len(hits[owner]),
-        )
-        for owner in sorted(hits)
-    ]
+    overlaps = _overlaps(found, index, passages(files, text_field, index.longest, tick))
     searched = [each.searched(overlaps) for each in found]
     return Contamination(tuple(searched), tuple(overlaps), tuple(failures))
+
+
+def _overlaps(found: Sequence[_Examples], index: NgramIndex, texts: Iterator[Passage]) -> list[Overlap]:
+    """The examples with an n-gram in the texts, in their order, each with the first."""
+    examples = [(each.task.name, example.id) for each in found for example in each.examples]
+    hits: defaultdict[int, list[tuple[Occurrence, Passage]]] = defaultdict(list)
+    for occurrence, passage in search(index, texts):
+        for owner in index.owners(occurrence):
+            hits[owner].append((occurrence, passage))
+    overlaps = []
+    for owner in sorted(hits):
+        (task, id), (occurrence, passage) = examples[owner], hits[owner][0]
+        overlaps.append(
+            Overlap(
+                task=task,
+                id=id,
+                ngram=index.ngram(occurrence),
+                file=str(passage.path),
+                line=passage.line,
+                offset=passage.offset,
+                ngrams=len(hits[owner]),
+            )
+        )
+    return overlaps
 
 
 @dataclass(frozen=True)
