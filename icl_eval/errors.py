@@ -14,6 +14,7 @@ IclEvalError
     └── WorkerError another process of the run failed; that one reports why
 
 The command line prints one of these as a single sentence and exits with 2; anything else is a bug with a traceback.
+`counted` puts numbers into sentences.
 """
 
 from __future__ import annotations
@@ -121,3 +122,8 @@ def _nearest(name: str, known: list[str], read_as: Callable[[str], str]) -> list
 def _last(name: str) -> str:
     """What a name ends with: a task is often called by that alone."""
     return name.lower().split("/")[-1]
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun, such as `1 shot` and `2 shots`."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from icl_eval.cli import options
 from icl_eval.cli.terminal import remark, terminal_width, write
 from icl_eval.config import EVALUATION, RESULTS, Option
+from icl_eval.errors import counted
 
 if TYPE_CHECKING:
     from icl_eval.results.contamination import Contamination
@@ -49,7 +50,6 @@ def contamination(
     scores clean and dirty examples separately.
     """
     from icl_eval.cli.progress import progress_bar
-    from icl_eval.reports.page import counted
     from icl_eval.runs.contamination import contamination as search
 
     names, library = options.library_for(options.words(task), include)
@@ -67,7 +67,7 @@ def contamination(
         )
     found.write(out)
     write("\n".join(_table(found)))
-    remark(f"{out}: {counted(len(found.overlaps), 'dirty example', 'dirty examples')}")
+    remark(f"{out}: {counted(len(found.overlaps), 'dirty example')}")
     options.exit_if_incomplete(found.failures, shown=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from icl_eval.errors import IclEvalError
+from icl_eval.errors import IclEvalError, counted
 from icl_eval.references import Published, published, published_metrics, reference_names
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _own_metrics(row: str) -> list[str]:
 
 
 def _cells(figure: Published) -> tuple[str, ...]:
-    shots = {None: "", 1: "1 shot"}.get(figure.shots, f"{figure.shots} shots")
+    shots = "" if figure.shots is None else counted(figure.shots, "shot")
     return figure.system, f"{figure.value:g}", shots, figure.split, figure.protocol or "", figure.source
 
 

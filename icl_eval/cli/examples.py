@@ -14,7 +14,7 @@ import typer
 from icl_eval.cli import options
 from icl_eval.cli.terminal import Coloured, remark, write
 from icl_eval.config import EVALUATION, RESULTS, Option
-from icl_eval.errors import RunError, UnknownName
+from icl_eval.errors import RunError, UnknownName, counted
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
@@ -79,7 +79,7 @@ def examples(
         for line in [[_json(each, texts)]] if as_json else _lines(each, texts):
             write(*line)
     more = "; --limit 0 prints all" if len(shown) < len(found) else ""
-    remark(f"{len(shown)} of {len(found)} examples{more}")
+    remark(f"{len(shown)} of {counted(len(found), 'example')}{more}")
 
 
 def _listed(value: str | None, option: str) -> list[int]:

@@ -11,7 +11,7 @@ import typer
 from icl_eval.cli import options
 from icl_eval.cli.terminal import complain, write
 from icl_eval.config import RESULTS, Option
-from icl_eval.errors import IclEvalError
+from icl_eval.errors import IclEvalError, counted
 
 if TYPE_CHECKING:
     from icl_eval.tasks import Library
@@ -86,4 +86,5 @@ def _describe(library: Library, name: str) -> str:
         return f"suite of {len(suite.tasks)}: {suite.about}"
     task = library.task(name)
     found = task.definition
-    return f"{found.about} [{found.own_shots} shots; {', '.join(found.metrics)}; prompts {', '.join(found.prompts)}]"
+    metrics, prompts = ", ".join(found.metrics), ", ".join(found.prompts)
+    return f"{found.about} [{counted(found.own_shots, 'shot')}; {metrics}; prompts {prompts}]"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from icl_eval.cli import options
 from icl_eval.cli.terminal import terminal_width, write
 from icl_eval.config import EVALUATION, Option
+from icl_eval.errors import counted
 
 if TYPE_CHECKING:
     from icl_eval.runs.orders import OrderEntropies
@@ -95,9 +96,10 @@ def _lines(found: OrderEntropies, given: Sequence[str]) -> list[str]:
     best = ",".join(found.best(BEST))
     command = ["icl-eval", "run", "--task", found.task, "--shots", str(found.shots), "--seeds", f"{found.seed},"]
     return [
-        f"{found.task}, prompt {found.prompt}, {found.shots} demonstrations, draw {found.draw or 'by id'}, "
+        f"{found.task}, prompt {found.prompt}, {counted(found.shots, 'demonstration')}, draw {found.draw or 'by id'}, "
         f"seed {found.seed}: "
-        f"{len(found.probes)} probes; {found.discarded} sampled examples were discarded",
+        f"{counted(len(found.probes), 'probe')}; "
+        f"{counted(found.discarded, 'sampled example was', 'sampled examples were')} discarded",
         "",
         *draw(names, cells, {"global entropy", "local entropy"}, terminal_width()),
         "",

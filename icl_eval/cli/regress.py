@@ -10,6 +10,7 @@ import typer
 from icl_eval.cli import options
 from icl_eval.cli.terminal import remark, write
 from icl_eval.config import EVALUATION, RESULTS, Option
+from icl_eval.errors import counted
 
 if TYPE_CHECKING:
     from icl_eval.runs.regress import Regression
@@ -50,7 +51,7 @@ def regress(
     if update is not None:
         made = runs.make_baseline(update, trust_remote_code=model_options["trust_remote_code"])
         runs.write_baseline(made, baseline)
-        write(f"{baseline}: {len(made.examples)} answered examples, {len(made.scores)} scores")
+        write(f"{baseline}: {counted(len(made.examples), 'answered example')}, {counted(len(made.scores), 'score')}")
         return
     before = runs.read_baseline(baseline)
     with progress_bar() as progress:
@@ -77,7 +78,8 @@ def _print(found: Regression, baseline: Path) -> None:
     for sentence in () if found.other_model else found.moved:
         write(sentence)
     summary = (
-        f"{baseline}: {len(found.moved)} differences in {found.examples} answered examples and {found.scores} scores; "
+        f"{baseline}: {counted(len(found.moved), 'difference')} in {counted(found.examples, 'answered example')} and "
+        f"{counted(found.scores, 'score')}; "
         f"the largest of a log-probability is {found.largest:.1e} nats"
     )
     (remark if found else write)(summary)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from icl_eval.cli import options
 from icl_eval.cli.terminal import Coloured, write
 from icl_eval.config import EVALUATION, RESULTS, Option
+from icl_eval.errors import counted
 
 if TYPE_CHECKING:
     from icl_eval.models import LanguageModel
@@ -130,7 +131,6 @@ def _right(question: EncodedQuery) -> int:
 
 def _options(question: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str | Coloured]]:
     """One line per option: its scored tokens and their positions; or one per acceptable text."""
-    from icl_eval.reports.page import counted
 
     if question.kind == "text":
         mark = "*" if question.example.gold else "-"
@@ -143,7 +143,7 @@ def _options(question: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str
         line: list[str | Coloured] = [f"{gold} ...{before}", MARK]
         for token in lm.decode(answer):
             line += [_part(_in_one_line(token), "answer"), MARK]
-        yield [*line, f"  {counted(len(answer), 'token', 'tokens')}"]
+        yield [*line, f"  {counted(len(answer), 'token')}"]
 
 
 def _counts(question: EncodedQuery, lm: LanguageModel) -> str:
@@ -151,7 +151,7 @@ def _counts(question: EncodedQuery, lm: LanguageModel) -> str:
     shown = ", ".join(question.demonstrations) or "none"
     return (
         f"{question.cell.task}, prompt {question.cell.prompt}, example {example.id}, seed {question.cell.seed}: "
-        f"{question.shots} of {question.cell.shots} demonstrations ({shown})\n{_reads(question, lm)}"
+        f"{question.shots} of {counted(question.cell.shots, 'demonstration')} ({shown})\n{_reads(question, lm)}"
     )
 
 
@@ -165,8 +165,8 @@ def _reads(question: EncodedQuery, lm: LanguageModel) -> str:
         taken = f"{lm.name}: the prompt takes {prompt} of {lm.window} tokens, the answer at most {most}"
         return f"{taken}\n⟦ ⟧ is a reference and not part of the prompt; {judged}"
     if question.kind == "likelihood":
-        windows = f"{len(question.requests)} windows of {lm.window}"
-        return f"{lm.name}: the text takes {longest} tokens, read in {windows}\n⟦ ⟧ is scored"
+        windows = f"{counted(len(question.requests), 'window')} of {lm.window}"
+        return f"{lm.name}: the text takes {counted(longest, 'token')}, read in {windows}\n⟦ ⟧ is scored"
     taken = f"{lm.name}: the prompt and its longest option take {longest} of {lm.window} tokens"
     return f"{taken}\n⟦ ⟧ is scored; * is the right answer"
 

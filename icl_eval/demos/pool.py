@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from icl_eval.demos.ranks import FEW, by_rank, by_score, finished, folded, hash_of, hashes, ranks, unfinished
 from icl_eval.demos.selection import dpp, representatives, vote_k
 from icl_eval.demos.similarity import Encoder, QueryScores, bm25, encoded, tfidf
-from icl_eval.errors import DataError, UnknownName
+from icl_eval.errors import DataError, UnknownName, counted
 from icl_eval.tasks.example import Example
 from icl_eval.tasks.protocol import BY_SIMILARITY, FOR_ALL, Protocol
 from icl_eval.tasks.records import groups_of, ids_of
@@ -269,9 +269,10 @@ class Pool:
             for label, candidates in of_label.items():
                 found = next(candidates, None)
                 if found is None:
+                    needed, there = counted(number, "demonstration"), "is" if number == 2 else "are"
                     raise DataError(
-                        f"{self.task}: a balanced draw needs {number} demonstrations with the label {label!r} for the "
-                        f"query {query.id!r}, and there are {number - 1}"
+                        f"{self.task}: a balanced draw needs {needed} with the label {label!r} for the query "
+                        f"{query.id!r}, and there {there} {number - 1}"
                     )
                 chosen.append(found)
             yield from (position for _, position in sorted(chosen, key=itemgetter(0)))
@@ -309,8 +310,8 @@ class Pool:
             return taken
         within = f" with the same {self.protocol.within}" if self.protocol.within else ""
         raise DataError(
-            f"{self.task}: {shots} demonstrations were requested, "
-            f"but there are {len(taken)} for the query {query.id!r}{within}"
+            f"{self.task}: {counted(shots, 'demonstration was', 'demonstrations were')} requested, "
+            f"but there {'is' if len(taken) == 1 else 'are'} {len(taken)} for the query {query.id!r}{within}"
         )
 
     def _members(self, part: _Part, position: int | np.intp) -> list[Example]:

@@ -13,7 +13,7 @@ from icl_eval.engine.partition import partition
 from icl_eval.engine.ranks import SINGLE_PROCESS
 from icl_eval.engine.shared import SharedJournal
 from icl_eval.engine.workload import Workload, expected
-from icl_eval.errors import ModelError, RunError
+from icl_eval.errors import ModelError, RunError, counted
 from icl_eval.models import (
     Answer,
     GenerateAnswer,
@@ -144,7 +144,7 @@ class Engine:
         """Take what the other processes have answered."""
         if not isinstance(self.store, SharedJournal):
             if count := sum(key not in known for key in missing):
-                left = f"{count} of {len(missing)} requests"
+                left = f"{count} of {counted(len(missing), 'request')}"
                 raise ModelError(f"{type(self.model).__name__} leaves {left} without an answer")
             return
         self.store.sync(None)
@@ -207,14 +207,14 @@ def _misfit(request: Request, answer: Answer) -> str:
     """What is wrong with an answer that does not have as many parts as its request; empty if nothing is."""
     if isinstance(request, ScoreRequest) and isinstance(answer, ScoreAnswer):
         count, wanted = len(answer.logprobs), len(request.tokens) - request.boundary
-        noun = "log-probability" if count == 1 else "log-probabilities"
         if count != wanted:
-            return f"{count} {noun} for a request of {wanted} tokens"
+            given = counted(count, "log-probability", "log-probabilities")
+            return f"{given} for a request of {counted(wanted, 'token')}"
         moments, wanted = (len(answer.means), len(answer.sds)), wanted if request.moments else 0
         if moments != (wanted, wanted):
             return f"{moments[0]} means and {moments[1]} standard deviations for a request of {wanted}"
         return ""
     if isinstance(request, GenerateRequest) and isinstance(answer, GenerateAnswer):
         count, wanted = len(answer.texts), request.decoding.samples
-        return f"{count} texts for a request of {wanted}" if count != wanted else ""
+        return f"{counted(count, 'text')} for a request of {wanted}" if count != wanted else ""
     return "an answer to another kind of request"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from icl_eval.errors import counted
 from icl_eval.importing.lm_eval_config import Config, PythonCode
 from icl_eval.importing.lm_eval_scoring import UNUSED, Parts, common_parts, file_name, is_template, literal, own_name
 from icl_eval.prompts import assemble
@@ -155,7 +156,7 @@ def compared(config: Config, task: Task, records: Records, frozen: Records | Non
         pairs = zip(_their_prompts(theirs, docs, number), _own_prompts(own, 0 if is_fixed else number), strict=True)
         differing = [pair for pair in pairs if pair[0] != pair[1]]
         if differing:
-            place = f"{len(differing)} of the first {len(docs)} prompts with {number} demonstrations differ"
+            place = f"{len(differing)} of the first {len(docs)} prompts with {counted(number, 'demonstration')} differ"
             return f"{place}; {_difference(*differing[0])}"
     return (
         f"the first {len(docs)} prompts equal those of lm_eval, with {' and '.join(map(str, numbers))} demonstrations"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from icl_eval.config import Overflow
-from icl_eval.errors import WindowError
+from icl_eval.errors import WindowError, counted
 from icl_eval.prompts.assembly import PromptText
 from icl_eval.prompts.tokens import Scored
 
@@ -51,7 +51,8 @@ def fit(
     if _longest(options) <= window:
         return FittedPrompt(tuple(options), asked, 0)
     if overflow == "error":
-        raise WindowError(f"{asked} demonstrations take {_longest(options)} tokens but the context length is {window}")
+        needed = f"{counted(asked, 'demonstration takes', 'demonstrations take')} {_longest(options)} tokens"
+        raise WindowError(f"{needed} but the context length is {window}")
     shots = _guess(text, _longest(options) - window, lengths)
     if shots < asked:
         options = _encode(text, split, shots)

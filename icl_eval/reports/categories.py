@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from icl_eval.errors import counted
 from icl_eval.reports.columns import number
 from icl_eval.reports.html import breakable, escaped, scored
 from icl_eval.reports.svg import key, series_colour
@@ -64,7 +65,7 @@ def _table(labels: Sequence[str], members: Sequence[tuple[int, Score]]) -> str:
     head = "".join(f'<th style="text-align:right">{name}</th>' for name in ("n", *names))
     ends = f"<span>{scale.low:.3g}</span><span>{scale.high:.3g}</span>"
     body = "".join(_row(name, rows[name], shown, scale) for name in sorted(rows, key=lambda each: _rank(rows[each])))
-    title = f"{first.task} {first.metric} by {first.by}, {shots} shots"
+    title = f"{first.task} {first.metric} by {first.by}, {counted(shots, 'shot')}"
     return (
         f'<details open><summary>{escaped(title)}</summary><div class="scroll"><table class="bars"><thead><tr>'
         f'<th>{escaped(first.by)}</th>{head}<th class="ends">{ends}</th></tr></thead><tbody>{body}</tbody></table>'

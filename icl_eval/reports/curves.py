@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from icl_eval.errors import counted
 from icl_eval.metrics import PER_SHOT_LOSS
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.score import Score
@@ -149,7 +150,7 @@ def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str,
             task,
             prompt,
             metric,
-            tuple((f"{k} shots", tuple(sorted(points, key=lambda each: each[0]))) for k, points in shots.items()),
+            tuple((counted(k, "shot"), tuple(sorted(points, key=lambda each: each[0]))) for k, points in shots.items()),
             normalization,
         )
         for (task, prompt, metric, normalization), shots in found.items()

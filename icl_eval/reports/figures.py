@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icl_eval.errors import RunError, UnknownName
+from icl_eval.errors import RunError, UnknownName, counted
 from icl_eval.reports.curves import BySize, Curve, Point, first_of_each_task, scoring_words, title_of
 from icl_eval.reports.html import visible
 
@@ -105,7 +105,7 @@ def difference_figure(pairs: Sequence[Pair], one: str, other: str) -> Figure:
     """
     if not pairs:
         raise RunError("there is no difference to plot")
-    names = [f"{pair.one.task} {pair.one.metric}, {pair.one.shots} shots" for pair in reversed(pairs)]
+    names = [f"{pair.one.task} {pair.one.metric}, {counted(pair.one.shots, 'shot')}" for pair in reversed(pairs)]
     width = WIDTH + 0.04 * max(map(len, names))  # room for the names
     figure, (axis, *_) = _panels(1, width, height=0.5 + 0.19 * len(pairs))
     for place, pair in enumerate(reversed(pairs)):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from icl_eval.errors import counted
 from icl_eval.metrics import PER_SHOT_LOSS
 from icl_eval.reports.columns import number
-from icl_eval.reports.page import counted
 
 if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
@@ -39,9 +39,9 @@ def differences(scores: Sequence[Score]) -> list[str]:
     for score in scores:
         value, _ = _along_axis(score)
         key = f"{score.task} {score.metric}", _in_brackets(score, scores), f"{value} minus {score.baseline}"
-        found.setdefault(key, []).append(f"{from_baseline(score)} ({score.shots} shots)")
+        found.setdefault(key, []).append(f"{from_baseline(score)} ({counted(score.shots, 'shot')})")
     lines = [f"{named}{fixed}, {pair}: {', '.join(of_shots)}" for (named, fixed, pair), of_shots in found.items()]
-    left = counted(len(lines) - MOST_LINES, "more difference", "more differences")
+    left = counted(len(lines) - MOST_LINES, "more difference")
     more = [f"{left}: see --columns from-baseline, or `difference` in the formats json and csv"]
     return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
 
@@ -74,12 +74,12 @@ def spreads(scores: Sequence[Score]) -> list[str]:
     """Median and range of the scores along each axis, and where on it they are best and worst."""
     scores = [score for score in _without_per_shot_losses(scores) if score.variants and not score.of_part]
     lines = [
-        f"{score.task} {score.metric}{_in_brackets(score, scores)} ({score.shots} shots), {score.prompt}: "
+        f"{score.task} {score.metric}{_in_brackets(score, scores)} ({counted(score.shots, 'shot')}), {score.prompt}: "
         f"median {number(score.median)}, range {number(score.minimum)} to {number(score.maximum)} "
         f"(best {score.best}, worst {score.worst})"
         for score in scores
     ]
-    left = counted(len(lines) - MOST_LINES, "more range", "more ranges")
+    left = counted(len(lines) - MOST_LINES, "more range")
     more = [f"{left}: see --columns median,min,max, or `minimum` in the formats json and csv"]
     return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
 
@@ -111,7 +111,7 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
             f"{counted(cut, 'query was', 'queries were')} cut at the start to fit the context (--overflow truncate)"
         )
     if tied := sum(score.ties for score in firsts):
-        found.append(f"{counted(tied, 'answer', 'answers')} had several best options; the first of them was chosen")
+        found.append(f"{counted(tied, 'answer')} had several best options; the first of them was chosen")
     found += close_calls(scores, manifest)
     if long := sum(score.hit_max_tokens for score in firsts):
         found.append(f"{counted(long, 'text was', 'texts were')} cut off at `max_tokens`")
@@ -122,7 +122,7 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     if empty := sum(score.empty for score in firsts):
         found.append(f"{counted(empty, 'text is', 'texts are')} empty and scored as such")
     found += [
-        f"{task}: the rules `{rules}` find no answer in {counted(count, 'text', 'texts')}, scored as empty"
+        f"{task}: the rules `{rules}` find no answer in {counted(count, 'text')}, scored as empty"
         for (task, rules), count in _without_answers(scores).items()
     ]
     return [*found, *map(str, manifest.failures), *_missing_averages(manifest)]
@@ -158,7 +158,7 @@ def close_calls(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     close = [score for score in scores if score.close_calls]
     within = f"within the arithmetic noise of {precision} ({manifest.noise:g} nats a token)"
     lines = [
-        f"{score.task} {score.metric} ({score.shots} shots): {_counted(score)} {within}{_movement(score)}"
+        f"{score.task} {score.metric} ({counted(score.shots, 'shot')}): {_counted(score)} {within}{_movement(score)}"
         for score in close[:MOST_LINES]
     ]
     if (more := len(close) - MOST_LINES) > 0:
@@ -172,7 +172,7 @@ def _counted(score: Score) -> str:
     if score.of_suite:
         return counted(score.close_calls or 0, "decision of its tasks is", "decisions of its tasks are")
     verb = "is" if score.close_calls == 1 else "are"
-    return f"{score.close_calls} of {counted(score.examples * len(score.seeds), 'decision', 'decisions')} {verb}"
+    return f"{score.close_calls} of {counted(score.examples * len(score.seeds), 'decision')} {verb}"
 
 
 def _movement(score: Score) -> str:

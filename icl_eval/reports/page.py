@@ -37,11 +37,6 @@ class View:
 DEFAULT = View()
 
 
-def counted(number: int, one: str, several: str) -> str:
-    """A number and its noun, such as `1 text` and `2 texts`."""
-    return f"{number} {one if number == 1 else several}"
-
-
 @dataclass(frozen=True)
 class Page:
     """The parts of a page, by lines.

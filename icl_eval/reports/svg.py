@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from icl_eval.errors import counted
 from icl_eval.reports.curves import Curve, Point
 from icl_eval.reports.html import escaped
 
@@ -94,7 +95,9 @@ def size_chart(
         parts += _series(index, [(x(size), point) for size, point in points], scale, "shots", line)
         if predicted is not None:
             mark = _marker(index, x(points[-1][0]), scale.y(predicted), hollow=True)
-            parts.append(f"<g>{mark}<title>{points[-1][1].shots} shots: {predicted:.3f} predicted</title></g>")
+            parts.append(
+                f"<g>{mark}<title>{counted(points[-1][1].shots, 'shot')}: {predicted:.3f} predicted</title></g>"
+            )
     return _svg(parts, title)
 
 

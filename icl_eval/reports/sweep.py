@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from icl_eval.errors import UnknownName
+from icl_eval.errors import UnknownName, counted
 from icl_eval.reports.columns import Row
 from icl_eval.reports.curves import curves_of
 from icl_eval.reports.notes import MOST_LINES, averages, differences, hidden, losses, spreads
@@ -151,11 +151,11 @@ def _about_signals(found: Mapping[Key, Signal]) -> list[str]:
     for (task, prompt, metric, normalization, shots, average, category), signal in found.items():
         if not category and not average:
             lines.setdefault((task, prompt, metric, normalization), []).append(
-                f"{signal.signal_to_noise:.1f} ({shots} shots)"
+                f"{signal.signal_to_noise:.1f} ({counted(shots, 'shot')})"
             )
     noise = "/".join(sorted({each.noise_of for each in found.values()}))
     said = [f"signal/noise of {_named(key, lines)}: {', '.join(each)}" for key, each in lines.items()]
-    more = [f"signal/noise of {len(said) - MOST_LINES} more scores: see the formats json and csv"]
+    more = [f"signal/noise of {counted(len(said) - MOST_LINES, 'more score')}: see the formats json and csv"]
     kept = said if len(said) <= MOST_LINES else [*said[:MOST_LINES], *more]
     about = (
         f"signal/noise: relative range over models by relative standard deviation over {noise} (Heineman et al. 2025)"

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from icl_eval.errors import UnknownName
+from icl_eval.errors import UnknownName, counted
 from icl_eval.metrics import PER_SHOT_LOSS
 from icl_eval.references import Published, published
 from icl_eval.reports.columns import SHOWN_SYSTEMS, Row, number
@@ -245,7 +245,7 @@ def _uncertain(score: Score) -> str:
     draws = f", {len(score.seeds)} draws: sd {number(score.seed_sd)}" if score.seed_sd is not None else ""
     effective = f", effective {score.effective_shots:.1f}" if score.shortened else ""
     error = number(score.standard_error) or "unknown"
-    return f"{number(score.value)} ± {error} ({score.shots} shots{draws}{effective})"
+    return f"{number(score.value)} ± {error} ({counted(score.shots, 'shot')}{draws}{effective})"
 
 
 def about_references(scores: Sequence[Score]) -> list[str]:

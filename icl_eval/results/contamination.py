@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
-from icl_eval.errors import RunError
+from icl_eval.errors import RunError, counted
 from icl_eval.results.examples import ExampleResult
 from icl_eval.results.files import replace_file
 from icl_eval.results.records import Failure, TaskRecord
@@ -119,8 +119,8 @@ class Contamination:
 def _divided(record: TaskRecord, found: Searched, path: Path) -> TaskRecord:
     if found.examples != record.total_examples:
         raise RunError(
-            f"{record.task} had {found.examples} examples when searched, and has {record.total_examples} in the run; "
-            "search the data of the run",
+            f"{record.task} had {counted(found.examples, 'example')} when searched, and has {record.total_examples} in "
+            "the run; search the data of the run",
             path,
         )
     return record.model_copy(update={"by": Category(field=FIELD), "categories": found.categories})

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_serializer
 
+from icl_eval.errors import counted
 from icl_eval.scoring import CONTEXTUAL
 from icl_eval.tasks import AnswerKind, Category, Normalization
 from icl_eval.tasks.extraction import RulesByName, dumped
@@ -22,7 +23,7 @@ class Cell:
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.task} ({self.prompt}, {self.shots} shots, seed {self.seed})"
+        return f"{self.task} ({self.prompt}, {counted(self.shots, 'shot')}, seed {self.seed})"
 
     @property
     def task_prompt(self) -> tuple[str, str]:

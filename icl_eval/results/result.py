@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from icl_eval.errors import ModelError, RunError, UnknownName
+from icl_eval.errors import ModelError, RunError, UnknownName, counted
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.members import Member, label
 from icl_eval.results.pair import Pair, Unpaired, entries
@@ -166,9 +166,9 @@ class Result(_Tabular):
         return _frame(rows)
 
     def __repr__(self) -> str:
-        tasks = len({line.task for line in self.scores if not line.of_suite})
+        tasks = counted(len({line.task for line in self.scores if not line.of_suite}), "task")
         kept = "not kept" if self.folder is None else str(self.folder)
-        return f"Result({self.manifest.model_name}: {len(self.scores)} scores, {tasks} tasks, {kept})"
+        return f"Result({self.manifest.model_name}: {counted(len(self.scores), 'score')}, {tasks}, {kept})"
 
     def plot(self) -> Figure:
         """The learning curves; needs matplotlib, whose figure it returns.
@@ -225,7 +225,8 @@ class Comparison(_Tabular):
 
     def __repr__(self) -> str:
         names = f"{self.one.model_name} and {self.other.model_name}"
-        return f"Comparison({names}: {len(self.pairs)} differences, {len(self.unpaired)} scores not compared)"
+        unpaired = counted(len(self.unpaired), "score")
+        return f"Comparison({names}: {counted(len(self.pairs), 'difference')}, {unpaired} not compared)"
 
     def plot(self) -> Figure:
         """The differences with their intervals; needs matplotlib, whose figure it returns.
@@ -331,7 +332,7 @@ class Sweep(_Tabular):
 
     def __repr__(self) -> str:
         kept = "not kept" if self.folder is None else str(self.folder)
-        return f"Sweep({len(self.results)} models, {len(self.failures)} failed, {kept})"
+        return f"Sweep({counted(len(self.results), 'model')}, {len(self.failures)} failed, {kept})"
 
     def plot(self) -> Figure:
         """The learning curves of all models; needs matplotlib, whose figure it returns.

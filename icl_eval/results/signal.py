@@ -22,7 +22,7 @@ from icl_eval.results.score import Score
 LAST = 5  # checkpoints of a model
 LEAST = 3  # of them, to measure their spread
 Noise = Literal["checkpoints", "examples"]
-Key = tuple[object, ...]
+Key = tuple[str, str, str, str, int, str, str]  # of a score, as in `key_of`
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ def _averaged(per_task: Mapping[str, Sequence[Score]]) -> str:
 
 
 def _for_seeds(found: Estimate, line: Score, seeds: tuple[int, ...]) -> Estimate:
-    """One value a seed: the mean of a seed's samples, and for every seed the score of a task that is asked once."""
+    """One value a seed: the mean of a seed's samples, or for every seed the score of a task with one seed."""
     samples = len(found.seed_values) // len(line.seeds)
     values = [
         math.fsum(found.seed_values[start : start + samples]) / samples

@@ -301,7 +301,7 @@ def _of_definition(definition: TaskDefinition) -> dict[str, Any]:
     decode = definition.decode
     return {
         "task": definition.task,
-        "metrics": definition.measures,
+        "metrics": definition.metric_names,
         "primary": definition.primary_metrics,
         "extract": definition.extract,
         "answer": definition.answer,

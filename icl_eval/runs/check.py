@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from icl_eval.config import RunOptions
-from icl_eval.errors import IclEvalError, MissingData, RunError, TaskError, UnknownName, WindowError
+from icl_eval.errors import IclEvalError, MissingData, RunError, TaskError, UnknownName, WindowError, counted
 from icl_eval.models import LanguageModel, ModelConfig, about_control_tokens, load
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig, read_run
@@ -57,7 +57,7 @@ def inspect(
         suite = suites[name]
         check_reference(suite.reference, library.files[name])
         check_average(suite, map(library.task, tasks_of(suite, suites)), library.files[name])
-        return f"suite of {len(tasks_of(suite, suites))} tasks"
+        return f"suite of {counted(len(tasks_of(suite, suites)), 'task')}"
     task = library.task(name).on(split, fewshot_split)
     check_names(task)
     source = source_of(data, unused=task.source is not None)
@@ -71,7 +71,7 @@ def inspect(
         cause = error.__cause__
         raise cause if isinstance(cause, IclEvalError) and cause.path else TaskError(str(error), task.path) from error
     return (
-        f"{len(examples)} examples, {len(candidates)} candidate demonstrations, "
+        f"{counted(len(examples), 'example')}, {counted(len(candidates), 'candidate demonstration')}, "
         f"prompts {', '.join(task.prompts)}{_about_categories(task, examples)}"
         f"{_about_options(task, examples)}{_about_extraction(task, candidates)}"
     )
@@ -117,7 +117,7 @@ def check_lengths(
 ) -> str:
     """Check that every query of a task fits a model's window under each of its prompts; of a suite, nothing.
 
-    The model answers nothing, and needs no weights; `model_config` says whether it chats; the other arguments are
+    The model answers nothing, and needs no weights; `model_config` states whether it is a chat; the other arguments are
     those of `inspect`.
 
     Returns:
@@ -203,8 +203,8 @@ def previews(
 
 def _changes(variant: Prepared, plain: Prepared) -> str:
     """In what a variant differs from the plain prompt."""
-    own, protocol = variant.task.definition.protocol, plain.task.definition.protocol
-    changed = [f"{name}={getattr(own, name)}" for name in VARIED if vars(own)[name] != vars(protocol)[name]]
+    chosen, base = (each.task.definition.protocol for each in (variant, plain))
+    changed = [f"{name}={value}" for name in VARIED if (value := getattr(chosen, name)) != getattr(base, name)]
     return ", ".join([*([variant.prompt.format.words] if variant.prompt.format else []), *changed])
 
 

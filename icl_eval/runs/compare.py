@@ -75,8 +75,8 @@ def compare_with_first(
     paths = [Path(each) for each in folders]
     if len(paths) < 2:
         raise RunError("a comparison takes at least two runs")
-    chosen, measures = chosen_normalizations(normalizations), ChosenMetrics.of(metrics, trust_remote_code)
-    first, *others = [read_scored(each, chosen, measures) for each in paths]
+    chosen, chosen_metrics = chosen_normalizations(normalizations), ChosenMetrics.of(metrics, trust_remote_code)
+    first, *others = [read_scored(each, chosen, chosen_metrics) for each in paths]
     found = [_matched(first, other, paths[0], path) for other, path in zip(others, paths[1:], strict=True)]
     pairs = [[_pair(*lines) for lines in each.pairs] for each in found]
     adjusted = iter(holm([pair.p_value for each in pairs for pair in each]))
@@ -99,8 +99,8 @@ def _matched(first: ScoredRun, second: ScoredRun, folder: Path, other: Path) -> 
     if not found.pairs:
         reasons = list(dict.fromkeys(each.why for each in found.unpaired))
         more = [f"and {len(reasons) - SENTENCES} more reasons"] if len(reasons) > SENTENCES else []
-        said = f"no score of this run can be compared with one of {other}"
-        raise RunError(f"{said}: {'; '.join([*reasons[:SENTENCES], *more])}", folder)
+        sentence = f"no score of this run can be compared with one of {other}"
+        raise RunError(f"{sentence}: {'; '.join([*reasons[:SENTENCES], *more])}", folder)
     return found
 
 

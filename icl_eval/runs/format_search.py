@@ -15,7 +15,7 @@ from functools import partial
 from itertools import chain
 
 from icl_eval.engine import Engine
-from icl_eval.errors import RunError
+from icl_eval.errors import RunError, counted
 from icl_eval.models import LanguageModel
 from icl_eval.results.outcomes import Judge
 from icl_eval.results.run_config import RunConfig
@@ -57,16 +57,19 @@ def searched(
             seed=(config.drawn_formats or (0, 0))[1],
         )
         best, worst = search.best_and_worst(config.budget, BATCH)
-        how = f"of {len(formats)} by a search with {search.spent} examples"
+        how = f"of {len(formats)} by a search with {counted(search.spent, 'example')}"
         found += formats[0]
         for role, index in (("best", best), ("worst", worst)):
             found += [_named(each, role, f"{role} {how}") for each in formats[index] if index]
     return found
 
 
-def counted(prepared: Sequence[Prepared], config: RunConfig) -> list[Prepared]:
-    """What stands for choices of the model before they are made: all organisations of demonstrations, and of a search
-    as many formats as its budget and what it finds have examples."""
+def before_choices(prepared: Sequence[Prepared], config: RunConfig) -> list[Prepared]:
+    """A stand-in for choices of the model that are still to be made.
+
+    It has all organisations of demonstrations, and of a search as many formats as its examples and those of its result
+    take.
+    """
     prepared = with_organizations(prepared)
     if config.budget is None:
         return prepared
@@ -134,7 +137,7 @@ def _by_prompt(prepared: Sequence[Prepared]) -> list[list[list[Prepared]]]:
 
 
 def _named(each: Prepared, role: str, words: str) -> Prepared:
-    """A format whose name says that it was found as the best or the worst, and its words how."""
+    """A format with the name of the best or the worst that was found, and how in its words."""
     record, style = each.record, each.prompt.style
     names = {name: getattr(record, name).replace(style, f"{style}-{role}", 1) for name in ("prompt", "selection")}
     found = record.model_copy(update={**names, "format": f"{record.format}, {words}"})

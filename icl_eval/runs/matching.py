@@ -64,10 +64,10 @@ class Matching:
 def match(first: ScoredRun, second: ScoredRun) -> Matching:
     """Match the scores of two runs, in the order of the first."""
     partners = _partners(first, second)
-    unlike = {key: _unlike(first, second, *key) for key in dict.fromkeys(map(_subject, partners))}
-    pairs = [(first.lines[key], second.lines[its]) for key, its in partners.items() if not unlike[_subject(key)]]
+    reasons = {key: _reason(first, second, *key) for key in dict.fromkeys(map(_subject, partners))}
+    pairs = [(first.lines[key], second.lines[its]) for key, its in partners.items() if not reasons[_subject(key)]]
     unpaired = [
-        Unpaired("one", first.lines[key].score, unlike[_subject(key)]) for key in partners if unlike[_subject(key)]
+        Unpaired("one", first.lines[key].score, reasons[_subject(key)]) for key in partners if reasons[_subject(key)]
     ]
     return Matching(pairs, (*unpaired, *_unmatched(first, second, partners)))
 
@@ -184,25 +184,25 @@ class _Mismatch:
     Attributes:
         task: the task.
         dimension: the first field of their keys in which they differ; empty if the other run has no score of the task.
-        own, others: the values of that field in the one run and in the other.
+        values, other_values: those of that field in the one run and in the other.
     """
 
     task: str
     dimension: str
-    own: tuple[Any, ...] = ()
-    others: tuple[Any, ...] = ()
+    values: tuple[Any, ...] = ()
+    other_values: tuple[Any, ...] = ()
 
     @property
     def reversed(self) -> _Mismatch:
         """The same from the other run's side."""
-        return replace(self, own=self.others, others=self.own)
+        return replace(self, values=self.other_values, other_values=self.values)
 
     def sentence(self, run: str, other: str) -> str:
         """What one run has and the other has not, such as "rte was scored only in the first run"."""
-        said = f"{self.task} was scored only in the {run} run"
+        sentence = f"{self.task} was scored only in the {run} run"
         if not self.dimension:
-            return said
-        return f"{said} ({self._values(self.own)}); the {other} has {self._values(self.others)}"
+            return sentence
+        return f"{sentence} ({self._values(self.values)}); the {other} has {self._values(self.other_values)}"
 
     def _values(self, values: tuple[Any, ...]) -> str:
         word = DIMENSIONS[self.dimension]
@@ -227,8 +227,8 @@ def _unmatched(one: ScoredRun, other: ScoredRun, partners: Mapping[Key, Key]) ->
         yield Unpaired("one", one.lines[key].score, found.sentence("first", "second") + _failed(other, "second", key))
     for key, found in second.items():
         mirrored = found.dimension and found.reversed in first.values()
-        said = found.reversed.sentence("first", "second") if mirrored else found.sentence("second", "first")
-        yield Unpaired("other", other.lines[key].score, said + _failed(one, "first", key))
+        sentence = found.reversed.sentence("first", "second") if mirrored else found.sentence("second", "first")
+        yield Unpaired("other", other.lines[key].score, sentence + _failed(one, "first", key))
 
 
 def _failed(run: ScoredRun, name: str, key: Key) -> str:
@@ -261,18 +261,18 @@ def _first_difference(key: Key, others: Sequence[Key]) -> tuple[str, set[Any]]:
     return "", set()
 
 
-def _unlike(one: ScoredRun, other: ScoredRun, name: str, by_category: bool) -> str:
+def _reason(one: ScoredRun, other: ScoredRun, name: str, by_category: bool) -> str:
     """A sentence on why a task or a suite does not stand for the same in both runs; empty if it does."""
     if not any(name in run.suites for run in (one, other)):
-        return _unlike_examples(one, other, name) or (_unlike_categories(one, other, name) if by_category else "")
+        return _other_examples(one, other, name) or (_other_categories(one, other, name) if by_category else "")
     tasks, others = one.weighted_tasks(name), other.weighted_tasks(name)
     if tasks != others:
         return f"the average of {name} is of other tasks, metrics or weights in the second run"
-    reasons = (_unlike_examples(one, other, task) for task in tasks)
+    reasons = (_other_examples(one, other, task) for task in tasks)
     return next((f"the average of {name} is of other examples: {reason}" for reason in reasons if reason), "")
 
 
-def _unlike_examples(one: ScoredRun, other: ScoredRun, task: str) -> str:
+def _other_examples(one: ScoredRun, other: ScoredRun, task: str) -> str:
     """A sentence on why the examples of a task are not the same in both runs; empty if they are."""
     first, second = one.record(task), other.record(task)
     if first.data != second.data:
@@ -290,14 +290,14 @@ def _unlike_examples(one: ScoredRun, other: ScoredRun, task: str) -> str:
     return ""
 
 
-def _unlike_categories(one: ScoredRun, other: ScoredRun, task: str) -> str:
+def _other_categories(one: ScoredRun, other: ScoredRun, task: str) -> str:
     """A sentence on why the categories of a task are not the same in both runs; empty if they are."""
     first, second = one.categories[task], other.categories[task]
     moved = min((id for id, category in first.items() if second[id] != category), default=None)
     if moved is None:
         return ""
-    said = f"{first[moved] or 'none'} in the first run and {second[moved] or 'none'} in the second"
-    return f"{task} has other categories: that of {moved!r} is {said}"
+    sentence = f"{first[moved] or 'none'} in the first run and {second[moved] or 'none'} in the second"
+    return f"{task} has other categories: that of {moved!r} is {sentence}"
 
 
 def _other_samples(one: TaskRecord, other: TaskRecord) -> str:

@@ -18,7 +18,7 @@ from typing_extensions import Unpack
 
 from icl_eval.config import RunOptions, takes_options
 from icl_eval.engine import Engine
-from icl_eval.errors import RunError
+from icl_eval.errors import RunError, counted
 from icl_eval.models import Decoding, GenerateRequest, LanguageModel, ScoreRequest
 from icl_eval.prompts import PromptText, split_tokens, with_start
 from icl_eval.runs.evaluate import planned
@@ -126,7 +126,9 @@ def order_entropies(
         texts.values(), engine, Decoding(MAX_TOKENS, (), samples=samples, temperature=temperature, seed=seed)
     )
     if not probes:
-        raise RunError(f"none of the {discarded} sampled examples reads as one of {plain.task.name}; sample more texts")
+        raise RunError(
+            f"none of the {counted(discarded, 'sampled example')} reads as one of {plain.task.name}; sample more texts"
+        )
     found = [
         _entropy(order, text, probes, engine, example.options, plain.record.normalization)
         for order, text in texts.items()

@@ -18,7 +18,7 @@ from icl_eval.results.run_config import RunConfig
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import Queries
 from icl_eval.runs.evaluate import planned
-from icl_eval.runs.format_search import counted
+from icl_eval.runs.format_search import before_choices
 from icl_eval.runs.hardware import BYTES, Device, devices, part_of_peak
 from icl_eval.runs.model import Model, chat_of
 from icl_eval.runs.requests import RequestBuilder
@@ -160,7 +160,7 @@ def explain_run(run: Run) -> Explanation:
         IclEvalError: the model cannot be loaded, or every task failed.
     """
     model = run.load()
-    prepared = counted(run.prepared, run.config)
+    prepared = before_choices(run.prepared, run.config)
     with open_folder(run.folder if run.folder is not None and run.folder.is_dir() else None) as folder:
         work, failures = _counted(run, prepared, Engine(model, folder.journal))
     return _explanation(run, model, work, failures)
@@ -225,7 +225,7 @@ def plan(
 
 def _estimated(run: Run, model: LanguageModel, progress: Progress) -> Explanation:
     """What evaluating a run would compute, counted from a sample if it is large."""
-    prepared = counted(run.prepared, run.config)
+    prepared = before_choices(run.prepared, run.config)
     sizes = [_first_tokens(each, model, run.config) for each in prepared]
     whole = sum(size * _groups(each) for size, each in zip(sizes, prepared, strict=True))
     if whole <= COUNTED:

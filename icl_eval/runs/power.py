@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from icl_eval.config import RunOptions, takes_options
-from icl_eval.errors import RunError
+from icl_eval.errors import RunError, counted
 from icl_eval.metrics import METRICS, metric
 from icl_eval.metrics.power import ASSUMED, LEVEL, POWER, PairedVariance, measured
 from icl_eval.results.records import TaskRecord
@@ -57,7 +57,7 @@ class SampleSize:
             return ""
         if self.needed <= self.examples:
             return "yes"
-        return f"with {self.seeds_needed} seeds" if self.seeds_needed is not None else "no"
+        return f"with {counted(self.seeds_needed, 'seed')}" if self.seeds_needed is not None else "no"
 
 
 @takes_options

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from icl_eval.errors import RunError
+from icl_eval.errors import RunError, counted
 from icl_eval.models import DTYPES, ModelConfig, resolve
 from icl_eval.results.examples import ChoiceResult, ExampleResult, read_examples
 from icl_eval.results.files import replace_file
@@ -162,8 +162,8 @@ def read_baseline(path: Path) -> Baseline:
         raise RunError(f"the baseline cannot be read: {error.strerror}", path) from error
     except ValidationError as error:
         problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"]))
-        raise RunError(": ".join(filter(None, ("this is not a baseline", place, problem["msg"]))), path) from error
+        keys = ".".join(map(str, problem["loc"]))
+        raise RunError(": ".join(filter(None, ("this is not a baseline", keys, problem["msg"]))), path) from error
 
 
 def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression:
@@ -171,18 +171,18 @@ def regress(baseline: Baseline, model: Any = None, **options: Any) -> Regression
 
     Args:
         baseline: what should still be true.
-        model: another place of the same model, or a loaded one; the baseline's own name by default.
-        options: passed on to `evaluate`: `data` for another place of the same data, `tasks` for tasks without files.
+        model: another path to the same model, or a loaded one; by default the baseline's.
+        options: passed on to `evaluate`: `data` for another copy of the same data, `tasks` for tasks without files.
 
     Raises:
         IclEvalError: it cannot be run again.
     """
-    place = baseline.config.model if model is None else model
-    options_of_run = _options(baseline.config, place)
-    if isinstance(place, str | Path) and Path(resolve(str(place))).exists():
+    source = baseline.config.model if model is None else model
+    options_of_run = _options(baseline.config, source)
+    if isinstance(source, str | Path) and Path(resolve(str(source))).exists():
         options_of_run["revision"] = None  # a copy of it on this machine
     with TemporaryDirectory() as folder:
-        result = evaluate(place, out=folder, alone=True, **options_of_run | options)
+        result = evaluate(source, out=folder, alone=True, **options_of_run | options)
         if result.failures:
             raise RunError(f"the baseline cannot be run again: {result.failures[0]}")
         answered = list(read_examples(Path(folder) / "examples.jsonl"))
@@ -235,12 +235,12 @@ def _difference(before: BaselineExample, after: ExampleResult) -> float:
 def _worst(before: BaselineExample, after: ExampleResult) -> str:
     """The first option that moved, with its log-likelihood then and now."""
     if len(before.logprobs) != len(after.logprobs):
-        return f"it had {len(before.logprobs)} options and has {len(after.logprobs)}"
+        return f"it had {counted(len(before.logprobs), 'option')} and has {len(after.logprobs)}"
     names = [repr(option.text) for option in after.options] if isinstance(after, ChoiceResult) else []
     for index, (old, new) in enumerate(zip(before.logprobs, after.logprobs, strict=True)):
         name = f"option {names[index]}" if names else f"text {index + 1}"
         if len(old) != len(new):
-            return f"{name} had {len(old)} tokens and has {len(new)}"
+            return f"{name} had {counted(len(old), 'token')} and has {len(new)}"
         if max(abs(x - y) for x, y in zip(old, new, strict=True)) > TOLERANCE:
             return f"{name} had log-likelihood {sum(old):.5f} and has {sum(new):.5f}"
     raise ValueError("nothing moved")
@@ -249,7 +249,7 @@ def _worst(before: BaselineExample, after: ExampleResult) -> str:
 def _moved_scores(before: Sequence[BaselineScore], after: Sequence[Score]) -> Iterator[str]:
     now = {_key(each): each.value for each in after}
     for old in before:
-        words = [old.prompt, f"{old.shots} shots", f"by {old.normalization}", *filter(None, _key(old)[-2:])]
+        words = [old.prompt, counted(old.shots, "shot"), f"by {old.normalization}", *filter(None, _key(old)[-2:])]
         name = f"score {old.task} {old.metric} ({', '.join(words)})"
         value = now.pop(_key(old), None)
         if value is None:
@@ -257,7 +257,7 @@ def _moved_scores(before: Sequence[BaselineScore], after: Sequence[Score]) -> It
         elif abs(value - old.value) > 1e-9:
             yield f"{name} was {old.value:.6f} and is {value:.6f}"
     for task, prompt, metric, _, shots, *_ in now:
-        yield f"score {task} {metric} ({prompt}, {shots} shots) is new"
+        yield f"score {task} {metric} ({prompt}, {counted(shots, 'shot')}) is new"
 
 
 def _key(score: BaselineScore | Score) -> tuple[str, str, str, str, int, str, str]:

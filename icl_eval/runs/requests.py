@@ -74,7 +74,7 @@ class EncodedQuery:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all requests, as a measure of memory."""
+        """Tokens of all requests, which the memory is proportional to."""
         return sum(len(request.tokens) for request in self.requests)
 
 
@@ -236,14 +236,14 @@ class RequestBuilder:
     def _content_free(
         self, example: Example, options: tuple[str, ...], text: PromptText, shots: int, content: str
     ) -> list[ScoreRequest]:
-        """Each option after the prompt of an example with an input that says nothing, under the same demonstrations.
+        """Each option after the prompt of an example with a content-free input, after the same demonstrations.
 
         Raises:
             PromptError: the template cannot be rendered with this input.
             WindowError: the prompt does not fit.
         """
-        prompt, shown = self.prepared.prompt, self.prepared.prompt.content_fields
-        fields = {name: replaced(v, content) if name in shown else v for name, v in example.fields.items()}
+        prompt, content_fields = self.prepared.prompt, self.prepared.prompt.content_fields
+        fields = {name: replaced(v, content) if name in content_fields else v for name, v in example.fields.items()}
         fields = self._controls.mark(fields)
         try:
             instruction, queries = prompt.instruction(fields), prompt.queries(fields, options)

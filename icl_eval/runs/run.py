@@ -26,7 +26,7 @@ from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import Score
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import Queries, collect
-from icl_eval.runs.format_search import counted, searched
+from icl_eval.runs.format_search import before_choices, searched
 from icl_eval.runs.model import ChatForm, Model, chat_of, check_model, loaded, name_of
 from icl_eval.runs.organization import Organizer
 from icl_eval.runs.score import score_examples
@@ -99,7 +99,7 @@ class Run:
             engine = Engine(
                 model,
                 folder.journal,
-                progress(sum(each.request_count() for each in counted(self.prepared, self.config))),
+                progress(sum(each.request_count() for each in before_choices(self.prepared, self.config))),
             )
             organizer = Organizer(self.prepared, engine, self.config.overflow, chat)
             if self.config.until is None:

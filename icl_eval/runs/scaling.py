@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from icl_eval.errors import MetricError, RunError, UnknownName
+from icl_eval.errors import MetricError, RunError, UnknownName, counted
 from icl_eval.metrics import Estimate, lower_is_better
 from icl_eval.metrics.scaling import Curve, Floats
 from icl_eval.metrics.uncertainty import is_known
@@ -87,7 +87,7 @@ def fit_scaling(
             fits.append(_fit(key, of_score, by, irreducible, RESAMPLES if intervals else 0))
         except MetricError as error:
             task, prompt, metric, _, shots = key
-            reasons.append(f"{task} {metric} ({prompt}, {shots} shots) has no fit: {error.message}")
+            reasons.append(f"{task} {metric} ({prompt}, {counted(shots, 'shot')}) has no fit: {error.message}")
     if not fits:
         raise RunError(f"no score can be fitted: {'; '.join(dict.fromkeys(reasons[:LEAST_MODELS]))}")
     return Scaling(tuple(fits), tuple(reasons))
@@ -172,7 +172,7 @@ def _sized(
     """The size of each model; None where it is not known.
 
     Raises:
-        RunError: nothing says on how many tokens the models were trained, or a name is that of none of them.
+        RunError: the number of training tokens of the models is not known, or a name is that of none of them.
     """
     if by in ("tokens", "compute") and tokens is None and tokens_per_step is None:
         raise RunError(
@@ -253,7 +253,7 @@ def _curve(
     """What is fitted of a score.
 
     Raises:
-        MetricError: the metric has no bounds, and nothing says that it is a loss.
+        MetricError: the metric has no bounds, and is not known to be a loss.
     """
     task, prompt, metric, _, shots = key
     low, high = estimates[0].bounds

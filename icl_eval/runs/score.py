@@ -10,7 +10,7 @@ from math import fsum
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
-from icl_eval.errors import MetricError, RunError, UnknownName
+from icl_eval.errors import MetricError, RunError, UnknownName, counted
 from icl_eval.metrics import (
     PER_SHOT_LOSS,
     AnyMetric,
@@ -21,8 +21,10 @@ from icl_eval.metrics import (
     Prediction,
     Signed,
     estimate,
-    metric,
     value_range,
+)
+from icl_eval.metrics import (
+    metric as metric_of,
 )
 from icl_eval.metrics.derived import Extracted, measures_samples
 from icl_eval.metrics.means import ExampleMean
@@ -111,7 +113,7 @@ def estimate_examples(
         given: metrics in Python by name, which are trusted.
 
     Raises:
-        RunError: some cell has another number of examples than its record says.
+        RunError: some cell has another number of examples than its record.
         MetricError: a metric cannot be computed.
     """
     chosen = [name for name in CALIBRATIONS if any(name in record.calibrate for record in records)]
@@ -185,22 +187,22 @@ class _Answers:
         """The seeds, without repetition."""
         return tuple(sorted({seed for seed, _ in self.predictions}))
 
-    def draws(self, measure: AnyMetric) -> list[list[AnyPrediction]]:
+    def draws(self, metric: AnyMetric) -> list[list[AnyPrediction]]:
         """The predictions of every seed and sample; of every seed, if the metric measures all samples at once."""
-        once = measures_samples(measure)
+        once = measures_samples(metric)
         return [found for (_, sample), found in sorted(self.predictions.items()) if not (once and sample)]
 
-    def moved(self, measure: AnyMetric, value: float) -> dict[str, Any]:
+    def moved(self, metric: AnyMetric, value: float) -> dict[str, Any]:
         """The number of close calls and the values that they leave possible, by the names of a score's fields."""
-        if not self.knows_noise or measure.of != "choice":
+        if not self.knows_noise or metric.of != "choice":
             return {}
         if not self.rivals:
             return {"close_calls": 0, "noise_low": value, "noise_high": value}
         counted = {"close_calls": sum(map(len, self.rivals.values()))}
-        if isinstance(measure, CorpusMetric):
+        if isinstance(metric, CorpusMetric):
             return counted
         choices = {seed: cast(list[Prediction], self.predictions[seed, 0]) for seed in self.seeds}
-        ranges = [value_range(measure, found, self.rivals.get(seed, {})) for seed, found in choices.items()]
+        ranges = [value_range(metric, found, self.rivals.get(seed, {})) for seed, found in choices.items()]
         low, high = (fsum(ends) / len(ranges) for ends in zip(*ranges, strict=True))
         return {**counted, "noise_low": low, "noise_high": high}
 
@@ -286,8 +288,9 @@ def _check_complete(answers: _Answers, record: TaskRecord, shots: int) -> None:
     for seed in record.seeds if shots else record.seeds[:1]:
         if (count := len(answers.predictions.get((seed, 0), ()))) != record.examples:
             raise RunError(
-                f"{record.task} ({record.prompt}, {shots} shots, seed {seed}) has {count} answered examples instead of "
-                f"{record.examples}; run the same command again to compute the missing ones"
+                f"{record.task} ({record.prompt}, {counted(shots, 'shot')}, seed {seed}) has "
+                f"{counted(count, 'answered example')} instead of {record.examples}; run the same command again to "
+                "compute the missing ones"
             )
 
 
@@ -321,7 +324,12 @@ class _Scorer:
 
         There are as many lines as demonstrations fitted the context of all examples.
         """
-        scoring = {"answer": "likelihood", "scoring": f"within {shots} shots", "ending": "", "reference": None}
+        scoring = {
+            "answer": "likelihood",
+            "scoring": f"within {counted(shots, 'shot')}",
+            "ending": "",
+            "reference": None,
+        }
         record = record.model_copy(update=scoring)
         fitted = min((len(each.demonstration_logprobs) for each in answers.per_shot), default=0)
         for before in range(fitted if len(answers.per_shot) == answers.count else 0):
@@ -343,19 +351,19 @@ class _Scorer:
     ) -> _Estimated:
         """The score of all examples, or of one category."""
         trust: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "given": self.given}
-        measure = metric(name, record.extract, kind=record.answer, **trust)
-        seeds, draws = answers.seeds, answers.draws(measure)
+        metric = metric_of(name, record.extract, kind=record.answer, **trust)
+        seeds, draws = answers.seeds, answers.draws(metric)
         try:
-            found = estimate(measure, draws)
+            found = estimate(metric, draws)
         except MetricError as error:
             where = f" ({category})" if category else ""
             raise MetricError(f"{record.task}{where} cannot be scored with {name}: {error.message}") from error
         first = answers.predictions[seeds[0], 0]
         key = record.task, name, category
         if key not in self.guessing:
-            self.guessing[key] = random_baseline(measure, first), majority_baseline(measure, first)
+            self.guessing[key] = random_baseline(metric, first), majority_baseline(metric, first)
         random, majority = self.guessing[key]
-        metric_words = measure.signature(first) if isinstance(measure, Signed) else ""
+        metric_words = metric.signature(first) if isinstance(metric, Signed) else ""
         return found, Score(
             task=record.task,
             prompt=record.prompt,
@@ -374,25 +382,25 @@ class _Scorer:
             effective_shots=answers.shots / answers.count,
             shortened=answers.shortened,
             truncated=answers.truncated,
-            ties=answers.ties + _tied_votes(measure, draws),
+            ties=answers.ties + _tied_votes(metric, draws),
             hit_max_tokens=answers.hit_max_tokens,
             empty=answers.empty,
             unfinished=answers.unfinished,
-            unextracted=_unextracted(measure, answers.predictions.values()),
+            unextracted=_unextracted(metric, answers.predictions.values()),
             random=random,
             majority=majority,
             reference=None if category else record.reference,
             signature=task_signature(record, shots, seeds, normalization, metric_words, self.model_words, category),
-            **answers.moved(measure, found.value),
+            **answers.moved(metric, found.value),
             **figures(found),
         )
 
 
-def _unextracted(measure: AnyMetric, predictions: Iterable[Sequence[Any]]) -> int:
+def _unextracted(metric: AnyMetric, predictions: Iterable[Sequence[Any]]) -> int:
     """In how many texts the rules of a metric find no answer."""
-    return sum(map(measure.failures, predictions)) if isinstance(measure, Extracted) else 0
+    return sum(map(metric.failures, predictions)) if isinstance(metric, Extracted) else 0
 
 
-def _tied_votes(measure: AnyMetric, draws: Iterable[Sequence[Any]]) -> int:
+def _tied_votes(metric: AnyMetric, draws: Iterable[Sequence[Any]]) -> int:
     """In how many examples, summed over seeds, the metric's vote has no single winner."""
-    return sum(map(measure.ties, draws)) if isinstance(measure, ExampleMean | Extracted) else 0
+    return sum(map(metric.ties, draws)) if isinstance(metric, ExampleMean | Extracted) else 0

@@ -26,7 +26,7 @@ def task_signature(
         shots: numbers of demonstrations.
         seeds: which draws of them.
         scoring: the normalisation or calibration of options; left out where texts were scored or generated.
-        metric_words: what the metric says of its own settings.
+        metric_words: the metric's words for its own settings.
         model_words: the model's rules, such as `bos0|float32`.
         category: the value of the task's field `by`, if only its examples are scored.
     """
@@ -55,7 +55,7 @@ def task_signature(
 def macro_signature(whole: Score, categories: Sequence[Score], words: str = "") -> str:
     """The signature of the mean over a task's categories: that of all examples, and a digest of the categories'.
 
-    `words` say what it is, if it is not that mean.
+    `words` describe it, if it is not that mean.
     """
     digest = hashlib.sha256("\n".join(line.signature for line in categories).encode()).hexdigest()[:8]
     *others, version = whole.signature.split("|")

@@ -28,7 +28,7 @@ class Axis:
 
     Attributes:
         name: of its values, in the plural.
-        part: of the name of a prompt, that says where a score stands.
+        part: the part of a prompt's name that differs along the axis.
         is_summarised: whether the mean and the range over its values mean anything.
     """
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import RunError
-from icl_eval.metrics import AnyPrediction, CorpusMetric, Metric, metric
+from icl_eval.metrics import AnyPrediction, CorpusMetric, Metric
+from icl_eval.metrics import metric as metric_of
 from icl_eval.metrics.means import GroupMean
 from icl_eval.metrics.sequence import MeanSequence
 from icl_eval.results.examples import ExampleResult
@@ -40,7 +41,7 @@ class StoppingRule:
         trust_remote_code: whether another metric may run code that is not part of the package.
 
     Attributes:
-        measure: the metric whose scores are bounded: the first primary one that is a mean.
+        metric: the one whose scores are bounded: the first primary one that is a mean.
         evaluated: the number of examples in the blocks so far.
 
     Raises:
@@ -51,13 +52,13 @@ class StoppingRule:
         self, until: float, prepared: Sequence[Prepared], given: Mapping[str, Any], *, trust_remote_code: bool
     ) -> None:
         self.until, self._records = until, [each.record for each in prepared]
-        self.measure = _mean_metric(self._records[0], {"given": given, "trust_remote_code": trust_remote_code})
+        self.metric = _mean_metric(self._records[0], {"given": given, "trust_remote_code": trust_remote_code})
         self.evaluated = 0
         self._results: list[ExampleResult] = []
         self._known: dict[tuple[str, int], MeanSequence] = {}
         self._examples, whole = prepared[0].examples, prepared[0].whole
         groups = groups_of(whole)
-        is_grouped = isinstance(self.measure, GroupMean)
+        is_grouped = isinstance(self.metric, GroupMean)
         sizes = Counter(dict.fromkeys(groups, 1) if is_grouped else groups)
         self._groups, self._largest = len(sizes), max(sizes.values())
         self._scale = self._largest * self._groups / sizes.total()  # of the mean over groups, to that over units
@@ -96,7 +97,7 @@ class StoppingRule:
             for (prompt, shots), each in self._known.items()
             if prompt == record.prompt and self.evaluated < self._total
         ]
-        found = Stopped(until=self.until, metric=self.measure.name, planned=record.examples, scores=tuple(scores))
+        found = Stopped(until=self.until, metric=self.metric.name, planned=record.examples, scores=tuple(scores))
         return record.model_copy(update={"examples": self.evaluated, "stopped": found})
 
     def _look(self, block: Sequence[Example], names: Sequence[str], failed: Collection[tuple[str, str]]) -> None:
@@ -108,7 +109,7 @@ class StoppingRule:
         for (task, prompt, shots, _), answers in found.items():
             if (task, prompt) in failed:
                 continue
-            draws = [self._by_group(each, group_of, position) for each in answers[WHOLE].draws(self.measure)]
+            draws = [self._by_group(each, group_of, position) for each in answers[WHOLE].draws(self.metric)]
             values = np.mean(draws, axis=0) / self._largest
             if (prompt, shots) not in self._known:
                 self._known[prompt, shots] = MeanSequence(self._groups, self.until / self._scale)
@@ -118,7 +119,7 @@ class StoppingRule:
         self, predictions: Sequence[AnyPrediction], group_of: Mapping[str, str], position: Mapping[str, int]
     ) -> NDArray[np.float64]:
         """The sum of the scores in each group of a block; shape (groups,)."""
-        statistics = self.measure.statistics(predictions)
+        statistics = self.metric.statistics(predictions)
         sums = np.zeros(len(position))
         np.add.at(sums, [position[group_of[unit]] for unit in statistics.units], statistics.rows[:, 0])
         return sums
@@ -126,7 +127,7 @@ class StoppingRule:
 
 def _mean_metric(record: TaskRecord, trust: Mapping[str, Any]) -> Metric[Any]:
     for name in record.primary:
-        found = metric(name, record.extract, kind=record.answer, **trust)
+        found = metric_of(name, record.extract, kind=record.answer, **trust)
         if not isinstance(found, CorpusMetric) and found.proportion:
             return found
     raise RunError(

@@ -71,17 +71,17 @@ def sweep(
     with ExitStack() as stack:
         with ranks.propagating_errors():
             chosen = chosen_normalizations(options.get("normalizations", ()))
-            place, runs = _planned(models, tasks, revisions, library, options)
-            own = place if ranks.rank == 0 else None  # of the processes the first writes the list
-            stack.enter_context(_folder(own, list(runs)))
+            folder, runs = _planned(models, tasks, revisions, library, options)
+            written = folder if ranks.rank == 0 else None  # of the processes the first writes the list
+            stack.enter_context(_folder(written, list(runs)))
         for member, run in runs.items():
             result, found = _measured(member, run, chosen, progress, ranks)
             results += [result] if result is not None else []
             members.append(found)
             _free_memory()
-        if own:
-            write_members(own, members)
-    return Sweep.of(results, members, place)
+        if written:
+            write_members(written, members)
+    return Sweep.of(results, members, folder)
 
 
 def explain_sweep(
@@ -92,7 +92,7 @@ def explain_sweep(
     library: Library | None = None,
     **options: Unpack[RunOptions],
 ) -> Iterator[tuple[str, Explanation]]:
-    """What `sweep` would ask and compute of each model, by its name; each is loaded in turn.
+    """The plan of each model of a sweep, by its name; the models are loaded in turn.
 
     Raises:
         IclEvalError: the configuration is not valid, or the run cannot be done; the message says why.
@@ -132,12 +132,12 @@ def _planned(
     common = planned(model, tasks, library, **shared)
     runs = {member: common.with_model(model, member.revision) for member, model in members.items()}
     out = options.get("out")
-    place = Path(out) if out is not None else RESULTS / _name(runs) if options.get("keep") else None
-    if place is None:
+    folder = Path(out) if out is not None else RESULTS / _name(runs) if options.get("keep") else None
+    if folder is None:
         return None, runs
-    if (place / "manifest.json").is_file():
-        raise RunError("this folder holds a run of a single model; give another --out", place)
-    return place, {member: replace(each, folder=place / member.folder) for member, each in runs.items()}
+    if (folder / "manifest.json").is_file():
+        raise RunError("this folder holds a run of a single model; give another --out", folder)
+    return folder, {member: replace(each, folder=folder / member.folder) for member, each in runs.items()}
 
 
 def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) -> dict[Member, Model]:
@@ -149,8 +149,8 @@ def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) ->
     for model in listed:
         for revision in chosen or [None]:
             member = Member.of(name_of(model), revision)
-            place = resolve(member.model, revision) if isinstance(model, str | Path) else member.model
-            weights = str(Path(place).resolve()) if Path(place).exists() else place
+            path = resolve(member.model, revision) if isinstance(model, str | Path) else member.model
+            weights = str(Path(path).resolve()) if Path(path).exists() else path
             for key in (weights, member.model):  # a loaded model may have the name of another
                 if (other := seen.setdefault((key, revision), member)) is not member:
                     raise RunError(_repeated(other.label, member.label))
@@ -175,14 +175,14 @@ def _name(runs: dict[Member, Run]) -> str:
 
 
 @contextmanager
-def _folder(place: Path | None, members: Sequence[Member]) -> Iterator[None]:
+def _folder(folder: Path | None, members: Sequence[Member]) -> Iterator[None]:
     """The sweep's folder, for this process alone, with the list of its members."""
-    if place is None:
+    if folder is None:
         yield
         return
-    taken = lock(place)
+    taken = lock(folder)
     try:
-        write_members(place, members)
+        write_members(folder, members)
         yield
     finally:
         taken.release()

@@ -42,7 +42,7 @@ from icl_eval.tasks import (
     split_metric_name,
     tasks_of,
 )
-from icl_eval.tasks.located import Place, load_yaml
+from icl_eval.tasks.located import Keys, load_yaml
 from icl_eval.tasks.metric_names import PYTHON
 
 
@@ -101,15 +101,15 @@ def selected(
 def _check_code(task: Task, given: Mapping[str, Any], trust_remote_code: bool) -> None:
     """Raise `MetricError`, with file and line, for a metric whose code is not trusted or cannot be loaded."""
     definition = task.definition
-    for name in filter(runs_code, definition.measures):
-        place = task.path, _line(task.path, _metric_place(task, name))
+    for name in filter(runs_code, definition.metric_names):
+        where = task.path, _line(task.path, _metric_keys(task, name))
         trust: dict[str, Any] = {"trust_remote_code": trust_remote_code, "given": given}
-        found = metric(name, definition.extract, kind=definition.answer, **trust, path=place[0], line=place[1])
+        found = metric(name, definition.extract, kind=definition.answer, **trust, path=where[0], line=where[1])
         if name.startswith(PYTHON):
-            check_kind(found, definition.answer, *place)
+            check_kind(found, definition.answer, *where)
 
 
-def _metric_place(task: Task, name: str) -> Place:
+def _metric_keys(task: Task, name: str) -> Keys:
     """Where a task file names a metric, which may be taken by several lists of rules."""
     base, names = split_extraction(name)[0], task.definition.metrics
     found = next((each for each in (name, base) if each in names), None)
@@ -180,15 +180,15 @@ def check_names(task: Task) -> None:
     for index, name in enumerate(task.definition.metrics):
         if runs_code(name):
             continue
-        place = task.path, _line(task.path, ("metrics", index))
+        where = task.path, _line(task.path, ("metrics", index))
         base, _ = split_metric_name(split_extraction(name)[0])
         if base not in METRIC_NAMES:
             these = f"choose from {', '.join(fitting(task.definition.answer))}"
-            raise UnknownName("metric", base, METRIC_NAMES, *place, otherwise=these)
-        found = metric(name, task.definition.extract, path=place[0], line=place[1])
-        check_kind(found, task.definition.answer, *place)
+            raise UnknownName("metric", base, METRIC_NAMES, *where, otherwise=these)
+        found = metric(name, task.definition.extract, path=where[0], line=where[1])
+        check_kind(found, task.definition.answer, *where)
         if task.definition.answer == "text" and task.definition.gold is not None:
-            check_labels(found, *place)
+            check_labels(found, *where)
     check_reference(task.definition.reference, task.path)
 
 
@@ -223,7 +223,7 @@ def check_metrics(
             found.setdefault(each.category, []).append(_any_answer(each, definition))
         return [*found.values()]
 
-    for name in definition.measures if metrics is None else metrics:
+    for name in definition.metric_names if metrics is None else metrics:
         if runs_code(name) and name not in given and not trust_remote_code:
             continue
         try:
@@ -233,8 +233,8 @@ def check_metrics(
                 for predictions in parts():
                     check_examples(chosen, predictions)
         except MetricError as error:
-            place = task.path, _line(task.path, _metric_place(task, name))
-            raise MetricError(f"{task.name} cannot be scored with {name}: {error.message}", *place) from error
+            where = task.path, _line(task.path, _metric_keys(task, name))
+            raise MetricError(f"{task.name} cannot be scored with {name}: {error.message}", *where) from error
 
 
 def _any_answer(example: Example, definition: TaskDefinition) -> AnyPrediction:
@@ -273,8 +273,8 @@ def check_average(suite: SuiteDefinition, tasks: Iterable[Task], path: Path | No
         )
 
 
-def _line(path: Path | None, place: Place) -> int | None:
-    return load_yaml(path).lines.get(place) if path is not None else None
+def _line(path: Path | None, keys: Keys) -> int | None:
+    return load_yaml(path).lines.get(keys) if path is not None else None
 
 
 SAMPLE_PATH = Path(__file__).resolve().parent.parent / "tiny" / "data"

@@ -95,13 +95,13 @@ class Conversion:
         return options, gold, () if {*grades} <= {0, 1} else grades
 
     def _digest(self, fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
-        """The fingerprint of a question; where no mapping says what belongs to it, that is all but answer and id."""
+        """The fingerprint of a question; without a mapping of its fields, of all fields but answer and id."""
         definition, besides = self._definition, self._besides
         if definition.id and not definition.fields and len(fields) > len(besides) + 1:  # all there is, is the question
             besides = besides | {definition.id}
-        asked = {name: value for name, value in fields.items() if name not in besides} if besides else fields
+        question = {name: value for name, value in fields.items() if name not in besides} if besides else fields
         try:
-            return fingerprint(asked or fields, options if definition.answer == "choice" else ())
+            return fingerprint(question or fields, options if definition.answer == "choice" else ())
         except UnicodeEncodeError as error:
             raise DataError(f"a text is not valid Unicode: {error.reason}") from error
         except TypeError as error:
@@ -139,7 +139,7 @@ def record_name(path: str, record: Mapping[str, Any]) -> str:
 
 
 def _are_right(definition: TaskDefinition, record: Mapping[str, Any]) -> bool:
-    """Whether the references are right answers; so they are where no key says otherwise."""
+    """Whether the references are right answers, which they are unless `gold` marks them as wrong."""
     if definition.gold is None:
         return True
     return _gold_index(definition, _value(definition.gold.field, record), 2) == 1

@@ -1,4 +1,4 @@
-"""The keys of a task file that say where its records come from."""
+"""The keys of a task file for the source of its records."""
 
 from __future__ import annotations
 

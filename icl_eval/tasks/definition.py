@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from icl_eval.errors import counted
 from icl_eval.tasks.data import Data, Strict
 from icl_eval.tasks.extraction import RulesByName, dumped
 from icl_eval.tasks.metric_names import EVALUATE, MetricName, split_extraction
@@ -234,7 +235,7 @@ class TaskDefinition(Strict):
         return tuple(self._extracted(name)[0] for name in chosen or self.metrics[:1])
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         """The metrics of a run: each of `metrics`, taken of what each list of rules finds, if there are any."""
         return tuple(dict.fromkeys(each for name in self.metrics for each in self._extracted(name)))
 
@@ -277,7 +278,7 @@ class TaskDefinition(Strict):
     @model_validator(mode="after")
     def _primary_metrics_are_taken(self) -> TaskDefinition:
         for name in self.primary_metrics:
-            if name not in self.measures:
+            if name not in self.metric_names:
                 raise ValueError(f"`primary` is {split_extraction(name)[0]!r}, which is not among the `metrics`")
         return self
 
@@ -291,7 +292,9 @@ class TaskDefinition(Strict):
     def _gold_names_match_options(self) -> TaskDefinition:
         names = self.gold.names if self.gold else None
         if names and isinstance(self.options, list) and len(names) != len(self.options):
-            raise ValueError(f"`gold.names` has {len(names)} names for {len(self.options)} options")
+            raise ValueError(
+                f"`gold.names` has {counted(len(names), 'name')} for {counted(len(self.options), 'option')}"
+            )
         if names and self.answer == "text" and len(names) != 2:
             raise ValueError(f"`gold.names` has {len(names)} names, but a reference is wrong or right")
         return self

@@ -20,7 +20,7 @@ class Example:
     id: str
     fields: Mapping[str, Any]
     options: tuple[str, ...]
-    gold: tuple[int, ...]  # indices of the right options; none where a reference is to be told from the right answer
+    gold: tuple[int, ...]  # indices of the right options; none where the reference is known to be wrong
     cluster: str  # examples of one cluster are not independent; the group where there is none
     group: str  # the unit of grouped metrics and of --limit; the id where there is none
     fingerprint: str = ""  # of the exact question, without its answer; `question_key` compares questions
@@ -43,7 +43,7 @@ def fingerprint(fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
 
 
 def question_key(values: Iterable[Any]) -> str:
-    """A hash of what a question says, equal for every way to write the same question.
+    """A hash of a question, equal for every way to write the same question.
 
     Fields and options count as one bag of texts: their order, letter case, white space and compatible Unicode forms
     make no difference. Different questions may share a key where they swap texts, such as a premise and a hypothesis.
@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be part of a question")
 
 
-# What `JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain)` makes anew for every value.
+# What `JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain)` creates again for every value.
 _ENCODE = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
     None, _plain, json.encoder.encode_basestring, None, ": ", ", ", True, False, True
 )

@@ -85,9 +85,9 @@ class Rule(BaseModel):
 
     @model_validator(mode="after")
     def _is_one_step(self) -> Rule:
-        said = self.model_fields_set - {"take"}
-        if len(said) != 1:
-            raise ValueError(f"a rule has one of the keys {', '.join(STEPS)}, but this one has {len(said)}")
+        steps = self.model_fields_set - {"take"}
+        if len(steps) != 1:
+            raise ValueError(f"a rule has one of the keys {', '.join(STEPS)}, but this one has {len(steps)}")
         if self.take is not None and self.pattern is None:
             raise ValueError("`take` belongs to a `pattern`")
         return self

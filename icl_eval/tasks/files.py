@@ -41,10 +41,10 @@ PATTERN_SECONDS = 2.0  # that matching one line may take
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the records of a file are written, where the file does not say it.
+    """How the records of a file are written, if the file itself does not state it.
 
     Attributes:
-        format: instead of what the suffix says.
+        format: overrides the one of the suffix.
         columns: of a CSV or TSV file without a header.
         pattern: of a text file, whose lines must match it; its named groups are the fields.
         records: of a JSON file, the dotted path to its array.

@@ -105,8 +105,8 @@ class Library:
         if definition.data.adapter is not None and definition.data.adapter not in ADAPTERS:
             raise UnknownName("data adapter", definition.data.adapter, ADAPTERS, *located.at(("data", "adapter")))
         if definition.data.synthetic is not None and definition.data.synthetic not in GENERATORS:
-            place = located.at(("data", "synthetic"))
-            raise UnknownName("generator of records", definition.data.synthetic, GENERATORS, *place)
+            where = located.at(("data", "synthetic"))
+            raise UnknownName("generator of records", definition.data.synthetic, GENERATORS, *where)
         return Task(
             definition=definition,
             prompts={style: self._prompt(located, definition, style) for style in definition.prompts},
@@ -156,10 +156,10 @@ class Library:
             raise TaskError(f"a split of its own is written `demonstrations: {chosen.split}`", path, line)
         if chosen.task not in self.files:
             raise UnknownName("task", chosen.task, self.files, path, line)
-        shown = self._resolved(chosen.task)
-        if "suite" in shown.data:
+        source = self._resolved(chosen.task)
+        if "suite" in source.data:
             raise TaskError(f"{chosen.task!r} is a suite, not a task", path, line)
-        return Task(validate(TaskDefinition, self._with_prompts(shown, chosen.task)), {}, self.files[chosen.task])
+        return Task(validate(TaskDefinition, self._with_prompts(source, chosen.task)), {}, self.files[chosen.task])
 
     def _with_prompts(self, located: Located, name: str) -> Located:
         """A task file whose key `prompts`, if it is missing, names the only prompt file of the task."""
@@ -180,12 +180,12 @@ class Library:
             if path in self._prompts:
                 return self._prompts[path]
         known = {path.stem for candidate in candidates for path in candidate.parent.glob("*.jinja")}
-        place = located.at(("prompts", definition.prompts.index(style)))
+        where = located.at(("prompts", definition.prompts.index(style)))
         missing = f"there is no file {candidates[0]}"
-        raise UnknownName(f"prompt of {definition.task}", style, known, *place, otherwise=missing)
+        raise UnknownName(f"prompt of {definition.task}", style, known, *where, otherwise=missing)
 
     def _root(self, name: str) -> Path:
-        """The root that defines a task: its prompts lie there, so that no other root's can take their place."""
+        """The root that defines a task: its prompts lie there, so that those of no other root are used instead."""
         return next(root for root in self.roots if self.files[name].is_relative_to(root / "tasks"))
 
     def _bases(self, located: Located) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""YAML with line numbers: safe, without duplicate keys, every value's place in the file known for error messages."""
+"""YAML with line numbers: safe, without duplicate keys, with the line of every value for error messages."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pydantic_core import ErrorDetails
 
 from icl_eval.errors import TaskError, UnknownName
 
-Place = tuple[str | int, ...]
+Keys = tuple[str | int, ...]
 MAX_VALUES = 10_000  # in a file, aliases written out: a task file is short, and may come from a stranger
 MAX_DEPTH = 20
 LONGEST_SHOWN = 60  # characters of a value in a message
-MEMBER = re.compile(r"str|int|float|bool|none|.*\[.*")  # of a union: pydantic adds those that it tried to a place
+MEMBER = re.compile(r"str|int|float|bool|none|.*\[.*")  # of a union: pydantic adds those that it tried to the keys
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -29,20 +29,20 @@ class Located:
 
     path: Path
     data: dict[str, Any]
-    lines: Mapping[Place, int]
+    lines: Mapping[Keys, int]
     base: Located | None = None  # the file that this one extends, where `data` holds the keys of both
 
-    def has(self, place: Place) -> bool:
+    def has(self, keys: Keys) -> bool:
         """Whether a value stands here or in a file that this one extends."""
-        return place in self.lines or (self.base is not None and self.base.has(place))
+        return keys in self.lines or (self.base is not None and self.base.has(keys))
 
-    def at(self, place: Place) -> tuple[Path, int | None]:
+    def at(self, keys: Keys) -> tuple[Path, int | None]:
         """The file and line of a value, or of the nearest thing around it."""
-        while place and not self.has(place):
-            place = place[:-1]
-        if place not in self.lines and self.base is not None:
-            return self.base.at(place)
-        return self.path, self.lines.get(place)
+        while keys and not self.has(keys):
+            keys = keys[:-1]
+        if keys not in self.lines and self.base is not None:
+            return self.base.at(keys)
+        return self.path, self.lines.get(keys)
 
 
 class Loader(yaml.SafeLoader):
@@ -69,7 +69,7 @@ def load_yaml(path: Path, loader_type: type[Loader] = Loader) -> Located:
         loader = loader_type(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TaskError(f"cannot be read: {error}", path) from error
-    lines: dict[Place, int] = {}
+    lines: dict[Keys, int] = {}
     try:
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
@@ -98,42 +98,42 @@ def validate(model: type[Model], located: Located) -> Model:
     except ValidationError as error:
         problem = _most_telling(error.errors())
         missing = problem["loc"][-1:] if problem["type"] == "missing" else ()
-        place = _existing(located, problem["loc"][: len(problem["loc"]) - len(missing)])
-        raise _explain(model, located, (*place, *missing), problem["type"], problem["msg"], problem["input"]) from error
+        keys = _existing(located, problem["loc"][: len(problem["loc"]) - len(missing)])
+        raise _explain(model, located, (*keys, *missing), problem["type"], problem["msg"], problem["input"]) from error
 
 
 def _explain(
-    model: type[BaseModel], located: Located, place: Place, kind: str, message: str, value: object
+    model: type[BaseModel], located: Located, keys: Keys, kind: str, message: str, value: object
 ) -> TaskError | UnknownName:
-    if not place:  # a check of the whole names the key that it is about first
-        place = _existing(located, tuple(message.partition("`")[2].partition("`")[0].split(".")))
-        return TaskError(message.removeprefix("Value error, "), *located.at(place))
-    path, line = located.at(place[:-1] if kind == "missing" else place)
+    if not keys:  # a check of the whole names the key that it is about first
+        keys = _existing(located, tuple(message.partition("`")[2].partition("`")[0].split(".")))
+        return TaskError(message.removeprefix("Value error, "), *located.at(keys))
+    path, line = located.at(keys[:-1] if kind == "missing" else keys)
     if kind == "extra_forbidden":
-        return UnknownName("key", str(place[-1]), _keys(model, place[:-1]), path, line)
+        return UnknownName("key", str(keys[-1]), _keys(model, keys[:-1]), path, line)
     if kind == "missing":
-        return TaskError(f"the key {_keys_of(place)} is missing", path, line)
+        return TaskError(f"the key {_quoted(keys)} is missing", path, line)
     if kind == "string_type" and isinstance(value, bool | int | float | date):
         what = "word" if isinstance(value, bool) else type(value).__name__
-        return TaskError(f"{_keys_of(place)}: YAML reads this {what} as {value}; put it in quotes", path, line)
+        return TaskError(f"{_quoted(keys)}: YAML reads this {what} as {value}; put it in quotes", path, line)
     if kind in ("model_type", "dict_type"):
-        keys = ", ".join(_keys(model, place))
-        message = f"this should be a mapping{f', whose keys are among {keys}' if keys else ''}"
-    return TaskError(_about(place, message, value), path, line)
+        valid = ", ".join(_keys(model, keys))
+        message = f"this should be a mapping{f', whose keys are among {valid}' if valid else ''}"
+    return TaskError(_about(keys, message, value), path, line)
 
 
-def _about(place: Place, message: str, value: object) -> str:
+def _about(keys: Keys, message: str, value: object) -> str:
     """What is wrong with a value, after its keys; of an item of a list the item itself, unless the message names it."""
     message, shown = message.removeprefix("Value error, "), repr(value)
-    is_item = bool(place) and isinstance(place[-1], int) and not message.startswith(shown)
+    is_item = bool(keys) and isinstance(keys[-1], int) and not message.startswith(shown)
     if len(shown) > LONGEST_SHOWN:
         shown = f"{shown[:LONGEST_SHOWN]} ..."
-    return f"{_keys_of(place)}{f', value {shown}' if is_item else ''}: {message}"
+    return f"{_quoted(keys)}{f', value {shown}' if is_item else ''}: {message}"
 
 
-def _keys_of(place: Place) -> str:
-    """The keys of a place, without the indices of lists."""
-    return f"`{'.'.join(part for part in place if isinstance(part, str))}`"
+def _quoted(keys: Keys) -> str:
+    """Keys as a message shows them, without the indices of lists."""
+    return f"`{'.'.join(part for part in keys if isinstance(part, str))}`"
 
 
 def _most_telling(problems: list[ErrorDetails]) -> ErrorDetails:
@@ -145,17 +145,17 @@ def _most_telling(problems: list[ErrorDetails]) -> ErrorDetails:
     return first
 
 
-def _existing(located: Located, place: Place) -> Place:
-    """A place without what pydantic adds to it: the members of a union that it tried."""
-    found: Place = ()
-    for part in place:
+def _existing(located: Located, keys: Keys) -> Keys:
+    """Keys without what pydantic adds to them: the members of a union that it tried."""
+    found: Keys = ()
+    for part in keys:
         found = (*found, part) if located.has((*found, part)) else found
     return found
 
 
-def _keys(model: type[BaseModel], place: Place) -> list[str]:
-    """The keys that are valid in the mapping at `place`; names and indices of mappings and lists of it are passed."""
-    for part in place:
+def _keys(model: type[BaseModel], keys: Keys) -> list[str]:
+    """The keys that are valid in the mapping at `keys`; names and indices of mappings and lists of it are passed."""
+    for part in keys:
         if str(part) in model.model_fields:
             inner = _models_in(model.model_fields[str(part)].annotation)
             if not inner:
@@ -171,21 +171,21 @@ def _models_in(annotation: object) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
-def _locate(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) -> None:
-    lines.setdefault(place, node.start_mark.line + 1)
-    if len(lines) > MAX_VALUES or len(place) > MAX_DEPTH:
+def _locate(node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path) -> None:
+    lines.setdefault(keys, node.start_mark.line + 1)
+    if len(lines) > MAX_VALUES or len(keys) > MAX_DEPTH:
         raise TaskError("this is too large or too deep for a task file", path, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
-            _locate(child, (*place, index), lines, path)
+            _locate(child, (*keys, index), lines, path)
     elif isinstance(node, yaml.MappingNode):
         for key, child in node.value:
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                said = (
+                message = (
                     f"`{key.value}` is no text for YAML; put it in quotes" if key.id == "scalar" else "a key is a word"
                 )
-                raise TaskError(said, path, key.start_mark.line + 1)
-            inner = (*place, str(key.value))
+                raise TaskError(message, path, key.start_mark.line + 1)
+            inner = (*keys, str(key.value))
             if inner in lines:
                 raise TaskError(
                     f"the key `{key.value}` appears here and in line {lines[inner]}", path, key.start_mark.line + 1
@@ -199,5 +199,5 @@ def first_problem(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error).splitlines()[0]
     problem = error.errors()[0]
-    place = tuple(part for part in problem["loc"] if not MEMBER.fullmatch(str(part)))
-    return _about(place, problem["msg"], problem["input"]) if place else problem["msg"].removeprefix("Value error, ")
+    keys = tuple(part for part in problem["loc"] if not MEMBER.fullmatch(str(part)))
+    return _about(keys, problem["msg"], problem["input"]) if keys else problem["msg"].removeprefix("Value error, ")

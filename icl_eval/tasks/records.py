@@ -30,7 +30,7 @@ class Examples(Sequence[Example]):
         definition: the task.
         records: raw records in either layout.
         name: what to call the split in error messages.
-        place_of: where a raw record stands, counted from 1, or with None the split as a whole.
+        place_of: the file and line of a raw record, counted from 1, or with None of the whole split.
 
     Attributes:
         ids: of all examples, in their order.
@@ -46,10 +46,10 @@ class Examples(Sequence[Example]):
         definition: TaskDefinition,
         records: Iterable[Mapping[str, Any]],
         name: str,
-        place_of: Callable[[int | None], Location] = lambda _: Location(),
+        location_of: Callable[[int | None], Location] = lambda _: Location(),
     ) -> None:
         self._definition, self._conversion = definition, Conversion(definition)
-        self._reading = _Reading(records, name, place_of)
+        self._reading = _Reading(records, name, location_of)
         self._found: list[Any] = []  # records, and examples in place of those that were looked at
         self._complete = False  # whether all were
         self._taken: Sequence[int | None]  # for each example, the raw record that it was made of, if that is known
@@ -63,7 +63,7 @@ class Examples(Sequence[Example]):
                 self._found.append(record)
                 taken.append(self._reading.last)
         if not self._found:
-            raise DataError(f"{name} is empty", place_of(None).path)
+            raise DataError(f"{name} is empty", location_of(None).path)
         if not are_records(self._found):
             self._each(check_mapping)
         if definition.id:
@@ -149,7 +149,7 @@ class Examples(Sequence[Example]):
     def _fault(self, error: DataError, index: int) -> DataError:
         """An error, with where the record of an example stands."""
         taken = self._taken[index]
-        message = error.message + _header_advice(self._definition, error, self._reading.place_of(None).path, taken)
+        message = error.message + _header_advice(self._definition, error, self._reading.location_of(None).path, taken)
         return self._reading.fault(message, taken, index + 1)
 
 
@@ -193,8 +193,8 @@ def _header_advice(definition: TaskDefinition, error: DataError, file: Path | st
 class _Reading:
     """The raw records as they are taken, and the words for where the one at hand stands."""
 
-    def __init__(self, records: Iterable[Any], name: str, place_of: Callable[[int | None], Location]) -> None:
-        self.records, self.name, self.place_of = records, name, place_of
+    def __init__(self, records: Iterable[Any], name: str, location_of: Callable[[int | None], Location]) -> None:
+        self.records, self.name, self.location_of = records, name, location_of
         self.taken, self.ended = 0, False
 
     def __iter__(self) -> Iterator[Any]:
@@ -216,19 +216,19 @@ class _Reading:
             taken: which raw record it is; None where an adapter had taken all of them before it made this one.
             made: which one it is of those that an adapter made.
         """
-        place = self.place_of(taken)
-        if place.line is not None:
-            return DataError(f"{message} ({self.name})", place.path, place.line)
+        location = self.location_of(taken)
+        if location.line is not None:
+            return DataError(f"{message} ({self.name})", location.path, location.line)
         record = f"record {made}, as converted" if taken is None else f"record {taken}"
-        if place.path is None:
+        if location.path is None:
             return DataError(f"{self.name}, {record}: {message}")
-        return DataError(f"{record}: {message} ({self.name})", place.path)
+        return DataError(f"{record}: {message} ({self.name})", location.path)
 
     def words(self, taken: int | None) -> str:
         """A raw record, in a sentence about another."""
         if taken is None:
             return "another record"
-        line = self.place_of(taken).line
+        line = self.location_of(taken).line
         return f"record {taken}" if line is None else f"line {line}"
 
 

@@ -14,7 +14,7 @@ from icl_eval.errors import DataError, MissingData, UnknownName
 from icl_eval.tasks.data import Data, Hub
 from icl_eval.tasks.files import PATTERN_SECONDS, DataFile, Layout, Record, location_in, read_files
 
-EDITION = r"\.(first[0-9]+|preprocessed)"  # what a file's name may say of its content, before the suffix
+EDITION = r"\.(first[0-9]+|preprocessed)"  # what a file's name may state about its content, before the suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Source(Protocol):
     def records(self, data: Data, split: str) -> Iterable[Record]:
         """The records of one split, in the data set's order."""
 
-    def place(self, data: Data, split: str, number: int | None) -> Location:
+    def location(self, data: Data, split: str, number: int | None) -> Location:
         """Where a record of a split stands, counted from 1, or the split as a whole, for the sentence on a mistake."""
 
 
@@ -74,18 +74,18 @@ class LocalSource:
             return read_files(found[0], data.layout)
         return _aligned([each.path for (each,) in found], data.layout)
 
-    def place(self, data: Data, split: str, number: int | None) -> Location:
+    def location(self, data: Data, split: str, number: int | None) -> Location:
         """The file, with the line where records stand on lines; of line-aligned files all."""
         found = self._files(data, split)
-        places = [
+        locations = [
             (files[0].path if len(files) == 1 else self.directory / name, None)
             if number is None
             else location_in(files, number, data.layout)
             for name, files in zip(_listed(data, split), found, strict=True)
         ]
-        if len(places) == 1:
-            return Location(*places[0])
-        return Location(" and ".join(str(path) if line is None else f"{path}:{line}" for path, line in places))
+        if len(locations) == 1:
+            return Location(*locations[0])
+        return Location(" and ".join(str(path) if line is None else f"{path}:{line}" for path, line in locations))
 
     def _files(self, data: Data, split: str) -> list[list[DataFile]]:
         """The files of each name that the task gives for a split: several for a name with `{field}`."""
@@ -120,7 +120,7 @@ class LocalSource:
         return []
 
     def _missing(self, data: Data, split: str) -> MissingData:
-        """What to say of a split whose files are not there: what was looked for, and which splits can be had."""
+        """The error for a split without files: what was looked for, and which splits there are."""
         name = next(name for name in _listed(data, split) if not self._find(name))
         present = ", ".join(other for other in data.local if self.has(data, other))
         advice = f"; --split and --fewshot-split take another split, and there is {present}" if present else ""
@@ -162,7 +162,7 @@ class HubSource:
             ) from error
         return rows  # type: ignore[no-any-return]
 
-    def place(self, data: Data, split: str, number: int | None) -> Location:  # noqa: ARG002
+    def location(self, data: Data, split: str, number: int | None) -> Location:  # noqa: ARG002
         """The data set; its records have no lines."""
         return Location(_on_the_hub(data.hub, split) if data.hub else None)
 
@@ -185,7 +185,7 @@ class MemorySource:
             raise UnknownName("split", split, self._splits)
         return self._splits[split]
 
-    def place(self, data: Data, split: str, number: int | None) -> Location:  # noqa: ARG002
+    def location(self, data: Data, split: str, number: int | None) -> Location:  # noqa: ARG002
         """Nowhere that could be named."""
         return Location()
 

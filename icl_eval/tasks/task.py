@@ -100,8 +100,8 @@ class Task:
 
         Args:
             name: what the task is called in tables and signatures.
-            evaluation: records to ask.
-            demonstrations: records to show; the evaluation records, less the query itself, if not given.
+            evaluation: records to evaluate.
+            demonstrations: records to draw demonstrations from; if not given, the evaluation records without the query.
             prompt: a template, or several by style; without blocks it is the query, and the answer is a space and the
                 option.
             answer: `choice` ranks `options`, `text` is generated, `likelihood` scores a given text.
@@ -136,7 +136,7 @@ class Task:
             PromptError: a template is wrong.
             MetricError: a metric is none.
         """
-        measures, code = (None, {}) if metrics is None else named_metrics(metrics)
+        names, code = (None, {}) if metrics is None else named_metrics(metrics)
         splits = {"evaluation": list(evaluation)}
         if demonstrations is not None:
             splits["demonstrations"] = list(demonstrations)
@@ -165,7 +165,7 @@ class Task:
                 prompts=list(prompts),
                 protocol=Protocol.model_validate(protocol),
                 score=Score(normalization=normalization, domain_premise=domain_premise),
-                metrics=measures,  # type: ignore[arg-type]
+                metrics=names,  # type: ignore[arg-type]
             )
         except ValueError as error:
             raise TaskError(f"task {name!r}: {first_problem(error)}") from error
@@ -215,10 +215,10 @@ class Task:
         Raises:
             UnknownName: the task's data has no such split.
         """
-        own = self.definition.splits
+        default = self.definition.splits
         for name in (split, fewshot_split):
             self._check_split(name)
-        splits = Splits(demonstrations=fewshot_split or own.demonstrations, evaluation=split or own.evaluation)
+        splits = Splits(demonstrations=fewshot_split or default.demonstrations, evaluation=split or default.evaluation)
         return replace(self, definition=self.definition.model_copy(update={"splits": splits}))
 
     def with_decoding(self, decode: Mapping[str, Any]) -> Task:
@@ -267,7 +267,7 @@ class Task:
         return replace(self, definition=self.definition.model_copy(update={"protocol": protocol}))
 
     def _check_split(self, name: str | None) -> None:
-        """Raise `UnknownName` for a split that the task file does not know; where it lists none, reading tells."""
+        """Raise `UnknownName` for a split that the task file does not list, if it lists any."""
         data, own = self.definition.data, self.definition.splits
         known = {*data.local, *(data.hub.splits if data.hub else ())}
         if name is not None and known and name not in {*known, own.evaluation, own.demonstrations}:
@@ -309,9 +309,9 @@ class Task:
         return self.definition.splits.demonstrations == self.definition.splits.evaluation
 
     def question_key(self, example: Example) -> str:
-        """A hash of the question: of the fields that any prompt asks it with and, of a choice, the options.
+        """A hash of the question: of the fields that any prompt uses and, of a choice, the options.
 
-        Examples with equal keys ask the same, in whatever order, letter case and white space. Where no prompt shows a
+        Examples with equal keys have the same question, in any order, letter case and white space. If no prompt uses a
         field, the whole record is the question.
         """
         values = [example.fields[name] for name in self._question_fields if name in example.fields]
@@ -320,7 +320,7 @@ class Task:
         return question_key([*values, example.options] if self.definition.answer == "choice" else values)
 
     def query_text(self, example: Example, prompt: Prompt | None = None) -> str:
-        """A query as a prompt asks it, without an answer: what is compared to select similar demonstrations.
+        """The query of an example without an answer, which is compared to select similar demonstrations.
 
         If the query differs between options, those of all options are compared: nothing depends on the right one.
 
@@ -346,8 +346,8 @@ class Task:
         key = (split, id(source))
         if key not in self._loaded:
             data, name = self.definition.data, f"{self.name}: split {split!r}"
-            place_of = partial(source.place, data, split)
-            self._loaded[key] = source, Examples(self.definition, source.records(data, split), name, place_of)
+            location_of = partial(source.location, data, split)
+            self._loaded[key] = source, Examples(self.definition, source.records(data, split), name, location_of)
         return self._loaded[key][1]
 
     def source_in(self, source: Source) -> Source:

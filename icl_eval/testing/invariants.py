@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from icl_eval.demos import Pool
-from icl_eval.errors import IclEvalError, PromptError
+from icl_eval.errors import IclEvalError, PromptError, counted
 from icl_eval.models import ControlTokens, LanguageModel
 from icl_eval.prompts import FittedPrompt, Prompt, PromptText, Scored, assemble, doubled_space, fit, split_tokens
 from icl_eval.tasks import Example, Source, Task
@@ -104,7 +104,7 @@ class _Check:
         if self.task.definition.answer == "choice":
             _check_text(text, example, place, options_are_data=self.options_are_data)
             if self.model is not None:
-                _check_tokens(_fitted(self.model, text, place), text, f"{place}, {shots} shots")
+                _check_tokens(_fitted(self.model, text, place), text, f"{place}, {counted(shots, 'shot')}")
             return
         _check_context(text.context(0), text.queries[0], place)
         _check_space(example.options[0], text.answers[0], place)
@@ -141,7 +141,7 @@ def _check_labels(example: Example, place: str) -> None:
         raise AssertionError(f"{place} has no options")
     for index in example.gold:
         if not 0 <= index < len(example.options):
-            raise AssertionError(f"{place}: label {index} of {len(example.options)} options")
+            raise AssertionError(f"{place}: label {index} of {counted(len(example.options), 'option')}")
 
 
 def _check_text(text: PromptText, example: Example, place: str, *, options_are_data: bool) -> None:

@@ -110,7 +110,7 @@ BROKEN = {
     "reference": (PARITY, "metrics:", "reference: gpt3:RT\nmetrics:", 12, "named 'gpt3:RT'; did you mean gpt3:RTE"),
     "prompt": (PARITY, "chatty]", "chaty]", 10, "no prompt of toy/parity is named 'chaty'; did you mean chatty?"),
     "number": (PARITY, "shots: 2", "shots: two", 11, "`protocol.shots`: "),
-    "names": (PARITY, "names: [even, odd]", "names: [even]", 8, "`gold.names` has 1 names for 2 options"),
+    "names": (PARITY, "names: [even, odd]", "names: [even]", 8, "`gold.names` has 1 name for 2 options"),
     "field": (TEMPLATE, "{{ n }}", "{{ number }}", 2, "no field of the example is named 'number'; choose from n"),
     "template": (TEMPLATE, "{{ n }}", "{{ n", 3, "the template does not parse"),
     "block": (TEMPLATE, "block query", "block qery", 2, "no prompt block is named 'qery'; did you mean query?"),

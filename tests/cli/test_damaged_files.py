@@ -143,7 +143,8 @@ def test_an_example_of_another_cell_than_the_manifest_has_is_named(change: dict[
     entry = json.loads(lines[2])
     cell = entry["cell"] | change
     EXAMPLES.write_text("\n".join([*lines, json.dumps(entry | {"cell": cell})]) + "\n")
-    of = f"{cell['task']} ({cell['prompt']}, {cell['shots']} shots, seed {cell['seed']})"
+    shots = "1 shot" if cell["shots"] == 1 else f"{cell['shots']} shots"
+    of = f"{cell['task']} ({cell['prompt']}, {shots}, seed {cell['seed']})"
 
     for command in (("rescore", "out"), ("compare", "out", "out"), ("regress", "b", "--update", "out")):
         assert icl_eval(*command).mistake == (

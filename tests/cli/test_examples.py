@@ -63,7 +63,7 @@ def test_the_prompt_is_that_of_show(icl_eval: IclEval) -> None:
     said = icl_eval("examples", "one", "--id", "3", "--shots", "1", "--seed", "1", "--prompt")
 
     assert f"\n{shown}\n" in said.out
-    assert said.out.splitlines()[0].startswith("toy/parity (plain, 1 shots, seed 1), example 3: wrong, margin -")
+    assert said.out.splitlines()[0].startswith("toy/parity (plain, 1 shot, seed 1), example 3: wrong, margin -")
 
 
 def test_ten_examples_are_printed_unless_more_are_asked_for(icl_eval: IclEval) -> None:

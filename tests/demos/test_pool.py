@@ -510,7 +510,7 @@ def test_a_label_without_candidates_cannot_be_balanced(within: str | None) -> No
     pool += [example("y", gold=(1,), fields={"text": "y", "subject": "y"})] if within else []
     query = example("q", fields={"text": "q", "subject": "x"})
 
-    with pytest.raises(DataError, match=r"needs 1 demonstrations with the label 'b' .*, and there are 0"):
+    with pytest.raises(DataError, match=r"needs 1 demonstration with the label 'b' .*, and there are 0"):
         drawn(query, 2, pool=pool, protocol=Protocol(select="balanced", within=within))
 
 

@@ -335,7 +335,7 @@ def test_a_plan_that_is_not_run_is_one_sentence() -> None:
         def run(self, plan: Plan, items: Sequence[int], sink: AnswerSink) -> int:
             return 0
 
-    with pytest.raises(ModelError, match=r"^Idle leaves 1 of 1 requests without an answer$"):
+    with pytest.raises(ModelError, match=r"^Idle leaves 1 of 1 request without an answer$"):
         Engine(Idle()).answer([ScoreRequest.of([1], [2])])
 
 

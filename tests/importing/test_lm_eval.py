@@ -251,7 +251,7 @@ def test_sampling_with_a_majority_vote(tmp_path: Path) -> None:
 
     assert definition.decode is not None
     assert (definition.decode.samples, definition.decode.temperature) == (8, 0.5)
-    assert definition.measures == ("number_match:vote=majority@strict-match", "number_match@flexible")
+    assert definition.metric_names == ("number_match:vote=majority@strict-match", "number_match@flexible")
 
 
 def test_a_group_is_a_suite_with_its_tags_and_overrides(tmp_path: Path) -> None:

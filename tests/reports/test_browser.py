@@ -134,7 +134,7 @@ def test_a_link_opens_its_item(browser: Browser, page: Path) -> None:
     browser.wait("return document.getElementById('detail').textContent.includes('Prompt')")
     said = browser.run("return document.getElementById('detail').textContent")
 
-    assert "toy, inline, 1 shots, seed 1, example 3" in said
+    assert "toy, inline, 1 shot, seed 1, example 3" in said
     assert "Q: 3\nA: ⟦" in said
     assert browser.run("return document.getElementById('shots').value") == "1"
 

@@ -90,7 +90,7 @@ def test_rules_are_those_of_a_task_file(tmp_path: Path) -> None:
 
 
 def test_metrics_of_the_evaluate_library_get_whole_texts() -> None:
-    assert task(metrics=["exact_match", "evaluate:exact_match"]).definition.measures == (
+    assert task(metrics=["exact_match", "evaluate:exact_match"]).definition.metric_names == (
         "exact_match@strict",
         "exact_match@flexible",
         "evaluate:exact_match",

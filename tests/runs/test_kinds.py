@@ -175,7 +175,7 @@ def test_a_text_counts_its_words_and_bytes(tmp_path: Path) -> None:
 def test_a_text_that_does_not_fit_with_its_demonstrations_is_an_error_if_that_was_asked_for() -> None:
     task = words(evaluation=[{"before": f"one {n}", "word": "x"} for n in range(3)])
 
-    with pytest.raises(WindowError, match="1 demonstrations take"):
+    with pytest.raises(WindowError, match="1 demonstration takes"):
         evaluate(FakeLM(window=10), task, shots=1, overflow="error")
     assert evaluate(FakeLM(window=10), task, shots=1).scores[0].effective_shots == 0
 

@@ -156,7 +156,7 @@ def _lose_token(content: dict[str, Any]) -> None:
         (_invent_score, "score toy/parity macro_f1 (plain, 0 shots, by token) is missing"),
         (_forget_example, "toy/parity (plain, 0 shots, seed 0) example 0 was not evaluated before"),
         (_invent_example, "toy/parity (plain, 0 shots, seed 0) example 99 is no longer evaluated"),
-        (_lose_option, "toy/parity (plain, 0 shots, seed 0) example 0: it had 1 options and has 2"),
+        (_lose_option, "toy/parity (plain, 0 shots, seed 0) example 0: it had 1 option and has 2"),
         (_lose_token, "toy/parity (plain, 0 shots, seed 0) example 0: option ' even' had 4 tokens and has 5"),
     ],
 )

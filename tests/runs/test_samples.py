@@ -93,7 +93,7 @@ def test_votes_are_counted_after_extraction() -> None:
     samples = ("so #### 4", "7", "thus #### 5", "hence #### 4", "7")
     rules = {"final": [{"pattern": "#### (.*)"}]}
     task = sums(extract=rules, metrics=[VOTE])
-    measure = metric(task.definition.measures[0], task.definition.extract)
+    measure = metric(task.definition.metric_names[0], task.definition.extract)
 
     assert estimate(measure, [[prediction(*samples)]]).value == 1
     passed = metric("number_match:pass_at=3@final", task.definition.extract)

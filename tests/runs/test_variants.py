@@ -109,7 +109,7 @@ def test_differences_from_the_plain_cells_stand_below_the_table() -> None:
 
     assert (changed.prompt, changed.baseline) == ("plain~labels=flipped", "plain")
     assert changed.difference == pytest.approx(1 / 3)  # the gold demonstration misleads the first query
-    assert "levels accuracy, plain~labels=flipped minus plain: +0.333 ± 0.333 (1 shots)\n" in found.table()
+    assert "levels accuracy, plain~labels=flipped minus plain: +0.333 ± 0.333 (1 shot)\n" in found.table()
 
 
 def test_permuted_labels_move_the_right_answer_and_flipped_ones_do_not(tmp_path: Path) -> None:

@@ -73,9 +73,9 @@ def test_fields_in_the_name_of_a_file_are_fields_of_its_records(tmp_path: Path) 
         {"q": "S", "answer": "C", "subject": "art_of_war"},
         {"q": "Q", "answer": "A", "subject": "virology"},
     ]
-    assert source.place(data, "test", 3).path == tmp_path / "test/virology_test.csv"
-    assert source.place(data, "test", 3).line == 1
-    assert source.place(data, "test", None).path == tmp_path / "mmlu/test/{subject}_test.csv"
+    assert source.location(data, "test", 3).path == tmp_path / "test/virology_test.csv"
+    assert source.location(data, "test", 3).line == 1
+    assert source.location(data, "test", None).path == tmp_path / "mmlu/test/{subject}_test.csv"
 
 
 def test_cut_files_are_found_by_fields_in_names(tmp_path: Path) -> None:

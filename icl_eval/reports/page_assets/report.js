@@ -151,7 +151,7 @@
     await loadPrompts();
     const [run, task, prompt, shots, seed] = cellOf(i), body = $("detail"), own = parts(i), link = make("a", "link to this item");
     link.href = location.hash;
-    const title = make("h3", `${data.runs.length > 1 ? data.runs[run] + ": " : ""}${task}, ${prompt}, ${shots} shots, seed ${seed}, example ${data.id[i]} `);
+    const title = make("h3", `${data.runs.length > 1 ? data.runs[run] + ": " : ""}${task}, ${prompt}, ${shots} ${shots === 1 ? "shot" : "shots"}, seed ${seed}, example ${data.id[i]} `);
     const verdict = make("p"); verdict.append(make("span", WORDS[data.right[i]], WORDS[data.right[i]]),
       `${data.margin[i] === null ? "" : `, margin ${number(data.margin[i])}`}${data.loss[i] === null ? "" : `, loss ${number(data.loss[i])}`}, ${data.shown[i]} demonstrations shown. `, link);
     body.replaceChildren(title, verdict);

@@ -94,7 +94,7 @@ def _articles(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
 
 
 def arc(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """The question, its choices in order, and the place among them of the answer, which is named A to E or 1 to 5."""
+    """The question, its choices in order, and the index of the answer, which is named A to E or 1 to 5."""
     for raw in records:
         question = raw["question"] if "question" in raw else raw["question_stem"]
         if isinstance(question, Mapping):
@@ -118,7 +118,7 @@ POSSESSIVE = ("her", "his", "its", "my", "our", "their", "your")  # `her` is nev
 
 
 def winograd(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """WSC273, from the collection's XML or the Hub's texts with the place of the pronoun."""
+    """WSC273, from the collection's XML or the Hub's texts with the position of the pronoun."""
     yield from _clustered(map(_schema, islice(records, SCHEMAS)))
 
 

@@ -73,7 +73,7 @@ def drop(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
     """DROP, by passage, as rows, or as prompts with their references joined by bars.
 
     An answer is a number, a date written day, month, year, or spans with ` | ` between them. In the prompts the spans
-    of one answer are joined by words and cannot be told apart.
+    of one answer are joined by words and cannot be separated.
     """
     passages: dict[str, list[EncodedQuery]] = {}
     for raw in records:
@@ -101,7 +101,7 @@ def _drop_questions(raw: Record) -> Iterator[tuple[str, str, str, list[str]]]:
 
 
 def _drop_answers(answers: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The answers as texts, the official script's way; those that say nothing are left out as it does."""
+    """The answers as texts, the official script's way; empty ones are left out, as there."""
     texts = []
     for answer in answers:
         date = " ".join(filter(None, (answer["date"].get(part, "") for part in ("day", "month", "year"))))

@@ -56,7 +56,7 @@ class SyntheticSource:
 
         Raises:
             DataError: the task names no generator.
-            UnknownName: there is none of that name.
+            UnknownName: there is no generator of that name.
         """
         if data.synthetic is None:
             raise DataError("the task names no generator of records")
@@ -64,6 +64,6 @@ class SyntheticSource:
             raise UnknownName("generator of records", data.synthetic, GENERATORS)
         return GENERATORS[data.synthetic](Draws(f"{data.synthetic}/{split}"))
 
-    def place(self, data: Data, split: str, number: int | None) -> Location:  # noqa: ARG002
+    def location(self, data: Data, split: str, number: int | None) -> Location:  # noqa: ARG002
         """Nowhere that could be named."""
         return Location()
