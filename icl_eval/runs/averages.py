@@ -1,4 +1,4 @@
-"""The averages of suites: what their tasks have in common, and errors that are propagated."""
+"""The averages of suites and of categories, with propagated errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Members = Mapping[str, Sequence[tuple[Estimate, Score]]]
 def suite_score(
     suite: SuiteDefinition, suites: Mapping[str, SuiteDefinition], members: Members
 ) -> tuple[Estimate, Score] | None:
-    """The weighted mean over tasks, of each the mean of its primary metrics; errors are propagated, never averaged.
+    """The weighted mean over tasks of the mean of their primary metrics; errors are propagated, not averaged.
 
     Args:
         suite: whose average it is.

@@ -1,4 +1,4 @@
-"""Stored answers of a cell to calibrated scores, and what prevents a task from being calibrated."""
+"""Calibrated scores from the stored answers of a cell, and checks that a task can be calibrated."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from icl_eval.scoring import (
 
 
 class Ranked(NamedTuple):
-    """The ranking of an example's options, and those that could win in another batch; None if that is not known."""
+    """The ranking of an example's options, and the options that could win in another batch; None if unknown."""
 
     ranking: Ranking
     rivals: tuple[int, ...] | None
 
 
 def check_calibrations(prepared: Iterable[Prepared], config: RunConfig, scorings: Sequence[str]) -> None:
-    """Find every calibration that the answers to some task will not allow, before there are any.
+    """Check before the run that the answers of each task will allow its calibrations.
 
     Raises:
         RunError: a task cannot be calibrated, or the run does not collect what a calibration needs.

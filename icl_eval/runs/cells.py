@@ -1,4 +1,4 @@
-"""The grid: what is scored together, and what the scores need to know about it later."""
+"""The grid of a run: tasks with their prompts, and the record of each for the second pass."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _grid(
 
 
 def _formats(plain: Prepared, drawn: tuple[int, int] | None) -> list[Prepared]:
-    """The same with each other format of its prompt; a number of formats and their seed say which.
+    """The same with each other format of its prompt, for a number of formats and their seed.
 
     Raises:
         PromptError: the prompt does not have so many.
@@ -287,7 +287,7 @@ def _prepared(
 
 
 def _calibrations(definition: TaskDefinition, prompt: Prompt, config: RunConfig) -> dict[str, Any]:
-    """The calibrations that a task can have, and the inputs that they need, by the names of the record's fields."""
+    """The fields of the record for the calibrations that a task can have and the inputs that they need."""
     calibrate = config.calibrate if definition.answer == "choice" and not prompt.is_partial else ()
     return {
         "calibrate": calibrate,
@@ -297,7 +297,7 @@ def _calibrations(definition: TaskDefinition, prompt: Prompt, config: RunConfig)
 
 
 def _of_definition(definition: TaskDefinition) -> dict[str, Any]:
-    """What the record takes from a task's definition, by the names of its fields."""
+    """The fields of the record that come from a task's definition."""
     decode = definition.decode
     return {
         "task": definition.task,
@@ -366,7 +366,7 @@ def _override(chosen: object, default: object) -> str:
 
 
 def _words(examples: Sequence[Example], kind: AnswerKind) -> Iterator[str]:
-    """All that a score can depend on of the examples of a split, whichever layout they came in."""
+    """Everything in the examples of a split that a score can depend on, in any layout of the data."""
     for each in examples:
         references = "" if kind == "choice" else f" {each.options}"  # options are part of the fingerprint
         gold = f"{each.gold} {each.grades}" if each.grades else each.gold

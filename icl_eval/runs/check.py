@@ -93,7 +93,7 @@ def _about_options(task: Task, examples: Sequence[Example]) -> str:
 
 
 def _about_extraction(task: Task, candidates: Sequence[Example]) -> str:
-    """Which rules find no answer in any demonstration, so that a model which follows them gives none; mostly empty."""
+    """The rules that find no answer in any demonstration, as a note; usually empty."""
     return "".join(
         f"; note: the rules `{name}` find no answer in any demonstration of the prompt {style}"
         for name, rules in task.definition.extract.items()
@@ -202,7 +202,7 @@ def previews(
 
 
 def _changes(variant: Prepared, plain: Prepared) -> str:
-    """In what a variant differs from the plain prompt."""
+    """The differences of a variant from the plain prompt, in words."""
     chosen, base = (each.task.definition.protocol for each in (variant, plain))
     changed = [f"{name}={value}" for name in VARIED if (value := getattr(chosen, name)) != getattr(base, name)]
     return ", ".join([*([variant.prompt.format.words] if variant.prompt.format else []), *changed])
@@ -250,7 +250,7 @@ def _both_splits(task: Task, source: Source) -> tuple[list[Example], list[Exampl
 
 
 def _read(task: Task, source: Source) -> Source:
-    """The records to check: all that are read, and of those that the package makes, which are all alike, a few."""
+    """The records to check: all records of files, but only a few of generated ones, which are alike."""
     if task.source_in(source).label != SyntheticSource.label:
         return source
     split, data = task.definition.splits.evaluation, task.definition.data

@@ -146,7 +146,7 @@ class Queries:
 
 
 def distinct_tokens(queries: Sequence[EncodedQuery]) -> int:
-    """Tokens of neighbouring queries with the prefix that each request shares with the one before counted once.
+    """Tokens of neighbouring queries, counting once the prefix that a request shares with the one before.
 
     The answers without their context are left out, since many queries have the same.
     """
@@ -182,7 +182,7 @@ def _with_same_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[t
 
 
 def token_decoder(model: LanguageModel) -> TokenDecoder:
-    """A function that gives the text of each of some tokens; it remembers them."""
+    """A cached function from token ids to the text of each."""
 
     @cache
     def text(token: int) -> str:
@@ -215,7 +215,7 @@ def parts_of(query: EncodedQuery, decode: TokenDecoder) -> PromptParts:
 
 
 def result_of(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
-    """What is stored of a query and the answers to its requests."""
+    """The stored result of a query and the answers to its requests."""
     example, reading = query.example, answers[-1] if query.spans else None
     answers = answers[: len(query.of_answers)]
     common: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Finished runs on the same examples: the paired difference of every score that two have, without models."""
+"""Paired differences of the scores of finished runs on the same examples, without models."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _test(one: Estimate, other: Estimate, by_t: float | None) -> _Test:
 
 
 def _changes(one: Estimate, other: Estimate) -> NDArray[np.float64] | None:
-    """How far each unit's score differs, as a mean over seeds; None unless it is a mean over independent units.
+    """The difference of each unit's score, as a mean over seeds; None unless it is a mean over independent units.
 
     The influence of a unit on a mean is its distance from the mean over the number of units.
     """

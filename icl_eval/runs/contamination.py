@@ -71,7 +71,7 @@ def contamination(
 
 
 def _overlaps(found: Sequence[_Examples], index: NgramIndex, texts: Iterator[Passage]) -> list[Overlap]:
-    """The examples with an n-gram in the texts, in their order, each with the first."""
+    """The examples with an n-gram in the texts, in order, each with the first occurrence."""
     examples = [(each.task.name, example.id) for each in found for example in each.examples]
     hits: defaultdict[int, list[tuple[Occurrence, Passage]]] = defaultdict(list)
     for occurrence, passage in search(index, texts):
@@ -153,7 +153,7 @@ def _read(
 
 
 def _text(prompt: Prompt, example: Example, of_choice: bool) -> str:
-    """An example, solved, as its prompt shows it; where it has no right answer, without one."""
+    """A solved example as its prompt shows it; without an answer if it has no right one."""
     options = example.options if of_choice else example.options[:1]
     if not example.gold:
         return prompt.query(example.fields, options, 0)

@@ -37,7 +37,7 @@ Evaluate = Callable[[int, int, int], int]  # format, first example, end -> how m
 def searched(
     prepared: Sequence[Prepared], model: LanguageModel, engine: Engine, chat: ChatForm | None, config: RunConfig
 ) -> list[Prepared]:
-    """The prompts themselves, and of the formats of each the best and the worst; all of them without a budget.
+    """The prompts, and the best and the worst format of each; without a budget all formats.
 
     Formats are compared in the plain cell with the most demonstrations and the first seed.
 
@@ -114,7 +114,7 @@ class ThompsonSearch:
         return max(tried, key=value.__getitem__), min(tried, key=value.__getitem__)
 
     def _draw(self, index: int) -> float:
-        """A score of a format, from what is known of it."""
+        """A draw from the distribution of a format's score."""
         right, wrong = self.right[index], self.seen[index] - self.right[index]
         return self._random.betavariate(self._prior + right, PRIOR + wrong)
 

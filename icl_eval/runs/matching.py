@@ -1,4 +1,4 @@
-"""Which scores of two finished runs are of the same thing, on the same examples; why not, where they are not."""
+"""Match the scores of two finished runs on the same examples, and explain those without a match."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Examples = Mapping[str, Hashable]  # of a task: what identifies each beside its 
 
 
 class Key(NamedTuple):
-    """What two scores must have in common; the prompt only where a run has several for a task and its shots."""
+    """What two scores must have in common; the prompt only if a run has several for a task and its shots."""
 
     task: str
     metric: str
@@ -47,7 +47,7 @@ class Key(NamedTuple):
 
 
 class ScoredLine(NamedTuple):
-    """A line of the results with the estimate that its figures are of."""
+    """A line of the results with its estimate."""
 
     estimate: Estimate
     score: Score
@@ -74,7 +74,7 @@ def match(first: ScoredRun, second: ScoredRun) -> Matching:
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """What is read of a run folder."""
+    """The contents of a run folder that are compared."""
 
     manifest: Manifest
     lines: Mapping[Key, ScoredLine]
@@ -82,7 +82,7 @@ class ScoredRun:
     categories: Mapping[str, Mapping[str, str]]  # of a task: of each example
 
     def record(self, task: str) -> TaskRecord:
-        """What the manifest keeps of a task; prompts do not change what is taken from it here."""
+        """The manifest's record of a task; the fields used here are the same for all prompts."""
         return next(record for record in self.manifest.tasks if record.task == task)
 
     @property
@@ -169,7 +169,7 @@ def _partners(one: ScoredRun, other: ScoredRun) -> dict[Key, Key]:
 
 
 def _averaged_prompts(run: ScoredRun, key: Key) -> set[str]:
-    """The prompts that a mean over an axis is of; empty for any other score."""
+    """The prompts of a mean over an axis; empty for other scores."""
     mean = run.lines[key].score
     axis = next((each for each in AXES if mean.variants and each.name == mean.axis), None)
     cell = key._replace(prompt="")
@@ -179,7 +179,7 @@ def _averaged_prompts(run: ScoredRun, key: Key) -> set[str]:
 
 @dataclass(frozen=True)
 class _Mismatch:
-    """How scores of a task that only one run has differ from those of the other run.
+    """The difference of a task's scores in only one run from those in the other run.
 
     Attributes:
         task: the task.
@@ -198,7 +198,7 @@ class _Mismatch:
         return replace(self, values=self.other_values, other_values=self.values)
 
     def sentence(self, run: str, other: str) -> str:
-        """What one run has and the other has not, such as "rte was scored only in the first run"."""
+        """What only one run has, such as "rte was scored only in the first run"."""
         sentence = f"{self.task} was scored only in the {run} run"
         if not self.dimension:
             return sentence
@@ -262,7 +262,7 @@ def _first_difference(key: Key, others: Sequence[Key]) -> tuple[str, set[Any]]:
 
 
 def _reason(one: ScoredRun, other: ScoredRun, name: str, by_category: bool) -> str:
-    """A sentence on why a task or a suite does not stand for the same in both runs; empty if it does."""
+    """A sentence on why a task or a suite is not the same in both runs; empty if it is."""
     if not any(name in run.suites for run in (one, other)):
         return _other_examples(one, other, name) or (_other_categories(one, other, name) if by_category else "")
     tasks, others = one.weighted_tasks(name), other.weighted_tasks(name)

@@ -44,7 +44,7 @@ class ChatForm(NamedTuple):
 
 
 def name_of(model: Any) -> str:
-    """What a manifest calls a model: the name it is loaded by, or the one it has.
+    """The name of a model in a manifest: the name it is loaded by, or its own.
 
     Raises:
         ModelError: it is not a model.

@@ -15,7 +15,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What prompts, demonstrations and metrics see of a record, whichever layout it came from."""
+    """A record as prompts, demonstrations and metrics see it, whatever its layout in the data."""
 
     id: str
     fields: Mapping[str, Any]
@@ -73,7 +73,7 @@ def _bare(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """What columnar files and numpy hold, as JSON can; anything else may print differently in every process."""
+    """A value of a columnar file or of numpy as JSON; others may print differently in every process."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, date | time | timedelta | Decimal | UUID):

@@ -158,7 +158,7 @@ def _last_number(text: str, _: Rule) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-    """What is between the braces of the last box, which may hold pairs of braces; `\\boxed 5` needs no braces."""
+    """The contents of the last box, which may hold pairs of braces; `\\boxed 5` needs no braces."""
     start = max(text.rfind(command) for command in ("\\boxed{", "\\fbox{"))
     bare = text.rfind("\\boxed ")
     if bare > start:

@@ -163,7 +163,7 @@ def _lines(path: Path, layout: Layout) -> Iterator[Located]:
 
 
 def _groups(pattern: regex.Pattern[str], text: str, path: Path, line: int) -> dict[str, str]:
-    """The named groups of a line; of one that took no part in the match, an empty text."""
+    """The named groups of a line; empty for one that took no part in the match."""
     try:
         found = pattern.fullmatch(text, timeout=PATTERN_SECONDS)
     except TimeoutError as error:
@@ -203,7 +203,7 @@ def _arrays(content: Any) -> list[str]:
 
 
 def _at_path(value: Any, dotted: str, path: Path) -> Any:
-    """What is at a dotted path in a JSON file; of objects by name, their list."""
+    """The value at a dotted path in a JSON file; for objects by name, their list."""
     for part in dotted.split("."):
         if not isinstance(value, dict):
             raise DataError(

@@ -115,7 +115,7 @@ class Library:
         )
 
     def tasks(self, names: Iterable[str]) -> Iterator[Task]:
-        """The tasks of several names, suites taken apart, each task once."""
+        """The tasks of several names of tasks and suites, each once."""
         members: list[str] = []
         for name in names:
             suites = self.nested(name) if self.is_suite(name) else {}
@@ -147,7 +147,7 @@ class Library:
         return Located(located.path, _merged(inherited, located.data), located.lines, parent)
 
     def _shown(self, located: Located, definition: TaskDefinition) -> Task | None:
-        """The task that demonstrations are drawn from, if it is another one; its own demonstrations do not matter."""
+        """The task that demonstrations are drawn from, if it is another one; its own demonstrations are not read."""
         chosen = definition.splits.demonstrations
         if not isinstance(chosen, DemonstrationSource):
             return None
@@ -169,7 +169,7 @@ class Library:
         return replace(located, data={**located.data, "prompts": [*found]})
 
     def _prompt_folders(self, located: Located, name: str) -> list[Path]:
-        """Where the prompts of a task lie: its own folder, then those of the tasks that it extends."""
+        """The folders of a task's prompts: its own, then those of the tasks that it extends."""
         return [self._root(each) / "prompts" / each for each in (name, *self._bases(located))]
 
     def _prompt(self, located: Located, definition: TaskDefinition, style: str) -> Prompt:

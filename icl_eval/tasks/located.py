@@ -33,11 +33,11 @@ class Located:
     base: Located | None = None  # the file that this one extends, where `data` holds the keys of both
 
     def has(self, keys: Keys) -> bool:
-        """Whether a value stands here or in a file that this one extends."""
+        """Whether a value is in this file or in one that it extends."""
         return keys in self.lines or (self.base is not None and self.base.has(keys))
 
     def at(self, keys: Keys) -> tuple[Path, int | None]:
-        """The file and line of a value, or of the nearest thing around it."""
+        """The file and line of a value, or of the nearest mapping or list around it."""
         while keys and not self.has(keys):
             keys = keys[:-1]
         if keys not in self.lines and self.base is not None:
@@ -137,7 +137,7 @@ def _quoted(keys: Keys) -> str:
 
 
 def _most_telling(problems: list[ErrorDetails]) -> ErrorDetails:
-    """An unknown key before the key that it may have been meant to be; of a union, the member of the value's shape."""
+    """The problem to report: an unknown key first; of a union, that of the member with the shape of the value."""
     first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
     if isinstance(first["input"], dict | list):
         inner = [p for p in problems[1:] if p["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
@@ -195,7 +195,7 @@ def _locate(node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path) -> 
 
 
 def first_problem(error: ValueError) -> str:
-    """What is wrong, in one line: the first finding of a schema with its place, or the error's own words."""
+    """The first problem of a schema's error with its keys, in one line, or else the error's message."""
     if not isinstance(error, ValidationError):
         return str(error).splitlines()[0]
     problem = error.errors()[0]

@@ -50,7 +50,7 @@ def code_name(code: Any) -> str:
 
 
 def named_metrics(metrics: Iterable[GivenMetric]) -> tuple[list[Any], dict[str, Any]]:
-    """Metrics with the names of functions and classes in place of these, and the functions and classes by name.
+    """The names of metrics, and those that are functions or classes by name.
 
     Raises:
         MetricError: one is no metric, or two different functions have the same name.

@@ -92,7 +92,7 @@ class Protocol(Strict):
         return self
 
     def changed(self, changes: Mapping[str, Any]) -> Protocol:
-        """The protocol with other values of some keys, and without those of its own that contradict them.
+        """The protocol with other values of some keys, without those that contradict them.
 
         Raises:
             ValueError: the changes contradict each other, or what is kept.

@@ -109,7 +109,7 @@ class Examples(Sequence[Example]):
     __hash__ = None  # type: ignore[assignment]
 
     def _each(self, step: Callable[[Any], T]) -> list[T]:
-        """The results of a step for each record, whose error says where the record stands."""
+        """The results of a step for each record; its errors name the file and line of the record."""
         results = []
         for index, record in enumerate(self._found):
             try:
@@ -147,7 +147,7 @@ class Examples(Sequence[Example]):
                 self.ids[index], self.groups[index] = name, group
 
     def _fault(self, error: DataError, index: int) -> DataError:
-        """An error, with where the record of an example stands."""
+        """An error with the file and line of an example's record."""
         taken = self._taken[index]
         message = error.message + _header_advice(self._definition, error, self._reading.location_of(None).path, taken)
         return self._reading.fault(message, taken, index + 1)
@@ -155,7 +155,7 @@ class Examples(Sequence[Example]):
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Suspend the search for cyclic garbage, which looks at every object of the process time and again.
+    """Suspend the collection of cyclic garbage, which visits every object of the process repeatedly.
 
     For loops that make many objects and no cycles.
     """
@@ -191,7 +191,7 @@ def _header_advice(definition: TaskDefinition, error: DataError, file: Path | st
 
 
 class _Reading:
-    """The raw records as they are taken, and the words for where the one at hand stands."""
+    """An iteration over raw records that knows the file and line of the current one."""
 
     def __init__(self, records: Iterable[Any], name: str, location_of: Callable[[int | None], Location]) -> None:
         self.records, self.name, self.location_of = records, name, location_of
@@ -205,7 +205,7 @@ class _Reading:
 
     @property
     def last(self) -> int | None:
-        """Which raw record was taken last; None once all are, as an adapter that first takes all leaves no trace."""
+        """The number of the last raw record; None once all are taken, since an adapter may take all of them first."""
         return None if self.ended else self.taken
 
     def fault(self, message: str, taken: int | None, made: int) -> DataError:
@@ -239,7 +239,7 @@ def _adapted(adapter: str, reading: _Reading) -> Iterator[Mapping[str, Any]]:
 
 
 def _guarded(records: Iterator[dict[str, Any]], reading: _Reading) -> Iterator[dict[str, Any]]:
-    """An adapter's records; what it stumbles over is the data's fault and named as such."""
+    """The records of an adapter, whose exceptions become `DataError`."""
     made = 0
     while True:
         try:

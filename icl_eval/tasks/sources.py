@@ -19,7 +19,7 @@ EDITION = r"\.(first[0-9]+|preprocessed)"  # what a file's name may state about 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a record or a split stands.
+    """The file and line of a record or a split.
 
     Attributes:
         path: the file, or the words for what else it is in; None for what is in memory.
@@ -35,16 +35,16 @@ class Source(Protocol):
 
     @property
     def label(self) -> str:
-        """What stands for the data in manifests and signatures: `hub`, `local`, `sample`, `memory`."""
+        """The word for the data in manifests and signatures: `hub`, `local`, `sample`, `memory`."""
 
     def holds(self, data: Data) -> bool:
-        """Whether anything of a task's data is here. Looks at names alone, never at the network."""
+        """Whether the source has any data of a task. Uses names only, never the network."""
 
     def records(self, data: Data, split: str) -> Iterable[Record]:
         """The records of one split, in the data set's order."""
 
     def location(self, data: Data, split: str, number: int | None) -> Location:
-        """Where a record of a split stands, counted from 1, or the split as a whole, for the sentence on a mistake."""
+        """The file and line of a record of a split, counted from 1, or of the whole split, for error messages."""
 
 
 class LocalSource:
@@ -176,7 +176,7 @@ class MemorySource:
         self._splits = {split: list(records) for split, records in splits.items()}
 
     def holds(self, data: Data) -> bool:  # noqa: ARG002
-        """True: whoever makes one means it."""
+        """True: records in memory are always used."""
         return True
 
     def records(self, data: Data, split: str) -> Iterable[Record]:  # noqa: ARG002
@@ -186,7 +186,7 @@ class MemorySource:
         return self._splits[split]
 
     def location(self, data: Data, split: str, number: int | None) -> Location:  # noqa: ARG002
-        """Nowhere that could be named."""
+        """No file."""
         return Location()
 
 
@@ -249,7 +249,7 @@ def _matched(part: str, path: Path, *, is_last: bool) -> Iterator[tuple[str, dic
 
 
 def _existing(path: Path, *, folder: bool) -> Path | None:
-    """The file of a name, or else the same gzipped or cut; a folder only where the name is that of a folder."""
+    """The file of a name, or else a gzipped or shortened copy; a folder only if the name is that of a folder."""
     if folder and path.is_dir():
         return path
     candidates = (path, path.with_name(f"{path.name}.gz"))

@@ -1,4 +1,4 @@
-"""A task: its definition, its prompts, and the way to its examples."""
+"""A task: its definition, its prompts and its examples."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ class Task:
         return replace(self, definition=self.definition.model_copy(update={"decode": chosen, "reference": None}))
 
     def with_protocol(self, changes: Mapping[str, Any]) -> Task:
-        """The same task with other demonstrations; a task without any is as it was.
+        """The same task with other demonstrations; a task without any is not changed.
 
         Args:
             changes: by the names of `Protocol`. Keys of the task that contradict them are dropped.
@@ -280,7 +280,7 @@ class Task:
     def demonstrations(self, source: Source) -> Sequence[Example]:
         """The pool that demonstrations are drawn from: of a split, the examples that have a right answer to show.
 
-        Nothing, if the task names no split to show.
+        Empty if the task names no split for them.
 
         Raises:
             DataError: the split has none, or the split cannot be read.
@@ -351,7 +351,7 @@ class Task:
         return self._loaded[key][1]
 
     def source_in(self, source: Source) -> Source:
-        """Where the task's records come from in a run whose data is `source`.
+        """The source of the task's records in a run on the data of `source`.
 
         Records of its own come first; a task with a generator generates where the run's data does not hold its files.
         """
