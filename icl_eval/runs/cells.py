@@ -11,7 +11,7 @@ from typing import Any
 
 from icl_eval.demos import Pool, depends_on_seed, order_exists, replaces_options
 from icl_eval.demos.similarity import Encoder
-from icl_eval.errors import DataError, RunError
+from icl_eval.errors import DataError, RunError, counted
 from icl_eval.metrics import needs_moments
 from icl_eval.models import Decoding, encoder_words, text_encoder
 from icl_eval.prompts import Prompt
@@ -244,9 +244,9 @@ def _prepared(
     text_of = partial(task.query_text, prompt=prompt)
     pool = Pool.of(task, candidates, text_of, examples, _encoder(protocol)) if candidates else None
     if pool and shots[-1] > pool.size:
-        raise DataError(
-            f"{task.name}: {shots[-1]} demonstrations were requested, but there are {pool.size} to draw from"
-        )
+        wanted = counted(shots[-1], "demonstration was", "demonstrations were")
+        there = "is" if pool.size == 1 else "are"
+        raise DataError(f"{task.name}: {wanted} requested, but there {there} {pool.size} to draw from")
 
     _check_options(task, examples, pool)
     calibrations = _calibrations(task.definition, prompt, config)

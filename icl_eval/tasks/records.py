@@ -30,7 +30,7 @@ class Examples(Sequence[Example]):
         definition: the task.
         records: raw records in either layout.
         name: what to call the split in error messages.
-        place_of: the file and line of a raw record, counted from 1, or with None of the whole split.
+        location_of: the file and line of a raw record, counted from 1, or with None of the whole split.
 
     Attributes:
         ids: of all examples, in their order.
