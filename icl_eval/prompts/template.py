@@ -294,7 +294,7 @@ def _line_in(template: jinja2.Template, error: BaseException) -> int | None:
     """The template's line at which `error` was raised, from the innermost frame that runs the template's code."""
     line, frame = None, error.__traceback__
     while frame is not None:
-        if frame.tb_frame.f_code.co_filename == template.filename or frame.tb_frame.f_globals.get("blocks") is not None:
+        if frame.tb_frame.f_code.co_filename == template.filename:
             line = template.get_corresponding_lineno(frame.tb_lineno)
         frame = frame.tb_next
     return line

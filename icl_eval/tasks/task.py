@@ -136,7 +136,7 @@ class Task:
             PromptError: a template is wrong.
             MetricError: a metric is none.
         """
-        names, code = (None, {}) if metrics is None else named_metrics(metrics)
+        metric_names, code = (None, {}) if metrics is None else named_metrics(metrics)
         splits = {"evaluation": list(evaluation)}
         if demonstrations is not None:
             splits["demonstrations"] = list(demonstrations)
@@ -165,7 +165,7 @@ class Task:
                 prompts=list(prompts),
                 protocol=Protocol.model_validate(protocol),
                 score=Score(normalization=normalization, domain_premise=domain_premise),
-                metrics=names,  # type: ignore[arg-type]
+                metrics=metric_names,  # type: ignore[arg-type]
             )
         except ValueError as error:
             raise TaskError(f"task {name!r}: {first_problem(error)}") from error
