@@ -46,10 +46,10 @@ def check(
     from icl_eval.runs.check import check_lengths, inspect, with_members
 
     names, library = options.library_for(options.task_names(tasks, task, is_needed=False), include)
-    where = options.data_for(model, data, data_dir)
     configs = read_options({**options.read(tokenizer_options), "trust_remote_code": trust_remote_code})
     lm = None if model is None else load_text_reader(model, *configs)
     inspected = with_members(library, names or library.names())
+    where = options.data_for(model, data, data_dir)
     failed, absent = set[str](), set[str]()
     for name in inspected:
         try:

@@ -500,7 +500,7 @@ def test_a_label_with_too_few_candidates_for_a_balanced_draw_is_named() -> None:
 
     assert len(drawn(QUERIES[0], 2, pool=pool, protocol=Protocol(select="balanced"))) == 2
     for act in (Pool.draw, Pool.check):
-        with pytest.raises(DataError, match=r"needs 2 demonstrations with the label 'b' .*, and there are 1"):
+        with pytest.raises(DataError, match=r"needs 2 demonstrations with the label 'b' .*, and there is 1"):
             act(Pool("task", pool, Protocol(select="balanced")), QUERIES[0], 4, *([0] if act is Pool.draw else []))
 
 

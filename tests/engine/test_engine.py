@@ -311,7 +311,7 @@ GOOD = ScoreAnswer((-1.0,), False)
         ([(0, GOOD), (0, GOOD)], r"^Odd.score calls `sink` twice for a request, or for 0 of 2 requests$"),
         ([(2, GOOD)], "or for 2 of 2 requests"),
         ([(-1, GOOD)], "or for -1 of 2 requests"),
-        ([(0, ScoreAnswer((-1.0, -1.0), False))], "^Odd gives 2 log-probabilities for a request of 1 tokens$"),
+        ([(0, ScoreAnswer((-1.0, -1.0), False))], "^Odd gives 2 log-probabilities for a request of 1 token$"),
         (
             [(0, ScoreAnswer((-1.0,), False, (-1.0,)))],
             "^Odd gives 1 means and 0 standard deviations for a request of 0$",
