@@ -86,8 +86,8 @@ def test_texts_are_generated(tmp_path: Path) -> None:
         ({**TEXT, "metrics": 3}, "`metrics`: "),
         ({**TEXT, "preferred_score": []}, "`preferred_score`: "),
         ({**TEXT, "example_input_prefix": None}, "`example_input_prefix`: "),
-        ({**TEXT, "examples": [{"input": None, "target": "x"}]}, r"`examples\.0\.input`: "),
-        ({**CHOICE, "examples": [{"input": "x", "target_scores": {}}]}, r"`examples\.0\.target_scores`: "),
+        ({**TEXT, "examples": [{"input": None, "target": "x"}]}, r"`examples\.input`: "),
+        ({**CHOICE, "examples": [{"input": "x", "target_scores": {}}]}, r"`examples\.target_scores`: "),
     ],
 )
 def test_what_is_no_json_task_is_one_sentence(content: Any, sentence: str, tmp_path: Path) -> None:
