@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from icl_eval.results.score import Score
 
 Models = Sequence[tuple["Manifest", Sequence["Score"]]]
+OfTask = tuple[str, str, str, str]  # task, prompt, metric and normalisation
 
 
 def render_sweep(models: Models, failures: Sequence[Member] = (), format: str = "table", view: View = DEFAULT) -> str:
@@ -147,7 +148,7 @@ def _ratio(signal: Signal | None) -> Row:
 
 def _about_signals(found: Mapping[Key, Signal]) -> list[str]:
     """The ratio of each score of a task by shots, and what the noise is."""
-    lines: dict[Key, list[str]] = {}
+    lines: dict[OfTask, list[str]] = {}
     for (task, prompt, metric, normalization, shots, average, category), signal in found.items():
         if not category and not average:
             lines.setdefault((task, prompt, metric, normalization), []).append(
@@ -163,7 +164,7 @@ def _about_signals(found: Mapping[Key, Signal]) -> list[str]:
     return [about, *kept] if kept else []
 
 
-def _named(key: Key, keys: Collection[Key]) -> str:
+def _named(key: OfTask, keys: Collection[OfTask]) -> str:
     """The task and the metric of a score, and its scoring and its prompt where the task has others."""
     task, prompt, metric, normalization = key
     prompts, scorings = ({each[index] for each in keys if each[0] == task} for index in (1, 3))

@@ -256,7 +256,7 @@ def test_the_beginnings_of_articles_are_scored_for_the_in_context_score() -> Non
     examples = asked("in-context/wikitext-2", {"page": long}, {"page": short})
 
     assert [example.options for example in examples] == [(long[:3000],), (short,)]
-    assert task_of("in-context/wikitext-2").definition.measures == ("in_context_score",)
+    assert task_of("in-context/wikitext-2").definition.metric_names == ("in_context_score",)
     assert task_of("in-context/wikitext-2").definition.reference is None
 
 
