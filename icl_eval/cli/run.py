@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,6 +71,7 @@ def run(
         run_options = options.read(run_options)
         models, revisions = options.models(model), options.words(revision)
         from icl_eval.cli.processes import end_with_launcher, start
+        from icl_eval.cli.progress import progress_bar
 
         end_with_launcher()
         if processes > 1 and not explain:
@@ -85,7 +87,8 @@ def run(
         if explain:
             _explain(models, revisions, names, given)
             return
-        found = _evaluated(models, revisions, names, given)
+        with progress_bar(shown=options.is_first()) as progress:
+            found = _evaluation(models, revisions)(names, progress=progress, **given)
     _print(found, format, options.seen(columns, categories, signatures), has_report=not no_report)
 
 
@@ -111,16 +114,14 @@ def _explain(models: list[str], revisions: list[str], names: list[str], given: d
     options.exit_if_incomplete(failures)
 
 
-def _evaluated(models: list[str], revisions: list[str], names: list[str], given: dict[str, Any]) -> Result | Sweep:
-    """The result of one model, or those of several."""
-    from icl_eval.cli.progress import progress_bar
+def _evaluation(models: list[str], revisions: list[str]) -> Callable[..., Result | Sweep]:
+    """`evaluate` of one model, or `sweep` of several."""
     from icl_eval.runs.evaluate import evaluate
     from icl_eval.runs.sweep import sweep
 
-    with progress_bar(shown=options.is_first()) as progress:
-        if _is_sweep(models, revisions):
-            return sweep(models, names, progress=progress, revisions=revisions, **given)
-        return evaluate(models[0], names, progress=progress, revision=next(iter(revisions), None), **given)
+    if _is_sweep(models, revisions):
+        return partial(sweep, models, revisions=revisions)
+    return partial(evaluate, models[0], revision=next(iter(revisions), None))
 
 
 def _print(found: Result | Sweep, format: options.Format, seen: dict[str, Any], *, has_report: bool) -> None:
