@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rank_threads import crew, errors_of, together
 from toy_rows import REQUESTS, ToyRows, expected
 
-from icl_eval.engine import Engine, Journal, MemoryJournal, Ranks, rank_and_world_size
+from icl_eval.engine import SINGLE_PROCESS, Engine, Journal, MemoryJournal, Ranks, launched, rank_and_world_size
 from icl_eval.engine import shared as sharing
 from icl_eval.errors import ModelError, RankError, RunError, WorkerError
 from icl_eval.models import (
@@ -361,3 +361,9 @@ def test_one_process_meets_nobody() -> None:
     engine = Engine(ToyRows(), MemoryJournal())
 
     assert len(engine.answer(LONG)) == len(LONG)
+
+
+def test_without_a_launcher_no_processes_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+
+    assert launched(cpu=True) is SINGLE_PROCESS
