@@ -39,7 +39,9 @@ def contamination(
         "contamination.jsonl"
     ),
     *,
-    data: str | None,
+    data: Annotated[
+        str | None, Option("Data of the Hub, or the bundled sample. Default: the sample.", EVALUATION, "hub|sample")
+    ] = None,
     data_dir: Path | None,
     include: list[Path] | None,
     split: str | None,

@@ -90,7 +90,9 @@ def _check_startable(processes: int, device: str | None) -> None:
     if device not in (None, "cpu", "cuda"):
         raise RunError(f"--device {device} names one device, but {OPTION} {processes} needs one for each: leave it out")
     if _on_gpus(device) and processes > (found := torch.cuda.device_count()):
-        raise RunError(f"{OPTION} {processes} takes as many GPUs, but there {'is 1' if found == 1 else f'are {found}'}")
+        raise RunError(
+            f"{OPTION} {processes} needs {processes} GPUs, but there {'is 1' if found == 1 else f'are {found}'}"
+        )
 
 
 def without_option(words: Sequence[str]) -> list[str]:

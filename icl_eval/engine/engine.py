@@ -212,7 +212,8 @@ def _misfit(request: Request, answer: Answer) -> str:
             return f"{given} for a request of {counted(wanted, 'token')}"
         moments, wanted = (len(answer.means), len(answer.sds)), wanted if request.moments else 0
         if moments != (wanted, wanted):
-            return f"{moments[0]} means and {moments[1]} standard deviations for a request of {wanted}"
+            means, sds = counted(moments[0], "mean"), counted(moments[1], "standard deviation")
+            return f"{means} and {sds} for a request of {wanted}"
         return ""
     if isinstance(request, GenerateRequest) and isinstance(answer, GenerateAnswer):
         count, wanted = len(answer.texts), request.decoding.samples

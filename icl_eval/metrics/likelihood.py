@@ -127,7 +127,7 @@ def standardized_logprobs(prediction: LikelihoodPrediction) -> Iterable[float]:
     if not prediction.means:
         raise MetricError(
             "the mean and standard deviation of each token's log-probability are stored only if a metric of the run "
-            "needs them: evaluate it again with min_k_plus_plus among its metrics"
+            "needs them: evaluate the task again with min_k_plus_plus among its metrics"
         )
     moments = (chain.from_iterable(each) for each in (prediction.means, prediction.sds))
     tokens = zip(token_logprobs(prediction), *moments, strict=True)
@@ -189,8 +189,9 @@ def _first_window(prediction: LikelihoodPrediction) -> tuple[float, ...]:
 def zlib_ratio(prediction: LikelihoodPrediction) -> float:
     """Log-likelihood of a text, in nats, over its size in bytes after compression by zlib.
 
-    Carlini et al. 2021 (arXiv 2012.07805, "zlib"), who divide the log-perplexity, this is the negative log-likelihood
-    per token. Of the whole text, texts of different lengths are comparable: both its parts grow with the length.
+    Carlini et al. 2021 (arXiv 2012.07805, "zlib") divide the log-perplexity instead, the negative log-likelihood per
+    token. With the log-likelihood of the whole text, both sides of the ratio grow with the length, so texts of
+    different lengths are comparable.
 
     Raises:
         MetricError: the size is not known.

@@ -29,7 +29,7 @@ def text_encoder(name: str) -> Callable[[Sequence[str]], Vectors]:
 
 @lru_cache(maxsize=4)
 def encoder_words(name: str) -> str:
-    """An encoder in a signature: the end of its name, and of its digest or its commit on the Hub the beginning.
+    """An encoder in a signature: the end of its name, and the beginning of its digest or its commit on the Hub.
 
     Raises:
         ModelError: there is no such encoder.

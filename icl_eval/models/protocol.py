@@ -73,7 +73,7 @@ class ScoreAnswer:
 
     Attributes:
         means: the expectation of the log-probability of each token under the model's distribution of it, in nats: its
-            negative entropy. None unless the request has `moments`.
+            negative entropy. Empty unless the request has `moments`.
         sds: the standard deviation, likewise.
     """
 

@@ -180,7 +180,7 @@ def _resampled(parts: _Parts) -> list[str]:
 
 
 def _other_inputs(parts: _Parts) -> list[str]:
-    """The calibrated scores whose two runs have other content-free inputs, or another domain premise."""
+    """The calibrated scores for which the two runs used different content-free inputs or domain premises."""
     records = [{each.task_prompt: each for each in manifest.tasks} for manifest in parts.manifests]
     found = []
     for pair in parts.pairs:
@@ -191,7 +191,7 @@ def _other_inputs(parts: _Parts) -> list[str]:
         if inputs[0] != inputs[1]:
             first, second = (", ".join(map(repr, each)) for each in inputs)
             scores = f"{pair.one.task}: the {pair.one.normalization} scores are"
-            found.append(f"{scores} calibrated by {first} in one and by {second} in other")
+            found.append(f"{scores} calibrated by {first} in one run and by {second} in the other")
     return list(dict.fromkeys(found))
 
 

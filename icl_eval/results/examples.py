@@ -358,7 +358,7 @@ def _check(result: ExampleResult) -> None:
             _check_logprobs(part)
         sizes, moments = [*map(len, result.parts)], (result.means, result.sds)
         if any(moments) and any([*map(len, each)] != sizes for each in moments):
-            raise ValueError("a window has other numbers of means or standard deviations than of tokens")
+            raise ValueError("the numbers of means and standard deviations are not those of the log-probabilities")
         if min(chain.from_iterable(result.sds), default=0.0) < 0 or not math.isfinite(math.fsum(chain(*result.sds))):
             raise ValueError("a standard deviation is negative or not finite")
 

@@ -189,7 +189,9 @@ def previews(
         raise UnknownName(f"example of {task.name}", id, ids, otherwise=f"the first is {ids[0]}")
     example = prepared.examples[0 if id is None else ids.index(id)]
     if any(each.task.definition.protocol.select == "mdl" for each in variants):
-        raise RunError(f"{task.name}: `select` mdl asks the model, so its demonstrations are known only after a run")
+        raise RunError(
+            f"{task.name}: with `select: mdl` the model chooses demonstrations, so they are known only after a run"
+        )
     lm = load(model, config, load_config)
     found, names = {}, set[str]()
     for each in variants:

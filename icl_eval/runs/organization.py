@@ -106,7 +106,7 @@ def organizations(one: Prepared) -> list[Prepared]:
 
 
 def with_organizations(prepared: Sequence[Prepared]) -> list[Prepared]:
-    """Prompts, each pool of which the model chooses demonstrations preceded by one that has all its organisations."""
+    """Prompts; the first of each pool from which the model chooses is preceded by itself under every organisation."""
     pools: set[Pool | None] = set()
     found: list[Prepared] = []
     for each in prepared:

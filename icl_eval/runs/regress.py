@@ -108,7 +108,7 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
         if (ranking.margin < SAFE_MARGIN or rivals) and not ranking.tied:
             raise RunError(
                 f"{_name(answered.cell, answered.id)} is decided by a margin of {ranking.margin:.1e} ({scoring}), "
-                "which another CPU may reverse; choose other tasks, seeds or another limit",
+                "and another CPU may decide otherwise; choose other tasks, seeds or another limit",
                 run,
             )
     # What `auto` meant here, which it may not mean elsewhere.

@@ -118,7 +118,7 @@ def _explain(
         return TaskError(f"{_quoted(keys)}: YAML reads this {what} as {value}; put it in quotes", path, line)
     if kind in ("model_type", "dict_type"):
         valid = ", ".join(_keys(model, keys))
-        message = f"this should be a mapping{f', whose keys are among {valid}' if valid else ''}"
+        message = f"this should be a mapping{f'; its valid keys are {valid}' if valid else ''}"
     return TaskError(_about(keys, message, value), path, line)
 
 

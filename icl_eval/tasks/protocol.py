@@ -46,7 +46,7 @@ class Protocol(Strict):
     """Ids of the demonstrations, in this order, instead of a draw."""
 
     select: Select = "random"
-    """At random, equally many of each label, similar to the query (mdl: chosen by the model), or representatives."""
+    """At random, equally many of each label, by similarity to the query, by the model (mdl), or as representatives."""
 
     encoder: StrictStr | None = None
     """Model of `transformers` by whose vectors demonstrations are selected, instead of TF-IDF."""

@@ -170,7 +170,7 @@ def test_more_processes_than_gpus(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
     said = icl_eval("run", "-t", "toy/parity", "--processes", 4, *TOY).mistake
 
-    assert said == f"--processes 4 takes as many GPUs, but {sentence}"
+    assert said == f"--processes 4 needs 4 GPUs, but {sentence}"
 
 
 def test_one_device_for_several_processes(icl_eval: IclEval, lm: FakeLM) -> None:

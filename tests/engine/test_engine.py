@@ -314,7 +314,7 @@ GOOD = ScoreAnswer((-1.0,), False)
         ([(0, ScoreAnswer((-1.0, -1.0), False))], "^Odd gives 2 log-probabilities for a request of 1 token$"),
         (
             [(0, ScoreAnswer((-1.0,), False, (-1.0,)))],
-            "^Odd gives 1 means and 0 standard deviations for a request of 0$",
+            "^Odd gives 1 mean and 0 standard deviations for a request of 0$",
         ),
         ([(0, ScoreAnswer((-1.0,), False, (1.0,), (1.0,)))], "gives a log-probability of 1.0"),
         ([(0, -1.0)], "^Odd gives an answer to another kind of request$"),

@@ -114,7 +114,7 @@ def test_steps_that_cannot_be_recorded_are_computed_one_by_one(
         answers = write(lm, prompts, decoding)
 
     assert [str(each.message) for each in found] == [
-        f"a step cannot be recorded as a CUDA graph ({reason}); the model generates more slowly without"
+        f"a step cannot be recorded as a CUDA graph ({reason}), so the model generates more slowly"
     ]
     assert [answer.texts for answer in answers] == [answer.texts for answer in expected]
 

@@ -64,8 +64,8 @@ def test_what_scores_had_to_do_without_is_said_of_its_run() -> None:
 @pytest.mark.parametrize(
     ("scoring", "inputs", "sentence"),
     [
-        ("contextual", {"content_free": ("N/A", "")}, "by 'N/A', '' in one and by 'none' in other"),
-        ("dc-pmi", {"domain_premise": " answer:"}, "by ' answer:' in one and by ' true?' in other"),
+        ("contextual", {"content_free": ("N/A", "")}, "by 'N/A', '' in one run and by 'none' in the other"),
+        ("dc-pmi", {"domain_premise": " answer:"}, "by ' answer:' in one run and by ' true?' in the other"),
     ],
 )
 def test_calibrations_by_other_inputs_are_named(scoring: Any, inputs: dict[str, Any], sentence: str) -> None:

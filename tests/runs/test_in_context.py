@@ -101,7 +101,7 @@ def test_moments_are_stored_only_where_a_metric_needs_them(tmp_path: Path) -> No
     evaluate(FakeLM(), repeated(["token_loss"]), shots=0, out=tmp_path)
 
     assert all("means" not in each.entry() for each in likelihoods(tmp_path))
-    with pytest.raises(MetricError, match="evaluate it again with min_k_plus_plus among its metrics"):
+    with pytest.raises(MetricError, match="evaluate the task again with min_k_plus_plus among its metrics"):
         rescore(tmp_path, metrics="min_k_plus_plus")
 
     evaluate(FakeLM(), repeated(["token_loss"]), shots=0, out=tmp_path, metrics=["min_k_plus_plus"])

@@ -204,6 +204,6 @@ def test_a_task_without_options_cannot_be_selected_by_them() -> None:
 
 def test_demonstrations_that_the_model_chooses_are_not_shown() -> None:
     with pytest.raises(
-        RunError, match="parity: `select` mdl asks the model, so its demonstrations are known only after"
+        RunError, match="parity: with `select: mdl` the model chooses demonstrations, so they are known only after"
     ):
         previews(parity(), "tiny", shots=1, select=["random", "mdl"])

@@ -149,7 +149,7 @@ def test_alias_of_a_list_is_allowed(write: Write) -> None:
         (
             '{field: label, names: ["no", "yes"]}',
             "label",
-            ":5: `gold`: this should be a mapping, whose keys are among field, names",
+            ":5: `gold`: this should be a mapping; its valid keys are field, names",
         ),
         (
             "demonstrations: train",
@@ -284,7 +284,7 @@ def test_null_takes_an_inherited_key_away(write: Write) -> None:
         (
             "prompts:",
             "extract: {last: [7]}\nprompts:",
-            ":7: `extract.last`, value 7: this should be a mapping, whose keys are among pattern, take, after,",
+            ":7: `extract.last`, value 7: this should be a mapping; its valid keys are pattern, take, after,",
         ),
         ("prompts:", "decode: {beams: 0}\nprompts:", ":7: `decode.beams`: Input should be greater than or equal to 1"),
         ("prompts:", "decode: {stop: x}\nprompts:", ":7: `decode.stop`: Input should be a valid list"),

@@ -69,7 +69,7 @@ class Recorder:
                 raise
             self.works = False
             reason = str(error).splitlines()[0]
-            sentence = f"a step cannot be recorded as a CUDA graph ({reason}); the model generates more slowly without"
+            sentence = f"a step cannot be recorded as a CUDA graph ({reason}), so the model generates more slowly"
             warnings.warn(sentence, RuntimeWarning, stacklevel=2)
             return compute
         self._is_checked = True
