@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from icl_eval.models import Decoding
 from icl_eval.models.generation import probing
-from icl_eval.models.generation.decoding_step import Compute
+from icl_eval.models.generation.decoding_step import Compute, cuda_graphs
 from icl_eval.models.generation.generation import _enqueue_best
 from icl_eval.models.generation.kv_pool import PooledDecoder, assigned
 
@@ -45,7 +47,7 @@ class Trace:
 def recording(monkeypatch: pytest.MonkeyPatch, record: Any, name: str = "llama") -> Any:
     """A model whose steps are recorded, as on a GPU."""
     monkeypatch.setattr(probing, "on_one_gpu", lambda _: True)
-    monkeypatch.setattr(probing, "cuda_graph", record)
+    monkeypatch.setattr(probing, "cuda_graphs", lambda _: record)
     lm = causal(sharp(name))
     assert decoder_of(lm) is PooledDecoder
     return lm
@@ -100,8 +102,19 @@ def wrong(compute: Compute) -> Compute:
     return lambda: compute().flip(1)
 
 
+def empty(compute: Compute) -> Compute:
+    """As a graph of another GPU: what is recorded is computed at once, and never again."""
+    output = compute()
+    return lambda: output
+
+
 @pytest.mark.parametrize(
-    ("record", "reason"), [(failing, "operation not permitted when stream is capturing"), (wrong, "a replay differs")]
+    ("record", "reason"),
+    [
+        (failing, "operation not permitted when stream is capturing"),
+        (wrong, "a replay differs"),
+        (empty, "a replay differs"),
+    ],
 )
 def test_steps_that_cannot_be_recorded_are_computed_one_by_one(
     monkeypatch: pytest.MonkeyPatch, record: Any, reason: str
@@ -117,6 +130,56 @@ def test_steps_that_cannot_be_recorded_are_computed_one_by_one(
         f"a step cannot be recorded as a CUDA graph ({reason}), so the model generates more slowly"
     ]
     assert [answer.texts for answer in answers] == [answer.texts for answer in expected]
+
+
+class Cuda:
+    """The current GPU and stream as `torch` keeps them, whose graphs fail when they end; only one GPU is current."""
+
+    def __init__(self) -> None:
+        self.current = ["gpu 0", "its usual stream"]
+        self.recorded_on: list[list[str]] = []
+
+    @contextmanager
+    def device(self, device: str) -> Iterator[None]:
+        before, self.current = self.current, [device, "its usual stream"]
+        yield from self._then(before)
+
+    @contextmanager
+    def stream(self, stream: str) -> Iterator[None]:
+        before, self.current = self.current, [self.current[0], stream]
+        yield from self._then(before)
+
+    def _then(self, before: list[str]) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextmanager
+    def graph(self, _: object, stream: str) -> Iterator[None]:
+        self.current = [self.current[0], stream]
+        self.recorded_on.append(self.current)
+        yield
+        raise RuntimeError("the graph cannot be finished")
+
+
+def test_a_graph_is_recorded_on_the_gpu_of_the_model_and_leaves_the_current_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`torch` itself restores neither if a graph cannot be finished."""
+    cuda = Cuda()
+    for name in ("device", "stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"a stream of {device}")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: cuda.current[1])
+    record: Any = cuda_graphs("gpu 1")  # type: ignore[arg-type]
+
+    with pytest.raises(RuntimeError, match="the graph cannot be finished"):
+        record(lambda: torch.zeros(1))
+
+    assert cuda.recorded_on == [["gpu 1", "a stream of gpu 1"]]
+    assert cuda.current == ["gpu 0", "its usual stream"]
 
 
 def test_a_device_that_is_full_while_a_step_is_recorded_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:

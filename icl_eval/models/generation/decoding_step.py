@@ -27,28 +27,39 @@ Record = Callable[[Compute], Compute]
 REPLAYED = 1e-3  # the greatest difference of a replay from what was recorded, as a share of the differences of tokens
 
 
-def cuda_graph(compute: Compute) -> Compute:
-    """Record what a function computes on a GPU; the function returned repeats it and gives the same tensor again.
+def cuda_graphs(device: torch.device) -> Record:
+    """Records what functions compute on a GPU; a replay repeats it and gives the same tensor again.
+
+    A graph that cannot be finished leaves its stream and GPU selected, so the earlier ones are selected again here.
 
     Raises:
-        RuntimeError: the function waits for the device, or does something else that a graph cannot hold.
+        RuntimeError: when it records: the function waits for the device, or does what a graph cannot hold.
     """
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = compute()
+    stream = torch.cuda.Stream(device)  # that of `torch` may be of another GPU, where nothing would be recorded
 
-    def replay() -> torch.Tensor:
-        graph.replay()
-        return output
+    def record(compute: Compute) -> Compute:
+        graph = torch.cuda.CUDAGraph()
+        with (
+            torch.cuda.device(device),
+            torch.cuda.stream(torch.cuda.current_stream(device)),
+            torch.cuda.graph(graph, stream=stream),
+        ):
+            output = compute()
 
-    return replay
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return output
+
+        return replay
+
+    return record
 
 
 class Recorder:
     """Records the steps of a model, until one cannot be recorded or gives something else when replayed.
 
     Args:
-        record: records a function, as `cuda_graph` does.
+        record: records a function, as that of `cuda_graphs` does.
     """
 
     def __init__(self, record: Record) -> None:
@@ -58,12 +69,15 @@ class Recorder:
     def recorded(self, compute: Compute) -> Compute:
         """A function that repeats what `compute` does, or `compute` itself.
 
-        Its first replay is compared with it, so it must give the same when it is called twice.
+        Once, a replay is compared with it, so it must give the same when it is called twice.
         """
         try:
             replay = self._record(compute)
-            if not self._is_checked and not _alike(compute(), replay()):
-                raise RuntimeError("a replay differs")
+            if not self._is_checked:
+                expected = compute()
+                replay().fill_(torch.nan)  # if nothing was recorded, what was computed then is still there
+                if not _alike(expected, replay()):
+                    raise RuntimeError("a replay differs")
         except RuntimeError as error:
             if lacks_memory(error):
                 raise

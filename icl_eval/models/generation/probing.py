@@ -12,7 +12,7 @@ import torch
 from icl_eval.models.decoding import GenerateRequest
 from icl_eval.models.generation.cache_batch import BatchDecoder
 from icl_eval.models.generation.decoder import Decoder, Entry, Tokens, UncachedDecoder, agrees
-from icl_eval.models.generation.decoding_step import Recorder, cuda_graph
+from icl_eval.models.generation.decoding_step import Recorder, cuda_graphs
 from icl_eval.models.generation.encoder_decoder import EncodedDecoder, EncoderDecoder, InputsOf, forward_uncached
 from icl_eval.models.generation.generation import Generation, Kind, Limits, prompt_of
 from icl_eval.models.generation.kv_pool import PooledDecoder, ReadRows
@@ -51,7 +51,7 @@ def causal_generation(
     batched: list[MakeDecoder] = [partial(BatchDecoder, network), partial(BatchDecoder, network, forks=False)]
     vocabulary = int(network.config.vocab_size)
     far = _first_working(batched, uncached, vocabulary, precision)
-    recorder = Recorder(cuda_graph) if on_one_gpu(network.model) else None
+    recorder = Recorder(cuda_graphs(network.device)) if on_one_gpu(network.model) else None
     decoder = partial(PooledDecoder, network, branches=branches, recorder=recorder)
     pooled: list[MakeDecoder] = [partial(decoder, prefill)] if prefill else []
     near = _first_working(pooled, far, vocabulary, precision)
