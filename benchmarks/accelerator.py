@@ -36,7 +36,7 @@ from icl_eval.engine import Engine  # noqa: E402
 from icl_eval.models import Decoding, GenerateRequest, OutOfMemory, ScoreAnswer, ScoreRequest, common_prefix  # noqa: E402
 from icl_eval.models.causal.model import CausalLM  # noqa: E402
 from icl_eval.models.generation.decoder import Entry  # noqa: E402
-from icl_eval.models.generation.decoding_step import Recorder, cuda_graph  # noqa: E402
+from icl_eval.models.generation.decoding_step import Recorder, cuda_graphs  # noqa: E402
 from icl_eval.models.generation.kv_pool import PooledDecoder  # noqa: E402
 from icl_eval.models.generation.search import Extension  # noqa: E402
 from icl_eval.models.loading.devices import on_one_gpu  # noqa: E402
@@ -223,7 +223,9 @@ class Bench:
             row = partial(self._generation, lm, prompts, beams, differences[name], shared=shared)
             self._row(shape, name, row)
         if on_one_gpu(lm.model) and lm.caches_prefixes:
-            launched, replayed = (self._step(lm, work, recorder) for recorder in (None, Recorder(cuda_graph)))
+            launched, replayed = (
+                self._step(lm, work, recorder) for recorder in (None, Recorder(cuda_graphs(lm.device)))
+            )
             self.sentences.append(
                 f"{shape.name}: a step of {size.texts} hypotheses takes {1e3 * launched:.2f} ms, "
                 f"{1e3 * replayed:.2f} ms when it is replayed"

@@ -25,7 +25,11 @@ CACHED_FLOATS = 2**20  # the same on a CPU, whose cache holds as much: larger pa
 IMPOSSIBLE = -200.0  # nats; float32 has no probability that small but 0
 HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
 COARSE = (torch.bfloat16, torch.float16)
-MEMORY_ERRORS = ("allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # other messages of a device without memory
+MEMORY_ERRORS = (
+    "allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)  # other messages of a device without memory
 
 
 class Network:

@@ -15,6 +15,8 @@ from icl_eval.tasks.located import Located, load_yaml, validate
 from icl_eval.tasks.synthetic import GENERATORS
 from icl_eval.tasks.task import Task
 
+_Version = tuple[Path, int, int]  # a file, when it was changed, and its size
+
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -27,7 +29,7 @@ def bundled() -> Path:
 class Library:
     """Named tasks and suites below one or more roots, each with a `tasks` and a `prompts` folder.
 
-    A file is read when it is first needed, and once, however many tasks extend it or share it.
+    A file is read when it is first needed and whenever it has changed, however many tasks extend it or share it.
 
     Args:
         roots: the user's folders; the bundled one always comes last.
@@ -41,8 +43,8 @@ class Library:
         for root in self.roots:
             if not (root / "tasks").is_dir():
                 raise TaskError("there is no folder `tasks` here", root)
-        self._parsed: dict[str, Located] = {}
-        self._prompts: dict[Path, Prompt] = {}
+        self._parsed: dict[_Version, Located] = {}
+        self._prompts: dict[_Version, Prompt] = {}
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -126,9 +128,10 @@ class Library:
         if name not in self.files:
             advice = "`icl-eval list` names all, and --include (in Python `library`) brings a folder of your own"
             raise UnknownName("task or suite", name, self.files, otherwise=advice)
-        if name not in self._parsed:
-            self._parsed[name] = load_yaml(self.files[name])
-        return self._parsed[name]
+        version = _version(self.files[name])
+        if version not in self._parsed:
+            self._parsed[version] = load_yaml(self.files[name])
+        return self._parsed[version]
 
     def _resolved(self, name: str, seen: tuple[str, ...] = ()) -> Located:
         """A task file over the one it extends: mappings are merged key by key, anything else is replaced."""
@@ -175,10 +178,11 @@ class Library:
     def _prompt(self, located: Located, definition: TaskDefinition, style: str) -> Prompt:
         candidates = [folder / f"{style}.jinja" for folder in self._prompt_folders(located, definition.task)]
         for path in candidates:
-            if path not in self._prompts and path.is_file():
-                self._prompts[path] = Prompt.from_file(path)
-            if path in self._prompts:
-                return self._prompts[path]
+            if path.is_file():
+                version = _version(path)
+                if version not in self._prompts:
+                    self._prompts[version] = Prompt.from_file(path)
+                return self._prompts[version]
         known = {path.stem for candidate in candidates for path in candidate.parent.glob("*.jinja")}
         where = located.at(("prompts", definition.prompts.index(style)))
         missing = f"there is no file {candidates[0]}"
@@ -199,6 +203,15 @@ class Library:
             raise TaskError(
                 f"the file says `{key}: {found}`, but by its path below `tasks` it is {name!r}", *located.at((key,))
             )
+
+
+def _version(path: Path) -> _Version:
+    """A file as it is now: a library outlives an edit in a notebook."""
+    try:
+        found = path.stat()
+    except OSError:  # reading it reports this
+        return path, 0, 0
+    return path, found.st_mtime_ns, found.st_size
 
 
 def _merged(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:

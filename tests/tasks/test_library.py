@@ -496,6 +496,18 @@ def test_a_file_is_read_once_however_many_tasks_extend_or_share_it(
     assert sorted(read) == ["fog.yaml", "plain.jinja", "sea.yaml", "sky.yaml"]
 
 
+def test_a_file_that_has_changed_is_read_again(write: Write, tmp_path: Path) -> None:
+    library = write()
+    before = library.task("sky")
+
+    (tmp_path / "prompts" / "sky" / "plain.jinja").write_text("Sky: {{ text }}", encoding="utf-8")
+    (tmp_path / "tasks" / "sky.yaml").write_text(replaced("the sky?", "the evening sky?"), encoding="utf-8")
+    after = library.task("sky")
+
+    assert (before.prompt().source, after.prompt().source) == ("{{ text }}", "Sky: {{ text }}")
+    assert after.definition.about == "What is the colour of the evening sky?"
+
+
 def test_unknown_prompt_of_a_task_names_the_nearest(write: Write) -> None:
     with pytest.raises(UnknownName, match=r"no prompt of sky is named 'plane'; did you mean plain\?"):
         write().task("sky").prompt("plane")

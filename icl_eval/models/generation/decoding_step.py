@@ -35,7 +35,8 @@ def cuda_graphs(device: torch.device) -> Record:
     Raises:
         RuntimeError: when it records: the function waits for the device, or does what a graph cannot hold.
     """
-    stream = torch.cuda.Stream(device)  # that of `torch` may be of another GPU, where nothing would be recorded
+    # the stream that `torch` selects may be of another GPU, where nothing would be recorded
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def record(compute: Compute) -> Compute:
         graph = torch.cuda.CUDAGraph()
