@@ -57,6 +57,7 @@ def start(processes: int, device: str | None) -> int:
         raise KeyboardInterrupt from error
     finally:
         logging.disable(logging.NOTSET)
+        del os.environ[LAUNCHER]
     return 0
 
 
@@ -66,7 +67,7 @@ def end_with_launcher(pause: float = 1.0) -> None:
     Args:
         pause: seconds between two looks.
     """
-    if (launcher := os.environ.get(LAUNCHER)) is None:
+    if (launcher := os.environ.pop(LAUNCHER, None)) is None:  # those that this process starts have another parent
         return
 
     def watch() -> None:

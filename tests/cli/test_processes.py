@@ -138,6 +138,7 @@ def test_a_process_is_interrupted_when_its_launcher_is_killed(monkeypatch: pytes
 
     assert signals.get(timeout=60) == (os.getpid(), signal.SIGTERM)
     assert next(parents, None) is None
+    assert LAUNCHER not in os.environ  # other commands that it starts would end at once
 
 
 def test_one_process_is_this_one(icl_eval: IclEval, lm: FakeLM) -> None:
