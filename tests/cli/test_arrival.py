@@ -229,7 +229,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "data": [
             Case(("show", "toy/parity", *HERE, "-m", "any"), ("--data", "sample"), see.printed("Q: 0\nA:⟦"), True)
         ],
-        "data_dir": [Case(("show", "toy/parity", *HERE), ("--data-dir", "other"), see.printed("Q: 200\nA:⟦"), True)],
+        "data_dir": [Case(("show", "toy/parity", *HERE), ("--data-dir", "nowhere"), see.printed("Q: 200\nA:⟦"), True)],
         "split": [Case(SHOW, ("--split", "train"), see.printed("Q: 100\nA:⟦"), True)],
         "fewshot_split": [
             Case((*SHOW, "--shots", "7"), ("--fewshot-split", "validation"), see.printed("Q: 1\nA: odd"), True)
@@ -640,10 +640,12 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         ],
         "ngram": [Case(CONTAMINATION, ("--ngram", "11"), see.printed(" 11 "), True)],
         "out": [Case(CONTAMINATION, ("--out", "found.jsonl"), see.is_file("found.jsonl"), True)],
-        "data": [
-            Case(("contamination", *PARITY, *HERE, *CORPUS), ("--data", "sample"), see.printed("toy/parity"), True)
+        "data": [Case(("contamination", *PARITY, *HERE, *CORPUS), ("--data", "hub"), see.printed("toy/parity"), False)],
+        "data_dir": [
+            Case(
+                ("contamination", *PARITY, *HERE, *CORPUS), ("--data-dir", "nowhere"), see.printed("toy/parity"), False
+            )
         ],
-        "data_dir": [Case(("contamination", *PARITY, *HERE, *CORPUS), DATA, see.printed("toy/parity"), True)],
         "include": [
             Case(
                 ("contamination", "-t", "more/parity", *DATA, *CORPUS),

@@ -234,7 +234,7 @@ def test_the_curves_of_variants_share_a_chart(icl_eval: IclEval, model: Callable
 
     assert "~labels=flipped</span>" in figure
     assert ["toy/parity plain~labels=flipped", "accuracy"] in [row[:2] for row in Tables(page).rows]
-    shown = "+0.000 ± 0.000 (1 shots), +0.000 ± 0.000 (2 shots)"
+    shown = "+0.000 ± 0.000 (1 shot), +0.000 ± 0.000 (2 shots)"
     assert f"<li>toy/parity accuracy, plain~labels=flipped minus plain: {shown}</li>" in page
 
 

@@ -103,10 +103,10 @@ from icl_eval.testing import FakeLM
 from tests.engine.test_generate import REQUESTS
 
 class Doomed(FakeLM):
-    def _rows(self, prompt, written):
+    def _wanted(self, context):
         if self.answered > int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super()._rows(prompt, written)
+        return super()._wanted(context)
 
 Engine(Doomed(), Journal(Path(sys.argv[1]))).answer(REQUESTS)
 """
