@@ -193,7 +193,7 @@ class _Widening(TorchFunctionMode):
 
 
 def _wide(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    if weight.is_cuda and hidden.dtype == weight.dtype and torch.version.hip is None:
+    if hidden.dtype == weight.dtype and gives_float32(weight):
         wide = torch.mm(hidden.flatten(0, -2), weight.t(), out_dtype=torch.float32).view(*hidden.shape[:-1], -1)
         return wide if bias is None else wide + bias.float()
     hidden = hidden.float()
@@ -204,6 +204,11 @@ def _wide(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
         parts = [torch.nn.functional.linear(hidden, part.float()) for part in torch.split(weight, rows)]
         wide = torch.cat(parts, dim=-1)
     return wide if bias is None else wide + bias.float()
+
+
+def gives_float32(states: torch.Tensor) -> bool:
+    """Whether `torch` multiplies 16-bit numbers into float32 on their device: on GPUs of NVIDIA, since version 2.8."""
+    return states.is_cuda and torch.version.hip is None and torch.__version__ >= "2.8"  # compared as versions
 
 
 class _Float32Head:

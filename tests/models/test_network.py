@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
+from torch.torch_version import TorchVersion
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from icl_eval.models import network
-from icl_eval.models.network import fuse_activations, token_logprobs
+from icl_eval.models.network import _wide, fuse_activations, gives_float32, token_logprobs
 
 
 def test_logits_are_the_same() -> None:
@@ -60,3 +61,33 @@ def test_moments_are_the_weighted_mean_and_spread_of_log_probabilities(monkeypat
     assert moments[1] == pytest.approx(np.array(spreads), abs=1e-5)
     assert logprobs == pytest.approx(wide[range(5), targets], abs=1e-5)
     assert (plain.tolist(), same.tolist(), none.shape) == (logprobs.tolist(), greedy.tolist(), (0, 5))
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says that it is on a GPU."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize(
+    ("version", "hip", "expected"),
+    [("2.7.1+cu126", None, False), ("2.8.0+cu128", None, True), ("2.10.0", None, True), ("2.10.0", "6.4", False)],
+)
+def test_sixteen_bits_are_multiplied_into_float32_where_torch_can(
+    version: str, hip: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    monkeypatch.setattr(torch.version, "hip", hip)
+
+    assert gives_float32(torch.zeros(1).as_subclass(OnGpu)) == expected
+    assert not gives_float32(torch.zeros(1))
+
+
+def test_a_head_on_a_gpu_is_widened_by_an_old_torch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.4.0"))
+    hidden, weight = torch.arange(8.0).view(2, 4).bfloat16(), torch.arange(12.0).view(3, 4).bfloat16()
+
+    found = _wide(hidden, weight.as_subclass(OnGpu))
+
+    assert found.dtype == torch.float32
+    assert torch.equal(found, (hidden.float() @ weight.float().T).as_subclass(OnGpu))

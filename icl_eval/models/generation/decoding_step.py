@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from icl_eval.models.causal.kernels import Scores
 from icl_eval.models.loading.devices import to_device
-from icl_eval.models.network import lacks_memory
+from icl_eval.models.network import gives_float32, lacks_memory
 
 States = Sequence[Sequence[torch.Tensor]]  # keys and values of every layer, (rows, key heads, tokens, width)
 Compute = Callable[[], torch.Tensor]
@@ -231,7 +231,7 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """A batched product in float32."""
     if left.dtype == torch.float32:
         return left @ right
-    if not left.is_cuda:
+    if not gives_float32(left):
         return left.float() @ right.float()
     product = torch.bmm(left.flatten(0, 1), right.flatten(0, 1), out_dtype=torch.float32)
     return product.view(*left.shape[:-1], -1)
