@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -49,13 +50,20 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache
+def import_statements(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """The imports of a file, also those within functions and for types alone."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imported(path: Path) -> set[str]:
     """The modules of the package that a file imports, anywhere in it, without `icl_eval.`."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in import_statements(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{path}:{node.lineno}: a relative import"
             names |= {node.module or ""} if node.module != "icl_eval" else {f"icl_eval.{a.name}" for a in node.names}
     return {name.removeprefix("icl_eval.") for name in names if name.startswith("icl_eval.")}
@@ -66,12 +74,14 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
+KNOWN = set(map(name_of, MODULES))
+
+
 def needed(path: Path) -> set[str]:
     """The modules of the package that a file imports anywhere, also within functions and for types alone."""
-    found = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
-    known = set(map(name_of, MODULES))
+    found = [node for node in import_statements(path) if isinstance(node, ast.ImportFrom)]
     pairs = [(node.module or "", alias.name) for node in found for alias in node.names]
-    return {f"{module}.{name}" if f"{module}.{name}" in known else module for module, name in pairs} & known
+    return {f"{module}.{name}" if f"{module}.{name}" in KNOWN else module for module, name in pairs} & KNOWN
 
 
 def order(graph: dict[str, set[str]]) -> list[str]:
