@@ -229,7 +229,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "data": [
             Case(("show", "toy/parity", *HERE, "-m", "any"), ("--data", "sample"), see.printed("Q: 0\nA:⟦"), True)
         ],
-        "data_dir": [Case(("show", "toy/parity", *HERE), ("--data-dir", "nowhere"), see.printed("Q: 200\nA:⟦"), True)],
+        "data_dir": [Case(("show", "toy/parity", *HERE), ("--data-dir", "other"), see.printed("Q: 200\nA:⟦"), True)],
         "split": [Case(SHOW, ("--split", "train"), see.printed("Q: 100\nA:⟦"), True)],
         "fewshot_split": [
             Case((*SHOW, "--shots", "7"), ("--fewshot-split", "validation"), see.printed("Q: 1\nA: odd"), True)
