@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from icl_eval.results.records import Failure
     from icl_eval.results.result import Result, Sweep
 
-DEMONSTRATION = "no --model was given, so this is the demonstration: the bundled tiny GPT-2"
+DEMONSTRATION = "no --model was given, so the bundled tiny GPT-2 was evaluated"
 MODEL_HELP = (
     f"{options.OF_COMMANDS['model'][1].help} Several are separated by commas. Default: a demonstration, the bundled "
     "`tiny` on the bundled sample."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Unpack
 
 from icl_eval.config import RunOptions
 from icl_eval.errors import IclEvalError, MissingData, RunError, TaskError, UnknownName, WindowError, counted
+from icl_eval.metrics.written import as_number
 from icl_eval.models import LanguageModel, ModelConfig, about_control_tokens, load
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig, read_run
@@ -17,13 +19,24 @@ from icl_eval.runs.cells import Prepared, categories_of, prepare
 from icl_eval.runs.model import chat_of
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.runs.tasks import check_average, check_effect, check_metrics, check_names, check_reference, source_of
-from icl_eval.tasks import Example, Library, MemorySource, Source, SyntheticSource, Task, ids_of, tasks_of
+from icl_eval.tasks import (
+    Example,
+    Library,
+    MemorySource,
+    Source,
+    SyntheticSource,
+    Task,
+    ids_of,
+    split_extraction,
+    tasks_of,
+)
 from icl_eval.tasks.extraction import extract
 from icl_eval.testing import check_task
 
 SHOTS = (0, 1, 4)
 MADE = 100
 VARIED = ("select", "labels", "order")
+SHOWN = 40  # characters of a reference in a note
 NAMED = 5  # examples that a sentence names
 
 
@@ -73,7 +86,7 @@ def inspect(
     return (
         f"{counted(len(examples), 'example')}, {counted(len(candidates), 'candidate demonstration')}, "
         f"prompts {', '.join(task.prompts)}{_about_categories(task, examples)}"
-        f"{_about_options(task, examples)}{_about_extraction(task, candidates)}"
+        f"{_about_options(task, examples)}{_about_numbers(task, examples)}{_about_extraction(task, candidates)}"
     )
 
 
@@ -90,6 +103,15 @@ def _about_options(task: Task, examples: Sequence[Example]) -> str:
     repeated = [each.id for each in examples if len(set(each.options)) < len(each.options)]
     verb = "lists" if len(repeated) == 1 else "list"
     return f"; {len(repeated)} {verb} an option twice, such as {repeated[0]!r}" if repeated else ""
+
+
+def _about_numbers(task: Task, examples: Sequence[Example]) -> str:
+    """A note if `number_match` finds no number in any reference, such as a whole solution; usually empty."""
+    bases = {split_extraction(name)[0].partition(":")[0] for name in task.definition.metrics}
+    references = (reference for each in examples for reference in each.options)
+    if "number_match" not in bases or any(isinstance(as_number(reference), Decimal) for reference in references):
+        return ""
+    return f"; note: number_match compares numbers, but no reference is one, such as {examples[0].options[0][:SHOWN]!r}"
 
 
 def _about_extraction(task: Task, candidates: Sequence[Example]) -> str:

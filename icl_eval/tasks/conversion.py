@@ -18,7 +18,11 @@ _INDEX = re.compile(r"-?[0-9]{1,9}")
 
 
 class MissingFieldError(DataError):
-    """A record lacks a field."""
+    """A record lacks a field, whose path this names."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def are_records(found: Sequence[Any]) -> bool:
@@ -123,7 +127,7 @@ def _value(path: str, record: Mapping[str, Any]) -> Any:
         if not isinstance(value, Mapping):
             raise DataError(f"{path!r} cannot be read: {part!r} would be in a {type(value).__name__}")
         if part not in value:
-            raise MissingFieldError(str(UnknownName("field of the record", part, value)))
+            raise MissingFieldError(str(UnknownName("field of the record", part, value)), path)
         value = value[part]
     return value
 

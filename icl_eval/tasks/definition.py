@@ -52,7 +52,7 @@ class Gold(Strict):
     """Which option is right. For `answer: text`: whether the reference is right (1) or wrong (0)."""
 
     field: StrictStr
-    """Field of the record with the label: an index, a name, a list of these, or a mapping of options to grades."""
+    """Field or template of the label: an index, a name, a list of these, or a mapping of options to grades."""
 
     names: list[StrictStr] | None = None
     """Names of the labels: the i-th name stands for the i-th option."""

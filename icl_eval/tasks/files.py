@@ -263,7 +263,11 @@ def _located_rows(rows: csv.DictReader[str], path: Path, names: str) -> Iterator
     """Each row with the number of its first line."""
     for row in rows:
         if None in row or None in row.values():
-            raise DataError(f"this row does not have as many columns as {names}", path, rows.line_num)
+            expected = len(rows.fieldnames or ())
+            surplus = len(row.get(None) or ())  # csv keeps what has no name under None
+            found = expected + surplus - sum(value is None for value in row.values())
+            message = f"this row does not have as many columns as {names}: {found} instead of {expected}"
+            raise DataError(message, path, rows.line_num)
         yield rows.line_num - sum(value.count("\n") for value in row.values()), row
 
 

@@ -116,9 +116,12 @@ def _explain(
     if kind == "string_type" and isinstance(value, bool | int | float | date):
         what = "word" if isinstance(value, bool) else type(value).__name__
         return TaskError(f"{_quoted(keys)}: YAML reads this {what} as {value}; put it in quotes", path, line)
-    if kind in ("model_type", "dict_type"):
-        valid = ", ".join(_keys(model, keys))
-        message = f"this should be a mapping{f'; its valid keys are {valid}' if valid else ''}"
+    if kind == "model_type":
+        message = f"this should be a mapping; its valid keys are {', '.join(_keys(model, keys))}"
+    elif kind == "dict_type":
+        message = "this should be a mapping with names of your choice, as in `name: ...`"
+    elif kind == "list_type":
+        message = f"{message}, as in `[...]`"
     return TaskError(_about(keys, message, value), path, line)
 
 

@@ -149,7 +149,11 @@ class Examples(Sequence[Example]):
     def _fault(self, error: DataError, index: int) -> DataError:
         """An error with the file and line of an example's record."""
         taken = self._taken[index]
-        message = error.message + _header_advice(self._definition, error, self._reading.location_of(None).path, taken)
+        advice = ""
+        if isinstance(error, MissingFieldError):
+            file = self._reading.location_of(None).path
+            advice = _name_advice(self._definition, error.field) or _header_advice(self._definition, file, taken)
+        message = error.message + advice
         return self._reading.fault(message, taken, index + 1)
 
 
@@ -178,12 +182,20 @@ def groups_of(examples: Sequence[Example]) -> Sequence[str]:
     return examples.groups if isinstance(examples, Examples) else [each.group for each in examples]
 
 
-def _header_advice(definition: TaskDefinition, error: DataError, file: Path | str | None, taken: int | None) -> str:
+def _name_advice(definition: TaskDefinition, field: str) -> str:
+    """What to write where a name of `fields` stands for a field of the record, in words; otherwise nothing."""
+    path = definition.fields.get(field, field)
+    if path == field:
+        return ""
+    return (
+        f"; `fields` defines {field!r} for prompts and `options` only, and other keys read the record: write {path!r}"
+    )
+
+
+def _header_advice(definition: TaskDefinition, file: Path | str | None, taken: int | None) -> str:
     """What to do where the first record of a table lacks a field: the table may have no header."""
     path = str(file or "").removesuffix(".gz")
     if taken != 1 or definition.data.columns or not path.endswith((".csv", ".tsv")):
-        return ""
-    if not isinstance(error, MissingFieldError):
         return ""
     named = [*definition.fields.values(), definition.gold and definition.gold.field, definition.references]
     columns = dict.fromkeys(name for name in [definition.id, *named] if name and "{{" not in name)

@@ -68,7 +68,7 @@ def test_without_a_model_the_run_is_the_demonstration(
     said = icl_eval("run", "-t", "toy/parity", "--shots", "0", "--include", ".", "--out", "kept")
     manifest = json.loads(Path("kept/manifest.json").read_text())
 
-    assert "note: no --model was given, so this is the demonstration" in said.out
+    assert "note: no --model was given, so the bundled tiny GPT-2 was evaluated" in said.out
     assert "toy/parity (sample)" in said.out
     assert (manifest["config"]["model"], manifest["config"]["data"]) == ("tiny", "sample")
     assert manifest["note"] in said.out

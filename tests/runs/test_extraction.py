@@ -142,16 +142,28 @@ def test_rescored_lines_have_the_signatures_of_a_run_with_these_rules(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("answer", "note"),
+    ("answer", "references", "note"),
     [
-        ("{{ option }}", "; note: the rules `strict` find no answer in any demonstration of the prompt plain"),
-        ("{{ worked }}", ""),
+        (
+            "{{ option }}",
+            "answer",
+            "; note: the rules `strict` find no answer in any demonstration of the prompt plain",
+        ),
+        ("{{ worked }}", "answer", ""),
+        (
+            "{{ worked }}",
+            "worked",
+            "; note: number_match compares numbers, but no reference is one, such as 'so #### 4'",
+        ),
     ],
 )
-def test_check_notes_rules_that_no_demonstration_follows(answer: str, note: str, tmp_path: Path) -> None:
+def test_check_notes_rules_and_references_without_an_answer(
+    answer: str, references: str, note: str, tmp_path: Path
+) -> None:
     files = {
         "tasks/sums.yaml": "task: sums\nanswer: text\ndata: {local: {test: sums.jsonl}}\nprompts: [plain]\n"
-        "splits: {demonstrations: test, evaluation: test}\nfields: {q: q, worked: worked}\nreferences: answer\n"
+        "splits: {demonstrations: test, evaluation: test}\nfields: {q: q, worked: worked}\n"
+        f"references: {references}\n"
         "extract: {strict: [{pattern: '#### (.*)'}], flexible: [last_number]}\nmetrics: [number_match]\n",
         "prompts/sums/plain.jinja": "{% block query %}{{ q }}{% endblock %}{% block answer %} "
         + answer

@@ -287,7 +287,12 @@ def test_null_takes_an_inherited_key_away(write: Write) -> None:
             ":7: `extract.last`, value 7: this should be a mapping; its valid keys are pattern, take, after,",
         ),
         ("prompts:", "decode: {beams: 0}\nprompts:", ":7: `decode.beams`: Input should be greater than or equal to 1"),
-        ("prompts:", "decode: {stop: x}\nprompts:", ":7: `decode.stop`: Input should be a valid list"),
+        ("prompts:", "decode: {stop: x}\nprompts:", ":7: `decode.stop`: Input should be a valid list, as in `[...]`"),
+        (
+            "prompts:",
+            "extract: [last_number]\nprompts:",
+            ":7: `extract`: this should be a mapping with names of your choice, as in `name: ...`",
+        ),
         (
             "prompts:",
             "decode: {stop: ['']}\nprompts:",

@@ -148,6 +148,16 @@ def test_field_that_lists_no_options_is_an_error(listed: Any) -> None:
     assert "'choices' lists no options" in failure([{"choices": listed, "label": 0}], **said)
 
 
+@pytest.mark.parametrize("key", ["gold", "cluster", "by"])
+def test_name_of_fields_is_no_field_of_the_record(key: str) -> None:
+    said = {"fields": {"text": "text", "kind": "label"}, key: {"field": "kind"} if key != "cluster" else "kind"}
+
+    assert failure([{"text": "t", "label": 0}], **said).endswith(
+        "no field of the record is named 'kind'; choose from label, text; `fields` defines 'kind' for prompts and "
+        "`options` only, and other keys read the record: write 'label'"
+    )
+
+
 def test_options_field_must_be_a_canonical_field() -> None:
     said = {"options": "choises", "fields": {"choices": "choices"}}
 
