@@ -23,9 +23,7 @@ from icl_eval.metrics import (
     estimate,
     value_range,
 )
-from icl_eval.metrics import (
-    metric as metric_of,
-)
+from icl_eval.metrics import metric as metric_of
 from icl_eval.metrics.derived import Extracted, measures_samples
 from icl_eval.metrics.means import ExampleMean
 from icl_eval.references import majority_baseline, random_baseline
@@ -198,13 +196,13 @@ class _Answers:
             return {}
         if not self.rivals:
             return {"close_calls": 0, "noise_low": value, "noise_high": value}
-        counted = {"close_calls": sum(map(len, self.rivals.values()))}
+        close = {"close_calls": sum(map(len, self.rivals.values()))}
         if isinstance(metric, CorpusMetric):
-            return counted
+            return close
         choices = {seed: cast(list[Prediction], self.predictions[seed, 0]) for seed in self.seeds}
         ranges = [value_range(metric, found, self.rivals.get(seed, {})) for seed, found in choices.items()]
         low, high = (fsum(ends) / len(ranges) for ends in zip(*ranges, strict=True))
-        return {**counted, "noise_low": low, "noise_high": high}
+        return {**close, "noise_low": low, "noise_high": high}
 
     def add(self, result: ExampleResult, ranked: Ranked, unfinished: int) -> None:
         ranking, rivals = ranked
@@ -324,12 +322,8 @@ class _Scorer:
 
         There are as many lines as demonstrations fitted the context of all examples.
         """
-        scoring = {
-            "answer": "likelihood",
-            "scoring": f"within {counted(shots, 'shot')}",
-            "ending": "",
-            "reference": None,
-        }
+        within = f"within {counted(shots, 'shot')}"
+        scoring = {"answer": "likelihood", "scoring": within, "ending": "", "reference": None}
         record = record.model_copy(update=scoring)
         fitted = min((len(each.demonstration_logprobs) for each in answers.per_shot), default=0)
         for before in range(fitted if len(answers.per_shot) == answers.count else 0):

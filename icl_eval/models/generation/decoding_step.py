@@ -83,7 +83,7 @@ class Recorder:
             if lacks_memory(error):
                 raise
             self.works = False
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             sentence = f"a step cannot be recorded as a CUDA graph ({reason}), so the model generates more slowly"
             warnings.warn(sentence, RuntimeWarning, stacklevel=2)
             return compute
