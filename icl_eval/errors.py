@@ -29,8 +29,8 @@ class IclEvalError(Exception):
 
     def __init__(self, message: str, path: Path | str | None = None, line: int | None = None) -> None:
         self.message, self.path, self.line = message, path, line
-        place = "" if path is None else f"{path}:{line}: " if line is not None else f"{path}: "
-        super().__init__(place + message)
+        location = "" if path is None else f"{path}:{line}: " if line is not None else f"{path}: "
+        super().__init__(location + message)
 
 
 class TaskError(IclEvalError):
@@ -96,10 +96,10 @@ class UnknownName(IclEvalError):  # noqa: N818 - it reads as what it says
         path: Path | str | None = None,
         line: int | None = None,
         *,
-        otherwise: str = "",
+        hint: str = "",
     ) -> None:
         self.kind, self.name = kind, name
-        suggestion = _suggestion(name, sorted(known)) or (f"; {otherwise}" if otherwise else "")
+        suggestion = _suggestion(name, sorted(known)) or (f"; {hint}" if hint else "")
         super().__init__(f"no {kind} is named {name!r}{suggestion}", path, line)
 
 

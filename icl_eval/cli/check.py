@@ -49,7 +49,7 @@ def check(
     configs = read_options({**options.read(tokenizer_options), "trust_remote_code": trust_remote_code})
     lm = None if model is None else load_text_reader(model, *configs)
     inspected = with_members(library, names or library.names())
-    where = options.data_of(data, data_dir, otherwise=options.default_data(model))
+    where = options.data_of(data, data_dir, default=options.default_data(model))
     failed, absent = set[str](), set[str]()
     for name in inspected:
         try:

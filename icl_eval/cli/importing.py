@@ -46,8 +46,8 @@ def import_tasks(
     from icl_eval.importing.lm_eval import LmEvalImport
     from icl_eval.runs.tasks import source_of
 
-    place = options.data_of(data, data_dir, otherwise="") or None
-    source = None if place is None else source_of(place)
+    location = options.data_of(data, data_dir, default="") or None
+    source = None if location is None else source_of(location)
     importer = LmEvalImport(folder, source, trust_remote_code)
     failures: list[IclEvalError] = []
     for file in files:

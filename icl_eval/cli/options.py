@@ -287,8 +287,8 @@ def pairs(values: list[str], option: str) -> dict[int | str, Any]:
         try:
             found[key] = yaml.safe_load(text)
         except (yaml.YAMLError, RecursionError) as error:
-            shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
-            raise RunError(f"{option} {name}={shown}: the value does not parse as that of a task file") from error
+            excerpt = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
+            raise RunError(f"{option} {name}={excerpt}: the value does not parse as that of a task file") from error
     return found
 
 
@@ -308,7 +308,7 @@ def data_for(model: object, data: str | None, data_dir: Path | None) -> str | Pa
     """
     if not (model or data or data_dir):
         remark("data: the bundled sample; --data hub or --data-dir FOLDER uses the whole benchmarks")
-    return data_of(data, data_dir, otherwise=default_data(model))
+    return data_of(data, data_dir, default=default_data(model))
 
 
 def default_data(model: object) -> str:
@@ -316,7 +316,7 @@ def default_data(model: object) -> str:
     return HUB if model else SAMPLE
 
 
-def data_of(data: str | None, data_dir: Path | None, *, otherwise: str | Path) -> str | Path:
+def data_of(data: str | None, data_dir: Path | None, *, default: str | Path) -> str | Path:
     """Where data comes from: one of `--data` and `--data-dir`, or the command's default.
 
     Raises:
@@ -326,7 +326,7 @@ def data_of(data: str | None, data_dir: Path | None, *, otherwise: str | Path) -
         raise RunError("give either --data or --data-dir, not both")
     if data not in (None, HUB, SAMPLE):
         raise RunError(f"--data takes `hub` or `sample`, not {data!r}; a directory is given with --data-dir")
-    return data_dir or data or otherwise
+    return data_dir or data or default
 
 
 def one_task(command: str, tasks: list[str] | None, task: list[str] | None, include: list[Path] | None) -> Task:

@@ -75,15 +75,15 @@ class _Lines:
     ) -> None:
         self._total, self._clock, self._noun, self._interval = total, clock, noun, interval
         self._done = 0
-        self._began = self._said = clock()
+        self._started = self._printed = clock()
 
     def tick(self, answered: int) -> None:
         """Count more answers, and print a line if the last one was a minute ago."""
         self._done += answered
         now = self._clock()
-        if now - self._said >= self._interval and self._done < self._total:
-            self._said = now
-            left = (now - self._began) * (self._total - self._done) / max(self._done, 1)
+        if now - self._printed >= self._interval and self._done < self._total:
+            self._printed = now
+            left = (now - self._started) * (self._total - self._done) / max(self._done, 1)
             remark(f"{self._done:,} of {self._total:,} {self._noun}, about {duration(left)} left")
 
 

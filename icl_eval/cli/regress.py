@@ -58,7 +58,7 @@ def regress(
         found = runs.regress(
             before,
             model,
-            data=options.data_of(data, data_dir, otherwise=before.config.data),
+            data=options.data_of(data, data_dir, default=before.config.data),
             library=Library(include or []),
             progress=progress,
             **model_options,

@@ -79,7 +79,7 @@ def run(
         names, library = options.library_for(options.task_names(tasks, task), include)
         given: dict[str, Any] = {
             **run_options,
-            "data": options.data_of(data, data_dir, otherwise=options.default_data(model)),
+            "data": options.data_of(data, data_dir, default=options.default_data(model)),
             "keep": True,
             "note": None if model else DEMONSTRATION,
             "library": library,

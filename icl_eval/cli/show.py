@@ -79,33 +79,33 @@ def show(
         fewshot_split=fewshot_split,
         **query_options,
     )
-    question = formats[""]
+    query = formats[""]
     for words, each in formats.items():
         if len(formats) > 1:
             write(f"{each.cell.prompt}{f': {words}' if words else ''}", end="\n\n")
         write(*(_tokens(each, lm) if tokens else _prompt(each)), end="\n\n")
-    for line in _options(question, lm):
+    for line in _options(query, lm):
         write(*line)
-    write(_counts(question, lm))
+    write(_counts(query, lm))
     if note:
         write(f"note: {note}")
-    for option, answer in zip(question.example.options, question.text.answers, strict=False):
+    for option, answer in zip(query.example.options, query.text.answers, strict=False):
         if problem := doubled_space(option, answer):
             write(f"note: {problem}")
             break
 
 
-def _prompt(question: EncodedQuery) -> Iterator[str | Coloured]:
+def _prompt(query: EncodedQuery) -> Iterator[str | Coloured]:
     """The prompt of the right option's request, its parts coloured and what is scored between brackets."""
-    text, right = question.text, _right(question)
-    for piece, part in text.parts(right, question.shots):
+    text, right = query.text, _right(query)
+    for piece, part in text.parts(right, query.shots):
         yield _part(piece, part) if part else piece
     yield from ("⟦", _part(text.answers[right], "answer"), "⟧")
 
 
-def _tokens(question: EncodedQuery, lm: LanguageModel) -> Iterator[str | Coloured]:
+def _tokens(query: EncodedQuery, lm: LanguageModel) -> Iterator[str | Coloured]:
     """The tokens of the right option's request, with a mark after each and what is scored between brackets."""
-    context, answer = _ids(question, _right(question))
+    context, answer = _ids(query, _right(query))
     for token in lm.decode(context):
         yield from (token, MARK)
     yield "⟦"
@@ -114,31 +114,31 @@ def _tokens(question: EncodedQuery, lm: LanguageModel) -> Iterator[str | Coloure
     yield "⟧"
 
 
-def _ids(question: EncodedQuery, option: int) -> tuple[list[int], list[int]]:
+def _ids(query: EncodedQuery, option: int) -> tuple[list[int], list[int]]:
     """The token ids before an answer and those of it that are scored, which may be in several windows."""
     from icl_eval.models import ScoreRequest
 
-    requests = question.requests if question.kind == "likelihood" else question.requests[option : option + 1]
+    requests = query.requests if query.kind == "likelihood" else query.requests[option : option + 1]
     scored = [each for each in requests if isinstance(each, ScoreRequest)]
     context = scored[0].tokens[: scored[0].boundary] if scored else requests[0].tokens
     return list(context), [token for each in scored for token in each.tokens[each.boundary :]]
 
 
-def _right(question: EncodedQuery) -> int:
+def _right(query: EncodedQuery) -> int:
     """The option that the prompt is shown with: the first right one; of other answers the first reference."""
-    return question.example.gold[0] if question.kind == "choice" else 0
+    return query.example.gold[0] if query.kind == "choice" else 0
 
 
-def _options(question: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str | Coloured]]:
+def _options(query: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str | Coloured]]:
     """One line per option: its scored tokens and their positions; or one per acceptable text."""
 
-    if question.kind == "text":
-        mark = "*" if question.example.gold else "-"
-        yield from ([f"{mark} {_in_one_line(reference)}"] for reference in question.example.options)
+    if query.kind == "text":
+        mark = "*" if query.example.gold else "-"
+        yield from ([f"{mark} {_in_one_line(reference)}"] for reference in query.example.options)
         return
-    for index in range(len(question.text.answers)):
-        context, answer = _ids(question, index)
-        gold = "*" if index in question.example.gold else " "
+    for index in range(len(query.text.answers)):
+        context, answer = _ids(query, index)
+        gold = "*" if index in query.example.gold else " "
         before = _in_one_line("".join(lm.decode(context[-4:])))
         line: list[str | Coloured] = [f"{gold} ...{before}", MARK]
         for token in lm.decode(answer):
@@ -146,26 +146,26 @@ def _options(question: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str
         yield [*line, f"  {counted(len(answer), 'token')}"]
 
 
-def _counts(question: EncodedQuery, lm: LanguageModel) -> str:
-    example = question.example
-    shown = ", ".join(question.demonstrations) or "none"
+def _counts(query: EncodedQuery, lm: LanguageModel) -> str:
+    example = query.example
+    shown = ", ".join(query.demonstrations) or "none"
     return (
-        f"{question.cell.task}, prompt {question.cell.prompt}, example {example.id}, seed {question.cell.seed}: "
-        f"{question.shots} of {counted(question.cell.shots, 'demonstration')} ({shown})\n{_reads(question, lm)}"
+        f"{query.cell.task}, prompt {query.cell.prompt}, example {example.id}, seed {query.cell.seed}: "
+        f"{query.shots} of {counted(query.cell.shots, 'demonstration')} ({shown})\n{_reads(query, lm)}"
     )
 
 
-def _reads(question: EncodedQuery, lm: LanguageModel) -> str:
+def _reads(query: EncodedQuery, lm: LanguageModel) -> str:
     from icl_eval.models import GenerateRequest
 
-    longest = question.input_length
-    if isinstance(request := question.requests[0], GenerateRequest):
+    longest = query.input_length
+    if isinstance(request := query.requests[0], GenerateRequest):
         prompt, most = len(request.tokens), request.decoding.max_tokens
-        judged = "* is acceptable" if question.example.gold else "- is not the right answer"
+        judged = "* is acceptable" if query.example.gold else "- is not the right answer"
         taken = f"{lm.name}: the prompt takes {prompt} of {lm.window} tokens, the answer at most {most}"
         return f"{taken}\n⟦ ⟧ is a reference and not part of the prompt; {judged}"
-    if question.kind == "likelihood":
-        windows = f"{counted(len(question.requests), 'window')} of {lm.window}"
+    if query.kind == "likelihood":
+        windows = f"{counted(len(query.requests), 'window')} of {lm.window}"
         return f"{lm.name}: the text takes {counted(longest, 'token')}, read in {windows}\n⟦ ⟧ is scored"
     taken = f"{lm.name}: the prompt and its longest option take {longest} of {lm.window} tokens"
     return f"{taken}\n⟦ ⟧ is scored; * is the right answer"

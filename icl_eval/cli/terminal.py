@@ -101,7 +101,7 @@ def _plain_sign(character: str) -> str:
 
 def _escape(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[place : place + 4]}" for place in range(0, len(units), 4))
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 _ESCAPES = {ord(character): _escape(character) for character in CONTROLS}

@@ -175,16 +175,16 @@ class Engine:
             raise ModelError(f"the model's {error}; {self._advice()}") from error
 
     def _accept(
-        self, asked: Sequence[tuple[str, Request]], known: dict[str, Answer], answers: Mapping[int, Answer]
+        self, requests: Sequence[tuple[str, Request]], known: dict[str, Answer], answers: Mapping[int, Answer]
     ) -> None:
         for index, answer in answers.items():
-            key, request = asked[index]
+            key, request = requests[index]
             if impossible := [value for value in _nats(answer) if not (math.isfinite(value) and value <= 0)]:
                 raise ModelError(f"the model gives a log-probability of {impossible[0]}; {self._advice()}")
             if problem := _misfit(request, answer):
                 raise ModelError(f"{type(self.model).__name__} gives {problem}")
             known[key] = answer
-        self.store.put({asked[index][0]: answer for index, answer in answers.items()})
+        self.store.put({requests[index][0]: answer for index, answer in answers.items()})
         self.computed += len(answers)
         self.tick(len(answers))
 

@@ -134,11 +134,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _query(content: Mapping[str, Any], texts: Mapping[str, str], is_choice: bool) -> str:
     """The input, the choices if they are shown, and the prefix of the answer."""
-    shown = ""
+    choices = ""
     if is_choice and content.get("append_choices_to_input", True):
         prefix = json.dumps(texts["choice_prefix"], ensure_ascii=False)
-        shown = f"{{% for choice in options %}}{{{{ {prefix} ~ choice }}}}{{% endfor %}}"
-    return f"{literal(texts['example_input_prefix'])}{{{{ input }}}}{shown}{literal(texts['example_output_prefix'])}"
+        choices = f"{{% for choice in options %}}{{{{ {prefix} ~ choice }}}}{{% endfor %}}"
+    return f"{literal(texts['example_input_prefix'])}{{{{ input }}}}{choices}{literal(texts['example_output_prefix'])}"
 
 
 def _metrics(content: Mapping[str, Any], is_choice: bool, notes: Notes, path: Path) -> list[str]:

@@ -107,8 +107,8 @@ class LmEvalImport:
             return self._converted(config)
         except IclEvalError as error:
             if own := bundled_counterpart(str(config.keys.get("task", ""))):
-                said = f"{error.message}; icl-eval has its own task {own}"
-                raise TaskError(said, error.path, error.line) from error
+                message = f"{error.message}; icl-eval has its own task {own}"
+                raise TaskError(message, error.path, error.line) from error
             raise
 
     def _converted(self, config: Config) -> Imported:
@@ -130,19 +130,19 @@ class LmEvalImport:
             if not (self.trust_remote_code and self.source and package.is_installed()):
                 raise
             return self._frozen(config, error.message)
-        said = "not compared: --data hub or --data-dir gives the records"
+        report = "not compared: --data hub or --data-dir gives the records"
         if self.source is not None and not package.is_installed():
-            said = "not compared: the package lm_eval is not installed"
+            report = "not compared: the package lm_eval is not installed"
         elif self.source is not None:
             try:
                 own = task.definition.splits
                 splits = [each for each in (own.evaluation, own.demonstrations) if isinstance(each, str)]
                 wanted = splits + ([config.get("training_split")] if config.get("training_split") else [])
                 records = package.raw_records(task.definition.data, wanted, self.source, package.COMPARED)
-                said = package.compared(config, task, records)
+                report = package.compared(config, task, records)
             except IclEvalError as error:
-                said = f"not compared: {error}"
-        return Imported(task.name, "whole", parts.notes, said)
+                report = f"not compared: {error}"
+        return Imported(task.name, "whole", parts.notes, report)
 
     def _frozen(self, config: Config, why: str) -> Imported:
         """A task whose records are made by the code of its YAML."""

@@ -43,8 +43,8 @@ class PythonCode:
             spec.loader.exec_module(found)
             return getattr(found, function)
         except (Exception, SystemExit) as error:
-            said = (str(error).splitlines() or [""])[0]
-            raise TaskError(f"`{self}` cannot be loaded: {type(error).__name__}: {said}", path) from error
+            message = (str(error).splitlines() or [""])[0]
+            raise TaskError(f"`{self}` cannot be loaded: {type(error).__name__}: {message}", path) from error
 
 
 def _unless_code(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -127,14 +127,14 @@ class Config:
             _Keys.model_validate(self.keys)
         except ValidationError as error:
             problem = error.errors()[0]
-            place, value = list[str](), self.keys
+            keys, value = list[str](), self.keys
             for part in problem["loc"]:  # without the members of unions, which are no keys
                 if part in value if isinstance(value, Mapping) else isinstance(part, int) and part < len(value):
-                    place, value = [*place, str(part)], value[part]  # type: ignore[index]
+                    keys, value = [*keys, str(part)], value[part]  # type: ignore[index]
             if problem["type"] == "missing":
-                place.append(str(problem["loc"][-1]))
-            said = problem["msg"].partition(" or instance of")[0]
-            raise self.error(place[0], f"`{'.'.join(place)}`: {said}") from error
+                keys.append(str(problem["loc"][-1]))
+            message = problem["msg"].partition(" or instance of")[0]
+            raise self.error(keys[0], f"`{'.'.join(keys)}`: {message}") from error
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a key; a null is none."""

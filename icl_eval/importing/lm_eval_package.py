@@ -19,7 +19,7 @@ from icl_eval.tasks.data import Data
 from icl_eval.tasks.files import Record
 
 COMPARED = 50
-SHOWN = 30  # characters of a difference
+EXCERPT = 30  # characters of a difference
 Records = Mapping[str, Sequence[Record]]  # by split
 
 
@@ -59,7 +59,7 @@ def package_task(config: Config, records: Records | None) -> Any:
     try:
         return ConfigurableTask(config=keys)
     except Exception as error:
-        raise config.error("task", f"lm_eval cannot load this task: {_said(error)}") from error
+        raise config.error("task", f"lm_eval cannot load this task: {_summary(error)}") from error
 
 
 def frozen_parts(config: Config, source: Source, data: Data) -> tuple[Parts, Records]:
@@ -79,7 +79,7 @@ def frozen_parts(config: Config, source: Source, data: Data) -> tuple[Parts, Rec
     try:
         frozen = _frozen(task, parts)
     except Exception as error:
-        raise config.error("task", f"the code of this task fails: {_said(error)}") from error
+        raise config.error("task", f"the code of this task fails: {_summary(error)}") from error
     first = next(iter(frozen.values()))[0]
     local = {split: f"{own_name(config)}/{file_name(split)}.jsonl" for split in frozen}
     parts.definition["data"] = {"local": local}
@@ -111,8 +111,8 @@ def _frozen(task: Any, parts: Parts) -> dict[str, list[Record]]:
     splits, kind = parts.definition["splits"], parts.definition["answer"]
     made = {splits["evaluation"]: [_record(task, doc, n, kind, None) for n, doc in enumerate(task.eval_docs)]}
     if splits["demonstrations"] not in made:
-        shown = enumerate(task.fewshot_docs() or [])
-        made[splits["demonstrations"]] = [_record(task, doc, n, kind, task.fewshot_cfg) for n, doc in shown]
+        demonstrations = enumerate(task.fewshot_docs() or [])
+        made[splits["demonstrations"]] = [_record(task, doc, n, kind, task.fewshot_cfg) for n, doc in demonstrations]
     return made
 
 
@@ -156,8 +156,9 @@ def compared(config: Config, task: Task, records: Records, frozen: Records | Non
         pairs = zip(_their_prompts(theirs, docs, number), _own_prompts(own, 0 if is_fixed else number), strict=True)
         differing = [pair for pair in pairs if pair[0] != pair[1]]
         if differing:
-            place = f"{len(differing)} of the first {len(docs)} prompts with {counted(number, 'demonstration')} differ"
-            return f"{place}; {_difference(*differing[0])}"
+            with_shots = counted(number, "demonstration")
+            prompts = f"{len(differing)} of the first {len(docs)} prompts with {with_shots} differ"
+            return f"{prompts}; {_difference(*differing[0])}"
     return (
         f"the first {len(docs)} prompts equal those of lm_eval, with {' and '.join(map(str, numbers))} demonstrations"
     )
@@ -166,12 +167,12 @@ def compared(config: Config, task: Task, records: Records, frozen: Records | Non
 def _their_prompts(task: Any, docs: Sequence[Any], shots: int) -> Iterator[list[str]]:
     """The texts of the requests of each document."""
 
-    shown = list(islice(task.fewshot_docs() or [], shots))
+    demonstrations = list(islice(task.fewshot_docs() or [], shots))
 
     class First:
         def sample(self, n: int, eval_doc: Any = None) -> list[Any]:
             del eval_doc
-            return shown[:n]
+            return demonstrations[:n]
 
     task.sampler = First()
     kind = task.OUTPUT_TYPE
@@ -192,13 +193,13 @@ def _their_prompts(task: Any, docs: Sequence[Any], shots: int) -> Iterator[list[
 def _own_prompts(task: Task, shots: int) -> Iterator[list[str]]:
     """The same of this package's task."""
     source, prompt, is_choice = MemorySource({}), task.prompt(), task.definition.answer == "choice"
-    shown = [
+    demonstrations = [
         prompt.demonstration(each.fields, each.options, each.gold[0])
         for each in (islice(task.demonstrations(source), shots) if shots else ())
     ]
     for example in islice(task.evaluation(source), COMPARED):
         options = example.options if is_choice else example.options[:1]
-        text = assemble(prompt, example.fields, options, shown)
+        text = assemble(prompt, example.fields, options, demonstrations)
         if task.definition.answer == "text":
             yield [text.context(0)]
         else:
@@ -211,8 +212,8 @@ def _difference(theirs: Sequence[str], own: Sequence[str]) -> str:
         return f"lm_eval has {len(theirs)} options, and this task {len(own)}"
     one, other = next((a, b) for a, b in zip(theirs, own, strict=True) if a != b)
     at = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    start = max(at - SHOWN // 2, 0)
-    return f"after {at} characters lm_eval has {one[start : at + SHOWN]!r}, and this task {other[start : at + SHOWN]!r}"
+    near = slice(max(at - EXCERPT // 2, 0), at + EXCERPT)
+    return f"after {at} characters lm_eval has {one[near]!r}, and this task {other[near]!r}"
 
 
 def _loaded(value: Any) -> Any:
@@ -224,6 +225,6 @@ def _loaded(value: Any) -> Any:
     return [_loaded(each) for each in value] if isinstance(value, list) else value
 
 
-def _said(error: BaseException) -> str:
+def _summary(error: BaseException) -> str:
     message = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {message}"

@@ -227,9 +227,9 @@ def _add_references(config: Config, parts: Parts) -> None:
         if config.get("gen_prefix"):
             raise config.error("gen_prefix", "`gen_prefix` together with `regexes_to_ignore` has no counterpart")
     if reference != target or (definition["answer"] == "likelihood" and config.get("target_delimiter", " ")):
-        shown = target if reference != target else "{{ option }}"
+        answer = target if reference != target else "{{ option }}"
         query = prompt["demonstration"].removesuffix(prompt["answer"]) if "demonstration" in prompt else prompt["query"]
-        prompt["demonstration"] = f"{query}{literal(config.get('target_delimiter', ' '))}{shown}"
+        prompt["demonstration"] = f"{query}{literal(config.get('target_delimiter', ' '))}{answer}"
     definition["references"] = reference
 
 

@@ -154,8 +154,8 @@ def common_parts(config: Config) -> Parts:
         raise config.error("task", "there is neither a `test_split` nor a `validation_split`")
     splits = {"evaluation": evaluation}
     fewshot = config.get("fewshot_config", {})
-    shown = fewshot.get("split") or config.get("fewshot_split") or config.get("training_split")
-    splits["demonstrations"] = shown or config.get("validation_split") or evaluation
+    fewshot_split = fewshot.get("split") or config.get("fewshot_split") or config.get("training_split")
+    splits["demonstrations"] = fewshot_split or config.get("validation_split") or evaluation
     definition: dict[str, Any] = {
         "task": own_name(config),
         "about": f"The task {config.keys['task']} of lm-evaluation-harness.",

@@ -87,10 +87,10 @@ class Extracted:
 
     def signature(self, predictions: Sequence[TextPrediction]) -> str:
         """That of the metric, and a digest of the rules."""
-        own = self.metric.signature(predictions) if isinstance(self.metric, Signed) else ""
+        inner = self.metric.signature(predictions) if isinstance(self.metric, Signed) else ""
         rules = json.dumps([rule.model_dump(exclude_unset=True) for rule in self.rules])
         name = self.name.partition(MARK)[2]
-        return "|".join(filter(None, (own, f"{name}#{hashlib.sha256(rules.encode()).hexdigest()[:8]}")))
+        return "|".join(filter(None, (inner, f"{name}#{hashlib.sha256(rules.encode()).hexdigest()[:8]}")))
 
     def ties(self, predictions: Sequence[TextPrediction]) -> int:
         """In how many examples several answers are the most frequent ones, of a vote."""
@@ -102,18 +102,18 @@ class Extracted:
         return sum(_answer(each.text, self.rules) is None for each in predictions)
 
 
-def measures_samples(measure: object) -> bool:
+def measures_samples(metric: object) -> bool:
     """Whether a metric measures all samples of an example at once, and not each for itself."""
-    return bool(getattr(measure, "of_samples", False))
+    return bool(getattr(metric, "of_samples", False))
 
 
 def over_samples(
-    measure: object, settings: Mapping[str, str], name: str, path: Path | None = None, line: int | None = None
+    metric: object, settings: Mapping[str, str], name: str, path: Path | None = None, line: int | None = None
 ) -> ExampleMean[TextPrediction]:
     """A metric of the majority answer (`vote: majority`), or pass@k (`pass_at: K`).
 
     Args:
-        measure: the metric of one text.
+        metric: the metric of one text.
         settings: one of the two.
         name: the full name.
         path, line: for errors.
@@ -122,39 +122,39 @@ def over_samples(
         MetricError: the metric is no mean over examples, or the settings cannot be.
         UnknownName: there is no such vote.
     """
-    if not isinstance(measure, ExampleMean) or measure.of != "text":
+    if not isinstance(metric, ExampleMean) or metric.of != "text":
         raise MetricError(
             f"`{VOTE}` and `{PASS_AT}` are for metrics that score each text, which {name} does not", path, line
         )
     if len(settings) > 1:
         raise MetricError(f"{name}: give either `{VOTE}` or `{PASS_AT}`", path, line)
     ((setting, value),) = settings.items()
-    rule = "|".join(filter(None, (measure.rule, f"{setting}={value}")))
+    rule = "|".join(filter(None, (metric.rule, f"{setting}={value}")))
     if setting == VOTE:
         if value != "majority":
             raise UnknownName(f"value of `{VOTE}`", value, ["majority"], path, line)
-        voted, is_tied = partial(_voted, measure), partial(_is_tied, measure)
-        return replace(measure, name=name, of_example=voted, rule=rule, of_samples=True, is_tied=is_tied)
+        voted, is_tied = partial(_voted, metric), partial(_is_tied, metric)
+        return replace(metric, name=name, of_example=voted, rule=rule, of_samples=True, is_tied=is_tied)
     if not value.isdecimal() or not 1 <= len(value) <= 6 or int(value) < 1:
         raise MetricError(f"{name}: `{PASS_AT}` is a number of samples, at least 1, not {value!r}", path, line)
-    passed, refuse = partial(_passed, measure, int(value)), partial(_refuse_few, measure, int(value))
-    return replace(measure, name=name, of_example=passed, rule=rule, of_samples=True, refuse=refuse)
+    passed, refuse = partial(_passed, metric, int(value)), partial(_refuse_few, metric, int(value))
+    return replace(metric, name=name, of_example=passed, rule=rule, of_samples=True, refuse=refuse)
 
 
-def _voted(measure: ExampleMean[TextPrediction], prediction: TextPrediction) -> float:
+def _voted(metric: ExampleMean[TextPrediction], prediction: TextPrediction) -> float:
     """The score of the most frequent answer (Wang et al. 2023, arXiv 2203.11171, section 2).
 
     Empty answers have no vote. Of equally frequent ones, the one that was drawn first is taken.
     """
     answers = _voters(prediction)
-    votes = Counter(map(measure.form, answers))
-    winner = max(answers, key=lambda text: votes[measure.form(text)])
-    return measure.of_example(replace(prediction, text=winner))
+    votes = Counter(map(metric.form, answers))
+    winner = max(answers, key=lambda text: votes[metric.form(text)])
+    return metric.of_example(replace(prediction, text=winner))
 
 
-def _is_tied(measure: ExampleMean[TextPrediction], prediction: TextPrediction) -> bool:
+def _is_tied(metric: ExampleMean[TextPrediction], prediction: TextPrediction) -> bool:
     """Whether several answers are the most frequent ones."""
-    first, *others = Counter(map(measure.form, _voters(prediction))).most_common(2)
+    first, *others = Counter(map(metric.form, _voters(prediction))).most_common(2)
     return any(votes == first[1] for _, votes in others)
 
 
@@ -163,21 +163,21 @@ def _voters(prediction: TextPrediction) -> list[str]:
     return [text for text in prediction.texts if text.strip()] or [""]
 
 
-def _passed(measure: ExampleMean[TextPrediction], k: int, prediction: TextPrediction) -> float:
+def _passed(metric: ExampleMean[TextPrediction], k: int, prediction: TextPrediction) -> float:
     """The unbiased estimate of the probability that one of k samples is right (Chen et al. 2021, arXiv 2107.03374,
     section 2.1): 1 - C(n - c, k) / C(n, k) for c right ones among n.
     """
-    scores = [measure.of_example(replace(prediction, text=text)) for text in prediction.texts]
+    scores = [metric.of_example(replace(prediction, text=text)) for text in prediction.texts]
     if partly := next((score for score in scores if score not in (0, 1)), None):
         raise MetricError(
-            f"pass@{k} counts right samples, but {measure.name} scores one of example {prediction.id!r} {partly:g}"
+            f"pass@{k} counts right samples, but {metric.name} scores one of example {prediction.id!r} {partly:g}"
         )
     wrong = scores.count(0)
     return 1 - comb(wrong, k) / comb(len(scores), k)
 
 
-def _refuse_few(measure: ExampleMean[TextPrediction], k: int, predictions: Sequence[TextPrediction]) -> None:
+def _refuse_few(metric: ExampleMean[TextPrediction], k: int, predictions: Sequence[TextPrediction]) -> None:
     """Raise `MetricError` where there are fewer than k samples, or the metric cannot measure them."""
-    measure.check(predictions)
+    metric.check(predictions)
     if few := next((each for each in predictions if len(each.texts) < k), None):
         raise MetricError(f"pass@{k} needs at least {k} samples of each example; `decode.samples` is {len(few.texts)}")

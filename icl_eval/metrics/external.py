@@ -113,24 +113,24 @@ def python_metric(
         UnknownName: the module has no such function or class.
     """
     code = given[name] if name in given else _imported(name, trust_remote_code, path, line)
-    measure = code
+    implementation = code
     if inspect.isclass(code):
         try:
-            measure = code()
+            implementation = code()
         except FAILURES as error:
-            raise MetricError(f"{name} cannot be made without arguments: {_said(error)}", path, line) from error
-    of = getattr(measure, "of", kind)
-    bounds = _bounds(name, getattr(measure, "bounds", (-math.inf, math.inf)), path, line)
+            raise MetricError(f"{name} cannot be made without arguments: {_summary(error)}", path, line) from error
+    of = getattr(implementation, "of", kind)
+    bounds = _bounds(name, getattr(implementation, "bounds", (-math.inf, math.inf)), path, line)
     if of not in get_args(Kind):
         raise UnknownName(f"kind of answers in `of` of {name}", str(of), get_args(Kind), path, line)
     identity = f"{name.removeprefix(PYTHON)}#{source_digest(code)}"
-    if hasattr(measure, "statistics") and hasattr(measure, "value"):
-        return PythonRows(name, of, measure, identity, bounds)
-    if hasattr(measure, "score"):
-        return PythonScore(name, of, measure, identity, bounds)
-    if not callable(measure):
+    if hasattr(implementation, "statistics") and hasattr(implementation, "value"):
+        return PythonRows(name, of, implementation, identity, bounds)
+    if hasattr(implementation, "score"):
+        return PythonScore(name, of, implementation, identity, bounds)
+    if not callable(implementation):
         raise MetricError(f"{name} has none of `__call__`, `score`, and `statistics` with `value`", path, line)
-    of_example = partial(_value_of, name, measure, bounds)
+    of_example = partial(_value_of, name, implementation, bounds)
     return ExampleMean(name, of, of_example, bounds, proportion=bounds == (0.0, 1.0), rule=identity)
 
 
@@ -140,7 +140,7 @@ class PythonRows:
 
     name: str
     of: Kind
-    measure: Any
+    implementation: Any
     identity: str
     bounds: tuple[float, float]
     proportion: bool = False
@@ -150,7 +150,7 @@ class PythonRows:
 
     def statistics(self, predictions: Sequence[AnyPrediction]) -> Statistics:
         """One row per example; raises `MetricError` unless the class gives as many finite ones."""
-        found = _called(self.name, self.measure.statistics, predictions)
+        found = _called(self.name, self.implementation.statistics, predictions)
         try:
             rows = np.asarray(found, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -167,9 +167,9 @@ class PythonRows:
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shape (..., d) -> (...)."""
         try:
-            found = np.asarray(self.measure.value(totals.copy()), dtype=np.float64)
+            found = np.asarray(self.implementation.value(totals.copy()), dtype=np.float64)
         except FAILURES as error:
-            raise MetricError(f"`value` of {self.name} failed: {_said(error)}") from error
+            raise MetricError(f"`value` of {self.name} failed: {_summary(error)}") from error
         if found.shape != totals.shape[:-1]:
             raise MetricError(
                 f"`value` of {self.name} returns the shape {found.shape} for totals of the shape {totals.shape}; "
@@ -188,7 +188,7 @@ class PythonScore:
 
     name: str
     of: Kind
-    measure: Any
+    implementation: Any
     identity: str
     bounds: tuple[float, float]
 
@@ -197,7 +197,7 @@ class PythonScore:
 
     def score(self, predictions: Sequence[AnyPrediction]) -> float:
         """The metric of these predictions; raises `MetricError` unless the class returns a number."""
-        found = _number(f"`score` of {self.name}", _called(self.name, self.measure.score, predictions), "")
+        found = _number(f"`score` of {self.name}", _called(self.name, self.implementation.score, predictions), "")
         return _within(f"`score` of {self.name}", found, self.bounds)
 
     def signature(self, predictions: Sequence[AnyPrediction]) -> str:  # noqa: ARG002
@@ -294,7 +294,7 @@ def _imported(name: str, trust_remote_code: bool, path: Path | None, line: int |
         )
         where = "; modules are looked for on Python's path and in the current folder" if missing else ""
         hint = f"; {python_hint(name)}" if module_name.endswith(".py") else where
-        raise MetricError(f"{name}: the module cannot be imported: {_said(error)}{hint}", path, line) from error
+        raise MetricError(f"{name}: the module cannot be imported: {_summary(error)}{hint}", path, line) from error
     found: Any = module
     for part in qualified.split("."):
         if not hasattr(found, part):
@@ -326,7 +326,7 @@ def _value_of(
     try:
         found = function(prediction)
     except FAILURES as error:
-        raise MetricError(f"{name} failed{where}: {_said(error)}") from error
+        raise MetricError(f"{name} failed{where}: {_summary(error)}") from error
     return _within(name, _number(name, found, where), bounds, where)
 
 
@@ -346,8 +346,8 @@ def _number(name: str, found: Any, where: str) -> float:
     except OverflowError:  # an integer beyond the largest float
         value = math.inf
     if not math.isfinite(value):
-        shown = "an integer that is too large" if isinstance(found, int) else f"{found!r:.80}"
-        raise MetricError(f"{name} returns {shown}{where}; a metric returns a finite number")
+        described = "an integer that is too large" if isinstance(found, int) else f"{found!r:.80}"
+        raise MetricError(f"{name} returns {described}{where}; a metric returns a finite number")
     return value
 
 
@@ -361,7 +361,7 @@ def _called(name: str, method: Callable[[Any], Any], predictions: Sequence[AnyPr
     except FAILURES as error:
         alone = next((each for each in predictions if _fails(method, [each])), None)
         where = f"{len(predictions)} examples" if alone is None else f"example {alone.id!r}"
-        raise MetricError(f"`{method.__name__}` of {name} failed for {where}: {_said(error)}") from error
+        raise MetricError(f"`{method.__name__}` of {name} failed for {where}: {_summary(error)}") from error
 
 
 def _fails(method: Callable[[Any], Any], predictions: Sequence[AnyPrediction]) -> bool:
@@ -372,7 +372,7 @@ def _fails(method: Callable[[Any], Any], predictions: Sequence[AnyPrediction]) -
     return False
 
 
-def _said(error: BaseException) -> str:
+def _summary(error: BaseException) -> str:
     """An error of code from outside, in one line."""
     message = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

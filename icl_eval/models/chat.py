@@ -179,7 +179,7 @@ def _check_arguments(arguments: Mapping[str, Any], names: set[str], special: Map
     known = names - GIVEN - special.keys()
     for name in arguments:
         if name not in {*known, CLOCK}:
-            raise UnknownName("argument of the chat template", name, known, otherwise="it takes none")
+            raise UnknownName("argument of the chat template", name, known, hint="it takes none")
 
 
 def _user(content: str) -> dict[str, str]:

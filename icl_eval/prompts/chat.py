@@ -72,8 +72,8 @@ class Chat:
         if system and self.instruction == "user":
             users[0], system = instruction + separator + users[0], []
         replies = [_message("assistant", reply) for _, reply in turns]
-        asked = [_message("user", user) for user in users]
-        return [*system, *chain.from_iterable(zip(asked, replies, strict=False)), asked[-1]]
+        user_messages = [_message("user", user) for user in users]
+        return [*system, *chain.from_iterable(zip(user_messages, replies, strict=False)), user_messages[-1]]
 
 
 def _turns(demonstration: str, reply: str) -> tuple[str, str]:

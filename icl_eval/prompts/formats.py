@@ -35,7 +35,7 @@ MOST_OPTIONS = 702  # A to ZZ
 NUMERALS = ((100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
 
 Kind = Literal["name", "separator", "heading", "last", "lead", "spacing", "opener", "closer"]
-SHOWN = ("query", "demonstration", "instruction", "answer_context")  # the blocks that may hold fields
+FIELD_BLOCKS = ("query", "demonstration", "instruction", "answer_context")  # the blocks that may hold fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ class Format:
         """What differs, such as `separator " - ", names upper`."""
         quoted = {"separator": self.separator, "spacing": self.spacing, "demonstrations": self.line_breaks}
         plain = {"names": self.casing, "options": self.enumerator}
-        said = {name: json.dumps(text) for name, text in quoted.items() if text is not None}
-        said |= {name: text for name, text in plain.items() if text is not None}
-        return ", ".join(f"{name} {text}" for name, text in said.items())
+        differences = {name: json.dumps(text) for name, text in quoted.items() if text is not None}
+        differences |= {name: text for name, text in plain.items() if text is not None}
+        return ", ".join(f"{name} {text}" for name, text in differences.items())
 
     @property
     def letters(self) -> tuple[str, ...] | None:
@@ -81,7 +81,7 @@ class Edit(NamedTuple):
     data: nodes.TemplateData
     start: int
     end: int
-    is_shown: bool = True  # in prompts, not only in the context of the unconditional likelihood
+    in_prompt: bool = True  # in prompts, not only in the context of the unconditional likelihood
 
     @property
     def text(self) -> str:
@@ -113,17 +113,17 @@ def edits_of(blocks: Mapping[str, nodes.Block]) -> list[Edit]:
     pieces = {name: [*_pieces(block.body)] for name, block in blocks.items()}
     found: list[Edit] = []
     names: set[str] = set()
-    for block in (name for name in SHOWN if name in pieces):
+    for block in (name for name in FIELD_BLOCKS if name in pieces):
         fields = [*_fields(pieces[block], names if block == "instruction" else None)]
         names |= {edit.text for edit in fields if edit.kind == "name"}
-        found += fields if block != "answer_context" else [edit._replace(is_shown=False) for edit in fields]
+        found += fields if block != "answer_context" else [edit._replace(in_prompt=False) for edit in fields]
         if block == "query" and fields and fields[-1].kind == "last":
             lead = pieces["answer"][0] if pieces["answer"] else None
             if isinstance(lead, nodes.TemplateData) and lead.data.startswith(" "):
                 found.append(Edit("lead", lead, 0, 1))
-    if not _says(pieces, LISTED):
+    if not _contains(pieces, LISTED):
         found += [edit for block in ("query", "demonstration") for edit in _enumerators(pieces.get(block, ()))]
-    return found if _says(pieces, CHAT) else found + _spacings(pieces, found)
+    return found if _contains(pieces, CHAT) else found + _spacings(pieces, found)
 
 
 def apply(edits: Sequence[Edit], format: Format) -> None:
@@ -154,7 +154,7 @@ class Formats:
     """
 
     def __init__(self, blocks: Mapping[str, nodes.Block], line_breaks: str) -> None:
-        self._edits = edits = [edit for edit in edits_of(blocks) if edit.is_shown]
+        self._edits = edits = [edit for edit in edits_of(blocks) if edit.in_prompt]
         if {edit.kind for edit in edits} <= {"spacing"}:
             self._edits = edits = []  # lines without names
         self._casings = self._distinct("casing", tuple(CASINGS))
@@ -279,7 +279,7 @@ def _enumerators(pieces: Sequence[nodes.Node]) -> Iterator[Edit]:
             yield Edit("closer", after, 0, 1)
 
 
-def _says(pieces: Mapping[str, Sequence[nodes.Node]], pattern: re.Pattern[str]) -> bool:
+def _contains(pieces: Mapping[str, Sequence[nodes.Node]], pattern: re.Pattern[str]) -> bool:
     """Whether a pattern is in the template's own text."""
     texts = (piece.data for each in pieces.values() for piece in each if isinstance(piece, nodes.TemplateData))
     return any(pattern.search(text) for text in texts)
@@ -291,7 +291,7 @@ def _spacings(pieces: Mapping[str, Sequence[nodes.Node]], fields: Sequence[Edit]
     taken |= {(id(edit.data), edit.end - 1) for edit in fields if edit.kind == "separator" and edit.text.endswith("\n")}
     names = {(id(edit.data), edit.start) for edit in fields if edit.kind == "name"}
     found = []
-    for block in (name for name in SHOWN[:3] if name in pieces):
+    for block in (name for name in FIELD_BLOCKS[:3] if name in pieces):
         for index, piece in enumerate(pieces[block]):
             for run in re.finditer("\n+", getattr(piece, "data", "")):
                 is_edge = (index == 0 and run.start() == 0) or (

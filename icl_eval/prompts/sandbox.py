@@ -110,7 +110,7 @@ def evaluate(source: str, view: Mapping[str, Any], name: str) -> str | list[Any]
     for _ in expression.root_render_func(context):
         pass
     value = context.vars["value"]
-    return list(value) if isinstance(value, list | tuple) else str(_shown(value))
+    return list(value) if isinstance(value, list | tuple) else str(_printable(value))
 
 
 @lru_cache(maxsize=1024)
@@ -175,12 +175,12 @@ class _Watch:
         threading.Thread(target=self._look, name="icl-eval templates", daemon=True).start()
 
     def _look(self) -> None:
-        seen = told = None
+        seen = warned = None
         while True:
             time.sleep(PATIENCE)
-            if (now := self.rendering) is not None and now is seen and now is not told:
+            if (now := self.rendering) is not None and now is seen and now is not warned:
                 _LOGGER.warning("%s has been rendering for more than %g seconds; Ctrl-C ends it", now[0], PATIENCE)
-                told = now
+                warned = now
             seen = now
 
 
@@ -211,7 +211,7 @@ def _is_allowed(called: nodes.Expr) -> bool:
     return isinstance(called, nodes.Getattr) and called.attr in METHODS
 
 
-def _shown(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     """A value that has an obvious text: anything but nothing, a collection or code."""
     if isinstance(value, str):
         return value
@@ -232,7 +232,7 @@ def _of_text(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        return function(*args[:index], _shown(args[index]), *args[index + 1 :], **kwargs)
+        return function(*args[:index], _printable(args[index]), *args[index + 1 :], **kwargs)
 
     return checked
 
@@ -240,7 +240,7 @@ def _of_text(function: Callable[..., Any]) -> Callable[..., Any]:
 @pass_environment
 def _join(environment: jinja2.Environment, items: Iterable[Any], d: str = "", attribute: str | None = None) -> str:
     members = items if attribute is None else map(filters.make_attrgetter(environment, attribute), items)
-    return d.join(str(_shown(member)) for member in members)
+    return d.join(str(_printable(member)) for member in members)
 
 
 FILTERS = {
@@ -252,7 +252,7 @@ FILTERS = {
 
 def _environment() -> jinja2.Environment:
     environment = sandbox.ImmutableSandboxedEnvironment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_shown
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=_printable
     )
     environment.globals, environment.filters = dict(GLOBALS), dict(FILTERS)
     return environment

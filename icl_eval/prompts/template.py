@@ -66,7 +66,7 @@ class Prompt:
         for block in self._blocks.values():
             if _drop_edge_line_breaks(block):
                 message = f"the block `{block.name}` is nothing but line breaks, which do not count next to its tags"
-                raise PromptError(f'{message}; write {{{{ "\\n" }}}}', self._place, block.lineno)
+                raise PromptError(f'{message}; write {{{{ "\\n" }}}}', self._location, block.lineno)
         self._renamed: dict[str, str] = {}
         if format is not None:
             self._blocks |= (defaults := self._default_blocks())
@@ -76,7 +76,7 @@ class Prompt:
             apply(edits, format)
         self._tree = tree
         self._template = self._compiled(tree)
-        self._named = {block: f"the block `{block}` of {self._place}" for block in BLOCKS}
+        self._named = {block: f"the block `{block}` of {self._location}" for block in BLOCKS}
         self._options_differ = bool({"option", "index"} & self._names_in("query"))
         self._without_fields = {block for block in BLOCKS if self._names_in(block) <= set(GIVEN)}
         self._remembered: dict[tuple[str, tuple[str, ...], int], str] = {}
@@ -101,9 +101,9 @@ class Prompt:
         found = Formats(self._blocks | self._default_blocks(), self.separator)
         if len(found) == 1:
             nothing = "no field names (`Name:` at the beginning of a line) or options with `letters` to vary"
-            raise PromptError(f"the prompt has no formats: it has {nothing}", self._place)
+            raise PromptError(f"the prompt has no formats: it has {nothing}", self._location)
         if number > len(found):
-            raise PromptError(f"the prompt has {len(found)} formats, so {number} cannot be drawn", self._place)
+            raise PromptError(f"the prompt has {len(found)} formats, so {number} cannot be drawn", self._location)
         end = f"s{seed}" if seed else ""
         drawn = enumerate(found.drawn(number, seed))
         return [Prompt(self.source, f"{self.style}~f{i}{end}", self.path, each) if i else self for i, each in drawn]
@@ -156,11 +156,11 @@ class Prompt:
         for name in sorted(meta.find_undeclared_variables(self._tree)):
             line = next((n.lineno for n in self._tree.find_all(nodes.Name) if n.name == name), None)
             if name not in {*known, *GIVEN, *sandbox.GLOBALS}:
-                raise UnknownName("field of the example", name, known, self._place, line)
+                raise UnknownName("field of the example", name, known, self._location, line)
             if name in known and name in RESERVED:
                 raise PromptError(
                     f"`{name}` is a field of the example, but here it means the option's; give the field another name",
-                    self._place,
+                    self._location,
                     line,
                 )
 
@@ -168,7 +168,7 @@ class Prompt:
         """Raise `PromptError` if the query uses the references of a task whose answer is a text."""
         for name in sorted({*PER_OPTION, "options"} & self._names_in("query")):
             message = f"the query uses `{name}`, which here is the answer; only `answer` and `demonstration` may"
-            raise PromptError(message, self._place, self._blocks["query"].lineno)
+            raise PromptError(message, self._location, self._blocks["query"].lineno)
 
     @property
     def question_fields(self) -> set[str]:
@@ -179,7 +179,10 @@ class Prompt:
     def content_fields(self) -> set[str]:
         """Names of the fields whose text the query or the instruction shows, without those that only choose words."""
         return {
-            name for block in ("query", "instruction") if block in self._blocks for name in _shown(self._blocks[block])
+            name
+            for block in ("query", "instruction")
+            if block in self._blocks
+            for name in _names_outside_conditions(self._blocks[block])
         } & self.question_fields
 
     @property
@@ -192,20 +195,22 @@ class Prompt:
         return meta.find_undeclared_variables(nodes.Template(body, lineno=1, environment=self._tree.environment))
 
     @property
-    def _place(self) -> str:
+    def _location(self) -> str:
         return str(self.path) if self.path else f"prompt {self.style!r}"
 
     def _parse(self, source: str) -> nodes.Template:
         try:
             return sandbox.parse(source)
         except jinja2.TemplateSyntaxError as error:
-            raise PromptError(f"the template does not parse: {error.message}", self._place, error.lineno) from error
+            raise PromptError(f"the template does not parse: {error.message}", self._location, error.lineno) from error
 
     def _compiled(self, tree: nodes.Template) -> jinja2.Template:
         try:
             return sandbox.compiled(tree)
         except jinja2.TemplateSyntaxError as error:
-            raise PromptError(f"the template does not compile: {error.message}", self._place, error.lineno) from error
+            raise PromptError(
+                f"the template does not compile: {error.message}", self._location, error.lineno
+            ) from error
 
     def _default_blocks(self) -> dict[str, nodes.Block]:
         """The blocks that the source leaves out, of those that formats change."""
@@ -218,17 +223,19 @@ class Prompt:
         for node in tree.body:
             if isinstance(node, nodes.Block):
                 if node.name in blocks:
-                    raise PromptError(f"the block `{node.name}` appears twice", self._place, node.lineno)
+                    raise PromptError(f"the block `{node.name}` appears twice", self._location, node.lineno)
                 blocks[node.name] = node
             elif not _is_blank(node):
-                raise PromptError("text outside the blocks would not be part of any prompt", self._place, node.lineno)
+                raise PromptError(
+                    "text outside the blocks would not be part of any prompt", self._location, node.lineno
+                )
         for block in tree.find_all(nodes.Block):
             if block.name not in BLOCKS:
-                raise UnknownName("prompt block", block.name, BLOCKS, self._place, block.lineno)
+                raise UnknownName("prompt block", block.name, BLOCKS, self._location, block.lineno)
             if blocks.get(block.name) is not block:
-                raise PromptError(f"the block `{block.name}` is inside another", self._place, block.lineno)
+                raise PromptError(f"the block `{block.name}` is inside another", self._location, block.lineno)
         if "query" not in blocks:
-            raise PromptError("there is no `{% block query %}`", self._place)
+            raise PromptError("there is no `{% block query %}`", self._location)
         return blocks
 
     def _of_option(self, block: str, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
@@ -254,18 +261,18 @@ class Prompt:
         except Exception as error:
             line = _line_in(template, error) if own else None
             raise PromptError(
-                f"block `{block}` cannot be rendered: {str(error) or type(error).__name__}", self._place, line
+                f"block `{block}` cannot be rendered: {str(error) or type(error).__name__}", self._location, line
             ) from error
 
 
-def _shown(node: nodes.Node) -> Iterator[str]:
+def _names_outside_conditions(node: nodes.Node) -> Iterator[str]:
     """The names in a template outside of conditions."""
     if isinstance(node, nodes.Name):
         yield node.name
     condition = node.test if isinstance(node, nodes.If | nodes.CondExpr) else None
     for child in node.iter_child_nodes():
         if child is not condition:
-            yield from _shown(child)
+            yield from _names_outside_conditions(child)
 
 
 def _is_blank(node: nodes.Node) -> bool:

@@ -46,20 +46,20 @@ def fit(
     Raises:
         WindowError: the query alone does not fit, or something does not fit and `overflow` is `error`.
     """
-    asked = len(text.demonstrations)
-    options = _encode(text, split, asked)
+    requested = len(text.demonstrations)
+    options = _encode(text, split, requested)
     if _longest(options) <= window:
-        return FittedPrompt(tuple(options), asked, 0)
+        return FittedPrompt(tuple(options), requested, 0)
     if overflow == "error":
-        needed = f"{counted(asked, 'demonstration takes', 'demonstrations take')} {_longest(options)} tokens"
+        needed = f"{counted(requested, 'demonstration takes', 'demonstrations take')} {_longest(options)} tokens"
         raise WindowError(f"{needed} but the context length is {window}")
     shots = _guess(text, _longest(options) - window, lengths)
-    if shots < asked:
+    if shots < requested:
         options = _encode(text, split, shots)
     while _longest(options) > window and shots > 0:
         shots -= 1
         options = _encode(text, split, shots)
-    while shots + 1 < asked and _longest(more := _encode(text, split, shots + 1)) <= window:
+    while shots + 1 < requested and _longest(more := _encode(text, split, shots + 1)) <= window:
         shots, options = shots + 1, more
     excess = _longest(options) - window
     if excess <= 0:

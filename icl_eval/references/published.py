@@ -52,7 +52,7 @@ _TO_THE_LETTER = (
     *("2D+", "2D-", "3D+", "3D-", "4D+", "4D-", "5D+", "5D-", "2Dx", "1DC"),
     *("CycledLetters", "Anagrams1", "Anagrams2", "SymbolInsertion", "ReversedWords"),
 )  # their answers must be generated exactly (section 3.9)
-_WRITTEN = {
+_GENERATED = {
     **{("gpt3:" + task, "squad_em"): "accuracy" for task in ("BoolQ", "CB", "RTE", "WiC")},
     ("gpt3:WSC", "referent_match"): "accuracy",
 }
@@ -85,7 +85,7 @@ def published(reference: str, metric: str, shots: int | None = None) -> list[Pub
     """
     row = _row(reference)
     figures = row.get(metric) or [
-        each for each in row.get(_WRITTEN.get((reference, metric), ""), ()) if not each.protocol
+        each for each in row.get(_GENERATED.get((reference, metric), ""), ()) if not each.protocol
     ]
     return [figure for figure in figures if _stands_beside(figure, shots)]
 

@@ -84,10 +84,10 @@ def _bars(row: Category, shown: Sequence[int], scale: _Scale) -> str:
     """A bar from zero for each run with a line for its 95 % interval, and a dashed line where guessing is."""
     height = len(shown) * (THICK + GAP) + GAP
     parts, zero = [], scale.x(0.0)
-    for place, run in enumerate(shown):
+    for index, run in enumerate(shown):
         if run not in row:
             continue
-        score, top = row[run], GAP + place * (THICK + GAP)
+        score, top = row[run], GAP + index * (THICK + GAP)
         x, low, high = map(scale.x, (score.value, score.low, score.high))
         parts.append(
             f'<rect x="{min(zero, x):.0f}" y="{top}" width="{abs(x - zero):.0f}" height="{THICK}" '

@@ -28,7 +28,7 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return [name for name in (*order, *SHOWN_SYSTEMS) if any(row.get(name) for row in rows)]
 
 
-def asked_columns(rows: Sequence[Row], asked: Sequence[str], default: Sequence[str]) -> list[str]:
+def selected_columns(rows: Sequence[Row], requested: Sequence[str], default: Sequence[str]) -> list[str]:
     """The chosen columns, after those that identify a row; `all` selects all that are not empty.
 
     If every name begins with `+`, or there is none, the columns follow the `default` ones.
@@ -37,15 +37,16 @@ def asked_columns(rows: Sequence[Row], asked: Sequence[str], default: Sequence[s
         UnknownName: there is no column of this name.
     """
     there = columns_of(rows)
-    if ALL in asked:
+    if ALL in requested:
         return there
-    are_added, asked = all(name.startswith(ADDED) for name in asked), [name.removeprefix(ADDED) for name in asked]
+    are_added = all(name.startswith(ADDED) for name in requested)
+    names = [name.removeprefix(ADDED) for name in requested]
     known = {_key(name): name for row in rows for name in row} | {_key(name): name for name in SHOWN_SYSTEMS}
     known |= {alias: name for alias, name in ALIASES.items() if name in known.values()}
-    for name in asked:
+    for name in names:
         if _key(name) not in known:
             raise UnknownName("column", name, [*known.values(), ALL])
-    chosen = dict.fromkeys(known[_key(name)] for name in asked)
+    chosen = dict.fromkeys(known[_key(name)] for name in names)
     if are_added:
         return [*dict.fromkeys([*default, *chosen])]
     identity = [name for name in there if name not in FIGURES and name not in chosen]

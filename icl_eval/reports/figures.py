@@ -60,8 +60,8 @@ def curve_figure(curves: Sequence[Curve]) -> Figure:
         shots = sorted({point.shots for curve in found for point in curve.points})
         for curve in found:
             index = labels.setdefault(label := _label(curve, found), len(labels))  # the panels share one legend
-            places = [shots.index(point.shots) for point in curve.points]
-            _line(axis, index, places, curve.points, label)
+            positions = [shots.index(point.shots) for point in curve.points]
+            _line(axis, index, positions, curve.points, label)
         for name, style in (("random", "--"), ("majority", ":")):
             if (value := getattr(found[0], name)) is not None:
                 axis.axhline(value, color="#777777", linestyle=style, linewidth=0.8, label=name)
@@ -108,10 +108,10 @@ def difference_figure(pairs: Sequence[Pair], one: str, other: str) -> Figure:
     names = [f"{pair.one.task} {pair.one.metric}, {counted(pair.one.shots, 'shot')}" for pair in reversed(pairs)]
     width = WIDTH + 0.04 * max(map(len, names))  # room for the names
     figure, (axis, *_) = _panels(1, width, height=0.5 + 0.19 * len(pairs))
-    for place, pair in enumerate(reversed(pairs)):
+    for position, pair in enumerate(reversed(pairs)):
         known = pair.interval != "bounds"
         errors = [[pair.value - pair.low], [pair.high - pair.value]] if known else None
-        axis.errorbar([pair.value], [place], xerr=errors, fmt="o", color=COLOURS[0], markersize=3.5, linewidth=1.2)
+        axis.errorbar([pair.value], [position], xerr=errors, fmt="o", color=COLOURS[0], markersize=3.5, linewidth=1.2)
     axis.set_yticks(range(len(pairs)), [_plain(name) for name in names])
     axis.axvline(0, color="#777777", linewidth=0.8)
     axis.set_xlabel(_plain(f"{other} minus {one}"))
@@ -167,19 +167,19 @@ def _panels(count: int, width: float = WIDTH, height: float = HEIGHT) -> tuple[F
 
 
 def _line(
-    axis: Any, index: int, places: Sequence[float], points: Sequence[Point], label: str, *, joined: bool = True
+    axis: Any, index: int, positions: Sequence[float], points: Sequence[Point], label: str, *, joined: bool = True
 ) -> None:
     """A curve with its band and its bars."""
     values, errors = (np.array([getattr(point, name) for point in points]) for name in ("value", "error"))
     style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKS[index % len(MARKS)], "markersize": 3.5}
     line = LINES[index % len(LINES)] if joined else ""
-    axis.plot(places, values, linewidth=1.3, linestyle=line, label=_plain(label) or None, **style)
+    axis.plot(positions, values, linewidth=1.3, linestyle=line, label=_plain(label) or None, **style)
     if joined:
-        axis.fill_between(places, values - errors, values + errors, color=style["color"], alpha=0.18, linewidth=0)
+        axis.fill_between(positions, values - errors, values + errors, color=style["color"], alpha=0.18, linewidth=0)
         spread = [point.sd for point in points]
-        axis.errorbar(places, values, yerr=spread, fmt="none", color=style["color"], linewidth=0.8, capsize=2)
+        axis.errorbar(positions, values, yerr=spread, fmt="none", color=style["color"], linewidth=0.8, capsize=2)
     else:
-        axis.errorbar(places, values, yerr=errors, fmt="none", color=style["color"], linewidth=0.8, capsize=2)
+        axis.errorbar(positions, values, yerr=errors, fmt="none", color=style["color"], linewidth=0.8, capsize=2)
 
 
 def _fitted(axis: Any, index: int, fit: ScalingFit) -> None:
@@ -211,8 +211,8 @@ def _explain(figure: Figure) -> Figure:
         column = MARKER + LETTER * max(map(len, found))
         columns = max(min(int(width / column), len(found), 4), 1)
         names = ["\n".join(wrap(name, int((width - MARKER) / LETTER))) for name in found]
-        place: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
-        figure.legend(found.values(), names, fontsize=7, frameon=False, **place)
+        placement: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
+        figure.legend(found.values(), names, fontsize=7, frameon=False, **placement)
         rows = sum(name.count("\n") + 1 for name in names) / columns
         figure.set_figheight(figure.get_figheight() + LINE * max(rows - 2, 0))
     return figure

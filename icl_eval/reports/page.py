@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from icl_eval.reports.columns import ALL, NUMBERS, SHOWN_SYSTEMS, Row, asked_columns, columns_of
+from icl_eval.reports.columns import ALL, NUMBERS, SHOWN_SYSTEMS, Row, columns_of, selected_columns
 from icl_eval.reports.curves import Curve
 from icl_eval.reports.html import fragment
 from icl_eval.reports.latex import latex
@@ -63,7 +63,7 @@ class Page:
         Raises:
             UnknownName: there is no column of this name.
         """
-        names = asked_columns(self.rows, view.columns, fit_columns(self.rows, view.width))
+        names = selected_columns(self.rows, view.columns, fit_columns(self.rows, view.width))
         grid = None if view.columns else by_shots(self.rows)
         cells = [[row.get(name, "") for name in names] for row in self.rows]
         table = draw(names, cells, NUMBERS, view.width) if grid is None else grid.draw(view.width)
@@ -77,7 +77,7 @@ class Page:
         Raises:
             UnknownName: there is no column of this name.
         """
-        names = asked_columns(self.rows, view.columns, columns_of(self.rows))
+        names = selected_columns(self.rows, view.columns, columns_of(self.rows))
         ruler = ["---:" if name in NUMBERS else "---" for name in names]
         body = [[_escaped(row.get(name, "")) for name in names] for row in self.rows]
         lines = ["| " + " | ".join(cells) + " |" for cells in (names, ruler, *body)]

@@ -48,20 +48,20 @@ def _plot(curve: Curve, title: str) -> list[str]:
     """A title, the dots with two numbers at the left, and the shots below."""
     low, high = _range(curve)
     dots = _Dots()
-    places = [round(1 + i * (2 * COLUMNS - 4) / max(len(curve.points) - 1, 1)) for i in range(len(curve.points))]
+    positions = [round(1 + i * (2 * COLUMNS - 4) / max(len(curve.points) - 1, 1)) for i in range(len(curve.points))]
     if curve.baseline is not None:
         for x in range(0, 2 * COLUMNS, 3):
             dots.set(x, _height(curve.baseline, low, high))
     heights = [_height(point.value, low, high) for point in curve.points]
-    for (x, y), (next_x, next_y) in pairwise(zip(places, heights, strict=True)):
+    for (x, y), (next_x, next_y) in pairwise(zip(positions, heights, strict=True)):
         dots.line(x, y, next_x, next_y)
-    for x, point in zip(places, curve.points, strict=True):
+    for x, point in zip(positions, curve.points, strict=True):
         ends = (_height(point.value + sign * point.error, low, high) for sign in (-1, 1))
         dots.line(x, next(ends), x, next(ends))
         dots.mark(x, _height(point.value, low, high))
     numbers = [_number(high), *[""] * (ROWS - 2), _number(low)]
     body = [f"{number:>{AXIS - 1}} {line}" for number, line in zip(numbers, dots.lines(), strict=True)]
-    return [_cut(title), *body, f"{'':{AXIS}}{_ticks(curve, places)}"]
+    return [_cut(title), *body, f"{'':{AXIS}}{_ticks(curve, positions)}"]
 
 
 def _range(curve: Curve) -> tuple[float, float]:
@@ -81,12 +81,12 @@ def _number(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
 
 
-def _ticks(curve: Curve, places: Sequence[int]) -> str:
+def _ticks(curve: Curve, positions: Sequence[int]) -> str:
     """The numbers of shots below their points, of those that have room."""
     line = ""
-    for place, point in zip(places, curve.points, strict=True):
+    for position, point in zip(positions, curve.points, strict=True):
         label = str(point.shots)
-        start = min(place // 2, COLUMNS - len(label))
+        start = min(position // 2, COLUMNS - len(label))
         if not line or start > len(line):
             line = line.ljust(start) + label
     return line.ljust(COLUMNS)

@@ -185,9 +185,9 @@ def _curves(runs: Sequence[ReportRun]) -> str:
         charts.append(f"<figure>{caption}{'' if several else _legend(names)}{curve_chart(members, names)}</figure>")
     more = len(found) - len(charts)
     rest = f"<p>{more} more curves are left out; all scores are in the table above.</p>" if more else ""
-    said = "Bands are one standard error over examples, small dots the draws of demonstrations."
+    note = "Bands are one standard error over examples, small dots the draws of demonstrations."
     return (
-        f'{_legend(models)}<p class="soft">{said}</p><div class="charts">{"".join(charts)}</div>'
+        f'{_legend(models)}<p class="soft">{note}</p><div class="charts">{"".join(charts)}</div>'
         f"{rest}{_heat_map(list(found.values()), named=several)}"
     )
 
@@ -235,9 +235,9 @@ def _has_others(curve: Curve, curves: Sequence[Curve]) -> bool:
 
 
 def _categories(runs: Sequence[ReportRun]) -> str:
-    said = "Best first. Lines are 95 % intervals over examples, and dashed where guessing is."
+    note = "Best first. Lines are 95 % intervals over examples, and dashed where guessing is."
     tables = category_tables([(run.label, run.scores) for run in runs])
-    return f'<p class="soft">{said}</p>{tables}' if tables else ""
+    return f'<p class="soft">{note}</p>{tables}' if tables else ""
 
 
 def _sizes(runs: Sequence[ReportRun], fits: Sequence[ScalingFit]) -> str:
@@ -252,8 +252,8 @@ def _sizes(runs: Sequence[ReportRun], fits: Sequence[ScalingFit]) -> str:
         names = _legend([name for name, _ in each.series])
         chart = size_chart(title, unit, each.series, each.fits_of(fits))
         charts.append(f"<figure><figcaption>{escaped(title)}</figcaption>{names}{chart}</figure>")
-    said = "Lines are fits, as by icl-eval fit; a hollow mark is what the smaller models predict for the largest one."
-    about = f'<p class="soft">{said}</p>' if fits else ""
+    note = "Lines are fits, as by icl-eval fit; a hollow mark is what the smaller models predict for the largest one."
+    about = f'<p class="soft">{note}</p>' if fits else ""
     return f'{about}<div class="charts">{"".join(charts)}</div>' if charts else ""
 
 
@@ -267,12 +267,12 @@ def _differences(pairs: Pairs) -> str:
         tables.append(f'{title}<div class="scroll">{html_table(names, rows, [i > 2 for i in range(len(names))])}</div>')
     if not tables:
         return ""
-    said = (
+    note = (
         "Paired over the same examples. p (Holm) is adjusted for all differences of a table; detectable is the "
         "smallest true difference that is detected with a probability of 80 %; wins are examples on which the second "
         "run is better."
     )
-    return f'<p class="soft">{said}</p>{_matrix(pairs)}{"".join(tables)}'
+    return f'<p class="soft">{note}</p>{_matrix(pairs)}{"".join(tables)}'
 
 
 def _difference(pair: Pair) -> list[str]:
@@ -300,8 +300,8 @@ def _matrix(pairs: Pairs) -> str:
             found = [sign * pair.value > 0 for pair in lines if pair.p_holm is not None and pair.p_holm < 0.05]
             cells.append(f"{sum(found)} above, {len(found) - sum(found)} below" if lines else "")
         rows.append(cells)
-    said = "<p>Significant differences (p by Holm below 0.05) of the run of a row from that of a column:</p>"
-    return f'{said}<div class="scroll">{html_table(["", *names], rows, [False] * (len(names) + 1))}</div>'
+    note = "<p>Significant differences (p by Holm below 0.05) of the run of a row from that of a column:</p>"
+    return f'{note}<div class="scroll">{html_table(["", *names], rows, [False] * (len(names) + 1))}</div>'
 
 
 def _items() -> str:

@@ -34,17 +34,17 @@ def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
         models: those of all charts, in the order of their legend.
     """
     shots = sorted({point.shots for curve in curves for point in curve.points})
-    places = {each: FIRST + i * (LAST - FIRST) / max(len(shots) - 1, 1) for i, each in enumerate(shots)}
+    positions = {each: FIRST + i * (LAST - FIRST) / max(len(shots) - 1, 1) for i, each in enumerate(shots)}
     points = [point for curve in curves for point in curve.points]
     references = {name: getattr(curves[0], name) for name in ("random", "majority")}
     known = {name: value for name, value in references.items() if value is not None}
     ends = [point.value + sign * point.error for point in points for sign in (-1, 1)]
     scale = _Scale.of([*ends, *known.values(), *(value for point in points for value in point.draws)])
-    parts = [*_axes(scale, [(places[each], str(each)) for each in shots], "shots")]
+    parts = [*_axes(scale, [(positions[each], str(each)) for each in shots], "shots")]
     parts += _references(known, scale)
     for curve in curves:
         parts += _series(
-            models.index(curve.model), [(places[point.shots], point) for point in curve.points], scale, "shots"
+            models.index(curve.model), [(positions[point.shots], point) for point in curve.points], scale, "shots"
         )
     return _svg(parts, f"{curves[0].task} {curves[0].metric} by shots")
 
@@ -143,12 +143,12 @@ def _series(
     draws = "".join(f"M{x + aside:.1f} {scale.y(value):.1f}h.01" for x, point in points for value in point.draws)
     parts.append(f'<path class="draws" d="{draws}" stroke="{colour}"/>' if draws else "")
     for x, point in points:
-        said = f"{point.shots} {unit}: {point.value:.3f} ± {point.error:.3f}"
+        tooltip = f"{point.shots} {unit}: {point.value:.3f} ± {point.error:.3f}"
         if point.draws:
-            said += (
+            tooltip += (
                 f", {len(point.draws)} draws from {min(point.draws):.3f} to {max(point.draws):.3f}, sd {point.sd:.3f}"
             )
-        parts.append(f"<g>{_marker(index, x, scale.y(point.value))}<title>{said}</title></g>")
+        parts.append(f"<g>{_marker(index, x, scale.y(point.value))}<title>{tooltip}</title></g>")
     return parts
 
 

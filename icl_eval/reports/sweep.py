@@ -155,13 +155,13 @@ def _about_signals(found: Mapping[Key, Signal]) -> list[str]:
                 f"{signal.signal_to_noise:.1f} ({counted(shots, 'shot')})"
             )
     noise = "/".join(sorted({each.noise_of for each in found.values()}))
-    said = [f"signal/noise of {_named(key, lines)}: {', '.join(each)}" for key, each in lines.items()]
-    more = [f"signal/noise of {counted(len(said) - MOST_LINES, 'more score')}: see the formats json and csv"]
-    kept = said if len(said) <= MOST_LINES else [*said[:MOST_LINES], *more]
+    notes = [f"signal/noise of {_named(key, lines)}: {', '.join(each)}" for key, each in lines.items()]
+    more = [f"signal/noise of {counted(len(notes) - MOST_LINES, 'more score')}: see the formats json and csv"]
+    shown_notes = notes if len(notes) <= MOST_LINES else [*notes[:MOST_LINES], *more]
     about = (
         f"signal/noise: relative range over models by relative standard deviation over {noise} (Heineman et al. 2025)"
     )
-    return [about, *kept] if kept else []
+    return [about, *shown_notes] if shown_notes else []
 
 
 def _named(key: OfTask, keys: Collection[OfTask]) -> str:

@@ -15,7 +15,7 @@ from icl_eval.results.examples import ExampleResult, read_examples
 from icl_eval.results.files import lock, replace_file, write_errors
 from icl_eval.results.manifest import SWEEP, Manifest, read_manifest
 from icl_eval.results.prompt_texts import NAME as PROMPTS
-from icl_eval.results.prompt_texts import PromptParts, written_texts
+from icl_eval.results.prompt_texts import PromptParts, text_writer
 from icl_eval.results.score import Score
 
 
@@ -110,8 +110,8 @@ class RunFolder:
             partial.replace(self.path / "examples.jsonl")
 
     def prompts(self) -> AbstractContextManager[Callable[[ExampleResult, PromptParts], None]]:
-        """Write `prompts.jsonl`, as `written_texts` does."""
-        return written_texts(self.path)
+        """Write `prompts.jsonl`, as `text_writer` does."""
+        return text_writer(self.path)
 
     def write_scores(self, scores: Iterable[Score]) -> None:
         """Replace `scores.json`."""

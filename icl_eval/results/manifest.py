@@ -152,12 +152,12 @@ def read_manifest(path: Path) -> Manifest:
 
 def _why_unreadable(file: Path, error: ValidationError) -> str:
     """What is wrong with a manifest: it may be another version's, which has other fields."""
-    said = f"the manifest is damaged: {first_problem(error)}"
+    damage = f"the manifest is damaged: {first_problem(error)}"
     try:
         version = json.loads(file.read_bytes())["versions"]["icl-eval"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return said
-    return said if version == icl_eval.__version__ else f"{said}; icl-eval {version} wrote it, not this version"
+        return damage
+    return damage if version == icl_eval.__version__ else f"{damage}; icl-eval {version} wrote it, not this version"
 
 
 def read_finished(path: Path) -> Manifest:

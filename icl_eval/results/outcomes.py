@@ -183,13 +183,13 @@ class Judge:
     def __init__(self, record: TaskRecord) -> None:
         self._normalization = record.normalization
         self._rules = record.extract
-        self._measure: Any = None
+        self._metric: Any = None
         for name in record.metrics[:1] if record.answer == "text" else ():
             try:
                 found = metric(name, record.extract)
             except IclEvalError:  # it runs code, which nobody has said to trust here
                 continue
-            self._measure = None if isinstance(found, CorpusMetric) else found
+            self._metric = None if isinstance(found, CorpusMetric) else found
 
     def outcome(self, example: ExampleResult) -> Outcome:
         """How an example came out."""
@@ -227,16 +227,16 @@ class Judge:
             for text, finished in zip(example.generated, example.finished, strict=True)
         )
         value = self._value(example)
-        correct = None if value is None else value >= self._measure.bounds[1]
+        correct = None if value is None else value >= self._metric.bounds[1]
         return Outcome(example, self._normalization, correct, value, None, -max(example.scores), (), texts)
 
     def _value(self, example: TextResult) -> float | None:
         """The mean over samples of the task's first metric."""
-        if self._measure is None:
+        if self._metric is None:
             return None
         predictions = example.predictions(example.rank(self._normalization))
         try:
-            found = [self._measure.value(self._measure.statistics([each]).rows.sum(axis=0)) for each in predictions]
+            found = [self._metric.value(self._metric.statistics([each]).rows.sum(axis=0)) for each in predictions]
         except IclEvalError:
             return None
         return math.fsum(map(float, found)) / len(found)

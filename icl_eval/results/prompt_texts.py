@@ -67,9 +67,9 @@ class TextWriter:
             self._frames[task, prompt] = text.instruction
             self._line(task, prompt, separator=text.separator, instruction=text.instruction)
         seed: dict[str, object] = {} if text.seed is None else {"seed": text.seed}
-        for id, shown in zip(example.demonstrations, text.demonstrations, strict=True):
+        for id, demonstration in zip(example.demonstrations, text.demonstrations, strict=True):
             if self._is_new(task, prompt, "demonstration", id, text.seed):
-                self._line(task, prompt, demonstration=id, **seed, text=shown)
+                self._line(task, prompt, demonstration=id, **seed, text=demonstration)
         if self._is_new(task, prompt, "query", example.id, text.seed):
             queries = _distinct(text.queries)
             own: dict[str, object] = {}
@@ -102,7 +102,7 @@ def _distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @contextmanager
-def written_texts(path: Path) -> Iterator[Callable[[ExampleResult, PromptParts], None]]:
+def text_writer(path: Path) -> Iterator[Callable[[ExampleResult, PromptParts], None]]:
     """Write `prompts.jsonl` of a folder; the file appears only when it is complete.
 
     Yields:

@@ -11,7 +11,7 @@ from typing import Unpack
 
 from icl_eval.config import RunOptions
 from icl_eval.errors import IclEvalError, MissingData, RunError, TaskError, UnknownName, WindowError, counted
-from icl_eval.metrics.written import as_number
+from icl_eval.metrics.generated import as_number
 from icl_eval.models import LanguageModel, ModelConfig, about_control_tokens, load
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig, read_run
@@ -36,7 +36,7 @@ from icl_eval.testing import check_task
 SHOTS = (0, 1, 4)
 MADE = 100
 VARIED = ("select", "labels", "order")
-SHOWN = 40  # characters of a reference in a note
+EXCERPT = 40  # characters of a reference in a note
 NAMED = 5  # examples that a sentence names
 
 
@@ -111,7 +111,9 @@ def _about_numbers(task: Task, examples: Sequence[Example]) -> str:
     references = (reference for each in examples for reference in each.options)
     if "number_match" not in bases or any(isinstance(as_number(reference), Decimal) for reference in references):
         return ""
-    return f"; note: number_match compares numbers, but no reference is one, such as {examples[0].options[0][:SHOWN]!r}"
+    return (
+        f"; note: number_match compares numbers, but no reference is one, such as {examples[0].options[0][:EXCERPT]!r}"
+    )
 
 
 def _about_extraction(task: Task, candidates: Sequence[Example]) -> str:
@@ -208,7 +210,7 @@ def previews(
     check_effect(config, prepared.shots[0])
     ids = ids_of(prepared.examples)
     if id is not None and id not in ids:
-        raise UnknownName(f"example of {task.name}", id, ids, otherwise=f"the first is {ids[0]}")
+        raise UnknownName(f"example of {task.name}", id, ids, hint=f"the first is {ids[0]}")
     example = prepared.examples[0 if id is None else ids.index(id)]
     if any(each.task.definition.protocol.select == "mdl" for each in variants):
         raise RunError(

@@ -123,7 +123,7 @@ class RequestBuilder:
         try:
             text = self._text(fields, options, drawn, cell.seed)
             if definition.decode is not None:
-                fitted = self._fit(text, self._room(definition.decode.max_tokens), self._contexts)
+                fitted = self._fit(text, self._prompt_window(definition.decode.max_tokens), self._contexts)
                 requests: tuple[Request, ...] = (
                     GenerateRequest.of(fitted.options[0].context, self._decoding(definition.decode, cell.seed)),
                 )
@@ -181,21 +181,21 @@ class RequestBuilder:
     ) -> PromptText:
         """The rendered prompt, in a chat without control tokens of its own."""
         protocol = self.prepared.task.definition.protocol
-        shown = [self._shown(each, seed) for each in drawn]
-        solved = [self._demonstration(each, *answer) for each, answer in zip(drawn, shown, strict=True)]
+        labels = [self._label(each, seed) for each in drawn]
+        solved = [self._demonstration(each, *label) for each, label in zip(drawn, labels, strict=True)]
         text = assemble(
             self.prepared.prompt,
             fields,
             options,
             [demonstration for demonstration, _ in solved],
-            order=positions(protocol.order, [texts[label] for texts, label in shown]),
+            order=positions(protocol.order, [options[index] for options, index in labels]),
             replies=[reply for _, reply in solved],
             chat=self._form.chat if self._form else None,
         )
         self._check_chat_texts(text.instruction, *text.queries[:1], *text.answers)
         return text
 
-    def _shown(self, demonstration: Example, seed: int) -> tuple[tuple[str, ...], int]:
+    def _label(self, demonstration: Example, seed: int) -> tuple[tuple[str, ...], int]:
         """The options of a demonstration, and the one that it shows as its answer."""
         labels, task = self.prepared.task.definition.protocol.labels, self.prepared.task.name
         if labels == "gold":
@@ -279,7 +279,7 @@ class RequestBuilder:
                 raise
             return FittedPrompt(tuple(self._split([(text.context(0, 0), text.answers[0])])), 0, 0)
 
-    def _room(self, max_tokens: int) -> int:
+    def _prompt_window(self, max_tokens: int) -> int:
         """Tokens that a prompt may take, so that an answer fits after it; its last token is no input."""
         return self.model.window if self._apart else self.model.window - max_tokens - 1
 

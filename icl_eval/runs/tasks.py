@@ -184,7 +184,7 @@ def check_names(task: Task) -> None:
         base, _ = split_metric_name(split_extraction(name)[0])
         if base not in METRIC_NAMES:
             these = f"choose from {', '.join(fitting(task.definition.answer))}"
-            raise UnknownName("metric", base, METRIC_NAMES, *where, otherwise=these)
+            raise UnknownName("metric", base, METRIC_NAMES, *where, hint=these)
         found = metric(name, task.definition.extract, path=where[0], line=where[1])
         check_kind(found, task.definition.answer, *where)
         if task.definition.answer == "text" and task.definition.gold is not None:

@@ -118,8 +118,8 @@ def _value(path: str, record: Mapping[str, Any]) -> Any:
         try:
             return sandbox.evaluate(path, record, f"the template {path!r}")
         except Exception as error:  # a template can fail in any way that Python can
-            said = str(getattr(error, "message", error) or type(error).__name__)  # jinja2 adds a line to its texts
-            raise DataError(f"{path!r} cannot be rendered: {said}") from error
+            reason = str(getattr(error, "message", error) or type(error).__name__)  # jinja2 adds a line to its texts
+            raise DataError(f"{path!r} cannot be rendered: {reason}") from error
     if path in record:
         return record[path]
     value: Any = record

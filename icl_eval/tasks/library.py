@@ -113,7 +113,7 @@ class Library:
             definition=definition,
             prompts={style: self._prompt(located, definition, style) for style in definition.prompts},
             path=located.path,
-            demonstration_task=self._shown(located, definition),
+            demonstration_task=self._demonstration_task(located, definition),
         )
 
     def tasks(self, names: Iterable[str]) -> Iterator[Task]:
@@ -127,7 +127,7 @@ class Library:
     def _located(self, name: str) -> Located:
         if name not in self.files:
             advice = "`icl-eval list` names all, and --include (in Python `library`) brings a folder of your own"
-            raise UnknownName("task or suite", name, self.files, otherwise=advice)
+            raise UnknownName("task or suite", name, self.files, hint=advice)
         version = _version(self.files[name])
         if version not in self._parsed:
             self._parsed[version] = load_yaml(self.files[name])
@@ -149,7 +149,7 @@ class Library:
         inherited = {key: value for key, value in parent.data.items() if key not in ("task", "extends")}
         return Located(located.path, _merged(inherited, located.data), located.lines, parent)
 
-    def _shown(self, located: Located, definition: TaskDefinition) -> Task | None:
+    def _demonstration_task(self, located: Located, definition: TaskDefinition) -> Task | None:
         """The task that demonstrations are drawn from, if it is another one; its own demonstrations are not read."""
         chosen = definition.splits.demonstrations
         if not isinstance(chosen, DemonstrationSource):
@@ -186,7 +186,7 @@ class Library:
         known = {path.stem for candidate in candidates for path in candidate.parent.glob("*.jinja")}
         where = located.at(("prompts", definition.prompts.index(style)))
         missing = f"there is no file {candidates[0]}"
-        raise UnknownName(f"prompt of {definition.task}", style, known, *where, otherwise=missing)
+        raise UnknownName(f"prompt of {definition.task}", style, known, *where, hint=missing)
 
     def _root(self, name: str) -> Path:
         """The root that defines a task: its prompts lie there, so that those of no other root are used instead."""

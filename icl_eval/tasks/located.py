@@ -127,11 +127,11 @@ def _explain(
 
 def _about(keys: Keys, message: str, value: object) -> str:
     """What is wrong with a value, after its keys; of an item of a list the item itself, unless the message names it."""
-    message, shown = message.removeprefix("Value error, "), repr(value)
-    is_item = bool(keys) and isinstance(keys[-1], int) and not message.startswith(shown)
-    if len(shown) > LONGEST_SHOWN:
-        shown = f"{shown[:LONGEST_SHOWN]} ..."
-    return f"{_quoted(keys)}{f', value {shown}' if is_item else ''}: {message}"
+    message, excerpt = message.removeprefix("Value error, "), repr(value)
+    is_item = bool(keys) and isinstance(keys[-1], int) and not message.startswith(excerpt)
+    if len(excerpt) > LONGEST_SHOWN:
+        excerpt = f"{excerpt[:LONGEST_SHOWN]} ..."
+    return f"{_quoted(keys)}{f', value {excerpt}' if is_item else ''}: {message}"
 
 
 def _quoted(keys: Keys) -> str:

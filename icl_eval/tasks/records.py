@@ -49,7 +49,7 @@ class Examples(Sequence[Example]):
         location_of: Callable[[int | None], Location] = lambda _: Location(),
     ) -> None:
         self._definition, self._conversion = definition, Conversion(definition)
-        self._reading = _Reading(records, name, location_of)
+        self._raw = _RawRecords(records, name, location_of)
         self._found: list[Any] = []  # records, and examples in place of those that were looked at
         self._complete = False  # whether all were
         self._taken: Sequence[int | None]  # for each example, the raw record that it was made of, if that is known
@@ -59,9 +59,9 @@ class Examples(Sequence[Example]):
             self._taken = range(1, len(self._found) + 1)
         else:
             self._taken = taken = []
-            for record in _adapted(definition.data.adapter, self._reading):
+            for record in _adapted(definition.data.adapter, self._raw):
                 self._found.append(record)
-                taken.append(self._reading.last)
+                taken.append(self._raw.last)
         if not self._found:
             raise DataError(f"{name} is empty", location_of(None).path)
         if not are_records(self._found):
@@ -132,7 +132,7 @@ class Examples(Sequence[Example]):
         known: dict[str, int] = {}  # id -> the example that has it
         for index, id in enumerate(self.ids):
             if (first := known.setdefault(id, index)) != index:
-                other = self._reading.words(self._taken[first])
+                other = self._raw.words(self._taken[first])
                 raise self._fault(DataError(f"the id {id!r} is also that of {other}"), index)
 
     def _number_equal_ids(self) -> None:
@@ -151,10 +151,10 @@ class Examples(Sequence[Example]):
         taken = self._taken[index]
         advice = ""
         if isinstance(error, MissingFieldError):
-            file = self._reading.location_of(None).path
+            file = self._raw.location_of(None).path
             advice = _name_advice(self._definition, error.field) or _header_advice(self._definition, file, taken)
         message = error.message + advice
-        return self._reading.fault(message, taken, index + 1)
+        return self._raw.fault(message, taken, index + 1)
 
 
 @contextmanager
@@ -202,7 +202,7 @@ def _header_advice(definition: TaskDefinition, file: Path | str | None, taken: i
     return f"; if the first line is a record, list {', '.join(columns)} in their order in the task file: `data.columns`"
 
 
-class _Reading:
+class _RawRecords:
     """An iteration over raw records that knows the file and line of the current one."""
 
     def __init__(self, records: Iterable[Any], name: str, location_of: Callable[[int | None], Location]) -> None:
@@ -244,13 +244,13 @@ class _Reading:
         return f"record {taken}" if line is None else f"line {line}"
 
 
-def _adapted(adapter: str, reading: _Reading) -> Iterator[Mapping[str, Any]]:
+def _adapted(adapter: str, raw: _RawRecords) -> Iterator[Mapping[str, Any]]:
     if adapter not in ADAPTERS:
         raise UnknownName("data adapter", adapter, ADAPTERS)
-    return _guarded(ADAPTERS[adapter](reading), reading)
+    return _guarded(ADAPTERS[adapter](raw), raw)
 
 
-def _guarded(records: Iterator[dict[str, Any]], reading: _Reading) -> Iterator[dict[str, Any]]:
+def _guarded(records: Iterator[dict[str, Any]], raw: _RawRecords) -> Iterator[dict[str, Any]]:
     """The records of an adapter, whose exceptions become `DataError`."""
     made = 0
     while True:
@@ -259,8 +259,8 @@ def _guarded(records: Iterator[dict[str, Any]], reading: _Reading) -> Iterator[d
         except StopIteration:
             return
         except KeyError as error:
-            raise reading.fault(f"the record has no field {error}", reading.last, made + 1) from error
+            raise raw.fault(f"the record has no field {error}", raw.last, made + 1) from error
         except (TypeError, ValueError, AttributeError, IndexError) as error:
-            raise reading.fault(f"not in a known layout ({error})", reading.last, made + 1) from error
+            raise raw.fault(f"not in a known layout ({error})", raw.last, made + 1) from error
         made += 1
         yield record

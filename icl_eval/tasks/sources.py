@@ -109,7 +109,7 @@ class LocalSource:
             raise DataError(
                 f"a task's data file must lie under the data directory, but it names {name!r}", self.directory
             )
-        for candidate in _places(relative):
+        for candidate in _candidates(relative):
             files = [
                 DataFile(path, fields)
                 for expanded, fields in _expanded(self.directory, candidate.parts)
@@ -124,7 +124,7 @@ class LocalSource:
         name = next(name for name in _listed(data, split) if not self._find(name))
         present = ", ".join(other for other in data.local if self.has(data, other))
         advice = f"; --split and --fewshot-split take another split, and there is {present}" if present else ""
-        looked_for = " or ".join(map(str, _places(Path(name))))
+        looked_for = " or ".join(map(str, _candidates(Path(name))))
         return MissingData(f"there is no file {looked_for} for the split {split!r}{advice}", self.directory)
 
 
@@ -199,7 +199,7 @@ def _listed(data: Data, split: str) -> Sequence[str]:
     return [names] if isinstance(names, str) else names
 
 
-def _places(relative: Path) -> list[Path]:
+def _candidates(relative: Path) -> list[Path]:
     return [relative, Path(*relative.parts[1:])] if len(relative.parts) > 1 else [relative]
 
 

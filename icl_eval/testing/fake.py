@@ -56,8 +56,8 @@ class FakeLM(LanguageModel):
             raise ValueError("a bias is at most 0: a log-probability cannot be positive")
         self.window, self.name = window, name
         self.start = (BOS,) if bos else ()
-        said = json.dumps(sorted((answers or {}).items())) + (json.dumps(sorted(bias.items())) if bias else "")
-        self.fingerprint = f"fake-{hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}|bos{len(self.start)}"
+        identity = json.dumps(sorted((answers or {}).items())) + (json.dumps(sorted(bias.items())) if bias else "")
+        self.fingerprint = f"fake-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}|bos{len(self.start)}"
         self.answered = 0
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -79,10 +79,10 @@ class FakeLM(LanguageModel):
         for index, request in enumerate(requests):
             self.answered += 1
             search = search_for(request, ends=(), text_of=lambda ids: bytes(ids).decode(errors="replace"))
-            written: list[list[int]] = [[]]
+            generated: list[list[int]] = [[]]
             wanted = self._wanted(request.tokens)
-            while moves := search.advance(_candidates(request.tokens[-1], wanted, written)):
-                written = [[*written[move.row], move.token] for move in moves]
+            while extensions := search.advance(_candidates(request.tokens[-1], wanted, generated)):
+                generated = [[*generated[extension.row], extension.token] for extension in extensions]
             sink(index, search.answer())
 
     def _answer(self, request: ScoreRequest) -> ScoreAnswer:
@@ -90,8 +90,8 @@ class FakeLM(LanguageModel):
         continuation = list(request.tokens[request.boundary :])
         before = request.tokens[request.boundary - 1 : -1]
         logprobs, moments, greedy = [], [], True
-        for place, (previous, token) in enumerate(zip(before, continuation, strict=True)):
-            favourite = wanted[place] if place < len(wanted) and continuation[:place] == wanted[:place] else None
+        for index, (previous, token) in enumerate(zip(before, continuation, strict=True)):
+            favourite = wanted[index] if index < len(wanted) and continuation[:index] == wanted[:index] else None
             logprobs.append(math.log(_probability(previous, token, favourite)))
             moments += [_moments(previous, favourite)] if request.moments else []
             greedy = greedy and token == ((previous - 1) % BYTES if favourite is None else favourite)
@@ -105,10 +105,10 @@ class FakeLM(LanguageModel):
         return [] if key is None else list(self.answers[key])
 
 
-def _candidates(before: int, wanted: list[int], written: Sequence[list[int]]) -> Candidates:
+def _candidates(before: int, wanted: list[int], generated: Sequence[list[int]]) -> Candidates:
     """Log-probabilities of the next byte after each text written so far; `before` is the last token of the prompt."""
     rows = []
-    for text in written:
+    for text in generated:
         favourite = wanted[len(text)] if text == wanted[: len(text)] and len(text) < len(wanted) else None
         previous = text[-1] if text else before
         row = np.roll(_logprobs(favoured=favourite is not None), previous)

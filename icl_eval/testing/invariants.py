@@ -60,65 +60,65 @@ class _Check:
             for prompt in self.task.prompts.values():
                 prompt.check_query_is_unsolved()
         for candidate in self.candidates:
-            place = f"{self.task.name}, demonstration {candidate.id!r}"
+            where = f"{self.task.name}, demonstration {candidate.id!r}"
             if not candidate.gold:
-                raise AssertionError(f"{place} has no right answer to show")
-            _check_labels(candidate, place)
+                raise AssertionError(f"{where} has no right answer to show")
+            _check_labels(candidate, where)
             for prompt in self.task.prompts.values():
-                self._shown(prompt, candidate)
+                self._demonstration(prompt, candidate)
         step = max(1, len(self.examples) // WITH_DRAWS)
         for index, example in enumerate(self.examples):
-            place = f"{self.task.name}, example {example.id!r}"
-            _check_labels(example, place)
+            where = f"{self.task.name}, example {example.id!r}"
+            _check_labels(example, where)
             if not example.gold and self.task.definition.answer != "text":
-                raise AssertionError(f"{place} has no right option")
+                raise AssertionError(f"{where} has no right option")
             self.pool.check(example, self.shots[-1])
             counts = self.shots if index % step == 0 else self.shots[:1]
             drawn = self._check_draws(example, counts)
             for style, prompt in self.task.prompts.items():
-                place = f"{self.task.name}, prompt {style!r}, example {example.id!r}"
-                shown = [self._shown(prompt, each) for each in drawn]
+                where = f"{self.task.name}, prompt {style!r}, example {example.id!r}"
+                demonstrations = [self._demonstration(prompt, each) for each in drawn]
                 for count in counts:
-                    text = self._assembled(prompt, example, shown[:count])
-                    self._check_prompt(text, example, place, count)
+                    text = self._assembled(prompt, example, demonstrations[:count])
+                    self._check_prompt(text, example, where, count)
 
     def _check_draws(self, example: Example, counts: Sequence[int]) -> list[Example]:
         """The largest draw, of which every smaller one is the beginning."""
-        place = f"{self.task.name}, example {example.id!r}"
+        where = f"{self.task.name}, example {example.id!r}"
         draws = [self.pool.draw(example, count, SEED) for count in counts]
         for each in draws[-1]:
             same_record = self.task.shares_split and each.id == example.id
             may_repeat = self.task.definition.protocol.repeat
-            asks_the_same = not may_repeat and self.task.question_key(each) == self.task.question_key(example)
+            same_question = not may_repeat and self.task.question_key(each) == self.task.question_key(example)
             same_passage = self.pool.protocol.draw == "per_group" and each.group == example.group
-            is_itself = same_record or asks_the_same or same_passage
+            is_itself = same_record or same_question or same_passage
             if is_itself:
-                raise AssertionError(f"{place} is among its own demonstrations")
+                raise AssertionError(f"{where} is among its own demonstrations")
         for count, draw in zip(counts, draws, strict=True):
             prefix = [each.id for each in draws[-1][:count]]
             if [each.id for each in draw] != prefix:
-                raise AssertionError(f"{place}: the {count}-shot draw does not begin the larger one")
+                raise AssertionError(f"{where}: the {count}-shot draw does not begin the larger one")
         return draws[-1]
 
-    def _check_prompt(self, text: PromptText, example: Example, place: str, shots: int) -> None:
+    def _check_prompt(self, text: PromptText, example: Example, where: str, shots: int) -> None:
         if self.task.definition.answer == "choice":
-            _check_text(text, example, place, options_are_data=self.options_are_data)
+            _check_text(text, example, where, options_are_data=self.options_are_data)
             if self.model is not None:
-                _check_tokens(_fitted(self.model, text, place), text, f"{place}, {counted(shots, 'shot')}")
+                _check_tokens(_fitted(self.model, text, where), text, f"{where}, {counted(shots, 'shot')}")
             return
-        _check_context(text.context(0), text.queries[0], place)
-        _check_space(example.options[0], text.answers[0], place)
+        _check_context(text.context(0), text.queries[0], where)
+        _check_space(example.options[0], text.answers[0], where)
         if self.model is not None and self.task.definition.answer == "text":  # a document may exceed the window
-            _fitted(self.model, replace(text, queries=text.queries[:1], answers=text.answers[:1]), place)
+            _fitted(self.model, replace(text, queries=text.queries[:1], answers=text.answers[:1]), where)
 
-    def _assembled(self, prompt: Prompt, example: Example, shown: list[str]) -> PromptText:
+    def _assembled(self, prompt: Prompt, example: Example, demonstrations: list[str]) -> PromptText:
         fields, options = self.controls.mark((example.fields, example.options))
         try:
-            return assemble(prompt, fields, options, shown)
+            return assemble(prompt, fields, options, demonstrations)
         except PromptError as error:
             raise PromptError(f"{error.message} (example {example.id!r})", error.path, error.line) from error
 
-    def _shown(self, prompt: Prompt, candidate: Example) -> str:
+    def _demonstration(self, prompt: Prompt, candidate: Example) -> str:
         fields, options = self.controls.mark((candidate.fields, candidate.options))
         try:
             return prompt.demonstration(fields, options, candidate.gold[0])
@@ -126,60 +126,60 @@ class _Check:
             raise PromptError(f"{error.message} (demonstration {candidate.id!r})", error.path, error.line) from error
 
 
-def _fitted(model: LanguageModel, text: PromptText, place: str) -> FittedPrompt:
+def _fitted(model: LanguageModel, text: PromptText, where: str) -> FittedPrompt:
     def split(texts: list[tuple[str, str]]) -> list[Scored]:
         return split_tokens(model.encode, texts, model.start, model.fallback)
 
     try:
         return fit(text, split, model.window)
     except IclEvalError as error:
-        raise AssertionError(f"{place}: {error}") from error
+        raise AssertionError(f"{where}: {error}") from error
 
 
-def _check_labels(example: Example, place: str) -> None:
+def _check_labels(example: Example, where: str) -> None:
     if not example.options:
-        raise AssertionError(f"{place} has no options")
+        raise AssertionError(f"{where} has no options")
     for index in example.gold:
         if not 0 <= index < len(example.options):
-            raise AssertionError(f"{place}: label {index} of {counted(len(example.options), 'option')}")
+            raise AssertionError(f"{where}: label {index} of {counted(len(example.options), 'option')}")
 
 
-def _check_text(text: PromptText, example: Example, place: str, *, options_are_data: bool) -> None:
+def _check_text(text: PromptText, example: Example, where: str, *, options_are_data: bool) -> None:
     """Every option has its own context or answer; a record may list the same text twice, as some of MMLU do."""
     read: dict[tuple[str, str], str] = {}
     for index, option in enumerate(example.options):
         context = text.context(index)
-        _check_context(context, text.queries[index], place)
+        _check_context(context, text.queries[index], where)
         if not text.answers[index].strip():
-            raise AssertionError(f"{place}: the answer for option {option!r} is empty")
-        _check_space(option, text.answers[index], place)
+            raise AssertionError(f"{where}: the answer for option {option!r} is empty")
+        _check_space(option, text.answers[index], where)
         reads = context, text.answers[index]
         twin = read.get(reads)
         if twin is not None and not (options_are_data and twin == option):
-            raise AssertionError(f"{place}: the options {twin!r} and {option!r} read the same")
+            raise AssertionError(f"{where}: the options {twin!r} and {option!r} read the same")
         read[reads] = option
     if len(set(text.queries)) > 1 and len(set(text.answers)) > 1:  # partial evaluation: the options stand in the query
-        raise AssertionError(f"{place}: queries differ between options, and so do the answers scored")
+        raise AssertionError(f"{where}: queries differ between options, and so do the answers scored")
 
 
-def _check_space(option: str, answer: str, place: str) -> None:
+def _check_space(option: str, answer: str, where: str) -> None:
     if problem := doubled_space(option, answer):
-        raise AssertionError(f"{place}: {problem}")
+        raise AssertionError(f"{where}: {problem}")
 
 
-def _check_context(context: str, query: str, place: str) -> None:
+def _check_context(context: str, query: str, where: str) -> None:
     whole = not query  # a document without a prompt follows the separator
     clean = not context[-1:].isspace() or context.endswith("\n")  # as templates of chats end before an answer
     if not (whole or clean):
-        raise AssertionError(f"{place}: the context ends in whitespace, which belongs to the answer")
+        raise AssertionError(f"{where}: the context ends in whitespace, which belongs to the answer")
 
 
-def _check_tokens(fitted: FittedPrompt, text: PromptText, place: str) -> None:
+def _check_tokens(fitted: FittedPrompt, text: PromptText, where: str) -> None:
     first, *others = fitted.options
     if not all(option.continuation for option in fitted.options):
-        raise AssertionError(f"{place}: an answer has no tokens")
+        raise AssertionError(f"{where}: an answer has no tokens")
     if len(set(text.queries)) > 1:  # partial evaluation: the options stand in the context
         if any(option.continuation != first.continuation for option in others):
-            raise AssertionError(f"{place}: queries differ between options, and so do the tokens scored")
+            raise AssertionError(f"{where}: queries differ between options, and so do the tokens scored")
     elif any(option.context != first.context for option in others):
-        raise AssertionError(f"{place}: the options do not share the tokens of their context")
+        raise AssertionError(f"{where}: the options do not share the tokens of their context")

@@ -15,7 +15,7 @@ from icl_eval.errors import IclEvalError
 from icl_eval.models import LanguageModel
 from icl_eval.models.loading.checkpoint import weights_name
 from icl_eval.results.examples import ChoiceResult
-from icl_eval.results.prompt_texts import PromptTexts, written_texts
+from icl_eval.results.prompt_texts import PromptTexts, text_writer
 from icl_eval.results.run_config import RunConfig, read_run
 from icl_eval.runs.cells import prepare
 from icl_eval.runs.collect import parts_of, token_decoder
@@ -265,7 +265,7 @@ def test_a_run_folder_keeps_conversations_as_the_model_read_them(tmp_path: Path)
     example = ChoiceResult(
         query.cell, query.example.id, "", "", 2, 0, query.demonstrations, (0,), ("yes", "no"), options
     )
-    with written_texts(tmp_path) as keep:
+    with text_writer(tmp_path) as keep:
         keep(example, parts_of(query, token_decoder(lm)))
     messages = conversation(
         "Say yes or no.", in_system=True, questions=["is it cold?", "is it wet?", "is it hot?"], replies=["no", "yes"]

@@ -17,7 +17,7 @@ from icl_eval.tasks.files import Record
 UNANSWERABLE = "unanswerable"  # what SQuAD 2.0 wants where the passage has no answer; the release has no word for it
 SPAN_SEPARATOR = " | "  # between the spans of one answer of DROP
 
-EncodedQuery = tuple[str, str, list[str]]  # id, text, acceptable answers
+Question = tuple[str, str, list[str]]  # id, text, acceptable answers
 
 
 def coqa(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
@@ -51,7 +51,7 @@ def quac(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
 
 def squad(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
     """SQuAD 1.1, 2.0 and XQuAD, nested by article or as rows; a question without answers is answered `unanswerable`."""
-    passages: dict[tuple[str, str], list[EncodedQuery]] = {}
+    passages: dict[tuple[str, str], list[Question]] = {}
     for raw in records:
         if "paragraphs" in raw:
             for paragraph in raw["paragraphs"]:
@@ -75,7 +75,7 @@ def drop(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
     An answer is a number, a date written day, month, year, or spans with ` | ` between them. In the prompts the spans
     of one answer are joined by words and cannot be separated.
     """
-    passages: dict[str, list[EncodedQuery]] = {}
+    passages: dict[str, list[Question]] = {}
     for raw in records:
         for passage, name, question, answers in _drop_questions(raw):
             passages.setdefault(passage.strip(), []).append((name, question.strip(), answers))
@@ -109,7 +109,7 @@ def _drop_answers(answers: Iterable[Mapping[str, Any]]) -> list[str]:
     return [text for text in texts if text.strip()]
 
 
-def _questions(about: dict[str, str], questions: list[EncodedQuery], passage_id: str = "") -> Iterator[dict[str, Any]]:
+def _questions(about: dict[str, str], questions: list[Question], passage_id: str = "") -> Iterator[dict[str, Any]]:
     history: list[dict[str, str]] = []
     for name, text, answers in questions:
         yield {
