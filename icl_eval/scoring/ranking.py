@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 TIE = 1e-6
-"""Scores closer than this (nats, or nats per unit of length) are equal."""
+"""Scores that differ by at most this (nats, or nats per unit of length) are tied."""
 
 
 @dataclass(frozen=True, slots=True)

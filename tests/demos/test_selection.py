@@ -84,3 +84,11 @@ def test_each_cluster_has_a_representative_before_any_has_two() -> None:
     first = list(islice(representatives(vectors @ vectors.T), 4))
 
     assert sorted(np.argmax(centres[first], axis=1).tolist()) == [0, 1, 2, 3]
+
+
+def test_each_of_100_candidates_votes_for_five_others() -> None:
+    vectors = unit(0, 100)
+    similarity = vectors @ vectors.T
+
+    assert [*islice(vote_k(similarity), 8)] == [*islice(vote_k(similarity, votes=5), 8)]
+    assert [*islice(vote_k(similarity), 8)] != [*islice(vote_k(similarity, votes=3), 8)]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from icl_eval.demos.ranks import by_score, folded, hash_of, hashes
 from icl_eval.demos.similarity import QueryScores, Similarity, bm25, encoded, tfidf, words
 from icl_eval.tasks import Example
 
@@ -107,3 +108,11 @@ def test_scores_of_a_query_are_the_same_in_a_block_and_alone(monkeypatch: pytest
     assert found == [
         encoded(["abc", "ab a"], lengths).scores([str(each.fields["text"])])[0].tolist() for each in queries
     ]
+
+
+def test_the_most_similar_of_many_candidates_come_first() -> None:
+    scores = np.random.default_rng(0).permutation(100).astype(np.float32)
+
+    order = [*by_score(scores, folded(hashes(map(str, range(100)))), hash_of("salt"), wanted=1)]
+
+    assert scores[order].tolist() == sorted(scores, reverse=True)

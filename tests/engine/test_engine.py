@@ -73,6 +73,17 @@ def test_every_request_is_answered_once(requests: list[ScoreRequest], model: Toy
     assert sum(len(batch) for batch in model.batches) <= len(distinct)
 
 
+def test_repetitions_of_a_known_request_are_reused_and_counted() -> None:
+    ticks: list[int] = []
+    request = ScoreRequest.of([1, 2], [3])
+    engine = Engine(FakeLM(), tick=ticks.append)
+    engine.answer([request])
+
+    engine.answer([request, request])
+
+    assert (engine.computed, engine.reused, sum(ticks)) == (1, 2, 3)
+
+
 @given(REQUESTS)
 def test_what_is_known_is_not_computed_again(requests: list[ScoreRequest]) -> None:
     model, store = ToyRows(), MemoryJournal()

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.stats import ttest_rel
 from sklearn.metrics import f1_score
 
@@ -149,3 +151,10 @@ def test_a_metric_of_whole_lists_has_the_jackknifes_error() -> None:
     found = difference(*(estimate(CorpusAccuracy(), [right(list(map(bool, each)))]) for each in (one, other)))
 
     assert found.standard_error == pytest.approx((other - one).std(ddof=1) / math.sqrt(40))
+
+
+def test_a_difference_has_the_fewer_degrees_of_freedom_of_the_two() -> None:
+    one, other = (estimate(METRICS["accuracy"], [right([True, False, True, each])]) for each in (True, False))
+    found = difference(replace(one, freedom=2.0, bounds=(-9, 9)), replace(other, freedom=30.0, bounds=(-9, 9)))
+
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, 2) * found.standard_error)

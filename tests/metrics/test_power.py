@@ -105,3 +105,15 @@ def test_one_score_stands_for_two_models_with_a_correlation_of_a_third() -> None
 
 def test_nothing_is_measured_in_one_example() -> None:
     assert measured(scored(np.array([[1.0]]))) is None
+
+
+def test_the_parts_of_a_small_table_are_those_of_a_two_way_analysis_of_variance() -> None:
+    values = np.array([[1.0, 2.0, 4.0], [3.0, 6.0, 9.0]])  # (draws, examples)
+    residual = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    within = (residual**2).sum() / 2  # (2 - 1) * (3 - 1) degrees of freedom
+    found = measured(scored(np.zeros((2, 3))), scored(values), same_draws=True)
+    assert found is not None
+
+    assert found.within == pytest.approx(within)
+    assert found.between == pytest.approx(values.mean(axis=0).var(ddof=1) - within / 2)
+    assert found.common == pytest.approx(values.mean(axis=1).var(ddof=1) - within / 3)

@@ -1,10 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
-from icl_eval.metrics import METRICS, estimate
+from icl_eval.metrics import METRICS, Kind, Prediction, estimate
 from icl_eval.metrics.uncertainty import bootstrap, jackknife
 
-from .answered import answered, chosen_of, correlated, gold_of
+from .answered import answered, chosen_of, correlated, gold_of, right
 
 
 def test_every_resample_draws_as_many_clusters_as_there_are() -> None:
@@ -33,3 +38,24 @@ def test_clusters_widen_the_interval() -> None:
     naive = estimate(METRICS["macro_f1"], [answered(gold, chosen)])
 
     assert clustered.high - clustered.low > 1.4 * (naive.high - naive.low)
+
+
+@dataclass(frozen=True)
+class CorpusMean:
+    """Accuracy as a function of a whole list of predictions."""
+
+    name: str = "corpus_mean"
+    of: Kind = "choice"
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def score(self, predictions: Sequence[Prediction]) -> float:
+        return float(np.mean([each.chosen in each.gold for each in predictions]))
+
+
+def test_the_standard_error_of_a_corpus_metric_is_the_spread_of_200_resamples() -> None:
+    hits = np.array([1, 0, 1, 1, 0, 1])
+    counts = np.random.Generator(np.random.PCG64(0)).multinomial(6, np.full(6, 1 / 6), size=200)
+
+    found = estimate(CorpusMean(), [right(hits.tolist())])
+
+    assert found.standard_error == pytest.approx((counts @ hits / 6).std(ddof=1), abs=1e-15)

@@ -142,3 +142,16 @@ def test_the_spread_of_resampled_exponents_is_that_of_new_samples() -> None:
 
     assert exponents.mean() == pytest.approx(0.1, abs=0.002)
     assert errors.mean() == pytest.approx(exponents.std(ddof=1), rel=0.3)
+
+
+@pytest.mark.parametrize(("irreducible", "sizes"), [(False, 3), (True, 4)])
+def test_the_largest_model_is_predicted_by_as_many_others_as_the_law_has_parameters(
+    irreducible: bool, sizes: int
+) -> None:
+    x = 10.0 ** np.arange(6, 6 + sizes)
+    values = (1 + 3 * x**-0.2)[None]
+    complete = Curve(values, None, None, irreducible)
+    fewer = Curve(values[:, 1:], None, None, irreducible)
+
+    assert complete.without_largest(x) is not None
+    assert fewer.without_largest(x[1:]) is None

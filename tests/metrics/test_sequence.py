@@ -46,6 +46,16 @@ def test_means_outside_are_those_against_which_a_bet_has_won_forty_times_the_sta
             assert (less >= 40) == (mean > sequence.high)
 
 
+def test_the_ends_are_the_nearest_rejected_means_of_a_grid() -> None:
+    values = [1.0] * 12 + [0.0] + [1.0] * 3
+    sequence = MeanSequence(300, 0.1)
+    sequence.add(np.array(values))
+    grid = np.linspace(0, 1, 201)[1:-1]
+
+    assert sequence.low == max(mean for mean in grid if capitals(values, 300, mean, 0.1)[0] >= 40)
+    assert sequence.high == 1.0
+
+
 def test_the_mean_of_a_whole_population_is_known() -> None:
     values = np.random.default_rng(2).random(50)
     sequence = MeanSequence(50, 0.05)

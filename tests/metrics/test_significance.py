@@ -141,3 +141,20 @@ def test_a_detectable_difference_is_found_in_four_of_five_samples() -> None:
     found = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05
 
     assert found.mean() == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize(("differing", "exact"), [(13, True), (14, False)])
+def test_all_permutations_of_up_to_13_clusters_are_tried(differing: int, exact: bool) -> None:
+    gold = np.ones(20, dtype=np.int64)
+    one, other = (scored("accuracy", np.arange(20) >= n, gold) for n in (0, differing))
+
+    p_value, tried_all = permuted(one, other)
+
+    assert tried_all == exact
+    assert p_value == pytest.approx(2 / 2**13 if exact else 2 / 10_000, abs=0 if exact else 2e-4)
+
+
+def test_a_random_permutation_test_without_a_hit_has_the_least_p_value() -> None:
+    gold = np.ones(60, dtype=np.int64)
+
+    assert permuted(*(scored("accuracy", each, gold) for each in (gold, gold - 1))) == (1 / 10_000, False)

@@ -40,6 +40,15 @@ def test_models_without_checkpoints_are_compared_with_their_standard_errors() ->
     assert found.noise_of == "examples"
 
 
+def test_the_noise_is_of_checkpoints_if_a_model_has_at_least_three() -> None:
+    three, two = of_scores([exactly(0.1, 0.2, 0.3), exactly(0.5)]), of_scores([exactly(0.1, 0.2), exactly(0.5)])
+
+    assert three is not None
+    assert two is not None
+    assert (three.noise_of, two.noise_of) == ("checkpoints", "examples")
+    assert three.noise == pytest.approx(0.1 / 0.2)
+
+
 def test_the_signal_of_a_single_model_is_the_range_of_its_checkpoints() -> None:
     found = of_scores([exactly(0.1, 0.2, 0.3, 0.5, 0.6, 0.5)])
     assert found is not None

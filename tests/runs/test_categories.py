@@ -55,6 +55,10 @@ def test_every_category_has_a_score_with_its_own_error(run: Result) -> None:
         assert (line.examples, line.total_examples, line.units) == (len(SIZES[name]),) * 3
 
 
+def test_the_score_of_all_examples_is_no_part(run: Result) -> None:
+    assert [(line.by, line.of_part) for line in run] == [("kind", False), *[("kind", True)] * (len(run) - 1)]
+
+
 def test_macro_is_the_mean_over_categories_and_the_first_line_that_over_examples(run: Result) -> None:
     whole, macro = run.scores[:2]
     errors = [error(hits(name)) for name in SIZES]

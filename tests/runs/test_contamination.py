@@ -116,6 +116,14 @@ def test_clean_and_dirty_examples_have_scores_and_a_difference(cluster: str, tmp
     assert "the accuracy of clean examples minus that of dirty ones" in result.table()
 
 
+def test_a_run_of_a_sample_is_divided_by_the_search_of_the_whole_split(tmp_path: Path) -> None:
+    evaluate(knows(), task(), shots=0, limit=10, out=tmp_path / "run")
+    contamination(task(), corpus(tmp_path / "c.jsonl")).write(tmp_path / "found.jsonl")
+    parts = [line for line in rescore(tmp_path / "run", contamination=tmp_path / "found.jsonl") if line.category]
+
+    assert sum(line.examples for line in parts) == 10
+
+
 def test_without_dirty_examples_there_is_no_difference(tmp_path: Path) -> None:
     evaluate(knows(), task(), shots=0, out=tmp_path / "run")
     contamination(task(), corpus(tmp_path / "c.jsonl", {99})).write(tmp_path / "found.jsonl")

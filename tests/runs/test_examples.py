@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from icl_eval import Task, compare, evaluate, sweep
 from icl_eval.errors import RunError
 from icl_eval.models import ScoreRequest, Sink
 from icl_eval.results.examples import read_examples
+from icl_eval.results.outcomes import flips, outcomes
 from icl_eval.results.prompt_texts import PromptTexts
 from icl_eval.testing import FakeLM
 
@@ -120,6 +122,33 @@ def test_a_data_frame_has_what_was_chosen_and_how_probable_it_was(tmp_path: Path
         assert row["loss"] == pytest.approx(-math.log(row["p_token"][gold]))
 
 
+def test_the_margin_of_several_right_options_is_that_of_the_best(tmp_path: Path) -> None:
+    task = Task.from_records(
+        "several", evaluation=[{"text": "a", "label": [0, 2]}], prompt="{{ text }}:", options=["b", "k", "t"]
+    )
+    (row,) = kept(tmp_path, FakeLM(), task, shots=0).examples().to_dict("records")
+
+    assert row["margin"] == pytest.approx(math.log(max(row["p_token"][0], row["p_token"][2]) / row["p_token"][1]))
+    assert row["p_token"][0] != pytest.approx(row["p_token"][2])
+
+
+def test_tokens_are_stored_of_answers_with_several(tmp_path: Path) -> None:
+    task = Task.from_records("letters", evaluation=LETTERS[:1], prompt="{{ text }}:", options=["x", "y"], id="text")
+    kept(tmp_path, FakeLM(), task, shots=0)
+    (example,) = read_examples(tmp_path / "kept" / "examples.jsonl")
+
+    assert PromptTexts(tmp_path / "kept").tokens(example) == ((" ", "x"), (" ", "y"))
+
+
+def test_an_example_that_cannot_be_judged_is_no_flip(tmp_path: Path) -> None:
+    result = kept(tmp_path, FakeLM(), parity(), shots=0, limit=2)
+    first, second = outcomes(tmp_path / "kept", result.manifest)
+    here = [replace(first, correct=None), replace(second, correct=False)]
+    there = [replace(first, correct=True), replace(second, correct=True)]
+
+    assert flips(here, there, tmp_path) == here[1:]
+
+
 def test_generated_texts_are_judged_by_the_first_metric_and_shown_with_what_was_extracted(tmp_path: Path) -> None:
     task = Task.from_records(
         "sums",
@@ -139,6 +168,22 @@ def test_generated_texts_are_judged_by_the_first_metric_and_shown_with_what_was_
     assert frame["value"].tolist() == [1.0, 0.0]
     assert [each["digit"] for (each,) in frame["extracted"]] == ["2", "5"]
     assert frame["gold"].tolist() == [["2"], ["4"]]
+
+
+def test_a_text_is_right_only_with_the_full_score(tmp_path: Path) -> None:
+    task = Task.from_records(
+        "words",
+        evaluation=[{"q": "1+1", "a": "two apples"}],
+        prompt="{{ q }}=",
+        answer="text",
+        references="a",
+        decode={"max_tokens": 8, "stop": ["."]},
+        metrics=["squad_f1"],
+    )
+    frame = kept(tmp_path, FakeLM({"1+1=": " two."}), task, shots=0).examples()
+
+    assert frame["value"].tolist() == pytest.approx([2 / 3])
+    assert frame["correct"].tolist() == [False]
 
 
 def test_a_run_that_was_not_kept_has_no_examples() -> None:

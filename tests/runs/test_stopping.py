@@ -17,6 +17,7 @@ from icl_eval import Result, Task, compare, evaluate
 from icl_eval.engine import SINGLE_PROCESS
 from icl_eval.errors import RunError
 from icl_eval.metrics.sequence import MeanSequence
+from icl_eval.results.records import KnownScore, Stopped
 from icl_eval.runs.evaluate import planned
 from icl_eval.testing import FakeLM
 
@@ -160,6 +161,22 @@ def test_a_limit_is_a_cap(tmp_path: Path) -> None:
     assert result.scores[0].examples == 25
     assert "numbers: all 25 examples of --limit were evaluated; its accuracy on all 120 is known to ±" in result.table()
     assert ", not yet to ±0.02" in result.table()
+
+
+def test_a_task_is_known_as_well_as_its_least_known_score() -> None:
+    manifest = evaluate(knowing(MANY), numbers(), shots=0, until=0.2, limit=25).manifest
+    (record,) = manifest.tasks
+
+    def note(until: float) -> str:
+        scores = (KnownScore(shots=0, low=0.25, high=0.75), KnownScore(shots=1, low=0.5, high=0.75))
+        stopped = Stopped(until=until, metric="accuracy", planned=120, scores=scores)
+        tasks = (record.model_copy(update={"stopped": stopped, "examples": 25}),)
+        return manifest.model_copy(update={"tasks": tasks}).stopping_notes[0]
+
+    assert note(0.25).startswith(
+        "numbers: stopped after 25 examples, because its accuracy on all 120 is known to ±0.250"
+    )
+    assert note(0.24).endswith("not yet to ±0.24")
 
 
 def test_a_small_half_width_takes_all_examples() -> None:

@@ -158,6 +158,20 @@ def test_prototypical_calibration_is_the_posterior_of_the_best_of_ten_mixtures()
     assert found.noise is None
 
 
+def test_prototypical_calibration_fits_from_the_seeds_0_to_9(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+
+    class Recorder(GaussianMixture):  # type: ignore[misc]
+        def fit(self, *args: Any, **kwargs: Any) -> Any:
+            seeds.append(self.random_state)
+            return super().fit(*args, **kwargs)
+
+    monkeypatch.setattr("sklearn.mixture.GaussianMixture", Recorder)
+    CALIBRATIONS["prototypical"](of([[0.3, 0.1], [0.1, 0.3], [0.2, 0.2], [0.4, 0.1]]))
+
+    assert seeds == [*range(10)]
+
+
 def test_prototypical_calibration_of_equal_inputs_is_one_label() -> None:
     scores = CALIBRATIONS["prototypical"](of([[0.3, 0.1]] * 4)).scores
 

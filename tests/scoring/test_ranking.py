@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icl_eval.scoring import TIE, close_options, rank
+from icl_eval.scoring import TIE, Ranking, close_options, rank
 
 SCORES = st.lists(st.floats(-1e3, 0), min_size=1, max_size=6)
 
@@ -22,6 +22,7 @@ def test_of_tied_options_the_first_wins_and_the_tie_is_told() -> None:
     assert rank([-1.0 - TIE / 2, -1.0]).chosen == 0
     assert rank([-1.0 - TIE / 2, -1.0]) == rank([-1.0 - TIE / 2, -1.0])
     assert rank([-1.0 - TIE / 2, -1.0]).tied
+    assert rank([-TIE, 0.0]) == Ranking(0, tied=True, margin=0.0, scores=(-TIE, 0.0))
 
 
 def test_scores_further_apart_than_a_tie_are_not_tied() -> None:
@@ -68,3 +69,7 @@ def test_a_shift_of_all_scores_changes_no_choice_that_is_clear(scores: list[floa
 
     if ranking.margin > 2 * TIE:
         assert rank([value + shift for value in scores]).chosen == ranking.chosen
+
+
+def test_a_score_is_close_if_it_is_nearer_than_the_noise_of_both() -> None:
+    assert close_options([0.0, -5.0, -4.9], [3.0, 4.0, 4.0]) == (2,)
