@@ -148,7 +148,7 @@ def test_the_spread_of_resampled_exponents_is_that_of_new_samples() -> None:
 def test_the_largest_model_is_predicted_by_as_many_others_as_the_law_has_parameters(
     irreducible: bool, sizes: int
 ) -> None:
-    x = 10.0 ** np.arange(6, 6 + sizes)
+    x = np.array([10.0**power for power in range(6, 6 + sizes)])
     values = (1 + 3 * x**-0.2)[None]
     complete = Curve(values, None, None, irreducible)
     fewer = Curve(values[:, 1:], None, None, irreducible)

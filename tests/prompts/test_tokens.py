@@ -177,3 +177,8 @@ def test_special_tokens_that_a_text_after_an_empty_context_writes_itself_stand_t
     assert split_tokens(lambda texts: [ids[text] for text in texts], [("", "<start>a")], [START], FALLBACK) == [
         Scored([START], [5])
     ]
+
+
+def test_the_input_of_an_encoder_decoder_is_as_long_as_its_longer_half() -> None:
+    assert Scored([1, 2], [3, 4, 5], apart=True).input_length == 3
+    assert Scored([1, 2], [3], apart=True).input_length == 2

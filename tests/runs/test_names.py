@@ -11,6 +11,7 @@ from icl_eval import Library, evaluate
 from icl_eval.errors import MetricError, TaskError
 from icl_eval.metrics import metric
 from icl_eval.metrics.confusion import MacroF1
+from icl_eval.results.run_config import seed_list
 from icl_eval.runs.check import inspect
 
 
@@ -78,3 +79,9 @@ def test_metric_that_cannot_measure_the_examples_is_found_before_anything_is_ask
 
     assert sentences == [f"{path}:9: toy/pairs cannot be scored with {name}: {MISMATCHES[name]}"] * 2
     assert lm.answered == 0
+
+
+def test_there_are_at_most_10_000_seeds() -> None:
+    assert seed_list(10_000) == tuple(range(10_000))
+    with pytest.raises(ValueError, match="at most 10000 seeds"):
+        seed_list(10_001)
