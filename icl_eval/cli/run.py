@@ -53,13 +53,7 @@ def run(
         ),
     ] = None,
     processes: Annotated[
-        int,
-        Option(
-            "Processes that share the work of each model, each with a GPU or its part of the cores.",
-            DEVICES,
-            "N",
-            minimum=1,
-        ),
+        int, Option("Processes that share the work, each with a GPU or its part of the cores.", DEVICES, "N", minimum=1)
     ] = 1,
     **run_options: Any,
 ) -> None:

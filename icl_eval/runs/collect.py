@@ -216,7 +216,7 @@ def parts_of(query: EncodedQuery, decode: TokenDecoder) -> PromptParts:
 
 def result_of(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
     """The stored result of a query and the answers to its requests."""
-    example, prefill = query.example, answers[-1] if query.spans else None
+    example, of_demonstrations = query.example, answers[-1] if query.spans else None
     answers = answers[: len(query.of_answers)]
     common: dict[str, Any] = {
         "cell": query.cell,
@@ -228,8 +228,10 @@ def result_of(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
         "truncated": query.truncated,
         "demonstrations": query.demonstrations,
     }
-    if isinstance(prefill, ScoreAnswer):
-        common["demonstration_logprobs"] = tuple(sum(prefill.logprobs[begin:end]) for begin, end in query.spans)
+    if isinstance(of_demonstrations, ScoreAnswer):
+        common["demonstration_logprobs"] = tuple(
+            sum(of_demonstrations.logprobs[begin:end]) for begin, end in query.spans
+        )
     given: Any = answers  # of the kind that was requested
     if query.kind == "text":
         (text,) = given

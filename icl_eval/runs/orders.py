@@ -21,11 +21,12 @@ from icl_eval.engine import Engine
 from icl_eval.errors import RunError, counted
 from icl_eval.models import Decoding, GenerateRequest, LanguageModel, ScoreRequest
 from icl_eval.prompts import PromptText, split_tokens, with_start
+from icl_eval.runs.cells import Prepared
 from icl_eval.runs.evaluate import planned
 from icl_eval.runs.model import Model
 from icl_eval.runs.requests import RequestBuilder
 from icl_eval.scoring import OptionResult, label_entropies, score
-from icl_eval.tasks import Library, Normalization, Task
+from icl_eval.tasks import Example, Library, Normalization, Task
 
 MAX_TOKENS = 128  # of a sampled text, as in the code of the paper
 MOST_ORDERS = 24
@@ -116,11 +117,7 @@ def order_entropies(
     _check(plain.task, shots, draw, lm, {each.options for each in plain.examples}, chat=run.config.chat)
     example = plain.examples[0]
     drawn = plain.pool.draw(example, shots, seed) if plain.pool else []
-    texts = {}
-    for each in variants:
-        builder = RequestBuilder(each, lm, "error")
-        cell = next(cell for cell in each.cells(seed) if cell.shots == shots)
-        texts[each.task.definition.protocol.order] = builder.build(cell, example, drawn).text
+    texts = {each.task.definition.protocol.order: _text(each, lm, shots, seed, example, drawn) for each in variants}
     engine = Engine(lm)
     probes, discarded = _probing_set(
         texts.values(), engine, Decoding(MAX_TOKENS, (), samples=samples, temperature=temperature, seed=seed)
@@ -212,6 +209,14 @@ def _entropy(
     ]
     scores = np.array([score(each, by) for each in results])
     return entropies_of(order, scores.reshape(len(probes), len(options)), options)
+
+
+def _text(
+    prepared: Prepared, lm: LanguageModel, shots: int, seed: int, example: Example, drawn: list[Example]
+) -> PromptText:
+    """The prompt of an example with these demonstrations."""
+    cell = next(cell for cell in prepared.cells(seed) if cell.shots == shots)
+    return RequestBuilder(prepared, lm, "error").build(cell, example, drawn).text
 
 
 def entropies_of(order: str, scores: NDArray[np.float64], options: Sequence[str]) -> OrderEntropy:

@@ -123,7 +123,7 @@ class RequestBuilder:
         try:
             text = self._text(fields, options, drawn, cell.seed)
             if definition.decode is not None:
-                fitted = self._fit(text, self._prompt_window(definition.decode.max_tokens), self._contexts)
+                fitted = self._fit(text, self._room_for_prompt(definition.decode.max_tokens), self._contexts)
                 requests: tuple[Request, ...] = (
                     GenerateRequest.of(fitted.options[0].context, self._decoding(definition.decode, cell.seed)),
                 )
@@ -138,7 +138,7 @@ class RequestBuilder:
                 unconditional = [self._without_context(context, answer) for answer in text.answers]
                 requests = (*conditional, *unconditional, *self._for_calibration(example, options, text, fitted.shots))
             reads = self.prepared.reads_demonstrations(cell) and fitted.shots
-            reading = self._demonstration_answers(text, fitted.shots) if reads else None
+            of_demonstrations = self._demonstration_answers(text, fitted.shots) if reads else None
         except WindowError as error:
             raise WindowError(f"{cell.task}, example {_quoted_id(example)}: {error.message}") from error
         except IclEvalError as error:
@@ -154,8 +154,8 @@ class RequestBuilder:
             truncated=fitted.truncated,
             input_length=max(each.input_length for each in fitted.options),
             reads_by_seed=depends_on_seed(definition.protocol.labels),
-            requests=(*requests, reading[0]) if reading else requests,
-            spans=reading[1] if reading else (),
+            requests=(*requests, of_demonstrations[0]) if of_demonstrations else requests,
+            spans=of_demonstrations[1] if of_demonstrations else (),
             has_domain=self._premise is not None,
         )
 
@@ -279,7 +279,7 @@ class RequestBuilder:
                 raise
             return FittedPrompt(tuple(self._split([(text.context(0, 0), text.answers[0])])), 0, 0)
 
-    def _prompt_window(self, max_tokens: int) -> int:
+    def _room_for_prompt(self, max_tokens: int) -> int:
         """Tokens that a prompt may take, so that an answer fits after it; its last token is no input."""
         return self.model.window if self._apart else self.model.window - max_tokens - 1
 

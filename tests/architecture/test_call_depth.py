@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import traceback
@@ -18,6 +19,7 @@ from icl_eval.cli import main
 
 PACKAGE = Path(icl_eval.__file__).parent
 MOST_CALLS = 10
+DESIGN = PACKAGE.parent / "docs" / "design.md"
 
 
 def chain_to_the_network(monkeypatch: pytest.MonkeyPatch, out: Path) -> list[str]:
@@ -52,3 +54,23 @@ def test_few_calls_lead_from_the_command_to_the_network(monkeypatch: pytest.Monk
     assert "runs/collect.py: collect" in chain
     assert not [call for call in chain if "score" in call.split("/")[-1].split(":")[0]]
     assert len(chain) <= MOST_CALLS, "\n".join(chain)
+    assert chain == [f"{file}: {function}" for file, function in documented_chain()]
+
+
+def documented_chain() -> list[list[str]]:
+    """The files and functions of the list in the documentation."""
+    section = DESIGN.read_text(encoding="utf-8").split("### From the command to the network")[1]
+    return [line.split()[:2] for line in section.split("```")[1].strip().splitlines()]
+
+
+def test_what_the_table_of_places_to_change_names_is_there() -> None:
+    table = DESIGN.read_text(encoding="utf-8").split("### To change something")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "`" in line]
+    assert len(rows) > 10
+    for row in rows:
+        source = ""
+        for name in re.findall("`([^`]+)`", row):
+            if name.endswith(".py"):
+                source = (PACKAGE / name).read_text(encoding="utf-8")
+            else:
+                assert re.search(rf"^(def |class )?{name}\b", source, re.MULTILINE), row

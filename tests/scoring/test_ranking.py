@@ -23,6 +23,7 @@ def test_of_tied_options_the_first_wins_and_the_tie_is_told() -> None:
     assert rank([-1.0 - TIE / 2, -1.0]) == rank([-1.0 - TIE / 2, -1.0])
     assert rank([-1.0 - TIE / 2, -1.0]).tied
     assert rank([-TIE, 0.0]) == Ranking(0, tied=True, margin=0.0, scores=(-TIE, 0.0))
+    assert rank([0.0, -TIE]) == Ranking(0, tied=True, margin=TIE, scores=(0.0, -TIE))
 
 
 def test_scores_further_apart_than_a_tie_are_not_tied() -> None:
