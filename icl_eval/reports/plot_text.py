@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from icl_eval.errors import counted
 from icl_eval.reports.curves import Curve, first_of_each_task, scoring_words, title_of
 from icl_eval.reports.layout import cells_of
 
@@ -28,7 +29,7 @@ def plots(curves: Sequence[Curve], width: int) -> list[str]:
         drawn = [_plot(curve, _title(curve, curves)) for curve in shown[start : start + across]]
         lines += [""] * bool(lines) + ["   ".join(parts).rstrip() for parts in zip(*drawn, strict=True)]
     more = len(chosen) - len(shown)
-    rest = [f"{more} more curves are in report.html"] if more else []
+    rest = [f"{counted(more, 'more curve')} {'is' if more == 1 else 'are'} not drawn"] if more else []
     caption = f"{CAPTION}{DOTTED if any(curve.baseline is not None for curve in shown) else ''}."
     return [*lines, caption, *rest] if lines else []
 
@@ -78,7 +79,7 @@ def _height(value: float, low: float, high: float) -> int:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
+    return f"{value:z.2f}" if abs(value) < 100 else f"{value:.3g}"
 
 
 def _ticks(curve: Curve, positions: Sequence[int]) -> str:

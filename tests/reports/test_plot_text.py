@@ -66,6 +66,14 @@ def test_a_flat_curve_at_zero_has_no_negative_axis(value: float, ends: tuple[str
     assert (body[0][:AXIS].strip(), body[-1][:AXIS].strip()) == ends
 
 
+def test_an_edge_just_below_zero_is_zero() -> None:
+    low, *rest = RISING
+    curve = [replace(low, value=0.0, standard_error=0.001), *rest]
+    _title, *body, _ticks, _caption = plots(curves_of(curve), 80)
+
+    assert body[-1][:AXIS].strip() == "0.00"
+
+
 def test_there_is_one_plot_for_the_first_metric_of_each_task() -> None:
     other = [replace(score, metric="macro_f1") for score in RISING]
     average = [replace(AVERAGE, shots=shots) for shots in SHOTS]
@@ -84,4 +92,4 @@ def test_one_or_two_numbers_of_shots_have_no_plot(scores: list[object]) -> None:
 def test_more_plots_than_a_screen_shows_are_counted() -> None:
     scores = [replace(score, task=f"task{i}") for i in range(14) for score in RISING]
 
-    assert plots(curves_of(scores), 80)[-1] == "2 more curves are in report.html"
+    assert plots(curves_of(scores), 80)[-1] == "2 more curves are not drawn"
