@@ -1,16 +1,28 @@
-"""A row model in closed form that checks what it is given, and requests for it."""
+"""Models in closed form: one that takes rows, and one whose answers depend on their batch; and requests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from icl_eval.models import Budget, OutOfMemory, ScoreRequest
+from icl_eval.models import (
+    Budget,
+    GenerateAnswer,
+    GenerateRequest,
+    OutOfMemory,
+    Request,
+    ScoreAnswer,
+    ScoreRequest,
+    Sink,
+    TextSink,
+)
 from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer
 from icl_eval.models.causal.scheduling import RowModel
+from icl_eval.testing import FakeLM
 
 VOCABULARY = 6
 
@@ -60,6 +72,26 @@ class ToyRows(RowModel):
             raise OutOfMemory("the toy is full")
         self.batches.append(list(rows))
         return [_answer(row) for row in rows]
+
+
+class Crowd(FakeLM):
+    """A model whose answers depend on the requests that it is given together."""
+
+    measures_noise, noise = True, None
+
+    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        for index, request in enumerate(requests):
+            nats = self._answer(request).logprobs
+            sink(index, ScoreAnswer(tuple(each - _noise(requests) for each in nats), False))
+
+    def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
+        for index in reversed(range(len(requests))):
+            sink(index, GenerateAnswer((f"{_noise(requests)}",), (1,), ("end",), (-1.0,)))
+
+
+def _noise(requests: Sequence[Request]) -> float:
+    digest = blake2b(b"|".join(each.tokens.tobytes() for each in requests), digest_size=2).digest()
+    return int.from_bytes(digest) / 2**36
 
 
 def sequence_of(row: Row, index: int) -> list[int]:

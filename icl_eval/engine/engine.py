@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,8 @@ from icl_eval.models import (
 class Engine:
     """Answers requests with one model.
 
-    Batches do not depend on how many processes share the work, so neither does any answer.
+    Batches do not depend on how many processes share the work, nor on which answers an interrupted call has left, so
+    neither does any answer.
 
     Args:
         model: the model that answers.
@@ -86,17 +88,34 @@ class Engine:
         self.tick(found)
         repeated = len(keys) - found - len(missing)
         self._sync_budget()
+        call = _call(keys) if missing and self.model.measures_noise else ""
+        begun = {key for key in known if call and self.store.call_of(key) == call}
+        planned = {key: each for key, each in zip(keys, fitting, strict=True) if key in missing or key in begun}
         for kind in (ScoreRequest, GenerateRequest):
-            if part := {key: each for key, each in missing.items() if isinstance(each, kind)}:
-                plan, accept = self.model.plan(list(part.values())), partial(self._accept, list(part.items()), known)
-                with self._explaining_errors(part, known):
-                    self.tokens += self.model.run(plan, self._share(plan.items), accept)
+            part = {key: each for key, each in planned.items() if isinstance(each, kind)}
+            if not part.keys().isdisjoint(missing):
+                self._compute(part, known, call)
         self._take_others(missing, known)
         self.tick(repeated)
         return [known[key] for key in keys]
 
+    def _compute(self, part: Mapping[str, Request], known: dict[str, Answer], call: str) -> None:
+        """Plan requests of one type, those that an interrupted call has answered included, and compute what is missing.
+
+        An item of the plan is computed whole even if some of its answers are known, because the rounding of the others
+        depends on what is computed together.
+        """
+        plan = self.model.plan(list(part.values()))
+        missing = {index for index, key in enumerate(part) if key not in known}
+        is_new = len(missing) == len(part)
+        items = [i for i, item in enumerate(plan.items) if is_new or not missing.isdisjoint(item.requests)]
+        with self._explaining_errors(part, known):
+            share = [items[index] for index in self._share([plan.items[index] for index in items])]
+            self.tokens += self.model.run(plan, share, partial(self._accept, list(part.items()), known, call))
+
     def workload(self, requests: Sequence[Request], planned: set[str]) -> Workload:
-        """The work that `answer` would do, planned in the same way.
+        """The work that `answer` would do, planned in the same way, except that of a call that was interrupted, only
+        the missing requests are planned.
 
         Args:
             requests: the requests to answer.
@@ -175,18 +194,26 @@ class Engine:
             raise ModelError(f"the model's {error}; {self._advice()}") from error
 
     def _accept(
-        self, requests: Sequence[tuple[str, Request]], known: dict[str, Answer], answers: Mapping[int, Answer]
+        self,
+        requests: Sequence[tuple[str, Request]],
+        known: dict[str, Answer],
+        call: str,
+        answers: Mapping[int, Answer],
     ) -> None:
+        new: dict[str, Answer] = {}
         for index, answer in answers.items():
             key, request = requests[index]
+            if key in known:
+                continue
             if impossible := [value for value in _nats(answer) if not (math.isfinite(value) and value <= 0)]:
                 raise ModelError(f"the model gives a log-probability of {impossible[0]}; {self._advice()}")
             if problem := _misfit(request, answer):
                 raise ModelError(f"{type(self.model).__name__} gives {problem}")
-            known[key] = answer
-        self.store.put({requests[index][0]: answer for index, answer in answers.items()})
-        self.computed += len(answers)
-        self.tick(len(answers))
+            new[key] = answer
+        known |= new
+        self.store.put(new, call)
+        self.computed += len(new)
+        self.tick(len(new))
 
     def _advice(self) -> str:
         return (
@@ -194,6 +221,11 @@ class Engine:
             if self.model.precision.split("-")[-1] == "float16"
             else "its weights may be damaged"
         )
+
+
+def _call(keys: Sequence[str]) -> str:
+    """What identifies the requests that are answered together; a run that is continued answers the same ones again."""
+    return hashlib.blake2b("".join(keys).encode(), digest_size=8).hexdigest()
 
 
 def _nats(answer: Answer) -> Sequence[float]:

@@ -27,8 +27,12 @@ class AnswerStore(Protocol):
         """The answer to a request, if it is known."""
         ...
 
-    def put(self, answers: Mapping[str, Answer]) -> None:
-        """Remember answers."""
+    def call_of(self, key: str) -> str:
+        """The call of the engine that computed a known answer; empty if none is stored."""
+        ...
+
+    def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
+        """Remember answers and the call that computed them."""
         ...
 
 
@@ -37,14 +41,20 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._known: dict[str, Answer] = {}
+        self._calls: dict[str, str] = {}
 
     def get(self, key: str) -> Answer | None:
         """The answer to a request, if it is known."""
         return self._known.get(key)
 
-    def put(self, answers: Mapping[str, Answer]) -> None:
-        """Remember answers."""
+    def call_of(self, key: str) -> str:
+        """The call of the engine that computed a known answer; empty if none is stored."""
+        return self._calls.get(key, "")
+
+    def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
+        """Remember answers and the call that computed them."""
         self._known.update(answers)
+        self._calls.update(dict.fromkeys(answers, call))
 
 
 class LineIndex:
@@ -117,12 +127,25 @@ class LineIndex:
         Raises:
             RunError: its line is no longer there.
         """
+        entry = self._entry(file, key)
+        return None if entry is None else entry[1]
+
+    def call_of(self, file: BinaryIO, key: str) -> str:
+        """The call of the engine that computed an answer, as far as the file says.
+
+        Raises:
+            RunError: its line is no longer there.
+        """
+        entry = self._entry(file, key)
+        return "" if entry is None else entry[2]
+
+    def _entry(self, file: BinaryIO, key: str) -> tuple[str, Answer, str] | None:
         offset = self._offsets.get(key.encode())
         if offset is None:
             return None
         try:
             file.seek(offset)
-            return from_line(file.readline())[1]
+            return from_line(file.readline())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError("the journal was changed while it was in use", self.path) from error
 
@@ -171,9 +194,13 @@ class Journal:
         """The answer to a request, if it is known."""
         return self._index.get(self._file, key)
 
-    def put(self, answers: Mapping[str, Answer]) -> None:
+    def call_of(self, key: str) -> str:
+        """The call of the engine that computed a known answer; empty if none is stored."""
+        return self._index.call_of(self._file, key)
+
+    def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
         """Write and remember answers; they survive the process."""
-        self._append({key.encode(): to_line(key, answer) for key, answer in answers.items()})
+        self._append({key.encode(): to_line(key, answer, call) for key, answer in answers.items()})
 
     def settle(self) -> None:
         """Flush to disk, so that answers survive a crash of the machine and other machines can read them."""
@@ -230,9 +257,9 @@ def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
 ENDINGS = ("stop", "end", "length")
 
 
-def to_line(key: str, answer: Answer) -> bytes:
+def to_line(key: str, answer: Answer, call: str = "") -> bytes:
     """One line of JSON, including its line break."""
-    entry: dict[str, Any] = {"key": key}
+    entry: dict[str, Any] = {"key": key, "call": call} if call else {"key": key}
     if isinstance(answer, ScoreAnswer):
         entry |= {"logprobs": answer.logprobs, "greedy": answer.greedy}
         entry |= {"means": answer.means, "sds": answer.sds} if answer.means else {}
@@ -242,8 +269,8 @@ def to_line(key: str, answer: Answer) -> bytes:
     return body + _seal(body)
 
 
-def from_line(line: bytes) -> tuple[str, Answer]:
-    """The key and the answer of a line.
+def from_line(line: bytes) -> tuple[str, Answer, str]:
+    """The key and the answer of a line, and the call of the engine that computed it, which may be empty.
 
     Raises:
         ValueError, KeyError, TypeError: the line is damaged.
@@ -255,7 +282,8 @@ def from_line(line: bytes) -> tuple[str, Answer]:
         entry = json.loads(body + b"}")
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    return _string(entry["key"]), _generated(entry) if "texts" in entry else _scored(entry)
+    answer = _generated(entry) if "texts" in entry else _scored(entry)
+    return _string(entry["key"]), answer, _string(entry.get("call", ""))
 
 
 def _seal(body: bytes) -> bytes:

@@ -73,9 +73,13 @@ class SharedJournal:
             found = found or other.get(key)
         return found
 
-    def put(self, answers: Mapping[str, Answer]) -> None:
-        """Write and remember answers."""
-        self._journal.put(answers)
+    def call_of(self, key: str) -> str:
+        """The call of the engine that computed a known answer; empty if none is stored."""
+        return next(filter(None, (each.call_of(key) for each in (self._journal, *self._others.values()))), "")
+
+    def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
+        """Write and remember answers and the call that computed them."""
+        self._journal.put(answers, call)
 
     def sync(self, value: Value) -> list[Value]:
         """Wait for the others and read what they have answered; return the values of all, by rank."""
@@ -113,6 +117,9 @@ class _Reader:
 
     def get(self, key: str) -> Answer | None:
         return None if self._file is None else self._index.get(self._file, key)
+
+    def call_of(self, key: str) -> str:
+        return "" if self._file is None else self._index.call_of(self._file, key)
 
     def read_to(self, end: int) -> None:
         """Read all lines up to byte `end`; a file system that lags gets some time.

@@ -111,10 +111,12 @@ class WorkItem:
     Attributes:
         cost: tokens.
         shared: tokens that the item before it in the prefix chain has cached for it; None if it is not part of it.
+        requests: indices of the requests that it answers; needed if the model `measures_noise`.
     """
 
     cost: int
     shared: int | None = None
+    requests: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +207,8 @@ class LanguageModel(ABC):
         controls: its control tokens: names of them in records are marked, and `encode` gets texts with marks.
         noise: nats by which the log-probability of a token may depend on its batch; None if this is unknown or has to
             be measured.
-        measures_noise: whether it has to be measured.
+        measures_noise: whether it has to be measured. If so, a run that is continued computes items of a plan whole,
+            also for answers that it has, since the rounding of an answer depends on what is computed with it.
         budget: how many tokens a batch may hold, if the model makes batches; the engine plans for the least of all
             processes.
         parameter_count: the number of distinct parameters; the manifest stores it.
@@ -295,7 +298,7 @@ class LanguageModel(ABC):
         items = [order[each.start : each.stop] for each in chunks(costs, CHUNK, CHUNKS)]
         return Plan(
             requests=scored,
-            items=[WorkItem(sum(scored[index].input_length for index in item)) for item in items],
+            items=[WorkItem(sum(scored[index].input_length for index in item), None, item) for item in items],
             details=items,
             computed=sum(self.computed_tokens([scored[index] for index in item]) for item in items),
             attended=sum(attended_pairs(0, cost) for cost in costs),
@@ -348,10 +351,14 @@ def _text_plan(requests: Sequence[GenerateRequest]) -> Plan:
     costs = [tokens + requests[index].most_tokens for index, tokens in zip(order, new, strict=True)]
     found = chunks(costs, CHUNK, CHUNKS)
     lengths = [len(requests[index].tokens) for index in order]
+    chunked = [order[each.start : each.stop] for each in found]
     return Plan(
         requests=requests,
-        items=[WorkItem(sum(costs[each.start : each.stop])) for each in found],
-        details=[order[each.start : each.stop] for each in found],
+        items=[
+            WorkItem(sum(costs[each.start : each.stop]), None, chunk)
+            for each, chunk in zip(found, chunked, strict=True)
+        ],
+        details=chunked,
         computed=sum(new),
         attended=sum(attended_pairs(size - tokens, size) for size, tokens in zip(lengths, new, strict=True)),
     )

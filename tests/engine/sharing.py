@@ -23,7 +23,7 @@ def shared(folder: Path, ranks: Ranks) -> Iterator[SharedJournal]:
 
 
 class Rounding(ToyRows):
-    """A toy whose log-probabilities depend, by less than 1e-6, on which computations its kept states came from.
+    """A toy whose log-probabilities depend, by less than 1e-6, on their batch and on where its cached states came from.
 
     Attributes:
         computed_prefixes: tokens of prefixes that were computed, as often as they were.
@@ -39,11 +39,12 @@ class Rounding(ToyRows):
 
     def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
         answers = super().forward(rows)
-        return [self._rounded(row, answer) for row, answer in zip(rows, answers, strict=True)]
+        batch = b"".join(row.tokens.tobytes() for row in rows)
+        return [self._rounded(row, answer, batch) for row, answer in zip(rows, answers, strict=True)]
 
-    def _rounded(self, row: Row, answer: RowAnswer) -> RowAnswer:
+    def _rounded(self, row: Row, answer: RowAnswer, batch: bytes) -> RowAnswer:
         history = b"".join(each for _, each in self._cache(row.tokens[: row.prefix_length]))
-        noise = int.from_bytes(blake2b(history + row.tokens.tobytes(), digest_size=2).digest()) / 2**16
+        noise = int.from_bytes(blake2b(history + row.tokens.tobytes() + batch, digest_size=2).digest()) / 2**16
         return RowAnswer(answer.logprobs - np.float32(1e-6) * np.float32(noise), answer.greedy)
 
     def _cache(self, prefix: NDArray[np.int32]) -> list[tuple[int, bytes]]:

@@ -127,4 +127,4 @@ def test_generating_costs_the_new_tokens_of_a_prompt_and_all_that_may_follow_it(
         GenerateRequest.of([1, 2, 4], Decoding(5, samples=3, temperature=1)),
     ]
 
-    assert FakeLM().plan(requests).items == [WorkItem(3 + 9 + 1 + 15)]
+    assert FakeLM().plan(requests).items == [WorkItem(3 + 9 + 1 + 15, requests=[0, 1])]

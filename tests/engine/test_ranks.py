@@ -23,7 +23,6 @@ from icl_eval.models import (
     Request,
     ScoreRequest,
     Sink,
-    WorkItem,
 )
 from icl_eval.models.causal import rows as packing
 from icl_eval.models.causal import scheduling as prefix_replay
@@ -136,7 +135,8 @@ def test_an_item_shares_what_the_batch_before_has_cached_of_its_prefix() -> None
     rows = [_row([*prefix, 0], len(prefix)) for prefix in ([1, 2, 3], [1, 2, 4, 5], [])]
     batches = plan([PackedRow(row, ()) for row in rows], budget=9, targets=9)
 
-    assert prefix_replay.work_items(batches) == [WorkItem(1), WorkItem(1 + 3, 0), WorkItem(1 + 2, 2)]
+    found = [(each.cost, each.shared) for each in prefix_replay.work_items(batches)]
+    assert found == [(1, None), (1 + 3, 0), (1 + 2, 2)]
 
 
 def test_a_lineage_leaves_out_what_was_cut_off() -> None:

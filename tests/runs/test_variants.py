@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_rows import Crowd
 
 from icl_eval import Task, compare, evaluate, rescore
 from icl_eval.config import Select
@@ -280,6 +281,33 @@ def test_a_variant_is_compared_rescored_and_resumed_as_any_prompt(tmp_path: Path
         ("plain", 2),
         ("plain~labels=random", 2),
     ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shots": [0, 1, 3], "labels": ["gold", "random"], "calibrate": ["contextual", "batch"], "seeds": [0, 1]},
+        {"shots": [0, 1, 2, 4], "draw": "fixed", "order": ["drawn", "permutations:2"]},
+        {"shots": [0, 2], "select": ["random", "mdl"], "until": 0.2},
+    ],
+)
+def test_a_run_that_was_killed_stores_what_one_stores_that_was_not(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model's answers depend on what is computed together."""
+    monkeypatch.setattr("icl_eval.models.protocol.CHUNK", 1500)
+    evaluate(Crowd(), task(), out=tmp_path / "whole", **options)
+    lines = (tmp_path / "whole" / "answers.jsonl").read_bytes().splitlines(keepends=True)
+
+    for part in (0.2, 0.6, 0.95):
+        folder = tmp_path / str(part)
+        folder.mkdir()
+        (folder / "answers.jsonl").write_bytes(b"".join(lines[: round(part * len(lines))]))
+        evaluate(Crowd(), task(), out=folder, **options)
+
+        assert sorted((folder / "answers.jsonl").read_bytes().splitlines(keepends=True)) == sorted(lines)
+        for name in ("examples.jsonl", "scores.json", "prompts.jsonl"):
+            assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,11 @@ class Step:
 def work_items(batches: Sequence[Batch]) -> list[WorkItem]:
     """Batches as items of a partition."""
     return [
-        WorkItem(batch.computed, _prefix_length(batch) - batch.new_prefix if _prefix_length(batch) else None)
+        WorkItem(
+            batch.computed,
+            _prefix_length(batch) - batch.new_prefix if _prefix_length(batch) else None,
+            [span.request for packed in batch.rows for span in packed.spans],
+        )
         for batch in batches
     ]
 
@@ -257,7 +261,7 @@ class RowModel(LanguageModel):
         if not isinstance(plan.requests[0], ScoreRequest):
             return super().run(plan, items, sink)
         self.clear_cache()
-        selected = sorted(span.request for item in items for row in plan.details[item].rows for span in row.spans)
+        selected = sorted(index for item in items for index in plan.items[item].requests)
         waiting = {index: each for index in selected if isinstance(each := plan.requests[index], ScoreRequest)}
         flight = _Flight(self, waiting, steps(plan.details, items), sink)
         try:
