@@ -30,7 +30,7 @@ from icl_eval.tasks.task import Task
 
 NEAREST = 100  # candidates among which `dpp` selects, as in CEIL
 ORGANIZED, ORGANIZATIONS = 30, 10  # candidates, and organisations of them, of which `mdl` takes one; as Wu et al. 2023
-SAMPLE = 3000  # candidates, drawn by seed, among which `vote-k` and `diverse` select, as in Su et al. 2022
+SAMPLE = 3000  # candidates, drawn by seed, among which `fast-vote-k` and `diverse` select, as in Su et al. 2022
 
 
 class Pool:
@@ -221,7 +221,7 @@ class Pool:
         """Positions of the candidates that are selected for all queries; each is looked for once, when it is needed."""
         if (part, int(salt)) not in self._selected:
             sample = np.argsort(finished(unfinished(part.folded, salt)), kind="stable")[:SAMPLE]
-            select = vote_k if self.protocol.select == "vote-k" else representatives
+            select = vote_k if self.protocol.select == "fast-vote-k" else representatives
             order = select(self._scores.similarity.between(part.indices[sample]))
             self._selected[part, int(salt)] = [], (sample[index] for index in order)
         known, others = self._selected[part, int(salt)]

@@ -50,7 +50,7 @@ def vote_k(similarity: Floats, votes: int | None = None) -> Iterator[int]:
 
     Every candidate votes for its nearest neighbours. The next one selected is that with the greatest sum of votes by
     candidates that are not selected; a vote weighs `10 ** -s`, where s of the voter's neighbours are selected. The
-    second stage of the paper, which asks a model how sure it is, is not part of it.
+    paper's vote-k selects only the first ones in this way, and the rest by the confidence of a model.
 
     Args:
         similarity: of every two candidates, (candidates, candidates).

@@ -75,7 +75,10 @@ class SharedJournal:
 
     def call_of(self, key: str) -> str:
         """The call of the engine that computed a known answer; empty if none is stored."""
-        return next(filter(None, (each.call_of(key) for each in (self._journal, *self._others.values()))), "")
+        found = self._journal.call_of(key)
+        for other in self._others.values():
+            found = found or other.call_of(key)
+        return found
 
     def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
         """Write and remember answers and the call that computed them."""

@@ -7,7 +7,6 @@ half of the budget; then to the one with the lowest. The prior is that of the au
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +23,7 @@ from icl_eval.runs.collect import result_of
 from icl_eval.runs.model import ChatForm
 from icl_eval.runs.organization import with_organizations
 from icl_eval.runs.requests import RequestBuilder
+from icl_eval.tasks import Example
 
 BATCH = 20  # examples of a step, as in the authors' runs
 PRIOR = 5.0  # wrong answers that the prior is worth
@@ -65,19 +65,29 @@ def searched(
 
 
 def before_choices(prepared: Sequence[Prepared], config: RunConfig) -> list[Prepared]:
-    """A stand-in for choices of the model that are still to be made.
+    """A stand-in for choices of the model that are still to be made: at most what they and their results take.
 
-    It has all organisations of demonstrations, and of a search as many formats as its examples and those of its result
-    take.
+    It has all organisations of demonstrations. Of a search it has as many formats as its result in all cells, and the
+    examples that the search evaluates, in one cell, of as few formats as possible.
     """
-    prepared = with_organizations(prepared)
     if config.budget is None:
-        return prepared
+        return with_organizations(prepared)
     found: list[Prepared] = []
     for formats in _by_prompt(prepared):
-        worth = math.ceil(config.budget / len(formats[0][0].examples))
-        found += chain.from_iterable(formats[: FOUND + worth])
-    return found
+        found += chain.from_iterable(formats[:FOUND])
+        (plain, *_), *others = formats
+        found.append(_in_one_cell(plain, plain.examples))
+        left = config.budget // 2 // BATCH * 2 * min(BATCH, len(plain.examples))
+        for each, *_ in others:
+            found += [_in_one_cell(each, each.examples[:left])] if left else []
+            left -= min(left, len(each.examples))
+    return with_organizations(found)
+
+
+def _in_one_cell(one: Prepared, examples: Sequence[Example]) -> Prepared:
+    """A prompt in the cell in which formats are compared: the most demonstrations and the first seed."""
+    record = one.record.model_copy(update={"shots": one.record.shots[-1:], "seeds": one.record.seeds[:1]})
+    return replace(one, examples=examples, describe=lambda: record)
 
 
 class ThompsonSearch:
@@ -151,7 +161,7 @@ def _right(builders: Sequence[RequestBuilder], engine: Engine, index: int, start
         RunError: an answer is neither right nor wrong.
     """
     builder, prepared, record = builders[index], builders[index].prepared, builders[index].prepared.record
-    cell = max(prepared.cells(record.seeds[0]), key=lambda cell: cell.shots)
+    (cell,) = _in_one_cell(prepared, ()).record.cells
     judge = Judge(record)
     queries = [
         builder.build(cell, each, *prepared.draws(each, [cell.shots], cell.seed))

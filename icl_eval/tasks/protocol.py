@@ -13,7 +13,7 @@ from icl_eval.values import parse_labels, parse_order
 
 BY_SIMILARITY: tuple[Select, ...] = ("bm25", "knn", "dpp", "mdl")
 """Selections of demonstrations for each query; the last one also depends on the model."""
-FOR_ALL: tuple[Select, ...] = ("vote-k", "diverse")
+FOR_ALL: tuple[Select, ...] = ("fast-vote-k", "diverse")
 """Selections of the same demonstrations for all queries."""
 ENCODED: tuple[Select, ...] = ("knn", "dpp", "mdl", *FOR_ALL)
 """Selections that may compare the vectors of an encoder."""

@@ -531,7 +531,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "seeds": [Case((*PLAN, "--shots", "1"), ("--seeds", "5,7"), see.seeds, {5, 7})],
         "prompts": [Case(PLAN, ("--prompt", "chatty"), see.is_instructed, True)],
         "formats": [Case(PLAN, ("--formats", "2"), see.in_requests("Q::"), True)],
-        "budget": [Case((*PLAN, "--shots", "0", "--formats", "20"), ("--budget", "40"), see.questions, 2 * 8)],
+        "budget": [Case((*PLAN, "--shots", "0", "--formats", "20"), ("--budget", "40"), see.questions, 2 * 3)],
         "data": [
             Case(("plan", *PARITY, *HERE, "-m", "llama", "--shots", "0"), ("--data", "sample"), see.queries, QUERIES)
         ],

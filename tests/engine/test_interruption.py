@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def journal_of(
     return sorted(lines)
 
 
-KINDS = {
+KINDS: dict[str, tuple[Callable[[], LanguageModel], list[Sequence[Request]]]] = {
     "rows": (lambda: Rounding(tree_attention=False, row_budget=16), WINDOWS),
     "trees": (lambda: Rounding(tree_attention=True, row_budget=16), WINDOWS),
     "chunks": (Crowd, TEXTS),

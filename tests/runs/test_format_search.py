@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,23 @@ def test_found_formats_are_evaluated_in_the_whole_grid_and_a_finished_search_is_
     assert again.scores == found.scores == rescore(tmp_path / "run").scores
     assert {name.split("-")[-1] for name in names if "-" in name} >= {"best~labels=random", "worst"}
     assert {line.shots for line in found if line.is_found} == {0, 2}
+
+
+def test_progress_counts_the_search_in_one_cell_and_its_result_in_all() -> None:
+    """Six formats of eight examples with two options: both are scored, with and without the prompt."""
+    task = parity(prompt={"plain": PROMPT})
+    totals: list[int] = []
+    done: list[int] = []
+
+    def progress(total: int) -> Callable[[int], None]:
+        totals.append(total)
+        return done.append
+
+    options: dict[str, Any] = {"prompts": "plain", "shots": [0, 1, 2], "seeds": 2, "formats": 6, "budget": 80}
+    evaluate(knowing(), task, progress=progress, **options)
+
+    assert totals == [4 * (3 * 8 * (1 + 2 + 2) + 8 + 4 * 8)]  # three whole formats, the plain one, four steps of eight
+    assert sum(done) == totals[0] - 4 * (4 * 8 - 32)
 
 
 @pytest.mark.parametrize(

@@ -111,13 +111,16 @@ def test_an_option_replaces_what_the_task_says_of_the_draw() -> None:
         ),
         (
             {"select": "near"},
-            "`select`, value 'near': Input should be 'random', 'balanced', 'bm25', 'knn', 'dpp', 'mdl', 'vote-k' or",
+            "`select`, value 'near': Input should be 'random', 'balanced', 'bm25', 'knn', 'dpp', 'mdl', 'fast-vote-k'",
         ),
         (
             {"select": "bm25", "encoder": "tiny"},
-            "order: `encoder` goes with `select` knn, dpp, mdl, vote-k, diverse, but",
+            "order: `encoder` goes with `select` knn, dpp, mdl, fast-vote-k, diverse, but",
         ),
-        ({"select": "vote-k", "order": "similar-last"}, "order: `order` similar-last goes with `select` bm25, knn, "),
+        (
+            {"select": "fast-vote-k", "order": "similar-last"},
+            "order: `order` similar-last goes with `select` bm25, knn, ",
+        ),
         ({"select": "knn", "draw": "fixed"}, "order: `select` knn goes with `draw` per_example, but `draw` is fixed"),
         (
             {"select": "knn", "seeds": 2, "shots": 1},

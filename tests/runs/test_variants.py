@@ -191,7 +191,9 @@ def test_selections_are_variants_with_all_other_changes() -> None:
     assert mean.prompt == "plain~mean of 3 selections"
 
 
-@pytest.mark.parametrize("values", [("random", "bm25", "vote-k"), ("vote-k", "random"), ("bm25", "vote-k")])
+@pytest.mark.parametrize(
+    "values", [("random", "bm25", "fast-vote-k"), ("fast-vote-k", "random"), ("bm25", "fast-vote-k")]
+)
 def test_a_selection_is_that_of_a_run_of_its_own(values: tuple[Select, ...], tmp_path: Path) -> None:
     named = task(prompt={"plain": "Word: {{ text }}\nLevel:"})
     options: dict[str, Any] = {"shots": [1, 3], "prompts": "plain"}
