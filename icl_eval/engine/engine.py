@@ -94,24 +94,14 @@ class Engine:
         for kind in (ScoreRequest, GenerateRequest):
             part = {key: each for key, each in planned.items() if isinstance(each, kind)}
             if not part.keys().isdisjoint(missing):
-                self._compute(part, known, call)
+                plan = self.model.plan(list(part.values()))
+                accept = partial(self._accept, list(part.items()), known, call)
+                share = self._share(plan.items, [key not in known for key in part])
+                with self._explaining_errors(part, known):
+                    self.tokens += self.model.run(plan, share, accept)
         self._take_others(missing, known)
         self.tick(repeated)
         return [known[key] for key in keys]
-
-    def _compute(self, part: Mapping[str, Request], known: dict[str, Answer], call: str) -> None:
-        """Plan requests of one type, those that an interrupted call has answered included, and compute what is missing.
-
-        An item of the plan is computed whole even if some of its answers are known, because the rounding of the others
-        depends on what is computed together.
-        """
-        plan = self.model.plan(list(part.values()))
-        missing = {index for index, key in enumerate(part) if key not in known}
-        is_new = len(missing) == len(part)
-        items = [i for i, item in enumerate(plan.items) if is_new or not missing.isdisjoint(item.requests)]
-        with self._explaining_errors(part, known):
-            share = [items[index] for index in self._share([plan.items[index] for index in items])]
-            self.tokens += self.model.run(plan, share, partial(self._accept, list(part.items()), known, call))
 
     def workload(self, requests: Sequence[Request], planned: set[str]) -> Workload:
         """The work that `answer` would do, planned in the same way, except that of a call that was interrupted, only
@@ -174,11 +164,23 @@ class Engine:
                 known[key] = answer
                 self.tick(1)
 
-    def _share(self, work: Sequence[WorkItem]) -> Sequence[int]:
-        """The indices of this process's items."""
+    def _share(self, items: Sequence[WorkItem], missing: Sequence[bool]) -> Sequence[int]:
+        """The indices of this process's items among those with a missing answer.
+
+        Such an item is computed whole, since the rounding of an answer depends on what is computed together.
+
+        Args:
+            items: of the plan.
+            missing: of each request of the plan, whether its answer is not known.
+        """
+        whole = all(missing)
+        left = [
+            index for index, item in enumerate(items) if whole or any(missing[request] for request in item.requests)
+        ]
         if self._ranks.size == 1:
-            return range(len(work))
-        return partition(work, self._ranks.size)[self._ranks.rank]
+            return left
+        share = partition([items[index] for index in left], self._ranks.size)[self._ranks.rank]
+        return [left[index] for index in share]
 
     @contextmanager
     def _explaining_errors(self, part: Mapping[str, Request], known: Mapping[str, Answer]) -> Iterator[None]:
