@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from icl_eval.errors import counted
 from icl_eval.metrics import PER_SHOT_LOSS
 from icl_eval.results.manifest import Manifest
-from icl_eval.results.score import Score
+from icl_eval.results.score import VARIANT, Score
 
 if TYPE_CHECKING:
     from icl_eval.results.scaling import ScalingFit
+
+MOST_NAMED = 8  # curves of a chart with a colour and a name each, unless more have the fewest changes
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,18 @@ def curves_of(scores: Iterable[Score], model: str = "") -> list[Curve]:
 def first_of_each_task(curves: Sequence[Curve]) -> list[Curve]:
     """The curve of the first metric of each task, prompt, scoring and model."""
     return list({(each.model, each.task, each.prompt, each.scoring): each for each in reversed(curves)}.values())[::-1]
+
+
+def named_curves(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves of a chart that get a colour and a name, in their order: those with the fewest changes of a prompt.
+
+    So in a grid of several axes, these are the plain prompt and what changes one thing, and the combinations are left.
+    Those of the plain prompts are all among them, as are those of many models.
+    """
+    changes = [curve.prompt.count(VARIANT) + curve.prompt.count(",") for curve in curves]
+    most = max(MOST_NAMED, changes.count(min(changes)))
+    chosen = sorted(range(len(curves)), key=changes.__getitem__)[:most]
+    return [curves[index] for index in sorted(chosen)]
 
 
 def scoring_words(scored: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:

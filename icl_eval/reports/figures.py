@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icl_eval.errors import RunError, UnknownName, counted
-from icl_eval.reports.curves import BySize, Curve, Point, first_of_each_task, scoring_words, title_of
+from icl_eval.reports.curves import BySize, Curve, Point, first_of_each_task, named_curves, scoring_words, title_of
 from icl_eval.reports.html import visible
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ STYLE: dict[Any, Any] = {
 
 
 def curve_figure(curves: Sequence[Curve]) -> Figure:
-    """Learning curves, a panel for the first metric of each task and a line for each model.
+    """Learning curves, a panel for the first metric of each task and a line for each model, prompt and scoring.
 
+    If a panel has many lines, only those with the fewest changes of a prompt have a name; the others are thin and grey.
     Bands are one standard error over examples, and bars the standard deviation over draws of demonstrations.
 
     Raises:
@@ -58,10 +59,15 @@ def curve_figure(curves: Sequence[Curve]) -> Figure:
     figure, axes = _panels(len(panels))
     for axis, ((task, metric), found) in zip(axes, panels.items(), strict=False):
         shots = sorted({point.shots for curve in found for point in curve.points})
+        named = named_curves(found)
         for curve in found:
-            index = labels.setdefault(label := _label(curve, found), len(labels))  # the panels share one legend
             positions = [shots.index(point.shots) for point in curve.points]
-            _line(axis, index, positions, curve.points, label)
+            if curve in named:
+                index = labels.setdefault(label := _label(curve, found), len(labels))  # the panels share one legend
+                _line(axis, index, positions, curve.points, label)
+            else:
+                values = [point.value for point in curve.points]
+                axis.plot(positions, values, color="#999999", linewidth=0.5, alpha=0.6, zorder=1, label="others")
         for name, style in (("random", "--"), ("majority", ":")):
             if (value := getattr(found[0], name)) is not None:
                 axis.axhline(value, color="#777777", linestyle=style, linewidth=0.8, label=name)

@@ -11,15 +11,24 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from icl_eval.errors import counted
 from icl_eval.reports.categories import category_tables
 from icl_eval.reports.columns import NUMBERS, Row, columns_of, number
 from icl_eval.reports.comparison import p_value
-from icl_eval.reports.curves import Curve, by_size, curves_of, first_of_each_task, scoring_words, title_of
+from icl_eval.reports.curves import (
+    Curve,
+    by_size,
+    curves_of,
+    first_of_each_task,
+    named_curves,
+    scoring_words,
+    title_of,
+)
 from icl_eval.reports.html import breakable, escaped, html_table, table
 from icl_eval.reports.items import ReportRun, item_blocks
 from icl_eval.reports.notes import averages, differences, losses, spreads
 from icl_eval.reports.page import DEFAULT
-from icl_eval.reports.svg import curve_chart, key, short_number, size_chart
+from icl_eval.reports.svg import curve_chart, key, others_key, short_number, size_chart
 from icl_eval.reports.sweep import distinct_lines
 from icl_eval.reports.table import (
     about_references,
@@ -163,7 +172,8 @@ def _scores(runs: Sequence[ReportRun]) -> str:
 def _curves(runs: Sequence[ReportRun]) -> str:
     """A chart for the first metric of each task, with a line for each run, and a heat map of the tasks.
 
-    Of a single run, the lines are its prompts; of several, those with several prompts of a task have a chart for each.
+    Of a single run, the lines are its prompts, of which some have a name; of several, those with several prompts of a
+    task have a chart for each.
     """
     several = len(runs) > 1
     curves = [curve for run in runs for curve in first_of_each_task(curves_of(run.scores, run.label))]
@@ -178,25 +188,37 @@ def _curves(runs: Sequence[ReportRun]) -> str:
     models = [run.label for run in runs]
     charts = []
     scored = scoring_words((curve.task, curve.metric, curve.scoring) for curve in curves)
-    for (task, prompt, metric, scoring), members in list(found.items())[:MOST_CHARTS]:
+    shown = list(found.items())[:MOST_CHARTS]
+    legends = [_legend_of(members) for _, members in shown if not several]
+    common = legends[0] if len(legends) > 1 and len({*legends}) == 1 else ""
+    for (task, prompt, metric, scoring), members in shown:
         title = title_of(task, metric, prompt, scoring=scored[task, metric, scoring])
         caption = f"<figcaption>{breakable(title)}</figcaption>"
-        names = models if several else [curve.model for curve in members]
-        charts.append(f"<figure>{caption}{'' if several else _legend(names)}{curve_chart(members, names)}</figure>")
+        names = models if several else [curve.model for curve in named_curves(members)]
+        legend = "" if several or common else _legend_of(members)
+        charts.append(f"<figure>{caption}{legend}{curve_chart(members, names)}</figure>")
     more = len(found) - len(charts)
     rest = f"<p>{more} more curves are left out; all scores are in the table above.</p>" if more else ""
     note = "Bands are one standard error over examples, small dots the draws of demonstrations."
     return (
-        f'{_legend(models)}<p class="soft">{note}</p><div class="charts">{"".join(charts)}</div>'
+        f'{_legend(models)}{common}<p class="soft">{note}</p><div class="charts">{"".join(charts)}</div>'
         f"{rest}{_heat_map(list(found.values()), named=several)}"
     )
 
 
-def _legend(names: Sequence[str]) -> str:
+def _legend_of(curves: Sequence[Curve]) -> str:
+    """The legend of a chart of a single run's prompts."""
+    names = [curve.model for curve in named_curves(curves)]
+    return _legend(names, len(curves) - len(names))
+
+
+def _legend(names: Sequence[str], others: int = 0) -> str:
+    """The names of lines, if there are several, and how many have none."""
     if len(names) < 2:
         return ""
     lines = "".join(f"<span>{key(index)}{breakable(name)}</span>" for index, name in enumerate(names))
-    return f'<div class="legend">{lines}</div>'
+    rest = f"<span>{others_key()}{counted(others, 'other')}, with names in the table</span>" if others else ""
+    return f'<div class="legend">{lines}{rest}</div>'
 
 
 def _heat_map(found: Sequence[Sequence[Curve]], *, named: bool) -> str:

@@ -30,7 +30,7 @@ def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
     """The curves of one task by shots, one for each model: bands of one standard error, and a dot for each draw.
 
     Args:
-        curves: of the task.
+        curves: of the task; those of models without a name in the legend are thin grey lines.
         models: those of all charts, in the order of their legend.
     """
     shots = sorted({point.shots for curve in curves for point in curve.points})
@@ -38,11 +38,16 @@ def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
     points = [point for curve in curves for point in curve.points]
     references = {name: getattr(curves[0], name) for name in ("random", "majority")}
     known = {name: value for name, value in references.items() if value is not None}
-    ends = [point.value + sign * point.error for point in points for sign in (-1, 1)]
-    scale = _Scale.of([*ends, *known.values(), *(value for point in points for value in point.draws)])
+    named = [point for curve in curves if curve.model in models for point in curve.points]
+    ends = [point.value + sign * point.error for point in named for sign in (-1, 1)]
+    values = [*(point.value for point in points), *(value for point in named for value in point.draws)]
+    scale = _Scale.of([*ends, *known.values(), *values])
     parts = [*_axes(scale, [(positions[each], str(each)) for each in shots], "shots")]
     parts += _references(known, scale)
-    for curve in curves:
+    for curve in (each for each in curves if each.model not in models):
+        line = _path([(positions[point.shots], scale.y(point.value)) for point in curve.points])
+        parts.append(f'<path class="others" d="{line}"><title>{escaped(curve.model)}</title></path>')
+    for curve in (each for each in curves if each.model in models):
         parts += _series(
             models.index(curve.model), [(positions[point.shots], point) for point in curve.points], scale, "shots"
         )
@@ -114,6 +119,11 @@ def key(index: int) -> str:
         f'<svg viewBox="0 0 34 12" aria-hidden="true"><path d="M0 6H34" stroke="{series_colour(index)}" '
         f'stroke-width="2.2" stroke-dasharray="{DASHES[index % len(DASHES)]}"/>{_marker(index, 17, 6)}</svg>'
     )
+
+
+def others_key() -> str:
+    """The line of the curves without a name, for a legend."""
+    return '<svg viewBox="0 0 34 12" aria-hidden="true"><path class="others" d="M0 6H34"/></svg>'
 
 
 def short_number(value: float) -> str:

@@ -12,8 +12,10 @@ import pytest
 
 from icl_eval.errors import RunError, UnknownName
 from icl_eval.metrics.scaling import Law, fit_logistic, fit_power_law
-from icl_eval.reports.curves import BySize, by_size, curves_of
+from icl_eval.reports.curves import BySize, by_size, curves_of, named_curves
 from icl_eval.reports.figures import FORMATS, curve_figure, difference_figure, save, size_figure
+from icl_eval.reports.items import ReportRun
+from icl_eval.reports.report import report
 from icl_eval.reports.svg import curve_chart, size_chart
 from icl_eval.results.pair import Pair
 from icl_eval.results.result import Comparison, Result, Sweep
@@ -45,6 +47,47 @@ def test_every_model_has_a_line_and_a_name() -> None:
     figure: Any = Sweep((Result(SCORES, MANIFEST), Result(SCORES, SIZES[0]))).plot()
 
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["small", "m6", "random", "majority"]
+
+
+CROSS = [
+    f"p{format}{changed}"
+    for format in ("", "~mean of 3 formats")
+    for changed in ("", *(f"~{each}" for each in ("labels=random", "labels=flipped", "select=bm25")))
+    for changed in (changed, f"{changed},order=reversed" if changed else "~order=reversed")
+]
+
+
+def test_a_cross_of_axes_names_what_changes_one_thing_and_draws_the_rest_in_grey(tmp_path: Path) -> None:
+    scores = [replace(score, prompt=prompt) for prompt in CROSS for score in SCORES]
+    curves = curves_of(scores)
+    figure: Any = curve_figure(curves)
+    (axis,) = figure.axes
+    page = report([ReportRun("run", MANIFEST, scores, (), tmp_path, None)])
+    one_change = [
+        "p",
+        "p~order=reversed",
+        "p~labels=random",
+        "p~labels=flipped",
+        "p~select=bm25",
+        "p~mean of 3 formats",
+    ]
+
+    named = [curve.prompt for curve in named_curves(curves)]
+    assert len(CROSS) == 16
+    assert len(named) == 8
+    assert set(one_change) < set(named)
+    legend = {text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()}
+    assert legend == {*named, "others", "random", "majority"}
+    assert sum(line.get_label() == "others" for line in axis.lines) == 8
+    assert page.count('<path class="others" d="M5') == 8
+    assert "<title>p~mean of 3 formats~select=bm25,order=reversed</title>" in page
+    assert "8 others, with names in the table" in page
+
+
+def test_every_one_of_many_models_has_a_name() -> None:
+    curves = [curve for index in range(12) for curve in curves_of(SCORES, f"m{index}")]
+
+    assert named_curves(curves) == curves
 
 
 @pytest.mark.parametrize("longest", [5, 40, 60])
