@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -86,7 +87,7 @@ class Engine:
         found = sum(key in known for key in keys)
         self.reused += found
         self.tick(found)
-        repeated = len(keys) - found - len(missing)
+        copies = Counter(keys)
         self._sync_budget()
         call = _call(keys) if missing and self.model.measures_noise else ""
         begun = {key for key in known if call and self.store.call_of(key) == call}
@@ -95,12 +96,11 @@ class Engine:
             part = {key: each for key, each in planned.items() if isinstance(each, kind)}
             if not part.keys().isdisjoint(missing):
                 plan = self.model.plan(list(part.values()))
-                accept = partial(self._accept, list(part.items()), known, call)
+                accept = partial(self._accept, list(part.items()), known, copies, call)
                 share = self._share(plan.items, [key not in known for key in part])
                 with self._explaining_errors(part, known):
                     self.tokens += self.model.run(plan, share, accept)
-        self._take_others(missing, known)
-        self.tick(repeated)
+        self._take_others(missing, known, copies)
         return [known[key] for key in keys]
 
     def workload(self, requests: Sequence[Request], planned: set[str]) -> Workload:
@@ -149,7 +149,7 @@ class Engine:
         if (budget := self.model.budget) is not None and self._ranks.size > 1:
             budget.size = min(self._ranks.gather(budget.size))
 
-    def _take_others(self, missing: Mapping[str, Request], known: dict[str, Answer]) -> None:
+    def _take_others(self, missing: Mapping[str, Request], known: dict[str, Answer], copies: Mapping[str, int]) -> None:
         """Take what the other processes have answered."""
         if not isinstance(self.store, SharedJournal):
             if count := sum(key not in known for key in missing):
@@ -162,7 +162,7 @@ class Engine:
                 if (answer := self.store.get(key)) is None:
                     raise RunError("the processes do not evaluate the same: no process answered a request of this one")
                 known[key] = answer
-                self.tick(1)
+                self.tick(copies[key])
 
     def _share(self, items: Sequence[WorkItem], missing: Sequence[bool]) -> Sequence[int]:
         """The indices of this process's items among those with a missing answer.
@@ -199,6 +199,7 @@ class Engine:
         self,
         requests: Sequence[tuple[str, Request]],
         known: dict[str, Answer],
+        copies: Mapping[str, int],
         call: str,
         answers: Mapping[int, Answer],
     ) -> None:
@@ -215,7 +216,7 @@ class Engine:
         known |= new
         self.store.put(new, call)
         self.computed += len(new)
-        self.tick(len(new))
+        self.tick(sum(copies[key] for key in new))
 
     def _advice(self) -> str:
         return (

@@ -60,6 +60,15 @@ def test_answers_do_not_depend_on_order_or_company(
         assert alone[key].greedy == answer.greedy
 
 
+def test_an_answer_counts_for_all_requests_that_it_answers() -> None:
+    ticks: list[int] = []
+    one, other = ScoreRequest.of([65], [66]), ScoreRequest.of([67], [68, 69])
+
+    Engine(FakeLM(), tick=ticks.append).answer([one, other, one, one])
+
+    assert sorted(filter(None, ticks)) == [1, 3]
+
+
 @given(REQUESTS, MODELS)
 def test_every_request_is_answered_once(requests: list[ScoreRequest], model: ToyRows) -> None:
     ticks: list[int] = []

@@ -196,11 +196,11 @@ def test_every_rank_reports_the_requests_that_the_others_answer(tmp_path: Path) 
             ticks[ranks.rank] += count
 
         with shared(tmp_path, ranks) as journal:
-            Engine(FakeLM(), journal, tick=tick).answer([*TEXTS, *BLACK])
+            Engine(FakeLM(), journal, tick=tick).answer([*TEXTS, *BLACK, *BLACK])
 
     together(2, work)
 
-    assert ticks == [len({*TEXTS, *BLACK})] * 2
+    assert ticks == [len({*TEXTS, *BLACK}) + len(BLACK)] * 2
 
 
 def test_more_ranks_than_work(tmp_path: Path) -> None:
