@@ -78,4 +78,5 @@ def _check_members(name: str, members: Set[str], failed: Set[str], absent: Set[s
     if broken := failed & members:
         raise TaskError(f"{len(broken)} of its tasks cannot be run: {', '.join(sorted(broken))}", name)
     if bare := absent & members:
-        raise MissingData(f"of its tasks, {', '.join(sorted(bare))} {'have' if len(bare) > 1 else 'has'} none")
+        tasks, have = ("tasks", "have") if len(bare) > 1 else ("task", "has")
+        raise MissingData(f"its {tasks} {', '.join(sorted(bare))} {have} none")

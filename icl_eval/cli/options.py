@@ -264,7 +264,7 @@ def numbers(value: str, option: str) -> int | list[int]:
     """
     found = [word.strip() for word in value.split(",") if word.strip()]
     if not found or not all(word.isdecimal() for word in found):
-        raise RunError(f"{option} takes whole numbers by comma, such as 0,1,4; it was given {value!r}")
+        raise RunError(f"{option} takes whole numbers separated by commas, such as 0,1,4; it was given {value!r}")
     return [int(word) for word in found] if "," in value else int(found[0])
 
 
@@ -288,7 +288,7 @@ def pairs(values: list[str], option: str) -> dict[int | str, Any]:
             found[key] = yaml.safe_load(text)
         except (yaml.YAMLError, RecursionError) as error:
             excerpt = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
-            raise RunError(f"{option} {name}={excerpt}: the value does not parse as that of a task file") from error
+            raise RunError(f"{option} {name}={excerpt}: the value is not valid YAML") from error
     return found
 
 

@@ -106,7 +106,7 @@ def _try_to_write(results: Sequence[Result], path: Path, comparison: Comparison 
     try:
         write_report(results, path, comparison)
     except RunError as error:
-        remark(f"note: there is no report: {error}")
+        remark(f"note: the report was not written: {error}")
         return False
     return True
 

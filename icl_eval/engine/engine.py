@@ -141,7 +141,7 @@ class Engine:
         if self.model.is_encoder_decoder:
             length = max(request.boundary, len(request.tokens) - request.boundary)
         if length > self.model.window:
-            raise ModelError(f"a request reads {length} tokens, but the context length is {self.model.window}")
+            raise ModelError(f"a request takes {length} tokens, but the context length is {self.model.window}")
         return request
 
     def _sync_budget(self) -> None:
@@ -160,7 +160,7 @@ class Engine:
         for key in missing:
             if key not in known:
                 if (answer := self.store.get(key)) is None:
-                    raise RunError("the processes do not evaluate the same: no process answered a request of this one")
+                    raise RunError("no process answered a request of this one; do all of them run the same command?")
                 known[key] = answer
                 self.tick(copies[key])
 
@@ -209,9 +209,9 @@ class Engine:
             if key in known:
                 continue
             if impossible := [value for value in _nats(answer) if not (math.isfinite(value) and value <= 0)]:
-                raise ModelError(f"the model gives a log-probability of {impossible[0]}; {self._advice()}")
+                raise ModelError(f"the model returns a log-probability of {impossible[0]}; {self._advice()}")
             if problem := _misfit(request, answer):
-                raise ModelError(f"{type(self.model).__name__} gives {problem}")
+                raise ModelError(f"{type(self.model).__name__} returns {problem}")
             new[key] = answer
         known |= new
         self.store.put(new, call)

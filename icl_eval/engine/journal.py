@@ -118,7 +118,7 @@ class LineIndex:
         listed = ", ".join(f"{first} to {last}" if last > first else str(first) for first, last in spans)
         what = "this line of the journal is" if len(numbers) == 1 else f"the lines {listed} of the journal are"
         command = f"sed -i.bak '{script}' {shlex.quote(str(self.path))}"
-        message = f"{what} damaged; drop what is damaged with `{command}`, and the same run computes it again"
+        message = f"{what} damaged; `{command}` removes the damage, and the same run then computes the missing answers"
         return RunError(message, self.path, numbers[0])
 
     def get(self, file: BinaryIO, key: str) -> Answer | None:

@@ -93,17 +93,17 @@ class Extracted:
         return "|".join(filter(None, (inner, f"{name}#{hashlib.sha256(rules.encode()).hexdigest()[:8]}")))
 
     def ties(self, predictions: Sequence[TextPrediction]) -> int:
-        """In how many examples several answers are the most frequent ones, of a vote."""
+        """The number of examples in which several answers have the most votes."""
         count = getattr(self.metric, "ties", None)
         return 0 if count is None else int(count([self._extracted(each) for each in predictions]))
 
     def failures(self, predictions: Sequence[Any]) -> int:
-        """In how many texts the rules find nothing."""
+        """The number of texts in which the rules find nothing."""
         return sum(_answer(each.text, self.rules) is None for each in predictions)
 
 
 def measures_samples(metric: object) -> bool:
-    """Whether a metric measures all samples of an example at once, and not each for itself."""
+    """Whether a metric measures all samples of an example at once, not each by itself."""
     return bool(getattr(metric, "of_samples", False))
 
 

@@ -1,8 +1,8 @@
 """DROP's exact match and F1: numbers count as numbers, and the spans of an answer are matched one to one.
 
-Dua et al. 2019, as in the official `drop_eval.py`. A text is one span, or several written with ` | ` between
-them. The best reference counts; one whose first span is empty does not. The script uses
-answer types only for its breakdown, so they are not needed here. A date is day, month and year, as in the script.
+Dua et al. 2019, as in the official `drop_eval.py`. A text is one span, or several separated by ` | `. The best
+reference counts; one whose first span is empty does not. The script uses answer types only for its breakdown, so they
+are not needed here. A date is day, month and year, as in the script.
 """
 
 from __future__ import annotations

@@ -266,7 +266,7 @@ def _same_examples(seeds: Sequence[Sequence[P]]) -> list[list[P]]:
     for predictions in ordered:
         if differing := first ^ {_identity(prediction) for prediction in predictions}:
             id = min(id for id, *_ in differing)
-            raise MetricError(f"the seeds answered different examples: {id!r} is not the same in all of them")
+            raise MetricError(f"the examples differ between seeds: {id!r} is not the same in all of them")
     return ordered
 
 

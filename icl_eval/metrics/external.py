@@ -118,7 +118,7 @@ def python_metric(
         try:
             implementation = code()
         except FAILURES as error:
-            raise MetricError(f"{name} cannot be made without arguments: {_summary(error)}", path, line) from error
+            raise MetricError(f"{name} cannot be created without arguments: {_summary(error)}", path, line) from error
     of = getattr(implementation, "of", kind)
     bounds = _bounds(name, getattr(implementation, "bounds", (-math.inf, math.inf)), path, line)
     if of not in get_args(Kind):
@@ -146,7 +146,7 @@ class PythonRows:
     proportion: bool = False
 
     def check(self, predictions: Sequence[AnyPrediction]) -> None:
-        """Nothing: code from outside gets real answers only."""
+        """Do nothing: code from outside is only called with real answers."""
 
     def statistics(self, predictions: Sequence[AnyPrediction]) -> Statistics:
         """One row per example; raises `MetricError` unless the class gives as many finite ones."""
@@ -173,7 +173,7 @@ class PythonRows:
         if found.shape != totals.shape[:-1]:
             raise MetricError(
                 f"`value` of {self.name} returns the shape {found.shape} for totals of the shape {totals.shape}; "
-                f"it is to be {totals.shape[:-1]}"
+                f"it must be {totals.shape[:-1]}"
             )
         return found
 
@@ -193,7 +193,7 @@ class PythonScore:
     bounds: tuple[float, float]
 
     def check(self, predictions: Sequence[AnyPrediction]) -> None:
-        """Nothing: code from outside gets real answers only."""
+        """Do nothing: code from outside is only called with real answers."""
 
     def score(self, predictions: Sequence[AnyPrediction]) -> float:
         """The metric of these predictions; raises `MetricError` unless the class returns a number."""
@@ -373,6 +373,6 @@ def _fails(method: Callable[[Any], Any], predictions: Sequence[AnyPrediction]) -
 
 
 def _summary(error: BaseException) -> str:
-    """An error of code from outside, in one line."""
+    """An error that code from outside raised, in one line."""
     message = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

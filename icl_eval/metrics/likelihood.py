@@ -90,7 +90,7 @@ class InContextScore:
         return cls(name, int(settings.get("early", cls.early)), int(settings.get("late", cls.late)))
 
     def check(self, predictions: Sequence[LikelihoodPrediction]) -> None:
-        """Every text can be scored whose tokens are not known yet."""
+        """Do nothing: before a run, the tokens of texts are not known."""
 
     def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
         """One unit per text; raises `MetricError` if none is long enough."""
@@ -162,14 +162,16 @@ class MinK:
         return cls(name, int(settings.get("k", cls.percent)), standardized_logprobs, (-math.inf, math.inf))
 
     def check(self, predictions: Sequence[LikelihoodPrediction]) -> None:
-        """Every text can be scored whose tokens are not known yet."""
+        """Do nothing: before a run, the tokens of texts are not known."""
 
     def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
         """One unit per text; raises `MetricError` if all are too short."""
         rows = [self._row(prediction) for prediction in predictions]
         if not any(count for _, count in rows):
             least = -(-100 // self.percent)
-            raise MetricError(f"{self.percent} % of the tokens of every text is less than one: it takes {least} tokens")
+            raise MetricError(
+                f"no text is long enough for {self.percent} % of its tokens to be one: it takes {least} tokens"
+            )
         return Statistics.of_examples(predictions, np.array(rows, dtype=np.float64))
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,11 +25,11 @@ class ExampleMean(Generic[P]):
     bounds: tuple[float, float] = (0.0, 1.0)
     proportion: bool = True
     rule: str = ""
-    """What the signature calls the rule, where a metric of this name could be taken by several."""
+    """The signature's word for the rule, if a metric of this name could follow several."""
     refuse: Callable[[Sequence[P]], None] | None = None
     """Raises `MetricError` for examples that it cannot measure, if there are any."""
     form: Callable[[str], Hashable] = str.strip
-    """What two texts have in common that are the same answer, where answers are counted."""
+    """The normal form of a text: in a vote, texts with the same form are the same answer."""
     of_samples: bool = False
     """Whether it measures all samples of an example at once."""
     is_tied: Callable[[P], bool] | None = None

@@ -131,7 +131,9 @@ class LikelihoodPrediction:
 
     def __post_init__(self) -> None:
         if not -math.inf < self.logprob <= 0:
-            raise MetricError(f"example {self.id!r} has the log-probability {self.logprob}; it is finite and at most 0")
+            raise MetricError(
+                f"example {self.id!r} has the log-probability {self.logprob}; it must be finite and at most 0"
+            )
         for name, count in (("tokens", self.tokens), ("words", self.words), ("bytes", self.bytes)):
             if count < 1:
                 raise MetricError(f"example {self.id!r} has {count} {name}; a likelihood needs at least one")

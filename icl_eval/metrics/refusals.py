@@ -57,20 +57,20 @@ def refuse_unspaced_texts(metric: str, predictions: Sequence[LikelihoodPredictio
 
 
 def refuse_without_ascii_words(metric: str, predictions: Sequence[TextPrediction], advice: str) -> None:
-    """Raise `MetricError` where a metric that reads words of ASCII letters and digits alone can measure nothing.
+    """Raise `MetricError` where a metric that reads only words of ASCII letters and digits can measure nothing.
 
-    So it is where no reference of an example has such a word, or where most letters of all references are others.
+    This is the case if an example has no reference with such a word, or if most letters of all references are others.
     """
     if _most(_NOT_ASCII, _references(predictions)):
         raise MetricError(
-            f"{metric} reads words of ASCII letters and digits alone, and most letters of the references are others; "
+            f"{metric} reads only words of ASCII letters and digits, but most letters of the references are others; "
             f"{advice}"
         )
     for prediction in predictions:
         if not any(map(_ROUGE_WORD.search, prediction.references)):
             raise MetricError(
-                f"example {prediction.id!r} has no reference with a word of ASCII letters or digits, which {metric} "
-                "reads alone"
+                f"example {prediction.id!r} has no reference with a word of ASCII letters or digits, and {metric} "
+                "reads no others"
             )
 
 

@@ -226,7 +226,7 @@ def check_kind(chosen: AnyMetric, kind: Kind, path: Path | None = None, line: in
     """Raise `MetricError`, for the place if one is given, unless the metric measures answers of this kind."""
     if chosen.of != kind:
         raise MetricError(
-            f"{chosen.name} measures {_MEASURED[chosen.of]}, and these answers are {_MEASURED[kind]}; choose from "
+            f"{chosen.name} measures {_MEASURED[chosen.of]}, but these answers are {_MEASURED[kind]}; choose from "
             f"{', '.join(fitting(kind))}",
             path,
             line,

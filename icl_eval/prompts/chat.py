@@ -63,7 +63,7 @@ class Chat:
             PromptError: the query is empty, or a demonstration cannot be divided into turns.
         """
         if not query.strip():
-            raise PromptError("the query is empty, so a chat has no message of the user")
+            raise PromptError("the query is empty, so a chat has no user message")
         turns = [_turns(*pair) for pair in demonstrations] if self.demonstrations == "turns" else []
         if not turns:
             query = separator.join([*(demonstration for demonstration, _ in demonstrations), query])

@@ -218,7 +218,7 @@ def _printable(value: Any) -> Any:
     if value is None:
         raise ValueError("a value is null and would be shown as `None`; use `| default('', true)`")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"a value is no number and would be shown as `{value}`")
+        raise ValueError(f"a value is not a number and would be shown as `{value}`")
     if isinstance(value, Undefined | int | float):
         return value
     if isinstance(value, Mapping | list | tuple | AbstractSet | Iterator) or callable(value):

@@ -59,13 +59,13 @@ class Prompt:
         self.digest = hashlib.sha256(f"{source}{format.words if format else ''}".encode()).hexdigest()
         tree = self._parse(source)
         if path is not None and not source.strip():
-            raise PromptError("the file is empty; a query that says nothing is `{% block query %}{% endblock %}`", path)
+            raise PromptError("the file is empty; an empty query is written `{% block query %}{% endblock %}`", path)
         if next(tree.find_all(nodes.Block), None) is None:
             tree = self._parse(f"{{% block query %}}{source}{{% endblock %}}")
         self._blocks = self._checked_blocks(tree)
         for block in self._blocks.values():
             if _drop_edge_line_breaks(block):
-                message = f"the block `{block.name}` is nothing but line breaks, which do not count next to its tags"
+                message = f"the block `{block.name}` holds only line breaks, which do not count next to its tags"
                 raise PromptError(f'{message}; write {{{{ "\\n" }}}}', self._location, block.lineno)
         self._renamed: dict[str, str] = {}
         if format is not None:
@@ -159,7 +159,7 @@ class Prompt:
                 raise UnknownName("field of the example", name, known, self._location, line)
             if name in known and name in RESERVED:
                 raise PromptError(
-                    f"`{name}` is a field of the example, but here it means the option's; give the field another name",
+                    f"`{name}` is a field of the example, but in templates it names the option; rename the field",
                     self._location,
                     line,
                 )
@@ -167,7 +167,9 @@ class Prompt:
     def check_query_is_unsolved(self) -> None:
         """Raise `PromptError` if the query uses the references of a task whose answer is a text."""
         for name in sorted({*PER_OPTION, "options"} & self._names_in("query")):
-            message = f"the query uses `{name}`, which here is the answer; only `answer` and `demonstration` may"
+            message = (
+                f"the query uses `{name}`, which gives the answer away; only `answer` and `demonstration` may use it"
+            )
             raise PromptError(message, self._location, self._blocks["query"].lineno)
 
     @property

@@ -99,7 +99,7 @@ class Contamination:
         found = [(record, searched.get((record.task, record.split))) for record in records]
         if found and all(each is None for _, each in found):
             names = ", ".join(dict.fromkeys(each.task for each in self.tasks))
-            raise RunError(f"this file is of {names}, and the run evaluates none of these on the same split", path)
+            raise RunError(f"this file is about {names}, but the run evaluates none of these on the same split", path)
         return tuple(record if each is None else _divided(record, each, path) for record, each in found)
 
     def labelled(self, results: Iterable[ExampleResult], records: Iterable[TaskRecord]) -> Iterator[ExampleResult]:
@@ -119,8 +119,8 @@ class Contamination:
 def _divided(record: TaskRecord, found: Searched, path: Path) -> TaskRecord:
     if found.examples != record.total_examples:
         raise RunError(
-            f"{record.task} had {counted(found.examples, 'example')} when searched, and has {record.total_examples} in "
-            "the run; search the data of the run",
+            f"{record.task} had {counted(found.examples, 'example')} when it was searched, but has "
+            f"{record.total_examples} in the run; search the data of the run",
             path,
         )
     return record.model_copy(update={"by": Category(field=FIELD), "categories": found.categories})
@@ -147,7 +147,7 @@ def read_contamination(path: Path) -> Contamination:
                 tasks.append(Searched.model_validate(entry))
         except ValidationError as error:
             raise RunError(
-                f"this is not a line of a file of `icl-eval contamination`: {first_problem(error)}", path, number
+                f"this line is not from a file of `icl-eval contamination`: {first_problem(error)}", path, number
             ) from error
     if not tasks:
         raise RunError("this file names no task; `icl-eval contamination` writes one that does", path)
@@ -159,6 +159,6 @@ def _entry(line: bytes, path: Path, number: int) -> Mapping[str, Any]:
         entry = parse_json(line)
     except (ValueError, RecursionError) as error:
         raise RunError(
-            "this line is no JSON; give the file that `icl-eval contamination` wrote", path, number
+            "this line is not JSON; give the file that `icl-eval contamination` wrote", path, number
         ) from error
     return entry if isinstance(entry, dict) else {}

@@ -254,7 +254,7 @@ class LikelihoodResult(ExampleResult):
 KINDS: dict[str, type[ExampleResult]] = {each.kind: each for each in (ChoiceResult, TextResult, LikelihoodResult)}
 
 
-REPAIR = "the same run again rewrites it"
+REPAIR = "run the same command again to rewrite it"
 # what `parse_example` raises for a damaged line
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -283,7 +283,7 @@ def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> It
                         f"this line is of {result.cell}, which is not in the manifest; {REPAIR}", path, number
                     )
                 if (result.cell, result.id) in seen:
-                    raise RunError(f"an earlier line is of the same example of {result.cell}; {REPAIR}", path, number)
+                    raise RunError(f"an earlier line has the same example of {result.cell}; {REPAIR}", path, number)
                 seen.add((result.cell, result.id))
                 yield result
     except OSError as error:

@@ -161,7 +161,7 @@ def flips(here: Iterable[Outcome], there: Iterable[Outcome], other: Path) -> lis
         if (partners := others.get(key, {})) and (prompt in partners or len(found) == len(partners) == 1)
     ]
     if not common:
-        raise RunError("this run has no example in common with the other (of a task, its shots and seed)", other)
+        raise RunError("the runs have no example in common (of the same task, shots and seed)", other)
     for one, another in common:
         if one.example.question != another.example.question:
             task, _, _, id = one.key

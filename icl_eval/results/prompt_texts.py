@@ -20,7 +20,7 @@ T = TypeVar("T")
 _TextKey = tuple[str, str, str, int | None]  # task, prompt, id, and the seed if the text depends on it
 
 NAME = "prompts.jsonl"
-AGAIN = "the same run again writes it, and computes no answer again"
+AGAIN = "run the same command again to write it; no answer is recomputed"
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ class Result(_Tabular):
         from icl_eval.results.prompt_texts import PromptTexts
 
         if self.folder is None:
-            raise RunError("the examples of a run are in its folder, and this run has none: give `out` or `keep`")
+            raise RunError("this run has no folder that holds its examples: give `out` or `keep`")
         texts = PromptTexts(self.folder) if prompts else None
         rows = []
         for each in outcomes(self.folder, self.manifest):

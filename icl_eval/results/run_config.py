@@ -134,7 +134,7 @@ class RunConfig(ModelConfig):
         if self.chat and self.overflow == "truncate":
             raise ValueError("`overflow` truncate would cut the beginning of the chat template")
         if self.chat and self.per_shot_loss:
-            raise ValueError("`per_shot_loss` is of prompts that are not chats")
+            raise ValueError("`per_shot_loss` does not support chats")
         return self
 
     @model_validator(mode="after")
@@ -146,7 +146,7 @@ class RunConfig(ModelConfig):
     @model_validator(mode="after")
     def _searches_formats(self) -> RunConfig:
         if self.budget is not None and self.formats is None:
-            raise ValueError("`budget` is of a search among `formats`, which are not given")
+            raise ValueError("`budget` is the budget of a search among `formats`: give both")
         if self.budget is not None and self.until is not None:
             raise ValueError(
                 "`until` stops before all examples are evaluated, but a search with `budget` begins with all of them; "

@@ -18,7 +18,7 @@ class Score:
     """One line of the results.
 
     Attributes:
-        normalization: how options were made comparable, or how a text was written or read.
+        normalization: how options were made comparable, or how a text was generated or scored.
         value, standard_error, low, high: the metric's mean over seeds, its standard error over examples (clustered) and
             95 % interval, in the metric's own unit.
         seed_sd: sample standard deviation over demonstration draws, and over samples of a text; None for one.

@@ -113,7 +113,7 @@ def _located(files: Sequence[DataFile], layout: Layout) -> Iterator[tuple[Path, 
 def _with_fields(record: Record, fields: Mapping[str, str], path: Path, line: int | None) -> Record:
     for name in fields:
         if name in record:
-            raise DataError(f"the record has a field {name!r}, which the name of its file gives, too", path, line)
+            raise DataError(f"the record has a field {name!r}, which the name of its file also gives", path, line)
     return {**record, **fields}
 
 
@@ -189,10 +189,10 @@ def _json_records(path: Path, layout: Layout) -> Iterator[Located]:
         by_name = list(content.values()) if content and all(isinstance(e, dict) for e in content.values()) else None
         found = content.get("data", content.get("Data", by_name))  # TriviaQA capitalises it, DROP has passages by name
     if not isinstance(found, list) and layout.records is not None:
-        raise DataError(f"`records` is {layout.records!r}, which is no array but {type(found).__name__}", path, 1)
+        raise DataError(f"`records` is {layout.records!r}, which is not an array but {type(found).__name__}", path, 1)
     if not isinstance(found, list):
         arrays = " or ".join(map(repr, _arrays(content))) or "its dotted path"
-        raise DataError(f"the array of records has another name than 'data'; set `data.records` to {arrays}", path, 1)
+        raise DataError(f"the array of records is not named 'data'; set `data.records` to {arrays}", path, 1)
     yield from ((None, record) for record in found)
 
 

@@ -156,7 +156,7 @@ class Library:
             return None
         path, line = located.at(("splits", "demonstrations", "task"))
         if chosen.task == definition.task:
-            raise TaskError(f"a split of its own is written `demonstrations: {chosen.split}`", path, line)
+            raise TaskError(f"for a split of the task itself, write `demonstrations: {chosen.split}`", path, line)
         if chosen.task not in self.files:
             raise UnknownName("task", chosen.task, self.files, path, line)
         source = self._resolved(chosen.task)
@@ -201,7 +201,7 @@ class Library:
     def _check_name(self, located: Located, key: str, found: str, name: str) -> None:
         if found != name:
             raise TaskError(
-                f"the file says `{key}: {found}`, but by its path below `tasks` it is {name!r}", *located.at((key,))
+                f"the file says `{key}: {found}`, but its path below `tasks` is {name!r}", *located.at((key,))
             )
 
 

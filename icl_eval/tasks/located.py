@@ -185,7 +185,9 @@ def _locate(node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path) -> 
         for key, child in node.value:
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
                 message = (
-                    f"`{key.value}` is no text for YAML; put it in quotes" if key.id == "scalar" else "a key is a word"
+                    f"YAML does not read the key `{key.value}` as text; put it in quotes"
+                    if key.id == "scalar"
+                    else "a key must be text"
                 )
                 raise TaskError(message, path, key.start_mark.line + 1)
             inner = (*keys, str(key.value))

@@ -277,10 +277,10 @@ def _aligned(paths: Sequence[Path], layout: Layout) -> Iterator[Record]:
     columns = [list(read_files([DataFile(path)], layout)) for path in paths]
     if len({len(rows) for rows in columns}) > 1:
         counts = ", ".join(f"{path.name} has {len(rows)}" for path, rows in zip(paths, columns, strict=True))
-        raise DataError(f"line-aligned files have equally many records, but {counts}", paths[0].parent)
+        raise DataError(f"line-aligned files must have the same number of records, but {counts}", paths[0].parent)
     for number, rows in enumerate(zip(*columns, strict=True), start=1):
         names = [name for row in rows for name in row]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise DataError(f"line-aligned files have a field {twice!r} each (record {number})", paths[0].parent)
+            raise DataError(f"several line-aligned files have the field {twice!r} (record {number})", paths[0].parent)
         yield {name: value for row in rows for name, value in row.items()}

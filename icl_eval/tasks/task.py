@@ -240,7 +240,7 @@ class Task:
         try:
             chosen = Decode.model_validate({**own.model_dump(), **decode})
         except ValueError as error:
-            raise TaskError(f"{self.name} cannot be decoded so: {first_problem(error)}") from error
+            raise TaskError(f"{self.name} cannot be decoded with these options: {first_problem(error)}") from error
         if chosen == own:
             return self
         return replace(self, definition=self.definition.model_copy(update={"decode": chosen, "reference": None}))

@@ -226,13 +226,11 @@ def test_task_name_defined_twice(icl_eval: IclEval, tmp_path: Path) -> None:
     assert said == f"{other}: the name 'toy/parity' is also defined by {PARITY.resolve()}; rename one of the two"
 
 
-def test_task_named_otherwise_than_its_file(icl_eval: IclEval) -> None:
+def test_task_named_differently_than_its_file(icl_eval: IclEval) -> None:
     edit(PARITY, "task: toy/parity", "task: toy/oddity")
     said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said.startswith(
-        f"{PARITY.resolve()}:1: the file says `task: toy/oddity`, but by its path below `tasks` it is"
-    )
+    assert said.startswith(f"{PARITY.resolve()}:1: the file says `task: toy/oddity`, but its path below `tasks` is")
 
 
 def test_more_shots_than_the_training_split_has(icl_eval: IclEval) -> None:
@@ -337,10 +335,10 @@ def test_unknown_command(icl_eval: IclEval) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--shots", "a"), "--shots takes whole numbers by comma, such as 0,1,4; it was given 'a'"),
-        (("--shots", ""), "--shots takes whole numbers by comma, such as 0,1,4; it was given ''"),
-        (("--shots", "0,-1"), "--shots takes whole numbers by comma, such as 0,1,4; it was given '0,-1'"),
-        (("--seeds", "1.5"), "--seeds takes whole numbers by comma, such as 0,1,4; it was given '1.5'"),
+        (("--shots", "a"), "--shots takes whole numbers separated by commas, such as 0,1,4; it was given 'a'"),
+        (("--shots", ""), "--shots takes whole numbers separated by commas, such as 0,1,4; it was given ''"),
+        (("--shots", "0,-1"), "--shots takes whole numbers separated by commas, such as 0,1,4; it was given '0,-1'"),
+        (("--seeds", "1.5"), "--seeds takes whole numbers separated by commas, such as 0,1,4; it was given '1.5'"),
         (("--seeds", "0"), "`seeds`: give a positive number of seeds, or a list without repetitions"),
         (("--seeds", "3,3"), "`seeds`: give a positive number of seeds, or a list without repetitions"),
         (

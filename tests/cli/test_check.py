@@ -106,7 +106,7 @@ BROKEN = {
     ),
     "metric": (PARITY, "[accuracy]", "[accurate]", 12, "no metric is named 'accurate'; did you mean accuracy?"),
     "short metric": (PARITY, "[accuracy]", "[acc]", 12, "no metric is named 'acc'; choose from accuracy, macro_f1,"),
-    "metric of texts": (PARITY, "[accuracy]", "[squad_em]", 12, "squad_em measures texts, and these answers are"),
+    "metric of texts": (PARITY, "[accuracy]", "[squad_em]", 12, "squad_em measures texts, but these answers are"),
     "reference": (PARITY, "metrics:", "reference: gpt3:RT\nmetrics:", 12, "named 'gpt3:RT'; did you mean gpt3:RTE"),
     "prompt": (PARITY, "chatty]", "chaty]", 10, "no prompt of toy/parity is named 'chaty'; did you mean chatty?"),
     "number": (PARITY, "shots: 2", "shots: two", 11, "`protocol.shots`: "),
@@ -199,7 +199,7 @@ def test_check_without_names_tells_which_tasks_have_no_data(icl_eval: IclEval, m
     assert (said.code, said.err) == (0, "")
     assert "no data for toy/parity: there is no file parity/val.jsonl or val.jsonl" in said.out
     assert "ok toy/pairs: 8 examples" in said.out
-    assert "no data for toy: of its tasks, toy/parity has none" in said.out
+    assert "no data for toy: its task toy/parity has none" in said.out
 
 
 def test_check_of_a_task_without_its_data_fails(icl_eval: IclEval) -> None:
@@ -268,7 +268,7 @@ def test_check_with_a_model_names_the_queries_that_it_cannot_read(icl_eval: IclE
     assert said.out == "ok toy/pairs: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
 
 
-def test_names_in_records_that_reach_a_model_as_control_tokens_are_told(
+def test_names_in_records_that_reach_a_model_as_control_tokens_are_reported(
     icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm.controls = ControlTokens(AutoTokenizer.from_pretrained(MODEL), takes_ids=False)

@@ -62,7 +62,9 @@ def test_a_damaged_line_of_examples_is_named(icl_eval: IclEval) -> None:
         with pytest.raises(RunError) as caught:
             list(read_examples(EXAMPLES))
 
-        assert str(caught.value) == f"{EXAMPLES}:2: this line is damaged; the same run again rewrites it", line[:200]
+        assert str(caught.value) == f"{EXAMPLES}:2: this line is damaged; run the same command again to rewrite it", (
+            line[:200]
+        )
     assert icl_eval("rescore", "out").mistake == str(caught.value)
 
 
@@ -149,7 +151,7 @@ def test_an_example_of_another_cell_than_the_manifest_has_is_named(change: dict[
     for command in (("rescore", "out"), ("compare", "out", "out"), ("regress", "b", "--update", "out")):
         assert icl_eval(*command).mistake == (
             f"{EXAMPLES}:{len(lines) + 1}: this line is of {of}, which is not in the manifest; "
-            "the same run again rewrites it"
+            "run the same command again to rewrite it"
         )
     assert icl_eval(*RUN).code == 0
     assert EXAMPLES.read_text() == before
@@ -160,8 +162,8 @@ def test_an_example_that_is_there_twice_is_named(icl_eval: IclEval) -> None:
     EXAMPLES.write_text("\n".join([*lines[:-1], lines[0]]) + "\n")
 
     assert icl_eval("rescore", "out").mistake == (
-        f"{EXAMPLES}:{len(lines)}: an earlier line is of the same example of toy/parity (plain, 2 shots, seed 0); "
-        "the same run again rewrites it"
+        f"{EXAMPLES}:{len(lines)}: an earlier line has the same example of toy/parity (plain, 2 shots, seed 0); "
+        "run the same command again to rewrite it"
     )
 
 
@@ -186,7 +188,7 @@ def test_a_nested_device_map_is_one_sentence(text: str, tmp_path: Path) -> None:
 def test_a_nested_value_of_decoding_is_one_sentence(value: str, icl_eval: IclEval) -> None:
     said = icl_eval(*RUN, "--decode", f"stop={value}").mistake
 
-    assert said == f"--decode stop={value[:80]} ...: the value does not parse as that of a task file"
+    assert said == f"--decode stop={value[:80]} ...: the value is not valid YAML"
 
 
 def test_names_that_are_too_long(icl_eval: IclEval) -> None:

@@ -62,7 +62,7 @@ def test_a_backslash_outside_double_quotes_would_never_be_written_and_is_an_erro
 
 
 def test_a_value_that_does_not_parse_is_an_error() -> None:
-    with pytest.raises(RunError, match=r"^--decode stop=\[: the value does not parse as that of a task file$"):
+    with pytest.raises(RunError, match=r"^--decode stop=\[: the value is not valid YAML$"):
         options.pairs(["stop=["], "--decode")
 
 

@@ -37,11 +37,11 @@ def ids(icl_eval: IclEval, *words: object) -> list[int]:
         ([], list(ASKED)),
     ],
 )
-def test_examples_are_those_that_were_asked_for(words: list[str], found: list[int], icl_eval: IclEval) -> None:
+def test_examples_are_those_that_were_requested(words: list[str], found: list[int], icl_eval: IclEval) -> None:
     assert sorted(ids(icl_eval, "--shots", "0", *words)) == found
 
 
-def test_cells_are_those_that_were_asked_for(icl_eval: IclEval) -> None:
+def test_cells_are_those_that_were_requested(icl_eval: IclEval) -> None:
     assert len(ids(icl_eval)) == 3 * len(ASKED)
     assert len(ids(icl_eval, "--shots", "1")) == 2 * len(ASKED)
     assert len(ids(icl_eval, "--shots", "1", "--seed", "1", "--task", "toy/parity")) == len(ASKED)
@@ -66,7 +66,7 @@ def test_the_prompt_is_that_of_show(icl_eval: IclEval) -> None:
     assert said.out.splitlines()[0].startswith("toy/parity (plain, 1 shot, seed 1), example 3: wrong, margin -")
 
 
-def test_ten_examples_are_printed_unless_more_are_asked_for(icl_eval: IclEval) -> None:
+def test_ten_examples_are_printed_unless_more_are_requested(icl_eval: IclEval) -> None:
     said = icl_eval("examples", "one")
 
     assert said.out.count("example ") == 10
@@ -81,7 +81,10 @@ def test_ten_examples_are_printed_unless_more_are_asked_for(icl_eval: IclEval) -
         (["one", "--shots", "2"], "no number of shots of this run is named '2'; choose from 0, 1"),
         (["one", "--seed", "7"], "no seed of this run is named '7'; choose from 0, 1"),
         (["one", "--id", "99"], "the run has no example with the id '99' among the selected ones"),
-        (["one", "--shots", "many"], "--shots takes whole numbers by comma, such as 0,1,4; it was given 'many'"),
+        (
+            ["one", "--shots", "many"],
+            "--shots takes whole numbers separated by commas, such as 0,1,4; it was given 'many'",
+        ),
         (["nowhere"], "nowhere: this is not a run folder: it does not exist"),
         (["one", "--flips", "nowhere"], "nowhere: this is not a run folder: it does not exist"),
     ],

@@ -83,7 +83,7 @@ def test_several_processes_share_a_sweep_and_print_its_table_once(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_mistake_of_all_processes_is_told_once(tmp_path: Path) -> None:
+def test_a_mistake_of_all_processes_is_reported_once(tmp_path: Path) -> None:
     said = finish(start("run", "-t", "superglue/cd", "--device", "cpu", "--out", tmp_path / "run", processes=2)).mistake
 
     assert said.startswith("no task or suite is named 'superglue/cd'; did you mean superglue/cb")
@@ -193,5 +193,5 @@ def test_of_several_processes_the_first_tells_of_mistakes_in_the_command(
 
 
 @pytest.mark.parametrize("option", [["--processes", "2"], ["--processes=2"], []])
-def test_processes_are_told_all_but_their_number(option: list[str]) -> None:
+def test_processes_get_all_options_but_their_number(option: list[str]) -> None:
     assert without_option(["run", "-t", "2", *option, "--out", "processes"]) == ["run", "-t", "2", "--out", "processes"]

@@ -178,7 +178,7 @@ def test_a_page_of_many_tasks_is_small_without_its_items(icl_eval: IclEval, lm: 
     assert len(report([run])) < 300_000
 
 
-def test_commands_write_a_report_unless_told_not_to(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+def test_commands_write_a_report_unless_disabled(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
     two(icl_eval, model)
     assert not Path("one/report.html").exists()
     icl_eval("rescore", "one")
@@ -208,7 +208,7 @@ def test_a_report_that_cannot_be_written_does_not_cost_the_scores(icl_eval: IclE
     Path("one/report.html").mkdir()
     said = icl_eval("rescore", "one")
 
-    assert (said.code, said.err[:40]) == (0, "note: there is no report: one/report.htm")
+    assert (said.code, said.err[:40]) == (0, "note: the report was not written: one/re")
     assert "toy/parity" in said.out
     assert "one/report.html: cannot be written" in icl_eval("report", "one").mistake
 

@@ -61,7 +61,7 @@ def test_show_names_an_option_that_its_prompt_has_too_few_demonstrations_for(icl
     assert said.mistake == "`labels` has no effect: it needs 1 or more demonstrations, and no prompt has more than 0"
 
 
-def test_show_prints_the_text_that_a_run_asks(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_show_prints_the_prompt_of_a_run(icl_eval: IclEval, lm: FakeLM) -> None:
     asked = _Asked(lm)
     icl_eval("run", "-t", "toy/parity", "--shots", "2", "--seeds", "1,", "--limit", "first:1", *TOY)
     said = icl_eval("show", "toy/parity", "--shots", "2", "--seed", "1", *TOY)
@@ -108,7 +108,7 @@ def test_show_changes_no_character_of_the_prompt(text: str, icl_eval: IclEval, l
     assert said.out.startswith(f"{text.replace('{{ n }}', '0')}\nQ: 0:⟦ even⟧\n\n")
 
 
-def test_show_begins_texts_as_the_run_is_told_to(icl_eval: IclEval) -> None:
+def test_show_begins_texts_as_the_run_does(icl_eval: IclEval) -> None:
     said = [
         icl_eval("show", "toy/parity", "--shots", "0", "--bos", bos, "--max-length", 100, *options, *TOY).out
         for bos in ("no", "yes")

@@ -75,7 +75,7 @@ def test_draw_of_groups_does_not_depend_on_the_order_of_the_pool(pool: list[Exam
 
 
 @given(st.permutations(QUERIES))
-def test_draw_does_not_depend_on_what_else_is_asked(queries: list[Example]) -> None:
+def test_draw_does_not_depend_on_what_else_is_evaluated(queries: list[Example]) -> None:
     pool = Pool("task", TRAIN, PER_EXAMPLE)
     found = {query.id: ids(pool.draw(query, 8, 0)) for query in queries[:4]}
 
@@ -173,7 +173,7 @@ def test_every_member_of_a_group_stands_for_it_at_some_seed() -> None:
     assert {name for seed in range(60) for name in drawn(QUERIES[0], 3, seed, pool=pool)} == set(ids(pool))
 
 
-def test_group_is_left_out_whichever_of_its_members_is_asked() -> None:
+def test_group_is_left_out_whichever_of_its_members_is_the_query() -> None:
     pool = [example(f"{group}{n}", group=group) for group in "abc" for n in range(5)]
     for member in pool[:5]:
         query = example("q", fields=member.fields)
@@ -297,7 +297,7 @@ def test_task_whose_split_is_shared_never_shows_a_query_to_itself() -> None:
         assert query.fields["text"] not in texts
 
 
-def test_a_candidate_that_asks_the_same_is_shown_only_where_the_protocol_says_so() -> None:
+def test_a_candidate_with_the_same_question_is_shown_only_where_the_protocol_says_so() -> None:
     query = example("q", fields={"text": "the same"})
     pool = [*many("t", 5), example("twin", fields={"text": "the same"})]
 

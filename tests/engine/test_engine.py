@@ -245,7 +245,7 @@ def test_one_sequence_that_exceeds_the_device_is_an_error() -> None:
 
 
 def test_a_request_longer_than_the_window_is_an_error() -> None:
-    with pytest.raises(ModelError, match="a request reads 65 tokens, but the context length is 64"):
+    with pytest.raises(ModelError, match="a request takes 65 tokens, but the context length is 64"):
         Engine(ToyRows()).answer([ScoreRequest.of([1] * 65, [1])])
 
     assert Engine(ToyRows()).answer([ScoreRequest.of([1] * 64, [1])])
@@ -259,7 +259,7 @@ def test_what_is_no_log_probability_is_an_error(value: float) -> None:
 
     store = MemoryJournal()
     request = ScoreRequest.of([1], [2])
-    with pytest.raises(ModelError, match=r"the model gives a log-probability of .*; its weights may be damaged"):
+    with pytest.raises(ModelError, match=r"the model returns a log-probability of .*; its weights may be damaged"):
         Engine(Broken(), store).answer([request])
 
     assert store.get(request.key("toy")) is None
@@ -331,13 +331,13 @@ GOOD = ScoreAnswer((-1.0,), False)
         ([(0, GOOD), (0, GOOD)], r"^Odd.score calls `sink` twice for a request, or for 0 of 2 requests$"),
         ([(2, GOOD)], "or for 2 of 2 requests"),
         ([(-1, GOOD)], "or for -1 of 2 requests"),
-        ([(0, ScoreAnswer((-1.0, -1.0), False))], "^Odd gives 2 log-probabilities for a request of 1 token$"),
+        ([(0, ScoreAnswer((-1.0, -1.0), False))], "^Odd returns 2 log-probabilities for a request of 1 token$"),
         (
             [(0, ScoreAnswer((-1.0,), False, (-1.0,)))],
-            "^Odd gives 1 mean and 0 standard deviations for a request of 0$",
+            "^Odd returns 1 mean and 0 standard deviations for a request of 0$",
         ),
-        ([(0, ScoreAnswer((-1.0,), False, (1.0,), (1.0,)))], "gives a log-probability of 1.0"),
-        ([(0, -1.0)], "^Odd gives an answer to another kind of request$"),
+        ([(0, ScoreAnswer((-1.0,), False, (1.0,), (1.0,)))], "returns a log-probability of 1.0"),
+        ([(0, -1.0)], "^Odd returns an answer to another kind of request$"),
     ],
 )
 def test_what_a_model_does_not_answer_or_answers_wrongly_is_one_sentence(answers: list[Any], sentence: str) -> None:

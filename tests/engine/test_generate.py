@@ -182,5 +182,5 @@ def test_a_score_that_is_no_log_probability_is_an_error(score: float) -> None:
         def generate(self, requests: Sequence[GenerateRequest], sink: Any) -> None:
             sink(0, GenerateAnswer(("a",), (1,), ("end",), (score,)))
 
-    with pytest.raises(ModelError, match="the model gives a log-probability of"):
+    with pytest.raises(ModelError, match="the model returns a log-probability of"):
         Engine(Broken()).answer(REQUESTS[:1])

@@ -38,7 +38,7 @@ def test_a_plan_counts_what_answering_then_takes(
 
 
 @given(REQUESTS)
-def test_planning_asks_and_stores_nothing(requests: list[ScoreRequest]) -> None:
+def test_planning_computes_and_stores_nothing(requests: list[ScoreRequest]) -> None:
     model, store = ToyRows(), MemoryJournal()
 
     Engine(model, store).workload(requests, set())
@@ -47,7 +47,7 @@ def test_planning_asks_and_stores_nothing(requests: list[ScoreRequest]) -> None:
     assert all(store.get(request.key(model.fingerprint)) is None for request in requests)
 
 
-def test_what_an_earlier_part_of_the_run_asks_is_not_planned_again() -> None:
+def test_what_an_earlier_part_of_the_run_evaluates_is_not_planned_again() -> None:
     request, planned = ScoreRequest.of([1, 2, 3], [4, 5]), set[str]()
     engine = Engine(ToyRows())
 

@@ -42,7 +42,7 @@ def test_example_answered_twice_is_an_error() -> None:
     ids=["fewer", "more", "other clusters", "other options"],
 )
 def test_seeds_that_answer_different_examples_are_an_error(other: list[Prediction]) -> None:
-    with pytest.raises(MetricError, match=r"the seeds answered different examples: 'e000[12]'"):
+    with pytest.raises(MetricError, match=r"the examples differ between seeds: 'e000[12]'"):
         estimate(ACCURACY, [right([True, True]), other])
 
 

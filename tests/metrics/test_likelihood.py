@@ -198,7 +198,7 @@ def test_min_k_takes_the_tokens_of_all_windows_and_leaves_out_texts_that_are_too
     assert estimate(metric("min_k"), [[windows, replace(short, id="short", cluster="short")]]).value == -6
     assert estimate(metric("min_k:k=50"), [[windows]]).value == estimate(metric("min_k:k=50"), [[plain]]).value == -5
     assert lower_is_better("min_k:k=50") is None
-    with pytest.raises(MetricError, match="20 % of the tokens of every text is less than one: it takes 5 tokens"):
+    with pytest.raises(MetricError, match="no text is long enough for 20 % of its tokens to be one: it takes 5 tokens"):
         estimate(metric("min_k"), [[short]])
 
 

@@ -33,14 +33,14 @@ def test_metric_of_another_kind_of_answers_is_answered_with_those_that_fit() -> 
         estimate(METRICS["accuracy"], [likely([-1.0], [1])])
 
     assert str(caught.value) == (
-        "accuracy measures choices, and these answers are likelihoods; choose from greedy_accuracy, perplexity, "
+        "accuracy measures choices, but these answers are likelihoods; choose from greedy_accuracy, perplexity, "
         "token_perplexity, word_perplexity, byte_perplexity, per_shot_loss, token_loss, bits_per_byte, "
         "zlib_ratio, in_context_score, min_k, min_k_plus_plus"
     )
 
 
 def test_metric_of_choices_takes_no_extraction() -> None:
-    with pytest.raises(MetricError, match=r"^accuracy measures choices, and these answers are texts"):
+    with pytest.raises(MetricError, match=r"^accuracy measures choices, but these answers are texts"):
         metric("accuracy@strict", {"strict": []})
 
 

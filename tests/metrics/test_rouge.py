@@ -41,7 +41,7 @@ def test_references_of_other_letters_than_rouge_reads_are_an_error(reference: st
         check_examples(METRICS["rouge2"], [wrote("", reference)])
 
     assert str(caught.value) == (
-        "rouge2 reads words of ASCII letters and digits alone, and most letters of the references are others; "
+        "rouge2 reads only words of ASCII letters and digits, but most letters of the references are others; "
         "`chrf` or `char_f1` fits"
     )
 
@@ -50,5 +50,5 @@ def test_reference_without_a_word_for_rouge_is_an_error() -> None:
     english = wrote("", "für uns und für euch, 2020", "—")
 
     check_examples(METRICS["rougeL"], [english])
-    with pytest.raises(MetricError, match="'e2' has no reference with a word of ASCII letters or digits, which rougeL"):
+    with pytest.raises(MetricError, match="'e2' has no reference with a word of ASCII letters or digits, and rougeL"):
         check_examples(METRICS["rougeL"], [english, wrote("", "天气", "—", id="e2")])

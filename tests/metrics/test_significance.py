@@ -24,7 +24,7 @@ def test_p_value_of_a_known_spread_is_that_of_the_normal_distribution() -> None:
 
 
 @pytest.mark.parametrize("error", [0.0, math.nan])
-def test_nothing_is_said_where_nothing_is_known_of_the_spread(error: float) -> None:
+def test_nothing_is_reported_where_nothing_is_known_of_the_spread(error: float) -> None:
     assert t_test(0.1, error, 9) is None
     assert detectable(error, 9) is None
 

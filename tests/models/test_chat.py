@@ -200,7 +200,7 @@ def refusal(lm: LanguageModel, task: Task | None = None, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_what_a_template_cannot_show_is_said_in_a_sentence() -> None:
+def test_what_a_template_cannot_show_is_reported_in_one_sentence() -> None:
     silent = "{% for m in messages %}{% if m.role != 'system' %}{{ m.content }}{% endif %}{% endfor %}<end>"
     user = "--chat-instruction user puts the instruction into the first user message"
 
@@ -231,7 +231,7 @@ def test_a_template_that_cuts_a_demonstration_is_an_error() -> None:
     )
 
 
-def test_what_has_no_form_as_messages_is_said_in_a_sentence() -> None:
+def test_what_has_no_form_as_messages_is_reported_in_one_sentence() -> None:
     lm = reader(chat_tokenizer(CHATML))
     written = "{% block query %}Q: {{ q }}<|im_end|>{% endblock %}"
     other = "{% block query %}{{ q }}{% endblock %}{% block demonstration %}Known: {{ q }}{% endblock %}"

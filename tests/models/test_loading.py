@@ -34,7 +34,7 @@ def configure(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_a_saved_model_is_loaded_in_float32_on_a_processor(saved: Path) -> None:
+def test_a_saved_model_is_loaded_in_float32_on_a_cpu(saved: Path) -> None:
     lm = load_model(str(saved), device="cpu")
 
     assert (lm.name, lm.precision, lm.window, lm.start, lm.fallback) == (str(saved), "float32", 64, (), 0)
@@ -250,7 +250,7 @@ def test_what_the_hub_says_becomes_one_sentence(monkeypatch: pytest.MonkeyPatch)
     )
 
 
-def test_a_processor_keeps_float32_whatever_the_checkpoints_type(tmp_path: Path) -> None:
+def test_a_cpu_keeps_float32_whatever_the_checkpoints_type(tmp_path: Path) -> None:
     build("llama", vocab_size=258).to(torch.bfloat16).save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
 

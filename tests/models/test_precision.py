@@ -38,7 +38,7 @@ def model(settings: Any, dtype: torch.dtype = torch.float16) -> Any:
     return SimpleNamespace(dtype=dtype, config=SimpleNamespace(quantization_config=settings))
 
 
-def test_the_type_is_the_checkpoints_on_a_gpu_and_float32_on_a_processor() -> None:
+def test_the_type_is_the_checkpoints_on_a_gpu_and_float32_on_a_cpu() -> None:
     assert (weights_type("auto", CPU), weights_type("auto", GPU)) == (torch.float32, "auto")
 
 

@@ -243,7 +243,7 @@ def test_each_half_has_the_window_for_itself() -> None:
 
     assert lm.window == WINDOW - 1
     assert found.logprobs == pytest.approx(reference("bart", longest), abs=1e-5)
-    message = f"a request reads {WINDOW} tokens, but the context length is {WINDOW - 1}"
+    message = f"a request takes {WINDOW} tokens, but the context length is {WINDOW - 1}"
     for too_long in (ScoreRequest.of([0] * WINDOW, [20]), ScoreRequest.of([0], [20] * WINDOW)):
         with pytest.raises(ModelError, match=message):
             Engine(lm).answer([too_long])

@@ -40,7 +40,7 @@ def test_the_first_format_is_the_prompt_itself_and_no_format_comes_twice() -> No
     assert len({rendered(each) for each in formats}) == len({each.digest for each in formats}) == 60
 
 
-def test_texts_of_records_and_the_wording_of_options_never_change() -> None:
+def test_texts_of_records_and_the_texts_of_options_never_change() -> None:
     for each in Prompt(LETTERED, "p").formats(60, 0):
         text = rendered(each)
 

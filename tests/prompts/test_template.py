@@ -94,7 +94,7 @@ def test_only_the_line_breaks_next_to_the_tags_of_a_block_are_dropped(body: str,
 
 @pytest.mark.parametrize("body", ["\n", "\n\n"])
 def test_a_block_of_nothing_but_line_breaks_is_an_error(body: str) -> None:
-    with pytest.raises(PromptError, match=r'the block `separator` is nothing but line breaks.*write \{\{ "\\n" \}\}'):
+    with pytest.raises(PromptError, match=r'the block `separator` holds only line breaks.*write \{\{ "\\n" \}\}'):
         Prompt(block("query", "{{ text }}") + block("separator", body))
 
 
@@ -273,8 +273,8 @@ def test_letters_are_enough_for_a_story_full_of_entities() -> None:
         (("a",), "a tuple has no text of its own"),
         ({"a": 1}, "a dict has no text of its own"),
         ({"a"}, "a set has no text of its own"),
-        (math.nan, "a value is no number and would be shown as `nan`"),
-        (-math.inf, "a value is no number and would be shown as `-inf`"),
+        (math.nan, "a value is not a number and would be shown as `nan`"),
+        (-math.inf, "a value is not a number and would be shown as `-inf`"),
     ],
 )
 def test_value_without_an_obvious_text_is_an_error(value: Any, message: str) -> None:

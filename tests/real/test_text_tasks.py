@@ -73,7 +73,7 @@ def test_every_example_keeps_the_invariants(name: str, split: str, source: Local
     check_task(LIBRARY.task(name).on(split, split), source, [0, 1])
 
 
-def test_written_wsc_asks_true_and_false_nouns_and_shows_true_ones(source: LocalSource) -> None:
+def test_generative_wsc_evaluates_true_and_false_nouns_and_draws_true_ones(source: LocalSource) -> None:
     task = LIBRARY.task("superglue-generated/wsc")
     asked = task.evaluation(source)
 

@@ -200,7 +200,7 @@ def test_there_are_the_63_rows_of_table_h1() -> None:
     assert all(len(values(*row, 1, published(*row)[0].split)) >= len(SIZES) for row in rows)
 
 
-def test_unlike_metrics_of_one_name_are_kept_apart() -> None:
+def test_different_metrics_of_one_name_are_kept_apart() -> None:
     """MultiRC's acc counts questions, ReCoRD's compares texts, and an F1 of words is no F1 of classes."""
     assert published("gpt3:MultiRC", "accuracy") == []
     assert published("gpt3:ReCoRD", "accuracy") == []
@@ -253,7 +253,7 @@ def test_figures_by_another_protocol_say_so() -> None:
                 assert (each.protocol is None) == own, each
 
 
-def test_normalised_accuracy_of_other_harnesses_is_told_from_the_plain_one() -> None:
+def test_normalised_accuracy_of_other_harnesses_is_distinguished_from_the_plain_one() -> None:
     piqa = {each.protocol: each.value for each in published("gpt3:PIQA", "accuracy", 0) if each.system == "OPT 66B"}
 
     assert set(piqa) == {"lm-eval", "lm-eval, acc_norm"}
@@ -267,7 +267,7 @@ def test_metrics_of_the_paper_come_first() -> None:
 
 
 @pytest.mark.parametrize(("reference", "metric"), WRITTEN)
-def test_written_superglue_has_the_papers_accuracy_beside_it(reference: str, metric: str) -> None:
+def test_generative_superglue_has_the_papers_accuracy_beside_it(reference: str, metric: str) -> None:
     found = published(reference, metric, 0)
 
     assert found == [each for each in published(reference, "accuracy", 0) if each.protocol is None]
@@ -312,7 +312,7 @@ def test_caller_cannot_change_what_others_see() -> None:
     assert reference_names()
 
 
-def test_figures_are_not_read_before_somebody_asks() -> None:
+def test_figures_are_not_read_before_they_are_needed() -> None:
     script = """
 import sys
 import icl_eval.references

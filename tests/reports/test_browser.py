@@ -98,7 +98,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
-def test_nothing_is_asked_of_the_network_and_hostile_texts_do_nothing(browser: Browser, page: Path) -> None:
+def test_nothing_is_requested_from_the_network_and_hostile_texts_do_nothing(browser: Browser, page: Path) -> None:
     browser.open(page)
     browser.run("document.querySelectorAll('.item:not(.head)').forEach(row => row.click())")
     browser.wait("return document.getElementById('detail').textContent.includes('Prompt')")
@@ -168,7 +168,7 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
-def test_items_of_variants_are_told_apart_and_filtered(browser: Browser, variants: Path) -> None:
+def test_items_of_variants_are_distinguished_and_filtered(browser: Browser, variants: Path) -> None:
     browser.open(variants, "#prompt=inline~labels%3Dflipped")
     rows = "return [...document.querySelectorAll('.item:not(.head) .prompt')].map(each => each.innerText)"
 

@@ -43,14 +43,14 @@ def test_nothing_is_printed_where_nothing_is_known_of_the_spread() -> None:
     assert row(said(unknown))[2:] == ["0", "0.563", "0.613", "0.050", "277"]
 
 
-def test_errors_by_the_jackknife_are_told_from_the_others() -> None:
+def test_errors_by_the_jackknife_are_distinguished_from_the_others() -> None:
     of_whole_lists = replace(PAIR, one=replace(RTE, metric="evaluate:mcc"), method="jackknife")
 
     assert "± of the differences of evaluate:mcc is the jackknife's over clusters" in said(PAIR, of_whole_lists)
     assert "jackknife" not in said(PAIR)
 
 
-def test_what_scores_had_to_do_without_is_said_of_its_run() -> None:
+def test_what_scores_had_to_do_without_is_reported_of_its_run() -> None:
     whole = replace(RTE_32, shortened=0, truncated=0, ties=0, effective_shots=32.0)
     lost = replace(PAIR, one=RTE_32, other=whole)
     lines = said(lost).splitlines()

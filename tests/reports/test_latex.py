@@ -53,7 +53,7 @@ def test_no_name_is_a_command_of_latex(character: str) -> None:
     assert re.sub(r"\\text\w+\{\}|\\[&%$#_{}]", "", escaped(f"a{character}b")) == "ab"
 
 
-def test_what_is_said_above_cannot_leave_its_comment() -> None:
+def test_what_stands_above_cannot_leave_its_comment() -> None:
     hostile = MANIFEST.model_copy(update={"note": "one\n\\input{secret}\rtwo\u2028three"})
     text = render([RTE], hostile, "latex")
 

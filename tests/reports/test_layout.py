@@ -58,7 +58,7 @@ def test_many_numbers_of_shots_take_several_tables() -> None:
     assert text.count(" ──") > 1
 
 
-def test_columns_are_those_that_were_asked_for_after_those_that_name_the_row() -> None:
+def test_columns_are_those_that_were_requested_after_those_that_name_the_row() -> None:
     text = render([RTE, RTE_32], MANIFEST, view=View(columns=("sd-seeds", "SE", "GPT-3 175B")))
     head = next(line for line in text.splitlines() if line.startswith(" task"))
 

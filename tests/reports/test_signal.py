@@ -60,7 +60,7 @@ def test_the_signal_of_a_single_model_is_the_range_of_its_checkpoints() -> None:
 @pytest.mark.parametrize(
     "models", [[], [exactly(0.5)], [exactly(-0.5), exactly(0.5)], [[(0.5, float("nan"))], [(0.6, 0.1)]]]
 )
-def test_nothing_is_said_of_what_has_no_ratio(models: list[list[tuple[float, float]]]) -> None:
+def test_nothing_is_reported_of_what_has_no_ratio(models: list[list[tuple[float, float]]]) -> None:
     assert of_scores(models) is None
 
 

@@ -67,13 +67,13 @@ def test_parameters_that_no_model_says_have_no_column() -> None:
     assert cells(Sweep((Result((RTE,), unsaid),)))[0][:2] == ["model", "task"]
 
 
-def test_what_is_true_of_all_models_is_said_once_above_the_table() -> None:
+def test_what_is_true_of_all_models_is_reported_once_above_the_table() -> None:
     lines = one().table().splitlines()
 
     assert lines[:3] == ["2 models (bos0, w2048, float32), data data", "note: mind the gap", ""]
 
 
-def test_rules_that_differ_are_said_of_each_model() -> None:
+def test_rules_that_differ_are_reported_of_each_model() -> None:
     lines = Sweep((Result((RTE,), SMALL), Result((RTE,), OTHER_RULES))).table().splitlines()
 
     assert lines[:3] == [
@@ -90,7 +90,7 @@ def test_a_note_on_some_models_names_them() -> None:
     assert lines[2] == "note: large: prefixes are not all shared, because its attention is its own"
 
 
-def test_what_scores_had_to_do_without_is_said_of_each_model() -> None:
+def test_what_scores_had_to_do_without_is_reported_of_each_model() -> None:
     sweep = Sweep((Result((RTE_32,), STEP), Result((replace(RTE_32, shortened=0, truncated=0, ties=2),), OTHER_RULES)))
     said = [line for line in sweep.table("md").splitlines() if not line.startswith("signal/noise")][-7:]
 
@@ -121,7 +121,7 @@ def test_every_signature_is_led_by_its_model() -> None:
         assert f"{name}: superglue/rte accuracy 0.563 ± 0.030 (0 shots)  {RTE.signature}" in lines
 
 
-def test_a_failure_is_said_below() -> None:
+def test_a_failure_is_reported_below() -> None:
     for format in ("table", "md"):
         last = SWEEP.table(format).splitlines()[-1]
         assert last == "huge was not evaluated: 'huge' cannot be loaded: it is not there"

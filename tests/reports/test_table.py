@@ -135,7 +135,7 @@ def test_the_prompt_is_a_column_when_there_are_several() -> None:
     assert "prompt" in render([RTE], TWO_PROMPTS).splitlines()[2]
 
 
-def test_what_a_score_had_to_do_without_is_said_below() -> None:
+def test_what_a_score_had_to_do_without_is_reported_below() -> None:
     *_, short, cut, tied, close = render([RTE, RTE_32], MANIFEST).splitlines()
 
     assert short.startswith("1007 prompts have fewer demonstrations than requested, because the context length is 2048")

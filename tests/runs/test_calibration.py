@@ -64,7 +64,7 @@ def other_options(premise: str | None = None) -> Task:
     return Task.from_records("other", evaluation=records, **said)
 
 
-def test_options_that_differ_between_examples_are_told_before_the_model_runs(tmp_path: Path) -> None:
+def test_options_that_differ_between_examples_are_reported_before_the_model_runs(tmp_path: Path) -> None:
     lm = knowing()
 
     with pytest.raises(RunError) as error:
@@ -76,7 +76,7 @@ def test_options_that_differ_between_examples_are_told_before_the_model_runs(tmp
     assert lm.answered == 0
 
 
-def test_options_that_differ_between_stored_examples_are_told(tmp_path: Path) -> None:
+def test_options_that_differ_between_stored_examples_are_reported(tmp_path: Path) -> None:
     evaluate(knowing(), other_options(), shots=0, out=tmp_path)
 
     with pytest.raises(RunError, match="other: prototypical calibration needs the same options in all examples"):
@@ -328,7 +328,7 @@ def test_a_line_without_the_answers_for_calibration_is_named(tmp_path: Path) -> 
     start, end = cut.index(',"content_free"'), cut.index("}", cut.index(',"content_free"'))
     file.write_text("\n".join([cut[:start] + cut[end:], *rest]))
     with pytest.raises(
-        RunError, match=r"example '0' lacks answers that calibration needs; the same run again rewrites it"
+        RunError, match=r"example '0' lacks answers that calibration needs; run the same command again to rewrite it"
     ):
         rescore(tmp_path, "contextual")
 

@@ -76,7 +76,7 @@ def test_a_baseline_of_a_chat_is_checked_as_a_chat(tmp_path: Path) -> None:
     assert found.largest < 1e-6
 
 
-def test_a_model_without_a_template_is_refused_before_it_is_asked() -> None:
+def test_a_model_without_a_template_is_refused_before_it_runs() -> None:
     lm = FakeLM()
     with pytest.raises(ModelError, match="has no chat template, so it cannot be used with --chat"):
         evaluate(lm, parity(), shots=0, chat=True)

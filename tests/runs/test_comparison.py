@@ -68,7 +68,7 @@ def test_clustered_examples_are_paired_by_clusters(tmp_path: Path) -> None:
     assert (pair.one.units, pair.one.clusters) == (40, 10)
 
 
-def test_written_answers_are_paired_too(tmp_path: Path) -> None:
+def test_generated_answers_are_paired_too(tmp_path: Path) -> None:
     rows = [{"n": n, "r": NAMES[n % 2]} for n in LONG]
     task = Task.from_records(
         "written", evaluation=rows, prompt=PROMPT, answer="text", references="r", metrics=["squad_em"],
@@ -246,7 +246,7 @@ def test_runs_of_other_tasks_are_refused(tmp_path: Path) -> None:
         ({"prompts": "b"}, {"prompts": ["a", "c"]}, "first run (prompt b); the second has prompts a, c"),
     ],
 )
-def test_what_two_runs_do_not_share_is_said_once(
+def test_what_two_runs_do_not_share_is_reported_once(
     one: dict[str, Any], other: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     task = numbers(prompt={"a": PROMPT, "b": CHATTY, "c": f"Hm.\n{PROMPT}"})

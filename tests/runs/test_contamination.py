@@ -138,9 +138,9 @@ def test_a_file_that_does_not_belong_to_the_run_is_one_sentence(tmp_path: Path) 
     evaluate(knows(), task(), shots=0, out=tmp_path / "run")
     line = {"task": "parity", "split": "", "ngram": 13, "examples": 7, "dirty": 0}
     for found, words in (
-        ([{**line, "task": "other"}], "this file is of other, and the run evaluates none of these"),
-        ([line], "parity had 7 examples when searched, and has 40 in the run"),
-        ([{**line, "ngram": 0}], "found.jsonl:1: this is not a line of a file of `icl-eval contamination`"),
+        ([{**line, "task": "other"}], "this file is about other, but the run evaluates none of these"),
+        ([line], "parity had 7 examples when it was searched, but has 40 in the run"),
+        ([{**line, "ngram": 0}], "found.jsonl:1: this line is not from a file of `icl-eval contamination`"),
         ([], "this file names no task"),
     ):
         (tmp_path / "found.jsonl").write_text("".join(json.dumps(each) + "\n" for each in found))

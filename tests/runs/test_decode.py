@@ -56,7 +56,7 @@ def test_what_is_named_is_changed_and_the_rest_stays_as_the_task_has_it(tmp_path
     assert [result.scores[0].value for result in (own, short, stopped)] == [1.0, 0.0, 1.0]
 
 
-def test_signature_is_that_of_a_task_that_is_written_so(tmp_path: Path) -> None:
+def test_signature_is_that_of_a_task_that_is_decoded_so(tmp_path: Path) -> None:
     asked = measured(tmp_path / "asked", {"beams": 2, "max_tokens": 6})
     said = measured(tmp_path / "said", task=toy(decode={"beams": 2, "max_tokens": 6}))
 
@@ -64,13 +64,13 @@ def test_signature_is_that_of_a_task_that_is_written_so(tmp_path: Path) -> None:
     assert asked.scores[0].normalization == "beam2-gnmt0.6"
 
 
-def test_manifest_says_what_was_asked(tmp_path: Path) -> None:
+def test_manifest_states_the_decoding(tmp_path: Path) -> None:
     measured(tmp_path, {"beams": 2, "stop": ["."]})
 
     assert read_manifest(tmp_path).config.decode == {"beams": 2, "stop": ["."]}
 
 
-def test_the_same_decoding_is_the_same_ask_however_it_is_written(tmp_path: Path) -> None:
+def test_the_same_decoding_is_the_same_configuration_however_it_is_written(tmp_path: Path) -> None:
     measured(tmp_path, {"max_tokens": 9, "stop": (";", "\n")})
     again = measured(tmp_path, {"stop": [";", "\n"], "max_tokens": 9})
     names = [
@@ -141,7 +141,7 @@ def test_tasks_of_other_kinds_stay_as_they_are(tmp_path: Path) -> None:
     assert "max3" in both.score("toy").signature
 
 
-def test_without_a_task_that_is_written_decoding_is_an_error() -> None:
+def test_without_a_generative_task_decoding_is_an_error() -> None:
     with pytest.raises(RunError, match="--decode needs a task with generated answers, and there is only choice"):
         evaluate(FOUR, choice(), shots=0, decode={"max_tokens": 3})
 
@@ -162,11 +162,11 @@ def test_unknown_name_names_the_nearest(task: Any) -> None:
         ({"samples": 2}, "several `samples` at temperature 0 would all be the same; set a `temperature`"),
     ],
 )
-def test_a_value_that_cannot_be_is_an_error_before_anything_is_asked(decode: dict[str, Any], message: str) -> None:
+def test_a_value_that_cannot_be_is_an_error_before_the_model_runs(decode: dict[str, Any], message: str) -> None:
     with pytest.raises(TaskError) as caught:
         evaluate(lm := FakeLM(), toy(), shots=0, decode=decode)
 
-    assert str(caught.value) == f"toy cannot be decoded so: {message}"
+    assert str(caught.value) == f"toy cannot be decoded with these options: {message}"
     assert lm.answered == 0
 
 
@@ -185,7 +185,7 @@ def test_no_published_numbers_stand_beside_another_decoding() -> None:
     assert coqa.with_decoding({"beams": own.beams}) is coqa
 
 
-def test_a_suite_with_a_task_that_is_written_otherwise_has_no_published_numbers_either() -> None:
+def test_a_suite_with_a_task_that_is_decoded_differently_has_no_published_numbers_either() -> None:
 
     library = Library()
     suite = library.suite("superglue-generated").model_copy(update={"reference": "gpt3:SuperGLUE"})
@@ -195,7 +195,7 @@ def test_a_suite_with_a_task_that_is_written_otherwise_has_no_published_numbers_
     assert [each.reference for each in with_decoding(tasks, [suite], None)[1]] == ["gpt3:SuperGLUE"]
 
 
-def test_a_plan_counts_what_is_to_be_written() -> None:
+def test_a_plan_counts_what_is_to_be_generated() -> None:
     lengths = [explain(FOUR, toy(), shots=0, decode=decode).workload.generated for decode in (None, {"max_tokens": 50})]
 
     assert lengths == [2 * 5, 2 * 50]

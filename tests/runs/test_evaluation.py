@@ -55,7 +55,7 @@ def test_grid_is_every_number_of_shots_by_every_seed(tmp_path: Path) -> None:
     assert len(examples(tmp_path)) == 7 * 8
 
 
-def test_without_demonstrations_only_the_first_seed_is_asked() -> None:
+def test_without_demonstrations_only_the_first_seed_is_evaluated() -> None:
     result = evaluate(knowing(0), parity(), shots=0, seeds=[7, 3])
 
     assert result.score("parity").seeds == (7,)
@@ -86,7 +86,7 @@ def test_seeds_draw_other_demonstrations_and_their_spread_is_reported(tmp_path: 
     assert stdev(expected) > 0
 
 
-def test_demonstrations_do_not_depend_on_limit_or_on_what_else_is_asked(tmp_path: Path) -> None:
+def test_demonstrations_do_not_depend_on_limit_or_on_what_else_is_evaluated(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=[2], seeds=[1], limit=3, out=tmp_path / "few")
     evaluate(knowing(0), [parity(), _second()], shots=[0, 2, 6], seeds=[0, 1], out=tmp_path / "many")
 
@@ -143,7 +143,7 @@ def test_without_demonstrations_a_task_may_have_another_prompt(with_zero_shot_pr
     assert averages[0].value == pytest.approx((3 / 8 + 1 / 8) / 2)
 
 
-def test_a_prompt_that_is_asked_for_is_used_without_demonstrations_too(with_zero_shot_prompt: Path) -> None:
+def test_a_prompt_that_is_requested_is_used_without_demonstrations_too(with_zero_shot_prompt: Path) -> None:
     root = with_zero_shot_prompt
     asked = {"shots": [0, 1], "data": root / "data", "library": Library([root])}
     result = evaluate(knowing(0), "toy/parity", prompts="plain", **asked)  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ def test_a_prompt_that_is_asked_for_is_used_without_demonstrations_too(with_zero
     assert [(line.prompt, line.shots) for line in result] == [("plain", 0), ("plain", 1)]
 
 
-def test_a_prompt_or_task_named_twice_is_asked_once() -> None:
+def test_a_prompt_or_task_named_twice_is_evaluated_once() -> None:
     result = evaluate(knowing(0), [task := parity(), task], shots=0, prompts=["inline", "inline"])
 
     assert len(result) == 1
@@ -207,7 +207,7 @@ def test_overflow_error_refuses_to_drop_demonstrations() -> None:
         evaluate(FakeLM(window=60), parity(), shots=6, overflow="error")
 
 
-def test_a_query_that_does_not_fit_is_an_error_unless_truncation_was_asked_for() -> None:
+def test_a_query_that_does_not_fit_is_an_error_unless_truncation_was_requested() -> None:
     task = parity(prompt="Q: " + "x" * 50 + " {{ n }}\nA:")
     with pytest.raises(
         WindowError, match=r"parity, example '0': the query alone takes 62 tokens but the context length is 40"
@@ -254,7 +254,7 @@ def test_ties_are_counted_and_the_first_option_is_taken() -> None:
     assert "8 answers had several best options" in evaluate(FakeLM(), task, shots=0).table()
 
 
-def test_progress_is_told_of_every_request() -> None:
+def test_progress_is_reported_of_every_request() -> None:
     totals: list[int] = []
     ticks: list[int] = []
 
@@ -292,7 +292,7 @@ def test_a_question_that_occurs_twice_is_computed_once(tmp_path: Path) -> None:
     assert (manifest(tmp_path)["computed"], manifest(tmp_path)["reused"]) == (18, 0)
 
 
-def test_default_folder_is_named_after_what_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folder_is_named_after_what_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first = evaluate(lm := knowing(0), parity(), shots=0, keep=True)
     again = evaluate(lm, parity(), shots=0, keep=True)
@@ -423,7 +423,7 @@ def test_bos_is_in_the_signature() -> None:
         ({"tasks": "no/such"}, UnknownName, "no task or suite is named 'no/such'"),
     ],
 )
-def test_a_wrong_argument_is_one_sentence_before_anything_is_asked(
+def test_a_wrong_argument_is_one_sentence_before_the_model_runs(
     changes: dict[str, Any], kind: type[IclEvalError], sentence: str
 ) -> None:
     lm = knowing(0)
@@ -451,9 +451,7 @@ def test_two_different_tasks_of_one_name_are_refused() -> None:
         ("evaluate:f1", MetricError, "allow it with --trust-remote-code"),
     ],
 )
-def test_an_unknown_metric_is_found_before_the_model_is_asked(
-    name: str, kind: type[IclEvalError], sentence: str
-) -> None:
+def test_an_unknown_metric_is_found_before_the_model_runs(name: str, kind: type[IclEvalError], sentence: str) -> None:
     lm = knowing(0)
     with pytest.raises(kind, match=sentence.replace("?", r"\?")):
         evaluate(lm, parity(metrics=[name]), shots=0)

@@ -94,7 +94,9 @@ def test_a_damaged_line_is_named(damage: str, tmp_path: Path) -> None:
     file = tmp_path / "kept" / "prompts.jsonl"
     file.write_text(damage + "\n")
 
-    with pytest.raises(RunError, match=r"prompts.jsonl:1: this line is damaged; the same run again writes it"):
+    with pytest.raises(
+        RunError, match=r"prompts.jsonl:1: this line is damaged; run the same command again to write it"
+    ):
         result.examples(prompts=True)
     file.unlink()
     with pytest.raises(RunError, match="the texts of the prompts cannot be read"):

@@ -54,7 +54,9 @@ def test_the_other_tasks_have_the_scores_that_they_have_alone(tmp_path: Path) ->
     assert manifest(tmp_path / "both")["failures"] == [{"task": "long", "selection": "", "reason": REASON}]
 
 
-def test_a_failure_is_said_below_the_table_and_in_json_and_again_when_scores_are_taken_again(tmp_path: Path) -> None:
+def test_a_failure_is_reported_below_the_table_and_in_json_and_again_when_scores_are_taken_again(
+    tmp_path: Path,
+) -> None:
     found = evaluate(model(0), [parity(), long_task()], shots=0, out=tmp_path)
 
     assert f"long has no scores: {REASON}" in found.table().splitlines()
@@ -64,7 +66,7 @@ def test_a_failure_is_said_below_the_table_and_in_json_and_again_when_scores_are
         found.score("long")
 
 
-def test_the_same_command_tries_a_failed_task_again_and_asks_nothing_twice(tmp_path: Path) -> None:
+def test_the_same_command_tries_a_failed_task_again_and_computes_nothing_twice(tmp_path: Path) -> None:
     first, again = model(0), model(0)
     evaluate(first, [parity(), long_task(), long()], shots=0, out=tmp_path)
     mended = evaluate(again, [parity(), long_task(mended=True), long()], shots=0, out=tmp_path)
@@ -104,7 +106,7 @@ def test_where_all_tasks_fail_the_first_error_is_raised(tmp_path: Path) -> None:
     assert manifest(tmp_path)["finished"] is None
 
 
-def test_of_prompts_asked_for_by_name_one_may_fail(tmp_path: Path) -> None:
+def test_of_prompts_requested_by_name_one_may_fail(tmp_path: Path) -> None:
     task = long_task(mended=True, prompt={"plain": PROMPT, "wordy": f"{'very ' * 30}\n{PROMPT}"})
     found = evaluate(model(), task, prompts=["wordy", "plain"], shots=0, out=tmp_path)
 

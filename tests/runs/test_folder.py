@@ -189,7 +189,7 @@ def test_answers_of_one_model_are_never_anothers(tmp_path: Path) -> None:
     assert lm.answered == 18
 
 
-def test_manifest_says_what_was_asked_of_what(tmp_path: Path) -> None:
+def test_manifest_states_what_was_evaluated_on_what(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=[0, 2], seeds=2, limit=4, note="mind the gap", out=tmp_path)
 
     said = manifest(tmp_path)

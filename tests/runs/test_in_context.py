@@ -180,7 +180,7 @@ def test_answers_without_a_known_beginning_and_chats_are_refused() -> None:
 
     with pytest.raises(PromptError, match="a demonstration has no answer after its query: 'is "):
         evaluate(FakeLM(), parity(prompt=blocks), shots=2, per_shot_loss=True)
-    with pytest.raises(RunError, match="`per_shot_loss` is of prompts that are not chats"):
+    with pytest.raises(RunError, match="`per_shot_loss` does not support chats"):
         evaluate("tiny", parity(), shots=2, per_shot_loss=True, chat=True)
 
 

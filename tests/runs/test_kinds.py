@@ -43,7 +43,7 @@ def words(**changes: Any) -> Task:
     return Task.from_records("words", **{**given, "metrics": ["greedy_accuracy", "perplexity"], **changes})
 
 
-def test_what_is_written_is_compared_with_the_references(tmp_path: Path) -> None:
+def test_generated_texts_are_compared_with_the_references(tmp_path: Path) -> None:
     (score,) = evaluate(FakeLM(KNOWN), sums(), shots=0, out=tmp_path).scores
 
     assert score.metric == "squad_em"
@@ -66,7 +66,7 @@ def test_demonstrations_show_the_first_reference(tmp_path: Path) -> None:
     assert score.value == 1
 
 
-def test_a_written_answer_is_computed_once_and_rescored_without_a_model(tmp_path: Path) -> None:
+def test_a_generated_answer_is_computed_once_and_rescored_without_a_model(tmp_path: Path) -> None:
     model = FakeLM(KNOWN)
     first = evaluate(model, sums(), shots=0, out=tmp_path)
     asked = model.answered
@@ -172,7 +172,7 @@ def test_a_text_counts_its_words_and_bytes(tmp_path: Path) -> None:
     assert [(each["words"], each["bytes"]) for each in examples(tmp_path)] == [(2, 8)]
 
 
-def test_a_text_that_does_not_fit_with_its_demonstrations_is_an_error_if_that_was_asked_for() -> None:
+def test_a_text_that_does_not_fit_with_its_demonstrations_is_an_error_if_that_was_requested() -> None:
     task = words(evaluation=[{"before": f"one {n}", "word": "x"} for n in range(3)])
 
     with pytest.raises(WindowError, match="1 demonstration takes"):
@@ -235,7 +235,7 @@ def test_strides_of_an_encoder_decoder_fill_both_windows(
         assert each.boundary == min(window, each.tokens[each.boundary])
 
 
-def test_a_metric_of_another_kind_is_refused_before_anything_is_asked() -> None:
+def test_a_metric_of_another_kind_is_refused_before_the_model_runs() -> None:
     model = FakeLM()
 
     with pytest.raises(MetricError, match="accuracy"):
@@ -254,7 +254,7 @@ def test_a_task_without_references_is_an_error() -> None:
         sums(references=None)
 
 
-def test_a_baseline_holds_what_was_written(tmp_path: Path) -> None:
+def test_a_baseline_holds_what_was_generated(tmp_path: Path) -> None:
     evaluate(FakeLM(KNOWN), sums(), shots=0, out=tmp_path)
     baseline = make_baseline(tmp_path)
 
@@ -263,7 +263,7 @@ def test_a_baseline_holds_what_was_written(tmp_path: Path) -> None:
     assert moved[0] == "sums (inline, 0 shots, seed 0) example 1: the text was (' 2',) and is now (' 3',)"
 
 
-def test_explain_counts_prompts_and_what_may_be_written() -> None:
+def test_explain_counts_prompts_and_what_may_be_generated() -> None:
     work = explain(FakeLM(), sums(), shots=0).workload
 
     assert (work.requests, work.generated) == (6, 6 * 12)
@@ -311,7 +311,7 @@ def test_pool_without_a_right_answer_is_refused() -> None:
     assert evaluate(FakeLM(NAMED), task, shots=0).scores[0].value == 2 / 5
 
 
-def test_evidence_of_earlier_runs_has_right_references() -> None:
+def test_results_of_earlier_runs_has_right_references() -> None:
     cell = {"task": "t", "prompt": "p", "shots": 0, "seed": 0}
     line = {"kind": "text", "cell": cell, "id": "0", "cluster": "0", "group": "0", "shots": 0, "truncated": 0}
     line |= {"demonstrations": [], "references": ["x"], "generated": ["x"], "finished": ["stop"], "scores": [-1.0]}

@@ -80,7 +80,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("metrics", FAULTS)
-def test_fault_of_a_metric_is_found_before_a_model_is_asked(
+def test_fault_of_a_metric_is_found_before_a_model_runs(
     metrics: str, tmp_path: Path, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "MeCab", None)

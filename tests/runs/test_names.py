@@ -54,7 +54,7 @@ MISMATCHES = {
 
 
 @pytest.mark.parametrize("name", MISMATCHES)
-def test_metric_that_cannot_measure_the_examples_is_found_before_anything_is_asked(name: str, tmp_path: Path) -> None:
+def test_metric_that_cannot_measure_the_examples_is_found_before_the_model_runs(name: str, tmp_path: Path) -> None:
     path = write_library(tmp_path) / "tasks/toy/pairs.yaml"
     path.write_text(
         path.read_text().replace("cluster: pair", "cluster: c").replace("exact_match]", f"exact_match, {name}]")

@@ -80,7 +80,7 @@ def drawn_in(folder: Path) -> list[Any]:
     return [json.loads(line)["demonstrations"] for line in (folder / "examples.jsonl").read_text().splitlines()]
 
 
-def test_ids_are_shown_all_unless_fewer_shots_are_asked_for(tmp_path: Path) -> None:
+def test_ids_are_shown_all_unless_fewer_shots_are_requested(tmp_path: Path) -> None:
     (line,) = evaluate(FakeLM(), task(), fewshot_ids=["t5", "t0", "t2"], out=tmp_path).scores
 
     assert line.shots == 3

@@ -210,7 +210,7 @@ class NeedsSettings:
         (FarScore, r"`score` of python:.*:FarScore returns 5, but its `bounds` are 0 and 1"),
         (Sorts, r"`statistics` of python:.*:Sorts failed for example .*AttributeError: 'tuple' object has no"),
         (NoMetric, r"NoMetric has none of `__call__`, `score`, and `statistics` with `value`"),
-        (NeedsSettings, r"NeedsSettings cannot be made without arguments: TypeError"),
+        (NeedsSettings, r"NeedsSettings cannot be created without arguments: TypeError"),
         (3, r"a metric is a name, a function or a class, not 3"),
     ],
 )

@@ -182,7 +182,7 @@ def test_another_grid_goes_on_with_what_several_answered(tmp_path: Path, in_thre
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform kills otherwise")
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3])
-def test_what_was_answered_before_a_process_was_killed_is_not_asked_again(size: int, tmp_path: Path) -> None:
+def test_what_was_answered_before_a_process_was_killed_is_not_computed_again(size: int, tmp_path: Path) -> None:
     run(LONG, tmp_path / "alone", 1)
     processes = start(LONG, tmp_path / "many", 2)
     other = tmp_path / "many" / "answers.1.jsonl"
@@ -230,7 +230,7 @@ def test_a_damaged_line_of_a_process_that_was_killed_is_named(tmp_path: Path) ->
         evaluate(knowing(0), parity(), shots=0, out=tmp_path)
 
 
-def test_a_mistake_of_all_is_told_by_the_first_alone(tmp_path: Path, in_threads: InThreads) -> None:
+def test_a_mistake_of_all_is_reported_by_the_first_alone(tmp_path: Path, in_threads: InThreads) -> None:
     first, second = errors_of(2, in_threads(lambda _: evaluate("tiny", "superglue/cd", data="sample", out=tmp_path)))
 
     assert isinstance(first, UnknownName)
@@ -244,7 +244,7 @@ def test_processes_without_a_folder_cannot_share(in_threads: InThreads) -> None:
     assert str(first) == "2 processes share their answers through a run folder: give `out` or `keep`"
 
 
-def test_processes_that_do_not_do_the_same_are_told(tmp_path: Path, in_threads: InThreads) -> None:
+def test_processes_that_do_not_do_the_same_are_reported(tmp_path: Path, in_threads: InThreads) -> None:
     model, _ = errors_of(2, in_threads(lambda rank: evaluate(knowing(rank), parity(), shots=0, out=tmp_path)))
     shots, _ = errors_of(2, in_threads(lambda rank: evaluate(knowing(0), parity(), shots=rank, out=tmp_path)))
 
@@ -252,7 +252,7 @@ def test_processes_that_do_not_do_the_same_are_told(tmp_path: Path, in_threads: 
     assert str(shots) == "process 1 has another configuration than process 0"
 
 
-def test_a_folder_in_use_is_told_once(tmp_path: Path, in_threads: InThreads) -> None:
+def test_a_folder_in_use_is_reported_once(tmp_path: Path, in_threads: InThreads) -> None:
     with FileLock(tmp_path / ".lock"):
         first, second = errors_of(2, in_threads(lambda _: evaluate(knowing(0), parity(), shots=0, out=tmp_path)))
 

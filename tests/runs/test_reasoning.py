@@ -82,7 +82,7 @@ def test_a_stop_counts_only_in_the_answer_and_the_end_of_a_reply_everywhere(reas
     assert text[:end] == f"{reasoning}#{space}{answer.lstrip().partition(chr(10))[0]}"
 
 
-def test_bad_ends_of_reasoning_are_said_in_a_sentence(tmp_path: Path) -> None:
+def test_bad_ends_of_reasoning_are_reported_in_one_sentence(tmp_path: Path) -> None:
     ranked = Task.from_records("r", evaluation=[{"gold": 0}], prompt="q", options=["a", "b"], gold="gold")
     evaluate(FakeLM(), ranked, shots=0, out=tmp_path / "run")
 

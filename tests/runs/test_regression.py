@@ -174,7 +174,7 @@ def test_another_model_moves_examples_and_scores(baseline: Path) -> None:
     assert len(found.moved) == 14
 
 
-def test_an_example_that_another_processor_may_turn_over_is_refused(tmp_path: Path) -> None:
+def test_an_example_that_another_cpu_may_turn_over_is_refused(tmp_path: Path) -> None:
     evaluate(_Close(SAFE_MARGIN * 0.9), parity(), shots=0, out=tmp_path / "close")
     evaluate(_Close(SAFE_MARGIN * 1.1), parity(), shots=0, out=tmp_path / "clear")
     evaluate(_Close(0.0), parity(), shots=0, out=tmp_path / "equal")
@@ -234,7 +234,7 @@ def test_a_baseline_without_finite_numbers_is_refused(number: str, baseline: Pat
         read_baseline(baseline)
 
 
-def test_a_changed_template_moves_what_is_asked(baseline: Path) -> None:
+def test_a_changed_template_changes_the_requests(baseline: Path) -> None:
     (baseline.parent / "prompts/toy/pairs/plain.jinja").write_text(PROMPT.replace("A:", "B:"))
     found = again(baseline)
 
@@ -242,7 +242,7 @@ def test_a_changed_template_moves_what_is_asked(baseline: Path) -> None:
     assert all("toy/pairs" in sentence or sentence.startswith("score toy ") for sentence in found.moved)
 
 
-def test_a_calibrated_decision_that_another_processor_may_turn_over_is_refused(tmp_path: Path) -> None:
+def test_a_calibrated_decision_that_another_cpu_may_turn_over_is_refused(tmp_path: Path) -> None:
     lm = _Close(0.5, less=SAFE_MARGIN)  # the mean over the batch is as near to each example as these are to each other
     evaluate(lm, parity(), shots=0, calibrate="batch", out=tmp_path / "batch")
     evaluate(lm, parity(), shots=0, out=tmp_path / "plain")
@@ -280,7 +280,7 @@ def tiny() -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("asked", [{"bos": True}, {"max_length": 24}])
-def test_a_loaded_pair_is_asked_as_the_baseline_was(asked: dict[str, Any], tiny: Any, tmp_path: Path) -> None:
+def test_a_loaded_pair_is_evaluated_as_the_baseline_was(asked: dict[str, Any], tiny: Any, tmp_path: Path) -> None:
     task = parity(asked=range(3))
     evaluate("tiny", task, shots=3, out=tmp_path / "asked", **asked)
     evaluate("tiny", task, shots=3, out=tmp_path / "plain")

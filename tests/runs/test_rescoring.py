@@ -169,7 +169,7 @@ def test_metrics_of_another_kind_leave_a_task_its_own(tmp_path: Path) -> None:
 
     assert [line.metric for line in rescore(tmp_path, metrics="exact_match")] == ["accuracy", "exact_match"]
     with pytest.raises(
-        MetricError, match=r"^perplexity measures likelihoods, and these answers are choices; choose from"
+        MetricError, match=r"^perplexity measures likelihoods, but these answers are choices; choose from"
     ):
         rescore(tmp_path, metrics=["accuracy", "perplexity"])
     with pytest.raises(UnknownName, match=r"no metric is named 'acuracy'; did you mean accuracy"):

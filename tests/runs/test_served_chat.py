@@ -123,7 +123,7 @@ def test_reasoning_that_a_server_gives_apart_stands_before_the_answer(start: Sta
     assert len(answer.split()) == 1  # the stop of the task, a line break, ends it only after its first word
 
 
-def test_what_a_chat_endpoint_cannot_do_is_said_in_a_sentence(start: Start) -> None:
+def test_what_a_chat_endpoint_cannot_do_is_reported_in_one_sentence(start: Start) -> None:
     def refusal(url: str, task: Any, **more: Any) -> str:
         with pytest.raises(IclEvalError) as caught:
             evaluate(url, task, **options(**more))

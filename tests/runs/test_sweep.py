@@ -164,7 +164,7 @@ class Damaged(FakeLM):
         )
 
 
-REASON = "the model gives a log-probability of nan; its weights may be damaged"
+REASON = "the model returns a log-probability of nan; its weights may be damaged"
 
 
 def test_a_model_that_fails_does_not_lose_the_others(tmp_path: Path) -> None:

@@ -138,7 +138,9 @@ def test_other_normalisations_need_no_model(saved: list[Path], loaded: list[str]
 @pytest.mark.parametrize(
     "options", [{"shots": [0, 2]}, {"seeds": 2}, {"limit": 3}, {"overflow": "error"}, {"note": "mind the gap"}]
 )
-def test_another_grid_is_asked(options: dict[str, Any], saved: list[Path], loaded: list[str], tmp_path: Path) -> None:
+def test_another_grid_is_evaluated(
+    options: dict[str, Any], saved: list[Path], loaded: list[str], tmp_path: Path
+) -> None:
     asked: dict[str, Any] = {"shots": [0, 1], "device": "cpu"}
     sweep(saved[:1], parity(), out=tmp_path / "sweep", **asked)
     found = sweep(saved[:1], parity(), out=tmp_path / "sweep", **asked | options)
@@ -156,7 +158,7 @@ def test_other_weights_in_the_same_place_are_loaded(saved: list[Path], loaded: l
     assert again.results[1].manifest.reused == 0
 
 
-def test_an_edited_record_or_template_is_asked_and_nothing_else(
+def test_an_edited_record_or_template_is_evaluated_and_nothing_else(
     saved: list[Path], loaded: list[str], tmp_path: Path
 ) -> None:
     root = write_library(tmp_path)

@@ -179,7 +179,7 @@ def test_prototypical_calibration_of_equal_inputs_is_one_label() -> None:
     assert len(set(scores.argmax(axis=1))) == 1
 
 
-def test_too_few_examples_for_prototypes_are_told() -> None:
+def test_too_few_examples_for_prototypes_are_reported() -> None:
     with pytest.raises(RunError, match="prototypical calibration of 3 labels needs at least 3 examples"):
         CALIBRATIONS["prototypical"](of([[0.1, 0.2, 0.3]] * 2))
 

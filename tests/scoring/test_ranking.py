@@ -17,7 +17,7 @@ def test_the_highest_score_wins_with_its_margin() -> None:
     assert (ranking.chosen, ranking.tied, ranking.margin) == (1, False, 0.5)
 
 
-def test_of_tied_options_the_first_wins_and_the_tie_is_told() -> None:
+def test_of_tied_options_the_first_wins_and_the_tie_is_reported() -> None:
     assert (rank([-2.0, -1.0, -1.0]).chosen, rank([-2.0, -1.0, -1.0]).tied) == (1, True)
     assert rank([-1.0 - TIE / 2, -1.0]).chosen == 0
     assert rank([-1.0 - TIE / 2, -1.0]) == rank([-1.0 - TIE / 2, -1.0])

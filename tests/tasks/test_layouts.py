@@ -145,12 +145,17 @@ def test_a_field_in_the_name_of_a_file_may_have_any_name_and_is_not_of_a_hidden_
             "a.json",
             '{"a": {"rows": 5}}',
             {"records": "a.rows"},
-            r"a\.json:1: `records` is 'a\.rows', which is no array but int",
+            r"a\.json:1: `records` is 'a\.rows', which is not an array but int",
         ),
         ("a.json", '{"a": {"rows": []}}', {"records": "a.row"}, "no key of the file is named 'row'; did you mean rows"),
         ("a.json", '{"a": []}', {"records": "a.b"}, r"`records` is 'a\.b', but 'b' cannot be looked up in a list"),
         ("a.dat", "", {}, "use .*, or set `data.format`"),
-        ("{x}.jsonl", '{"x": 1}', {}, r"x\}\.jsonl:1: the record has a field 'x', which the name of its file gives"),
+        (
+            "{x}.jsonl",
+            '{"x": 1}',
+            {},
+            r"x\}\.jsonl:1: the record has a field 'x', which the name of its file also gives",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_place(
@@ -179,9 +184,9 @@ def test_a_pattern_that_takes_too_long_for_a_line_is_named(tmp_path: Path, monke
         ({"pattern": "(?P<x>(a{1000}){1000}){1000}"}, "times its repetitions is at most 1000000"),
         ({"pattern": "(a)"}, "the pattern has no named groups"),
         ({"format": "cvs"}, "Input should be 'jsonl', 'json', 'csv'"),
-        ({"local": {"test": "{a}/{a}.csv"}}, "a field is a name in braces, each once"),
-        ({"local": {"test": "{a b}.csv"}}, "a field is a name in braces, each once"),
-        ({"local": {"test": "}.csv"}}, "a field is a name in braces, each once"),
+        ({"local": {"test": "{a}/{a}.csv"}}, "each field must be another name in braces"),
+        ({"local": {"test": "{a b}.csv"}}, "each field must be another name in braces"),
+        ({"local": {"test": "}.csv"}}, "each field must be another name in braces"),
         ({"local": {"test": ["{a}.csv", "b.csv"]}}, "files that are read in parallel cannot have one"),
     ],
 )

@@ -113,7 +113,7 @@ def test_an_empty_split_is_named_by_its_file(tmp_path: Path) -> None:
     assert complaint(task("d.jsonl"), LocalSource(tmp_path)) == f"{tmp_path / 'd.jsonl'}: sky: split 'test' is empty"
 
 
-def test_an_id_that_two_records_have_is_said_with_both_lines(tmp_path: Path) -> None:
+def test_an_id_that_two_records_have_is_reported_with_both_lines(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(RIGHT | {"id": n}) + "\n" for n in (5, 6, 5)))
     said = complaint(task("d.jsonl", id="id"), LocalSource(tmp_path))
 

@@ -182,8 +182,8 @@ def test_an_array_of_records_in_json_is_named(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("d.jsonl", b"[1]\n", ":1: a record is a JSON object, not list"),
-        ("d.json", b'{"a": 1}', ":1: the array of records has another name than 'data'; set `data.records` to its"),
-        ("d.json", b'{"data": {"a": 1}}', ":1: the array of records has another name than 'data'"),
+        ("d.json", b'{"a": 1}', ":1: the array of records is not named 'data'; set `data.records` to its"),
+        ("d.json", b'{"data": {"a": 1}}', ":1: the array of records is not named 'data'"),
         ("d.json", b"[{}, 1]", ": record 2: a record is a JSON object, not int"),
         ("d.jsonl", b'{"a": ' + b"9" * 5000 + b"}", ":1: not readable JSON"),
         ("d.jsonl", b'{"a": ' + b"[" * 200_000 + b"}", ":1: not readable JSON"),
@@ -283,7 +283,7 @@ def test_line_aligned_files_of_other_lengths_are_counted(tmp_path: Path) -> None
     written(tmp_path / "valid-labels.lst", b"0\n1\n\n")
     data = Data(local={"validation": ["valid.jsonl", "valid-labels.lst"]})
 
-    with pytest.raises(DataError, match=r"equally many records, but valid\.jsonl has 2, valid-labels\.lst has 3"):
+    with pytest.raises(DataError, match=r"the same number of records, but valid\.jsonl has 2, valid-labels\.lst has 3"):
         list(LocalSource(tmp_path).records(data, "validation"))
 
 
@@ -291,7 +291,7 @@ def test_line_aligned_files_have_no_field_in_common(tmp_path: Path) -> None:
     written(tmp_path / "a.jsonl", b'{"id": 1, "goal": "a"}\n')
     written(tmp_path / "b.jsonl", b'{"id": 2, "label": 0}\n')
 
-    with pytest.raises(DataError, match=r"line-aligned files have a field 'id' each \(record 1\)"):
+    with pytest.raises(DataError, match=r"several line-aligned files have the field 'id' \(record 1\)"):
         list(LocalSource(tmp_path).records(Data(local={"test": ["a.jsonl", "b.jsonl"]}), "test"))
 
 

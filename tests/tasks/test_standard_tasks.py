@@ -171,7 +171,7 @@ def test_worked_answers_without_an_answer_are_errors(adapter: Adapter, record: d
         list(adapter([record]))
 
 
-def test_mgsm_is_asked_in_its_own_words(release: LocalSource) -> None:
+def test_mgsm_has_its_own_wording_of_the_query(release: LocalSource) -> None:
     assert prompt_of("mgsm/de", 0, 1, release) == (
         "Frage: 2 boats and 1?\nSchritt-für-Schritt-Antwort: One more makes 3. 3.\n\n"
         "Frage: 7 boats and 1?\nSchritt-für-Schritt-Antwort:"

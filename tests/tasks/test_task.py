@@ -108,7 +108,7 @@ def test_references_are_options_that_are_all_right() -> None:
 def test_query_that_shows_the_reference_is_an_error(block: str) -> None:
     prompt = f"{{% block instruction %}}x{{% endblock %}}\n{{% block query %}}{{{{ country }}}} {block}{{% endblock %}}"
 
-    with pytest.raises(PromptError, match=r"prompt 'inline':2: the query uses `\w+`, which here is the answer"):
+    with pytest.raises(PromptError, match=r"prompt 'inline':2: the query uses `\w+`, which gives the answer away"):
         capital(prompt=prompt).check_fields(NOWHERE)
 
 
@@ -218,7 +218,7 @@ def test_a_sample_is_spread_over_the_data() -> None:
     assert 50 - 17 < sum(int(name) < 200 for name in chosen) < 50 + 17
 
 
-def test_another_split_is_asked_and_shown() -> None:
+def test_another_split_is_evaluated_and_drawn_from() -> None:
     task = Library().task("superglue/rte")
     other = task.on("train", "validation")
     record = {"premise": "p", "hypothesis": "h", "label": 0, "idx": 1}

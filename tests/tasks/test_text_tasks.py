@@ -320,7 +320,7 @@ def test_four_stories_with_their_highlights_stand_before_a_story(release: LocalS
 
 
 @pytest.mark.parametrize("name", GENERATED)
-def test_written_superglue_has_the_ranked_ones_queries_and_right_options(name: str, tmp_path: Path) -> None:
+def test_generative_superglue_has_the_ranked_ones_queries_and_right_options(name: str, tmp_path: Path) -> None:
     ranked, written = task_of(f"superglue/{name}"), task_of(f"superglue-generated/{name}")
     source = LocalSource(write_release(tmp_path))
     flat = MemorySource({split: hub_dataset(name, rows) for split, rows in OFFICIAL[name].items()})
@@ -342,7 +342,7 @@ def test_record_without_a_label_is_an_error(name: str) -> None:
         asked(f"superglue-generated/{name}", record)
 
 
-def test_written_wsc_asks_every_problem_and_shows_those_whose_noun_is_right(tmp_path: Path) -> None:
+def test_generative_wsc_evaluates_every_problem_and_draws_those_whose_noun_is_right(tmp_path: Path) -> None:
     task, source = task_of("superglue-generated/wsc"), LocalSource(write_release(tmp_path))
     flat = MemorySource({split: hub_dataset("wsc", rows) for split, rows in OFFICIAL["wsc"].items()})
     all_shown = task.on("train")
@@ -358,7 +358,7 @@ def test_written_wsc_asks_every_problem_and_shows_those_whose_noun_is_right(tmp_
     check_task(all_shown.on("train", "validation"), source, [0, 1])
 
 
-def test_written_wsc_is_the_ranked_one_but_for_its_noun() -> None:
+def test_generative_wsc_is_the_ranked_one_but_for_its_noun() -> None:
     ranked, written = task_of("superglue/wsc").definition, task_of("superglue-generated/wsc").definition
 
     assert (written.splits, written.protocol, written.reference) == (ranked.splits, ranked.protocol, ranked.reference)
@@ -366,7 +366,7 @@ def test_written_wsc_is_the_ranked_one_but_for_its_noun() -> None:
     assert written.metrics == ["referent_match"]
 
 
-def test_problems_of_written_wsc_about_one_passage_are_one_cluster_with_one_prompt() -> None:
+def test_problems_of_generative_wsc_about_one_passage_are_one_cluster_with_one_prompt() -> None:
     text = "Ada thanked Bea 's aunt , who smiled at her ."
     target = {"span2_index": 9, "span2_text": "her"}
     records = [
@@ -382,7 +382,7 @@ def test_problems_of_written_wsc_about_one_passage_are_one_cluster_with_one_prom
     assert query("superglue-generated/wsc", "gpt3", one).endswith("| ada")
 
 
-def test_written_wsc_without_a_label_is_an_error() -> None:
+def test_generative_wsc_without_a_label_is_an_error() -> None:
     record = dict(OFFICIAL["wsc"]["validation"][0])
     del record["label"]
 

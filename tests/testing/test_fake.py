@@ -79,7 +79,7 @@ def test_tokens_are_shown_as_text() -> None:
     assert FakeLM(bos=True).decode([256, 97, 0xC3]) == ["<bos>", "a", "\ufffd"]
 
 
-def test_bos_begins_every_text_if_asked_for() -> None:
+def test_bos_begins_every_text_if_requested() -> None:
     assert (FakeLM().start, FakeLM(bos=True).start, FakeLM().fallback) == ((), (256,), 256)
     assert FakeLM().fingerprint != FakeLM(bos=True).fingerprint
 

@@ -115,11 +115,11 @@ def test_tokens_that_cannot_be_compared_are_found(
     assert sentence in complaint(made(), model=FakeLM())
 
 
-def test_too_few_demonstrations_are_told() -> None:
+def test_too_few_demonstrations_are_reported() -> None:
     assert "9 demonstrations were requested" in complaint(made(), shots=[9])
 
 
-def test_a_query_that_does_not_fit_is_told() -> None:
+def test_a_query_that_does_not_fit_is_reported() -> None:
     assert "the query alone takes" in complaint(made(), model=FakeLM(window=8))
 
 
@@ -179,7 +179,9 @@ def test_a_sound_task_of_texts_passes(changes: dict[str, Any]) -> None:
 
 
 def test_query_that_gives_the_reference_away_is_found() -> None:
-    assert "the query uses `option`, which here is the answer" in complaint(written(prompt="{{ text }} {{ option }}:"))
+    assert "the query uses `option`, which gives the answer away" in complaint(
+        written(prompt="{{ text }} {{ option }}:")
+    )
 
 
 def test_document_may_exceed_the_window_and_a_prompt_may_not() -> None:
