@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -77,6 +78,15 @@ class Habits:
     reasoning: str = ""
     silent: bool = False
     hangs_up: bool = False
+
+
+@lru_cache(maxsize=200)
+def _rows(model: Any, tokens: tuple[int, ...]) -> NDArray[np.float64]:
+    """As `Completions.rows`; servers of one model are asked the same again and again, first of all by its probes."""
+    with torch.inference_mode():
+        logits = model(torch.tensor([tokens])).logits[0].double()
+    rows: NDArray[np.float64] = logits.log_softmax(dim=-1).numpy()
+    return rows
 
 
 class Completions:
@@ -165,10 +175,7 @@ class Completions:
 
     def rows(self, tokens: Sequence[int]) -> NDArray[np.float64]:
         """Log-probabilities of the next token after each, (tokens, vocabulary)."""
-        with torch.inference_mode():
-            logits = self.model(torch.tensor([list(tokens)])).logits[0].double()
-        rows: NDArray[np.float64] = logits.log_softmax(dim=-1).numpy()
-        return rows
+        return _rows(self.model, tuple(tokens))
 
     def write(self, prompt: list[int], body: Mapping[str, Any]) -> tuple[list[int], str]:
         written: list[int] = []

@@ -86,9 +86,10 @@ def test_the_scaled_down_form_measures_every_path_with_little_installed() -> Non
     check(table.partition("\n")[2], models=3)
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="the variable hides GPUs of CUDA alone")
-def test_without_a_gpu_it_says_so() -> None:
-    done = run()
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code = runpy.run_path(str(SCRIPT), run_name="accelerator")["main"]([])
+    said = capsys.readouterr()
 
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "there is no CUDA device here; --device cpu runs a scaled-down form\n"
+    assert (code, said.out) == (2, "")
+    assert said.err == "there is no CUDA device here; --device cpu runs a scaled-down form\n"

@@ -117,7 +117,7 @@ def takes(*names: str) -> Callable[[Command], Command]:
         own = inspect.signature(command, eval_str=True).parameters.values()
         made = {name: _of_a_run(name, *OF_RUNS[name]) for name in sorted(names, key=[*OF_RUNS].index)}
         others = [each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD and each.name not in made]
-        parameters = sorted([*map(_of_a_command, others), *(each for each, _ in made.values())], key=_position)
+        parameters = sorted([*map(_of_a_command, others), *made.values()], key=_position)
 
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -144,7 +144,11 @@ def read(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RunError: a value cannot be read.
     """
-    return {name: _of_a_run(name, *OF_RUNS[name])[1](value) for name, value in values.items()}
+    return {name: _read(name, value, *OF_RUNS[name]) for name, value in values.items()}
+
+
+def _read(name: str, value: Any, kind: Any, option: Option) -> Any:
+    return option.default if value in (None, []) else _taken(kind)[1](value, _flags(name, option)[0])
 
 
 def _of_a_command(parameter: inspect.Parameter) -> inspect.Parameter:
@@ -160,12 +164,11 @@ def _of_a_command(parameter: inspect.Parameter) -> inspect.Parameter:
     return _parameter(parameter.name, kind, option, option.default)
 
 
-def _of_a_run(name: str, kind: Any, option: Option) -> tuple[inspect.Parameter, Callable[[Any], Any]]:
-    """An option of a run as a parameter for typer, and the function that reads its value."""
-    taken, read = _taken(kind)
+def _of_a_run(name: str, kind: Any, option: Option) -> inspect.Parameter:
+    """An option of a run as a parameter for typer."""
+    taken, reader = _taken(kind)
     default = {(): None, None: "auto" if taken is Bos else None}.get(option.default, option.default)
-    parameter = _parameter(name, taken, option, str(default) if read is numbers and default else default)
-    return parameter, lambda value: option.default if value in (None, []) else read(value, _flags(name, option)[0])
+    return _parameter(name, taken, option, str(default) if reader is numbers and default else default)
 
 
 def _taken(kind: Any) -> tuple[Any, Callable[[Any, str], Any]]:
@@ -276,6 +279,8 @@ def pairs(values: list[str], option: str) -> dict[int | str, Any]:
     """
     import yaml
 
+    from icl_eval.tasks.located import Loader
+
     found: dict[int | str, Any] = {}
     for word in [word for value in values for word in PAIR.findall(value) or [value]]:
         name, equals, text = (part.strip() for part in word.partition("="))
@@ -285,7 +290,7 @@ def pairs(values: list[str], option: str) -> dict[int | str, Any]:
         if "\\" in re.sub(r'"[^"]*"', "", text):
             raise RunError(f'{option} {name}={text}: put a text with a backslash in double quotes, such as "\\n"')
         try:
-            found[key] = yaml.safe_load(text)
+            found[key] = yaml.load(text, Loader)
         except (yaml.YAMLError, RecursionError) as error:
             excerpt = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
             raise RunError(f"{option} {name}={excerpt}: the value is not valid YAML") from error

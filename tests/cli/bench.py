@@ -74,6 +74,9 @@ class Call:
     given: dict[str, Any]
 
 
+Requests = list[tuple[str, Any]]
+
+
 @dataclass
 class Bench:
     """Runs commands and keeps what arrives.
@@ -82,14 +85,19 @@ class Bench:
         command: the command line.
         patch: undone after each command.
         shell: what the last command left behind.
+        has_run: whether the folder may differ from that of a new test.
+        is_watched: whether more is looked at than requests and what is printed.
     """
 
     command: IclEval
     patch: pytest.MonkeyPatch
     shell: Shell = field(default_factory=lambda: Shell(0, "", ""))
+    has_run: bool = False
+    is_watched: bool = False
 
     def run(self, *words: str) -> Shell:
         """A command in a folder where nothing has been run; it may end at a boundary."""
+        self.has_run = True
         shutil.rmtree("results", ignore_errors=True)
         try:
             self.shell = self.command(*words)
@@ -98,13 +106,26 @@ class Bench:
         return self.shell
 
     @contextmanager
-    def patched(self) -> Iterator[pytest.MonkeyPatch]:
+    def watched(self) -> Iterator[pytest.MonkeyPatch]:
         with self.patch.context() as patch:
+            self.is_watched = True
             yield patch
+            self.is_watched = False
 
-    def requests(self, *words: str, window: int = 2**20) -> list[tuple[str, Any]]:
-        """The text of every request that a command makes, and how an answer is decoded; None if it is scored."""
-        found: list[tuple[str, Any]] = []
+    def requests(self, *words: str, window: int = 2**20) -> Requests:
+        """The text of every request that a command makes, and how an answer is decoded; None if it is scored.
+
+        The same command in a new folder is run once for all tests, unless more is watched.
+        """
+        if self.has_run or self.is_watched:
+            return self._requests(words, window)
+        if (words, window) not in KNOWN:
+            KNOWN[words, window] = self._requests(words, window), self.shell
+        found, self.shell = KNOWN[words, window]
+        return found
+
+    def _requests(self, words: tuple[str, ...], window: int) -> Requests:
+        found: Requests = []
         lm = knowing(0, 1, 2)
         lm.window = window
         tokenizer = byte_tokenizer()
@@ -112,7 +133,7 @@ class Bench:
         def keep(requests: Sequence[Any], decode: Callable[[Any], str]) -> None:
             found.extend((decode(each.tokens), getattr(each, "decoding", None)) for each in requests)
 
-        def watched(answer: Any) -> Any:
+        def keeping(answer: Any) -> Any:
             def method(requests: Any, sink: Any) -> None:
                 keep(requests, lambda tokens: bytes(tokens.tolist()).decode())
                 answer(requests, sink)
@@ -124,12 +145,12 @@ class Bench:
             return work(engine, requests, planned)
 
         work = Engine.workload
-        with self.patched() as patch:
+        with self.patch.context() as patch:
             patch.setattr(
                 lm, "chat_template", lambda given: TokenizerTemplate(trained("causal")[1], lm.controls, given)
             )
-            patch.setattr(lm, "score", watched(lm.score))
-            patch.setattr(lm, "generate", watched(lm.generate))
+            patch.setattr(lm, "score", keeping(lm.score))
+            patch.setattr(lm, "generate", keeping(lm.generate))
             patch.setattr("icl_eval.runs.model.load", lambda *_: lm)
             patch.setattr("icl_eval.runs.sweep._free_memory", lambda: None)  # there is none to free, and it takes long
             patch.setattr("icl_eval.runs.check.load", lambda *_: lm)
@@ -142,7 +163,7 @@ class Bench:
 
     def calls(self, *words: str, computes: bool = False, family: str = "causal") -> list[Call]:
         """The calls of the loaders of `transformers`; unless the model `computes`, the command ends at its loader."""
-        with self.patched() as patch:
+        with self.patch.context() as patch:
             found = self._loaders(patch, computes=computes, family=family)
             self.run(*words)
         return found
@@ -184,7 +205,7 @@ class Bench:
 
         models = [{"id": name, "max_model_len": 512} for name in ("first", "second")]
         server = Completions(*trained("causal"), replace(Habits(models=models, **habits), first=deque()))
-        with self.patched() as patch, serving(server) as url:
+        with self.patch.context() as patch, serving(server) as url:
             self._loaders(patch, computes=False)
             patch.setattr(httpx2, "AsyncClient", Client)
             patch.setattr(endpoint, "BACKOFF", wait_none())
@@ -192,6 +213,7 @@ class Bench:
         return server.requests, clients
 
 
+KNOWN: dict[tuple[tuple[str, ...], int], tuple[Requests, Shell]] = {}
 CACHES: dict[int, Any] = {}
 
 

@@ -103,7 +103,7 @@ def protocol(name: str) -> See:
             found.add(getattr(pool.protocol, name))
             return draw(pool, query, shots, seed)
 
-        with bench.patched() as patch:
+        with bench.watched() as patch:
             patch.setattr(Pool, "draw", drawn)
             bench.requests(*words)
         return found
@@ -119,7 +119,7 @@ def encoders(bench: Bench, *words: str) -> set[str]:
         found.add(name)
         return lambda texts: np.ones((len(texts), 1), np.float32)
 
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setattr(encoder, "_loaded", loaded)
         bench.requests(*words)
     return found
@@ -134,7 +134,7 @@ def seeds(bench: Bench, *words: str) -> set[int]:
         found.add(seed)
         return draw(pool, query, shots, seed)
 
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setattr(Pool, "draw", drawn)
         bench.requests(*words)
     return found
@@ -149,7 +149,7 @@ def measured(bench: Bench, *words: str) -> list[int]:
         texts.add(example.id)
         return build(builder, cell, example, shown)
 
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setattr(RequestBuilder, "build", built)
         bench.calls(*words)
     return sorted(map(int, texts))
@@ -222,7 +222,8 @@ def is_file(path: str) -> See:
 
     def see(bench: Bench, *words: str) -> bool:
         Path(path).unlink(missing_ok=True)
-        bench.requests(*words)
+        with bench.watched():
+            bench.requests(*words)
         return Path(path).is_file()
 
     return see
@@ -249,7 +250,7 @@ def loaders(argument: str) -> See:
 
 def is_quantized(bench: Bench, *words: str) -> bool:
     """Whether weights become integers of 8 bits while they are loaded."""
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setattr(precision, "find_spec", lambda _: object())
         settings = loader("quantization_config")(bench, *words)
     return bool(settings and settings.load_in_8bit)
@@ -257,7 +258,7 @@ def is_quantized(bench: Bench, *words: str) -> bool:
 
 def division(bench: Bench, *words: str) -> Any:
     """The plan by which a model is divided among two processes, of which this is the first."""
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setenv("WORLD_SIZE", "2")
         patch.setattr("icl_eval.runs.evaluate.launched", lambda **_: SINGLE_PROCESS)
         found = loader("distributed_config")(bench, *words)
@@ -266,7 +267,7 @@ def division(bench: Bench, *words: str) -> Any:
 
 def device_beside_a_gpu(bench: Bench, *words: str) -> Any:
     """The device that weights go to, where there is said to be a GPU."""
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "device_count", lambda: 1)
         return loader("device_map")(bench, *words)
@@ -281,7 +282,7 @@ def rows_begin_with_bos(bench: Bench, *words: str) -> bool:
         first.extend(int(row.tokens[0]) for row in rows if not row.prefix_length)
         return enqueue(lm, rows)
 
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setattr(CausalLM, "enqueue", enqueued)
         bench.calls(*words, computes=True)
     return bool(first) and not any(first)
@@ -295,7 +296,7 @@ def requests_begin_with_bos(bench: Bench, *words: str) -> bool:
         first.extend(int(np.frombuffer(each.tokens, np.int32)[0]) for each in requests)
         raise Reached
 
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setattr(Engine, "answer", answer)
         bench.calls(*words, computes=True)
     return bool(first) and not any(first)
@@ -318,7 +319,7 @@ def most_masks(bench: Bench, *words: str) -> int:
         counts.append(int((inputs["input_ids"] == mask).sum(dim=1).max()))
         return forward(network, inputs, indices)
 
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setattr(Network, "forward", counting)
         bench.calls(*words, computes=True, family="masked")
     return max(counts)
@@ -332,7 +333,7 @@ def launched(bench: Bench, *words: str) -> list[tuple[int, bool]]:
         found.append((command.num_processes, "--processes" in command.training_script_args))
         raise Reached
 
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setattr("accelerate.commands.launch.launch_command", launch)
         bench.requests(*words)
     return found
@@ -368,7 +369,7 @@ def loaded_metrics(bench: Bench, *words: str) -> set[str]:
         found.add(name)
         return load(name, *settings, **options)
 
-    with bench.patched() as patch:
+    with bench.watched() as patch:
         patch.setattr(module, "load", loaded)
         bench.requests(*words)
     return found

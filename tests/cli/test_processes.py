@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from icl_eval.cli.processes import LAUNCHER, end_with_launcher, without_option
+from icl_eval.engine import SINGLE_PROCESS
 from icl_eval.testing import FakeLM
 
 from .shell import TOY, IclEval, Shell
@@ -59,6 +63,7 @@ def rank_of(process: psutil.Process) -> str | None:
         return None
 
 
+@pytest.mark.slow
 def test_several_processes_print_once_what_one_prints(icl_eval: IclEval, tmp_path: Path) -> None:
     alone = icl_eval(*TINY, "--out", tmp_path / "alone")
     many = finish(start(*TINY, "--out", tmp_path / "many", processes=2))
@@ -66,6 +71,52 @@ def test_several_processes_print_once_what_one_prints(icl_eval: IclEval, tmp_pat
     assert alone.code == 0
     assert many == Shell(0, alone.out, f"kept in {tmp_path / 'many'}\n")
     assert (tmp_path / "many" / "scores.json").read_bytes() == (tmp_path / "alone" / "scores.json").read_bytes()
+
+
+def test_the_launcher_starts_this_command_and_its_failure_is_that_of_the_command(
+    icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    codes: list[dict[int, int]] = [{}, {0: 2, 1: -15}, {0: 1}, {1: 130}]
+
+    def launch(command: Any) -> None:
+        started.append((command, os.environ[LAUNCHER]))
+        if failures := codes[len(started) - 1]:
+            found: Any = {rank: SimpleNamespace(exitcode=code) for rank, code in failures.items()}
+            raise ChildFailedError("icl_eval", found)
+
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", launch)
+    monkeypatch.setattr(ChildFailedError, "format_msg", lambda _: "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    words = ("run", "-t", "toy/parity", "--device", "cpu", *TOY)
+    found = [icl_eval(*words, "--processes", 2) for _ in codes]
+
+    assert [each.code for each in found] == [0, 2, 1, 130]
+    assert [each.out for each in found] == [""] * 4
+    assert LAUNCHER not in os.environ
+    for command, launcher in started:
+        assert (command.module, command.training_script, command.training_script_args) == (True, "icl_eval", [*words])
+        assert (command.num_processes, command.num_cpu_threads_per_process, command.main_process_port) == (2, 3, 0)
+        assert launcher == str(os.getpid())
+
+
+@pytest.mark.parametrize("words", [(), ("--explain",), ("-m", "second")])
+def test_of_several_processes_the_first_alone_prints_what_one_prints(
+    words: tuple[str, ...], icl_eval: IclEval, lm: FakeLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("run", "-m", "any", "-t", "toy/parity", "--shots", "0", *TOY, *words)
+    alone = icl_eval(*command, "--out", "alone")
+    monkeypatch.setattr("icl_eval.runs.evaluate.launched", lambda **_: SINGLE_PROCESS)
+    monkeypatch.setattr("icl_eval.runs.sweep.launched", lambda **_: SINGLE_PROCESS)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    said = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        said.append(icl_eval(*command, "--out", "many"))
+
+    assert alone.out
+    assert [(each.code, each.out) for each in said] == [(0, alone.out), (0, "")]
+    assert said[0].err == alone.err.replace("alone", "many")
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 import torch
 
@@ -12,8 +11,6 @@ from icl_eval.models.loading import devices
 from .checkpoints import checkpoint
 
 torch.set_num_threads(1)
-hypothesis.settings.register_profile("unhurried", deadline=None)  # a loaded machine is no failure
-hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

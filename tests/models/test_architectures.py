@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -46,7 +47,8 @@ def sharp(name: str) -> Any:
 @cache
 def paths(name: str) -> dict[str, CausalLM]:
     """One model that goes by pieces if it can, by masks if it can, and sequence by sequence."""
-    pieces, masks, plain = (causal(sharp(name)) for _ in range(3))
+    pieces = causal(sharp(name))
+    masks, plain = copy(pieces), copy(pieces)
     masks.max_shared_length, masks.has_tree_attention = masks._sharing(None).max_shared_length, False
     plain.shares_prefixes = False
     return {"pieces": pieces, "masks": masks, "plain": plain}

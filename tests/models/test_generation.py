@@ -73,15 +73,16 @@ def paths(name: str) -> dict[str, CausalLM]:
 
     With a pool, also in rows that do not branch and on its own cache; some models without a cache.
     """
-    found = {"first": causal(sharp(name))}
+    first = causal(sharp(name))
+    found = {"first": first}
     if name in POOLED:
-        found["plain"], found["batched"] = causal(sharp(name)), causal(sharp(name))
+        found["plain"], found["batched"] = copy(first), copy(first)  # as probed; each chooses its decoders
         found["plain"].has_tree_attention = False
         found["batched"]._own_attention = True
     if name in COMPARED:
-        found["uncached"] = copy(found["first"])
-        found["uncached"].generation = copy(found["first"].generation)
-        forward = partial(_forward_uncached, found["first"]._network)
+        found["uncached"] = copy(first)
+        found["uncached"].generation = copy(first.generation)
+        forward = partial(_forward_uncached, first._network)
         found["uncached"].generation._decoders = lambda _: UncachedDecoder(forward)
     return found
 
