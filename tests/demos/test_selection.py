@@ -41,6 +41,8 @@ def test_dpp_takes_duplicates_last_and_knn_would_take_them_first() -> None:
 
     assert np.argsort(-relevance, kind="stable").tolist() == [0, 1, 2, 3, 4]
     assert list(dpp(relevance, vectors @ vectors.T)) == [0, 3, 4, 1, 2]
+    twice = vectors[[4, 3, 0, 4, 3, 0]]
+    assert list(dpp(twice @ np.array([1, 0, 0]), twice @ twice.T))[3:] == [5, 4, 3]
 
 
 def test_vote_k_of_a_graph_done_by_hand() -> None:

@@ -114,3 +114,7 @@ def test_abstract_words_differ_and_depend_on_the_seed() -> None:
 
     assert all(len(set(each)) == 3 and all(map(str.isalpha, each)) for each in words.values())
     assert len(set(words.values())) == 5
+
+
+def test_balanced_labels_alternate_in_the_order_of_their_first_demonstrations() -> None:
+    assert positions("balanced", ["b", "b", "a", "a", "b"]) == (0, 2, 1, 3, 4)

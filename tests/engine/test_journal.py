@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from icl_eval.engine import Engine, Journal, Ranks, SharedJournal
-from icl_eval.engine.journal import from_line
+from icl_eval.engine.journal import from_line, to_line
 from icl_eval.errors import RunError
-from icl_eval.models import ScoreAnswer, ScoreRequest
+from icl_eval.models import GenerateAnswer, ScoreAnswer, ScoreRequest
 from icl_eval.testing import FakeLM
 
 REQUESTS = [ScoreRequest.of([65, 66], [token, token + 1]) for token in range(70, 76)]
@@ -316,3 +316,9 @@ def test_a_killed_run_goes_on_where_it_stopped(path: Path, answered: int) -> Non
     assert killed.returncode == -signal.SIGKILL
     assert len(path.read_bytes().splitlines()) == answered
     assert run(path) == (run(path.with_name("whole"))[0], len(REQUESTS) - answered)
+
+
+def test_a_text_without_tokens_is_read_back() -> None:
+    answer = GenerateAnswer(("",), (0,), ("stop",), (0.0,))
+
+    assert from_line(to_line("key", answer)) == ("key", answer, "")

@@ -7,7 +7,15 @@ from scipy.stats import sem, t, ttest_ind
 from statsmodels.stats.proportion import proportion_confint
 
 from icl_eval.errors import MetricError
-from icl_eval.metrics import METRICS, Estimate, average, estimate, independent_average
+from icl_eval.metrics import (
+    METRICS,
+    Estimate,
+    average,
+    average_of_parts,
+    difference_of_parts,
+    estimate,
+    independent_average,
+)
 from icl_eval.metrics.uncertainty import clustered_error
 
 from .answered import answered, correlated, right
@@ -156,3 +164,13 @@ def test_degrees_of_freedom_of_an_average_are_those_of_welchs_test() -> None:
     assert independent_average(both).freedom == pytest.approx(ttest_ind(one, other, equal_var=False).df)
     assert [each.freedom for each in both] == [4, 8]
     assert average([both[0], both[0]]).freedom == 4
+
+
+def test_parts_that_share_clusters_have_one_degree_of_freedom_less_than_clusters() -> None:
+    first, second = (
+        estimate(METRICS["accuracy"], [answered([1] * 4, chosen, clusters=clusters)])
+        for chosen, clusters in (([1, 0, 1, 1], "abcd"), ([0, 0, 1, 1], "cdef"))
+    )
+
+    assert average_of_parts([first, second]).freedom == 5
+    assert difference_of_parts(first, second).freedom == 5

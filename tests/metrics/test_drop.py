@@ -96,3 +96,8 @@ def test_f1_is_rounded_for_each_question() -> None:
     predictions = [wrote("3", "3 yards", id="a"), wrote("Texans", "Houston Texans", id="b")]
 
     assert estimate(METRICS["drop_f1"], [predictions]).value == pytest.approx(np.mean([0.67, 0.67]))
+
+
+def test_one_of_several_numbers_of_a_span_is_enough_for_its_f1() -> None:
+    assert drop_f1(wrote("3 yards", "3 4 yards")) == 0.8
+    assert drop_f1(wrote("5 yards", "3 4 yards")) == 0.0

@@ -200,6 +200,8 @@ def test_min_k_takes_the_tokens_of_all_windows_and_leaves_out_texts_that_are_too
     assert lower_is_better("min_k:k=50") is None
     with pytest.raises(MetricError, match="no text is long enough for 20 % of its tokens to be one: it takes 5 tokens"):
         estimate(metric("min_k"), [[short]])
+    with pytest.raises(MetricError, match="it takes 4 tokens"):
+        estimate(metric("min_k:k=30"), [[replace(short, windows=((-1.0,) * 3,))]])
 
 
 def test_zlib_ratio_is_the_mean_of_log_likelihoods_over_compressed_bytes() -> None:

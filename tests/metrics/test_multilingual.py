@@ -98,3 +98,7 @@ def test_chinese_rule_refuses_japanese_and_thai() -> None:
     for reference in ("これはとても良い", "อากาศดีมาก"):
         with pytest.raises(MetricError, match="splits texts at spaces and Chinese characters, and most letters"):
             check_examples(metric("mlqa_f1:language=zh"), [wrote("", reference)])
+
+
+def test_an_underscore_is_punctuation() -> None:
+    assert score("char_f1", "a_b", "ab") == 1.0

@@ -155,3 +155,13 @@ def test_the_largest_model_is_predicted_by_as_many_others_as_the_law_has_paramet
 
     assert complete.without_largest(x) is not None
     assert fewer.without_largest(x[1:]) is None
+
+
+def test_losses_of_a_resample_stay_above_zero() -> None:
+    sizes = np.array([1e6, 1e7, 1e8])
+    noisy = Curve(np.array([[0.3, 0.2, 0.1]]), np.array([[[0.4, -0.4]] * 3]), None, irreducible=False)
+
+    exponents, predictions = noisy.resampled(sizes, 20)
+
+    assert np.isfinite(exponents).all()
+    assert (predictions > 0).all()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from icl_eval.results.result import Result, Sweep
-from icl_eval.results.signal import of_scores
+from icl_eval.results.run_config import RunConfig
+from icl_eval.results.signal import of_scores, signals
 
 from .lines import MANIFEST, RTE, RTE_32
 
@@ -98,3 +99,17 @@ def test_scorings_and_prompts_have_a_ratio_each_by_their_names() -> None:
         for prompt in ("gpt3", "other")
         for by in ("token", "batch")
     ]
+
+
+def test_models_without_steps_are_in_the_order_of_the_sweep() -> None:
+    values = [0.9, 0.5, 0.51, 0.52, 0.53, 0.54]
+    manifests = [trained(0).manifest.model_copy(update={"config": named(f"r{i}")}) for i in range(len(values))]
+    models = [(each, [replace(RTE, value=value)]) for each, value in zip(manifests, values, strict=True)]
+
+    (found,) = signals(models).values()
+
+    assert found.noise == pytest.approx(np.std(values[1:], ddof=1) / np.mean(values[1:]))
+
+
+def named(revision: str) -> RunConfig:
+    return MANIFEST.config.model_copy(update={"revision": revision})

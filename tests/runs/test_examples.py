@@ -56,6 +56,11 @@ def prompts_of(folder: Path) -> list[str]:
         parity(),
         parity(order="reversed", draw="fixed"),
         parity(
+            prompt={
+                "n": "{% block instruction %}Is {{ n }} odd?{% endblock %}{% block query %}Q: {{ n }}\nA:{% endblock %}"
+            }
+        ),
+        parity(
             prompt={"own": "{% block instruction %}Odd?{% endblock %}{% block query %}Q: {{ n }}\nA:{% endblock %}"}
         ),
         parity(
@@ -64,7 +69,7 @@ def prompts_of(folder: Path) -> list[str]:
             }
         ),
     ],
-    ids=["plain", "reversed", "instructed", "partial"],
+    ids=["plain", "reversed", "instruction of a query", "instruction", "partial"],
 )
 @pytest.mark.parametrize("window", [2**20, 50])
 def test_prompts_are_put_together_as_the_model_read_them(task: Task, window: int, tmp_path: Path) -> None:
