@@ -18,7 +18,34 @@ from icl_eval.metrics.statistics import Statistics
 
 
 @dataclass(frozen=True)
-class MacroF1:
+class _OfConfusion:
+    """What the metrics of confusion counts have in common."""
+
+    name: str
+    bounds: tuple[float, float] = (0.0, 1.0)
+    of: Kind = "choice"
+    proportion: bool = False
+
+    def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
+        """One unit per example, as many classes as the longest list of options.
+
+        Raises:
+            MetricError: an example does not have exactly one right option.
+        """
+        classes = max(2, *(len(prediction.options) for prediction in predictions))
+        rows = np.zeros((len(predictions), 3, classes))
+        for row, prediction in zip(rows, predictions, strict=True):
+            if len(prediction.gold) != 1:
+                count = len(prediction.gold)
+                raise MetricError(f"{self.name} needs one right option; example {prediction.id!r} has {count}")
+            (gold,) = prediction.gold
+            row[0, gold] = prediction.chosen == gold
+            row[1, gold] = row[2, prediction.chosen] = 1
+        return Statistics.of_examples(predictions, rows.reshape(len(predictions), 3 * classes))
+
+
+@dataclass(frozen=True)
+class MacroF1(_OfConfusion):
     """Unweighted mean of the F1 of each class that occurs among gold or chosen options (CB's F1).
 
     Wang et al. 2019 (SuperGLUE), section 3.2. The label rule is that of scikit-learn's `f1_score(average="macro")`: a
@@ -26,13 +53,6 @@ class MacroF1:
     """
 
     name: str = "macro_f1"
-    of: Kind = "choice"
-    bounds: tuple[float, float] = (0.0, 1.0)
-    proportion: bool = False
-
-    def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
-        """One unit per example, as many classes as the longest list of options."""
-        return _confusion(self.name, predictions)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shape (..., 3 * classes) -> (...)."""
@@ -42,7 +62,7 @@ class MacroF1:
 
 
 @dataclass(frozen=True)
-class PositiveF1:
+class PositiveF1(_OfConfusion):
     """F1 of the option of index 1, over all examples: MultiRC's F1a, where each answer option is an example.
 
     Wang et al. 2019, section 3.2; 0 when index 1 is neither right nor chosen anywhere. Of more than two options it is
@@ -50,13 +70,6 @@ class PositiveF1:
     """
 
     name: str = "f1a"
-    of: Kind = "choice"
-    bounds: tuple[float, float] = (0.0, 1.0)
-    proportion: bool = False
-
-    def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
-        """One unit per example."""
-        return _confusion(self.name, predictions)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shape (..., 3 * classes) -> (...)."""
@@ -65,20 +78,14 @@ class PositiveF1:
 
 
 @dataclass(frozen=True)
-class MatthewsCorrelation:
+class MatthewsCorrelation(_OfConfusion):
     """Correlation of chosen and gold index (AX-b: Wang et al. 2019, section 3.4); 0 when either never varies.
 
     For any number of classes, by Gorodkin 2004 (R_K), as scikit-learn's `matthews_corrcoef` takes it.
     """
 
     name: str = "matthews_correlation"
-    of: Kind = "choice"
     bounds: tuple[float, float] = (-1.0, 1.0)
-    proportion: bool = False
-
-    def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
-        """One unit per example."""
-        return _confusion(self.name, predictions)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shape (..., 3 * classes) -> (...)."""
@@ -87,18 +94,6 @@ class MatthewsCorrelation:
         covariance = hits.sum(axis=-1) * all_gold - (gold * chosen).sum(axis=-1)
         varied = (all_gold**2 - (gold**2).sum(axis=-1)) * (all_chosen**2 - (chosen**2).sum(axis=-1))
         return _quotient(covariance, np.sqrt(np.maximum(varied, 0.0)))
-
-
-def _confusion(name: str, predictions: Sequence[Prediction]) -> Statistics:
-    classes = max(2, *(len(prediction.options) for prediction in predictions))
-    rows = np.zeros((len(predictions), 3, classes))
-    for row, prediction in zip(rows, predictions, strict=True):
-        if len(prediction.gold) != 1:
-            raise MetricError(f"{name} needs one right option; example {prediction.id!r} has {len(prediction.gold)}")
-        (gold,) = prediction.gold
-        row[0, gold] = prediction.chosen == gold
-        row[1, gold] = row[2, prediction.chosen] = 1
-    return Statistics.of_examples(predictions, rows.reshape(len(predictions), 3 * classes))
 
 
 def _quotient(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:

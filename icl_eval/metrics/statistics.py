@@ -67,8 +67,8 @@ class ClusterSums:
         return np.asarray(flat.reshape(totals.shape[:-1]).mean(axis=0))
 
 
-class Metric(Protocol[P_contra]):
-    """A function of summed statistics, of one kind of predictions."""
+class MetricProperties(Protocol):
+    """What every metric states."""
 
     @property
     def name(self) -> str:
@@ -80,7 +80,11 @@ class Metric(Protocol[P_contra]):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Least and greatest possible value: (0, 1), (-1, 1), (0, 100) for BLEU; infinite where there is no end."""
+        """Least and greatest possible value: (0, 1), (-1, 1), (0, 100) for BLEU; infinite if there is no end."""
+
+
+class Metric(MetricProperties, Protocol[P_contra]):
+    """A function of summed statistics, of one kind of predictions."""
 
     @property
     def proportion(self) -> bool:
@@ -94,20 +98,8 @@ class Metric(Protocol[P_contra]):
 
 
 @runtime_checkable
-class CorpusMetric(Protocol[P_contra]):
+class CorpusMetric(MetricProperties, Protocol[P_contra]):
     """A metric known only as a function of whole prediction lists; its uncertainty costs many calls of `score`."""
-
-    @property
-    def name(self) -> str:
-        """The name in task files and score lines."""
-
-    @property
-    def of(self) -> Kind:
-        """The kind of answers it measures."""
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """Least and greatest possible value; infinite where unknown."""
 
     def score(self, predictions: Sequence[P_contra]) -> float:
         """The metric of these predictions; the same prediction may occur several times."""
