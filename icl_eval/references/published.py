@@ -56,7 +56,7 @@ _GENERATED = {
     **{("gpt3:" + task, "squad_em"): "accuracy" for task in ("BoolQ", "CB", "RTE", "WiC")},
     ("gpt3:WSC", "referent_match"): "accuracy",
 }
-# Appendix G calls their answers "Target Completion": one printed figure stands beside ranked and written answers.
+# Appendix G calls their answers "Target Completion": one printed figure stands beside ranked and generated answers.
 _METRICS_OF_TASK: Mapping[str, Mapping[str, str]] = {
     **_TWO_METRICS,
     **{task: {"acc": "squad_em"} for task in _CLOSED_BOOK},

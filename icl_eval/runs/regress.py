@@ -32,7 +32,7 @@ DIGITS = 6
 
 
 class BaselineExample(BaseModel):
-    """The log-probabilities of one answered example, per option and token, or of what was written."""
+    """The log-probabilities of one answered example, per option and token, or of generated texts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -42,7 +42,7 @@ class BaselineExample(BaseModel):
     seed: int
     id: str
     logprobs: tuple[tuple[float, ...], ...]
-    texts: tuple[str, ...] = ()  # what was written
+    texts: tuple[str, ...] = ()  # that were generated
 
 
 class BaselineScore(BaseModel):

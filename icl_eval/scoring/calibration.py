@@ -117,8 +117,8 @@ def _fitted(points: Floats, components: int, seed: int) -> Any:
 
 def prototypes_limit(examples: int, labels: int) -> str:
     """Why so few examples have no clusters for so many labels; empty if they can have them."""
-    least = max(labels, 2)
-    return f"prototypical calibration of {labels} labels needs at least {least} examples" if examples < least else ""
+    few = f"prototypical calibration of {labels} labels needs at least {labels} examples"
+    return few if examples < labels else ""
 
 
 def gaussian_mixture() -> Any:

@@ -75,7 +75,7 @@ class FakeLM(LanguageModel):
             sink(index, self._answer(request))
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Write what follows prompts, one after the other; no token ends a text."""
+        """Generate a text after each prompt; no token ends it."""
         for index, request in enumerate(requests):
             self.answered += 1
             search = search_for(request, ends=(), text_of=lambda ids: bytes(ids).decode(errors="replace"))
@@ -106,7 +106,7 @@ class FakeLM(LanguageModel):
 
 
 def _candidates(before: int, wanted: list[int], generated: Sequence[list[int]]) -> Candidates:
-    """Log-probabilities of the next byte after each text written so far; `before` is the last token of the prompt."""
+    """Log-probabilities of the next byte after each text generated so far; `before` is the last token of the prompt."""
     rows = []
     for text in generated:
         favourite = wanted[len(text)] if text == wanted[: len(text)] and len(text) < len(wanted) else None
