@@ -71,12 +71,16 @@ def _in_brackets(score: Score, scores: Sequence[Score]) -> str:
 
 
 def spreads(scores: Sequence[Score]) -> list[str]:
-    """Median and range of the scores along each axis, and where on it they are best and worst."""
-    scores = [score for score in _without_per_shot_losses(scores) if score.variants and not score.of_part]
+    """Median and range of the scores along each axis, and where on it they are best and worst, unless all are equal.
+
+    Those of a single permutation or format are left out, as in the table.
+    """
+    shown = [score for score in _without_per_shot_losses(scores) if not score.is_variant]
+    scores = [score for score in shown if score.variants and not score.of_part]
     lines = [
         f"{score.task} {score.metric}{_in_brackets(score, scores)} ({counted(score.shots, 'shot')}), {score.prompt}: "
-        f"median {number(score.median)}, range {number(score.minimum)} to {number(score.maximum)} "
-        f"(best {score.best}, worst {score.worst})"
+        f"median {number(score.median)}, range {number(score.minimum)} to {number(score.maximum)}"
+        f"{f' (best {score.best}, worst {score.worst})' if score.best != score.worst else ''}"
         for score in scores
     ]
     left = counted(len(lines) - MOST_LINES, "more range")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from icl_eval.metrics import Estimate
+from icl_eval.metrics import PER_SHOT_LOSS, Estimate
 from icl_eval.results.examples import ExampleResult, read_examples
 from icl_eval.results.manifest import Manifest, read_finished
 from icl_eval.results.pair import Unpaired
@@ -252,7 +252,14 @@ def _mismatches(keys: Sequence[Key], other: ScoredRun) -> dict[Key, _Mismatch]:
 
 
 def _first_difference(key: Key, others: Sequence[Key]) -> tuple[str, set[Any]]:
-    """The first dimension in which a score differs from all others of its task, and the values that they have there."""
+    """The first dimension in which a score differs from all others of its task, and the values that they have there.
+
+    The losses of demonstrations have other numbers of shots than the grid, so the two are not compared in these.
+    """
+    alike = [each for each in others if (each.metric == PER_SHOT_LOSS) == (key.metric == PER_SHOT_LOSS)]
+    if others and not alike:
+        return "metric", {each.metric for each in others}
+    others = alike
     for dimension in DIMENSIONS if others else ():
         same = [each for each in others if getattr(each, dimension) == getattr(key, dimension)]
         if not same:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,29 @@ def test_means_are_compared_if_they_are_of_the_same_prompts(tmp_path: Path) -> N
 
     assert {pair.one.prompt for pair in same.pairs} == {"a", "b", "mean of 2 prompts"}
     assert {pair.one.prompt for pair in other.pairs} == {"a"}
+
+
+def test_losses_of_demonstrations_are_not_mistaken_for_scores_with_their_shots(tmp_path: Path) -> None:
+    evaluate(FakeLM(), parity(), shots=[1, 3], out=tmp_path / "one")
+    evaluate(FakeLM(), parity(), shots=3, per_shot_loss=True, out=tmp_path / "other")
+
+    table = compare(tmp_path / "one", tmp_path / "other").table()
+
+    assert [line.removeprefix("not compared: parity was scored only in the ") for line in table.splitlines()[-2:]] == [
+        "first run (shots 1); the second has shots 3",
+        "second run (metric per_shot_loss); the first has metric accuracy",
+    ]
+
+
+def test_ranges_leave_out_single_permutations_and_name_no_best_of_equal_scores() -> None:
+    found = evaluate(
+        FakeLM(), parity(), shots=3, order=["drawn", "permutations:4"], select=["random", "balanced"], seeds=1
+    )
+    notes = [line for line in found.table().splitlines() if "median" in line]
+
+    assert any("mean of 4 orders" in note for note in notes)
+    assert not any("order=permutation" in note.partition(": median")[0] for note in notes)
+    assert all(("best" in note) == (len(set(re.findall(r"range (\S+) to (\S+)", note)[0])) == 2) for note in notes)
 
 
 def test_prompts_are_summarised_by_mean_and_range(result: Result) -> None:
