@@ -99,7 +99,7 @@ class FakeLM(LanguageModel):
         return ScoreAnswer(tuple(logprobs), greedy, *zip(*moments, strict=True))
 
     def _wanted(self, context: Sequence[int]) -> list[int]:
-        """The tokens of the continuation that the end of a context asks for."""
+        """The tokens of the preferred continuation after the end of a context."""
         text = bytes(token for token in context if token != BOS)
         key = max((key for key in self.answers if text.endswith(key)), key=len, default=None)
         return [] if key is None else list(self.answers[key])
