@@ -162,7 +162,7 @@ def test_what_is_cached_or_reserved_changes_nothing(
 )
 @pytest.mark.parametrize("name", ["llama", "mistral_sliding", "mpt"])
 def test_generated_texts_do_not_depend_on_company_or_order(name: str, decoding: Decoding) -> None:
-    lm, prompts = causal(sharp(name)), prompts_of(5, count=10)
+    lm, prompts = causal(sharp(name)), prompts_of(5, count=7)
     together = write(lm, prompts, decoding)
 
     backwards = write(lm, prompts[::-1], decoding)[::-1]
