@@ -60,7 +60,8 @@ REGRESS = ("regress", "base.json", *HERE)
 CORPUS = ("--text", "corpus.txt")
 CONTAMINATION = ("contamination", *PARITY, *TOY, *CORPUS)
 ORDERS = ("orders", *PARITY, *TOY, "-m", "any")
-TWO_ORDERS = (*ORDERS, "--shots", "2")
+PAIR = ("--shots", "2")
+TWO_ORDERS = (*ORDERS, *PAIR)
 FEW_ORDERS = ("orders", *PARITY, *TOY, "-m", "llama", "--shots", "2")
 TRUSTED: dict[str, Any] = dict.fromkeys(("tokenizer", "config", "model"), True)
 MEASURED = "measured: the variance of toy/parity in the given runs"
@@ -671,12 +672,14 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "split": [Case(CONTAMINATION, ("--split", "train"), see.printed(" 12 "), True)],
     },
     "orders": {
-        "tasks": [Case(("orders", *TOY, "-m", "any"), ("toy/pairs",), see.most_shots, 3)],
-        "task": [Case(("orders", *TOY, "-m", "any"), ("-t", "toy/pairs"), see.most_shots, 3)],
+        "tasks": [Case(("orders", *TOY, "-m", "any", *PAIR), ("toy/pairs",), see.most_shots, 1)],
+        "task": [Case(("orders", *TOY, "-m", "any", *PAIR), ("-t", "toy/pairs"), see.most_shots, 1)],
         "model": [Case(("orders", *PARITY, *TOY), ("-m", "llama"), see.loader("source"), "llama")],
-        "data": [Case(("orders", *PARITY, *HERE, "-m", "any"), ("--data", "sample"), see.most_shots, 3)],
-        "data_dir": [Case(("orders", *PARITY, *HERE, "-m", "any"), DATA, see.most_shots, 3)],
-        "include": [Case(("orders", "more/parity", *DATA, "-m", "any"), ("--include", "more"), see.most_shots, 3)],
+        "data": [Case(("orders", *PARITY, *HERE, "-m", "any", *PAIR), ("--data", "sample"), see.most_shots, 1)],
+        "data_dir": [Case(("orders", *PARITY, *HERE, "-m", "any", *PAIR), DATA, see.most_shots, 1)],
+        "include": [
+            Case(("orders", "more/parity", *DATA, "-m", "any", *PAIR), ("--include", "more"), see.most_shots, 1)
+        ],
         "shots": [Case(ORDERS, ("--shots", "3"), see.most_shots, 2)],
         "seed": [Case(TWO_ORDERS, ("--seed", "6"), see.seeds, {6})],
         "samples": [Case(TWO_ORDERS, ("--samples", "3"), see.decoding("samples"), {3})],
@@ -685,7 +688,7 @@ TABLE: dict[str, dict[str, list[Case]]] = {
         "fewshot_split": [
             Case((*ORDERS, "--shots", "7"), ("--fewshot-split", "validation"), see.demonstrated, QUERIES[1:])
         ],
-        "draw": [Case(ORDERS, ("--draw", "first"), see.demonstrated, EXAMPLES[:4])],
+        "draw": [Case(TWO_ORDERS, ("--draw", "first"), see.demonstrated, EXAMPLES[:2])],
         "select": [Case(TWO_ORDERS, ("--select", "diverse"), see.protocol("select"), {"diverse"})],
         "encoder": [Case((*TWO_ORDERS, "--select", "diverse"), ("--encoder", "tiny"), see.encoders, {"tiny"})],
         "order": [Case(TWO_ORDERS, ("--order", "reversed"), see.protocol("order"), {"reversed"})],
