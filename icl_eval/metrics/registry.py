@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from icl_eval.errors import MetricError, UnknownName
-from icl_eval.metrics import answer_text, drop, external, generated, likelihood, mathematics, means, multilingual
+from icl_eval.metrics import answer_text, drop, external, likelihood, mathematics, means, multilingual, written
 from icl_eval.metrics.confusion import MacroF1, MatthewsCorrelation, PositiveF1
 from icl_eval.metrics.derived import PASS_AT, VOTE, Extracted, over_samples
 from icl_eval.metrics.likelihood import InContextScore, Loss, MinK, Perplexity
@@ -52,24 +52,24 @@ def _of_words(name: str, of_example: Callable[[TextPrediction], float]) -> Examp
 
 def _exact_match(name: str, settings: Mapping[str, str]) -> Metric[Any]:
     case, punctuation = (settings.get(setting) == "true" for setting in ("ignore_case", "ignore_punctuation"))
-    form = partial(generated.exact_form, ignore_case=case, ignore_punctuation=punctuation)
+    form = partial(written.exact_form, ignore_case=case, ignore_punctuation=punctuation)
     rule = "|".join(f"{setting}=true" for setting in sorted(settings) if settings[setting] == "true")
-    return ExampleMean(name, "text", partial(generated.exact_match, form=form), rule=rule, form=form)
+    return ExampleMean(name, "text", partial(written.exact_match, form=form), rule=rule, form=form)
 
 
 _EXACT_MATCH = MetricFamily("exact_match", {"ignore_case": SWITCH, "ignore_punctuation": SWITCH}, _exact_match)
 
 _OF_TEXTS: tuple[Metric[Any], ...] = (
     _EXACT_MATCH.configured({}),
-    ExampleMean("number_match", "text", generated.number_match, form=generated.as_number),
+    ExampleMean("number_match", "text", written.number_match, form=written.as_number),
     ExampleMean("math_match", "text", mathematics.math_match, form=mathematics.canonical),
-    ExampleMean("squad_em", "text", generated.squad_em, form=answer_text.normalize),
-    _of_words("squad_f1", generated.squad_f1),
-    _of_words("contains_match", generated.contains_match),
-    ExampleMean("referent_match", "text", generated.referent_match, rule="referent:T5-wsc_simple"),
-    ExampleMean("coqa_em", "text", generated.coqa_em),
-    _of_words("coqa_f1", generated.coqa_f1),
-    _of_words("quac_f1", generated.quac_f1),
+    ExampleMean("squad_em", "text", written.squad_em, form=answer_text.normalize),
+    _of_words("squad_f1", written.squad_f1),
+    _of_words("contains_match", written.contains_match),
+    ExampleMean("referent_match", "text", written.referent_match, rule="referent:T5-wsc_simple"),
+    ExampleMean("coqa_em", "text", written.coqa_em),
+    _of_words("coqa_f1", written.coqa_f1),
+    _of_words("quac_f1", written.quac_f1),
     ExampleMean("drop_em", "text", drop.drop_em),
     _of_words("drop_f1", drop.drop_f1),
     ExampleMean("char_f1", "text", multilingual.char_f1),

@@ -11,7 +11,7 @@ from typing import Unpack
 
 from icl_eval.config import RunOptions
 from icl_eval.errors import IclEvalError, MissingData, RunError, TaskError, UnknownName, WindowError, counted
-from icl_eval.metrics.generated import as_number
+from icl_eval.metrics.written import as_number
 from icl_eval.models import LanguageModel, ModelConfig, about_control_tokens, load
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig, read_run
