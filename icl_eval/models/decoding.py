@@ -82,6 +82,11 @@ class Decoding:
         return min((at for at in found if at >= 0), default=None)
 
     @property
+    def stops(self) -> tuple[str, ...]:
+        """All that a text ends before."""
+        return (*self.stop, self.reply_end) if self.reply_end else self.stop
+
+    @property
     def method(self) -> str:
         """The part of the signature for how tokens are chosen, without the seed: `greedy`, `beam4-gnmt0.6`."""
         if self.beams > 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -297,6 +297,38 @@ def text_alone(tokenizer: Any) -> TextOf:
         return _decoded(tokenizer, tokens)
 
     return text_of
+
+
+class StopTokens:
+    """Tells which tokens may complete a stop string, so that texts are not decoded after each token.
+
+    When a text gets its first stop string, its last token has added the last character of it. A token only adds
+    characters of its own, with two exceptions: some decoders put a space before it or after its predecessor, and it may
+    complete a character with the tokens before it, which is not an ASCII character then.
+
+    Args:
+        tokenizer: of `transformers`; one in Python may strip texts, so there any token may complete a stop string.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._tables: dict[frozenset[str], dict[int, bool]] = {}
+
+    def of(self, stops: Collection[str]) -> Callable[[int], bool]:
+        """Whether a token may complete one of these strings."""
+        last = frozenset(stop[-1] for stop in stops)
+        is_sure = self._tokenizer.is_fast and last.isdisjoint((" ", BROKEN))
+        known = self._tables.setdefault(last, {})
+        watched = last if all(map(str.isascii, last)) else last | {BROKEN}
+
+        def may_complete(token: int) -> bool:
+            found = known.get(token)
+            if found is None:
+                found = not (is_sure and watched.isdisjoint(_decoded(self._tokenizer, [token, token])))
+                known[token] = found
+            return found
+
+        return may_complete
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -81,7 +81,7 @@ class FakeLM(LanguageModel):
             search = search_for(request, ends=(), text_of=lambda ids: bytes(ids).decode(errors="replace"))
             generated: list[list[int]] = [[]]
             wanted = self._wanted(request.tokens)
-            while extensions := search.advance(_candidates(request.tokens[-1], wanted, generated)):
+            while extensions := search.advance(_candidates(request.tokens[-1], wanted, generated, search.candidates)):
                 generated = [[*generated[extension.row], extension.token] for extension in extensions]
             sink(index, search.answer())
 
@@ -105,7 +105,7 @@ class FakeLM(LanguageModel):
         return [] if key is None else list(self.answers[key])
 
 
-def _candidates(before: int, wanted: list[int], generated: Sequence[list[int]]) -> Candidates:
+def _candidates(before: int, wanted: list[int], generated: Sequence[list[int]], count: int | None) -> Candidates:
     """Log-probabilities of the next byte after each text generated so far; `before` is the last token of the prompt."""
     rows = []
     for text in generated:
@@ -115,7 +115,7 @@ def _candidates(before: int, wanted: list[int], generated: Sequence[list[int]]) 
         if favourite is not None:
             row[favourite] = math.log(_probability(previous, favourite, favourite))
         rows.append(row)
-    return Candidates.all_of(np.array(rows, np.float32))
+    return Candidates.best_of(np.array(rows, np.float32), count)
 
 
 @cache

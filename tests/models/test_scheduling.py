@@ -120,5 +120,4 @@ def test_candidates_are_the_best_tokens_and_the_lowest_of_equal_ones(
     for row in range(count):
         expected = sorted(zip((-logprobs[row]).tolist(), range(9), strict=True))[:most]
         chosen = list(zip((-found.logprobs[row]).tolist(), found.tokens[row].tolist(), strict=True))
-        assert sorted(chosen)[:most] == expected
-        assert chosen == expected or len(chosen) == 9
+        assert chosen == expected

@@ -46,7 +46,9 @@ def run(
 ) -> GenerateAnswer:
     search = search_for(GenerateRequest.of(prompt, decoding), ends, text)
     written: list[Tokens] = [()]
-    while extensions := search.advance(Candidates.all_of(np.stack([row_of(tokens) for tokens in written]))):
+    while extensions := search.advance(
+        Candidates.best_of(np.stack([row_of(tokens) for tokens in written]), search.candidates)
+    ):
         written = [(*written[each.row], each.token) for each in extensions]
         assert decoding.beams == 1 or len(set(written)) == len(written) <= decoding.beams
     return search.answer()

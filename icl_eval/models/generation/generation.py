@@ -6,9 +6,9 @@ Finished hypotheses leave the batch and waiting prompts enter it, as long as mem
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -85,16 +85,17 @@ class Generation:
         kind, extensions, low = waiting[0].kind, list[Extension](), 0.0
         while True:
             parts = [decoder.step(extensions)] if extensions else []
-            if not live or (decoder.joins and sum(len(job.generated) for job in live) <= low):
+            if not live or (decoder.joins and live.hypotheses <= low):
                 while new := self._entering(kind, live, waiting):
                     live += new
                     parts.append(decoder.enter([entry for job in new for entry in job.entries()]))
                     if not decoder.joins:
                         break
-                low = LOW * sum(len(job.generated) for job in live)
+                low = LOW * live.hypotheses
             if not live:
                 return
-            extensions, going = self._advance(_candidates(torch.cat(parts), live), live, sink)
+            logits = parts[0] if len(parts) == 1 else torch.cat(parts)
+            extensions, going = self._advance(_candidates(logits, live), live, sink)
             live[:] = [job for job in going if job.kind == kind]
             if len(live) < len(going):
                 extensions = _of_kind(extensions, going, kind)
@@ -103,19 +104,18 @@ class Generation:
                 return
 
     def _advance(
-        self, candidates: Sequence[Candidates], live: Sequence[_Job], sink: TextSink
+        self, candidates: Mapping[int | None, Candidates], live: Sequence[_Job], sink: TextSink
     ) -> tuple[list[Extension], list[_Job]]:
         """The extensions of hypotheses, and the unfinished jobs."""
         extensions: list[Extension] = []
         going: list[_Job] = []
         first = 0
-        for job, rows in zip(live, candidates, strict=True):
-            count = len(job.generated)
-            following = job.search.advance(rows)
+        for job in live:
+            count = len(job.search.hypotheses)
+            following = job.search.advance(candidates[job.search.candidates], first)
             if following:
-                extensions += [Extension(first + each.row, each.token) for each in following]
-                job.generated = [(*job.generated[each.row], each.token) for each in following]
-                job.kind = self._kind_of(job.request, len(job.generated[0]))
+                extensions += following
+                job.kind = self._kind_of(job.request, len(job.search.hypotheses[0].tokens))
                 going.append(job)
             else:
                 sink(job.index, job.search.answer())
@@ -129,7 +129,7 @@ class Generation:
         last = np.empty(0, np.int32)
         while waiting and waiting[0].kind == kind:
             job = waiting[0]
-            tokens += len(job.prompt) - common_prefix(last, job.prompt) + sum(map(len, job.generated))
+            tokens += len(job.prompt) - common_prefix(last, job.prompt) + job.generated
             if (live or new) and not (tokens <= self._limits.new_tokens and self._fit([*live, *new, job])):
                 break
             new.append(waiting.popleft())
@@ -156,7 +156,7 @@ class Generation:
 
     def _job(self, index: int, request: GenerateRequest, kind: Kind) -> _Job:
         prompt = prompt_of(request)
-        return _Job(index, request, prompt, self._search(request), kind, len(prompt), [()])
+        return _Job(index, request, prompt, self._search(request), kind, len(prompt))
 
 
 @dataclass(slots=True)
@@ -166,7 +166,6 @@ class _Job:
     Attributes:
         index: of the request.
         shared: tokens of its prompt whose states are stored once for all prompts that share them.
-        generated: the tokens of its hypotheses, all of the same length.
     """
 
     index: int
@@ -175,12 +174,16 @@ class _Job:
     search: Search
     kind: Kind
     shared: int
-    generated: list[tuple[int, ...]]
 
     @property
     def width(self) -> int:
         """The most hypotheses that it has."""
         return max(self.request.decoding.beams, self.request.decoding.samples)
+
+    @property
+    def generated(self) -> int:
+        """The generated tokens of all its hypotheses."""
+        return sum(len(each.tokens) for each in self.search.hypotheses)
 
     @property
     def suffix_length(self) -> int:
@@ -194,7 +197,8 @@ class _Job:
 
     def entries(self) -> list[Entry]:
         """Its hypotheses, for prefill."""
-        return [Entry(self.prompt, np.array(tokens, np.int32), self.shared) for tokens in self.generated]
+        generated = [np.array(each.tokens, np.int32) for each in self.search.hypotheses]
+        return [Entry(self.prompt, tokens, self.shared) for tokens in generated]
 
 
 class _Live(list[_Job]):
@@ -204,6 +208,11 @@ class _Live(list[_Job]):
     def size(self) -> int:
         """The most hypotheses that they have."""
         return sum(job.width for job in self)
+
+    @property
+    def hypotheses(self) -> int:
+        """The hypotheses that they have now."""
+        return sum(len(job.search.hypotheses) for job in self)
 
     @property
     def divisible(self) -> bool:
@@ -232,18 +241,14 @@ def _groups(jobs: Sequence[_Job]) -> list[list[_Job]]:
 
 def _of_kind(extensions: Sequence[Extension], jobs: Sequence[_Job], kind: Kind) -> list[Extension]:
     """The extensions of the jobs of a kind."""
-    owners = [job for job in jobs for _ in job.generated]
+    owners = [job for job in jobs for _ in job.search.hypotheses]
     return [extension for extension, job in zip(extensions, owners, strict=True) if job.kind == kind]
 
 
-def _candidates(logits: torch.Tensor, jobs: Sequence[_Job]) -> list[Candidates]:
-    """The candidates of each job's search, by the logits (N, V) after the hypotheses of all; only they are copied."""
+def _candidates(logits: torch.Tensor, jobs: Sequence[_Job]) -> dict[int | None, Candidates]:
+    """The best tokens by the logits (N, V) after the hypotheses of all jobs, for each number of them that one needs."""
     enqueued = {count: _enqueue_best(logits, count) for count in {job.search.candidates for job in jobs}}
-    found = {count: read() for count, read in enqueued.items()}
-    stops = accumulate(len(job.generated) for job in jobs)
-    return [
-        found[job.search.candidates].of(stop - len(job.generated), stop) for job, stop in zip(jobs, stops, strict=True)
-    ]
+    return {count: read() for count, read in enqueued.items()}
 
 
 def _enqueue_best(logits: torch.Tensor, count: int | None) -> Callable[[], Candidates]:
@@ -251,7 +256,7 @@ def _enqueue_best(logits: torch.Tensor, count: int | None) -> Callable[[], Candi
     total = logits.logsumexp(dim=1, keepdim=True)
     if count is None or count >= logits.shape[1]:
         every = to_host(logits - total)
-        return lambda: Candidates.all_of(every())
+        return lambda: Candidates.best_of(every(), count)
     best = logits.topk(count + 1)
     tokens, logprobs = to_host(best.indices), to_host(best.values - total)
 

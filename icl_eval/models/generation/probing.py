@@ -19,7 +19,7 @@ from icl_eval.models.generation.kv_pool import PooledDecoder, ReadRows
 from icl_eval.models.generation.search import Search, search_for
 from icl_eval.models.loading.devices import on_one_gpu
 from icl_eval.models.network import Network
-from icl_eval.models.tokenization import end_tokens, text_after, text_alone
+from icl_eval.models.tokenization import StopTokens, end_tokens, text_after, text_alone
 
 MakeDecoder = Callable[[], Decoder]
 
@@ -55,7 +55,7 @@ def causal_generation(
     decoder = partial(PooledDecoder, network, branches=branches, recorder=recorder)
     pooled: list[MakeDecoder] = [partial(decoder, prefill)] if prefill else []
     near = _first_working(pooled, far, vocabulary, precision)
-    ends = end_tokens(network.model, tokenizer)
+    ends, stop_tokens = end_tokens(network.model, tokenizer), StopTokens(tokenizer)
 
     def kind_of(request: GenerateRequest, generated: int) -> Kind:
         length = len(request.tokens) + generated
@@ -63,7 +63,8 @@ def causal_generation(
         return (int(is_far), sum(length > limit for limit in cache_invalid))
 
     def search(request: GenerateRequest) -> Search:
-        return search_for(request, ends, text_after(tokenizer, request.tokens))
+        may_stop = stop_tokens.of(request.decoding.stops)
+        return search_for(request, ends, text_after(tokenizer, request.tokens), may_stop)
 
     return Generation(lambda kind: far() if kind[0] else near(), kind_of, search, limits)
 
@@ -91,13 +92,13 @@ def seq2seq_generation(
     """
     uncached = partial(UncachedDecoder, partial(forward_uncached, halves, inputs_of))
     make = _first_working([partial(EncodedDecoder, halves, inputs_of)], uncached, vocabulary, precision)
-    text_of = text_alone(tokenizer)
+    text_of, stop_tokens = text_alone(tokenizer), StopTokens(tokenizer)
 
     def kind_of(request: GenerateRequest, _: int) -> Kind:
         return (len(inputs_of(prompt_of(request))[1]), 0)
 
     def search(request: GenerateRequest) -> Search:
-        return search_for(request, ends(prompt_of(request)), text_of)
+        return search_for(request, ends(prompt_of(request)), text_of, stop_tokens.of(request.decoding.stops))
 
     return Generation(lambda _: make(), kind_of, search, limits)
 

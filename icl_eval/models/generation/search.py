@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -29,22 +31,50 @@ class Extension(NamedTuple):
     token: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class Hypothesis(NamedTuple):
+    """Generated tokens, and the log-probability of all together in nats."""
+
+    tokens: tuple[int, ...] = ()
+    logprob: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
 class Candidates:
-    """The next tokens that each hypothesis of a search may take.
+    """The next tokens that hypotheses may take, best first or in the order of their ids.
 
     Attributes:
         tokens: (hypotheses, candidates); of equally likely ones, the lowest first.
         logprobs: their log-probabilities in nats, (hypotheses, candidates).
+
+    Raises:
+        FloatingPointError: a hypothesis has no largest log-probability.
     """
 
     tokens: NDArray[np.int64]
     logprobs: NDArray[np.float32]
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.logprobs.max(axis=1)).all():
+            raise FloatingPointError("log-probabilities are not numbers")
+
+    @cached_property
+    def lists(self) -> tuple[list[list[int]], list[list[float]]]:
+        """Tokens and log-probabilities as lists, which are read faster one by one."""
+        return self.tokens.tolist(), self.logprobs.tolist()
+
     @classmethod
     def all_of(cls, rows: NDArray[np.float32]) -> Candidates:
         """All tokens in the order of their ids, from log-probabilities (hypotheses, vocabulary)."""
         return cls(np.broadcast_to(np.arange(rows.shape[1]), rows.shape), rows)
+
+    @classmethod
+    def best_of(cls, rows: NDArray[np.float32], count: int | None) -> Candidates:
+        """As many of the most likely tokens, best first, or all in the order of their ids."""
+        every = cls.all_of(rows)
+        if count is None:
+            return every
+        best = every.sorted()
+        return cls(best.tokens[:, :count], best.logprobs[:, :count])
 
     def sorted(self) -> Candidates:
         """The most likely ones first."""
@@ -53,25 +83,25 @@ class Candidates:
             np.take_along_axis(self.tokens, order, axis=1), np.take_along_axis(self.logprobs, order, axis=1)
         )
 
-    def of(self, start: int, stop: int) -> Candidates:
-        """Those of some hypotheses."""
-        return Candidates(self.tokens[start:stop], self.logprobs[start:stop])
-
 
 class Search(Protocol):
     """Generates what follows one prompt.
 
     Attributes:
-        candidates: how many of the most likely next tokens each hypothesis needs; None for all, in the order of ids.
+        candidates: how many of the most likely next tokens each hypothesis needs, best first; None for all, in the
+            order of ids.
+        hypotheses: those whose rows it needs next, all of the same length; at first the empty one.
     """
 
     candidates: int | None
+    hypotheses: Sequence[Hypothesis]
 
-    def advance(self, rows: Candidates) -> list[Extension]:
+    def advance(self, rows: Candidates, first: int = 0) -> list[Extension]:
         """The extensions to compute next; empty if the search is over.
 
-        Raises:
-            FloatingPointError: a row has no largest log-probability.
+        Args:
+            rows: the candidates of many hypotheses; those of this search follow one another.
+            first: the row of its first hypothesis.
         """
         ...
 
@@ -80,15 +110,22 @@ class Search(Protocol):
         ...
 
 
-def search_for(request: GenerateRequest, ends: Collection[int], text_of: TextOf) -> Search:
+def _every(_: int) -> bool:
+    return True
+
+
+def search_for(
+    request: GenerateRequest, ends: Collection[int], text_of: TextOf, may_stop: Callable[[int], bool] = _every
+) -> Search:
     """The search for a request.
 
     Args:
         request: the prompt and the decoding.
         ends: tokens that end a text and are not part of it.
         text_of: decodes generated tokens.
+        may_stop: whether a token may complete a stop string; the texts that others continue are not decoded.
     """
-    endings = _Endings(request.decoding, frozenset(ends), text_of)
+    endings = _Endings(request.decoding, frozenset(ends), text_of, may_stop if request.decoding.stops else None)
     return BeamSearch(endings) if request.decoding.beams > 1 else GreedyOrSampling(endings, request.tokens.tobytes())
 
 
@@ -103,38 +140,47 @@ class GreedyOrSampling:
     def __init__(self, endings: _Endings, prompt: bytes) -> None:
         decoding = endings.decoding
         self.candidates: int | None = None if decoding.temperature else 1
+        self.hypotheses: Sequence[Hypothesis] = [Hypothesis()]
         self._endings, self._decoding = endings, decoding
         self._prompt = hashlib.blake2b(f"{decoding.seed}:".encode() + prompt).digest()
-        self._live = {sample: _Hypothesis() for sample in range(decoding.samples)}
-        self._ended: dict[int, _Ended] = {}
+        self._samples = list(range(decoding.samples))  # those that have not ended
+        self._ended: dict[int, Hypothesis] = {}
 
-    def advance(self, rows: Candidates) -> list[Extension]:
+    def advance(self, rows: Candidates, first: int = 0) -> list[Extension]:
         """Every hypothesis takes a token."""
-        _check(rows)
-        extensions = []
-        for index, (sample, hypothesis) in enumerate(list(self._live.items())):
-            row = index if hypothesis.tokens else 0
-            chosen = self._choose(rows.logprobs[row], sample, len(hypothesis.tokens))
-            token = int(rows.tokens[row, chosen])
-            hypothesis = hypothesis.extended(token, rows.logprobs[row, chosen])
-            if ending := self._endings.of(hypothesis.tokens):
-                self._ended[sample] = _Ended(ending, len(hypothesis.tokens), hypothesis.logprob)
-                del self._live[sample]
+        extensions: list[Extension] = []
+        samples: list[int] = []
+        going: list[Hypothesis] = []
+        is_start = not self.hypotheses[0].tokens
+        for index, sample in enumerate(self._samples):
+            own = 0 if is_start else index
+            before, row = self.hypotheses[own], first + own
+            token, logprob = self._choose(rows, row, sample, len(before.tokens))
+            hypothesis = Hypothesis((*before.tokens, token), before.logprob + logprob)
+            if self._endings.reached(hypothesis):
+                self._ended[sample] = hypothesis
             else:
-                self._live[sample] = hypothesis
+                samples.append(sample)
+                going.append(hypothesis)
                 extensions.append(Extension(row, token))
+        self._samples, self.hypotheses = samples, going
         return extensions
 
     def answer(self) -> GenerateAnswer:
         """All samples in their order."""
-        return _answer([self._ended[sample] for sample in range(self._decoding.samples)])
+        ended = [self._ended[sample] for sample in range(self._decoding.samples)]
+        return self._endings.answer([(each, each.logprob) for each in ended])
 
-    def _choose(self, row: NDArray[np.float32], sample: int, position: int) -> int:
+    def _choose(self, rows: Candidates, row: int, sample: int, position: int) -> tuple[int, float]:
+        """A token and its log-probability."""
         if not self._decoding.temperature:
-            return int(row.argmax())
-        weights = np.exp((row.astype(np.float64) - float(row.max())) / self._decoding.temperature)
+            tokens, logprobs = rows.lists
+            return tokens[row][0], logprobs[row][0]
+        values = rows.logprobs[row]
+        weights = np.exp((values.astype(np.float64) - float(values.max())) / self._decoding.temperature)
         total = np.cumsum(np.where(_nucleus(weights, self._decoding.top_p), weights, 0.0))
-        return int(np.searchsorted(total, self._number(sample, position) * total[-1], side="right"))
+        chosen = int(np.searchsorted(total, self._number(sample, position) * total[-1], side="right"))
+        return int(rows.tokens[row, chosen]), float(values[chosen])
 
     def _number(self, sample: int, position: int) -> float:
         """The number of this draw of this sample, from 0 to below 1."""
@@ -155,70 +201,56 @@ class BeamSearch:
     def __init__(self, endings: _Endings) -> None:
         self._endings, self._decoding = endings, endings.decoding
         self.candidates: int | None = self._decoding.beams * max(2, 1 + len(endings.ends))
-        self._live = [_Hypothesis()]
-        self._best: _Ended | None = None
+        self.hypotheses: Sequence[Hypothesis] = [Hypothesis()]
+        self._best: tuple[Hypothesis, float] | None = None  # of those that have ended, and its score
 
-    def advance(self, rows: Candidates) -> list[Extension]:
+    def advance(self, rows: Candidates, first: int = 0) -> list[Extension]:
         """The hypotheses that continue."""
-        _check(rows)
         extensions: list[Extension] = []
-        going: list[_Hypothesis] = []
-        for row, token, logprob in self._best_of(rows):
+        going: list[Hypothesis] = []
+        for row, token, logprob in self._best_of(rows, first):
+            hypothesis = Hypothesis((*self.hypotheses[row].tokens, token), logprob)
+            if self._endings.reached(hypothesis):
+                self._finish(hypothesis)
+                continue
+            extensions.append(Extension(first + row, token))
+            going.append(hypothesis)
             if len(going) == self._decoding.beams:
                 break
-            hypothesis = self._live[row].extended(token, logprob)
-            if ending := self._endings.of(hypothesis.tokens):
-                self._finish(hypothesis, ending)
-            else:
-                extensions.append(Extension(row, token))
-                going.append(hypothesis)
-        self._live = going
+        self.hypotheses = going
         return extensions if self._may_improve() else []
 
     def answer(self) -> GenerateAnswer:
         """The best hypothesis."""
-        return _answer([self._best] if self._best else [])
+        return self._endings.answer([self._best] if self._best else [])
 
-    def _best_of(self, rows: Candidates) -> list[tuple[int, int, float]]:
-        """Row, token and log-probability of the best continuations: of equal ones the first row's, then the lowest."""
-        found = [
-            (-hypothesis.logprob - logprob, row, token, logprob)
-            for row, hypothesis in enumerate(self._live)
-            for token, logprob in zip(rows.tokens[row].tolist(), rows.logprobs[row].tolist(), strict=True)
-        ]
-        best = sorted(found)[: self.candidates]
-        return [(row, token, logprob) for cost, row, token, logprob in best if cost < math.inf]
+    def _best_of(self, rows: Candidates, first: int) -> Iterator[tuple[int, int, float]]:
+        """Hypothesis, token and log-probability of the best continuations: of equal ones the first in `rows`."""
+        tokens, logprobs = rows.lists
+        totals = [before.logprob + row[0] for before, row in zip(self.hypotheses, logprobs[first:], strict=False)]
+        heads = [(-total, row, 0) for row, total in enumerate(totals)]  # the best one left of each row
+        heapify(heads)
+        for _ in range(self.candidates or 0):
+            if not heads or heads[0][0] == math.inf:
+                return
+            cost, row, column = heads[0]
+            yield row, tokens[first + row][column], -cost
+            if column + 1 < len(logprobs[first + row]):
+                total = self.hypotheses[row].logprob + logprobs[first + row][column + 1]
+                heapreplace(heads, (-total, row, column + 1))
+            else:
+                heappop(heads)
 
-    def _finish(self, hypothesis: _Hypothesis, ending: _Ending) -> None:
-        length = len(hypothesis.tokens)
-        score = self._decoding.penalized(hypothesis.logprob, length)
-        if self._best is None or score > self._best.score:
-            self._best = _Ended(ending, length, score)
+    def _finish(self, hypothesis: Hypothesis) -> None:
+        score = self._decoding.penalized(hypothesis.logprob, len(hypothesis.tokens))
+        if self._best is None or score > self._best[1]:
+            self._best = hypothesis, score
 
     def _may_improve(self) -> bool:
-        if self._best is None or not self._live:
-            return bool(self._live)
-        return self._decoding.penalized(self._live[0].logprob, self._decoding.max_tokens) > self._best.score
-
-
-@dataclass(frozen=True, slots=True)
-class _Hypothesis:
-    tokens: tuple[int, ...] = ()
-    logprob: float = 0.0
-
-    def extended(self, token: int, logprob: float) -> _Hypothesis:
-        return _Hypothesis((*self.tokens, token), self.logprob + float(logprob))
-
-
-class _Ending(NamedTuple):
-    text: str
-    finished: str
-
-
-class _Ended(NamedTuple):
-    ending: _Ending
-    tokens: int
-    score: float
+        if self._best is None or not self.hypotheses:
+            return bool(self.hypotheses)
+        most = self._decoding.penalized(self.hypotheses[0].logprob, self._decoding.max_tokens)
+        return most > self._best[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,31 +260,38 @@ class _Endings:
     decoding: Decoding
     ends: frozenset[int]
     text_of: TextOf
+    may_stop: Callable[[int], bool] | None  # None if nothing stops a text
 
-    def of(self, tokens: Sequence[int]) -> _Ending | None:
-        """None if the text continues. The whole text is searched, since a stop string may span tokens."""
+    def reached(self, hypothesis: Hypothesis) -> bool:
+        """Whether a text that had not ended before its last token has now.
+
+        The whole text is searched, since a stop string may span tokens.
+        """
+        tokens = hypothesis.tokens
+        if tokens[-1] in self.ends or len(tokens) >= self.decoding.max_tokens:
+            return True
+        if self.may_stop is None or not self.may_stop(tokens[-1]):
+            return False
+        return self.decoding.end_of(self.text_of(tokens)) is not None
+
+    def answer(self, ended: Sequence[tuple[Hypothesis, float]]) -> GenerateAnswer:
+        """The texts of hypotheses that have ended, with their scores."""
+        endings = [self._ending(hypothesis) for hypothesis, _ in ended]
+        return GenerateAnswer(
+            tuple(text for text, _ in endings),
+            tuple(len(hypothesis.tokens) for hypothesis, _ in ended),
+            tuple(finished for _, finished in endings),
+            tuple(round(min(score, 0.0), DIGITS) for _, score in ended),
+        )
+
+    def _ending(self, hypothesis: Hypothesis) -> tuple[str, str]:
+        """The text, and why it ended."""
+        tokens = hypothesis.tokens
         if tokens[-1] in self.ends:
-            return _Ending(self.text_of(tokens[:-1]), "end")
-        if len(tokens) < self.decoding.max_tokens and not (self.decoding.stop or self.decoding.reply_end):
-            return None
+            return self.text_of(tokens[:-1]), "end"
         text = self.text_of(tokens)
-        if (end := self.decoding.end_of(text)) is not None:
-            return _Ending(text[:end], "stop")
-        return _Ending(text, "length") if len(tokens) >= self.decoding.max_tokens else None
-
-
-def _answer(ended: Sequence[_Ended]) -> GenerateAnswer:
-    return GenerateAnswer(
-        tuple(each.ending.text for each in ended),
-        tuple(each.tokens for each in ended),
-        tuple(each.ending.finished for each in ended),
-        tuple(round(min(each.score, 0.0), DIGITS) for each in ended),
-    )
-
-
-def _check(rows: Candidates) -> None:
-    if not np.isfinite(rows.logprobs.max(axis=1)).all():
-        raise FloatingPointError("log-probabilities are not numbers")
+        end = self.decoding.end_of(text)
+        return (text, "length") if end is None else (text[:end], "stop")
 
 
 def _nucleus(weights: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
