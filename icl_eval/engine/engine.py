@@ -167,7 +167,8 @@ class Engine:
     def _share(self, items: Sequence[WorkItem], missing: Sequence[bool]) -> Sequence[int]:
         """The indices of this process's items among those with a missing answer.
 
-        Such an item is computed whole, since the rounding of an answer depends on what is computed together.
+        Such an item is computed whole, since the rounding of an answer depends on what is computed together. One that
+        does not name its requests may have a missing answer.
 
         Args:
             items: of the plan.
@@ -175,7 +176,9 @@ class Engine:
         """
         whole = all(missing)
         left = [
-            index for index, item in enumerate(items) if whole or any(missing[request] for request in item.requests)
+            index
+            for index, item in enumerate(items)
+            if whole or not item.requests or any(missing[request] for request in item.requests)
         ]
         if self._ranks.size == 1:
             return left
@@ -188,7 +191,8 @@ class Engine:
         try:
             yield
         except OutOfMemory as error:
-            longest = max(len(request.tokens) for key, request in part.items() if key not in known)
+            left = [request for key, request in part.items() if key not in known] or part.values()
+            longest = max(len(request.tokens) for request in left)
             generates = isinstance(next(iter(part.values())), GenerateRequest)
             what = "generating after one prompt" if generates else "one request"
             raise ModelError(f"{what} of up to {longest} tokens does not fit the device's memory: {error}") from error

@@ -111,7 +111,7 @@ class WorkItem:
     Attributes:
         cost: tokens.
         shared: tokens that the item before it in the prefix chain has cached for it; None if it is not part of it.
-        requests: indices of the requests that it answers; needed if the model `measures_noise`.
+        requests: indices of the requests that it answers; if it names none, a run that is continued computes it again.
     """
 
     cost: int

@@ -188,7 +188,7 @@ def test_a_nested_device_map_is_one_sentence(text: str, tmp_path: Path) -> None:
 def test_a_nested_value_of_decoding_is_one_sentence(value: str, icl_eval: IclEval) -> None:
     said = icl_eval(*RUN, "--decode", f"stop={value}").mistake
 
-    assert said == f"--decode stop={value[:80]} ...: the value is not valid YAML"
+    assert said == f"--decode stop={value[:80]} ...: the value cannot be read as YAML"
 
 
 def test_names_that_are_too_long(icl_eval: IclEval) -> None:

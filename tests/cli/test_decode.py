@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,10 @@ def test_a_backslash_outside_double_quotes_would_never_be_written_and_is_an_erro
         options.pairs([value], "--decode")
 
 
-def test_a_value_that_does_not_parse_is_an_error() -> None:
-    with pytest.raises(RunError, match=r"^--decode stop=\[: the value is not valid YAML$"):
-        options.pairs(["stop=["], "--decode")
+@pytest.mark.parametrize("value", ["[", "2020-13-45", "9" * 5000, "!!int x"])
+def test_a_value_that_cannot_be_read_is_an_error(value: str) -> None:
+    with pytest.raises(RunError, match=rf"^--decode stop={re.escape(value[:60])}.*: the value cannot be read as YAML$"):
+        options.pairs([f"stop={value}"], "--decode")
 
 
 def test_decode_reaches_the_run_and_its_plan(icl_eval: IclEval, lm: FakeLM) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from rank_threads import together
 from toy_rows import Crowd
 
 from icl_eval.engine import Engine, Journal, Ranks
-from icl_eval.models import Decoding, GenerateRequest, LanguageModel, Request, ScoreRequest
+from icl_eval.errors import ModelError
+from icl_eval.models import Decoding, GenerateRequest, LanguageModel, OutOfMemory, Request, ScoreRequest, Sink
 from icl_eval.models.causal import rows as packing
+from icl_eval.models.protocol import Plan
 from icl_eval.testing import FakeLM
 
 from .sharing import Rounding, shared
@@ -109,3 +112,30 @@ def test_a_model_whose_answers_stand_alone_computes_only_what_is_missing(tmp_pat
 
     assert journal_of(path, model, TEXTS, b"".join(lines[:10])) == lines
     assert model.answered == len(lines) - 10
+
+
+def test_a_known_request_that_no_longer_fits_the_memory_is_an_error(tmp_path: Path) -> None:
+    """It is computed again with the missing ones, which may be answered by then."""
+
+    class Smaller(Crowd):
+        def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+            sink(0, self._answer(requests[0]))
+            raise OutOfMemory("full")
+
+    requests = [ScoreRequest.of([1], [2]), ScoreRequest.of([3] * 9, [4])]
+    journal_of(tmp_path / "whole", Crowd(), [requests])
+    known = (tmp_path / "whole").read_bytes().splitlines(keepends=True)[1]
+
+    with pytest.raises(ModelError, match=r"^one request of up to 10 tokens does not fit the device's memory: full$"):
+        journal_of(tmp_path / "cut", Smaller(), [requests], known)
+
+
+def test_a_plan_that_does_not_name_requests_is_computed_again(tmp_path: Path) -> None:
+    class Silent(Crowd):
+        def plan(self, requests: Sequence[Request]) -> Plan:
+            found = super().plan(requests)
+            return replace(found, items=[replace(item, requests=()) for item in found.items])
+
+    whole = journal_of(tmp_path / "whole", Silent(), TEXTS)
+
+    assert journal_of(tmp_path / "cut", Silent(), TEXTS, b"".join(whole[:10])) == whole
