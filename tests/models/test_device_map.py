@@ -108,7 +108,7 @@ def test_a_map_that_is_no_mapping(llama: Path, tmp_path: Path, content: str) -> 
     assert refusal(llama, device_map=path).startswith(f"{path}: a device map gives for names of modules a device each")
 
 
-@pytest.mark.parametrize("content", [b"a: [\n", b"a: \xe9\n"])
+@pytest.mark.parametrize("content", [b"a: [\n", b"a: \xe9\n", b"a: 2020-13-45\n", b"a: !!int x\n"])
 def test_a_map_that_cannot_be_read(llama: Path, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "devices.yaml"
     path.write_bytes(content)

@@ -311,7 +311,7 @@ def test_pool_without_a_right_answer_is_refused() -> None:
     assert evaluate(FakeLM(NAMED), task, shots=0).scores[0].value == 2 / 5
 
 
-def test_results_of_earlier_runs_has_right_references() -> None:
+def test_results_of_earlier_runs_have_right_references() -> None:
     cell = {"task": "t", "prompt": "p", "shots": 0, "seed": 0}
     line = {"kind": "text", "cell": cell, "id": "0", "cluster": "0", "group": "0", "shots": 0, "truncated": 0}
     line |= {"demonstrations": [], "references": ["x"], "generated": ["x"], "finished": ["stop"], "scores": [-1.0]}
