@@ -104,8 +104,7 @@ class Engine:
         return [known[key] for key in keys]
 
     def workload(self, requests: Sequence[Request], planned: set[str]) -> Workload:
-        """The work that `answer` would do, planned in the same way, except that of a call that was interrupted, only
-        the missing requests are planned.
+        """The work that `answer` would do, planned in the same way; of an interrupted call, only the missing requests.
 
         Args:
             requests: the requests to answer.
@@ -160,7 +159,9 @@ class Engine:
         for key in missing:
             if key not in known:
                 if (answer := self.store.get(key)) is None:
-                    raise RunError("no process answered a request of this one; do all of them run the same command?")
+                    raise RunError(
+                        "no process answered a request of this process; do all processes run the same command?"
+                    )
                 known[key] = answer
                 self.tick(copies[key])
 
@@ -231,7 +232,7 @@ class Engine:
 
 
 def _call(keys: Sequence[str]) -> str:
-    """What identifies the requests that are answered together; a run that is continued answers the same ones again."""
+    """A hash of requests that are answered together, as a run that is continued answers them together again."""
     return hashlib.blake2b("".join(keys).encode(), digest_size=8).hexdigest()
 
 

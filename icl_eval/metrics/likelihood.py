@@ -170,7 +170,7 @@ class MinK:
         if not any(count for _, count in rows):
             least = -(-100 // self.percent)
             raise MetricError(
-                f"no text is long enough for {self.percent} % of its tokens to be one: it takes {least} tokens"
+                f"no text is long enough: {self.percent} % of its tokens must be one or more; this takes {least} tokens"
             )
         return Statistics.of_examples(predictions, np.array(rows, dtype=np.float64))
 

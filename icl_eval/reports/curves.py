@@ -81,8 +81,8 @@ def first_of_each_task(curves: Sequence[Curve]) -> list[Curve]:
 def named_curves(curves: Sequence[Curve]) -> list[Curve]:
     """The curves of a chart that get a colour and a name, in their order: those with the fewest changes of a prompt.
 
-    So in a grid of several axes, these are the plain prompt and what changes one thing, and the combinations are left.
-    Those of the plain prompts are all among them, as are those of many models.
+    In a grid of several axes, these are the plain prompt and the prompts that change one thing; combinations follow as
+    long as there is room. All plain prompts have a name, even those of many models.
     """
     changes = [curve.prompt.count(VARIANT) + curve.prompt.count(",") for curve in curves]
     most = max(MOST_NAMED, changes.count(min(changes)))

@@ -107,7 +107,9 @@ class Data(Strict):
             for name in [names] if isinstance(names, str) else names:
                 fields = re.findall(r"\{([^{}]*)\}", name)
                 if re.search(r"[{}]", re.sub(r"\{[^\W\d]\w*\}", "", name)) or len(set(fields)) < len(fields):
-                    raise ValueError(f"in {name!r}, each field must be another name in braces, such as `{{subject}}`")
+                    raise ValueError(
+                        f"in {name!r}, a field must be a name in braces that occurs once, such as `{{subject}}`"
+                    )
                 if fields and not isinstance(names, str):
                     raise ValueError(
                         f"{name!r} has a field in its name; files that are read in parallel cannot have one"

@@ -198,9 +198,11 @@ def test_min_k_takes_the_tokens_of_all_windows_and_leaves_out_texts_that_are_too
     assert estimate(metric("min_k"), [[windows, replace(short, id="short", cluster="short")]]).value == -6
     assert estimate(metric("min_k:k=50"), [[windows]]).value == estimate(metric("min_k:k=50"), [[plain]]).value == -5
     assert lower_is_better("min_k:k=50") is None
-    with pytest.raises(MetricError, match="no text is long enough for 20 % of its tokens to be one: it takes 5 tokens"):
+    with pytest.raises(
+        MetricError, match="no text is long enough: 20 % of its tokens must be one or more; this takes 5 tokens"
+    ):
         estimate(metric("min_k"), [[short]])
-    with pytest.raises(MetricError, match="it takes 4 tokens"):
+    with pytest.raises(MetricError, match="this takes 4 tokens"):
         estimate(metric("min_k:k=30"), [[replace(short, windows=((-1.0,) * 3,))]])
 
 

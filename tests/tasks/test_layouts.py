@@ -184,9 +184,9 @@ def test_a_pattern_that_takes_too_long_for_a_line_is_named(tmp_path: Path, monke
         ({"pattern": "(?P<x>(a{1000}){1000}){1000}"}, "times its repetitions is at most 1000000"),
         ({"pattern": "(a)"}, "the pattern has no named groups"),
         ({"format": "cvs"}, "Input should be 'jsonl', 'json', 'csv'"),
-        ({"local": {"test": "{a}/{a}.csv"}}, "each field must be another name in braces"),
-        ({"local": {"test": "{a b}.csv"}}, "each field must be another name in braces"),
-        ({"local": {"test": "}.csv"}}, "each field must be another name in braces"),
+        ({"local": {"test": "{a}/{a}.csv"}}, "a field must be a name in braces that occurs once"),
+        ({"local": {"test": "{a b}.csv"}}, "a field must be a name in braces that occurs once"),
+        ({"local": {"test": "}.csv"}}, "a field must be a name in braces that occurs once"),
         ({"local": {"test": ["{a}.csv", "b.csv"]}}, "files that are read in parallel cannot have one"),
     ],
 )

@@ -263,7 +263,7 @@ class _Endings:
     may_stop: Callable[[int], bool] | None  # None if nothing stops a text
 
     def reached(self, hypothesis: Hypothesis) -> bool:
-        """Whether a text that had not ended before its last token has now.
+        """Whether the last token ends a text that had not ended before.
 
         The whole text is searched, since a stop string may span tokens.
         """
