@@ -102,6 +102,9 @@ class MetaModel(TokenizerModel, RowModel):
 
     def cache_bytes(self, dtype: torch.dtype, tokens: int | None = None) -> int | None:
         """Memory of the states of a sequence of `tokens` tokens, or of one more token by default; None if unknown."""
+        one = self._cache_size(1)
+        if tokens is None and one is not None and not one.others:
+            return one.nbytes(dtype)  # of keys and values, every token adds the same
         found = [self._cache_size(size) for size in ((1, 2) if tokens is None else (tokens,))]
         sizes = [each.nbytes(dtype) for each in found if each is not None]
         if len(sizes) < len(found):

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from icl_eval.errors import ModelError
 from icl_eval.models.causal.model import CausalLM
 from icl_eval.models.causal.scheduling import RowModel
-from icl_eval.models.meta_model import MetaModel
+from icl_eval.models.meta_model import MetaModel, cache_size
 
 from .architectures import CONFIGS, WINDOW, build
 from .checkpoints import byte_tokenizer
@@ -53,6 +53,21 @@ def test_cache_takes_what_a_model_with_weights_keeps(name: str, dtype: torch.dty
 
     assert meta_model(name).cache_bytes(dtype) == kept(2) - kept(1)
     assert meta_model(name).cache_bytes(dtype, 40) == kept(40)
+
+
+def test_what_a_token_adds_to_keys_and_values_takes_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass of a large model takes seconds."""
+    passes: list[int] = []
+
+    def counted(model: Any, tokens: int) -> Any:
+        passes.append(tokens)
+        return cache_size(model, tokens)
+
+    monkeypatch.setattr("icl_eval.models.meta_model.cache_size", counted)
+    lm = drawn(*CONFIGS["gpt2"])
+
+    assert lm.cache_bytes(torch.float32, 1) == lm.cache_bytes(torch.float32) == lm.state_bytes != 0
+    assert passes == [1]
 
 
 def test_states_that_do_not_grow_take_the_same_for_any_length() -> None:
