@@ -291,7 +291,7 @@ def pairs(values: list[str], option: str) -> dict[int | str, Any]:
             raise RunError(f'{option} {name}={text}: put a text with a backslash in double quotes, such as "\\n"')
         try:
             found[key] = yaml.load(text, Loader)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date or number that there is not, or nesting
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # impossible dates, numbers; nesting
             excerpt = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
             raise RunError(f"{option} {name}={excerpt}: the value cannot be read as YAML") from error
     return found

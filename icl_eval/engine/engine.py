@@ -232,7 +232,7 @@ class Engine:
 
 
 def _call(keys: Sequence[str]) -> str:
-    """A hash of requests that are answered together, as a run that is continued answers them together again."""
+    """Identify requests that are answered together; a continued run answers the same ones together."""
     return hashlib.blake2b("".join(keys).encode(), digest_size=8).hexdigest()
 
 

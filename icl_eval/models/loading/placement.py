@@ -176,7 +176,7 @@ def _read(given: str | DeviceMap) -> tuple[DeviceMap, str | None]:
     try:
         text = path.read_text("utf-8")
         content = yaml.safe_load(text) if _is_shallow(text) else None
-    except (OSError, ValueError, yaml.YAMLError) as error:  # a `ValueError` is a date or number that there is not
+    except (OSError, ValueError, yaml.YAMLError) as error:  # `ValueError`: an impossible date or number
         raise ModelError(f"the device map cannot be read: {' '.join(str(error).split())}", path) from error
     if not isinstance(content, dict) or not content or not all(isinstance(name, str) for name in content):
         raise ModelError("a device map gives for names of modules a device each, such as `model.layers.0: cpu`", path)
