@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from icl_eval.analysis.compare import compare, compare_with_first
+    from icl_eval.analysis.rescore import rescore, rescore_sweep
+    from icl_eval.analysis.scaling import fit_scaling
     from icl_eval.errors import IclEvalError
     from icl_eval.models import LanguageModel, load_model, wrap_model
     from icl_eval.prompts import Prompt
     from icl_eval.results.result import Comparison, Comparisons, Result, Scaling, Sweep
     from icl_eval.results.score import Score
-    from icl_eval.runs.compare import compare, compare_with_first
     from icl_eval.runs.contamination import contamination
     from icl_eval.runs.evaluate import evaluate
     from icl_eval.runs.orders import OrderEntropies, order_entropies
     from icl_eval.runs.plan import Explanation, Plan, explain, plan
     from icl_eval.runs.power import SampleSize, sample_sizes
-    from icl_eval.runs.rescore import rescore, rescore_sweep
-    from icl_eval.runs.scaling import fit_scaling
     from icl_eval.runs.sweep import sweep
     from icl_eval.tasks import Example, Library, Task
 
@@ -75,17 +75,17 @@ _HOMES = {
     "Score": "results.score",
     "Sweep": "results.result",
     "Task": "tasks",
-    "compare": "runs.compare",
-    "compare_with_first": "runs.compare",
+    "compare": "analysis.compare",
+    "compare_with_first": "analysis.compare",
     "contamination": "runs.contamination",
     "evaluate": "runs.evaluate",
     "explain": "runs.plan",
-    "fit_scaling": "runs.scaling",
+    "fit_scaling": "analysis.scaling",
     "load_model": "models",
     "order_entropies": "runs.orders",
     "plan": "runs.plan",
-    "rescore": "runs.rescore",
-    "rescore_sweep": "runs.rescore",
+    "rescore": "analysis.rescore",
+    "rescore_sweep": "analysis.rescore",
     "sample_sizes": "runs.power",
     "sweep": "runs.sweep",
     "wrap_model": "models",

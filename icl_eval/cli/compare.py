@@ -29,7 +29,7 @@ def compare(
 
     They are OTHER minus FOLDER, all finished; no model is loaded. Scores of only one run are named below the table.
     """
-    from icl_eval.runs.compare import compare_with_first
+    from icl_eval.analysis.compare import compare_with_first
 
     found = compare_with_first([folder, *others], **options.read(scoring_options))
     write(found.table(format, **options.seen(columns, categories, signatures)), end="")

@@ -44,7 +44,7 @@ def fit(
     Losses follow power laws and scores sigmoids. The largest model is also predicted from the smaller ones. No model is
     loaded.
     """
-    from icl_eval.runs.scaling import fit_scaling
+    from icl_eval.analysis.scaling import fit_scaling
 
     found = fit_scaling(
         folders,

@@ -37,7 +37,7 @@ def plot(
 
     figures.check_format(out)
     if kind == "differences":
-        from icl_eval.runs.compare import compare
+        from icl_eval.analysis.compare import compare
 
         if len(folders) != 2:
             raise RunError(f"a plot of differences needs two runs, not {len(folders)}")

@@ -52,8 +52,8 @@ def results_of(folders: Sequence[Path]) -> list[Result]:
     Raises:
         RunError: a folder is neither, or a run is not finished.
     """
+    from icl_eval.analysis.rescore import rescore, rescore_sweep
     from icl_eval.results.members import is_sweep
-    from icl_eval.runs.rescore import rescore, rescore_sweep
 
     results: list[Result] = []
     for folder in dict.fromkeys(folders):
@@ -72,7 +72,7 @@ def labels_of(results: Sequence[Result]) -> list[str]:
 
 def fits_by_size(folders: Sequence[Path], unit: str, *, intervals: bool = True) -> Sequence[ScalingFit]:
     """The fits of scores over sizes in this unit of charts; none if the models have none, such as too few of them."""
-    from icl_eval.runs.scaling import fit_scaling
+    from icl_eval.analysis.scaling import fit_scaling
 
     try:
         return fit_scaling(folders, "steps" if unit == "training step" else "parameters", intervals=intervals).fits
@@ -117,6 +117,7 @@ def write_report(results: Sequence[Result], path: Path, comparison: Comparison |
     Raises:
         RunError: a file of a run is damaged, or the report cannot be written.
     """
+    from icl_eval.analysis.compare import compare
     from icl_eval.reports.curves import by_size
     from icl_eval.reports.items import ReportRun
     from icl_eval.reports.report import report as page
@@ -124,7 +125,6 @@ def write_report(results: Sequence[Result], path: Path, comparison: Comparison |
     from icl_eval.results.outcomes import outcomes
     from icl_eval.results.prompt_texts import NAME as PROMPTS
     from icl_eval.results.prompt_texts import PromptTexts
-    from icl_eval.runs.compare import compare
 
     kept = [(result, result.folder) for result in results if result.folder is not None]
     runs = [

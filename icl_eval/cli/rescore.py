@@ -44,9 +44,9 @@ def rescore(
     Every normalisation and every metric that fits the answers can be computed. If tasks or models have no scores, they
     are named, and the exit code is 1.
     """
+    from icl_eval.analysis.rescore import rescore as again
+    from icl_eval.analysis.rescore import rescore_sweep, rules_in
     from icl_eval.results.members import is_sweep
-    from icl_eval.runs.rescore import rescore as again
-    from icl_eval.runs.rescore import rescore_sweep, rules_in
 
     recompute = rescore_sweep if is_sweep(folder) else again
     rules = None if extract is None else rules_in(extract)

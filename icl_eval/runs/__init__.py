@@ -1,1 +1,1 @@
-"""What a user does with runs: evaluate, sweep, rescore, compare, regress, plan and check; one module each."""
+"""What a user does with models: evaluate, sweep, plan, check and regress; one module each."""

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
 
+from icl_eval.analysis.calibration import check_collected, check_labels
+from icl_eval.analysis.rescore import ChosenMetrics
+from icl_eval.analysis.score import chosen_normalizations
 from icl_eval.config import SAMPLE, RunOptions, takes_options
 from icl_eval.engine import SINGLE_PROCESS, launched
-from icl_eval.errors import MissingData
+from icl_eval.errors import MissingData, RunError
 from icl_eval.results.records import Failure, TaskRecord
 from icl_eval.results.result import Result
 from icl_eval.results.run_config import RunConfig, read_run
-from icl_eval.runs.calibration import check_calibrations
 from icl_eval.runs.cells import Prepared, prepare
 from icl_eval.runs.model import Model, check_model, name_of
-from icl_eval.runs.rescore import ChosenMetrics
+from icl_eval.runs.requests import domain_premise
 from icl_eval.runs.run import Progress, Run
-from icl_eval.runs.score import chosen_normalizations
 from icl_eval.runs.stopping import stopping_rules
 from icl_eval.runs.tasks import (
     SAMPLE_NOTE,
@@ -31,6 +32,7 @@ from icl_eval.runs.tasks import (
     source_of,
     with_decoding,
 )
+from icl_eval.scoring import CALIBRATIONS, gaussian_mixture, prototypes_limit
 from icl_eval.tasks import Library, Source, Task
 
 RESULTS = Path("results")
@@ -107,7 +109,7 @@ def planned(
     ]
     for each in (one for one in prepared if one.prompt.format is None):
         check_metrics(each.task, each.examples, each.record.metrics, trust_remote_code=trusts, given=code)
-    check_calibrations(prepared, config, chosen_normalizations(options.get("normalizations", ())))
+    _check_calibrations(prepared, config, chosen_normalizations(options.get("normalizations", ())))
     stopping_rules(config.until, prepared, code, trust_remote_code=trusts)  # finds what cannot be bounded
     out = options.get("out")
     folder = Path(out) if out is not None else RESULTS / config.folder_name() if options.get("keep") else None
@@ -137,3 +139,37 @@ def _prepared(tasks: Sequence[Task], config: RunConfig, source: Source) -> tuple
     if missing and not prepared:
         raise missing[0][1]
     return prepared, [failure for failure, _ in missing]
+
+
+def _check_calibrations(prepared: Iterable[Prepared], config: RunConfig, scorings: Sequence[str]) -> None:
+    """Check before the run that the answers of each task will allow its calibrations.
+
+    Raises:
+        RunError: a task cannot be calibrated, or the run does not collect what a calibration needs.
+        PromptError: the domain premise of a task is wrong.
+        UnknownName: it names no field.
+    """
+    calibrations = [name for name in CALIBRATIONS if name in (*scorings, *config.calibrate)]
+    tasks = [each for each in prepared if each.record.has_labels] if calibrations else []
+    for each in tasks:
+        premise = each.task.definition.score.domain_premise
+        if "dc-pmi" in calibrations and premise is None:
+            message = f"{each.task.name} has no domain premise, which dc-pmi needs; add `score.domain_premise`"
+            raise RunError(message, each.task.path)
+        if "dc-pmi" in calibrations and premise:
+            domain_premise(each.task.name, premise).check_fields(each.examples[0].fields)
+    check_collected([each.record for each in prepared], calibrations)
+    for calibration in calibrations:
+        for each in tasks:
+            check_labels(each.task.name, calibration, _labels(each))
+    for each in tasks if "prototypical" in calibrations else ():
+        gaussian_mixture()
+        if limit := prototypes_limit(len(each.examples), len(each.examples[0].options)):
+            raise RunError(f"{each.task.name}: {limit}")
+
+
+def _labels(prepared: Prepared) -> Iterator[tuple[str, list[str]]]:
+    """The id of every example, and the texts that will be scored."""
+    for each in prepared.examples:
+        indices = range(len(each.options))
+        yield each.id, [prepared.prompt.answer(each.fields, each.options, index) for index in indices]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
+from icl_eval.analysis.matching import ScoredLine, match, read_scored
+from icl_eval.analysis.rescore import ChosenMetrics
 from icl_eval.config import RunOptions, takes_options
 from icl_eval.errors import RunError, counted
 from icl_eval.metrics import METRICS, metric
@@ -15,8 +17,6 @@ from icl_eval.metrics.power import ASSUMED, LEVEL, POWER, PairedVariance, measur
 from icl_eval.results.records import TaskRecord
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.evaluate import planned
-from icl_eval.runs.matching import ScoredLine, match, read_scored
-from icl_eval.runs.rescore import ChosenMetrics
 from icl_eval.tasks import Library, Task, runs_code, split_extraction
 
 Score = tuple[str, str, int]  # task, metric, shots

@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from icl_eval.analysis.calibration import Ranked, rank_calibrated
+from icl_eval.analysis.rescore import rescore
 from icl_eval.errors import RunError, counted
 from icl_eval.models import DTYPES, ModelConfig, resolve
 from icl_eval.results.examples import ChoiceResult, ExampleResult, read_examples
@@ -20,10 +22,8 @@ from icl_eval.results.manifest import Manifest, read_finished
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import AVERAGE, Score
-from icl_eval.runs.calibration import Ranked, rank_calibrated
 from icl_eval.runs.evaluate import evaluate
 from icl_eval.runs.model import options_of
-from icl_eval.runs.rescore import rescore
 from icl_eval.scoring import CALIBRATIONS
 
 TOLERANCE = 1e-4  # nats by which a log-probability may differ: float32 on another processor stays well below

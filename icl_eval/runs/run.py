@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import icl_eval
+from icl_eval.analysis.score import score_examples
 from icl_eval.engine import SINGLE_PROCESS, Engine, Ranks, measure_noise
 from icl_eval.errors import MetricError, ModelError, RunError
 from icl_eval.metrics import MOMENT_METRIC
@@ -29,7 +30,6 @@ from icl_eval.runs.collect import Queries, collect
 from icl_eval.runs.format_search import before_choices, searched
 from icl_eval.runs.model import ChatForm, Model, chat_of, check_model, loaded, name_of
 from icl_eval.runs.organization import Organizer
-from icl_eval.runs.score import score_examples
 from icl_eval.runs.stopping import stopping_rules
 from icl_eval.scoring import Scoring
 from icl_eval.tasks import SuiteDefinition

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_eval.analysis.score import WHOLE, collect_answers
 from icl_eval.errors import RunError
 from icl_eval.metrics import AnyPrediction, CorpusMetric, Metric
 from icl_eval.metrics import metric as metric_of
@@ -23,7 +24,6 @@ from icl_eval.metrics.sequence import MeanSequence
 from icl_eval.results.examples import ExampleResult
 from icl_eval.results.records import KnownScore, Stopped, TaskRecord
 from icl_eval.runs.cells import Prepared
-from icl_eval.runs.score import WHOLE, collect_answers
 from icl_eval.tasks import Example
 from icl_eval.tasks.records import groups_of
 from icl_eval.tasks.sampling import sampled_groups

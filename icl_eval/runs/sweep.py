@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
+from icl_eval.analysis.score import chosen_normalizations
 from icl_eval.config import RunOptions, takes_options
 from icl_eval.engine import SINGLE_PROCESS, Ranks, launched, rank_and_world_size
 from icl_eval.errors import IclEvalError, ModelError, ProcessError, RunError, WindowError
@@ -22,7 +23,6 @@ from icl_eval.runs.evaluate import RESULTS, planned
 from icl_eval.runs.model import Model, name_of
 from icl_eval.runs.plan import Explanation, explain_run
 from icl_eval.runs.run import Progress, Run
-from icl_eval.runs.score import chosen_normalizations
 from icl_eval.scoring import Scoring
 from icl_eval.tasks import Library, Task
 

@@ -31,17 +31,21 @@ ALLOWED: dict[str, frozenset[str]] = {
     "metrics": frozenset({"errors", "tasks"}),
     "references": frozenset({"errors", "metrics", "tasks"}),
     "results": EXPERIMENT - {"demos", "prompts", "references"} | {"config", "values"},
-    "runs": EXPERIMENT | {"config", "ngrams", "results", "testing", "values"},
+    "analysis": frozenset({"config", "errors", "metrics", "references", "results", "scoring", "tasks"}),
+    "runs": EXPERIMENT | {"analysis", "config", "ngrams", "results", "testing", "values"},
     "reports": frozenset({"errors", "metrics", "references", "results"}),
     "testing": EXPERIMENT,
     "importing": DATA,
     "tiny": frozenset(),
-    "cli": EXPERIMENT | {"config", "importing", "reports", "results", "runs", "testing", "tiny"},
+    "cli": EXPERIMENT | {"analysis", "config", "importing", "reports", "results", "runs", "testing", "tiny"},
     "__main__": frozenset({"cli"}),
 }
 PRINTED = {"results/result.py": frozenset({"reports"})}
 """What results print themselves by, within methods; reports take the parts of these results and never import them."""
-LIGHT = ("tasks", "demos", "ngrams", "prompts", "scoring", "metrics", "references")
+LIGHT = (
+    *("tasks", "demos", "ngrams", "prompts", "scoring", "metrics", "references"),
+    *("analysis.compare", "analysis.rescore", "analysis.scaling"),
+)
 HEAVY = ("torch", "transformers", "accelerate", "datasets", "evaluate", "pyarrow", "scipy")
 
 
@@ -123,10 +127,13 @@ def test_imports_point_one_way() -> None:
     ("file", "name"),
     [
         ("tasks/task.py", "runs.evaluate"),
-        ("reports/table.py", "runs.compare"),
+        ("reports/table.py", "analysis.compare"),
         ("results/score.py", "reports"),
-        ("results/result.py", "runs.rescore"),
-        ("runs/compare.py", "reports"),
+        ("results/result.py", "analysis.rescore"),
+        ("analysis/compare.py", "reports"),
+        ("analysis/score.py", "models"),
+        ("analysis/score.py", "prompts"),
+        ("analysis/score.py", "runs.cells"),
     ],
 )
 def test_an_import_against_the_order_is_found(file: str, name: str) -> None:

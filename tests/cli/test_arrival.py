@@ -714,7 +714,7 @@ def bench(icl_eval: IclEval, library: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write_world(library)
     monkeypatch.setattr("icl_eval.runs.tasks.SAMPLE_PATH", Path("data").resolve())
     monkeypatch.setattr("icl_eval.tasks.library.bundled", Path("bundled").resolve)  # few files, which load fast
-    monkeypatch.setattr("icl_eval.runs.scaling.RESAMPLES", 2)
+    monkeypatch.setattr("icl_eval.analysis.scaling.RESAMPLES", 2)
     monkeypatch.setitem(sys.modules, "evaluate", SimpleNamespace(load=lambda *_, **__: SimpleNamespace(compute=agree)))
     return Bench(icl_eval, monkeypatch)
 

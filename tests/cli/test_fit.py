@@ -15,7 +15,7 @@ from .shell import IclEval
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr("icl_eval.runs.scaling.RESAMPLES", 10)
+    monkeypatch.setattr("icl_eval.analysis.scaling.RESAMPLES", 10)
     models = [FakeLM(answers(range(right)), name=f"m{right}") for right in (2, 4, 6)]
     for lm, size in zip(models, (10**6, 10**7, 10**8), strict=True):
         lm.parameter_count = size

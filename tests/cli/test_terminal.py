@@ -57,7 +57,7 @@ def test_every_command_prints_any_text_in_every_encoding_of_stdout(
     for size in sizes:
         lm.parameter_count = int(size)
         assert icl_eval("run", *asked, "-m", "any", "--out", size).code == 0
-    monkeypatch.setattr("icl_eval.runs.scaling.RESAMPLES", 5)
+    monkeypatch.setattr("icl_eval.analysis.scaling.RESAMPLES", 5)
     lines = (
         ("run", *asked, "-m", "any", "--out", "one"),
         ("list", "toy", "--include", "."),

@@ -8,9 +8,9 @@ import pytest
 from toy_tasks import knowing, write, write_library
 
 from icl_eval import Library, Result, evaluate
+from icl_eval.analysis.averages import suite_score, task_weights
 from icl_eval.errors import TaskError
 from icl_eval.metrics import METRICS, Prediction, estimate
-from icl_eval.runs.averages import suite_score, task_weights
 from icl_eval.tasks import SuiteDefinition
 
 RIGHT = (0, 1, 2, 4, 5)  # 5 of 8; the pairs (0, 1) and (4, 5), 2 of 4

@@ -16,8 +16,8 @@ from statsmodels.stats.multitest import multipletests
 from toy_tasks import ASKED, NAMES, PROMPT, answers, knowing, parity, records, write_library
 
 from icl_eval import Comparison, Library, Task, compare, evaluate, sweep
+from icl_eval.analysis.compare import compare_with_first
 from icl_eval.errors import RunError, UnknownName
-from icl_eval.runs.compare import compare_with_first
 from icl_eval.testing import FakeLM
 
 from .folders import scores

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from icl_eval import Library, Task, evaluate, rescore
+from icl_eval.analysis.rescore import rules_in
 from icl_eval.errors import IclEvalError, RunError
 from icl_eval.runs.check import inspect
-from icl_eval.runs.rescore import rules_in
 from icl_eval.testing import FakeLM
 
 RECORDS = [

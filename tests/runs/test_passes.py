@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from icl_eval import Task, evaluate
+from icl_eval.analysis.score import score_examples
 from icl_eval.models import Sink
 from icl_eval.runs import run as module
 from icl_eval.runs.check import preview
-from icl_eval.runs.score import score_examples
 from icl_eval.testing import FakeLM
 
 RECORDS = [{"n": number, "label": number % 2} for number in range(6)]

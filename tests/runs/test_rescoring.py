@@ -201,7 +201,7 @@ def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
     lm = knowing(0, 1)
     broken = ExampleMean[Prediction]("accuracy", "choice", lambda _: math.nan)
     with monkeypatch.context() as patched:
-        patched.setattr("icl_eval.runs.score.metric_of", lambda *_, **__: broken)
+        patched.setattr("icl_eval.analysis.score.metric_of", lambda *_, **__: broken)
         with pytest.raises(MetricError) as error:
             evaluate(lm, parity(), shots=[0, 2], out=tmp_path)
     asked = lm.answered

@@ -28,7 +28,7 @@ def model(size: int, right: int, name: str = "") -> FakeLM:
 @pytest.fixture(scope="module", autouse=True)
 def few_resamples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("icl_eval.runs.scaling.RESAMPLES", 50)
+        patch.setattr("icl_eval.analysis.scaling.RESAMPLES", 50)
         yield
 
 

@@ -11,14 +11,14 @@ import pytest
 from toy_tasks import NAMES, PROMPT, knowing, parity, write, write_library
 
 from icl_eval import Library, Prompt, Task, evaluate, rescore
+from icl_eval.analysis.averages import suite_score
+from icl_eval.analysis.score import score_examples
 from icl_eval.errors import RunError
 from icl_eval.metrics import Prediction, estimate
 from icl_eval.metrics.means import ExampleMean, is_right
 from icl_eval.metrics.registry import metric as metric_of
 from icl_eval.results.examples import read_examples
 from icl_eval.results.score import Score
-from icl_eval.runs.averages import suite_score
-from icl_eval.runs.score import score_examples
 from icl_eval.tasks import Normalization, SuiteDefinition
 from icl_eval.testing import FakeLM
 
@@ -114,7 +114,7 @@ class SignedAccuracy(ExampleMean[Prediction]):
 
 def test_signature_has_the_words_of_a_metric_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     signed = SignedAccuracy("accuracy", "choice", is_right)
-    monkeypatch.setattr("icl_eval.runs.score.metric_of", lambda *_, **__: signed)
+    monkeypatch.setattr("icl_eval.analysis.score.metric_of", lambda *_, **__: signed)
     (line,) = evaluate(knowing(0), parity(), shots=0)
 
     assert "|s0|token|KNOWN|n:8|bos0|" in line.signature
@@ -287,7 +287,7 @@ def test_a_figure_that_is_infinite_is_stored_as_null(tmp_path: Path, monkeypatch
             return float(len(predictions))
 
     monkeypatch.setattr("icl_eval.runs.tasks.metric", lambda name, *_, **__: metric_of(name))
-    monkeypatch.setattr("icl_eval.runs.score.metric_of", lambda *_, **__: Unbounded())
+    monkeypatch.setattr("icl_eval.analysis.score.metric_of", lambda *_, **__: Unbounded())
     result = evaluate(knowing(0), parity(asked=[0]), shots=0, out=tmp_path)
 
     assert (result.scores[0].low, result.scores[0].high) == (float("-inf"), float("inf"))

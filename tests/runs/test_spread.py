@@ -10,9 +10,9 @@ import pytest
 from toy_tasks import knowing, parity
 
 from icl_eval import Result, compare, evaluate
+from icl_eval.analysis.spread import with_spreads
 from icl_eval.metrics import METRICS, Prediction, estimate
 from icl_eval.results.score import Score
-from icl_eval.runs.spread import with_spreads
 from icl_eval.testing import FakeLM
 
 PROMPTS = {"a": "Q: {{ n }}\nA:", "b": "B: {{ n }}\nA:", "c": "C: {{ n }}\nA:"}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from icl_eval.analysis.rescore import ChosenMetrics
+from icl_eval.analysis.score import chosen_normalizations, estimate_examples
 from icl_eval.errors import MetricError, RunError, UnknownName, counted
 from icl_eval.metrics import Estimate, lower_is_better
 from icl_eval.metrics.scaling import Curve, Floats
@@ -19,8 +21,6 @@ from icl_eval.results.records import TaskRecord
 from icl_eval.results.result import Scaling, Sweep
 from icl_eval.results.scaling import UNITS, By, HeldOut, Interval, ScalingFit
 from icl_eval.results.score import Score
-from icl_eval.runs.rescore import ChosenMetrics
-from icl_eval.runs.score import chosen_normalizations, estimate_examples
 from icl_eval.scoring import Scoring
 from icl_eval.tasks.metric_names import GivenMetric
 

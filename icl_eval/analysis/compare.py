@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_eval.analysis.matching import Matching, ScoredLine, ScoredRun, match, read_scored
+from icl_eval.analysis.rescore import ChosenMetrics
+from icl_eval.analysis.score import chosen_normalizations
 from icl_eval.errors import RunError
 from icl_eval.metrics import Estimate, difference
 from icl_eval.metrics.significance import detectable, holm, permutation_test, sign_test, t_test
 from icl_eval.results.pair import Pair
 from icl_eval.results.result import Comparison, Comparisons
 from icl_eval.results.score import Score
-from icl_eval.runs.matching import Matching, ScoredLine, ScoredRun, match, read_scored
-from icl_eval.runs.rescore import ChosenMetrics
-from icl_eval.runs.score import chosen_normalizations
 from icl_eval.tasks.metric_names import GivenMetric
 
 ROUNDING = 1e-6  # what sums leave of a difference that is zero or one

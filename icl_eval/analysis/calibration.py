@@ -1,4 +1,4 @@
-"""Calibrated scores from the stored answers of a cell, and checks that a task can be calibrated."""
+"""Calibrated scores from the stored answers of a cell."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import NamedTuple
 from icl_eval.errors import RunError
 from icl_eval.results.examples import REPAIR, ChoiceResult, ExampleResult
 from icl_eval.results.records import Cell, TaskRecord
-from icl_eval.results.run_config import RunConfig
-from icl_eval.runs.cells import Prepared
-from icl_eval.runs.requests import domain_premise
 from icl_eval.scoring import (
     CALIBRATIONS,
     CONTEXTUAL,
@@ -19,8 +16,6 @@ from icl_eval.scoring import (
     Calibration,
     Ranking,
     close_options,
-    gaussian_mixture,
-    prototypes_limit,
     rank,
 )
 
@@ -30,40 +25,6 @@ class Ranked(NamedTuple):
 
     ranking: Ranking
     rivals: tuple[int, ...] | None
-
-
-def check_calibrations(prepared: Iterable[Prepared], config: RunConfig, scorings: Sequence[str]) -> None:
-    """Check before the run that the answers of each task will allow its calibrations.
-
-    Raises:
-        RunError: a task cannot be calibrated, or the run does not collect what a calibration needs.
-        PromptError: the domain premise of a task is wrong.
-        UnknownName: it names no field.
-    """
-    calibrations = [name for name in CALIBRATIONS if name in (*scorings, *config.calibrate)]
-    tasks = [each for each in prepared if each.record.has_labels] if calibrations else []
-    for each in tasks:
-        premise = each.task.definition.score.domain_premise
-        if "dc-pmi" in calibrations and premise is None:
-            message = f"{each.task.name} has no domain premise, which dc-pmi needs; add `score.domain_premise`"
-            raise RunError(message, each.task.path)
-        if "dc-pmi" in calibrations and premise:
-            domain_premise(each.task.name, premise).check_fields(each.examples[0].fields)
-    check_collected([each.record for each in prepared], calibrations)
-    for calibration in calibrations:
-        for each in tasks:
-            check_labels(each.task.name, calibration, _labels(each))
-    for each in tasks if "prototypical" in calibrations else ():
-        gaussian_mixture()
-        if limit := prototypes_limit(len(each.examples), len(each.examples[0].options)):
-            raise RunError(f"{each.task.name}: {limit}")
-
-
-def _labels(prepared: Prepared) -> Iterator[tuple[str, list[str]]]:
-    """The id of every example, and the texts that will be scored."""
-    for each in prepared.examples:
-        indices = range(len(each.options))
-        yield each.id, [prepared.prompt.answer(each.fields, each.options, index) for index in indices]
 
 
 def check_collected(records: Sequence[TaskRecord], scorings: Sequence[str]) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from icl_eval.analysis.signature import macro_signature, suite_signature
 from icl_eval.metrics import Estimate, average, average_of_parts, difference_of_parts, independent_average
 from icl_eval.results.contamination import CLEAN, DIRTY
 from icl_eval.results.contamination import FIELD as CONTAMINATION
 from icl_eval.results.score import AVERAGE, Score, figures
-from icl_eval.runs.signature import macro_signature, suite_signature
 from icl_eval.tasks import SuiteDefinition, tasks_of
 
 SUMMED = (

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from icl_eval.analysis.score import chosen_normalizations, score_examples
 from icl_eval.errors import MetricError, RunError, TaskError
 from icl_eval.metrics import AnyMetric, Kind, check_kind, metric
 from icl_eval.results.contamination import read_contamination
@@ -17,7 +18,6 @@ from icl_eval.results.manifest import read_finished
 from icl_eval.results.members import read_members
 from icl_eval.results.records import TaskRecord
 from icl_eval.results.result import Result, Sweep
-from icl_eval.runs.score import chosen_normalizations, score_examples
 from icl_eval.tasks import named_metrics, split_extraction
 from icl_eval.tasks.extraction import RulesByName
 from icl_eval.tasks.located import first_problem, load_yaml

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from icl_eval.analysis.averages import task_weights
+from icl_eval.analysis.rescore import ChosenMetrics
+from icl_eval.analysis.score import estimate_examples
+from icl_eval.analysis.spread import AXES
 from icl_eval.metrics import PER_SHOT_LOSS, Estimate
 from icl_eval.results.examples import ExampleResult, read_examples
 from icl_eval.results.manifest import Manifest, read_finished
 from icl_eval.results.pair import Unpaired
 from icl_eval.results.records import TaskRecord
 from icl_eval.results.score import Score
-from icl_eval.runs.averages import task_weights
-from icl_eval.runs.rescore import ChosenMetrics
-from icl_eval.runs.score import estimate_examples
-from icl_eval.runs.spread import AXES
 from icl_eval.scoring import Scoring
 from icl_eval.tasks import SuiteDefinition
 

@@ -12,9 +12,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from icl_eval.analysis.signature import spread_signature
 from icl_eval.metrics import Estimate, average, difference, lower_is_better
 from icl_eval.results.score import Score, figures
-from icl_eval.runs.signature import spread_signature
 from icl_eval.scoring import CALIBRATIONS
 
 Estimated = tuple[Estimate, Score]

@@ -10,6 +10,10 @@ from math import fsum
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
+from icl_eval.analysis.averages import score_over_categories, suite_score
+from icl_eval.analysis.calibration import Ranked, check_collected, rank_calibrated
+from icl_eval.analysis.signature import task_signature
+from icl_eval.analysis.spread import with_spreads
 from icl_eval.errors import MetricError, RunError, UnknownName, counted
 from icl_eval.metrics import (
     PER_SHOT_LOSS,
@@ -30,10 +34,6 @@ from icl_eval.references import majority_baseline, random_baseline
 from icl_eval.results.examples import REPAIR, ExampleResult
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.score import Score, figures
-from icl_eval.runs.averages import score_over_categories, suite_score
-from icl_eval.runs.calibration import Ranked, check_collected, rank_calibrated
-from icl_eval.runs.signature import task_signature
-from icl_eval.runs.spread import with_spreads
 from icl_eval.scoring import CALIBRATIONS, NORMALIZATIONS, Scoring
 from icl_eval.tasks import Normalization, SuiteDefinition, tasks_of
 

@@ -1,0 +1,1 @@
+"""The second pass: from stored answers to scores, and from scores to comparisons, averages and fits."""
