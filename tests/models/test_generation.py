@@ -12,10 +12,9 @@ import torch
 
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, OutOfMemory, wrap_model
 from icl_eval.models.causal.model import CausalLM
-from icl_eval.models.generation import generation, kv_pool
 from icl_eval.models.generation.cache_batch import BatchDecoder
 from icl_eval.models.generation.decoder import Entry, UncachedDecoder
-from icl_eval.models.generation.kv_pool import PooledDecoder
+from icl_eval.models.generation.kv_pool import EXTRA_SLOTS, MIN_PREFIX, PooledDecoder
 from icl_eval.models.generation.probing import _forward_uncached
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.network import Network, float32_head
@@ -27,6 +26,7 @@ from .reference import written
 
 ENDS = {1, 2}  # the tokenizer's and the models'
 FREE: tuple[str, ...] = ()
+LONG = 2 * WINDOW  # room for a prefix that is cached
 STOPS = tuple(letter(token) for token in range(3, VOCABULARY, 6))
 LIMITED = ("sliding_window", "window_size", "attention_window_size", "rope_parameters")  # what changes with length
 POOLED = {
@@ -63,8 +63,9 @@ def causal(model: Any, **changes: Any) -> CausalLM:
 
 
 @cache
-def sharp(name: str) -> Any:
-    return build(name, sharpness=3.0)
+def sharp(name: str, window: int = WINDOW) -> Any:
+    changes = {} if window == WINDOW else {"max_position_embeddings": window}
+    return build(name, sharpness=3.0, **changes)
 
 
 @cache
@@ -80,10 +81,15 @@ def paths(name: str) -> dict[str, CausalLM]:
         found["plain"].has_tree_attention = False
         found["batched"]._own_attention = True
     if name in COMPARED:
-        found["uncached"] = copy(first)
-        found["uncached"].generation = copy(first.generation)
-        forward = partial(_forward_uncached, first._network)
-        found["uncached"].generation._decoders = lambda _: UncachedDecoder(forward)
+        found["uncached"] = without_cache(first)
+    return found
+
+
+def without_cache(lm: CausalLM) -> CausalLM:
+    """The same model, which computes every hypothesis from its first token."""
+    found, forward = copy(lm), partial(_forward_uncached, lm._network)
+    found.generation = copy(lm.generation)
+    found.generation._decoders = lambda _: UncachedDecoder(forward)
     return found
 
 
@@ -138,21 +144,19 @@ def test_all_paths_agree_on_beams_and_samples(name: str, decoding: Decoding) -> 
             assert answer.scores == pytest.approx(other.scores, abs=1e-4)
 
 
-@pytest.mark.parametrize("prefix_length", [2, 64])
-@pytest.mark.parametrize("slots", [0, 16])
-def test_what_is_cached_or_reserved_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, prefix_length: int, slots: int
-) -> None:
-    keep_from(monkeypatch, prefix_length)
-    monkeypatch.setattr(kv_pool, "EXTRA_SLOTS", slots)
-    prompts = [[9, 8, 7, 6, 5, *prompt] for prompt in prompts_of(11, count=9, longest=30)]
-    lm = causal(sharp("llama"))
-    lm.budget.size = 30
-    decoding = Decoding(14, FREE, beams=4)
+@pytest.mark.parametrize("shared", [5, MIN_PREFIX])
+def test_what_is_cached_or_reserved_changes_nothing(shared: int) -> None:
+    prefix = np.random.default_rng(shared).integers(3, VOCABULARY, shared).tolist()
+    prompts = [[*prefix, *prompt] for prompt in prompts_of(11, count=9, longest=30)]
+    lm = causal(sharp("llama", LONG), window=LONG)
+    lm.budget.size = shared + 30
+    uncached = without_cache(lm)
+    decoding = Decoding(EXTRA_SLOTS + 8, FREE, beams=4)
 
     answers = write(lm, prompts, decoding)
 
-    for answer, other in zip(answers, write(paths("llama")["uncached"], prompts, decoding), strict=True):
+    assert max(answer.tokens[0] for answer in answers) == EXTRA_SLOTS + 8  # so the pool grows more than once
+    for answer, other in zip(answers, write(uncached, prompts, decoding), strict=True):
         assert (answer.texts, answer.tokens, answer.finished) == (other.texts, other.tokens, other.finished)
         assert answer.scores == pytest.approx(other.scores, abs=1e-4)
 
@@ -201,29 +205,28 @@ def test_texts_that_have_ended_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("beams", [1, 4])
-def test_what_prompts_share_is_read_once(monkeypatch: pytest.MonkeyPatch, beams: int) -> None:
-    keep_from(monkeypatch, 8)
-    trunk, lm = np.random.default_rng(0).integers(3, VOCABULARY, 40).tolist(), causal(sharp("gpt2"))
+def test_what_prompts_share_is_read_once(beams: int) -> None:
+    trunk = np.random.default_rng(0).integers(3, VOCABULARY, MIN_PREFIX).tolist()
+    lm = causal(sharp("llama", LONG), window=LONG)
     prompts = [[*trunk, first, second] for first in (3, 4) for second in (5, 6, 7)]
     lm.generation.budget.size = 4 * beams  # four prompts at once
     fed = count_tokens(lm.model)
 
     write(lm, prompts, Decoding(1, FREE, beams=beams))
 
-    assert sum(fed) == 40 + (1 + 3 + 1 + 1) + (1 + 2)
+    assert sum(fed) == len(trunk) + (1 + 3 + 1 + 1) + (1 + 2)
 
 
-def test_a_prompt_may_be_what_all_others_begin_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    keep_from(monkeypatch, 4)
-    prompts = [[5, 6, 7, 8, 9], [5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 9, 11, 12]]
-
-    lm = causal(sharp("llama"))
+def test_a_prompt_may_be_what_all_others_begin_with() -> None:
+    trunk = np.random.default_rng(0).integers(3, VOCABULARY, MIN_PREFIX).tolist()
+    prompts = [trunk, [*trunk, 10], [*trunk, 11, 12]]
+    lm = causal(sharp("llama", LONG), window=LONG)
 
     answers = write(lm, prompts, Decoding(6, FREE))
 
     assert decoder_of(lm) is PooledDecoder
     assert [answer.texts for answer in answers] == [
-        (text_of(written(sharp("llama"), prompt, 6, ENDS)[0]),) for prompt in prompts
+        (text_of(written(sharp("llama", LONG), prompt, 6, ENDS)[0]),) for prompt in prompts
     ]
 
 
@@ -239,12 +242,6 @@ def test_a_single_prompt_is_computed_once_if_the_model_has_a_cache_that_works(na
 
     once = 4 + answer.tokens[0] - 1
     assert sum(fed) == (sum(range(4, once + 1)) if name in UNCACHED else once)
-
-
-def keep_from(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
-    """Share prefixes of so many tokens already."""
-    monkeypatch.setattr(kv_pool, "MIN_PREFIX", tokens)
-    monkeypatch.setattr(generation, "MIN_PREFIX", tokens)
 
 
 def count_tokens(model: Any) -> list[int]:
@@ -304,30 +301,27 @@ def test_greedy_search_is_that_of_transformers() -> None:
 @cache
 def texts_of_transformers(name: str, shared: int, beams: int) -> list[tuple[list[int], list[int]]]:
     """12 prompts of very different lengths, and what `transformers` generates after each alone."""
-    prompts = [[*range(3, 3 + shared), *prompt] for prompt in prompts_of(beams, count=12, longest=40 - shared)]
+    prompts = [[*range(3, 3 + shared), *prompt] for prompt in prompts_of(beams, count=12, longest=30)]
     settings = {"num_beams": beams, "early_stopping": "never", "length_penalty": 1.0} if beams > 1 else {}
-    return [(prompt, hugging(sharp(name), prompt, max_new_tokens=8, **settings)[0]) for prompt in prompts]
+    return [(prompt, hugging(sharp(name, LONG), prompt, max_new_tokens=8, **settings)[0]) for prompt in prompts]
 
 
 @pytest.mark.parametrize(
     ("name", "shared", "beams"),
     [
-        ("llama", 10, 1),
-        ("mistral_sliding", 10, 3),
+        ("llama", MIN_PREFIX, 1),
+        ("mistral_sliding", MIN_PREFIX, 3),
         ("gptj", 0, 1),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in product(["llama", "mistral_sliding", "gptj"], [0, 10], [1, 3])
-            if case not in {("llama", 10, 1), ("mistral_sliding", 10, 3), ("gptj", 0, 1)}
+            for case in product(["llama", "mistral_sliding", "gptj"], [0, MIN_PREFIX], [1, 3])
+            if case not in {("llama", MIN_PREFIX, 1), ("mistral_sliding", MIN_PREFIX, 3), ("gptj", 0, 1)}
         ),
     ],
 )
-def test_no_batch_size_changes_what_transformers_generates(
-    monkeypatch: pytest.MonkeyPatch, name: str, shared: int, beams: int
-) -> None:
+def test_no_batch_size_changes_what_transformers_generates(name: str, shared: int, beams: int) -> None:
     """With a pool, across a sliding window, and on the model's own cache."""
-    keep_from(monkeypatch, 8)
-    expected, lm = texts_of_transformers(name, shared, beams), causal(sharp(name))
+    expected, lm = texts_of_transformers(name, shared, beams), causal(sharp(name, LONG), window=LONG)
     for size in (1, 7, 12):
         lm.generation.budget.size = size * beams
         decoding = Decoding(8, FREE, beams=beams, length_penalty=1.0, penalty="power")
