@@ -22,7 +22,6 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 PLL = Literal["l2r", "plain"]  # which tokens are masked to score one of them
 Overflow = Literal["drop", "error", "truncate"]
 Draw = Literal["per_example", "per_group", "fixed", "first"]
-Select = Literal["random", "balanced", "bm25", "knn", "dpp", "mdl", "fast-vote-k", "diverse"]
 ChatDemonstrations = Literal["turns", "message"]
 ChatInstruction = Literal["system", "user"]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -214,10 +213,10 @@ class RunOptions(ModelOptions, total=False):
         Stored("Draw demonstrations for each query, each group or all queries, or show the first ones.", EVALUATION),
     ]
     select: Annotated[
-        Select | Sequence[Select],
+        str | Sequence[str],
         Stored(
             "Selections of demonstrations: random, balanced (equally many of each label), by similarity to the query "
-            "(bm25, knn, dpp), by the model (mdl), or one representative set (fast-vote-k, diverse).",
+            "(bm25, knn, dpp), by the model (mdl, vote-k:MofN), or one representative set (fast-vote-k, diverse).",
             EVALUATION,
             "NAME,...",
             default=(),

@@ -10,6 +10,10 @@ ONE_ORDER = (*ORDERS, "permutation:IofN")
 SEVERAL_ORDERS = (*ORDERS, "permutations:N", "permutation:IofN")
 LABELS = ("gold", "random", "flipped", "permuted", "abstract")
 MOST_PERMUTATIONS = 1000
+VOTE_K = "vote-k"
+SELECTIONS = ("random", "balanced", "bm25", "knn", "dpp", "mdl", VOTE_K, "fast-vote-k", "diverse")
+ANNOTATED, CANDIDATES = 100, 3000  # of `vote-k`, as in Su et al. 2022
+MOST_CANDIDATES = 10_000  # of which every two are compared
 OLMES = "olmes"  # a limit: the sample of that standard
 
 
@@ -74,6 +78,36 @@ def expand_orders(values: Iterable[str]) -> list[str]:
             raise ValueError(f"{value!r}: the number of permutations is from 2 to {MOST_PERMUTATIONS}")
         found += ["drawn", *(f"permutation:{index}of{total}" for index in range(1, total))]
     return list(dict.fromkeys(found))
+
+
+def parse_select(value: str) -> str:
+    """A selection of demonstrations as a task file and the manifest state it; `vote-k` with its numbers.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = re.fullmatch(rf"{VOTE_K}(:([0-9]{{1,9}})(of([0-9]{{1,9}}))?)?", value)
+    if found is None:
+        if value not in SELECTIONS:
+            raise ValueError(f"{value!r} is not a selection; choose from {', '.join(SELECTIONS)}, {VOTE_K}:MofN")
+        return value
+    annotated, candidates = int(found[2] or ANNOTATED), int(found[4] or CANDIDATES)
+    if not 1 <= annotated <= candidates <= MOST_CANDIDATES:
+        raise ValueError(
+            f"{value!r}: {VOTE_K}:MofN annotates M of N candidates, M from 1 to N, and N at most {MOST_CANDIDATES:,}"
+        )
+    return f"{VOTE_K}:{annotated}of{candidates}"
+
+
+def selection_name(select: str) -> str:
+    """The name of a selection without its numbers."""
+    return select.partition(":")[0]
+
+
+def annotation_of(select: str) -> tuple[int, int] | None:
+    """How many candidates `vote-k:MofN` annotates, M, and of at most how many, N; None for another selection."""
+    found = re.fullmatch(rf"{VOTE_K}:([0-9]+)of([0-9]+)", select)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def parse_labels(value: str) -> str:

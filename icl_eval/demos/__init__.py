@@ -1,5 +1,6 @@
 """Demonstrations: a seed and a query give an ordered draw of examples."""
 
+from icl_eval.demos.annotation import Annotation
 from icl_eval.demos.pool import ORGANIZATIONS, Pool
 from icl_eval.demos.variants import (
     depends_on_seed,
@@ -12,6 +13,7 @@ from icl_eval.demos.variants import (
 
 __all__ = [
     "ORGANIZATIONS",
+    "Annotation",
     "Pool",
     "depends_on_seed",
     "order_exists",

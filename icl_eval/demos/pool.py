@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, count, islice
 from operator import attrgetter, itemgetter
@@ -19,14 +18,17 @@ from operator import attrgetter, itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.demos.ranks import FEW, by_rank, by_score, finished, folded, hash_of, hashes, ranks, unfinished
-from icl_eval.demos.selection import dpp, representatives, vote_k
+from icl_eval.demos.annotation import Annotation
+from icl_eval.demos.parts import EMPTY, Part, listed, partition, value_of
+from icl_eval.demos.ranks import FEW, by_rank, by_score, finished, hash_of, hashes, ranks, unfinished
+from icl_eval.demos.selection import dpp, fast_vote_k, representatives
 from icl_eval.demos.similarity import Encoder, QueryScores, bm25, encoded, tfidf
-from icl_eval.errors import DataError, UnknownName, counted
+from icl_eval.errors import DataError, counted
 from icl_eval.tasks.example import Example
 from icl_eval.tasks.protocol import BY_SIMILARITY, FOR_ALL, Protocol
-from icl_eval.tasks.records import groups_of, ids_of
+from icl_eval.tasks.records import groups_of
 from icl_eval.tasks.task import Task
+from icl_eval.values import VOTE_K
 
 NEAREST = 100  # candidates among which `dpp` selects, as in CEIL
 ORGANIZED, ORGANIZATIONS = 30, 10  # candidates, and organisations of them, of which `mdl` takes one; as Wu et al. 2023
@@ -64,17 +66,22 @@ class Pool:
     ) -> None:
         self.task, self.protocol, self.shares_split = task, protocol, shares_split
         self._question_key, self._text_of, self._queries, self._encode = question_key, text_of, queries, encode
-        self._selected: dict[tuple[_Part, int], tuple[list[np.intp], Iterator[np.intp]]] = {}  # for all queries
+        self._selected: dict[tuple[Part, int], tuple[list[np.intp], Iterator[np.intp]]] = {}  # for all queries
         self._questions: dict[str, frozenset[str]] = {}  # by the id of a group's first member: the keys of all
-        self._examples = candidates = _listed(task, candidates, protocol.ids)
+        self._examples = candidates = listed(task, candidates, protocol.ids)
         groups: dict[str, int] = {}  # the number of each, in the order of their first members
         names = groups_of(candidates) if protocol.ids is None else protocol.ids  # each listed one is drawn
         numbers = np.array([groups.setdefault(name, len(groups)) for name in names], dtype=np.intp)
         self._by_group = np.argsort(numbers, kind="stable")
         self._ends = np.cumsum(np.bincount(numbers, minlength=len(groups)))
         self._keys = hashes(groups)
-        self._labels: dict[_Part, dict[str, NDArray[np.intp]]] = {}  # of each label, where its candidates are in a part
-        self._parts = self._partition(protocol.within)
+        self._labels: dict[Part, dict[str, NDArray[np.intp]]] = {}  # of each label, where its candidates are in a part
+        self._parts = partition(
+            *(self._keys, lambda number: self._group(number)[0]),
+            within=protocol.within,
+            in_order=protocol.draw == "first",
+        )
+        self._by_votes: dict[int, NDArray[np.intp]] = {}  # by seed, what `vote-k` annotates by votes alone
 
     @classmethod
     def of(
@@ -137,17 +144,28 @@ class Pool:
         """Whether the draws of two seeds differ, other than between equally similar candidates."""
         if self.protocol.select in FOR_ALL:
             return any(len(part.indices) > SAMPLE for part in self._parts.values())
+        if self.protocol.selection == VOTE_K:
+            return self.size > self.protocol.annotation[1]
         if self.protocol.select == "mdl":
             return True
-        return self.protocol.draw != "first" and self.protocol.select not in BY_SIMILARITY
+        return self.protocol.draw != "first" and self.protocol.selection not in BY_SIMILARITY
 
-    def draw(self, query: Example, shots: int, seed: int, organization: int = 0) -> list[Example]:
+    def draw(
+        self,
+        query: Example,
+        shots: int,
+        seed: int,
+        organization: int = 0,
+        *,
+        annotated: NDArray[np.intp] | None = None,
+    ) -> list[Example]:
         """The first `shots` demonstrations for a query, in order of rank, of the data, or of a selection.
 
         Args:
             query, shots, seed: what they are drawn for.
             organization: with `mdl`, which of its organisations: 0 is the nearest candidates, any other a random draw
                 of those that are near.
+            annotated: with `vote-k`, the numbers of the annotated candidates; by default, those of votes alone.
 
         Raises:
             DataError: the pool holds fewer candidates for this query.
@@ -159,8 +177,24 @@ class Pool:
             return [members[0] for members in self._take(shots, query, part, self._eligible(query, part))]
         keyed_by = {"per_example": [query.id], "per_group": [query.group], "fixed": []}[self.protocol.draw]
         salt = hash_of("\x1f".join([str(seed), self.task, *keyed_by]))
-        drawn = self._take(shots, query, part, self._ordered(query, part, salt, shots, organization))
+        if self.protocol.selection == VOTE_K:
+            order = self._near(query, salt, self._votes(seed) if annotated is None else annotated)
+        else:
+            order = self._ordered(query, part, salt, shots, organization)
+        drawn = self._take(shots, query, part, order)
         return [self._compared(each) if self._compares else each[_lowest(each, salt)] for each in drawn]
+
+    def draw_most(self, query: Example, seed: int, annotated: NDArray[np.intp]) -> list[Example]:
+        """All of some candidates that may be demonstrations of a query, the nearest first."""
+        salt, part = hash_of("\x1f".join([str(seed), self.task, query.id])), self._part(query)
+        return [self._compared(self._members(part, each)) for each in self._near(query, salt, annotated)]
+
+    def annotation(self, seed: int) -> Annotation:
+        """The candidates of which `vote-k` annotates some, drawn by seed if there are more than it takes."""
+        count, most = self.protocol.annotation
+        sample = np.argsort(ranks(self._keys, hash_of(f"{seed}\x1f{self.task}")), kind="stable")[:most]
+        examples = [self._compared(self._group(number)) for number in sample]
+        return Annotation(sample, examples, self._scores.similarity.between(sample), min(count, len(sample)))
 
     def check(self, query: Example, shots: int) -> None:
         """Raise `DataError` if `draw` would, without ranking all candidates."""
@@ -172,7 +206,7 @@ class Pool:
         elif not self._suffices(part, shots):
             self._take(shots, query, part, self._eligible(query, part))
 
-    def _suffices(self, part: _Part, shots: int) -> bool:
+    def _suffices(self, part: Part, shots: int) -> bool:
         """Whether a few groups of a part hold enough for any query, whichever of them it excludes."""
         if shots not in part.sufficient:
             some = [self._members(part, position) for position in range(min(2 * shots + FEW, len(part.indices)))]
@@ -183,7 +217,7 @@ class Pool:
         return part.sufficient[shots]
 
     def _eligible(
-        self, query: Example, part: _Part, positions: Iterable[int | np.intp] | None = None
+        self, query: Example, part: Part, positions: Iterable[int | np.intp] | None = None
     ) -> Iterator[int | np.intp]:
         """Those positions in a part, or of all, whose groups may be drawn for a query."""
         by_name = self.shares_split or self.protocol.draw == "per_group"  # a passage may have questions in both splits
@@ -196,7 +230,7 @@ class Pool:
             yield position
 
     def _ordered(
-        self, query: Example, part: _Part, salt: np.uint64, shots: int, organization: int
+        self, query: Example, part: Part, salt: np.uint64, shots: int, organization: int
     ) -> Iterator[int | np.intp]:
         """The positions in a part that may be drawn for a query, in the order of the protocol's selection."""
         if self.protocol.select == "random":
@@ -217,11 +251,24 @@ class Pool:
         order = dpp(scores[nearest], self._scores.similarity.between(part.indices[nearest]))
         return chain((nearest[index] for index in order), found)
 
-    def _for_all(self, part: _Part, salt: np.uint64) -> Iterator[np.intp]:
+    def _near(self, query: Example, salt: np.uint64, annotated: NDArray[np.intp]) -> Iterator[int | np.intp]:
+        """Positions in a query's part of the candidates that are annotated and may be drawn, the nearest first."""
+        part = self._part(query)
+        some = np.flatnonzero(np.isin(part.indices, annotated))
+        order = by_score(self._scores.of(query)[part.indices[some]], part.folded[some], salt, len(some))
+        return self._eligible(query, part, (some[index] for index in order))
+
+    def _votes(self, seed: int) -> NDArray[np.intp]:
+        """The candidates that are annotated if votes alone decide."""
+        if seed not in self._by_votes:
+            self._by_votes[seed] = self.annotation(seed).by_votes
+        return self._by_votes[seed]
+
+    def _for_all(self, part: Part, salt: np.uint64) -> Iterator[np.intp]:
         """Positions of the candidates that are selected for all queries; each is looked for once, when it is needed."""
         if (part, int(salt)) not in self._selected:
             sample = np.argsort(finished(unfinished(part.folded, salt)), kind="stable")[:SAMPLE]
-            select = vote_k if self.protocol.select == "fast-vote-k" else representatives
+            select = fast_vote_k if self.protocol.select == "fast-vote-k" else representatives
             order = select(self._scores.similarity.between(part.indices[sample]))
             self._selected[part, int(salt)] = [], (sample[index] for index in order)
         known, others = self._selected[part, int(salt)]
@@ -235,7 +282,7 @@ class Pool:
     @property
     def _compares(self) -> bool:
         """Whether texts are compared."""
-        return self.protocol.select in (*BY_SIMILARITY, *FOR_ALL)
+        return self.protocol.selection in (*BY_SIMILARITY, *FOR_ALL)
 
     @cached_property
     def _scores(self) -> QueryScores:
@@ -251,7 +298,7 @@ class Pool:
         """The member of a group whose text is compared, and which is drawn with it."""
         return members[_lowest(members, hash_of(self.task))]
 
-    def _balanced(self, query: Example, part: _Part, ranks: NDArray[np.uint64]) -> Iterator[int | np.intp]:
+    def _balanced(self, query: Example, part: Part, ranks: NDArray[np.uint64]) -> Iterator[int | np.intp]:
         """In every round, the lowest rank that is left of each label, in order of rank.
 
         Raises:
@@ -277,7 +324,7 @@ class Pool:
                 chosen.append(found)
             yield from (position for _, position in sorted(chosen, key=itemgetter(0)))
 
-    def _positions_by_label(self, part: _Part) -> dict[str, NDArray[np.intp]]:
+    def _positions_by_label(self, part: Part) -> dict[str, NDArray[np.intp]]:
         """The positions in a part of the candidates with each label.
 
         Where all candidates have the same options, one that is right for none of them is a label, too.
@@ -299,7 +346,7 @@ class Pool:
             self._labels[part] = {label: np.array(positions, dtype=np.intp) for label, positions in labels.items()}
         return self._labels[part]
 
-    def _take(self, shots: int, query: Example, part: _Part, found: Iterable[int | np.intp]) -> list[list[Example]]:
+    def _take(self, shots: int, query: Example, part: Part, found: Iterable[int | np.intp]) -> list[list[Example]]:
         """The groups at the first `shots` of the positions that are found in a part.
 
         Raises:
@@ -314,7 +361,7 @@ class Pool:
             f"but there {'is' if len(taken) == 1 else 'are'} {len(taken)} for the query {query.id!r}{within}"
         )
 
-    def _members(self, part: _Part, position: int | np.intp) -> list[Example]:
+    def _members(self, part: Part, position: int | np.intp) -> list[Example]:
         return self._group(part.indices[position])
 
     def _question_keys(self, members: Sequence[Example]) -> frozenset[str]:
@@ -324,51 +371,8 @@ class Pool:
             self._questions[first] = frozenset(map(self._question_key, members))
         return self._questions[first]
 
-    def _part(self, query: Example) -> _Part:
-        return self._parts.get(_part_of(query, self.protocol.within), _EMPTY)
-
-    def _partition(self, within: str | None) -> dict[str, _Part]:
-        in_order = self.protocol.draw == "first"
-        order = np.arange(len(self._keys)) if in_order else np.argsort(self._keys, kind="stable")
-        if within is None:
-            return {"": _Part(order, folded(self._keys[order]))}
-        parts: defaultdict[str, list[int]] = defaultdict(list)
-        for index in order.tolist():
-            parts[_part_of(self._group(index)[0], within)].append(index)
-        return {value: _Part(np.array(indices), folded(self._keys[indices])) for value, indices in parts.items()}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """The groups among which a query's demonstrations are drawn, in the order of their keys, or that of the data.
-
-    Attributes:
-        indices: among all groups.
-        folded: hashes of their names, after the first step of `_mix`, which does not depend on a query.
-        sufficient: by a number of shots, whether a few of them hold enough for any query.
-    """
-
-    indices: NDArray[np.intp]
-    folded: NDArray[np.uint64]
-    sufficient: dict[int, bool] = field(default_factory=dict)
-
-
-_EMPTY = _Part(np.empty(0, dtype=np.intp), np.empty(0, dtype=np.uint64))
-
-
-def _listed(task: str, candidates: Sequence[Example], ids: Sequence[str] | None) -> Sequence[Example]:
-    """The candidates with these ids, in their order; all, if there are none.
-
-    Raises:
-        UnknownName: an id is that of no candidate.
-    """
-    if ids is None:
-        return candidates
-    index_of = {id: index for index, id in enumerate(ids_of(candidates))}
-    for id in ids:
-        if id not in index_of:
-            raise UnknownName(f"demonstration of {task}", id, index_of)
-    return [candidates[index_of[id]] for id in ids]
+    def _part(self, query: Example) -> Part:
+        return self._parts.get(value_of(query, self.protocol.within), EMPTY)
 
 
 def _is_near(candidate: Example, query: Example) -> bool:
@@ -379,11 +383,3 @@ def _is_near(candidate: Example, query: Example) -> bool:
 def _lowest(members: Sequence[Example], salt: np.uint64) -> int:
     """The member of a group that stands for it in a draw."""
     return int(np.argmin(ranks(hashes(member.id for member in members), salt))) if len(members) > 1 else 0
-
-
-def _part_of(example: Example, within: str | None) -> str:
-    if within is None:
-        return ""
-    if within not in example.fields:
-        raise DataError(f"`protocol.within` names {within!r}, which is not a field of the example {example.id!r}")
-    return str(example.fields[within])

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import to_jsonable_python
 
-from icl_eval.config import DEFAULTS, HUB, SAMPLE, TYPES, Draw, Overflow, Select, check_known
+from icl_eval.config import DEFAULTS, HUB, SAMPLE, TYPES, Draw, Overflow, check_known
 from icl_eval.errors import RunError, UnknownName
 from icl_eval.models import LoadConfig, ModelConfig
 from icl_eval.models.loading.names import is_endpoint
@@ -32,7 +32,7 @@ from icl_eval.scoring import CALIBRATIONS, CONTEXTUAL
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.metric_names import MetricName, named_metrics
 from icl_eval.tasks.protocol import BY_SIMILARITY, ENCODED
-from icl_eval.values import expand_orders, parse_formats, parse_labels, parse_limit
+from icl_eval.values import expand_orders, parse_formats, parse_labels, parse_limit, parse_select, selection_name
 
 MOST_SEEDS = 10_000
 LEAST_BUDGET = 40  # examples: two batches of a search, for the best and the worst format
@@ -67,7 +67,7 @@ class RunConfig(ModelConfig):
     split: str | None = DEFAULTS["split"]
     fewshot_split: str | None = DEFAULTS["fewshot_split"]
     draw: Draw | None = DEFAULTS["draw"]
-    select: tuple[Select, ...] = DEFAULTS["select"]
+    select: tuple[Annotated[str, AfterValidator(parse_select)], ...] = DEFAULTS["select"]
     encoder: str | None = DEFAULTS["encoder"]
     order: Annotated[tuple[str, ...], AfterValidator(_expanded)] = DEFAULTS["order"]
     labels: tuple[Annotated[str, AfterValidator(parse_labels)], ...] = DEFAULTS["labels"]
@@ -156,7 +156,7 @@ class RunConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _uses_the_encoder(self) -> RunConfig:
-        if self.encoder and len(self.select) > 1 and not {*self.select} & {*ENCODED}:
+        if self.encoder and len(self.select) > 1 and not {*map(selection_name, self.select)} & {*ENCODED}:
             raise ValueError(
                 f"`encoder` goes with `select` {', '.join(ENCODED)}, but `select` is {', '.join(self.select)}"
             )
@@ -182,7 +182,7 @@ class RunConfig(ModelConfig):
             variant: values of `select`, `labels` and `order` for further cells, instead of the first ones.
         """
         values = {name: values[0] for name, values in self._axes.items()} | dict(variant)
-        encoder = self.encoder if len(self.select) < 2 or values["select"] in ENCODED else None
+        encoder = self.encoder if len(self.select) < 2 or selection_name(values["select"]) in ENCODED else None
         chosen = {"draw": self.draw, **values, "encoder": encoder, "ids": [*self.fewshot_ids] or None}
         return {name: value for name, value in chosen.items() if value is not None}
 
@@ -192,7 +192,7 @@ class RunConfig(ModelConfig):
 
         If one of several selections has the order `similar-last`, the others are left out of that order.
         """
-        ordered = {*self.select} & {*BY_SIMILARITY}
+        ordered = {each for each in self.select if selection_name(each) in BY_SIMILARITY}
         unordered = {*self.select} - ordered if ordered else set()
         plain, *others = [dict(zip(self._axes, values, strict=True)) for values in product(*self._axes.values())]
         exist = [each for each in others if each.get("order") != "similar-last" or each.get("select") not in unordered]

@@ -9,19 +9,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-from icl_eval.demos import Pool, depends_on_seed, order_exists, replaces_options
+from icl_eval.demos import Pool, depends_on_seed, order_exists
 from icl_eval.demos.similarity import Encoder
-from icl_eval.errors import DataError, RunError, counted
+from icl_eval.errors import DataError, RunError
 from icl_eval.metrics import needs_moments
 from icl_eval.models import Decoding, encoder_words, text_encoder
 from icl_eval.prompts import Prompt
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import VARIANT
+from icl_eval.runs.suitability import check_demonstrations, check_seeds, is_sampled
 from icl_eval.scoring import CONTEXTUAL
 from icl_eval.tasks import AnswerKind, Decode, Example, Source, Splits, Task, TaskDefinition, limited
 from icl_eval.tasks.protocol import Protocol
-from icl_eval.values import OLMES, abstract_words
+from icl_eval.values import OLMES
 
 MOST_CATEGORIES = 1000
 CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs of Zhao et al. 2021
@@ -42,8 +43,7 @@ class Prepared:
         per_shot_loss: whether the answers of demonstrations are scored, too.
         domain_premise: the template of the premise that a calibration of this run needs; empty if none does.
         content_free: the content-free inputs that a calibration of this run needs.
-        organization: with the selection `mdl`, the organisation of demonstrations for the id of an example, a number of
-            shots and a seed.
+        choose: with a selection by the model, the demonstrations of an example in a number of shots for a seed.
     """
 
     task: Task
@@ -56,7 +56,7 @@ class Prepared:
     per_shot_loss: bool = False
     domain_premise: str = ""
     content_free: tuple[str, ...] = ()
-    organization: Callable[[str, int, int], int] | None = None
+    choose: Callable[[Example, int, int], list[Example]] | None = None
 
     @cached_property
     def record(self) -> TaskRecord:
@@ -80,11 +80,10 @@ class Prepared:
         """
         if self.pool is None:
             return [[] for _ in numbers]
-        if self.organization is None:
-            drawn = self.pool.draw(example, max(numbers), seed)
-            return [drawn[:number] for number in numbers]
-        chosen = [self.organization(example.id, number, seed) if number else 0 for number in numbers]
-        return [self.pool.draw(example, number, seed, each) for number, each in zip(numbers, chosen, strict=True)]
+        if self.choose is not None:
+            return [self.choose(example, number, seed) if number else [] for number in numbers]
+        drawn = self.pool.draw(example, max(numbers), seed)
+        return [drawn[:number] for number in numbers]
 
     def request_count(self) -> int:
         """Requests that the cells will make: each option once after the prompt and once after the answer context.
@@ -139,7 +138,7 @@ def _grid(
     for selection, protocol in ((changed.get("select", ""), protocol) for changed, protocol in varied):
         if plain.pool and selection not in pools:
             pools[selection] = plain.pool.under(protocol, _encoder(protocol))
-    _check_seeds(plain.task, [*pools.values()], config)
+    check_seeds(plain.task, [*pools.values()], config)
     for base in (plain, *_formats(plain, config.drawn_formats)):
         yield base
         for changed, protocol in varied:
@@ -147,7 +146,7 @@ def _grid(
             shots = tuple(k for k in base.shots if k and (order is None or order_exists(order, k)))
             if shots:
                 task, pool = base.task.under(protocol), pools[changed.get("select", "")]
-                _check_options(task, base.examples, pool)
+                check_demonstrations(task, base.examples, pool, shots[-1])
                 seeds = _seeds(task, pool, config)
                 describe = partial(_varied, base, task, changed, shots, seeds)
                 yield replace(base, task=task, pool=pool, shots=shots, describe=describe)
@@ -194,25 +193,6 @@ def _varied(
     return record.model_copy(update=update)
 
 
-def _check_options(task: Task, examples: Sequence[Example], pool: Pool | None) -> None:
-    """Raise `RunError` if demonstrations cannot be chosen by options, or cannot show the labels that they should."""
-    labels = task.definition.protocol.labels
-    if task.definition.protocol.select == "mdl" and task.definition.answer != "choice":
-        raise RunError(f"{task.name} has no options, and `select: mdl` needs the model's probabilities of options")
-    if labels == "gold":
-        return
-    if task.definition.answer != "choice":
-        raise RunError(f"{task.name} has no options, so its demonstrations have no labels for `labels: {labels}`")
-    if not replaces_options(labels):
-        return
-    options = {each.options for each in (*examples, *(pool.candidates if pool else ()))}
-    if len(options) > 1:
-        raise RunError(f"{task.name}: `labels: {labels}` needs the same options for every example")
-    words, count = abstract_words(labels), len(next(iter(options)))
-    if words is not None and len(words) != count:
-        raise RunError(f"{task.name} has {count} options, but `labels: {labels}` has {len(words)} words")
-
-
 def _numbers_of_shots(task: Task, shots: tuple[int, ...]) -> list[int]:
     """The numbers of demonstrations in ascending order; of a task without any, only 0, if it is among them.
 
@@ -243,12 +223,7 @@ def _prepared(
     candidates = task.demonstrations(source) if shots[-1] else []
     text_of = partial(task.query_text, prompt=prompt)
     pool = Pool.of(task, candidates, text_of, examples, _encoder(protocol)) if candidates else None
-    if pool and shots[-1] > pool.size:
-        wanted = counted(shots[-1], "demonstration was", "demonstrations were")
-        there = "is" if pool.size == 1 else "are"
-        raise DataError(f"{task.name}: {wanted} requested, but there {there} {pool.size} to draw from")
-
-    _check_options(task, examples, pool)
+    check_demonstrations(task, examples, pool, shots[-1])
     calibrations = _calibrations(task.definition, prompt, config)
     of_run = {
         "prompt": prompt.style,
@@ -318,23 +293,8 @@ def _of_definition(definition: TaskDefinition) -> dict[str, Any]:
 
 def _seeds(task: Task, pool: Pool | None, config: RunConfig) -> tuple[int, ...]:
     """The seeds of a task: only the first where all have the same demonstrations, and nothing else is drawn."""
-    draws = pool is None or pool.seeds_differ or _is_sampled(task) or depends_on_seed(task.definition.protocol.labels)
+    draws = pool is None or pool.seeds_differ or is_sampled(task) or depends_on_seed(task.definition.protocol.labels)
     return config.seeds if draws else config.seeds[:1]
-
-
-def _check_seeds(task: Task, pools: Sequence[Pool | None], config: RunConfig) -> None:
-    """Raise `RunError` if the run's options select demonstrations that are the same for all of several seeds."""
-    draws = any(pool is None or pool.seeds_differ for pool in pools) or any(map(depends_on_seed, config.labels))
-    if config.select and len(config.seeds) > 1 and not draws and not _is_sampled(task):
-        raise RunError(
-            f"{task.name}: --select {','.join(config.select)} selects the same demonstrations for every seed; give one "
-            "seed, since several would count as several draws"
-        )
-
-
-def _is_sampled(task: Task) -> bool:
-    """Whether answers are drawn by the seed."""
-    return task.definition.decode is not None and task.definition.decode.temperature > 0
 
 
 def _encoder(protocol: Protocol) -> Encoder | None:

@@ -31,6 +31,7 @@ from icl_eval.tasks import (
     tasks_of,
 )
 from icl_eval.tasks.extraction import extract
+from icl_eval.tasks.protocol import BY_MODEL
 from icl_eval.testing import check_task
 
 SHOTS = (0, 1, 4)
@@ -212,9 +213,10 @@ def previews(
     if id is not None and id not in ids:
         raise UnknownName(f"example of {task.name}", id, ids, hint=f"the first is {ids[0]}")
     example = prepared.examples[0 if id is None else ids.index(id)]
-    if any(each.task.definition.protocol.select == "mdl" for each in variants):
+    selections = [each.task.definition.protocol.selection for each in variants]
+    for name in (name for name in BY_MODEL if name in selections):
         raise RunError(
-            f"{task.name}: with `select: mdl` the model chooses demonstrations, so they are known only after a run"
+            f"{task.name}: with `select: {name}` the model chooses demonstrations, so they are known only after a run"
         )
     lm = load(model, config, load_config)
     found, names = {}, set[str]()

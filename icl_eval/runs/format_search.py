@@ -18,6 +18,7 @@ from icl_eval.errors import RunError, counted
 from icl_eval.models import LanguageModel
 from icl_eval.results.outcomes import Judge
 from icl_eval.results.run_config import RunConfig
+from icl_eval.runs.annotation import with_predictions
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import result_of
 from icl_eval.runs.model import ChatForm
@@ -67,11 +68,12 @@ def searched(
 def before_choices(prepared: Sequence[Prepared], config: RunConfig) -> list[Prepared]:
     """A stand-in for choices of the model that are still to be made: at most what they and their results take.
 
-    It has all organisations of demonstrations. Of a search it has as many formats as its result in all cells, and the
-    examples that the search evaluates, in one cell, of as few formats as possible.
+    It has the candidates that the model answers for `vote-k`, and all organisations of demonstrations. Of a search it
+    has as many formats as its result in all cells, and the examples that the search evaluates, in one cell, of as few
+    formats as possible.
     """
     if config.budget is None:
-        return with_organizations(prepared)
+        return with_predictions(with_organizations(prepared))
     found: list[Prepared] = []
     for formats in _by_prompt(prepared):
         found += chain.from_iterable(formats[:FOUND])
@@ -81,7 +83,7 @@ def before_choices(prepared: Sequence[Prepared], config: RunConfig) -> list[Prep
         for each, *_ in others:
             found += [_in_one_cell(each, each.examples[:left])] if left else []
             left -= min(left, len(each.examples))
-    return with_organizations(found)
+    return with_predictions(with_organizations(found))
 
 
 def _in_one_cell(one: Prepared, examples: Sequence[Example]) -> Prepared:

@@ -50,9 +50,7 @@ class Organizer:
         self._chosen: dict[Pool, dict[Key, int]] = {each.pool: {} for each in prepared if each.pool}
         self._errors: dict[Pool, IclEvalError] = {}
         self.prepared = [
-            replace(each, organization=partial(self._organization, each.pool))
-            if each.pool and needs_model(each)
-            else each
+            replace(each, choose=partial(self._demonstrations, each.pool)) if each.pool and needs_model(each) else each
             for each in prepared
         ]
 
@@ -81,16 +79,16 @@ class Organizer:
                     (entropy,) = label_entropies([[score(each, normalization) for each in result.options]])
                     yield (result.id, query.cell.shots, query.cell.seed), float(entropy)
 
-    def _organization(self, pool: Pool, id: str, shots: int, seed: int) -> int:
-        """The organisation that was chosen.
+    def _demonstrations(self, pool: Pool, example: Example, shots: int, seed: int) -> list[Example]:
+        """Those of an example, in the organisation that was chosen.
 
         Raises:
             IclEvalError: an example of the pool cannot be evaluated.
         """
-        found = self._chosen[pool].get((id, shots, seed))
+        found = self._chosen[pool].get((example.id, shots, seed))
         if found is None:
             raise self._errors[pool]
-        return found
+        return pool.draw(example, shots, seed, found)
 
 
 def needs_model(one: Prepared) -> bool:
@@ -102,7 +100,7 @@ def organizations(one: Prepared) -> list[Prepared]:
     """A prompt under each organisation, in the cells with demonstrations, without what calibrations need."""
     record = one.record.model_copy(update={"shots": tuple(number for number in one.record.shots if number)})
     plain = replace(one, describe=lambda: record, content_free=(), domain_premise="", per_shot_loss=False)
-    return [replace(plain, organization=partial(_given, index)) for index in range(ORGANIZATIONS)]
+    return [_organized(plain, index) for index in range(ORGANIZATIONS)]
 
 
 def with_organizations(prepared: Sequence[Prepared]) -> list[Prepared]:
@@ -113,10 +111,12 @@ def with_organizations(prepared: Sequence[Prepared]) -> list[Prepared]:
         if needs_model(each):
             found += organizations(each) if each.pool not in pools else []
             pools.add(each.pool)
-            each = replace(each, organization=partial(_given, 0))
+            each = _organized(each, 0)
         found.append(each)
     return found
 
 
-def _given(organization: int, *_: str | int) -> int:
-    return organization
+def _organized(one: Prepared, organization: int) -> Prepared:
+    """A prompt with one organisation of its demonstrations."""
+    pool = one.pool
+    return replace(one, choose=partial(pool.draw, organization=organization)) if pool else one

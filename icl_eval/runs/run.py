@@ -25,6 +25,7 @@ from icl_eval.results.records import Failure
 from icl_eval.results.result import Result
 from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import Score
+from icl_eval.runs.annotation import annotated
 from icl_eval.runs.cells import Prepared
 from icl_eval.runs.collect import Queries, collect
 from icl_eval.runs.format_search import before_choices, searched
@@ -101,7 +102,8 @@ class Run:
                 folder.journal,
                 progress(sum(each.request_count() for each in before_choices(self.prepared, self.config))),
             )
-            organizer = Organizer(self.prepared, engine, self.config.overflow, chat)
+            prepared = annotated(self.prepared, engine, self.config.overflow, chat)
+            organizer = Organizer(prepared, engine, self.config.overflow, chat)
             if self.config.until is None:
                 organizer.choose(organizer.prepared)
             prepared = searched(organizer.prepared, model, engine, chat, self.config)

@@ -7,17 +7,19 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
-from icl_eval.config import Draw, Select
+from icl_eval.config import Draw
 from icl_eval.tasks.data import Strict
-from icl_eval.values import parse_labels, parse_order
+from icl_eval.values import VOTE_K, annotation_of, parse_labels, parse_order, parse_select, selection_name
 
-BY_SIMILARITY: tuple[Select, ...] = ("bm25", "knn", "dpp", "mdl")
-"""Selections of demonstrations for each query; the last one also depends on the model."""
-FOR_ALL: tuple[Select, ...] = ("fast-vote-k", "diverse")
+BY_MODEL = ("mdl", VOTE_K)
+"""Selections by similarity that also depend on the model."""
+BY_SIMILARITY = ("bm25", "knn", "dpp", *BY_MODEL)
+"""Selections of demonstrations for each query."""
+FOR_ALL = ("fast-vote-k", "diverse")
 """Selections of the same demonstrations for all queries."""
-ENCODED: tuple[Select, ...] = ("knn", "dpp", "mdl", *FOR_ALL)
+ENCODED = ("knn", "dpp", *BY_MODEL, *FOR_ALL)
 """Selections that may compare the vectors of an encoder."""
-DRAWS: dict[Select, tuple[Draw, ...]] = {
+DRAWS: dict[str, tuple[Draw, ...]] = {
     "random": ("per_example", "per_group", "fixed", "first"),
     "balanced": ("per_example", "per_group", "fixed"),
     **dict.fromkeys(BY_SIMILARITY, ("per_example",)),
@@ -28,7 +30,7 @@ DRAWS: dict[Select, tuple[Draw, ...]] = {
 
 def usual_order(select: Any) -> str:
     """The order of demonstrations in the prompt if a protocol states none."""
-    return "similar-last" if select in BY_SIMILARITY else "drawn"
+    return "similar-last" if selection_name(str(select)) in BY_SIMILARITY else "drawn"
 
 
 class Protocol(Strict):
@@ -45,14 +47,14 @@ class Protocol(Strict):
     ids: Annotated[list[StrictStr], Field(min_length=1)] | None = None
     """Ids of the demonstrations, in this order, instead of a draw."""
 
-    select: Select = "random"
-    """At random, equally many of each label, by similarity to the query, by the model (mdl), or as representatives."""
+    select: Annotated[StrictStr, AfterValidator(parse_select)] = "random"
+    """How demonstrations are selected: random, balanced, bm25, knn, dpp, mdl, vote-k:MofN, fast-vote-k or diverse."""
 
     encoder: StrictStr | None = None
     """Model of `transformers` by whose vectors demonstrations are selected, instead of TF-IDF."""
 
     order: Annotated[StrictStr, AfterValidator(parse_order)] = "drawn"
-    """Order in the prompt: as drawn, reversed, balanced (alternating labels), or similar-last (bm25, knn, dpp, mdl)."""
+    """Order in the prompt: as drawn, reversed, balanced (alternating labels), or similar-last (by similarity)."""
 
     labels: Annotated[StrictStr, AfterValidator(parse_labels)] = "gold"
     """Labels of the demonstrations: the right ones, or others as with `--labels`."""
@@ -81,15 +83,25 @@ class Protocol(Strict):
         if self.ids and len(set(self.ids)) < len(self.ids):
             twice = next(each for each in self.ids if self.ids.count(each) > 1)
             raise ValueError(f"`ids` lists {twice!r} twice")
-        if self.draw not in DRAWS[self.select]:
-            goes = " or ".join(DRAWS[self.select])
+        if self.draw not in DRAWS[self.selection]:
+            goes = " or ".join(DRAWS[self.selection])
             raise ValueError(f"`select` {self.select} goes with `draw` {goes}, but `draw` is {self.draw}")
-        if self.encoder and self.select not in ENCODED:
+        if self.encoder and self.selection not in ENCODED:
             raise ValueError(f"`encoder` goes with `select` {', '.join(ENCODED)}, but `select` is {self.select}")
-        if self.order == "similar-last" and self.select not in BY_SIMILARITY:
+        if self.order == "similar-last" and self.selection not in BY_SIMILARITY:
             these = ", ".join(BY_SIMILARITY)
             raise ValueError(f"`order` similar-last goes with `select` {these}, but `select` is {self.select}")
         return self
+
+    @property
+    def selection(self) -> str:
+        """The name of the selection without its numbers."""
+        return selection_name(self.select)
+
+    @property
+    def annotation(self) -> tuple[int, int]:
+        """How many candidates `vote-k` annotates, and of at most how many."""
+        return annotation_of(self.select) or (0, 0)
 
     def changed(self, changes: Mapping[str, Any]) -> Protocol:
         """The protocol with other values of some keys, without those that contradict them.
@@ -103,9 +115,10 @@ class Protocol(Strict):
             own["shots"] = len(changes["ids"])
             dropped |= {"draw", "select", "encoder"}
         if "draw" in changes:
-            dropped |= {"ids"} if changes["draw"] in DRAWS[self.select] else {"ids", "select", "encoder"}
+            dropped |= {"ids"} if changes["draw"] in DRAWS[self.selection] else {"ids", "select", "encoder"}
         if "select" in changes:
-            dropped |= {"ids", "encoder"} if self.draw in DRAWS[changes["select"]] else {"ids", "encoder", "draw"}
+            draws = DRAWS[selection_name(changes["select"])]
+            dropped |= {"ids", "encoder"} if self.draw in draws else {"ids", "encoder", "draw"}
         if self.order == usual_order(self.select):
             dropped.add("order")
         kept = {name: value for name, value in own.items() if name not in dropped}

@@ -120,8 +120,8 @@ class Task:
                 `fixed` for all, or `first` for the first ones in their order.
             ids: which demonstrations, in their order.
             select: how demonstrations are selected: at `random`; `balanced`, as many of each label; `bm25`, `knn` or
-                `dpp`, by similarity to the query; `mdl`, by the model; `fast-vote-k` or `diverse`, the same
-                representative ones for all queries.
+                `dpp`, by similarity to the query; `mdl` or `vote-k:MofN`, by the model; `fast-vote-k` or `diverse`, the
+                same representative ones for all queries.
             encoder: model of `transformers` whose vectors are compared instead of TF-IDF.
             order: of the demonstrations in the prompt, such as `drawn`, `reversed`, `balanced`, or `similar-last`, the
                 default of a selection by similarity.

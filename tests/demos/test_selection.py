@@ -5,7 +5,7 @@ from itertools import combinations, islice
 import numpy as np
 import pytest
 
-from icl_eval.demos.selection import dpp, representatives, vote_k
+from icl_eval.demos.selection import dpp, fast_vote_k, representatives, vote_k
 
 
 def unit(seed: int, count: int, size: int = 6) -> np.ndarray:
@@ -53,12 +53,51 @@ def test_vote_k_of_a_graph_done_by_hand() -> None:
     # longer votes, and its voters weigh 1/10, so 0, 1, 3 and 4 have 1/10 each: 0 is selected. Its voter 1 weighs 1/100.
     # All voters for 1 are selected; 3 and 4 still have 1/10: 3 is selected. Now all voters for 4 are selected, too.
 
-    assert list(vote_k(similarity, votes=2)) == [2, 0, 3, 1, 4]
+    assert list(fast_vote_k(similarity, votes=2)) == [2, 0, 3, 1, 4]
+
+
+def test_vote_k_with_a_model_done_by_hand() -> None:
+    similarity = np.zeros((5, 5))
+    for voter, (first, second) in {0: (1, 2), 1: (0, 2), 2: (0, 1), 3: (2, 4), 4: (2, 3)}.items():
+        similarity[voter, [first, second]] = 2, 1
+    # As above, 2 is selected by votes. Two are left to select, so there are two buckets, of 9 * 5 // (10 * 2) = 2.
+    # The candidates from the least to the most certain are 4, 1, 0, 3. In the first bucket, 4 has the vote of 3 and 1
+    # has that of 0, which weigh 1/10 each: 1 is selected. The weight of its voter 0 is now 1/100, and no one that is
+    # left votes for 0; 3 has the vote of 4, which weighs 1/10: 3 is selected.
+
+    assert vote_k(similarity, {0: -1.0, 1: -2.5, 3: -0.5, 4: -3.0}, 3, votes=2) == [2, 1, 3]
+    assert vote_k(similarity, {0: -1.0, 1: -0.2, 3: -3.5, 4: -3.0}, 3, votes=2) == [2, 3, 0]
+    assert vote_k(similarity, {}, 1, votes=2) == [2]
+
+
+@pytest.mark.parametrize(("count", "of"), [(2, 30), (5, 40), (11, 40), (20, 47), (25, 60), (30, 30)])
+def test_vote_k_is_the_published_algorithm(count: int, of: int) -> None:
+    vectors = unit(count, of)
+    similarity = vectors @ vectors.T
+    confidence = dict(enumerate(np.random.default_rng(count).normal(size=of).tolist()))
+    neighbours = {v: sorted({*range(of)} - {v}, key=lambda u: -similarity[v, u])[:4] for v in range(of)}
+    left, labelled = list(range(of)), list[int]()
+
+    def votes(candidate: int) -> float:
+        return sum(10.0 ** -len({*labelled} & {*neighbours[v]}) for v in left if candidate in neighbours[v])
+
+    def take(candidates: list[int]) -> None:
+        labelled.append(max(candidates, key=lambda candidate: (round(votes(candidate), 9), -candidate)))
+        left.remove(labelled[-1])
+
+    while len(labelled) < count / 10:
+        take(left)
+    by_confidence, buckets = sorted(left, key=lambda candidate: confidence[candidate]), count - len(labelled)
+    width = int(of * 0.9 / buckets)
+    for bucket in range(buckets):
+        take(by_confidence[bucket * width : (bucket + 1) * width])
+
+    assert vote_k(similarity, confidence, count, votes=4) == labelled
 
 
 def test_vote_k_of_few_candidates_lets_each_vote_for_all_others() -> None:
-    assert list(vote_k(np.ones((4, 4)))) == [0, 1, 2, 3]
-    assert list(vote_k(np.ones((1, 1)))) == [0]
+    assert list(fast_vote_k(np.ones((4, 4)))) == [0, 1, 2, 3]
+    assert list(fast_vote_k(np.ones((1, 1)))) == [0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -92,5 +131,5 @@ def test_each_of_100_candidates_votes_for_five_others() -> None:
     vectors = unit(0, 100)
     similarity = vectors @ vectors.T
 
-    assert [*islice(vote_k(similarity), 8)] == [*islice(vote_k(similarity, votes=5), 8)]
-    assert [*islice(vote_k(similarity), 8)] != [*islice(vote_k(similarity, votes=3), 8)]
+    assert [*islice(fast_vote_k(similarity), 8)] == [*islice(fast_vote_k(similarity, votes=5), 8)]
+    assert [*islice(fast_vote_k(similarity), 8)] != [*islice(fast_vote_k(similarity, votes=3), 8)]

@@ -111,11 +111,15 @@ def test_an_option_replaces_what_the_task_says_of_the_draw() -> None:
         ),
         (
             {"select": "near"},
-            "`select`, value 'near': Input should be 'random', 'balanced', 'bm25', 'knn', 'dpp', 'mdl', 'fast-vote-k'",
+            "`select`: 'near' is not a selection; choose from random, balanced, bm25, .*, vote-k:MofN",
+        ),
+        (
+            {"select": "vote-k:18of9"},
+            "'vote-k:18of9': vote-k:MofN annotates M of N candidates, M from 1 to N, and N at most 10,000",
         ),
         (
             {"select": "bm25", "encoder": "tiny"},
-            "order: `encoder` goes with `select` knn, dpp, mdl, fast-vote-k, diverse, but",
+            "order: `encoder` goes with `select` knn, dpp, mdl, vote-k, fast-vote-k, diverse, but",
         ),
         (
             {"select": "fast-vote-k", "order": "similar-last"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,26 +13,11 @@ from toy_tasks import ASKED, NAMES, PROMPT, SHOWN, parity, records
 from icl_eval import Task, evaluate, explain
 from icl_eval.demos import ORGANIZATIONS
 from icl_eval.errors import RunError, WindowError
-from icl_eval.models import ScoreAnswer, ScoreRequest, Sink
 from icl_eval.runs.check import previews
 from icl_eval.runs.evaluate import planned
-from icl_eval.testing import FakeLM
 
 from .folders import examples
-
-
-class Moody(FakeLM):
-    """A model whose log-probability of an answer depends on every byte of the prompt, in no simple way."""
-
-    def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        for index, request in enumerate(requests):
-            self.answered += 1
-            text = bytes(list(request.tokens)).decode()
-            sink(index, ScoreAnswer((self.logprob(text), *(0.0 for _ in request.tokens[request.boundary + 1 :])), True))
-
-    def logprob(self, text: str) -> float:
-        """Of an answer that a text ends with."""
-        return -int.from_bytes(hashlib.blake2b((self.name + text).encode(), digest_size=2).digest()) / 10_000
+from .moody import Moody
 
 
 def task(asked: Iterable[int] = ASKED, **changes: Any) -> Task:

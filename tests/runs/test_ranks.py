@@ -142,7 +142,7 @@ def test_processes_choose_the_same_demonstrations(tmp_path: Path, in_threads: In
     options: dict[str, Any] = {
         "shots": [0, 2],
         "seeds": 2,
-        "select": ["random", "bm25", "mdl"],
+        "select": ["random", "bm25", "mdl", "vote-k:4"],
         "labels": ["gold", "flipped"],
     }
     evaluate(knowing(0), parity(), out=tmp_path / "alone", **options)

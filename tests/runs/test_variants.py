@@ -10,7 +10,6 @@ import pytest
 from toy_rows import Crowd
 
 from icl_eval import Task, compare, evaluate, rescore
-from icl_eval.config import Select
 from icl_eval.errors import IclEvalError
 from icl_eval.testing import FakeLM
 
@@ -194,7 +193,7 @@ def test_selections_are_variants_with_all_other_changes() -> None:
 @pytest.mark.parametrize(
     "values", [("random", "bm25", "fast-vote-k"), ("fast-vote-k", "random"), ("bm25", "fast-vote-k")]
 )
-def test_a_selection_is_that_of_a_run_of_its_own(values: tuple[Select, ...], tmp_path: Path) -> None:
+def test_a_selection_is_that_of_a_run_of_its_own(values: tuple[str, ...], tmp_path: Path) -> None:
     named = task(prompt={"plain": "Word: {{ text }}\nLevel:"})
     options: dict[str, Any] = {"shots": [1, 3], "prompts": "plain"}
     several = evaluate(FakeLM(), named, select=values, formats=2, out=tmp_path / "all", **options)
@@ -221,7 +220,7 @@ def test_the_most_similar_one_is_last_only_where_similarity_selects() -> None:
         "plain~select=bm25,order=similar-last",
     ]
     with pytest.raises(
-        IclEvalError, match="`order` similar-last goes with `select` bm25, knn, dpp, mdl, but `select` is"
+        IclEvalError, match="`order` similar-last goes with `select` bm25, knn, dpp, mdl, vote-k, but `select` is"
     ):
         evaluate(FakeLM(), task(), select=["random", "balanced"], **options)
 
@@ -229,7 +228,7 @@ def test_the_most_similar_one_is_last_only_where_similarity_selects() -> None:
 def test_seeds_count_where_a_selection_of_several_draws() -> None:
     with pytest.raises(IclEvalError, match="levels: --select bm25,knn selects the same demonstrations for every seed"):
         evaluate(FakeLM(), task(), shots=1, select=["bm25", "knn"], seeds=2)
-    several: list[list[Select]] = [["bm25", "random"], ["knn", "balanced"]]
+    several: list[list[str]] = [["bm25", "random"], ["knn", "balanced"]]
     for values in several:
         assert evaluate(FakeLM(), task(), shots=1, select=values, seeds=2).scores
 
