@@ -12,7 +12,9 @@ from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import anyio
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -27,6 +29,17 @@ CHAT_TEMPLATE = (  # of its chat endpoint
 
 def failing(status: int, said: str = "not now", **headers: str) -> Reply:
     return status, headers, json.dumps({"error": {"message": said}}).encode()
+
+
+def wait_for_nothing(patch: pytest.MonkeyPatch) -> list[float]:
+    """Send requests again at once; grows by the seconds between attempts that are not waited for."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    patch.setattr(anyio, "sleep", sleep)
+    return pauses
 
 
 @dataclass

@@ -20,7 +20,7 @@ from icl_eval.models import (
     Sink,
     TextSink,
 )
-from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer
+from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer, RowSizes
 from icl_eval.models.causal.scheduling import RowModel
 from icl_eval.testing import FakeLM
 
@@ -49,7 +49,9 @@ class ToyRows(RowModel):
         max_shared_length: int = 64,
         row_budget: int = 256,
         capacity: int | None = None,
+        row_sizes: RowSizes | None = None,
     ) -> None:
+        self.row_sizes = row_sizes or RowSizes()
         self.has_tree_attention = tree_attention
         self.shares_prefixes, self.max_shared_length, self.budget = shares, max_shared_length, Budget(row_budget)
         self.capacity = capacity
@@ -80,9 +82,10 @@ class Crowd(FakeLM):
     measures_noise, noise = True, None
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
+        noise = _noise(requests)
         for index, request in enumerate(requests):
             nats = self._answer(request).logprobs
-            sink(index, ScoreAnswer(tuple(each - _noise(requests) for each in nats), False))
+            sink(index, ScoreAnswer(tuple(each - noise for each in nats), False))
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
         for index in reversed(range(len(requests))):

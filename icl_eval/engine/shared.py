@@ -14,7 +14,6 @@ from icl_eval.engine.ranks import Ranks, Value
 from icl_eval.errors import RunError
 from icl_eval.models import Answer
 
-TIMEOUT = 60.0  # seconds that a shared file system may lag behind
 PAUSE = 0.05  # seconds between two looks
 
 
@@ -43,14 +42,15 @@ class SharedJournal:
         journal: this process's journal.
         folder: where the journals of the others are.
         ranks: the processes; all of them must create one.
+        patience: seconds that a shared file system may lag behind.
 
     Raises:
         RunError: the journal of another process stays shorter than that process says.
         WorkerError: another process failed.
     """
 
-    def __init__(self, journal: Journal, folder: Path, ranks: Ranks) -> None:
-        self.ranks, self._journal, self._folder = ranks, journal, folder
+    def __init__(self, journal: Journal, folder: Path, ranks: Ranks, *, patience: float = 60.0) -> None:
+        self.ranks, self._journal, self._folder, self._patience = ranks, journal, folder, patience
         self._others = {rank: _Reader(journal_path(folder, rank)) for rank in range(ranks.size) if rank != ranks.rank}
         with ExitStack() as on_failure:
             on_failure.callback(self._close_others)
@@ -89,7 +89,7 @@ class SharedJournal:
         self._journal.settle()
         values = self.ranks.gather((self._journal.end, value))
         for rank, other in self._others.items():
-            other.read_to(values[rank][0])
+            other.read_to(values[rank][0], self._patience)
         return [each for _, each in values]
 
     def merge(self) -> None:
@@ -124,13 +124,13 @@ class _Reader:
     def call_of(self, key: str) -> str:
         return "" if self._file is None else self._index.call_of(self._file, key)
 
-    def read_to(self, end: int) -> None:
-        """Read all lines up to byte `end`; a file system that lags gets some time.
+    def read_to(self, end: int, patience: float) -> None:
+        """Read all lines up to byte `end`; a file system that lags gets `patience` seconds.
 
         Raises:
             RunError: the lines do not appear, or are damaged.
         """
-        until = time.monotonic() + TIMEOUT
+        until = time.monotonic() + patience
         while self._index.end < end:
             self._read(end)
             if self._index.end < end and time.monotonic() > until:

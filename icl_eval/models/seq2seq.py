@@ -80,7 +80,6 @@ class Seq2SeqLM(LocalModel):
             f"{fingerprint}|{self.precision}|seq2seq|bos{len(self.start)}|{self._inputs}|arithmetic{ARITHMETIC}"
         )
         self._halves = EncoderDecoder(self._network, tokenizer.pad_token_id or 0)
-        self._targets = LOGITS // self.vocabulary
         self._spare_head()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -166,7 +165,7 @@ class Seq2SeqLM(LocalModel):
         encoded = len(_tokens(batch[0]))
         while longest_first:
             longest = self._decoder_length(requests[longest_first[0]])
-            count = max(min(self.budget.size // (encoded + longest), self._targets // longest), 1)
+            count = max(min(self.budget.size // (encoded + longest), LOGITS // self.vocabulary // longest), 1)
             yield {index: owner[index] for index in longest_first[:count]}
             longest_first = longest_first[count:]
 

@@ -20,7 +20,7 @@ from icl_eval.models.protocol import LanguageModel
 
 FIRST = re.compile(r"\s*\S*")
 SPLITTING = {"BPE", "WordPiece", "WordLevel"}  # models that never look beyond a word
-REMEMBERED = 2**24  # characters of lines and pairs of lines; then the cache is cleared
+REMEMBERED = 2**24  # characters
 
 LENGTHS = (
     "max_position_embeddings",
@@ -79,17 +79,18 @@ class LineEncoder:
     Args:
         encode: the tokenizer, without special tokens.
         splits: whether it first splits texts into words; otherwise it gets whole texts.
+        remembers: characters of lines and pairs of lines; then they are forgotten.
     """
 
-    def __init__(self, encode: Encode, *, splits: bool) -> None:
-        self._encode, self._splits = encode, splits
+    def __init__(self, encode: Encode, *, splits: bool, remembers: int = REMEMBERED) -> None:
+        self._encode, self._splits, self._remembers = encode, splits, remembers
         self._clear()
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of every text."""
         if not texts or not self._splits:
             return self._encode(list(texts)) if texts else []
-        if self._size > REMEMBERED:
+        if self._size > self._remembers:
             self._clear()
         cuts = [_last_line(text) for text in texts]
         lines = {front: _lines(front) for front in {front for front, _ in cuts}}

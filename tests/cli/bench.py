@@ -16,17 +16,15 @@ from typing import Any
 import httpx2
 import pytest
 import transformers
-from completions import Completions, Habits, serving
+from completions import Completions, Habits, serving, wait_for_nothing
 from models import architectures, kinds
 from models.checkpoints import byte_tokenizer
-from tenacity import wait_none
 from toy_tasks import knowing, write
 
 from icl_eval.engine import Engine
 from icl_eval.models import meta_model
 from icl_eval.models.chat import TokenizerTemplate
 from icl_eval.models.meta_model import cache_size
-from icl_eval.models.served import endpoint
 
 from .shell import IclEval, Shell
 
@@ -208,7 +206,7 @@ class Bench:
         with self.patch.context() as patch, serving(server) as url:
             self._loaders(patch, computes=False)
             patch.setattr(httpx2, "AsyncClient", Client)
-            patch.setattr(endpoint, "BACKOFF", wait_none())
+            wait_for_nothing(patch)
             self.run(*(url if word == "URL" else word for word in words))
         return server.requests, clients
 

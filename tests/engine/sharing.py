@@ -13,24 +13,27 @@ from toy_rows import ToyRows
 
 from icl_eval.engine import Journal, Ranks, SharedJournal, journal_path
 from icl_eval.models import common_prefix
-from icl_eval.models.causal.rows import Row, RowAnswer
+from icl_eval.models.causal.rows import Row, RowAnswer, RowSizes
 
 
 @contextmanager
-def shared(folder: Path, ranks: Ranks) -> Iterator[SharedJournal]:
-    with Journal(journal_path(folder, ranks.rank)) as own, SharedJournal(own, folder, ranks) as journal:
+def shared(folder: Path, ranks: Ranks, **options: float) -> Iterator[SharedJournal]:
+    with Journal(journal_path(folder, ranks.rank)) as own, SharedJournal(own, folder, ranks, **options) as journal:
         yield journal
 
 
 class Rounding(ToyRows):
     """A toy whose log-probabilities depend, by less than 1e-6, on their batch and on where its cached states came from.
 
+    Its rows are small, and so are the prefixes that it caches.
+
     Attributes:
         computed_prefixes: tokens of prefixes that were computed, as often as they were.
     """
 
     def __init__(self, *, tree_attention: bool = True, row_budget: int = 256) -> None:
-        super().__init__(tree_attention=tree_attention, row_budget=row_budget)
+        sizes = RowSizes(min_prefix=3, small_row=16)
+        super().__init__(tree_attention=tree_attention, row_budget=row_budget, row_sizes=sizes)
         self.computed_prefixes = 0
         self.clear_cache()
 

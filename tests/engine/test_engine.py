@@ -20,8 +20,8 @@ from icl_eval.models import (
     ScoreRequest,
     Sink,
 )
-from icl_eval.models.causal import scheduling as computing
 from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer
+from icl_eval.models.causal.scheduling import LOGITS
 from icl_eval.models.protocol import AnswerSink, Plan
 from icl_eval.testing import FakeLM
 
@@ -154,11 +154,9 @@ def test_a_full_device_halves_the_budget_until_all_is_answered(shares: bool) -> 
 
 
 @pytest.mark.parametrize("shares", [True, False])
-def test_no_batch_has_more_scored_positions_than_the_budget_of_logits(
-    shares: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(computing, "LOGITS", 5 * ToyRows.vocabulary + 1)
+def test_no_batch_has_more_scored_positions_than_the_budget_of_logits(shares: bool) -> None:
     model = ToyRows(shares=shares)
+    model.vocabulary = LOGITS // 5 - 1
 
     Engine(model).answer([ScoreRequest.of([a, b, 0], [1, 2]) for a in range(4) for b in range(4)])
 

@@ -17,8 +17,7 @@ from toy_rows import Crowd
 from icl_eval.engine import Engine, Journal, Ranks
 from icl_eval.errors import ModelError
 from icl_eval.models import Decoding, GenerateRequest, LanguageModel, OutOfMemory, Request, ScoreRequest, Sink
-from icl_eval.models.causal import rows as packing
-from icl_eval.models.protocol import Plan
+from icl_eval.models.protocol import CHUNK, Plan
 from icl_eval.testing import FakeLM
 
 from .sharing import Rounding, shared
@@ -30,17 +29,17 @@ SCORED = [
     for end in range(2)
 ]
 WINDOWS: list[Sequence[Request]] = [SCORED[:90], [*SCORED[20:50], *SCORED[90:]]]  # the second repeats some of the first
-TEXTS: list[Sequence[Request]] = [
-    [*(GenerateRequest.of([65 + n % 3, n], Decoding(5)) for n in range(12)), *SCORED[:6]],
-    [GenerateRequest.of([70, n], Decoding(5)) for n in range(9)],
-]
 
 
-@pytest.fixture(autouse=True)
-def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MIN_PREFIX", 3)
-    monkeypatch.setattr(packing, "SMALL_ROW", 16)
-    monkeypatch.setattr("icl_eval.models.protocol.CHUNK", 40)
+def texts(tokens: int) -> list[Sequence[Request]]:
+    """Requests to generate so many tokens each, and some to score."""
+    return [
+        [*(GenerateRequest.of([65 + n % 3, n], Decoding(tokens)) for n in range(12)), *SCORED[:6]],
+        [GenerateRequest.of([70, n], Decoding(tokens)) for n in range(9)],
+    ]
+
+
+TEXTS = texts(CHUNK // 6)  # a few fill a chunk
 
 
 def journal_of(
@@ -107,10 +106,10 @@ def test_only_what_is_missing_is_computed_when_other_requests_are_added(tmp_path
 
 def test_a_model_whose_answers_stand_alone_computes_only_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "answers"
-    lines = journal_of(path, FakeLM(), TEXTS)
+    lines = journal_of(path, FakeLM(), texts(5))
     model = FakeLM()
 
-    assert journal_of(path, model, TEXTS, b"".join(lines[:10])) == lines
+    assert journal_of(path, model, texts(5), b"".join(lines[:10])) == lines
     assert model.answered == len(lines) - 10
 
 

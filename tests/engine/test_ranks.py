@@ -12,7 +12,6 @@ from rank_threads import crew, errors_of, together
 from toy_rows import REQUESTS, ToyRows, expected
 
 from icl_eval.engine import SINGLE_PROCESS, Engine, Journal, MemoryJournal, Ranks, launched, rank_and_world_size
-from icl_eval.engine import shared as sharing
 from icl_eval.errors import ModelError, RankError, RunError, WorkerError
 from icl_eval.models import (
     Answer,
@@ -24,10 +23,10 @@ from icl_eval.models import (
     ScoreRequest,
     Sink,
 )
-from icl_eval.models.causal import rows as packing
 from icl_eval.models.causal import scheduling as prefix_replay
 from icl_eval.models.causal.rows import PackedRow, Row, RowAnswer
 from icl_eval.models.causal.scheduling import batched as plan
+from icl_eval.models.protocol import CHUNK
 from icl_eval.testing import FakeLM
 
 from .sharing import Rounding, shared
@@ -78,12 +77,7 @@ LONG = [
 
 @pytest.mark.parametrize("size", [2, 3, 5])
 @pytest.mark.parametrize("tree_attention", [True, False])
-def test_a_part_of_a_chain_is_computed_on_the_very_states_of_the_whole(
-    size: int, tree_attention: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(packing, "MIN_PREFIX", 3)
-    monkeypatch.setattr(packing, "SMALL_ROW", 16)
-
+def test_a_part_of_a_chain_is_computed_on_the_very_states_of_the_whole(size: int, tree_attention: bool) -> None:
     def model() -> Rounding:
         return Rounding(tree_attention=tree_attention, row_budget=16)
 
@@ -96,9 +90,7 @@ def test_a_part_of_a_chain_is_computed_on_the_very_states_of_the_whole(
 
 
 @pytest.mark.parametrize("tree_attention", [True, False])
-def test_one_process_computes_every_cached_prefix_once(tree_attention: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MIN_PREFIX", 3)
-    monkeypatch.setattr(packing, "SMALL_ROW", 16)
+def test_one_process_computes_every_cached_prefix_once(tree_attention: bool) -> None:
     model = Rounding(tree_attention=tree_attention, row_budget=16)
 
     engine = Engine(model)
@@ -151,6 +143,7 @@ def test_a_lineage_leaves_out_what_was_cut_off() -> None:
 
 
 BLACK = [ScoreRequest.of([65 + n % 7, *range(n % 5 + 1)], [n % 50, 3]) for n in range(90)]
+LENGTHY = [ScoreRequest.of([65 + n % 7] * (CHUNK // 20) + [n], [n % 50, 3]) for n in range(90)]  # several chunks
 TEXTS = [
     GenerateRequest.of([65, n], decoding)
     for n in range(30)
@@ -159,8 +152,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_a_black_box_gets_the_same_chunks_whatever_the_ranks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icl_eval.models.protocol.CHUNK", 20)
+def test_a_black_box_gets_the_same_chunks_whatever_the_ranks(size: int) -> None:
     asked: list[list[bytes]] = []
 
     class Recording(FakeLM):
@@ -168,10 +160,10 @@ def test_a_black_box_gets_the_same_chunks_whatever_the_ranks(size: int, monkeypa
             asked.append([request.tokens.tobytes() for request in requests])
             super().score(requests, sink)
 
-    wanted = Engine(Recording()).answer(BLACK)
+    wanted = Engine(Recording()).answer(LENGTHY)
     alone = sorted(asked)
     asked.clear()
-    found = answers_of_all(size, Recording, BLACK)
+    found = answers_of_all(size, Recording, LENGTHY)
 
     assert [answers for answers, _ in found] == [wanted] * size
     assert sorted(asked) == alone
@@ -179,9 +171,8 @@ def test_a_black_box_gets_the_same_chunks_whatever_the_ranks(size: int, monkeypa
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_all_ranks_generate_texts(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icl_eval.models.protocol.CHUNK", 50)
-    requests: list[Request] = [*TEXTS, *BLACK]
+def test_all_ranks_generate_texts(size: int) -> None:
+    requests: list[Request] = [*TEXTS, *LENGTHY]
     found = answers_of_all(size, FakeLM, requests, windows=2)
 
     assert [answers for answers, _ in found] == [Engine(FakeLM()).answer(requests)] * size
@@ -274,13 +265,9 @@ def test_what_a_faster_rank_writes_next_is_not_seen_before_the_next_sync(tmp_pat
     assert second is not None
 
 
-def test_a_shared_file_system_that_lags_is_waited_for_and_then_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sharing, "TIMEOUT", 0.2)
-
+def test_a_shared_file_system_that_lags_is_waited_for_and_then_named(tmp_path: Path) -> None:
     def work(ranks: Ranks) -> None:
-        with ranks.propagating_errors(), shared(tmp_path / str(ranks.rank), ranks) as journal:
+        with ranks.propagating_errors(), shared(tmp_path / str(ranks.rank), ranks, patience=0.2) as journal:
             journal.put({str(ranks.rank): Engine(FakeLM()).answer(BLACK[:1])[0]})
             journal.sync(None)
 

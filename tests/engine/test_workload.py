@@ -8,7 +8,7 @@ from toy_rows import REQUESTS, ToyRows
 
 from icl_eval.engine import Engine, MemoryJournal, Workload
 from icl_eval.models import ScoreRequest, Sink
-from icl_eval.models.causal import rows as packing
+from icl_eval.models.causal.rows import RowSizes
 from icl_eval.testing import FakeLM
 
 
@@ -16,17 +16,13 @@ from icl_eval.testing import FakeLM
 def test_a_plan_counts_what_answering_then_takes(
     requests: list[ScoreRequest], tree_attention: bool, budget: int, before: int
 ) -> None:
-    store, min_prefix = MemoryJournal(), packing.MIN_PREFIX
-    packing.MIN_PREFIX = 3
-    try:
-        Engine(ToyRows(), store).answer(requests[:before])
-        model = ToyRows(tree_attention=tree_attention, row_budget=budget)
-        engine = Engine(model, store)
+    store, sizes = MemoryJournal(), RowSizes(min_prefix=3)
+    Engine(ToyRows(row_sizes=sizes), store).answer(requests[:before])
+    model = ToyRows(tree_attention=tree_attention, row_budget=budget, row_sizes=sizes)
+    engine = Engine(model, store)
 
-        planned = engine.workload(requests, set())
-        engine.answer(requests)
-    finally:
-        packing.MIN_PREFIX = min_prefix
+    planned = engine.workload(requests, set())
+    engine.answer(requests)
 
     assert planned.requests == len(requests)
     assert planned.known == engine.reused

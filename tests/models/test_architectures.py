@@ -9,13 +9,12 @@ import pytest
 import torch
 
 from icl_eval.engine import Engine
-from icl_eval.models import ScoreRequest
+from icl_eval.models import Budget, ScoreRequest
 from icl_eval.models.causal import model as module
-from icl_eval.models.causal import rows as packing
 from icl_eval.models.causal.blocks import TreePlan
 from icl_eval.models.causal.kernels import efficient_sequences, flash_sequences, plain_blocks
 from icl_eval.models.causal.model import CausalLM
-from icl_eval.models.causal.rows import Terms, pack
+from icl_eval.models.causal.rows import RowSizes, Terms, pack
 
 from .architectures import CONFIGS, UNHEEDED, VOCABULARY, WHY_NOT, WINDOW, build
 from .checkpoints import byte_tokenizer
@@ -71,13 +70,18 @@ def test_a_model_says_which_path_it_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in WHY_NOT])
-def test_rows_on_cached_prefixes_equal_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MIN_PREFIX", 4)
-    monkeypatch.setattr(packing, "TOKENS_AFTER_PREFIX", 16)
-    lm = paths(name)["pieces"]
-    monkeypatch.setattr(lm.budget, "size", 16)
+def test_rows_on_cached_prefixes_equal_the_reference(name: str) -> None:
+    lm = copy(paths(name)["pieces"])
+    lm.budget, lm.row_sizes = Budget(16), RowSizes(min_prefix=4, after_prefix=16)
     requests = random_requests(np.random.default_rng(len(name)), sequences=10)
-    terms = Terms(share=True, limit=16, width=32, cache_prefixes=True, tree_attention=lm.has_tree_attention)
+    terms = Terms(
+        share=True,
+        limit=16,
+        width=32,
+        cache_prefixes=True,
+        tree_attention=lm.has_tree_attention,
+        sizes=lm.row_sizes,
+    )
     used = [row for row in pack(dict(enumerate(requests)), terms) if row.row.prefix_length]
 
     answers = Engine(lm).answer(requests)
@@ -97,12 +101,11 @@ def test_rows_on_cached_prefixes_equal_the_reference(name: str, monkeypatch: pyt
 def test_what_the_kernels_of_cuda_compute_equals_the_reference(
     name: str, kernel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "MIN_PREFIX", 4)
     monkeypatch.setattr(module, "kernels_of", lambda _: [kernel, plain_blocks])
     requests = random_requests(np.random.default_rng(len(name)), sequences=8)
     with emulated():
         lm = causal(sharp(name))
-        lm.budget.size = 48
+        lm.budget.size, lm.row_sizes = 48, RowSizes(min_prefix=4)
         answers = Engine(lm).answer(requests)
 
     assert lm._kernel is (plain_blocks if name in CAPPED else kernel)

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from completions import Completions, Habits, Reply, failing, serving
-from tenacity import wait_none
+from completions import Completions, Habits, Reply, failing, serving, wait_for_nothing
 
 from icl_eval.errors import ModelError
 from icl_eval.models.served import endpoint as http
@@ -34,22 +33,9 @@ class Echo(Completions):
 
 
 @pytest.fixture(autouse=True)
-def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "BACKOFF", wait_none())
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds between attempts, none of which is waited for."""
-    found: list[float] = []
-    real = http._pause
-
-    def pause(state: Any) -> float:
-        found.append(real(state))
-        return 0.0
-
-    monkeypatch.setattr(http, "_pause", pause)
-    return found  # type: ignore[return-value]
+    return wait_for_nothing(monkeypatch)
 
 
 def answers(url: str, bodies: Any = BODIES, **how: Any) -> dict[int, int]:
@@ -115,7 +101,8 @@ def test_a_server_says_how_long_to_wait(pauses: list[float]) -> None:
     with serving(Echo(Habits(first=deque(replies)))) as url:
         answers(url, BODIES[:1])
 
-    assert pauses == [7.0, http.LONGEST_PAUSE, 0.0]
+    assert pauses[:2] == [7.0, http.LONGEST_PAUSE]
+    assert 2 <= pauses[2] <= 2.5
 
 
 def test_a_server_says_until_when_to_wait(pauses: list[float]) -> None:
@@ -126,18 +113,16 @@ def test_a_server_says_until_when_to_wait(pauses: list[float]) -> None:
     assert pauses == [0.0]
 
 
-def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    from tenacity import RetryCallState
+def test_pauses_grow_up_to_a_limit_and_differ(pauses: list[float]) -> None:
+    for _ in range(2):
+        with serving(Echo(Habits(always=failing(503)))) as url, pytest.raises(Refusal):
+            answers(url, BODIES[:1], retries=9)
 
-    def pause(attempt: int) -> float:
-        state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
-        state.attempt_number = attempt
-        return http._pause(state)
-
-    assert [2 ** (attempt - 2) <= pause(attempt) <= 2 ** (attempt - 2) + 0.5 for attempt in (1, 2, 5)] == [True] * 3
-    assert 30 <= pause(50) <= 30.5
-    assert len({pause(3) for _ in range(8)}) > 1
+    first, second = pauses[:9], pauses[9:]
+    assert len(second) == 9
+    for least, *found in zip([0.5, 1, 2, 4, 8, 16, 30, 30, 30], first, second, strict=True):
+        assert least <= min(found) <= max(found) <= least + 0.5
+    assert first != second
 
 
 def test_what_is_no_json_is_reported() -> None:
@@ -276,14 +261,11 @@ def warnings() -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("header", ["nan", "inf", "9" * 400])
 def test_no_pause_is_longer_than_the_longest_and_the_user_is_informed(
-    header: str, monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+    header: str, pauses: list[float], warnings: list[str]
 ) -> None:
-    async def at_once(seconds: float) -> None:
-        assert 0 <= seconds <= http.LONGEST_PAUSE
-
-    monkeypatch.setattr(http, "sleep", at_once)
     with serving(Echo(Habits(first=deque([failing(429, "slowly", Retry_After=header)])))) as url:
         answers(url, BODIES[:1])
 
+    assert pauses == [0.0 if header == "nan" else http.LONGEST_PAUSE]
     message = f"{url}/completions answers 429: slowly; retrying in 120 seconds (1 of 6 times)"
     assert warnings == ([] if header == "nan" else [message])

@@ -14,7 +14,8 @@ from tokenizers import processors
 from icl_eval import Task, evaluate
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
-from icl_eval.models import ScoreRequest, load_model, masked, wrap_model
+from icl_eval.models import ScoreRequest, load_model, wrap_model
+from icl_eval.models.local import LOGITS
 from icl_eval.models.masked import MaskedLM
 from icl_eval.models.protocol import OutOfMemory
 from icl_eval.runs.plan import explain
@@ -130,9 +131,9 @@ def test_no_batch_exceeds_the_budget_of_tokens() -> None:
     assert [tuple(batch.shape) for batch in read] == [(4, 5), (4, 5), (2, 5)]
 
 
-def test_no_batch_exceeds_the_budget_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_batch_exceeds_the_budget_of_logits() -> None:
     lm = masked_lm("bert", build("bert"))
-    monkeypatch.setattr(masked, "LOGITS", 3 * lm.model.config.vocab_size)
+    lm.vocabulary = LOGITS // 3
     seen = places_given_to(lm.model.get_output_embeddings())
 
     answer(lm, [ScoreRequest.of([2, 20, 21], [token]) for token in range(30, 38)])

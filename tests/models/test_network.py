@@ -11,8 +11,7 @@ from scipy.special import log_softmax
 from torch.torch_version import TorchVersion
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from icl_eval.models import network
-from icl_eval.models.network import _wide, fuse_activations, gives_float32, token_logprobs
+from icl_eval.models.network import CACHED_FLOATS, _wide, fuse_activations, gives_float32, token_logprobs
 
 
 def test_logits_are_the_same() -> None:
@@ -43,8 +42,7 @@ def test_other_activations_stay() -> None:
     assert model.model.layers[0].mlp.act_fn is before
 
 
-def test_moments_are_the_weighted_mean_and_spread_of_log_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "CACHED_FLOATS", 130)  # two rows at a time
+def test_moments_are_the_weighted_mean_and_spread_of_log_probabilities() -> None:
     logits = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)) * 4
     logits[1, 10:] = -torch.inf  # tokens that a model excludes
     logits[2] = 3.0  # all alike
@@ -55,8 +53,12 @@ def test_moments_are_the_weighted_mean_and_spread_of_log_probabilities(monkeypat
     means = np.average(finite, axis=1, weights=weights)
     spreads = [np.cov(row, aweights=each, bias=True) ** 0.5 for row, each in zip(finite, weights, strict=True)]
     logprobs, greedy, moments = token_logprobs(logits, targets, moments=True)
+    times = 2 * CACHED_FLOATS // logits.numel() + 1  # of the same rows, which are taken in parts
+    parts = token_logprobs(logits.repeat(times, 1), np.tile(targets, times), moments=True)
     plain, same, none = token_logprobs(logits, targets)
 
+    for of_part, of_all in zip(parts, (logprobs, greedy, moments), strict=True):
+        assert np.allclose(of_part, np.tile(of_all, times), rtol=0, atol=1e-6)
     assert moments[0] == pytest.approx(means, abs=1e-5)
     assert moments[1] == pytest.approx(np.array(spreads), abs=1e-5)
     assert logprobs == pytest.approx(wide[range(5), targets], abs=1e-5)

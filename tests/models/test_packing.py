@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from toy_rows import REQUESTS, sequence_of
 
 from icl_eval.models import ScoreRequest
-from icl_eval.models.causal import rows as packing
-from icl_eval.models.causal.rows import PackedRow, Terms, longest_first, pack
+from icl_eval.models.causal.rows import PackedRow, RowSizes, Terms, longest_first, pack
+
+SHORT_PREFIXES = RowSizes(min_prefix=2)
 
 
 def packed(
@@ -18,8 +19,16 @@ def packed(
     limit: int = 4096,
     tree_attention: bool = False,
     cache_prefixes: bool = False,
+    sizes: RowSizes = SHORT_PREFIXES,
 ) -> list[PackedRow]:
-    terms = Terms(share=share, limit=limit, width=32, tree_attention=tree_attention, cache_prefixes=cache_prefixes)
+    terms = Terms(
+        share=share,
+        limit=limit,
+        width=32,
+        tree_attention=tree_attention,
+        cache_prefixes=cache_prefixes,
+        sizes=sizes,
+    )
     return pack(dict(enumerate(requests)), terms)
 
 
@@ -32,15 +41,13 @@ def test_rows_score_exactly_the_requests(
     requests: list[ScoreRequest], share: bool, limit: int, tree_attention: bool, cache_prefixes: bool
 ) -> None:
     found: dict[int, tuple[list[list[int]], list[int]]] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "MIN_PREFIX", 2)
-        rows = packed(
-            requests,
-            share=share,
-            limit=limit,
-            tree_attention=tree_attention and share,
-            cache_prefixes=cache_prefixes and share,
-        )
+    rows = packed(
+        requests,
+        share=share,
+        limit=limit,
+        tree_attention=tree_attention and share,
+        cache_prefixes=cache_prefixes and share,
+    )
 
     for each in rows:
         for span in each.spans:
@@ -60,9 +67,7 @@ def test_rows_score_exactly_the_requests(
 def test_a_cached_prefix_is_one_sequence_in_which_nothing_is_scored(
     requests: list[ScoreRequest], limit: int, tree_attention: bool
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "MIN_PREFIX", 2)
-        rows = packed(requests, limit=limit, tree_attention=tree_attention, cache_prefixes=True)
+    rows = packed(requests, limit=limit, tree_attention=tree_attention, cache_prefixes=True)
 
     for each in rows:
         assert each.row.parents[: each.row.prefix_length].tolist() == list(range(-1, each.row.prefix_length - 1))
@@ -139,8 +144,7 @@ def test_the_longest_branch_comes_first() -> None:
     assert longest_first(parents, prefix_length=0).tolist() == [0, 1, 3, 4, 5, 2, 6]
 
 
-def test_no_scored_token_is_in_the_cached_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MIN_PREFIX", 2)
+def test_no_scored_token_is_in_the_cached_prefix() -> None:
     scored_early = ScoreRequest.of([1, 2, 3], [4, 5, 6, 7, 8])
     other = ScoreRequest.of([1, 2, 3, 8, 8, 8], [8, 8])
     first, second = packed([scored_early, other], limit=8, cache_prefixes=True)
@@ -149,8 +153,7 @@ def test_no_scored_token_is_in_the_cached_prefix(monkeypatch: pytest.MonkeyPatch
     assert second.row.prefix_length == 3
 
 
-def test_a_request_that_is_scored_within_a_cached_prefix_does_not_join_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MIN_PREFIX", 2)
+def test_a_request_that_is_scored_within_a_cached_prefix_does_not_join_its_row() -> None:
     after_prefix = [ScoreRequest.of([1, 2, 3, token, 5, 6], [7]) for token in (4, 5)]
     within = ScoreRequest.of([1, 2], [3, 6])
     rows = packed([*after_prefix, within], limit=8, cache_prefixes=True)
@@ -159,12 +162,11 @@ def test_a_request_that_is_scored_within_a_cached_prefix_does_not_join_its_row(m
     assert all(each.row.scored.min() >= each.row.prefix_length for each in rows)
 
 
-def test_a_row_on_a_cached_prefix_has_few_new_tokens_where_wasted_attention_costs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(packing, "TOKENS_AFTER_PREFIX", 12)
-    shared = list(range(100, 100 + packing.MIN_PREFIX))
-    rows = packed([ScoreRequest.of([*shared, tail, 1, 1, 1], [1]) for tail in range(20)], limit=80, cache_prefixes=True)
+def test_a_row_on_a_cached_prefix_has_few_new_tokens_where_wasted_attention_costs() -> None:
+    sizes = RowSizes(after_prefix=12)
+    shared = list(range(100, 100 + sizes.min_prefix))
+    requests = [ScoreRequest.of([*shared, tail, 1, 1, 1], [1]) for tail in range(20)]
+    rows = packed(requests, limit=80, cache_prefixes=True, sizes=sizes)
 
     new = [len(each.row.tokens) - each.row.prefix_length for each in rows if each.row.prefix_length]
     assert len(new) > 2

@@ -22,11 +22,11 @@ from icl_eval.models import (
     OutOfMemory,
     ScoreRequest,
     load_model,
-    seq2seq,
     wrap_model,
 )
 from icl_eval.models.generation.decoder import UncachedDecoder
 from icl_eval.models.generation.encoder_decoder import EncodedDecoder, forward_uncached
+from icl_eval.models.local import LOGITS
 from icl_eval.models.seq2seq import Seq2SeqLM
 from icl_eval.prompts import encode_apart
 from icl_eval.runs.plan import explain
@@ -98,10 +98,10 @@ def test_every_context_is_encoded_once(name: str) -> None:
     assert sum(len(batch) for batch in read) == 7
 
 
-def test_few_logits_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_logits_are_held_at_once() -> None:
     model, requests = build("t5"), contexts_of("t5")
-    monkeypatch.setattr(seq2seq, "LOGITS", 20 * VOCABULARY)
     lm = Seq2SeqLM(model, tokenizer_for("t5"), "tiny", "weights")
+    lm.vocabulary = LOGITS // 20
     seen = places_given_to(model.lm_head)
 
     answer(lm, requests)

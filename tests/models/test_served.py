@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from completions import NAME, Completions, Habits, failing, serving
-from tenacity import wait_none
+from completions import NAME, Completions, Habits, failing, serving, wait_for_nothing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icl_eval.engine import Engine
 from icl_eval.errors import IclEvalError, ModelError, UnknownName
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, LanguageModel, ScoreRequest, load_model
-from icl_eval.models.served import endpoint as http
 
 from .checkpoints import byte_tokenizer, checkpoint
 
@@ -80,7 +78,7 @@ def served_as(folder: Path, weights: tuple[Any, Any]) -> Iterator[Callable[[str]
 
 @pytest.fixture
 def connect(folder: Path, start: Any, monkeypatch: pytest.MonkeyPatch) -> Served:
-    monkeypatch.setattr(http, "BACKOFF", wait_none())
+    wait_for_nothing(monkeypatch)
 
     def connected(habits: Habits, **options: Any) -> LanguageModel:
         return load_model(start(habits)[0], **{"tokenizer": str(folder), **options})
@@ -536,7 +534,7 @@ def test_what_a_server_does_to_probabilities_by_itself_is_switched_off(form: str
 
 
 def test_a_broken_server_is_given_up_after_its_retries(start: Any, folder: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(http, "BACKOFF", wait_none())
+    wait_for_nothing(monkeypatch)
     url, server = start(Habits(always=failing(500, "out of order")))
 
     with pytest.raises(ModelError, match=f"^{url}/completions answers 500: out of order; tried 4 times$"):

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from icl_eval.models import tokenization as encoding
 from icl_eval.models.tokenization import LineEncoder, splits_into_words
 
 CORPUS = [
@@ -140,9 +139,8 @@ def test_only_tokenizers_that_split_first_go_line_by_line(name: str, expected: b
     assert splits_into_words(TOKENIZERS[name]) == expected
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "REMEMBERED", 100)
-    encoder = LineEncoder(whole(TOKENIZERS["gpt2"]), splits=True)
+def test_what_is_remembered_is_bounded() -> None:
+    encoder = LineEncoder(whole(TOKENIZERS["gpt2"]), splits=True, remembers=100)
 
     for number in range(200):
         encoder([f"Q: {number}?\nA: {number}"])

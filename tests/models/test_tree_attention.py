@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_eval.models import ScoreRequest
-from icl_eval.models.causal import blocks
-from icl_eval.models.causal import rows as packing
-from icl_eval.models.causal.blocks import Block, TreePlan
+from icl_eval.models.causal.blocks import DENSE, Block, TreePlan
 from icl_eval.models.causal.kernels import (
     Kernel,
     Scores,
@@ -24,7 +20,7 @@ from icl_eval.models.causal.kernels import (
     flash_sequences,
     plain_blocks,
 )
-from icl_eval.models.causal.rows import Row, Terms, pack
+from icl_eval.models.causal.rows import Row, RowSizes, Terms, pack
 from icl_eval.models.causal.tree_attention import attending
 
 from .cuda_kernels import emulated
@@ -32,17 +28,10 @@ from .cuda_kernels import emulated
 TEXTS = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=14), min_size=1, max_size=20)
 
 
-@contextmanager
-def sizes(prefix_length: int, dense: int) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "MIN_PREFIX", prefix_length)
-        patch.setattr(blocks, "DENSE", dense)
-        yield
-
-
 def rows(texts: list[list[int]], limit: int) -> list[Row]:
     requests = {index: ScoreRequest.of(text[:-1], text[-1:]) for index, text in enumerate(texts)}
-    terms = Terms(share=True, limit=limit, width=8, cache_prefixes=True, tree_attention=True)
+    sizes = RowSizes(min_prefix=2)
+    terms = Terms(share=True, limit=limit, width=8, cache_prefixes=True, tree_attention=True, sizes=sizes)
     return [packed.row for packed in pack(requests, terms)]
 
 
@@ -70,19 +59,18 @@ def ancestors_within(row: Row, window: int | None) -> np.ndarray:
 def test_blocks_show_every_token_its_ancestors_within_the_window_exactly_once(
     texts: list[list[int]], limit: int, dense: int, window: int | None
 ) -> None:
-    with sizes(prefix_length=2, dense=dense):
-        for row in rows(texts, limit):
-            seen = np.zeros((len(row.tokens) - row.prefix_length, len(row.tokens)), int)
-            started = np.zeros(len(seen), bool)
-            plan = TreePlan(row.parents, row.prefix_length)
-            for block in plan.blocks(window):
-                seen[block.queries, block.keys] += seen_by(block)
-                assert (started[block.queries] == (not block.includes_queries)).all()
-                started[block.queries] = True
+    for row in rows(texts, limit):
+        seen = np.zeros((len(row.tokens) - row.prefix_length, len(row.tokens)), int)
+        started = np.zeros(len(seen), bool)
+        plan = TreePlan(row.parents, row.prefix_length, dense=dense)
+        for block in plan.blocks(window):
+            seen[block.queries, block.keys] += seen_by(block)
+            assert (started[block.queries] == (not block.includes_queries)).all()
+            started[block.queries] = True
 
-            expected = ancestors_within(row, window)
-            assert (seen == expected).all()
-            assert (plan.sees(window) == expected).all()
+        expected = ancestors_within(row, window)
+        assert (seen == expected).all()
+        assert (plan.sees(window) == expected).all()
 
 
 SCORES = st.builds(
@@ -99,7 +87,7 @@ SCORES = st.builds(
 def test_every_kernel_equals_attention_behind_a_mask(
     texts: list[list[int]], dense: int, shared: int, scores: Scores
 ) -> None:
-    with sizes(prefix_length=2, dense=dense), emulated():
+    with emulated():
         for row in rows(texts, limit=12):
             torch.manual_seed(len(texts))
             query = torch.randn(1, 4, len(row.tokens) - row.prefix_length, 8)
@@ -117,9 +105,9 @@ def test_every_kernel_equals_attention_behind_a_mask(
             for kernel in (flash_blocks, plain_blocks, flash_sequences, efficient_sequences):
                 if scores.softcap and kernel is not plain_blocks:
                     with pytest.raises(ValueError, match="does not support soft caps"):
-                        run(query, key, value, row, scores, kernel)
+                        run(query, key, value, row, scores, kernel, dense)
                 else:
-                    output = run(query, key, value, row, scores, kernel)
+                    output = run(query, key, value, row, scores, kernel, dense)
                     assert (output.transpose(1, 2) - expected).abs().max() < 1e-5
 
 
@@ -172,7 +160,16 @@ def test_a_kernel_that_is_wrong_is_found_by_its_check(dtype: torch.dtype) -> Non
             checked(wrong)(plan, Scores(window=2), *states)
 
 
-def run(query: Any, key: Any, value: Any, row: Row, scores: Scores, kernel: Kernel, **settings: Any) -> torch.Tensor:
+def run(
+    query: Any,
+    key: Any,
+    value: Any,
+    row: Row,
+    scores: Scores,
+    kernel: Kernel,
+    dense: int = DENSE,
+    **settings: Any,
+) -> torch.Tensor:
     """The layer's attention as `transformers` calls it."""
     from transformers import LlamaConfig
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -180,7 +177,7 @@ def run(query: Any, key: Any, value: Any, row: Row, scores: Scores, kernel: Kern
     config = LlamaConfig()
     config._attn_implementation = "sdpa"
     options = {"softcap": scores.softcap, "sliding_window": scores.window, "s_aux": scores.sinks, **settings}
-    with attending(config, TreePlan(row.parents, row.prefix_length), kernel):
+    with attending(config, TreePlan(row.parents, row.prefix_length, dense=dense), kernel):
         function = ALL_ATTENTION_FUNCTIONS[config._attn_implementation]
         output: torch.Tensor = function(
             torch.nn.Identity(), query, key, value, None, scaling=scores.scaling, **options

@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from completions import Completions, Habits, failing, serving
-from tenacity import wait_none
+from completions import Completions, Habits, failing, serving, wait_for_nothing
 from toy_tasks import parity
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icl_eval import evaluate, sweep
 from icl_eval.errors import ModelError, RunError
 from icl_eval.models.loading.names import TINY_PATH
-from icl_eval.models.served import endpoint as http
 
 torch.set_num_threads(1)
 
@@ -32,7 +30,7 @@ def tiny() -> tuple[Any, Any]:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tiny: tuple[Any, Any]) -> Iterator[Start]:
-    monkeypatch.setattr(http, "BACKOFF", wait_none())
+    wait_for_nothing(monkeypatch)
     with ExitStack() as stack:
 
         def started(habits: Habits) -> tuple[str, Completions]:

@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from completions import CHAT_TEMPLATE, Completions, Habits, failing, serving
-from tenacity import wait_none
+from completions import CHAT_TEMPLATE, Completions, Habits, failing, serving, wait_for_nothing
 from toy_tasks import parity, records
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icl_eval import Task, evaluate
 from icl_eval.errors import IclEvalError, ModelError
 from icl_eval.models.loading.names import TINY_PATH
-from icl_eval.models.served import endpoint as http
 from icl_eval.results.examples import TextResult, read_examples
 
 torch.set_num_threads(1)
@@ -38,7 +36,7 @@ def tiny() -> tuple[Any, Any]:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tiny: tuple[Any, Any]) -> Iterator[Start]:
-    monkeypatch.setattr(http, "BACKOFF", wait_none())
+    wait_for_nothing(monkeypatch)
     with ExitStack() as stack:
 
         def started(**habits: Any) -> tuple[str, Completions]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from icl_eval.models.causal.rows import depths, segments, visibility
 
-DENSE = 256  # tokens up to which adjacent segments share one mask
+DENSE = 256  # tokens of small masks that cost less than separate blocks
 CHUNK = 256  # queries of one mask of a window
 
 
@@ -48,10 +48,11 @@ class TreePlan:
     Args:
         parents: (length,), of a `Row`.
         prefix_length: how many of the first tokens are cached.
+        dense: tokens up to which adjacent segments share one mask.
     """
 
-    def __init__(self, parents: NDArray[np.int32], prefix_length: int) -> None:
-        self.parents, self.prefix_length = parents, prefix_length
+    def __init__(self, parents: NDArray[np.int32], prefix_length: int, *, dense: int = DENSE) -> None:
+        self.parents, self.prefix_length, self._dense = parents, prefix_length, dense
         self._blocks: dict[int | None, list[Block]] = {}
         self._masks: dict[tuple[int, torch.device, torch.dtype], torch.Tensor] = {}
         self._cache: dict[Hashable, Any] = {}
@@ -66,7 +67,7 @@ class TreePlan:
         if window is not None and window > int(self.depths.max(initial=0)):
             window = None
         if window not in self._blocks:
-            found = list(Segments(self.parents, self.prefix_length, DENSE).blocks())
+            found = list(Segments(self.parents, self.prefix_length, self._dense).blocks())
             if window is not None:
                 found = [part for block in found for part in self._within(block, window)]
             self._blocks[window] = sorted(found, key=lambda block: not block.includes_queries)

@@ -88,9 +88,6 @@ def segments(parents: NDArray[np.int32]) -> list[tuple[int, int]]:
     return list(pairwise([*starts, len(parents)]))
 
 
-MIN_PREFIX = 64  # tokens of a shared prefix from which on caching its states beats recomputing them
-TOKENS_AFTER_PREFIX = 1024  # new tokens of a row: enough to be efficient, few enough to waste little attention
-SMALL_ROW = 512  # tokens below which a longer row costs a CPU no more per token
 PAIRS_PER_TOKEN = 6  # times the width: attended pairs that cost as much as one token's matrix products (12 d^2 / 2 d)
 
 
@@ -112,6 +109,21 @@ class PackedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RowSizes:
+    """What makes rows efficient, in tokens.
+
+    Attributes:
+        min_prefix: of a shared prefix, from which on caching its states beats recomputing them.
+        after_prefix: new ones of a row: enough to be efficient, few enough to waste little attention.
+        small_row: of a row, below which a longer one costs a CPU no more per token.
+    """
+
+    min_prefix: int = 64
+    after_prefix: int = 1024
+    small_row: int = 512
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What rows a model takes, and what they cost it.
 
@@ -122,6 +134,7 @@ class Terms:
         width: the model's hidden size, which weighs the cost of attention between unrelated sequences.
         cache_prefixes: whether rows may share a cached prefix.
         tree_attention: whether tokens attend to their ancestors only, so that unrelated sequences cost nothing.
+        sizes: what makes rows efficient.
     """
 
     share: bool
@@ -130,6 +143,7 @@ class Terms:
     targets: int = 2**31
     cache_prefixes: bool = False
     tree_attention: bool = False
+    sizes: RowSizes = RowSizes()
 
 
 def pack(requests: Mapping[int, ScoreRequest], terms: Terms) -> list[PackedRow]:
@@ -146,7 +160,8 @@ def _rows(requests: Mapping[int, ScoreRequest], terms: Terms) -> Iterator[Packed
         if row.spans and not row.welcomes(shared, len(tokens), boundary):
             prefix_length = min(shared, boundary - 1) if terms.cache_prefixes else 0
             yield row.close(prefix_length)
-            row = _OpenRow.on(terms, tokens[:prefix_length]) if prefix_length >= MIN_PREFIX else _OpenRow(terms)
+            caches = prefix_length >= terms.sizes.min_prefix
+            row = _OpenRow.on(terms, tokens[:prefix_length]) if caches else _OpenRow(terms)
             shared = common_prefix(row.last, tokens[:-1])
         row.add(index, tokens, boundary, shared)
         row.moments |= requests[index].moments
@@ -191,10 +206,10 @@ class _OpenRow:
             return False
         if terms.tree_attention:
             return True
-        if self.prefix_length and uncached > TOKENS_AFTER_PREFIX:
+        if self.prefix_length and uncached > terms.sizes.after_prefix:
             return False
         wasted_pairs = new * (2 * self.length - shared)
-        return uncached <= SMALL_ROW or shared * PAIRS_PER_TOKEN * terms.width >= wasted_pairs
+        return uncached <= terms.sizes.small_row or shared * PAIRS_PER_TOKEN * terms.width >= wasted_pairs
 
     def add(self, request: int, tokens: NDArray[np.int32], boundary: int, shared: int) -> None:
         inputs = tokens[:-1]
@@ -214,7 +229,8 @@ class _OpenRow:
         """The row; its first `wanted` tokens become its cached prefix if they form one sequence without targets."""
         scored = np.concatenate(self.scored)
         leads = bool((self.path[:wanted] == np.arange(wanted)).all()) and wanted <= scored.min()
-        prefix_length = max(self.prefix_length, wanted) if wanted >= MIN_PREFIX and leads else self.prefix_length
+        caches = leads and wanted >= self.terms.sizes.min_prefix
+        prefix_length = max(self.prefix_length, wanted) if caches else self.prefix_length
         tokens, parents, targets = (np.concatenate(part) for part in (self.tokens, self.parents, self.targets))
         if self.terms.tree_attention:
             order = longest_first(parents, prefix_length)

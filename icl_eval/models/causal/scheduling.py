@@ -15,7 +15,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.models.causal.rows import PackedRow, PendingRows, Row, RowAnswer, Terms, depths, pack
+from icl_eval.models.causal.rows import PackedRow, PendingRows, Row, RowAnswer, RowSizes, Terms, depths, pack
 from icl_eval.models.protocol import (
     AnswerSink,
     Budget,
@@ -194,6 +194,7 @@ class RowModel(LanguageModel):
         max_shared_length: input tokens up to which rows may branch; longer sequences need their own batches.
         hidden_size: width of its layers, from which attention is weighed against the rest.
         queue_depth: the most batches in flight; 1 if the answers of each are read before the next.
+        row_sizes: what makes its rows efficient.
     """
 
     measures_noise = True
@@ -203,6 +204,7 @@ class RowModel(LanguageModel):
     max_shared_length: int
     hidden_size: int
     queue_depth: int
+    row_sizes = RowSizes()
     budget: Budget
 
     @abstractmethod
@@ -251,6 +253,7 @@ class RowModel(LanguageModel):
                 targets=targets,
                 cache_prefixes=share and self.caches_prefixes,
                 tree_attention=share and self.has_tree_attention,
+                sizes=self.row_sizes,
             )
             rows = pack(alike, terms)
             planned += batched(rows, budget=terms.limit, targets=targets, one_by_one=terms.tree_attention)

@@ -19,8 +19,9 @@ from functools import cache
 from queue import SimpleQueue
 from typing import Any
 
+import anyio
 import httpx2
-from anyio import create_task_group, sleep
+from anyio import create_task_group
 from anyio.from_thread import start_blocking_portal
 from tenacity import (
     AsyncRetrying,
@@ -165,7 +166,7 @@ class Endpoint:
 
     async def _answer(self, client: httpx2.AsyncClient, query: _Query, retries: int) -> Any:
         retrying = AsyncRetrying(
-            sleep=sleep,
+            sleep=anyio.sleep,
             stop=stop_after_attempt(retries + 1),
             wait=_pause,
             retry=retry_if_exception_type(_TransientError),
