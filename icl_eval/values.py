@@ -121,7 +121,7 @@ def parse_labels(value: str) -> str:
     if words is not None and (
         len(set(words)) < len(words) or not all(re.fullmatch(r"[^|,~=\s]+", each) for each in words)
     ):
-        raise ValueError(f"{value!r}: the words are separated by /, all different, without spaces, commas, |, ~ and =")
+        raise ValueError(f"{value!r}: separate the words by /; they must differ and contain no space, comma, |, ~ or =")
     if value not in LABELS and not corrupt and words is None:
         these = ", ".join(LABELS)
         raise ValueError(

@@ -114,10 +114,10 @@ def _answering_after(records: Sequence[TaskRecord], reasoning_end: str) -> tuple
 
 
 def _check_texts(records: Sequence[TaskRecord], argument: str) -> None:
-    """Raise `RunError` if no task has generated texts, out of which an argument takes answers."""
+    """Raise `RunError` if no task has generated texts, from which an argument extracts answers."""
     if all(record.answer != "text" for record in records):
         names = ", ".join(dict.fromkeys(record.task for record in records))
-        raise RunError(f"`{argument}` takes answers out of generated texts, but {names} has none")
+        raise RunError(f"`{argument}` extracts answers from generated texts, but {names} has none")
 
 
 def _extracting(record: TaskRecord, rules: RulesByName) -> TaskRecord:

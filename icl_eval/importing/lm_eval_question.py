@@ -132,7 +132,7 @@ def data_of(config: Config) -> dict[str, Any]:
         raise config.error("dataset_kwargs", f"`dataset_kwargs.{unknown[0]}` has no counterpart")
     if not isinstance(path, str) or path.count("/") != 1:
         raise config.error(
-            "dataset_path", f"`dataset_path: {path}` is no data set of the Hub, which is named owner/name"
+            "dataset_path", f"`dataset_path: {path}` is not the name of a data set on the Hub (owner/name)"
         )
     hub = {"path": path, "name": config.get("dataset_name"), "revision": kwargs.get("revision")}
     return {"hub": {key: value for key, value in hub.items() if value is not None}, "local": local}

@@ -124,7 +124,7 @@ def check_convertible(config: Config) -> None:
             raise config.error(key.split(".")[0], f"`{key}` is Python code ({code}), which cannot be frozen")
     kind = config.get("output_type", "generate_until")
     if kind not in ANSWERS:
-        raise config.error("output_type", f"`output_type: {kind}` is none of {', '.join(ANSWERS)}")
+        raise config.error("output_type", f"`output_type: {kind}` is not one of {', '.join(ANSWERS)}")
 
 
 def file_name(name: object) -> str:

@@ -80,7 +80,7 @@ def fit_power_law(x: Floats, losses: Floats, *, irreducible: bool = False, start
     """
     _check_sizes(x, 3 if irreducible else 2)
     if not (losses > 0).all():
-        raise MetricError("a power law is of losses above 0")
+        raise MetricError("a power law needs losses above 0")
     slope, ordinate = _line(np.log(x), np.log(losses))
     laws = [Law("power law", -slope, ordinate, 0.0)]
     if irreducible:

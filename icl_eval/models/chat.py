@@ -130,7 +130,7 @@ def _clock(day: Any) -> Callable[[str], str]:
     """The function by which a template writes the date.
 
     Raises:
-        ModelError: the argument is no date.
+        ModelError: the argument is not a date.
     """
     if day is None:
 
@@ -141,7 +141,7 @@ def _clock(day: Any) -> Callable[[str], str]:
     try:
         return datetime.fromisoformat(str(day)).strftime
     except ValueError as error:
-        raise ModelError(f"--chat-args {CLOCK}={day!r} is no date such as 2026-01-31") from error
+        raise ModelError(f"--chat-args {CLOCK}={day!r} is not a date such as 2026-01-31") from error
 
 
 def _source(tokenizer: Any) -> str:

@@ -336,7 +336,7 @@ class LanguageModel(ABC):
         getattr(self, method)(chunk, take)
         if waiting:
             answered = f"{len(chunk) - len(waiting)} of {len(chunk)}"
-            raise ModelError(f"{name} answers {answered} requests; it calls `sink` for each")
+            raise ModelError(f"{name} answers {answered} requests, but must call `sink` for each")
         return self.computed_tokens(chunk) if method == "score" else generated + sum(map(_input_length, chunk))
 
 

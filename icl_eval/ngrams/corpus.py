@@ -139,7 +139,7 @@ def _text_of(line: bytes, field: str, path: Path, number: int) -> str:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"this line is no JSON: {error}", path, number) from error
+        raise DataError(f"this line is not JSON: {error}", path, number) from error
     text = record.get(field) if isinstance(record, dict) else None
     if not isinstance(text, str):
         texts = [name for name, each in record.items() if isinstance(each, str)] if isinstance(record, dict) else []

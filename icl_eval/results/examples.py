@@ -347,18 +347,18 @@ def _check(result: ExampleResult) -> None:
         if not len(result.generated) == len(result.finished) == len(result.scores):
             raise ValueError("the lists have different lengths")
         if not set(result.finished) <= set(ENDINGS) or type(result.right) is not bool:
-            raise ValueError("an ending is unknown, or it is not said whether the references are right")
+            raise ValueError("an ending is unknown, or `right` is not a boolean")
     elif isinstance(result, LikelihoodResult):
         _check_counts(result.words, result.bytes, result.zlib_bytes)
         if not result.parts or type(result.greedy) is not bool:
-            raise ValueError("there is no part, or it is not said whether all tokens were the most likely")
+            raise ValueError("`parts` is empty, or `greedy` is not a boolean")
         if type(result.unspaced) is not bool:
             raise ValueError("neither true nor false")
         for part in (*result.parts, *result.means):
             _check_logprobs(part)
         sizes, moments = [*map(len, result.parts)], (result.means, result.sds)
         if any(moments) and any([*map(len, each)] != sizes for each in moments):
-            raise ValueError("the numbers of means and standard deviations are not those of the log-probabilities")
+            raise ValueError("the means or standard deviations differ in number from the log-probabilities")
         if min(chain.from_iterable(result.sds), default=0.0) < 0 or not math.isfinite(math.fsum(chain(*result.sds))):
             raise ValueError("a standard deviation is negative or not finite")
 
@@ -372,7 +372,7 @@ def _check_strings(*fields: Any) -> None:
 
 def _check_counts(*values: Any) -> None:
     if not set(map(type, values)) <= {int} or min(values, default=0) < 0:
-        raise ValueError("a count is negative or no whole number")
+        raise ValueError("a count is negative or not a whole number")
 
 
 def _check_logprobs(values: tuple[float, ...]) -> None:

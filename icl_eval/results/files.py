@@ -25,7 +25,7 @@ def lock(path: Path) -> FileLock:
     except Timeout as error:
         raise RunError("another process is writing this run folder", path) from error
     except FileExistsError as error:
-        raise RunError("a run is kept in a folder, and this is a file; give another --out", path) from error
+        raise RunError("this is a file, but a run needs a folder; give another --out", path) from error
     except OSError as error:
         raise RunError(f"this run folder cannot be written: {error.strerror}", path) from error
     return taken

@@ -156,7 +156,7 @@ def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) ->
                     raise RunError(_repeated(other.label, member.label))
             members[member] = model
     if not members:
-        raise RunError("there is no model in the list of models")
+        raise RunError("the list of models is empty")
     return members
 
 

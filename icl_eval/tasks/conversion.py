@@ -221,7 +221,7 @@ def _gold_index(definition: TaskDefinition, value: Any, options: int) -> int:
         advice = "" if names else "; if labels have names, list them in the order of the options: `gold.names`"
         raise DataError(f"{UnknownName('label', str(value), known)}{advice}")
     if index == -1:
-        raise DataError("the record has no label; is this split's gold public?")
+        raise DataError("the record has no label; the labels of this split may not be public")
     if not 0 <= index < options:
         raise DataError(f"the label {index} is out of range for {options} options")
     return index

@@ -296,7 +296,7 @@ class TaskDefinition(Strict):
                 f"`gold.names` has {counted(len(names), 'name')} for {counted(len(self.options), 'option')}"
             )
         if names and self.answer == "text" and len(names) != 2:
-            raise ValueError(f"`gold.names` has {len(names)} names, but a reference is wrong or right")
+            raise ValueError(f"`gold.names` has {len(names)} names, but needs two: for wrong and for right references")
         return self
 
 

@@ -176,7 +176,7 @@ def test_file_that_is_not_utf_8(icl_eval: IclEval) -> None:
         ('"n": 3', '"n": 2', "the id '2' is also that of line 3"),
         ('1, "label": 1', "1", "no field of the record is named 'label'; choose from n, pair"),
         ('1, "label": 1', '1, "label": NaN', "no label is named 'nan'; choose from even, odd"),
-        ('1, "label": 1', '1, "label": null', "the record has no label; is this split's gold public?"),
+        ('1, "label": 1', '1, "label": null', "the record has no label; the labels of this split may not be public"),
         ('1, "label": 1', '1, "label": "od"', "no label is named 'od'; did you mean odd?"),
         ('1, "label": 1', '1, "label": []', "no option is marked as right"),
     ],
@@ -370,7 +370,7 @@ def test_data_that_is_neither_hub_nor_sample(icl_eval: IclEval) -> None:
 def test_run_folder_that_is_a_file(icl_eval: IclEval) -> None:
     said = icl_eval("run", "--task", "toy/parity", *TOY, "--out", PARITY).mistake
 
-    assert said == f"{PARITY}: a run is kept in a folder, and this is a file; give another --out"
+    assert said == f"{PARITY}: this is a file, but a run needs a folder; give another --out"
 
 
 def test_run_folder_of_another_version(icl_eval: IclEval) -> None:

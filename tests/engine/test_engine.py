@@ -324,8 +324,8 @@ GOOD = ScoreAnswer((-1.0,), False)
 @pytest.mark.parametrize(
     ("answers", "sentence"),
     [
-        ([], r"^Odd.score answers 0 of 2 requests; it calls `sink` for each$"),
-        ([(0, GOOD)], r"^Odd.score answers 1 of 2 requests; it calls `sink` for each$"),
+        ([], r"^Odd.score answers 0 of 2 requests, but must call `sink` for each$"),
+        ([(0, GOOD)], r"^Odd.score answers 1 of 2 requests, but must call `sink` for each$"),
         ([(0, GOOD), (0, GOOD)], r"^Odd.score calls `sink` twice for a request, or for 0 of 2 requests$"),
         ([(2, GOOD)], "or for 2 of 2 requests"),
         ([(-1, GOOD)], "or for -1 of 2 requests"),

@@ -331,8 +331,8 @@ def test_a_refusal_names_the_bundled_task_of_the_same_data(name: str, own: str |
         (with_key("class", "!function utils.F"), r":13: `class` is a Python class"),
         (with_key("doc_to_image", "pictures"), r":13: `doc_to_image` is about images"),
         (with_key("gen_prefix", "'{{q}}'"), r":13: `gen_prefix` is a template, which has no counterpart"),
-        (with_key("output_type", "guess"), r":12: `output_type: guess` is none of multiple_choice, "),
-        (with_key("dataset_path", "imdb"), r":12: `dataset_path: imdb` is no data set of the Hub"),
+        (with_key("output_type", "guess"), r":12: `output_type: guess` is not one of multiple_choice, "),
+        (with_key("dataset_path", "imdb"), r":12: `dataset_path: imdb` is not the name of a data set on the Hub"),
         (with_key("dataset_kwargs", "{data_dir: x}"), r":13: `dataset_kwargs.data_dir` has no counterpart"),
         (with_key("test_split", "null"), r"task\.yaml:1: there is neither a `test_split` nor a `validation_split`"),
         (

@@ -41,10 +41,8 @@ def test_a_process_alone_leaves_its_memory_to_accelerate(machine: Any) -> None:
 def test_processes_do_not_share_gpus_by_a_map(machine: Any, llama: Path) -> None:
     machine(2, rank=1, processes=2)
 
-    assert refusal(llama, device_map={"": 1}) == (
-        "'' goes to 1, which 2 processes would share: --device-map auto parts them"
-    )
-    assert "spares the GPU 0, but 2 processes" in refusal(llama, device_map="balanced_low_0")
+    assert refusal(llama, device_map={"": 1}) == ("'' goes to 1, which 2 processes would share: use --device-map auto")
+    assert "balanced_low_0 needs one process, but 2 processes" in refusal(llama, device_map="balanced_low_0")
 
 
 def test_a_map_that_misses_a_module_names_the_first(llama: Path, tmp_path: Path) -> None:
@@ -105,7 +103,7 @@ def test_a_map_with_something_that_is_no_device(llama: Path, tmp_path: Path, dev
 def test_a_map_that_is_no_mapping(llama: Path, tmp_path: Path, content: str) -> None:
     path = written_to(tmp_path, content)
 
-    assert refusal(llama, device_map=path).startswith(f"{path}: a device map gives for names of modules a device each")
+    assert refusal(llama, device_map=path).startswith(f"{path}: a device map is a mapping of modules to dach")
 
 
 @pytest.mark.parametrize("content", [b"a: [\n", b"a: \xe9\n", b"a: 2020-13-45\n", b"a: !!int x\n"])

@@ -199,7 +199,7 @@ def test_options_that_exclude_each_other(llama: Path) -> None:
     assert refusal(llama, device="cpu", device_map="auto") == "give either --device or --device-map, not both"
     others: list[dict[str, Any]] = [{"device": "cpu"}, {"device_map": "auto"}]
     for other in others:
-        assert "goes with neither --device nor --device-map" in refusal(llama, tensor_parallel=True, **other)
+        assert "takes neither --device nor --device-map" in refusal(llama, tensor_parallel=True, **other)
     for asked in (None, {"": "cpu"}):
         assert refusal(llama, max_memory={"cpu": "1GiB"}, device_map=asked) == (
             "--max-memory is for --device-map auto, balanced, balanced_low_0 or sequential"

@@ -232,7 +232,7 @@ NEITHER = "the server's answer has no `prompt_logprobs`; the server's answer has
         (Habits(always=failing(400, "completions are gone")), "completions are gone"),
         (
             Habits(listed=False, names=False),
-            "the server returns no other token than the prompt's own as the most likely one",
+            "the server returns no tokens but the prompt's own, so the most likely ones are unknown",
         ),
         (
             Habits(listed=False, ids=False, counts=False),
@@ -259,14 +259,14 @@ def test_another_tokenizer_is_found_out_by_the_number_of_tokens(connect: Served,
 
     message = refusal(connect, Habits(listed=False, ids=False), tokenizer=str(TINY_PATH))
 
-    assert message.endswith("it is that of another model")
+    assert message.endswith("--tokenizer belongs to another model")
 
 
 def test_tokens_that_no_text_has_are_refused(connect: Served) -> None:
     served = connect(Habits(listed=False, ids=False))
     half = served.encode(["ü"])[0][:1]
 
-    with pytest.raises(ModelError, match="have no text that is encoded as they are"):
+    with pytest.raises(ModelError, match="is encoded as other tokens"):
         Engine(served).answer([ScoreRequest.of(served.encode(["a"])[0], half)])
 
 

@@ -129,7 +129,7 @@ def test_ngrams_of_all_examples_do_not_count() -> None:
         ("a.txt", b"caf\xe9 au lait", "not UTF-8: byte 0xe9 at 3"),
         ("a.txt.gz", b"words", "cannot be read: Not a gzipped file"),
         ("a.txt.zst", b"words", "cannot be read: "),
-        ("a.jsonl", b'{"text": "a"}\n{"text"', "a.jsonl:2: this line is no JSON"),
+        ("a.jsonl", b'{"text": "a"}\n{"text"', "a.jsonl:2: this line is not JSON"),
         ("a.jsonl", b'{"body": "a"}', "has no text in a field 'text'; --text-field names another, such as 'body'"),
         ("a.jsonl", b"[1]", "has no text in a field 'text'"),
     ],

@@ -108,7 +108,7 @@ def test_a_plan_says_how_many_experts_a_token_meets(tmp_path: Path) -> None:
     ("config", "tokenizer", "sentence"),
     [
         (None, True, "model: this directory is not a checkpoint: it has no config.json"),
-        (GPT3, False, "has no tokenizer; --tokenizer names another one"),
+        (GPT3, False, "has no tokenizer; name one with --tokenizer"),
         ({"model_type": "no-such"}, True, "no-such"),
         ({"model_type": "t5", "vocab_size": 100}, True, "is a t5 model"),
         ({"model_type": "bert", "vocab_size": 100}, True, "is a bert model"),

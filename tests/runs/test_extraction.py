@@ -75,7 +75,7 @@ def test_rules_need_texts_and_names_as_in_a_task_file(tmp_path: Path) -> None:
 
     with pytest.raises(RunError, match=r"`extract`: .*should match pattern"):
         rescore(tmp_path / "run", extract={"A|b": ["last_number"]})
-    with pytest.raises(RunError, match="`extract` takes answers out of generated texts, but even has none"):
+    with pytest.raises(RunError, match="`extract` extracts answers from generated texts, but even has none"):
         rescore(tmp_path / "choices", extract=RULES)
 
 

@@ -89,5 +89,5 @@ def test_bad_ends_of_reasoning_are_reported_in_one_sentence(tmp_path: Path) -> N
     for bad in ("", 3):
         with pytest.raises(IclEvalError, match=r"`decode\.reasoning_end`"):
             task(decode={"reasoning_end": bad})
-    with pytest.raises(IclEvalError, match="`reasoning_end` takes answers out of generated texts, but r has none"):
+    with pytest.raises(IclEvalError, match="`reasoning_end` extracts answers from generated texts, but r has none"):
         rescore(tmp_path / "run", reasoning_end="</think>")

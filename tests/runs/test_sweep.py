@@ -280,7 +280,7 @@ def test_a_single_name_is_a_list_of_one(loader: Loader) -> None:
 @pytest.mark.parametrize(
     ("models", "options", "sentence"),
     [
-        ([], {}, "there is no model in the list of models"),
+        ([], {}, "the list of models is empty"),
         (["a", "b", "a"], {}, "'a' stands twice among the models"),
         (["a"], {"revisions": ["x", "y", "x"]}, "'a@x' stands twice among the models"),
         ([FakeLM(name="a"), FakeLM({"x": "y"}, name="a")], {}, "'a' stands twice among the models"),

@@ -271,7 +271,7 @@ def test_null_takes_an_inherited_key_away(write: Write) -> None:
         (
             "prompts:",
             "gold: {field: a, names: [x, y, z]}\nprompts:",
-            ":7: `gold.names` has 3 names, but a reference is wrong or right",
+            ":7: `gold.names` has 3 names, but needs two: for wrong and for right references",
         ),
         (
             "answer: text\n",

@@ -122,7 +122,7 @@ def tokenizer_of(location: str, model_config: ModelConfig, load_config: LoadConf
         trust_remote_code=load_config.trust_remote_code,
     )
     if len(tokenizer) < 2:
-        raise ModelError(f"{other or location!r} has no tokenizer; --tokenizer names another one")
+        raise ModelError(f"{other or location!r} has no tokenizer; name one with --tokenizer")
     return tokenizer
 
 

@@ -40,8 +40,8 @@ def check_options(name: str, model_config: ModelConfig, load_config: LoadConfig)
         _refuse(TOKENS, model_config, load_config, "a chat endpoint, which has its own tokenizer")
     elif model_config.tokenizer is None:
         raise ModelError(
-            "an endpoint needs --tokenizer: the directory or Hub name of the served model's tokenizer, in whose tokens "
-            "prompts are fitted and answers found; only with --chat, which sends messages, it needs none"
+            "an endpoint needs --tokenizer, the directory or Hub name of the served model's tokenizer; leave it "
+            "out only with --chat"
         )
 
 

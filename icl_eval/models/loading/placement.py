@@ -75,7 +75,7 @@ def _check_together(load_config: LoadConfig) -> None:
         raise ModelError("give either --device or --device-map, not both")
     if load_config.tensor_parallel and (mapped or load_config.device is not None):
         raise ModelError(
-            "--tensor-parallel gives every process a device; it goes with neither --device nor --device-map"
+            "--tensor-parallel gives each process its device, so it takes neither --device nor --device-map"
         )
     if load_config.max_memory is not None and load_config.device_map not in POLICIES:
         raise ModelError(f"--max-memory is for --device-map {', '.join(POLICIES[:-1])} or {POLICIES[-1]}")
@@ -146,7 +146,7 @@ def memory_of(load_config: LoadConfig) -> dict[int | str, int | str] | None:
     if processes == 1:
         return limits
     if load_config.device_map == "balanced_low_0":
-        raise ModelError(f"--device-map balanced_low_0 spares the GPU 0, but {processes} processes share this machine")
+        raise ModelError(f"--device-map balanced_low_0 needs one process, but {processes} processes share this machine")
     mine = devices.gpus_of(rank, processes, torch.cuda.device_count())
     if limits is not None:
         return {device: size for device, size in limits.items() if isinstance(device, str) or device in mine}
@@ -179,7 +179,7 @@ def _read(given: str | DeviceMap) -> tuple[DeviceMap, str | None]:
     except (OSError, ValueError, yaml.YAMLError) as error:  # `ValueError`: an impossible date or number
         raise ModelError(f"the device map cannot be read: {' '.join(str(error).split())}", path) from error
     if not isinstance(content, dict) or not content or not all(isinstance(name, str) for name in content):
-        raise ModelError("a device map gives for names of modules a device each, such as `model.layers.0: cpu`", path)
+        raise ModelError("a device map is a mapping of modules to devices, such as `model.layers.0: cpu`", path)
     return content, str(path)
 
 
@@ -206,7 +206,7 @@ def _check_devices(device_map: DeviceMap, path: str | None) -> None:
             raise ModelError(f"{name!r} goes to {device!r}, which does not exist: {problem}", path)
         if processes > 1:
             raise ModelError(
-                f"{name!r} goes to {device!r}, which {processes} processes would share: --device-map auto parts them",
+                f"{name!r} goes to {device!r}, which {processes} processes would share: use --device-map auto",
                 path,
             )
 

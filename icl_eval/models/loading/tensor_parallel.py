@@ -65,7 +65,7 @@ class _Leader:
             except BaseException as error:
                 self._lost = True  # the state of the others is unknown; their launcher ends them
                 if isinstance(error, OutOfMemory):
-                    raise ModelError(f"a process of several has no memory left: {error}") from error
+                    raise ModelError(f"one of the processes ran out of memory: {error}") from error
                 raise
             finally:
                 self._calling = False

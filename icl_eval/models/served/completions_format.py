@@ -60,8 +60,8 @@ class TextPrompt:
         text: str = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         if self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] != ids:
             raise ModelError(
-                f"the server takes text, not token ids, and the {len(ids)} tokens of a request have no text that is "
-                f"encoded as they are; its end is {text[-40:]!r}"
+                f"the server accepts only text, and the text of the {len(ids)} tokens of a request is encoded as other "
+                f"tokens; the text ends with {text[-40:]!r}"
             )
         return text
 

@@ -137,7 +137,8 @@ def _text_prompt(
     added = read - len(words)
     if added not in (0, 1):
         raise ModelError(
-            f"{endpoint.url} reads {read} tokens where the tokenizer has {len(words)}: it is that of another model"
+            f"{endpoint.url} reads {read} tokens where the tokenizer has {len(words)}: "
+            "--tokenizer belongs to another model"
         )
     if added and not start:
         raise ModelError(f"{endpoint.url} puts a token before every text; pass --bos yes to add it here, too")
@@ -159,7 +160,7 @@ def _try(
             completions = replace(completions, hidden=1)
     logprobs = completions.prompt_logprobs(answer, tokens, 1 + completions.hidden)
     if all(each.logprob >= each.best for each in logprobs):
-        raise MissingField("the server returns no other token than the prompt's own as the most likely one")
+        raise MissingField("the server returns no tokens but the prompt's own, so the most likely ones are unknown")
     return completions, logprobs
 
 

@@ -96,7 +96,7 @@ def ended_text(answer: Any, text: str, decoding: Decoding, logprobs: Sequence[An
     """
     choice, end, counted = choice_of(answer), decoding.end_of(text), completion_tokens(answer)
     if (why := choice.get("finish_reason")) not in ("stop", "length"):
-        raise ModelError(f"the server ended a text for the reason {reprlib.repr(why)}, neither a stop nor its length")
+        raise ModelError(f"the server ended a text with the unknown `finish_reason` {reprlib.repr(why)}")
     tokens = len(logprobs) if counted is None else counted
     score = sum(map(checked_logprob, logprobs))
     return ServedText(text[:end], tokens, _ending(choice, decoding, cut=end is not None), score)
