@@ -121,7 +121,7 @@ class Work:
         return [token for shot in range(shots) for token in self.tokens(1000 * draw + shot, length)]
 
     def rte(self) -> list[ScoreRequest]:
-        """Two options of one token after a draw of its own for each query."""
+        """Two options of one token; each query has its own draw of demonstrations."""
         size = self.size
         prompts = [
             self.demonstrations(1 + query, size.shots, size.demonstration)
@@ -439,8 +439,8 @@ def bare_pass(model: Any, calls: Sequence[tuple[int, int]], device: torch.device
         if (surplus := cache.get_seq_length() - depth) > 0 and not hasattr(model.config, "sliding_window"):
             cache.crop(-surplus)
         start = cache.get_seq_length()
-        places = torch.arange(start, start + length, device=device)[None]
-        model.base_model(input_ids=tokens, position_ids=places, past_key_values=cache, use_cache=True)
+        positions = torch.arange(start, start + length, device=device)[None]
+        model.base_model(input_ids=tokens, position_ids=positions, past_key_values=cache, use_cache=True)
 
 
 if __name__ == "__main__":

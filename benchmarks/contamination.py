@@ -31,11 +31,11 @@ GIGABYTE_A_MINUTE = 1000 / 60  # megabytes a second
 def words(draw: np.random.Generator, count: int, vocabulary: list[str]) -> list[str]:
     ranks = np.minimum(draw.zipf(1.15, size=count) - 1, len(vocabulary) - 1)
     found = [vocabulary[rank] for rank in ranks.tolist()]
-    for place in range(0, count, 17):
-        found[place] = found[place].capitalize()
-        found[place - 1] += ","
-    for place in range(0, count, 170):
-        found[place] = f"“{found[place]}”"
+    for index in range(0, count, 17):
+        found[index] = found[index].capitalize()
+        found[index - 1] += ","
+    for index in range(0, count, 170):
+        found[index] = f"“{found[index]}”"
     return found
 
 

@@ -1,10 +1,10 @@
-"""Scores of the same generated texts by icl-eval and by lm-eval's own tasks: GSM8K and BBH.
+"""Scores of the same generated texts by icl-eval and by lm-eval's tasks: GSM8K and BBH.
 
     python benchmarks/extraction.py DATA_DIR [--examples 200]
 
 No model runs: each example gets texts in many forms, right and wrong, as models write them. lm-eval's tasks get the
-records of the official releases in place of the Hub's. Prints for each rule how many of the texts score the same, and
-those that do not. Exits with 1 if a rule disagrees on a text in a form that is not marked as known.
+records of the official releases instead of the Hub's. For each rule, prints how many texts get the same score, and
+lists the others. Exits with 1 if a rule disagrees on a text in a form that is not marked as known.
 """
 
 from __future__ import annotations
@@ -72,19 +72,19 @@ def main() -> int:
 
     manager, failed = TaskManager(), False
     print("| task | rules | texts | the same | right |", "|---|---|---:|---:|---:|", sep="\n")
-    for name, (own, rules, forms) in TASKS.items():
+    for name, (task, rules, forms) in TASKS.items():
         theirs = _Task(name, manager, given.examples)
         texts = [
             (number, form, text.format(n=target, comma=_with_commas(target)))
             for number, target in enumerate(theirs.targets)
             for form, text in forms.items()
         ]
-        for rule, own_rule in rules.items():
+        for rule, our_rule in rules.items():
             found = theirs.scores(rule, [(number, text) for number, _, text in texts])
-            ours = _own_scores(own, own_rule, [(theirs.targets[number], text) for number, _, text in texts])
-            unlike = [(form, text) for (_, form, text), a, b in zip(texts, ours, found, strict=True) if a != b]
-            print(f"| {name} | {rule} | {len(texts)} | {len(texts) - len(unlike)} | {sum(ours):.0f} |", flush=True)
-            for form, text in dict(unlike).items():
+            ours = _our_scores(task, our_rule, [(theirs.targets[number], text) for number, _, text in texts])
+            differing = [(form, text) for (_, form, text), a, b in zip(texts, ours, found, strict=True) if a != b]
+            print(f"| {name} | {rule} | {len(texts)} | {len(texts) - len(differing)} | {sum(ours):.0f} |", flush=True)
+            for form, text in dict(differing).items():
                 print(f"    {form}{' (known)' if form in KNOWN else ''}: {text!r}")
                 failed |= form not in KNOWN
     return int(failed)
@@ -94,7 +94,7 @@ def _with_commas(target: str) -> str:
     return f"{int(target):,}" if target.isdecimal() else target
 
 
-def _own_scores(name: str, rules: str, texts: Sequence[tuple[str, str]]) -> list[float]:
+def _our_scores(name: str, rules: str, texts: Sequence[tuple[str, str]]) -> list[float]:
     """The scores of texts by a task of this package."""
     definition = Library().task(name).definition
     measure: Any = metric(f"{definition.metrics[0]}{f'@{rules}' if rules else ''}", definition.extract, kind="text")

@@ -3,8 +3,8 @@
     python benchmarks/generation.py MODEL DATA_DIR [--works nq,...] [--repeats 3] [--profile]
 
 Prompts are the same token for token on both sides, and each text ends at the first line break. Greedy texts are
-compared in the same command: exits with 1 if the sides differ on more than one text. Steps take the path of every
-device; with `--rows batch` prompts too are read as where attention cannot go by pieces: as rows that do not branch.
+compared in the same command: exits with 1 if the sides differ on more than one text. With `--rows batch`, prompts are
+computed without attention blocks, one sequence per row.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _measure(work: Work, lm: Any, peer: Any, given: argparse.Namespace) -> int:
 
 
 def _requests(work: Work, lm: Any, given: argparse.Namespace) -> list[Any]:
-    ask = RunConfig(
+    config = RunConfig(
         model=given.model,
         data=given.data_dir,
         tasks=(work.task,),
@@ -127,9 +127,9 @@ def _requests(work: Work, lm: Any, given: argparse.Namespace) -> list[Any]:
         if work.fixed:
             protocol = definition.protocol.model_copy(update={"draw": "fixed"})
             task = replace(task, definition=definition.model_copy(update={"protocol": protocol}))
-        for prepared in prepare(task, None, ask, source_of(given.data_dir)):
-            for question in RequestBuilder(prepared, lm, "error").queries():
-                requests += question.requests
+        for prepared in prepare(task, None, config, source_of(given.data_dir)):
+            for query in RequestBuilder(prepared, lm, "error").queries():
+                requests += query.requests
     decoding = {"beams": work.beams, "max_tokens": given.max_tokens, "length_penalty": 1.0, "penalty": "power"}
     return [replace(each, decoding=replace(each.decoding, **decoding)) for each in requests]
 

@@ -1,9 +1,9 @@
-"""What becomes of YAML files of lm-eval that `icl-eval import` reads, with their prompts compared.
+"""Whether `icl-eval import` reads YAML files of lm-eval, and whether the prompts are equal.
 
     python benchmarks/imports.py DATA_DIR
 
 The files are those of the installed lm-eval. Data sets have the records of the official releases below the directory,
-or, where these are not known here, the few hand-written ones of the tests; both in the columns of the Hub. Prints for
+or, if there are none, the few hand-written ones of the tests; both in the columns of the Hub. Prints for
 each file whether it is imported whole, frozen or refused, and how many of its first prompts are equal or why it is
 refused. Exits with 1 if the prompts of an imported task differ or were not compared.
 """
@@ -81,12 +81,12 @@ def main() -> int:
         for name in FILES:
             try:
                 report = import_task(name, given.data_dir, Path(folder))
-                how, said = report.how, report.compared
-                failed |= "equal" not in said
+                how, prompts = report.how, report.compared
+                failed |= "equal" not in prompts
             except IclEvalError as error:
-                how, said = "refused", error.message
+                how, prompts = "refused", error.message
             counts[how] += 1
-            print(f"| `{name}` | {how} | {said} |", flush=True)
+            print(f"| `{name}` | {how} | {prompts} |", flush=True)
     print(f"\n{', '.join(f'{count} {how}' for how, count in counts.items())}")
     return int(failed)
 

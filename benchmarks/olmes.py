@@ -4,9 +4,9 @@
 
 The first two are checkouts of github.com/allenai/OLMo-Eval and github.com/allenai/catwalk, whose classes make the
 prompts. Both sides get the same records: for demonstrations those in the code of OLMES, so that the ids in the task
-files are compared without training data; for queries those of the official releases, and, where there is none, the
-records in the code that are not shown. No model runs. Exits with 1 if a demonstration, a prompt, an option or a right
-answer differs that is not marked as known.
+files are compared without training data; for queries those of the official releases or, if there is none, the other
+records in the code. No model runs. Exits with 1 if a demonstration, a prompt, an option or a right answer differs and
+the difference is not marked as known.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Prompts = list[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Pair:
-    """A task of the suite, and the class, its records in the code and the data set that are the same."""
+    """A task of the suite, with its class, its demonstrations and its data set in the code of OLMES."""
 
     name: str
     module: str
     cls: str
-    shown: str
+    fewshot_source: str
     hub: tuple[str, str | None] | None
     split: str = "validation"
 
@@ -68,13 +68,14 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="queries of each task, or of each subject of MMLU")
     given = parser.parse_args()
     _use_code(given.olmo_eval, given.catwalk)
-    records = deepcopy(importlib.import_module(f"{CODE}.std_fewshot").STD_FEWSHOT)  # the code changes its own
+    records = deepcopy(importlib.import_module(f"{CODE}.std_fewshot").STD_FEWSHOT)  # the code changes the original
     failed = 0
     print("| task | demonstrations | queries | equal | known differences |", "|---|---|---:|---:|---:|", sep="\n")
     for form in ("cloze", "lettered"):
         for pair in PAIRS:
             failed += _report(
-                f"olmes/{form}/{pair.name}", *_of_pair(pair, form, records[pair.shown], given.data_dir, given.limit)
+                f"olmes/{form}/{pair.name}",
+                *_of_pair(pair, form, records[pair.fewshot_source], given.data_dir, given.limit),
             )
         failed += _report(f"olmes/{form}/mmlu", *_of_mmlu(form, given.data_dir, given.limit))
     return int(failed > 0)
@@ -142,49 +143,49 @@ def _compared(
         drawn = pool.draw(examples[0], SHOTS, 0)
     except IclEvalError as error:
         return error.message, iter(())
-    said = "equal" if [each.id for each in drawn] == shots else "differ"
+    verdict = "equal" if [each.id for each in drawn] == shots else "differ"
 
     def pairs() -> Iterator[tuple[Any, Any]]:
-        shown = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in drawn]
+        demonstrations = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in drawn]
         for example, doc in zip(examples, docs, strict=False):
-            text = assemble(prompt, example.fields, example.options, shown)
-            own = [(text.context(index), answer) for index, answer in enumerate(text.answers)]
-            yield (own, example.gold[0]), (_code_prompts(theirs, doc), _gold(doc))
+            text = assemble(prompt, example.fields, example.options, demonstrations)
+            ours = [(text.context(index), answer) for index, answer in enumerate(text.answers)]
+            yield (ours, example.gold[0]), (_code_prompts(theirs, doc), _gold(doc))
 
-    return said, pairs()
+    return verdict, pairs()
 
 
 def _of_mmlu(form: str, data_dir: Path, limit: int | None) -> tuple[str, Iterator[tuple[Any, Any]]]:
     """The same of all subjects."""
     module = importlib.import_module(f"{CODE}.mmlu_std")
-    found, said = list[tuple[Any, Any]](), set[str]()
+    found, verdicts = list[tuple[Any, Any]](), set[str]()
     for subject in module.SUBJECTS:
         rows = hub_records(data_dir, "cais/mmlu", subject)
         theirs = _code_task(
             module.GeneralHendrycksTest, rows, DATASET_NAME=subject, choice_labels=True if form == "lettered" else None
         )
         source, expected = MemorySource(rows), MemorySource({"dev": rows["dev"][:SHOTS]})
-        word, pairs = _compared(f"olmes/{form}/mmlu", source, expected, islice(theirs.test_docs(), limit), theirs)
-        said.add(word)
+        verdict, pairs = _compared(f"olmes/{form}/mmlu", source, expected, islice(theirs.test_docs(), limit), theirs)
+        verdicts.add(verdict)
         found += pairs
-    return ", ".join(sorted(said)), iter(found)
+    return ", ".join(sorted(verdicts)), iter(found)
 
 
-def _report(name: str, said: str, pairs: Iterator[tuple[Any, Any]]) -> int:
-    """Print the row of a task, and its first difference; how much differs that is not known."""
+def _report(name: str, verdict: str, pairs: Iterator[tuple[Any, Any]]) -> int:
+    """Print the row of a task and its first unknown difference; return the number of unknown differences."""
     queries = equal = known = 0
     first: tuple[Any, Any] | None = None
-    for own, other in pairs:
+    for ours, other in pairs:
         queries += 1
-        equal += own == other
-        if own != other:
-            is_known = _normalized(name, own) == _normalized(name, other)
+        equal += ours == other
+        if ours != other:
+            is_known = _normalized(name, ours) == _normalized(name, other)
             known += is_known
-            first = first or (None if is_known else (own, other))
-    print(f"| {name} | {said} | {queries} | {equal} | {known} |", flush=True)
+            first = first or (None if is_known else (ours, other))
+    print(f"| {name} | {verdict} | {queries} | {equal} | {known} |", flush=True)
     if first is not None:
         print(f"    {first[0]!r}\n    {first[1]!r}")
-    return queries - equal - known + (said != "equal")
+    return queries - equal - known + (verdict != "equal")
 
 
 def _normalized(name: str, prompts: tuple[Prompts, int]) -> tuple[Prompts, int]:

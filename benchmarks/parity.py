@@ -2,11 +2,11 @@
 
     python benchmarks/parity.py MODEL DATA_DIR [--tasks superglue/rte,...] [--shots 0,4] [--limit 32] [--split SPLIT]
 
-Both run in float32 in one process after the other. `logits_cache=False`, because with its cache lm-eval 0.4.13 scores
-requests of unequal continuation length that share a sequence wrongly. lm-eval's log-softmax runs in float64 here; its
-own float32 differs by more than the tolerance on long options (`--softmax-dtype float32` shows it). Texts longer than
-the window go through lm-eval's rolling log-likelihood. Exits with 1 if any token differs by more than 1e-4 nats on
-average over its text.
+Both run in float32, one after the other in one process. lm-eval runs with `logits_cache=False`: with its cache,
+lm-eval 0.4.13 gives wrong scores to continuations of different lengths that share a sequence. Its log-softmax runs in
+float64 here, because in float32 it differs by more than the tolerance on long options (try `--softmax-dtype float32`).
+Texts longer than the context length go through lm-eval's rolling log-likelihood. Exits with 1 if any token differs by
+more than 1e-4 nats on average over its text.
 """
 
 from __future__ import annotations
@@ -43,52 +43,51 @@ def main() -> int:
     parser.add_argument("--softmax-dtype", default="float64", help="of lm-eval's log-softmax")
     given = parser.parse_args()
     lm = load_model(str(given.model), max_length=given.max_length)
-    questions = list(_questions(lm, given))
-    ours, theirs = _ours(lm, questions), _theirs(questions, given)
+    queries = list(_queries(lm, given))
+    ours, theirs = _ours(lm, queries), _theirs(queries, given)
     worst = 0.0
     print(
         "| task | shots | texts | largest difference (nats per token) | icl-eval | lm-eval |",
         "|---|---:|---:|---:|---|---|",
         sep="\n",
     )
-    for cell in dict.fromkeys((question.cell.task, question.cell.shots) for question in questions):
-        rows = [i for i, question in enumerate(questions) if (question.cell.task, question.cell.shots) == cell]
-        asked = [questions[i] for i in rows]
+    for cell in dict.fromkeys((query.cell.task, query.cell.shots) for query in queries):
+        rows = [i for i, query in enumerate(queries) if (query.cell.task, query.cell.shots) == cell]
+        chosen = [queries[i] for i in rows]
         differences = [
             abs(one[0] - other[0]) / tokens
             for i in rows
-            for one, other, tokens in zip(ours[i], theirs[i], _tokens(questions[i]), strict=True)
+            for one, other, tokens in zip(ours[i], theirs[i], _tokens(queries[i]), strict=True)
         ]
-        scores = [_scores(asked, [side[i] for i in rows]) for side in (ours, theirs)]
+        scores = [_scores(chosen, [side[i] for i in rows]) for side in (ours, theirs)]
         print(f"| {cell[0]} | {cell[1]} | {len(differences)} | {max(differences):.1e} | {' | '.join(scores)} |")
         worst = max(worst, *differences)
     print(f"\nlargest difference {worst:.1e} nats per token, tolerance {TOLERANCE:.0e}")
     return int(worst > TOLERANCE)
 
 
-def _questions(lm: object, given: argparse.Namespace) -> Iterator[EncodedQuery]:
+def _queries(lm: object, given: argparse.Namespace) -> Iterator[EncodedQuery]:
     names, shots = given.tasks.split(","), tuple(map(int, given.shots.split(",")))
-    ask = RunConfig(
+    config = RunConfig(
         model=str(given.model), data=str(given.data_dir), tasks=tuple(names), shots=shots, limit=f"first:{given.limit}"
     )
     for task in Library().tasks(names):
-        for prepared in prepare(task, given.prompt, ask, source_of(ask.data)):
+        for prepared in prepare(task, given.prompt, config, source_of(config.data)):
             yield from RequestBuilder(prepared, lm, "error").queries()  # type: ignore[arg-type]
 
 
-def _ours(lm: object, questions: Sequence[EncodedQuery]) -> list[list[Likelihood]]:
-    requests = [each for question in questions for each in _asked(question)]
+def _ours(lm: object, queries: Sequence[EncodedQuery]) -> list[list[Likelihood]]:
+    requests = [each for query in queries for each in _requests(query)]
     answers = iter(Engine(lm).answer(requests))  # type: ignore[arg-type]
     found = []
-    for question in questions:
-        asked = _asked(question)
-        parts = [(math.fsum(each.logprobs), each.greedy) for each in (next(answers) for _ in asked)]
+    for query in queries:
+        parts = [(math.fsum(each.logprobs), each.greedy) for each in (next(answers) for _ in _requests(query))]
         whole = (math.fsum(value for value, _ in parts), all(greedy for _, greedy in parts))
-        found.append(parts if question.kind == "choice" else [whole])
+        found.append(parts if query.kind == "choice" else [whole])
     return found
 
 
-def _theirs(questions: Sequence[EncodedQuery], given: argparse.Namespace) -> list[list[Likelihood]]:
+def _theirs(queries: Sequence[EncodedQuery], given: argparse.Namespace) -> list[list[Likelihood]]:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
@@ -102,45 +101,45 @@ def _theirs(questions: Sequence[EncodedQuery], given: argparse.Namespace) -> lis
         logits_cache=False,
     )
     found: list[list[Likelihood]] = []
-    for question in questions:
-        text = question.text
-        if len(question.requests) > 1 and question.kind == "likelihood":
+    for query in queries:
+        text = query.text
+        if len(query.requests) > 1 and query.kind == "likelihood":
             rolling = lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text.answers[0],), 0)], True)
             found.append([(float(rolling[0]), False)])
             continue
-        pairs = [(text.context(index, question.shots), answer) for index, answer in enumerate(text.answers)]
+        pairs = [(text.context(index, query.shots), answer) for index, answer in enumerate(text.answers)]
         requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(pairs)]
         found.append([(float(value), bool(greedy)) for value, greedy in lm.loglikelihood(requests, disable_tqdm=True)])
     return found
 
 
-def _asked(question: EncodedQuery) -> list[ScoreRequest]:
-    """What is compared: each option after the prompt, or all that a likelihood takes."""
-    if question.kind == "choice":
-        return list(question.conditional)
-    return [each for each in question.requests if isinstance(each, ScoreRequest)]
+def _requests(query: EncodedQuery) -> list[ScoreRequest]:
+    """The requests that are compared: each option after the prompt, or all windows of a likelihood."""
+    if query.kind == "choice":
+        return list(query.conditional)
+    return [each for each in query.requests if isinstance(each, ScoreRequest)]
 
 
-def _tokens(question: EncodedQuery) -> list[int]:
+def _tokens(query: EncodedQuery) -> list[int]:
     """Tokens scored, of each option or of the whole text."""
-    counts = [len(request.tokens) - request.boundary for request in _asked(question)]
-    return counts if question.kind == "choice" else [sum(counts)]
+    counts = [len(request.tokens) - request.boundary for request in _requests(query)]
+    return counts if query.kind == "choice" else [sum(counts)]
 
 
-def _scores(questions: Sequence[EncodedQuery], found: Sequence[Sequence[Likelihood]]) -> str:
+def _scores(queries: Sequence[EncodedQuery], found: Sequence[Sequence[Likelihood]]) -> str:
     """The usual scores of these likelihoods."""
-    if questions[0].kind == "choice":
+    if queries[0].kind == "choice":
         by_sum, by_char = ([] for _ in range(2))
-        for question, options in zip(questions, found, strict=True):
+        for query, options in zip(queries, found, strict=True):
             values = [value for value, _ in options]
-            lengths = [len(answer.strip()) for answer in question.text.answers]
-            by_sum.append(_best(values) in question.example.gold)
-            by_char.append(_best([v / n for v, n in zip(values, lengths, strict=True)]) in question.example.gold)
+            lengths = [len(answer.strip()) for answer in query.text.answers]
+            by_sum.append(_best(values) in query.example.gold)
+            by_char.append(_best([v / n for v, n in zip(values, lengths, strict=True)]) in query.example.gold)
         return f"accuracy {_mean(by_sum):.4f} by sum, {_mean(by_char):.4f} by character"
     whole = [options[0] for options in found]
-    words = sum(len(question.example.options[0].split()) for question in questions)
+    words = sum(len(query.example.options[0].split()) for query in queries)
     total = math.fsum(value for value, _ in whole)
-    if any(len(question.requests) > 1 for question in questions):
+    if any(len(query.requests) > 1 for query in queries):
         return f"word perplexity {math.exp(-total / words):.3f}"
     return f"accuracy {_mean([greedy for _, greedy in whole]):.4f}, perplexity {math.exp(-total / len(whole)):.3f}"
 

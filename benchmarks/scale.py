@@ -1,4 +1,4 @@
-"""Time of every step that reads many records, and memory of one long record.
+"""Time of the steps that read many records, and memory of one long record.
 
     python benchmarks/scale.py [--records 100000] [--steps show,check,...] [--profile]
 

@@ -6,8 +6,8 @@ For every work three sides take turns, `--repeats` times, and medians of the rat
 
 - ours: prompts are rendered, fitted, encoded, planned and answered, from an empty journal.
 - lm-eval 0.4.13: gets the finished texts and scores them at its best batch size of `--batch-sizes`, found in the first
-  turn. Where a work says so it is timed on evenly spread queries and scaled up, since its time is theirs added up.
-- of a curve also our own largest point alone.
+  turn. Works with `sampled` time it on evenly spread queries only, and scale the time up.
+- for a curve, also ours at the largest number of shots alone.
 - limit: the base model's forward pass over as many tokens as the trie of the requests has, at the same depths, without
   masks, head or planning. A tree (requests that share 64 tokens) is its longest request as one causal sequence, then
   the rest in calls of 512 tokens on a cache as long as they are deep on average. Smaller trees are sequences of their
@@ -43,7 +43,7 @@ from icl_eval.runs.tasks import SAMPLE_PATH, source_of
 from icl_eval.tasks import Library, LocalSource
 
 TOLERANCE = 1e-4  # nats per scored token
-STEM, CALL, SMALL, BATCH = 64, 512, 512, 4096  # tokens: of the limit's trees, calls, small trees and batches
+SHORTEST_PREFIX, CALL, SMALL, BATCH = 64, 512, 512, 4096  # tokens: of the limit's trees, calls, small trees and batches
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ def _measure(work: Work, given: argparse.Namespace) -> float:
     sizes = [int(size) for size in given.batch_sizes.split(",")]
     turns = [bench.turn(sizes) for _ in range(given.repeats)]
     faster, over = median(turn.peer / turn.ours for turn in turns), median(turn.ours / turn.limit for turn in turns)
-    own = median(turn.ours / turn.point for turn in turns)
+    over_point = median(turn.ours / turn.point for turn in turns)
     wanted = f" (at most {work.limit:.2f})" if work.limit else ""
     print(
-        f"| {work.about} | {bench.asked:,} | {bench.trie:,} | {faster:.2f} (at least {work.peer:g}) "
+        f"| {work.about} | {bench.input_tokens:,} | {bench.trie:,} | {faster:.2f} (at least {work.peer:g}) "
         f"| {over:.2f}{wanted} | {bench.worst:.1e} |",
         flush=True,
     )
@@ -133,7 +133,10 @@ def _measure(work: Work, given: argparse.Namespace) -> float:
         file=sys.stderr,
     )
     if len(work.shots) > 1:
-        print(f"| {work.about}, times our own point of {work.shots[-1]} shots | | | | {own:.2f} | |", flush=True)
+        print(
+            f"| {work.about}, times icl-eval's point of {work.shots[-1]} shots alone | | | | {over_point:.2f} | |",
+            flush=True,
+        )
     if work.memory and not given.without_peer:
         peaks = {side: _child(work, given, side) for side in ("ours", "peer")}
         ratio = peaks["ours"] / peaks["peer"]
@@ -148,11 +151,11 @@ class _Bench:
         self.work, self.given = work, given
         self.model = "tiny" if work.tiny else given.model
         self.lm: Any = load_model(self.model, dtype=given.dtype)
-        self.questioners = list(self._questioners())
-        self.questions = [question for questioner in self.questioners for question in questioner.queries()]
-        self.asked, self.trie, self.calls = self._count()
+        self.builders = list(self._builders())
+        self.queries = [query for builder in self.builders for query in builder.queries()]
+        self.input_tokens, self.trie, self.calls = self._count()
         self.size, self.worst, self.engine_tokens = 0, 0.0, 0
-        self.chosen = _spread([question.example.id for question in self.questions], work.sampled)
+        self.chosen = _spread([query.example.id for query in self.queries], work.sampled)
         self.peer: Any = None if given.without_peer else _peer(self.model, given.dtype)
 
     def turn(self, sizes: Sequence[int]) -> Sides:
@@ -167,28 +170,28 @@ class _Bench:
         self.size = min(found, key=lambda size: found[size][0])
         seconds, theirs = found[self.size]
         self._compare(ours, theirs)
-        return Sides(mine, seconds * len(self.questions) / len(self.chosen), limit, point)
+        return Sides(mine, seconds * len(self.queries) / len(self.chosen), limit, point)
 
-    def _questioners(self) -> Iterator[RequestBuilder]:
+    def _builders(self) -> Iterator[RequestBuilder]:
         work = self.work
         limit = f"first:{work.queries}"
-        ask = RunConfig(model=str(self.model), data="sample", tasks=(work.tasks,), shots=work.shots, limit=limit)
+        config = RunConfig(model=str(self.model), data="sample", tasks=(work.tasks,), shots=work.shots, limit=limit)
         source = LocalSource(SAMPLE_PATH) if work.tiny else source_of(self.given.data_dir)
         for task in Library().tasks([work.tasks]):
             if work.fixed:
                 definition = task.definition
                 protocol = definition.protocol.model_copy(update={"draw": "fixed"})
                 task = replace(task, definition=definition.model_copy(update={"protocol": protocol}))
-            for prepared in prepare(task, None, ask, source):
+            for prepared in prepare(task, None, config, source):
                 yield RequestBuilder(prepared, self.lm, "drop" if work.tiny else "error")
 
     def _ours(self, shots: int | None = None) -> list[float]:
-        """The answers to all questions, or to those with so many shots; the engine keeps nothing of an earlier turn."""
+        """The answers to all queries, or to those with this number of shots, from an empty engine."""
         engine = Engine(self.lm)
-        fresh = (RequestBuilder(each.prepared, each.model, each.overflow) for each in self.questioners)
-        questions = (question for questioner in fresh for question in questioner.queries())
-        asked = (question for question in questions if shots in (None, question.cell.shots))
-        answers = engine.answer([request for question in asked for request in question.conditional])
+        fresh = (RequestBuilder(each.prepared, each.model, each.overflow) for each in self.builders)
+        queries = (query for builder in fresh for query in builder.queries())
+        chosen = (query for query in queries if shots in (None, query.cell.shots))
+        answers = engine.answer([request for query in chosen for request in query.conditional])
         if shots is None:
             self.engine_tokens = engine.tokens
         return [sum(answer.logprobs) for answer in answers]
@@ -198,9 +201,9 @@ class _Bench:
 
         self.peer.batch_size_per_gpu = size
         texts = [
-            (question.text.context(option, question.shots), answer)
-            for question in (self.questions[index] for index in self.chosen)
-            for option, answer in enumerate(question.text.answers)
+            (query.text.context(option, query.shots), answer)
+            for query in (self.queries[index] for index in self.chosen)
+            for option, answer in enumerate(query.text.answers)
         ]
         requests = [Instance("loglikelihood", {}, pair, index) for index, pair in enumerate(texts)]
         found: list[float] = []
@@ -211,17 +214,17 @@ class _Bench:
 
     def _compare(self, ours: list[float], theirs: list[float]) -> None:
         mine = iter(ours)
-        by_question = [[next(mine) for _ in question.conditional] for question in self.questions]
+        by_query = [[next(mine) for _ in query.conditional] for query in self.queries]
         other = iter(theirs)
         for index in self.chosen:
-            for value, request in zip(by_question[index], self.questions[index].conditional, strict=True):
+            for value, request in zip(by_query[index], self.queries[index].conditional, strict=True):
                 difference = abs(value - next(other)) / (len(request.tokens) - request.boundary)
                 self.worst = max(self.worst, difference)
 
     def _count(self) -> tuple[int, int, list[tuple[int, int, int]]]:
-        """Tokens asked, tokens of the trie, and per call of the limit: sequences, their length and the cache's."""
-        requests = [request for question in self.questions for request in question.conditional]
-        asked = sum(request.input_length for request in requests)
+        """Input tokens, tokens of the trie, and for each call of the limit: sequences, their length and the cache's."""
+        requests = [request for query in self.queries for request in query.conditional]
+        total_input = sum(request.input_length for request in requests)
         trees: list[tuple[int, int, int]] = []  # longest, tokens, sum of depths
         last = np.empty(0, np.int32)
         for request in sorted(requests, key=lambda each: each.tokens):
@@ -230,7 +233,7 @@ class _Bench:
             differ = np.flatnonzero(last[:size] != tokens[:size])
             shared = int(differ[0]) if len(differ) else size
             new = len(tokens) - shared
-            longest, total, depth = trees.pop() if shared >= STEM else (0, 0, 0)
+            longest, total, depth = trees.pop() if shared >= SHORTEST_PREFIX else (0, 0, 0)
             trees.append((max(longest, len(tokens)), total + new, depth + new * (shared + len(tokens) - 1) // 2))
             last = tokens
         calls = _batches([total for _, total, _ in trees if total < SMALL])
@@ -240,7 +243,7 @@ class _Bench:
                 if rest := total - longest:
                     mean = max((depth - longest * (longest - 1) // 2) // rest, 0)
                     calls += [(1, min(CALL, rest - done), mean) for done in range(0, rest, CALL)]
-        return asked, sum(total for _, total, _ in trees), calls
+        return total_input, sum(total for _, total, _ in trees), calls
 
     def _limit(self) -> None:
         base, vocabulary = self.lm.model.base_model, self.lm.vocabulary
@@ -254,12 +257,12 @@ class _Bench:
                 if (surplus := cache.get_seq_length() - min(depth, self.lm.window - length)) > 0:
                     cache.crop(-surplus)
                 start = cache.get_seq_length()
-                places = torch.arange(start, start + length)[None]
-                base(input_ids=tokens, position_ids=places, past_key_values=cache, use_cache=True)
+                positions = torch.arange(start, start + length)[None]
+                base(input_ids=tokens, position_ids=positions, past_key_values=cache, use_cache=True)
 
 
 def _spread(examples: list[str], sampled: int | None) -> list[int]:
-    """The questions of evenly spread examples, each at all its numbers of shots."""
+    """Indices of the queries of evenly spread examples, at all numbers of shots."""
     distinct = list(dict.fromkeys(examples))
     chosen = set(distinct[:: max(len(distinct) // (sampled or len(distinct)), 1)])
     return [index for index, example in enumerate(examples) if example in chosen]
@@ -291,7 +294,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _child(work: Work, given: argparse.Namespace, side: str) -> float:
-    """Peak memory of a process of its own that scores a work once."""
+    """Peak memory of a separate process that scores a work once."""
     command = [sys.executable, __file__, given.model, given.data_dir, "--works", work.name, "--dtype", given.dtype]
     done = subprocess.run([*command, "--peak", side], check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
@@ -304,7 +307,7 @@ def _peak(work: Work, given: argparse.Namespace) -> int:
     if given.peak == "ours":
         bench._ours()
     else:
-        bench.lm, bench.questioners = None, []
+        bench.lm, bench.builders = None, []
         bench._their_seconds(1)
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])

@@ -1,8 +1,8 @@
-"""Prompts, log-likelihoods and scores of tasks by icl-eval and by lm-eval's own tasks of the same name.
+"""Prompts, log-likelihoods and scores of tasks by icl-eval and by lm-eval's tasks of the same name.
 
     python benchmarks/standard.py MODEL DATA_DIR [--tasks mmlu_anatomy,sst2,...] [--examples 20] [--prompts 20]
 
-lm-eval's tasks get the records of the official releases in place of the Hub's. MMLU, TruthfulQA, BIG-Bench Hard and
+lm-eval's tasks get the records of the official releases instead of the Hub's. MMLU, TruthfulQA, BIG-Bench Hard and
 GSM8K are bundled tasks; the others are imported from lm-eval's YAML files first. Prompts and answers of all tasks are
 compared as texts; log-likelihoods of some examples of the named tasks in float32, as in `parity.py`. A task with
 generated answers is compared by the log-likelihood of its target. Exits with 1 if a text differs, a token differs by
@@ -52,14 +52,17 @@ KNOWN = {"bbh_zeroshot_snarks", "bbh_cot_fewshot_snarks"}  # here, the instructi
 
 @dataclass(frozen=True)
 class Pair:
-    """A task of lm-eval and the same of this package; of a part of it, the category.
+    """A task of lm-eval and the same task of this package, or one of its categories.
 
     Attributes:
+        name: the task of lm-eval.
+        task: the task of this package.
+        category: the category of it that lm-eval has as a task.
         in_prompt: whether its demonstrations are in the prompt file here.
     """
 
     name: str
-    own: str
+    task: str
     shots: int = 0
     category: str = ""
     in_prompt: bool = False
@@ -119,9 +122,9 @@ def _prepared(given: argparse.Namespace, folder: Path) -> Iterator[tuple[Pair, P
     """Every pair, with the first examples of the task of this package."""
     whole: dict[tuple[str, int], Prepared] = {}
     for pair in _pairs(given.data_dir):
-        key = (pair.own, pair.shots)
+        key = (pair.task, pair.shots)
         if key not in whole:
-            whole[key] = _ready(Library().task(pair.own), given.data_dir, 0 if pair.in_prompt else pair.shots)
+            whole[key] = _ready(Library().task(pair.task), given.data_dir, 0 if pair.in_prompt else pair.shots)
         found = (each for each in whole[key].examples if each.category == pair.category)
         yield pair, replace(whole[key], examples=list(islice(found, given.prompts)))
     for name in IMPORTED:
@@ -154,10 +157,10 @@ class _Comparison:
     peer: _Peer
 
     def differs(self, ours: Sequence[EncodedQuery], theirs: Sequence[Sequence[Any]]) -> bool:
-        """Print the row of the task; whether anything differs."""
-        asked = [self._requests(*each) for each in zip(ours, theirs, strict=True)]
-        answers = iter(Engine(self.lm).answer([request for requests in asked for request in requests]))
-        logprobs = [[next(answers).logprobs for _ in requests] for requests in asked]
+        """Print the row of the task, and return whether anything differs."""
+        requests_of_queries = [self._requests(*each) for each in zip(ours, theirs, strict=True)]
+        answers = iter(Engine(self.lm).answer([request for requests in requests_of_queries for request in requests]))
+        logprobs = [[next(answers).logprobs for _ in requests] for requests in requests_of_queries]
         found = [self.peer.likelihoods(self.pair.name, options) for options in theirs]
         worst = max(
             abs(math.fsum(one) - other) / len(one)

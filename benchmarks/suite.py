@@ -1,10 +1,10 @@
-"""Every task of the GPT-3 suite, a few examples each, in one table: that all of it runs.
+"""Scores of every task of the GPT-3 suite on a few examples each, in one table.
 
     python benchmarks/suite.py MODEL DATA_DIR [DATA_DIR ...] [--shots 0,4] [--limit 20] [--tasks gpt3] [--out FOLDER]
 
-A task takes the first of the directories that has its files, in the layout that its task file names. Where that is a
-part of the release only, the splits of `PARTS` are used. Every task is kept in a folder of its own below
-`--out`, so the same command goes on where it was stopped. Exits with 1 if a task could not be run, and says why.
+A task is read from the first directory that has its files, in the layout that its task file names. If this is only a
+part of the release, the splits of `PARTS` are used. Every task has a run folder below `--out`, so the same command
+continues an interrupted one. Exits with 1 and prints the reason if a task could not be run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TASKS = "gpt3,superglue-generated,wikitext-2,summarization/cnn-dailymail"
 
 @dataclass(frozen=True)
 class Part:
-    """What is asked of a part of a release, where it is not the task's own."""
+    """The splits to use if only a part of a release is there; None stands for the task's own."""
 
     split: str | None = None
     fewshot_split: str | None = None
@@ -62,7 +62,7 @@ class Suite:
     problems: int = 0
 
     def scores(self, task: Task) -> tuple[Score, ...]:
-        """The task's scores from the first directory that has its files; none, and a problem, if that cannot be."""
+        """The task's scores from the first directory that has its files; empty if it fails."""
         tries = [(folder, part) for folder in self.directories for part in (Part(), PARTS.get(task.name, Part()))]
         for directory, part in dict.fromkeys(tries):
             try:

@@ -1,4 +1,4 @@
-"""A GGUF file with its weights unpacked to float32, so that what serves it computes with what `transformers` has.
+"""Unpack the weights of a GGUF file to float32, so that a server computes with the same weights as `transformers`.
 
 python benchmarks/unpack_gguf.py SOURCE.gguf TARGET.gguf
 """

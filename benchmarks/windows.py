@@ -6,7 +6,7 @@ The model is random, in float32 on the CPU: six layers of Gemma 3 of 270 million
 of 512 tokens. MODEL gives its tokenizer and the size of its vocabulary. The prompts are 32 questions of TREC with their
 types (`trec/train.first1000.txt`), drawn for each query (of `trec/test.txt`) alone, and all six types are scored. Both
 sides take turns, and the median of the ratios is printed. The other side is the same network without sharing: requests
-one by one, each a sequence through the model's own attention.
+one by one, each as a sequence with the model's usual attention.
 
 Exits with 1 if other tokens are computed than those of the trie, if log-probabilities differ by more than 1e-4 nats per
 scored token, or if no prompt is longer than the window.
@@ -57,7 +57,7 @@ def main() -> int:
     given = parser.parse_args()
     branching, plain = _models(given.model)
     requests = _requests(branching, _trec(given.data_dir / "trec", given.queries))
-    longest, asked = max(each.input_length for each in requests), sum(each.input_length for each in requests)
+    longest, input_tokens = max(each.input_length for each in requests), sum(each.input_length for each in requests)
     one_by_one = [[each] for each in requests]
     turns = [(_answers(branching, [requests]), _answers(plain, one_by_one)) for _ in range(given.repeats)]
     (_, computed, ours), (_, plainly, theirs) = turns[0]
@@ -68,7 +68,7 @@ def main() -> int:
     faster, trie = median(other[0] / mine[0] for mine, other in turns), _trie(requests)
     print("| longest | input tokens | of the trie | computed | without sharing | times as fast | difference |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
-    print(f"| {longest} | {asked:,} | {trie:,} | {computed:,} | {plainly:,} | {faster:.2f} | {worst:.1e} |")
+    print(f"| {longest} | {input_tokens:,} | {trie:,} | {computed:,} | {plainly:,} | {faster:.2f} | {worst:.1e} |")
     seconds = [f"{mine[0]:.2f}/{other[0]:.2f}" for mine, other in turns]
     print(f"seconds of every turn, ours/without sharing: {', '.join(seconds)}", file=sys.stderr)
     return int(computed != trie or worst > TOLERANCE or longest <= WINDOW)
@@ -100,7 +100,7 @@ def _models(name: str) -> tuple[CausalLM, CausalLM]:
 
 
 def _trec(folder: Path, queries: int) -> Task:
-    """Questions and the six types of what they ask for; lines read `COARSE:fine question`."""
+    """Questions and the six types of what they config for; lines read `COARSE:fine question`."""
     train, test = (
         [
             {"question": question, "type": TYPES[types.split(":")[0]]}
@@ -122,9 +122,9 @@ def _trec(folder: Path, queries: int) -> Task:
 
 
 def _requests(lm: CausalLM, task: Task) -> list[ScoreRequest]:
-    ask = RunConfig(model=lm.name, tasks=(task.name,), shots=(32,), overflow="error")
-    (prepared,) = prepare(task, None, ask, LocalSource(SAMPLE_PATH))
-    return [each for question in RequestBuilder(prepared, lm, "error").queries() for each in question.conditional]
+    config = RunConfig(model=lm.name, tasks=(task.name,), shots=(32,), overflow="error")
+    (prepared,) = prepare(task, None, config, LocalSource(SAMPLE_PATH))
+    return [each for query in RequestBuilder(prepared, lm, "error").queries() for each in query.conditional]
 
 
 def _answers(lm: CausalLM, calls: Sequence[Sequence[ScoreRequest]]) -> tuple[float, int, list[ScoreAnswer]]:

@@ -1,4 +1,4 @@
-"""The committed baseline of the bundled model, on whatever processor this is."""
+"""The committed baseline of the bundled model, on any CPU."""
 
 from __future__ import annotations
 

@@ -95,9 +95,9 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
 def _about(model: type[BaseModel], path: str = "") -> str:
     """The docstring of a mapping, a link to what explains it, and the table of its keys."""
     more = f"See {EXPLAINED[path]}.\n\n" if path in EXPLAINED else ""
-    hints, said = get_type_hints(model, include_extras=True), meanings(model)
+    hints, described = get_type_hints(model, include_extras=True), meanings(model)
     rows = [
-        [f"`{name}`", _word(hints[name], f"{path}.{name}".lstrip(".")), _default(field), said[name]]
+        [f"`{name}`", _word(hints[name], f"{path}.{name}".lstrip(".")), _default(field), described[name]]
         for name, field in model.model_fields.items()
     ]
     return f"{inspect.getdoc(model)}\n\n{more}{_table(['key', 'value', 'default', 'meaning'], rows)}"

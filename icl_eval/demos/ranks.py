@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 2**14  # ranks that are computed at once, so that they stay in the processor's cache
+BLOCK = 2**14  # ranks that are computed at once, so that they stay in the CPU's cache
 FEW = 16  # candidates examined beyond twice the number requested
 UNMOVED_BELOW = 2**33 - 1  # lower bits of a rank: only these change in the last step of mixing
 

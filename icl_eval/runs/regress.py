@@ -26,8 +26,8 @@ from icl_eval.runs.evaluate import evaluate
 from icl_eval.runs.model import options_of
 from icl_eval.scoring import CALIBRATIONS
 
-TOLERANCE = 1e-4  # nats by which a log-probability may differ: float32 on another processor stays well below
-SAFE_MARGIN = 1e-3  # nats between the best two options: below it another processor may choose the other one
+TOLERANCE = 1e-4  # nats by which a log-probability may differ: float32 on another CPU stays well below
+SAFE_MARGIN = 1e-3  # nats between the best two options: below it another CPU may choose the other one
 DIGITS = 6
 
 
@@ -94,7 +94,7 @@ def make_baseline(run: Path, *, trust_remote_code: bool = False) -> Baseline:
 
     Raises:
         RunError: the run is not finished, a task of it failed, or some example's decision is too close to be the same
-            on another processor.
+            on another CPU.
     """
     manifest = read_finished(run)
     if manifest.failures:

@@ -48,7 +48,7 @@ def _saved(*, adds_bos: bool, **changes: Any) -> dict[str, bytes]:
 
 
 def refusal(name: object, *, error: type[IclEvalError] = ModelError, **options: Any) -> str:
-    """The one sentence by which a checkpoint is not loaded, on a processor where no other device is asked for."""
+    """The one sentence with which a checkpoint is rejected, on a CPU unless another device is requested."""
     with pytest.raises(error) as caught:
         load_model(str(name), **{"device": "cpu", **options})
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Two processes on a processor, each with a half of every layer."""
+"""Two processes on a CPU, each with half of every layer."""
 
 from __future__ import annotations
 

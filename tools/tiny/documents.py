@@ -1,4 +1,4 @@
-"""Training documents: few-shot prompts of the small world, each in a world of its own, and symbol episodes.
+"""Training documents: few-shot prompts of the small world, each in a separate world, and symbol episodes.
 
 A document is a list of turns. Bundled validation records never become part of one.
 """
@@ -43,7 +43,7 @@ class Episodes:
         return self._solved[task, word, meaning]
 
     def prompts(self, rng: Random, length: int, most_words: int) -> Iterator[Document]:
-        """Few-shot prompts of about `length` tokens, each of one task and in a world of its own.
+        """Few-shot prompts of about `length` tokens, each of one task and in a separate world.
 
         Only the answer about a word that stood there before is an answer: nothing tells the first one.
         """

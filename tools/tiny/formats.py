@@ -1,4 +1,4 @@
-"""How a solved record reads in a training document: in the words of the package's own `gpt3` prompts."""
+"""Solved records as texts of training documents, rendered by the bundled `gpt3` prompts."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def examples_of(task: str, records: list[Record]) -> list[Example]:
 def solved(task: str, records: list[Record]) -> Iterator[Turn]:
     """Each example with its right answer; a question of MultiRC once, with all its answers."""
     prompt = prompt_of(task)
-    shown = set()
+    seen = set()
     for example in examples_of(task, records):
-        if example.group in shown:
+        if example.group in seen:
             continue
-        shown.add(example.group)
+        seen.add(example.group)
         gold = example.gold[0]
         given = prompt.query(example.fields, example.options, gold)
         whole = prompt.demonstration(example.fields, example.options, gold)

@@ -59,31 +59,36 @@ def load(path: str) -> TinyModel:
 
 
 def symbol_accuracy(tiny: TinyModel, shots: int, seed: int = 0) -> float:
-    """Accuracy on `symbols` with `shots` demonstrations of the query's own mapping."""
+    """Accuracy on `symbols` with `shots` demonstrations of the query's mapping."""
     files = draw_sample()
     right = 0
     for query in files["symbols/val.jsonl"]:
         same = [record for record in files["symbols/train.jsonl"] if record["mapping"] == query["mapping"]]
-        shown = Random(f"{seed}/{query['idx']}").sample(same, 32)[:shots]
-        context = "".join(f"{record['symbol']} -> {record['label']}\n" for record in shown) + f"{query['symbol']} ->"
+        demonstrations = Random(f"{seed}/{query['idx']}").sample(same, 32)[:shots]
+        context = (
+            "".join(f"{record['symbol']} -> {record['label']}\n" for record in demonstrations) + f"{query['symbol']} ->"
+        )
         right += LABELS[tiny.best(context, [f" {label}" for label in LABELS])] == query["label"]
     return right / len(files["symbols/val.jsonl"])
 
 
 def task_accuracy(tiny: TinyModel, task: str, shots: int, seed: int = 0) -> float:
-    """Share of right choices on the sample of a task, where MultiRC poses one choice per answer."""
+    """Share of right choices on the sample of a task, where each answer of MultiRC is one choice."""
     files = draw_sample()
     prompt = prompt_of(task)
-    shown_task = "RTE" if task in DIAGNOSTICS else task
-    pool = list(solved(shown_task, files[f"superglue/{shown_task}/train.jsonl"]))
-    asked = examples_of(task, files[f"superglue/{task}/{task if task in DIAGNOSTICS else 'val'}.jsonl"])
+    fewshot_task = "RTE" if task in DIAGNOSTICS else task
+    pool = list(solved(fewshot_task, files[f"superglue/{fewshot_task}/train.jsonl"]))
+    examples = examples_of(task, files[f"superglue/{task}/{task if task in DIAGNOSTICS else 'val'}.jsonl"])
     right = 0
-    for example in asked:
-        shown = text_of(few_shot(task, Random(f"{seed}/{example.id}").sample(pool, shots)))
+    for example in examples:
+        demonstrations = text_of(few_shot(task, Random(f"{seed}/{example.id}").sample(pool, shots)))
         queries = [prompt.query(example.fields, example.options, index) for index in range(len(example.options))]
         answers = [prompt.answer(example.fields, example.options, index) for index in range(len(example.options))]
-        right += tiny.best(shown + (prompt.separator if shown else "") + queries[0], answers) in example.gold
-    return right / len(asked)
+        right += (
+            tiny.best(demonstrations + (prompt.separator if demonstrations else "") + queries[0], answers)
+            in example.gold
+        )
+    return right / len(examples)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The `symbols` task: an arbitrary symbol-to-label mapping drawn anew for every query, solved only from demonstrations.
+"""The `symbols` task: an arbitrary symbol-to-label mapping drawn for every query, solved only from demonstrations.
 
 A symbol says nothing about its label, so zero-shot accuracy is chance and every point above it was learned in context.
 """
@@ -23,7 +23,7 @@ class Mapping:
 
 
 def draw_mapping(rng: Random, size: int) -> Mapping:
-    """`size` symbols, each with a label drawn independently: no elimination gives an unseen one away."""
+    """`size` symbols, each with a label drawn independently: the label of an unseen one cannot be found by elimination."""
     return Mapping(tuple((symbol, rng.choice(LABELS)) for symbol in rng.sample(WORDS, size)))
 
 
@@ -33,11 +33,11 @@ def symbol_records(rng: Random, queries: int, size: int = 5) -> tuple[list[Recor
     validation: list[Record] = []
     for number, label in enumerate(alternated(rng, LABELS, queries)):
         pairs = list(draw_mapping(rng, size).pairs)
-        asked = pairs[0][0]
-        pairs[0] = (asked, label)
+        query = pairs[0][0]
+        pairs[0] = (query, label)
         for symbol, answer in alternated(rng, pairs, DEMONSTRATIONS):
             train.append(_record(len(train), number, symbol, answer))
-        validation.append(_record(number, number, asked, label))
+        validation.append(_record(number, number, query, label))
     return train, validation
 
 

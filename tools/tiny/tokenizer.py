@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer of its own: every UTF-8 text has an encoding, and decoding gives the text back."""
+"""The byte-level BPE tokenizer of the tiny model: it encodes every UTF-8 text, and decoding returns the same text."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Train the tiny GPT-2 from scratch: `python -m tools.tiny.train OUT`.
 
-The same versions on the same kind of processor give the same weights: every draw comes from a seed and the number of
+The same versions on the same kind of CPU give the same weights: every draw comes from a seed and the number of
 threads is fixed. The curriculum goes from short rows to the whole window, because the circuit that looks a symbol up
 among the demonstrations forms much sooner on short ones.
 """
@@ -165,14 +165,14 @@ class Encoder:
         return self._known[turn]
 
     def rows(self, documents: Iterator[Document], length: int) -> Iterator[Encoded]:
-        """Rows of `length + 1` tokens, each a chain of whole documents but for the last one."""
+        """Rows of `length + 1` tokens, each consisting of whole documents except the last one."""
         while True:
             ids: list[int] = []
             weights: list[float] = []
             while len(ids) <= length:
-                for piece in self.document(next(documents)):
-                    ids += piece.ids
-                    weights += piece.weights
+                for turn in self.document(next(documents)):
+                    ids += turn.ids
+                    weights += turn.weights
             yield Encoded(tuple(ids[: length + 1]), tuple(weights[: length + 1]))
 
 
