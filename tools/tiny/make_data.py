@@ -13,7 +13,7 @@ Everything in this folder is a *sample*: short invented sentences about a small 
 
 - `superglue/` has the file layout and the record schema of the official SuperGLUE release, so that code written for
   the release can be tried without it. **It is not SuperGLUE.** No sentence comes from there, and a score on these files
-  says nothing about a score on SuperGLUE. Such scores are labelled `sample` wherever they are printed. Each record is about
+  says nothing about a score on SuperGLUE. Such scores are labelled `sample`. Each record is about
   one invented word, and its answer depends on what the word means in this world. Each task has six words.
 - `symbols/` is a test of in-context learning: each validation record has a separate symbol-to-label mapping,
   drawn at random, and `train.jsonl` has 40 solved records of the same mapping. Without demonstrations nothing can be

@@ -1,4 +1,4 @@
-"""The `symbols` task: an arbitrary symbol-to-label mapping drawn for every query, solved only from demonstrations.
+"""The `symbols` task: an arbitrary symbol-to-label mapping for every query, learned only from demonstrations.
 
 A symbol says nothing about its label, so zero-shot accuracy is chance and every point above it was learned in context.
 """
@@ -23,7 +23,7 @@ class Mapping:
 
 
 def draw_mapping(rng: Random, size: int) -> Mapping:
-    """`size` symbols, each with a label drawn independently: the label of an unseen one cannot be found by elimination."""
+    """`size` symbols, each with a label drawn independently, so elimination does not help."""
     return Mapping(tuple((symbol, rng.choice(LABELS)) for symbol in rng.sample(WORDS, size)))
 
 
