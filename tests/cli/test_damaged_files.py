@@ -180,7 +180,7 @@ def test_a_nested_file_of_a_checkpoint_is_one_sentence(name: str) -> None:
 def test_a_nested_device_map_is_one_sentence(text: str, tmp_path: Path) -> None:
     path = tmp_path / "map.yaml"
     path.write_text(text)
-    with pytest.raises(ModelError, match=r"map\.yaml: a device map is a mapping of modules to dach"):
+    with pytest.raises(ModelError, match=r"map\.yaml: a device map is a mapping of modules to devices"):
         read_map(str(path), empty=pytest.fail)
 
 

@@ -103,7 +103,7 @@ def test_a_map_with_something_that_is_no_device(llama: Path, tmp_path: Path, dev
 def test_a_map_that_is_no_mapping(llama: Path, tmp_path: Path, content: str) -> None:
     path = written_to(tmp_path, content)
 
-    assert refusal(llama, device_map=path).startswith(f"{path}: a device map is a mapping of modules to dach")
+    assert refusal(llama, device_map=path).startswith(f"{path}: a device map is a mapping of modules to devices")
 
 
 @pytest.mark.parametrize("content", [b"a: [\n", b"a: \xe9\n", b"a: 2020-13-45\n", b"a: !!int x\n"])

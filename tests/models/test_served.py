@@ -424,7 +424,7 @@ def test_a_text_cut_by_a_filter_is_refused(connect: Served, start: Any, folder: 
     real = server.write
     server.write = lambda *arguments: (real(*arguments)[0], "content_filter")
 
-    with pytest.raises(ModelError, match="ended a text for the reason 'content_filter'"):
+    with pytest.raises(ModelError, match="unknown `finish_reason` 'content_filter'"):
         Engine(served).answer([GenerateRequest.of(served.encode(["a"])[0], Decoding(2))])
 
 
@@ -465,7 +465,7 @@ def test_a_url_with_a_secret_is_refused(url: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"tokenizer": None}, "an endpoint needs --tokenizer: "),
+        ({"tokenizer": None}, "an endpoint needs --tokenizer, "),
         ({"tokenizer": "./nowhere"}, "nowhere: there is no such tokenizer directory"),
         ({"dtype": "float16"}, "`dtype` has no effect on a served model"),
         ({"device": "cpu"}, "`device` has no effect on a served model"),
