@@ -22,6 +22,7 @@ from icl_eval.results.result import Scaling, Sweep
 from icl_eval.results.scaling import UNITS, By, HeldOut, Interval, ScalingFit
 from icl_eval.results.score import Score
 from icl_eval.scoring import Scoring
+from icl_eval.tasks import SuiteDefinition
 from icl_eval.tasks.metric_names import GivenMetric
 
 RESAMPLES = 500
@@ -114,7 +115,9 @@ class _Run:
     ) -> _Run:
         """Estimate the scores of a run, and its losses per byte."""
         results = list(read_examples(folder / "examples.jsonl", manifest.tasks))
-        lines = _estimated(results, manifest, chosen.applied(manifest.tasks), chosen, normalizations)
+        lines = _estimated(
+            results, manifest, chosen.applied(manifest.tasks), chosen, normalizations, manifest.suites
+        )
         with_loss = [
             record.model_copy(update={"metrics": (LOSSES[record.answer],), "primary": (), "by": None, "categories": {}})
             for record in manifest.tasks
@@ -139,12 +142,13 @@ def _estimated(
     records: Sequence[TaskRecord],
     chosen: ChosenMetrics,
     normalizations: Sequence[Scoring],
+    suites: Sequence[SuiteDefinition] = (),
 ) -> list[tuple[Estimate, Score]]:
-    """The lines of some tasks of a run; averages of suites only with all of them."""
+    """The lines of some tasks of a run, and of the averages of suites."""
     return estimate_examples(
         results,
         records,
-        manifest.suites if len(records) == len(manifest.tasks) else (),
+        suites,
         model_words=manifest.model_words,
         normalizations=normalizations,
         trust_remote_code=chosen.trust_remote_code,

@@ -145,6 +145,13 @@ def test_models_with_other_examples_have_no_common_fit(kept: Sweep, tmp_path: Pa
     )
 
 
+def test_the_average_of_a_suite_is_fitted(tmp_path: Path) -> None:
+    models = [model(size, 8) for size in SIZES[:3]]
+    found = fit_scaling(sweep(models, "superglue", shots=0, data="sample", limit=4, out=tmp_path))
+
+    assert {"superglue", "superglue/rte"} <= {each.task for each in found}
+
+
 def test_generated_answers_are_fitted_in_size(tmp_path: Path) -> None:
     task = Task.from_records(
         "copy",
