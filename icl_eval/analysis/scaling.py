@@ -115,9 +115,7 @@ class _Run:
     ) -> _Run:
         """Estimate the scores of a run, and its losses per byte."""
         results = list(read_examples(folder / "examples.jsonl", manifest.tasks))
-        lines = _estimated(
-            results, manifest, chosen.applied(manifest.tasks), chosen, normalizations, manifest.suites
-        )
+        lines = _estimated(results, manifest, chosen.applied(manifest.tasks), chosen, normalizations, manifest.suites)
         with_loss = [
             record.model_copy(update={"metrics": (LOSSES[record.answer],), "primary": (), "by": None, "categories": {}})
             for record in manifest.tasks

@@ -16,6 +16,7 @@ KEPT = frozenset("\n\t")
 HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Unicode's categories of controls, surrogates and separators of lines
 DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})  # bidirectional classes
 BREAKS = re.compile(r"(?<=[/_,])(?=.)|(?<=.)(?=~)")  # where a long name may be broken
+UNBROKEN = 18  # characters up to which a name is not broken
 MARKS = frozenset("\u061c\u200e\u200f")
 
 
@@ -39,8 +40,9 @@ def escaped(text: str) -> str:
 
 
 def breakable(text: str) -> str:
-    """Text for HTML, which may be broken after a slash, an underscore or a comma of a name, and before its `~`."""
-    return BREAKS.sub("<wbr>", escaped(text))
+    """Text for HTML, whose long names may be broken after a slash, an underscore or a comma, and before a `~`."""
+    words = escaped(text).split(" ")
+    return " ".join(word if len(word) <= UNBROKEN else BREAKS.sub("<wbr>", word) for word in words)
 
 
 def fragment(heading: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> str:

@@ -199,7 +199,7 @@ def _curves(runs: Sequence[ReportRun]) -> str:
         charts.append(f"<figure>{caption}{legend}{curve_chart(members, names)}</figure>")
     more = len(found) - len(charts)
     rest = f"<p>{more} more curves are left out; all scores are in the table above.</p>" if more else ""
-    note = "Bands are one standard error over examples, small dots the draws of demonstrations."
+    note = "Bands show one standard error over examples. Small dots are single draws of demonstrations."
     return (
         f'{_legend(models)}{common}<p class="soft">{note}</p><div class="charts">{"".join(charts)}</div>'
         f"{rest}{_heat_map(list(found.values()), named=several)}"

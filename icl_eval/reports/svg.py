@@ -44,13 +44,17 @@ def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
     scale = _Scale.of([*ends, *known.values(), *values])
     parts = [*_axes(scale, [(positions[each], str(each)) for each in shots], "shots")]
     parts += _references(known, scale)
+    series = [
+        (models.index(curve.model), [(positions[point.shots], point) for point in curve.points])
+        for curve in curves
+        if curve.model in models
+    ]
+    parts += [_band(index, each, scale) for index, each in series]
     for curve in (each for each in curves if each.model not in models):
         line = _path([(positions[point.shots], scale.y(point.value)) for point in curve.points])
         parts.append(f'<path class="others" d="{line}"><title>{escaped(curve.model)}</title></path>')
-    for curve in (each for each in curves if each.model in models):
-        parts += _series(
-            models.index(curve.model), [(positions[point.shots], point) for point in curve.points], scale, "shots"
-        )
+    for index, each in series:
+        parts += _series(index, each, scale, "shots")
     return _svg(parts, f"{curves[0].task} {curves[0].metric} by shots")
 
 
@@ -97,6 +101,8 @@ def size_chart(
     parts = [*_axes(scale, [(x(size), short_number(size)) for size in sorted({*sizes})], unit)]
     for index, ((_, points), curve, predicted) in enumerate(zip(series, curves, predictions, strict=True)):
         line = [(x(size), scale.y(value)) for size, value in curve]
+        if not curve:
+            parts.append(_band(index, [(x(size), point) for size, point in points], scale))
         parts += _series(index, [(x(size), point) for size, point in points], scale, "shots", line)
         if predicted is not None:
             mark = _marker(index, x(points[-1][0]), scale.y(predicted), hollow=True)
@@ -134,15 +140,20 @@ def short_number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def _band(index: int, points: Sequence[tuple[float, Point]], scale: _Scale) -> str:
+    """The area of one standard error around a curve; empty for a single point."""
+    upper = [(x, scale.y(point.value + point.error)) for x, point in points]
+    lower = [(x, scale.y(point.value - point.error)) for x, point in reversed(points)]
+    area = f'<path d="{_path([*upper, *lower])}Z" fill="{series_colour(index)}" fill-opacity=".16"/>'
+    return area if len(points) > 1 else ""
+
+
 def _series(
     index: int, points: Sequence[tuple[float, Point]], scale: _Scale, unit: str, fitted: Sequence[Place] = ()
 ) -> list[str]:
-    """A band and a line, or the fitted line instead; the draws and the marked scores of a curve."""
-    upper = [(x, scale.y(point.value + point.error)) for x, point in points]
-    lower = [(x, scale.y(point.value - point.error)) for x, point in reversed(points)]
+    """The line of a curve, or its fit instead, with error bars, draws and marked scores."""
     colour, line = series_colour(index), fitted or [(x, scale.y(point.value)) for x, point in points]
-    band = f'<path d="{_path([*upper, *lower])}Z" fill="{colour}" fill-opacity=".16"/>'
-    parts = [band] if len(points) > 1 and not fitted else []
+    parts = []
     errors = "".join(f"M{x:.1f} {scale.y(p.value - p.error):.1f}V{scale.y(p.value + p.error):.1f}" for x, p in points)
     parts.append(f'<path d="{errors}" stroke="{colour}"/>')
     parts.append(
