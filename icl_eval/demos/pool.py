@@ -32,7 +32,7 @@ from icl_eval.values import VOTE_K
 
 NEAREST = 100  # candidates among which `dpp` selects, as in CEIL
 ORGANIZED, ORGANIZATIONS = 30, 10  # candidates, and organisations of them, of which `mdl` takes one; as Wu et al. 2023
-SAMPLE = 3000  # candidates, drawn by seed, among which `fast-vote-k` and `diverse` select, as in Su et al. 2022
+SAMPLE = 3000  # candidates, as in Su et al. 2022
 
 
 class Pool:
@@ -50,6 +50,7 @@ class Pool:
         text_of: the text of a candidate or query that is compared, without its answer.
         queries: those that demonstrations will be selected for, in this order.
         encode: vectors of texts, which are compared instead of TF-IDF.
+        sample: candidates, drawn by seed, among which `fast-vote-k` and `diverse` select.
     """
 
     def __init__(
@@ -63,8 +64,9 @@ class Pool:
         text_of: Callable[[Example], str] = lambda example: " ".join(map(str, example.fields.values())),
         queries: Sequence[Example] = (),
         encode: Encoder | None = None,
+        sample: int = SAMPLE,
     ) -> None:
-        self.task, self.protocol, self.shares_split = task, protocol, shares_split
+        self.task, self.protocol, self.shares_split, self._sample = task, protocol, shares_split, sample
         self._question_key, self._text_of, self._queries, self._encode = question_key, text_of, queries, encode
         self._selected: dict[tuple[Part, int], tuple[list[np.intp], Iterator[np.intp]]] = {}  # for all queries
         self._questions: dict[str, frozenset[str]] = {}  # by the id of a group's first member: the keys of all
@@ -122,6 +124,7 @@ class Pool:
             text_of=self._text_of,
             queries=self._queries,
             encode=encode,
+            sample=self._sample,
         )
 
     def _group(self, number: int | np.intp) -> list[Example]:
@@ -143,7 +146,7 @@ class Pool:
     def seeds_differ(self) -> bool:
         """Whether the draws of two seeds differ, other than between equally similar candidates."""
         if self.protocol.select in FOR_ALL:
-            return any(len(part.indices) > SAMPLE for part in self._parts.values())
+            return any(len(part.indices) > self._sample for part in self._parts.values())
         if self.protocol.selection == VOTE_K:
             return self.size > self.protocol.annotation[1]
         if self.protocol.select == "mdl":
@@ -267,7 +270,7 @@ class Pool:
     def _for_all(self, part: Part, salt: np.uint64) -> Iterator[np.intp]:
         """Positions of the candidates that are selected for all queries; each is looked for once, when it is needed."""
         if (part, int(salt)) not in self._selected:
-            sample = np.argsort(finished(unfinished(part.folded, salt)), kind="stable")[:SAMPLE]
+            sample = np.argsort(finished(unfinished(part.folded, salt)), kind="stable")[: self._sample]
             select = fast_vote_k if self.protocol.select == "fast-vote-k" else representatives
             order = select(self._scores.similarity.between(part.indices[sample]))
             self._selected[part, int(salt)] = [], (sample[index] for index in order)

@@ -18,7 +18,7 @@ from typing import IO, Any
 from icl_eval.errors import DataError
 from icl_eval.ngrams.words import Words
 
-BLOCK = 2**20  # bytes that are read at once
+BLOCK = 2**20  # bytes
 MOST_REPEATED = 2**14  # characters that two parts of a text have in common, at most
 SPACE = re.compile(r"\s")
 PLAIN, JSON_LINES = (".txt", ".text", ".md"), (".jsonl", ".ndjson")
@@ -71,7 +71,12 @@ def _files(path: Path) -> list[Path]:
 
 
 def passages(
-    files: Sequence[Path], field: str, repeated: int, progress: Callable[[int], None] = lambda _: None
+    files: Sequence[Path],
+    field: str,
+    repeated: int,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    block: int = BLOCK,
 ) -> Iterator[Passage]:
     """The passages of files.
 
@@ -80,6 +85,7 @@ def passages(
         field: of JSON lines, with the text.
         repeated: words that the parts of a plain text have in common.
         progress: called with the number of bytes that were read from disk.
+        block: bytes that are read at once.
 
     Raises:
         DataError: a file cannot be read, is no text in UTF-8, or a line lacks the field; with the line or byte.
@@ -89,11 +95,12 @@ def passages(
             try:
                 raw = stack.enter_context(path.open("rb"))
                 stream = stack.enter_context(_decompressed(raw, path.suffix))
-                read = _records(path, stream, field) if _kind(path) in JSON_LINES else _parts(path, stream, repeated)
+                blocks = _blocks(stream, block)
+                read = _records(path, blocks, field) if _kind(path) in JSON_LINES else _parts(path, blocks, repeated)
                 done = 0
                 for passage in read:
                     yield passage
-                    if (now := raw.tell()) - done >= BLOCK:
+                    if (now := raw.tell()) - done >= block:
                         progress(now - done)
                         done = now
                 progress(raw.tell() - done)
@@ -115,18 +122,23 @@ def _decompressed(raw: IO[bytes], suffix: str) -> Any:
     return opened[suffix](raw) if suffix in opened else raw
 
 
-def _records(path: Path, stream: Any, field: str) -> Iterator[Passage]:
+def _blocks(stream: Any, size: int) -> Iterator[bytes]:
+    while block := bytes(stream.read(size)):
+        yield block
+
+
+def _records(path: Path, blocks: Iterator[bytes], field: str) -> Iterator[Passage]:
     offset = 0
-    for number, line in enumerate(_lines(stream), start=1):
+    for number, line in enumerate(_lines(blocks), start=1):
         if line.strip():
             yield Passage(path, number, offset, _text_of(line, field, path, number), is_record=True)
         offset += len(line) + 1
 
 
-def _lines(stream: Any) -> Iterator[bytes]:
-    """The lines of a stream, without their ends."""
+def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines of blocks, without their ends."""
     parts: list[bytes] = []
-    while block := bytes(stream.read(BLOCK)):
+    for block in blocks:
         first, *others = block.split(b"\n")
         parts.append(first)
         for other in others:
@@ -148,12 +160,12 @@ def _text_of(line: bytes, field: str, path: Path, number: int) -> str:
     return text
 
 
-def _parts(path: Path, stream: Any, repeated: int) -> Iterator[Passage]:
+def _parts(path: Path, blocks: Iterator[bytes], repeated: int) -> Iterator[Passage]:
     """A plain text in parts that end after a word and begin with the last words of the part before."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     read, rest = 0, Passage(path, 1, 0, "")
     while True:
-        block = bytes(stream.read(BLOCK))
+        block = next(blocks, b"")
         if b"\0" in block:
             raise DataError(f"this is not a text file: it has a zero byte at {read + block.index(0)}", path)
         try:

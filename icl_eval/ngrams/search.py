@@ -10,11 +10,18 @@ from icl_eval.ngrams.corpus import Passage
 from icl_eval.ngrams.index import NgramIndex, Occurrence
 from icl_eval.ngrams.words import SEPARATOR, Words
 
-BATCH = 2**20  # characters that are looked up together
+BATCH = 2**20  # characters
 
 
-def search(index: NgramIndex, passages: Iterable[Passage]) -> Iterator[tuple[Occurrence, Passage]]:
+def search(
+    index: NgramIndex, passages: Iterable[Passage], *, batch_size: int = BATCH
+) -> Iterator[tuple[Occurrence, Passage]]:
     """The n-grams of an index that passages have, each where it is first found.
+
+    Args:
+        index: the n-grams.
+        passages: the texts.
+        batch_size: characters that are looked up together.
 
     Yields:
         The n-gram, and the passage from its first word on; a record as a whole.
@@ -24,7 +31,7 @@ def search(index: NgramIndex, passages: Iterable[Passage]) -> Iterator[tuple[Occ
     for passage in passages:
         batch.append(passage)
         length += len(passage.text)
-        if length >= BATCH:
+        if length >= batch_size:
             yield from _found(index, batch)
             batch, length = [], 0
     yield from _found(index, batch)

@@ -164,22 +164,24 @@ class _Context(Context):
 
 
 class _Watch:
-    """Tells, from a thread of its own, of a template that is still rendering after `PATIENCE` seconds.
+    """Tells, from a thread of its own, of a template that is still rendering after `patience` seconds.
 
     Attributes:
         rendering: the name of what is rendered now, in an object of its own for every rendering.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
         self.rendering: list[str] | None = None
+        self._patience = patience
         threading.Thread(target=self._look, name="icl-eval templates", daemon=True).start()
 
     def _look(self) -> None:
         seen = warned = None
         while True:
-            time.sleep(PATIENCE)
+            time.sleep(self._patience)
             if (now := self.rendering) is not None and now is seen and now is not warned:
-                _LOGGER.warning("%s has been rendering for more than %g seconds; Ctrl-C ends it", now[0], PATIENCE)
+                sentence = "%s has been rendering for more than %g seconds; Ctrl-C ends it"
+                _LOGGER.warning(sentence, now[0], self._patience)
                 warned = now
             seen = now
 

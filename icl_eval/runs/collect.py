@@ -28,7 +28,7 @@ from icl_eval.scoring import OptionResult
 from icl_eval.tasks import Example
 
 TokenDecoder = Callable[[Sequence[int]], tuple[str, ...]]
-WINDOW_TOKENS = 2**20  # of queries that are planned together, a prefix that an example's prompts share counted once
+WINDOW_TOKENS = 2**20  # of queries that are planned together
 HELD_TOKENS = 2**24  # of their requests, which hold it many times: what memory a window takes
 
 
@@ -42,6 +42,7 @@ class Queries:
         chat: how prompts become conversations.
         rules: by task, what ends its evaluation before all examples are answered.
         choose: called with the prompts and the examples of a block of such a task, before they are encoded.
+        window_tokens: tokens of a window, a prefix that an example's prompts share counted once; by default a million.
 
     Attributes:
         failed: by task and prompt, why it cannot be evaluated; filled while the windows are taken.
@@ -57,9 +58,11 @@ class Queries:
         rules: Mapping[str, StoppingRule] = MappingProxyType({}),
         tick: Callable[[int], None] = lambda _: None,
         choose: Callable[[Sequence[Prepared], Sequence[Example]], None] = lambda *_: None,
+        *,
+        window_tokens: int | None = None,
     ) -> None:
         self._prepared, self.model, self._overflow, self._chat, self._tick = prepared, model, overflow, chat, tick
-        self.rules, self._choose = rules, choose
+        self.rules, self._choose, self._window_tokens = rules, choose, window_tokens or WINDOW_TOKENS
         self.failed: dict[tuple[str, str], IclEvalError] = {}
         self.control_names: set[str] = set()
 
@@ -83,13 +86,13 @@ class Queries:
         tokens = held = 0
         for group in groups:
             new, kept = distinct_tokens(group), sum(query.tokens for query in group)
-            if window and (tokens + new > WINDOW_TOKENS or held + kept > HELD_TOKENS):
+            if window and (tokens + new > self._window_tokens or held + kept > HELD_TOKENS):
                 yield self._unfailed(window)
                 window, tokens, held = [], 0, 0
             window += group
             tokens, held = tokens + new, held + kept
             self._tick(len(group))
-            if tokens >= WINDOW_TOKENS:
+            if tokens >= self._window_tokens:
                 yield self._unfailed(window)
                 window, tokens, held = [], 0, 0
         if window:

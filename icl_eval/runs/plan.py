@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 OF_THE_MODEL = {"revision", "dtype", "bos", "max_length", "tokenizer", "device", "trust_remote_code"}
 CACHED = ("float32", "bfloat16")  # types of keys and values, whatever the weights' type
-COUNTED = 2**23  # tokens of requests up to which all are counted
-SAMPLED = 2**22  # tokens of those that are counted otherwise
+COUNTED, SAMPLED = 2**23, 2**22  # tokens
 UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 TIMES = ((365 * 86400, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"))
 SOURCES = "2 N: Kaplan et al. 2020, Table 1; attention: Hoffmann et al. 2022, appendix F"
@@ -218,21 +217,31 @@ def plan(
     lm = load_meta_model(str(model), model_config, load_config)
     others: Any = {name: value for name, value in options.items() if name not in OF_THE_MODEL}
     run = planned(lm, tasks, library, trust_remote_code=load_config.trust_remote_code, **others)
-    explanation = _estimated(run, lm, progress)
+    explanation = estimated(run, lm, progress)
     caches = tuple(_caches(lm, explanation.workload.context))
     return Plan(explanation, lm.counts, caches, lm.precision, lm.device)
 
 
-def _estimated(run: Run, model: LanguageModel, progress: Progress) -> Explanation:
-    """What evaluating a run would compute, counted from a sample if it is large."""
+def estimated(
+    run: Run, model: LanguageModel, progress: Progress, *, counted: int = COUNTED, sampled: int = SAMPLED
+) -> Explanation:
+    """What evaluating a run would compute, counted from a sample if it is large.
+
+    Args:
+        run: the run.
+        model: the model on the meta device.
+        progress: makes the function that is called with the numbers of counted prompts, given their total.
+        counted: tokens of requests up to which all are counted.
+        sampled: tokens of those that are counted otherwise.
+    """
     prepared = before_choices(run.prepared, run.config)
     sizes = [_first_tokens(each, model, run.config) for each in prepared]
     whole = sum(size * _groups(each) for size, each in zip(sizes, prepared, strict=True))
-    if whole <= COUNTED:
+    if whole <= counted:
         tick = progress(sum(map(_queries, prepared)))
         return _explanation(run, model, *_counted(run, prepared, Engine(model), tick))
     layers = [(each, size) for whole_one, size in zip(prepared, sizes, strict=True) for each in _layers(whole_one)]
-    parts = [(_part(each, max(SAMPLED // len(layers) // max(size, 1), 1)), each) for each, size in layers]
+    parts = [(_part(each, max(sampled // len(layers) // max(size, 1), 1)), each) for each, size in layers]
     tick = progress(sum(_queries(part) for part, _ in parts))
     work, failures = Workload(), dict[Failure, IclEvalError]()
     for part, every in parts:

@@ -165,7 +165,7 @@ def _lines(path: Path, layout: Layout) -> Iterator[Located]:
 def _groups(pattern: regex.Pattern[str], text: str, path: Path, line: int) -> dict[str, str]:
     """The named groups of a line; empty for one that took no part in the match."""
     try:
-        found = pattern.fullmatch(text, timeout=PATTERN_SECONDS)
+        found = regex.fullmatch(pattern, text, timeout=PATTERN_SECONDS)
     except TimeoutError as error:
         raise DataError(f"the `pattern` takes more than {PATTERN_SECONDS:g} s for this line", path, line) from error
     if found is None:

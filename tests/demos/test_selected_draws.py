@@ -9,7 +9,7 @@ import pytest
 from toy_tasks import parity
 
 from icl_eval import Task, evaluate
-from icl_eval.demos import Pool, pool
+from icl_eval.demos import Pool
 from icl_eval.demos.similarity import bm25, tfidf
 from icl_eval.errors import DataError
 from icl_eval.models import ScoreRequest
@@ -147,10 +147,10 @@ def test_dpp_draws_no_duplicates_where_knn_does() -> None:
     assert sorted(name.rstrip("0123456789") for name in drawn("dpp", query, 3, train=train)) == ["fox", "red", "same"]
 
 
-def test_selections_for_all_queries_take_a_sample_by_seed_of_many_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "SAMPLE", 10)
+def test_selections_for_all_queries_take_a_sample_by_seed_of_many_candidates() -> None:
     for select in FOR_ALL:
-        pools = [Pool("task", TRAIN[:count], Protocol.model_validate({"select": select})) for count in (10, 30)]
+        protocol = Protocol.model_validate({"select": select})
+        pools = [Pool("task", TRAIN[:count], protocol, sample=10) for count in (10, 30)]
 
         assert [each.seeds_differ for each in pools] == [False, True]
         assert len({tuple(ids(pools[1].draw(QUERIES[0], 3, seed))) for seed in range(4)}) > 1

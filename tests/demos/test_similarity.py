@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from icl_eval.demos.ranks import by_score, folded, hash_of, hashes
-from icl_eval.demos.similarity import QueryScores, Similarity, bm25, encoded, tfidf, words
+from icl_eval.demos.similarity import BLOCK_QUERIES, QueryScores, Similarity, bm25, encoded, tfidf, words
 from icl_eval.tasks import Example
 
 TEXTS = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=8).map(" ".join), min_size=1, max_size=12)
@@ -92,19 +92,19 @@ def test_words_are_read_in_any_script() -> None:
     assert words("猫がsat ไทย") == ["猫", "が", "sat", "ไ", "ท", "ย"]
 
 
-def test_scores_of_a_query_are_the_same_in_a_block_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icl_eval.demos.similarity.BLOCK_QUERIES", 3)
-    queries = [Example(f"{n}", {"text": f"a {'b ' * n}c"}, (), (), f"{n}", f"{n}") for n in range(7)]
+def test_scores_of_a_query_are_the_same_in_a_block_and_alone() -> None:
+    count = 2 * BLOCK_QUERIES
+    queries = [Example(f"{n}", {"text": f"a {'b ' * n}c"}, (), (), f"{n}", f"{n}") for n in range(count + 1)]
     seen: list[int] = []
 
     def compared(texts: Sequence[str]) -> np.ndarray:
         seen.append(len(texts))
         return lengths(texts)
 
-    scores = QueryScores(encoded(["abc", "ab a"], compared), lambda query: str(query.fields["text"]), queries[:6])
+    scores = QueryScores(encoded(["abc", "ab a"], compared), lambda query: str(query.fields["text"]), queries[:count])
     found = [scores.of(query).tolist() for query in queries]
 
-    assert seen == [2, 3, 3, 1]
+    assert seen == [2, BLOCK_QUERIES, BLOCK_QUERIES, 1]
     assert found == [
         encoded(["abc", "ab a"], lengths).scores([str(each.fields["text"])])[0].tolist() for each in queries
     ]

@@ -6,7 +6,6 @@ import gzip
 import json
 import random
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from icl_eval.errors import DataError
 from icl_eval.ngrams import NgramIndex, Words, passages, search, shared_ngrams, text_files
+from icl_eval.ngrams.corpus import MOST_REPEATED
 
 SENTENCE = [f"word{n}" for n in range(20)]
 
@@ -37,21 +37,14 @@ def dirty_by_hand(texts: Sequence[str], sizes: Sequence[int], documents: Sequenc
 
 
 def found_in(files: Sequence[Path], texts: Sequence[str], sizes: Sequence[int]) -> set[int]:
+    """The texts that are found in small blocks and batches."""
     index = NgramIndex(texts, sizes)
-    hits = search(index, passages(text_files(files), "text", index.longest))
+    hits = search(index, passages(text_files(files), "text", index.longest, block=50), batch_size=80)
     return {owner for occurrence, _ in hits for owner in index.owners(occurrence)}
 
 
-@pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icl_eval.ngrams.corpus.BLOCK", 50)
-    monkeypatch.setattr(sys.modules["icl_eval.ngrams.search"], "BATCH", 80)
-
-
 @pytest.mark.parametrize("length", [8, 12, 13])
-def test_a_planted_ngram_is_found_across_lines_and_blocks_if_it_is_long_enough(
-    length: int, tmp_path: Path, small_blocks: None
-) -> None:
+def test_a_planted_ngram_is_found_across_lines_and_blocks_if_it_is_long_enough(length: int, tmp_path: Path) -> None:
     file = tmp_path / "corpus.txt"
     words = [*(f"w{n}" for n in range(300)), *(f"{word}," for word in SENTENCE[:length]), *(f"v{n}" for n in range(99))]
     file.write_text("\n".join(" ".join(words[i : i + 3]) for i in range(0, len(words), 3)))
@@ -62,7 +55,7 @@ def test_a_planted_ngram_is_found_across_lines_and_blocks_if_it_is_long_enough(
     ]
 
 
-def test_dirty_examples_are_those_that_a_search_word_by_word_finds(tmp_path: Path, small_blocks: None) -> None:
+def test_dirty_examples_are_those_that_a_search_word_by_word_finds(tmp_path: Path) -> None:
     draw = random.Random(5)
     vocabulary = ["a", "be", "see", "Ärger", "don't", "e-mail", "x²", "—", "naïve", "ΣΟΦΙΑ", "7", "_b_", "日本"]
     documents = [" ".join(draw.choices(vocabulary, k=draw.randrange(1, 60))) for _ in range(40)]
@@ -75,7 +68,7 @@ def test_dirty_examples_are_those_that_a_search_word_by_word_finds(tmp_path: Pat
     assert found_in([tmp_path / "documents.jsonl"], texts, sizes) == expected
 
 
-def test_a_place_is_where_the_ngram_begins(tmp_path: Path, small_blocks: None) -> None:
+def test_a_place_is_where_the_ngram_begins(tmp_path: Path) -> None:
     file = tmp_path / "corpus.txt"
     before = "één twee\n" * 40 + "drie — "
     file.write_text(f"{before}The QUICK, brown\nfox jumps.\n" + "vier\n" * 50, encoding="utf-8")
@@ -149,12 +142,9 @@ def test_a_path_without_text_files_is_one_sentence(tmp_path: Path) -> None:
         text_files([tmp_path])
 
 
-def test_a_text_without_spaces_is_read_in_linear_time(
-    tmp_path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "corpus.txt"
-    monkeypatch.setattr("icl_eval.ngrams.corpus.MOST_REPEATED", 200)
-    file.write_text("x" * 10_000 + " one two three")
+def test_a_text_without_spaces_is_read_in_linear_time(tmp_path: Path) -> None:
+    file, block = tmp_path / "corpus.txt", 1000
+    file.write_text("x" * 10 * MOST_REPEATED + " one two three")
 
-    assert max(len(each.text) for each in passages([file], "text", 12)) < 600
+    assert max(len(each.text) for each in passages([file], "text", 12, block=block)) < 2 * MOST_REPEATED + block
     assert found_in([file], ["one two three"], [3]) == {0}

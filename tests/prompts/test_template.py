@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import _thread
+import logging
 import math
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from unittest.mock import Mock
 
@@ -390,27 +392,43 @@ def test_ranges_and_texts_are_bounded(source: str, message: str) -> None:
         query(source)
 
 
-def test_a_slow_template_is_named_and_an_interrupt_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "PATIENCE", 0.02)
-    monkeypatch.setattr(sandbox, "_watch", cache(sandbox._Watch))
-    heard: list[tuple[object, ...]] = []
+def test_an_interrupt_ends_a_slow_template_which_is_named_meanwhile() -> None:
+    rendering: list[list[str] | None] = []
 
-    def interrupt(*said: object) -> None:
-        heard.append(said)
+    def interrupt() -> None:
+        rendering.append(sandbox._watch().rendering)
         _thread.interrupt_main()
 
-    monkeypatch.setattr(sandbox._LOGGER, "warning", interrupt)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process may be started without one
-
     try:
+        threading.Timer(0.05, interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             query(LOOPS.replace("BODY", "{% if a is upper %}{% endif %}"))
     finally:
         signal.signal(signal.SIGINT, before)
 
-    ((text, *values),) = heard
-    said = str(text) % tuple(values)
-    assert said == "the block `query` of prompt 'inline' has been rendering for more than 0.02 seconds; Ctrl-C ends it"
+    assert rendering == [["the block `query` of prompt 'inline'"]]
+
+
+def test_what_renders_for_long_is_named_once() -> None:
+    heard: SimpleQueue[str] = SimpleQueue()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.put(record.getMessage())
+
+    logger, listener = logging.getLogger("icl_eval"), Listener()
+    logger.addHandler(listener)
+    watch = sandbox._Watch(patience=0.02)
+    try:
+        for name in ("one", "other"):
+            watch.rendering = [name]
+            said = heard.get(timeout=60)
+            assert said == f"{name} has been rendering for more than 0.02 seconds; Ctrl-C ends it"
+    finally:
+        watch.rendering = None
+        logger.removeHandler(listener)
+    assert heard.empty()
 
 
 def test_long_text_and_many_turns_are_within_bounds() -> None:

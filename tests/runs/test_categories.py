@@ -12,6 +12,7 @@ from toy_tasks import NAMES, PROMPT, answers, knowing, parity, records, write, w
 
 from icl_eval import Library, Result, Task, compare, evaluate, rescore
 from icl_eval.errors import DataError, RunError, TaskError, UnknownName
+from icl_eval.runs.cells import MOST_CATEGORIES
 from icl_eval.testing import FakeLM
 
 from .folders import examples, manifest, scores
@@ -204,10 +205,10 @@ def test_a_record_without_a_category_is_an_error() -> None:
         evaluate(knowing(), parity(by="{{ '' }}"), shots=0)
 
 
-def test_a_field_with_too_many_values_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icl_eval.runs.cells.MOST_CATEGORIES", 5)
-    with pytest.raises(DataError, match="parity: `by` is 'id', which has 8 values; at most 5 can have scores"):
-        evaluate(knowing(), parity(by="id"), shots=0)
+def test_a_field_with_too_many_values_is_an_error() -> None:
+    task = parity(range(MOST_CATEGORIES + 1), by="id")
+    with pytest.raises(DataError, match="parity: `by` is 'id', which has 1001 values; at most 1000 can have scores"):
+        evaluate(knowing(), task, shots=0)
 
 
 def test_a_category_that_is_not_there_is_named(run: Result) -> None:

@@ -11,8 +11,12 @@ import pytest
 
 from icl_eval import Plan, explain, plan
 from icl_eval.errors import IclEvalError, ModelError, RunError, UnknownName
+from icl_eval.models import load_meta_model
 from icl_eval.models.loading.names import TINY_PATH
+from icl_eval.models.options import read_options
+from icl_eval.runs.evaluate import planned as planned_run
 from icl_eval.runs.hardware import Device, devices, part_of_peak
+from icl_eval.runs.plan import estimated
 
 GPT3 = {"model_type": "gpt2", "n_layer": 96, "n_embd": 12288, "n_head": 96, "n_positions": 2048, "vocab_size": 50257}
 ASKED: dict[str, Any] = {"shots": [0, 4], "data": "sample", "limit": 4, "device": "cpu"}
@@ -154,18 +158,18 @@ def test_a_plan_is_printed_as_it_is_counted() -> None:
     assert str(explain("tiny", "symbols", **ASKED)) in str(planned())
 
 
-def test_a_large_run_is_estimated_from_a_part_of_its_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid: dict[str, Any] = {"shots": [0, 1, 4], "seeds": 4, "data": "sample", "device": "cpu"}
-    exact = plan("tiny", "symbols", **grid).explanation
-    monkeypatch.setattr("icl_eval.runs.plan.COUNTED", 2**12)
-    monkeypatch.setattr("icl_eval.runs.plan.SAMPLED", 2**13)
+def test_a_large_run_is_estimated_from_a_part_of_its_prompts() -> None:
+    grid: dict[str, Any] = {"shots": [0, 1, 4], "seeds": 4, "data": "sample"}
+    exact = plan("tiny", "symbols", device="cpu", **grid).explanation
+    lm = load_meta_model("tiny", *read_options({"device": "cpu"}))
     ticks: list[int] = []
 
     def progress(total: int) -> Callable[[int], None]:
         ticks.append(-total)
         return ticks.append
 
-    found = plan("tiny", "symbols", progress=progress, **grid).explanation
+    run = planned_run(lm, "symbols", None, **grid)
+    found = estimated(run, lm, progress, counted=2**12, sampled=2**13)
 
     assert exact.sample == ""
     assert sum(ticks) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from toy_rows import Crowd
 
 from icl_eval import Task, compare, evaluate, rescore
 from icl_eval.errors import IclEvalError
+from icl_eval.models.protocol import CHUNK
 from icl_eval.testing import FakeLM
 
 WORDS = ["low", "mid", "high"]
@@ -284,6 +286,13 @@ def test_a_variant_is_compared_rescored_and_resumed_as_any_prompt(tmp_path: Path
     ]
 
 
+class Verbose(Crowd):
+    """Takes many tokens for each byte, so that a few prompts fill a chunk."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[byte for byte in ids for _ in range(CHUNK // 1500)] for ids in super().encode(texts)]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -292,19 +301,16 @@ def test_a_variant_is_compared_rescored_and_resumed_as_any_prompt(tmp_path: Path
         {"shots": [0, 2], "select": ["random", "mdl"], "until": 0.2},
     ],
 )
-def test_a_run_that_was_killed_stores_what_one_stores_that_was_not(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_killed_stores_what_one_stores_that_was_not(options: dict[str, Any], tmp_path: Path) -> None:
     """The model's answers depend on what is computed together."""
-    monkeypatch.setattr("icl_eval.models.protocol.CHUNK", 1500)
-    evaluate(Crowd(), task(), out=tmp_path / "whole", **options)
+    evaluate(Verbose(), task(), out=tmp_path / "whole", **options)
     lines = (tmp_path / "whole" / "answers.jsonl").read_bytes().splitlines(keepends=True)
 
     for part in (0.2, 0.6, 0.95):
         folder = tmp_path / str(part)
         folder.mkdir()
         (folder / "answers.jsonl").write_bytes(b"".join(lines[: round(part * len(lines))]))
-        evaluate(Crowd(), task(), out=folder, **options)
+        evaluate(Verbose(), task(), out=folder, **options)
 
         assert sorted((folder / "answers.jsonl").read_bytes().splitlines(keepends=True)) == sorted(lines)
         for name in ("examples.jsonl", "scores.json", "prompts.jsonl"):

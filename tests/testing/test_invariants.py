@@ -14,6 +14,7 @@ from icl_eval.prompts import Scored
 from icl_eval.tasks import Example, MemorySource, Task
 from icl_eval.tasks.protocol import Protocol
 from icl_eval.testing import FakeLM, check_task, invariants
+from icl_eval.testing.invariants import WITH_DRAWS
 from icl_eval.tiny import MODEL
 
 RECORDS = [{"text": f"thing {index}", "label": index % 2} for index in range(8)]
@@ -217,9 +218,9 @@ def test_a_record_is_encoded_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_draws_of_many_examples_are_checked_of_some_and_demonstrations_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(invariants, "WITH_DRAWS", 4)
-    asked = [{"text": f"thing {index}", "label": 0, "kind": index == 17} for index in range(20)]
-    shown = [{**record, "text": f"other {index}", "kind": False} for index, record in enumerate(asked)]
+    count = 2 * WITH_DRAWS
+    asked = [{"text": f"thing {index}", "label": 0, "kind": index == 17} for index in range(count)]
+    shown = [{**record, "text": f"other {index}", "kind": False} for index, record in enumerate(asked[:20])]
     draws: list[str] = []
     draw = Pool.draw
 
@@ -232,6 +233,6 @@ def test_draws_of_many_examples_are_checked_of_some_and_demonstrations_of_all(mo
     check_task(task)
     within = Protocol(within="kind")
 
-    assert draws == [f"thing {index}" for index in (0, 5, 10, 15) for _ in (1, 4)]
+    assert draws == [f"thing {index}" for index in range(0, count, 2) for _ in (1, 4)]
     alone = replace(task, definition=task.definition.model_copy(update={"protocol": within}))
     assert "there are 0 for the query" in complaint(alone)
