@@ -14,7 +14,7 @@ from icl_eval.analysis.score import chosen_normalizations
 from icl_eval.config import RunOptions, takes_options
 from icl_eval.engine import SINGLE_PROCESS, Ranks, launched, rank_and_world_size
 from icl_eval.errors import IclEvalError, ModelError, ProcessError, RunError, WindowError
-from icl_eval.models import resolve
+from icl_eval.models import LanguageModel, resolve
 from icl_eval.results.files import lock
 from icl_eval.results.members import Member, write_members
 from icl_eval.results.result import Result, Sweep
@@ -78,7 +78,7 @@ def sweep(
             result, found = _measured(member, run, chosen, progress, ranks)
             results += [result] if result is not None else []
             members.append(found)
-            _free_memory()
+            _free_memory(run)
         if written:
             write_members(written, members)
     return Sweep.of(results, members, folder)
@@ -100,7 +100,7 @@ def explain_sweep(
     _, runs = _planned(models, tasks, revisions, library, options)
     for member, run in runs.items():
         yield member.label, explain_run(run)
-        _free_memory()
+        _free_memory(run)
 
 
 def _measured(
@@ -188,8 +188,10 @@ def _folder(folder: Path | None, members: Sequence[Member]) -> Iterator[None]:
         taken.release()
 
 
-def _free_memory() -> None:
-    """Let go of the model that was measured last."""
+def _free_memory(run: Run) -> None:
+    """Let go of the model that a run has loaded; one that was given loaded belongs to the caller."""
+    if isinstance(run.model, LanguageModel):
+        return
     import torch
 
     gc.collect()
