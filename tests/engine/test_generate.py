@@ -104,23 +104,34 @@ from tests.engine.test_generate import REQUESTS
 
 class Doomed(FakeLM):
     def _wanted(self, context):
-        if self.answered > int(sys.argv[2]):
+        if self.answered > int(answered):
             os.kill(os.getpid(), signal.SIGKILL)
         return super()._wanted(context)
 
-Engine(Doomed(), Journal(Path(sys.argv[1]))).answer(REQUESTS)
+for path, answered in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    if os.fork() == 0:
+        Engine(Doomed(), Journal(Path(path))).answer(REQUESTS)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform kills otherwise")
-@pytest.mark.parametrize("answered", [0, 5])
-def test_a_killed_run_goes_on_where_it_stopped(path: Path, answered: int) -> None:
-    root = Path(__file__).parents[2]
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), str(answered)], check=False, cwd=root)
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    counts = (0, 5)
+    paths = [tmp_path / f"killed-after-{answered}.jsonl" for answered in counts]
+    words = [str(word) for pair in zip(paths, counts, strict=True) for word in pair]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *words],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    answers, _ = run(tmp_path / "whole")
 
-    assert killed.returncode == -signal.SIGKILL
-    assert len(path.read_bytes().splitlines()) == answered
-    assert run(path) == (run(path.with_name("whole"))[0], len(REQUESTS) - answered)
+    assert done.stdout.split() == [str(-int(signal.SIGKILL))] * 2
+    assert [len(path.read_bytes().splitlines()) for path in paths] == [*counts]
+    assert [run(path) for path in paths] == [(answers, len(REQUESTS) - answered) for answered in counts]
 
 
 def test_texts_fit_the_window_with_their_prompt() -> None:

@@ -72,3 +72,27 @@ def run(code: str, folder: Path, size: int) -> list[str]:
     done = finish(start(code, folder, size))
     assert [(code, err) for code, _, err in done] == [(0, "")] * size, done
     return [out for _, out, _ in done]
+
+
+FORK = """
+import os
+import accelerate  # takes longest, and is imported once for all
+children = []
+for rank in range(int(os.environ["WORLD_SIZE"])):
+    children.append(os.fork())
+    if children[-1] == 0:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        os.dup2(os.open(f"{sys.argv[1]}.{rank}.out", os.O_CREAT | os.O_WRONLY), sys.stdout.fileno())
+        break
+else:
+    os._exit(max([os.waitpid(child, 0)[1] for child in children]) and 1)
+"""
+
+
+def run_forked(code: str, folder: Path, size: int) -> list[str]:
+    """What `run` gives, of processes that one has started."""
+    command = [sys.executable, "-c", SCRIPT + FORK + code, str(folder)]
+    env = environment(0, size, free_port())
+    done = subprocess.run(command, env=env, cwd=ROOT, text=True, capture_output=True, timeout=TIMEOUT)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return [Path(f"{folder}.{rank}.out").read_text() for rank in range(size)]

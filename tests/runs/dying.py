@@ -1,4 +1,4 @@
-"""Models that do not get through a run, and the process that dies with one."""
+"""Models that do not get through a run, and processes that die with one."""
 
 from __future__ import annotations
 
@@ -43,8 +43,9 @@ class Killed(FakeLM):
         super().score(requests, count)
 
 
-def run_to_death(script: str, folder: Path) -> None:
-    """Run a script that a `Killed` ends, given a folder as its argument."""
+def run_to_death(script: str, *folders: Path) -> list[int]:
+    """Run a script, given folders as its arguments, and return the exit codes that it prints."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(TESTS)])}
-    ended = subprocess.run([sys.executable, "-c", script, folder], env=environment, check=False)
-    assert ended.returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", script, *(str(folder) for folder in folders)]
+    ended = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return [int(code) for code in ended.stdout.split()]

@@ -12,7 +12,7 @@ from icl_eval import Library, Task, evaluate
 from icl_eval.errors import DataError, ModelError, RunError
 from icl_eval.testing import FakeLM
 
-from .dying import Stopping, run_to_death
+from .dying import Stopping
 from .folders import examples, journal, lines, manifest
 
 FILES = ("scores.json", "examples.jsonl")
@@ -59,29 +59,6 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     evaluate(rest, parity(), shots=[0, 2], out=tmp_path / "cut")
 
     assert rest.answered == whole.answered - 11
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
-
-
-KILLED = """
-import sys
-from runs.dying import Killed
-from toy_tasks import answers, parity
-from icl_eval import evaluate
-
-evaluate(Killed(answers([0, 1]), after=15), parity(), shots=[0, 2], out=sys.argv[1])
-"""
-
-
-def test_a_killed_run_goes_on_with_every_answer_it_had(tmp_path: Path) -> None:
-    run_to_death(KILLED, tmp_path / "cut")
-    kept = journal(tmp_path / "cut")
-    whole, rest = knowing(0, 1), knowing(0, 1)
-    evaluate(whole, parity(), shots=[0, 2], out=tmp_path / "whole")
-    evaluate(rest, parity(), shots=[0, 2], out=tmp_path / "cut")
-
-    assert len(kept) == 15
-    assert rest.answered == whole.answered - 15
-    assert journal(tmp_path / "cut")[:15] == kept
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 

@@ -22,7 +22,7 @@ from icl_eval.errors import ModelError, RankError, RunError, UnknownName, Window
 from icl_eval.models import ScoreRequest, Sink
 from icl_eval.testing import FakeLM
 
-from .crew import finish, run, start
+from .crew import finish, run, run_forked, start
 from .folders import journal, manifest
 
 KEPT = ("scores.json", "examples.jsonl")
@@ -118,7 +118,7 @@ def test_processes_leave_their_group_before_they_end(tmp_path: Path) -> None:
         "print(group.is_initialized())"
     )
 
-    assert run(code, tmp_path, 2) == ["True\nFalse\n"] * 2
+    assert run_forked(code, tmp_path / "many", 2) == ["True\nFalse\n"] * 2
 
 
 def test_more_processes_than_questions(tmp_path: Path, in_threads: InThreads) -> None:

@@ -16,7 +16,7 @@ from icl_eval.results.members import Member
 from icl_eval.runs.cells import prepare
 from icl_eval.testing import FakeLM
 
-from .dying import Stopping, run_to_death
+from .dying import Stopping
 from .folders import journal, manifest
 
 FILES = ("scores.json", "examples.jsonl")
@@ -120,28 +120,6 @@ def test_a_sweep_interrupted_in_its_second_model_goes_on_there(tmp_path: Path) -
     sweep(models, parity(), shots=[0, 2], out=tmp_path / "cut")
 
     assert [lm.answered for lm in models] == [0, whole.answered - 7]
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
-
-
-KILLED = """
-import sys
-from runs.dying import Killed
-from toy_tasks import ASKED, answers, parity
-from icl_eval import sweep
-from icl_eval.testing import FakeLM
-
-models = [FakeLM(answers([0]), name="weak"), Killed(answers(ASKED), after=5, name="strong")]
-sweep(models, parity(), shots=[0, 2], out=sys.argv[1])
-"""
-
-
-def test_a_killed_sweep_goes_on_with_every_answer_it_had(tmp_path: Path) -> None:
-    run_to_death(KILLED, tmp_path / "cut")
-    models, whole = [weak(), strong()], [weak(), strong()]
-    sweep(models, parity(), shots=[0, 2], out=tmp_path / "cut")
-    sweep(whole, parity(), shots=[0, 2], out=tmp_path / "whole")
-
-    assert [lm.answered for lm in models] == [0, whole[1].answered - 5]
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
