@@ -77,8 +77,9 @@ class Prompt:
         self._tree = tree
         self._template = self._compiled(tree)
         self._named = {block: f"the block `{block}` of {self._location}" for block in BLOCKS}
-        self._options_differ = bool({"option", "index"} & self._names_in("query"))
-        self._without_fields = {block for block in BLOCKS if self._names_in(block) <= set(GIVEN)}
+        self._names = {name: self._names_in(block) for name, block in self._blocks.items()}
+        self._options_differ = bool({"option", "index"} & self._names["query"])
+        self._without_fields = {block for block in BLOCKS if self._names.get(block, set()) <= set(GIVEN)}
         self._remembered: dict[tuple[str, tuple[str, ...], int], str] = {}
         self._letters = (format and format.letters) or LETTERS
         self.separator = (format and format.line_breaks) or self._render("separator", {})
@@ -166,7 +167,7 @@ class Prompt:
 
     def check_query_is_unsolved(self) -> None:
         """Raise `PromptError` if the query uses the references of a task whose answer is a text."""
-        for name in sorted({*PER_OPTION, "options"} & self._names_in("query")):
+        for name in sorted({*PER_OPTION, "options"} & self._names["query"]):
             message = (
                 f"the query uses `{name}`, which gives the answer away; only `answer` and `demonstration` may use it"
             )
@@ -175,7 +176,7 @@ class Prompt:
     @property
     def question_fields(self) -> set[str]:
         """Names of the fields that the query or the instruction shows: those that make up the question."""
-        return (self._names_in("query") | self._names_in("instruction")) - set(GIVEN)
+        return (self._names["query"] | self._names.get("instruction", set())) - set(GIVEN)
 
     @cached_property
     def content_fields(self) -> set[str]:
@@ -192,9 +193,9 @@ class Prompt:
         """Whether the query shows the option, so that the contexts of the options differ (partial evaluation)."""
         return self._options_differ
 
-    def _names_in(self, block: str) -> set[str]:
-        body = self._blocks[block].body if block in self._blocks else []
-        return meta.find_undeclared_variables(nodes.Template(body, lineno=1, environment=self._tree.environment))
+    def _names_in(self, block: nodes.Block) -> set[str]:
+        tree = nodes.Template(block.body, lineno=1, environment=self._tree.environment)
+        return meta.find_undeclared_variables(tree)
 
     @property
     def _location(self) -> str:
