@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 PACKAGE = "icl_eval"
 TESTS = Path(__file__).parent.parent
+MAY_PATCH = re.compile(r"setattr|patch|\.[A-Z][A-Z_]+ *[^ =]{0,2}= ")  # other files are not parsed, which takes long
 KEPT = {
     "icl_eval.analysis.scaling.RESAMPLES": "hundreds of fits for each score take seconds",
     "icl_eval.runs.collect.WINDOW_TOKENS": "runs of several windows of a million tokens take seconds",
@@ -21,9 +23,11 @@ KEPT = {
 
 def patched(source: str) -> Iterator[str]:
     """The full names of the upper-case names of package modules that a test module replaces."""
-    tree = ast.parse(source)
-    modules = dict(_imported(tree))
-    for node in ast.walk(tree):
+    if not MAY_PATCH.search(source):
+        return
+    nodes = list(ast.walk(ast.parse(source)))
+    modules = dict(_imported(nodes))
+    for node in nodes:
         if isinstance(node, ast.Call) and _name(node.func) in ("setattr", "patch", "object"):
             yield from _constants(_target(node, modules))
         elif isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
@@ -37,9 +41,9 @@ def _constants(name: str) -> Iterator[str]:
         yield name
 
 
-def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
+def _imported(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, str]]:
     """Names of a module, and what of the package they stand for."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
             yield from ((each.asname or each.name, f"{node.module}.{each.name}") for each in node.names)
         elif isinstance(node, ast.Import):

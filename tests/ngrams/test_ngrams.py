@@ -36,10 +36,10 @@ def dirty_by_hand(texts: Sequence[str], sizes: Sequence[int], documents: Sequenc
     return dirty
 
 
-def found_in(files: Sequence[Path], texts: Sequence[str], sizes: Sequence[int]) -> set[int]:
+def found_in(files: Sequence[Path], texts: Sequence[str], sizes: Sequence[int], block: int = 50) -> set[int]:
     """The texts that are found in small blocks and batches."""
     index = NgramIndex(texts, sizes)
-    hits = search(index, passages(text_files(files), "text", index.longest, block=50), batch_size=80)
+    hits = search(index, passages(text_files(files), "text", index.longest, block=block), batch_size=80)
     return {owner for occurrence, _ in hits for owner in index.owners(occurrence)}
 
 
@@ -143,8 +143,8 @@ def test_a_path_without_text_files_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_text_without_spaces_is_read_in_linear_time(tmp_path: Path) -> None:
-    file, block = tmp_path / "corpus.txt", 1000
+    file, block = tmp_path / "corpus.txt", MOST_REPEATED // 4
     file.write_text("x" * 10 * MOST_REPEATED + " one two three")
 
     assert max(len(each.text) for each in passages([file], "text", 12, block=block)) < 2 * MOST_REPEATED + block
-    assert found_in([file], ["one two three"], [3]) == {0}
+    assert found_in([file], ["one two three"], [3], block) == {0}
