@@ -79,7 +79,8 @@ class Engine:
         """
         fitting = [self._fitting(request) for request in requests]
         keys = [request.key(self.model.fingerprint) for request in fitting]
-        known = {key: answer for key in dict.fromkeys(keys) if (answer := self.store.get(key)) is not None}
+        entries = {key: entry for key in dict.fromkeys(keys) if (entry := self.store.entry(key)) is not None}
+        known = {key: answer for key, (answer, _) in entries.items()}
         missing = {key: request for key, request in zip(keys, fitting, strict=True) if key not in known}
         for key, request in zip(keys, fitting, strict=True):
             if key in known and (problem := _misfit(request, known[key])):
@@ -90,7 +91,7 @@ class Engine:
         copies = Counter(keys)
         self._sync_budget()
         call = _call(keys) if missing and self.model.measures_noise else ""
-        begun = {key for key in known if call and self.store.call_of(key) == call}
+        begun = {key for key, (_, computed_by) in entries.items() if call and computed_by == call}
         planned = {key: each for key, each in zip(keys, fitting, strict=True) if key in missing or key in begun}
         for kind in (ScoreRequest, GenerateRequest):
             part = {key: each for key, each in planned.items() if isinstance(each, kind)}

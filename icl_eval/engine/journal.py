@@ -27,8 +27,8 @@ class AnswerStore(Protocol):
         """The answer to a request, if it is known."""
         ...
 
-    def call_of(self, key: str) -> str:
-        """The call of the engine that computed a known answer; empty if none is stored."""
+    def entry(self, key: str) -> tuple[Answer, str] | None:
+        """A known answer, and the call of the engine that computed it, which is empty if none is stored."""
         ...
 
     def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
@@ -40,21 +40,19 @@ class MemoryJournal:
     """Answers in memory."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Answer] = {}
-        self._calls: dict[str, str] = {}
+        self._known: dict[str, tuple[Answer, str]] = {}
 
     def get(self, key: str) -> Answer | None:
         """The answer to a request, if it is known."""
-        return self._known.get(key)
+        return answer_of(self.entry(key))
 
-    def call_of(self, key: str) -> str:
-        """The call of the engine that computed a known answer; empty if none is stored."""
-        return self._calls.get(key, "")
+    def entry(self, key: str) -> tuple[Answer, str] | None:
+        """A known answer, and the call of the engine that computed it, which is empty if none is stored."""
+        return self._known.get(key)
 
     def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
         """Remember answers and the call that computed them."""
-        self._known.update(answers)
-        self._calls.update(dict.fromkeys(answers, call))
+        self._known.update({key: (answer, call) for key, answer in answers.items()})
 
 
 class LineIndex:
@@ -121,31 +119,19 @@ class LineIndex:
         message = f"{what} damaged; `{command}` removes the damage, and the same run then computes the missing answers"
         return RunError(message, self.path, numbers[0])
 
-    def get(self, file: BinaryIO, key: str) -> Answer | None:
-        """The answer to a request, if it is in the file.
+    def entry(self, file: BinaryIO, key: str) -> tuple[Answer, str] | None:
+        """The answer to a request, if it is in the file, and the call that computed it, as far as the file says.
 
         Raises:
             RunError: its line is no longer there.
         """
-        entry = self._entry(file, key)
-        return None if entry is None else entry[1]
-
-    def call_of(self, file: BinaryIO, key: str) -> str:
-        """The call of the engine that computed an answer, as far as the file says.
-
-        Raises:
-            RunError: its line is no longer there.
-        """
-        entry = self._entry(file, key)
-        return "" if entry is None else entry[2]
-
-    def _entry(self, file: BinaryIO, key: str) -> tuple[str, Answer, str] | None:
         offset = self._offsets.get(key.encode())
         if offset is None:
             return None
         try:
             file.seek(offset)
-            return from_line(file.readline())
+            _, answer, call = from_line(file.readline())
+            return answer, call
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError("the journal was changed while it was in use", self.path) from error
 
@@ -192,11 +178,11 @@ class Journal:
 
     def get(self, key: str) -> Answer | None:
         """The answer to a request, if it is known."""
-        return self._index.get(self._file, key)
+        return answer_of(self.entry(key))
 
-    def call_of(self, key: str) -> str:
-        """The call of the engine that computed a known answer; empty if none is stored."""
-        return self._index.call_of(self._file, key)
+    def entry(self, key: str) -> tuple[Answer, str] | None:
+        """A known answer, and the call of the engine that computed it, which is empty if none is stored."""
+        return self._index.entry(self._file, key)
 
     def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
         """Write and remember answers; they survive the process."""
@@ -241,6 +227,11 @@ class Journal:
         self.torn = self._file.tell() > self.end
         if self.torn:
             self._file.truncate(self.end)
+
+
+def answer_of(entry: tuple[Answer, str] | None) -> Answer | None:
+    """The answer of an entry, if there is one."""
+    return None if entry is None else entry[0]
 
 
 def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from icl_eval.engine.journal import Journal, LineIndex
+from icl_eval.engine.journal import Journal, LineIndex, answer_of
 from icl_eval.engine.ranks import Ranks, Value
 from icl_eval.errors import RunError
 from icl_eval.models import Answer
@@ -68,16 +68,13 @@ class SharedJournal:
 
     def get(self, key: str) -> Answer | None:
         """The answer to a request, if it is known to all or to this process."""
-        found = self._journal.get(key)
-        for other in self._others.values():
-            found = found or other.get(key)
-        return found
+        return answer_of(self.entry(key))
 
-    def call_of(self, key: str) -> str:
-        """The call of the engine that computed a known answer; empty if none is stored."""
-        found = self._journal.call_of(key)
+    def entry(self, key: str) -> tuple[Answer, str] | None:
+        """A known answer, and the call of the engine that computed it, which is empty if none is stored."""
+        found = self._journal.entry(key)
         for other in self._others.values():
-            found = found or other.call_of(key)
+            found = found or other.entry(key)
         return found
 
     def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
@@ -118,11 +115,8 @@ class _Reader:
             self._file.close()
         self._file = None
 
-    def get(self, key: str) -> Answer | None:
-        return None if self._file is None else self._index.get(self._file, key)
-
-    def call_of(self, key: str) -> str:
-        return "" if self._file is None else self._index.call_of(self._file, key)
+    def entry(self, key: str) -> tuple[Answer, str] | None:
+        return None if self._file is None else self._index.entry(self._file, key)
 
     def read_to(self, end: int, patience: float) -> None:
         """Read all lines up to byte `end`; a file system that lags gets `patience` seconds.

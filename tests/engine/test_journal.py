@@ -15,7 +15,7 @@ import pytest
 from icl_eval.engine import Engine, Journal, Ranks, SharedJournal
 from icl_eval.engine.journal import from_line, to_line
 from icl_eval.errors import RunError
-from icl_eval.models import GenerateAnswer, ScoreAnswer, ScoreRequest
+from icl_eval.models import Answer, GenerateAnswer, ScoreAnswer, ScoreRequest
 from icl_eval.testing import FakeLM
 
 REQUESTS = [ScoreRequest.of([65, 66], [token, token + 1]) for token in range(70, 76)]
@@ -328,3 +328,24 @@ def test_a_text_without_tokens_is_read_back() -> None:
     answer = GenerateAnswer(("",), (0,), ("stop",), (0.0,))
 
     assert from_line(to_line("key", answer)) == ("key", answer, "")
+
+
+def test_the_line_of_a_known_answer_is_read_once_by_a_continued_call(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Measured(FakeLM):
+        measures_noise = True
+
+    with Journal(path) as journal:
+        Engine(Measured(), journal).answer(REQUESTS[:4])
+    read: list[bytes] = []
+
+    def counted(line: bytes) -> tuple[str, Answer, str]:
+        read.append(line)
+        return from_line(line)
+
+    with Journal(path) as journal:
+        monkeypatch.setattr("icl_eval.engine.journal.from_line", counted)
+        Engine(Measured(), journal).answer([*REQUESTS, *REQUESTS])
+
+    assert len(read) == len(set(read)) == 4
