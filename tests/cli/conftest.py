@@ -50,8 +50,8 @@ def icl_eval(library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             code = main()
         except SystemExit as left:  # as after --help
             code = int(left.code or 0)
-        said = capsys.readouterr()
-        return Shell(code, said.out, said.err)
+        captured = capsys.readouterr()
+        return Shell(code, captured.out, captured.err)
 
     yield run
     for number, handler in before.items():

@@ -1,4 +1,4 @@
-"""What is seen of a command at the place where an option acts; each runs a command line and gives what arrived."""
+"""Observations of a command where an option acts: each runs a command line and returns what arrived."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUERY = re.compile(r"Q: (\d+)\n")
 
 
 def queries(bench: Bench, *words: str) -> list[int]:
-    """The numbers that a model is asked about."""
+    """The numbers in the queries that the model gets."""
     return sorted({int(found[-1]) for text, _ in bench.requests(*words) if (found := QUERY.findall(text))})
 
 
@@ -77,7 +77,7 @@ def in_requests(text: str) -> See:
 
 
 def fits_no_query(bench: Bench, *words: str) -> bool:
-    """Whether a model is asked though its window holds no whole query."""
+    """Whether a model gets requests although its context length is too short for a whole query."""
     return bool(bench.requests(*words, window=14))
 
 
@@ -145,9 +145,9 @@ def measured(bench: Bench, *words: str) -> list[int]:
     texts: set[str] = set()
     build = RequestBuilder.build
 
-    def built(builder: RequestBuilder, cell: Any, example: Any, shown: Any) -> Any:
+    def built(builder: RequestBuilder, cell: Any, example: Any, demonstrations: Any) -> Any:
         texts.add(example.id)
-        return build(builder, cell, example, shown)
+        return build(builder, cell, example, demonstrations)
 
     with bench.watched() as patch:
         patch.setattr(RequestBuilder, "build", built)
@@ -266,7 +266,7 @@ def division(bench: Bench, *words: str) -> Any:
 
 
 def device_beside_a_gpu(bench: Bench, *words: str) -> Any:
-    """The device that weights go to, where there is said to be a GPU."""
+    """The device that weights go to on a machine that reports a GPU."""
     with bench.watched() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -354,7 +354,7 @@ def client(select: Callable[[dict[str, Any]], Any]) -> See:
 
 
 def attempts(bench: Bench, *words: str) -> int:
-    """How often a server that is not ready is asked the same."""
+    """How often a request is sent to a server that is not ready."""
     bodies, _ = bench.served(*words, always=(503, {}, b""))
     return bodies.count(bodies[0])
 

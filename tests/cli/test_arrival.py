@@ -1,6 +1,6 @@
 """Every option of every command arrives where it acts: in requests, loaders, clients, files or what is printed.
 
-The table gives for each parameter a value unlike the default and what is then seen at the place where it acts. Each
+The table gives for each parameter a value other than the default, and what is then observed where it acts. Each
 case is also run without the option, where something else must be seen.
 """
 

@@ -28,9 +28,9 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def test_yaml_that_does_not_parse(icl_eval: IclEval) -> None:
     edit(PARITY, "splits: {", "splits: {{")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said.startswith(f"{PARITY.resolve()}:6: the YAML does not parse: ")
+    assert message.startswith(f"{PARITY.resolve()}:6: the YAML does not parse: ")
 
 
 @pytest.mark.parametrize("text", ["about: \x00\n", "about: é\x07\n"])
@@ -48,22 +48,22 @@ def test_yaml_that_is_not_utf_8(icl_eval: IclEval) -> None:
 
 def test_unknown_key(icl_eval: IclEval) -> None:
     edit(PARITY, "metrics:", "metric:")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == f"{PARITY.resolve()}:12: no key is named 'metric'; did you mean metrics or extract?"
+    assert message == f"{PARITY.resolve()}:12: no key is named 'metric'; did you mean metrics or extract?"
 
 
 def test_key_that_stands_twice(icl_eval: IclEval) -> None:
     edit(PARITY, "id: n\n", "id: n\nid: n\n")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == f"{PARITY.resolve()}:7: the key `id` appears here and in line 6"
+    assert message == f"{PARITY.resolve()}:7: the key `id` appears here and in line 6"
 
 
 def test_unknown_task(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "toy/party", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/party", *TOY).mistake
 
-    assert said == "no task or suite is named 'toy/party'; did you mean toy/parity or toy/pairs?"
+    assert message == "no task or suite is named 'toy/party'; did you mean toy/parity or toy/pairs?"
 
 
 @pytest.mark.parametrize(
@@ -76,16 +76,16 @@ def test_unknown_task(icl_eval: IclEval) -> None:
     ],
 )
 def test_a_task_by_the_last_part_of_its_name(name: str, meant: str, icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", name, *TOY).mistake
+    message = icl_eval("run", "--task", name, *TOY).mistake
 
-    assert said.startswith(f"no task or suite is named {name!r}; did you mean ")
-    assert meant in said
+    assert message.startswith(f"no task or suite is named {name!r}; did you mean ")
+    assert meant in message
 
 
 def test_a_task_that_is_like_none(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "qqqq", *TOY).mistake
+    message = icl_eval("run", "--task", "qqqq", *TOY).mistake
 
-    assert said == (
+    assert message == (
         "no task or suite is named 'qqqq'; `icl-eval list` names all, and --include (in Python `library`) brings a "
         "folder of your own"
     )
@@ -93,19 +93,19 @@ def test_a_task_that_is_like_none(icl_eval: IclEval) -> None:
 
 def test_unknown_suite_member(icl_eval: IclEval) -> None:
     edit(Path("tasks/toy.yaml"), "toy/pairs", "toy/pair")
-    said = icl_eval("run", "--task", "toy", *TOY).mistake
+    message = icl_eval("run", "--task", "toy", *TOY).mistake
 
     assert (
-        said
+        message
         == f"{Path('tasks/toy.yaml').resolve()}:3: no task is named 'toy/pair'; did you mean toy/pairs or toy/parity?"
     )
 
 
 def test_template_with_a_misspelt_field(icl_eval: IclEval) -> None:
     TEMPLATE.write_text("Q:\n{{ m }}\nA:")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == f"{TEMPLATE.resolve()}:2: no field of the example is named 'm'; choose from n"
+    assert message == f"{TEMPLATE.resolve()}:2: no field of the example is named 'm'; choose from n"
 
 
 def test_template_without_words(icl_eval: IclEval, lm: FakeLM) -> None:
@@ -117,16 +117,16 @@ def test_template_without_words(icl_eval: IclEval, lm: FakeLM) -> None:
 
 def test_template_that_does_not_parse(icl_eval: IclEval) -> None:
     TEMPLATE.write_text("Q:\n{{ n }\nA:")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said.startswith(f"{TEMPLATE.resolve()}:2: the template does not parse: ")
+    assert message.startswith(f"{TEMPLATE.resolve()}:2: the template does not parse: ")
 
 
 def test_missing_split_file(icl_eval: IclEval) -> None:
     Path("data/parity/val.jsonl").unlink()
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == (
+    assert message == (
         "data: there is no file parity/val.jsonl or val.jsonl for the split 'validation'; "
         "--split and --fewshot-split take another split, and there is train"
     )
@@ -134,37 +134,37 @@ def test_missing_split_file(icl_eval: IclEval) -> None:
 
 def test_missing_split(icl_eval: IclEval) -> None:
     edit(PARITY, "validation: parity/val.jsonl", "test: parity/val.jsonl")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == "data: no local split is named 'validation'; choose from test, train"
+    assert message == "data: no local split is named 'validation'; choose from test, train"
 
 
 def test_empty_split(icl_eval: IclEval) -> None:
     Path("data/parity/val.jsonl").write_text("")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == "data/parity/val.jsonl: toy/parity: split 'validation' is empty"
+    assert message == "data/parity/val.jsonl: toy/parity: split 'validation' is empty"
 
 
 def test_missing_data_directory(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "toy/parity", "--include", ".", "--data-dir", "dat").mistake
+    message = icl_eval("run", "--task", "toy/parity", "--include", ".", "--data-dir", "dat").mistake
 
-    assert said == "dat: there is no such data directory"
+    assert message == "dat: there is no such data directory"
 
 
 def test_split_of_nothing_but_line_breaks(icl_eval: IclEval) -> None:
     Path("data/parity/train.jsonl").write_text("\n \n")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == "data/parity/train.jsonl: toy/parity: split 'train' is empty"
+    assert message == "data/parity/train.jsonl: toy/parity: split 'train' is empty"
 
 
 def test_file_that_is_not_utf_8(icl_eval: IclEval) -> None:
     path = Path("data/parity/val.jsonl")
     path.write_bytes(path.read_bytes().replace(b'"n": 3', b'"n": "\xe9"'))
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == "data/parity/val.jsonl:4: not UTF-8: byte 0xe9 (invalid continuation byte)"
+    assert message == "data/parity/val.jsonl:4: not UTF-8: byte 0xe9 (invalid continuation byte)"
 
 
 @pytest.mark.parametrize(
@@ -186,26 +186,26 @@ def test_a_wrong_record_is_named_by_its_line(old: str, new: str, message: str, i
     lines = path.read_text().splitlines()
     lines[3] = lines[3].replace(old, new)
     path.write_text("\n".join(lines))
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    printed = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == f"data/parity/val.jsonl:4: {message} (toy/parity: split 'validation')"
+    assert printed == f"data/parity/val.jsonl:4: {message} (toy/parity: split 'validation')"
     assert lm.answered == 0
 
 
 def test_label_out_of_range(icl_eval: IclEval) -> None:
     edit(Path("data/parity/val.jsonl"), '"n": 3, "pair": 1, "label": 1', '"n": 3, "pair": 1, "label": 7')
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == (
+    assert message == (
         "data/parity/val.jsonl:4: the label 7 is out of range for 2 options (toy/parity: split 'validation')"
     )
 
 
 def test_record_that_is_no_json(icl_eval: IclEval) -> None:
     edit(Path("data/parity/val.jsonl"), '{"n": 3,', '{"n": 3;')
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said.startswith("data/parity/val.jsonl:4: not valid JSON: ")
+    assert message.startswith("data/parity/val.jsonl:4: not valid JSON: ")
 
 
 @pytest.mark.parametrize("options", ["[]", '[""]', "[even]", "choices"])
@@ -214,36 +214,36 @@ def test_no_options(options: str, icl_eval: IclEval) -> None:
     edit(PARITY, "fields: {n: n}", "fields: {n: n, choices: choices}")
     edit(PARITY, "options: [even, odd]", f"options: {options}")
     edit(Path("data/parity/val.jsonl"), '"label"', '"choices": [], "label"')
-    said = icl_eval("run", "--task", "toy/parity", "--shots", "0", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", "--shots", "0", *TOY).mistake
 
-    assert "option" in said
+    assert "option" in message
 
 
 def test_task_name_defined_twice(icl_eval: IclEval, tmp_path: Path) -> None:
     other = write(tmp_path, "other/tasks/toy/parity.yaml", PARITY_YAML)
-    said = icl_eval("run", "--task", "toy/parity", "--include", "other", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", "--include", "other", *TOY).mistake
 
-    assert said == f"{other}: the name 'toy/parity' is also defined by {PARITY.resolve()}; rename one of the two"
+    assert message == f"{other}: the name 'toy/parity' is also defined by {PARITY.resolve()}; rename one of the two"
 
 
 def test_task_named_differently_than_its_file(icl_eval: IclEval) -> None:
     edit(PARITY, "task: toy/parity", "task: toy/oddity")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said.startswith(f"{PARITY.resolve()}:1: the file says `task: toy/oddity`, but its path below `tasks` is")
+    assert message.startswith(f"{PARITY.resolve()}:1: the file says `task: toy/oddity`, but its path below `tasks` is")
 
 
 def test_more_shots_than_the_training_split_has(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "toy/parity", "--shots", "0,13", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", "--shots", "0,13", *TOY).mistake
 
-    assert said == "toy/parity: 13 demonstrations were requested, but there are 12 to draw from"
+    assert message == "toy/parity: 13 demonstrations were requested, but there are 12 to draw from"
 
 
 def test_query_longer_than_the_window(icl_eval: IclEval, lm: FakeLM) -> None:
     lm.window = 10
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == (
+    assert message == (
         "toy/parity, example '0': the query alone takes 11 tokens but the context length is 10; "
         "--overflow truncate cuts its start"
     )
@@ -252,39 +252,39 @@ def test_query_longer_than_the_window(icl_eval: IclEval, lm: FakeLM) -> None:
 def test_a_long_id_does_not_fill_the_sentence(icl_eval: IclEval, lm: FakeLM) -> None:
     edit(Path("data/parity/val.jsonl"), '"n": 3,', f'"n": "{"word " * 900}",')
     lm.window = 100
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said.startswith("toy/parity, example 'word word ")
-    assert "...': the query alone takes 4510 tokens but the context length is 100" in said  # 3 + 4500 + 3 + 5 - 1
-    assert len(said) < 200
+    assert message.startswith("toy/parity, example 'word word ")
+    assert "...': the query alone takes 4510 tokens but the context length is 100" in message  # 3 + 4500 + 3 + 5 - 1
+    assert len(message) < 200
 
 
 def test_unknown_metric(icl_eval: IclEval, lm: FakeLM) -> None:
     edit(PARITY, "[accuracy]", "[acuracy]")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said == f"{PARITY.resolve()}:12: no metric is named 'acuracy'; did you mean accuracy or greedy_accuracy?"
+    assert message == f"{PARITY.resolve()}:12: no metric is named 'acuracy'; did you mean accuracy or greedy_accuracy?"
     assert lm.answered == 0
 
 
 def test_unknown_reference(icl_eval: IclEval, lm: FakeLM) -> None:
     PARITY.write_text(PARITY.read_text() + "reference: gpt3:RTEE\n")
-    said = icl_eval("run", "--task", "toy/parity", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
-    assert said.startswith(f"{PARITY.resolve()}:13: no reference is named 'gpt3:RTEE'; did you mean gpt3:RTE")
+    assert message.startswith(f"{PARITY.resolve()}:13: no reference is named 'gpt3:RTEE'; did you mean gpt3:RTE")
     assert lm.answered == 0
 
 
 def test_unknown_prompt(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "toy/parity", "--prompt", "chaty", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", "--prompt", "chaty", *TOY).mistake
 
-    assert said == "no prompt of toy/parity is named 'chaty'; did you mean chatty?"
+    assert message == "no prompt of toy/parity is named 'chaty'; did you mean chatty?"
 
 
 def test_unknown_normalisation(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "toy/parity", "--normalization", "token,chars", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", "--normalization", "token,chars", *TOY).mistake
 
-    assert said == "no normalisation or calibration is named 'chars'; did you mean char?"
+    assert message == "no normalisation or calibration is named 'chars'; did you mean char?"
 
 
 @pytest.mark.parametrize(
@@ -302,17 +302,17 @@ def test_unknown_normalisation(icl_eval: IclEval) -> None:
 def test_an_argument_that_the_command_does_not_take(
     arguments: tuple[str, ...], words: tuple[str, ...], icl_eval: IclEval
 ) -> None:
-    said = icl_eval("run", "--task", "toy/parity", *TOY, *arguments).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY, *arguments).mistake
 
-    assert all(word in said for word in words), said
-    assert said.endswith("; see `icl-eval run --help`")
+    assert all(word in message for word in words), message
+    assert message.endswith("; see `icl-eval run --help`")
 
 
 def test_a_surplus_argument(icl_eval: IclEval) -> None:
-    said = icl_eval("regress", "a", "surplus").mistake
+    message = icl_eval("regress", "a", "surplus").mistake
 
-    assert "surplus" in said
-    assert said.endswith("; see `icl-eval regress --help`")
+    assert "surplus" in message
+    assert message.endswith("; see `icl-eval regress --help`")
 
 
 def test_missing_task(icl_eval: IclEval) -> None:
@@ -322,9 +322,9 @@ def test_missing_task(icl_eval: IclEval) -> None:
 
 @pytest.mark.parametrize("command", ["show", "orders"])
 def test_a_command_that_takes_one_task(command: str, icl_eval: IclEval) -> None:
-    said = icl_eval(command, "toy/parity,toy/pairs", *TOY).mistake
+    message = icl_eval(command, "toy/parity,toy/pairs", *TOY).mistake
 
-    assert said == f"{command} takes one task; it was given toy/parity, toy/pairs"
+    assert message == f"{command} takes one task; it was given toy/parity, toy/pairs"
     assert "toy" in icl_eval(command, "toy", *TOY).mistake
 
 
@@ -356,56 +356,56 @@ def test_unknown_command(icl_eval: IclEval) -> None:
     ],
 )
 def test_a_value_that_means_nothing(arguments: tuple[str, ...], sentence: str, icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "toy/parity", *TOY, *arguments).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY, *arguments).mistake
 
-    assert said.removeprefix(f"{Path.cwd()}/") == sentence
+    assert message.removeprefix(f"{Path.cwd()}/") == sentence
 
 
 def test_data_that_is_neither_hub_nor_sample(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "toy/parity", "--include", ".", "--data", "data").mistake
+    message = icl_eval("run", "--task", "toy/parity", "--include", ".", "--data", "data").mistake
 
-    assert said == "--data takes `hub` or `sample`, not 'data'; a directory is given with --data-dir"
+    assert message == "--data takes `hub` or `sample`, not 'data'; a directory is given with --data-dir"
 
 
 def test_run_folder_that_is_a_file(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "toy/parity", *TOY, "--out", PARITY).mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY, "--out", PARITY).mistake
 
-    assert said == f"{PARITY}: this is a file, but a run needs a folder; give another --out"
+    assert message == f"{PARITY}: this is a file, but a run needs a folder; give another --out"
 
 
 def test_run_folder_of_another_version(icl_eval: IclEval) -> None:
-    asked = ("run", "--task", "toy/parity", *TOY, "--out", "kept")
-    icl_eval(*asked)
+    command = ("run", "--task", "toy/parity", *TOY, "--out", "kept")
+    icl_eval(*command)
     manifest = json.loads(Path("kept/manifest.json").read_text())
     manifest["versions"]["icl-eval"] = "99.0"
     Path("kept/manifest.json").write_text(json.dumps(manifest | {"colour": "blue"}))
     damaged = "kept/manifest.json: the manifest is damaged: `colour`: Extra inputs are not permitted"
     other = f"{damaged}; icl-eval 99.0 wrote it, not this version"
 
-    assert [icl_eval(*asked).mistake, icl_eval("rescore", "kept").mistake] == [other, other]
+    assert [icl_eval(*command).mistake, icl_eval("rescore", "kept").mistake] == [other, other]
     manifest["versions"]["icl-eval"] = __version__
     Path("kept/manifest.json").write_text(json.dumps(manifest | {"colour": "blue"}))
     assert icl_eval("rescore", "kept").mistake == damaged
 
 
 def test_run_folder_with_a_cut_manifest(icl_eval: IclEval) -> None:
-    asked = ("run", "--task", "toy/parity", *TOY, "--out", "kept")
-    icl_eval(*asked)
+    command = ("run", "--task", "toy/parity", *TOY, "--out", "kept")
+    icl_eval(*command)
     manifest = Path("kept/manifest.json")
     manifest.write_text(manifest.read_text()[:100])
 
-    assert icl_eval(*asked).mistake.startswith("kept/manifest.json: the manifest is damaged: Invalid JSON: EOF")
+    assert icl_eval(*command).mistake.startswith("kept/manifest.json: the manifest is damaged: Invalid JSON: EOF")
 
 
 def test_run_folder_with_a_cut_journal_is_answered_again(icl_eval: IclEval) -> None:
-    asked = ("run", "--task", "toy/parity", *TOY, "--out", "kept")
-    whole = icl_eval(*asked).out
+    command = ("run", "--task", "toy/parity", *TOY, "--out", "kept")
+    whole = icl_eval(*command).out
     for name, last in (("answers.jsonl", 20), ("examples.jsonl", 300)):
         path = Path("kept") / name
         path.write_bytes(path.read_bytes()[:-last])
 
     assert icl_eval("rescore", "kept").mistake.startswith("kept/examples.jsonl:")
-    assert icl_eval(*asked).out == whole
+    assert icl_eval(*command).out == whole
 
 
 @pytest.mark.parametrize("command", [("rescore",), ("regress", "new.json", "--update")])
@@ -415,9 +415,9 @@ def test_a_run_folder_that_is_none(command: tuple[str, ...], icl_eval: IclEval) 
 
 
 def test_run_folder_below_a_file(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--task", "toy/parity", *TOY, "--out", PARITY / "run").mistake
+    message = icl_eval("run", "--task", "toy/parity", *TOY, "--out", PARITY / "run").mistake
 
-    assert said == f"{PARITY / 'run'}: this run folder cannot be written: Not a directory"
+    assert message == f"{PARITY / 'run'}: this run folder cannot be written: Not a directory"
 
 
 def test_task_file_that_is_not_there(icl_eval: IclEval) -> None:
@@ -426,9 +426,9 @@ def test_task_file_that_is_not_there(icl_eval: IclEval) -> None:
 
 def test_task_file_outside_a_tasks_folder(icl_eval: IclEval, tmp_path: Path) -> None:
     write(tmp_path, "loose.yaml", PARITY_YAML)
-    said = icl_eval("run", "--task", "loose.yaml", *TOY).mistake
+    message = icl_eval("run", "--task", "loose.yaml", *TOY).mistake
 
-    assert said.startswith("loose.yaml: a task file must be in a folder named `tasks`")
+    assert message.startswith("loose.yaml: a task file must be in a folder named `tasks`")
 
 
 @pytest.mark.parametrize("command", ["show", "check", "rescore", "regress"])
@@ -441,9 +441,9 @@ def test_list_of_nothing(icl_eval: IclEval) -> None:
 
 
 def test_show_unknown_example(icl_eval: IclEval) -> None:
-    said = icl_eval("show", "toy/parity", *TOY, "--example", "99").mistake
+    message = icl_eval("show", "toy/parity", *TOY, "--example", "99").mistake
 
-    assert said == "no example of toy/parity is named '99'; choose from 0, 1, 2, 3, 4, 5, 6, 7"
+    assert message == "no example of toy/parity is named '99'; choose from 0, 1, 2, 3, 4, 5, 6, 7"
 
 
 def test_show_suite(icl_eval: IclEval) -> None:

@@ -25,10 +25,10 @@ TEMPLATE = Path("prompts/toy/parity/chatty.jinja")
 
 
 def test_check_says_what_it_looked_at(icl_eval: IclEval) -> None:
-    said = icl_eval("check", "toy", "toy/parity", "tasks/toy/pairs.yaml", *TOY)
+    result = icl_eval("check", "toy", "toy/parity", "tasks/toy/pairs.yaml", *TOY)
 
-    assert (said.code, said.err) == (0, "")
-    assert said.out == (
+    assert (result.code, result.err) == (0, "")
+    assert result.out == (
         "ok toy/parity: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
         "ok toy/pairs: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
         "ok toy: suite of 2 tasks\n"
@@ -38,11 +38,11 @@ def test_check_says_what_it_looked_at(icl_eval: IclEval) -> None:
 def test_check_of_a_suite_finds_a_mistake_in_one_record_though_assertions_are_off(library: Path) -> None:
     TEMPLATE.write_text("{% block query %}{{ n }}:{{ ' ' if n == 7 }}{% endblock %}")
     command = [sys.executable, "-O", "-m", "icl_eval", "check", "toy", *TOY]
-    said = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True)
 
-    assert said.returncode == 2
-    assert said.stdout == "ok toy/pairs: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
-    assert said.stderr.splitlines() == [
+    assert result.returncode == 2
+    assert result.stdout == "ok toy/pairs: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
+    assert result.stderr.splitlines() == [
         f"icl-eval: {PARITY.resolve()}: toy/parity, prompt 'chatty', example '7': "
         "the context ends in whitespace, which belongs to the answer",
         "icl-eval: toy: 1 of its tasks cannot be run: toy/parity",
@@ -52,10 +52,10 @@ def test_check_of_a_suite_finds_a_mistake_in_one_record_though_assertions_are_of
 def test_check_of_a_suite_names_every_missing_file(icl_eval: IclEval) -> None:
     for name in ("parity/val", "parity/train", "pairs/train"):
         Path(f"data/{name}.jsonl").unlink()
-    said = icl_eval("check", "toy", *TOY)
+    result = icl_eval("check", "toy", *TOY)
 
-    assert (said.code, said.out) == (2, "")
-    assert said.err.splitlines() == [
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines() == [
         "icl-eval: toy/parity: data: there is no file parity/val.jsonl or val.jsonl for the split 'validation'; "
         "there is no file parity/train.jsonl or train.jsonl for the split 'train'",
         "icl-eval: toy/pairs: data: there is no file pairs/train.jsonl or train.jsonl for the split 'train'; "
@@ -66,18 +66,18 @@ def test_check_of_a_suite_names_every_missing_file(icl_eval: IclEval) -> None:
 
 def test_check_finds_a_suite_whose_average_mixes_scales(icl_eval: IclEval) -> None:
     Path("tasks/toy.yaml").write_text("suite: toy\nabout: Two.\ntasks: [toy/parity, wikitext-2]\n")
-    said = icl_eval("check", "toy", "--include", ".")
+    result = icl_eval("check", "toy", "--include", ".")
 
-    assert said.code == 2
-    assert "ok toy:" not in said.out
+    assert result.code == 2
+    assert "ok toy:" not in result.out
 
 
 def test_check_finds_options_that_bring_their_own_space(icl_eval: IclEval) -> None:
     PARITY.write_text(PARITY.read_text().replace("options: [even, odd]", "options: [' even', ' odd']"))
-    said = icl_eval("check", "toy/parity", *TOY).mistake
+    message = icl_eval("check", "toy/parity", *TOY).mistake
 
-    place = "toy/parity, prompt 'plain', example '0': "
-    assert f"{place}the option ' even' begins with a space and the answer block adds another, so '  even'" in said
+    location = "toy/parity, prompt 'plain', example '0': "
+    assert f"{location}the option ' even' begins with a space and the answer block adds another, so '  even'" in message
 
 
 def test_check_takes_options_with_a_space_and_an_answer_block_without(icl_eval: IclEval) -> None:
@@ -125,11 +125,11 @@ def test_check_names_file_line_and_the_nearest_name(
 ) -> None:
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    said = icl_eval("check", "toy/parity", *TOY).mistake
+    message = icl_eval("check", "toy/parity", *TOY).mistake
 
-    place = f"{path.resolve()}:" if line is None else f"{path.resolve()}:{line}: "
-    assert said.startswith(place)
-    assert sentence in said
+    location = f"{path.resolve()}:" if line is None else f"{path.resolve()}:{line}: "
+    assert message.startswith(location)
+    assert sentence in message
 
 
 @pytest.mark.parametrize(
@@ -154,27 +154,27 @@ def test_check_reads_every_record_of_both_splits(
 def test_check_finds_an_answer_that_is_empty_for_one_record_only(icl_eval: IclEval) -> None:
     answer = "{% block answer %}{{ '' if n == 5 else ' ' + option }}{% endblock %}"
     TEMPLATE.write_text("{% block query %}Q: {{ n }}\nA:{% endblock %}" + answer)
-    said = icl_eval("check", "toy/parity", *TOY).mistake
+    message = icl_eval("check", "toy/parity", *TOY).mistake
 
-    assert said.startswith(f"{TEMPLATE.resolve()}: ")
-    assert "the answer for option 'even' is empty" in said
+    assert message.startswith(f"{TEMPLATE.resolve()}: ")
+    assert "the answer for option 'even' is empty" in message
 
 
 def test_check_finds_options_that_read_the_same(icl_eval: IclEval) -> None:
     TEMPLATE.write_text("{% block query %}{{ n }}:{% endblock %}{% block answer %} yes{% endblock %}")
-    said = icl_eval("check", "toy/parity", *TOY).mistake
+    message = icl_eval("check", "toy/parity", *TOY).mistake
 
-    assert said.startswith(f"{PARITY.resolve()}: toy/parity, prompt 'chatty', example '0': ")
-    assert said.endswith("the options 'even' and 'odd' read the same")
+    assert message.startswith(f"{PARITY.resolve()}: toy/parity, prompt 'chatty', example '0': ")
+    assert message.endswith("the options 'even' and 'odd' read the same")
 
 
 def test_check_goes_on_after_a_broken_task(icl_eval: IclEval) -> None:
     Path("tasks/toy/pairs.yaml").write_text("task: toy/pairs\n")
-    said = icl_eval("check", "toy/pairs", "toy/parity", *TOY)
+    result = icl_eval("check", "toy/pairs", "toy/parity", *TOY)
 
-    assert said.code == 2
-    assert said.out.startswith("ok toy/parity: ")
-    assert said.err.count("\n") == 1
+    assert result.code == 2
+    assert result.out.startswith("ok toy/parity: ")
+    assert result.err.count("\n") == 1
 
 
 def test_check_without_names_looks_at_everything(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,12 +195,12 @@ def test_check_without_names_looks_at_everything(icl_eval: IclEval, monkeypatch:
 def test_check_without_names_tells_which_tasks_have_no_data(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icl_eval.tasks.library.bundled", Path)  # only the toys, which are here
     Path("data/parity/val.jsonl").unlink()
-    said = icl_eval("check", "--include", ".", "--data-dir", "data")
+    result = icl_eval("check", "--include", ".", "--data-dir", "data")
 
-    assert (said.code, said.err) == (0, "")
-    assert "no data for toy/parity: there is no file parity/val.jsonl or val.jsonl" in said.out
-    assert "ok toy/pairs: 8 examples" in said.out
-    assert "no data for toy: its task toy/parity has none" in said.out
+    assert (result.code, result.err) == (0, "")
+    assert "no data for toy/parity: there is no file parity/val.jsonl or val.jsonl" in result.out
+    assert "ok toy/pairs: 8 examples" in result.out
+    assert "no data for toy: its task toy/parity has none" in result.out
 
 
 def test_check_of_a_task_without_its_data_fails(icl_eval: IclEval) -> None:
@@ -211,9 +211,9 @@ def test_check_of_a_task_without_its_data_fails(icl_eval: IclEval) -> None:
 
 def test_check_looks_at_other_splits(icl_eval: IclEval) -> None:
     Path("data/parity/val.jsonl").unlink()
-    said = icl_eval("check", "toy/parity", "--split", "train", "--fewshot-split", "train", *TOY)
+    result = icl_eval("check", "toy/parity", "--split", "train", "--fewshot-split", "train", *TOY)
 
-    assert said.out == "ok toy/parity: 12 examples, 12 candidate demonstrations, prompts plain, chatty\n"
+    assert result.out == "ok toy/parity: 12 examples, 12 candidate demonstrations, prompts plain, chatty\n"
 
 
 def test_check_counts_categories_and_refuses_too_many(icl_eval: IclEval) -> None:
@@ -226,30 +226,30 @@ def test_check_counts_categories_and_refuses_too_many(icl_eval: IclEval) -> None
 
 
 def test_check_takes_a_shared_split_of_few_clusters(icl_eval: IclEval) -> None:
-    said = icl_eval("check", "toy/pairs", "--split", "train", "--fewshot-split", "train", *TOY)
+    result = icl_eval("check", "toy/pairs", "--split", "train", "--fewshot-split", "train", *TOY)
 
-    assert said.out.startswith("ok toy/pairs: 12 examples")
+    assert result.out.startswith("ok toy/pairs: 12 examples")
 
 
 def test_check_names_the_nearest_split(icl_eval: IclEval) -> None:
     for option in ("--split", "--fewshot-split"):
-        said = icl_eval("check", "toy/parity", option, "trian", *TOY).mistake
+        message = icl_eval("check", "toy/parity", option, "trian", *TOY).mistake
 
-        assert said.endswith("no split of toy/parity is named 'trian'; did you mean train?")
+        assert message.endswith("no split of toy/parity is named 'trian'; did you mean train?")
 
 
 @pytest.mark.slow
 def test_every_bundled_task_passes(icl_eval: IclEval) -> None:
-    said = icl_eval("check")
+    result = icl_eval("check")
 
-    assert (said.code, said.err) == (0, "")
-    assert len(said.out.splitlines()) >= 13
+    assert (result.code, result.err) == (0, "")
+    assert len(result.out.splitlines()) >= 13
 
 
 def test_check_of_generated_records_needs_no_data(icl_eval: IclEval) -> None:
-    said = icl_eval("check", "arithmetic/1d-composite", "unscramble/random-insertion")
+    result = icl_eval("check", "arithmetic/1d-composite", "unscramble/random-insertion")
 
-    assert said.out == (
+    assert result.out == (
         "ok arithmetic/1d-composite: 2000 examples, 2000 candidate demonstrations, prompts gpt3, question\n"
         "ok unscramble/random-insertion: 2000 examples, 2000 candidate demonstrations, prompts gpt3\n"
     )
@@ -259,15 +259,15 @@ def test_check_with_a_model_names_the_queries_that_it_cannot_read(icl_eval: IclE
     lines = [json.dumps({"n": n, "pair": 0, "label": 0}) for n in ("2", "22" * 40, "4", "44" * 30)]
     Path("data/parity/val.jsonl").write_text("\n".join(lines))
     whole = icl_eval("check", "toy", *TOY, "--model", "tiny")
-    said = icl_eval("check", "toy", *TOY, "--model", "tiny", "--max-length", "40")
+    result = icl_eval("check", "toy", *TOY, "--model", "tiny", "--max-length", "40")
 
-    assert (whole.code, said.code) == (0, 2)
+    assert (whole.code, result.code) == (0, 2)
     long = "2 of 4 queries do not fit the model ('" + "22" * 40 + "', '" + "44" * 30 + "'); the first is"
-    sentences = said.err.splitlines()
+    sentences = result.err.splitlines()
     assert sentences[0].startswith(f"icl-eval: toy/parity, prompt 'plain': {long} ")
     assert "the query alone takes" in sentences[0]
     assert sentences[1] == "icl-eval: toy: 1 of its tasks cannot be run: toy/parity"
-    assert said.out == "ok toy/pairs: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
+    assert result.out == "ok toy/pairs: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
 
 
 def test_names_in_records_that_reach_a_model_as_control_tokens_are_reported(
@@ -275,21 +275,23 @@ def test_names_in_records_that_reach_a_model_as_control_tokens_are_reported(
 ) -> None:
     lm.controls = ControlTokens(AutoTokenizer.from_pretrained(MODEL), takes_ids=False)
     monkeypatch.setattr("icl_eval.models.loading.load.load_text_reader", lambda *_, **__: lm)
-    asked, shown = Path("data/parity/val.jsonl"), Path("data/parity/train.jsonl")
+    evaluated, drawn = Path("data/parity/val.jsonl"), Path("data/parity/train.jsonl")
     clean = icl_eval("check", "toy/parity", *TOY, "--model", "any")
-    for path, n in ((asked, "2<|endoftext|>"), (shown, "<|endoftext|>4")):
+    for path, n in ((evaluated, "2<|endoftext|>"), (drawn, "<|endoftext|>4")):
         old = path.read_text()
         path.write_text(old + json.dumps({"n": n, "pair": 0, "label": 0}) + "\n")
         checked = icl_eval("check", "toy/parity", *TOY, "--model", "any")
         ran = icl_eval("run", "-t", "toy/parity", "--shots", "12", "--model", "any", *TOY)
         assert (
             checked.out
-            == clean.out.replace("8 examples, 12", f"{8 + (path == asked)} examples, {12 + (path == shown)}").rstrip()
+            == clean.out.replace(
+                "8 examples, 12", f"{8 + (path == evaluated)} examples, {12 + (path == drawn)}"
+            ).rstrip()
             + f"; note: {NOTE}\n"
         )
         assert ran.out.splitlines()[1] == f"note: {NOTE}"
         path.write_text(old)
-    shown.write_text(shown.read_text().replace('"n": 100,', '"n": "<|endoftext|>",'))
+    drawn.write_text(drawn.read_text().replace('"n": 100,', '"n": "<|endoftext|>",'))
     assert f"\nnote: {NOTE}\n" in icl_eval("show", "toy/parity", "--shots", "12", *TOY).out
     assert "note" not in icl_eval("show", "toy/parity", "--shots", "0", *TOY).out
 

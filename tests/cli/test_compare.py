@@ -27,11 +27,11 @@ def runs(model: Use, icl_eval: IclEval) -> None:
 
 @pytest.mark.usefixtures("runs")
 def test_compare_prints_the_paired_difference(icl_eval: IclEval) -> None:
-    said = icl_eval("compare", "one", "other")
-    head, _, row = [line.split() for line in said.out.splitlines() if line.startswith((" task", " ──", " toy"))]
+    result = icl_eval("compare", "one", "other")
+    head, _, row = [line.split() for line in result.out.splitlines() if line.startswith((" task", " ──", " toy"))]
 
-    assert (said.code, said.err) == (0, "report: other/compared-with-one.html\n")
-    assert said.out.startswith("one: model fake (")
+    assert (result.code, result.err) == (0, "report: other/compared-with-one.html\n")
+    assert result.out.startswith("one: model fake (")
     assert head == [
         "task",
         "metric",
@@ -61,11 +61,11 @@ def test_compare_prints_what_python_does(format: str, icl_eval: IclEval) -> None
 
 @pytest.mark.usefixtures("runs")
 def test_compare_prints_each_of_several_runs_beside_the_first(icl_eval: IclEval) -> None:
-    said = icl_eval("compare", "one", "other", "one")
+    result = icl_eval("compare", "one", "other", "one")
     rows = list(csv.DictReader(io.StringIO(icl_eval("compare", "one", "other", "one", "-f", "csv").out)))
 
-    assert said.out.count("one: model fake (") == 2
-    assert said.err == "report: other/compared-with-one.html\nreport: one/compared-with-one.html\n"
+    assert result.out.count("one: model fake (") == 2
+    assert result.err == "report: other/compared-with-one.html\nreport: one/compared-with-one.html\n"
     assert [row["difference"] for row in rows] == ["0.375", "0.0"]
     assert [row["p_holm"] for row in rows] == ["0.5", "1.0"]
     assert len(json.loads(icl_eval("compare", "one", "other", "one", "-f", "json").out)["comparisons"]) == 2
@@ -73,15 +73,15 @@ def test_compare_prints_each_of_several_runs_beside_the_first(icl_eval: IclEval)
 
 @pytest.mark.usefixtures("runs")
 def test_compare_takes_other_normalisations(icl_eval: IclEval) -> None:
-    said = icl_eval("compare", "one", "other", "--normalization", "sum,byte", "-f", "md")
+    result = icl_eval("compare", "one", "other", "--normalization", "sum,byte", "-f", "md")
 
-    assert [line.split(" | ")[2] for line in said.out.splitlines() if line.startswith("| toy")] == ["sum", "byte"]
+    assert [line.split(" | ")[2] for line in result.out.splitlines() if line.startswith("| toy")] == ["sum", "byte"]
 
 
 @pytest.mark.usefixtures("runs")
 def test_compare_of_what_is_no_run_is_one_sentence(icl_eval: IclEval) -> None:
     gone = "gone: this is not a run folder: it does not exist"
-    assert [icl_eval("compare", *asked).mistake for asked in (("gone", "other"), ("one", "gone"))] == [gone, gone]
+    assert [icl_eval("compare", *folders).mistake for folders in (("gone", "other"), ("one", "gone"))] == [gone, gone]
 
     manifest = Path("one/manifest.json")
     manifest.write_text("\n".join(line for line in manifest.read_text().splitlines() if '"finished"' not in line))

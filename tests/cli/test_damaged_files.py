@@ -186,9 +186,9 @@ def test_a_nested_device_map_is_one_sentence(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["[" * 30_000, "[" * 10_000 + "]" * 10_000, "{a: " * 10_000])
 def test_a_nested_value_of_decoding_is_one_sentence(value: str, icl_eval: IclEval) -> None:
-    said = icl_eval(*RUN, "--decode", f"stop={value}").mistake
+    message = icl_eval(*RUN, "--decode", f"stop={value}").mistake
 
-    assert said == f"--decode stop={value[:80]} ...: the value cannot be read as YAML"
+    assert message == f"--decode stop={value[:80]} ...: the value cannot be read as YAML"
 
 
 def test_names_that_are_too_long(icl_eval: IclEval) -> None:

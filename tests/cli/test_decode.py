@@ -71,20 +71,20 @@ def test_a_value_that_cannot_be_read_is_an_error(value: str) -> None:
 def test_decode_reaches_the_run_and_its_plan(icl_eval: IclEval, lm: FakeLM) -> None:
     write(Path(), "tasks/toy/written.yaml", WRITTEN_YAML)
     write(Path(), "prompts/toy/written/plain.jinja", "Q: {{ n }}\nA:")
-    asked = ("run", "-t", "toy/written", "-m", "any", *TOY, "--decode", "beams=1,max_tokens=2")
-    said = icl_eval(*asked, "--out", "kept", "--format", "json")
+    command = ("run", "-t", "toy/written", "-m", "any", *TOY, "--decode", "beams=1,max_tokens=2")
+    result = icl_eval(*command, "--out", "kept", "--format", "json")
     manifest = json.loads(Path("kept/manifest.json").read_text())
 
-    assert "|greedy-max2-stop(\\n)|" in json.loads(said.out)["scores"][0]["signature"]
+    assert "|greedy-max2-stop(\\n)|" in json.loads(result.out)["scores"][0]["signature"]
     assert manifest["config"]["decode"] == {"beams": 1, "max_tokens": 2}
-    assert "generated tokens at most 16" in icl_eval(*asked, "--explain").out
+    assert "generated tokens at most 16" in icl_eval(*command, "--explain").out
     planned = icl_eval("plan", "-t", "toy/written", *TOY, "--decode", "max_tokens=3")
     assert "generated tokens at most 24" in planned.out, planned
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_an_unknown_name_is_one_sentence(command: str, icl_eval: IclEval, lm: FakeLM) -> None:
-    said = icl_eval(command, "-t", "toy/parity", *TOY, "--decode", "beam=1").mistake
+    message = icl_eval(command, "-t", "toy/parity", *TOY, "--decode", "beam=1").mistake
 
-    assert said == "no decoding option is named 'beam'; did you mean beams?"
+    assert message == "no decoding option is named 'beam'; did you mean beams?"
     assert lm.answered == 0

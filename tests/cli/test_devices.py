@@ -23,9 +23,9 @@ def test_sizes_are_read_by_comma_or_repeated() -> None:
 
 @pytest.mark.parametrize("word", ["20GiB", "0=", "=20GiB", "0"])
 def test_a_size_without_its_device_is_a_mistake(word: str, icl_eval: IclEval) -> None:
-    said = icl_eval(*TINY, "--device-map", "auto", "--max-memory", word).mistake
+    message = icl_eval(*TINY, "--device-map", "auto", "--max-memory", word).mistake
 
-    assert said == f"--max-memory takes NAME=VALUE,... with every name once, not {word!r}"
+    assert message == f"--max-memory takes NAME=VALUE,... with every name once, not {word!r}"
 
 
 def test_a_device_has_one_size() -> None:

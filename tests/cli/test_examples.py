@@ -21,9 +21,9 @@ def runs(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
 
 
 def ids(icl_eval: IclEval, *words: object) -> list[int]:
-    said = icl_eval("examples", "one", "--json", "--limit", "0", *words)
-    assert said.code == 0, said.err
-    return [int(json.loads(line)["id"]) for line in said.out.splitlines()]
+    result = icl_eval("examples", "one", "--json", "--limit", "0", *words)
+    assert result.code == 0, result.err
+    return [int(json.loads(line)["id"]) for line in result.out.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_cells_are_those_that_were_requested(icl_eval: IclEval) -> None:
 
 
 def test_the_least_certain_and_the_most_surprising_come_first(icl_eval: IclEval) -> None:
-    said = icl_eval("examples", "one", "--json", "--limit", "0", "--sort", "margin")
-    margins = [json.loads(line)["margin"] for line in said.out.splitlines()]
-    said = icl_eval("examples", "one", "--json", "--limit", "0", "--sort", "loss")
-    losses = [json.loads(line)["loss"] for line in said.out.splitlines()]
+    result = icl_eval("examples", "one", "--json", "--limit", "0", "--sort", "margin")
+    margins = [json.loads(line)["margin"] for line in result.out.splitlines()]
+    result = icl_eval("examples", "one", "--json", "--limit", "0", "--sort", "loss")
+    losses = [json.loads(line)["loss"] for line in result.out.splitlines()]
 
     assert margins == sorted(margins)
     assert losses == sorted(losses, reverse=True)
@@ -59,18 +59,18 @@ def test_the_least_certain_and_the_most_surprising_come_first(icl_eval: IclEval)
 
 
 def test_the_prompt_is_that_of_show(icl_eval: IclEval) -> None:
-    shown = icl_eval("show", "toy/parity", "--example", "3", "--shots", "1", "--seed", "1", *TOY).out.partition("⟦")[0]
-    said = icl_eval("examples", "one", "--id", "3", "--shots", "1", "--seed", "1", "--prompt")
+    prompt = icl_eval("show", "toy/parity", "--example", "3", "--shots", "1", "--seed", "1", *TOY).out.partition("⟦")[0]
+    result = icl_eval("examples", "one", "--id", "3", "--shots", "1", "--seed", "1", "--prompt")
 
-    assert f"\n{shown}\n" in said.out
-    assert said.out.splitlines()[0].startswith("toy/parity (plain, 1 shot, seed 1), example 3: wrong, margin -")
+    assert f"\n{prompt}\n" in result.out
+    assert result.out.splitlines()[0].startswith("toy/parity (plain, 1 shot, seed 1), example 3: wrong, margin -")
 
 
 def test_ten_examples_are_printed_unless_more_are_requested(icl_eval: IclEval) -> None:
-    said = icl_eval("examples", "one")
+    result = icl_eval("examples", "one")
 
-    assert said.out.count("example ") == 10
-    assert said.err == "10 of 24 examples; --limit 0 prints all\n"
+    assert result.out.count("example ") == 10
+    assert result.err == "10 of 24 examples; --limit 0 prints all\n"
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_hostile_texts_send_no_control_character(icl_eval: IclEval) -> None:
     hostile = "\x1b]0;owned\x07\u202e"
     path.write_text(path.read_text() + json.dumps({"n": hostile, "pair": 0, "label": 0}) + "\n")
     icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY, "--out", "hostile")
-    said = icl_eval("examples", "hostile", "--prompt", "--limit", "0")
+    result = icl_eval("examples", "hostile", "--prompt", "--limit", "0")
 
-    assert said.code == 0
-    assert not {*said.out} & {"\x1b", "\x07", "\u202e"}
-    assert "\\u202e" in said.out
+    assert result.code == 0
+    assert not {*result.out} & {"\x1b", "\x07", "\u202e"}
+    assert "\\u202e" in result.out

@@ -8,10 +8,10 @@ from .shell import IclEval
 
 
 def test_list_names_every_task_suite_and_prompt(icl_eval: IclEval) -> None:
-    said = icl_eval("list", "--include", ".")
-    lines = dict(line.split(maxsplit=1) for line in said.out.splitlines())
+    result = icl_eval("list", "--include", ".")
+    lines = dict(line.split(maxsplit=1) for line in result.out.splitlines())
 
-    assert (said.code, said.err) == (0, "")
+    assert (result.code, result.err) == (0, "")
     assert lines["toy"] == "suite of 2: Two toys."
     assert lines["toy/parity"] == "Is a number even? [2 shots; accuracy; prompts plain, chatty]"
     assert lines["toy/pairs"] == (
@@ -28,36 +28,36 @@ def test_a_task_with_nothing_to_show_is_listed_with_no_shots(icl_eval: IclEval) 
 
 
 def test_list_keeps_to_the_names_that_match(icl_eval: IclEval) -> None:
-    said = icl_eval("list", "pair", "--include", ".")
+    result = icl_eval("list", "pair", "--include", ".")
 
-    assert [line.split()[0] for line in said.out.splitlines()] == ["toy/pairs"]
+    assert [line.split()[0] for line in result.out.splitlines()] == ["toy/pairs"]
 
 
 def test_list_of_a_suite_has_the_tasks_of_the_suites_in_it(icl_eval: IclEval) -> None:
     Path("tasks/all.yaml").write_text("suite: all\nabout: More.\ntasks: [toy, symbols]\n")
-    said = icl_eval("list", "all", "--include", ".")
+    result = icl_eval("list", "all", "--include", ".")
 
-    assert {"all", "symbols", "toy/parity", "toy/pairs"} <= {line.split()[0] for line in said.out.splitlines()}
+    assert {"all", "symbols", "toy/parity", "toy/pairs"} <= {line.split()[0] for line in result.out.splitlines()}
     assert not any(line.startswith("toy ") for line in icl_eval("list", "toy/", "--include", ".").out.splitlines())
 
 
 def test_a_broken_file_is_named_and_the_others_are_still_listed(icl_eval: IclEval) -> None:
     path = Path("tasks/toy/pairs.yaml")
     path.write_text("task: [\n")
-    said = icl_eval("list", "toy", "--include", ".")
+    result = icl_eval("list", "toy", "--include", ".")
 
-    assert said.code == 2
-    assert [line.split()[0] for line in said.out.splitlines()] == ["toy", "toy/parity"]
-    assert said.err.startswith(f"icl-eval: {path.resolve()}:")
-    assert said.err.count("\n") == 1
+    assert result.code == 2
+    assert [line.split()[0] for line in result.out.splitlines()] == ["toy", "toy/parity"]
+    assert result.err.startswith(f"icl-eval: {path.resolve()}:")
+    assert result.err.count("\n") == 1
 
 
 def test_every_row_of_table_h1_stands_beside_its_task(icl_eval: IclEval) -> None:
-    said = icl_eval("list", "--reference", "gpt3")
-    *rows, count = said.out.splitlines()
+    result = icl_eval("list", "--reference", "gpt3")
+    *rows, count = result.out.splitlines()
     columns = dict(row.split(maxsplit=1) for row in rows)
 
-    assert (said.code, said.err) == (0, "")
+    assert (result.code, result.err) == (0, "")
     assert len(rows) == 63 - 11 + 1  # Table H.1 has 63 lines, eleven of them a task's second metric; and PTB
     assert columns["RTE"].split(maxsplit=1) == ["accuracy", "superglue-generated/rte, superglue/rte"]
     assert columns["CB"].rsplit(maxsplit=2) == [
@@ -75,16 +75,16 @@ def test_task_of_ones_own_counts_as_carrying_its_row(icl_eval: IclEval, monkeypa
     monkeypatch.setattr("icl_eval.tasks.library.bundled", Path)  # only the toys, which are here
     path = Path("tasks/toy/parity.yaml")
     path.write_text(path.read_text() + "reference: gpt3:StoryCloze\n")
-    said = icl_eval("list", "--reference", "gpt3", "--include", ".")
-    row = next(line for line in said.out.splitlines() if line.startswith("StoryCloze"))
+    result = icl_eval("list", "--reference", "gpt3", "--include", ".")
+    row = next(line for line in result.out.splitlines() if line.startswith("StoryCloze"))
 
     assert "toy/parity" in row
     assert "no task" not in row
 
 
 def test_reference_with_its_row_shows_every_number(icl_eval: IclEval) -> None:
-    said = icl_eval("list", "--reference", "gpt3:LAMBADA")
-    first, _, second = said.out.partition("\n\n")
+    result = icl_eval("list", "--reference", "gpt3:LAMBADA")
+    first, _, second = result.out.partition("\n\n")
 
     assert first.splitlines()[0] == "gpt3:LAMBADA greedy_accuracy"
     assert second.splitlines()[0] == "gpt3:LAMBADA perplexity"
@@ -108,6 +108,6 @@ def test_reference_that_does_not_exist_is_answered_with_the_nearest(icl_eval: Ic
 
 
 def test_reference_takes_no_match(icl_eval: IclEval) -> None:
-    said = icl_eval("list", "rte", "--reference", "gpt3")
+    result = icl_eval("list", "rte", "--reference", "gpt3")
 
-    assert (said.code, said.err) == (2, "icl-eval: --reference takes no MATCH; it was given 'rte'\n")
+    assert (result.code, result.err) == (2, "icl-eval: --reference takes no MATCH; it was given 'rte'\n")

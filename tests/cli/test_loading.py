@@ -24,14 +24,14 @@ def test_a_model_directory_that_is_not_one(model: str, sentence: str, icl_eval: 
 
 def test_a_model_that_is_a_file(icl_eval: IclEval) -> None:
     Path("model.bin").write_bytes(b"x")
-    said = icl_eval("run", "--task", "toy/parity", "--model", "model.bin", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", "--model", "model.bin", *TOY).mistake
 
-    assert said == "model.bin: this is a file; a model is a directory, a GGUF file, or a name on the Hub"
+    assert message == "model.bin: this is a file; a model is a directory, a GGUF file, or a name on the Hub"
 
 
 def test_a_model_directory_with_a_damaged_configuration(icl_eval: IclEval) -> None:
     Path("odd").mkdir()
     Path("odd/config.json").write_text("{")
-    said = icl_eval("run", "--task", "toy/parity", "--model", "odd", *TOY).mistake
+    message = icl_eval("run", "--task", "toy/parity", "--model", "odd", *TOY).mistake
 
-    assert said.startswith("'odd' cannot be loaded: ")
+    assert message.startswith("'odd' cannot be loaded: ")

@@ -69,15 +69,15 @@ def test_help_has_words_for_values_and_fits_eighty_columns(
     command: str, icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    said = icl_eval(command, "--help").out
+    output = icl_eval(command, "--help").out
 
-    assert re.findall(r"<(?:str|int|float|path|list|text|integer)\b[^>]*>|TEXT|INTEGER|PATH|FLOAT", said) == []
-    assert max(map(len, said.splitlines())) <= 80
+    assert re.findall(r"<(?:str|int|float|path|list|text|integer)\b[^>]*>|TEXT|INTEGER|PATH|FLOAT", output) == []
+    assert max(map(len, output.splitlines())) <= 80
 
 
 def test_help_of_a_run_has_a_section_for_each_panel(icl_eval: IclEval) -> None:
-    said = icl_eval("run", "--help").out
-    sections = dict(re.findall(r"^(\w[\w ]+):\n((?:  .*\n)+)", said, flags=re.MULTILINE))
+    output = icl_eval("run", "--help").out
+    sections = dict(re.findall(r"^(\w[\w ]+):\n((?:  .*\n)+)", output, flags=re.MULTILINE))
 
     assert list(sections) == [
         "Arguments",
@@ -100,12 +100,12 @@ def test_help_of_a_run_has_a_section_for_each_panel(icl_eval: IclEval) -> None:
 
 
 def test_the_list_of_commands_has_a_whole_sentence_for_each(icl_eval: IclEval) -> None:
-    said = icl_eval("--help").out
+    output = icl_eval("--help").out
 
     for command in COMMANDS:
-        assert re.search(rf"^  {command} +[A-Z].*\.$", said, flags=re.MULTILINE), command
-    assert "..." not in said.split("Commands:")[1]
-    assert icl_eval().out == said
+        assert re.search(rf"^  {command} +[A-Z].*\.$", output, flags=re.MULTILINE), command
+    assert "..." not in output.split("Commands:")[1]
+    assert icl_eval().out == output
 
 
 READS_DATA = {

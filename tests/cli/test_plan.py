@@ -63,10 +63,10 @@ def test_the_bundled_model_is_planned_by_default(icl_eval: IclEval) -> None:
     )
 
     explained = icl_eval("run", *options, "--device", "cpu", "--explain").out
-    said = icl_eval("plan", *options, "--device", "cpu").out
+    output = icl_eval("plan", *options, "--device", "cpu").out
 
     assert explained
-    assert explained in said
+    assert explained in output
 
 
 def test_mistakes_are_one_sentence(icl_eval: IclEval) -> None:

@@ -109,14 +109,14 @@ def test_of_several_processes_the_first_alone_prints_what_one_prints(
     monkeypatch.setattr("icl_eval.runs.evaluate.launched", lambda **_: SINGLE_PROCESS)
     monkeypatch.setattr("icl_eval.runs.sweep.launched", lambda **_: SINGLE_PROCESS)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    said = []
+    results = []
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        said.append(icl_eval(*command, "--out", "many"))
+        results.append(icl_eval(*command, "--out", "many"))
 
     assert alone.out
-    assert [(each.code, each.out) for each in said] == [(0, alone.out), (0, "")]
-    assert said[0].err == alone.err.replace("alone", "many")
+    assert [(each.code, each.out) for each in results] == [(0, alone.out), (0, "")]
+    assert results[0].err == alone.err.replace("alone", "many")
 
 
 @pytest.mark.slow
@@ -135,13 +135,15 @@ def test_several_processes_share_a_sweep_and_print_its_table_once(tmp_path: Path
 
 @pytest.mark.slow
 def test_a_mistake_of_all_processes_is_reported_once(tmp_path: Path) -> None:
-    said = finish(start("run", "-t", "superglue/cd", "--device", "cpu", "--out", tmp_path / "run", processes=2)).mistake
+    message = finish(
+        start("run", "-t", "superglue/cd", "--device", "cpu", "--out", tmp_path / "run", processes=2)
+    ).mistake
 
-    assert said.startswith("no task or suite is named 'superglue/cd'; did you mean superglue/cb")
+    assert message.startswith("no task or suite is named 'superglue/cd'; did you mean superglue/cb")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform kills otherwise")
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_is_killed_ends_the_run_which_goes_on_by_the_same_command(rank: int, tmp_path: Path) -> None:
     run = (*LONG, "--out", tmp_path / "many")
@@ -151,14 +153,14 @@ def test_a_process_that_is_killed_ends_the_run_which_goes_on_by_the_same_command
         time.sleep(0.01)
     (victim,) = [each for each in psutil.Process(started.pid).children(recursive=True) if rank_of(each) == str(rank)]
     victim.kill()
-    said = finish(started)
+    result = finish(started)
     kept = sum(path.read_bytes().count(b"\n") for path in other.parent.glob("answers*.jsonl"))
     again = finish(start(*run, processes=2))
     alone = finish(start(*LONG, "--out", tmp_path / "alone"))
 
     sentence = "icl-eval: a process was killed (signal 9); all answers are kept: the same command continues the run\n"
-    assert (said.code, said.out) == (1, "")
-    assert said.err.endswith(sentence)  # torch may complain before it that it is ended while it ends
+    assert (result.code, result.out) == (1, "")
+    assert result.err.endswith(sentence)  # torch may complain before it that it is ended while it ends
     assert 0 < kept < (tmp_path / "alone" / "answers.jsonl").read_bytes().count(b"\n")
     assert again == Shell(0, alone.out, f"kept in {other.parent}\n")
     assert (other.parent / "scores.json").read_bytes() == (tmp_path / "alone" / "scores.json").read_bytes()
@@ -171,12 +173,12 @@ def test_an_interrupt_prints_once_how_to_go_on(tmp_path: Path) -> None:
         assert started.poll() is None, started.communicate()
         time.sleep(0.01)
     started.send_signal(signal.SIGTERM)
-    said = finish(started)
+    result = finish(started)
 
-    assert (said.code, said.out) == (130, "")
-    assert said.err.startswith("\ninterrupted; all answers are kept, and this command continues the run:\n")
-    assert said.err.rstrip().endswith("--processes 2")
-    assert said.err.count("\n") == 3
+    assert (result.code, result.out) == (130, "")
+    assert result.err.startswith("\ninterrupted; all answers are kept, and this command continues the run:\n")
+    assert result.err.rstrip().endswith("--processes 2")
+    assert result.err.count("\n") == 3
 
 
 def test_a_process_is_interrupted_when_its_launcher_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,10 +200,10 @@ def test_one_process_is_this_one(icl_eval: IclEval, lm: FakeLM) -> None:
 
 
 def test_explaining_starts_no_processes(icl_eval: IclEval, lm: FakeLM) -> None:
-    said = icl_eval("run", "-t", "toy/parity", "--processes", 2, "--explain", *TOY)
+    result = icl_eval("run", "-t", "toy/parity", "--processes", 2, "--explain", *TOY)
 
-    assert said.code == 0
-    assert said.out.startswith("requests ")
+    assert result.code == 0
+    assert result.out.startswith("requests ")
 
 
 def test_under_a_launcher_no_processes_are_started(
@@ -209,9 +211,9 @@ def test_under_a_launcher_no_processes_are_started(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "0")
-    said = icl_eval("run", "-t", "toy/parity", "--processes", 2, *TOY).mistake
+    message = icl_eval("run", "-t", "toy/parity", "--processes", 2, *TOY).mistake
 
-    assert said == "--processes starts processes, but a launcher has already started 4: leave it out"
+    assert message == "--processes starts processes, but a launcher has already started 4: leave it out"
 
 
 @pytest.mark.parametrize(("found", "sentence"), [(1, "there is 1"), (3, "there are 3")])
@@ -220,15 +222,15 @@ def test_more_processes_than_gpus(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
-    said = icl_eval("run", "-t", "toy/parity", "--processes", 4, *TOY).mistake
+    message = icl_eval("run", "-t", "toy/parity", "--processes", 4, *TOY).mistake
 
-    assert said == f"--processes 4 needs 4 GPUs, but {sentence}"
+    assert message == f"--processes 4 needs 4 GPUs, but {sentence}"
 
 
 def test_one_device_for_several_processes(icl_eval: IclEval, lm: FakeLM) -> None:
-    said = icl_eval("run", "-t", "toy/parity", "--processes", 2, "--device", "cuda:1", *TOY).mistake
+    message = icl_eval("run", "-t", "toy/parity", "--processes", 2, "--device", "cuda:1", *TOY).mistake
 
-    assert said == "--device cuda:1 names one device, but --processes 2 needs one for each: leave it out"
+    assert message == "--device cuda:1 names one device, but --processes 2 needs one for each: leave it out"
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -237,10 +239,10 @@ def test_of_several_processes_the_first_tells_of_mistakes_in_the_command(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", rank)
-    said = [icl_eval("run", "--tasks", "toy"), icl_eval("run", "-t", "toy", "--shots", "x")]
+    results = [icl_eval("run", "--tasks", "toy"), icl_eval("run", "-t", "toy", "--shots", "x")]
 
-    assert [each.code for each in said] == [2, 2]
-    assert [bool(each.err) for each in said] == [rank == "0"] * 2
+    assert [each.code for each in results] == [2, 2]
+    assert [bool(each.err) for each in results] == [rank == "0"] * 2
 
 
 @pytest.mark.parametrize("option", [["--processes", "2"], ["--processes=2"], []])

@@ -17,43 +17,45 @@ HERE = ("--include", ".")
 @pytest.fixture
 def baseline(icl_eval: IclEval, lm: FakeLM) -> Path:
     icl_eval("run", "-t", "toy", "-m", "any", "--shots", "0,2", "--out", "kept", *TOY)
-    said = icl_eval("regress", "base.json", "--update", "kept")
+    result = icl_eval("regress", "base.json", "--update", "kept")
 
-    assert (said.code, said.out, said.err) == (0, "base.json: 32 answered examples, 8 scores\n", "")
+    assert (result.code, result.out, result.err) == (0, "base.json: 32 answered examples, 8 scores\n", "")
     return Path("base.json")
 
 
 def test_regress_of_an_unchanged_model_passes(baseline: Path, icl_eval: IclEval) -> None:
-    said = icl_eval("regress", baseline, *HERE)
+    result = icl_eval("regress", baseline, *HERE)
 
-    assert (said.code, said.err) == (0, "")
-    assert said.out.startswith("base.json: 0 differences in 32 answered examples and 8 scores; the largest of a log-")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("base.json: 0 differences in 32 answered examples and 8 scores; the largest of a log-")
 
 
 def test_regress_on_another_model_says_so_in_two_lines_and_exits_with_1(
     baseline: Path, icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]
 ) -> None:
     model(knowing(0, 1))
-    said = icl_eval("regress", baseline, *HERE)
+    result = icl_eval("regress", baseline, *HERE)
 
-    assert said.code == 1
-    assert said.out == (
+    assert result.code == 1
+    assert result.out == (
         "this is not the baseline's model: its weights, tokenizer or arithmetic differ, so the differences are counted "
         "and not listed\n"
     )
-    assert said.err.startswith("base.json: 10 differences in 32 answered examples and 8 scores; the largest of a log-")
+    assert result.err.startswith(
+        "base.json: 10 differences in 32 answered examples and 8 scores; the largest of a log-"
+    )
 
 
 def test_regress_names_a_changed_log_probability(baseline: Path, icl_eval: IclEval) -> None:
     content = json.loads(baseline.read_text())
     content["examples"][3]["logprobs"][0][0] -= 2e-4
     baseline.write_text(json.dumps(content))
-    said = icl_eval("regress", baseline, *HERE)
+    result = icl_eval("regress", baseline, *HERE)
 
-    assert said.code == 1
-    assert said.out.startswith("toy/parity (plain, ")
-    assert said.out.count("\n") == 1
-    assert said.err.endswith("the largest of a log-probability is 2.0e-04 nats\n")
+    assert result.code == 1
+    assert result.out.startswith("toy/parity (plain, ")
+    assert result.out.count("\n") == 1
+    assert result.err.endswith("the largest of a log-probability is 2.0e-04 nats\n")
 
 
 def test_regress_refuses_what_is_no_baseline(icl_eval: IclEval) -> None:

@@ -11,20 +11,20 @@ from .shell import TOY, IclEval
 
 def test_rescore_prints_the_table_of_the_run(icl_eval: IclEval, lm: FakeLM) -> None:
     printed = icl_eval("run", "-t", "toy", "--shots", "0,2", "--seeds", "2", "--out", "kept", *TOY).out
-    asked = lm.answered
+    before = lm.answered
     for format in ("table", "md", "csv", "json"):
         again = icl_eval("run", "-t", "toy", "--shots", "0,2", "--seeds", "2", "--out", "kept", "-f", format, *TOY).out
         assert icl_eval("rescore", "kept", "--format", format).out == again
 
     assert icl_eval("rescore", "kept").out == printed
-    assert lm.answered == asked
+    assert lm.answered == before
 
 
 def test_rescore_takes_other_normalisations(icl_eval: IclEval, lm: FakeLM) -> None:
     icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY)
-    said = icl_eval("rescore", "kept", "--normalization", "byte,unconditional", "-f", "csv")
+    result = icl_eval("rescore", "kept", "--normalization", "byte,unconditional", "-f", "csv")
 
-    assert [row["normalization"] for row in csv.DictReader(io.StringIO(said.out))] == ["byte", "unconditional"]
+    assert [row["normalization"] for row in csv.DictReader(io.StringIO(result.out))] == ["byte", "unconditional"]
     assert icl_eval("rescore", "kept", "--normalization", "bytes").mistake.endswith("did you mean byte?")
 
 

@@ -14,10 +14,10 @@ from .shell import TOY, IclEval
 
 
 def test_show_prints_the_prompt_of_the_run_and_what_is_scored(icl_eval: IclEval, lm: FakeLM) -> None:
-    said = icl_eval("show", "toy/parity", "--shots", "0", "--prompt", "chatty", "--example", "3", *TOY)
+    result = icl_eval("show", "toy/parity", "--shots", "0", "--prompt", "chatty", "--example", "3", *TOY)
 
-    assert (said.code, said.err) == (0, "")
-    assert said.out == (
+    assert (result.code, result.err) == (0, "")
+    assert result.out == (
         "Even or odd?\n\nQ: 3\nA:⟦ odd⟧\n"
         "\n"
         "  ...3\\nA:│ │e│v│e│n│  5 tokens\n"
@@ -30,11 +30,11 @@ def test_show_prints_the_prompt_of_the_run_and_what_is_scored(icl_eval: IclEval,
 
 def test_show_prints_every_variant_of_labels_and_orders(icl_eval: IclEval, lm: FakeLM) -> None:
     axes = ("--labels", "gold,flipped", "--order", "drawn,reversed", "--formats", "2")
-    said = icl_eval("show", "toy/parity", "--shots", "2", *axes, *TOY)
-    names = re.findall(r"^plain(?:~f1)?(?:: .*)?$", said.out, re.MULTILINE)
-    plain, reversed_, flipped, _ = re.split(r"^plain.*\n\n", said.out, flags=re.MULTILINE)[1:5]
+    result = icl_eval("show", "toy/parity", "--shots", "2", *axes, *TOY)
+    names = re.findall(r"^plain(?:~f1)?(?:: .*)?$", result.out, re.MULTILINE)
+    plain, reversed_, flipped, _ = re.split(r"^plain.*\n\n", result.out, flags=re.MULTILINE)[1:5]
 
-    assert (said.code, len(names)) == (0, 8)
+    assert (result.code, len(names)) == (0, 8)
     assert names[:4] == [
         "plain",
         "plain: order=reversed",
@@ -50,43 +50,43 @@ def test_show_prints_every_variant_of_labels_and_orders(icl_eval: IclEval, lm: F
 
 
 def test_show_prints_every_selection(icl_eval: IclEval, lm: FakeLM) -> None:
-    said = icl_eval("show", "toy/parity", "--shots", "2", "--select", "random,bm25", *TOY)
+    result = icl_eval("show", "toy/parity", "--shots", "2", "--select", "random,bm25", *TOY)
 
-    assert re.findall(r"^plain.*$", said.out, re.MULTILINE) == ["plain", "plain: select=bm25, order=similar-last"]
+    assert re.findall(r"^plain.*$", result.out, re.MULTILINE) == ["plain", "plain: select=bm25, order=similar-last"]
 
 
 def test_show_names_an_option_that_its_prompt_has_too_few_demonstrations_for(icl_eval: IclEval, lm: FakeLM) -> None:
-    said = icl_eval("show", "toy/parity", "--shots", "0", "--labels", "random", *TOY)
+    result = icl_eval("show", "toy/parity", "--shots", "0", "--labels", "random", *TOY)
 
-    assert said.mistake == "`labels` has no effect: it needs 1 or more demonstrations, and no prompt has more than 0"
+    assert result.mistake == "`labels` has no effect: it needs 1 or more demonstrations, and no prompt has more than 0"
 
 
 def test_show_prints_the_prompt_of_a_run(icl_eval: IclEval, lm: FakeLM) -> None:
-    asked = _Asked(lm)
+    recorded = RecordedTexts(lm)
     icl_eval("run", "-t", "toy/parity", "--shots", "2", "--seeds", "1,", "--limit", "first:1", *TOY)
-    said = icl_eval("show", "toy/parity", "--shots", "2", "--seed", "1", *TOY)
+    result = icl_eval("show", "toy/parity", "--shots", "2", "--seed", "1", *TOY)
 
-    assert re.sub("[⟦⟧]", "", said.out.split("\n\n  ...")[0].split("\n\n* ...")[0]) in asked.texts
-    assert len(asked.texts) == 4  # each option after the prompt, and after the answer context
+    assert re.sub("[⟦⟧]", "", result.out.split("\n\n  ...")[0].split("\n\n* ...")[0]) in recorded.texts
+    assert len(recorded.texts) == 4  # each option after the prompt, and after the answer context
 
 
-@pytest.mark.parametrize(("more", "shown"), [((), 0), (("--fewshot-split", "train"), 2)])
+@pytest.mark.parametrize(("more", "demonstrations"), [((), 0), (("--fewshot-split", "train"), 2)])
 def test_show_shows_no_demonstrations_where_there_are_none(
-    more: tuple[str, ...], shown: int, icl_eval: IclEval, lm: FakeLM
+    more: tuple[str, ...], demonstrations: int, icl_eval: IclEval, lm: FakeLM
 ) -> None:
     path = Path("tasks/toy/parity.yaml")
     path.write_text(path.read_text().replace("demonstrations: train, ", ""))
-    said = icl_eval("show", "toy/parity", *more, *TOY)
+    result = icl_eval("show", "toy/parity", *more, *TOY)
 
-    assert f"seed 0: {shown} of {shown} demonstrations (" in said.out
+    assert f"seed 0: {demonstrations} of {demonstrations} demonstrations (" in result.out
 
 
 def test_show_takes_other_splits(icl_eval: IclEval, lm: FakeLM) -> None:
-    said = icl_eval("show", "toy/parity", "--shots", "7", "--split", "train", "--fewshot-split", "validation", *TOY)
+    result = icl_eval("show", "toy/parity", "--shots", "7", "--split", "train", "--fewshot-split", "validation", *TOY)
 
-    assert "Q: 100\nA:⟦ even⟧" in said.out
-    assert "example 100, seed 0: 7 of 7 demonstrations (" in said.out
-    assert {f"Q: {number}\n" in said.out for number in range(1, 8)} == {True, False}
+    assert "Q: 100\nA:⟦ even⟧" in result.out
+    assert "example 100, seed 0: 7 of 7 demonstrations (" in result.out
+    assert {f"Q: {number}\n" in result.out for number in range(1, 8)} == {True, False}
 
 
 @pytest.mark.parametrize(("example", "last"), [("0", "* carl"), ("1", "- the mast")])
@@ -94,50 +94,50 @@ def test_show_marks_a_reference_that_is_not_the_right_answer(
     example: str, last: str, icl_eval: IclEval, tmp_path: Path
 ) -> None:
     data = ["--data-dir", str(write_release(tmp_path / "release")), "--split", "train"]
-    said = icl_eval("show", "superglue-generated/wsc", "--shots", "0", "--example", example, *data)
+    result = icl_eval("show", "superglue-generated/wsc", "--shots", "0", "--example", example, *data)
 
-    assert f"\n\n{last}\nsuperglue-generated/wsc, prompt gpt3, example {example}, " in said.out
-    assert said.out.endswith("* is acceptable\n" if last[0] == "*" else "- is not the right answer\n")
+    assert f"\n\n{last}\nsuperglue-generated/wsc, prompt gpt3, example {example}, " in result.out
+    assert result.out.endswith("* is acceptable\n" if last[0] == "*" else "- is not the right answer\n")
 
 
 @pytest.mark.parametrize("text", ["tab\there", "x" * 90 + "  \n  y", "[red]{{ n }}[/red]:a:"])
 def test_show_changes_no_character_of_the_prompt(text: str, icl_eval: IclEval, lm: FakeLM) -> None:
     Path("prompts/toy/parity/plain.jinja").write_text(f"{text}\nQ: {{{{ n }}}}:", newline="")
-    said = icl_eval("show", "toy/parity", "--shots", "0", *TOY)
+    result = icl_eval("show", "toy/parity", "--shots", "0", *TOY)
 
-    assert said.out.startswith(f"{text.replace('{{ n }}', '0')}\nQ: 0:⟦ even⟧\n\n")
+    assert result.out.startswith(f"{text.replace('{{ n }}', '0')}\nQ: 0:⟦ even⟧\n\n")
 
 
 def test_show_begins_texts_as_the_run_does(icl_eval: IclEval) -> None:
-    said = [
+    results = [
         icl_eval("show", "toy/parity", "--shots", "0", "--bos", bos, "--max-length", 100, *options, *TOY).out
         for bos in ("no", "yes")
         for options in ([], ["--tokenizer", "tiny"])
     ]
 
-    read = [int(text.split(" take ")[1].split(" of 100 tokens")[0]) for text in said]
+    read = [int(text.split(" take ")[1].split(" of 100 tokens")[0]) for text in results]
     assert read == [read[0], read[0], read[0] + 1, read[0] + 1]
 
 
 def test_show_needs_the_tokenizer_of_an_endpoint(icl_eval: IclEval) -> None:
-    said = icl_eval("show", "toy/parity", "--model", "http://localhost:1/v1", *TOY).mistake
+    message = icl_eval("show", "toy/parity", "--model", "http://localhost:1/v1", *TOY).mistake
 
-    assert said.startswith("an endpoint needs --tokenizer: ")
+    assert message.startswith("an endpoint needs --tokenizer, ")
 
 
 def test_show_tokens_marks_every_token(icl_eval: IclEval, lm: FakeLM) -> None:
-    said = icl_eval("show", "toy/parity", "--shots", "0", "--tokens", *TOY)
+    result = icl_eval("show", "toy/parity", "--shots", "0", "--tokens", *TOY)
 
-    assert said.out.startswith("Q│:│ │0│\n│A│:│⟦ │e│v│e│n│⟧\n\n")
+    assert result.out.startswith("Q│:│ │0│\n│A│:│⟦ │e│v│e│n│⟧\n\n")
 
 
 def test_show_counts_against_the_window_and_names_what_fitted(icl_eval: IclEval, lm: FakeLM) -> None:
     lm.window = 40
-    said = icl_eval("show", "toy/parity", "--shots", "5", *TOY)
+    result = icl_eval("show", "toy/parity", "--shots", "5", *TOY)
 
-    assert said.out.count("Q: ") == 2
-    assert ": 1 of 5 demonstrations (1" in said.out
-    assert "of 40 tokens" in said.out
+    assert result.out.count("Q: ") == 2
+    assert ": 1 of 5 demonstrations (1" in result.out
+    assert "of 40 tokens" in result.out
 
 
 def test_show_colours_on_a_terminal_only(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,8 +153,8 @@ def test_show_colours_on_a_terminal_only(icl_eval: IclEval, lm: FakeLM, monkeypa
     assert refused == plain
 
 
-class _Asked:
-    """Texts that a model is asked to score, context and continuation together."""
+class RecordedTexts:
+    """Texts that a model is requested to score, context and continuation together."""
 
     def __init__(self, lm: FakeLM) -> None:
         self.texts: list[str] = []
@@ -179,19 +179,19 @@ def test_show_prints_any_script_as_it_is(icl_eval: IclEval, lm: FakeLM, tmp_path
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    said = icl_eval(
+    result = icl_eval(
         "show", "capitals", "--shots", "0", "--include", str(tmp_path), "--data-dir", str(tmp_path / "data")
     )
 
-    assert (said.code, said.err) == (0, "")
-    assert said.out.startswith("عاصمة 日本 هي⟦ 东京⟧\n")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("عاصمة 日本 هي⟦ 东京⟧\n")
 
 
 def test_show_says_that_options_bring_their_own_space(icl_eval: IclEval, lm: FakeLM) -> None:
     path = Path("tasks/toy/parity.yaml")
     path.write_text(path.read_text().replace("options: [even, odd]", "options: [' even', ' odd']"))
-    said = icl_eval("show", "toy/parity", "--shots", "0", *TOY)
+    result = icl_eval("show", "toy/parity", "--shots", "0", *TOY)
 
-    assert said.out.splitlines()[-1].startswith(
+    assert result.out.splitlines()[-1].startswith(
         "note: the option ' even' begins with a space and the answer block adds"
     )

@@ -52,17 +52,17 @@ def rows(text: str) -> list[tuple[str, str, str]]:
     "given", [("-m", "weak,strong"), ("--model", "weak", "--model", "strong"), ("-m", "weak, strong,")]
 )
 def test_models_are_given_by_comma_or_repeated(given: tuple[str, ...], models: Models, icl_eval: IclEval) -> None:
-    said = icl_eval(*RUN, *given, "--out", "kept", "--format", "csv")
+    result = icl_eval(*RUN, *given, "--out", "kept", "--format", "csv")
 
-    assert (said.code, said.err) == (0, "kept in kept\n")
-    assert rows(said.out) == [("weak", "", "0.125"), ("strong", "", "1.0")]
+    assert (result.code, result.err) == (0, "kept in kept\n")
+    assert rows(result.out) == [("weak", "", "0.125"), ("strong", "", "1.0")]
 
 
 @pytest.mark.parametrize("given", [("r1,r2",), ("r1", "--revision", "r2")])
 def test_every_model_at_every_revision(given: tuple[str, ...], models: Models, icl_eval: IclEval) -> None:
-    said = icl_eval(*RUN, "-m", "weak,strong", "--revision", *given, "--format", "csv")
+    result = icl_eval(*RUN, "-m", "weak,strong", "--revision", *given, "--format", "csv")
 
-    assert [row[:2] for row in rows(said.out)] == [
+    assert [row[:2] for row in rows(result.out)] == [
         ("weak", "r1"),
         ("weak", "r2"),
         ("strong", "r1"),
@@ -71,9 +71,9 @@ def test_every_model_at_every_revision(given: tuple[str, ...], models: Models, i
 
 
 def test_several_revisions_of_one_model_are_a_sweep(models: Models, icl_eval: IclEval) -> None:
-    said = icl_eval(*RUN, "-m", "weak", "--revision", "r1,r2", "--out", "kept", "--format", "json")
+    result = icl_eval(*RUN, "-m", "weak", "--revision", "r1,r2", "--out", "kept", "--format", "json")
 
-    assert [each["revision"] for each in json.loads(said.out)["models"]] == ["r1", "r2"]
+    assert [each["revision"] for each in json.loads(result.out)["models"]] == ["r1", "r2"]
     assert Path("kept/sweep.json").is_file()
 
 
@@ -105,26 +105,26 @@ def test_rescore_prints_the_table_of_the_sweep(format: str, models: Models, icl_
 
 def test_rescore_takes_other_normalisations_of_a_sweep(models: Models, icl_eval: IclEval) -> None:
     icl_eval(*RUN, "-m", "weak,strong", "--out", "kept")
-    said = icl_eval("rescore", "kept", "--normalization", "byte,sum", "-f", "csv")
+    result = icl_eval("rescore", "kept", "--normalization", "byte,sum", "-f", "csv")
 
-    assert [row["normalization"] for row in csv.DictReader(io.StringIO(said.out))] == ["byte", "sum"] * 2
+    assert [row["normalization"] for row in csv.DictReader(io.StringIO(result.out))] == ["byte", "sum"] * 2
 
 
 def test_a_model_that_fails_is_named_and_the_exit_code_is_1(models: Models, icl_eval: IclEval) -> None:
-    said = icl_eval(*RUN, "-m", "gone,strong", "--out", "kept", "--format", "csv")
+    result = icl_eval(*RUN, "-m", "gone,strong", "--out", "kept", "--format", "csv")
 
-    assert said.code == 1
-    assert [row[0] for row in rows(said.out)] == ["strong"]
-    assert said.err.splitlines() == [
+    assert result.code == 1
+    assert [row[0] for row in rows(result.out)] == ["strong"]
+    assert result.err.splitlines() == [
         "kept in kept",
         "icl-eval: gone was not evaluated: 'gone' cannot be loaded: it is not there",
     ]
 
 
 def test_where_all_models_fail_it_is_a_mistake(models: Models, icl_eval: IclEval) -> None:
-    said = icl_eval(*RUN, "-m", "gone", "--revision", "r1,r2").mistake
+    message = icl_eval(*RUN, "-m", "gone", "--revision", "r1,r2").mistake
 
-    assert said.startswith("none of the models could be evaluated: gone@r1: 'gone' cannot be loaded")
+    assert message.startswith("none of the models could be evaluated: gone@r1: 'gone' cannot be loaded")
 
 
 def test_an_interrupted_sweep_goes_on_with_the_same_command(models: Models, icl_eval: IclEval) -> None:
@@ -140,20 +140,20 @@ def test_an_interrupted_sweep_goes_on_with_the_same_command(models: Models, icl_
 
 
 def test_explain_prints_the_plan_of_each_model_under_its_name(models: Models, icl_eval: IclEval) -> None:
-    said = icl_eval(*RUN, "-m", "weak,strong", "--revision", "r1,r2", "--explain")
-    heads = [line for line in said.out.splitlines() if line and "  " not in line]
+    result = icl_eval(*RUN, "-m", "weak,strong", "--revision", "r1,r2", "--explain")
+    heads = [line for line in result.out.splitlines() if line and "  " not in line]
 
-    assert (said.code, said.err) == (0, "")
+    assert (result.code, result.err) == (0, "")
     assert heads == ["weak@r1", "weak@r2", "strong@r1", "strong@r2"]
-    assert said.out.count("requests         32, 0 of them cached, 14 duplicates\n") == 4
+    assert result.out.count("requests         32, 0 of them cached, 14 duplicates\n") == 4
     assert not Path("results").exists()
 
 
 def test_explain_knows_what_a_sweep_has_answered(models: Models, icl_eval: IclEval) -> None:
     icl_eval(*RUN, "-m", "weak,strong")
-    said = icl_eval(*RUN, "-m", "weak,strong", "--explain")
+    result = icl_eval(*RUN, "-m", "weak,strong", "--explain")
 
-    assert said.out.count("requests         32, 32 of them cached, 0 duplicates\n") == 2
+    assert result.out.count("requests         32, 32 of them cached, 0 duplicates\n") == 2
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,11 @@ def test_the_folder_of_a_sweep_takes_no_single_run(models: Models, icl_eval: Icl
 def test_the_demonstration_is_noted_once(models: Models, icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not sys.stderr.isatty()
     monkeypatch.setattr("icl_eval.runs.tasks.SAMPLE_PATH", Path("data").resolve())
-    said = icl_eval(
+    result = icl_eval(
         "run", "-t", "toy/parity", "--shots", "0", "--include", ".", "--data", "sample", "-m", "weak,strong"
     )
 
-    assert said.out.splitlines()[:2] == [
+    assert result.out.splitlines()[:2] == [
         "2 models (bos0, w1048576, exact), data sample",
         f"note: {SAMPLE_NOTE}",
     ]

@@ -26,21 +26,21 @@ def with_record(id: str) -> None:
 
 def test_a_record_sends_no_control_character(icl_eval: IclEval, lm: FakeLM) -> None:
     with_record(HOSTILE)
-    shown = icl_eval("show", "toy/parity", "--shots", "0", "--example", HOSTILE, "--tokens", *TOY)
+    printed = icl_eval("show", "toy/parity", "--shots", "0", "--example", HOSTILE, "--tokens", *TOY)
     lm.window = 10
     failed = icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
 
-    assert (shown.code, failed.code) == (0, 2)
-    for text in (shown.out, shown.err, failed.err):
+    assert (printed.code, failed.code) == (0, 2)
+    for text in (printed.out, printed.err, failed.err):
         assert not {*text} & {"\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\r"}
-    assert "example \\u001b]0;owned\\u0007 \\u009b2J \\u202egnp.exe \\u2066 \\u000d, seed 0" in shown.out
+    assert "example \\u001b]0;owned\\u0007 \\u009b2J \\u202egnp.exe \\u2066 \\u000d, seed 0" in printed.out
 
 
 def test_a_file_name_sends_no_control_character(icl_eval: IclEval) -> None:
-    said = icl_eval("check", f"tasks/{HOSTILE}.yaml", *TOY)
+    result = icl_eval("check", f"tasks/{HOSTILE}.yaml", *TOY)
 
-    assert said.code == 2
-    assert not {*said.err} & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
+    assert result.code == 2
+    assert not {*result.err} & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp936"])
@@ -51,15 +51,15 @@ def test_every_command_prints_any_text_in_every_encoding_of_stdout(
     task = Path("tasks/toy/parity.yaml")
     task.write_text(task.read_text().replace("Is a number even?", "天 ’ 😀"))
     lm.name = "天 ’ 😀"
-    asked = ("-t", "toy/parity", "--shots", "0", *TOY)
+    command = ("-t", "toy/parity", "--shots", "0", *TOY)
     lm.answers |= {f"{label}\n\n".encode(): "Q: 天 ’ 😀\nA: even\n\n".encode() for label in ("even", "odd")}
     sizes = ("10", "100", "1000")
     for size in sizes:
         lm.parameter_count = int(size)
-        assert icl_eval("run", *asked, "-m", "any", "--out", size).code == 0
+        assert icl_eval("run", *command, "-m", "any", "--out", size).code == 0
     monkeypatch.setattr("icl_eval.analysis.scaling.RESAMPLES", 5)
     lines = (
-        ("run", *asked, "-m", "any", "--out", "one"),
+        ("run", *command, "-m", "any", "--out", "one"),
         ("list", "toy", "--include", "."),
         ("show", "toy/parity", "--shots", "0", "--example", "天 ’ 😀", *TOY),
         ("check", "toy/parity", *TOY),
@@ -70,7 +70,7 @@ def test_every_command_prints_any_text_in_every_encoding_of_stdout(
         ("plot", "one", "one", "--kind", "differences", "-o", "plot.svg"),
         ("regress", "base 天 ’ 😀", "--update", "one"),
         ("regress", "base 天 ’ 😀", "--include", "."),
-        ("plan", *asked, "-m", "tiny"),
+        ("plan", *command, "-m", "tiny"),
         ("import", "lm-eval", "天 ’ 😀.yaml", "--out", "imported"),
         ("fit", *sizes),
         ("contamination", "-t", "toy/parity", *TOY, "--text", "天 ’ 😀.yaml"),
@@ -91,34 +91,34 @@ def test_an_encoding_that_the_environment_gives_takes_any_text(encoding: str, li
     task = Path("tasks/toy/parity.yaml")
     task.write_text(task.read_text().replace("Is a number even?", "天 ’ 😀"))
     command = [sys.executable, "-m", "icl_eval", "list", "toy/parity", "--include", "."]
-    said = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    result = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
 
-    assert (said.returncode, said.stderr) == (0, b"")
-    assert "\\ud83d\\ude00" in said.stdout.decode(encoding)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert "\\ud83d\\ude00" in result.stdout.decode(encoding)
 
 
 def test_a_table_is_as_wide_as_the_terminal(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = ("run", "-t", "toy", "--shots", "0,1,2,3,4,5", "--out", "kept", *TOY)
+    command = ("run", "-t", "toy", "--shots", "0,1,2,3,4,5", "--out", "kept", *TOY)
     rules = []
     for width in ("80", "100", "150"):
         monkeypatch.setenv("COLUMNS", width)
-        said = icl_eval(*asked)
-        assert said.code == 0, said.err
-        lines = [line for line in said.out.splitlines() if line.startswith(" ")]
+        result = icl_eval(*command)
+        assert result.code == 0, result.err
+        lines = [line for line in result.out.splitlines() if line.startswith(" ")]
         assert max(map(len, lines)) <= int(width)
         rules.append(next(len(line) for line in lines if line.startswith(" ──")))
     monkeypatch.delenv("COLUMNS")
 
     assert rules[0] < rules[1] < rules[2]
-    assert icl_eval(*asked).out.splitlines() == icl_eval("rescore", "kept").out.splitlines()
+    assert icl_eval(*command).out.splitlines() == icl_eval("rescore", "kept").out.splitlines()
 
 
 def test_columns_and_signatures_are_shown_on_demand(icl_eval: IclEval, lm: FakeLM) -> None:
     icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY)
-    said = icl_eval("rescore", "kept", "--columns", "ties,se", "--signatures")
+    result = icl_eval("rescore", "kept", "--columns", "ties,se", "--signatures")
 
-    assert " ties      ±" in said.out
-    assert "toy/parity|plain|k0|" in said.out
+    assert " ties      ±" in result.out
+    assert "toy/parity|plain|k0|" in result.out
     assert icl_eval("rescore", "kept", "--columns", "tis").mistake == "no column is named 'tis'; did you mean ties?"
 
 
@@ -135,12 +135,12 @@ def test_a_sign_of_tables_is_replaced_by_a_plain_one_and_a_letter_by_its_escape(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_one_sentence() -> None:
     with Path("/dev/full").open("w") as full:
-        said = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "icl_eval", "--version"], stdout=full, stderr=subprocess.PIPE, text=True
         )
 
-    assert said.returncode == 2
-    assert said.stderr == "icl-eval: stdout cannot be written: No space left on device\n"
+    assert result.returncode == 2
+    assert result.stderr == "icl-eval: stdout cannot be written: No space left on device\n"
 
 
 def test_a_second_interrupt_while_the_first_is_answered_changes_nothing(
@@ -152,7 +152,7 @@ def test_a_second_interrupt_while_the_first_is_answered_changes_nothing(
 
     monkeypatch.setattr(lm, "score", interrupt)
     monkeypatch.setattr("icl_eval.cli.run.shlex.join", interrupt)
-    said = icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
+    result = icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
 
-    assert (said.code, said.out) == (130, "")
-    assert said.err.endswith("this command continues the run:\n  the command\n")
+    assert (result.code, result.out) == (130, "")
+    assert result.err.endswith("this command continues the run:\n  the command\n")
