@@ -26,7 +26,7 @@ from icl_eval.models.network import full_device, token_logprobs
 from icl_eval.models.protocol import SEQ2SEQ, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.tokenization import end_tokens, special_tokens, window_of
 
-ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
+ARITHMETIC = 2  # raised with every change after which the same tokens may get another answer
 RULES = rf"seq2seq\|bos\d+\|begin[\d.]+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
 
 Waiting = dict[bytes, list[int]]  # contexts, and the indices of their requests

@@ -41,7 +41,7 @@ from icl_eval.models.local import LocalModel, state_budget
 from icl_eval.models.network import PrefixCache, enqueue_token_logprobs, full_device
 from icl_eval.models.tokenization import bos_tokens, window_of
 
-ARITHMETIC = 5  # raised with every change after which the same tokens may get another answer
+ARITHMETIC = 6  # raised with every change after which the same tokens may get another answer
 DEVICE_PROBE = 24  # times the tokens of a probe on a GPU, whose kernels work in tiles of up to 256 tokens
 RULES = rf"bos[01]\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
 

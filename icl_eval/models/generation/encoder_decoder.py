@@ -38,13 +38,13 @@ class EncoderDecoder:
     """
 
     def __init__(self, network: Network, padding: int) -> None:
-        self._network, self._padding = network, padding
+        self.network, self._padding = network, padding
         self._encoder = network.model.get_encoder()
 
     @property
     def device(self) -> torch.device:
         """The device of input tokens."""
-        return self._network.device
+        return self.network.device
 
     def encode(self, contexts: Sequence[Tokens]) -> Encoded:
         """Encode contexts, including special tokens, as one batch."""
@@ -74,7 +74,7 @@ class EncoderDecoder:
             "decoder_input_ids": tokens,
             **settings,
         }
-        return self._network.forward(inputs, indices)
+        return self.network.forward(inputs, indices)
 
     def padded(self, rows: Sequence[Tokens]) -> torch.Tensor:
         """Rows (N, longest) on the device, padded on the right."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -51,6 +52,7 @@ class Generation:
             different kinds are never in one batch.
         search: makes the search for a request.
         limits: of a batch.
+        layers: makes the network's layers faster while it generates.
 
     Attributes:
         budget: the most hypotheses of a batch.
@@ -62,8 +64,10 @@ class Generation:
         kind_of: Callable[[GenerateRequest, int], Kind],
         search: SearchFor,
         limits: Limits,
+        layers: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._decoders, self._kind_of, self._search, self._limits = decoders, kind_of, search, limits
+        self._layers = layers
         self.budget = Budget(limits.hypotheses)
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
@@ -76,7 +80,13 @@ class Generation:
         waiting = self._jobs(requests)
         while waiting:
             live = _Live()
-            with self.budget.halved_if_exceeded(live), full_device(), float32_head(), torch.inference_mode():
+            with (
+                self.budget.halved_if_exceeded(live),
+                full_device(),
+                float32_head(),
+                self._layers(),
+                torch.inference_mode(),
+            ):
                 self._run(self._decoders(waiting[0].kind), live, waiting, sink)
             waiting.extendleft(reversed(live))
 

@@ -16,6 +16,7 @@ from icl_eval.models.generation.decoding_step import Recorder, cuda_graphs
 from icl_eval.models.generation.encoder_decoder import EncodedDecoder, EncoderDecoder, InputsOf, forward_uncached
 from icl_eval.models.generation.generation import Generation, Kind, Limits, prompt_of
 from icl_eval.models.generation.kv_pool import PooledDecoder, ReadRows
+from icl_eval.models.generation.onednn import OneDnnLayers
 from icl_eval.models.generation.search import Search, search_for
 from icl_eval.models.loading.devices import on_one_gpu
 from icl_eval.models.network import Network
@@ -66,7 +67,8 @@ def causal_generation(
         may_stop = stop_tokens.of(request.decoding.stops)
         return search_for(request, ends, text_after(tokenizer, request.tokens), may_stop)
 
-    return Generation(lambda kind: far() if kind[0] else near(), kind_of, search, limits)
+    layers = OneDnnLayers(network.model)
+    return Generation(lambda kind: far() if kind[0] else near(), kind_of, search, limits, layers.used)
 
 
 def seq2seq_generation(
@@ -100,7 +102,7 @@ def seq2seq_generation(
     def search(request: GenerateRequest) -> Search:
         return search_for(request, ends(prompt_of(request)), text_of, stop_tokens.of(request.decoding.stops))
 
-    return Generation(lambda _: make(), kind_of, search, limits)
+    return Generation(lambda _: make(), kind_of, search, limits, OneDnnLayers(halves.network.model).used)
 
 
 def _first_working(
