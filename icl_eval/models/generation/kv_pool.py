@@ -279,11 +279,13 @@ class _Pool:
         return True
 
     def copy_suffixes(self, sources: NDArray[np.int64], used: int) -> None:
-        """Give each slot the states of another, at most `used` tokens, in the same memory."""
-        indices = _Indices(sources)
+        """Give each slot the states of another or its own, at most `used` tokens, in the same memory."""
+        changed = np.flatnonzero(sources != np.arange(len(sources)))
+        indices = _Indices(np.stack([changed, sources[changed]]))
         for pair in self.suffixes:
             for part in pair:
-                part[:, :, :used] = part[:, :, :used].index_select(0, indices.on(part.device))
+                to, of = indices.on(part.device)
+                part[:, :, :used].index_copy_(0, to, part[:, :, :used].index_select(0, of))
 
 
 def _with(states: torch.Tensor, new: torch.Tensor, paths: _Paths) -> torch.Tensor:
