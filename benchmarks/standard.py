@@ -90,10 +90,10 @@ def main() -> int:
             ours = list(RequestBuilder(prepared, lm, "error").queries())
             theirs = peer.requests(pair, given.prompts)
             parts = 1 if ours[0].kind == "text" else 2  # the answer of a query is generated, so lm-eval has no text
-            own = [[each[:parts] for each in _texts(query)] for query in ours]
+            our_texts = [[each[:parts] for each in _texts(query)] for query in ours]
             other = [[each.args[:parts] for each in options] for options in theirs]
-            texts += sum(map(len, own))
-            if own != other:
+            texts += sum(map(len, our_texts))
+            if our_texts != other:
                 print(f"{pair.name}: the prompts differ{' (known)' if pair.name in KNOWN else ''}")
                 failed |= pair.name not in KNOWN
             elif pair.name in scored:
@@ -110,10 +110,10 @@ def _pairs(data_dir: Path) -> Iterator[Pair]:
         subject = path.name.removesuffix("_test.csv")
         yield Pair(f"mmlu_{subject}", "mmlu/lettered", 5, subject)
     yield from (Pair(f"truthfulqa_{name}", f"truthfulqa/{name}") for name in ("mc1", "mc2"))
-    for own in Library().suite("bbh").tasks:
-        name = own.removeprefix("bbh/").replace("-", "_")
-        yield Pair(f"bbh_zeroshot_{name}", own)
-        yield Pair(f"bbh_cot_fewshot_{name}", own.replace("bbh/", "bbh-worked/"), 3)
+    for task in Library().suite("bbh").tasks:
+        name = task.removeprefix("bbh/").replace("-", "_")
+        yield Pair(f"bbh_zeroshot_{name}", task)
+        yield Pair(f"bbh_cot_fewshot_{name}", task.replace("bbh/", "bbh-worked/"), 3)
     yield from (Pair("gsm8k", "gsm8k", shots) for shots in (0, 5))
     yield Pair("gsm8k_cot", "gsm8k-worked", 8, in_prompt=True)
 

@@ -30,7 +30,7 @@ SPLITS = {
     "anli/r3": ("train", "test"),
     "sat": ("test", "test"),
 }
-"""Tasks with the splits that are shown and asked."""
+"""Tasks with the splits of the demonstrations and of the evaluated examples."""
 
 
 def lines(records: list[Record]) -> str:
@@ -368,16 +368,18 @@ def write_choice_release(directory: Path) -> Path:
 
 def hub_rows(path: str, name: str | None, split: str) -> list[Record]:
     """The rows of a split as the Hub has them."""
-    shown = split.startswith("train") or (path, split) == ("LSDSem/story_cloze", "validation")
-    part = slice(0, 2) if shown else slice(2, 3)
+    is_demonstration = split.startswith("train") or (path, split) == ("LSDSem/story_cloze", "validation")
+    part = slice(0, 2) if is_demonstration else slice(2, 3)
     if path == "Rowan/hellaswag":
         return [{**row, "label": str(n)} for row, n in zip(HELLASWAG[part], HELLASWAG_LABELS[part], strict=True)]
     if path == "LSDSem/story_cloze" and name == "2016":
-        return [_hub_story(*story) for story in (STORIES[:STORIES_SHOWN] if shown else STORIES[STORIES_SHOWN:])]
+        return [
+            _hub_story(*story) for story in (STORIES[:STORIES_SHOWN] if is_demonstration else STORIES[STORIES_SHOWN:])
+        ]
     if path == "lighteval/winograd_wsc" and (name, split) == ("wsc273", "test"):
         return [_hub_schema(*schema) for schema in SCHEMAS]
     if path == "allenai/winogrande" and name == "winogrande_xl":
-        return WINOGRANDE[:3] if shown else WINOGRANDE[3:]
+        return WINOGRANDE[:3] if is_demonstration else WINOGRANDE[3:]
     if path == "baber/piqa":
         return PIQA[part]
     if path == "allenai/ai2_arc" and name in ("ARC-Easy", "ARC-Challenge"):
@@ -385,7 +387,7 @@ def hub_rows(path: str, name: str | None, split: str) -> list[Record]:
     if path == "allenai/openbookqa" and name == "main":
         return [_hub_choices("question_stem", *row) for row in ARC[part]]
     if path == "ehovy/race" and name in ("high", "middle"):
-        articles = RACE[RACE_SHOWN if shown else RACE_ASKED]
+        articles = RACE[RACE_SHOWN if is_demonstration else RACE_ASKED]
         return [row for article in map(_of_level(name), articles) for row in _hub_race(article)]
     if path == "facebook/anli" and split in {f"{part}_r{n}" for part in ("train", "test") for n in (1, 2, 3)}:
         return [_hub_anli(row) for row in ANLI[part]]
@@ -400,8 +402,8 @@ def _hub_story(name: str, sentences: list[str], endings: list[str], answer: int)
 
 def _hub_schema(before: str, pronoun: str, after: str, nouns: list[str], label: int) -> Record:
     text = f"{before} {pronoun} {after}"
-    place = {"pronoun": pronoun, "pronoun_loc": len(before) + 1, "quote": after, "quote_loc": len(before) + 1}
-    return {"text": text, **place, "options": nouns, "label": label, "source": "none"}
+    position = {"pronoun": pronoun, "pronoun_loc": len(before) + 1, "quote": after, "quote_loc": len(before) + 1}
+    return {"text": text, **position, "options": nouns, "label": label, "source": "none"}
 
 
 def _hub_choices(stem: str, name: str, question: str, texts: list[str], labels: str, key: str) -> Record:
@@ -421,5 +423,5 @@ def _hub_race(article: Record) -> list[Record]:
 
 
 def _hub_anli(row: Record) -> Record:
-    said = {"uid": row["uid"], "premise": row["context"], "hypothesis": row["hypothesis"], "reason": row["reason"]}
-    return {**said, "label": {"e": 0, "n": 1, "c": 2}[row["label"]]}  # entailment, neutral, contradiction
+    record = {"uid": row["uid"], "premise": row["context"], "hypothesis": row["hypothesis"], "reason": row["reason"]}
+    return {**record, "label": {"e": 0, "n": 1, "c": 2}[row["label"]]}  # entailment, neutral, contradiction

@@ -27,8 +27,8 @@ CHAT_TEMPLATE = (  # of its chat endpoint
 )
 
 
-def failing(status: int, said: str = "not now", **headers: str) -> Reply:
-    return status, headers, json.dumps({"error": {"message": said}}).encode()
+def failing(status: int, message: str = "not now", **headers: str) -> Reply:
+    return status, headers, json.dumps({"error": {"message": message}}).encode()
 
 
 def wait_for_nothing(patch: pytest.MonkeyPatch) -> list[float]:
@@ -53,7 +53,7 @@ class Habits:
         strict: it refuses parameters that OpenAI does not have.
         adds_bos: it puts token 0 before every text.
         hides_bos: an echo leaves token 0 out at the beginning.
-        shifts: an echo shows the log-probabilities of one place later.
+        shifts: an echo has the log-probabilities of the next position.
         names: it says which tokens were the most likely.
         chosen: it gives the log-probabilities of chosen tokens at generated ones, as vLLM does.
         top: it gives so many of the most likely tokens at generated ones, at most.
@@ -95,7 +95,7 @@ class Habits:
 
 @lru_cache(maxsize=200)
 def _rows(model: Any, tokens: tuple[int, ...]) -> NDArray[np.float64]:
-    """As `Completions.rows`; servers of one model are asked the same again and again, first of all by its probes."""
+    """`Completions.rows`, cached: the probes of a model send the same requests to each of its servers."""
     with torch.inference_mode():
         logits = model(torch.tensor([tokens])).logits[0].double()
     rows: NDArray[np.float64] = logits.log_softmax(dim=-1).numpy()
@@ -103,7 +103,7 @@ def _rows(model: Any, tokens: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 class Completions:
-    """A model and its tokenizer as a server, and what it was asked."""
+    """A model and its tokenizer as a server, and the requests it received."""
 
     def __init__(self, model: Any, tokenizer: Any, habits: Habits) -> None:
         self.model, self.tokenizer, self.habits = model.eval(), tokenizer, habits
@@ -143,10 +143,10 @@ class Completions:
             return failing(400, f"Unsupported parameter: {limit!r}")
         if body.get("logprobs") and not self.habits.chat_logprobs:
             return failing(500, "logprobs is not supported")
-        said = "".join(f"{each['role']}: {each['content']}\n" for each in body["messages"])
+        transcript = "".join(f"{each['role']}: {each['content']}\n" for each in body["messages"])
         with self.turn:
-            asked = {**body, "prompt": f"{said}assistant:", "max_tokens": body[limit], "logprobs": 1}
-            found = self.completion(asked)
+            request = {**body, "prompt": f"{transcript}assistant:", "max_tokens": body[limit], "logprobs": 1}
+            found = self.completion(request)
         (choice,) = found["choices"]
         values = choice.pop("logprobs")["token_logprobs"]
         if body.get("logprobs"):
@@ -167,15 +167,15 @@ class Completions:
             choice["stop_reason"] = next((stop for stop in body.get("stop", []) if stop in self.text(written)), None)
         rows = self.rows([*prompt, *written])
         if body.get("echo") and self.habits.echoes:
-            choice["logprobs"] = self.shown(prompt, written, rows)
+            choice["logprobs"] = self.echoed(prompt, written, rows)
         elif body.get("logprobs") and (self.habits.echoes or self.habits.listed):
             choice["logprobs"] = self.entries(prompt, written, rows)
             choice["logprobs"]["top_logprobs"] = [
-                self.told(rows[len(prompt) + place - 1], token, top, body)
-                for place, (token, top) in enumerate(zip(written, choice["logprobs"]["top_logprobs"], strict=True))
+                self.generated_details(rows[len(prompt) + position - 1], token, top, body)
+                for position, (token, top) in enumerate(zip(written, choice["logprobs"]["top_logprobs"], strict=True))
             ]
         if "prompt_logprobs" in body and self.habits.listed:
-            values = [self.entry(rows[place - 1], token) for place, token in enumerate(prompt) if place]
+            values = [self.entry(rows[position - 1], token) for position, token in enumerate(prompt) if position]
             choice["prompt_logprobs"] = [None, *values][self.habits.lost :]
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(written)}
         return {"object": "text_completion", "choices": [choice], **({"usage": usage} if self.habits.counts else {})}
@@ -208,33 +208,33 @@ class Completions:
         text: str = self.tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
         return text
 
-    def shown(self, prompt: list[int], written: list[int], rows: NDArray[np.float64]) -> dict[str, Any]:
-        """What an echo has of all tokens."""
+    def echoed(self, prompt: list[int], written: list[int], rows: NDArray[np.float64]) -> dict[str, Any]:
+        """The `logprobs` of an echo: the lists for all tokens."""
         later = 1 if self.habits.shifts else 0
-        told = self.entries([], [*prompt, *written], rows[later:])
+        entries = self.entries([], [*prompt, *written], rows[later:])
         skipped = self.habits.lost + (self.habits.hides_bos and prompt[0] == 0)
-        told = {name: values[skipped:] for name, values in told.items()}
+        entries = {name: values[skipped:] for name, values in entries.items()}
         for name in ("token_logprobs", "top_logprobs"):
-            told[name][0] = None
-        return told
+            entries[name][0] = None
+        return entries
 
     def entries(self, before: list[int], tokens: list[int], rows: NDArray[np.float64]) -> dict[str, Any]:
         """The lists of `logprobs` for tokens that follow others."""
         found: dict[str, Any] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-        for place, token in enumerate(tokens, start=len(before)):
-            row = rows[min(max(place - 1, 0), len(rows) - 1)]
+        for position, token in enumerate(tokens, start=len(before)):
+            row = rows[min(max(position - 1, 0), len(rows) - 1)]
             best = int(row.argmax())
             found["tokens"].append(self.text([token]))
             found["token_logprobs"].append(float(row[token]))
             top = {self.text([best]): float(row[best]), self.text([token]): float(row[token])}
             found["top_logprobs"].append(top if self.habits.names else {self.text([token]): float(row[token])})
-            found["text_offset"].append(len(self.text([*before, *tokens][:place])))
+            found["text_offset"].append(len(self.text([*before, *tokens][:position])))
         return found
 
-    def told(
+    def top_logprobs(
         self, row: NDArray[np.float64], token: int, top: dict[str, float], body: Mapping[str, Any]
     ) -> dict[str, float]:
-        """What a generated token has beside its own log-probability."""
+        """The log-probabilities that `top_logprobs` gives at a generated token."""
         if self.habits.chosen and (chosen := body.get("logprob_token_ids")):
             assert body["return_tokens_as_token_ids"]
             return {f"token_id:{each}": float(row[each]) for each in {token, *chosen}}
@@ -242,10 +242,10 @@ class Completions:
         return {self.text([int(each)]): float(row[each]) for each in most} | top
 
     def entry(self, row: NDArray[np.float64], token: int) -> dict[str, Any]:
-        """A place of `prompt_logprobs`."""
+        """One position of `prompt_logprobs`."""
         best = int(row.argmax())
-        told = {token, best} if self.habits.names else {token}
-        return {str(each): {"logprob": float(row[each]), "rank": int((row >= row[each]).sum())} for each in told}
+        reported = {token, best} if self.habits.names else {token}
+        return {str(each): {"logprob": float(row[each]), "rank": int((row >= row[each]).sum())} for each in reported}
 
 
 @contextmanager

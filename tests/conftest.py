@@ -12,7 +12,7 @@ gc.disable()  # while tests are collected: what they import stays, and looking f
 
 
 def pytest_collection_finish() -> None:
-    """Keep what is imported by now out of every later garbage collection, which code under test asks for."""
+    """Keep what is imported by now out of every later garbage collection that the code under test starts."""
     gc.enable()
     gc.collect()
     gc.freeze()

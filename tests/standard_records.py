@@ -25,7 +25,7 @@ def _labelled(label: str, *texts: str, text: str = "text") -> list[Record]:
 
 
 def _halves(rows: list[Record], split: str = "test") -> dict[str, list[Record]]:
-    """All rows but the last two to be shown, and the last two to be evaluated."""
+    """All rows but the last two as demonstrations, and the last two for evaluation."""
     return {"train": rows[:-2], split: rows[-2:]}
 
 
@@ -160,8 +160,8 @@ WORKED_PUZZLES = "?\n-----\nSolve it.\n" + "".join(
 PREMISES = ["The boat is old", "The pier is long", "The lamp is lit", "The tide is low", "Ada rows"]
 XNLI = [{"premise": text, "hypothesis": f"{text}?", "label": number % 3} for number, text in enumerate(PREMISES)]
 XCOPA = [
-    {**said, "label": number, "idx": number, "changed": False}
-    for number, said in enumerate(
+    {**fields, "label": number, "idx": number, "changed": False}
+    for number, fields in enumerate(
         [
             {"premise": "The rope broke.", "choice1": "The boat left.", "choice2": "It rained.", "question": "effect"},
             {"premise": "Ada fell. ", "choice1": "She sang.", "choice2": "The pier was wet.", "question": "cause"},
@@ -205,8 +205,8 @@ def _medqa(number: int, question: str, words: str, label: int) -> Record:
 
 
 def _medmcqa(number: int, question: str, words: str, label: int) -> Record:
-    said = _cut(words, "opa", "opb", "opc", "opd")
-    return {"id": f"m{number}", "question": question, **said, "cop": label, "choice_type": "single", "exp": None}
+    options = _cut(words, "opa", "opb", "opc", "opd")
+    return {"id": f"m{number}", "question": question, **options, "cop": label, "choice_type": "single", "exp": None}
 
 
 def _siqa(context: str, question: str, words: str) -> Record:
@@ -214,8 +214,8 @@ def _siqa(context: str, question: str, words: str) -> Record:
 
 
 def _sciq(support: str, question: str, words: str, right: str) -> Record:
-    said = {"question": question, "correct_answer": right, "support": support}
-    return {**said, **_cut(words, "distractor1", "distractor2", "distractor3")}
+    record = {"question": question, "correct_answer": right, "support": support}
+    return {**record, **_cut(words, "distractor1", "distractor2", "distractor3")}
 
 
 QUESTIONS: dict[tuple[str, str | None], dict[str, list[Record]]] = {
@@ -457,7 +457,7 @@ GOLD: dict[str, tuple[list[int], list[int]]] = {
     **dict.fromkeys(FLORES_PAIRS, ([0], [0])),
     **{f"xquad/{language}": ([], [0, 0]) for language in LANGUAGES["xquad"]},
 }
-"""Right options of the examples that are shown and that are evaluated."""
+"""Right options of the demonstrations and of the evaluated examples."""
 
 
 def hub_rows(path: str, name: str | None, split: str) -> list[Record]:

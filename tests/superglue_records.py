@@ -69,8 +69,8 @@ def _copa() -> Iterator[Record]:
 
 
 def _choice(premise: str, choice1: str, choice2: str, question: str, label: int, number: int) -> Record:
-    said = {"premise": premise, "choice1": choice1, "choice2": choice2}
-    return {**said, "question": question, "label": label, "idx": number}
+    texts = {"premise": premise, "choice1": choice1, "choice2": choice2}
+    return {**texts, "question": question, "label": label, "idx": number}
 
 
 def _rte() -> Iterator[Record]:
@@ -120,9 +120,9 @@ def _multirc() -> Iterator[Record]:
                     {
                         "question": question,
                         "idx": next(questions),
-                        "answers": [{"text": text, "label": label, "idx": next(answers)} for text, label in said],
+                        "answers": [{"text": text, "label": label, "idx": next(answers)} for text, label in labelled],
                     }
-                    for question, said in [
+                    for question, labelled in [
                         (f"What does {name} mend?", [("Nets", 1), ("Boats", 0), ("Fishing nets", 1)]),
                         (f"Where does {name} live?", [("On a hill", 0), ("By the pier", 1)]),
                     ]
@@ -164,7 +164,7 @@ def _diagnostic(first: str, second: str) -> Iterator[Record]:
 
 
 def _split(records: list[Record]) -> dict[str, list[Record]]:
-    """Two records to show, one to ask, as MultiRC and ReCoRD count them: passages."""
+    """Two demonstrations and one evaluated record; MultiRC and ReCoRD count passages."""
     return {"train": records[:2], "validation": records[2:]}
 
 

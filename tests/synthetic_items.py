@@ -19,24 +19,24 @@ def arithmetic(records: Iterable[Mapping[str, Any]]) -> Pairs:
     """Problems and answers, of records that read exactly as the released items do."""
     pairs = []
     for record in records:
-        asked = re.fullmatch(r"\n\nQ: What is (.*)\?\n\nA:", record["context"])
+        question = re.fullmatch(r"\n\nQ: What is (.*)\?\n\nA:", record["context"])
         answered = re.fullmatch(r" (-?\d+)", record["completion"])
-        assert asked
+        assert question
         assert answered
         assert set(record) == {"context", "completion"}
-        pairs.append((asked[1], answered[1]))
+        pairs.append((question[1], answered[1]))
     return pairs
 
 
 def scrambles(records: Iterable[Mapping[str, Any]]) -> Pairs:
     pairs = []
     for record in records:
-        asked = re.fullmatch(r"\n(.*) =", record["context"])
+        question = re.fullmatch(r"\n(.*) =", record["context"])
         answered = re.fullmatch(r" ([a-z]+)", record["completion"])
-        assert asked
+        assert question
         assert answered
         assert set(record) == {"context", "completion"}
-        pairs.append((asked[1], answered[1]))
+        pairs.append((question[1], answered[1]))
     return pairs
 
 

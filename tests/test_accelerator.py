@@ -89,7 +89,7 @@ def test_the_scaled_down_form_measures_every_path_with_little_installed() -> Non
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     code = runpy.run_path(str(SCRIPT), run_name="accelerator")["main"]([])
-    said = capsys.readouterr()
+    output = capsys.readouterr()
 
-    assert (code, said.out) == (2, "")
-    assert said.err == "there is no CUDA device here; --device cpu runs a scaled-down form\n"
+    assert (code, output.out) == (2, "")
+    assert output.err == "there is no CUDA device here; --device cpu runs a scaled-down form\n"

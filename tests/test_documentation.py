@@ -42,12 +42,12 @@ def _commands() -> list[list[str]]:
 def test_commands_in_the_documentation_have_the_options_they_use() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     unknown = []
-    asked = _commands()
-    for command, *arguments in asked:
+    invocations = _commands()
+    for command, *arguments in invocations:
         known = {option for parameter in commands[command].params for option in parameter.opts}
         unknown += [(command, word) for word in arguments if word.startswith("-") and word not in known]
 
-    assert asked
+    assert invocations
     assert unknown == []
 
 

@@ -11,10 +11,10 @@ from icl_eval import evaluate
 
 
 def test_the_demonstration_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+    lookups: list[Any] = []
 
     def refuse(*arguments: Any, **_: Any) -> Any:
-        asked.append(arguments)
+        lookups.append(arguments)
         raise OSError("no network here")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
@@ -23,4 +23,4 @@ def test_the_demonstration_opens_no_connection(monkeypatch: pytest.MonkeyPatch) 
     result = evaluate("tiny", ["symbols", "superglue/rte"], shots=[0, 1], data="sample", limit=2)
 
     assert len(result) == 4
-    assert asked == []
+    assert lookups == []

@@ -67,7 +67,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert heavy & set(done.stdout.split()) == set()
 
 
-def test_a_task_of_ones_own_takes_ten_lines() -> None:
+def test_a_custom_task_takes_ten_lines() -> None:
     from icl_eval import Task, evaluate
     from icl_eval.testing import FakeLM
 

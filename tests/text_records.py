@@ -29,7 +29,7 @@ SPLITS: dict[str, tuple[str, str]] = {
     "ptb": ("validation", "test"),
     "summarization/cnn-dailymail": ("train", "test"),
 }
-"""Tasks with the splits that are shown and asked."""
+"""Tasks with the splits of the demonstrations and of the evaluated examples."""
 
 ON_THE_HUB: dict[str, tuple[str, str | None]] = {
     "nq": ("google-research-datasets/nq_open", None),
@@ -207,7 +207,7 @@ def write_text_release(directory: Path) -> Path:
 
 
 def release_files() -> dict[str, str]:
-    """Contents by name below the data directory: two records to show and one to ask, or as many as matter."""
+    """Contents by name below the data directory: mostly two demonstrations and one evaluated record."""
     nq = [{"question": question, "answer": answers} for question, answers in QUESTIONS]
     web = [{"qId": f"w{n}", "answers": answers, "qText": question} for n, (question, answers) in enumerate(QUESTIONS)]
     trivia = [_official_trivia(number) for number in range(3)]
@@ -237,8 +237,8 @@ def release_files() -> dict[str, str]:
     stories = [
         {"id": name, "article": article, "highlights": highlights} for name, article, highlights in STORIES_OF_NEWS
     ]
-    shown, asked = stories[:STORIES_OF_NEWS_SHOWN], stories[STORIES_OF_NEWS_SHOWN:]
-    files |= {"cnn_dailymail/train.jsonl": _lines(shown), "cnn_dailymail/test.jsonl": _lines(asked)}
+    train, test = stories[:STORIES_OF_NEWS_SHOWN], stories[STORIES_OF_NEWS_SHOWN:]
+    files |= {"cnn_dailymail/train.jsonl": _lines(train), "cnn_dailymail/test.jsonl": _lines(test)}
     for other, before, now in [
         ("fr", "newstest2013", "newstest2014"),
         ("de", "newstest2015", "newstest2016"),
@@ -421,8 +421,14 @@ _HUB: dict[tuple[str, str | None], tuple[list[Record], list[Record]]] = {
         [{"page": article} for article in ARTICLES],
     ),
     ("abisee/cnn_dailymail", "3.0.0"): (
-        [{"id": n, "article": text, "highlights": said} for n, text, said in STORIES_OF_NEWS[:STORIES_OF_NEWS_SHOWN]],
-        [{"id": n, "article": text, "highlights": said} for n, text, said in STORIES_OF_NEWS[STORIES_OF_NEWS_SHOWN:]],
+        [
+            {"id": n, "article": text, "highlights": summary}
+            for n, text, summary in STORIES_OF_NEWS[:STORIES_OF_NEWS_SHOWN]
+        ],
+        [
+            {"id": n, "article": text, "highlights": summary}
+            for n, text, summary in STORIES_OF_NEWS[STORIES_OF_NEWS_SHOWN:]
+        ],
     ),
 }
-"""By path and configuration: the rows that are shown and those that are asked."""
+"""By path and configuration: the rows of the demonstrations and of the evaluated split."""

@@ -98,7 +98,7 @@ def _noise(requests: Sequence[Request]) -> float:
 
 
 def sequence_of(row: Row, index: int) -> list[int]:
-    """The tokens from a sequence's beginning to a place in the row."""
+    """The tokens from a sequence's beginning to an index of the row."""
     tokens: list[int] = []
     while index >= 0:
         tokens.append(int(row.tokens[index]))

@@ -59,7 +59,7 @@ def answers(right: Iterable[int], asked: Iterable[int] = ASKED, after: str = "")
 
 
 def knowing(*right: int) -> FakeLM:
-    """A model that answers these questions rightly and the others wrongly, whatever it is shown."""
+    """A model that answers these questions rightly and the others wrongly, whatever the demonstrations."""
     return FakeLM(answers(right))
 
 

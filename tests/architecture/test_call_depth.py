@@ -63,7 +63,7 @@ def documented_chain() -> list[list[str]]:
     return [line.split()[:2] for line in section.split("```")[1].strip().splitlines()]
 
 
-def test_what_the_table_of_places_to_change_names_is_there() -> None:
+def test_everything_in_the_table_of_extension_points_exists() -> None:
     table = DESIGN.read_text(encoding="utf-8").split("### To change something")[1].split("\n## ")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ") and "`" in line]
     assert len(rows) > 10

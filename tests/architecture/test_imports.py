@@ -159,7 +159,7 @@ def test_pure_parts_see_of_tasks_only_definitions_and_examples(part: str) -> Non
     }
 
 
-def test_every_part_has_a_place_in_the_order() -> None:
+def test_every_part_is_listed_in_the_import_order() -> None:
     assert {part_of(path) for path in MODULES} <= set(ALLOWED)
 
 

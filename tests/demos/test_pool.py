@@ -26,13 +26,13 @@ from icl_eval.tasks.protocol import Protocol
 PER_EXAMPLE, FIXED = Protocol(draw="per_example"), Protocol(draw="fixed")
 
 
-def example(name: str, **said: Any) -> Example:
+def example(name: str, **overrides: Any) -> Example:
     default = {"fields": {"text": f"text {name}"}, "gold": (0,), "cluster": name, "group": name}
-    return Example(id=name, options=("a", "b"), **default | said)
+    return Example(id=name, options=("a", "b"), **default | overrides)
 
 
-def many(prefix: str, count: int, **said: Any) -> list[Example]:
-    return [example(f"{prefix}{number}", **said) for number in range(count)]
+def many(prefix: str, count: int, **overrides: Any) -> list[Example]:
+    return [example(f"{prefix}{number}", **overrides) for number in range(count)]
 
 
 TRAIN, QUERIES = many("t", 40), many("q", 10)
@@ -118,32 +118,32 @@ def test_no_shots_draw_nothing_from_an_empty_pool() -> None:
 
 @pytest.mark.parametrize("shares_split", [False, True])
 @pytest.mark.parametrize("protocol", [PER_EXAMPLE, FIXED])
-def test_query_is_never_its_own_demonstration(protocol: Protocol, shares_split: bool) -> None:
+def test_a_query_is_never_a_demonstration_of_itself(protocol: Protocol, shares_split: bool) -> None:
     pool = Pool("task", TRAIN, protocol, shares_split=shares_split)
     for query in TRAIN:
         assert set(ids(pool.draw(query, 39, 0))) == set(ids(TRAIN)) - {query.id}
 
 
-def test_same_question_under_another_id_is_never_shown() -> None:
+def test_the_same_question_under_another_id_is_never_drawn() -> None:
     query = example("q", fields=TRAIN[3].fields)
 
     assert set(drawn(query, 39)) == set(ids(TRAIN)) - {"t3"}
 
 
-def test_same_question_with_another_label_is_never_shown() -> None:
+def test_the_same_question_with_another_label_is_never_drawn() -> None:
     query = example("q", fields=TRAIN[3].fields, gold=(1,))
 
     assert "t3" not in drawn(query, 39)
 
 
-def test_own_group_and_cluster_are_left_out_when_the_split_is_shared() -> None:
+def test_the_group_and_cluster_of_the_query_are_left_out_when_the_split_is_shared() -> None:
     pool = [example(f"{n}", group=f"g{n // 2}", cluster=f"c{n // 6}") for n in range(24)]
     shared = Pool("task", pool, PER_EXAMPLE, shares_split=True)
     for query in pool:
         assert {each.cluster for each in shared.draw(query, 9, 0)} == {f"c{n}" for n in range(4)} - {query.cluster}
 
 
-def test_own_group_is_left_out_even_where_its_cluster_differs() -> None:
+def test_the_group_of_the_query_is_left_out_even_where_its_cluster_differs() -> None:
     pool = Pool(
         "task", [example("a", group="g"), example("b", group="g"), example("c")], PER_EXAMPLE, shares_split=True
     )
@@ -231,12 +231,12 @@ def p_value(counts: Counter[Any], cells: int) -> float:
     return float(chisquare([*counts.values(), *[0] * (cells - len(counts))]).pvalue)
 
 
-def test_every_candidate_is_drawn_equally_often_at_every_place() -> None:
+def test_every_candidate_is_drawn_equally_often_at_every_position() -> None:
     pool = Pool("task", TRAIN, PER_EXAMPLE)
     draws = [ids(pool.draw(query, 3, seed)) for query in many("q", 400) for seed in range(10)]
 
-    for place in range(3):
-        assert p_value(Counter(names[place] for names in draws), 40) > 0.001
+    for position in range(3):
+        assert p_value(Counter(names[position] for names in draws), 40) > 0.001
 
 
 def test_every_order_is_drawn_equally_often() -> None:
@@ -297,7 +297,7 @@ def test_task_whose_split_is_shared_never_shows_a_query_to_itself() -> None:
         assert query.fields["text"] not in texts
 
 
-def test_a_candidate_with_the_same_question_is_shown_only_where_the_protocol_says_so() -> None:
+def test_a_candidate_with_the_same_question_is_drawn_only_where_the_protocol_allows_it() -> None:
     query = example("q", fields={"text": "the same"})
     pool = [*many("t", 5), example("twin", fields={"text": "the same"})]
 
@@ -306,7 +306,7 @@ def test_a_candidate_with_the_same_question_is_shown_only_where_the_protocol_say
 
 
 COLOURS = {"question": "What colour is the sky?", "options": ["red", "blue", "green"], "label": 1}
-TWINS: dict[str, tuple[dict[str, Any], str, str]] = {  # how the query's own record stands in the pool; query; options
+TWINS: dict[str, tuple[dict[str, Any], str, str]] = {  # how the query's record is written in the pool; query; options
     "options in another order": ({"options": ["green", "red", "blue"], "label": 2}, "{{ question }}", "options"),
     "another case": ({"question": "what COLOUR is the Sky?"}, "{{ question }}", "options"),
     "other white space": ({"question": " What colour\u00a0is\nthe  sky ?"}, "{{ question }}", "options"),
@@ -328,24 +328,28 @@ ORIGINALS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", TWINS)
-def test_a_query_never_sees_its_own_question_written_in_another_way(change: str) -> None:
+def test_a_query_never_sees_its_question_written_in_another_way(change: str) -> None:
     other, prompt, options = TWINS[change]
     query: dict[str, Any] = {"number": 1, "a": "red", "b": "blue", **COLOURS, **ORIGINALS.get(change, {})}
     twin = query | other
-    strangers = [query | {"question": f"question {n}", "label": n % 2} for n in range(3)]
+    unrelated = [query | {"question": f"question {n}", "label": n % 2} for n in range(3)]
     task = Task.from_records(
         "sky",
         evaluation=[query],
-        demonstrations=[twin, *strangers],
+        demonstrations=[twin, *unrelated],
         prompt=prompt,
         options=options if options == "options" else options.split("|"),
     )
     source = MemorySource({})
-    (asked,), pool = task.evaluation(source), Pool.of(task, task.demonstrations(source))
+    (evaluated,), pool = task.evaluation(source), Pool.of(task, task.demonstrations(source))
 
-    assert {each.fields["question"] for each in pool.draw(asked, 3, 0)} == {"question 0", "question 1", "question 2"}
+    assert {each.fields["question"] for each in pool.draw(evaluated, 3, 0)} == {
+        "question 0",
+        "question 1",
+        "question 2",
+    }
     with pytest.raises(DataError, match="4 demonstrations were requested, but there are 3"):
-        pool.draw(asked, 4, 0)
+        pool.draw(evaluated, 4, 0)
 
 
 def test_a_query_whose_lowest_ranks_are_all_excluded_gets_all_its_demonstrations() -> None:
@@ -367,20 +371,20 @@ PER_GROUP = Protocol(draw="per_group")
 
 
 def test_queries_of_a_group_share_a_draw_and_other_groups_do_not() -> None:
-    one, other, stranger = (example(name, group=group) for name, group in [("a", "g"), ("b", "g"), ("c", "h")])
+    one, other, unrelated = (example(name, group=group) for name, group in [("a", "g"), ("b", "g"), ("c", "h")])
 
     assert drawn(one, 10, protocol=PER_GROUP) == drawn(other, 10, protocol=PER_GROUP)
-    assert drawn(one, 10, protocol=PER_GROUP) != drawn(stranger, 10, protocol=PER_GROUP)
+    assert drawn(one, 10, protocol=PER_GROUP) != drawn(unrelated, 10, protocol=PER_GROUP)
 
 
 @pytest.mark.parametrize("shares_split", [False, True])
-@pytest.mark.parametrize("said", [{"group": "g"}, {"group": "other", "cluster": "g"}])
-def test_draw_per_group_leaves_out_the_groups_own_passage(said: dict[str, str], shares_split: bool) -> None:
+@pytest.mark.parametrize("shared", [{"group": "g"}, {"group": "other", "cluster": "g"}])
+def test_draw_per_group_leaves_out_the_passage_of_the_group(shared: dict[str, str], shares_split: bool) -> None:
     query = example("q", group="g", cluster="g")
-    pool = [*many("t", 6), *many("u", 3, **said)]
-    shown = drawn(query, 6, pool=pool, protocol=PER_GROUP, shares_split=shares_split)
+    pool = [*many("t", 6), *many("u", 3, **shared)]
+    names = drawn(query, 6, pool=pool, protocol=PER_GROUP, shares_split=shares_split)
 
-    assert {name[0] for name in shown} == {"t"}
+    assert {name[0] for name in names} == {"t"}
 
 
 def test_draws_per_group_are_keyed_by_the_group_as_others_are_by_the_query() -> None:
@@ -388,11 +392,11 @@ def test_draws_per_group_are_keyed_by_the_group_as_others_are_by_the_query() -> 
 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 40])
-def test_places_come_by_rank_each_once_however_few_are_wanted(size: int) -> None:
+def test_indices_are_ordered_by_rank_each_once_however_few_are_wanted(size: int) -> None:
     keys, salt = np.random.default_rng(size).integers(2**64, size=size, dtype=np.uint64), np.uint64(2**63 + 1)
-    places = [int(place) for place in by_rank(folded(keys), salt, wanted=2)]
+    indices = [int(index) for index in by_rank(folded(keys), salt, wanted=2)]
 
-    assert places == sorted(range(size), key=lambda place: mixed(int(keys[place]) ^ int(salt)))
+    assert indices == sorted(range(size), key=lambda index: mixed(int(keys[index]) ^ int(salt)))
 
 
 def test_a_few_of_many_are_drawn_without_the_ranks_of_all_in_memory() -> None:
@@ -408,15 +412,15 @@ def test_a_few_of_many_are_drawn_without_the_ranks_of_all_in_memory() -> None:
 
 @pytest.mark.parametrize("shares_split", [False, True])
 @pytest.mark.parametrize("shots", [0, 7, 8, 9, 11, 12])
-def test_a_pool_that_is_checked_tells_what_a_draw_would(shots: int, shares_split: bool) -> None:
+def test_checking_a_pool_raises_the_error_that_a_draw_would_raise(shots: int, shares_split: bool) -> None:
     one_cluster = many("k", 5, cluster="k")
     candidates = [*many("a", 5), *many("b", 3, group="g"), example("c", fields={"text": "text q"}), *one_cluster]
     for query in (example("q"), candidates[0], candidates[-1]):
         pool = Pool("task", candidates, PER_EXAMPLE, shares_split=shares_split)
         outcomes = []
-        for ask in (partial(pool.draw, query, shots, 0), partial(pool.check, query, shots)):
+        for action in (partial(pool.draw, query, shots, 0), partial(pool.check, query, shots)):
             try:
-                ask()
+                action()
                 outcomes.append("")
             except DataError as error:
                 outcomes.append(str(error))
@@ -463,7 +467,7 @@ def test_first_within_a_field_keeps_to_the_querys_value() -> None:
     assert drawn(query, 3, pool=pool, protocol=Protocol(draw="first", within="subject")) == ["b0", "b1", "b2"]
 
 
-def test_ids_are_shown_in_their_order() -> None:
+def test_demonstrations_given_by_id_keep_their_order() -> None:
     assert drawn(QUERIES[0], 3, protocol=Protocol(ids=["t9", "t2", "t30", "t1"])) == ["t9", "t2", "t30"]
 
 
@@ -543,7 +547,7 @@ def test_the_words_of_a_draw_say_all_that_is_unusual() -> None:
     assert Protocol(ids=["a"]).draw_words() == "first"
 
 
-def test_two_ids_of_one_group_are_both_shown() -> None:
+def test_two_ids_of_one_group_are_both_drawn() -> None:
     pool = [example("a", group="g"), example("b", group="g"), example("c"), example("d", group="g")]
     listed = Pool("task", pool, Protocol(ids=["d", "a", "c"]))
 

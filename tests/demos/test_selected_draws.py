@@ -79,7 +79,7 @@ def test_a_selection_begins_a_larger_one_and_depends_on_no_order_label_or_other_
 
 
 @pytest.mark.parametrize("select", SELECTIONS)
-def test_no_query_is_its_own_demonstration_nor_is_its_cluster_or_question(select: str) -> None:
+def test_neither_a_query_nor_its_cluster_or_question_is_its_demonstration(select: str) -> None:
     train = [replace(each, cluster=f"c{index // 3}") for index, each in enumerate(TRAIN)]
     shared = Pool("task", train, Protocol.model_validate({"select": select}), shares_split=True)
     for query in train:

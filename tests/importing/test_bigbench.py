@@ -45,8 +45,8 @@ def imported(tmp_path: Path, content: Any) -> Task:
 def prompts(tmp_path: Path, task: Task) -> list[str]:
     """The prompt of the second example after the first one, with each option."""
     first, second = task.evaluation(LocalSource(tmp_path / "out/data"))
-    shown = task.prompt().demonstration(first.fields, first.options, first.gold[0])
-    text = assemble(task.prompt(), second.fields, second.options, [shown])
+    demonstration = task.prompt().demonstration(first.fields, first.options, first.gold[0])
+    text = assemble(task.prompt(), second.fields, second.options, [demonstration])
     return [text.context(index) + answer for index, answer in enumerate(text.answers)]
 
 

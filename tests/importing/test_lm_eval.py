@@ -94,10 +94,10 @@ def prompts(task: Task, source: Source, shots: int = 0) -> list[list[str]]:
     """Context and answer of every option of every example."""
     prompt = task.prompt()
     pool = task.demonstrations(source)[:shots] if shots else []
-    shown = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in pool]
+    demonstrations = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in pool]
     found = []
     for each in task.evaluation(source):
-        text = assemble(prompt, each.fields, each.options, shown)
+        text = assemble(prompt, each.fields, each.options, demonstrations)
         found.append([text.context(index) + answer for index, answer in enumerate(text.answers)])
     return found
 
@@ -123,9 +123,9 @@ def test_a_multiple_choice_task_keeps_its_prompt_options_gold_and_metrics(tmp_pa
 
 
 def test_a_generative_task_keeps_its_decoding_filters_and_full_demonstrations(tmp_path: Path) -> None:
-    shown = [{"q": "1 + 1?", "a": "one and one #### 2"}, {"q": "2 + 2?", "a": "two and two #### 4"}]
-    asked = [{"q": "3 + 3?", "a": "three and three #### 6"}, {"q": "4 + 4?", "a": "four and four #### 1,008"}]
-    put(tmp_path, "sums", train=shown, test=asked)
+    train = [{"q": "1 + 1?", "a": "one and one #### 2"}, {"q": "2 + 2?", "a": "two and two #### 4"}]
+    test = [{"q": "3 + 3?", "a": "three and three #### 6"}, {"q": "4 + 4?", "a": "four and four #### 1,008"}]
+    put(tmp_path, "sums", train=train, test=test)
     imported(tmp_path, SUMS)
     task = task_of(tmp_path, "sums")
     start = "Q: 1 + 1?\nA: one and one #### 2\n\nQ: 2 + 2?\nA: two and two #### 4\n\n"
@@ -228,7 +228,7 @@ def test_the_beginning_of_an_answer_is_part_of_the_query(prefix: str, text: str,
     assert prompts(task_of(tmp_path, "birds"), source, shots=1)[0][0] == prompt
 
 
-def test_likelihoods_are_scored_without_a_delimiter_and_shown_with_one(tmp_path: Path) -> None:
+def test_a_demonstration_has_the_delimiter_that_a_scored_likelihood_has_not(tmp_path: Path) -> None:
     text = (
         "task: words\ndataset_path: a/b\noutput_type: loglikelihood\ntest_split: test\n"
         "doc_to_text: \"{{text.split(' ')[:-1]|join(' ')}}\"\ndoc_to_target: \"{{' '+text.split(' ')[-1]}}\"\n"
@@ -272,7 +272,7 @@ def test_a_group_is_a_suite_with_its_tags_and_overrides(tmp_path: Path) -> None:
     assert [library.suite(f"lm-eval/{name}").average for name in ("zoo", "inner")] == ["micro", "macro"]
 
 
-def test_names_of_a_stranger_stay_in_the_folder(tmp_path: Path) -> None:
+def test_names_from_an_imported_file_stay_in_the_folder(tmp_path: Path) -> None:
     (report,) = imported(
         tmp_path, CHOICE.replace("task: birds", "task: ../../b/c").replace("test_split: test", "test_split: ../x")
     )
@@ -293,7 +293,7 @@ def with_key(key: str, value: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "own"),
+    ("name", "bundled"),
     [
         ("coqa", "coqa"),
         ("drop", "drop"),
@@ -305,15 +305,15 @@ def with_key(key: str, value: str) -> str:
         ("humaneval", None),
     ],
 )
-def test_a_refusal_names_the_bundled_task_of_the_same_data(name: str, own: str | None, tmp_path: Path) -> None:
+def test_a_refusal_names_the_bundled_task_of_the_same_data(name: str, bundled: str | None, tmp_path: Path) -> None:
     path = tmp_path / "task.yaml"
     path.write_text(with_key("process_results", "!function utils.f").replace("task: birds", f"task: {name}"))
     with pytest.raises(TaskError) as caught:
         LmEvalImport(tmp_path / "out", None, trust_remote_code=False).file(path)
 
-    said = "which cannot be frozen" + (f"; icl-eval has its own task {own}" if own else "")
-    assert str(caught.value).endswith(said)
-    assert own is None or own in Library().files
+    expected = "which cannot be frozen" + (f"; icl-eval has its own task {bundled}" if bundled else "")
+    assert str(caught.value).endswith(expected)
+    assert bundled is None or bundled in Library().files
 
 
 @pytest.mark.parametrize(
@@ -473,11 +473,11 @@ def test_another_prompt_is_found(tmp_path: Path) -> None:
     prompt.write_text(prompt.read_text().replace("Answer:", "Answer :"))
     from icl_eval.importing.lm_eval_config import read_config
 
-    said = package.compared(
+    message = package.compared(
         read_config(tmp_path / "yaml/task.yaml"), task_of(tmp_path, "birds"), {"test": RECORDS, "train": RECORDS}
     )
 
-    assert said.startswith("2 of the first 2 prompts with 0 demonstrations differ; after 29 characters lm_eval has ")
+    assert message.startswith("2 of the first 2 prompts with 0 demonstrations differ; after 29 characters lm_eval has ")
     assert source.label == "local"
 
 

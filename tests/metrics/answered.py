@@ -80,7 +80,7 @@ def wrote(text: str, *references: str, id: str = "e", right: bool = True) -> Tex
 
 
 def corpus(texts: Sequence[str], references: Sequence[Sequence[str]]) -> list[TextPrediction]:
-    """One prediction per text, each a cluster of its own."""
+    """One prediction per text, each in a separate cluster."""
     return [wrote(text, *golds, id=f"e{n:04}") for n, (text, golds) in enumerate(zip(texts, references, strict=True))]
 
 

@@ -142,7 +142,7 @@ def test_clusters_that_are_all_alike_count_as_one_unit_each(draws: list[bool]) -
 
 
 @pytest.mark.parametrize("n", [1.5, 3, 7, 29, 1000])
-def test_wilsons_interval_holds_its_own_proportion_to_the_last_digit(n: float) -> None:
+def test_wilsons_interval_contains_its_proportion_to_the_last_digit(n: float) -> None:
     assert (wilson(0.0, n).low, wilson(1.0, n).high) == (0.0, 1.0)
     for proportion in np.linspace(0, 1, 101):
         assert wilson(proportion, n).low <= proportion <= wilson(proportion, n).high

@@ -21,7 +21,7 @@ OF_KIND: dict[Kind, str] = {
 
 
 @pytest.mark.parametrize("kind", OF_KIND)
-def test_metrics_are_known_by_their_own_names(kind: Kind) -> None:
+def test_every_metric_is_registered_under_its_name(kind: Kind) -> None:
     assert fitting(kind) == OF_KIND[kind].split()
     assert [metric(name).name for name in fitting(kind) if name in METRICS] == [
         n for n in fitting(kind) if n in METRICS
@@ -45,7 +45,7 @@ def test_metric_of_choices_takes_no_extraction() -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_takes_its_own_kind_alone(name: str) -> None:
+def test_every_metric_takes_only_its_kind_of_prediction(name: str) -> None:
     tokens: Any = ((-1.0,) * 500,)
     answers: dict[Kind, list[AnyPrediction]] = {
         "choice": [*answered([0, 1], [0, 1], groups=[1, 1], clusters=[1, 1])],

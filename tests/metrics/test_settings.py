@@ -25,7 +25,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_faulty_name_is_one_sentence_with_its_place(name: str) -> None:
+def test_a_faulty_name_is_an_error_of_one_sentence_with_its_position(name: str) -> None:
     with pytest.raises(IclEvalError) as caught:
         metric(name, path=Path("task.yaml"), line=3)
 

@@ -163,8 +163,8 @@ def test_resampled_values_are_those_of_resampled_corpora(name: str) -> None:
     statistics = METRICS[name].statistics(corpus(TEXTS, REFERENCES))
     values = bootstrap(lambda counts: METRICS[name].value(counts @ statistics.cluster_sums), len(TEXTS), 20)
     draws = np.random.Generator(np.random.PCG64(0)).multinomial(6, [1 / 6] * 6, size=20)
-    drawn = [[place for place, times in enumerate(draw) for _ in range(times)] for draw in draws]
-    expected = [by_sacrebleu(name, [TEXTS[n] for n in places], [REFERENCES[n] for n in places]) for places in drawn]
+    drawn = [[index for index, times in enumerate(draw) for _ in range(times)] for draw in draws]
+    expected = [by_sacrebleu(name, [TEXTS[n] for n in indices], [REFERENCES[n] for n in indices]) for indices in drawn]
 
     assert values == pytest.approx(expected, abs=1e-9)
 

@@ -68,7 +68,7 @@ def test_dirty_examples_are_those_that_a_search_word_by_word_finds(tmp_path: Pat
     assert found_in([tmp_path / "documents.jsonl"], texts, sizes) == expected
 
 
-def test_a_place_is_where_the_ngram_begins(tmp_path: Path) -> None:
+def test_a_position_is_where_the_ngram_begins(tmp_path: Path) -> None:
     file = tmp_path / "corpus.txt"
     before = "één twee\n" * 40 + "drie — "
     file.write_text(f"{before}The QUICK, brown\nfox jumps.\n" + "vier\n" * 50, encoding="utf-8")
@@ -80,7 +80,7 @@ def test_a_place_is_where_the_ngram_begins(tmp_path: Path) -> None:
     assert file.read_bytes()[passage.offset :].startswith(b"The QUICK, brown\nfox")
 
 
-def test_a_record_is_a_text_of_its_own_and_its_place_is_its_line(tmp_path: Path) -> None:
+def test_a_record_is_a_separate_text_and_its_position_is_its_line(tmp_path: Path) -> None:
     file = tmp_path / "corpus.jsonl"
     lines = [json.dumps({"text": text}) for text in ("one two", "three four", "one\ttwo “three”")]
     file.write_text("\n".join(lines))

@@ -174,7 +174,7 @@ def test_prompt_is_that_of_the_figure(name: str, record: dict[str, Any], context
 
 
 @pytest.mark.parametrize(
-    ("question", "shown"),
+    ("question", "rendered"),
     [
         ("who is 'a'", "Who is 'a'?"),
         ("Name the first.", "Name the first."),
@@ -182,7 +182,7 @@ def test_prompt_is_that_of_the_figure(name: str, record: dict[str, Any], context
         ("élan or verve", "Élan or verve?"),
     ],
 )
-def test_question_gets_its_mark_only_where_a_sentence_has_none(question: str, shown: str) -> None:
+def test_question_gets_its_mark_only_where_a_sentence_has_none(question: str, rendered: str) -> None:
     context, _ = context_and_answers("nq", {"question": question, "answer": ["x"]})
 
-    assert context == f"Q: {shown}\n\nA:"
+    assert context == f"Q: {rendered}\n\nA:"

@@ -131,7 +131,7 @@ def test_a_name_that_comes_from_a_record_keeps_its_case_and_gets_the_separator()
     assert rendered(Prompt(source, "p", format=Format(separator=" - ")), fields) == "German - ja\nFrench -⟦ two⟧"
 
 
-def test_a_heading_stays_on_its_own_line() -> None:
+def test_a_heading_stays_on_a_separate_line() -> None:
     source = "Choices:\n{% for text in options %}- {{ text }}\n{% endfor %}Answer:"
 
     assert rendered(Prompt(source, "p", format=Format(separator=" - ", spacing=" ")), {}) == (
@@ -151,7 +151,7 @@ def test_paragraphs_stay_apart_and_worked_examples_of_an_instruction_change_too(
     assert prompt.answer_context({}) == "answer -"
 
 
-def test_a_name_on_a_line_of_its_own_needs_line_breaks_between_fields() -> None:
+def test_a_name_on_a_separate_line_needs_line_breaks_between_fields() -> None:
     for each in Prompt(CLOZE, "p").formats(60, 0):
         if each.format and each.format.separator and "\n" in each.format.separator:
             assert each.format.spacing is None or "\n" in each.format.spacing

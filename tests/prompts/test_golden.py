@@ -1,7 +1,7 @@
 """The exact prompt of every bundled (task, style): two demonstrations, then the query with each of its options.
 
 Every file in `golden/` was read against the figures of Appendix G of the GPT-3 paper. `▷` marks where the context ends
-and the scored continuation begins. After an intended change, write them anew with
+and the scored continuation begins. After an intended change, regenerate them with
 
     ICL_EVAL_WRITE_GOLDEN=1 pytest tests/prompts/test_golden.py
 
@@ -53,16 +53,16 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> LocalSource:
 @pytest.fixture(scope="module")
 def symbols() -> MemorySource:
     labels = bundled_task("symbols").definition.options or []
-    shown = [{"idx": n, "mapping": 0, "symbol": ["luv", "byt"][n], "label": labels[n]} for n in range(2)]
-    asked = [{"idx": 2, "mapping": 0, "symbol": "luv", "label": labels[0]}]
-    return MemorySource({"train": shown, "validation": asked})
+    train = [{"idx": n, "mapping": 0, "symbol": ["luv", "byt"][n], "label": labels[n]} for n in range(2)]
+    validation = [{"idx": 2, "mapping": 0, "symbol": "luv", "label": labels[0]}]
+    return MemorySource({"train": train, "validation": validation})
 
 
 def first_of_each_group(examples: Sequence[Example]) -> list[Example]:
     return list({example.group: example for example in reversed(examples)}.values())[::-1]
 
 
-def shown(task: Task, style: str, source: Source) -> str:
+def rendered(task: Task, style: str, source: Source) -> str:
     """Two demonstrations and the query, once per option; a written answer or a likelihood has one continuation."""
     prompt = task.prompt(style)
     query = max(task.evaluation(source), key=lambda example: len(example.fields.get("history", ())))
@@ -85,7 +85,7 @@ def test_prompt_is_golden_and_contexts_differ_only_in_partial_evaluation(
 ) -> None:
     task, style = prompts()[file]
     source = symbols if task.name == "symbols" else release
-    actual = shown(task, style, source)
+    actual = rendered(task, style, source)
     path = GOLDEN / f"{file}.txt"
     if WRITES:
         path.write_text(actual, encoding="utf-8")

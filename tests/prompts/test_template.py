@@ -42,11 +42,11 @@ def test_source_without_blocks_is_the_query() -> None:
     assert (prompt.separator, prompt.answer_context({})) == ("\n\n", "Answer:")
 
 
-def test_every_block_is_shown_in_its_place() -> None:
+def test_a_prompt_has_every_block_in_order() -> None:
     bodies = {"instruction": "I {{ topic }}", "query": "Q {{ text }}", "answer": ": {{ option }}{{ index }}"}
     prompt = Prompt("\n".join(block(*each) for each in {**bodies, "separator": "|", "answer_context": "A"}.items()))
-    shown = prompt.demonstration({"text": "d"}, OPTIONS, 1)
-    text = assemble(prompt, {"text": "q", "topic": "sky"}, OPTIONS, [shown])
+    demonstration = prompt.demonstration({"text": "d"}, OPTIONS, 1)
+    text = assemble(prompt, {"text": "q", "topic": "sky"}, OPTIONS, [demonstration])
 
     assert text.context(0) + text.answers[0] == "I sky|Q d: yes1|Q q: no0"
     assert prompt.answer_context({}) == "A"
@@ -147,7 +147,7 @@ def test_empty_answer_is_an_error(option: str) -> None:
         "\ttab",
     ],
 )
-def test_fields_and_options_are_shown_literally(literal: str) -> None:
+def test_fields_and_options_are_rendered_literally(literal: str) -> None:
     prompt = Prompt(block("query", "<{{ text }}>") + block("answer", "<{{ option }}>"))
     text = assemble(prompt, {"text": literal}, (literal, "x"), [prompt.demonstration({"text": literal}, (literal,), 0)])
 
@@ -155,7 +155,7 @@ def test_fields_and_options_are_shown_literally(literal: str) -> None:
 
 
 @given(st.text().filter(str.strip))
-def test_any_text_is_shown_literally(literal: str) -> None:
+def test_any_text_is_rendered_literally(literal: str) -> None:
     assert query("<{{ text }}>", text=literal) == f"<{literal}>"
     assert Prompt("q").answer({}, (literal,), 0) == f" {literal}"
 
@@ -411,11 +411,11 @@ def test_an_interrupt_ends_a_slow_template_which_is_named_meanwhile() -> None:
 
 
 def test_what_renders_for_long_is_named_once() -> None:
-    heard: SimpleQueue[str] = SimpleQueue()
+    warnings: SimpleQueue[str] = SimpleQueue()
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            heard.put(record.getMessage())
+            warnings.put(record.getMessage())
 
     logger, listener = logging.getLogger("icl_eval"), Listener()
     logger.addHandler(listener)
@@ -423,12 +423,12 @@ def test_what_renders_for_long_is_named_once() -> None:
     try:
         for name in ("one", "other"):
             watch.rendering = [name]
-            said = heard.get(timeout=60)
-            assert said == f"{name} has been rendering for more than 0.02 seconds; Ctrl-C ends it"
+            message = warnings.get(timeout=60)
+            assert message == f"{name} has been rendering for more than 0.02 seconds; Ctrl-C ends it"
     finally:
         watch.rendering = None
         logger.removeHandler(listener)
-    assert heard.empty()
+    assert warnings.empty()
 
 
 def test_long_text_and_many_turns_are_within_bounds() -> None:

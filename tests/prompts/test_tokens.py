@@ -30,10 +30,10 @@ def pieces(*texts: tuple[str, str], start: Sequence[int] = ()) -> list[tuple[lis
     encoder = GreedyEncoder()
     names: dict[int, str] = {START: "<start>", FALLBACK: "<fallback>"}
 
-    def shown(ids: list[int]) -> list[str]:
+    def decoded(ids: list[int]) -> list[str]:
         return [names.get(each) or encoder.decode([each]) for each in ids]
 
-    return [(shown(s.context), shown(s.continuation)) for s in split_tokens(encoder, texts, start, FALLBACK)]
+    return [(decoded(s.context), decoded(s.continuation)) for s in split_tokens(encoder, texts, start, FALLBACK)]
 
 
 def test_no_merge_leaves_the_boundary_where_it_was() -> None:
@@ -60,7 +60,7 @@ def test_start_tokens_stand_before_every_context() -> None:
     assert pieces(("a", "b"), ("c", "d"), start=[START]) == [(["<start>"], ["ab"]), (["<start>", "c"], ["d"])]
 
 
-def test_options_of_one_question_are_parted_at_one_place() -> None:
+def test_options_of_one_question_share_one_boundary() -> None:
     assert pieces(("y =", "=y"), ("y =", " yes")) == [(["y", " "], ["==", "y"]), (["y", " "], ["=", " yes"])]
     assert pieces(("a", "c"), ("a", "bc")) == [(["<fallback>"], ["a", "c"]), (["<fallback>"], ["abc"])]
 
@@ -111,7 +111,7 @@ PAIRS = st.lists(st.tuples(TEXTS, TEXTS.filter(bool)), min_size=1, max_size=6)
 
 
 @given(PAIRS, st.lists(st.just(START), max_size=2))
-def test_text_scored_is_always_the_text_shown(texts: list[tuple[str, str]], start: list[int]) -> None:
+def test_the_text_scored_is_always_the_text_of_the_prompt(texts: list[tuple[str, str]], start: list[int]) -> None:
     encoder = GreedyEncoder()
     for (context, continuation), scored in zip(texts, split_tokens(encoder, texts, start, FALLBACK), strict=True):
         special = len(start) or int(scored.context == [FALLBACK])
@@ -138,7 +138,7 @@ WORDS = st.sampled_from([*" ".join(SENTENCES).split(), "日本", "שלום", "�
 
 
 @given(st.lists(WORDS).map(" ".join), st.lists(WORDS, min_size=1).map(" ".join), st.integers(0, 40))
-def test_byte_level_bpe_scores_the_text_shown_wherever_it_is_parted(left: str, right: str, at: int) -> None:
+def test_byte_level_bpe_scores_the_text_of_the_prompt_wherever_the_boundary_is(left: str, right: str, at: int) -> None:
     whole = left + right
     context, continuation = whole[:at], whole[at:] or "."
     (scored,) = split_tokens(encode_bpe, [(context, continuation)], [], FALLBACK)

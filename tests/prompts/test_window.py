@@ -34,10 +34,10 @@ def prompt(*demonstrations: str, answers: tuple[str, ...] = ("no", "maybe"), que
 
 def needed(text: PromptText, shots: int) -> int:
     """Input tokens of the longest option under so many demonstrations."""
-    return max(scored.input_length for scored in shown(text, shots).options)
+    return max(scored.input_length for scored in with_shots(text, shots).options)
 
 
-def shown(text: PromptText, shots: int) -> FittedPrompt:
+def with_shots(text: PromptText, shots: int) -> FittedPrompt:
     pairs = [(text.context(index, shots), answer) for index, answer in enumerate(text.answers)]
     return FittedPrompt(tuple(split(pairs)), shots, 0)
 
@@ -47,12 +47,12 @@ TEXT = prompt("dddd", "eeeeee", "ff")
 
 @pytest.mark.parametrize("shots", [0, 1, 2, 3])
 def test_exactly_as_many_demonstrations_stay_as_fit(shots: int) -> None:
-    assert fitted(TEXT, window=needed(TEXT, shots)) == shown(TEXT, shots)
+    assert fitted(TEXT, window=needed(TEXT, shots)) == with_shots(TEXT, shots)
 
 
 @pytest.mark.parametrize("shots", [1, 2, 3])
 def test_one_token_less_drops_a_whole_demonstration(shots: int) -> None:
-    assert fitted(TEXT, window=needed(TEXT, shots) - 1) == shown(TEXT, shots - 1)
+    assert fitted(TEXT, window=needed(TEXT, shots) - 1) == with_shots(TEXT, shots - 1)
 
 
 def test_longest_option_decides_for_all() -> None:
@@ -93,13 +93,13 @@ def test_kept_demonstrations_are_the_most_that_fit(
 ) -> None:
     text = PromptText("do it" * instructed, tuple(demonstrations), ("x =",) * len(answers), tuple(answers), "\n\n")
     fitting = [shots for shots in range(len(demonstrations) + 1) if needed(text, shots) <= window]
-    ask = partial(fitted, text, window=window, lengths=guess)
+    fit_prompt = partial(fitted, text, window=window, lengths=guess)
 
     if not fitting:
         with pytest.raises(WindowError, match="the query alone takes"):
-            ask()
+            fit_prompt()
     else:
-        assert ask() == shown(text, max(fitting))
+        assert fit_prompt() == with_shots(text, max(fitting))
 
 
 def test_few_demonstrations_are_encoded_to_find_the_number_that_fits() -> None:
@@ -118,7 +118,7 @@ def test_few_demonstrations_are_encoded_to_find_the_number_that_fits() -> None:
 
 @pytest.mark.parametrize("overflow", ["drop", "error", "truncate"])
 def test_prompt_that_fits_is_left_alone(overflow: Overflow) -> None:
-    assert fitted(TEXT, window=needed(TEXT, 3), overflow=overflow) == shown(TEXT, 3)
+    assert fitted(TEXT, window=needed(TEXT, 3), overflow=overflow) == with_shots(TEXT, 3)
 
 
 def test_error_is_raised_instead_of_dropping() -> None:
@@ -138,7 +138,7 @@ def test_query_that_does_not_fit_alone_is_an_error() -> None:
 
 
 def test_truncation_drops_all_demonstrations_before_it_cuts_the_query() -> None:
-    assert fitted(TEXT, window=needed(TEXT, 1), overflow="truncate") == shown(TEXT, 1)
+    assert fitted(TEXT, window=needed(TEXT, 1), overflow="truncate") == with_shots(TEXT, 1)
 
 
 @given(st.integers(1, 30), st.sampled_from([(), ("dddd",), ("dddd", "ee")]))
@@ -155,7 +155,7 @@ def test_truncation_cuts_the_start_of_the_query_and_nothing_else(window: int, de
 
     assert (result.shots, result.truncated) == (0, excess)
     assert max(option.input_length for option in result.options) == window
-    for option, whole in zip(result.options, shown(text, 0).options, strict=True):
+    for option, whole in zip(result.options, with_shots(text, 0).options, strict=True):
         assert option.context == [START, *whole.context[1 + excess :]]
         assert option.continuation == whole.continuation
 
@@ -164,7 +164,7 @@ def test_partial_evaluation_cuts_as_much_from_every_context() -> None:
     text = PromptText("", (), ("the cat sat", "the albatross sat"), (" down", " down"), "|")
     window = needed(text, 0) - 3
     result = fitted(text, window=window, overflow="truncate")
-    whole = shown(text, 0).options
+    whole = with_shots(text, 0).options
 
     assert [len(w.context) - len(o.context) for w, o in zip(whole, result.options, strict=True)] == [3, 3]
 
@@ -186,4 +186,4 @@ def test_a_guess_that_drops_too_many_demonstrations_takes_back_all_that_fit() ->
     def too_few(texts: list[str]) -> list[int]:
         return [1] * len(texts)
 
-    assert fitted(TEXT, window=needed(TEXT, 2), lengths=too_few) == shown(TEXT, 2)
+    assert fitted(TEXT, window=needed(TEXT, 2), lengths=too_few) == with_shots(TEXT, 2)

@@ -52,21 +52,21 @@ def test_every_example_keeps_the_invariants(name: str, source: LocalSource) -> N
     check_task(Library().task(name), source, [0, 1])
 
 
-def test_no_question_of_arc_easy_is_among_its_own_50_demonstrations(source: LocalSource) -> None:
+def test_no_question_of_arc_easy_is_among_its_50_demonstrations(source: LocalSource) -> None:
     """A question of the test split stands in the training split too, with its choices in another order."""
     task = Library().task("arc/easy")
     train = task.demonstrations(source)
-    known = {asked(example) for example in train}
-    twice = [example for example in task.evaluation(source) if asked(example) in known]
+    known = {question_of(example) for example in train}
+    twice = [example for example in task.evaluation(source) if question_of(example) in known]
     pool = Pool.of(task, train)
 
     assert twice
     for example in twice:
         for seed in range(100):
-            assert asked(example) not in {asked(each) for each in pool.draw(example, 50, seed)}
+            assert question_of(example) not in {question_of(each) for each in pool.draw(example, 50, seed)}
 
 
-def asked(example: Example) -> tuple[object, ...]:
+def question_of(example: Example) -> tuple[object, ...]:
     """The question and its choices, in whatever order and case."""
     words = str(example.fields["question"]).lower().split()
     return *words, frozenset(option.lower().strip() for option in example.options)

@@ -42,9 +42,9 @@ def served() -> LanguageModel:
 
 
 def test_a_server_ranks_options_as_the_model_it_serves(local: LanguageModel, served: LanguageModel) -> None:
-    ask = RunConfig(model="model", tasks=("superglue/copa",), shots=(0,), limit=QUESTIONS)
+    config = RunConfig(model="model", tasks=("superglue/copa",), shots=(0,), limit=QUESTIONS)
     source = LocalSource(Path(os.environ["ICL_EVAL_DATA"]) if "ICL_EVAL_DATA" in os.environ else SAMPLE_PATH)
-    (prepared,) = prepare(Library().task("superglue/copa"), None, ask, source)
+    (prepared,) = prepare(Library().task("superglue/copa"), None, config, source)
     questions = list(RequestBuilder(prepared, local, "error").queries())
     requests = [[each for each in question.requests if isinstance(each, ScoreRequest)][:2] for question in questions]
     flat = [request for pair in requests for request in pair]

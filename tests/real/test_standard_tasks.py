@@ -50,11 +50,11 @@ def test_the_official_release_is_read_whole(name: str, split: str, source: Local
 
 def test_mmlu_has_five_development_questions_of_each_of_57_subjects(source: LocalSource) -> None:
     task = task_of("mmlu/lettered")
-    shown = [example.fields["subject"] for example in task.demonstrations(source)]
+    subjects = [example.fields["subject"] for example in task.demonstrations(source)]
 
-    assert {shown.count(subject) for subject in shown} == {5}
-    assert set(shown) == {example.fields["subject"] for example in task.evaluation(source)}
-    assert len(set(shown)) == 57
+    assert {subjects.count(subject) for subject in subjects} == {5}
+    assert set(subjects) == {example.fields["subject"] for example in task.evaluation(source)}
+    assert len(set(subjects)) == 57
 
 
 def test_options_of_mmlu_that_begin_with_a_space_get_no_second_one(source: LocalSource) -> None:
@@ -73,10 +73,10 @@ def test_bbh_has_6511_examples(source: LocalSource) -> None:
 
 def test_bbh_has_three_worked_demonstrations_of_each_task(source: LocalSource) -> None:
     for name in Library().suite("bbh-worked").tasks:
-        shown = list(task_of(name).demonstrations(source))
+        demonstrations = list(task_of(name).demonstrations(source))
 
-        assert len(shown) == 3
-        for each in shown:
+        assert len(demonstrations) == 3
+        for each in demonstrations:
             (rule,) = task_of(name).definition.extract["answer"]
             assert rule.apply(each.fields["reasoning"]) == each.options[0]
 
@@ -103,13 +103,13 @@ def test_truthfulqa_has_one_true_answer_which_is_the_first(source: LocalSource) 
     ],
 )
 @pytest.mark.parametrize("form", ["cloze", "lettered"])
-def test_olmes_shows_its_five_demonstrations_in_their_order(
+def test_olmes_draws_its_five_demonstrations_in_their_order(
     form: str, name: str, positions: list[int], right: str, source: LocalSource
 ) -> None:
     task = task_of(f"olmes/{form}/{name}")
     candidates = task.demonstrations(source)
     query = task.evaluation(source)[0]
-    shown = Pool.of(task, candidates).draw(query, 5, seed=3)
+    drawn = Pool.of(task, candidates).draw(query, 5, seed=3)
 
-    assert [list(candidates).index(each) for each in shown] == positions
-    assert ["ABCDE"[each.gold[0]] for each in shown] == [*right]
+    assert [list(candidates).index(each) for each in drawn] == positions
+    assert ["ABCDE"[each.gold[0]] for each in drawn] == [*right]

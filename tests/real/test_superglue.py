@@ -41,13 +41,13 @@ def source() -> LocalSource:
 def test_the_official_release_is_read_whole(name: str, source: LocalSource) -> None:
     task = Library().task(f"superglue/{name}")
     examples = task.evaluation(source)
-    (shown,) = prepare(task, None, RunConfig(model="tiny", tasks=(task.name,), shots=(4,)), source)
+    (prepared,) = prepare(task, None, RunConfig(model="tiny", tasks=(task.name,), shots=(4,)), source)
 
     task.check_fields(source)
     assert len({example.group for example in examples}) == QUESTIONS.get(name, len(examples))
     assert len({example.id for example in examples}) == len(examples)
-    assert shown.pool is not None
-    assert len(shown.pool.draw(examples[0], 4, 0)) == 4
+    assert prepared.pool is not None
+    assert len(prepared.pool.draw(examples[0], 4, 0)) == 4
 
 
 @needs_data
@@ -58,8 +58,8 @@ def test_the_official_release_is_read_whole(name: str, source: LocalSource) -> N
 @pytest.mark.slow
 def test_a_real_model_gives_the_reference_log_probabilities(name: str, prompt: str, source: LocalSource) -> None:
     lm = load_model(os.environ["ICL_EVAL_MODEL"])
-    ask = RunConfig(model="model", tasks=(f"superglue/{name}",), shots=(0, 1), limit=2)
-    (prepared,) = prepare(Library().task(f"superglue/{name}"), prompt, ask, source)
+    config = RunConfig(model="model", tasks=(f"superglue/{name}",), shots=(0, 1), limit=2)
+    (prepared,) = prepare(Library().task(f"superglue/{name}"), prompt, config, source)
     questions = list(RequestBuilder(prepared, lm, "error").queries())
     requests = [each for question in questions for each in question.requests if isinstance(each, ScoreRequest)]
     answers = Engine(lm).answer(requests)
@@ -72,4 +72,4 @@ def _reference(model: Any, request: ScoreRequest) -> list[float]:
     tokens = torch.tensor([list(request.tokens)])
     with torch.no_grad():
         logprobs = model(tokens).logits[0].log_softmax(dim=-1)
-    return [float(logprobs[place - 1, tokens[0, place]]) for place in range(request.boundary, tokens.shape[1])]
+    return [float(logprobs[position - 1, tokens[0, position]]) for position in range(request.boundary, tokens.shape[1])]

@@ -59,8 +59,8 @@ def test_released_operands_are_uniform_where_generated_ones_are(source: LocalSou
     data = LIBRARY.task("arithmetic/3d-subtraction").definition.data
     pairs = [problem.split(" minus ") for problem, _ in arithmetic(source.records(data, "validation"))]
 
-    for place in (0, 1):
-        assert p_value(Counter(int(pair[place]) // 50 for pair in pairs), 20) > LEAST
+    for index in (0, 1):
+        assert p_value(Counter(int(pair[index]) // 50 for pair in pairs), 20) > LEAST
 
 
 @pytest.mark.parametrize(("name", "shortest"), [(name, 5 if "anagrams1" in name else 6) for name in UNSCRAMBLE])

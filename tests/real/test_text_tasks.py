@@ -75,11 +75,11 @@ def test_every_example_keeps_the_invariants(name: str, split: str, source: Local
 
 def test_generative_wsc_evaluates_true_and_false_nouns_and_draws_true_ones(source: LocalSource) -> None:
     task = LIBRARY.task("superglue-generated/wsc")
-    asked = task.evaluation(source)
+    evaluated = task.evaluation(source)
 
-    assert [sum(bool(example.gold) is right for example in asked) for right in (True, False)] == [38, 66]
-    prompts = {task.prompt().query(each.fields, ("",), 0) for each in asked}
-    assert (len(prompts), len({example.cluster for example in asked})) == (53, 38)
+    assert [sum(bool(example.gold) is right for example in evaluated) for right in (True, False)] == [38, 66]
+    prompts = {task.prompt().query(each.fields, ("",), 0) for each in evaluated}
+    assert (len(prompts), len({example.cluster for example in evaluated})) == (53, 38)
     assert len(task.demonstrations(source)) == 259
     assert not re.search(r" [.,;:]| [’']s", "".join(prompts))
 

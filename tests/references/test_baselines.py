@@ -17,18 +17,20 @@ Baseline = Callable[[AnyMetric, Sequence[Prediction]], float | None]
 LABELS = ("entailment", "contradiction", "neutral")
 
 
-def asked(*gold: int | tuple[int, ...], options: Sequence[str] = LABELS, group_size: int = 1) -> list[Prediction]:
+def predictions_of(
+    *gold: int | tuple[int, ...], options: Sequence[str] = LABELS, group_size: int = 1
+) -> list[Prediction]:
     """One example per gold index (or indices), answered with option 0, joined in groups."""
     return [
         Prediction(
-            id=f"e{place:04}",
+            id=f"e{index:04}",
             options=tuple(options),
             gold=right if isinstance(right, tuple) else (right,),
             chosen=0,
-            cluster=f"g{place // group_size}",
-            group=f"g{place // group_size}",
+            cluster=f"g{index // group_size}",
+            group=f"g{index // group_size}",
         )
-        for place, right in enumerate(gold)
+        for index, right in enumerate(gold)
     ]
 
 
@@ -45,7 +47,7 @@ class ShareOfFirst:
 
 
 def test_random_accuracy_is_the_mean_share_of_right_options() -> None:
-    two = asked(0, 1, options=("yes", "no"))
+    two = predictions_of(0, 1, options=("yes", "no"))
     several = Prediction("several", tuple("abcde"), (1, 3, 3), 0, "several", "several")
 
     assert random_baseline(METRICS["accuracy"], two) == 0.5
@@ -63,8 +65,8 @@ def test_random_accuracy_is_the_mean_share_of_right_options() -> None:
 )
 def test_random_accuracy_is_exact(shapes: list[tuple[int, list[int]]]) -> None:
     predictions = [
-        Prediction(f"e{place}", tuple(map(str, range(n))), tuple(gold), 0, f"e{place}", f"e{place}")
-        for place, (n, gold) in enumerate(shapes)
+        Prediction(f"e{index}", tuple(map(str, range(n))), tuple(gold), 0, f"e{index}", f"e{index}")
+        for index, (n, gold) in enumerate(shapes)
     ]
     expected = sum(Fraction(len(set(gold)), n) for n, gold in shapes) / len(shapes)
 
@@ -75,8 +77,8 @@ def test_random_accuracy_agrees_with_a_simulation() -> None:
     generator = np.random.default_rng(3)
     sizes = generator.integers(2, 6, size=50)
     predictions = [
-        Prediction(f"e{place}", tuple(map(str, range(size))), (int(size) - 1,), 0, f"e{place}", f"e{place}")
-        for place, size in enumerate(sizes)
+        Prediction(f"e{index}", tuple(map(str, range(size))), (int(size) - 1,), 0, f"e{index}", f"e{index}")
+        for index, size in enumerate(sizes)
     ]
     simulated = (generator.integers(0, sizes, size=(40_000, 50)) == sizes - 1).mean()
 
@@ -91,7 +93,7 @@ def test_random_record_scores_count_words_in_common() -> None:
 
 
 def test_random_exact_match_of_groups_is_a_power_of_one_half() -> None:
-    predictions = asked(*[0, 1, 1, 0] * 150, options=("False", "True"), group_size=2)
+    predictions = predictions_of(*[0, 1, 1, 0] * 150, options=("False", "True"), group_size=2)
 
     assert random_baseline(METRICS["group_exact_match"], predictions) == pytest.approx(0.25, abs=0.01)
 
@@ -102,20 +104,20 @@ def test_random_macro_f1_agrees_with_scikit_learn() -> None:
     guesses = generator.integers(0, 3, size=(300, 56))
     expected = np.mean([f1_score(gold, guess, average="macro") for guess in guesses])
 
-    actual = random_baseline(METRICS["macro_f1"], asked(*gold.tolist()))
+    actual = random_baseline(METRICS["macro_f1"], predictions_of(*gold.tolist()))
 
     # One guess has a spread of 0.06, so the two means differ by 0.007 (standard error).
     assert actual == pytest.approx(expected, abs=0.02)
 
 
 def test_random_matthews_correlation_is_about_zero() -> None:
-    predictions = asked(*[0, 1, 1] * 200, options=("False", "True"))
+    predictions = predictions_of(*[0, 1, 1] * 200, options=("False", "True"))
 
     assert random_baseline(METRICS["matthews_correlation"], predictions) == pytest.approx(0, abs=0.02)
 
 
 def test_random_guesses_are_the_same_at_each_call_and_in_any_order() -> None:
-    predictions = asked(0, 2, 1, 1, 0, 2, 2)
+    predictions = predictions_of(0, 2, 1, 1, 0, 2, 2)
     once = random_baseline(METRICS["macro_f1"], predictions)
 
     assert random_baseline(METRICS["macro_f1"], predictions) == once
@@ -123,40 +125,43 @@ def test_random_guesses_are_the_same_at_each_call_and_in_any_order() -> None:
 
 
 def test_majority_accuracy_is_the_share_of_the_usual_gold_index() -> None:
-    assert majority_baseline(METRICS["accuracy"], asked(1, 1, 0, 2, 1)) == pytest.approx(3 / 5)
+    assert majority_baseline(METRICS["accuracy"], predictions_of(1, 1, 0, 2, 1)) == pytest.approx(3 / 5)
 
 
 def test_majority_macro_f1_is_computed_by_hand() -> None:
     # Always 1: precision 3/5 and recall 1 for class 1, so F1 = 0.75; the two other classes have 0.
-    assert majority_baseline(METRICS["macro_f1"], asked(1, 1, 0, 2, 1)) == pytest.approx(0.75 / 3)
+    assert majority_baseline(METRICS["macro_f1"], predictions_of(1, 1, 0, 2, 1)) == pytest.approx(0.75 / 3)
 
 
 def test_majority_f1a_depends_on_which_option_is_usual() -> None:
     options = ("False", "True")
 
-    assert majority_baseline(METRICS["f1a"], asked(0, 0, 1, options=options)) == 0
-    assert majority_baseline(METRICS["f1a"], asked(1, 1, 0, options=options)) == pytest.approx(0.8)
+    assert majority_baseline(METRICS["f1a"], predictions_of(0, 0, 1, options=options)) == 0
+    assert majority_baseline(METRICS["f1a"], predictions_of(1, 1, 0, options=options)) == pytest.approx(0.8)
 
 
 def test_majority_of_equals_is_the_least_index_in_any_order() -> None:
-    predictions = asked(1, 0, options=("False", "True"))
+    predictions = predictions_of(1, 0, options=("False", "True"))
 
     assert [majority_baseline(METRICS["f1a"], order) for order in (predictions, predictions[::-1])] == [0, 0]
 
 
 def test_majority_counts_an_index_once_per_example() -> None:
-    assert majority_baseline(METRICS["accuracy"], asked((0, 0, 0), (1, 2), 1)) == pytest.approx(2 / 3)
+    assert majority_baseline(METRICS["accuracy"], predictions_of((0, 0, 0), (1, 2), 1)) == pytest.approx(2 / 3)
 
 
 def test_majority_means_nothing_where_options_differ() -> None:
-    copa = [*asked(0, options=("it rained", "it snowed")), replace(asked(0, 1)[1], options=("she ran", "she sat"))]
+    copa = [
+        *predictions_of(0, options=("it rained", "it snowed")),
+        replace(predictions_of(0, 1)[1], options=("she ran", "she sat")),
+    ]
 
     assert majority_baseline(METRICS["accuracy"], copa) is None
 
 
 @pytest.mark.parametrize("name", [name for name, each in METRICS.items() if each.of == "choice"])
 def test_baselines_do_not_look_at_the_answers(name: str) -> None:
-    predictions = asked(*[0, 1, 1, 0, 1, 1], options=("False", "True"), group_size=2)
+    predictions = predictions_of(*[0, 1, 1, 0, 1, 1], options=("False", "True"), group_size=2)
     other = [replace(prediction, chosen=1) for prediction in predictions]
 
     assert random_baseline(METRICS[name], other) == random_baseline(METRICS[name], predictions)
@@ -164,7 +169,7 @@ def test_baselines_do_not_look_at_the_answers(name: str) -> None:
 
 
 def test_corpus_metrics_have_baselines_too() -> None:
-    predictions = asked(*[0, 0, 1] * 100)
+    predictions = predictions_of(*[0, 0, 1] * 100)
 
     assert random_baseline(ShareOfFirst(), predictions) == pytest.approx(1 / 3, abs=0.01)
     assert majority_baseline(ShareOfFirst(), predictions) == 1

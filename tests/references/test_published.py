@@ -68,9 +68,9 @@ def declared() -> list[tuple[str, list[str], str]]:
     ],
 )
 def test_figures_are_those_of_table_h1(reference: str, metric: str, shots: int, expected: list[float]) -> None:
-    shown = values(reference, metric, shots)
+    actual = values(reference, metric, shots)
 
-    assert dict(zip(SIZES, expected, strict=True)) == shown
+    assert dict(zip(SIZES, expected, strict=True)) == actual
 
 
 @pytest.mark.parametrize(
@@ -97,16 +97,16 @@ def test_largest_model_has_the_figures_of_the_paper(row: str, metric: str, zero_
 
 
 def test_row_reads_sizes_then_test_server_then_fine_tuned_systems() -> None:
-    shown = tables("gpt3:RTE", "accuracy", shots=32)
+    row = tables("gpt3:RTE", "accuracy", shots=32)
 
-    assert shown == published("gpt3:RTE", "accuracy", shots=32)[: len(shown)]
-    assert [*SIZES, "GPT-3 175B", "fine-tuned BERT-Large", "fine-tuned SOTA"] == [each.system for each in shown]
+    assert row == published("gpt3:RTE", "accuracy", shots=32)[: len(row)]
+    assert [*SIZES, "GPT-3 175B", "fine-tuned BERT-Large", "fine-tuned SOTA"] == [each.system for each in row]
     assert [
         Published("GPT-3 175B", 0.729, 32, "dev", H1),
         Published("GPT-3 175B", 0.69, 32, "test", H1),
         Published("fine-tuned BERT-Large", 0.717, None, "test", "arXiv:2005.14165v4 Table 3.8"),
         Published("fine-tuned SOTA", 0.925, None, "test", "arXiv:2005.14165v4 Table 3.8"),
-    ] == shown[-4:]
+    ] == row[-4:]
 
 
 @pytest.mark.parametrize(
@@ -168,10 +168,10 @@ def test_average_of_multirc_is_computed_by_hand() -> None:
 
 @pytest.mark.parametrize(("shots", "kept"), [(0, {0}), (1, {1}), (2, {32}), (32, {32}), (64, {32}), (None, {0, 1, 32})])
 def test_shots_keep_the_setting_of_their_kind_and_the_fine_tuned_systems(shots: int | None, kept: set[int]) -> None:
-    shown = tables("gpt3:BoolQ", "accuracy", shots)
+    row = tables("gpt3:BoolQ", "accuracy", shots)
 
-    assert kept | {None} == {each.shots for each in shown}
-    assert len([each for each in shown if each.split == "dev"]) == len(SIZES) * len(kept)
+    assert kept | {None} == {each.shots for each in row}
+    assert len([each for each in row if each.split == "dev"]) == len(SIZES) * len(kept)
 
 
 def test_few_shot_numbers_carry_the_number_of_shots_of_the_paper() -> None:
@@ -249,8 +249,8 @@ def test_figures_by_another_protocol_say_so() -> None:
         for metric in published_metrics(reference):
             for each in published(reference, metric):
                 paper = "arXiv:2005.14165v4" if reference.startswith("gpt3:") else "Radford et al. 2019"
-                own = each.source.startswith(paper) or each.system == "SOTA before GPT-2"
-                assert (each.protocol is None) == own, each
+                has_same_protocol = each.source.startswith(paper) or each.system == "SOTA before GPT-2"
+                assert (each.protocol is None) == has_same_protocol, each
 
 
 def test_normalised_accuracy_of_other_harnesses_is_distinguished_from_the_plain_one() -> None:

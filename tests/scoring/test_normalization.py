@@ -45,7 +45,7 @@ def test_the_noise_of_a_score_is_the_root_of_the_sum_of_its_tokens_squares(
     ("text", "characters", "octets"),
     [(" yes", 3, 3), ("\nyes ", 3, 3), (" zwei Wörter", 11, 12), ("日本", 2, 6), (" 👍", 1, 4), ("e\u0301", 2, 3)],
 )
-def test_lengths_are_the_options_own_without_the_space_around_it(text: str, characters: int, octets: int) -> None:
+def test_lengths_of_an_option_leave_out_the_space_around_it(text: str, characters: int, octets: int) -> None:
     option = OptionResult(text, (-12.0,), (-1.0,))
 
     assert score(option, "char") == pytest.approx(-12 / characters)

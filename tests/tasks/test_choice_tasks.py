@@ -59,10 +59,10 @@ def task_of(name: str) -> Task:
 
 
 def fields_of(name: str, source: Source) -> list[dict[str, Any]]:
-    """Of the examples that are shown and then, if they are others, of those that are asked."""
+    """The fields of the demonstrations and then, if the splits differ, of the evaluated examples."""
     task = task_of(name)
-    asked = [] if task.shares_split else task.evaluation(source)
-    return [dict(example.fields) for example in [*task.demonstrations(source), *asked]]
+    evaluated = [] if task.shares_split else task.evaluation(source)
+    return [dict(example.fields) for example in [*task.demonstrations(source), *evaluated]]
 
 
 @pytest.mark.parametrize("name", ON_THE_HUB)
@@ -119,9 +119,9 @@ def test_release_is_found_without_its_first_folder(name: str, release: LocalSour
 )
 def test_labels_become_option_indices(name: str, gold: list[int], release: LocalSource) -> None:
     task = task_of(name)
-    asked = [] if task.shares_split else task.evaluation(release)
+    evaluated = [] if task.shares_split else task.evaluation(release)
 
-    assert [(index,) for index in gold] == [each.gold for each in [*task.demonstrations(release), *asked]]
+    assert [(index,) for index in gold] == [each.gold for each in [*task.demonstrations(release), *evaluated]]
 
 
 def test_hellaswag_has_no_markers_and_begins_the_sentence_to_be_completed_with_a_capital(release: LocalSource) -> None:
@@ -196,14 +196,14 @@ def test_winograd_is_the_first_273_schemas(hub: HubSource) -> None:
     assert len(task_of("winograd").evaluation(many)) == 273
 
 
-def test_schemas_about_the_same_nouns_are_never_shown_to_each_other(release: LocalSource) -> None:
+def test_schemas_about_the_same_nouns_are_never_demonstrations_of_each_other(release: LocalSource) -> None:
     task = task_of("winograd")
     examples = task.evaluation(release)
     pool = Pool.of(task, examples)
-    shown = {each.id for each in pool.draw(examples[0], 3, 0)}
+    drawn = {each.id for each in pool.draw(examples[0], 3, 0)}
 
     assert [each.cluster for each in examples] == ["1", "1", "2", "3", "4"]
-    assert shown == {each.id for each in examples[2:]}
+    assert drawn == {each.id for each in examples[2:]}
 
 
 def test_winogrande_neighbours_about_the_same_nouns_are_one_cluster(release: LocalSource) -> None:
@@ -300,17 +300,17 @@ BEES_WHOLE = f"{BEES}\n\nQ: The neighbours mended the roof because _ .\n\nA: Kay
 def test_four_articles_stand_before_an_article_with_its_earlier_questions(level: str, release: LocalSource) -> None:
     seen = set()
     for number in (0, 3):
-        *before, _ = shown_before(f"race/{level}", number, release)
+        *before, _ = demonstrations_of(f"race/{level}", number, release)
         assert [text.count("Article:\n") for text in before] == [1, 1, 1, 1]
         seen |= {text for text in before if "bees" in text}
 
-    assert shown_before(f"race/{level}", -1, release)[-1] == LETTER
+    assert demonstrations_of(f"race/{level}", -1, release)[-1] == LETTER
     assert seen
     assert seen <= {BEES, BEES_WHOLE}  # one question, after those before it, stands for its article
 
 
 def test_four_stories_stand_before_a_story(release: LocalSource) -> None:
-    *before, query = shown_before("storycloze", 0, release)
+    *before, query = demonstrations_of("storycloze", 0, release)
     smoke = "Fay saw smoke above the pier. She rang the bell. Ten people came with buckets. The fire was out soon."
     solved = {
         "Ada bought a kite. The wind was strong. She ran. The kite rose. It flew.",
@@ -327,7 +327,7 @@ def test_four_stories_stand_before_a_story(release: LocalSource) -> None:
 
 
 def test_four_analogies_stand_before_an_analogy(release: LocalSource) -> None:
-    *before, query = shown_before("sat", 3, release)
+    *before, query = demonstrations_of("sat", 3, release)
     solved = {
         "net is to fish as trap is to bird",
         "row is to boat as fly is to kite",
@@ -340,7 +340,7 @@ def test_four_analogies_stand_before_an_analogy(release: LocalSource) -> None:
     assert set(before) < solved
 
 
-def shown_before(name: str, number: int, source: Source) -> list[str]:
+def demonstrations_of(name: str, number: int, source: Source) -> list[str]:
     """The four demonstrations, all different, and the query of an example, as its prompt has them."""
     task = task_of(name)
     example = task.evaluation(source)[number]

@@ -159,7 +159,7 @@ def test_a_field_in_the_name_of_a_file_may_have_any_name_and_is_not_of_a_hidden_
         ),
     ],
 )
-def test_what_does_not_fit_is_named_with_its_place(
+def test_an_error_names_the_file_and_the_value_that_does_not_fit(
     name: str, content: str, data: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises((DataError, UnknownName), match=message):

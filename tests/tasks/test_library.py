@@ -217,10 +217,10 @@ prompts: [plain]
 
 
 def test_text_is_decoded_as_the_defaults_say_and_matched_exactly(write: Write) -> None:
-    said = write(WRITTEN).task("sky").definition
+    definition = write(WRITTEN).task("sky").definition
 
-    assert said.decode is not None
-    assert said.decode.model_dump() == {
+    assert definition.decode is not None
+    assert definition.decode.model_dump() == {
         "max_tokens": 64,
         "stop": ["\n"],
         "beams": 1,
@@ -230,19 +230,19 @@ def test_text_is_decoded_as_the_defaults_say_and_matched_exactly(write: Write) -
         "temperature": 0,
         "top_p": 1,
     }
-    assert said.metrics == ["squad_em"]
+    assert definition.metrics == ["squad_em"]
 
 
 def test_likelihood_is_measured_by_perplexity(write: Write) -> None:
-    said = write(WRITTEN.replace("answer: text", "answer: likelihood")).task("sky").definition
+    definition = write(WRITTEN.replace("answer: text", "answer: likelihood")).task("sky").definition
 
-    assert (said.decode, said.metrics, said.references) == (None, ["perplexity"], "colours")
+    assert (definition.decode, definition.metrics, definition.references) == (None, ["perplexity"], "colours")
 
 
 def test_choice_has_no_decoding(write: Write) -> None:
-    said = write().task("sky").definition
+    definition = write().task("sky").definition
 
-    assert (said.answer, said.decode, said.references) == ("choice", None, None)
+    assert (definition.answer, definition.decode, definition.references) == ("choice", None, None)
 
 
 def test_null_takes_an_inherited_key_away(write: Write) -> None:
@@ -415,7 +415,7 @@ def test_extending_task_merges_mappings_and_replaces_the_rest(write: Write) -> N
     assert list(task.prompts) == ["plain"]
 
 
-def test_extending_task_prefers_its_own_prompt(write: Write, tmp_path: Path) -> None:
+def test_an_extending_task_prefers_the_prompt_it_defines(write: Write, tmp_path: Path) -> None:
     library = write(sea="task: sea\nextends: sky\n")
     path = tmp_path / "prompts" / "sea" / "plain.jinja"
     path.parent.mkdir()
@@ -462,8 +462,8 @@ def test_circle_of_extending_tasks_is_an_error(sky: str, sea: str, write: Write)
 
 def test_tasks_may_show_each_others_examples(write: Write) -> None:
     def text(name: str, other: str) -> str:
-        shown = f"demonstrations: {{task: {other}, split: train}}"
-        return SKY.replace("sky", name).replace("demonstrations: train", shown)
+        demonstrations = f"demonstrations: {{task: {other}, split: train}}"
+        return SKY.replace("sky", name).replace("demonstrations: train", demonstrations)
 
     library = write(text("sky", "sea"), sea=text("sea", "sky"))
     (library.roots[0] / "prompts" / "sea").mkdir()

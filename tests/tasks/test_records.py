@@ -25,7 +25,7 @@ from icl_eval.tasks.records import Examples
 Records = list[dict[str, Any]]
 
 
-def definition(**said: Any) -> TaskDefinition:
+def definition(**overrides: Any) -> TaskDefinition:
     default = {
         "task": "sky",
         "about": "",
@@ -35,21 +35,21 @@ def definition(**said: Any) -> TaskDefinition:
         "prompts": ["plain"],
         "fields": {"text": "text"},
     }
-    return TaskDefinition.model_validate(default | said)
+    return TaskDefinition.model_validate(default | overrides)
 
 
-def converted(records: Records, **said: Any) -> list[Example]:
-    return list(Examples(definition(**said), records, "sky: split 'train'"))
+def converted(records: Records, **overrides: Any) -> list[Example]:
+    return list(Examples(definition(**overrides), records, "sky: split 'train'"))
 
 
-def failure(records: Records, **said: Any) -> str:
+def failure(records: Records, **overrides: Any) -> str:
     with pytest.raises((DataError, UnknownName)) as caught:
-        converted(records, **said)
+        converted(records, **overrides)
     return str(caught.value)
 
 
-def gold(label: Any, **said: Any) -> tuple[int, ...]:
-    return converted([{"text": "t", "label": label}], **said)[0].gold
+def gold(label: Any, **overrides: Any) -> tuple[int, ...]:
+    return converted([{"text": "t", "label": label}], **overrides)[0].gold
 
 
 def test_empty_split_is_an_error() -> None:
@@ -131,46 +131,46 @@ def test_label_name_without_names_shows_the_numbers() -> None:
 
 
 def test_label_name_beyond_the_options_of_its_record_is_an_error() -> None:
-    said = {
+    keys = {
         "options": "choices",
         "fields": {"choices": "choices"},
         "gold": {"field": "label", "names": ["A", "B", "C"]},
     }
     records = [{"choices": ["x", "y"], "label": "C"}]
 
-    assert failure(records, **said).endswith("the label 2 is out of range for 2 options")
+    assert failure(records, **keys).endswith("the label 2 is out of range for 2 options")
 
 
 @pytest.mark.parametrize("listed", [[], "text", None, {}])
 def test_field_that_lists_no_options_is_an_error(listed: Any) -> None:
-    said = {"options": "choices", "fields": {"choices": "choices"}}
+    keys = {"options": "choices", "fields": {"choices": "choices"}}
 
-    assert "'choices' lists no options" in failure([{"choices": listed, "label": 0}], **said)
+    assert "'choices' lists no options" in failure([{"choices": listed, "label": 0}], **keys)
 
 
 @pytest.mark.parametrize("key", ["gold", "cluster", "by"])
 def test_name_of_fields_is_no_field_of_the_record(key: str) -> None:
-    said = {"fields": {"text": "text", "kind": "label"}, key: {"field": "kind"} if key != "cluster" else "kind"}
+    keys = {"fields": {"text": "text", "kind": "label"}, key: {"field": "kind"} if key != "cluster" else "kind"}
 
-    assert failure([{"text": "t", "label": 0}], **said).endswith(
+    assert failure([{"text": "t", "label": 0}], **keys).endswith(
         "no field of the record is named 'kind'; choose from label, text; `fields` defines 'kind' for prompts and "
         "`options` only, and other keys read the record: write 'label'"
     )
 
 
 def test_options_field_must_be_a_canonical_field() -> None:
-    said = {"options": "choises", "fields": {"choices": "choices"}}
+    keys = {"options": "choises", "fields": {"choices": "choices"}}
 
     assert "`options`: no entry of `fields` is named 'choises'; did you mean choices?" in failure(
-        [{"choices": ["a"]}], **said
+        [{"choices": ["a"]}], **keys
     )
 
 
 def test_listed_options_are_taken_literally() -> None:
     literal = ["{{ text }}", "{% raw %}", 'it\'s "so"', "C:\\new", "'''", "00"]
-    said = {"options": "choices", "fields": {"choices": "choices"}}
+    keys = {"options": "choices", "fields": {"choices": "choices"}}
 
-    assert converted([{"choices": literal, "label": 0}], **said)[0].options == tuple(literal)
+    assert converted([{"choices": literal, "label": 0}], **keys)[0].options == tuple(literal)
 
 
 def test_option_templates_render_once() -> None:
@@ -236,7 +236,7 @@ def test_fingerprint_is_of_the_question_alone(fields: dict[str, str]) -> None:
     )
 
 
-def test_repeated_content_gets_numbered_ids_groups_of_its_own_and_one_cluster() -> None:
+def test_repeated_content_gets_numbered_ids_separate_groups_and_one_cluster() -> None:
     first, second, third = converted([{"text": "t", "label": label} for label in (0, 1, 0)])
 
     assert (second.id, third.id) == (f"{first.id}-2", f"{first.id}-3")
@@ -273,7 +273,7 @@ def test_ids_by_content_are_the_same_in_every_process() -> None:
     assert len(outputs) == 1
 
 
-def test_dates_of_columnar_files_have_a_place_in_the_id() -> None:
+def test_dates_of_columnar_files_can_be_in_the_id() -> None:
     one, other = (converted([{"text": datetime.date(2020, 1, day), "label": 0}])[0].id for day in (1, 2))
 
     assert one != other
@@ -314,10 +314,10 @@ def test_templates_are_compiled_once_for_all_records(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("key", ["id", "cluster", "group"])
 @pytest.mark.parametrize("value", [None, math.nan])
 def test_a_null_name_of_a_record_is_an_error(key: str, value: Any) -> None:
-    said = failure([{"text": "t", "label": "no", "name": value}], **{key: "name"})
+    message = failure([{"text": "t", "label": "no", "name": value}], **{key: "name"})
 
     assert (
-        said == "sky: split 'train', record 1: 'name' must be a text or a number to name the record or its group, "
+        message == "sky: split 'train', record 1: 'name' must be a text or a number to name the record or its group, "
         f"but it is {value}"
     )
 
@@ -335,7 +335,7 @@ def test_a_single_option_is_no_choice() -> None:
     assert listing(["a"]).endswith("'found' lists a single option; a task needs two or more")
 
 
-def test_examples_of_a_group_are_one_cluster_unless_told() -> None:
+def test_examples_of_a_group_are_one_cluster_by_default() -> None:
     found = converted([{"text": t, "label": "no", "g": "one"} for t in "ab"], group="g")
 
     assert [example.cluster for example in found] == ["one", "one"]
@@ -347,8 +347,8 @@ def test_an_id_that_is_the_whole_question_still_tells_questions_apart() -> None:
     assert found[0].fingerprint != found[1].fingerprint
 
 
-def written(**said: Any) -> dict[str, Any]:
-    return {"gold": None, "options": None, "answer": "text", "references": "answers"} | said
+def written(**overrides: Any) -> dict[str, Any]:
+    return {"gold": None, "options": None, "answer": "text", "references": "answers"} | overrides
 
 
 @pytest.mark.parametrize(
@@ -393,10 +393,10 @@ def test_wrong_reference_is_an_error(answers: Any, message: str) -> None:
 
 
 def test_likelihood_is_of_one_text() -> None:
-    said = written(answer="likelihood")
+    keys = written(answer="likelihood")
 
-    assert converted([{"text": "t", "answers": ["a"]}], **said)[0].options == ("a",)
-    assert "gives 2 references, but the task needs one text" in failure([{"text": "t", "answers": ["a", "b"]}], **said)
+    assert converted([{"text": "t", "answers": ["a"]}], **keys)[0].options == ("a",)
+    assert "gives 2 references, but the task needs one text" in failure([{"text": "t", "answers": ["a", "b"]}], **keys)
 
 
 @pytest.mark.parametrize("fields", [{}, {"text": "text"}, {"text": "text", "shown": "answers"}])
@@ -410,8 +410,8 @@ def test_fingerprint_is_of_the_question_and_not_of_the_references(fields: dict[s
 
 
 def test_documents_that_are_nothing_but_their_text_differ() -> None:
-    said = written(answer="likelihood", fields={}, references="page")
-    one, other = converted([{"page": "a"}, {"page": "b"}], **said)
+    keys = written(answer="likelihood", fields={}, references="page")
+    one, other = converted([{"page": "a"}, {"page": "b"}], **keys)
 
     assert one.fingerprint != other.fingerprint
     assert one.id != other.id

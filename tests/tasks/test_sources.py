@@ -113,11 +113,11 @@ def test_every_kind_of_file_gives_the_same_records(suffix: str, packed: str, tmp
 )
 def test_a_table_without_a_header_does_not_lose_its_first_record(content: bytes, name: str, tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
-    said = failure(path, content)
+    message = failure(path, content)
 
-    assert said.startswith(f"{path}:1: ")
-    assert name in said
-    assert "list the columns in their order in the task file: `data.columns`" in said
+    assert message.startswith(f"{path}:1: ")
+    assert name in message
+    assert "list the columns in their order in the task file: `data.columns`" in message
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,10 @@ def test_release_and_hub_give_the_same_examples_with_the_right_answers(
     name: str, release: LocalSource, hub: HubSource
 ) -> None:
     task = bundled_task(name)
-    shown, evaluated = list(task.demonstrations(release)), list(task.evaluation(release))
+    demonstrations, evaluated = list(task.demonstrations(release)), list(task.evaluation(release))
 
-    assert GOLD[name] == (gold_of(shown), gold_of(evaluated))
-    assert shown == list(task.demonstrations(hub))
+    assert GOLD[name] == (gold_of(demonstrations), gold_of(evaluated))
+    assert demonstrations == list(task.demonstrations(hub))
     assert evaluated == list(task.evaluation(hub))
 
 
@@ -58,8 +58,8 @@ def prompt_of(name: str, number: int, shots: int, source: Source) -> str:
     task = bundled_task(name)
     example, prompt = task.evaluation(source)[number], task.prompt()
     drawn = Pool.of(task, task.demonstrations(source)).draw(example, shots, 0)
-    shown = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in drawn]
-    return assemble(prompt, example.fields, example.options, shown).context(0)
+    demonstrations = [prompt.demonstration(each.fields, each.options, each.gold[0]) for each in drawn]
+    return assemble(prompt, example.fields, example.options, demonstrations).context(0)
 
 
 def test_mmlu_shows_the_first_development_questions_of_the_subject(release: LocalSource) -> None:
@@ -143,13 +143,13 @@ def test_a_suite_has_all_tasks_of_its_name(suite: str, size: int) -> None:
 
 def test_worked_answers_of_bbh_are_the_published_ones(release: LocalSource) -> None:
     task = bundled_task("bbh-worked/boolean-expressions")
-    shown = list(task.demonstrations(release))
+    demonstrations = list(task.demonstrations(release))
     example = task.evaluation(release)[0]  # its question is one of the three
     text = prompt_of("bbh-worked/boolean-expressions", 0, 2, release)
 
-    assert [each.fields["input"] for each in shown] == ["not hot is", example.fields["input"], "not wide is"]
-    assert [each.options for each in shown] == [("cold",), ("dry",), ("thin",)]
-    assert shown[0].fields["reasoning"] == "The word is\ncold. So the answer is cold."
+    assert [each.fields["input"] for each in demonstrations] == ["not hot is", example.fields["input"], "not wide is"]
+    assert [each.options for each in demonstrations] == [("cold",), ("dry",), ("thin",)]
+    assert demonstrations[0].fields["reasoning"] == "The word is\ncold. So the answer is cold."
     assert text == (
         "Evaluate the result of a random Boolean expression.\n\n"
         "Q: not hot is\nA: Let's think step by step.\nThe word is\ncold. So the answer is cold.\n\n"
@@ -171,7 +171,7 @@ def test_worked_answers_without_an_answer_are_errors(adapter: Adapter, record: d
         list(adapter([record]))
 
 
-def test_mgsm_has_its_own_wording_of_the_query(release: LocalSource) -> None:
+def test_the_query_of_mgsm_is_worded_in_the_language_of_the_task(release: LocalSource) -> None:
     assert prompt_of("mgsm/de", 0, 1, release) == (
         "Frage: 2 boats and 1?\nSchritt-für-Schritt-Antwort: One more makes 3. 3.\n\n"
         "Frage: 7 boats and 1?\nSchritt-für-Schritt-Antwort:"

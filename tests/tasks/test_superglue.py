@@ -275,10 +275,10 @@ def test_task_without_hub_data_names_the_way_out() -> None:
 
 
 def test_hub_revision_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
+    loaded: list[tuple[Any, ...]] = []
 
     def load(path: str, name: str, *, split: str, revision: str | None) -> list[dict[str, Any]]:
-        asked.append((path, name, split, revision))
+        loaded.append((path, name, split, revision))
         return OFFICIAL["rte"]["validation"]
 
     monkeypatch.setattr(datasets, "load_dataset", load)
@@ -287,14 +287,14 @@ def test_hub_revision_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     pinned = definition.data.model_copy(update={"hub": definition.data.hub.model_copy(update={"revision": "abc"})})
     Task(definition.model_copy(update={"data": pinned}), {}).evaluation(HubSource())
 
-    assert asked == [("aps/super_glue", "rte", "validation", "abc")]
+    assert loaded == [("aps/super_glue", "rte", "validation", "abc")]
 
 
 def test_a_split_may_have_another_name_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    loaded: list[str] = []
 
     def load(path: str, name: str, *, split: str, revision: str | None) -> list[dict[str, Any]]:
-        asked.append(split)
+        loaded.append(split)
         return OFFICIAL["rte"]["validation"]
 
     monkeypatch.setattr(datasets, "load_dataset", load)
@@ -305,4 +305,4 @@ def test_a_split_may_have_another_name_on_the_hub(monkeypatch: pytest.MonkeyPatc
     task.evaluation(HubSource())
     task.demonstrations(HubSource())
 
-    assert asked == ["dev_r1", "train"]
+    assert loaded == ["dev_r1", "train"]

@@ -67,8 +67,8 @@ def test_operands_are_uniform_below_a_power_of_ten(name: str, word: str) -> None
     size = 10 ** DIGITS[name.split("_")[0]]
     pairs = [tuple(map(int, problem.split(f" {word} "))) for problem, _ in arithmetic(made(name))]
 
-    for place in (0, 1):
-        operands = [pair[place] for pair in pairs]
+    for index in (0, 1):
+        operands = [pair[index] for pair in pairs]
         assert 0 <= min(operands) < max(operands) < size
         assert p_value(Counter(operand * 20 // size for operand in operands), 20) > LEAST
         assert p_value(Counter(operand % 10 for operand in operands), 10) > LEAST
@@ -88,8 +88,8 @@ def test_composites_have_parentheses_first_digits_from_one_to_nine_and_nine_pair
 
     assert len(matches) == 2000
     assert p_value(Counter((match[2], match[4]) for match in matches), 9) > LEAST
-    for place in (1, 3, 5):
-        digits = Counter(match[place] for match in matches)
+    for group in (1, 3, 5):
+        digits = Counter(match[group] for match in matches)
         assert set(digits) == set("123456789")
         assert p_value(digits, 9) > LEAST
 
@@ -148,15 +148,15 @@ def test_inner_letters_take_every_order_equally_often() -> None:
     assert p_value(Counter(map("".join, shuffled)), 6) > LEAST
 
 
-def test_letters_are_cycled_by_any_number_of_places_but_none() -> None:
-    places: dict[int, Counter[int]] = {6: Counter(), 8: Counter(), 10: Counter()}
+def test_letters_are_cycled_by_any_number_but_zero() -> None:
+    shifts: dict[int, Counter[int]] = {6: Counter(), 8: Counter(), 10: Counter()}
     for cycled, word in scrambles(made("cycle_letters_in_word")):
-        possible = [place for place in range(1, len(word)) if word[place:] + word[:place] == cycled]
+        possible = [shift for shift in range(1, len(word)) if word[shift:] + word[:shift] == cycled]
         assert possible
-        if len(word) in places:
-            places[len(word)][possible[0]] += 1
+        if len(word) in shifts:
+            shifts[len(word)][possible[0]] += 1
 
-    for length, counts in places.items():
+    for length, counts in shifts.items():
         assert p_value(counts, length - 1) > LEAST
 
 
@@ -240,10 +240,10 @@ EMPTY = HubSource()  # what a run without --data-dir reads; asking it for anythi
 
 @pytest.mark.parametrize("suite", TASKS)
 def test_suites_have_every_task_and_no_average(suite: str) -> None:
-    said = LIBRARY.suite(suite)
+    definition = LIBRARY.suite(suite)
 
-    assert said.tasks == [name for name in NAMES if name.startswith(suite)]
-    assert not said.average
+    assert definition.tasks == [name for name in NAMES if name.startswith(suite)]
+    assert not definition.average
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -258,10 +258,10 @@ def test_task_needs_no_data_and_no_network(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_task_reads_the_released_items_where_they_are(name: str, tmp_path: Path) -> None:
     task = bundled_task(name)
-    own = task.definition.data.synthetic
-    assert own is not None
-    released = made(own, "another split")[:20]
-    path = tmp_path / "gpt3_synthetic" / f"{own}.jsonl"
+    kind = task.definition.data.synthetic
+    assert kind is not None
+    released = made(kind, "another split")[:20]
+    path = tmp_path / "gpt3_synthetic" / f"{kind}.jsonl"
     path.parent.mkdir()
     path.write_text("".join(json.dumps(record) + "\n" for record in released), encoding="utf-8")
     source = LocalSource(tmp_path)

@@ -18,8 +18,10 @@ RECORDS = [
 ]
 
 
-def sky(**said: Any) -> Task:
-    return Task.from_records("sky", **{"evaluation": RECORDS, "prompt": "{{ text }}?", "options": ["no", "yes"]} | said)
+def sky(**overrides: Any) -> Task:
+    return Task.from_records(
+        "sky", **{"evaluation": RECORDS, "prompt": "{{ text }}?", "options": ["no", "yes"]} | overrides
+    )
 
 
 def grouped(*groups: str) -> list[Example]:
@@ -67,7 +69,7 @@ def test_several_prompts_go_by_style() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("keys", "message"),
     [
         ({"options": []}, r"task 'sky': `options"),
         ({"prompt": {}}, r"task 'sky': `prompts`"),
@@ -78,9 +80,9 @@ def test_several_prompts_go_by_style() -> None:
         ({"options": ["no", 3]}, r"task 'sky': `options"),
     ],
 )
-def test_mistake_in_the_definition_is_named(said: dict[str, Any], message: str) -> None:
+def test_mistake_in_the_definition_is_named(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(TaskError, match=message):
-        sky(**said)
+        sky(**keys)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../a", "a//b"])
@@ -89,10 +91,10 @@ def test_name_that_no_file_could_have_is_refused(name: str) -> None:
         Task.from_records(name, evaluation=RECORDS, prompt="{{ text }}", options=["no", "yes"])
 
 
-def capital(**said: Any) -> Task:
+def capital(**overrides: Any) -> Task:
     records = [{"country": "France", "city": "Paris"}, {"country": "Bolivia", "city": ["Sucre", "La Paz"]}]
     default = {"evaluation": records, "prompt": "{{ country }}:", "answer": "text", "references": "city"}
-    return Task.from_records("capital", **default | said)
+    return Task.from_records("capital", **default | overrides)
 
 
 def test_references_are_options_that_are_all_right() -> None:
@@ -155,12 +157,12 @@ def test_digest_is_of_what_can_change_an_answer() -> None:
         assert sky(**changed).digest != digest
 
 
-def test_digest_depends_on_the_task_whose_examples_are_shown() -> None:
+def test_digest_depends_on_the_task_that_gives_the_demonstrations() -> None:
     library = Library()
     task = library.task("superglue/axb")
-    shown = task.demonstration_task
-    assert shown is not None
-    changed = Task(shown.definition.model_copy(update={"cluster": "premise"}), shown.prompts)
+    source = task.demonstration_task
+    assert source is not None
+    changed = Task(source.definition.model_copy(update={"cluster": "premise"}), source.prompts)
 
     assert Task(task.definition, task.prompts, demonstration_task=changed).digest != task.digest
     assert library.task("superglue/axb").digest == task.digest
@@ -236,7 +238,7 @@ def test_another_split_makes_another_digest() -> None:
     assert len({task.digest, task.on("train").digest, task.on(fewshot_split="validation").digest}) == 3
 
 
-def test_own_split_may_be_shown_instead_of_another_tasks() -> None:
+def test_a_split_of_the_task_can_replace_the_demonstrations_of_another() -> None:
     task = Library().task("superglue/axb").on(fewshot_split="test")
     source = MemorySource({"test": [{"sentence1": "p", "sentence2": "h", "label": 0, "idx": 1}]})
 

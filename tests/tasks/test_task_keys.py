@@ -27,9 +27,9 @@ def _values(schema: Any) -> list[Any]:
         return [value for each in schema for value in _values(each)]
     if not isinstance(schema, dict):
         return []
-    own = [*schema.get("enum", []), *([schema["const"]] if "const" in schema else [])]
-    own += [schema[key] for key in ("minimum", "maximum", "exclusiveMinimum") if key in schema]
-    return own + [value for each in schema.values() for value in _values(each)]
+    values = [*schema.get("enum", []), *([schema["const"]] if "const" in schema else [])]
+    values += [schema[key] for key in ("minimum", "maximum", "exclusiveMinimum") if key in schema]
+    return values + [value for each in schema.values() for value in _values(each)]
 
 
 def test_the_page_of_keys_is_what_the_schema_says() -> None:

@@ -55,7 +55,7 @@ def task_of(name: str) -> Task:
     return bundled_task(name)
 
 
-def asked(name: str, *records: dict[str, Any]) -> list[Example]:
+def examples_of(name: str, *records: dict[str, Any]) -> list[Example]:
     task = task_of(name)
     return list(task.evaluation(MemorySource({task.definition.splits.evaluation: records})))
 
@@ -68,11 +68,11 @@ def query(name: str, style: str, example: Example) -> str:
 @pytest.mark.parametrize("name", ON_THE_HUB)
 def test_release_and_hub_give_identical_examples(name: str, release: LocalSource, hub: HubSource) -> None:
     task = task_of(name)
-    shown = task.demonstrations(release)
+    demonstrations = task.demonstrations(release)
 
     assert task.evaluation(release) == task.evaluation(hub)
-    assert shown == task.demonstrations(hub)
-    assert bool(shown) == (name != "wikitext-2")
+    assert demonstrations == task.demonstrations(hub)
+    assert bool(demonstrations) == (name != "wikitext-2")
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -84,14 +84,18 @@ def test_every_example_keeps_the_invariants(name: str, release: LocalSource) -> 
 
 @pytest.mark.parametrize(("name", "shots"), SHOTS.items())
 def test_shots_beams_and_reference_are_the_papers(name: str, shots: int) -> None:
-    said = task_of(name).definition
+    definition = task_of(name).definition
 
-    assert said.protocol.shots == shots
-    assert said.prompts[0] == "gpt3"
-    assert said.reference in reference_names()
-    if said.answer == "text":
-        assert said.decode is not None
-        assert (said.decode.beams, said.decode.length_penalty, said.decode.penalty) == (4, 0.6, "gnmt")  # section 2.4
+    assert definition.protocol.shots == shots
+    assert definition.prompts[0] == "gpt3"
+    assert definition.reference in reference_names()
+    if definition.answer == "text":
+        assert definition.decode is not None
+        assert (definition.decode.beams, definition.decode.length_penalty, definition.decode.penalty) == (
+            4,
+            0.6,
+            "gnmt",
+        )  # section 2.4
 
 
 @pytest.mark.parametrize("name", BY_PASSAGE)
@@ -149,7 +153,7 @@ def test_prompts_of_drop_are_taken_apart_and_repeated_questions_numbered() -> No
         "completion": " Ada",
         "ref_text": "Ada|she",
     }
-    one, other = asked("drop", record, record)
+    one, other = examples_of("drop", record, record)
 
     assert (one.fields, one.options) == ({"passage": "Ada sang.", "question": "Who sang?"}, ("Ada", "she"))
     assert (other.id, other.group) == (f"{one.id}-2", one.group)
@@ -161,7 +165,7 @@ def test_value_of_triviaqa_comes_before_its_aliases(release: LocalSource) -> Non
 
 def test_triviaqa_is_read_from_prompts_too() -> None:
     record = {"context": "Question: What is it?\nAnswer:", "answer": "Onion", "aliases": ["Onions", "Onion"]}
-    (example,) = asked("triviaqa", record)
+    (example,) = examples_of("triviaqa", record)
 
     assert (example.fields, example.options) == ({"question": "What is it?"}, ("Onion", "Onions"))
 
@@ -176,7 +180,7 @@ def test_triviaqa_is_read_from_prompts_too() -> None:
     ],
 )
 def test_last_word_is_parted_at_any_white_space(text: str, plain: str, blank: str) -> None:
-    (example,) = asked("lambada", {"text": text})
+    (example,) = examples_of("lambada", {"text": text})
 
     assert query("lambada", "plain", example) == plain
     assert query("lambada", "gpt3", example) == blank
@@ -184,7 +188,7 @@ def test_last_word_is_parted_at_any_white_space(text: str, plain: str, blank: st
 
 def test_passage_of_one_word_is_an_error() -> None:
     with pytest.raises(DataError, match="'went' is not a passage of several words"):
-        asked("lambada", {"text": "went "})
+        examples_of("lambada", {"text": "went "})
 
 
 def test_lambada_shows_the_development_set(release: LocalSource) -> None:
@@ -207,7 +211,7 @@ def test_lambada_shows_the_development_set(release: LocalSource) -> None:
 )
 def test_prompts_name_the_languages_of_their_direction(name: str, zero_shot: str, few_shot: str) -> None:
     source, target = name.split("-")[1:]
-    (example,) = asked(f"translation/{name}", {"translation": {source: "S", target: "T"}})
+    (example,) = examples_of(f"translation/{name}", {"translation": {source: "S", target: "T"}})
 
     assert query(f"translation/{name}", "gpt3", example) == "S =| T"
     assert query(f"translation/{name}", "gpt3-zero-shot", example) == f"{zero_shot}| T"
@@ -218,12 +222,12 @@ def test_prompts_name_the_languages_of_their_direction(name: str, zero_shot: str
     "text", ["שלום, עולם!", "مرحبا بالعالم", "日本語のテキスト。", "한국어 문장", "e\u0301té 👩‍👧 \u200f"]
 )
 def test_texts_of_any_script_survive_in_a_prompt(text: str) -> None:
-    (example,) = asked("translation/wmt16-en-de", {"en": f"a{text}b", "de": f"c{text}d"})
-    shown = query("translation/wmt16-en-de", "gpt3", example)
-    (tokens,) = FakeLM().encode([shown])
+    (example,) = examples_of("translation/wmt16-en-de", {"en": f"a{text}b", "de": f"c{text}d"})
+    text_and_answer = query("translation/wmt16-en-de", "gpt3", example)
+    (tokens,) = FakeLM().encode([text_and_answer])
 
-    assert shown == f"a{text}b =| c{text}d"
-    assert bytes(tokens).decode() == shown
+    assert text_and_answer == f"a{text}b =| c{text}d"
+    assert bytes(tokens).decode() == text_and_answer
 
 
 def test_articles_begin_at_their_titles_and_keep_their_text(release: LocalSource) -> None:
@@ -237,7 +241,7 @@ def test_articles_begin_at_their_titles_and_keep_their_text(release: LocalSource
 
 def test_line_that_only_begins_like_a_title_is_text() -> None:
     lines = [" = A = B = \n", " = is a sign \n", " = = C = = \n", " = D = "]
-    examples = asked("wikitext-2", *({"text": line.removesuffix("\n")} for line in lines))
+    examples = examples_of("wikitext-2", *({"text": line.removesuffix("\n")} for line in lines))
 
     assert [example.options[0] for example in examples] == [" = A = B = \n = is a sign \n = = C = = ", " = D = "]
 
@@ -245,7 +249,7 @@ def test_line_that_only_begins_like_a_title_is_text() -> None:
 def test_detokenized_text_joins_marks_to_their_words() -> None:
     page = ' = Lyra = \n \n It \'s " built " ( in 1 @,@ 902 ) , two @-@ part ; 3 @.@ 5 m . " Old " ! \n = = = X = = = '
     joined = ' = Lyra = \n \n It\'s "built" (in 1,902), two-part; 3.5 m. "Old"! \n === X === '
-    (example,) = asked("wikitext-2", {"page": page})
+    (example,) = examples_of("wikitext-2", {"page": page})
 
     assert query("wikitext-2", "detokenized", example) == f"|{joined}"
     assert example.options == (page,)
@@ -253,7 +257,7 @@ def test_detokenized_text_joins_marks_to_their_words() -> None:
 
 def test_the_beginnings_of_articles_are_scored_for_the_in_context_score() -> None:
     long, short = "ab c " * 1000, "Short ."
-    examples = asked("in-context/wikitext-2", {"page": long}, {"page": short})
+    examples = examples_of("in-context/wikitext-2", {"page": long}, {"page": short})
 
     assert [example.options for example in examples] == [(long[:3000],), (short,)]
     assert task_of("in-context/wikitext-2").definition.metric_names == ("in_context_score",)
@@ -302,15 +306,18 @@ def test_four_stories_with_their_highlights_stand_before_a_story(release: LocalS
     task = task_of("summarization/cnn-dailymail")
     prompt, example = task.prompt(), task.evaluation(release)[-1]
     pool = Pool.of(task, task.demonstrations(release))
-    shown = [prompt.demonstration(e.fields, e.options, e.gold[0]) for e in pool.draw(example, 4, 0)]
-    text = assemble(prompt, example.fields, example.options[:1], shown)
+    demonstrations = [prompt.demonstration(e.fields, e.options, e.gold[0]) for e in pool.draw(example, 4, 0)]
+    text = assemble(prompt, example.fields, example.options[:1], demonstrations)
     book = (
         "ORLA (News) -- The library of Orla has got back a book that was borrowed 61 years ago. It lay in an attic. "
         "The library will ask for no fine.\nTL;DR: Book comes back to library after 61 years .\nThere is no fine ."
     )
 
-    assert text.context(0).split("\n\n") == [*shown, text.queries[0]]  # nothing in a demonstration ends an answer
-    assert len(set(shown)) == 4
+    assert text.context(0).split("\n\n") == [
+        *demonstrations,
+        text.queries[0],
+    ]  # nothing in a demonstration ends an answer
+    assert len(set(demonstrations)) == 4
     assert book in {prompt.demonstration(e.fields, e.options, 0) for e in task.demonstrations(release)}
     assert text.queries[0].startswith("LYRA (News) -- A school class has counted the gulls")
     assert text.queries[0].endswith(" The pupils will count again in a year.\nTL;DR:")
@@ -339,7 +346,7 @@ def test_record_without_a_label_is_an_error(name: str) -> None:
     record = dict(OFFICIAL[name]["validation"][0]) | {"label": -1}
 
     with pytest.raises(DataError, match="cannot be rendered"):
-        asked(f"superglue-generated/{name}", record)
+        examples_of(f"superglue-generated/{name}", record)
 
 
 def test_generative_wsc_evaluates_every_problem_and_draws_those_whose_noun_is_right(tmp_path: Path) -> None:
@@ -373,7 +380,7 @@ def test_problems_of_generative_wsc_about_one_passage_are_one_cluster_with_one_p
         {"text": text, "target": {"span1_index": 0, "span1_text": "Ada", **target}, "label": True, "idx": 0},
         {"text": text, "target": {"span1_index": 2, "span1_text": "Bea", **target}, "label": False, "idx": 1},
     ]
-    one, other = asked("superglue-generated/wsc", *records)
+    one, other = examples_of("superglue-generated/wsc", *records)
     passage = "Passage: Ada thanked Bea's aunt, who smiled at *her*.\n"
 
     assert one.cluster == other.cluster
@@ -387,7 +394,7 @@ def test_generative_wsc_without_a_label_is_an_error() -> None:
     del record["label"]
 
     with pytest.raises(DataError, match="the record has no label"):
-        asked("superglue-generated/wsc", record)
+        examples_of("superglue-generated/wsc", record)
 
 
 @pytest.mark.parametrize(
@@ -395,13 +402,13 @@ def test_generative_wsc_without_a_label_is_an_error() -> None:
     [("closed-book-qa", 3), ("reading", 6), ("translation", 6), ("superglue-generated", 5)],
 )
 def test_suites_have_no_average(suite: str, count: int) -> None:
-    said = LIBRARY.suite(suite)
+    definition = LIBRARY.suite(suite)
 
-    assert (len(said.tasks), said.average) == (count, False)
-    assert {task_of(name).definition.answer for name in said.tasks if not name.startswith("race/")} == {"text"}
+    assert (len(definition.tasks), definition.average) == (count, False)
+    assert {task_of(name).definition.answer for name in definition.tasks if not name.startswith("race/")} == {"text"}
 
 
 def test_hub_schema_of_coqa_may_hold_lists_of_mappings(release: LocalSource) -> None:
     raw = json.loads((release.directory / "coqa/coqa-dev-v1.0.json").read_text())["data"]
 
-    assert asked("coqa", *raw) == task_of("coqa").evaluation(release)
+    assert examples_of("coqa", *raw) == task_of("coqa").evaluation(release)

@@ -13,7 +13,7 @@ from icl_eval.prompts import split_tokens
 from icl_eval.testing import FakeLM
 
 
-def ask(lm: FakeLM, context: str, continuation: str) -> ScoreAnswer:
+def score(lm: FakeLM, context: str, continuation: str) -> ScoreAnswer:
     answers: dict[int, ScoreAnswer] = {}
     (scored,) = split_tokens(lm.encode, [(context, continuation)], lm.start, lm.fallback)
     lm.score([ScoreRequest.of(scored.context, scored.continuation)], answers.__setitem__)
@@ -23,7 +23,7 @@ def ask(lm: FakeLM, context: str, continuation: str) -> ScoreAnswer:
 def test_log_probabilities_are_the_closed_form() -> None:
     expected = (math.log(2 * (1 + 1) / (256 * 257)), math.log(2 * (1 + 255) / (256 * 257)))  # a -> b, b -> a
 
-    assert ask(FakeLM(), "a", "ba").logprobs == pytest.approx(expected)
+    assert score(FakeLM(), "a", "ba").logprobs == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("context", ["a", "Q: x", ""])
@@ -45,25 +45,27 @@ def test_probabilities_of_the_next_byte_sum_to_one(context: str, answers: dict[s
 def test_a_preferred_continuation_is_the_likely_and_greedy_one() -> None:
     lm = FakeLM({"sky?": " blue", "grass?": " green"})
 
-    assert ask(lm, "Colour of the sky?", " blue").logprobs[0] == pytest.approx(math.log(0.99 + 0.01 * _plain("?", " ")))
-    assert ask(lm, "Colour of the sky?", " blue").greedy
-    assert not ask(lm, "Colour of the sky?", " bluish").greedy
-    assert sum(ask(lm, "the grass?", " green").logprobs) > -0.1
-    assert sum(ask(lm, "the grass?", " blue").logprobs) < -10
+    assert score(lm, "Colour of the sky?", " blue").logprobs[0] == pytest.approx(
+        math.log(0.99 + 0.01 * _plain("?", " "))
+    )
+    assert score(lm, "Colour of the sky?", " blue").greedy
+    assert not score(lm, "Colour of the sky?", " bluish").greedy
+    assert sum(score(lm, "the grass?", " green").logprobs) > -0.1
+    assert sum(score(lm, "the grass?", " blue").logprobs) < -10
 
 
 def test_after_a_byte_that_differs_nothing_is_preferred() -> None:
     lm = FakeLM({"x": "abc"})
 
-    assert ask(lm, "x", "aXc").logprobs[2] == pytest.approx(math.log(_plain("X", "c")))
-    assert ask(lm, "x", "abcd").logprobs[3] == pytest.approx(math.log(_plain("c", "d")))
+    assert score(lm, "x", "aXc").logprobs[2] == pytest.approx(math.log(_plain("X", "c")))
+    assert score(lm, "x", "abcd").logprobs[3] == pytest.approx(math.log(_plain("c", "d")))
 
 
 def test_of_several_fitting_keys_the_longest_counts() -> None:
     lm = FakeLM({"?": " no", "sure?": " yes"})
 
-    assert ask(lm, "are you sure?", " yes").greedy
-    assert ask(lm, "are you?", " no").greedy
+    assert score(lm, "are you sure?", " yes").greedy
+    assert score(lm, "are you?", " no").greedy
 
 
 @given(st.text())
@@ -75,7 +77,7 @@ def test_the_tokenizer_is_reversible(text: str) -> None:
     assert len(lm.decode(ids)) == len(ids)
 
 
-def test_tokens_are_shown_as_text() -> None:
+def test_tokens_are_displayed_as_text() -> None:
     assert FakeLM(bos=True).decode([256, 97, 0xC3]) == ["<bos>", "a", "\ufffd"]
 
 
@@ -88,7 +90,7 @@ def test_answers_and_fingerprint_are_functions_of_the_arguments() -> None:
     first, second = FakeLM({"a": "b", "c": "d"}), FakeLM({"c": "d", "a": "b"})
 
     assert first.fingerprint == second.fingerprint != FakeLM({"a": "c"}).fingerprint
-    assert ask(first, "a", "b") == ask(second, "a", "b")
+    assert score(first, "a", "b") == score(second, "a", "b")
 
 
 def test_requests_are_counted() -> None:
@@ -133,4 +135,4 @@ def test_what_it_writes_has_the_probability_that_it_says() -> None:
     written = write(lm, "x", Decoding(4))
 
     assert written.texts == ("aba`",)
-    assert written.scores[0] == pytest.approx(sum(ask(lm, "x", "aba`").logprobs), abs=1e-5)
+    assert written.scores[0] == pytest.approx(sum(score(lm, "x", "aba`").logprobs), abs=1e-5)

@@ -65,7 +65,7 @@ def test_a_template_that_fails_for_one_record_is_found() -> None:
 @pytest.mark.parametrize(("split", "word"), [("evaluation", "example"), ("demonstrations", "demonstration")])
 def test_the_record_that_a_template_fails_for_is_named(split: str, word: str) -> None:
     splits = {
-        name: [{**record, "key": f"{name} {place}"} for place, record in enumerate(records)]
+        name: [{**record, "key": f"{name} {number}"} for number, record in enumerate(records)]
         for name, records in (("evaluation", RECORDS), ("demonstrations", SHOWN))
     }
     splits[split].append({"key": "z9", "label": 0})
@@ -196,7 +196,7 @@ def test_context_of_a_text_that_ends_in_whitespace_is_found() -> None:
     assert "the context ends in whitespace" in complaint(written(prompt="{{ text }} "))
 
 
-def test_demonstration_of_the_querys_own_group_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_demonstration_of_the_querys_group_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     task = written(draw="per_group", group="part")
     sibling = {example.id: example for example in task.evaluation(MemorySource({}))}
     twins = {one: other for a, b in zip(*[iter(sibling)] * 2, strict=True) for one, other in ((a, b), (b, a))}
@@ -211,9 +211,9 @@ def test_a_record_is_encoded_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> Non
     lm.controls = ControlTokens(tokenizer)
     monkeypatch.setattr(lm, "encode", line_encoder(tokenizer, lm.controls))
     records = [{"text": "<|endoftext|>" * 3, "label": 0}, {"text": "thing", "label": 1}]
-    asked = made(evaluation=records, demonstrations=None)
+    task = made(evaluation=records, demonstrations=None)
 
-    assert "the query alone takes" in complaint(asked, shots=[0], model=lm)  # a control token would be one token
+    assert "the query alone takes" in complaint(task, shots=[0], model=lm)  # a control token would be one token
     check_task(made(evaluation=records[1:], demonstrations=None), shots=[0], model=lm)
 
 
@@ -229,7 +229,7 @@ def test_draws_of_many_examples_are_checked_of_some_and_demonstrations_of_all(mo
         return draw(pool, query, shots, seed)
 
     monkeypatch.setattr(Pool, "draw", counted)
-    task = made(evaluation=asked, demonstrations=shown)
+    task = made(evaluation=evaluation, demonstrations=demonstrations)
     check_task(task)
     within = Protocol(within="kind")
 

@@ -50,7 +50,7 @@ def test_symbols_are_learned_from_the_prompt_alone(tiny: TinyModel) -> None:
 
 @pytest.mark.slow
 def test_a_word_is_learned_from_its_demonstrations(tiny: TinyModel) -> None:
-    """RTE asks of an invented word whether it is an animal: a coin toss without demonstrations."""
+    """RTE asks whether an invented word is an animal: without demonstrations, a coin toss."""
     assert task_accuracy(tiny, "RTE", shots=0) == pytest.approx(0.5, abs=0.1)
     assert task_accuracy(tiny, "RTE", shots=16) > 0.8
 

@@ -185,17 +185,17 @@ def test_axg_twins_differ_in_one_pronoun_only() -> None:
         assert first["pair_id"] == second["pair_id"]
 
 
-def test_every_symbol_query_is_answered_by_its_own_demonstrations() -> None:
+def test_every_symbol_query_is_answered_by_its_demonstrations() -> None:
     train, validation = read("symbols/train.jsonl"), read("symbols/val.jsonl")
-    shown: dict[int, dict[str, set[str]]] = {}
+    labels_of: dict[int, dict[str, set[str]]] = {}
     for record in train:
-        shown.setdefault(record["mapping"], {}).setdefault(record["symbol"], set()).add(record["label"])
+        labels_of.setdefault(record["mapping"], {}).setdefault(record["symbol"], set()).add(record["label"])
 
     assert len(validation) >= 64
     assert set(Counter(record["mapping"] for record in train).values()) == {DEMONSTRATIONS}
     assert len({record["mapping"] for record in validation}) == len(validation)
     for record in validation:
-        assert shown[record["mapping"]][record["symbol"]] == {record["label"]}
+        assert labels_of[record["mapping"]][record["symbol"]] == {record["label"]}
     assert set(Counter(record["label"] for record in validation).values()) == {len(validation) // len(LABELS)}
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a record is said with the place where it stands."""
+"""Errors about a record name its file and line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RANGE = "the label 7 is out of range for 2 options (sky: split 'test')"
 RIGHT, WRONG = {"text": "t", "label": "1"}, {"text": "u", "label": "7"}
 
 
-def task(local: str | list[str] = "", **said: Any) -> Task:
+def task(local: str | list[str] = "", **overrides: Any) -> Task:
     default = {
         "task": "sky",
         "about": "",
@@ -31,12 +31,12 @@ def task(local: str | list[str] = "", **said: Any) -> Task:
         "options": ["no", "yes"],
         "prompts": ["plain"],
     }
-    return Task(TaskDefinition.model_validate(default | said), {"plain": Prompt("?")})
+    return Task(TaskDefinition.model_validate(default | overrides), {"plain": Prompt("?")})
 
 
-def complaint(asked: Task, source: Source) -> str:
+def complaint(faulty: Task, source: Source) -> str:
     with pytest.raises(DataError) as caught:
-        asked.evaluation(source)
+        faulty.evaluation(source)
     return str(caught.value)
 
 
@@ -45,7 +45,7 @@ def xml(record: Mapping[str, str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "place"),
+    ("name", "content", "position"),
     [
         ("d.jsonl", f"{json.dumps(RIGHT)}\n\n\n{json.dumps(WRONG)}\n", ":4: "),
         ("d.csv", 'text,label\n"two\nlines",1\nu,7\n', ":4: "),
@@ -58,12 +58,12 @@ def xml(record: Mapping[str, str]) -> str:
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_record_is_named_by_its_line_or_else_by_its_number(
-    name: str, content: str, place: str, packed: bool, tmp_path: Path
+    name: str, content: str, position: str, packed: bool, tmp_path: Path
 ) -> None:
     path = tmp_path / (f"{name}.gz" if packed else name)
     path.write_bytes(gzip.compress(content.encode()) if packed else content.encode())
 
-    assert complaint(task(name), LocalSource(tmp_path)) == f"{path}{place}{RANGE}"
+    assert complaint(task(name), LocalSource(tmp_path)) == f"{path}{position}{RANGE}"
 
 
 def test_a_record_of_a_parquet_file_is_named_by_its_number(tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def test_the_file_that_stands_for_another_is_named(tmp_path: Path) -> None:
 def test_all_of_line_aligned_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"text": "t"}\n\n{"text": "u"}\n')
     (tmp_path / "d.lst").write_text("1\n7\n")
-    said = complaint(task(["d.jsonl", "d.lst"]), LocalSource(tmp_path))
+    message = complaint(task(["d.jsonl", "d.lst"]), LocalSource(tmp_path))
 
-    assert said == f"{tmp_path / 'd.jsonl'}:3 and {tmp_path / 'd.lst'}:2: record 2: {RANGE}"
+    assert message == f"{tmp_path / 'd.jsonl'}:3 and {tmp_path / 'd.lst'}:2: record 2: {RANGE}"
 
 
 def test_of_a_folder_the_file_is_named(tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_an_empty_split_is_named_by_its_file(tmp_path: Path) -> None:
 
 def test_an_id_that_two_records_have_is_reported_with_both_lines(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(RIGHT | {"id": n}) + "\n" for n in (5, 6, 5)))
-    said = complaint(task("d.jsonl", id="id"), LocalSource(tmp_path))
+    message = complaint(task("d.jsonl", id="id"), LocalSource(tmp_path))
 
-    assert said == f"{tmp_path / 'd.jsonl'}:3: the id '5' is also that of line 1 (sky: split 'test')"
+    assert message == f"{tmp_path / 'd.jsonl'}:3: the id '5' is also that of line 1 (sky: split 'test')"
 
 
 ARC = {"id": "q", "question": "?", "choices": {"label": ["A", "B"], "text": ["no", "yes"]}, "answerKey": "A"}
@@ -126,9 +126,11 @@ RACE = {"example_id": "1.txt", "article": "", "question": "?", "options": ["no",
 
 def test_a_record_that_an_adapter_stumbles_over_is_named_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text(f"{json.dumps(ARC)}\n{json.dumps(ARC | {'answerKey': 'C'})}\n")
-    said = complaint(task("d.jsonl", data={"local": {"test": "d.jsonl"}, "adapter": "arc"}), LocalSource(tmp_path))
+    message = complaint(task("d.jsonl", data={"local": {"test": "d.jsonl"}, "adapter": "arc"}), LocalSource(tmp_path))
 
-    assert said.startswith(f"{tmp_path / 'd.jsonl'}:2: not in a known layout (the answer 'C' of q is not among A, B)")
+    assert message.startswith(
+        f"{tmp_path / 'd.jsonl'}:2: not in a known layout (the answer 'C' of q is not among A, B)"
+    )
 
 
 def test_a_record_that_an_adapter_has_made_is_named_by_the_line_it_comes_from(tmp_path: Path) -> None:
@@ -143,9 +145,9 @@ def test_a_record_that_an_adapter_has_made_is_named_by_the_line_it_comes_from(tm
 def test_where_an_adapter_takes_all_records_first_the_one_that_it_made_is_numbered(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text(f"{json.dumps(RACE)}\n{json.dumps(RACE | {'answer': 'D'})}\n")
     race = task(options=["no", "yes"], data={"local": {"test": "d.jsonl"}, "adapter": "race"})
-    said = complaint(race, LocalSource(tmp_path))
+    message = complaint(race, LocalSource(tmp_path))
 
-    assert said.startswith(f"{tmp_path / 'd.jsonl'}: record 2, as converted: ")
+    assert message.startswith(f"{tmp_path / 'd.jsonl'}: record 2, as converted: ")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_a_record_of_another_layout_is_never_a_crash(adapter: str, record: Mappi
     lines = record["text"] if adapter == "sat" else f"{json.dumps(record)}\n"
     path = tmp_path / ("d.txt" if adapter == "sat" else "d.jsonl")
     path.write_text(lines)
-    said = complaint(task(data={"local": {"test": path.name}, "adapter": adapter}), LocalSource(tmp_path))
+    message = complaint(task(data={"local": {"test": path.name}, "adapter": adapter}), LocalSource(tmp_path))
 
-    assert said.startswith(str(path))
-    assert "not in a known layout" in said or "the record has no field" in said
+    assert message.startswith(str(path))
+    assert "not in a known layout" in message or "the record has no field" in message
