@@ -171,7 +171,7 @@ class Completions:
         elif body.get("logprobs") and (self.habits.echoes or self.habits.listed):
             choice["logprobs"] = self.entries(prompt, written, rows)
             choice["logprobs"]["top_logprobs"] = [
-                self.generated_details(rows[len(prompt) + position - 1], token, top, body)
+                self.top_logprobs(rows[len(prompt) + position - 1], token, top, body)
                 for position, (token, top) in enumerate(zip(written, choice["logprobs"]["top_logprobs"], strict=True))
             ]
         if "prompt_logprobs" in body and self.habits.listed:

@@ -47,15 +47,15 @@ def records(numbers: Iterable[int]) -> list[dict[str, Any]]:
     return [{"id": n, "n": n, "label": n % 2} for n in numbers]
 
 
-def parity(asked: Iterable[int] = ASKED, shown: Iterable[int] = SHOWN, **said: Any) -> Task:
-    said = {"prompt": PROMPT, "options": NAMES, "id": "id"} | said
-    return Task.from_records("parity", evaluation=records(asked), demonstrations=records(shown), **said)
+def parity(queries: Iterable[int] = ASKED, demonstrations: Iterable[int] = SHOWN, **overrides: Any) -> Task:
+    overrides = {"prompt": PROMPT, "options": NAMES, "id": "id"} | overrides
+    return Task.from_records("parity", evaluation=records(queries), demonstrations=records(demonstrations), **overrides)
 
 
-def answers(right: Iterable[int], asked: Iterable[int] = ASKED, after: str = "") -> dict[str, str]:
+def answers(right: Iterable[int], queries: Iterable[int] = ASKED, after: str = "") -> dict[str, str]:
     """What a FakeLM prefers after `after` and a question: the right answer to these questions, else the wrong one."""
     known = set(right)
-    return {f"{after}Q: {n}\nA:": f" {NAMES[n % 2] if n in known else NAMES[1 - n % 2]}" for n in asked}
+    return {f"{after}Q: {n}\nA:": f" {NAMES[n % 2] if n in known else NAMES[1 - n % 2]}" for n in queries}
 
 
 def knowing(*right: int) -> FakeLM:

@@ -132,10 +132,10 @@ def test_items_are_filtered_by_answer_text_and_confusion(browser: Browser, page:
 def test_a_link_opens_its_item(browser: Browser, page: Path) -> None:
     browser.open(page, "#shots=1&seed=1&item=2:3")
     browser.wait("return document.getElementById('detail').textContent.includes('Prompt')")
-    said = browser.run("return document.getElementById('detail').textContent")
+    detail = browser.run("return document.getElementById('detail').textContent")
 
-    assert "toy, inline, 1 shot, seed 1, example 3" in said
-    assert "Q: 3\nA: ⟦" in said
+    assert "toy, inline, 1 shot, seed 1, example 3" in detail
+    assert "Q: 3\nA: ⟦" in detail
     assert browser.run("return document.getElementById('shots').value") == "1"
 
 

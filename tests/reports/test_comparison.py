@@ -16,7 +16,7 @@ STEP = MANIFEST.model_copy(update={"config": MANIFEST.config.model_copy(update={
 PAIR = Pair(RTE, replace(RTE, value=0.6132), 0.05, 0.0123, 0.0259, 0.0741, "normal", "delta", None)
 
 
-def said(*pairs: Pair, other: Any = STEP) -> str:
+def table(*pairs: Pair, other: Any = STEP) -> str:
     return Comparison(pairs or (PAIR,), (), MANIFEST, other).table()
 
 
@@ -30,7 +30,7 @@ def test_both_runs_are_named_and_their_scores_stand_side_by_side() -> None:
 
     assert lines[0].startswith(f"one: model {MANIFEST.model_name} (")
     assert lines[1].startswith(f"other: model {MANIFEST.model_name}@step1000 (")
-    assert row(said())[2:] == ["0", "0.563", "0.613", "0.050", "0.012", "0.026", "to", "0.074", "277"]
+    assert row(table())[2:] == ["0", "0.563", "0.613", "0.050", "0.012", "0.026", "to", "0.074", "277"]
     assert [line.split()[:4] for line in lines if RTE.signature in line] == [
         ["one:", "superglue/rte", "accuracy", "0.563"],
         ["other:", "superglue/rte", "accuracy", "0.613"],
@@ -40,20 +40,20 @@ def test_both_runs_are_named_and_their_scores_stand_side_by_side() -> None:
 def test_nothing_is_printed_where_nothing_is_known_of_the_spread() -> None:
     unknown = replace(PAIR, standard_error=math.nan, low=-1.0, high=1.0, interval="bounds")
 
-    assert row(said(unknown))[2:] == ["0", "0.563", "0.613", "0.050", "277"]
+    assert row(table(unknown))[2:] == ["0", "0.563", "0.613", "0.050", "277"]
 
 
 def test_errors_by_the_jackknife_are_distinguished_from_the_others() -> None:
     of_whole_lists = replace(PAIR, one=replace(RTE, metric="evaluate:mcc"), method="jackknife")
 
-    assert "± of the differences of evaluate:mcc is the jackknife's over clusters" in said(PAIR, of_whole_lists)
-    assert "jackknife" not in said(PAIR)
+    assert "± of the differences of evaluate:mcc is the jackknife's over clusters" in table(PAIR, of_whole_lists)
+    assert "jackknife" not in table(PAIR)
 
 
 def test_what_scores_had_to_do_without_is_reported_of_its_run() -> None:
     whole = replace(RTE_32, shortened=0, truncated=0, ties=0, effective_shots=32.0)
     lost = replace(PAIR, one=RTE_32, other=whole)
-    lines = said(lost).splitlines()
+    lines = table(lost).splitlines()
 
     assert "31.2, 32.0" in Comparison((lost,), (), MANIFEST, STEP).table("md")
     assert [line.split(" ")[:3] for line in lines if "the first of them was chosen" in line] == [

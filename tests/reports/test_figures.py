@@ -113,7 +113,7 @@ def test_a_model_has_the_same_colour_in_every_panel() -> None:
     assert colours[1]["m6"] == colours[0]["m6"] != colours[0]["small"]
 
 
-def test_each_prompt_and_scoring_of_each_model_has_its_own_colour() -> None:
+def test_each_prompt_and_scoring_of_each_model_has_a_different_colour() -> None:
     several = tuple(
         replace(score, prompt=prompt, normalization=scoring)
         for prompt in ("gpt3", "other")
@@ -186,12 +186,12 @@ def test_the_chart_of_a_report_draws_a_fit_through_scores_that_follow_it() -> No
     charts = [size_chart("", unit, scores.series, scores.fits_of(fits)) for fits in ([fit], [replace(fit, shots=99)])]
     marks = [re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="3.4" fill="(\w+)', chart) for chart in charts]
     (curve,) = re.findall(r'd="M([\d. L]+)" fill="none"', charts[0])
-    line = [tuple(map(float, place.split())) for place in curve.split("L")]
-    places = [tuple(map(float, mark[:2])) for mark in marks[0]]
+    line = [tuple(map(float, point.split())) for point in curve.split("L")]
+    points = [tuple(map(float, mark[:2])) for mark in marks[0]]
 
-    assert np.array(line)[[0, 20, 40]] == pytest.approx(np.array(places[:3]), abs=0.11)
+    assert np.array(line)[[0, 20, 40]] == pytest.approx(np.array(points[:3]), abs=0.11)
     assert [fill for *_, fill in marks[0]] == ["var", "var", "var", "none"]
-    assert places[1][1] > places[3][1] > places[0][1]  # 0.4, 0.65 and 0.8: y grows downwards
+    assert points[1][1] > points[3][1] > points[0][1]  # 0.4, 0.65 and 0.8: y grows downwards
     assert "0.650 predicted" in charts[0]
     assert [fill for *_, fill in marks[1]] == ["var", "var", "var"]  # a fit of another score
 

@@ -80,11 +80,11 @@ def test_columns_with_a_plus_are_added_to_the_usual_ones() -> None:
 
 def test_all_columns_are_those_of_markdown() -> None:
     head = next(line for line in render([RTE_32], MANIFEST, "md").splitlines() if line.startswith("| "))
-    shown = next(
+    headings = next(
         line for line in render([RTE_32], MANIFEST, view=View(250, ("all",))).splitlines() if line.startswith(" task")
     )
 
-    assert shown.split() == head.replace("|", " ").split()
+    assert headings.split() == head.replace("|", " ").split()
 
 
 def test_a_column_that_is_not_there_names_the_nearest() -> None:

@@ -92,9 +92,9 @@ def test_scorings_and_prompts_have_a_ratio_each_by_their_names() -> None:
         replace(RTE, prompt=prompt, normalization=by) for prompt in ("gpt3", "other") for by in ("token", "batch")
     ]
     large = MANIFEST.model_copy(update={"model_name": "large"})
-    said = Sweep((Result(tuple(scores), MANIFEST), Result(tuple(scores), large))).table().splitlines()
+    rendered = Sweep((Result(tuple(scores), MANIFEST), Result(tuple(scores), large))).table().splitlines()
 
-    assert [line.partition(":")[0] for line in said if line.endswith(" (0 shots)")] == [
+    assert [line.partition(":")[0] for line in rendered if line.endswith(" (0 shots)")] == [
         f"signal/noise of superglue/rte accuracy ({by}), {prompt}"
         for prompt in ("gpt3", "other")
         for by in ("token", "batch")

@@ -22,7 +22,7 @@ SUBJECTS = [
 
 
 def references(chart: str) -> dict[str, tuple[float, float, float]]:
-    """The height of the line of each reference, and the place of its name."""
+    """The height of the line of each reference, and the position of its name."""
     found = re.findall(r'"reference" d="M\d+ ([\d.]+)H.*?</path><text x="(\d+)" y="([\d.]+)">(\w+)<', chart)
     return {name: (float(line), float(x), float(y)) for line, x, y, name in found}
 

@@ -92,23 +92,23 @@ def test_a_note_on_some_models_names_them() -> None:
 
 def test_what_scores_had_to_do_without_is_reported_of_each_model() -> None:
     sweep = Sweep((Result((RTE_32,), STEP), Result((replace(RTE_32, shortened=0, truncated=0, ties=2),), OTHER_RULES)))
-    said = [line for line in sweep.table("md").splitlines() if not line.startswith("signal/noise")][-7:]
+    notes = [line for line in sweep.table("md").splitlines() if not line.startswith("signal/noise")][-7:]
 
-    assert said[0].startswith("GPT-3: Table H.1")  # of both
-    assert said[1].startswith("small@step1000: 1007 prompts have fewer demonstrations than requested")
-    assert [said[3], said[5]] == [
+    assert notes[0].startswith("GPT-3: Table H.1")  # of both
+    assert notes[1].startswith("small@step1000: 1007 prompts have fewer demonstrations than requested")
+    assert [notes[3], notes[5]] == [
         "small@step1000: 3 answers had several best options; the first of them was chosen",
         "large: 2 answers had several best options; the first of them was chosen",
     ]
-    assert said[4].startswith("small@step1000: superglue/rte accuracy (32 shots): 4 of 1385 decisions are within")
+    assert notes[4].startswith("small@step1000: superglue/rte accuracy (32 shots): 4 of 1385 decisions are within")
 
 
 def test_differences_from_a_baseline_are_those_of_each_model() -> None:
     variant = replace(RTE, prompt="gpt3~labels=random", axis="labels", baseline="gpt3", difference=-0.1)
     results = [Result((RTE, replace(variant, difference_error=error)), SMALL) for error in (0.02, 0.03)]
-    said = Sweep((results[0], replace(results[1], manifest=LARGE))).table().splitlines()
+    rendered = Sweep((results[0], replace(results[1], manifest=LARGE))).table().splitlines()
 
-    assert [line for line in said if " minus " in line] == [
+    assert [line for line in rendered if " minus " in line] == [
         "small: superglue/rte accuracy, gpt3~labels=random minus gpt3: -0.100 ± 0.020 (0 shots)",
         "large: superglue/rte accuracy, gpt3~labels=random minus gpt3: -0.100 ± 0.030 (0 shots)",
     ]

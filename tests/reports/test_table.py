@@ -28,19 +28,21 @@ def test_a_run_is_printed_as_its_golden_file(format: str) -> None:
 
 def test_texts_without_end_and_without_words_are_counted_once_a_cell() -> None:
     written = replace(RTE, metric="squad_em", hit_max_tokens=3, empty=2)
-    said = render([written, replace(written, metric="squad_f1"), replace(written, shots=1, hit_max_tokens=4)], MANIFEST)
+    table = render(
+        [written, replace(written, metric="squad_f1"), replace(written, shots=1, hit_max_tokens=4)], MANIFEST
+    )
 
-    assert "7 texts were cut off at `max_tokens`\n" in said
-    assert "4 texts are empty and scored as such\n" in said
+    assert "7 texts were cut off at `max_tokens`\n" in table
+    assert "4 texts are empty and scored as such\n" in table
     assert "texts" not in render([RTE], MANIFEST)
 
 
 def test_a_single_loss_is_stated_in_the_singular() -> None:
     one = replace(RTE, metric="squad_em", shortened=1, truncated=1, ties=1, hit_max_tokens=1, empty=1)
-    said = render([one], MANIFEST)
+    table = render([one], MANIFEST)
 
     for sentence in ("1 prompt has ", "1 query was ", "1 answer had ", "1 text was cut off", "1 text is empty"):
-        assert f"\n{sentence}" in said
+        assert f"\n{sentence}" in table
 
 
 def test_no_interval_is_printed_where_only_the_possible_values_are_known() -> None:
@@ -52,7 +54,7 @@ def test_no_interval_is_printed_where_only_the_possible_values_are_known() -> No
 
 
 @pytest.mark.parametrize(
-    ("kinds", "said"),
+    ("kinds", "expected"),
     [
         (["memory"], "memory"),
         (["synthetic", "memory"], "memory+synthetic"),
@@ -60,12 +62,12 @@ def test_no_interval_is_printed_where_only_the_possible_values_are_known() -> No
         (["local+memory"], "data"),
     ],
 )
-def test_heading_names_the_data_that_was_read(kinds: list[str], said: str) -> None:
+def test_heading_names_the_data_that_was_read(kinds: list[str], expected: str) -> None:
     records = tuple(RECORD.model_copy(update={"data": kind}) for kind in kinds)
     heading = render([RTE], MANIFEST.model_copy(update={"tasks": records})).splitlines()[0]
 
     assert MANIFEST.config.data == "data"
-    assert heading.endswith(f"), data {said}")
+    assert heading.endswith(f"), data {expected}")
 
 
 def test_formats_are_those_with_a_golden_file() -> None:
@@ -106,11 +108,11 @@ def test_published_numbers_are_those_of_the_number_of_shots() -> None:
     assert (zero, few) == ("0.635", "0.729")  # Table H.1: 63.5, and 72.9 with 32
 
 
-def test_a_published_number_of_the_public_split_is_shown_before_the_test_servers() -> None:
+def test_a_published_number_of_the_public_split_comes_before_the_test_servers() -> None:
     entries = json.loads(render([RTE_32], MANIFEST, "json"))["scores"][0]["published"]
-    shown = [(each["split"], each["value"]) for each in entries if each["system"] == "GPT-3 175B"]
+    published = [(each["split"], each["value"]) for each in entries if each["system"] == "GPT-3 175B"]
 
-    assert shown == [("dev", 0.729), ("test", 0.69)]
+    assert published == [("dev", 0.729), ("test", 0.69)]
 
 
 @pytest.mark.parametrize("data", ["sample", "sample+local"])
@@ -171,11 +173,11 @@ def test_ranges_of_the_losses_of_demonstrations_do_not_take_the_lines_of_scores(
     mean = replace(RTE, prompt="mean of 2 prompts", axis="prompts", variants=2, best="gpt3", worst="other")
     losses = [replace(mean, metric="per_shot_loss", shots=shots) for shots in range(10)]
     macro = replace(mean, by="subject", average="macro")
-    said = render([RTE, *losses, mean, macro], MANIFEST)
+    table = render([RTE, *losses, mean, macro], MANIFEST)
 
-    assert said.count("superglue/rte accuracy (0 shots), mean of 2 prompts: median") == 1
-    assert "per_shot_loss (0 shots), mean of 2 prompts" not in said
-    assert "more ranges" not in said
+    assert table.count("superglue/rte accuracy (0 shots), mean of 2 prompts: median") == 1
+    assert "per_shot_loss (0 shots), mean of 2 prompts" not in table
+    assert "more ranges" not in table
 
 
 def test_notes_count_a_cell_once_whatever_its_metrics() -> None:

@@ -28,11 +28,16 @@ def text(draw="per_example"):
 
 def environment(rank: int = 0, size: int = 1, port: int = 0) -> dict[str, str]:
     """What a process of a run finds in its environment."""
-    said = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     if size > 1:
-        said |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
-        said |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return os.environ | said
+        variables |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(size),
+            "LOCAL_WORLD_SIZE": str(size),
+        }
+        variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return os.environ | variables
 
 
 def free_port() -> int:
@@ -60,11 +65,11 @@ def start(code: str, folder: Path, size: int) -> list[subprocess.Popen[str]]:
 def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each."""
     try:
-        said = [process.communicate(timeout=TIMEOUT) for process in processes]
+        outputs = [process.communicate(timeout=TIMEOUT) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    return [(process.returncode, *each) for process, each in zip(processes, said, strict=True)]
+    return [(process.returncode, *each) for process, each in zip(processes, outputs, strict=True)]
 
 
 def run(code: str, folder: Path, size: int) -> list[str]:

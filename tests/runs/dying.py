@@ -16,10 +16,10 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 class Stopping(FakeLM):
-    """Answers so many requests of the first that it is asked, and raises."""
+    """Answers the first `after` requests of its first call, and raises."""
 
-    def __init__(self, answers: Mapping[str, str], reason: BaseException, *, after: int = 0, **said: Any) -> None:
-        super().__init__(answers, **said)
+    def __init__(self, answers: Mapping[str, str], reason: BaseException, *, after: int = 0, **options: Any) -> None:
+        super().__init__(answers, **options)
         self.reason, self.after = reason, after
 
     def score(self, requests: Any, sink: Any) -> None:
@@ -30,8 +30,8 @@ class Stopping(FakeLM):
 class Killed(FakeLM):
     """Kills its process as soon as it has answered so many requests."""
 
-    def __init__(self, answers: Mapping[str, str], *, after: int, **said: Any) -> None:
-        super().__init__(answers, **said)
+    def __init__(self, answers: Mapping[str, str], *, after: int, **options: Any) -> None:
+        super().__init__(answers, **options)
         self.after = after
 
     def score(self, requests: Any, sink: Any) -> None:

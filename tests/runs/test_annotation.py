@@ -34,9 +34,13 @@ def records(numbers: Iterable[int], wrong: Iterable[int] = ()) -> list[dict[str,
     return [{"id": n, "n": words[n], "label": (n + (n in wrong)) % 2} for n in words]
 
 
-def task(asked: Iterable[int] = ASKED, shown: Iterable[int] = SHOWN, wrong: Iterable[int] = (), **changes: Any) -> Task:
+def task(
+    queries: Iterable[int] = ASKED, candidates: Iterable[int] = SHOWN, wrong: Iterable[int] = (), **changes: Any
+) -> Task:
     given: dict[str, Any] = {"prompt": PROMPT, "options": NAMES, "id": "id", "select": "vote-k:12", **changes}
-    return Task.from_records("parity", evaluation=records(asked, wrong), demonstrations=records(shown, wrong), **given)
+    return Task.from_records(
+        "parity", evaluation=records(queries, wrong), demonstrations=records(candidates, wrong), **given
+    )
 
 
 def prepared(one: Task, **options: Any) -> Prepared:
@@ -64,7 +68,7 @@ def by_hand(lm: Moody, one: Task, seed: int = 0) -> list[str]:
     for index, query in enumerate(annotation.examples):
         if query.id in others:
             drawn = knn.draw(query, len(pool.candidates) - 1, seed)
-            solved = [shown(each, one) for each in reversed(drawn) if each.id not in others]
+            solved = [demonstration_of(each, one) for each in reversed(drawn) if each.id not in others]
             prompt = "".join([*solved, f"Q: {query.fields['n']}\nA:"])
             if one.definition.answer == "text":
                 confidence[index] = lm.logprob(prompt) / lm.length(prompt)
@@ -73,7 +77,7 @@ def by_hand(lm: Moody, one: Task, seed: int = 0) -> list[str]:
     return [annotation.examples[index].id for index in vote_k(annotation.similarity, confidence, 12)]
 
 
-def shown(example: Example, one: Task) -> str:
+def demonstration_of(example: Example, one: Task) -> str:
     answer = example.options[example.gold[0]] if one.definition.answer == "choice" else example.fields["n"]
     return f"Q: {example.fields['n']}\nA: {answer}\n\n"
 
@@ -260,6 +264,6 @@ def test_what_cannot_be_annotated_is_an_error(changes: Any, options: Any, messag
         evaluate(Moody(), task(**changes), **{"shots": 1, **options})
 
 
-def test_demonstrations_that_are_annotated_are_not_shown() -> None:
+def test_annotated_demonstrations_cannot_be_previewed() -> None:
     with pytest.raises(RunError, match="parity: with `select: vote-k` the model chooses demonstrations, so they are"):
         previews(task(select="random"), "tiny", shots=1, select=["random", "vote-k:12"])

@@ -50,7 +50,7 @@ def test_micro_average_counts_every_example_alike(tmp_path: Path) -> None:
     assert "|micro mean of 2 tasks|" in found.signature
 
 
-def test_a_suite_without_an_average_has_no_line_of_its_own(tmp_path: Path) -> None:
+def test_a_suite_without_an_average_has_no_line(tmp_path: Path) -> None:
     root = write_library(tmp_path)
     write(root, "tasks/toy.yaml", suite("toy", "toy/parity, toy/pairs", "false"))
 

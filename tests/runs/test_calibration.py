@@ -60,8 +60,8 @@ def test_all_are_the_normalisations_to_which_a_calibration_may_be_added(tmp_path
 
 def other_options(premise: str | None = None) -> Task:
     records = [{"q": "a", "options": ["x", "y"], "label": 0}, {"q": "b", "options": ["x", "z"], "label": 1}]
-    said: dict[str, Any] = {"prompt": "{{ q }}:", "options": "options", "id": "q", "domain_premise": premise}
-    return Task.from_records("other", evaluation=records, **said)
+    definition: dict[str, Any] = {"prompt": "{{ q }}:", "options": "options", "id": "q", "domain_premise": premise}
+    return Task.from_records("other", evaluation=records, **definition)
 
 
 def test_options_that_differ_between_examples_are_reported_before_the_model_runs(tmp_path: Path) -> None:
@@ -84,21 +84,21 @@ def test_options_that_differ_between_stored_examples_are_reported(tmp_path: Path
 
 
 def test_too_few_examples_name_their_cell(tmp_path: Path) -> None:
-    evaluate(knowing(), parity(asked=[0]), shots=0, out=tmp_path)
+    evaluate(knowing(), parity(queries=[0]), shots=0, out=tmp_path)
 
     with pytest.raises(RunError, match=r"parity \(inline, 0 shots, seed 0\): prototypical calibration of 2 labels"):
         rescore(tmp_path, "prototypical")
     lm = knowing()
     with pytest.raises(RunError, match="parity: prototypical calibration of 2 labels needs at least 2 examples"):
-        evaluate(lm, parity(asked=[0]), shots=0, calibrate="prototypical")
+        evaluate(lm, parity(queries=[0]), shots=0, calibrate="prototypical")
     assert lm.answered == 0
 
 
 class Noted(FakeLM):
     """A FakeLM that keeps the texts of its requests."""
 
-    def __init__(self, *args: Any, **said: Any) -> None:
-        super().__init__(*args, **said)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.texts: list[str] = []
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
@@ -130,19 +130,19 @@ def test_contextual_calibration_removes_a_planted_bias_exactly(draw: str, tmp_pa
     assert margins[0] == pytest.approx(margins[1], abs=1e-9)
 
 
-def test_content_free_inputs_stand_in_the_place_of_the_query_under_its_demonstrations(tmp_path: Path) -> None:
+def test_content_free_inputs_replace_the_query_after_its_demonstrations(tmp_path: Path) -> None:
     plain, lm = Noted(), Noted()
-    task = parity(asked=[0, 1], draw="first")
+    task = parity(queries=[0, 1], draw="first")
     evaluate(plain, task, shots=2)
     evaluate(lm, task, shots=2, calibrate="contextual", out=tmp_path)
-    shown = "Q: 100\nA: even\n\nQ: 101\nA: odd\n\n"
+    demonstrations = "Q: 100\nA: even\n\nQ: 101\nA: odd\n\n"
 
-    added = {f"{shown}Q: {content}\nA: {name}" for content in CONTENT_FREE for name in ("even", "odd")}
+    added = {f"{demonstrations}Q: {content}\nA: {name}" for content in CONTENT_FREE for name in ("even", "odd")}
     assert set(lm.texts) - set(plain.texts) == added
     assert len(lm.texts) == len(plain.texts) + 6  # shared by both queries
 
 
-def test_queries_with_demonstrations_of_their_own_have_content_free_prompts_of_their_own() -> None:
+def test_queries_with_different_demonstrations_have_different_content_free_prompts() -> None:
     plain, lm = Noted(), Noted()
     evaluate(plain, parity(), shots=2)
     evaluate(lm, parity(), shots=2, calibrate="contextual", content_free="nothing")
@@ -166,8 +166,8 @@ def test_a_calibrated_score_has_its_paired_difference_from_the_normalisation(tmp
 
 
 def test_what_a_run_does_not_collect_is_not_stored(tmp_path: Path) -> None:
-    evaluate(FakeLM(), parity(asked=[0]), shots=0, out=tmp_path / "plain")
-    evaluate(FakeLM(), parity(asked=[0]), shots=0, calibrate="contextual", out=tmp_path / "calibrated")
+    evaluate(FakeLM(), parity(queries=[0]), shots=0, out=tmp_path / "plain")
+    evaluate(FakeLM(), parity(queries=[0]), shots=0, calibrate="contextual", out=tmp_path / "calibrated")
     (plain,), (calibrated,) = examples(tmp_path / "plain"), examples(tmp_path / "calibrated")
 
     assert {*plain["options"][0]} == {"text", "logprobs", "unconditional"}
@@ -334,7 +334,7 @@ def test_a_line_without_the_answers_for_calibration_is_named(tmp_path: Path) -> 
 
 
 def test_examples_of_a_run_have_the_scores_by_its_calibrations(tmp_path: Path) -> None:
-    task = parity(asked=[0], domain_premise="So")
+    task = parity(queries=[0], domain_premise="So")
     result = evaluate(FakeLM(), task, shots=0, calibrate=["contextual", "dc-pmi"], out=tmp_path)
     (outcome,) = outcomes(tmp_path, result.manifest)
     (entry,) = examples(tmp_path)
@@ -351,7 +351,7 @@ CHANNEL = "{% block query %}A: {{ option }}\nQ:{% endblock %}{% block answer %} 
 
 def test_a_channel_prompt_scores_the_input_after_each_label_and_is_not_calibrated(tmp_path: Path) -> None:
     lm = Noted()
-    task = parity(asked=[0, 1], draw="first", prompt={"plain": "Q: {{ n }}\nA:", "channel": CHANNEL})
+    task = parity(queries=[0, 1], draw="first", prompt={"plain": "Q: {{ n }}\nA:", "channel": CHANNEL})
     result = evaluate(lm, task, shots=1, prompts=["plain", "channel"], calibrate=["contextual", "batch"], out=tmp_path)
 
     assert "A: even\nQ: 100\n\nA: odd\nQ: 1" in lm.texts

@@ -1,4 +1,4 @@
-"""Scores by category: each with its own error, their macro average beside the score of all examples."""
+"""Scores by category, with standard errors, and their macro average beside the score of all examples."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ KIND = {n: name for name, numbers in SIZES.items() for n in numbers}
 KNOWN = {n for n in ASKED if n % 3 == 0 or n < 7}
 
 
-def kinds(asked: range = ASKED, kind: dict[int, str] = KIND, **said: Any) -> Task:
-    rows = [{**row, "kind": kind[row["n"]], "part": row["n"] // 5} for row in records(asked)]
-    shown = [{**row, "kind": "", "part": 0} for row in records(range(100, 104))]
-    said = {"prompt": PROMPT, "options": NAMES, "id": "id", "by": "kind"} | said
-    return Task.from_records("kinds", evaluation=rows, demonstrations=shown, **said)
+def kinds(queries: range = ASKED, kind: dict[int, str] = KIND, **overrides: Any) -> Task:
+    rows = [{**row, "kind": kind[row["n"]], "part": row["n"] // 5} for row in records(queries)]
+    demonstrations = [{**row, "kind": "", "part": 0} for row in records(range(100, 104))]
+    overrides = {"prompt": PROMPT, "options": NAMES, "id": "id", "by": "kind"} | overrides
+    return Task.from_records("kinds", evaluation=rows, demonstrations=demonstrations, **overrides)
 
 
 def knows(right: set[int] = KNOWN) -> FakeLM:
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return evaluate(knows(), kinds(), shots=0, out=tmp_path_factory.mktemp("run") / "kinds")
 
 
-def test_every_category_has_a_score_with_its_own_error(run: Result) -> None:
+def test_every_category_has_a_score_and_its_standard_error(run: Result) -> None:
     for name in SIZES:
         line = run.score("kinds", category=name)
 

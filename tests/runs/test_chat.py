@@ -41,7 +41,7 @@ class Chatty(FakeLM):
         return Spoken(f"spoken{len(arguments)}")
 
 
-def test_a_chat_has_its_own_scores_signature_and_folder(tmp_path: Path) -> None:
+def test_a_chat_has_different_scores_signature_and_folder(tmp_path: Path) -> None:
     chat = evaluate(Chatty(), parity(), shots=[0, 3], chat=True, chat_args={"mood": 1}, out=tmp_path / "chat")
     plain = evaluate(Chatty(), parity(), shots=0)
 

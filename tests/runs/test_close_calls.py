@@ -1,4 +1,4 @@
-"""Scores that depend on what else is asked say so."""
+"""Scores with decisions that depend on the batch have a note."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ODD = [1, 3, 5, 7, 9, 11, 13, 15]
 
 
 class Batching(FakeLM):
-    """Prefers `odd` to `even` by a hair, and the less, the more is asked together."""
+    """Prefers `odd` to `even` by a hair, and by less in larger batches."""
 
     noise = None
     measures_noise = True

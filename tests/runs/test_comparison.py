@@ -26,28 +26,30 @@ LONG = range(40)
 CHATTY = "Even or odd?\nQ: {{ n }}\nA:"
 
 
-def numbers(*, asked: Iterable[int] = LONG, size: int = 1, **said: Any) -> Task:
+def numbers(*, queries: Iterable[int] = LONG, size: int = 1, **overrides: Any) -> Task:
     """Parity of numbers, so many of which are a cluster."""
-    asks, shows = ([{**row, "part": row["n"] // size} for row in records(each)] for each in (asked, range(100, 112)))
-    said = {"prompt": PROMPT, "options": NAMES, "id": "id", "cluster": "part"} | said
-    return Task.from_records("numbers", evaluation=asks, demonstrations=shows, **said)
+    evaluated, demonstrations = (
+        [{**row, "part": row["n"] // size} for row in records(each)] for each in (queries, range(100, 112))
+    )
+    overrides = {"prompt": PROMPT, "options": NAMES, "id": "id", "cluster": "part"} | overrides
+    return Task.from_records("numbers", evaluation=evaluated, demonstrations=demonstrations, **overrides)
 
 
 def knows(right: Iterable[int], name: str = "fake") -> FakeLM:
-    return FakeLM({asked: f"{answer}\n" for asked, answer in answers(right, LONG).items()}, name=name)
+    return FakeLM({queries: f"{answer}\n" for queries, answer in answers(right, LONG).items()}, name=name)
 
 
 FEW, MANY = [n for n in LONG if n % 3 == 0], [n for n in LONG if n % 3 == 0 or n % 7 < 3]
 GAIN = np.array([(n in MANY) - (n in FEW) for n in LONG], float)
 
 
-def ran(folder: Path, right: Iterable[int], task: Task, **said: Any) -> Path:
-    evaluate(knows(right), task, out=folder, **{"shots": 0, **said})
+def ran(folder: Path, right: Iterable[int], task: Task, **options: Any) -> Path:
+    evaluate(knows(right), task, out=folder, **{"shots": 0, **options})
     return folder
 
 
-def two(root: Path, task: Task, other: Task | None = None, **said: Any) -> Comparison:
-    return compare(ran(root / "one", FEW, task, **said), ran(root / "other", MANY, other or task, **said))
+def two(root: Path, task: Task, other: Task | None = None, **options: Any) -> Comparison:
+    return compare(ran(root / "one", FEW, task, **options), ran(root / "other", MANY, other or task, **options))
 
 
 def test_error_of_a_difference_is_that_of_the_differences_of_the_examples(tmp_path: Path) -> None:
@@ -154,8 +156,8 @@ def moved(n: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        (numbers(asked=range(1, 41)), "on other examples: '0' is not the same in both runs"),
-        (numbers(asked=range(39)), "on all 40 in the first run and on all 39 in the second"),
+        (numbers(queries=range(1, 41)), "on other examples: '0' is not the same in both runs"),
+        (numbers(queries=range(39)), "on all 40 in the first run and on all 39 in the second"),
         (numbers(size=2), "on other examples: '1' is not the same in both runs"),
         (numbers(group="label"), "on other examples: '10' is not the same in both runs"),
         (numbers(options=["even", "uneven"]), "on other examples: '0' is not the same in both runs"),
@@ -194,7 +196,7 @@ def test_another_limit_is_another_set_of_examples(
 
 def test_the_same_examples_of_another_total_are_another_set(tmp_path: Path) -> None:
     ran(tmp_path / "one", FEW, numbers(), limit="first:10")
-    ran(tmp_path / "other", FEW, numbers(asked=range(10)))
+    ran(tmp_path / "other", FEW, numbers(queries=range(10)))
 
     with pytest.raises(RunError, match=r"on the first 10 of 40 in the first run and on all 10 in the second$"):
         compare(tmp_path / "one", tmp_path / "other")
@@ -202,15 +204,15 @@ def test_the_same_examples_of_another_total_are_another_set(tmp_path: Path) -> N
 
 def test_the_same_sample_of_another_file_order_is_compared(tmp_path: Path) -> None:
     ran(tmp_path / "one", FEW, numbers(), limit=10)
-    ran(tmp_path / "other", FEW, numbers(asked=reversed(range(40))), limit=10)
+    ran(tmp_path / "other", FEW, numbers(queries=reversed(range(40))), limit=10)
 
     assert [pair.value for pair in compare(tmp_path / "one", tmp_path / "other")] == [0]
 
 
 def test_another_split_is_another_set_of_examples(tmp_path: Path) -> None:
-    said: dict[str, Any] = {"data": write_library(tmp_path) / "data", "library": Library([tmp_path]), "shots": 0}
-    evaluate(knowing(0), "toy/parity", out=tmp_path / "one", **said)
-    evaluate(knowing(0), "toy/parity", out=tmp_path / "other", split="train", **said)
+    options: dict[str, Any] = {"data": write_library(tmp_path) / "data", "library": Library([tmp_path]), "shots": 0}
+    evaluate(knowing(0), "toy/parity", out=tmp_path / "one", **options)
+    evaluate(knowing(0), "toy/parity", out=tmp_path / "other", split="train", **options)
 
     with pytest.raises(
         RunError, match="toy/parity was scored on the task's own split in the first run and on train in the second"
@@ -253,11 +255,11 @@ def test_what_two_runs_do_not_share_is_reported_once(
     ran(tmp_path / "one", FEW, task, **one)
     ran(tmp_path / "other", MANY, task, **other)
     try:
-        said = {each.why for each in compare(tmp_path / "one", tmp_path / "other").unpaired}
+        reasons = {each.why for each in compare(tmp_path / "one", tmp_path / "other").unpaired}
     except RunError as error:
-        said = {str(error).split(": ", 2)[2]}
+        reasons = {str(error).split(": ", 2)[2]}
 
-    assert said == {f"numbers was scored only in the {sentence}"}
+    assert reasons == {f"numbers was scored only in the {sentence}"}
 
 
 def test_another_normalisation_is_named(tmp_path: Path) -> None:
@@ -279,9 +281,9 @@ def test_a_task_that_failed_in_one_run_is_not_compared(tmp_path: Path) -> None:
 
 
 def test_averages_of_suites_are_paired_as_their_tasks_are(tmp_path: Path) -> None:
-    said: dict[str, Any] = {"data": write_library(tmp_path) / "data", "library": Library([tmp_path]), "shots": 0}
+    options: dict[str, Any] = {"data": write_library(tmp_path) / "data", "library": Library([tmp_path]), "shots": 0}
     for folder, right in (("one", (0, 1)), ("other", (0, 1, 2))):
-        evaluate(knowing(*right), "toy", out=tmp_path / folder, **said)
+        evaluate(knowing(*right), "toy", out=tmp_path / folder, **options)
     found = compare(tmp_path / "one", tmp_path / "other")
 
     parity, pairs, _, average = found.pairs
@@ -305,15 +307,15 @@ def test_averages_of_suites_are_paired_as_their_tasks_are(tmp_path: Path) -> Non
     ],
 )
 def test_averages_of_something_else_are_not_compared(old: str, new: str, why: str, tmp_path: Path) -> None:
-    said: dict[str, Any] = {"data": write_library(tmp_path) / "data", "shots": 0}
+    options: dict[str, Any] = {"data": write_library(tmp_path) / "data", "shots": 0}
     suite = tmp_path / "tasks/toy.yaml"
     suite.write_text(suite.read_text().replace("suite: toy\n", "suite: toy\naverage: macro\n"))
     short = tmp_path / "data/pairs/val.jsonl"
     short.write_text("".join(short.read_text().splitlines(keepends=True)[:6]))
-    evaluate(knowing(0, 1), "toy", out=tmp_path / "one", library=Library([tmp_path]), **said)
+    evaluate(knowing(0, 1), "toy", out=tmp_path / "one", library=Library([tmp_path]), **options)
     changed = suite if old in suite.read_text() else tmp_path / "data/parity/val.jsonl"
     changed.write_text(changed.read_text().replace(old, new, 1))
-    evaluate(knowing(0, 2), ["toy", "toy/pairs"], out=tmp_path / "other", library=Library([tmp_path]), **said)
+    evaluate(knowing(0, 2), ["toy", "toy/pairs"], out=tmp_path / "other", library=Library([tmp_path]), **options)
     found = {each.line.task: each.why for each in compare(tmp_path / "one", tmp_path / "other").unpaired}
 
     assert found["toy"] == f"the average of toy is {why}"
@@ -353,7 +355,7 @@ def test_json_and_a_frame_have_every_figure(tmp_path: Path) -> None:
     assert found.to_frame()["standard_error"].tolist() == [found.pairs[0].standard_error]
 
 
-def test_runs_over_data_from_different_places_are_refused(tmp_path: Path) -> None:
+def test_runs_over_data_from_different_sources_are_refused(tmp_path: Path) -> None:
     for name in ("one", "other"):
         ran(tmp_path / name, FEW, numbers())
     path = tmp_path / "other/manifest.json"

@@ -30,11 +30,11 @@ def sentence(n: int) -> str:
     return " ".join(WORDS[(n // 10 ** (k % 2) + k) % 10] for k in range(8)) + f" number {n} is called {n}th"
 
 
-def task(**said: Any) -> Task:
+def task(**overrides: Any) -> Task:
     rows = [{**row, "text": sentence(row["n"]), "part": row["n"] // 5} for row in records(ASKED)]
-    shown = [{**row, "text": "", "part": 0} for row in records(range(100, 104))]
-    said = {"prompt": "{{ text }}\nQ: {{ n }}\nA:", "options": NAMES, "id": "id"} | said
-    return Task.from_records("parity", evaluation=rows, demonstrations=shown, **said)
+    demonstrations = [{**row, "text": "", "part": 0} for row in records(range(100, 104))]
+    overrides = {"prompt": "{{ text }}\nQ: {{ n }}\nA:", "options": NAMES, "id": "id"} | overrides
+    return Task.from_records("parity", evaluation=rows, demonstrations=demonstrations, **overrides)
 
 
 def knows() -> FakeLM:
@@ -58,7 +58,7 @@ def test_the_size_is_the_fifth_percentile_between_eight_and_thirteen(shortest: i
     assert contamination(made, tmp_path / "c.jsonl", ngram=5).tasks[0].ngram == 5
 
 
-def test_dirty_examples_are_listed_with_the_ngram_and_its_place(tmp_path: Path) -> None:
+def test_dirty_examples_are_listed_with_the_ngram_and_its_position(tmp_path: Path) -> None:
     found = contamination(task(), corpus(tmp_path / "c.jsonl"))
     found.write(tmp_path / "found.jsonl")
     (searched,), first = found.tasks, found.overlaps[0]
@@ -73,10 +73,10 @@ def test_dirty_examples_are_listed_with_the_ngram_and_its_place(tmp_path: Path) 
 
 def test_short_examples_are_looked_for_as_a_whole_and_prompts_do_not_count(tmp_path: Path) -> None:
     prompt = "Is the following word of the kind that was described in the task above? {{ n }} A:"
-    asked = [{**row, "n": f"word{row['n']}"} for row in records(ASKED)]
-    toy = Task.from_records("toy", evaluation=asked, prompt=prompt, options=NAMES, id="id")
+    questions = [{**row, "n": f"word{row['n']}"} for row in records(ASKED)]
+    toy = Task.from_records("toy", evaluation=questions, prompt=prompt, options=NAMES, id="id")
     (tmp_path / "c.txt").write_text(prompt)
-    bare = Task.from_records("bare", evaluation=asked, prompt="{{ n }}", options=NAMES, id="id")
+    bare = Task.from_records("bare", evaluation=questions, prompt="{{ n }}", options=NAMES, id="id")
     (tmp_path / "d.txt").write_text("Word3: odd. word5, even")
 
     assert contamination(toy, tmp_path / "c.txt").tasks[0].dirty == 0

@@ -56,16 +56,18 @@ def test_no_weights_are_read(tmp_path: Path) -> None:
 
 
 def test_operations_are_two_for_each_parameter_and_four_for_each_unit_of_attention() -> None:
-    said = plan("tiny", "arithmetic/2d-addition", shots=1, limit=3, device="cpu")
-    work, width, layers = said.explanation.workload, 128, 4
+    planned_run = plan("tiny", "arithmetic/2d-addition", shots=1, limit=3, device="cpu")
+    work, width, layers = planned_run.explanation.workload, 128, 4
     body = layers * (4 * width**2 + 2 * width * 384 + 9 * width + 384) + 2 * width
 
-    assert said.counts.body == body
-    assert said.prefill_flops == (
+    assert planned_run.counts.body == body
+    assert planned_run.prefill_flops == (
         2 * body * work.computed + 2 * 837 * width * work.scored + 4 * layers * width * work.attended
     )
     assert work.generated > 0
-    assert said.generation_flops == work.generated * (2 * body + 2 * 837 * width + 4 * layers * width * work.context)
+    assert planned_run.generation_flops == work.generated * (
+        2 * body + 2 * 837 * width + 4 * layers * width * work.context
+    )
 
 
 def test_a_device_reads_by_its_peak_and_writes_by_its_bandwidth() -> None:
@@ -83,10 +85,10 @@ def test_devices_name_their_sources() -> None:
 
 
 def test_a_run_without_generation_estimates_no_generation() -> None:
-    said = str(planned())
+    text = str(planned())
 
-    assert "generation" not in said
-    assert "for prefill; 1 holds the bfloat16 weights" in said
+    assert "generation" not in text
+    assert "for prefill; 1 holds the bfloat16 weights" in text
 
 
 def test_a_plan_says_how_many_experts_a_token_meets(tmp_path: Path) -> None:
@@ -101,11 +103,11 @@ def test_a_plan_says_how_many_experts_a_token_meets(tmp_path: Path) -> None:
         "num_experts_per_tok": 1,
         "vocab_size": 1024,
     }
-    said = plan(folder(tmp_path / "mixture", config, tokenizer=True), "symbols", **ASKED)
+    planned_run = plan(folder(tmp_path / "mixture", config, tokenizer=True), "symbols", **ASKED)
 
     routed = 2 * 4 * 3 * 32 * 64  # layers, experts, matrices
-    assert said.counts.active == said.counts.parameters - routed * 3 // 4
-    assert f"{said.counts.active:,} of them active for a token" in str(said)
+    assert planned_run.counts.active == planned_run.counts.parameters - routed * 3 // 4
+    assert f"{planned_run.counts.active:,} of them active for a token" in str(planned_run)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Decoding that a run chooses instead of each task's own."""
+"""Decoding options of a run, which override those of each task."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ QUERY = "Q: {{ n }}\nA:"
 FOUR = FakeLM({"Q: 1\nA:": " four\nmore", "Q: 2\nA:": " four;more"})
 
 
-def toy(**said: Any) -> Task:
+def toy(**overrides: Any) -> Task:
     records = [{"n": n, "r": "four"} for n in (1, 2)]
-    said = {"answer": "text", "references": "r", "decode": {"max_tokens": 5}} | said
-    return Task.from_records("toy", evaluation=records, demonstrations=[{"n": 9, "r": "x"}], prompt=QUERY, **said)
+    overrides = {"answer": "text", "references": "r", "decode": {"max_tokens": 5}} | overrides
+    return Task.from_records("toy", evaluation=records, demonstrations=[{"n": 9, "r": "x"}], prompt=QUERY, **overrides)
 
 
 def choice() -> Task:
@@ -41,27 +41,27 @@ def measured(folder: Path, decode: Any = None, task: Task | None = None) -> Resu
 
 
 def test_what_is_named_is_changed_and_the_rest_stays_as_the_task_has_it(tmp_path: Path) -> None:
-    own = measured(tmp_path / "own")
+    default = measured(tmp_path / "default")
     short = measured(tmp_path / "short", {"max_tokens": 3})
     stopped = measured(tmp_path / "stopped", {"max_tokens": 9, "stop": [";", "\n"]})
 
-    assert texts(tmp_path / "own") == [[" four"], [" four"]]
+    assert texts(tmp_path / "default") == [[" four"], [" four"]]
     assert texts(tmp_path / "short") == [[" fo"], [" fo"]]
     assert texts(tmp_path / "stopped") == [[" four"], [" four"]]
-    assert [result.scores[0].signature.split("|")[5] for result in (own, short, stopped)] == [
+    assert [result.scores[0].signature.split("|")[5] for result in (default, short, stopped)] == [
         "greedy-max5-stop(\\n)",
         "greedy-max3-stop(\\n)",
         "greedy-max9-stop(;,\\n)",
     ]
-    assert [result.scores[0].value for result in (own, short, stopped)] == [1.0, 0.0, 1.0]
+    assert [result.scores[0].value for result in (default, short, stopped)] == [1.0, 0.0, 1.0]
 
 
 def test_signature_is_that_of_a_task_that_is_decoded_so(tmp_path: Path) -> None:
-    asked = measured(tmp_path / "asked", {"beams": 2, "max_tokens": 6})
-    said = measured(tmp_path / "said", task=toy(decode={"beams": 2, "max_tokens": 6}))
+    overridden = measured(tmp_path / "overridden", {"beams": 2, "max_tokens": 6})
+    defined = measured(tmp_path / "defined", task=toy(decode={"beams": 2, "max_tokens": 6}))
 
-    assert asked.scores[0].signature == said.scores[0].signature
-    assert asked.scores[0].normalization == "beam2-gnmt0.6"
+    assert overridden.scores[0].signature == defined.scores[0].signature
+    assert overridden.scores[0].normalization == "beam2-gnmt0.6"
 
 
 def test_manifest_states_the_decoding(tmp_path: Path) -> None:
@@ -74,7 +74,8 @@ def test_the_same_decoding_is_the_same_configuration_however_it_is_written(tmp_p
     measured(tmp_path, {"max_tokens": 9, "stop": (";", "\n")})
     again = measured(tmp_path, {"stop": [";", "\n"], "max_tokens": 9})
     names = [
-        RunConfig(model="m", tasks=("t",), decode=said).folder_name() for said in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
+        RunConfig(model="m", tasks=("t",), decode=decode).folder_name()
+        for decode in ({"a": 1, "b": 2}, {"b": 2, "a": 1})
     ]
 
     assert again.manifest.reused == 2
@@ -105,26 +106,26 @@ def test_a_decoding_may_be_given_whole(tmp_path: Path) -> None:
 
 
 def test_a_configuration_without_rare_options_names_its_folder_as_before() -> None:
-    ask = RunConfig(model="tiny", tasks=("coqa",))
+    config = RunConfig(model="tiny", tasks=("coqa",))
     rare = {
         *("decode", "draw", "select", "encoder", "order", "labels", "fewshot_ids", "metrics"),
         *("formats", "budget", "calibrate", "content_free", "until", "per_shot_loss"),
         *(n for n in RunConfig.model_fields if "chat" in n),
     }
-    fields = {name: getattr(ask, name) for name in RunConfig.model_fields if name not in rare}
+    fields = {name: getattr(config, name) for name in RunConfig.model_fields if name not in rare}
     before = json.dumps(fields, separators=(",", ":"))
 
-    assert ask.model_dump_json() == before
-    assert ask.folder_name() == f"coqa-tiny-{hashlib.sha256(before.encode()).hexdigest()[:8]}"
-    assert RunConfig.model_validate_json(before) == ask
-    assert RunConfig(model="tiny", tasks=("coqa",), metrics=("coqa_em",)).folder_name() == ask.folder_name()
+    assert config.model_dump_json() == before
+    assert config.folder_name() == f"coqa-tiny-{hashlib.sha256(before.encode()).hexdigest()[:8]}"
+    assert RunConfig.model_validate_json(before) == config
+    assert RunConfig(model="tiny", tasks=("coqa",), metrics=("coqa_em",)).folder_name() == config.folder_name()
 
 
 def test_another_decoding_is_another_folder() -> None:
-    asks = [RunConfig(model="tiny", tasks=("coqa",), decode=decode) for decode in (None, {"beams": 1}, {"beams": 2})]
+    configs = [RunConfig(model="tiny", tasks=("coqa",), decode=decode) for decode in (None, {"beams": 1}, {"beams": 2})]
 
-    assert len({ask.folder_name() for ask in asks}) == 3
-    assert [RunConfig.model_validate_json(ask.model_dump_json()) for ask in asks] == asks
+    assert len({config.folder_name() for config in configs}) == 3
+    assert [RunConfig.model_validate_json(config.model_dump_json()) for config in configs] == configs
 
 
 def test_a_folder_is_of_one_decoding(tmp_path: Path) -> None:
@@ -177,12 +178,12 @@ def test_values_must_suit_what_stays_of_the_task() -> None:
 
 def test_no_published_numbers_stand_beside_another_decoding() -> None:
     coqa = Library().task("coqa")
-    own = coqa.definition.decode
+    default = coqa.definition.decode
     assert coqa.definition.reference is not None
-    assert own is not None
+    assert default is not None
 
-    assert coqa.with_decoding({"beams": own.beams + 1}).definition.reference is None
-    assert coqa.with_decoding({"beams": own.beams}) is coqa
+    assert coqa.with_decoding({"beams": default.beams + 1}).definition.reference is None
+    assert coqa.with_decoding({"beams": default.beams}) is coqa
 
 
 def test_a_suite_with_a_task_that_is_decoded_differently_has_no_published_numbers_either() -> None:

@@ -65,14 +65,14 @@ def test_without_demonstrations_only_the_first_seed_is_evaluated() -> None:
 def test_smaller_draws_begin_the_larger_ones(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=[1, 2, 5], seeds=2, out=tmp_path)
 
-    shown = {(e["id"], e["cell"]["seed"], e["cell"]["shots"]): e["demonstrations"] for e in examples(tmp_path)}
-    for (name, seed, shots), demonstrations in shown.items():
-        assert shown[name, seed, 5][:shots] == demonstrations
-    assert len({tuple(each) for each in shown.values()}) > 20
+    drawn = {(e["id"], e["cell"]["seed"], e["cell"]["shots"]): e["demonstrations"] for e in examples(tmp_path)}
+    for (name, seed, shots), demonstrations in drawn.items():
+        assert drawn[name, seed, 5][:shots] == demonstrations
+    assert len({tuple(each) for each in drawn.values()}) > 20
 
 
 def test_seeds_draw_other_demonstrations_and_their_spread_is_reported(tmp_path: Path) -> None:
-    lm = FakeLM(answers([]) | answers(ASKED, after="odd\n\n"))  # right where the last demonstration shown is odd
+    lm = FakeLM(answers([]) | answers(ASKED, after="odd\n\n"))  # right where the last demonstration is odd
     result = evaluate(lm, parity(), shots=3, seeds=5, out=tmp_path)
 
     of_seed: dict[int, list[int]] = {}
@@ -96,7 +96,7 @@ def test_demonstrations_do_not_depend_on_limit_or_on_what_else_is_evaluated(tmp_
     assert few == {key: many[key] for key in few}
 
 
-def test_no_example_is_among_its_own_demonstrations_when_there_is_no_other_split(tmp_path: Path) -> None:
+def test_no_example_is_among_its_demonstrations_when_there_is_no_other_split(tmp_path: Path) -> None:
     task = Task.from_records("alone", evaluation=records(range(6)), prompt=PROMPT, options=NAMES, id="id")
     evaluate(knowing(0), task, shots=5, seeds=3, out=tmp_path)
 
@@ -145,8 +145,8 @@ def test_without_demonstrations_a_task_may_have_another_prompt(with_zero_shot_pr
 
 def test_a_prompt_that_is_requested_is_used_without_demonstrations_too(with_zero_shot_prompt: Path) -> None:
     root = with_zero_shot_prompt
-    asked = {"shots": [0, 1], "data": root / "data", "library": Library([root])}
-    result = evaluate(knowing(0), "toy/parity", prompts="plain", **asked)  # type: ignore[arg-type]
+    options = {"shots": [0, 1], "data": root / "data", "library": Library([root])}
+    result = evaluate(knowing(0), "toy/parity", prompts="plain", **options)  # type: ignore[arg-type]
 
     assert [(line.prompt, line.shots) for line in result] == [("plain", 0), ("plain", 1)]
 
@@ -175,7 +175,7 @@ def test_options_of_one_example_share_their_demonstrations_in_a_small_window(tmp
     assert all(e["shots"] == len(e["demonstrations"]) for e in found)
     contexts = [context for context in lm.contexts if context.startswith("Q: 1")]  # begins with a demonstration
     assert len(set(contexts)) > 8
-    assert len(contexts) == 2 * len(set(contexts))  # each is asked with both options
+    assert len(contexts) == 2 * len(set(contexts))  # each is a context of both options
 
 
 def test_effective_shots_and_shortened_prompts_are_reported(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_suite_average_counts_a_task_with_two_metrics_once(tmp_path: Path) -> No
     assert (line.examples, line.data) == (16, "local")
 
 
-def test_suite_average_has_the_spread_of_its_own_seed_values(tmp_path: Path) -> None:
+def test_a_suite_average_has_the_spread_of_its_values_by_seed(tmp_path: Path) -> None:
     root = write_library(tmp_path)
     lm = FakeLM(answers([]) | answers(ASKED, after="odd\n\n"))
     result = evaluate(lm, "toy", shots=2, seeds=4, data=root / "data", library=Library([root]))
@@ -348,7 +348,7 @@ def test_suite_average_spans_tasks_with_and_without_demonstrations(tmp_path: Pat
 
 
 def test_an_undefined_figure_is_null_in_the_files(tmp_path: Path) -> None:
-    result = evaluate(knowing(0), parity(asked=[0]), shots=0, out=tmp_path)
+    result = evaluate(knowing(0), parity(queries=[0]), shots=0, out=tmp_path)
 
     assert math.isnan(result.score("parity").standard_error)
     assert '"standard_error": null' in (tmp_path / "scores.json").read_text()
@@ -441,7 +441,7 @@ def _arguments(lm: FakeLM, changes: dict[str, Any]) -> dict[str, Any]:
 
 def test_two_different_tasks_of_one_name_are_refused() -> None:
     with pytest.raises(TaskError, match="two different tasks are named 'parity'"):
-        evaluate(knowing(0), [parity(), parity(asked=range(4))], shots=0)
+        evaluate(knowing(0), [parity(), parity(queries=range(4))], shots=0)
 
 
 @pytest.mark.parametrize(
@@ -486,7 +486,7 @@ def _second() -> Task:
 
 
 class _Recorder(FakeLM):
-    """A model that remembers the contexts it was asked after."""
+    """A model that records the contexts of its requests."""
 
     def __init__(self, window: int) -> None:
         super().__init__(window=window)
@@ -498,11 +498,11 @@ class _Recorder(FakeLM):
 
 
 def test_another_split_stands_in_line_and_signature() -> None:
-    own = evaluate(knowing(0), parity(), shots=[0, 2])
-    lm = FakeLM(answers(SHOWN, asked=SHOWN))
+    default = evaluate(knowing(0), parity(), shots=[0, 2])
+    lm = FakeLM(answers(SHOWN, queries=SHOWN))
     other = evaluate(lm, parity(), shots=[0, 2], split="demonstrations", fewshot_split="evaluation")
 
-    assert [(line.split, line.fewshot_split) for line in own] == [("", ""), ("", "")]
+    assert [(line.split, line.fewshot_split) for line in default] == [("", ""), ("", "")]
     assert [(line.split, line.fewshot_split) for line in other] == [
         ("demonstrations", ""),
         ("demonstrations", "evaluation"),
@@ -512,17 +512,17 @@ def test_another_split_stands_in_line_and_signature() -> None:
     zero, two = (line.signature for line in other)
     assert "|per_example|split:demonstrations|s0|" in zero
     assert "|per_example|split:demonstrations|fewshot_split:evaluation|s0|" in two
-    assert not any(word in line.signature for line in own for word in ("split:", "fewshot_split:"))
+    assert not any(word in line.signature for line in default for word in ("split:", "fewshot_split:"))
 
 
-def test_naming_a_tasks_own_splits_changes_nothing() -> None:
+def test_naming_the_default_splits_of_a_task_changes_nothing() -> None:
     expected = evaluate(knowing(0), parity(), shots=[0, 2])
     actual = evaluate(knowing(0), parity(), shots=[0, 2], split="evaluation", fewshot_split="demonstrations")
 
     assert actual.scores == expected.scores
 
 
-def test_no_query_is_shown_itself_where_its_own_split_is_shown(tmp_path: Path) -> None:
+def test_no_query_is_its_demonstration_when_both_come_from_one_split(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=7, fewshot_split="evaluation", out=tmp_path)
 
     for each in examples(tmp_path):
@@ -557,10 +557,10 @@ def test_average_over_other_splits_says_so(tmp_path: Path) -> None:
     assert "|k2|fewshot_split:validation|s0|" in result.score("toy").signature
 
 
-def test_a_demonstration_that_cannot_be_shown_is_named() -> None:
-    shown: list[dict[str, Any]] = [{"id": 100, "n": 100, "label": 0}, {"id": 101, "n": None, "label": 1}]
+def test_a_demonstration_that_cannot_be_rendered_is_named() -> None:
+    demonstrations: list[dict[str, Any]] = [{"id": 100, "n": 100, "label": 0}, {"id": 101, "n": None, "label": 1}]
     task = Task.from_records(
-        "gap", evaluation=records([1]), demonstrations=shown, prompt=PROMPT, options=NAMES, id="id"
+        "gap", evaluation=records([1]), demonstrations=demonstrations, prompt=PROMPT, options=NAMES, id="id"
     )
     with pytest.raises(PromptError) as caught:
         evaluate(knowing(), task, shots=2)

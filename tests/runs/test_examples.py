@@ -156,7 +156,7 @@ def test_an_example_that_cannot_be_judged_is_no_flip(tmp_path: Path) -> None:
     assert flips(here, there, tmp_path) == here[1:]
 
 
-def test_generated_texts_are_judged_by_the_first_metric_and_shown_with_what_was_extracted(tmp_path: Path) -> None:
+def test_generated_texts_are_judged_by_the_first_metric_and_listed_with_the_extracted_text(tmp_path: Path) -> None:
     task = Task.from_records(
         "sums",
         evaluation=[{"q": "1+1", "a": "2"}, {"q": "2+2", "a": "4"}],

@@ -1,4 +1,4 @@
-"""A task that cannot be asked, or whose data is missing, does not end the run of the others."""
+"""A task that cannot be evaluated, or whose data is missing, does not end the run of the others."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def model(*right: int) -> FakeLM:
     return FakeLM(answers(right), window=WINDOW)
 
 
-def long_task(*, mended: bool = False, **said: Any) -> Task:
+def long_task(*, mended: bool = False, **overrides: Any) -> Task:
     """A task whose second query takes more tokens than the window has."""
     rows = [{"id": n, "n": "77" if n != 1 or mended else "1" * 401, "label": 1} for n in range(3)]
-    said = {"prompt": PROMPT, "options": NAMES, "id": "id"} | said
-    return Task.from_records("long", evaluation=rows, demonstrations=records(SHOWN), **said)
+    overrides = {"prompt": PROMPT, "options": NAMES, "id": "id"} | overrides
+    return Task.from_records("long", evaluation=rows, demonstrations=records(SHOWN), **overrides)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_the_same_command_tries_a_failed_task_again_and_computes_nothing_twice(t
 
 
 def long() -> Task:
-    """Another task, of one query that the mended task asks too."""
+    """Another task, of one query that the mended task has too."""
     return Task.from_records("other", evaluation=[{"n": "77", "label": 1}], prompt=PROMPT, options=NAMES)
 
 
@@ -138,8 +138,8 @@ def test_an_answer_context_longer_than_the_window_fails_its_task_alone(tmp_path:
     )
 
 
-def toys(folder: Path, **said: Any) -> Result:
-    return evaluate(model(), "toy", library=Library([folder]), data=folder / "data", **{"shots": 0, **said})
+def toys(folder: Path, **options: Any) -> Result:
+    return evaluate(model(), "toy", library=Library([folder]), data=folder / "data", **{"shots": 0, **options})
 
 
 def test_a_suite_goes_on_without_a_task_whose_data_is_missing_and_has_no_average(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_an_error_of_the_model_is_not_blamed_on_the_folder(tmp_path: Path) -> No
         evaluate(_Broken(), parity(), shots=0, out=tmp_path)
 
 
-def test_an_edited_record_recomputes_only_its_own_requests(tmp_path: Path) -> None:
+def test_an_edited_record_recomputes_only_its_requests(tmp_path: Path) -> None:
     root, out = write_library(tmp_path), tmp_path / "run"
     evaluate(knowing(0), "toy/parity", shots=0, data=root / "data", library=Library([root]), out=out)
     data = root / "data/parity/val.jsonl"
@@ -140,22 +140,22 @@ def test_an_edited_record_recomputes_only_its_own_requests(tmp_path: Path) -> No
     assert [example["id"] for example in examples(out)] == list("01234569")
 
 
-def test_an_edited_template_recomputes_its_own_task_only(tmp_path: Path) -> None:
+def test_an_edited_template_recomputes_only_its_task(tmp_path: Path) -> None:
     root, out = write_library(tmp_path), tmp_path / "run"
 
-    def asked() -> int:
+    def answered_by_a_run() -> int:
         evaluate(lm := knowing(0), "toy", shots=[0, 1], data=root / "data", library=Library([root]), out=out)
         return lm.answered
 
-    first = asked()
+    first = answered_by_a_run()
     write(root, "prompts/toy/pairs/plain.jinja", "N: {{ n }}\nA:")
-    second = asked()
+    second = answered_by_a_run()
     write(root, "prompts/toy/pairs/plain.jinja", PROMPT)
 
-    # The tasks ask the same at zero shots, and draw other demonstrations at one.
+    # The tasks have the same queries at zero shots, and draw other demonstrations at one.
     assert first == 8 * 2 + 2 * 8 * 2 + 2
     assert second == 8 * 2 + 8 * 2
-    assert asked() == 0
+    assert answered_by_a_run() == 0
 
 
 def test_answers_of_one_model_are_never_anothers(tmp_path: Path) -> None:
@@ -169,8 +169,8 @@ def test_answers_of_one_model_are_never_anothers(tmp_path: Path) -> None:
 def test_manifest_states_what_was_evaluated_on_what(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=[0, 2], seeds=2, limit=4, note="mind the gap", out=tmp_path)
 
-    said = manifest(tmp_path)
-    assert said["config"] == {
+    stored = manifest(tmp_path)
+    assert stored["config"] == {
         "model": "fake",
         "revision": None,
         "dtype": "auto",
@@ -190,9 +190,9 @@ def test_manifest_states_what_was_evaluated_on_what(tmp_path: Path) -> None:
         "limit": 4,
         "overflow": "drop",
     }
-    assert (said["note"], said["model_words"], said["window"]) == ("mind the gap", "bos0|w1048576|exact", 2**20)
+    assert (stored["note"], stored["model_words"], stored["window"]) == ("mind the gap", "bos0|w1048576|exact", 2**20)
     assert {
-        name: said["tasks"][0][name]
+        name: stored["tasks"][0][name]
         for name in ("task", "prompt", "metrics", "shots", "seeds", "examples", "total_examples")
     } == {
         "task": "parity",
@@ -203,7 +203,7 @@ def test_manifest_states_what_was_evaluated_on_what(tmp_path: Path) -> None:
         "examples": 4,
         "total_examples": 8,
     }
-    assert said["finished"] >= said["started"]
+    assert stored["finished"] >= stored["started"]
 
 
 def test_manifest_of_an_unfinished_run_says_so(tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ class Planted:
     def __init__(self, *shares: float) -> None:
         draws = random.Random(1)
         self.answers = [[draws.random() < share for _ in range(EXAMPLES)] for share in shares]
-        self.asked: list[tuple[int, int, int]] = []
+        self.calls: list[tuple[int, int, int]] = []
 
     def __call__(self, index: int, start: int, end: int) -> int:
-        self.asked.append((index, start, end))
+        self.calls.append((index, start, end))
         return sum(self.answers[index][start:end])
 
 
@@ -51,19 +51,19 @@ def test_examples_of_a_format_are_evaluated_once_and_in_order() -> None:
     search.best_and_worst(budget=5000, batch=30)
 
     for index in range(3):
-        ranges = [(start, end) for which, start, end in planted.asked if which == index]
+        ranges = [(start, end) for which, start, end in planted.calls if which == index]
         assert [end for _, end in ranges[:-1]] == [start for start, _ in ranges[1:]]
         assert (ranges[0][0], ranges[-1][1]) == (0, search.seen[index])
 
 
 def test_a_seed_gives_one_search_and_another_seed_another() -> None:
-    asked = []
+    calls = []
     for seed in (0, 0, 1):
         planted = Planted(0.5, *[0.5] * 9)
         ThompsonSearch(10, EXAMPLES, planted, seed).best_and_worst(400, 20)
-        asked.append(planted.asked)
+        calls.append(planted.calls)
 
-    assert asked[0] == asked[1] != asked[2]
+    assert calls[0] == calls[1] != calls[2]
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -135,7 +135,7 @@ def test_progress_counts_the_search_in_one_cell_and_its_result_in_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"budget": 80}, "`budget` is the budget of a search among `formats`: give both"),
         ({"budget": 39, "formats": 3}, "`budget`"),
@@ -145,8 +145,8 @@ def test_progress_counts_the_search_in_one_cell_and_its_result_in_all() -> None:
         ),
     ],
 )
-def test_a_budget_needs_formats_two_batches_and_all_examples(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(RunError, match=said):
+def test_a_budget_needs_formats_two_batches_and_all_examples(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RunError, match=message):
         evaluate(knowing(), parity(), **options)
 
 

@@ -48,7 +48,7 @@ def result(folder: Path) -> Result:
     return evaluate(knowing(), task, shots=[0, 2], formats=4, out=folder, prompts="plain")
 
 
-def test_each_format_is_a_prompt_of_its_own_whose_right_option_is_found(result: Result) -> None:
+def test_each_format_is_a_separate_prompt_whose_right_option_is_found(result: Result) -> None:
     values = {line.prompt: line.value for line in result if line.shots == 0 and not line.variants}
 
     assert values == {each.style: known / 8 for each, known in zip(FORMATS, RIGHT, strict=True)}
@@ -86,9 +86,9 @@ def test_stored_texts_are_those_of_the_format_and_scores_come_back_without_the_m
     result: Result, folder: Path
 ) -> None:
     frame = result.examples(prompts=True)
-    shown = frame[(frame["prompt"] == "plain~f1") & (frame["shots"] == 0) & (frame["id"] == "3")]
+    rows = frame[(frame["prompt"] == "plain~f1") & (frame["shots"] == 0) & (frame["id"] == "3")]
 
-    assert [*shown["prompt_text"]] == [FORMATS[1].query({"n": 3}, NAMES, 0)]
+    assert [*rows["prompt_text"]] == [FORMATS[1].query({"n": 3}, NAMES, 0)]
     assert rescore(folder).scores == result.scores
 
 

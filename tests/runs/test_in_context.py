@@ -124,12 +124,12 @@ def parity_losses(tmp_path: Path, **options: Any) -> Result:
 def test_the_loss_of_each_demonstration_is_that_of_a_query_after_those_before_it(tmp_path: Path) -> None:
     found = parity_losses(tmp_path, draw="fixed")
     first, *_ = [each for each in read_examples(tmp_path / "examples.jsonl") if each.cell.shots == 4]
-    asked = [int(number) for number in first.demonstrations]
+    numbers = [int(number) for number in first.demonstrations]
     curve = [line for line in found if line.metric == "per_shot_loss"]
 
-    for before, number in enumerate(asked):  # the demonstration as a query, after those that stand before it
-        task = parity(asked=[number])
-        ids = [str(each) for each in asked[:before]]
+    for before, number in enumerate(numbers):  # the demonstration as a query, after those that stand before it
+        task = parity(queries=[number])
+        ids = [str(each) for each in numbers[:before]]
         alone = evaluate(FakeLM(), task, shots=before, fewshot_ids=ids, metrics="answer_loss", normalizations="sum")
         assert curve[before].value == pytest.approx(alone.score("parity").value)
         assert (curve[before].shots, curve[before].normalization) == (before, "within 4 shots")

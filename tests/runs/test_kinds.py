@@ -69,11 +69,11 @@ def test_demonstrations_show_the_first_reference(tmp_path: Path) -> None:
 def test_a_generated_answer_is_computed_once_and_rescored_without_a_model(tmp_path: Path) -> None:
     model = FakeLM(KNOWN)
     first = evaluate(model, sums(), shots=0, out=tmp_path)
-    asked = model.answered
+    answered = model.answered
 
     again = evaluate(model, sums(), shots=0, out=tmp_path)
 
-    assert model.answered == asked == len(journal(tmp_path)) == len(SUMS)
+    assert model.answered == answered == len(journal(tmp_path)) == len(SUMS)
     assert manifest(tmp_path)["reused"] == len(SUMS)
     assert again.scores == first.scores == rescore(tmp_path).scores
 
@@ -81,12 +81,12 @@ def test_a_generated_answer_is_computed_once_and_rescored_without_a_model(tmp_pa
 def test_a_changed_reference_changes_the_signature_and_no_answer(tmp_path: Path) -> None:
     model = FakeLM(KNOWN)
     (before,) = evaluate(model, sums(), shots=0, out=tmp_path).scores
-    asked = model.answered
+    answered = model.answered
     changed = [{**SUMS[0], "answer": ["nothing", "none"]}, *SUMS[1:]]
 
     (after,) = evaluate(model, sums(evaluation=changed), shots=0, out=tmp_path).scores
 
-    assert model.answered == asked
+    assert model.answered == answered
     assert after.value == pytest.approx(3 / 6)
     assert after.signature != before.signature
 
@@ -123,9 +123,9 @@ def test_the_likelihood_of_a_last_word(tmp_path: Path) -> None:
     assert greedy.metric == "greedy_accuracy"
     assert greedy.value == pytest.approx(1 / 3)
     assert greedy.normalization == "sum"
-    asked = [ScoreRequest.of(list(b"one two"), list(f" {word}".encode())) for word in ("three", "four", "five")]
+    requests = [ScoreRequest.of(list(b"one two"), list(f" {word}".encode())) for word in ("three", "four", "five")]
     sums_: list[float] = []
-    FakeLM({"one two": " four"}).score(asked, lambda _, answer: sums_.append(sum(answer.logprobs)))
+    FakeLM({"one two": " four"}).score(requests, lambda _, answer: sums_.append(sum(answer.logprobs)))
     assert perplexity.value == pytest.approx(math.exp(-sum(sums_) / 3), rel=1e-5)
     assert [each["words"] for each in examples(tmp_path)] == [1, 1, 1]
     assert [each["bytes"] for each in examples(tmp_path)] == [5, 4, 4]
@@ -181,7 +181,7 @@ def test_a_text_that_does_not_fit_with_its_demonstrations_is_an_error_if_that_wa
 
 
 class FirstTokens(FakeLM):
-    """A model with a BOS token that notes the first tokens of what it is asked."""
+    """A model with a BOS token that records the first tokens of its requests."""
 
     def __init__(self, window: int) -> None:
         super().__init__(window=window, bos=True)
@@ -289,7 +289,7 @@ def nouns(**changes: Any) -> Task:
     )
 
 
-def test_wrong_references_are_to_be_avoided_and_never_shown(tmp_path: Path) -> None:
+def test_wrong_references_are_to_be_avoided_and_never_demonstrated(tmp_path: Path) -> None:
     task = nouns()
     result = evaluate(FakeLM(NAMED), task, shots=(0, 1), out=tmp_path)
     zero, one = result.scores
@@ -298,7 +298,7 @@ def test_wrong_references_are_to_be_avoided_and_never_shown(tmp_path: Path) -> N
     assert "|referent:T5-wsc_simple|" in zero.signature
     lines = examples(tmp_path)
     assert [each["right"] for each in lines if each["cell"]["shots"] == 0] == [True, False, False, True, False]
-    assert {shown for each in lines for shown in each["demonstrations"]} == {"0", "3"}
+    assert {name for each in lines for name in each["demonstrations"]} == {"0", "3"}
     assert one.effective_shots == 1
     assert rescore(tmp_path).scores == result.scores
 

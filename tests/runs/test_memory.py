@@ -68,11 +68,11 @@ def test_queries_are_taken_up_to_a_million_tokens_at_a_time() -> None:
 
 def window_tries(shots: list[int], draw: str) -> int:
     """Tokens of the tries of all windows of a grid with two seeds, counted prefix by prefix."""
-    asked, shown = (
+    queries, demonstrations = (
         [{"n": f"{n} of {name}", "label": n % 2} for n in range(count)] for name, count in (("a", 6), ("b", 70))
     )
     task = Task.from_records(
-        "toy", evaluation=asked, demonstrations=shown, prompt="{{ n }}", options=["x", "y"], draw=draw
+        "toy", evaluation=queries, demonstrations=demonstrations, prompt="{{ n }}", options=["x", "y"], draw=draw
     )
     run = planned(FakeLM(), task, None, shots=shots, seeds=2)
     total = 0

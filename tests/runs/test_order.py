@@ -26,26 +26,26 @@ def task(**protocol: Any) -> Task:
     )
 
 
-def shown(folder: Path, lm: FakeLM, shots: int, **protocol: Any) -> list[str]:
+def demonstrations(folder: Path, lm: FakeLM, shots: int, **protocol: Any) -> list[str]:
     """The ids of the demonstrations of the only example."""
     evaluate(lm, task(**protocol), shots=shots, out=folder)
     (line,) = (folder / "examples.jsonl").read_text().splitlines()
     return list(json.loads(line)["demonstrations"])
 
 
-def test_reversed_shows_the_first_one_drawn_beside_the_query(tmp_path: Path) -> None:
-    drawn = shown(tmp_path / "drawn", FakeLM(), 4)
+def test_reversed_puts_the_first_demonstration_drawn_beside_the_query(tmp_path: Path) -> None:
+    drawn = demonstrations(tmp_path / "drawn", FakeLM(), 4)
 
-    assert shown(tmp_path / "reversed", FakeLM(), 4, order="reversed") == drawn[::-1]
+    assert demonstrations(tmp_path / "reversed", FakeLM(), 4, order="reversed") == drawn[::-1]
 
 
 def test_reversed_drops_the_last_ones_drawn_where_not_all_fit(tmp_path: Path) -> None:
     lm = FakeLM(window=32)  # bytes
-    first = shown(tmp_path / "first", lm, 5, draw="first")
+    first = demonstrations(tmp_path / "first", lm, 5, draw="first")
 
     assert 0 < len(first) < 5
     assert first == [each["n"] for each in TRAIN[: len(first)]]
-    assert shown(tmp_path / "reversed", lm, 5, draw="first", order="reversed") == first[::-1]
+    assert demonstrations(tmp_path / "reversed", lm, 5, draw="first", order="reversed") == first[::-1]
 
 
 def test_the_signature_says_how_demonstrations_were_drawn() -> None:
@@ -80,7 +80,7 @@ def drawn_in(folder: Path) -> list[Any]:
     return [json.loads(line)["demonstrations"] for line in (folder / "examples.jsonl").read_text().splitlines()]
 
 
-def test_ids_are_shown_all_unless_fewer_shots_are_requested(tmp_path: Path) -> None:
+def test_all_demonstrations_given_by_id_are_used_unless_fewer_shots_are_requested(tmp_path: Path) -> None:
     (line,) = evaluate(FakeLM(), task(), fewshot_ids=["t5", "t0", "t2"], out=tmp_path).scores
 
     assert line.shots == 3

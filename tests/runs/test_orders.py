@@ -1,4 +1,4 @@
-"""Orders of demonstrations ranked by the entropies of labels that a model gives to its own queries."""
+"""Orders of demonstrations ranked by the entropies of labels that a model gives to queries it generated."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_entropies_by_hand() -> None:
     assert found.local_entropy == pytest.approx(-sum(p * math.log(p) for row in rows for p in row) / 4)
 
 
-def test_orders_are_ranked_by_the_labels_of_the_models_own_queries() -> None:
+def test_orders_are_ranked_by_the_labels_of_generated_queries() -> None:
     """After the order that ends with `un` both probes are low, after the other one of them is."""
     first, second = "deux is high\n\nun is low\n\n", "un is low\n\ndeux is high\n\n"
     answers = {first: SAMPLED, second: SAMPLED}

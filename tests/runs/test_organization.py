@@ -1,4 +1,4 @@
-"""Demonstrations by the model's own certainty: `--select mdl`."""
+"""Demonstrations selected by the certainty of the model: `--select mdl`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .folders import examples
 from .moody import Moody
 
 
-def task(asked: Iterable[int] = ASKED, **changes: Any) -> Task:
-    return parity(asked, normalization="sum", **changes)
+def task(queries: Iterable[int] = ASKED, **changes: Any) -> Task:
+    return parity(queries, normalization="sum", **changes)
 
 
 def entropy(lm: Moody, demonstrations: Sequence[str], query: int) -> float:
@@ -31,7 +31,7 @@ def entropy(lm: Moody, demonstrations: Sequence[str], query: int) -> float:
     return -sum(each / sum(weights) * math.log(each / sum(weights)) for each in weights)
 
 
-def shown(folder: Path, prompt: str = "inline") -> dict[tuple[str, int, int], list[str]]:
+def demonstrations_of(folder: Path, prompt: str = "inline") -> dict[tuple[str, int, int], list[str]]:
     """The demonstrations of each example, number of shots and seed."""
     lines = [(each, each["cell"]) for each in examples(folder)]
     return {
@@ -47,15 +47,15 @@ def test_each_query_has_the_organisation_with_the_lowest_entropy(tmp_path: Path)
     (prepared,) = planned(lm, task(select="mdl"), None, shots=3).prepared
     assert prepared.pool is not None
     queries = {each.id: each for each in prepared.examples}
-    places = set()
-    for (id, shots, seed), found in shown(tmp_path).items():
+    positions = set()
+    for (id, shots, seed), found in demonstrations_of(tmp_path).items():
         drawn = [prepared.pool.draw(queries[id], shots, seed, index) for index in range(ORGANIZATIONS if shots else 1)]
         texts = [[each.id for each in reversed(demonstrations)] for demonstrations in drawn]
         assert found == min(texts, key=lambda text: entropy(lm, text, int(id)))
-        places.add(texts.index(found))
+        positions.add(texts.index(found))
 
-    assert len(places) > 5
-    assert {shots for _, shots, _ in shown(tmp_path)} == {0, 1, 3}
+    assert len(positions) > 5
+    assert {shots for _, shots, _ in demonstrations_of(tmp_path)} == {0, 1, 3}
 
 
 def test_the_selection_does_not_see_the_right_answer(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_the_selection_does_not_see_the_right_answer(tmp_path: Path) -> None:
     for name, each in (("right", task(select="mdl")), ("wrong", others)):
         evaluate(Moody(), each, shots=2, out=tmp_path / name)
 
-    assert shown(tmp_path / "right") == shown(tmp_path / "wrong")
+    assert demonstrations_of(tmp_path / "right") == demonstrations_of(tmp_path / "wrong")
 
 
 def test_variants_have_the_same_demonstrations_and_cost_no_further_choice(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_variants_have_the_same_demonstrations_and_cost_no_further_choice(tmp_pa
         lm, task(), labels=["gold", "flipped"], order=["drawn", "reversed"], out=tmp_path / "all", **options
     )
 
-    plain = shown(tmp_path / "alone", "inline~select=mdl")
+    plain = demonstrations_of(tmp_path / "alone", "inline~select=mdl")
     assert {score.prompt: score.draw for score in found.scores if "mdl" in score.prompt and not score.variants} == {
         "inline~select=mdl": "mdl",
         "inline~select=mdl,order=reversed": "mdl-reversed",
@@ -92,7 +92,7 @@ def test_variants_have_the_same_demonstrations_and_cost_no_further_choice(tmp_pa
         "inline~select=mdl,labels=flipped,order=reversed": "mdl-reversed-labels:flipped",
     }
     for name in ("inline~select=mdl,labels=flipped", "inline~select=mdl,order=reversed"):
-        assert {key: sorted(ids) for key, ids in shown(tmp_path / "all", name).items()} == {
+        assert {key: sorted(ids) for key, ids in demonstrations_of(tmp_path / "all", name).items()} == {
             key: sorted(ids) for key, ids in plain.items()
         }
     assert lm.answered - alone.answered <= 6 * 2 * len(ASKED)  # six more prompts of each query
@@ -118,7 +118,7 @@ def test_a_stopping_rule_ends_the_choices_too(tmp_path: Path, monkeypatch: pytes
     assert lm.answered <= count * 2 * ORGANIZATIONS + 2
     whole = tmp_path / "whole"
     evaluate(Moody(), task(many, select="mdl"), shots=2, limit=count, out=whole)
-    assert shown(whole) == shown(tmp_path)
+    assert demonstrations_of(whole) == demonstrations_of(tmp_path)
 
 
 def test_each_model_chooses_for_itself(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_formats_are_searched_with_the_chosen_demonstrations(tmp_path: Path) -> 
 
     names = [score.prompt for score in found.scores]
     assert len(names) > 1
-    assert all(shown(tmp_path, name) == shown(tmp_path, "plain") for name in names)
+    assert all(demonstrations_of(tmp_path, name) == demonstrations_of(tmp_path, "plain") for name in names)
 
 
 def test_a_query_that_does_not_fit_is_one_error() -> None:
@@ -186,7 +186,7 @@ def test_a_task_without_options_cannot_be_selected_by_them() -> None:
         evaluate(Moody(), texts, shots=1, select=["random", "mdl"])
 
 
-def test_demonstrations_that_the_model_chooses_are_not_shown() -> None:
+def test_demonstrations_that_the_model_chooses_cannot_be_previewed() -> None:
     with pytest.raises(
         RunError, match="parity: with `select: mdl` the model chooses demonstrations, so they are known only after"
     ):

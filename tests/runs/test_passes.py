@@ -61,7 +61,7 @@ def test_the_traceback_of_a_model_names_collecting_and_not_scoring() -> None:
     assert not {name for name in names if "score" in name}
 
 
-def test_a_prompt_is_shown_without_a_look_at_other_examples() -> None:
+def test_a_preview_does_not_convert_other_examples() -> None:
     records = [*RECORDS, {"n": 6, "label": 7}]
     task = Task.from_records("parity", evaluation=records, prompt="{{ n }} is", options=["even", "odd"], id="n")
 

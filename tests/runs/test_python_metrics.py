@@ -70,13 +70,13 @@ def test_a_function_and_a_class_are_scored_like_the_same_metric_of_the_package(c
 
 def test_a_class_that_scores_all_at_once_has_resampled_errors() -> None:
     result = evaluate(knowing(0, 1, 2), parity(metrics=["accuracy", Whole]), shots=0)
-    own, other = result.scores
+    bundled, other = result.scores
 
-    assert other.value == own.value
-    assert other.standard_error == pytest.approx(own.standard_error, rel=0.2)
+    assert other.value == bundled.value
+    assert other.standard_error == pytest.approx(bundled.standard_error, rel=0.2)
 
 
-def test_metrics_are_given_to_evaluate_and_rescore_in_place_of_the_tasks_own(tmp_path: Path) -> None:
+def test_metrics_given_to_evaluate_and_rescore_replace_those_of_the_task(tmp_path: Path) -> None:
     given = evaluate(knowing(0, 1), parity(), shots=0, metrics=hit, out=tmp_path / "run")
 
     assert [score.metric for score in given.scores] == [name(hit)]
@@ -102,10 +102,10 @@ def test_runs_are_compared_by_a_function(tmp_path: Path) -> None:
     for run, right in (("one", (0, 1, 2)), ("other", (0, 1, 2, 3, 4))):
         evaluate(knowing(*right), parity(), shots=0, out=tmp_path / run)
     (pair,) = compare(tmp_path / "one", tmp_path / "other", metrics=hit).pairs
-    (own,) = compare(tmp_path / "one", tmp_path / "other").pairs
+    (bundled,) = compare(tmp_path / "one", tmp_path / "other").pairs
 
-    assert (pair.value, pair.standard_error, pair.method) == (own.value, own.standard_error, "delta")
-    assert (pair.p_value, pair.test, pair.wins, pair.losses) == (own.p_value, "exact", own.wins, own.losses)
+    assert (pair.value, pair.standard_error, pair.method) == (bundled.value, bundled.standard_error, "delta")
+    assert (pair.p_value, pair.test, pair.wins, pair.losses) == (bundled.p_value, "exact", bundled.wins, bundled.losses)
     assert compare(tmp_path / "one", tmp_path / "other", metrics=Whole).pairs[0].method == "jackknife"
 
 
@@ -186,10 +186,12 @@ class Doubles(Accuracy):
 
 
 def test_a_class_cannot_change_the_sums_that_it_gets() -> None:
-    own, doubled = (evaluate(knowing(0, 1), parity(), shots=0, metrics=each).scores[0] for each in (Accuracy, Doubles))
+    accuracy, doubled = (
+        evaluate(knowing(0, 1), parity(), shots=0, metrics=each).scores[0] for each in (Accuracy, Doubles)
+    )
 
-    assert doubled.value == 2 * own.value
-    assert doubled.standard_error == pytest.approx(2 * own.standard_error)
+    assert doubled.value == 2 * accuracy.value
+    assert doubled.standard_error == pytest.approx(2 * accuracy.standard_error)
 
 
 class NeedsSettings:

@@ -1,4 +1,4 @@
-"""Several processes on one run: each with a model of its own, and a run folder as all they share."""
+"""Several processes on one run: each loads the model, and they share only the run folder."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def test_scores_and_every_answer_are_those_of_one_process_to_the_last_byte(
 ) -> None:
     code = f"result = {ASKED[kind]}; print(len(result), result.manifest.processes, result.score(result.scores[0].task))"
     (alone,) = run(code, tmp_path / "alone", 1)
-    said = run(code, tmp_path / "many", size)
+    printed = run(code, tmp_path / "many", size)
 
     assert contents(tmp_path / "many") == contents(tmp_path / "alone")
-    assert said == [alone.replace(" 1 ", f" {size} ", 1)] * size
+    assert printed == [alone.replace(" 1 ", f" {size} ", 1)] * size
     assert (found := manifest(tmp_path / "many"))["processes"] == size
     assert found["computed"] == manifest(tmp_path / "alone")["computed"] == len(journal(tmp_path / "many"))
     assert sorted(path.name for path in (tmp_path / "many").iterdir()) == [
@@ -302,7 +302,7 @@ def test_an_error_of_one_process_alone_ends_the_others_and_loses_no_answer(
 
 
 def swept_by(ranks: int, in_threads: InThreads, models: Callable[[int], list[FakeLM]], out: Path | None) -> list[Sweep]:
-    """What processes get that sweep over models, each process over its own."""
+    """The results of processes that sweep together, each with its instances of the models."""
     return together(ranks, in_threads(lambda rank: sweep(models(rank), several_chunks(), shots=0, out=out)))
 
 
@@ -311,8 +311,8 @@ def members(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_processes_share_every_model_of_a_sweep(tmp_path: Path, in_threads: InThreads) -> None:
-    own = {rank: [FakeLM(name="one"), FakeLM(name="two")] for rank in range(2)}
-    first, second = swept_by(2, in_threads, own.__getitem__, tmp_path / "many")
+    models_of_rank = {rank: [FakeLM(name="one"), FakeLM(name="two")] for rank in range(2)}
+    first, second = swept_by(2, in_threads, models_of_rank.__getitem__, tmp_path / "many")
     alone = sweep([FakeLM(name="one"), FakeLM(name="two")], several_chunks(), shots=0, out=tmp_path / "alone")
 
     assert first == second
@@ -320,10 +320,12 @@ def test_processes_share_every_model_of_a_sweep(tmp_path: Path, in_threads: InTh
     assert [result.manifest.processes for result in first] == [2, 2]
     assert members(tmp_path / "many") == members(tmp_path / "alone")
     for name, member in members(tmp_path / "many").items():
-        many, one = (tmp_path / place / member["folder"] for place in ("many", "alone"))
+        many, one = (tmp_path / parent / member["folder"] for parent in ("many", "alone"))
         assert contents(many) == contents(one), name
-        assert len(journal(many)) == sum(lm.answered for lms in own.values() for lm in lms if lm.name == name)
-    assert all(lm.answered for lms in own.values() for lm in lms)
+        assert len(journal(many)) == sum(
+            lm.answered for lms in models_of_rank.values() for lm in lms if lm.name == name
+        )
+    assert all(lm.answered for lms in models_of_rank.values() for lm in lms)
 
 
 def test_a_model_that_fails_in_one_process_fails_in_all_and_the_next_is_shared(
@@ -333,13 +335,13 @@ def test_a_model_that_fails_in_one_process_fails_in_all_and_the_next_is_shared(
         def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
             raise ModelError("the device went away")
 
-    own = {rank: [[FakeLM, Failing][rank](name="one"), FakeLM(name="two")] for rank in range(2)}
-    first, second = swept_by(2, in_threads, own.__getitem__, tmp_path)
+    models_of_rank = {rank: [[FakeLM, Failing][rank](name="one"), FakeLM(name="two")] for rank in range(2)}
+    first, second = swept_by(2, in_threads, models_of_rank.__getitem__, tmp_path)
 
     assert first == second
     assert [(each.label, each.failed) for each in first.failures] == [("one", "process 1: the device went away")]
     assert [result.manifest.model_name for result in first] == ["two"]
-    assert all(lms[1].answered for lms in own.values())
+    assert all(lms[1].answered for lms in models_of_rank.values())
 
 
 def test_a_mistake_that_is_no_models_ends_a_sweep_in_all_processes(tmp_path: Path, in_threads: InThreads) -> None:

@@ -63,7 +63,7 @@ def test_baseline_is_one_line_an_example_and_reads_back(baseline: Path) -> None:
     assert sum(line.startswith('  {"task"') for line in baseline.read_text().splitlines()) == 48 + 8
 
 
-def test_a_baseline_of_a_run_shown_by_other_normalisations_passes(baseline: Path) -> None:
+def test_a_baseline_of_a_run_with_other_normalizations_passes(baseline: Path) -> None:
     root = baseline.parent
     evaluate(
         knowing(0, 1, 2),
@@ -115,9 +115,9 @@ def test_a_changed_log_probability_names_its_example(baseline: Path) -> None:
     edit(baseline, change)
     (sentence,) = again(baseline).moved
 
-    place = f"toy/parity (plain, {before['shots']} shots, seed {before['seed']}) example {before['id']}"
+    example = f"toy/parity (plain, {before['shots']} shots, seed {before['seed']}) example {before['id']}"
     then, now = sum(before["logprobs"][1]) - 1, sum(before["logprobs"][1])
-    assert sentence == f"{place}: option ' odd' had log-likelihood {then:.5f} and has {now:.5f}"
+    assert sentence == f"{example}: option ' odd' had log-likelihood {then:.5f} and has {now:.5f}"
 
 
 def _change_score(content: dict[str, Any]) -> None:
@@ -279,11 +279,11 @@ def tiny() -> tuple[Any, Any]:
     return models.from_pretrained(TINY_PATH, dtype=torch.float32), tokenizers.from_pretrained(TINY_PATH)
 
 
-@pytest.mark.parametrize("asked", [{"bos": True}, {"max_length": 24}])
-def test_a_loaded_pair_is_evaluated_as_the_baseline_was(asked: dict[str, Any], tiny: Any, tmp_path: Path) -> None:
-    task = parity(asked=range(3))
-    evaluate("tiny", task, shots=3, out=tmp_path / "asked", **asked)
+@pytest.mark.parametrize("options", [{"bos": True}, {"max_length": 24}])
+def test_a_loaded_pair_is_evaluated_as_the_baseline_was(options: dict[str, Any], tiny: Any, tmp_path: Path) -> None:
+    task = parity(queries=range(3))
+    evaluate("tiny", task, shots=3, out=tmp_path / "options", **options)
     evaluate("tiny", task, shots=3, out=tmp_path / "plain")
 
-    assert regress(make_baseline(tmp_path / "asked"), tiny, tasks=task).moved == ()
-    assert regress(make_baseline(tmp_path / "plain"), tiny, tasks=task, **asked).moved != ()  # it matters
+    assert regress(make_baseline(tmp_path / "options"), tiny, tasks=task).moved == ()
+    assert regress(make_baseline(tmp_path / "plain"), tiny, tasks=task, **options).moved != ()  # it matters

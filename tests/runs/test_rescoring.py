@@ -29,8 +29,8 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_rescoring_gives_the_runs_own_scores(run: Path) -> None:
-    own = (run / "scores.json").read_bytes()
+def test_rescoring_gives_the_scores_of_the_run(run: Path) -> None:
+    original = (run / "scores.json").read_bytes()
     again = rescore(run)
     again_in_a_file = run / "again.json"
     from icl_eval.results.folder import write_scores
@@ -38,7 +38,7 @@ def test_rescoring_gives_the_runs_own_scores(run: Path) -> None:
     write_scores(again_in_a_file, again)
 
     assert len(again) == 2 * 4
-    assert again_in_a_file.read_bytes() == own
+    assert again_in_a_file.read_bytes() == original
 
 
 def test_rescoring_gives_what_a_run_by_another_normalisation_gives(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_another_metric_gives_what_a_run_by_it_gives(tmp_path: Path) -> None:
     assert [line.metric for line in again] == ["macro_f1", "matthews_correlation"] * 2
 
 
-def test_metrics_of_another_kind_leave_a_task_its_own(tmp_path: Path) -> None:
+def test_metrics_of_another_kind_leave_the_metrics_of_a_task_in_use(tmp_path: Path) -> None:
     words = Task.from_records(
         "words", evaluation=[{"q": "a", "a": "b"}], prompt="{{ q }}", answer="text", references="a"
     )
@@ -204,7 +204,7 @@ def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
         patched.setattr("icl_eval.analysis.score.metric_of", lambda *_, **__: broken)
         with pytest.raises(MetricError) as error:
             evaluate(lm, parity(), shots=[0, 2], out=tmp_path)
-    asked = lm.answered
+    answered = lm.answered
 
     assert str(error.value) == (
         "parity cannot be scored with accuracy: accuracy of these predictions is not a finite number; the answers "
@@ -214,7 +214,7 @@ def test_a_metric_that_fails_on_the_answers_leaves_a_run_that_others_score(
         line.value for line in evaluate(knowing(0, 1), parity(metrics=["macro_f1"]), shots=[0, 2])
     ]
     assert len(evaluate(lm, parity(), shots=[0, 2], out=tmp_path)) == 2
-    assert lm.answered == asked
+    assert lm.answered == answered
 
 
 def test_each_answer_is_ranked_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

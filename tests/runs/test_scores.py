@@ -100,7 +100,7 @@ def test_one_pass_serves_all_normalisations() -> None:
     assert one.answered == five.answered
 
 
-def test_default_normalisation_is_the_tasks_own() -> None:
+def test_the_default_normalization_is_that_of_the_task() -> None:
     (line,) = evaluate(knowing(0), parity(normalization="char"), shots=0)
 
     assert line.normalization == "char"
@@ -182,9 +182,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "options": {"task": {"options": ["Even", "odd"]}},
     "draw": {"task": {"draw": "fixed"}},
-    "records": {"task": {"asked": range(1, 9)}},
+    "records": {"task": {"queries": range(1, 9)}},
     "a label": {"task": {"names": ["1", "0"]}},
-    "demonstrations": {"task": {"shown": range(100, 113)}},
+    "demonstrations": {"task": {"demonstrations": range(100, 113)}},
     "normalisation of the task": {"task": {"normalization": "sum"}},
     "normalisation": {"normalizations": "sum"},
     "seeds": {"seeds": [1]},
@@ -288,7 +288,7 @@ def test_a_figure_that_is_infinite_is_stored_as_null(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr("icl_eval.runs.tasks.metric", lambda name, *_, **__: metric_of(name))
     monkeypatch.setattr("icl_eval.analysis.score.metric_of", lambda *_, **__: Unbounded())
-    result = evaluate(knowing(0), parity(asked=[0]), shots=0, out=tmp_path)
+    result = evaluate(knowing(0), parity(queries=[0]), shots=0, out=tmp_path)
 
     assert (result.scores[0].low, result.scores[0].high) == (float("-inf"), float("inf"))
     assert result.scores[0].stored()["high"] is None

@@ -64,7 +64,7 @@ def test_a_run_goes_on_where_the_server_failed(trouble: dict[str, object], start
     result = evaluate(url, parity(range(4)), **options(tmp_path / "run"))  # type: ignore[arg-type]
 
     assert str(caught.value).startswith(f"{url}/completions ")
-    assert kept == 3  # of twelve; nine found out how to ask
+    assert kept == 3  # of twelve; nine were probes
     assert (result.manifest.reused, result.manifest.computed) == (kept, (whole.manifest.computed or 0) - kept)
     assert [each.value for each in result] == [each.value for each in whole]
 
@@ -108,10 +108,10 @@ def test_a_secret_in_a_url_reaches_no_file_of_a_sweep(url: str, tmp_path: Path) 
 def test_a_sweep_of_an_endpoint_and_a_checkpoint(start: Start, tmp_path: Path) -> None:
     url, _ = start(Habits())
     host = url.removeprefix("http://").removesuffix("/v1").replace(":", "-")
-    asked = {"shots": [0, 1], "out": tmp_path, "tokenizer": "tiny"}
+    grid = {"shots": [0, 1], "out": tmp_path, "tokenizer": "tiny"}
 
-    found = sweep([url, "tiny"], parity(range(4)), **asked)  # type: ignore[arg-type]
-    again = sweep([url, "tiny"], parity(range(4)), **asked)  # type: ignore[arg-type]
+    found = sweep([url, "tiny"], parity(range(4)), **grid)  # type: ignore[arg-type]
+    again = sweep([url, "tiny"], parity(range(4)), **grid)  # type: ignore[arg-type]
 
     served, local = found
     assert [each.value for each in served] == [each.value for each in local]

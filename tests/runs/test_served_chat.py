@@ -46,11 +46,11 @@ def start(monkeypatch: pytest.MonkeyPatch, tiny: tuple[Any, Any]) -> Iterator[St
         yield started
 
 
-def generated(asked: int = 2, **decode: Any) -> Task:
+def generated(queries: int = 2, **decode: Any) -> Task:
     decode = {"max_tokens": 3, "stop": ["\n\n"], **decode}
     return Task.from_records(
         "generated",
-        evaluation=[{**each, "answer": "even"} for each in records(range(asked))],
+        evaluation=[{**each, "answer": "even"} for each in records(range(queries))],
         demonstrations=[{**each, "answer": "odd"} for each in records([101])],
         prompt=PROMPT,
         answer="text",
@@ -75,13 +75,13 @@ def test_messages_get_the_texts_that_the_template_gets_here(
     url, server = start(**habits)
     served = evaluate(url, generated(), out=tmp_path / "served", **options())
     evaluate(tiny, generated(), chat=True, shots=[0, 1], out=tmp_path / "local")
-    asked = server.requests[-1]
+    request = server.requests[-1]
 
     assert texts(tmp_path / "served") == texts(tmp_path / "local")
-    assert asked["messages"][0] == {"role": "system", "content": "Even or odd?"}
-    assert asked["messages"][-1] in [{"role": "user", "content": f"Q: {n}\nA:"} for n in range(2)]
-    assert asked["messages"][1:-1] in ([], DEMONSTRATION)
-    assert asked["stop"] == ["\n\n"]
+    assert request["messages"][0] == {"role": "system", "content": "Even or odd?"}
+    assert request["messages"][-1] in [{"role": "user", "content": f"Q: {n}\nA:"} for n in range(2)]
+    assert request["messages"][1:-1] in ([], DEMONSTRATION)
+    assert request["stop"] == ["\n\n"]
     words = "served:chat+logprobs" if not habits else "served:chat"
     assert f"|{words}|chat-turns-system#" in served.scores[0].signature
 

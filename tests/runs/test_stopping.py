@@ -1,4 +1,4 @@
-"""The rule `until`: which examples are evaluated, and what is said of it."""
+"""The rule `until`: which examples are evaluated, and how it is reported."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icl_eval.runs.stopping.BLOCK", 10)
 
 
-def numbers(asked: Iterable[int] = MANY, **said: Any) -> Task:
-    rows, shown = ([{**row, "pair": row["n"] // 2} for row in records(each)] for each in (asked, range(200, 212)))
-    said = {"prompt": PROMPT, "options": NAMES, "id": "id"} | said
-    return Task.from_records("numbers", evaluation=rows, demonstrations=shown, **said)
+def numbers(queries: Iterable[int] = MANY, **overrides: Any) -> Task:
+    rows, demonstrations = (
+        [{**row, "pair": row["n"] // 2} for row in records(each)] for each in (queries, range(200, 212))
+    )
+    overrides = {"prompt": PROMPT, "options": NAMES, "id": "id"} | overrides
+    return Task.from_records("numbers", evaluation=rows, demonstrations=demonstrations, **overrides)
 
 
 def knowing(right: Iterable[int]) -> FakeLM:
@@ -215,7 +217,7 @@ def test_groups_of_unequal_size_bound_the_mean_over_examples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (
             {"until": 0.1, "limit": "first:3"},
@@ -229,10 +231,10 @@ def test_groups_of_unequal_size_bound_the_mean_over_examples() -> None:
         ),
     ],
 )
-def test_what_cannot_be_stopped_is_refused(options: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_stopped_is_refused(options: dict[str, Any], message: str) -> None:
     model = knowing([])
     with pytest.raises(RunError) as error:
         evaluate(model, numbers(), shots=0, **options)
 
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert model.answered == 0

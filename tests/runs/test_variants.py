@@ -147,7 +147,7 @@ def test_an_order_shows_the_same_demonstrations(tmp_path: Path) -> None:
     }
     assert len({prompt for prompt, shots, _ in by_cell if shots == 2}) == 2
     for id in ("q0", "q1", "q2"):
-        orders = [shown for (_, shots, query), shown in by_cell.items() if (shots, query) == (3, id)]
+        orders = [ids for (_, shots, query), ids in by_cell.items() if (shots, query) == (3, id)]
         assert len(set(map(tuple, orders))) == 6
         assert len({frozenset(each) for each in orders}) == 1
 
@@ -195,7 +195,7 @@ def test_selections_are_variants_with_all_other_changes() -> None:
 @pytest.mark.parametrize(
     "values", [("random", "bm25", "fast-vote-k"), ("fast-vote-k", "random"), ("bm25", "fast-vote-k")]
 )
-def test_a_selection_is_that_of_a_run_of_its_own(values: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_selection_is_that_of_a_separate_run(values: tuple[str, ...], tmp_path: Path) -> None:
     named = task(prompt={"plain": "Word: {{ text }}\nLevel:"})
     options: dict[str, Any] = {"shots": [1, 3], "prompts": "plain"}
     several = evaluate(FakeLM(), named, select=values, formats=2, out=tmp_path / "all", **options)
@@ -273,10 +273,10 @@ def test_a_variant_is_compared_rescored_and_resumed_as_any_prompt(tmp_path: Path
     one = evaluate(FakeLM(), task(), out=tmp_path / "one", **options)
     lm = FakeLM(name="other")
     evaluate(lm, task(), out=tmp_path / "other", **options)
-    asked = lm.answered
+    answered = lm.answered
     evaluate(lm, task(), out=tmp_path / "other", **options)
 
-    assert lm.answered == asked
+    assert lm.answered == answered
     assert rescore(tmp_path / "one").scores == one.scores
     compared = compare(tmp_path / "one", tmp_path / "other")
     assert [(pair.one.prompt, pair.one.shots) for pair in compared.pairs] == [
