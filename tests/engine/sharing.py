@@ -18,7 +18,10 @@ from icl_eval.models.causal.rows import Row, RowAnswer, RowSizes
 
 @contextmanager
 def shared(folder: Path, ranks: Ranks, **options: float) -> Iterator[SharedJournal]:
-    with Journal(journal_path(folder, ranks.rank)) as own, SharedJournal(own, folder, ranks, **options) as journal:
+    with (
+        Journal(journal_path(folder, ranks.rank)) as rank_journal,
+        SharedJournal(rank_journal, folder, ranks, **options) as journal,
+    ):
         yield journal
 
 

@@ -35,7 +35,7 @@ MODELS = st.builds(
 
 
 @given(REQUESTS, MODELS)
-def test_answers_are_the_models_own_whatever_budget_shared_length_and_memory(
+def test_answers_are_those_of_the_model_whatever_budget_shared_length_and_memory(
     requests: list[ScoreRequest], model: ToyRows
 ) -> None:
     answers = Engine(model).answer(requests)

@@ -44,10 +44,10 @@ def test_every_request_is_answered_once_and_in_order() -> None:
 
 
 def test_a_second_run_generates_nothing(path: Path) -> None:
-    first, asked = run(path)
+    first, first_answered = run(path)
     lines = path.read_bytes()
 
-    assert asked == len(REQUESTS) == len(lines.splitlines())
+    assert first_answered == len(REQUESTS) == len(lines.splitlines())
     assert run(path) == (first, 0)
     assert path.read_bytes() == lines
 

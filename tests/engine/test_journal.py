@@ -48,10 +48,10 @@ def run(path: Path, requests: list[ScoreRequest] = REQUESTS) -> tuple[list[objec
 
 
 def test_a_second_run_computes_nothing(path: Path) -> None:
-    first, asked = run(path)
+    first, first_answered = run(path)
     written = path.read_bytes()
 
-    assert asked == len(REQUESTS)
+    assert first_answered == len(REQUESTS)
     assert run(path) == (first, 0)
     assert path.read_bytes() == written
 
@@ -240,14 +240,14 @@ def test_answers_are_on_disk_before_the_others_are_informed(path: Path, monkeypa
     monkeypatch.setattr(os, "fsync", lambda _: events.append("on disk"))
 
     def exchange(value: object) -> list[object]:
-        events.append("told")
+        events.append("reported")
         return [value]
 
     with SharedJournal(Journal(path), path.parent, Ranks(0, 1, exchange)) as shared:
         shared.put({"a": ScoreAnswer((-1.0,), False)})
         shared.sync(None)
 
-    assert events == ["on disk", "told"] * 2
+    assert events == ["on disk", "reported"] * 2
 
 
 def test_a_damaged_line_that_is_deleted_is_computed_again(path: Path) -> None:

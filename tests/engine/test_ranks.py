@@ -153,20 +153,20 @@ TEXTS = [
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_a_black_box_gets_the_same_chunks_whatever_the_ranks(size: int) -> None:
-    asked: list[list[bytes]] = []
+    chunks: list[list[bytes]] = []
 
     class Recording(FakeLM):
         def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-            asked.append([request.tokens.tobytes() for request in requests])
+            chunks.append([request.tokens.tobytes() for request in requests])
             super().score(requests, sink)
 
     wanted = Engine(Recording()).answer(LENGTHY)
-    alone = sorted(asked)
-    asked.clear()
+    alone = sorted(chunks)
+    chunks.clear()
     found = answers_of_all(size, Recording, LENGTHY)
 
     assert [answers for answers, _ in found] == [wanted] * size
-    assert sorted(asked) == alone
+    assert sorted(chunks) == alone
     assert len(alone) > size
 
 
@@ -223,7 +223,7 @@ def test_a_rank_whose_device_is_full_plans_its_share_again() -> None:
     assert sum(computed for _, computed in found) == len(LONG)
 
 
-def test_every_rank_writes_its_own_answers_and_the_first_takes_them_over(tmp_path: Path) -> None:
+def test_every_rank_writes_its_answers_and_the_first_takes_them_over(tmp_path: Path) -> None:
     def work(ranks: Ranks) -> list[int]:
         with shared(tmp_path, ranks) as journal:
             Engine(ToyRows(row_budget=16), journal).answer(LONG)

@@ -77,7 +77,7 @@ def test_a_model_that_plans_for_itself_is_counted_one_by_one() -> None:
 
 
 class Padding(FakeLM):
-    """Reads all that it is asked at once at the length of the longest."""
+    """Pads all requests of a call to the length of the longest."""
 
     def __init__(self) -> None:
         super().__init__()

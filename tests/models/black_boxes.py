@@ -1,4 +1,4 @@
-"""Tiny models that plan their own batches, requests to them, and ways to watch and to disturb them."""
+"""Tiny models that plan their batches themselves, requests to them, and ways to watch and to disturb them."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def given_to(module: Any, name: str = "input_ids") -> list[torch.Tensor]:
     return given
 
 
-def places_given_to(head: Any) -> list[int]:
-    """Grows by how many places reach a head."""
+def positions_given_to(head: Any) -> list[int]:
+    """Grows by the number of positions that reach a head."""
     indices: list[int] = []
     head.register_forward_hook(lambda _, inputs, __: indices.append(inputs[0].shape[:-1].numel()))
     return indices

@@ -68,7 +68,7 @@ def letter(token: int) -> str:
 
 
 def letter_tokenizer() -> Any:
-    """A tokenizer with a character of its own for each token, so that texts tell tokens; token 1 ends a text."""
+    """A tokenizer with a different character for each token, so that texts identify tokens; token 1 ends a text."""
     tokenizer = Tokenizer(models.BPE(vocab={letter(token): token for token in range(258)}, merges=[]))
     tokenizer.decoder = decoders.Fuse()
     kind: Any = hf.PreTrainedTokenizerFast

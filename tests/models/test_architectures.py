@@ -116,7 +116,7 @@ def test_what_the_kernels_of_cuda_compute_equals_the_reference(
 
 @pytest.mark.parametrize("name", sorted(name for name, why in WHY_NOT.items() if why == UNHEEDED))
 def test_siblings_never_leak_into_one_another_through_a_recurrent_state(name: str) -> None:
-    """They get sequences of their own: what a sibling says changes nothing, to the last bit."""
+    """They get separate sequences: the tokens of a sibling change nothing, to the last bit."""
     lm, context = causal(sharp(name)), list(range(3, 20))
     found = {
         sibling: Engine(lm).answer([ScoreRequest.of(context, [sibling] * 6), ScoreRequest.of(context, [9, 8, 7])])[1]
@@ -245,7 +245,7 @@ class _ByKeyword(_Inlined):
 
 
 class _Mixing(_Inlined):
-    """Its logits also depend on the first place of the sequence."""
+    """Its logits also depend on the first position of the sequence."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden @ self.weight.T + (hidden[:, :1] @ self.weight.T).roll(1, dims=-1)
@@ -263,7 +263,7 @@ class _Reshaping(_Inlined):
 _HEADS = {"inlined": _Inlined, "by_keyword": _ByKeyword, "mixing": _Mixing, "reshaping": _Reshaping}
 
 
-def test_vocabulary_is_the_models_own() -> None:
+def test_vocabulary_size_is_that_of_the_model() -> None:
     assert causal(build("gpt2")).vocabulary == VOCABULARY
 
 

@@ -42,7 +42,7 @@ def test_tokens_count_the_padding() -> None:
     assert [batch.tokens for batch in plan(rows, budget=5, targets=1000)] == [3, 1]
 
 
-def test_logits_of_a_batch_keep_to_their_own_budget() -> None:
+def test_logits_of_a_batch_keep_to_their_budget() -> None:
     requests = [ScoreRequest.of([token], [1, 2, 3]) for token in range(4)]
     rows = pack(dict(enumerate(requests)), Terms(share=False, limit=20, width=2))
 

@@ -178,7 +178,7 @@ def test_a_full_device_is_distinguished_from_other_errors(error: RuntimeError, m
         lm.forward([line([1, 2])])
 
 
-def test_other_errors_of_a_forward_pass_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_of_a_forward_pass_are_raised_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = causal(build("llama"))
 
     def fail(*_: Any, **__: Any) -> None:
@@ -220,7 +220,7 @@ def test_answers_of_a_wrapped_model_do_not_depend_on_its_mode() -> None:
     assert Engine(causal(model)).answer(requests) == Engine(causal(build("gpt2"))).answer(requests)
 
 
-def test_a_window_beyond_the_models_own_is_refused() -> None:
+def test_a_window_longer_than_that_of_the_model_is_refused() -> None:
     with pytest.raises(ModelError, match="a context length of 100000 was requested, but the model has"):
         wrap_model(build("llama"), byte_tokenizer(), max_length=100_000)
 

@@ -36,9 +36,13 @@ SHOWN = ({"q": "is it cold?", "label": 1}, {"q": "is it wet?", "label": 0})
 ASKED = {"q": "is it hot?", "label": 0}
 
 
-def task_of(asked: Mapping[str, Any] = ASKED, shown: Sequence[Any] = SHOWN, prompt: str = PROMPT, **more: Any) -> Task:
+def task_of(
+    query: Mapping[str, Any] = ASKED, demonstrations: Sequence[Any] = SHOWN, prompt: str = PROMPT, **more: Any
+) -> Task:
     given: dict[str, Any] = {"options": ["yes", "no"], "gold": "label", **more}
-    return Task.from_records("t", evaluation=[asked], demonstrations=list(shown), prompt=prompt, draw="first", **given)
+    return Task.from_records(
+        "t", evaluation=[query], demonstrations=list(demonstrations), prompt=prompt, draw="first", **given
+    )
 
 
 def queries(lm: LanguageModel, task: Task, shots: int = 2, **options: Any) -> list[EncodedQuery]:

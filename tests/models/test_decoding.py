@@ -108,7 +108,7 @@ def test_generated_text_fits_the_window_with_its_prompt() -> None:
         request.within(60)
 
 
-def test_generated_text_has_its_own_window_in_an_encoder_decoder() -> None:
+def test_generated_text_has_a_separate_window_in_an_encoder_decoder() -> None:
     request = GenerateRequest.of([1] * 60, Decoding(80))
 
     assert request.within(90, separate=True) is request

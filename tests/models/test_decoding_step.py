@@ -1,4 +1,4 @@
-"""Steps that are recorded once and replayed, with a trace of the operations in place of a CUDA graph."""
+"""Steps that are recorded once and replayed, with a trace of the operations instead of a CUDA graph."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_a_map_that_misses_a_module_names_the_first(llama: Path, tmp_path: Path)
     )
 
 
-def test_a_module_is_not_covered_by_one_whose_name_begins_its_own(tmp_path: Path) -> None:
+def test_a_module_is_not_covered_by_one_whose_name_is_a_prefix_of_its_name(tmp_path: Path) -> None:
     modules = build("llama", vocab_size=258, num_hidden_layers=11)
     modules.save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)

@@ -53,7 +53,7 @@ def sentence(url: str, **how: Any) -> str:
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
-def test_every_body_has_its_own_answer(concurrency: int) -> None:
+def test_every_body_gets_the_answer_to_it(concurrency: int) -> None:
     with serving(served := Echo(Habits())) as url:
         assert answers(url, concurrency=concurrency) == {number: number for number in range(6)}
     assert len(served.requests) == 6
@@ -183,7 +183,7 @@ def test_an_interrupt_leaves_at_once_and_no_thread_stays() -> None:
         served.ended.set()
 
 
-def test_a_mistake_of_the_taker_is_its_own() -> None:
+def test_an_error_of_the_taker_is_raised_unchanged() -> None:
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 

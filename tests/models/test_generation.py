@@ -178,7 +178,7 @@ def test_generated_texts_do_not_depend_on_company_or_order(name: str, decoding: 
             assert other.scores == pytest.approx(answer.scores, abs=1e-4)
 
 
-def test_every_text_of_a_batch_ends_at_its_own_stop_string() -> None:
+def test_every_text_of_a_batch_ends_at_its_stop_string() -> None:
     """Where rows met different ones of the stop strings, an evaluation harness let all of them run on."""
     lm, prompts = causal(sharp("llama")), prompts_of(2, count=6)
     whole = [answer.texts[0] for answer in write(lm, prompts, Decoding(12, FREE))]

@@ -273,9 +273,9 @@ def test_code_of_a_repository_is_run_when_trusted(
         f"'{folder}' cannot be loaded: its repository has its own code, which --trust-remote-code would run"
     )
     for devices in ({"": "cpu"}, {"model": "cpu", "lm_head": "disk"}):
-        own = load_model(str(folder), device_map=devices, trust_remote_code=True)
-        assert type(own.model).__name__ == "LM"  # type: ignore[attr-defined]
-        assert own.window == plain.window
+        trusted = load_model(str(folder), device_map=devices, trust_remote_code=True)
+        assert type(trusted.model).__name__ == "LM"  # type: ignore[attr-defined]
+        assert trusted.window == plain.window
 
 
 def test_a_rule_for_masked_models_is_refused_before_the_weights_of_another_are_read(

@@ -21,7 +21,7 @@ from icl_eval.models.protocol import OutOfMemory
 from icl_eval.runs.plan import explain
 
 from .architectures import build as build_causal
-from .black_boxes import answer, given_to, masked_lm, network, places_given_to, texts_of
+from .black_boxes import answer, given_to, masked_lm, network, positions_given_to, texts_of
 from .checkpoints import byte_tokenizer
 from .kinds import MASKED, WINDOW, build, tokenizer_for, wordpiece
 from .reference import moments
@@ -100,7 +100,7 @@ def test_later_pieces_of_a_word_are_masked_with_each_of_its_pieces() -> None:
     assert sorted(row for batch in read for row in batch.tolist()) == sorted(copy for copy, _, _ in copies)
 
 
-def test_a_words_pieces_in_the_context_are_shown() -> None:
+def test_the_pieces_of_a_word_in_the_context_are_not_masked() -> None:
     tokenizer = wordpiece()
     cls, un, like, ly, sep, gap = tokenizer.convert_tokens_to_ids(["[CLS]", "un", "##like", "##ly", "[SEP]", "[MASK]"])
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_no_batch_exceeds_the_budget_of_tokens() -> None:
 def test_no_batch_exceeds_the_budget_of_logits() -> None:
     lm = masked_lm("bert", build("bert"))
     lm.vocabulary = LOGITS // 3
-    seen = places_given_to(lm.model.get_output_embeddings())
+    seen = positions_given_to(lm.model.get_output_embeddings())
 
     answer(lm, [ScoreRequest.of([2, 20, 21], [token]) for token in range(30, 38)])
 
@@ -143,7 +143,7 @@ def test_no_batch_exceeds_the_budget_of_logits() -> None:
 
 def test_only_masked_positions_reach_the_head() -> None:
     lm = masked_lm("bert", build("bert"))
-    seen = places_given_to(lm.model.get_output_embeddings())
+    seen = positions_given_to(lm.model.get_output_embeddings())
 
     answer(lm, [ScoreRequest.of([2, 20, 21], [30, 31]), ScoreRequest.of([2, 20], [30])])
 
@@ -175,7 +175,7 @@ def test_greedy_says_whether_every_masked_token_was_the_most_likely() -> None:
 
 @pytest.mark.parametrize("name", MASKED)
 def test_the_window_holds_all_special_tokens(name: str) -> None:
-    """RoBERTa counts places from the one after its padding token's number: of 66 it has 64."""
+    """RoBERTa counts positions from the one after its padding token's id: of 66 it has 64."""
     lm = masked_lm(name, pll="plain")
     longest = ScoreRequest.of([lm.start[0], *[20] * (lm.window - 2)], [21, 22])
 
@@ -319,10 +319,10 @@ def test_a_run_is_explained_by_its_masked_copies(saved: Path) -> None:
 def test_generative_tasks_are_refused_before_the_model_runs(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(*_: Any) -> None:
-        raise AssertionError("it was asked")
+    def fail(*_: Any) -> None:
+        raise AssertionError("it got requests")
 
-    monkeypatch.setattr(MaskedLM, "score", asked)
+    monkeypatch.setattr(MaskedLM, "score", fail)
     sums = Task.from_records(
         "sums", evaluation=[{"q": "1+1", "a": "2"}], prompt="{{ q }}", references="a", answer="text"
     )

@@ -53,13 +53,13 @@ def test_rows_score_exactly_the_requests(
         for span in each.spans:
             assert span.request not in found
             indices = each.row.scored[span.start : span.stop]
-            contexts = [sequence_of(each.row, int(place)) for place in indices]
+            contexts = [sequence_of(each.row, int(position)) for position in indices]
             found[span.request] = contexts, each.row.targets[span.start : span.stop].tolist()
 
     assert sorted(found) == list(range(len(requests)))
     for index, request in enumerate(requests):
         tokens = list(request.tokens)
-        assert found[index][0] == [tokens[:place] for place in range(request.boundary, len(tokens))]
+        assert found[index][0] == [tokens[:position] for position in range(request.boundary, len(tokens))]
         assert found[index][1] == tokens[request.boundary :]
 
 
@@ -113,8 +113,8 @@ def test_a_row_exceeds_the_limit_only_with_a_single_sequence(requests: list[Scor
 
 @given(REQUESTS)
 def test_rows_do_not_depend_on_the_order_of_requests(requests: list[ScoreRequest]) -> None:
-    def rows(asked: list[ScoreRequest]) -> list[list[int]]:
-        return [each.row.tokens.tolist() for each in packed(asked)]
+    def rows(ordered: list[ScoreRequest]) -> list[list[int]]:
+        return [each.row.tokens.tolist() for each in packed(ordered)]
 
     assert rows(requests[::-1]) == rows(requests)
 
@@ -196,7 +196,7 @@ def test_a_prefix_of_another_request_costs_nothing() -> None:
         assert row.row.tokens.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_unrelated_sequences_get_their_own_rows_where_wasted_attention_costs_more_than_the_prefix() -> None:
+def test_unrelated_sequences_get_separate_rows_where_wasted_attention_costs_more_than_the_prefix() -> None:
     rng = np.random.default_rng(0)
     unrelated = [ScoreRequest.of(rng.integers(0, 9, 600).tolist(), [1]) for _ in range(3)]
     context = rng.integers(0, 9, 600).tolist()

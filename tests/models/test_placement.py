@@ -200,8 +200,8 @@ def test_options_that_exclude_each_other(llama: Path) -> None:
     others: list[dict[str, Any]] = [{"device": "cpu"}, {"device_map": "auto"}]
     for other in others:
         assert "takes neither --device nor --device-map" in refusal(llama, tensor_parallel=True, **other)
-    for asked in (None, {"": "cpu"}):
-        assert refusal(llama, max_memory={"cpu": "1GiB"}, device_map=asked) == (
+    for device_map in (None, {"": "cpu"}):
+        assert refusal(llama, max_memory={"cpu": "1GiB"}, device_map=device_map) == (
             "--max-memory is for --device-map auto, balanced, balanced_low_0 or sequential"
         )
     assert "--offload-dir is for the weights" in refusal(llama, offload_dir="x")

@@ -16,7 +16,7 @@ from icl_eval.models.generation.search import Extension, search_for
 
 
 class Recorder:
-    """A decoder that always finds token 3 the most likely, and what it is asked for."""
+    """A decoder for which token 3 is always the most likely, and the calls it gets."""
 
     def __init__(self, *, joins: bool, vocabulary: int = 5) -> None:
         self.joins, self.vocabulary = joins, vocabulary

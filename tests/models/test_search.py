@@ -93,7 +93,7 @@ def test_with_beams_for_all_paths_the_best_of_all_texts_is_found(
 
 
 @given(st.integers(0, 2**20), st.integers(2, 6), PENALIZED, ALPHAS)
-def test_few_beams_find_a_text_with_its_own_score_and_never_more_than_the_best(
+def test_few_beams_find_a_text_with_its_score_and_never_more_than_the_best(
     seed: int, beams: int, penalty: Any, alpha: float
 ) -> None:
     decoding = Decoding(4, ("\n",), beams=beams, length_penalty=alpha, penalty=penalty)
@@ -160,15 +160,15 @@ def test_the_more_tokens_end_a_text_the_farther_it_looks() -> None:
 
 
 def test_beam_search_stops_as_soon_as_nothing_can_win() -> None:
-    asked: list[Tokens] = []
+    prefixes: list[Tokens] = []
     certain = chain({END: 0.9, 1: 0.1}, *[{1: 0.5, 4: 0.5}] * 49)
 
     def row_of(tokens: Tokens) -> NDArray[np.float32]:
-        asked.append(tokens)
+        prefixes.append(tokens)
         return certain(tokens)
 
     assert run(Decoding(50, (), beams=2, length_penalty=0.0), row_of).finished == ("end",)
-    assert asked == [()]
+    assert prefixes == [()]
 
 
 def test_impossible_tokens_are_never_generated() -> None:
@@ -264,7 +264,7 @@ def test_the_nucleus_is_that_after_the_temperature() -> None:
 
 
 def test_a_draw_is_the_documented_number_of_its_position() -> None:
-    """Hash of the hash of seed and prompt with sample and place, as 52 bits after the point."""
+    """Hash of the hash of seed and prompt with sample and position, as 52 bits after the point."""
     prompt = np.array([7, 8], np.int32).tobytes()
     inner = hashlib.blake2b(b"3:" + prompt).digest()
     numbers = [

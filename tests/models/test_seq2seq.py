@@ -31,7 +31,7 @@ from icl_eval.models.seq2seq import Seq2SeqLM
 from icl_eval.prompts import encode_apart
 from icl_eval.runs.plan import explain
 
-from .black_boxes import answer, contexts_of, crowd, given_to, network, places_given_to, seq2seq_lm, write
+from .black_boxes import answer, contexts_of, crowd, given_to, network, positions_given_to, seq2seq_lm, write
 from .kinds import SEQ2SEQ, VOCABULARY, WINDOW, build, sentencepiece, tokenizer_for
 from .reference import moments
 
@@ -102,7 +102,7 @@ def test_few_logits_are_held_at_once() -> None:
     model, requests = build("t5"), contexts_of("t5")
     lm = Seq2SeqLM(model, tokenizer_for("t5"), "tiny", "weights")
     lm.vocabulary = LOGITS // 20
-    seen = places_given_to(model.lm_head)
+    seen = positions_given_to(model.lm_head)
 
     answer(lm, requests)
 
@@ -125,7 +125,7 @@ def test_what_it_will_read_is_what_it_reads(name: str) -> None:
 def test_only_scored_positions_reach_the_head() -> None:
     model = build("t5")
     lm = Seq2SeqLM(model, tokenizer_for("t5"), "tiny", "weights")
-    seen = places_given_to(model.lm_head)
+    seen = positions_given_to(model.lm_head)
 
     answer(lm, [ScoreRequest.of([20], [21]), ScoreRequest.of([20], [21, 22, 23])])
 

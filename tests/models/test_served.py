@@ -99,7 +99,7 @@ def refusal(connect: Served, habits: Habits, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_models_own_log_probabilities(form: str, served_as: Any, local: LanguageModel) -> None:
+def test_every_form_gives_the_log_probabilities_of_the_model(form: str, served_as: Any, local: LanguageModel) -> None:
     served, _ = served_as(form)
     expected = Engine(local).answer(requests(local))
     found = Engine(served).answer(requests(served))
@@ -295,10 +295,10 @@ def test_requests_go_in_the_order_of_their_tokens(start: Any, folder: Path) -> N
     url, server = start(Habits())
     served = load_model(url, tokenizer=str(folder), concurrency=1)
     before = len(server.requests)
-    asked = requests(served, [("b", "a"), ("a", "b"), ("b", "b"), ("a", "a")])
-    Engine(served).answer(asked)
+    built = requests(served, [("b", "a"), ("a", "b"), ("b", "b"), ("a", "a")])
+    Engine(served).answer(built)
 
-    assert [body["prompt"] for body in server.requests[before:]] == sorted(list(each.tokens) for each in asked)
+    assert [body["prompt"] for body in server.requests[before:]] == sorted(list(each.tokens) for each in built)
 
 
 @pytest.mark.parametrize(
@@ -357,11 +357,11 @@ def test_other_names_forms_and_beginnings_have_other_fingerprints(connect: Serve
 @pytest.mark.parametrize("form", FORMS)
 def test_greedy_texts_are_those_of_the_model_itself(form: str, served_as: Any, local: LanguageModel) -> None:
     served, _ = served_as(form)
-    asked = [
+    generations = [
         GenerateRequest.of(local.encode([text])[0], Decoding(12, stop=stop))
         for text, stop in [("Tom has a", ()), ("Tom has a", ("q", "1")), ("Ann has 12", ("\n",))]
     ]
-    expected, found = Engine(local).answer(asked), Engine(served).answer(asked)
+    expected, found = Engine(local).answer(generations), Engine(served).answer(generations)
     last = "end" if FORMS[form].listed else "stop"  # the last text ends with a token that only one server tells of
 
     assert [each.texts for each in found] == [each.texts for each in expected]
@@ -375,10 +375,10 @@ def test_a_stop_cuts_the_text_even_where_the_server_leaves_it(connect: Served, s
     served = load_model(url, tokenizer=str(folder))
     real = server.completion
     server.completion = lambda body: real({**body, "stop": []})
-    (asked,) = served.encode(["Tom has a"])
-    (whole,) = Engine(served).answer([GenerateRequest.of(asked, Decoding(8, stop=()))])
+    (prompt,) = served.encode(["Tom has a"])
+    (whole,) = Engine(served).answer([GenerateRequest.of(prompt, Decoding(8, stop=()))])
     stop = whole.texts[0][3:5]
-    (cut,) = Engine(served).answer([GenerateRequest.of(asked, Decoding(8, stop=(stop,)))])
+    (cut,) = Engine(served).answer([GenerateRequest.of(prompt, Decoding(8, stop=(stop,)))])
 
     assert cut.texts == (whole.texts[0].split(stop)[0],)
     assert cut.finished == ("stop",)

@@ -31,13 +31,13 @@ import torch
 from icl_eval.engine import Engine
 from icl_eval.models import Decoding, GenerateRequest, ScoreRequest, load_model
 torch.set_num_threads(1)
-place, dtype, asked, found = sys.argv[1:]
-lm = load_model(place, tensor_parallel=True, dtype=dtype)
-asked = json.loads(open(asked).read())
+path, dtype, request_file, found = sys.argv[1:]
+lm = load_model(path, tensor_parallel=True, dtype=dtype)
+requests = json.loads(open(request_file).read())
 texts = {}
-requests = [GenerateRequest.of(each, Decoding(6, beams=2)) for each in asked["prompts"]]
-lm.generate(requests, lambda index, answer: texts.__setitem__(index, answer))
-answers = Engine(lm).answer([ScoreRequest.of(*each) for each in asked["scored"]])
+generations = [GenerateRequest.of(each, Decoding(6, beams=2)) for each in requests["prompts"]]
+lm.generate(generations, lambda index, answer: texts.__setitem__(index, answer))
+answers = Engine(lm).answer([ScoreRequest.of(*each) for each in requests["scored"]])
 decoder = type(lm.generation._decoders((0, 0))).__name__
 weight = lm.model.model.layers[0].mlp.up_proj.weight
 with open(found, "x") as file:  # by one process alone
@@ -71,11 +71,11 @@ def test_two_halves_answer_as_the_whole(saved: Path, tmp_path: Path, dtype: str,
     requests = random_requests(np.random.default_rng(4))
     prompts = [[5, 6, *tail] for tail in ([7], [8, 9], list(range(10, 30)))]
     scored = [[list(each.tokens[: each.boundary]), list(each.tokens[each.boundary :])] for each in requests]
-    script, asked, found = tmp_path / "script.py", tmp_path / "asked.json", tmp_path / "found.json"
+    script, request_file, found = tmp_path / "script.py", tmp_path / "requests.json", tmp_path / "found.json"
     script.write_text(SCRIPT)
-    asked.write_text(json.dumps({"scored": scored, "prompts": prompts}))
+    request_file.write_text(json.dumps({"scored": scored, "prompts": prompts}))
 
-    run = launched(str(script), str(saved), dtype, str(asked), str(found))
+    run = launched(str(script), str(saved), dtype, str(request_file), str(found))
 
     assert run.returncode == 0, run.stderr
     report: dict[str, Any] = json.loads(found.read_text())
@@ -93,13 +93,29 @@ def test_two_halves_answer_as_the_whole(saved: Path, tmp_path: Path, dtype: str,
 
 @pytest.mark.slow
 def test_the_command_line_runs_once_over_two_processes(saved: Path, tmp_path: Path) -> None:
-    ask = ("run", "--task", "superglue/copa", "--data", "sample", "--limit", "2", "--shots", "0", "--format", "json")
-    run = launched("-m", "icl_eval", *ask, "--model", str(saved), "--tensor-parallel", "--out", str(tmp_path / "run"))
+    command = (
+        "run",
+        "--task",
+        "superglue/copa",
+        "--data",
+        "sample",
+        "--limit",
+        "2",
+        "--shots",
+        "0",
+        "--format",
+        "json",
+    )
+    run = launched(
+        "-m", "icl_eval", *command, "--model", str(saved), "--tensor-parallel", "--out", str(tmp_path / "run")
+    )
 
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)  # one table, of one process
     assert (tmp_path / "run" / "manifest.json").is_file()
-    again = launched("-m", "icl_eval", *ask, "--model", str(saved), "--tensor-parallel", "--out", str(tmp_path / "run"))
+    again = launched(
+        "-m", "icl_eval", *command, "--model", str(saved), "--tensor-parallel", "--out", str(tmp_path / "run")
+    )
     assert (again.returncode, again.stdout) == (0, run.stdout), again.stderr
 
 

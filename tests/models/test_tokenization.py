@@ -115,20 +115,20 @@ def test_a_token_may_hold_a_space_a_word_and_the_line_break_after_it() -> None:
 
 
 def test_what_prompts_share_is_encoded_once() -> None:
-    asked: list[str] = []
+    encoded: list[str] = []
 
     def encode(texts: list[str]) -> list[list[int]]:
-        asked.extend(texts)
+        encoded.extend(texts)
         return whole(TOKENIZERS["gpt2"])(texts)
 
     demonstrations = "".join(f"Q: is {number} even?\nA: True\n\n" for number in range(50))
     encoder = LineEncoder(encode, splits=True)
     encoder([f"{demonstrations}Q: is it {number}?\nA:" for number in range(50)])
-    before = sum(map(len, asked))
+    before = sum(map(len, encoded))
     encoder([f"{demonstrations}Q: is it {number}?\nA: True" for number in range(50)])
 
     assert before < 8000
-    assert sum(map(len, asked)) - before < 50
+    assert sum(map(len, encoded)) - before < 50
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def stopping(reason: BaseException, after: int = 0) -> FakeLM:
     return Stopping(answers(ASKED), reason, after=after, name="strong")
 
 
-def test_every_model_has_the_scores_of_a_run_of_its_own() -> None:
+def test_every_model_has_the_scores_of_a_separate_run() -> None:
     found = sweep([weak(), strong()], parity(), shots=[0, 2], seeds=2)
     alone = [evaluate(lm, parity(), shots=[0, 2], seeds=2) for lm in (weak(), strong())]
 
@@ -77,7 +77,7 @@ def test_the_folder_of_a_model_is_named_after_it_whoever_else_is_there(tmp_path:
     assert alone["folder"].startswith("weak-")
 
 
-def test_models_of_the_same_last_name_have_folders_of_their_own(tmp_path: Path) -> None:
+def test_models_of_the_same_last_name_have_different_folders(tmp_path: Path) -> None:
     mine, yours = (FakeLM(answers([right]), name=f"{owner}/lm") for right, owner in enumerate(("mine", "yours")))
     sweep([mine, yours], parity(), shots=0, out=tmp_path)
     first, second = (each["folder"] for each in listed(tmp_path))
@@ -186,18 +186,18 @@ def test_an_error_in_the_data_is_every_models_and_comes_before_the_folder(tmp_pa
     assert not (tmp_path / "sweep").exists()
 
 
-def test_an_error_that_is_no_models_own_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_no_model_causes_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MetricError):
         sweep([stopping(MetricError("cannot be taken")), weak()], parity(), shots=0)
     with pytest.raises(ZeroDivisionError):
         sweep([stopping(ZeroDivisionError()), weak()], parity(), shots=0)
 
 
-def test_rescoring_gives_the_sweeps_own_table(tmp_path: Path) -> None:
-    own = sweep([weak(), Damaged(name="broken"), strong()], parity(), shots=[0, 2], out=tmp_path)
+def test_rescoring_gives_the_table_of_the_sweep(tmp_path: Path) -> None:
+    original = sweep([weak(), Damaged(name="broken"), strong()], parity(), shots=[0, 2], out=tmp_path)
 
     for format in ("table", "md", "csv", "json"):
-        assert rescore_sweep(tmp_path).table(format) == own.table(format)
+        assert rescore_sweep(tmp_path).table(format) == original.table(format)
     by_byte = rescore_sweep(tmp_path, "byte")
     assert {line.normalization for result in by_byte for line in result} == {"byte"}
 
@@ -295,7 +295,7 @@ def test_the_folder_of_a_run_is_none_of_a_sweep(tmp_path: Path) -> None:
     assert str(error.value) == f"{tmp_path}: this folder holds a run of a single model; give another --out"
 
 
-def test_revisions_whose_names_differ_in_a_sign_alone_have_folders_of_their_own() -> None:
+def test_revisions_whose_names_differ_only_in_a_sign_have_different_folders() -> None:
     assert Member.of("model", "step/1").folder != Member.of("model", "step-1").folder
 
 
@@ -321,10 +321,10 @@ def test_a_sweep_of_other_tasks_in_the_same_folder_is_refused(tmp_path: Path) ->
         sweep([weak()], "toy", data=root / "data", library=Library([root]), shots=0, out=tmp_path / "sweep")
 
 
-@pytest.mark.parametrize("place", [".", "member"])
-def test_a_second_process_is_refused(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("locked", [".", "member"])
+def test_a_second_process_is_refused(locked: str, tmp_path: Path) -> None:
     sweep([weak()], parity(), shots=0, out=tmp_path)
-    folder = tmp_path if place == "." else tmp_path / listed(tmp_path)[0]["folder"]
+    folder = tmp_path if locked == "." else tmp_path / listed(tmp_path)[0]["folder"]
     with FileLock(folder / ".lock"), pytest.raises(RunError) as error:
         sweep([weak()], parity(), shots=0, out=tmp_path)
 

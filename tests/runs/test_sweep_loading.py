@@ -24,7 +24,7 @@ from icl_eval.runs.regress import make_baseline, regress
 
 from .folders import manifest
 
-LLAMA = 258 * 32 * 2 + 2 * (32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64 + 2 * 32) + 32  # both embeddings are its own
+LLAMA = 258 * 32 * 2 + 2 * (32 * 32 * 2 + 32 * 16 * 2 + 3 * 32 * 64 + 2 * 32) + 32  # its embeddings are not tied
 TINY = (837 + 1024) * 128 + 4 * (4 * 128**2 + 4 * 128 + 2 * 128 * 384 + 384 + 128 + 4 * 128) + 2 * 128  # one is shared
 
 
@@ -141,15 +141,15 @@ def test_other_normalisations_need_no_model(saved: list[Path], loaded: list[str]
 def test_another_grid_is_evaluated(
     options: dict[str, Any], saved: list[Path], loaded: list[str], tmp_path: Path
 ) -> None:
-    asked: dict[str, Any] = {"shots": [0, 1], "device": "cpu"}
-    sweep(saved[:1], parity(), out=tmp_path / "sweep", **asked)
-    found = sweep(saved[:1], parity(), out=tmp_path / "sweep", **asked | options)
+    grid: dict[str, Any] = {"shots": [0, 1], "device": "cpu"}
+    sweep(saved[:1], parity(), out=tmp_path / "sweep", **grid)
+    found = sweep(saved[:1], parity(), out=tmp_path / "sweep", **grid | options)
 
     assert len(loaded) == 2
-    assert found.results[0].scores == evaluate(saved[0], parity(), **asked | options).scores
+    assert found.results[0].scores == evaluate(saved[0], parity(), **grid | options).scores
 
 
-def test_other_weights_in_the_same_place_are_loaded(saved: list[Path], loaded: list[str], tmp_path: Path) -> None:
+def test_other_weights_at_the_same_path_are_loaded(saved: list[Path], loaded: list[str], tmp_path: Path) -> None:
     measure(saved, tmp_path / "sweep")
     build("llama", vocab_size=258, sharpness=2.0).save_pretrained(saved[1])
     again = measure(saved, tmp_path / "sweep")
@@ -200,12 +200,12 @@ def test_a_run_by_another_program_version_is_scored_by_this_one(
 ) -> None:
     first = measure(saved[:1], tmp_path / "sweep")
     file = first.results[0].folder / "manifest.json"
-    said = json.loads(file.read_text())
-    file.write_text(json.dumps(said | {"versions": said["versions"] | {"icl-eval": "0.0.1"}}))
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps(stored | {"versions": stored["versions"] | {"icl-eval": "0.0.1"}}))
     measure(saved[:1], tmp_path / "sweep")
 
     assert len(loaded) == 2
-    assert manifest(file.parent)["versions"] == said["versions"]
+    assert manifest(file.parent)["versions"] == stored["versions"]
 
 
 def test_parameters_are_counted_once_each(saved: list[Path], tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_directory_has_no_revisions(
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The Hub's cache with a model at two steps of its training, and nobody to ask beyond it."""
+    """The Hub's cache with a model at two steps of its training, and no network beyond it."""
     repository = tmp_path / "hub" / "models--lab--llama"
     for step, sharpness in ((1, 1.0), (2, 1.5)):
         commit = str(step) * 40
