@@ -219,8 +219,10 @@ def test_a_record_is_encoded_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_draws_of_many_examples_are_checked_of_some_and_demonstrations_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     count = 2 * WITH_DRAWS
-    asked = [{"text": f"thing {index}", "label": 0, "kind": index == 17} for index in range(count)]
-    shown = [{**record, "text": f"other {index}", "kind": False} for index, record in enumerate(asked[:20])]
+    evaluation = [{"text": f"thing {index}", "label": 0, "kind": index == 17} for index in range(count)]
+    demonstrations = [
+        {**record, "text": f"other {index}", "kind": False} for index, record in enumerate(evaluation[:20])
+    ]
     draws: list[str] = []
     draw = Pool.draw
 
