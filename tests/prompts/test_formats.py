@@ -152,9 +152,11 @@ def test_paragraphs_stay_apart_and_worked_examples_of_an_instruction_change_too(
 
 
 def test_a_name_on_a_separate_line_needs_line_breaks_between_fields() -> None:
-    for each in Prompt(CLOZE, "p").formats(60, 0):
-        if each.format and each.format.separator and "\n" in each.format.separator:
-            assert each.format.spacing is None or "\n" in each.format.spacing
+    formats = [each.format for each in Prompt(CLOZE, "p").formats(60, 0) if each.format]
+    broken = [each for each in formats if each.separator and "\n" in each.separator]
+
+    assert broken
+    assert [each for each in broken if each.spacing and "\n" not in each.spacing] == []
 
 
 def test_demonstrations_are_farther_apart_than_fields() -> None:

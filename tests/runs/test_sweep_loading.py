@@ -58,6 +58,7 @@ def test_a_model_is_freed_before_the_next_is_loaded(saved: list[Path], monkeypat
     def watched(*arguments: Any) -> Any:
         assert [reference for reference in alive if reference() is not None] == []
         lm: Any = load(*arguments)
+        lm.itself = lm  # so that only a garbage collection frees it, as it does a model whose hooks hold it
         alive.extend([weakref.ref(lm), weakref.ref(lm.model)])
         return lm
 
