@@ -11,28 +11,32 @@ from icl_eval.cli.terminal import remark
 
 Progress = Callable[[int], Callable[[int], None]]  # number of requests -> a tick, called with how many more are done
 INTERVAL = 60.0  # seconds between lines
+AT_MOST = "at most "
 
 
 @contextmanager
-def progress_bar(*, shown: bool = True, noun: str = "answers", interval: float = INTERVAL) -> Iterator[Progress]:
+def progress_bar(
+    *, shown: bool = True, noun: str = "answers", at_most: bool = False, interval: float = INTERVAL
+) -> Iterator[Progress]:
     """Show progress: `evaluate` reports the number of requests to it, and then every answer.
 
     Args:
         shown: whether anything is printed.
         noun: what is counted.
+        at_most: whether the number of requests is a bound, because the run may end before.
         interval: seconds between lines, where there is no bar.
     """
     if not shown:
         yield lambda _: lambda _: None
     elif sys.stderr.isatty():
-        with _bar(noun) as start:
+        with _bar(noun, AT_MOST if at_most else "") as start:
             yield start
     else:
-        yield lambda total: _Lines(total, time.monotonic, noun, interval).tick
+        yield lambda total: _Lines(total, time.monotonic, noun, interval, at_most=at_most).tick
 
 
 @contextmanager
-def _bar(noun: str) -> Iterator[Progress]:
+def _bar(noun: str, bound: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -46,9 +50,9 @@ def _bar(noun: str) -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(separator=f" of {bound}" if bound else "/"),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn(f"left {bound}".strip()),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -68,12 +72,20 @@ class _Lines:
         clock: returns seconds.
         noun: what is counted.
         interval: seconds between lines.
+        at_most: whether the number of requests is a bound.
     """
 
     def __init__(
-        self, total: int, clock: Callable[[], float], noun: str = "answers", interval: float = INTERVAL
+        self,
+        total: int,
+        clock: Callable[[], float],
+        noun: str = "answers",
+        interval: float = INTERVAL,
+        *,
+        at_most: bool = False,
     ) -> None:
         self._total, self._clock, self._noun, self._interval = total, clock, noun, interval
+        self._bound, self._about = (AT_MOST, AT_MOST) if at_most else ("", "about ")
         self._done = 0
         self._started = self._printed = clock()
 
@@ -84,7 +96,8 @@ class _Lines:
         if now - self._printed >= self._interval and self._done < self._total:
             self._printed = now
             left = (now - self._started) * (self._total - self._done) / max(self._done, 1)
-            remark(f"{self._done:,} of {self._total:,} {self._noun}, about {duration(left)} left")
+            done = f"{self._done:,} of {self._bound}{self._total:,} {self._noun}"
+            remark(f"{done}, {self._about}{duration(left)} left")
 
 
 def duration(seconds: float) -> str:

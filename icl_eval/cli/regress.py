@@ -54,7 +54,8 @@ def regress(
         write(f"{baseline}: {counted(len(made.examples), 'answered example')}, {counted(len(made.scores), 'score')}")
         return
     before = runs.read_baseline(baseline)
-    with progress_bar() as progress:
+    is_bounded = before.config.until is not None or before.config.budget is not None
+    with progress_bar(at_most=is_bounded) as progress:
         found = runs.regress(
             before,
             model,

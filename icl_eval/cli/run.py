@@ -81,7 +81,8 @@ def run(
         if explain:
             _explain(models, revisions, names, given)
             return
-        with progress_bar(shown=options.is_first()) as progress:
+        is_bounded = run_options["until"] is not None or run_options["budget"] is not None
+        with progress_bar(shown=options.is_first(), at_most=is_bounded) as progress:
             found = _evaluation(models, revisions)(names, progress=progress, **given)
     _print(found, format, options.seen(columns, categories, signatures), has_report=not no_report)
 

@@ -19,6 +19,15 @@ def test_a_line_a_minute_says_how_much_is_left(capsys: pytest.CaptureFixture[str
     ]
 
 
+def test_a_run_that_may_end_before_counts_at_most_all_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    lines = _Lines(1000, lambda: now, at_most=True)
+    now = 60.0
+    lines.tick(250)
+
+    assert capsys.readouterr().err == "250 of at most 1,000 answers, at most 3 min left\n"
+
+
 def test_nothing_is_printed_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
     lines = _Lines(10, lambda: now)

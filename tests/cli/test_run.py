@@ -127,6 +127,19 @@ def test_help_names_every_command(arguments: tuple[str, ...], icl_eval: IclEval)
     assert all(f"\n  {name} " in said.out for name in ("run", "list", "show", "check", "rescore", "compare", "regress"))
 
 
+@pytest.mark.parametrize(
+    ("options", "total"),
+    [((), "16/16"), (("--until", "0.1"), "16 of at most 16"), (("--formats", "2", "--budget", "40"), " of at most 48")],
+)
+def test_the_bar_counts_at_most_all_answers_where_a_run_may_end_before(
+    icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], total: str
+) -> None:
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
+    done = icl_eval("run", "toy/parity", "--shots", "0", *options)
+
+    assert total in done.err
+
+
 def test_progress_is_silent_when_nobody_watches(icl_eval: IclEval, lm: FakeLM) -> None:
     assert not sys.stderr.isatty()
     assert icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY).err == "kept in kept\n"
