@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 from icl_eval.reports.columns import FIGURES, Row, columns_of
 from icl_eval.reports.layout import GAP, cells_of, draw, says_nothing
@@ -29,20 +31,32 @@ class Grid:
     beside: Sequence[str]
 
     def draw(self, width: int) -> list[str]:
-        """The lines of the table: on one line per row if that fits, else with the errors below the scores."""
+        """The lines of the table: on one line per row if that fits, else with the errors below the scores.
+
+        To fit, rows may stand below lines with the values of their first keys, if that takes fewer lines.
+        """
         for form in ("{} ± {}", "{} ±{}"):
-            lines = self._on_one_line(form)
-            if max(map(cells_of, lines)) <= width:
+            if max(map(cells_of, lines := self._on_one_line(form))) <= width:
                 return lines
+        for count in range(1, len(self.keys)):
+            groups = [" ".join(filter(None, key[:count])) for key, _, _ in self.rows]
+            lines = [f"  {line}" for line in self._on_one_line("{} ±{}", count)]
+            if max(map(cells_of, [*lines, *groups])) <= width and len([*groupby(groups)]) < len(groups):
+                return [*lines[:2], *_with_headings(groups, lines[2:])]
         return self._on_two_lines(width)
 
-    def _on_one_line(self, form: str) -> list[str]:
+    def _on_one_line(self, form: str, left_out: int = 0) -> list[str]:
+        """A line per row, without some of its first keys."""
         shots = [f"{each}-shot" for each in self.shots]
         rows = [
-            [*key, *(form.format(value, _short(error, form)) if error else value for value, error in scores), *beside]
+            [
+                *key[left_out:],
+                *(form.format(value, _short(error, form)) if error else value for value, error in scores),
+                *beside,
+            ]
             for key, scores, beside in self.rows
         ]
-        return draw([*self.keys, *shots, *self.beside], rows, {*shots, *self.beside}, 10_000)
+        return draw([*self.keys[left_out:], *shots, *self.beside], rows, {*shots, *self.beside}, 10_000)
 
     def _on_two_lines(self, width: int) -> list[str]:
         """Scores with their errors below, the shots in as many tables as it takes."""
@@ -85,6 +99,14 @@ def by_shots(rows: Sequence[Row]) -> Grid | None:
         ],
         beside,
     )
+
+
+def _with_headings(groups: Sequence[str], lines: Sequence[str]) -> list[str]:
+    """Lines, each group of neighbouring ones below its name."""
+    found: list[str] = []
+    for group, members in groupby(zip(groups, lines, strict=True), key=itemgetter(0)):
+        found += [f" {group}", *(line for _, line in members)]
+    return found
 
 
 def _score(row: Row) -> tuple[str, str]:

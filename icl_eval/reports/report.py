@@ -16,6 +16,7 @@ from icl_eval.reports.categories import category_tables
 from icl_eval.reports.columns import NUMBERS, Row, columns_of, number
 from icl_eval.reports.comparison import p_value
 from icl_eval.reports.curves import (
+    MOST_NAMED,
     Curve,
     by_size,
     curves_of,
@@ -172,17 +173,20 @@ def _scores(runs: Sequence[ReportRun]) -> str:
 def _curves(runs: Sequence[ReportRun]) -> str:
     """A chart for the first metric of each task, with a line for each run, and a heat map of the tasks.
 
-    Of a single run, the lines are its prompts, of which some have a name; of several, those with several prompts of a
-    task have a chart for each.
+    Of a single run, the lines are its prompts, of which some have a name; scorings have a chart for each, unless their
+    lines are few enough for one. Of several runs, those with several prompts of a task have a chart for each.
     """
     several = len(runs) > 1
     curves = [curve for run in runs for curve in first_of_each_task(curves_of(run.scores, run.label))]
     prompts = Counter((curve.model, curve.task, curve.scoring) for curve in curves)
+    lines = Counter((curve.task, curve.metric) for curve in curves)
     found: dict[tuple[str, str, str, str], list[Curve]] = {}
     for curve in curves:
+        together = not several and lines[curve.task, curve.metric] <= MOST_NAMED
         apart = several and any(prompts[run.label, curve.task, curve.scoring] > 1 for run in runs)
-        key = curve.task, curve.prompt if apart else "", curve.metric, curve.scoring
-        found.setdefault(key, []).append(curve if several else replace(curve, model=curve.prompt))
+        key = curve.task, curve.prompt if apart else "", curve.metric, "" if together else curve.scoring
+        name = _line_name(curve, curves) if together else curve.prompt
+        found.setdefault(key, []).append(curve if several else replace(curve, model=name))
     if not found:
         return ""
     models = [run.label for run in runs]
@@ -192,7 +196,7 @@ def _curves(runs: Sequence[ReportRun]) -> str:
     legends = [_legend_of(members) for _, members in shown if not several]
     common = legends[0] if len(legends) > 1 and len({*legends}) == 1 else ""
     for (task, prompt, metric, scoring), members in shown:
-        title = title_of(task, metric, prompt, scoring=scored[task, metric, scoring])
+        title = title_of(task, metric, prompt, scoring=scored.get((task, metric, scoring), ""))
         caption = f"<figcaption>{breakable(title)}</figcaption>"
         names = models if several else [curve.model for curve in named_curves(members)]
         legend = "" if several or common else _legend_of(members)
@@ -204,6 +208,14 @@ def _curves(runs: Sequence[ReportRun]) -> str:
         f'{_legend(models)}{common}<p class="soft">{note}</p><div class="charts">{"".join(charts)}</div>'
         f"{rest}{_heat_map(list(found.values()), named=several)}"
     )
+
+
+def _line_name(curve: Curve, curves: Sequence[Curve]) -> str:
+    """The prompt of a curve, and the scoring if others have another; the scoring alone if the prompt is the same."""
+    beside = [each for each in curves if (each.task, each.metric) == (curve.task, curve.metric)]
+    if len({each.scoring for each in beside}) == 1:
+        return curve.prompt
+    return title_of(curve.prompt, scoring=curve.scoring) if _has_others(curve, beside) else curve.scoring
 
 
 def _legend_of(curves: Sequence[Curve]) -> str:

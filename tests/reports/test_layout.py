@@ -50,6 +50,36 @@ def test_every_score_and_error_of_a_grid_is_in_the_table(width: int) -> None:
     assert text.count("±") >= len(GRID)
 
 
+def test_a_cross_of_axes_has_a_line_for_each_row_below_the_name_of_its_task() -> None:
+    prompts, scorings = ("gpt3", "gpt3~labels=random", "gpt3~mean of 2 labels"), ("token", "contextual", "prototypical")
+    scores = [
+        replace(RTE_32, prompt=prompt, normalization=scoring, metric=metric, shots=shots, value=shots / 100 + 0.1)
+        for prompt in prompts
+        for scoring in scorings
+        for metric in ("accuracy", "macro_f1")
+        for shots in (0, 4)
+    ]
+    manifest = MANIFEST.model_copy(
+        update={"tasks": tuple(MANIFEST.tasks[0].model_copy(update={"prompt": each}) for each in prompts)}
+    )
+    by_task, by_prompt, stacked = (
+        render(scores, manifest, view=View(width)).split("\n\n")[1].splitlines() for width in (110, 80, 60)
+    )
+
+    assert len(by_task) == 2 + 1 + 18
+    assert [line for line in by_task if "rte" in line] == [" superglue/rte"]
+    assert by_task[0].split() == ["prompt", "metric", "scoring", "0-shot", "4-shot", "random", "majority"]
+    assert by_task[3].split()[:4] == ["gpt3", "accuracy", "token", "0.100"]
+    assert len(by_prompt) == 2 + 3 + 18
+    assert [line for line in by_prompt if "rte" in line] == [f" superglue/rte {each}" for each in prompts]
+    assert len(stacked) > 2 * 18
+    for lines, width in ((by_task, 110), (by_prompt, 80), (stacked, 60)):
+        assert widest(lines) <= width
+        assert "\n".join(lines).count("0.140") == 18
+    heads = by_prompt[0].index("0-shot") + len("0-shot")
+    assert by_prompt[3][heads - 11 : heads] == "0.100 ±.030"
+
+
 def test_many_numbers_of_shots_take_several_tables() -> None:
     scores = [replace(RTE, shots=shots) for shots in range(30)]
     text = render(scores, MANIFEST, view=View(80))
