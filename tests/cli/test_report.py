@@ -253,7 +253,7 @@ def test_charts_rows_and_notes_of_several_scorings_have_different_names(
     legend = re.findall(r"<figure>.*?</figure>", page.replace("<wbr>", ""))[0]
     assert all(
         f"{prompt} ({scoring})" in legend
-        for prompt in ("plain", "plain~mean of 2 labels")
+        for prompt in ("plain", "plain~labels=flipped")
         for scoring in ("token", "sum")
     )
     assert len({*rows}) == len(rows) == 4

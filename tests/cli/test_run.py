@@ -129,13 +129,17 @@ def test_help_names_every_command(arguments: tuple[str, ...], icl_eval: IclEval)
 
 @pytest.mark.parametrize(
     ("options", "total"),
-    [((), "16/16"), (("--until", "0.1"), "16 of at most 16"), (("--formats", "2", "--budget", "40"), " of at most 48")],
+    [
+        ((), "32/32"),
+        (("--until", "0.1"), "32 of at most 32"),
+        (("--formats", "2", "--budget", "40"), " of at most 128"),
+    ],
 )
 def test_the_bar_counts_at_most_all_answers_where_a_run_may_end_before(
     icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], total: str
 ) -> None:
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
-    done = icl_eval("run", "toy/parity", "--shots", "0", *options)
+    done = icl_eval("run", "toy/parity", "--shots", "0", *options, *TOY)
 
     assert total in done.err
 

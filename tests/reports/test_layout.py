@@ -63,7 +63,7 @@ def test_a_cross_of_axes_has_a_line_for_each_row_below_the_name_of_its_task() ->
         update={"tasks": tuple(MANIFEST.tasks[0].model_copy(update={"prompt": each}) for each in prompts)}
     )
     by_task, by_prompt, stacked = (
-        render(scores, manifest, view=View(width)).split("\n\n")[1].splitlines() for width in (110, 80, 60)
+        render(scores, manifest, view=View(width)).split("\n\n")[1].splitlines() for width in (100, 80, 60)
     )
 
     assert len(by_task) == 2 + 1 + 18
@@ -73,9 +73,9 @@ def test_a_cross_of_axes_has_a_line_for_each_row_below_the_name_of_its_task() ->
     assert len(by_prompt) == 2 + 3 + 18
     assert [line for line in by_prompt if "rte" in line] == [f" superglue/rte {each}" for each in prompts]
     assert len(stacked) > 2 * 18
-    for lines, width in ((by_task, 110), (by_prompt, 80), (stacked, 60)):
+    for lines, width in ((by_task, 100), (by_prompt, 80), (stacked, 60)):
         assert widest(lines) <= width
-        assert "\n".join(lines).count("0.140") == 18
+        assert "\n".join(lines).count("0.100") == 18
     heads = by_prompt[0].index("0-shot") + len("0-shot")
     assert by_prompt[3][heads - 11 : heads] == "0.100 ±.030"
 
