@@ -76,7 +76,7 @@ def test_unknown_order(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["wrong", "corrupt:1.5", "corrupt:", "random:1", "abstract:a/a", "abstract:a//b"])
 def test_unknown_labels(value: str) -> None:
-    with pytest.raises(ValueError, match=r"not a rule for labels|separated by /"):
+    with pytest.raises(ValueError, match=r"not a rule for labels|separate the words by /"):
         parse_labels(value)
 
 
