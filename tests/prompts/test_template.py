@@ -502,3 +502,13 @@ def test_a_query_that_reads_the_same_for_all_options_is_rendered_once(
 
     assert prompt.queries({"text": "t"}, OPTIONS) == tuple(prompt.query({"text": "t"}, OPTIONS, i) for i in (0, 1))
     assert render.call_count == renderings + 2
+
+
+def test_a_field_of_the_instruction_is_part_of_the_question() -> None:
+    prompt = Prompt(
+        "{% block instruction %}{{ passage }}{% endblock %}{% block query %}{{ question }}{% endblock %}"
+        "{% block answer_context %}{{ hint }}{% endblock %}",
+        "p",
+    )
+
+    assert prompt.question_fields == {"passage", "question"}
