@@ -17,6 +17,7 @@ from .shell import TOY, IclEval
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "command-line.md"
 
 
+@pytest.mark.slow
 def test_the_documented_plan_is_what_the_command_prints(icl_eval: IclEval) -> None:
     section = PAGE.read_text("utf-8").split("\n## `icl-eval plan ")[1].split("\n## ")[0]
     config, command, output = re.search(
