@@ -84,7 +84,7 @@ def parse_select(value: str) -> str:
     """A selection of demonstrations as a task file and the manifest state it; `vote-k` with its numbers.
 
     Raises:
-        ValueError: it is none.
+        ValueError: there is no such selection, or its numbers are out of range.
     """
     found = re.fullmatch(rf"{VOTE_K}(:([0-9]{{1,9}})(of([0-9]{{1,9}}))?)?", value)
     if found is None:

@@ -16,14 +16,13 @@ from icl_eval.tasks.example import Example
 
 @dataclass(frozen=True)
 class Annotation:
-    """Candidates of which vote-k annotates some; their labels are not used.
+    """The candidates of a pool from which vote-k selects those to annotate, without using their labels.
 
     Attributes:
-        indices: of the candidates in their pool, (candidates,).
-        examples: what stands for each candidate, where it may be a group of examples.
-        similarity: of every two candidates, (candidates, candidates).
-        count: how many are annotated.
-
+        indices: of the candidates in the pool, (candidates,).
+        examples: one example of each candidate, which may be a group of examples.
+        similarity: cosine similarity of every two candidates, (candidates, candidates).
+        count: the number of candidates to annotate.
     """
 
     indices: NDArray[np.intp]
@@ -33,27 +32,27 @@ class Annotation:
 
     @property
     def first(self) -> int:
-        """How many are annotated by votes alone."""
+        """The number of candidates that are selected by votes alone."""
         return first_of_vote_k(self.count)
 
     @cached_property
     def by_votes(self) -> NDArray[np.intp]:
-        """Indices of the candidates that are annotated if votes alone decide, in their order."""
+        """Pool indices of the candidates that votes alone select, in order of selection, (count,)."""
         return self.indices[[*islice(fast_vote_k(self.similarity), self.count)]]
 
     @property
     def others(self) -> list[Example]:
-        """The candidates after the first annotated ones, for which the model's confidence is needed, if it is."""
+        """The candidates whose selection depends on the confidence of the model; none if votes select all."""
         if self.first == self.count:
             return []
         first = {*self.by_votes[: self.first].tolist()}
         return [each for index, each in zip(self.indices.tolist(), self.examples, strict=True) if index not in first]
 
     def by_confidence(self, confidence: Mapping[str, float]) -> NDArray[np.intp]:
-        """Indices of the candidates that are annotated, in their order.
+        """Pool indices of the candidates to annotate, in order of selection, (count,).
 
         Args:
-            confidence: of the model, by the id of each of the others.
+            confidence: mean log-probability of the tokens of the model's answer in nats, by the id of each of `others`.
         """
         known = {index: confidence[each.id] for index, each in enumerate(self.examples) if each.id in confidence}
         return self.indices[vote_k(self.similarity, known, self.count)]

@@ -96,8 +96,8 @@ def vote_k(similarity: Floats, confidence: Mapping[int, float], count: int, vote
     A tenth is selected as by `fast_vote_k`. The others are sorted by the confidence of a model that has seen these, and
     those of the lowest nine tenths of all divided into as many buckets of equal size as there are still to select. Of
     each bucket, beginning with the least certain one, the candidate with the most votes is selected. Sizes are those of
-    the authors' `two_steps.py`. Their code does not discount the votes for neighbours of what it selects from a bucket,
-    since it looks for a number among texts; this follows the paper.
+    the authors' `two_steps.py`. Candidates selected from a bucket discount the votes of their
+    neighbours, as in the paper; in the authors' code they do not, because it looks up integers among string keys.
 
     Args:
         similarity, votes: as for `Votes`.

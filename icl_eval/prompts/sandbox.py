@@ -164,7 +164,7 @@ class _Context(Context):
 
 
 class _Watch:
-    """Tells, from a thread of its own, of a template that is still rendering after `patience` seconds.
+    """Warns, from another thread, about a template that is still rendering after `patience` seconds.
 
     Attributes:
         rendering: the name of what is rendered now, in an object of its own for every rendering.

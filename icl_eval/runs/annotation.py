@@ -40,7 +40,7 @@ Annotated = dict[int, NDArray[np.intp]]  # by seed, the numbers of the annotated
 def annotated(
     prepared: Sequence[Prepared], engine: Engine, overflow: Overflow, chat: ChatForm | None = None
 ) -> list[Prepared]:
-    """The prompts of a run, with demonstrations from the annotated candidates where `vote-k` selects them."""
+    """Replace the demonstrations of prompts with `vote-k` by those that it selects, after the model has answered."""
     chosen: dict[Pool, Annotated | IclEvalError] = {}
     for each in prepared:
         if each.pool and needs_annotation(each) and each.pool not in chosen:
@@ -66,12 +66,12 @@ def with_predictions(prepared: Sequence[Prepared]) -> list[Prepared]:
 
 
 def needs_annotation(one: Prepared) -> bool:
-    """Whether demonstrations of a prompt are annotated first."""
+    """Whether `vote-k` selects the demonstrations of a prompt."""
     return one.pool is not None and one.pool.protocol.selection == VOTE_K
 
 
 def _annotated(one: Prepared, engine: Engine, overflow: Overflow, chat: ChatForm | None) -> Annotated | IclEvalError:
-    """What is annotated for each seed, or the error of a candidate that cannot be answered."""
+    """The annotated candidates of each seed, or the error of a candidate that the model cannot answer."""
     found: Annotated = {}
     for seed, annotation in _annotations(one):
         queries = Queries([_predictions(one, annotation, seed)], engine.model, overflow, chat)
@@ -132,7 +132,7 @@ def _confidence(query: EncodedQuery, answers: Sequence[Answer], normalization: N
 def _demonstrations(
     pool: Pool, found: Annotated | IclEvalError, query: Example, shots: int, seed: int
 ) -> list[Example]:
-    """Those of a query among the annotated candidates.
+    """The demonstrations of a query, drawn from the annotated candidates.
 
     Raises:
         IclEvalError: a candidate could not be answered.

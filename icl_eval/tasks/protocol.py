@@ -100,7 +100,7 @@ class Protocol(Strict):
 
     @property
     def annotation(self) -> tuple[int, int]:
-        """How many candidates `vote-k` annotates, and of at most how many."""
+        """How many candidates `vote-k` annotates, and out of how many; zeros for other selections."""
         return annotation_of(self.select) or (0, 0)
 
     def changed(self, changes: Mapping[str, Any]) -> Protocol:

@@ -110,12 +110,13 @@ class PackedRow:
 
 @dataclass(frozen=True, slots=True)
 class RowSizes:
-    """What makes rows efficient, in tokens.
+    """Numbers of tokens that decide how requests are packed into rows.
 
     Attributes:
-        min_prefix: of a shared prefix, from which on caching its states beats recomputing them.
-        after_prefix: new ones of a row: enough to be efficient, few enough to waste little attention.
-        small_row: of a row, below which a longer one costs a CPU no more per token.
+        min_prefix: a shared prefix is cached from this length on, because then caching is faster than recomputing it.
+        after_prefix: most new tokens of a row after a cached prefix: enough to be efficient, few enough to waste little
+            attention.
+        small_row: up to this length, a longer row costs a CPU no more per token.
     """
 
     min_prefix: int = 64
@@ -134,7 +135,7 @@ class Terms:
         width: the model's hidden size, which weighs the cost of attention between unrelated sequences.
         cache_prefixes: whether rows may share a cached prefix.
         tree_attention: whether tokens attend to their ancestors only, so that unrelated sequences cost nothing.
-        sizes: what makes rows efficient.
+        sizes: the lengths of rows and prefixes.
     """
 
     share: bool

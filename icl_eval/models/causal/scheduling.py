@@ -194,7 +194,7 @@ class RowModel(LanguageModel):
         max_shared_length: input tokens up to which rows may branch; longer sequences need their own batches.
         hidden_size: width of its layers, from which attention is weighed against the rest.
         queue_depth: the most batches in flight; 1 if the answers of each are read before the next.
-        row_sizes: what makes its rows efficient.
+        row_sizes: the lengths of its rows and prefixes.
     """
 
     measures_noise = True

@@ -27,8 +27,8 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 class OneDnnLayers:
     """The layers of a model that oneDNN computes, and their copied weights.
 
-    A layer that gives something else than before, or that hooks watch, stays as it is. What is copied depends on the
-    model and the machine alone, not on free memory, so that all processes round in the same way.
+    A layer whose outputs would differ by more than rounding, or that has hooks, stays as it is. What is copied depends
+    on the model and the machine alone, not on free memory, so that all processes round in the same way.
 
     Args:
         model: a model of `transformers`.
@@ -80,18 +80,18 @@ class _Packed:
         self._product = torch.ops.mkldnn._linear_pointwise
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """What the layer gives."""
+        """The outputs of the layer, (..., outputs), for states (..., inputs)."""
         if states.dtype != torch.float32:
             return self._usual(states)
         return self.activated(states, "none", "")
 
     def activated(self, states: torch.Tensor, activation: str, algorithm: str) -> torch.Tensor:
-        """An activation of what the layer gives."""
+        """An activation of the layer's outputs; its name and algorithm are those of oneDNN."""
         found: torch.Tensor = self._product(states, self._weight, self._bias, activation, [], algorithm)
         return found
 
     def multiplied(self, states: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        """What the layer gives times other numbers."""
+        """The layer's outputs times `others`, (..., outputs)."""
         found: torch.Tensor = self._product(states, others, self._weight, self._bias, "mul")
         return found
 
@@ -143,7 +143,7 @@ def _gated(module: torch.nn.Module, packed: dict[torch.nn.Module, _Packed]) -> F
 
 
 def _agree(forward: Forward, usual: Forward, width: int) -> bool:
-    """Whether two functions of rows give the same but for rounding, for rows of all sizes."""
+    """Whether two functions of rows agree up to rounding, for rows of small and large numbers."""
     states = torch.randn(1, len(SCALES), width, generator=torch.Generator().manual_seed(0))
     states *= torch.tensor(SCALES)[:, None]
     expected = usual(states)
