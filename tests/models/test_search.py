@@ -171,6 +171,19 @@ def test_beam_search_stops_as_soon_as_nothing_can_win() -> None:
     assert prefixes == [()]
 
 
+def test_beams_that_cannot_win_are_dropped() -> None:
+    """The end has ln(0.5) = -0.69; `a` can still reach ln(0.45) / 2 = -0.40, but `ab` only ln(0.05) / 2 = -1.50."""
+    computed: list[Tokens] = []
+    row_of = chain({END: 0.5, 1: 0.45, 4: 0.05}, {END: 1.0})
+
+    def recorded(tokens: Tokens) -> NDArray[np.float32]:
+        computed.append(tokens)
+        return row_of(tokens)
+
+    assert run(Decoding(2, (), beams=2, length_penalty=1.0, penalty="power"), recorded).texts == ("a",)
+    assert computed == [(), (1,)]
+
+
 def test_impossible_tokens_are_never_generated() -> None:
     row_of = chain({1: 1.0}, {1: 1.0}, {END: 1.0})
 

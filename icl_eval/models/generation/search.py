@@ -192,10 +192,10 @@ class BeamSearch:
     """Beam search as Sutskever et al. (2014) and Wu et al. (2016) describe it, and `transformers` with `never` early.
 
     Each step goes through the continuations of all hypotheses, best first, until `beams` of them continue, but looks at
-    no more than max(2, 1 + end tokens) x beams. Continuations that end are finished. The search is over when all
-    hypotheses have ended, or when none could still beat the best finished one: log-probabilities can only fall, and the
-    penalty is mildest at the greatest length. Worse finished hypotheses need not be kept, since only the best one is
-    returned. A hypothesis that ends at the greatest length counts like any other.
+    no more than max(2, 1 + end tokens) x beams. Continuations that end are finished. A hypothesis that can no longer
+    beat the best finished one is dropped, since only the best one is returned: log-probabilities can only fall, and the
+    penalty is mildest at the greatest length. What would take its place is less likely, so it could not win either. The
+    search is over when no hypothesis is left. One that ends at the greatest length counts like any other.
     """
 
     def __init__(self, endings: _Endings) -> None:
@@ -217,8 +217,8 @@ class BeamSearch:
             going.append(hypothesis)
             if len(going) == self._decoding.beams:
                 break
-        self.hypotheses = going
-        return extensions if self._may_improve() else []
+        self.hypotheses = [each for each in going if self._may_improve(each)]
+        return extensions[: len(self.hypotheses)]
 
     def answer(self) -> GenerateAnswer:
         """The best hypothesis."""
@@ -246,11 +246,10 @@ class BeamSearch:
         if self._best is None or score > self._best[1]:
             self._best = hypothesis, score
 
-    def _may_improve(self) -> bool:
-        if self._best is None or not self.hypotheses:
-            return bool(self.hypotheses)
-        most = self._decoding.penalized(self.hypotheses[0].logprob, self._decoding.max_tokens)
-        return most > self._best[1]
+    def _may_improve(self, hypothesis: Hypothesis) -> bool:
+        """Whether a continuation of the hypothesis may score better than the best finished one."""
+        most = self._decoding.penalized(hypothesis.logprob, self._decoding.max_tokens)
+        return self._best is None or most > self._best[1]
 
 
 @dataclass(frozen=True, slots=True)
