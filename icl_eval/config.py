@@ -150,7 +150,7 @@ class ModelOptions(TypedDict, total=False):
         str | Path | None, Option("Folder for weights on the disk. Default: a temporary folder.", DEVICES, "FOLDER")
     ]
     tensor_parallel: Annotated[
-        bool, Option("Divide every layer among the processes of a launcher.", DEVICES, default=False)
+        bool, Option("Divide every layer of the model among the processes.", DEVICES, default=False)
     ]
     attn: Annotated[Attention | None, Option("Implementation of attention. Default: the fastest.", DEVICES)]
     served_name: Annotated[
@@ -177,7 +177,7 @@ class RunOptions(ModelOptions, total=False):
     prompts: Annotated[
         str | Sequence[str],
         Stored(
-            "Prompts by name. Default: each task's first, or without demonstrations its zero_shot_prompt.",
+            "Prompts by name. Default: each task's first; with zero shots, its zero_shot_prompt if it has one.",
             EVALUATION,
             "NAME,...",
             default=(),
@@ -187,7 +187,7 @@ class RunOptions(ModelOptions, total=False):
     formats: Annotated[
         int | str | None,
         Stored(
-            "Evaluate N formats of each prompt: itself and N - 1 variants of the same meaning, drawn with SEED (0).",
+            "Evaluate each prompt and N - 1 variants of its format with the same meaning, drawn with SEED (0).",
             EVALUATION,
             "N|N:SEED",
         ),
@@ -215,8 +215,7 @@ class RunOptions(ModelOptions, total=False):
     select: Annotated[
         str | Sequence[str],
         Stored(
-            "Selections of demonstrations: random, balanced (equally many of each label), by similarity to the query "
-            "(bm25, knn, dpp), by the model (mdl, vote-k:MofN), or one representative set (fast-vote-k, diverse).",
+            "How to select demonstrations: random, balanced, bm25, knn, dpp, mdl, vote-k:MofN, fast-vote-k, diverse.",
             EVALUATION,
             "NAME,...",
             default=(),
@@ -224,7 +223,7 @@ class RunOptions(ModelOptions, total=False):
     ]
     encoder: Annotated[
         str | None,
-        Stored("Select by the vectors of this model of `transformers`, instead of TF-IDF.", EVALUATION, "MODEL"),
+        Stored("Model of `transformers` whose vectors measure similarity, instead of TF-IDF.", EVALUATION, "MODEL"),
     ]
     order: Annotated[
         str | Sequence[str],
@@ -264,7 +263,7 @@ class RunOptions(ModelOptions, total=False):
     until: Annotated[
         float | None,
         Stored(
-            "Stop when each task's score on the whole split is known to ±WIDTH, such as 0.01, with 95 % confidence.",
+            "Stop a task when its score on the whole split is known to ±WIDTH, such as 0.01, with 95 % confidence.",
             EVALUATION,
             "WIDTH",
         ),
@@ -272,7 +271,7 @@ class RunOptions(ModelOptions, total=False):
     overflow: Annotated[
         Overflow,
         Stored(
-            "If a prompt is longer than the context: drop demonstrations, error, or also truncate queries.",
+            "If a prompt is too long: drop demonstrations, fail, or also truncate the query.",
             EVALUATION,
             default="drop",
         ),
@@ -315,8 +314,8 @@ class RunOptions(ModelOptions, total=False):
     normalizations: Annotated[
         str | Sequence[str],
         Option(
-            "Normalisations to score by: sum, token, char, byte, unconditional, all. Calibrations: contextual, "
-            "contextual-identity, dc-pmi, batch, prototypical. Default: each task's own, and --calibrate.",
+            "Normalisations to score by: sum, token, char, byte, unconditional or all; or calibrations. Default: each "
+            "task's own, and --calibrate.",
             RESULTS,
             "NAME,...",
             default=(),

@@ -57,7 +57,8 @@ class CommandOptions(TypedDict):
         ),
     ]
     data_dir: Annotated[
-        Path | None, Option("Directory with the official release of the benchmarks.", EVALUATION, "FOLDER")
+        Path | None,
+        Option("Folder with data files, such as the official releases of the benchmarks.", EVALUATION, "FOLDER"),
     ]
     include: Annotated[
         list[Path] | None,
@@ -68,8 +69,8 @@ class CommandOptions(TypedDict):
     columns: Annotated[
         list[str] | None,
         Option(
-            "Columns of the table, such as score,sd-seeds, or `all`. Default: those that matter, as many as fit; "
-            "+sd-seeds,+ties adds to these.",
+            "Columns of the table, such as score,sd-seeds or `all`. With +sd-seeds,+ties, these are added to the "
+            "default ones.",
             RESULTS,
             "NAME,...",
         ),

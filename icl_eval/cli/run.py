@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 DEMONSTRATION = "no --model was given, so the bundled tiny GPT-2 was evaluated"
 MODEL_HELP = (
-    f"{options.OF_COMMANDS['model'][1].help} Several are separated by commas. Default: a demonstration, the bundled "
-    "`tiny` on the bundled sample."
+    f"{options.OF_COMMANDS['model'][1].help} Several are separated by commas. Default: the bundled "
+    "`tiny`, on the bundled sample."
 )
 INTERRUPTED = 130
 

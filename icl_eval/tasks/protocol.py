@@ -51,7 +51,7 @@ class Protocol(Strict):
     """How demonstrations are selected: random, balanced, bm25, knn, dpp, mdl, vote-k:MofN, fast-vote-k or diverse."""
 
     encoder: StrictStr | None = None
-    """Model of `transformers` by whose vectors demonstrations are selected, instead of TF-IDF."""
+    """Model of `transformers` whose vectors measure similarity, instead of TF-IDF."""
 
     order: Annotated[StrictStr, AfterValidator(parse_order)] = "drawn"
     """Order in the prompt: as drawn, reversed, balanced (alternating labels), or similar-last (by similarity)."""
