@@ -91,7 +91,7 @@ class Plan:
             ("model", f"{counts.parameters:,} parameters{active}; planned in {self.precision}"),
             ("weights", ", ".join(f"{dtype} {_size(self.weights(dtype))}" for dtype in BYTES)),
             ("cache", self._cache(work)),
-            ("assumed", f"rows for {self.device}, and what may share them by the configuration: nothing was probed"),
+            ("assumed", f"how prompts share rows on {self.device}, from the configuration alone: nothing was tested"),
             ("operations", _operations("for prefill", self.prefill_flops)),
         ]
         if work.generated:
