@@ -16,6 +16,13 @@ from icl_eval.tasks import Library
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [
+    *PAGES,
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "CHANGELOG.md",
+    *(ROOT / "icl_eval" / "tiny").glob("*/*.md"),
+]
+WIDEST_CELL = 140  # characters, without the targets of links
 
 
 def _blocks(language: str) -> list[tuple[str, str]]:
@@ -61,14 +68,38 @@ def test_commands_without_a_model_or_data_name_tasks_of_the_bundled_sample() -> 
     assert all(task.evaluation(source_of(SAMPLE)) for task in tasks)
 
 
-def test_links_between_pages_lead_somewhere() -> None:
-    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))]
+def _links(page: Path) -> list[tuple[str, str]]:
+    """The links of a page to others: each path, and the section, empty if none is named."""
+    return re.findall(r"\]\(([^)#:\s]*)#?([^):\s]*)\)", page.read_text("utf-8"))
 
-    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+def test_links_between_pages_lead_somewhere() -> None:
+    links = [(page, path) for page in LINKED for path, _ in _links(page)]
+
+    assert len(links) > 100
+    assert [(page.name, path) for page, path in links if not (page.parent / path).exists()] == []
+
+
+def test_the_readme_links_to_every_page() -> None:
+    linked = {path for path, _ in _links(ROOT / "README.md")}
+
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
+
+
+def test_cells_of_tables_hold_phrases() -> None:
+    cells = [
+        (page.name, re.sub(r"\]\([^)]*\)", "]", cell))
+        for page in LINKED
+        for line in page.read_text("utf-8").splitlines()
+        if line.startswith("|")
+        for cell in line.split(" | ")
+    ]
+
+    assert [(page, cell) for page, cell in cells if len(cell) > WIDEST_CELL] == []
 
 
 def _anchor(heading: str) -> str:
-    return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+    return re.sub(r"[^\w -]", "", re.sub(r"\]\([^)]*\)", "", heading.lower())).strip().replace(" ", "-")
 
 
 def _anchors(page: Path) -> set[str]:
@@ -78,8 +109,9 @@ def _anchors(page: Path) -> set[str]:
 def test_links_to_sections_lead_to_headings() -> None:
     links = [
         (page, (page.parent / target).resolve() if target else page, anchor)
-        for page in PAGES
-        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text("utf-8"))
+        for page in LINKED
+        for target, anchor in _links(page)
+        if anchor
     ]
 
     assert links

@@ -46,8 +46,7 @@ def plan(
     detect: Annotated[
         float | None,
         Option(
-            "Print how many examples and seeds detect this difference between two models, such as 0.02. The "
-            "cost of a run is printed only with --model.",
+            "Print how many examples and seeds detect this difference between two models, such as 0.02.",
             EVALUATION,
             "DIFFERENCE",
         ),

@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from icl_eval.results.result import Result, Sweep
 
 DEMONSTRATION = "no --model was given, so the bundled tiny GPT-2 was evaluated"
-MODEL_HELP = (
-    f"{options.OF_COMMANDS['model'][1].help} Several are separated by commas. Default: the bundled "
-    "`tiny`, on the bundled sample."
-)
+MODEL_HELP = f"{options.OF_COMMANDS['model'][1].help} Default: `tiny` on the sample."
 INTERRUPTED = 130
 
 
