@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -218,6 +219,7 @@ def _read(path: Path, within: tuple[Path, ...]) -> Config:
     return Config(path, keys | own, (located, *files))
 
 
+@cache
 def _loader(folder: Path) -> type[Loader]:
     """A safe loader that takes a function for its name."""
 

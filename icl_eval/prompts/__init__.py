@@ -2,7 +2,7 @@
 
 from icl_eval.prompts.assembly import PromptText, assemble, doubled_space
 from icl_eval.prompts.chat import Chat, Message
-from icl_eval.prompts.template import Prompt
+from icl_eval.prompts.template import Prompt, prompt_of
 from icl_eval.prompts.tokens import Scored, common_prefix, encode_apart, split_tokens, with_start
 from icl_eval.prompts.window import FittedPrompt, fit
 
@@ -18,6 +18,7 @@ __all__ = [
     "doubled_space",
     "encode_apart",
     "fit",
+    "prompt_of",
     "split_tokens",
     "with_start",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import string
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,14 @@ class Prompt:
         self._letters = (format and format.letters) or LETTERS
         self.separator = (format and format.line_breaks) or self._render("separator", {})
 
-    @classmethod
-    def from_file(cls, path: Path) -> Prompt:
+    @staticmethod
+    def from_file(path: Path) -> Prompt:
         """The prompt in a file; its style is the file's stem."""
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise PromptError(f"cannot be read: {error}", path) from error
-        return cls(source, path.stem, path)
+        return prompt_of(source, path.stem, path)
 
     def formats(self, number: int, seed: int) -> list[Prompt]:
         """This prompt and `number` - 1 variants that mean the same, drawn by a seed, none of them twice.
@@ -107,7 +107,7 @@ class Prompt:
             raise PromptError(f"the prompt has {len(found)} formats, so {number} cannot be drawn", self._location)
         end = f"s{seed}" if seed else ""
         drawn = enumerate(found.drawn(number, seed))
-        return [Prompt(self.source, f"{self.style}~f{i}{end}", self.path, each) if i else self for i, each in drawn]
+        return [prompt_of(self.source, f"{self.style}~f{i}{end}", self.path, each) if i else self for i, each in drawn]
 
     def stop(self, text: str) -> str:
         """Where a generated answer ends in this format, if it ends at `text` in the prompt's own."""
@@ -266,6 +266,12 @@ class Prompt:
             raise PromptError(
                 f"block `{block}` cannot be rendered: {str(error) or type(error).__name__}", self._location, line
             ) from error
+
+
+@lru_cache(maxsize=512)
+def prompt_of(source: str, style: str, path: Path | None = None, format: Format | None = None) -> Prompt:
+    """A prompt, parsed and compiled once for all tasks and runs of a process; arguments and errors as of `Prompt`."""
+    return Prompt(source, style, path, format)
 
 
 def _names_outside_conditions(node: nodes.Node) -> Iterator[str]:

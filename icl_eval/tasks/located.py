@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -55,7 +56,7 @@ class Loader(yaml.SafeLoader):
         super().fetch_flow_collection_start(TokenClass)
 
 
-def load_yaml(path: Path, loader_type: type[Loader] = Loader) -> Located:
+def load_yaml(path: Path, loader_type: Callable[[str], Loader] = Loader) -> Located:
     """Read one mapping.
 
     Args:
@@ -66,8 +67,18 @@ def load_yaml(path: Path, loader_type: type[Loader] = Loader) -> Located:
         TaskError: the file cannot be read or parsed, has a key twice, or is not a mapping.
     """
     try:
-        loader = loader_type(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"cannot be read: {error}", path) from error
+    return _parsed(text, path, loader_type)
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str, path: Path, loader_type: Callable[[str], Loader]) -> Located:
+    """The YAML of a file, parsed once for all libraries of a process; nothing may change what it returns."""
+    try:
+        loader = loader_type(text)
+    except yaml.YAMLError as error:
         raise TaskError(f"cannot be read: {error}", path) from error
     lines: dict[Keys, int] = {}
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_eval.errors import DataError, TaskError, UnknownName
-from icl_eval.prompts import Prompt
+from icl_eval.prompts import Prompt, prompt_of
 from icl_eval.tasks.definition import (
     AnswerKind,
     Category,
@@ -143,7 +143,7 @@ class Task:
         protocol = {"ids": ids, "select": select, "encoder": encoder, "within": within}
         protocol |= {name: value for name, value in (("draw", draw), ("order", order)) if value is not None}
         given = dict(prompt) if isinstance(prompt, Mapping) else {"inline": prompt}
-        prompts = {style: p if isinstance(p, Prompt) else Prompt(p, style) for style, p in given.items()}
+        prompts = {style: p if isinstance(p, Prompt) else prompt_of(p, style) for style, p in given.items()}
         try:
             definition = TaskDefinition(
                 task=name,

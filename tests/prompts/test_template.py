@@ -504,6 +504,18 @@ def test_a_query_that_reads_the_same_for_all_options_is_rendered_once(
     assert render.call_count == renderings + 2
 
 
+def test_a_file_is_compiled_once_until_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "plain.jinja"
+    path.write_text("Q: {{ text }}")
+    first = Prompt.from_file(path)
+    same = Prompt.from_file(path)
+    path.write_text("A: {{ text }}")  # of the same size, perhaps at the same time
+
+    assert same is first
+    assert Prompt.from_file(path).query({"text": "b"}, ("a",), 0) == "A: b"
+    assert first.query({"text": "b"}, ("a",), 0) == "Q: b"
+
+
 def test_a_field_of_the_instruction_is_part_of_the_question() -> None:
     prompt = Prompt(
         "{% block instruction %}{{ passage }}{% endblock %}{% block query %}{{ question }}{% endblock %}"
