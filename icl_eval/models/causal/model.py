@@ -237,12 +237,10 @@ class CausalLM(LocalModel, RowModel):
 
     def _is_causal(self) -> bool:
         """Whether a prediction is the same whatever follows; an encoder with a language-model head sees it all."""
-        row = line([0, 0, 0])
+        row, tokens = line([0, 0, 0]), np.array([[5, 6, 7], [5, 6, 8], [9, 6, 7]], np.int32) % self.vocabulary
+        rows = [replace(row, tokens=each, scored=np.array([1], np.int32)) for each in tokens]
         with torch.inference_mode():
-            plain, later, earlier = (
-                self._logits([Row(tokens, row.parents, np.array([1], np.int32), row.targets)]).cpu().numpy()
-                for tokens in np.array([[5, 6, 7], [5, 6, 8], [9, 6, 7]], np.int32) % self.vocabulary
-            )
+            plain, later, earlier = self._logits(rows).cpu().numpy()
         return not distance(later, plain) > tolerance(self.precision) * distance(earlier, plain)  # NaN is no verdict
 
     def _best_sharing(self, kernels: Sequence[Kernel]) -> Sharing:
