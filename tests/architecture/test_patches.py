@@ -1,17 +1,19 @@
-"""Tests patch the world outside the package, not its constants: a constant that a test must change is an argument."""
+"""Tests patch the world outside the package, not its constants and private names: what a test must change is public."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 import pytest
 
 PACKAGE = "icl_eval"
 TESTS = Path(__file__).parent.parent
-MAY_PATCH = re.compile(r"setattr|patch|\.[A-Z][A-Z_]+ *[^ =]{0,2}= ")  # other files are not parsed, which takes long
+MAY_PATCH = re.compile(
+    r"setattr|patch|\.[A-Z][A-Z_]+ *[^ =]{0,2}= |\._[a-z]\w* *[^ =]{0,2}= "
+)  # other files are not parsed, which takes long
 KEPT = {
     "icl_eval.analysis.scaling.RESAMPLES": "hundreds of fits for each score take seconds",
     "icl_eval.runs.collect.WINDOW_TOKENS": "runs of several windows of a million tokens take seconds",
@@ -19,6 +21,10 @@ KEPT = {
     "icl_eval.runs.tasks.SAMPLE_PATH": "the bundled data have no task of a few examples with known answers",
 }
 """Constants that tests do patch, and why: no public option changes them, and their real sizes take too long."""
+KEPT_PRIVATE = {
+    "_attn_implementation": "the setting of `transformers` that `from_pretrained` writes, and that has no other name",
+}
+"""Private names that tests do patch, and why."""
 
 
 def patched(source: str) -> Iterator[str]:
@@ -36,9 +42,49 @@ def patched(source: str) -> Iterator[str]:
                 yield from _constants(_dotted(target, modules))
 
 
+def private(source: str) -> Iterator[str]:
+    """The names with an underscore that a test module replaces, of modules and objects of the package."""
+    if not MAY_PATCH.search(source):
+        return
+    nodes = list(ast.walk(ast.parse(source)))
+    modules = dict(_imported(nodes))
+    others = {"self", "cls", *_imported_from_others(nodes)}
+    for node in nodes:
+        if isinstance(node, ast.Call) and _name(node.func) in ("setattr", "patch", "object"):
+            yield from _private(_target(node, modules), set() if len(node.args) < 2 else others & _roots(node.args[0]))
+        elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            yield from _private(_dotted(node, modules), others & _roots(node.value))
+
+
 def _constants(name: str) -> Iterator[str]:
     if name.startswith(f"{PACKAGE}.") and name.rpartition(".")[2].strip("_").isupper():
         yield name
+
+
+def _private(name: str, others: Set[str]) -> Iterator[str]:
+    """A full name, or the last part of one that begins with a variable, if that part is private."""
+    of_package = name.startswith(f"{PACKAGE}.")
+    last = name.rpartition(".")[2]
+    if last.startswith("_") and not last.startswith("__") and (of_package or (name.startswith(".") and not others)):
+        yield name if of_package else last
+
+
+def _roots(node: ast.expr) -> set[str]:
+    """The variable with which `variable.attribute` begins."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return {node.id} if isinstance(node, ast.Name) else set()
+
+
+def _imported_from_others(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    """Names of what a module imports from outside the package."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names = [each.name.split(".")[0] for each in node.names if not each.asname]
+            yield from (name for name in names if name != PACKAGE)
+            yield from (each.asname for each in node.names if each.asname and each.name.split(".")[0] != PACKAGE)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] != PACKAGE:
+            yield from (each.asname or each.name for each in node.names)
 
 
 def _imported(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, str]]:
@@ -85,6 +131,48 @@ def test_tests_patch_no_constants_of_the_package() -> None:
 
     assert [each for each in sorted(found) if each[1] not in KEPT] == []
     assert {name for _, name in found} == set(KEPT)  # an exception that no test needs is taken off the list
+
+
+def test_tests_patch_no_private_names() -> None:
+    found = {
+        (path.relative_to(TESTS).as_posix(), name)
+        for path in TESTS.rglob("*.py")
+        for name in private(path.read_text(encoding="utf-8"))
+    }
+
+    assert [each for each in sorted(found) if each[1] not in KEPT_PRIVATE] == []
+    assert {name for _, name in found} == set(KEPT_PRIVATE)
+
+
+@pytest.mark.parametrize(
+    ("planted", "name"),
+    [
+        ('monkeypatch.setattr("icl_eval.engine.shared._wait", 0)', "icl_eval.engine.shared._wait"),
+        ('from icl_eval.engine import shared as s\npatch.setattr(s, "_wait", 0)', "icl_eval.engine.shared._wait"),
+        ("from icl_eval.engine import shared\nshared._wait = 0", "icl_eval.engine.shared._wait"),
+        ('monkeypatch.setattr(lm.generation, "_decoders", 0)', "_decoders"),
+        ("lm.generation._decoders = make", "_decoders"),
+        ("journal._size += 1", "_size"),
+        ("one, journal._size = 1, 2", "_size"),
+    ],
+)
+def test_a_patched_private_name_is_found_in_every_form(planted: str, name: str) -> None:
+    assert list(private(planted)) == [name]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        'monkeypatch.setattr("icl_eval.runs.model.load", load)',
+        'monkeypatch.setattr("huggingface_hub.constants._cache", "")',
+        'import torch\nmonkeypatch.setattr(torch.ops.aten, "_flash", 0)',
+        "class Fake:\n    def __init__(self) -> None:\n        self._size = 0",
+        "second.__class__ = Clamped",
+        "_size = 0",
+    ],
+)
+def test_what_is_not_private_is_not_found(planted: str) -> None:
+    assert list(private(planted)) == []
 
 
 @pytest.mark.parametrize(

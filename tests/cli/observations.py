@@ -7,7 +7,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 
 from icl_eval.demos import Pool
 from icl_eval.engine import SINGLE_PROCESS, Engine
-from icl_eval.models import encoder
 from icl_eval.models.causal.model import CausalLM
 from icl_eval.models.loading import precision
 from icl_eval.models.network import Network
@@ -112,15 +111,18 @@ def protocol(name: str) -> See:
 
 
 def encoders(bench: Bench, *words: str) -> set[str]:
-    """The names of the encoders that are loaded to compare texts."""
+    """The names of the encoders that compare texts."""
     found: set[str] = set()
 
-    def loaded(name: str) -> Any:
-        found.add(name)
-        return lambda texts: np.ones((len(texts), 1), np.float32)
+    def encoder(name: str) -> Any:
+        def encode(texts: Sequence[str]) -> Any:
+            found.add(name)
+            return np.ones((len(texts), 1), np.float32)
+
+        return encode
 
     with bench.watched() as patch:
-        patch.setattr(encoder, "_loaded", loaded)
+        patch.setattr("icl_eval.runs.cells.text_encoder", encoder)
         bench.requests(*words)
     return found
 

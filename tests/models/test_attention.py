@@ -88,7 +88,7 @@ def test_the_requested_attention_does_everything(saved: Path, attn: str, monkeyp
     other = "sdpa" if attn == "eager" else "eager"
     assert lm.shares_prefixes
     assert not lm.has_tree_attention
-    assert type(lm.generation._decoders((0, 0))).__name__ == "BatchDecoder"
+    assert type(lm.generation.decoders((0, 0))).__name__ == "BatchDecoder"
     assert forwards > 0
     assert calls == {attn: forwards * len(lm.model.model.layers), other: 0}
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -15,7 +16,6 @@ from icl_eval.models.causal.model import CausalLM
 from icl_eval.models.generation.cache_batch import BatchDecoder
 from icl_eval.models.generation.decoder import Entry, UncachedDecoder
 from icl_eval.models.generation.kv_pool import EXTRA_SLOTS, MIN_PREFIX, PooledDecoder
-from icl_eval.models.generation.probing import _forward_uncached
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.network import Network, float32_head
 
@@ -69,17 +69,36 @@ def sharp(name: str, window: int = WINDOW) -> Any:
 
 
 @cache
+def probed(name: str, window: int = WINDOW) -> CausalLM:
+    return causal(sharp(name, window), window=window)
+
+
+def sharp_lm(name: str, window: int = WINDOW) -> CausalLM:
+    """Such a model with budgets of its own; its decoders are chosen once."""
+    lm = copy(probed(name, window))
+    lm.generation = replace(probed(name, window).generation)
+    return lm
+
+
+def without_tree_attention(name: str) -> CausalLM:
+    """Such a model before it chooses its decoders, whose rows do not branch."""
+    lm = copy(probed(name))
+    vars(lm).pop("generation", None)
+    lm.has_tree_attention = False
+    return lm
+
+
+@cache
 def paths(name: str) -> dict[str, CausalLM]:
     """One model with the best decoder that it can have.
 
     With a pool, also in rows that do not branch and on its own cache; some models without a cache.
     """
-    first = causal(sharp(name))
+    first = sharp_lm(name)
     found = {"first": first}
     if name in POOLED:
-        found["plain"], found["batched"] = copy(first), copy(first)  # as probed; each chooses its decoders
-        found["plain"].has_tree_attention = False
-        found["batched"]._own_attention = True
+        found["plain"] = without_tree_attention(name)
+        found["batched"] = causal(sharp(name), own_attention=True)
     if name in COMPARED:
         found["uncached"] = without_cache(first)
     return found
@@ -87,15 +106,20 @@ def paths(name: str) -> dict[str, CausalLM]:
 
 def without_cache(lm: CausalLM) -> CausalLM:
     """The same model, which computes every hypothesis from its first token."""
-    found, forward = copy(lm), partial(_forward_uncached, lm._network)
-    found.generation = copy(lm.generation)
-    found.generation._decoders = lambda _: UncachedDecoder(forward)
+
+    def forward(entries: Sequence[Entry]) -> torch.Tensor:
+        tokens = torch.from_numpy(np.stack([entry.tokens for entry in entries]).astype(np.int64))
+        logits: torch.Tensor = lm.model(tokens, use_cache=False).logits[:, -1].float()
+        return logits
+
+    found = copy(lm)
+    found.generation = replace(lm.generation, decoders=lambda _: UncachedDecoder(forward))
     return found
 
 
 def decoder_of(lm: CausalLM) -> type:
     """Of prompts that may share a row."""
-    return type(lm.generation._decoders((0, 0)))
+    return type(lm.generation.decoders((0, 0)))
 
 
 def prompts_of(seed: int, count: int = 7, longest: int = 40) -> list[list[int]]:
@@ -148,8 +172,8 @@ def test_all_paths_agree_on_beams_and_samples(name: str, decoding: Decoding) -> 
 def test_what_is_cached_or_reserved_changes_nothing(shared: int) -> None:
     prefix = np.random.default_rng(shared).integers(3, VOCABULARY, shared).tolist()
     prompts = [[*prefix, *prompt] for prompt in prompts_of(11, count=9, longest=30)]
-    lm = causal(sharp("llama", LONG), window=LONG)
-    lm.budget.size = shared + 30
+    lm = sharp_lm("llama", LONG)
+    lm.generation.limits = replace(lm.generation.limits, new_tokens=shared + 30)
     uncached = without_cache(lm)
     decoding = Decoding(EXTRA_SLOTS + 8, FREE, beams=4)
 
@@ -166,7 +190,7 @@ def test_what_is_cached_or_reserved_changes_nothing(shared: int) -> None:
 )
 @pytest.mark.parametrize("name", ["llama", "mistral_sliding", "mpt"])
 def test_generated_texts_do_not_depend_on_company_or_order(name: str, decoding: Decoding) -> None:
-    lm, prompts = causal(sharp(name)), prompts_of(5, count=7)
+    lm, prompts = sharp_lm(name), prompts_of(5, count=7)
     together = write(lm, prompts, decoding)
 
     backwards = write(lm, prompts[::-1], decoding)[::-1]
@@ -180,7 +204,7 @@ def test_generated_texts_do_not_depend_on_company_or_order(name: str, decoding: 
 
 def test_every_text_of_a_batch_ends_at_its_stop_string() -> None:
     """Where rows met different ones of the stop strings, an evaluation harness let all of them run on."""
-    lm, prompts = causal(sharp("llama")), prompts_of(2, count=6)
+    lm, prompts = sharp_lm("llama"), prompts_of(2, count=6)
     whole = [answer.texts[0] for answer in write(lm, prompts, Decoding(12, FREE))]
     stops = (whole[0][2:4], whole[1][4:6], whole[3][0])
 
@@ -194,7 +218,7 @@ def test_every_text_of_a_batch_ends_at_its_stop_string() -> None:
 
 
 def test_texts_that_have_ended_cost_nothing() -> None:
-    lm, prompts = causal(sharp("llama")), [[5, 6, 7], [5, 6, 8], [9, 5]]
+    lm, prompts = sharp_lm("llama"), [[5, 6, 7], [5, 6, 8], [9, 5]]
     answers = write(lm, prompts, Decoding(12, STOPS))
     fed = count_tokens(lm.model)
 
@@ -207,7 +231,7 @@ def test_texts_that_have_ended_cost_nothing() -> None:
 @pytest.mark.parametrize("beams", [1, 4])
 def test_what_prompts_share_is_read_once(beams: int) -> None:
     trunk = np.random.default_rng(0).integers(3, VOCABULARY, MIN_PREFIX).tolist()
-    lm = causal(sharp("llama", LONG), window=LONG)
+    lm = sharp_lm("llama", LONG)
     prompts = [[*trunk, first, second] for first in (3, 4) for second in (5, 6, 7)]
     lm.generation.budget.size = 4 * beams  # four prompts at once
     fed = count_tokens(lm.model)
@@ -220,7 +244,7 @@ def test_what_prompts_share_is_read_once(beams: int) -> None:
 def test_a_prompt_may_be_what_all_others_begin_with() -> None:
     trunk = np.random.default_rng(0).integers(3, VOCABULARY, MIN_PREFIX).tolist()
     prompts = [trunk, [*trunk, 10], [*trunk, 11, 12]]
-    lm = causal(sharp("llama", LONG), window=LONG)
+    lm = sharp_lm("llama", LONG)
 
     answers = write(lm, prompts, Decoding(6, FREE))
 
@@ -233,8 +257,7 @@ def test_a_prompt_may_be_what_all_others_begin_with() -> None:
 @pytest.mark.parametrize("name", ["gpt2", "falcon", "mamba", "rwkv"])
 def test_a_single_prompt_is_computed_once_if_the_model_has_a_cache_that_works(name: str) -> None:
     model = build(name, sharpness=3.0)
-    lm = causal(model)
-    lm._own_attention = True
+    lm = causal(model, own_attention=True)
     assert lm.generation
     fed = count_tokens(model)
 
@@ -321,7 +344,7 @@ def texts_of_transformers(name: str, shared: int, beams: int) -> list[tuple[list
 )
 def test_no_batch_size_changes_what_transformers_generates(name: str, shared: int, beams: int) -> None:
     """With a pool, across a sliding window, and on the model's own cache."""
-    expected, lm = texts_of_transformers(name, shared, beams), causal(sharp(name, LONG), window=LONG)
+    expected, lm = texts_of_transformers(name, shared, beams), sharp_lm(name, LONG)
     for size in (1, 7, 12):
         lm.generation.budget.size = size * beams
         decoding = Decoding(8, FREE, beams=beams, length_penalty=1.0, penalty="power")
@@ -331,7 +354,7 @@ def test_no_batch_size_changes_what_transformers_generates(name: str, shared: in
 
 
 def test_prompts_enter_as_others_leave() -> None:
-    lm, prompts = causal(sharp("llama")), prompts_of(1, count=12)
+    lm, prompts = sharp_lm("llama"), prompts_of(1, count=12)
     counts = [2 if index % 2 else 12 for index in range(len(prompts))]
     lm.generation.budget.size = 4
     batches = [each for each in step_sizes(lm, prompts, counts) if each > 1]
@@ -343,7 +366,7 @@ def test_prompts_enter_as_others_leave() -> None:
 def step_sizes(lm: CausalLM, prompts: list[list[int]], counts: list[int]) -> list[int]:
     """How many hypotheses each step of a decoder had."""
     sizes: list[int] = []
-    make = lm.generation._decoders
+    make = lm.generation.decoders
 
     def watched(kind: Any) -> Any:
         decoder: Any = make(kind)
@@ -356,7 +379,7 @@ def step_sizes(lm: CausalLM, prompts: list[list[int]], counts: list[int]) -> lis
         decoder.step = counted
         return decoder
 
-    lm.generation._decoders = watched
+    lm.generation.decoders = watched
     write(lm, prompts, *(Decoding(count, FREE) for count in counts))
     return sizes
 
@@ -388,7 +411,7 @@ def test_coarse_weights_generate_side_by_side() -> None:
 def test_a_full_device_halves_the_prompts_at_once_and_no_answer_comes_twice(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    lm, prompts = causal(sharp("llama")), prompts_of(6, count=12)
+    lm, prompts = sharp_lm("llama"), prompts_of(6, count=12)
     expected, answers = write(lm, prompts, Decoding(6, beams=2)), list[tuple[int, GenerateAnswer]]()
 
     def too_much(settings: Mapping[str, Any]) -> bool:
@@ -405,7 +428,7 @@ def test_a_full_device_halves_the_prompts_at_once_and_no_answer_comes_twice(
 
 
 def test_one_prompt_that_exceeds_the_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = causal(sharp("llama"))
+    lm = sharp_lm("llama")
     write(lm, [[5]], Decoding(1))
 
     def full(*_: Any, **__: Any) -> None:
@@ -418,9 +441,8 @@ def test_one_prompt_that_exceeds_the_device_is_reported(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("branches", [True, False])
 def test_no_step_waits_for_a_device(branches: bool) -> None:
-    lm = causal(sharp("llama"))
-    lm.has_tree_attention = branches
-    decoder, none = lm.generation._decoders((0, 0)), np.empty(0, np.int32)
+    lm = sharp_lm("llama") if branches else without_tree_attention("llama")
+    decoder, none = lm.generation.decoders((0, 0)), np.empty(0, np.int32)
     first, second = (np.arange(start, start + 5, dtype=np.int32) for start in (3, 9))
     assert isinstance(decoder, PooledDecoder)
 

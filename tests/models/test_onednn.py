@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,8 +102,7 @@ def test_texts_are_generated_with_the_layers_of_onednn() -> None:
     model = build("llama", sharpness=3.0)
     lm = CausalLM(model, letter_tokenizer(), "tiny", "weights", bos=False, window=WINDOW)
     plain = copy.copy(lm)
-    plain.generation = copy.copy(lm.generation)
-    plain.generation._layers = OneDnnLayers(model, memory=0).used
+    plain.generation = replace(lm.generation, layers=OneDnnLayers(model, memory=0).used)
     used: list[bool] = []
     model.model.embed_tokens.register_forward_hook(lambda *_: used.append("forward" in vars(model.lm_head)))
     answers: dict[CausalLM, dict[int, GenerateAnswer]] = {lm: {}, plain: {}}

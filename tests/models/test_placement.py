@@ -104,7 +104,7 @@ def test_texts_are_the_same_from_disk_and_memory(saved: tuple[str, Path]) -> Non
 
     found = texts(spread, *decodings)
 
-    assert type(spread.generation._decoders((0, 0))) is PooledDecoder  # type: ignore[attr-defined]
+    assert type(spread.generation.decoders((0, 0))) is PooledDecoder  # type: ignore[attr-defined]
     for mine, theirs in zip(found, texts(plain, *decodings), strict=True):
         assert mine.texts == theirs.texts
         assert mine.scores == pytest.approx(theirs.scores, abs=1e-4)

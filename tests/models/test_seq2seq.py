@@ -26,6 +26,7 @@ from icl_eval.models import (
 )
 from icl_eval.models.generation.decoder import UncachedDecoder
 from icl_eval.models.generation.encoder_decoder import EncodedDecoder, forward_uncached
+from icl_eval.models.generation.generation import Limits
 from icl_eval.models.local import LOGITS
 from icl_eval.models.seq2seq import Seq2SeqLM
 from icl_eval.prompts import encode_apart
@@ -108,6 +109,13 @@ def test_few_logits_are_held_at_once() -> None:
 
     assert max(seen) <= 20
     assert sum(seen) == sum(len(request.tokens) - request.boundary for request in requests)
+
+
+def test_a_batch_that_generates_holds_as_much_as_one_that_scores() -> None:
+    lm = Seq2SeqLM(build("t5"), tokenizer_for("t5"), "tiny", "weights")
+    lm.budget.size = 77
+
+    assert lm.generation.limits == Limits(LOGITS // lm.vocabulary, 77, 77)
 
 
 @pytest.mark.parametrize("name", ["t5", "bart"])
@@ -310,7 +318,7 @@ def test_greedy_search_is_that_of_transformers(name: str) -> None:
 
     answers = write(lm, prompts_of(name), Decoding(12, FREE))
 
-    assert isinstance(lm.generation._decoders((1, 0)), EncodedDecoder)
+    assert isinstance(lm.generation.decoders((1, 0)), EncodedDecoder)
     for prompt, found in zip(prompts_of(name), answers, strict=True):
         tokens, _ = hugging(model, name, prompt, max_new_tokens=12)
         assert found.tokens == (len(tokens),)
@@ -341,9 +349,8 @@ def test_beam_search_is_that_of_transformers(name: str, alpha: float) -> None:
 def test_generated_texts_do_not_depend_on_batches_or_the_cache(decoding: Decoding) -> None:
     lm, alone, prompts = seq2seq_lm("t5"), seq2seq_lm("t5"), prompts_of("t5")
     alone.budget.size = 1
-    alone.generation._decoders = lambda _: UncachedDecoder(
-        partial(forward_uncached, alone._halves, alone._inputs.inputs_of)
-    )
+    forward = partial(forward_uncached, alone._halves, alone._inputs.inputs_of)
+    alone.generation = replace(alone.generation, decoders=lambda _: UncachedDecoder(forward))
     together = write(lm, prompts, decoding)
 
     for one, other in zip(together, write(alone, prompts, decoding), strict=True):
@@ -376,7 +383,7 @@ def test_the_text_of_a_blank_ends_at_the_next_sentinel() -> None:
 def test_a_full_device_halves_the_batch_of_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     lm, prompts, decoding = seq2seq_lm("bart"), prompts_of("bart"), Decoding(6, FREE, beams=2)
     expected, answers = write(lm, prompts, decoding), list[tuple[int, GenerateAnswer]]()
-    lm.generation._limits = replace(lm.generation._limits, new_tokens=10**6, states=10**6)
+    lm.generation.limits = replace(lm.generation.limits, new_tokens=10**6, states=10**6)
     crowd(monkeypatch, lm.model, lambda settings: len(settings["decoder_input_ids"]) > 4)
     lm.generate([GenerateRequest.of(prompt, decoding) for prompt in prompts], lambda *found: answers.append(found))
 

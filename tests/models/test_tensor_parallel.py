@@ -38,7 +38,7 @@ texts = {}
 generations = [GenerateRequest.of(each, Decoding(6, beams=2)) for each in requests["prompts"]]
 lm.generate(generations, lambda index, answer: texts.__setitem__(index, answer))
 answers = Engine(lm).answer([ScoreRequest.of(*each) for each in requests["scored"]])
-decoder = type(lm.generation._decoders((0, 0))).__name__
+decoder = type(lm.generation.decoders((0, 0))).__name__
 weight = lm.model.model.layers[0].mlp.up_proj.weight
 with open(found, "x") as file:  # by one process alone
     json.dump({

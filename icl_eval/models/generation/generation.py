@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -43,32 +43,29 @@ class Limits:
     states: int
 
 
+@dataclass(slots=True)
 class Generation:
     """Answers requests to generate text.
 
-    Args:
+    Attributes:
         decoders: makes the decoder for requests of a kind.
         kind_of: the kind of decoder that a request's hypotheses need after so many generated tokens; hypotheses of
             different kinds are never in one batch.
         search: makes the search for a request.
         limits: of a batch.
         layers: makes the network's layers faster while it generates.
-
-    Attributes:
         budget: the most hypotheses of a batch.
     """
 
-    def __init__(
-        self,
-        decoders: Callable[[Kind], Decoder],
-        kind_of: Callable[[GenerateRequest, int], Kind],
-        search: SearchFor,
-        limits: Limits,
-        layers: Callable[[], AbstractContextManager[None]] = nullcontext,
-    ) -> None:
-        self._decoders, self._kind_of, self._search, self._limits = decoders, kind_of, search, limits
-        self._layers = layers
-        self.budget = Budget(limits.hypotheses)
+    decoders: Callable[[Kind], Decoder]
+    kind_of: Callable[[GenerateRequest, int], Kind]
+    search: SearchFor
+    limits: Limits
+    layers: Callable[[], AbstractContextManager[None]] = nullcontext
+    budget: Budget = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.budget = Budget(self.limits.hypotheses)
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
         """Answer requests that fit the window.
@@ -84,10 +81,10 @@ class Generation:
                 self.budget.halved_if_exceeded(live),
                 full_device(),
                 float32_head(),
-                self._layers(),
+                self.layers(),
                 torch.inference_mode(),
             ):
-                self._run(self._decoders(waiting[0].kind), live, waiting, sink)
+                self._run(self.decoders(waiting[0].kind), live, waiting, sink)
             waiting.extendleft(reversed(live))
 
     def _run(self, decoder: Decoder, live: _Live, waiting: deque[_Job], sink: TextSink) -> None:
@@ -125,7 +122,7 @@ class Generation:
             following = job.search.advance(candidates[job.search.candidates], first)
             if following:
                 extensions += following
-                job.kind = self._kind_of(job.request, len(job.search.hypotheses[0].tokens))
+                job.kind = self.kind_of(job.request, len(job.search.hypotheses[0].tokens))
                 going.append(job)
             else:
                 sink(job.index, job.search.answer())
@@ -140,7 +137,7 @@ class Generation:
         while waiting and waiting[0].kind == kind:
             job = waiting[0]
             tokens += len(job.prompt) - common_prefix(last, job.prompt) + job.generated
-            if (live or new) and not (tokens <= self._limits.new_tokens and self._fit([*live, *new, job])):
+            if (live or new) and not (tokens <= self.limits.new_tokens and self._fit([*live, *new, job])):
                 break
             new.append(waiting.popleft())
             last = job.prompt
@@ -154,11 +151,11 @@ class Generation:
             prefixes[job.prefix] += job.width
         states = len(prefixes) * max(job.shared for job in jobs) + width * max(job.suffix_length for job in jobs)
         even = len(prefixes) * max(prefixes.values()) <= 2 * width
-        return width <= self.budget.size and states <= self._limits.states and even
+        return width <= self.budget.size and states <= self.limits.states and even
 
     def _jobs(self, requests: Sequence[GenerateRequest]) -> deque[_Job]:
         """Requests by kind, grouped by shared prefix, large groups and long prompts first."""
-        kinds = [self._kind_of(request, 0) for request in requests]
+        kinds = [self.kind_of(request, 0) for request in requests]
         order = sorted(range(len(requests)), key=lambda index: (kinds[index], requests[index].tokens))
         groups = _groups([self._job(index, requests[index], kinds[index]) for index in order])
         groups.sort(key=lambda group: (group[0].kind, -len(group).bit_length(), -max(len(job.prompt) for job in group)))
@@ -166,7 +163,7 @@ class Generation:
 
     def _job(self, index: int, request: GenerateRequest, kind: Kind) -> _Job:
         prompt = prompt_of(request)
-        return _Job(index, request, prompt, self._search(request), kind, len(prompt))
+        return _Job(index, request, prompt, self.search(request), kind, len(prompt))
 
 
 @dataclass(slots=True)
