@@ -16,10 +16,12 @@ from icl_eval.errors import ModelError
 from icl_eval.models import OutOfMemory, ScoreRequest, wrap_model
 from icl_eval.models.causal.model import ARITHMETIC, CausalLM
 from icl_eval.models.causal.rows import Row
+from icl_eval.models.causal.scheduling import LOGITS
 from icl_eval.models.causal.sharing import line
+from icl_eval.models.generation.generation import Limits
 from icl_eval.models.local import CPU_ROW_BUDGET
 
-from .architectures import WINDOW, build
+from .architectures import VOCABULARY, WINDOW, build
 from .black_boxes import Waits
 from .checkpoints import byte_tokenizer
 from .reference import moments, random_requests
@@ -232,6 +234,17 @@ def test_the_budget_is_half_of_what_is_free_and_at_least_a_window(monkeypatch: p
     for free, budget in [(0, WINDOW), (2 * token * 1000, 1000), (2**50, CPU_ROW_BUDGET)]:
         monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
         assert causal(model).budget.size == budget
+
+
+def test_the_states_of_generated_texts_may_take_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("llama")
+    state = causal(model).state_bytes
+
+    for free, states in [(0, WINDOW), (2 * state * 1000, 1000)]:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free, total=2**40))
+        lm = causal(model)
+        lm.budget.size = 77
+        assert lm.generation.limits == Limits(LOGITS // VOCABULARY, 77, states)
 
 
 @pytest.mark.parametrize("own_attention", [False, True])

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from icl_eval.models import ScoreRequest
+from icl_eval.models import Decoding, GenerateRequest, ScoreRequest
+from icl_eval.models.protocol import CHUNK, CHUNKS, Request
+from icl_eval.testing import FakeLM
 
 
 @pytest.mark.parametrize(("context", "continuation"), [([], [1]), ([1], [])])
@@ -34,3 +36,16 @@ def test_key_depends_on_model_tokens_boundary_and_moments() -> None:
 
 def test_key_is_the_same_on_every_platform() -> None:
     assert ScoreRequest.of([1, 256, 70000], [3]).key("weights|float32|bos0") == "46c04d49ffb02045cf99b738"
+
+
+@pytest.mark.parametrize("kind", [ScoreRequest, GenerateRequest])
+def test_work_of_many_tokens_is_planned_in_few_items(kind: type[Request]) -> None:
+    """Two requests an item: with one each there would be too many items, though each is large enough."""
+    texts = [[number] * CHUNK for number in range(2 * CHUNKS)]
+    requests: list[Request] = [
+        ScoreRequest.of(text, [1]) if kind is ScoreRequest else GenerateRequest.of(text, Decoding(8)) for text in texts
+    ]
+
+    items = FakeLM().plan(requests).items
+
+    assert [len(item.requests) for item in items] == [2] * CHUNKS
