@@ -20,7 +20,8 @@ EXTERNAL = re.compile(r"--(model|data-dir) (?!tiny\s)|rescore ")  # what the pac
 def documented() -> list[tuple[str, str]]:
     """The commands of the documentation that need only what the package bundles, and their documented output."""
     pairs = [pair for page in PAGES for pair in WITH_OUTPUT.findall(page.read_text("utf-8"))]
-    return [(command.strip(), output) for command, output in pairs if not EXTERNAL.search(command)]
+    commands = [(command.replace("\\\n", " ").strip(), output) for command, output in pairs]
+    return [(command, output) for command, output in commands if not EXTERNAL.search(command)]
 
 
 def test_documented_outputs_are_found() -> None:
