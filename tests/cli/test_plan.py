@@ -19,13 +19,13 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "command-line.md"
 
 @pytest.mark.slow
 def test_the_documented_plan_is_what_the_command_prints(icl_eval: IclEval) -> None:
-    section = PAGE.read_text("utf-8").split("\n## `icl-eval plan ")[1].split("\n## ")[0]
+    section = PAGE.read_text("utf-8").split("\n## `icl-eval plan`")[1].split("\n## ")[0]
     config, command, output = re.search(
         r"```json\n(.*?)```.*?```console\n(.*?)```.*?```\n(.*?)```", section, re.DOTALL
     ).groups()  # type: ignore[union-attr]
     Path("gpt3-175b").mkdir()
     Path("gpt3-175b/config.json").write_text(config)
-    done = icl_eval(*shlex.split(command)[1:])
+    done = icl_eval(*shlex.split(command.replace("\\\n", " "))[1:])
 
     progress = re.compile(r"[\d,]+ of [\d,]+ prompts, about .* left")  # lines of a slow machine
     assert [line for line in done.err.splitlines() if not progress.fullmatch(line)] == []
@@ -34,7 +34,7 @@ def test_the_documented_plan_is_what_the_command_prints(icl_eval: IclEval) -> No
 
 def test_the_documented_plan_is_of_gpt3() -> None:
     """Brown et al. 2020, Table 2.1 and section 3: 175.0B parameters in 96 layers of 12288 units."""
-    output = PAGE.read_text("utf-8").split("\n## `icl-eval plan ")[1]
+    output = PAGE.read_text("utf-8").split("\n## `icl-eval plan`")[1]
     parameters = int(re.search(r"model +([\d,]+) parameters", output)[1].replace(",", ""))  # type: ignore[index]
     longest = int(re.search(r"longest request, (\d+) tokens", output)[1])  # type: ignore[index]
     token = 2 * 96 * 12288 * 4
@@ -87,7 +87,7 @@ def test_mistakes_are_one_sentence(icl_eval: IclEval) -> None:
 def test_the_documented_examples_and_seeds_are_what_the_command_prints(icl_eval: IclEval) -> None:
     section = PAGE.read_text("utf-8").split("\n### Examples and seeds for a comparison")[1].split("\n## ")[0]
     command, output = re.search(r"```console\n(.*?)```.*?```\n(.*?)```", section, re.DOTALL).groups()  # type: ignore[union-attr]
-    done = icl_eval(*shlex.split(command)[1:])
+    done = icl_eval(*shlex.split(command.replace("\\\n", " "))[1:])
 
     assert (done.code, done.err.startswith("data: the bundled sample; ")) == (0, True)
     assert done.out == output
