@@ -281,7 +281,7 @@ def _batches(sizes: list[int]) -> list[tuple[int, int, int]]:
 def _peer(model: str, dtype: str) -> Any:
     from lm_eval.models.huggingface import HFLM
 
-    from icl_eval.models.loading.names import resolve
+    from icl_eval.models.loading.checkpoint import resolve
 
     return HFLM(pretrained=resolve(model), dtype=dtype, device="cpu", batch_size=1)
 

@@ -1,7 +1,7 @@
 """Demonstrations: a seed and a query give an ordered draw of examples."""
 
-from icl_eval.demos.annotation import Annotation
 from icl_eval.demos.pool import ORGANIZATIONS, Pool
+from icl_eval.demos.selection import Annotation
 from icl_eval.demos.variants import (
     depends_on_seed,
     order_exists,

@@ -18,10 +18,9 @@ from operator import attrgetter, itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.demos.annotation import Annotation
 from icl_eval.demos.parts import EMPTY, Part, listed, partition, value_of
 from icl_eval.demos.ranks import FEW, by_rank, by_score, finished, hash_of, hashes, ranks, unfinished
-from icl_eval.demos.selection import dpp, fast_vote_k, representatives
+from icl_eval.demos.selection import Annotation, dpp, fast_vote_k, representatives
 from icl_eval.demos.similarity import Encoder, QueryScores, bm25, encoded, tfidf
 from icl_eval.errors import DataError, counted
 from icl_eval.tasks.example import Example

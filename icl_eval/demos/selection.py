@@ -7,9 +7,14 @@ the one with the lowest index comes first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
+
+from icl_eval.tasks.example import Example
 
 Floats = NDArray[np.floating]
 SCALE = 0.1  # of relevance in the kernel: the smaller, the less diversity counts
@@ -111,6 +116,50 @@ def vote_k(similarity: Floats, confidence: Mapping[int, float], count: int, vote
     size = 9 * len(similarity) // (10 * (count - first))
     others = sorted({*range(len(similarity))} - {*selected}, key=lambda index: (confidence[index], index))
     return selected + [graph.select(others[start : start + size]) for start in range(0, size * (count - first), size)]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The candidates of a pool from which vote-k selects those to annotate, without using their labels.
+
+    Attributes:
+        indices: of the candidates in the pool, (candidates,).
+        examples: one example of each candidate, which may be a group of examples.
+        similarity: cosine similarity of every two candidates, (candidates, candidates).
+        count: the number of candidates to annotate.
+    """
+
+    indices: NDArray[np.intp]
+    examples: Sequence[Example]
+    similarity: Floats
+    count: int
+
+    @property
+    def first(self) -> int:
+        """The number of candidates that are selected by votes alone."""
+        return first_of_vote_k(self.count)
+
+    @cached_property
+    def by_votes(self) -> NDArray[np.intp]:
+        """Pool indices of the candidates that votes alone select, in order of selection, (count,)."""
+        return self.indices[[*islice(fast_vote_k(self.similarity), self.count)]]
+
+    @property
+    def others(self) -> list[Example]:
+        """The candidates whose selection depends on the confidence of the model; none if votes select all."""
+        if self.first == self.count:
+            return []
+        first = {*self.by_votes[: self.first].tolist()}
+        return [each for index, each in zip(self.indices.tolist(), self.examples, strict=True) if index not in first]
+
+    def by_confidence(self, confidence: Mapping[str, float]) -> NDArray[np.intp]:
+        """Pool indices of the candidates to annotate, in order of selection, (count,).
+
+        Args:
+            confidence: mean log-probability of the tokens of the model's answer in nats, by the id of each of `others`.
+        """
+        known = {index: confidence[each.id] for index, each in enumerate(self.examples) if each.id in confidence}
+        return self.indices[vote_k(self.similarity, known, self.count)]
 
 
 def representatives(similarity: Floats) -> Iterator[int]:

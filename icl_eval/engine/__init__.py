@@ -3,8 +3,7 @@
 from icl_eval.engine.engine import Engine
 from icl_eval.engine.journal import ENDINGS, Journal, MemoryJournal
 from icl_eval.engine.noise import measure_noise
-from icl_eval.engine.partition import partition
-from icl_eval.engine.ranks import SINGLE_PROCESS, Ranks, launched, rank_and_world_size
+from icl_eval.engine.ranks import SINGLE_PROCESS, Ranks, launched, partition, rank_and_world_size
 from icl_eval.engine.shared import SharedJournal, absorb_others, journal_path
 from icl_eval.engine.workload import Workload
 

@@ -11,8 +11,7 @@ from functools import partial
 from typing import Any, overload
 
 from icl_eval.engine.journal import AnswerStore, MemoryJournal
-from icl_eval.engine.partition import partition
-from icl_eval.engine.ranks import SINGLE_PROCESS
+from icl_eval.engine.ranks import SINGLE_PROCESS, partition
 from icl_eval.engine.shared import SharedJournal
 from icl_eval.engine.workload import Workload, expected
 from icl_eval.errors import ModelError, RunError, counted

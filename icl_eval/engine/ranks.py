@@ -1,20 +1,23 @@
-"""The processes of one run: each knows its rank, and they exchange everything through `gather`."""
+"""The processes of a run: each knows its rank, exchanges values with the others, and computes its share of the work."""
 
 from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from icl_eval.errors import IclEvalError, ProcessError, RankError, WorkerError
+from icl_eval.models import WorkItem
 
 Value = TypeVar("Value")
 
 TIMEOUT = timedelta(days=365)  # for ranks that compute longer than the others
+SLACK = 1 / 16  # of a fair share: how far from an even cut the chain may be cut where less is shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +121,39 @@ def _gather(value: object) -> list[Any]:
         raise WorkerError(
             "another process of this run has ended; run the same command again to reuse its answers"
         ) from error
+
+
+def partition(items: Sequence[WorkItem], ranks: int) -> list[list[int]]:
+    """The indices of the items of each rank, in order: a partition of planned work that is the same in every process.
+
+    Items that follow a cached prefix form a prefix chain, in which neighbours share their first tokens. It is cut into
+    one piece for each rank, where neighbours share little. Every other item then goes to the rank with the least work.
+    No rank gets more tokens than its fair share, plus an eighth of it, plus the largest item. A part of the chain that
+    shares a prefix is cut only if it is larger than an eighth of a fair share.
+    """
+    chain = [index for index, item in enumerate(items) if item.shared is not None]
+    shares = _cut(chain, items, ranks)
+    loads = [sum(items[index].cost for index in share) for share in shares]
+    unchained = (index for index, item in enumerate(items) if item.shared is None)
+    for index in sorted(unchained, key=lambda index: -items[index].cost):
+        rank = loads.index(min(loads))
+        shares[rank].append(index)
+        loads[rank] += items[index].cost
+    return [sorted(share) for share in shares]
+
+
+def _cut(chain: Sequence[int], items: Sequence[WorkItem], ranks: int) -> list[list[int]]:
+    done = [0, *accumulate(items[index].cost for index in chain)]  # cost before each possible cut
+    fair = done[-1] / ranks
+    cuts = [0]
+    for rank in range(1, ranks):
+        even = fair * rank
+        near = [cut for cut, cost in enumerate(done) if abs(cost - even) <= SLACK * fair]
+        nearest = min(range(len(done)), key=lambda cut: abs(done[cut] - even))
+        cuts.append(min(near or [nearest], key=lambda cut: (_recomputed(chain, items, cut), abs(done[cut] - even))))
+    return [list(chain[start:stop]) for start, stop in zip(cuts, [*cuts[1:], len(chain)], strict=True)]
+
+
+def _recomputed(chain: Sequence[int], items: Sequence[WorkItem], cut: int) -> int:
+    """Tokens that are recomputed if the chain is cut before an item."""
+    return (items[chain[cut]].shared or 0) if cut < len(chain) else 0

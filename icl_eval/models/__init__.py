@@ -27,10 +27,9 @@ from icl_eval.models.protocol import (
 
 if TYPE_CHECKING:
     from icl_eval.models.encoder import encoder_words, text_encoder
-    from icl_eval.models.loading.checkpoint import is_current
-    from icl_eval.models.loading.load import load, load_meta_model, load_model, load_text_reader, wrap_model
-    from icl_eval.models.loading.names import TINY, check_options, resolve
-    from icl_eval.models.options import LoadConfig, ModelConfig
+    from icl_eval.models.loading.checkpoint import TINY, resolve
+    from icl_eval.models.loading.load import is_current, load, load_meta_model, load_model, load_text_reader, wrap_model
+    from icl_eval.models.options import LoadConfig, ModelConfig, check_options
 
 __all__ = [
     "CAUSAL",
@@ -73,15 +72,15 @@ __all__ = [
 
 _HOMES = {
     "LoadConfig": "options",
-    "TINY": "loading.names",
+    "TINY": "loading.checkpoint",
     "ModelConfig": "options",
-    "check_options": "loading.names",
-    "is_current": "loading.checkpoint",
+    "check_options": "options",
+    "is_current": "loading.load",
     "load": "loading.load",
     "load_meta_model": "loading.load",
     "load_text_reader": "loading.load",
     "load_model": "loading.load",
-    "resolve": "loading.names",
+    "resolve": "loading.checkpoint",
     "encoder_words": "encoder",
     "text_encoder": "encoder",
     "wrap_model": "loading.load",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.errors import ModelError
-from icl_eval.models.options import LoadConfig, ModelConfig
+from icl_eval.models.options import LoadConfig, ModelConfig, is_endpoint
 
 BATCH = 64  # texts, of similar lengths
 LONGEST = 512  # tokens; the vector of a longer text is that of its beginning
@@ -48,7 +48,7 @@ def _location(name: str) -> str:
     Raises:
         ModelError: it has none.
     """
-    from icl_eval.models.loading.names import is_endpoint, resolve
+    from icl_eval.models.loading.checkpoint import resolve
 
     if is_endpoint(name):
         raise ModelError(f"the encoder {name!r} is an endpoint, but an encoder is a model of `transformers`")
@@ -101,9 +101,8 @@ def _loaded(name: str) -> _Encoder:
     from transformers import AutoModel
     from transformers.utils import logging
 
-    from icl_eval.models.loading.checkpoint import configuration, loading, tokenizer_of
+    from icl_eval.models.loading.checkpoint import configuration, loading, pretrained, tokenizer_of
     from icl_eval.models.loading.devices import device_named
-    from icl_eval.models.loading.names import pretrained
 
     location, loader = _location(name), AutoModel
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 
 from icl_eval.config import PLL
 from icl_eval.errors import ModelError
-from icl_eval.models.causal.sharing import ordinary_tokens
 from icl_eval.models.loading.devices import to_device
-from icl_eval.models.local import LOGITS, LocalModel
-from icl_eval.models.network import TokenScores, full_device, token_logprobs
-from icl_eval.models.protocol import ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.network import LocalModel, TokenScores, full_device, ordinary_tokens, token_logprobs
+from icl_eval.models.protocol import LOGITS, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.tokenization import special_tokens, window_of
 
 ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer

@@ -20,8 +20,8 @@ from icl_eval.models.causal.rows import PendingRows, Row
 from icl_eval.models.causal.scheduling import RowModel
 from icl_eval.models.causal.sharing import configured_sharing, has_causal_masks
 from icl_eval.models.decoding import GenerateRequest, TextSink
-from icl_eval.models.local import CPU_ROW_BUDGET, bytes_per_token
 from icl_eval.models.masked import position_count
+from icl_eval.models.network import CPU_ROW_BUDGET, bytes_per_token
 from icl_eval.models.protocol import SEQ2SEQ, Budget
 from icl_eval.models.seq2seq import EncoderDecoderInputs, doubles_spaces
 from icl_eval.models.tokenization import (

@@ -12,14 +12,22 @@ from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
-from icl_eval.models.causal.sharing import distance, tolerance
 from icl_eval.models.loading.devices import input_device, to_device, to_host
-from icl_eval.models.protocol import OutOfMemory, common_prefix
+from icl_eval.models.loading.precision import precision_of
+from icl_eval.models.protocol import Budget, OutOfMemory
+from icl_eval.models.tokenization import TokenizerModel
 
+CPU_ROW_BUDGET = 4096  # tokens; larger batches are no faster on a CPU
+BYTES_PER_ACTIVATION = (
+    40  # bytes per token, layer width and byte of the weights' type: a guess, halved when memory runs out
+)
+TOLERANCE = {"float32": 1e-3, "float64": 1e-3}  # of that effect; coarser types round by more
+COARSE_TOLERANCE = 0.25
 MOMENT_FLOATS = 2**24  # of logits whose moments are computed at a time: 64 MiB
 CACHED_FLOATS = 2**20  # the same on a CPU, whose cache holds as much: larger parts take two to three times as long
 IMPOSSIBLE = -200.0  # nats; float32 has no probability that small but 0
@@ -30,6 +38,34 @@ MEMORY_ERRORS = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
 )  # other messages of a device without memory
+
+
+class LocalModel(TokenizerModel):
+    """A loaded model of `transformers` and its tokenizer.
+
+    Args:
+        model: a `PreTrainedModel`.
+        tokenizer: its tokenizer.
+        name: its name in tables.
+        start: special tokens before every text.
+        window: context length in tokens.
+    """
+
+    measures_noise = True
+    gives_moments = True
+    budget: Budget
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, start: tuple[int, ...], window: int) -> None:
+        super().__init__(tokenizer, name, start)
+        self.model, self.window = model.eval(), window
+        self.precision = precision_of(model)
+        self.weights = sum(parameter.nbytes for parameter in model.parameters())
+        self.parameter_count = model.num_parameters()
+        self._network = Network(model)
+        self.device = self._network.device
+        self.vocabulary = int(self._network.config.vocab_size)
+        self.token_bytes = bytes_per_token(model)
+        self.budget = Budget(token_budget(model, self.device, window))
 
 
 class Network:
@@ -71,6 +107,21 @@ class Network:
             return
         if distance(picked, every) <= tolerance(precision) * distance(np.roll(every, 1, axis=0), every):
             self.head = head
+
+
+def ordinary_tokens(size: int, vocabulary: int) -> NDArray[np.int64]:
+    """Tokens from all over a vocabulary: after special ones, at its beginning, 16 bits may be little but rounding."""
+    return (np.arange(size, dtype=np.int64) * 7919 + 11) % vocabulary
+
+
+def distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    """Root mean square of the difference: over a large vocabulary the largest one is mostly rounding."""
+    return float(np.sqrt(np.mean(np.square(left - right))))
+
+
+def tolerance(precision: str) -> float:
+    """What rounding alone may change, as a share of the effect of other visible tokens."""
+    return TOLERANCE.get(precision, COARSE_TOLERANCE)
 
 
 TokenScores = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
@@ -237,58 +288,6 @@ def float32_head() -> Iterator[None]:
         _cached_head.reset(token)
 
 
-class PrefixCache:
-    """The states of the last prefix; of the next one, only what the two do not share is computed.
-
-    Args:
-        model: a `PreTrainedModel` with a key-value cache.
-        device: where its tokens go.
-    """
-
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self._model, self._device = model, device
-        self._tokens = np.empty(0, np.int32)
-        self._states: list[tuple[torch.Tensor, torch.Tensor]] = []  # per layer, (1, heads, prefix, width)
-
-    def of(self, tokens: NDArray[np.int32], copies: int = 1) -> Any:
-        """A cache with the states of `tokens`, for `copies` rows, that the model may append to."""
-        shared = common_prefix(self._tokens, tokens)
-        if shared < len(tokens):
-            self._extend(shared, tokens)
-        size = len(tokens)
-        return _cache(
-            (k[:, :, :size].expand(copies, -1, -1, -1), v[:, :, :size].expand(copies, -1, -1, -1))
-            for k, v in self._states
-        )
-
-    def clear(self) -> None:
-        """Clear the cache: the next prefix is computed from its first token."""
-        self._tokens, self._states = np.empty(0, np.int32), []
-
-    @property
-    def token_bytes(self) -> int:
-        """Memory of one token's states, in bytes; 0 before the first prefix."""
-        total = sum(part.nbytes for layer in self._states for part in layer)
-        return total // max(len(self._tokens), 1)
-
-    def _extend(self, shared: int, tokens: NDArray[np.int32]) -> None:
-        cache = _cache((k[:, :, :shared], v[:, :, :shared]) for k, v in self._states if shared)
-        new = to_device(torch.from_numpy(tokens[shared:].astype(np.int64))[None], self._device)
-        positions = torch.arange(shared, len(tokens), device=self._device)[None]
-        self._model.base_model(input_ids=new, position_ids=positions, past_key_values=cache, use_cache=True)
-        self._states = [(layer.keys, layer.values) for layer in cache.layers]
-        self._tokens = tokens.copy()
-
-
-def _cache(states: Any) -> Any:
-    from transformers import DynamicCache
-
-    cache = DynamicCache()
-    for layer, (keys, values) in enumerate(states):
-        cache.update(keys, values, layer)
-    return cache
-
-
 def fuse_activations(model: torch.nn.Module) -> None:
     """Replace the tanh GELU of GPT-2 and others, in place: one pass over a layer instead of seven."""
     from transformers.activations import FastGELUActivation, NewGELUActivation
@@ -297,3 +296,43 @@ def fuse_activations(model: torch.nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation | FastGELUActivation):
                 setattr(module, name, torch.nn.GELU(approximate="tanh"))
+
+
+def bytes_per_token(model: Any) -> int:
+    """Memory that a token of a batch is expected to take."""
+    return BYTES_PER_ACTIVATION * int(model.config.get_text_config().hidden_size) * int(model.dtype.itemsize)
+
+
+def state_budget(model: Any, device: torch.device, least: int) -> int:
+    """Tokens whose keys and values half of the free memory of the fullest device can hold.
+
+    Args:
+        model: its layers may be on several devices; each is counted as if it held all states.
+        device: of the input tokens.
+        least: tokens of one window.
+    """
+    config = model.config.get_text_config()
+    heads = int(config.num_attention_heads) if hasattr(config, "num_attention_heads") else 1
+    shared = heads // int(getattr(config, "num_key_value_heads", None) or heads) or 1
+    state_bytes = 2 * int(config.num_hidden_layers) * int(config.hidden_size) * int(model.dtype.itemsize) // shared
+    return max(least, _free(model, device) // 2 // state_bytes)
+
+
+def token_budget(model: Any, device: torch.device, least: int) -> int:
+    """Tokens per batch that half of the free memory of the fullest device can hold.
+
+    Args:
+        model: its parameters may be on several devices.
+        device: of the input tokens.
+        least: tokens of one window.
+    """
+    tokens = max(least, _free(model, device) // 2 // bytes_per_token(model))
+    return tokens if device.type == "cuda" else min(CPU_ROW_BUDGET, tokens)
+
+
+def _free(model: Any, device: torch.device) -> int:
+    """Free memory of the fullest device, in bytes."""
+    if device.type == "cuda":
+        devices = {device, *(each.device for each in model.parameters() if each.is_cuda)}
+        return min(torch.cuda.mem_get_info(each)[0] for each in devices)
+    return int(psutil.virtual_memory().available)

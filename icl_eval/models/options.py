@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,12 @@ from icl_eval.config import (
 )
 from icl_eval.errors import ModelError
 
+WEIGHTS = (  # options of how weights are loaded and placed
+    *("dtype", "quantize", "pll", "device", "allow_pickle", "attn"),
+    *("device_map", "max_memory", "offload_dir", "tensor_parallel"),
+)
+TOKENS = ("bos", "max_length")  # options of how texts become tokens
+SERVING = ("served_name", "concurrency", "timeout", "retries")  # options of requests to a served model
 CHAT_ONLY = ("chat_args", "chat_demonstrations", "chat_instruction")
 
 
@@ -96,3 +102,35 @@ def read_options(options: dict[str, Any]) -> tuple[ModelConfig, LoadConfig]:
 
 def _those_of(model: type[BaseModel], options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in model.model_fields}
+
+
+def is_endpoint(name: str) -> bool:
+    """Whether a model's name is the URL of a server."""
+    return name.lower().startswith(("http://", "https://"))
+
+
+def check_options(name: str, model_config: ModelConfig, load_config: LoadConfig) -> None:
+    """Check that every option has an effect on a model of this name, and that an endpoint has a tokenizer or chats.
+
+    Raises:
+        ModelError: an option has no effect, or there is no tokenizer.
+    """
+    if not is_endpoint(name):
+        _refuse(SERVING, model_config, load_config, "a model that is not served")
+        return
+    _refuse(WEIGHTS, model_config, load_config, "a served model")
+    if model_config.tokenizer is None and model_config.chat:
+        _refuse(TOKENS, model_config, load_config, "a chat endpoint, which has its own tokenizer")
+    elif model_config.tokenizer is None:
+        raise ModelError(
+            "an endpoint needs --tokenizer, the directory or Hub name of the served model's tokenizer; leave it "
+            "out only with --chat"
+        )
+
+
+def _refuse(options: Collection[str], model_config: ModelConfig, load_config: LoadConfig, whom: str) -> None:
+    """Raise `ModelError` for an option that would have no effect."""
+    for given, default in ((model_config, ModelConfig()), (load_config, LoadConfig())):
+        for option, value in default:
+            if option in options and getattr(given, option) != value:
+                raise ModelError(f"`{option}` has no effect on {whom}")

@@ -21,6 +21,7 @@ from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
 CAUSAL, SEQ2SEQ = "causal", "seq2seq"
 DIGITS = 7  # decimals of a stored log-probability: below float32's own precision
 ROUNDING = 1e-4  # nats above zero that are rounding
+LOGITS = 2**26  # of one batch, scored tokens x vocabulary: 256 MiB in float32
 CHUNK = 2**14  # tokens of a chunk, at least
 UNLIMITED = 2**40  # the window of a model whose context length is unknown
 CHUNKS = 32  # at most: enough to balance the processes of a run, few enough that each is worth a plan

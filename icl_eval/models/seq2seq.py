@@ -14,16 +14,14 @@ import numpy as np
 import torch
 
 from icl_eval.errors import ModelError
-from icl_eval.models.causal.sharing import ordinary_tokens
 from icl_eval.models.decoding import GenerateRequest, TextSink
 from icl_eval.models.generation.decoder import Tokens
 from icl_eval.models.generation.encoder_decoder import Encoded, EncoderDecoder
 from icl_eval.models.generation.generation import Generation, Limits
 from icl_eval.models.generation.probing import seq2seq_generation
 from icl_eval.models.loading.devices import to_device
-from icl_eval.models.local import LOGITS, LocalModel
-from icl_eval.models.network import full_device, token_logprobs
-from icl_eval.models.protocol import SEQ2SEQ, ScoreAnswer, ScoreRequest, Sink
+from icl_eval.models.network import LocalModel, full_device, ordinary_tokens, token_logprobs
+from icl_eval.models.protocol import LOGITS, SEQ2SEQ, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.tokenization import end_tokens, special_tokens, window_of
 
 ARITHMETIC = 2  # raised with every change after which the same tokens may get another answer

@@ -3,8 +3,7 @@
 from icl_eval.prompts.assembly import PromptText, assemble, doubled_space
 from icl_eval.prompts.chat import Chat, Message
 from icl_eval.prompts.template import Prompt, prompt_of
-from icl_eval.prompts.tokens import Scored, common_prefix, encode_apart, split_tokens, with_start
-from icl_eval.prompts.window import FittedPrompt, fit
+from icl_eval.prompts.tokens import FittedPrompt, Scored, common_prefix, encode_apart, fit, split_tokens, with_start
 
 __all__ = [
     "Chat",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import icl_eval
 from icl_eval.errors import RunError
 from icl_eval.models import about_control_tokens
-from icl_eval.models.loading.names import is_endpoint
+from icl_eval.models.options import is_endpoint
 from icl_eval.results.records import Failure, Stopped, TaskRecord
 from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import VARIANT

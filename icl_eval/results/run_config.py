@@ -26,8 +26,7 @@ from pydantic_core import to_jsonable_python
 from icl_eval.config import DEFAULTS, HUB, SAMPLE, TYPES, Draw, Overflow, check_known
 from icl_eval.errors import RunError, UnknownName
 from icl_eval.models import LoadConfig, ModelConfig
-from icl_eval.models.loading.names import is_endpoint
-from icl_eval.models.options import CHAT_ONLY
+from icl_eval.models.options import CHAT_ONLY, is_endpoint
 from icl_eval.scoring import CALIBRATIONS, CONTEXTUAL
 from icl_eval.tasks.located import first_problem
 from icl_eval.tasks.metric_names import MetricName, named_metrics

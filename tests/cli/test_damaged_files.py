@@ -12,7 +12,7 @@ import pytest
 
 from icl_eval import load_model
 from icl_eval.errors import ModelError, RunError
-from icl_eval.models.loading.names import TINY_PATH
+from icl_eval.models.loading.checkpoint import TINY_PATH
 from icl_eval.models.loading.placement import read_map
 from icl_eval.results.examples import read_examples
 from icl_eval.testing import FakeLM

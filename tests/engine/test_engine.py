@@ -21,8 +21,7 @@ from icl_eval.models import (
     Sink,
 )
 from icl_eval.models.causal.rows import PendingRows, Row, RowAnswer
-from icl_eval.models.causal.scheduling import LOGITS
-from icl_eval.models.protocol import AnswerSink, Plan
+from icl_eval.models.protocol import LOGITS, AnswerSink, Plan
 from icl_eval.testing import FakeLM
 
 MODELS = st.builds(

@@ -12,9 +12,9 @@ from icl_eval.engine import Engine
 from icl_eval.models import Budget, ScoreRequest
 from icl_eval.models.causal import model as module
 from icl_eval.models.causal.blocks import TreePlan
-from icl_eval.models.causal.kernels import efficient_sequences, flash_sequences, plain_blocks
 from icl_eval.models.causal.model import CausalLM
 from icl_eval.models.causal.rows import RowSizes, Terms, pack
+from icl_eval.models.causal.tree_attention import efficient_sequences, flash_sequences, plain_blocks
 
 from .architectures import CONFIGS, UNHEEDED, VOCABULARY, WHY_NOT, WINDOW, build
 from .checkpoints import byte_tokenizer

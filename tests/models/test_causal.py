@@ -19,7 +19,7 @@ from icl_eval.models.causal.rows import Row
 from icl_eval.models.causal.scheduling import LOGITS
 from icl_eval.models.causal.sharing import line
 from icl_eval.models.generation.generation import Limits
-from icl_eval.models.local import CPU_ROW_BUDGET
+from icl_eval.models.network import CPU_ROW_BUDGET
 
 from .architectures import VOCABULARY, WINDOW, build
 from .black_boxes import Waits

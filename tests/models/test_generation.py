@@ -13,8 +13,7 @@ import torch
 
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, OutOfMemory, wrap_model
 from icl_eval.models.causal.model import CausalLM
-from icl_eval.models.generation.cache_batch import BatchDecoder
-from icl_eval.models.generation.decoder import Entry, UncachedDecoder
+from icl_eval.models.generation.decoder import BatchDecoder, Entry, UncachedDecoder
 from icl_eval.models.generation.kv_pool import EXTRA_SLOTS, MIN_PREFIX, PooledDecoder
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.network import Network, float32_head

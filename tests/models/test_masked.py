@@ -15,9 +15,8 @@ from icl_eval import Task, evaluate
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
 from icl_eval.models import ScoreRequest, load_model, wrap_model
-from icl_eval.models.local import LOGITS
 from icl_eval.models.masked import MaskedLM
-from icl_eval.models.protocol import OutOfMemory
+from icl_eval.models.protocol import LOGITS, OutOfMemory
 from icl_eval.runs.plan import explain
 
 from .architectures import build as build_causal

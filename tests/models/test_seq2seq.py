@@ -27,7 +27,7 @@ from icl_eval.models import (
 from icl_eval.models.generation.decoder import UncachedDecoder
 from icl_eval.models.generation.encoder_decoder import EncodedDecoder, forward_uncached
 from icl_eval.models.generation.generation import Limits
-from icl_eval.models.local import LOGITS
+from icl_eval.models.protocol import LOGITS
 from icl_eval.models.seq2seq import Seq2SeqLM
 from icl_eval.prompts import encode_apart
 from icl_eval.runs.plan import explain

@@ -255,7 +255,7 @@ def test_a_wrong_number_of_tokens_is_no_answer(listed: bool, connect: Served) ->
 
 
 def test_another_tokenizer_is_found_out_by_the_number_of_tokens(connect: Served, tmp_path: Path) -> None:
-    from icl_eval.models.loading.names import TINY_PATH
+    from icl_eval.models.loading.checkpoint import TINY_PATH
 
     message = refusal(connect, Habits(listed=False, ids=False), tokenizer=str(TINY_PATH))
 

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from icl_eval.models import ScoreRequest
 from icl_eval.models.causal.blocks import DENSE, Block, TreePlan
-from icl_eval.models.causal.kernels import (
+from icl_eval.models.causal.rows import Row, RowSizes, Terms, pack
+from icl_eval.models.causal.tree_attention import (
     Kernel,
     Scores,
+    attending,
     checked,
     efficient_sequences,
     flash_blocks,
     flash_sequences,
     plain_blocks,
 )
-from icl_eval.models.causal.rows import Row, RowSizes, Terms, pack
-from icl_eval.models.causal.tree_attention import attending
 
 from .cuda_kernels import emulated
 

@@ -12,7 +12,7 @@ import pytest
 from icl_eval import Plan, explain, plan
 from icl_eval.errors import IclEvalError, ModelError, RunError, UnknownName
 from icl_eval.models import load_meta_model
-from icl_eval.models.loading.names import TINY_PATH
+from icl_eval.models.loading.checkpoint import TINY_PATH
 from icl_eval.models.options import read_options
 from icl_eval.runs.evaluate import planned as planned_run
 from icl_eval.runs.hardware import Device, devices, part_of_peak

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icl_eval import Library, evaluate
 from icl_eval.errors import RunError
-from icl_eval.models.loading.names import TINY_PATH
+from icl_eval.models.loading.checkpoint import TINY_PATH
 from icl_eval.runs.regress import (
     SAFE_MARGIN,
     TOLERANCE,

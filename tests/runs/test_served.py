@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icl_eval import evaluate, sweep
 from icl_eval.errors import ModelError, RunError
-from icl_eval.models.loading.names import TINY_PATH
+from icl_eval.models.loading.checkpoint import TINY_PATH
 
 torch.set_num_threads(1)
 

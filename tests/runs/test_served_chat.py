@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icl_eval import Task, evaluate
 from icl_eval.errors import IclEvalError, ModelError
-from icl_eval.models.loading.names import TINY_PATH
+from icl_eval.models.loading.checkpoint import TINY_PATH
 from icl_eval.results.examples import TextResult, read_examples
 
 torch.set_num_threads(1)

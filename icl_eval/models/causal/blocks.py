@@ -21,6 +21,7 @@ from icl_eval.models.causal.rows import depths, segments, visibility
 
 DENSE = 256  # tokens of small masks that cost less than separate blocks
 CHUNK = 256  # queries of one mask of a window
+PATHS = 2**16  # tokens of windows that are gathered at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,3 +211,106 @@ class Segments:
                 after[unfinished.pop()] = index
             unfinished.append(index)
         return after
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """One call of a variable-length kernel.
+
+    Attributes:
+        queries: which new tokens, Tq of them: a slice if they are consecutive, else their indices.
+        keys: which of all tokens, Tk of them, in the same way.
+        q_ends, k_ends: (sequences + 1,) int32, where sequences begin and end among these.
+        longest_q, longest_k: tokens of the longest sequence.
+        causal: whether queries see keys up to their own; the last query and the last key are the same token.
+        window: how many tokens back a query sees, including itself; None for all.
+        includes_queries: whether the keys include the queries; such calls come first and hold all queries in order.
+    """
+
+    queries: torch.Tensor | slice
+    keys: torch.Tensor | slice
+    q_ends: torch.Tensor
+    k_ends: torch.Tensor
+    longest_q: int
+    longest_k: int
+    causal: bool
+    window: int | None
+    includes_queries: bool
+
+
+def sequences(plan: TreePlan, window: int | None, device: torch.device) -> list[Sequences]:
+    """The calls of a row."""
+    if window is None or window > int(plan.depths.max(initial=0)):
+        return list(_levels(plan, device))
+    return list(_paths(plan, window, device))
+
+
+def _levels(plan: TreePlan, device: torch.device) -> Iterator[Sequences]:
+    """Every segment with itself, then branches with what they continue, so that no query appears twice in a call."""
+    blocks = list(Segments(plan.parents, plan.prefix_length, 0).blocks())
+    own = sorted((block for block in blocks if block.includes_queries), key=lambda block: block.queries.start)
+    pairs = [(_range(block.queries), _range(block.keys)) for block in own]
+    yield _sequences(pairs, device, causal=True, includes_queries=True)
+    levels: list[list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = []
+    ends: list[int] = []
+    for block in blocks:
+        if block.includes_queries:
+            continue
+        level = next((i for i, end in enumerate(ends) if end <= block.queries.start), len(ends))
+        if level == len(ends):
+            ends.append(0)
+            levels.append([])
+        ends[level] = block.queries.stop
+        levels[level].append((_range(block.queries), _range(block.keys)))
+    for pairs in levels:
+        yield _sequences(pairs, device)
+
+
+def _paths(plan: TreePlan, window: int, device: torch.device) -> Iterator[Sequences]:
+    """Every segment with its ancestors within the window."""
+    pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    gathered = 0
+    whole = segments(plan.parents)
+    starts = np.array([start for start, _ in whole])
+    for start, stop in segments(plan.parents[plan.prefix_length :] - plan.prefix_length):
+        keys = [np.arange(plan.prefix_length + start, plan.prefix_length + stop)]
+        last, wanted = int(plan.parents[plan.prefix_length + start]), window - 1
+        while last >= 0 and wanted > 0:
+            first = max(int(starts[np.searchsorted(starts, last, side="right") - 1]), last - wanted + 1)
+            keys.append(np.arange(first, last + 1))
+            wanted -= last + 1 - first
+            last = int(plan.parents[first])
+        pairs.append((np.arange(start, stop), np.concatenate(keys[::-1])))
+        gathered += len(pairs[-1][1])
+        if gathered > PATHS:
+            yield _sequences(pairs, device, causal=True, includes_queries=True, window=window)
+            pairs, gathered = [], 0
+    if pairs:
+        yield _sequences(pairs, device, causal=True, includes_queries=True, window=window)
+
+
+def _sequences(
+    pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    device: torch.device,
+    *,
+    causal: bool = False,
+    includes_queries: bool = False,
+    window: int | None = None,
+) -> Sequences:
+    sizes = np.array([(len(queries), len(keys)) for queries, keys in pairs])
+    ends = np.concatenate([[[0, 0]], sizes.cumsum(axis=0)]).astype(np.int32)
+    queries, keys = (_indices(np.concatenate(side), device) for side in zip(*pairs, strict=True))
+    q_ends, k_ends = (torch.from_numpy(np.ascontiguousarray(side)).to(device) for side in ends.T)
+    longest_q, longest_k = sizes.max(axis=0).tolist()
+    return Sequences(queries, keys, q_ends, k_ends, longest_q, longest_k, causal, window, includes_queries)
+
+
+def _indices(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor | slice:
+    """Tokens to select from states: consecutive ones need no copy."""
+    if (np.diff(tokens) == 1).all():
+        return slice(int(tokens[0]), int(tokens[-1]) + 1)
+    return torch.from_numpy(tokens).to(device)
+
+
+def _range(tokens: slice) -> NDArray[np.int64]:
+    return np.arange(tokens.start, tokens.stop)

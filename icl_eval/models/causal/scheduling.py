@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from icl_eval.models.causal.rows import PackedRow, PendingRows, Row, RowAnswer, RowSizes, Terms, depths, pack
 from icl_eval.models.protocol import (
+    LOGITS,
     AnswerSink,
     Budget,
     LanguageModel,
@@ -178,9 +179,6 @@ def _prefix_row(row: Row) -> Row:
 
 def _prefix_length(batch: Batch) -> int:
     return batch.rows[0].row.prefix_length
-
-
-LOGITS = 2**26  # of one batch, scored tokens x vocabulary: 256 MiB in float32
 
 
 class RowModel(LanguageModel):

@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_eval.models.causal.rows import Row
+from icl_eval.models.network import distance, ordinary_tokens, tolerance
 
 TRUNK, UNRELATED, BRANCH = 2, 12, 3  # tokens of the probe: seen by all, by others, and under test
 LEAK = 1e-4  # of the effect of other visible tokens: a masked token has the weight 0, not a small one
 FAR = 9  # tokens of a trunk that is longer than a narrowed window
 NARROW = 4  # tokens of a window while it is probed
-TOLERANCE = {"float32": 1e-3, "float64": 1e-3}  # of that effect; coarser types round by more
-COARSE_TOLERANCE = 0.25
 SLIDING = "sliding_window"  # what layers and configurations call a window that they pass to the attention
 WINDOW_SETTINGS = re.compile(r"(window|window_size|window_len|attention_chunk_size|local_attention)$")
 
@@ -143,11 +142,6 @@ def has_causal_masks(model: Any, window: int) -> bool:
     return any(shape[-1] == shape[-2] >= window for shape in shapes)
 
 
-def tolerance(precision: str) -> float:
-    """What rounding alone may change, as a share of the effect of other visible tokens."""
-    return TOLERANCE.get(precision, COARSE_TOLERANCE)
-
-
 def _window_sizes(settings: Mapping[str, Any]) -> Iterator[int]:
     """Every size that limits how far back some layer looks."""
     for name, value in settings.items():
@@ -185,16 +179,6 @@ def _probe(logits: Logits, vocabulary: int, rounding: float, trunk: int, size: i
     if not distance(shared, plain) <= rounding * effect or np.array_equal(misplaced, shared):
         return "it counts distances by position in the row"
     return ""
-
-
-def ordinary_tokens(size: int, vocabulary: int) -> NDArray[np.int64]:
-    """Tokens from all over a vocabulary: after special ones, at its beginning, 16 bits may be little but rounding."""
-    return (np.arange(size, dtype=np.int64) * 7919 + 11) % vocabulary
-
-
-def distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
-    """Root mean square of the difference: over a large vocabulary the largest one is mostly rounding."""
-    return float(np.sqrt(np.mean(np.square(left - right))))
 
 
 def line(tokens: Any) -> Row:

@@ -1,26 +1,41 @@
-"""Attention over a packed row as an implementation of attention in the registry of `transformers`.
+"""Attention over a packed row: its kernels, and their place in the registry of attentions in `transformers`.
 
-A layer passes the scale, soft cap and window of its scores. A kernel attends by the blocks of the row and merges them
-by their log-sum-exps, which is exact; a sink takes its share of the result.
+There are kernels for the flash attention of a CPU, for two variable-length functions of CUDA, and by matrix products,
+which run everywhere. All attend in the parts that `blocks` makes of a row, and return the output and the log-sum-exps
+of its scores, by which parts are merged exactly. A layer passes the scale, soft cap, window and sinks of its scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 
-from icl_eval.models.causal.blocks import TreePlan
-from icl_eval.models.causal.kernels import Kernel, Scores, attend, attend_to_all, flash_blocks, merge
+from icl_eval.models.causal.blocks import Sequences, TreePlan, sequences
 from icl_eval.models.network import lacks_memory
 
-__all__ = ["Attention", "KernelError", "attend", "attend_to_all", "attending", "attending_as", "merge"]
-
 NAME = "icl_eval_tree"  # in the registry of `transformers`, while a row runs
+QUERIES = 256  # of the plain operations at once: their scores are in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a layer computes attention scores: scaled, soft-capped by tanh, within a window, with sinks for its heads."""
+
+    scaling: float | None = None
+    softcap: float | None = None
+    window: int | None = None
+    sinks: torch.Tensor | None = None
+
+
+Parts = tuple[torch.Tensor, torch.Tensor]  # outputs (..., width) and log-sum-exps (...), float32
+Kernel = Callable[[TreePlan, Scores, torch.Tensor, torch.Tensor, torch.Tensor], Parts]
+"""From queries (1, heads, new, width), keys and values (1, key heads, all, width) to parts (1, heads, new, ...)."""
 
 
 class KernelError(RuntimeError):
@@ -37,7 +52,7 @@ class Attention(Protocol):
         ...
 
 
-def attending(config: Any, plan: TreePlan, kernel: Kernel = flash_blocks) -> AbstractContextManager[None]:
+def attending(config: Any, plan: TreePlan, kernel: Kernel) -> AbstractContextManager[None]:
     """Let the layers of a model attend by `plan` instead of the implementation that its configuration names."""
     return attending_as(config, partial(_by_plan, plan, kernel))
 
@@ -97,3 +112,228 @@ def _by_plan(
     if scores.sinks is None:
         return output
     return output * torch.sigmoid(weight - scores.sinks.float().reshape(1, -1, 1))[..., None]
+
+
+def flash_blocks(plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Parts:
+    """Block by block, with the flash attention of a CPU."""
+    if scores.softcap is not None:
+        raise ValueError("this kernel does not support soft caps")
+    return _by_blocks(attend, plan, scores, query, key, value)
+
+
+def plain_blocks(plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Parts:
+    """Block by block, by matrix products in float32: on any device, with any cap and any width."""
+
+    def attending(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, _: float | None, **which: Any) -> Parts:
+        return plain(q, k, v, scores, **which)
+
+    return _by_blocks(attending, plan, scores, query, key, value)
+
+
+def flash_sequences(
+    plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> Parts:
+    """As sequences, with the flash attention of CUDA: 16-bit types, widths up to 256."""
+    return _by_sequences(_flash, plan, scores, query, key, value)
+
+
+def efficient_sequences(
+    plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> Parts:
+    """As sequences, with the memory-efficient attention of CUDA: every type."""
+    return _by_sequences(_efficient, plan, scores, query, key, value)
+
+
+def kernels_of(device: str) -> list[Kernel]:
+    """The kernels to try on a type of device, fastest first."""
+    fast: dict[str, list[Kernel]] = {"cpu": [flash_blocks], "cuda": [flash_sequences, efficient_sequences]}
+    return [*fast.get(device, []), plain_blocks]
+
+
+def checked(kernel: Kernel) -> Kernel:
+    """A kernel that compares its output with masked matrix products in float32.
+
+    Raises:
+        RuntimeError: they differ by more than rounding.
+    """
+
+    def compared(plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Parts:
+        output, weight = kernel(plan, scores, query, key, value)
+        mask = torch.zeros(query.shape[2], key.shape[2], device=query.device)
+        mask.masked_fill_(~torch.from_numpy(plan.sees(scores.window)).to(query.device), torch.finfo(mask.dtype).min)
+        expected, total = plain(query, key, value, scores, mask=mask)
+        rounding = 1e-3 if query.dtype in (torch.float32, torch.float64) else 3e-2
+        errors = (output - expected).abs().max() / expected.abs().max(), (weight - total).abs().max()
+        if not max(map(float, errors)) <= rounding:
+            raise RuntimeError("an attention kernel differs from matrix products")
+        return output, weight
+
+    return compared
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    *,
+    causal: bool = False,
+    mask: torch.Tensor | None = None,
+) -> Parts:
+    """Attention (batch, heads, queries, width) and the log-sum-exp of its scores (batch, heads, queries)."""
+    part, score = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, causal, attn_mask=mask, scale=scaling
+    )
+    return part, score
+
+
+def plain(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scores: Scores,
+    *,
+    causal: bool = False,
+    mask: torch.Tensor | None = None,
+) -> Parts:
+    """The same as `attend`, by matrix products in float32."""
+    shared = query.shape[1] // key.shape[1]
+    keys, values = _repeated(key, shared).float(), _repeated(value, shared).float()
+    scaling = query.shape[-1] ** -0.5 if scores.scaling is None else scores.scaling
+    parts = []
+    for begin in range(0, query.shape[2], QUERIES):
+        stop = min(begin + QUERIES, query.shape[2])
+        seen = stop if causal else keys.shape[2]
+        product = query[:, :, begin:stop].float() @ keys[:, :, :seen].transpose(2, 3) * scaling
+        if scores.softcap is not None:
+            product = torch.tanh(product / scores.softcap) * scores.softcap
+        if mask is not None:
+            product = product + mask[begin:stop].float()
+        if causal:
+            later = torch.ones(stop - begin, seen, dtype=torch.bool, device=query.device).triu_(begin + 1)
+            product = product.masked_fill_(later, -torch.inf)
+        total = product.logsumexp(dim=-1)
+        parts.append(((product - total[..., None]).exp() @ values[:, :, :seen], total))
+    outputs, totals = zip(*parts, strict=True)
+    return torch.cat(outputs, dim=2), torch.cat(totals, dim=2)
+
+
+def merge(output: torch.Tensor, weight: torch.Tensor, part: torch.Tensor, score: torch.Tensor) -> None:
+    """Merge a part of the attention into the output, weighted by their log-sum-exps."""
+    share = torch.sigmoid(score - weight)[..., None]
+    output.lerp_(part.to(output.dtype), share)
+    torch.logaddexp(weight, score, out=weight)
+
+
+def _by_blocks(
+    attending: Callable[..., Parts],
+    plan: TreePlan,
+    scores: Scores,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+) -> Parts:
+    heads, length = query.shape[1], query.shape[2]
+    shared = heads // key.shape[1]  # heads that share a key head
+    output = query.new_empty(1, heads, length, value.shape[-1], dtype=torch.float32)
+    weight = query.new_empty(1, heads, length, dtype=torch.float32)  # log-sum-exp of the scores so far
+    for block in plan.blocks(scores.window):
+        queries, keys, values = query[:, :, block.queries], key[:, :, block.keys], value[:, :, block.keys]
+        if block.causal or block.sees is not None:
+            mask = plan.mask(block, query.device, query.dtype)
+            keys, values = _repeated(keys, shared), _repeated(values, shared)
+            part, score = attending(queries, keys, values, scores.scaling, causal=block.causal, mask=mask)
+        else:
+            part, score = _folded(attending, queries, keys, values, scores.scaling)
+        if block.includes_queries:
+            output[:, :, block.queries], weight[:, :, block.queries] = part, score
+        else:
+            merge(output[:, :, block.queries], weight[:, :, block.queries], part, score)
+    return output, weight
+
+
+def _folded(
+    attending: Callable[..., Parts], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+) -> Parts:
+    folded = query.reshape(1, key.shape[1], -1, query.shape[-1])
+    part, score = attending(folded, key, value, scaling)
+    return part.reshape(*query.shape[:3], -1), score.reshape(query.shape[:3])
+
+
+def _repeated(states: torch.Tensor, times: int) -> torch.Tensor:
+    return states if times == 1 else states.repeat_interleave(times, dim=1)
+
+
+def _by_sequences(
+    attending: Callable[..., Parts],
+    plan: TreePlan,
+    scores: Scores,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+) -> Parts:
+    if scores.softcap is not None:
+        raise ValueError("this kernel does not support soft caps")
+    queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))  # (tokens, heads, width)
+    calls = plan.cached((scores.window, query.device), sequences, scores.window, query.device)
+    first = [call for call in calls if call.includes_queries]
+    parts = [_attended(attending, call, queries, keys, values, scores.scaling) for call in first]
+    outputs, totals = zip(*parts, strict=True)
+    output, weight = (side[0] if len(side) == 1 else torch.cat(side) for side in (outputs, totals))
+    if len(first) == len(calls):
+        return output.transpose(0, 1)[None], weight.transpose(0, 1)[None]
+    output, weight = output.float(), weight.contiguous()
+    for call in calls[len(first) :]:
+        part, score = _attended(attending, call, queries, keys, values, scores.scaling)
+        before, sofar = output[call.queries], weight[call.queries]
+        merge(before, sofar, part, score)
+        if not isinstance(call.queries, slice):  # a slice is a view
+            output[call.queries], weight[call.queries] = before, sofar
+    return output.transpose(0, 1)[None], weight.transpose(0, 1)[None]
+
+
+def _attended(
+    attending: Callable[..., Parts],
+    call: Sequences,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scaling: float | None,
+) -> Parts:
+    return attending(queries[call.queries], keys[call.keys], values[call.keys], call, scaling)
+
+
+def _flash(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Sequences, scaling: float | None
+) -> Parts:
+    window = {} if call.window is None else {"window_size_left": call.window - 1, "window_size_right": 0}
+    ends = call.q_ends, call.k_ends, call.longest_q, call.longest_k
+    found = torch.ops.aten._flash_attention_forward(
+        query, key, value, *ends, 0.0, call.causal, False, scale=scaling, **window
+    )
+    return found[0], _by_token(found[1], call, len(query))
+
+
+def _efficient(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Sequences, scaling: float | None
+) -> Parts:
+    shared = query.shape[1] // key.shape[1]
+    states = (each[None] for each in (query, _repeated(key, shared), _repeated(value, shared)))
+    ends = call.q_ends, call.k_ends, call.longest_q, call.longest_k
+    kind = 2 if call.causal else 0  # 2: the last query and the last key are the same token
+    found = torch.ops.aten._efficient_attention_forward(
+        *states, None, *ends, 0.0, kind, True, scale=scaling, window_size=call.window
+    )
+    return found[0][0], _by_token(found[1], call, len(query))
+
+
+def _by_token(scores: torch.Tensor, call: Sequences, tokens: int) -> torch.Tensor:
+    """Log-sum-exps (tokens, heads), of (heads, tokens) or of (sequences, heads, at least the longest sequence)."""
+    if scores.dim() == 2:
+        if scores.shape[1] != tokens:
+            raise RuntimeError(f"the kernel gives log-sum-exps of shape {tuple(scores.shape)}")
+        return scores.transpose(0, 1)
+    sizes = call.q_ends.diff().long()
+    which = torch.repeat_interleave(torch.arange(len(sizes), device=scores.device), sizes)
+    inside = torch.arange(tokens, device=scores.device) - call.q_ends[:-1].long()[which]
+    return scores[which, :, inside]

@@ -1,19 +1,25 @@
-"""The protocol of decoders, and a slow reference decoder that recomputes everything."""
+"""Decoders: next-token logits of hypotheses, by any network and its own cache, or recomputed without a cache."""
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_eval.models.causal.sharing import distance, ordinary_tokens, tolerance
 from icl_eval.models.generation.search import Extension
+from icl_eval.models.loading.devices import to_device
+from icl_eval.models.network import Network
 
 Tokens = NDArray[np.int32]
+
+CACHES = ("past_key_values", "cache_params")  # its names in outputs of networks
+STATES = ("conv_states", "recurrent_states")  # of a layer that has a state of fixed size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,28 +94,103 @@ class UncachedDecoder:
         return torch.cat(parts)[torch.from_numpy(order).to(parts[0].device)]
 
 
-def trial(decoder: Decoder, vocabulary: int) -> torch.Tensor:
-    """All rows of a few steps: hypotheses of two lengths that share a prefix branch, get reordered, leave and enter."""
-    tokens = ordinary_tokens(32, vocabulary).astype(np.int32)
-    none = tokens[:0]
-    long, short, late = tokens[:7], np.concatenate([tokens[:3], tokens[9:11]]), tokens[12:16]
-    rows = [decoder.enter([Entry(long, none, 3), Entry(short, none, 3)])]
-    steps = [(0, 0, 1), (2, 1)] if decoder.joins else [(0, 0, 1), (2, 1), (0, 1)]
-    following = iter(tokens[16:].tolist())
-    rows += [decoder.step([Extension(row, next(following)) for row in step]) for step in steps]
-    if decoder.joins:
-        rows.append(decoder.enter([Entry(late, none, len(late))]))
-        rows.append(decoder.step([Extension(row, next(following)) for row in (2, 0)]))
-        rows.append(decoder.step([Extension(row, next(following)) for row in (1, 0, 1)]))
-    return torch.cat(rows)
+class BatchDecoder:
+    """Decodes hypotheses as a batch on the network's own cache: keys and values, recurrent states, or both.
+
+    Each new hypothesis is prefilled by itself, from the states of its shared prefix, and its cache becomes a row of the
+    batch. Shorter rows are padded on the left, as `transformers` pads prompts.
+
+    Args:
+        network: the network.
+        forks: whether the network can continue from a copy of the states of a prefix.
+    """
+
+    joins = True
+
+    def __init__(self, network: Network, *, forks: bool = True) -> None:
+        self._network, self._forks = network, forks
+        self._positions = "position_ids" in inspect.signature(network.model.forward).parameters
+        self._lengths = torch.empty(0, dtype=torch.long)  # (hypotheses,)
+        self._caches: dict[str, Any] = {}
+        self._prefix: tuple[bytes, dict[str, Any]] = (b"", {})
+
+    def enter(self, entries: Sequence[Entry]) -> torch.Tensor:
+        """Next-token logits (entries, V) after new hypotheses."""
+        logits, parts = [], [self._caches] if self._caches else []
+        for entry in entries:
+            row, caches = self._prefill(entry)
+            logits.append(row)
+            parts.append(caches)
+        self._caches = {name: _joined([part[name] for part in parts]) for name in parts[-1]}
+        self._lengths = torch.cat([self._lengths, torch.tensor([len(entry.tokens) for entry in entries])])
+        return torch.cat(logits)
+
+    def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
+        """Next-token logits (extensions, V) after extended hypotheses."""
+        rows, device = torch.tensor([each.row for each in extensions]), self._network.device
+        if not torch.equal(rows, torch.arange(len(self._lengths))):
+            kept = to_device(rows, device)
+            for cache in self._caches.values():
+                cache.reorder_cache(kept)
+        self._lengths = self._lengths[rows] + 1
+        inputs: dict[str, Any] = {"input_ids": to_device(torch.tensor([[each.token] for each in extensions]), device)}
+        if self._positions:
+            inputs["position_ids"] = to_device((self._lengths - 1)[:, None], device)
+        if any(_has_keys(layer) for cache in self._caches.values() for layer in cache.layers):
+            longest = int(self._stored()) + 1
+            mask = torch.arange(longest)[None] >= longest - self._lengths[:, None]
+            inputs["attention_mask"] = to_device(mask.long(), device)
+        return self._forward(inputs, self._caches)[0]
+
+    def _stored(self) -> int:
+        """Tokens of the longest row, including those that have left a sliding window."""
+        return max(int(cache.get_seq_length()) for cache in self._caches.values())
+
+    def _prefill(self, entry: Entry) -> tuple[torch.Tensor, dict[str, Any]]:
+        tokens = entry.tokens
+        shared = min(entry.shared, len(tokens) - 1) if self._forks and entry.shared < len(entry.prompt) else 0
+        start = copy.deepcopy(self._prefix_states(tokens[:shared])) if shared else {}
+        return self._forward(self._inputs(tokens, shared), start)
+
+    def _prefix_states(self, prefix: Tokens) -> dict[str, Any]:
+        key = prefix.tobytes()
+        if self._prefix[0] != key:
+            self._prefix = key, self._forward(self._inputs(prefix, 0), {})[1]
+        return self._prefix[1]
+
+    def _inputs(self, tokens: Tokens, start: int) -> dict[str, Any]:
+        new = to_device(torch.from_numpy(tokens[start:].astype(np.int64))[None], self._network.device)
+        positions = torch.arange(start, len(tokens), device=self._network.device)[None]
+        return {"input_ids": new, "position_ids": positions} if self._positions else {"input_ids": new}
+
+    def _forward(self, inputs: dict[str, Any], caches: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
+        count, new = inputs["input_ids"].shape
+        last = torch.arange(1, count + 1) * new - 1
+        logits, output = self._network.forward({**inputs, **caches, "use_cache": True}, last)
+        found = {name: getattr(output, name, None) for name in CACHES}
+        return logits, {name: cache for name, cache in found.items() if cache is not None}
 
 
-def agrees(decoder: Decoder, reference: Decoder, vocabulary: int, precision: str) -> bool:
-    """Whether a decoder agrees with the reference in its trial, compared with the effect of other tokens."""
-    reference.joins = decoder.joins
-    expected = trial(reference, vocabulary).cpu().numpy()
-    try:
-        found = trial(decoder, vocabulary).cpu().numpy()
-    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
-        return False
-    return distance(found, expected) <= tolerance(precision) * distance(np.roll(expected, 1, axis=0), expected)
+def _joined(caches: Sequence[Any]) -> Any:
+    """Concatenate the rows of caches into the first cache."""
+    first = caches[0]
+    for layers in zip(*(cache.layers for cache in caches), strict=True):
+        if _has_keys(layers[0]):
+            for name in ("keys", "values"):
+                setattr(layers[0], name, _stacked([getattr(layer, name) for layer in layers]))
+            if hasattr(layers[0], "cumulative_length"):
+                layers[0].cumulative_length = max(layer.cumulative_length for layer in layers)
+        for name in STATES:
+            for index, state in getattr(layers[0], name, {}).items():
+                if state is not None:
+                    getattr(layers[0], name)[index] = torch.cat([getattr(layer, name)[index] for layer in layers])
+    return first
+
+
+def _has_keys(layer: Any) -> bool:
+    return isinstance(getattr(layer, "keys", None), torch.Tensor) and layer.keys.dim() == 4
+
+
+def _stacked(states: Sequence[torch.Tensor]) -> torch.Tensor:
+    longest = max(each.shape[2] for each in states)
+    return torch.cat([torch.nn.functional.pad(each, (0, 0, longest - each.shape[2], 0)) for each in states])

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icl_eval.models.causal.kernels import Scores
+from icl_eval.models.causal.tree_attention import Scores
 from icl_eval.models.loading.devices import to_device
 from icl_eval.models.network import gives_float32, lacks_memory
 

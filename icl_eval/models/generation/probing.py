@@ -10,16 +10,15 @@ import numpy as np
 import torch
 
 from icl_eval.models.decoding import GenerateRequest
-from icl_eval.models.generation.cache_batch import BatchDecoder
-from icl_eval.models.generation.decoder import Decoder, Entry, Tokens, UncachedDecoder, agrees
+from icl_eval.models.generation.decoder import BatchDecoder, Decoder, Entry, Tokens, UncachedDecoder
 from icl_eval.models.generation.decoding_step import Recorder, cuda_graphs
 from icl_eval.models.generation.encoder_decoder import EncodedDecoder, EncoderDecoder, InputsOf, forward_uncached
 from icl_eval.models.generation.generation import Generation, Kind, Limits, prompt_of
 from icl_eval.models.generation.kv_pool import PooledDecoder, ReadRows
 from icl_eval.models.generation.onednn import OneDnnLayers
-from icl_eval.models.generation.search import Search, search_for
+from icl_eval.models.generation.search import Extension, Search, search_for
 from icl_eval.models.loading.devices import on_one_gpu
-from icl_eval.models.network import Network
+from icl_eval.models.network import Network, distance, ordinary_tokens, tolerance
 from icl_eval.models.tokenization import StopTokens, end_tokens, text_after, text_alone
 
 MakeDecoder = Callable[[], Decoder]
@@ -118,3 +117,30 @@ def _forward_uncached(network: Network, entries: Sequence[Entry]) -> torch.Tenso
     tokens = torch.from_numpy(np.stack([entry.tokens for entry in entries]).astype(np.int64)).to(network.device)
     count, length = tokens.shape
     return network.forward({"input_ids": tokens, "use_cache": False}, torch.arange(1, count + 1) * length - 1)[0]
+
+
+def trial(decoder: Decoder, vocabulary: int) -> torch.Tensor:
+    """All rows of a few steps: hypotheses of two lengths that share a prefix branch, get reordered, leave and enter."""
+    tokens = ordinary_tokens(32, vocabulary).astype(np.int32)
+    none = tokens[:0]
+    long, short, late = tokens[:7], np.concatenate([tokens[:3], tokens[9:11]]), tokens[12:16]
+    rows = [decoder.enter([Entry(long, none, 3), Entry(short, none, 3)])]
+    steps = [(0, 0, 1), (2, 1)] if decoder.joins else [(0, 0, 1), (2, 1), (0, 1)]
+    following = iter(tokens[16:].tolist())
+    rows += [decoder.step([Extension(row, next(following)) for row in step]) for step in steps]
+    if decoder.joins:
+        rows.append(decoder.enter([Entry(late, none, len(late))]))
+        rows.append(decoder.step([Extension(row, next(following)) for row in (2, 0)]))
+        rows.append(decoder.step([Extension(row, next(following)) for row in (1, 0, 1)]))
+    return torch.cat(rows)
+
+
+def agrees(decoder: Decoder, reference: Decoder, vocabulary: int, precision: str) -> bool:
+    """Whether a decoder agrees with the reference in its trial, compared with the effect of other tokens."""
+    reference.joins = decoder.joins
+    expected = trial(reference, vocabulary).cpu().numpy()
+    try:
+        found = trial(decoder, vocabulary).cpu().numpy()
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError):
+        return False
+    return distance(found, expected) <= tolerance(precision) * distance(np.roll(expected, 1, axis=0), expected)

@@ -8,14 +8,17 @@ import shutil
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 from icl_eval.errors import IclEvalError, ModelError
-from icl_eval.models.loading.names import is_endpoint, located, pretrained, resolve
-from icl_eval.models.options import LoadConfig, ModelConfig
+from icl_eval.models.options import LoadConfig, ModelConfig, is_endpoint
 
+TINY = "tiny"
+TINY_PATH = Path(__file__).resolve().parents[2] / "tiny" / "model"
+SUFFIX = ".gguf"
 UNUSED = re.compile(
     r"\.(attn|attention)\.(attention\.)?(masked_)?bias$"  # causal masks
     r"|(^|[._])inv_freq$|(^|\.)position_ids$"
@@ -32,6 +35,85 @@ HASHED = {
     ".tiktoken",
     ".jinja",
 }  # files that an answer can depend on
+
+
+def resolve(name: str, revision: str | None = None) -> str:
+    """The directory or GGUF file that a name means, or the name itself if it can only be the Hub's or a URL.
+
+    Raises:
+        ModelError: the name is a path but not that of a checkpoint, or needs a package that is not installed; or a
+            revision is given for a local or served model, which has none; or a URL contains a secret.
+    """
+    if is_endpoint(name):
+        from icl_eval.models.served.model import checked_url
+
+        url = checked_url(name)
+        if revision is not None:
+            raise ModelError(f"{url!r} is an endpoint and has no revisions; --revision is for names on the Hub")
+        return url
+    path = Path(name).expanduser()
+    if revision is not None and (name == TINY or path.exists()):
+        raise ModelError(f"{name!r} is on this machine and has no revisions; --revision is for names on the Hub")
+    location = located(name, "model")
+    if Path(location).is_dir() and not (Path(location) / "config.json").is_file():
+        raise ModelError("this directory is not a checkpoint: it has no config.json", location)
+    return location
+
+
+def located(name: str, kind: str) -> str:
+    """The directory or GGUF file that a name means, or the name itself if it can only be the Hub's.
+
+    Args:
+        name: of a model or a tokenizer.
+        kind: which of the two it is, for the error.
+
+    Raises:
+        ModelError: the name is a path that does not exist, or needs a package that is not installed.
+    """
+    if name == TINY:
+        return str(TINY_PATH)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if is_gguf(name):
+        return gguf_file(path)
+    if path.is_file():
+        raise ModelError(f"this is a file; a {kind} is a directory, a GGUF file, or a name on the Hub", path)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"there is no such {kind} directory", path)
+    return name
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a name is that of a GGUF file."""
+    return name.lower().endswith(SUFFIX)
+
+
+def gguf_file(path: Path) -> str:
+    """The path of a file that can be loaded.
+
+    Raises:
+        ModelError: it does not exist, or the package that reads it is not installed.
+    """
+    if not path.is_file():
+        raise ModelError("there is no such file", path)
+    if find_spec("gguf") is None:
+        raise ModelError("a GGUF file needs the package `gguf`: pip install 'icl-eval[gguf]'", path)
+    return str(path)
+
+
+def pretrained(location: str, *, weights: bool = False) -> tuple[str, dict[str, Any]]:
+    """The name and further arguments of `from_pretrained` for a location; they unpack the weights of a GGUF file."""
+    import transformers
+
+    if not is_gguf(location):
+        return location, {}
+    path = Path(location)
+    unpacking = getattr(transformers, "GgufConfig", None)  # older versions cannot but unpack
+    found: dict[str, Any] = {"gguf_file": path.name}
+    return str(path.parent), found | (
+        {"quantization_config": unpacking(dequantize=True)} if weights and unpacking else {}
+    )
 
 
 class Checkpoint:
@@ -177,32 +259,6 @@ def _first_sentence(error: Exception) -> str:
     if isinstance(error, KeyError):
         lines = [f"{lines[0]} is missing or unknown"]
     return " ".join(lines[:2] if lines[0].endswith(":") else lines[:1]) if lines else type(error).__name__
-
-
-def is_current(fingerprint: str, device: str, name: str, model_config: ModelConfig, load_config: LoadConfig) -> bool:
-    """Whether loading a model would give this fingerprint on this device, without reading its weights.
-
-    The fingerprint must come from the same `ModelConfig`. False also if this cannot be determined, or if there are
-    options that can only be checked by loading.
-    """
-    from icl_eval.models import masked, seq2seq
-    from icl_eval.models.causal import model as causal
-    from icl_eval.models.loading.devices import device_named
-
-    location = resolve(name, model_config.revision)
-    plain = LoadConfig(
-        device=load_config.device,
-        trust_remote_code=load_config.trust_remote_code,
-        allow_pickle=load_config.allow_pickle,
-    )
-    if is_endpoint(name) or load_config != plain or str(device_named(load_config.device)) != device:
-        return False
-    try:
-        weights = re.escape(weights_name(name, location, commit_of(location, model_config.revision)))
-    except OSError:  # loading will report it
-        return False
-    rules = "|".join((causal.RULES, seq2seq.RULES, masked.RULES))
-    return re.fullmatch(rf"{weights}\|[^|]+\|({rules})", fingerprint) is not None
 
 
 def commit_of(location: str, revision: str | None) -> str | None:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Literal
 
 from icl_eval.config import PLL
 from icl_eval.errors import ModelError
 from icl_eval.models.loading.checkpoint import (
+    TINY,
     Checkpoint,
     check_weights,
     commit_of,
     configuration,
     loading,
+    pretrained,
     reason,
+    resolve,
     tokenizer_of,
     weights_digest,
     weights_name,
 )
-from icl_eval.models.loading.names import TINY, check_options, is_endpoint, pretrained, resolve
-from icl_eval.models.options import LoadConfig, ModelConfig, read_options
+from icl_eval.models.options import LoadConfig, ModelConfig, check_options, is_endpoint, read_options
 from icl_eval.models.protocol import LanguageModel
 from icl_eval.models.tokenization import tokenizer_digest
 
 if TYPE_CHECKING:
     from icl_eval.models.meta_model import MetaModel
-from typing import Literal
 
 Family = Literal["causal", "seq2seq", "masked"]
 MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")  # the second has a masked-language-model head and another one
@@ -94,6 +96,32 @@ def load(name: str, model_config: ModelConfig, load_config: LoadConfig) -> Langu
     except RuntimeError as error:  # of `torch`, on weights that do not fit together
         raise ModelError(f"{name!r} cannot be run: {reason(error, load_config)}") from error
     return in_step(lm) if load_config.tensor_parallel else lm
+
+
+def is_current(fingerprint: str, device: str, name: str, model_config: ModelConfig, load_config: LoadConfig) -> bool:
+    """Whether loading a model would give this fingerprint on this device, without reading its weights.
+
+    The fingerprint must come from the same `ModelConfig`. False also if this cannot be determined, or if there are
+    options that can only be checked by loading.
+    """
+    from icl_eval.models import masked, seq2seq
+    from icl_eval.models.causal import model as causal
+    from icl_eval.models.loading.devices import device_named
+
+    location = resolve(name, model_config.revision)
+    plain = LoadConfig(
+        device=load_config.device,
+        trust_remote_code=load_config.trust_remote_code,
+        allow_pickle=load_config.allow_pickle,
+    )
+    if is_endpoint(name) or load_config != plain or str(device_named(load_config.device)) != device:
+        return False
+    try:
+        weights = re.escape(weights_name(name, location, commit_of(location, model_config.revision)))
+    except OSError:  # loading will report it
+        return False
+    rules = "|".join((causal.RULES, seq2seq.RULES, masked.RULES))
+    return re.fullmatch(rf"{weights}\|[^|]+\|({rules})", fingerprint) is not None
 
 
 def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfig) -> MetaModel:

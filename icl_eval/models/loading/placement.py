@@ -6,9 +6,7 @@ modules to devices before any weights are read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,12 @@ import yaml
 
 from icl_eval.errors import ModelError, UnknownName
 from icl_eval.models.loading import devices
-from icl_eval.models.loading.checkpoint import Checkpoint
+from icl_eval.models.loading.checkpoint import Checkpoint, is_gguf
 from icl_eval.models.loading.devices import device_named, torch_device
-from icl_eval.models.loading.names import is_gguf
 from icl_eval.models.loading.precision import quantization, quantized_as, weights_type
+from icl_eval.models.loading.tensor_parallel import tensor_parallel_arguments
 from icl_eval.models.options import LoadConfig, ModelConfig
 
-START = "accelerate launch --num-processes N -m icl_eval run ..."
 POLICIES = ("auto", "balanced", "balanced_low_0", "sequential")  # of `accelerate`
 MEMORIES = ("cpu", "disk")  # what holds weights that are brought to a device when they are used
 LEVELS = 2  # of nesting in a file with a map: modules and devices
@@ -38,7 +35,9 @@ def placement_arguments(model_config: ModelConfig, load_config: LoadConfig, chec
         ModelError: two options exclude each other, or something is not available; the sentence says which.
     """
     _check_together(load_config)
-    where, device = _tensor_parallel(checkpoint) if load_config.tensor_parallel else _mapped(load_config, checkpoint)
+    where, device = (
+        tensor_parallel_arguments(checkpoint) if load_config.tensor_parallel else _mapped(load_config, checkpoint)
+    )
     arguments = {"dtype": weights_type(model_config.dtype, device), **where}
     if model_config.quantize:
         if is_gguf(checkpoint.location):
@@ -97,21 +96,6 @@ def _mapped(load_config: LoadConfig, checkpoint: Checkpoint) -> tuple[dict[str, 
     device_map = read_map(load_config.device_map, checkpoint.empty)
     computing = [torch_device(each) for each in device_map.values() if each not in MEMORIES]
     return {"device_map": dict(device_map), "offload_folder": folder}, next(iter(computing), torch.device("cpu"))
-
-
-def _tensor_parallel(checkpoint: Checkpoint) -> tuple[dict[str, Any], torch.device]:
-    from transformers import __version__
-    from transformers.distributed.configuration_utils import DistributedConfig
-
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        raise ModelError(f"--tensor-parallel divides a model among processes, but this is the only one; start {START}")
-    if "tp_plan" not in {field.name for field in fields(DistributedConfig)}:
-        raise ModelError(f"--tensor-parallel needs a newer `transformers` than {__version__}")
-    model = checkpoint.empty()
-    if not model.supports_tp_plan:
-        raise ModelError(f"--tensor-parallel: {type(model).__name__} has no plan of how to divide its layers")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return {"distributed_config": DistributedConfig(tp_plan="auto")}, device
 
 
 def read_map(given: str | DeviceMap, empty: Callable[[], Any]) -> DeviceMap:

@@ -7,17 +7,42 @@ repeat its calls of the model, each with its part of the weights and of the cach
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any, NoReturn
 
+import torch
 import torch.distributed as dist
 
 from icl_eval.errors import ModelError
+from icl_eval.models.loading.checkpoint import Checkpoint
 from icl_eval.models.protocol import OutOfMemory
 
+LAUNCH = "accelerate launch --num-processes N -m icl_eval run ..."
 CALLS = ("enqueue", "generate", "clear_cache")  # methods that compute or change the cache
 TIMEOUT = timedelta(days=30)  # of the other processes, while the first one reads data
+
+
+def tensor_parallel_arguments(checkpoint: Checkpoint) -> tuple[dict[str, Any], torch.device]:
+    """Arguments of `from_pretrained` that divide a model among processes, and the device that computes.
+
+    Raises:
+        ModelError: this is the only process, or `transformers` or the model does not support it.
+    """
+    from transformers import __version__
+    from transformers.distributed.configuration_utils import DistributedConfig
+
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        raise ModelError(f"--tensor-parallel divides a model among processes, but this is the only one; start {LAUNCH}")
+    if "tp_plan" not in {field.name for field in fields(DistributedConfig)}:
+        raise ModelError(f"--tensor-parallel needs a newer `transformers` than {__version__}")
+    model = checkpoint.empty()
+    if not model.supports_tp_plan:
+        raise ModelError(f"--tensor-parallel: {type(model).__name__} has no plan of how to divide its layers")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return {"distributed_config": DistributedConfig(tp_plan="auto")}, device
 
 
 def in_step(model: Any) -> Any:

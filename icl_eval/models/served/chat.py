@@ -18,8 +18,7 @@ from icl_eval.models.options import LoadConfig, ModelConfig
 from icl_eval.models.protocol import UNLIMITED, LanguageModel
 from icl_eval.models.served.completions_format import MissingField, choice_of
 from icl_eval.models.served.endpoint import Body, Endpoint, Refusal
-from icl_eval.models.served.model import endpoint_at, named_model
-from icl_eval.models.served.texts import ServedText, ended_text, generate_texts
+from icl_eval.models.served.model import ServedText, ended_text, endpoint_at, generate_texts, named_model
 
 CHAT = "/chat/completions"
 PROBE = [{"role": "user", "content": "Say yes."}]

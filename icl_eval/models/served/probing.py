@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 from icl_eval.errors import ModelError
 from icl_eval.models.served.completions_format import (
+    TOP,
     CompletionsFormat,
     MissingField,
+    NextToken,
     TextPrompt,
     TokenLogprob,
     checked_logprob,
@@ -23,7 +25,6 @@ from icl_eval.models.served.completions_format import (
     prompt_tokens,
 )
 from icl_eval.models.served.endpoint import Body, Endpoint, Refusal
-from icl_eval.models.served.next_token import TOP, NextToken
 
 COMPLETIONS = "/completions"
 PROBE = "Nine purple spoons sang to the lamp."  # no model expects every word of it
