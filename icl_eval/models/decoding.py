@@ -1,4 +1,4 @@
-"""Requests to generate text, their decoding algorithm, and the generated texts."""
+"""Decoding: how text is generated; requests to generate it, and the generated texts."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ class Decoding:
     """How a text is generated: greedily, by beam search, or by sampling.
 
     Args:
-        max_tokens: tokens after which a text ends at the latest.
-        stop: a text ends before the first of these in its answer.
-        reasoning_end: what ends the reasoning before an answer, such as `</think>`; None if there is none.
-        reply_end: the control token that ends a reply of a chat; a text ends before it in any case.
-        beams: hypotheses that beam search keeps; 1 is greedy.
-        length_penalty: alpha, which is not negative; only beam search uses it.
-        penalty: `gnmt`, by which a hypothesis of n tokens scores logprob / ((5 + n) / 6)^alpha (Wu et al. 2016,
-            arXiv 1609.08144, equation 14), or `power`, logprob / n^alpha (what `transformers` does).
-        samples: texts to draw.
-        temperature: log-probabilities are divided by it before a token is drawn; 0 is greedy.
-        top_p: tokens are drawn among the fewest most likely ones that have this probability together, after the
-            temperature (Holtzman et al. 2020, arXiv 1904.09751, section 3.1).
-        seed: of the draws.
+        max_tokens: maximum number of tokens of a text.
+        stop: stop strings; the text ends before the first one in its answer.
+        reasoning_end: the string between reasoning and answer, such as `</think>`; None if there is no reasoning.
+        reply_end: the control token that ends a reply in a chat; the text always ends before it.
+        beams: number of hypotheses that beam search keeps; 1 means no beam search.
+        length_penalty: alpha, at least 0; used by beam search only.
+        penalty: the formula for the score of a hypothesis of n tokens: `gnmt` is logprob / ((5 + n) / 6)^alpha (Wu et
+            al. 2016, arXiv 1609.08144, equation 14), `power` is logprob / n^alpha (as in `transformers`).
+        samples: number of texts to draw.
+        temperature: divides the log-probabilities before a token is drawn; 0 is greedy.
+        top_p: nucleus sampling: draw from the smallest set of most likely tokens whose probabilities, after the
+            temperature, add up to this (Holtzman et al. 2020, arXiv 1904.09751, section 3.1).
+        seed: seed of the draws.
 
     Raises:
-        ValueError: a value is out of range, or beam search is to draw samples; the sentence says which.
+        ValueError: a value is out of range, or beam search is combined with sampling.
     """
 
     max_tokens: int
@@ -54,7 +54,7 @@ class Decoding:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("length_penalty", "temperature"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be a number that is not negative, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 0 and finite, not {getattr(self, name)}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
         if self.penalty not in PENALTIES:
@@ -62,20 +62,23 @@ class Decoding:
         if "" in self.stop:
             raise ValueError("an empty stop string would end every text at once")
         if self.reasoning_end == "":
-            raise ValueError("an empty text cannot end the reasoning")
+            raise ValueError("reasoning_end must not be empty")
         if self.beams > 1 and (self.temperature or self.samples > 1):
-            raise ValueError("beam search draws no samples: beams needs temperature 0 and samples 1")
+            raise ValueError("beam search cannot be combined with sampling: beams needs temperature 0 and samples 1")
         if self.samples > 1 and not self.temperature:
-            raise ValueError("samples at temperature 0 are all the same: samples needs a temperature")
+            raise ValueError("samples at temperature 0 are all equal: samples needs a temperature above 0")
 
     def penalized(self, logprob: float, length: int) -> float:
-        """The score by which beam search ranks a hypothesis of `length` tokens, including the end token."""
+        """The score of a hypothesis in beam search; `length` counts its tokens, including the end token."""
         if self.penalty == "gnmt":
             return float(logprob / ((5 + length) / 6) ** self.length_penalty)
         return float(logprob / length**self.length_penalty)
 
     def end_of(self, text: str) -> int | None:
-        """Where a generated text ends: before a stop string in its answer, or where the reply ends; None if nowhere."""
+        """The offset at which a generated text ends: before a stop string in its answer, or before `reply_end`.
+
+        None if it has neither.
+        """
         start = answer_start(text, self.reasoning_end)
         found = [] if start is None else [text.find(stop, start) for stop in self.stop]
         found += [text.find(self.reply_end)] if self.reply_end else []
@@ -83,12 +86,12 @@ class Decoding:
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """All that a text ends before."""
+        """All strings that end a text."""
         return (*self.stop, self.reply_end) if self.reply_end else self.stop
 
     @property
     def method(self) -> str:
-        """The part of the signature for how tokens are chosen, without the seed: `greedy`, `beam4-gnmt0.6`."""
+        """How tokens are chosen, as in signatures, without the seed: `greedy`, `beam4-gnmt0.6`."""
         if self.beams > 1:
             return f"beam{self.beams}-{self.penalty}{self.length_penalty:g}"
         if self.temperature:
@@ -97,13 +100,13 @@ class Decoding:
 
     @property
     def ending(self) -> str:
-        r"""The part of the signature for where a text ends: `max32-stop(\n)`."""
+        r"""Where a text ends, as in signatures: `max32-stop(\n)`."""
         stops = ",".join(json.dumps(stop, ensure_ascii=False)[1:-1].replace("|", "\\u007c") for stop in self.stop)
         return f"max{self.max_tokens}-stop({stops})"
 
 
 def answer_start(text: str, reasoning_end: str | None) -> int | None:
-    """Where the answer begins in a text: after the reasoning and white space; None if the reasoning does not end."""
+    """The offset of the answer in a text: after the reasoning and white space; None if the reasoning does not end."""
     if reasoning_end is None:
         return 0
     reasoning, mark, rest = text.partition(reasoning_end)
@@ -119,10 +122,10 @@ class GenerateRequest:
 
     @classmethod
     def of(cls, prompt: Sequence[int], decoding: Decoding) -> GenerateRequest:
-        """A request from a list of token ids.
+        """A request from the token ids of a prompt.
 
         Raises:
-            ValueError: it is empty.
+            ValueError: the prompt is empty.
         """
         if not prompt:
             raise ValueError("a prompt needs at least one token")
@@ -130,28 +133,28 @@ class GenerateRequest:
 
     @property
     def input_length(self) -> int:
-        """Tokens of the prompt."""
+        """Number of tokens of the prompt."""
         return len(self.tokens)
 
     @property
     def context(self) -> int:
-        """Tokens of the prompt, and the most tokens of the answer."""
+        """Number of tokens in the context window: those of the prompt, and the most that may be generated."""
         return len(self.tokens) + self.decoding.max_tokens
 
     @property
     def most_tokens(self) -> int:
-        """The most tokens of the answer, for all samples together."""
+        """Maximum number of generated tokens, of all samples together."""
         return self.decoding.max_tokens * self.decoding.samples
 
     def within(self, window: int, *, separate: bool = False) -> GenerateRequest:
-        """The same request, limited to the tokens that a window leaves after the prompt.
+        """The same request with `max_tokens` limited to what the window has left after the prompt.
 
         Args:
             window: context length in tokens.
-            separate: whether the generated text has its own window.
+            separate: whether the generated text has a window of its own, as in encoder-decoder models.
 
         Raises:
-            ValueError: the window leaves no tokens.
+            ValueError: there is no room for a single token.
         """
         room = window - len(self.tokens)
         if separate and room >= 0:
@@ -165,7 +168,7 @@ class GenerateRequest:
         return GenerateRequest(self.tokens, replace(self.decoding, max_tokens=room))
 
     def key(self, fingerprint: str) -> str:
-        """Hash of all that the answer depends on: the model's fingerprint, the decoding and the tokens."""
+        """Hash of everything that the answer depends on: the model's fingerprint, decoding and tokens."""
         digest = hashlib.blake2b(f"{fingerprint}:{self.decoding!r}:".encode(), digest_size=12, person=b"generate")
         digest.update(self.tokens.tobytes())
         return digest.hexdigest()
@@ -173,13 +176,14 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class GenerateAnswer:
-    """The generated texts: the best hypothesis, or every sample.
+    """The generated texts: the best hypothesis of beam search, or every sample.
 
     Attributes:
-        texts: without the prompt, the stop string and all after it.
-        tokens: generated tokens of each text, including the end token and those of the stop string.
-        finished: why each text ended: at a `stop` string, at an `end` token, or at the maximum `length`.
-        scores: log-probability of each text's tokens in nats, at temperature 1; for beam search, after its penalty.
+        texts: the texts, up to the stop string or end token and without the prompt.
+        tokens: number of generated tokens of each text, including the end token or those of the stop string.
+        finished: why each text ended: `stop` (a stop string), `end` (an end token), or `length` (`max_tokens`).
+        scores: log-probability of the tokens of each text at temperature 1, in nats; for beam search, with its length
+            penalty.
     """
 
     texts: tuple[str, ...]
@@ -188,4 +192,4 @@ class GenerateAnswer:
     scores: tuple[float, ...]
 
 
-TextSink = Callable[[int, GenerateAnswer], None]  # takes a request's position and its answer
+TextSink = Callable[[int, GenerateAnswer], None]  # takes the index of a request and its answer

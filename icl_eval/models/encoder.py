@@ -1,4 +1,4 @@
-"""A model of `transformers` as an encoder of texts: a vector is the mean of the last hidden states of its tokens."""
+"""Text embeddings by a model of `transformers`: the mean of the last hidden states of a text's tokens."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from icl_eval.errors import ModelError
 from icl_eval.models.options import LoadConfig, ModelConfig, is_endpoint
 
 BATCH = 64  # texts, of similar lengths
-LONGEST = 512  # tokens; the vector of a longer text is that of its beginning
+LONGEST = 512  # tokens; longer texts are truncated
 
 Vectors = NDArray[np.float32]
 
 
 def text_encoder(name: str) -> Callable[[Sequence[str]], Vectors]:
-    """A function from texts to vectors, (texts, hidden size). Its first call loads the model.
+    """A function that computes the vectors (texts, hidden size) of texts; it loads the model when it is first called.
 
     Args:
         name: `tiny`, a directory, a GGUF file, or a name on the Hub.
@@ -29,15 +29,15 @@ def text_encoder(name: str) -> Callable[[Sequence[str]], Vectors]:
 
 @lru_cache(maxsize=4)
 def encoder_words(name: str) -> str:
-    """An encoder in a signature: the end of its name, and the beginning of its digest or its commit on the Hub.
+    """The encoder as in signatures: the last part of its name, and the start of its digest or commit.
 
     Raises:
         ModelError: there is no such encoder.
     """
-    from icl_eval.models.loading.checkpoint import commit_of, loading, weights_name
+    from icl_eval.models.loading.checkpoint import commit_of, explaining_errors, weights_name
 
     location = _location(name)
-    with loading(f"the encoder {name!r} cannot be identified", LoadConfig()):
+    with explaining_errors(f"the encoder {name!r} cannot be identified", LoadConfig()):
         version = weights_name("", location, commit_of(location, None)).removeprefix("@")
     return f"{name.replace('|', '/').rstrip('/').split('/')[-1]}#{version[:8]}"
 
@@ -46,12 +46,12 @@ def _location(name: str) -> str:
     """The directory or file of an encoder, or its name on the Hub.
 
     Raises:
-        ModelError: it has none.
+        ModelError: the name is the URL of an endpoint, or leads nowhere.
     """
     from icl_eval.models.loading.checkpoint import resolve
 
     if is_endpoint(name):
-        raise ModelError(f"the encoder {name!r} is an endpoint, but an encoder is a model of `transformers`")
+        raise ModelError(f"the encoder {name!r} is an endpoint, but an encoder must be a model of `transformers`")
     return resolve(name)
 
 
@@ -62,7 +62,7 @@ class _Encoder:
         self.longest = min(int(limit) for limit in limits if limit)
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of texts; that of a text without tokens is zero."""
+        """Vectors (texts, hidden size); the vector of a text without tokens is zero."""
         found = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
         if not texts:
             return found
@@ -92,7 +92,7 @@ class _Encoder:
 
 @lru_cache(maxsize=1)
 def _loaded(name: str) -> _Encoder:
-    """The encoder of a name; the last one is kept, for the next task.
+    """The loaded encoder; it is kept for the next task, until another one is loaded.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -101,7 +101,7 @@ def _loaded(name: str) -> _Encoder:
     from transformers import AutoModel
     from transformers.utils import logging
 
-    from icl_eval.models.loading.checkpoint import configuration, loading, pretrained, tokenizer_of
+    from icl_eval.models.loading.checkpoint import configuration, explaining_errors, pretrained, tokenizer_of
     from icl_eval.models.loading.devices import device_named
 
     location, loader = _location(name), AutoModel
@@ -109,7 +109,7 @@ def _loaded(name: str) -> _Encoder:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     device = device_named(None)
     dtype = torch.float32 if device.type == "cpu" else "auto"
-    with loading(f"the encoder {name!r} cannot be loaded", LoadConfig()):
+    with explaining_errors(f"the encoder {name!r} cannot be loaded", LoadConfig()):
         tokenizer = tokenizer_of(location, ModelConfig(), LoadConfig())
         is_encoder_decoder = configuration(location, {}).is_encoder_decoder
         source, unpacking = pretrained(location, weights=True)

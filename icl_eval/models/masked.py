@@ -1,6 +1,6 @@
-"""Masked language models of `transformers`: a continuation's pseudo-log-likelihood, one masked copy for each token.
+"""Masked language models of `transformers`: pseudo-log-likelihoods, from one masked copy of a text for each token.
 
-Log-softmax is taken in float32 whatever the weights' type.
+Log-softmax is computed in float32, whatever the type of the weights.
 """
 
 from __future__ import annotations
@@ -23,34 +23,36 @@ from icl_eval.models.network import LocalModel, TokenScores, full_device, ordina
 from icl_eval.models.protocol import LOGITS, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.tokenization import special_tokens, window_of
 
-ARITHMETIC = 1  # raised with every change after which the same tokens may get another answer
-RULES = rf"pll(-l2r)?\|bos\d+\|mask\d+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
-BYTES, PIECES, WORDS = "Ġ", "▁", "##"  # of byte-level BPE and SentencePiece: a word begins; of WordPiece: it continues
-BLANKS = "ĠĊĉč"  # what byte-level BPE writes for space, line feed, tab and carriage return
+ARITHMETIC = 1  # increased with every change after which the same tokens may get another answer
+RULES = rf"pll(-l2r)?\|bos\d+\|mask\d+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the last part of a fingerprint
+BYTES, PIECES, WORDS = "Ġ", "▁", "##"
+"""Marks in tokens: a word begins in byte-level BPE and in SentencePiece, a word continues in WordPiece."""
+BLANKS = "ĠĊĉč"  # space, line feed, tab and carriage return in byte-level BPE
 
 
 class MaskedLM(LocalModel):
-    """A loaded model and tokenizer that answers requests as a black box.
+    """A masked language model that scores continuations by their pseudo-log-likelihood.
 
-    The log-probability of a token is that at its position with the token masked, given the context and the rest of the
-    continuation, between the special tokens that the tokenizer adds around a text: the pseudo-log-likelihood of Salazar
-    et al. (2020, arXiv 1910.14659). `l2r` also masks the remaining tokens of the same word: PLL-word-l2r of Kauf and
-    Ivanova (2023, arXiv 2305.10588), since the pieces of a rare word reveal one another.
+    The log-probability of a token is predicted at its position with the token masked, from the context and the rest of
+    the continuation, between the special tokens that the tokenizer adds around a text (Salazar et al. 2020, arXiv
+    1910.14659). `l2r` also masks the remaining tokens of the same word, because the pieces of a rare word reveal one
+    another (PLL-word-l2r, Kauf and Ivanova 2023, arXiv 2305.10588).
 
     Args:
         model: a `PreTrainedModel` with a masked-language-model head.
         tokenizer: its tokenizer.
-        name: what tables call it.
+        name: the name in tables.
         fingerprint: identifies weights, precision and tokenizer.
-        bos: `False` leaves out the special tokens that the tokenizer adds before a text.
+        bos: False leaves out the special tokens that the tokenizer adds before a text.
         window: context length in tokens; by default that of the configuration.
         pll: `l2r` or `plain`.
 
     Attributes:
-        budget: tokens, including padding, that one batch may hold.
+        budget: maximum number of tokens of a batch, including padding.
 
     Raises:
-        ModelError: no window is known, the tokenizer has no mask, or a BOS token is requested that it does not add.
+        ModelError: the context length is unknown, the tokenizer has no mask token, or `bos` is True but the tokenizer
+            adds no token before a text.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class MaskedLM(LocalModel):
         pll: PLL = "l2r",
     ) -> None:
         if tokenizer.mask_token_id is None:
-            raise ModelError("the tokenizer of a masked language model needs a mask, and this one has none")
+            raise ModelError("the tokenizer of a masked language model needs a mask token, and this one has none")
         start, self._end = special_tokens(tokenizer, bos)
         length = min(window_of(model.config, tokenizer, window), position_count(model))
         super().__init__(model, tokenizer, name, start, length - len(self._end) - 1)
@@ -75,69 +77,69 @@ class MaskedLM(LocalModel):
         )
         self._mask, self._padding = int(tokenizer.mask_token_id), tokenizer.pad_token_id or 0
         self._words = Words(tokenizer)
-        self._spare_head()
+        self._restrict_head()
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        """Answer requests; call `sink` with each answer as soon as all its tokens are scored.
+        """Score continuations; call `sink` with each answer as soon as all its tokens are scored.
 
         Raises:
             OutOfMemory: a single masked copy does not fit the device.
         """
-        gaps = self._gaps(requests)
+        masked = self._masked(requests)
         unfinished = {index: _Unfinished.of(request) for index, request in enumerate(requests)}
-        for batch in self._batches(gaps, requests):
+        for batch in self._batches(masked, requests):
             with self.budget.halved_if_exceeded(batch):
                 with full_device(), torch.inference_mode():
-                    needs_moments = any(requests[gap.request].moments for gap in batch.gaps)
+                    needs_moments = any(requests[token.request].moments for token in batch.masked)
                     logprobs, greedy, moments = self._fill(batch, needs_moments)
-                del gaps[: len(batch.gaps)]
-                for gap, *found in zip(batch.gaps, logprobs, greedy, moments.T, strict=True):
-                    if answer := unfinished[gap.request].with_token(gap.offset, *found):
-                        sink(gap.request, answer)
-                        del unfinished[gap.request]
+                del masked[: len(batch.masked)]
+                for token, *found in zip(batch.masked, logprobs, greedy, moments.T, strict=True):
+                    if answer := unfinished[token.request].with_token(token.offset, *found):
+                        sink(token.request, answer)
+                        del unfinished[token.request]
 
     def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
-        """Tokens of all masked copies of requests, including padding."""
-        gaps, total = self._gaps(requests), 0
-        for batch in self._batches(gaps, requests):
+        """Number of tokens of all masked copies of these requests, including padding."""
+        masked, total = self._masked(requests), 0
+        for batch in self._batches(masked, requests):
             total += batch.size
-            del gaps[: len(batch.gaps)]
+            del masked[: len(batch.masked)]
         return total
 
-    def _gaps(self, requests: Sequence[ScoreRequest]) -> list[_Gap]:
-        """The masked tokens, longest requests first; neighbours differ little."""
+    def _masked(self, requests: Sequence[ScoreRequest]) -> list[_MaskedToken]:
+        """The tokens to mask, in an order that puts the longest requests first and similar ones together."""
         order = sorted(range(len(requests)), key=lambda index: (-len(requests[index].tokens), requests[index].tokens))
-        return list(chain.from_iterable(self._gaps_of(index, requests[index]) for index in order))
+        return list(chain.from_iterable(self._masked_of(index, requests[index]) for index in order))
 
-    def _gaps_of(self, index: int, request: ScoreRequest) -> Iterator[_Gap]:
+    def _masked_of(self, index: int, request: ScoreRequest) -> Iterator[_MaskedToken]:
         tokens = request.tokens[request.boundary :]
         ends = self._words.ends(tokens) if self.kind == "pll-l2r" else range(1, len(tokens) + 1)
         for offset, end in enumerate(ends):
-            yield _Gap(index, offset, end)
+            yield _MaskedToken(index, offset, end)
 
-    def _batches(self, gaps: Sequence[_Gap], requests: Sequence[ScoreRequest]) -> Iterator[_Batch]:
-        """Batches of the remaining gaps, until none remains."""
-        while gaps:
-            yield self._batch(gaps, requests)
+    def _batches(self, masked: Sequence[_MaskedToken], requests: Sequence[ScoreRequest]) -> Iterator[_Batch]:
+        """Batches until no masked tokens are left; the caller removes those of each batch from `masked`."""
+        while masked:
+            yield self._batch(masked, requests)
 
-    def _batch(self, gaps: Sequence[_Gap], requests: Sequence[ScoreRequest]) -> _Batch:
-        """The first gaps, as many as fit; equal masked copies are stored once."""
+    def _batch(self, masked: Sequence[_MaskedToken], requests: Sequence[ScoreRequest]) -> _Batch:
+        """The batch of the first masked tokens, as many as fit; equal copies are computed once."""
         batch = _Batch()
-        for gap in gaps:
-            request = requests[gap.request]
+        for token in masked:
+            request = requests[token.request]
             tokens = np.concatenate([np.frombuffer(request.tokens, np.int32), np.array(self._end, np.int32)])
-            first = request.boundary + gap.offset
+            first = request.boundary + token.offset
             target = int(tokens[first])
-            tokens[first : request.boundary + gap.end] = self._mask
+            tokens[first : request.boundary + token.end] = self._mask
             is_new = tokens.tobytes() not in batch.copies
             full = (len(batch.copies) + is_new) * max(batch.width, len(tokens)) > self.budget.size
-            if batch.gaps and (full or (len(batch.gaps) + 1) * self.vocabulary > LOGITS):
+            if batch.masked and (full or (len(batch.masked) + 1) * self.vocabulary > LOGITS):
                 break
-            batch.add(gap, tokens, first, target)
+            batch.add(token, tokens, first, target)
         return batch
 
     def _fill(self, batch: _Batch, moments: bool) -> TokenScores:
-        """The scores of the masked tokens (gaps,)."""
+        """The scores of the masked tokens of a batch."""
         tokens = torch.full((len(batch.copies), batch.width), self._padding, dtype=torch.long)
         mask = torch.zeros_like(tokens)
         for copy, row in batch.copies.items():
@@ -149,15 +151,21 @@ class MaskedLM(LocalModel):
         logits, _ = self._network.forward(inputs, indices)
         return token_logprobs(logits, np.array(batch.targets, np.int32), moments)
 
-    def _spare_head(self) -> None:
+    def _restrict_head(self) -> None:
         tokens = torch.from_numpy(ordinary_tokens(4, self.vocabulary))[None].to(self.device)
         inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-        self._network.spare_head(lambda: self._network.forward(inputs, torch.arange(4)[1:])[0], self.precision)
+        self._network.restrict_head(lambda: self._network.forward(inputs, torch.arange(4)[1:])[0], self.precision)
 
 
 @dataclass(frozen=True, slots=True)
-class _Gap:
-    """A masked token of a continuation: its offset, and the offset after the last token masked with it."""
+class _MaskedToken:
+    """A masked token of a continuation, which is predicted.
+
+    Attributes:
+        request: the index of its request.
+        offset: its offset in the continuation.
+        end: the offset after the last token that is masked together with it.
+    """
 
     request: int
     offset: int
@@ -166,24 +174,32 @@ class _Gap:
 
 @dataclass(slots=True)
 class _Batch:
-    """Masked copies, and for each gap the row of its copy, its position there, and the masked token."""
+    """Masked copies that are computed together.
+
+    Attributes:
+        copies: the tokens of each copy, and its row.
+        masked: the masked tokens.
+        indices: the row and the position of each of them.
+        targets: the token that was masked.
+        width: tokens of the longest copy.
+    """
 
     copies: dict[bytes, int] = field(default_factory=dict)
-    gaps: list[_Gap] = field(default_factory=list)
+    masked: list[_MaskedToken] = field(default_factory=list)
     indices: list[tuple[int, int]] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     width: int = 0
 
-    def add(self, gap: _Gap, tokens: NDArray[np.int32], position: int, target: int) -> None:
+    def add(self, token: _MaskedToken, tokens: NDArray[np.int32], position: int, target: int) -> None:
         row = self.copies.setdefault(tokens.tobytes(), len(self.copies))
-        self.gaps.append(gap)
+        self.masked.append(token)
         self.indices.append((row, position))
         self.targets.append(target)
         self.width = max(self.width, len(tokens))
 
     @property
     def size(self) -> int:
-        """Tokens that the model computes, including padding."""
+        """Number of tokens, including padding."""
         return len(self.copies) * self.width
 
     @property
@@ -194,7 +210,11 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Unfinished:
-    """The log-probabilities of a continuation that are known so far."""
+    """The scores of a continuation that are known so far.
+
+    Attributes:
+        missing: the number of tokens that are still to score.
+    """
 
     logprobs: NDArray[np.float32]
     greedy: NDArray[np.bool_]
@@ -208,29 +228,29 @@ class _Unfinished:
         return cls(np.zeros(count, np.float32), np.zeros(count, np.bool_), moments, count)
 
     def with_token(self, offset: int, logprob: float, greedy: bool, moments: NDArray[np.float32]) -> ScoreAnswer | None:
-        """The answer, if this was the last one."""
+        """Add the scores of a token; return the answer if it was the last one."""
         self.logprobs[offset], self.greedy[offset] = logprob, greedy
-        self.moments[:, offset] = moments[: len(self.moments)]  # others of the batch may need them
+        self.moments[:, offset] = moments[: len(self.moments)]  # computed if any request of the batch needs them
         self.missing -= 1
         return None if self.missing else ScoreAnswer.of(self.logprobs, self.greedy, self.moments)
 
 
 def position_count(model: Any) -> int:
-    """Number of positions; RoBERTa and similar models count them from the id after the padding token."""
+    """Number of usable positions; RoBERTa and similar models number them from the id after the padding token."""
     found = [module for name, module in model.named_modules() if name.endswith(".position_embeddings")]
     counted = [each for each in found if getattr(each, "padding_idx", None) is not None]
     return min((each.num_embeddings - each.padding_idx - 1 for each in counted), default=2**31)
 
 
 class Words:
-    """The words of a vocabulary of WordPiece, byte-level BPE or SentencePiece.
+    """Finds words in token ids of WordPiece, byte-level BPE or SentencePiece.
 
-    A token continues the word before it if no mark says that a word begins and there are letters or digits on both
-    sides of the border. So punctuation is a separate word, even in vocabularies that do not mark it. In vocabularies
-    without marks, every token is a word.
+    A token continues the word of the token before it if it has no mark of a new word, and letters or digits meet. So
+    punctuation is a separate word, even in vocabularies that do not mark it. In vocabularies without marks, every token
+    is a word.
 
     Args:
-        tokenizer: all its tokens are classified once.
+        tokenizer: the tokenizer; all tokens of its vocabulary are classified once.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -242,7 +262,7 @@ class Words:
         self._continues, self._is_open = np.array(continues, np.bool_), np.array(is_open, np.bool_)
 
     def ends(self, tokens: Sequence[int]) -> list[int]:
-        """For each token the index after the last token of its word."""
+        """For each token, the index after the last token of its word."""
         ends = [len(tokens)] * len(tokens)
         for index in range(len(tokens) - 2, -1, -1):
             joined = self._is_open[tokens[index]] and self._continues[tokens[index + 1]]
@@ -251,7 +271,7 @@ class Words:
 
 
 def _mark(pieces: Sequence[str]) -> str:
-    """The mark that most tokens have."""
+    """The mark that most tokens of a vocabulary have; empty if it has no marks."""
     counts = Counter(mark for piece in pieces for mark in (BYTES, PIECES, WORDS) if _is_marked(piece, mark))
     return counts.most_common(1)[0][0] if counts else ""
 
@@ -267,12 +287,12 @@ def _continues(piece: str, mark: str) -> bool:
 
 
 def _is_open(piece: str, mark: str) -> bool:
-    """Whether letters may follow in the same word: after letters, and after a mark that is a token itself."""
+    """Whether the word may continue after this token: it ends with a letter, or consists of the mark alone."""
     return piece == mark or _is_letter(piece[-1:], mark)
 
 
 def _is_letter(character: str, mark: str) -> bool:
-    """Whether a character belongs to words; of byte-level ones, every byte beyond ASCII does."""
+    """Whether a character belongs to a word; in byte-level BPE, every byte beyond ASCII does."""
     if mark == BYTES and not character.isascii():
         return character not in BLANKS
     return unicodedata.category(character)[0] in "LMN" if character else False

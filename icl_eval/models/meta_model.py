@@ -1,9 +1,9 @@
-"""Models with a configuration and a tokenizer but no weights: runs can be planned, but not computed.
+"""Models without weights, from a configuration and a tokenizer: runs can be planned with them, but not computed.
 
-They are on the meta device, where tensors have no values, so a model of any size takes no memory. Parameters are
-counted as they would be loaded. The size of the cache is not derived from the configuration: the network runs on tokens
-without values, which leaves a cache of the true shapes. Whether rows may branch cannot be probed without weights and is
-assumed from what the configuration and the classes of the layers say.
+They are on the meta device, where tensors have shapes but no values, so a model of any size takes no memory. Parameters
+are counted in the modules. The size of the cache is measured, too: the network runs on the meta device and returns a
+cache of the right shapes. Whether rows may branch cannot be tested without weights, so it is inferred from the
+configuration and the classes of the layers.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from icl_eval.models.tokenization import (
     window_of,
 )
 
-BY_POSITION = {"bloom", "mpt"}  # they count distances by position in the row
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")  # what configurations call them
+BY_POSITION = {"bloom", "mpt"}  # model types whose attention depends on positions in the row
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")  # names in configurations
 CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
-CACHES = ("past_key_values", "cache_params", "state")
-PROBED = torch.bfloat16  # states of a cache in any other type have that type whatever the type of the weights
+CACHES = ("past_key_values", "cache_params", "state")  # names in outputs of models
+PROBED = torch.bfloat16  # type of the weights in the test: states of another type do not depend on that of weights
 
 
 class MetaModel(TokenizerModel, RowModel):
-    """What the engine needs to know of a model to plan rows for it.
+    """A causal language model without weights, for which the engine can plan rows and batches.
 
     Args:
         model: a `PreTrainedModel` with a language-model head, on the meta device.
-        tokenizer: its tokenizer, or one that stands for it.
-        name: its name in tables.
+        tokenizer: its tokenizer, or a similar one.
+        name: the name in tables.
         device: the type of device to plan for, `cpu` or `cuda`.
-        bos: whether every text begins with the BOS token; by default if the tokenizer puts it there itself.
+        bos: whether every text begins with the BOS token; by default if the tokenizer adds it.
         window: context length in tokens; by default that of the configuration.
 
     Attributes:
-        counts: its parameters.
+        counts: the counts of its parameters.
 
     Raises:
-        ModelError: no window is known, or a BOS token is requested and the tokenizer has none.
+        ModelError: the context length is unknown, or `bos` is True but the tokenizer has no BOS token.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class MetaModel(TokenizerModel, RowModel):
         Raises:
             ModelError: always.
         """
-        raise ModelError(f"{self.name} has no weights here: {len(rows)} rows can be planned, but not computed")
+        raise ModelError(f"{self.name} is loaded without weights: {len(rows)} rows can be planned, but not computed")
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:  # noqa: ARG002
         """Refuse: there are no weights.
@@ -98,13 +98,19 @@ class MetaModel(TokenizerModel, RowModel):
         Raises:
             ModelError: always.
         """
-        raise ModelError(f"{self.name} has no weights here: {len(requests)} texts can be planned, but not generated")
+        count = len(requests)
+        raise ModelError(f"{self.name} is loaded without weights: {count} texts can be planned, but not generated")
 
     def cache_bytes(self, dtype: torch.dtype, tokens: int | None = None) -> int | None:
-        """Memory of the states of a sequence of `tokens` tokens, or of one more token by default; None if unknown."""
+        """Memory of the cache of a sequence in bytes; None if it is unknown.
+
+        Args:
+            dtype: the type of the weights.
+            tokens: the length of the sequence; by default, the memory that each token adds.
+        """
         one = self._cache_size(1)
         if tokens is None and one is not None and not one.others:
-            return one.nbytes(dtype)  # of keys and values, every token adds the same
+            return one.nbytes(dtype)  # every token adds the same keys and values
         found = [self._cache_size(size) for size in ((1, 2) if tokens is None else (tokens,))]
         sizes = [each.nbytes(dtype) for each in found if each is not None]
         if len(sizes) < len(found):
@@ -113,10 +119,10 @@ class MetaModel(TokenizerModel, RowModel):
 
 
 class TextReader(TokenizerModel):
-    """What texts become for a model that is not causal, and how long they may be; it answers nothing.
+    """A masked or encoder-decoder model without weights, which encodes texts and has a window but answers no requests.
 
     Args:
-        model: of `transformers`, on the meta device.
+        model: a model of `transformers` on the meta device.
         tokenizer, name, bos, window: as for `MaskedLM` and `Seq2SeqLM`.
         family: `seq2seq` or `masked`.
     """
@@ -142,28 +148,33 @@ class TextReader(TokenizerModel):
 
 
 def _unshareable(config: Any, one: CacheSize | None) -> str:
-    """Why rows of a model may not branch, whatever sizes its configuration states; empty if they may."""
+    """Why rows of a model may not branch, in one clause; empty if they may.
+
+    Args:
+        config: the configuration of the text model.
+        one: the cache of a single token.
+    """
     if config.model_type in BY_POSITION or getattr(config, "alibi", False):
-        return "it counts distances by position in the row"
+        return "its attention depends on positions in the row"
     if one is None:
-        return "it cannot be tried without weights"
+        return "it cannot be tested without weights"
     return "it has other states than keys and values" if one.others else ""
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterCounts:
-    """Counts of parameters, and of the operations that follow from them.
+    """Numbers of parameters, by their use, and of operations in attention.
 
     Attributes:
-        parameters: all of them; a parameter that two modules share counts once.
-        active: those that a token uses in a mixture of experts; None if the model is not one, or its configuration
-            does not say how many experts a token uses.
-        body: those that every token is multiplied by: the active ones without the head, and without embeddings, which
-            are looked up.
-        head: those that every scored token is multiplied by.
-        pair: floating-point operations of a token that attends to one token, all layers together: 4 for every unit of
-            every layer's width (Hoffmann et al. 2022, arXiv 2203.15556, appendix F: 2 for the query's product with the
-            key, 2 for the weight's with the value).
+        parameters: all parameters; one that two modules share counts once.
+        active: parameters that each token uses in a mixture of experts; None if the model has no experts, or its
+            configuration does not say how many of them a token uses.
+        body: parameters that every token is multiplied by: the active ones without embeddings, which are looked up, and
+            without the head.
+        head: parameters that every scored token is multiplied by.
+        pair: floating-point operations of a token for each token that it attends to, in all layers: 4 times the width
+            of the heads of each layer (Hoffmann et al. 2022, arXiv 2203.15556, appendix F: 2 for the product of query
+            and key, 2 for that of weight and value).
     """
 
     parameters: int
@@ -175,12 +186,12 @@ class ParameterCounts:
 
 @dataclass(frozen=True, slots=True)
 class CacheSize:
-    """What a cache holds for one sequence.
+    """The contents of the cache of one sequence.
 
     Attributes:
-        values: numbers in the type of the weights.
-        fixed: bytes of states with a fixed type.
-        keys: layers that cache keys and values.
+        values: number of elements that have the type of the weights.
+        fixed: bytes of states that always have the same type.
+        keys: number of layers that cache keys and values.
         others: whether there are other states than keys and values.
     """
 
@@ -190,12 +201,12 @@ class CacheSize:
     others: bool
 
     def nbytes(self, dtype: torch.dtype) -> int:
-        """Memory that it takes, in bytes, with weights of a type."""
+        """Memory in bytes, for weights of this type."""
         return self.values * dtype.itemsize + self.fixed
 
 
 def count_parameters(model: Any, attention_layers: int) -> ParameterCounts:
-    """The counts of a `PreTrainedModel` with a language-model head and so many attention layers."""
+    """The counts of a `PreTrainedModel` with a language-model head and this number of attention layers."""
     config = model.config.get_text_config()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lookups = (module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding))
@@ -213,7 +224,7 @@ def count_parameters(model: Any, attention_layers: int) -> ParameterCounts:
 
 
 def cache_size(model: Any, tokens: int) -> CacheSize | None:
-    """The cache of a model on the meta device after `tokens` tokens; None if it cannot run there or has no cache."""
+    """The size of a model's cache after `tokens` tokens; None if it cannot run on the meta device or has no cache."""
     dtype = model.dtype
     cache = _cache(model.to(PROBED), tokens)
     model.to(dtype)
@@ -231,14 +242,17 @@ def cache_size(model: Any, tokens: int) -> CacheSize | None:
 
 
 def skip_value_checks(model: Any) -> None:
-    """Let a model on the meta device skip the search for padding and the gathering of selected experts."""
+    """Make a model skip steps that need values, so that it runs on the meta device.
+
+    These are the search for padding, and the gathering of the tokens of each expert.
+    """
     for config in (model.config, model.config.get_text_config()):
         config.pad_token_id = None
         config._experts_implementation = "batched_mm"
 
 
 def _idle(model: Any, config: Any) -> int:
-    """Parameters of the experts that a token does not use; 0 if there are none or the configuration does not say."""
+    """Number of parameters of the experts that a token does not use; 0 if the configuration does not say."""
     routed = sum(parameter.numel() for name, parameter in model.named_parameters() if ".experts." in name)
     experts, chosen = _setting(config, EXPERTS), _setting(config, CHOSEN)
     return routed - routed * chosen // experts if experts and chosen else 0
@@ -249,7 +263,7 @@ def _setting(config: Any, names: tuple[str, ...]) -> int:
 
 
 def _width(config: Any) -> int:
-    """Width of all heads of a layer."""
+    """Width of all attention heads of a layer together."""
     heads = getattr(config, "num_attention_heads", None) or 0
     return int(heads * (getattr(config, "head_dim", None) or config.hidden_size // max(heads, 1)))
 
@@ -265,15 +279,15 @@ def _cache(model: Any, tokens: int) -> Any:
     return next((cache for cache in found if cache is not None), None)
 
 
-def _tensors(cache_size: Any) -> Iterator[torch.Tensor]:
-    """The states of a cache, however it arranges them."""
-    if isinstance(cache_size, torch.Tensor):
-        if cache_size.is_floating_point():
-            yield cache_size
-    elif isinstance(cache_size, list | tuple):
-        for each in cache_size:
+def _tensors(cache: Any) -> Iterator[torch.Tensor]:
+    """The tensors of floating-point numbers in a cache of any kind."""
+    if isinstance(cache, torch.Tensor):
+        if cache.is_floating_point():
+            yield cache
+    elif isinstance(cache, list | tuple):
+        for each in cache:
             yield from _tensors(each)
-    elif isinstance(cache_size, dict):
-        yield from _tensors(list(cache_size.values()))
-    elif hasattr(cache_size, "layers"):
-        yield from _tensors([vars(layer) for layer in cache_size.layers])
+    elif isinstance(cache, dict):
+        yield from _tensors(list(cache.values()))
+    elif hasattr(cache, "layers"):
+        yield from _tensors([vars(layer) for layer in cache.layers])

@@ -1,7 +1,7 @@
-"""Run a network of `transformers`: next-token logits at some positions, and the cached states of a prefix.
+"""Models of `transformers` in this process: logits at scored positions, their log-probabilities, and batch sizes.
 
-Only the hidden states at those positions reach the language-model head, so there is never a batch x time x vocabulary
-tensor; logits are float32 whatever the weights' type.
+Only the hidden states at scored positions reach the language-model head, so there is never a tensor of batch x time x
+vocabulary. Logits are float32, whatever the type of the weights.
 """
 
 from __future__ import annotations
@@ -23,30 +23,26 @@ from icl_eval.models.protocol import Budget, OutOfMemory
 from icl_eval.models.tokenization import TokenizerModel
 
 CPU_ROW_BUDGET = 4096  # tokens; larger batches are no faster on a CPU
-BYTES_PER_ACTIVATION = (
-    40  # bytes per token, layer width and byte of the weights' type: a guess, halved when memory runs out
-)
-TOLERANCE = {"float32": 1e-3, "float64": 1e-3}  # of that effect; coarser types round by more
-COARSE_TOLERANCE = 0.25
-MOMENT_FLOATS = 2**24  # of logits whose moments are computed at a time: 64 MiB
-CACHED_FLOATS = 2**20  # the same on a CPU, whose cache holds as much: larger parts take two to three times as long
-IMPOSSIBLE = -200.0  # nats; float32 has no probability that small but 0
-HEAD_FLOATS = 2**24  # of a 16-bit head's weights in float32 at a time: 64 MiB
+BYTES_PER_ACTIVATION = 40
+"""Memory of a token, divided by hidden size and bytes per weight: an estimate; budgets are halved if it is too low."""
+TOLERANCE = {"float32": 1e-3, "float64": 1e-3}  # by precision; see `tolerance`
+COARSE_TOLERANCE = 0.25  # of all other types
+MOMENT_FLOATS = 2**24  # logits whose moments are computed at a time: 64 MiB
+CACHED_FLOATS = 2**20  # the same on a CPU, as many as its cache holds: larger parts take two to three times as long
+IMPOSSIBLE = -200.0  # nats: smaller log-probabilities are probabilities of 0 in float32
+HEAD_FLOATS = 2**24  # weights of a 16-bit head that are converted to float32 at a time: 64 MiB
 COARSE = (torch.bfloat16, torch.float16)
-MEMORY_ERRORS = (
-    "allocate memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)  # other messages of a device without memory
+MEMORY_ERRORS = ("allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What messages of `RuntimeError` contain if a device is out of memory, besides those of `torch.OutOfMemoryError`."""
 
 
 class LocalModel(TokenizerModel):
-    """A loaded model of `transformers` and its tokenizer.
+    """The base class of loaded models of `transformers`.
 
     Args:
         model: a `PreTrainedModel`.
         tokenizer: its tokenizer.
-        name: its name in tables.
+        name: the name in tables.
         start: special tokens before every text.
         window: context length in tokens.
     """
@@ -69,11 +65,11 @@ class LocalModel(TokenizerModel):
 
 
 class Network:
-    """A `PreTrainedModel` with a language-model head.
+    """The network of a `PreTrainedModel` with a language-model head.
 
     Attributes:
-        head: the module that gets the hidden states of the scored positions only; None if it must see all.
-        config: the configuration of the language model proper.
+        head: the language-model head, if it gets the hidden states of scored positions only; None if it gets all.
+        config: the configuration of the text model, which is part of the model's configuration or all of it.
     """
 
     def __init__(self, model: Any) -> None:
@@ -82,19 +78,19 @@ class Network:
         self.device = input_device(model)
 
     def forward(self, inputs: Mapping[str, Any], indices: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        """The logits (indices, V) in float32 at indices of the flattened batch, and the output of the model."""
-        with _only_at(self.head, indices) as picked:
+        """Logits (indices, V) in float32 at these indices of the flattened batch (B T,), and the model's output."""
+        with _select_for_head(self.head, indices) as picked:
             output = self.model(**inputs)
         logits = output.logits.flatten(0, -2)  # (N, V), or (B T, V) from a model that does not call its head
         found: torch.Tensor = logits if picked else logits[to_device(indices, logits.device)]
         return found.to(self.device, torch.float32), output
 
-    def spare_head(self, forward: Callable[[], torch.Tensor], precision: str) -> None:
-        """Pass only scored positions to the head if this gives the same logits as passing all.
+    def restrict_head(self, forward: Callable[[], torch.Tensor], precision: str) -> None:
+        """From now on, pass only scored positions to the head, if this gives the same logits as passing all.
 
         Args:
-            forward: gives the network's logits (N, V) at several positions with different next tokens.
-            precision: of the weights, such as `float32`.
+            forward: computes logits (N, V) at several positions with different next tokens.
+            precision: the precision of the weights, such as `float32`.
         """
         head = self.head
         try:
@@ -110,33 +106,36 @@ class Network:
 
 
 def ordinary_tokens(size: int, vocabulary: int) -> NDArray[np.int64]:
-    """Tokens from all over a vocabulary: after special ones, at its beginning, 16 bits may be little but rounding."""
+    """Tokens (size,) spread over a vocabulary, for tests of a model.
+
+    The first tokens of a vocabulary are often special tokens, after which 16-bit logits can be mostly rounding errors.
+    """
     return (np.arange(size, dtype=np.int64) * 7919 + 11) % vocabulary
 
 
 def distance(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
-    """Root mean square of the difference: over a large vocabulary the largest one is mostly rounding."""
+    """Root mean square of the difference of logits; the maximum over a large vocabulary would be mostly rounding."""
     return float(np.sqrt(np.mean(np.square(left - right))))
 
 
 def tolerance(precision: str) -> float:
-    """What rounding alone may change, as a share of the effect of other visible tokens."""
+    """How far logits may differ because of rounding, relative to the difference that other input tokens make."""
     return TOLERANCE.get(precision, COARSE_TOLERANCE)
 
 
 TokenScores = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
-"""Log-probabilities (N,) in nats, whether each token was the most likely one, and moments (2, N); (0, N) for none."""
+"""Log-probabilities (N,) in nats, whether each token was the most likely one (N,), and moments (2, N) or (0, N)."""
 
 
 def token_logprobs(logits: torch.Tensor, targets: NDArray[np.int32], moments: bool = False) -> TokenScores:
-    """The scores of targets (N,) by logits (N, V), with the moments of the next token if requested."""
+    """Log-probabilities of targets (N,) from logits (N, V), with the moments of each distribution if requested."""
     return enqueue_token_logprobs(logits, targets, moments)()
 
 
 def enqueue_token_logprobs(
     logits: torch.Tensor, targets: NDArray[np.int32], moments: bool = False
 ) -> Callable[[], TokenScores]:
-    """As `token_logprobs`, but only the returned function waits for the device."""
+    """A function that returns what `token_logprobs` does; the device computes it meanwhile."""
     tokens = to_device(torch.from_numpy(targets.astype(np.int64)), logits.device)
     scores, totals = logits.gather(1, tokens[:, None])[:, 0], logits.logsumexp(dim=1)
     found = [scores - totals, (scores >= logits.amax(dim=1)).float()]
@@ -150,10 +149,10 @@ def enqueue_token_logprobs(
 
 
 def _moments(logits: torch.Tensor, totals: torch.Tensor) -> torch.Tensor:
-    """Expectation and standard deviation (2, N) of log p under p, by logits (N, V) and their log-sum-exps (N,).
+    """Mean and standard deviation (2, N) of log p under p, from logits (N, V) and their log-sum-exps (N,).
 
-    They are taken of a part of the rows at a time: beside the logits of a whole batch there may be no room for its
-    probabilities.
+    They are computed for a part of the rows at a time, because memory may not hold the logits and the probabilities of
+    a whole batch.
     """
     size, found = CACHED_FLOATS if logits.device.type == "cpu" else MOMENT_FLOATS, []
     rows = max(size // logits.shape[1], 1)
@@ -168,10 +167,10 @@ def _moments(logits: torch.Tensor, totals: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def full_device() -> Iterator[None]:
-    """Turn the errors of a device without memory into `OutOfMemory`.
+    """Raise `OutOfMemory` in place of the errors by which `torch` reports that a device is out of memory.
 
     Raises:
-        OutOfMemory: the block did not fit the device.
+        OutOfMemory: the device has no memory left for what the block computes.
     """
     try:
         yield
@@ -182,13 +181,13 @@ def full_device() -> Iterator[None]:
 
 
 def lacks_memory(error: RuntimeError) -> bool:
-    """Whether an error says that a device has no memory left."""
+    """Whether an error means that a device is out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in MEMORY_ERRORS)
 
 
 @contextmanager
-def _only_at(head: Any, indices: torch.Tensor) -> Iterator[list[bool]]:
-    """Let only the hidden states at `indices` of the flattened batch reach the head; the list shows if it ran."""
+def _select_for_head(head: Any, indices: torch.Tensor) -> Iterator[list[bool]]:
+    """Pass only the hidden states at these indices of the flattened batch to the head; the list is not empty if so."""
     picked: list[bool] = []
 
     def pick(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -202,17 +201,17 @@ def _only_at(head: Any, indices: torch.Tensor) -> Iterator[list[bool]]:
         return
     hook = head.register_forward_pre_hook(pick)
     try:
-        with _widened(head):
+        with _float32_logits(head):
             yield picked
     finally:
         hook.remove()
 
 
 @contextmanager
-def _widened(head: torch.nn.Module) -> Iterator[None]:
-    """Let a 16-bit head give float32 from the same weights: logits rounded to 16 bits would tie by chance.
+def _float32_logits(head: torch.nn.Module) -> Iterator[None]:
+    """Let a 16-bit head compute float32 logits from the same weights; in 16 bits, many logits would be equal.
 
-    This happens where the head multiplies, since only there its weights are sure to be loaded, as a whole or in shards.
+    The product itself is replaced, because offloaded or sharded weights are only available there.
     """
     if not isinstance(head, torch.nn.Linear) or head.weight.dtype not in COARSE:
         yield
@@ -221,7 +220,7 @@ def _widened(head: torch.nn.Module) -> Iterator[None]:
     usual, is_overridden = module.forward, "forward" in vars(module)
 
     def forward(*inputs: Any, **settings: Any) -> Any:
-        with _Widening():
+        with _Float32Linear():
             return usual(*inputs, **settings)
 
     module.forward = forward
@@ -234,16 +233,16 @@ def _widened(head: torch.nn.Module) -> Iterator[None]:
             del module.forward
 
 
-class _Widening(TorchFunctionMode):
-    """Compute linear maps of 16-bit numbers in float32."""
+class _Float32Linear(TorchFunctionMode):
+    """Compute linear layers with 16-bit weights in float32."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.nn.functional.linear and args[1].dtype in COARSE:
-            return _wide(*args, **(kwargs or {}))
+            return _float32_linear(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
 
-def _wide(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+def _float32_linear(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     if hidden.dtype == weight.dtype and gives_float32(weight):
         wide = torch.mm(hidden.flatten(0, -2), weight.t(), out_dtype=torch.float32).view(*hidden.shape[:-1], -1)
         return wide if bias is None else wide + bias.float()
@@ -258,21 +257,21 @@ def _wide(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
 
 
 def gives_float32(states: torch.Tensor) -> bool:
-    """Whether `torch` multiplies 16-bit numbers into float32 on their device: on GPUs of NVIDIA, since version 2.8."""
-    return states.is_cuda and torch.version.hip is None and torch.__version__ >= "2.8"  # compared as versions
+    """Whether `torch.mm` can return float32 for 16-bit tensors: on NVIDIA GPUs, since `torch` 2.8."""
+    return states.is_cuda and torch.version.hip is None and torch.__version__ >= "2.8"  # a comparison of versions
 
 
 class _Float32Head:
-    """The last 16-bit weights in float32."""
+    """A cache of the weights that were last converted to float32."""
 
     def __init__(self) -> None:
-        self._address, self._wide = 0, torch.empty(0)
+        self._address, self._float32_linear = 0, torch.empty(0)
 
     def of(self, weight: torch.Tensor) -> torch.Tensor:
-        """These weights in float32; converted again if they are others."""
-        if weight.data_ptr() != self._address or weight.shape != self._wide.shape:
-            self._address, self._wide = weight.data_ptr(), weight.float()
-        return self._wide
+        """The weights in float32, converted unless they are the cached ones."""
+        if weight.data_ptr() != self._address or weight.shape != self._float32_linear.shape:
+            self._address, self._float32_linear = weight.data_ptr(), weight.float()
+        return self._float32_linear
 
 
 _cached_head: ContextVar[_Float32Head] = ContextVar("cached_head")
@@ -280,7 +279,7 @@ _cached_head: ContextVar[_Float32Head] = ContextVar("cached_head")
 
 @contextmanager
 def float32_head() -> Iterator[None]:
-    """Cache a 16-bit head in float32 on a CPU: converting it at every step takes most of the time of generation."""
+    """Keep a 16-bit head in float32 on a CPU; converting it in each step would take most of the time of generation."""
     token = _cached_head.set(_Float32Head())
     try:
         yield
@@ -289,7 +288,7 @@ def float32_head() -> Iterator[None]:
 
 
 def fuse_activations(model: torch.nn.Module) -> None:
-    """Replace the tanh GELU of GPT-2 and others, in place: one pass over a layer instead of seven."""
+    """Replace the tanh GELU of GPT-2 and similar models in place, by one that needs one pass instead of seven."""
     from transformers.activations import FastGELUActivation, NewGELUActivation
 
     for module in model.modules():
@@ -299,17 +298,17 @@ def fuse_activations(model: torch.nn.Module) -> None:
 
 
 def bytes_per_token(model: Any) -> int:
-    """Memory that a token of a batch is expected to take."""
+    """Expected memory of each token of a batch, in bytes."""
     return BYTES_PER_ACTIVATION * int(model.config.get_text_config().hidden_size) * int(model.dtype.itemsize)
 
 
 def state_budget(model: Any, device: torch.device, least: int) -> int:
-    """Tokens whose keys and values half of the free memory of the fullest device can hold.
+    """Number of tokens whose keys and values fit half of the free memory of the fullest device.
 
     Args:
-        model: its layers may be on several devices; each is counted as if it held all states.
-        device: of the input tokens.
-        least: tokens of one window.
+        model: the model; if its layers are on several devices, each is assumed to hold the states of all layers.
+        device: the device of the input tokens.
+        least: the minimum, such as the tokens of one window.
     """
     config = model.config.get_text_config()
     heads = int(config.num_attention_heads) if hasattr(config, "num_attention_heads") else 1
@@ -319,12 +318,12 @@ def state_budget(model: Any, device: torch.device, least: int) -> int:
 
 
 def token_budget(model: Any, device: torch.device, least: int) -> int:
-    """Tokens per batch that half of the free memory of the fullest device can hold.
+    """Number of tokens of a batch that fit half of the free memory of the fullest device.
 
     Args:
-        model: its parameters may be on several devices.
-        device: of the input tokens.
-        least: tokens of one window.
+        model: the model, whose parameters may be on several devices.
+        device: the device of the input tokens.
+        least: the minimum, such as the tokens of one window.
     """
     tokens = max(least, _free(model, device) // 2 // bytes_per_token(model))
     return tokens if device.type == "cuda" else min(CPU_ROW_BUDGET, tokens)

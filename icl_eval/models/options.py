@@ -1,4 +1,4 @@
-"""Options of a model: those that can change a score, and those that only change how it is loaded."""
+"""Options of models: `ModelConfig` has those that can change a score, `LoadConfig` those that cannot."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from icl_eval.config import (
 )
 from icl_eval.errors import ModelError
 
-WEIGHTS = (  # options of how weights are loaded and placed
+WEIGHTS = (  # options for loading and placing weights
     *("dtype", "quantize", "pll", "device", "allow_pickle", "attn"),
     *("device_map", "max_memory", "offload_dir", "tensor_parallel"),
 )
-TOKENS = ("bos", "max_length")  # options of how texts become tokens
-SERVING = ("served_name", "concurrency", "timeout", "retries")  # options of requests to a served model
+TOKENS = ("bos", "max_length")  # options for encoding texts
+SERVING = ("served_name", "concurrency", "timeout", "retries")  # options for requests to a server
 CHAT_ONLY = ("chat_args", "chat_demonstrations", "chat_instruction")
 
 
 class ModelConfig(BaseModel):
-    """Options that can change a score; the manifest stores them, and `icl_eval.config` describes them."""
+    """Options that can change a score. They are described in `icl_eval.config`, and stored in the manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,7 +51,7 @@ class ModelConfig(BaseModel):
     @field_validator("chat_args", mode="before")
     @classmethod
     def _as_json(cls, arguments: Any) -> Any:
-        """The same arguments are the same configuration, whatever their order; dates are texts."""
+        """Sort arguments and write dates as texts, so that equal arguments give equal configurations."""
         return (
             to_jsonable_python(dict(sorted(arguments.items(), key=str))) or None
             if isinstance(arguments, Mapping)
@@ -67,7 +67,7 @@ class ModelConfig(BaseModel):
 
 
 class LoadConfig(BaseModel):
-    """How a model is loaded or reached, which changes scores by rounding at most; `icl_eval.config` describes it."""
+    """Options for loading or reaching a model, which change scores by rounding at most; see `icl_eval.config`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -85,10 +85,10 @@ class LoadConfig(BaseModel):
 
 
 def read_options(options: dict[str, Any]) -> tuple[ModelConfig, LoadConfig]:
-    """All options of a model, checked.
+    """Validate options of `load_model` and split them into `ModelConfig` and `LoadConfig`.
 
     Raises:
-        UnknownName: there is no such option.
+        UnknownName: an option does not exist.
         ModelError: an option has an invalid value.
     """
     check_known(options, ModelOptions.__annotations__)
@@ -105,15 +105,15 @@ def _those_of(model: type[BaseModel], options: dict[str, Any]) -> dict[str, Any]
 
 
 def is_endpoint(name: str) -> bool:
-    """Whether a model's name is the URL of a server."""
+    """Whether the name of a model is the URL of a server."""
     return name.lower().startswith(("http://", "https://"))
 
 
 def check_options(name: str, model_config: ModelConfig, load_config: LoadConfig) -> None:
-    """Check that every option has an effect on a model of this name, and that an endpoint has a tokenizer or chats.
+    """Check that every option has an effect on this model, and that an endpoint has a tokenizer or is used with chats.
 
     Raises:
-        ModelError: an option has no effect, or there is no tokenizer.
+        ModelError: an option has no effect, or the tokenizer of an endpoint is missing.
     """
     if not is_endpoint(name):
         _refuse(SERVING, model_config, load_config, "a model that is not served")
@@ -123,14 +123,14 @@ def check_options(name: str, model_config: ModelConfig, load_config: LoadConfig)
         _refuse(TOKENS, model_config, load_config, "a chat endpoint, which has its own tokenizer")
     elif model_config.tokenizer is None:
         raise ModelError(
-            "an endpoint needs --tokenizer, the directory or Hub name of the served model's tokenizer; leave it "
-            "out only with --chat"
+            "an endpoint needs --tokenizer, the directory or Hub name of the served model's tokenizer; only with "
+            "--chat may it be left out"
         )
 
 
-def _refuse(options: Collection[str], model_config: ModelConfig, load_config: LoadConfig, whom: str) -> None:
-    """Raise `ModelError` for an option that would have no effect."""
+def _refuse(options: Collection[str], model_config: ModelConfig, load_config: LoadConfig, kind: str) -> None:
+    """Raise `ModelError` if one of these options is given, because it has no effect on this kind of model."""
     for given, default in ((model_config, ModelConfig()), (load_config, LoadConfig())):
         for option, value in default:
             if option in options and getattr(given, option) != value:
-                raise ModelError(f"`{option}` has no effect on {whom}")
+                raise ModelError(f"`{option}` has no effect on {kind}")

@@ -1,4 +1,4 @@
-"""The protocol of models: requests and answers in token ids, the plan of the work, and the model itself."""
+"""The protocol between the engine and models: requests and answers in token ids, plans, and models."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from icl_eval.models.decoding import GenerateAnswer, GenerateRequest, TextSink
 
 CAUSAL, SEQ2SEQ = "causal", "seq2seq"
 DIGITS = 7  # decimals of a stored log-probability: below float32's own precision
-ROUNDING = 1e-4  # nats above zero that are rounding
-LOGITS = 2**26  # of one batch, scored tokens x vocabulary: 256 MiB in float32
-CHUNK = 2**14  # tokens of a chunk, at least
+ROUNDING = 1e-4  # nats: a log-probability above 0 by less than this is a rounding error
+LOGITS = 2**26  # maximum of a batch, scored tokens x vocabulary: 256 MiB in float32
+MIN_CHUNK_TOKENS = 2**14
+MAX_CHUNKS = 32  # enough to balance the load of the processes, few enough that a chunk still fills batches
 UNLIMITED = 2**40  # the window of a model whose context length is unknown
-CHUNKS = 32  # at most: enough to balance the processes of a run, few enough that each is worth a plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreRequest:
-    """Score a continuation after a context: `tokens[boundary:]` after `tokens[:boundary]`, neither empty.
+    """A request for the log-probabilities of a continuation, `tokens[boundary:]`, after a context, `tokens[:boundary]`.
+
+    Neither is empty.
 
     Attributes:
-        moments: whether the answer has the moments of the next token's log-probability, too.
+        moments: whether to answer with the moments of each next token's log-probability, too; see `ScoreAnswer`.
     """
 
     tokens: array[int]
@@ -41,7 +43,7 @@ class ScoreRequest:
 
     @classmethod
     def of(cls, context: Sequence[int], continuation: Sequence[int]) -> ScoreRequest:
-        """A request from two lists of token ids.
+        """A request from the token ids of context and continuation.
 
         Raises:
             ValueError: one of them is empty.
@@ -52,16 +54,16 @@ class ScoreRequest:
 
     @property
     def input_length(self) -> int:
-        """Input tokens of the model: all but the last."""
+        """Number of tokens that the model reads: all but the last."""
         return len(self.tokens) - 1
 
     @property
     def context(self) -> int:
-        """The same: nothing is generated."""
+        """Number of tokens in the context window: those that the model reads, since it generates none."""
         return self.input_length
 
     def key(self, fingerprint: str) -> str:
-        """Hash of all that the answer depends on: the model's fingerprint, the tokens, the boundary, and `moments`."""
+        """Hash of everything that the answer depends on: the model's fingerprint, tokens, boundary and `moments`."""
         moments = "moments:" if self.moments else ""
         digest = hashlib.blake2b(f"{fingerprint}:{self.boundary}:{moments}".encode(), digest_size=12)
         digest.update(self.tokens.tobytes())
@@ -70,12 +72,14 @@ class ScoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class ScoreAnswer:
-    """The continuation's log-probabilities, one per token, in nats; and whether every token was the most likely one.
+    """The log-probabilities of a continuation.
 
     Attributes:
-        means: the expectation of the log-probability of each token under the model's distribution of it, in nats: its
-            negative entropy. Empty unless the request has `moments`.
-        sds: the standard deviation, likewise.
+        logprobs: of each token, in nats.
+        greedy: whether every token was the most likely one.
+        means: for each token, the expected log-probability of a token drawn from the model's distribution, in nats: the
+            negative entropy of the distribution. Empty unless the request has `moments`.
+        sds: the standard deviation of the same log-probability, in nats.
     """
 
     logprobs: tuple[float, ...]
@@ -87,32 +91,37 @@ class ScoreAnswer:
     def of(
         cls, logprobs: NDArray[np.float32], greedy: NDArray[np.bool_], moments: NDArray[np.float32] | None = None
     ) -> ScoreAnswer:
-        """From arrays (tokens,), and means and standard deviations (2, tokens), or (0, tokens) if there are none.
+        """An answer from arrays: log-probabilities that rounding put above 0 become 0.
 
-        Nats that rounding put above zero become zero.
+        Args:
+            logprobs: (tokens,), in nats.
+            greedy: (tokens,), whether each token was the most likely one.
+            moments: (2, tokens), means and standard deviations; (0, tokens) or None if there are none.
         """
         means, sds = moments if moments is not None and len(moments) else ((), ())
-        return cls(_nats(logprobs), bool(greedy.all()), _nats(means), tuple(round(float(each), DIGITS) for each in sds))
+        rounded_sds = tuple(round(float(each), DIGITS) for each in sds)
+        return cls(_rounded(logprobs), bool(greedy.all()), _rounded(means), rounded_sds)
 
 
-def _nats(values: Iterable[np.float32]) -> tuple[float, ...]:
+def _rounded(values: Iterable[np.float32]) -> tuple[float, ...]:
     return tuple(round(min(float(each), 0.0), DIGITS) if each < ROUNDING else float(each) for each in values)
 
 
 Request = ScoreRequest | GenerateRequest
 Answer = ScoreAnswer | GenerateAnswer
-Sink = Callable[[int, ScoreAnswer], None]  # called with the index of a request and its answer
-AnswerSink = Callable[[Mapping[int, Answer]], None]  # called with the answers of a batch, by the index of each request
+Sink = Callable[[int, ScoreAnswer], None]  # takes the index of a request and its answer
+AnswerSink = Callable[[Mapping[int, Answer]], None]  # takes the answers of a batch by the indices of their requests
 
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """Work that one process does at once.
+    """A unit of work, which one process computes.
 
     Attributes:
-        cost: tokens.
-        shared: tokens that the item before it in the prefix chain has cached for it; None if it is not part of it.
-        requests: indices of the requests that it answers; if it names none, a run that is continued computes it again.
+        cost: tokens to compute.
+        shared: tokens that the previous item of the prefix chain has left in the cache; None if it is not in the chain.
+        requests: indices of the requests that it answers. An item without them is always recomputed when a run is
+            continued.
     """
 
     cost: int
@@ -122,17 +131,17 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a model will answer requests, all scored or all generated.
+    """How a model will answer requests, which are all to score or all to generate.
 
     Attributes:
-        requests: what is answered.
-        items: the work, in order; processes may share it in any way.
-        details: of the kind of model: what each item computes.
-        computed: tokens that the model computes, including padding and cached prefixes, without generated ones.
-        attended: pairs of a computed token and one that it attends to, itself included, without padding.
-        batches: calls of the model to score, without those that compute cached prefixes; 0 if it does not say.
+        requests: the requests to answer.
+        items: the work, in order; it may be divided among processes in any way.
+        details: what each item computes, in a form that only this kind of model reads.
+        computed: tokens that the model computes, including padding and cached prefixes but not generated tokens.
+        attended: pairs of a computed token and a token that it attends to, including itself, without padding.
+        batches: forward passes that score tokens, without those that only fill the cache; 0 if unknown.
         longest: tokens of the largest batch.
-        targets: scored tokens of the batch that has most.
+        targets: the largest number of scored tokens in a batch.
         prefix_length: tokens of the longest cached prefix.
     """
 
@@ -152,31 +161,31 @@ class OutOfMemory(Exception):  # noqa: N818
 
 
 class Batch(Protocol):
-    """What `Budget` needs to know of a batch; it may be counted while it is computed."""
+    """What `Budget` needs to know about a batch; both may change while the batch is computed."""
 
     @property
     def size(self) -> int:
-        """What the budget limits, such as tokens."""
+        """Its size in the unit of the budget, such as tokens."""
         ...
 
     @property
     def divisible(self) -> bool:
-        """Whether a smaller batch is possible."""
+        """Whether it can be split into smaller batches."""
         ...
 
 
 @dataclass(slots=True)
 class Budget:
-    """How much a batch may hold, usually in tokens, including padding; halved when memory runs out."""
+    """The maximum size of a batch, usually in tokens including padding; it is halved when memory runs out."""
 
     size: int
 
     @contextmanager
     def halved_if_exceeded(self, batch: Batch) -> Iterator[None]:
-        """Compute a batch; where it does not fit the device, halve the budget, by which the next one is made.
+        """Compute a batch in the block; if it does not fit the device, halve the budget for the next batches.
 
         Raises:
-            OutOfMemory: the batch does not fit and cannot be divided.
+            OutOfMemory: the batch does not fit and cannot be split.
         """
         try:
             yield
@@ -187,40 +196,42 @@ class Budget:
 
 
 class LanguageModel(ABC):
-    """A model of any kind. For one of your own, implement `encode`, `decode` and `score`, and set what has no default.
+    """The base class of all models.
 
-    The engine plans requests, divides the items of the plan among processes, and runs those of this process. By default
-    an item is a chunk of requests, which `score` or `generate` answers; models whose batches share more override `plan`
-    and `run`.
+    For a model of your own, implement `encode`, `decode` and `score`, and set the attributes that have no default.
+
+    The engine plans requests, divides the items of the plan among processes, and runs those of this process. By
+    default, an item is a chunk of requests, which `score` or `generate` answers. Models that share computation between
+    requests override `plan` and `run`.
 
     Attributes:
-        name: its name in tables.
+        name: the name in tables.
         fingerprint: identifies weights, precision and tokenizer; equal fingerprints mean equal answers.
         precision: the type of the weights in the signature, such as `float32`.
-        window: context length in tokens: all of a request but the last, or, for an encoder-decoder, the longer one of
-            context and continuation.
+        window: context length in tokens. It holds all tokens of a request but the last, or, for an encoder-decoder
+            model, context and continuation separately.
         fallback: the token that replaces an empty context.
         start: special tokens before every text; the signature has bos0 or bos1.
-        kind: what its log-probabilities are conditioned on. `causal`: all tokens before; `seq2seq`: the same, but an
-            encoder reads the context and a decoder the continuation; `pll` and `pll-l2r`: the tokens after it as well,
-            see `MaskedLM`. Scores of different kinds are not comparable.
+        kind: what its log-probabilities are conditioned on. `causal`: all earlier tokens; `seq2seq`: the same, but an
+            encoder reads the context and a decoder the continuation; `pll` and `pll-l2r`: later tokens, too, see
+            `MaskedLM`. Scores of different kinds are not comparable.
         is_encoder_decoder: whether context and continuation are encoded separately, each with its own window.
-        controls: its control tokens: names of them in records are marked, and `encode` gets texts with marks.
-        noise: nats by which the log-probability of a token may depend on its batch; None if this is unknown or has to
+        controls: the control tokens. Their names in records are marked, and `encode` takes texts with these marks.
+        noise: how much the log-probability of a token may depend on its batch, in nats; None if it is unknown or has to
             be measured.
-        measures_noise: whether it has to be measured. If so, a run that is continued computes items of a plan whole,
-            also for answers that it has, since the rounding of an answer depends on what is computed with it.
-        budget: how many tokens a batch may hold, if the model makes batches; the engine plans for the least of all
-            processes.
-        parameter_count: the number of distinct parameters; the manifest stores it.
-        weights: their memory, in bytes.
-        token_bytes: memory that a token of a batch is expected to take while it is computed, in bytes.
-        state_bytes: memory that a token of a cached prefix takes, in bytes.
-        vocabulary: its number of tokens.
-        device: where it is computed; the manifest stores it.
-        scoring_limit: why it cannot score texts, in one clause; empty if it can.
+        measures_noise: whether the noise has to be measured. If so, a continued run recomputes whole items, including
+            requests with known answers, because rounding depends on the other requests of a batch.
+        budget: the maximum number of tokens of a batch, if the model makes batches; the engine plans with the smallest
+            budget of all processes.
+        parameter_count: number of distinct parameters; stored in the manifest.
+        weights: memory of the parameters, in bytes.
+        token_bytes: expected memory of each token of a batch while it is computed, in bytes.
+        state_bytes: memory of each token of a cached prefix, in bytes.
+        vocabulary: number of tokens in the vocabulary.
+        device: the device that computes; stored in the manifest.
+        scoring_limit: why the model cannot score texts, in one clause; empty if it can.
         gives_moments: whether it answers requests with `moments`.
-        prefix_sharing_limit: one clause saying why requests do not share prefixes; empty if nothing limits them.
+        prefix_sharing_limit: why requests do not share prefixes, in one clause; empty if they do.
     """
 
     name: str
@@ -251,10 +262,10 @@ class LanguageModel(ABC):
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token, for people."""
+        """The text of each token, for display."""
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:  # noqa: ARG002
-        """Answer requests that fit the window; call `sink` with each answer as it comes.
+        """Score continuations of requests that fit the window; call `sink` with each answer as soon as it is known.
 
         Raises:
             OutOfMemory: a single request does not fit the device.
@@ -263,7 +274,7 @@ class LanguageModel(ABC):
         raise ModelError(f"{type(self).__name__} cannot score requests")
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:  # noqa: ARG002
-        """Generate texts after prompts that fit the window; call `sink` with each answer as it comes.
+        """Generate texts after prompts that fit the window; call `sink` with each answer as soon as it is known.
 
         Raises:
             OutOfMemory: a single prompt does not fit the device.
@@ -273,7 +284,7 @@ class LanguageModel(ABC):
         raise ModelError(f"{type(self).__name__} cannot generate text")
 
     def chat_template(self, arguments: Mapping[str, Any]) -> ChatTemplate:  # noqa: ARG002
-        """What makes a prompt of messages.
+        """The chat template, which turns messages into the text of a prompt.
 
         Raises:
             ModelError: the model has no chat template.
@@ -282,34 +293,45 @@ class LanguageModel(ABC):
 
     @property
     def can_generate(self) -> bool:
-        """Whether it generates text: whether `generate` is implemented."""
+        """Whether the model generates text, that is, implements `generate`."""
         return type(self).generate is not LanguageModel.generate
 
     def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
-        """Tokens that the model computes to score requests together, including padding."""
+        """Number of tokens, including padding, that the model computes to score all of these requests."""
         return sum(request.input_length for request in requests)
 
     def plan(self, requests: Sequence[Request]) -> Plan:
-        """Plan how to answer requests that fit the window, all of the same type, independently of other processes."""
-        if isinstance(requests[0], GenerateRequest):
-            return _text_plan([request for request in requests if isinstance(request, GenerateRequest)])
-        scored = [request for request in requests if isinstance(request, ScoreRequest)]
-        order = sorted(range(len(scored)), key=lambda index: scored[index].tokens)
-        costs = [scored[index].input_length for index in order]
-        items = [order[each.start : each.stop] for each in chunks(costs, CHUNK, CHUNKS)]
+        """A plan for requests that fit the window and have the same type; every process makes the same plan.
+
+        Its items are chunks of sorted requests. A prompt costs the tokens that it does not share with the previous
+        one, and the most tokens that it may generate.
+        """
+        order = sorted(range(len(requests)), key=lambda index: requests[index].tokens)
+        ordered = [requests[index] for index in order]
+        generates = isinstance(requests[0], GenerateRequest)
+        new = new_tokens([each.tokens for each in ordered]) if generates else [each.input_length for each in ordered]
+        most = (each.most_tokens if isinstance(each, GenerateRequest) else 0 for each in ordered)
+        costs = list(map(sum, zip(new, most, strict=True)))
+        parts = chunks(costs, MIN_CHUNK_TOKENS, MAX_CHUNKS)
+        items = [order[part.start : part.stop] for part in parts]
+        scored = ([each for i in item if isinstance(each := requests[i], ScoreRequest)] for item in items)
+        lengths = [each.input_length for each in ordered]
         return Plan(
-            requests=scored,
-            items=[WorkItem(sum(scored[index].input_length for index in item), None, item) for item in items],
+            requests=requests,
+            items=[
+                WorkItem(sum(costs[part.start : part.stop]), None, item)
+                for part, item in zip(parts, items, strict=True)
+            ],
             details=items,
-            computed=sum(self.computed_tokens([scored[index] for index in item]) for item in items),
-            attended=sum(attended_pairs(0, cost) for cost in costs),
+            computed=sum(new) if generates else sum(map(self.computed_tokens, scored)),
+            attended=sum(attended_pairs(size - tokens, size) for size, tokens in zip(lengths, new, strict=True)),
         )
 
     def run(self, plan: Plan, items: Sequence[int], sink: AnswerSink) -> int:
-        """Answer the requests of some items of a plan; call `sink` with the answers of each batch as they come.
+        """Answer the requests of some items of a plan; call `sink` with the answers of each batch.
 
         Returns:
-            Tokens computed and generated.
+            The number of computed and generated tokens.
 
         Raises:
             OutOfMemory: a single request does not fit the device.
@@ -319,7 +341,7 @@ class LanguageModel(ABC):
         return sum(self._run_chunk(plan.requests, plan.details[item], sink) for item in items)
 
     def _run_chunk(self, requests: Sequence[Request], indices: Sequence[int], sink: AnswerSink) -> int:
-        """Answer the requests at some indices, and count the tokens computed and generated."""
+        """Answer the requests at these indices; return the number of computed and generated tokens."""
         chunk: list[Any] = [requests[index] for index in indices]
         waiting, generated = set(range(len(chunk))), 0
         method = "score" if isinstance(chunk[0], ScoreRequest) else "generate"
@@ -338,35 +360,13 @@ class LanguageModel(ABC):
         if waiting:
             answered = f"{len(chunk) - len(waiting)} of {len(chunk)}"
             raise ModelError(f"{name} answers {answered} requests, but must call `sink` for each")
-        return self.computed_tokens(chunk) if method == "score" else generated + sum(map(_input_length, chunk))
-
-
-def _input_length(request: Request) -> int:
-    return request.input_length
-
-
-def _text_plan(requests: Sequence[GenerateRequest]) -> Plan:
-    """Chunks of prompts sorted by tokens; each costs what it does not share with the one before, and its answer."""
-    order = sorted(range(len(requests)), key=lambda index: requests[index].tokens)
-    new = new_tokens([requests[index].tokens for index in order])
-    costs = [tokens + requests[index].most_tokens for index, tokens in zip(order, new, strict=True)]
-    found = chunks(costs, CHUNK, CHUNKS)
-    lengths = [len(requests[index].tokens) for index in order]
-    chunked = [order[each.start : each.stop] for each in found]
-    return Plan(
-        requests=requests,
-        items=[
-            WorkItem(sum(costs[each.start : each.stop]), None, chunk)
-            for each, chunk in zip(found, chunked, strict=True)
-        ],
-        details=chunked,
-        computed=sum(new),
-        attended=sum(attended_pairs(size - tokens, size) for size, tokens in zip(lengths, new, strict=True)),
-    )
+        return (
+            self.computed_tokens(chunk) if method == "score" else generated + sum(each.input_length for each in chunk)
+        )
 
 
 def chunks(costs: Sequence[int], least: int, most: int) -> list[range]:
-    """Neighbours together: every chunk but the last costs at least `least`, and there are no more than `most`."""
+    """At most `most` ranges of consecutive indices, each but the last with a total cost of at least `least`."""
     size = max(least, -(-sum(costs) // most))
     found, start, cost = [], 0, 0
     for stop, each in enumerate(costs, start=1):
@@ -378,14 +378,14 @@ def chunks(costs: Sequence[int], least: int, most: int) -> list[range]:
 
 
 def common_prefix(left: NDArray[np.int32], right: NDArray[np.int32]) -> int:
-    """How many leading tokens two sequences share."""
+    """Number of leading tokens that two sequences share."""
     size = min(len(left), len(right))
     different = np.flatnonzero(left[:size] != right[:size])
     return int(different[0]) if len(different) else size
 
 
 def new_tokens(sequences: Sequence[array[int]]) -> list[int]:
-    """Tokens of each of sorted sequences that it does not share with the one before."""
+    """For each of the sorted sequences, the number of its tokens that are not a prefix shared with the previous one."""
     new, last = [], np.empty(0, np.int32)
     for tokens in sequences:
         current = np.frombuffer(tokens, dtype=np.int32)
@@ -395,5 +395,5 @@ def new_tokens(sequences: Sequence[array[int]]) -> list[int]:
 
 
 def attended_pairs(first: int, last: int) -> int:
-    """Pairs of a token and one it attends to, itself included, of the tokens `first:last` of a sequence."""
+    """Number of pairs of a token in `first:last` of a sequence and a token that it attends to, including itself."""
     return (last * (last + 1) - first * (first + 1)) // 2

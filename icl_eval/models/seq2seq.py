@@ -1,6 +1,7 @@
 """Encoder-decoder language models of `transformers`: the encoder reads a context, the decoder scores continuations.
 
-A context is encoded once for all its continuations. Log-softmax is taken in float32 whatever the weights' type.
+A context is encoded once for all its continuations. Log-softmax is computed in float32, whatever the type of the
+weights.
 """
 
 from __future__ import annotations
@@ -24,36 +25,36 @@ from icl_eval.models.network import LocalModel, full_device, ordinary_tokens, to
 from icl_eval.models.protocol import LOGITS, SEQ2SEQ, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.tokenization import end_tokens, special_tokens, window_of
 
-ARITHMETIC = 2  # raised with every change after which the same tokens may get another answer
-RULES = rf"seq2seq\|bos\d+\|begin[\d.]+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
+ARITHMETIC = 2  # increased with every change after which the same tokens may get another answer
+RULES = rf"seq2seq\|bos\d+\|begin[\d.]+\|end[\d.]*\|arithmetic{ARITHMETIC}"  # the last part of a fingerprint
 
 Waiting = dict[bytes, list[int]]  # contexts, and the indices of their requests
-BLANK, NEXT_BLANK = (
-    "<extra_id_0>",
-    "<extra_id_1>",
-)  # T5's sentinels: the text of a blank follows its sentinel, up to the next one
+SENTINEL, NEXT_SENTINEL = "<extra_id_0>", "<extra_id_1>"
+"""Sentinel tokens of T5: one stands for a gap in the input; in the output, the text of the gap is between the two."""
 
 
 class Seq2SeqLM(LocalModel):
-    """A loaded model and tokenizer that answers requests as a black box.
+    """An encoder-decoder language model.
 
-    The encoder reads a context with the special tokens that the tokenizer adds before and after it. The decoder begins
-    with its start token, followed by the token that the checkpoint forces there, else by the special tokens that the
-    tokenizer adds before a text; or by T5's `<extra_id_0>` if the context has it. The end of a text is not scored.
+    The encoder reads the context with the special tokens that the tokenizer adds before and after a text. The decoder
+    begins with its start token. The next token is the one that the checkpoint forces, if it does, or else the special
+    tokens that the tokenizer adds before a text; if the context contains T5's `<extra_id_0>`, it is this token. The end
+    of the text is not scored.
 
     Args:
         model: a `PreTrainedModel` with an encoder, a decoder and a language-model head.
         tokenizer: its tokenizer.
-        name: what tables call it.
+        name: the name in tables.
         fingerprint: identifies weights, precision and tokenizer.
-        bos: `False` leaves out the special tokens that the tokenizer adds before a text.
-        window: context length of each half in tokens; by default that of the configuration.
+        bos: False leaves out the special tokens that the tokenizer adds before a text.
+        window: context length of encoder and decoder, each, in tokens; by default that of the configuration.
 
     Attributes:
-        budget: tokens, including padding, that one batch may hold.
+        budget: maximum number of tokens of a batch, including padding.
 
     Raises:
-        ModelError: no window or no start token is known, or a BOS token is requested that the tokenizer does not add.
+        ModelError: the context length or the start token of the decoder is unknown, or `bos` is True but the tokenizer
+            adds no token before a text.
     """
 
     kind = SEQ2SEQ
@@ -77,15 +78,15 @@ class Seq2SeqLM(LocalModel):
         self.fingerprint = (
             f"{fingerprint}|{self.precision}|seq2seq|bos{len(self.start)}|{self._inputs}|arithmetic{ARITHMETIC}"
         )
-        self._halves = EncoderDecoder(self._network, tokenizer.pad_token_id or 0)
-        self._spare_head()
+        self._encoder_decoder = EncoderDecoder(self._network, tokenizer.pad_token_id or 0)
+        self._restrict_head()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, without special tokens."""
         return super().encode([text.removeprefix(" ") for text in texts] if self._doubles_spaces else texts)
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        """Answer requests, grouped by context; call `sink` with each answer as it comes.
+        """Score continuations, grouped by context; call `sink` with each answer as soon as it is known.
 
         Raises:
             OutOfMemory: a single request does not fit the device.
@@ -93,14 +94,14 @@ class Seq2SeqLM(LocalModel):
         waiting = self._by_context(requests)
         for batch in self._batches(waiting, requests):
             with self.budget.halved_if_exceeded(batch), full_device(), torch.inference_mode():
-                encoded = self._halves.encode([_tokens(context) for context in batch.contexts])
+                encoded = self._encoder_decoder.encode([_tokens(context) for context in batch.contexts])
                 for part in batch.parts:
                     for index, answer in self._answers(encoded, part, requests):
                         sink(index, answer)
                         waiting[batch.contexts[part[index]]].remove(index)
 
     def computed_tokens(self, requests: Sequence[ScoreRequest]) -> int:
-        """Tokens that both halves compute to answer requests together, including padding."""
+        """Number of tokens, including padding, that encoder and decoder compute to score all of these requests."""
         waiting, total = self._by_context(requests), 0
         for batch in self._batches(waiting, requests):
             total += len(batch.contexts) * batch.longest
@@ -110,7 +111,7 @@ class Seq2SeqLM(LocalModel):
         return total
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Generate texts after prompts; call `sink` with each answer as it comes.
+        """Generate texts after prompts; call `sink` with each answer as soon as it is known.
 
         Raises:
             OutOfMemory: a single prompt does not fit the device.
@@ -121,9 +122,9 @@ class Seq2SeqLM(LocalModel):
 
     @cached_property
     def generation(self) -> Generation:
-        """The generation with the decoder that works for this model; chosen at first use."""
+        """Generation with the fastest decoder that works for this model, which is determined at first use."""
         return seq2seq_generation(
-            self._halves,
+            self._encoder_decoder,
             self.tokenizer,
             self._inputs.inputs_of,
             self._inputs.ends_after,
@@ -168,7 +169,7 @@ class Seq2SeqLM(LocalModel):
             longest_first = longest_first[count:]
 
     def _decoder_length(self, request: ScoreRequest) -> int:
-        """Decoder input tokens of a request: the first ones, and all of the continuation but the last."""
+        """Number of decoder input tokens of a request: start tokens, and all of the continuation but the last token."""
         _, decoder_start = self._inputs.inputs_of(np.frombuffer(request.tokens, np.int32)[: request.boundary])
         return len(decoder_start) + len(request.tokens) - request.boundary - 1
 
@@ -185,8 +186,11 @@ class Seq2SeqLM(LocalModel):
         width = max(map(len, rows))
         indices = [row * width + np.arange(len(each)) + firsts[row] for row, each in enumerate(targets)]
         owners = to_device(torch.tensor(list(part.values())), self.device)
-        logits, _ = self._halves.decode(
-            encoded.of(owners), self._halves.padded(rows), torch.from_numpy(np.concatenate(indices)), use_cache=False
+        logits, _ = self._encoder_decoder.decode(
+            encoded.of(owners),
+            self._encoder_decoder.padded(rows),
+            torch.from_numpy(np.concatenate(indices)),
+            use_cache=False,
         )
         scores = token_logprobs(logits, np.concatenate(targets), any(requests[index].moments for index in part))
         cuts = np.cumsum([len(each) for each in targets])[:-1]
@@ -194,13 +198,15 @@ class Seq2SeqLM(LocalModel):
         for index, logprobs, greedy, moments in zip(part, *parts, strict=True):
             yield index, ScoreAnswer.of(logprobs, greedy, moments if requests[index].moments else None)
 
-    def _spare_head(self) -> None:
+    def _restrict_head(self) -> None:
         tokens = ordinary_tokens(4, self.vocabulary).astype(np.int32)
         with torch.inference_mode():
-            encoded = self._halves.encode([tokens])
-        row = self._halves.padded([np.array([*self._inputs.decoder_start, *tokens[:3]], np.int32)])
+            encoded = self._encoder_decoder.encode([tokens])
+        row = self._encoder_decoder.padded([np.array([*self._inputs.decoder_start, *tokens[:3]], np.int32)])
         indices = torch.arange(row.shape[1])[-3:]
-        self._network.spare_head(lambda: self._halves.decode(encoded, row, indices, use_cache=False)[0], self.precision)
+        self._network.restrict_head(
+            lambda: self._encoder_decoder.decode(encoded, row, indices, use_cache=False)[0], self.precision
+        )
 
 
 def _tokens(context: bytes) -> Tokens:
@@ -209,7 +215,13 @@ def _tokens(context: bytes) -> Tokens:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Contexts that are encoded together, longest first, and the decoder batches of their requests."""
+    """Contexts that are encoded together, and the decoder batches of their requests.
+
+    Attributes:
+        contexts: the tokens of the contexts, longest first.
+        parts: the decoder batches: the indices of requests, and of their contexts.
+        requests: all requests.
+    """
 
     contexts: Sequence[bytes]
     parts: Sequence[Mapping[int, int]]
@@ -217,12 +229,12 @@ class _Batch:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest context."""
+        """Number of tokens of the longest context."""
         return len(_tokens(self.contexts[0]))
 
     @property
     def size(self) -> int:
-        """Tokens of the largest batch of either half."""
+        """Number of tokens of the largest batch of encoder or decoder."""
         continuations = [
             len(part) * (self.longest + max(len(self.requests[i].tokens) - self.requests[i].boundary for i in part))
             for part in self.parts
@@ -231,26 +243,26 @@ class _Batch:
 
     @property
     def divisible(self) -> bool:
-        """Whether either half has more than one row."""
+        """Whether the encoder or the decoder has more than one row."""
         return len(self.contexts) > 1 or max(map(len, self.parts)) > 1
 
 
 def doubles_spaces(tokenizer: Any) -> bool:
-    """Whether a tokenizer adds a space even before a text that begins with one."""
+    """Whether a tokenizer adds a space before every text, even before one that begins with a space."""
     bare, spaced = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", " a"))
     begins = str(*tokenizer.convert_ids_to_tokens(bare[:1])).startswith("▁")
     return begins and bool(bare != spaced)
 
 
 class EncoderDecoderInputs:
-    """The input tokens of encoder and decoder for a context, and the tokens that end a text after it.
+    """The input tokens of encoder and decoder for a context, and the tokens that end a generated text.
 
     Args:
-        model, tokenizer: of `transformers`.
-        start, end: the special tokens that the tokenizer adds around a text.
+        model, tokenizer: objects of `transformers`.
+        start, end: the special tokens that the tokenizer adds before and after a text.
 
     Attributes:
-        decoder_start: the tokens that the decoder begins with, except after a context with a blank.
+        decoder_start: the first tokens of the decoder, unless the context contains a sentinel.
 
     Raises:
         ModelError: the start token of the decoder is unknown.
@@ -259,35 +271,38 @@ class EncoderDecoderInputs:
     def __init__(self, model: Any, tokenizer: Any, start: tuple[int, ...], end: tuple[int, ...]) -> None:
         self._model, self._tokenizer, self._end = model, tokenizer, end
         self.decoder_start = _beginning(model, start)
-        self._blank, self._next_blank = _sentinel(tokenizer, BLANK), _sentinel(tokenizer, NEXT_BLANK)
+        self._sentinel, self._next_sentinel = _token_id(tokenizer, SENTINEL), _token_id(tokenizer, NEXT_SENTINEL)
 
     def __str__(self) -> str:
-        """Part of fingerprints."""
+        """The start and end tokens, as in fingerprints."""
         return f"begin{'.'.join(map(str, self.decoder_start))}|end{'.'.join(map(str, self._end))}"
 
     @property
     def reserved(self) -> int:
-        """Tokens that a window needs in addition to those of a context or a continuation."""
-        return max(len(self._end), len(self.decoder_start) - 1, 1 if self._blank is not None else 0)
+        """Number of tokens that a window needs besides those of a context or continuation."""
+        return max(len(self._end), len(self.decoder_start) - 1, 1 if self._sentinel is not None else 0)
 
     def inputs_of(self, context: Tokens) -> tuple[Tokens, Tokens]:
-        """The encoder input for a context, and the first tokens of the decoder."""
-        has_ended = tuple(context[len(context) - len(self._end) :]) == self._end  # as the fallback token may have
+        """The tokens of the encoder for a context, and the first tokens of the decoder."""
+        # the fallback token of an empty context may be the end token
+        has_ended = tuple(context[len(context) - len(self._end) :]) == self._end
         read = context if has_ended else np.concatenate([context, np.array(self._end, np.int32)])
-        decoder_start = (self.decoder_start[0], self._blank) if self._has_blank(context) else self.decoder_start
+        decoder_start = (self.decoder_start[0], self._sentinel) if self._has_sentinel(context) else self.decoder_start
         return read, np.array(decoder_start, np.int32)
 
     def ends_after(self, prompt: Tokens) -> frozenset[int]:
-        """The tokens that end a generated text; after a prompt with a blank, also the next sentinel."""
+        """The tokens that end a text generated after a prompt; if it contains a sentinel, the next sentinel is one."""
         usual = end_tokens(self._model, self._tokenizer)
-        return usual | {self._next_blank} if self._next_blank is not None and self._has_blank(prompt) else usual
+        return (
+            usual | {self._next_sentinel} if self._next_sentinel is not None and self._has_sentinel(prompt) else usual
+        )
 
-    def _has_blank(self, context: Tokens) -> bool:
-        return self._blank is not None and bool((context == self._blank).any())
+    def _has_sentinel(self, context: Tokens) -> bool:
+        return self._sentinel is not None and bool((context == self._sentinel).any())
 
 
 def _beginning(model: Any, start: tuple[int, ...]) -> tuple[int, ...]:
-    """The tokens that a decoder begins with."""
+    """The first tokens of a decoder."""
     settings = (model.generation_config, model.config)
     first = _setting("decoder_start_token_id", settings)
     if first is None:
@@ -303,6 +318,6 @@ def _setting(name: str, settings: Sequence[Any]) -> int | None:
     return next((int(token) for token in found if isinstance(token, int)), None)
 
 
-def _sentinel(tokenizer: Any, word: str) -> int | None:
-    token = tokenizer.get_vocab().get(word)
+def _token_id(tokenizer: Any, name: str) -> int | None:
+    token = tokenizer.get_vocab().get(name)
     return None if token is None else int(token)

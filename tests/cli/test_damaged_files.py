@@ -172,7 +172,7 @@ def test_a_nested_file_of_a_checkpoint_is_one_sentence(name: str) -> None:
     shutil.copytree(TINY_PATH, "nested")
     Path("nested", name).write_text(NESTED)
 
-    with pytest.raises(ModelError, match=r"^'nested' cannot be loaded: a file of it is nested too deeply"):
+    with pytest.raises(ModelError, match=r"^'nested' cannot be loaded: one of its files is nested too deeply"):
         load_model("nested")
 
 

@@ -49,7 +49,7 @@ def test_a_map_and_limits_change_no_score(icl_eval: IclEval) -> None:
         (["--device-map", "auto", "--max-memory", "cpu=much"], "--max-memory cpu=much: a size reads like"),
         (["--device-map", "nowhere.yaml"], "there is no file 'nowhere.yaml'"),
         (["--device-map", "devices.yaml"], "devices.yaml: no module of the model is named 'transformer.g'"),
-        (["--tensor-parallel"], "--tensor-parallel divides a model among processes, but this is the only one"),
+        (["--tensor-parallel"], "--tensor-parallel divides a model among several processes, but there is only one"),
         (["--attn", "flash_attention_2"], "--attn flash_attention_2 cannot be used: "),
     ],
 )

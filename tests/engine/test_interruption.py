@@ -17,7 +17,7 @@ from toy_rows import Crowd
 from icl_eval.engine import Engine, Journal, Ranks
 from icl_eval.errors import ModelError
 from icl_eval.models import Decoding, GenerateRequest, LanguageModel, OutOfMemory, Request, ScoreRequest, Sink
-from icl_eval.models.protocol import CHUNK, Plan
+from icl_eval.models.protocol import MIN_CHUNK_TOKENS, Plan
 from icl_eval.testing import FakeLM
 
 from .sharing import Rounding, shared
@@ -39,7 +39,7 @@ def texts(tokens: int) -> list[Sequence[Request]]:
     ]
 
 
-TEXTS = texts(CHUNK // 6)  # a few fill a chunk
+TEXTS = texts(MIN_CHUNK_TOKENS // 6)  # a few fill a chunk
 
 
 def journal_of(

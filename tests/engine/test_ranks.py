@@ -26,7 +26,7 @@ from icl_eval.models import (
 from icl_eval.models.causal import scheduling as prefix_replay
 from icl_eval.models.causal.rows import PackedRow, Row, RowAnswer
 from icl_eval.models.causal.scheduling import batched as plan
-from icl_eval.models.protocol import CHUNK
+from icl_eval.models.protocol import MIN_CHUNK_TOKENS
 from icl_eval.testing import FakeLM
 
 from .sharing import Rounding, shared
@@ -143,7 +143,9 @@ def test_a_lineage_leaves_out_what_was_cut_off() -> None:
 
 
 BLACK = [ScoreRequest.of([65 + n % 7, *range(n % 5 + 1)], [n % 50, 3]) for n in range(90)]
-LENGTHY = [ScoreRequest.of([65 + n % 7] * (CHUNK // 20) + [n], [n % 50, 3]) for n in range(90)]  # several chunks
+LENGTHY = [
+    ScoreRequest.of([65 + n % 7] * (MIN_CHUNK_TOKENS // 20) + [n], [n % 50, 3]) for n in range(90)
+]  # several chunks
 TEXTS = [
     GenerateRequest.of([65, n], decoding)
     for n in range(30)

@@ -103,9 +103,9 @@ CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
     ),
 }
 
-BY_POSITION = "its layers mask by position in the row"
-NO_MASK = "its forward pass takes no ancestor mask"
-UNHEEDED = "its layers do not follow an ancestor mask"
+BY_POSITION = "its layers have causal masks of their own"
+NO_MASK = "its forward pass does not accept an ancestor mask"
+UNHEEDED = "its layers ignore an ancestor mask"
 WHY_NOT = {
     "gpt_bigcode": BY_POSITION,
     "gpt_neo": BY_POSITION,
@@ -113,7 +113,7 @@ WHY_NOT = {
     "bloom": f"{NO_MASK} (ValueError)",
     "phi3_longrope": "beyond 16 tokens its rotary frequencies change",
     "falcon_alibi": f"{NO_MASK} (ValueError)",
-    "mpt": "it counts distances by position in the row",
+    "mpt": "its attention depends on positions in the row",
     "mamba": f"{NO_MASK} (RuntimeError)",
     "rwkv": UNHEEDED,
     "recurrent_gemma": UNHEEDED,

@@ -28,6 +28,6 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-        monkeypatch.setattr(devices, "absent", lambda _: "")
+        monkeypatch.setattr(devices, "device_problem", lambda _: "")
 
     return pretend

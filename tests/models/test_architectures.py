@@ -13,7 +13,7 @@ from icl_eval.models import Budget, ScoreRequest
 from icl_eval.models.causal import model as module
 from icl_eval.models.causal.blocks import TreePlan
 from icl_eval.models.causal.model import CausalLM
-from icl_eval.models.causal.rows import RowSizes, Terms, pack
+from icl_eval.models.causal.rows import Packing, RowSizes, pack
 from icl_eval.models.causal.tree_attention import efficient_sequences, flash_sequences, plain_blocks
 
 from .architectures import CONFIGS, UNHEEDED, VOCABULARY, WHY_NOT, WINDOW, build
@@ -74,7 +74,7 @@ def test_rows_on_cached_prefixes_equal_the_reference(name: str) -> None:
     lm = copy(paths(name)["pieces"])
     lm.budget, lm.row_sizes = Budget(16), RowSizes(min_prefix=4, after_prefix=16)
     requests = random_requests(np.random.default_rng(len(name)), sequences=10)
-    terms = Terms(
+    packing = Packing(
         share=True,
         limit=16,
         width=32,
@@ -82,7 +82,7 @@ def test_rows_on_cached_prefixes_equal_the_reference(name: str) -> None:
         tree_attention=lm.has_tree_attention,
         sizes=lm.row_sizes,
     )
-    used = [row for row in pack(dict(enumerate(requests)), terms) if row.row.prefix_length]
+    used = [row for row in pack(dict(enumerate(requests)), packing) if row.row.prefix_length]
 
     answers = Engine(lm).answer(requests)
 
@@ -149,7 +149,7 @@ def test_a_layer_that_hides_its_window_does_not_branch_beyond_it(monkeypatch: py
     assert (lm.shares_prefixes, lm.max_shared_length, lm.prefix_sharing_limit) == (
         True,
         12,
-        "beyond 12 tokens its attention slides",
+        "beyond 12 tokens its attention uses a sliding window",
     )
     assert worst(model, requests, Engine(lm).answer(requests)) < 1e-4
 
@@ -163,7 +163,9 @@ def test_a_kernel_that_fails_later_gives_way_to_matrix_products(monkeypatch: pyt
     monkeypatch.setattr(module, "kernels_of", lambda _: [limited, plain_blocks])
     lm, requests = causal(sharp("llama")), random_requests(np.random.default_rng(2))
 
-    with pytest.warns(RuntimeWarning, match=r"an attention kernel failed \(head dimension not supported\); the model"):
+    with pytest.warns(
+        RuntimeWarning, match=r"an attention kernel failed \(head dimension not supported\); slower matrix"
+    ):
         answers = Engine(lm).answer(requests)
 
     assert worst(sharp("llama"), requests, answers) < 1e-4

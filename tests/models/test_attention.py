@@ -17,7 +17,6 @@ from icl_eval.errors import ModelError
 from icl_eval.models import Decoding, GenerateAnswer, GenerateRequest, load_model
 from icl_eval.models.causal.sharing import sharing
 from icl_eval.models.loading import placement
-from icl_eval.models.loading.checkpoint import Checkpoint
 from icl_eval.models.options import LoadConfig
 
 from .architectures import build
@@ -100,7 +99,7 @@ def test_attention_that_takes_no_mask_is_not_given_one() -> None:
     config = SimpleNamespace(_attn_implementation="flash_attention_2", vocab_size=100, to_dict=dict)
     found = sharing(config, False, 64, "bfloat16", logits)
 
-    assert (found.works, found.prefix_sharing_limit) == (False, "flash_attention_2 takes no mask")
+    assert (found.works, found.prefix_sharing_limit) == (False, "flash_attention_2 does not support masks")
 
 
 @pytest.mark.skipif(find_spec("flash_attn") is not None, reason="flash_attn is installed")
@@ -121,13 +120,12 @@ def test_attention_that_an_architecture_lacks_is_reported(saved: Path) -> None:
 def test_attention_that_is_not_taken_is_reported() -> None:
     config = SimpleNamespace(_attn_implementation="eager")
     model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: config), dtype=torch.float32)
-    checkpoint = Checkpoint("", None, {})
 
-    with pytest.raises(ModelError, match=r"^--attn sdpa cannot be used: SimpleNamespace takes eager$"):
-        placement.settle(model, LoadConfig(attn="sdpa"), checkpoint)
+    with pytest.raises(ModelError, match=r"^--attn sdpa cannot be used: SimpleNamespace uses eager$"):
+        placement.check_attention(model, LoadConfig(attn="sdpa"))
     config._attn_implementation = "flash_attention_2"
     with pytest.raises(ModelError, match=r"^--attn flash_attention_2 needs --dtype bfloat16 or float16$"):
-        placement.settle(model, LoadConfig(attn="flash_attention_2"), checkpoint)
+        placement.check_attention(model, LoadConfig(attn="flash_attention_2"))
 
 
 def test_attention_that_there_is_not() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from toy_rows import REQUESTS
 
 from icl_eval.models import ScoreRequest
-from icl_eval.models.causal.rows import PackedRow, Row, Terms, pack
+from icl_eval.models.causal.rows import PackedRow, Packing, Row, pack
 from icl_eval.models.causal.scheduling import batched as plan
 
 
@@ -16,7 +16,7 @@ from icl_eval.models.causal.scheduling import batched as plan
 def test_batches_keep_to_the_budget_unless_a_row_alone_exceeds_it(
     requests: list[ScoreRequest], budget: int, share: bool
 ) -> None:
-    rows = pack(dict(enumerate(requests)), Terms(share=share, limit=20, width=2))
+    rows = pack(dict(enumerate(requests)), Packing(share=share, limit=20, width=2))
 
     batches = plan(rows, budget=budget, targets=1000)
 
@@ -27,7 +27,7 @@ def test_batches_keep_to_the_budget_unless_a_row_alone_exceeds_it(
 
 @given(REQUESTS)
 def test_the_longest_rows_of_a_kind_come_first(requests: list[ScoreRequest]) -> None:
-    rows = pack(dict(enumerate(requests)), Terms(share=False, limit=20, width=2))
+    rows = pack(dict(enumerate(requests)), Packing(share=False, limit=20, width=2))
 
     lengths = [len(row.row.tokens) for batch in plan(rows, budget=30, targets=1000) for row in batch.rows]
 
@@ -36,7 +36,7 @@ def test_the_longest_rows_of_a_kind_come_first(requests: list[ScoreRequest]) -> 
 
 def test_tokens_count_the_padding() -> None:
     requests = [ScoreRequest.of([1, 2, 3], [4]), ScoreRequest.of([2], [4])]
-    rows = pack(dict(enumerate(requests)), Terms(share=False, limit=20, width=2))
+    rows = pack(dict(enumerate(requests)), Packing(share=False, limit=20, width=2))
 
     assert [batch.tokens for batch in plan(rows, budget=6, targets=1000)] == [6]
     assert [batch.tokens for batch in plan(rows, budget=5, targets=1000)] == [3, 1]
@@ -44,7 +44,7 @@ def test_tokens_count_the_padding() -> None:
 
 def test_logits_of_a_batch_keep_to_their_budget() -> None:
     requests = [ScoreRequest.of([token], [1, 2, 3]) for token in range(4)]
-    rows = pack(dict(enumerate(requests)), Terms(share=False, limit=20, width=2))
+    rows = pack(dict(enumerate(requests)), Packing(share=False, limit=20, width=2))
 
     batches = plan(rows, budget=4096, targets=6)
 
@@ -55,7 +55,7 @@ def test_logits_of_a_batch_keep_to_their_budget() -> None:
 def test_no_batch_of_several_rows_has_more_scored_positions_than_the_logits_budget(
     requests: list[ScoreRequest], targets: int, share: bool
 ) -> None:
-    rows = pack(dict(enumerate(requests)), Terms(share=share, limit=8, width=2, targets=targets))
+    rows = pack(dict(enumerate(requests)), Packing(share=share, limit=8, width=2, targets=targets))
 
     batches = plan(rows, budget=4096, targets=targets)
 

@@ -145,7 +145,7 @@ def test_a_model_that_sees_what_follows_is_refused() -> None:
     )
     torch.manual_seed(0)
 
-    with pytest.raises(ModelError, match="BertLMHeadModel lets a token see later ones"):
+    with pytest.raises(ModelError, match="BertLMHeadModel attends to later tokens"):
         causal(hf.BertLMHeadModel(config))
 
     assert causal(hf.BertLMHeadModel(hf.BertConfig(**{**config.to_dict(), "is_decoder": True}))).name == "tiny"

@@ -41,7 +41,9 @@ def test_a_process_alone_leaves_its_memory_to_accelerate(machine: Any) -> None:
 def test_processes_do_not_share_gpus_by_a_map(machine: Any, llama: Path) -> None:
     machine(2, rank=1, processes=2)
 
-    assert refusal(llama, device_map={"": 1}) == ("'' goes to 1, which 2 processes would share: use --device-map auto")
+    assert refusal(llama, device_map={"": 1}) == (
+        "'' is mapped to 1, which 2 processes would share: use --device-map auto"
+    )
     assert "balanced_low_0 needs one process, but 2 processes" in refusal(llama, device_map="balanced_low_0")
 
 
@@ -78,7 +80,7 @@ def test_tied_weights_are_on_one_device(tmp_path: Path, embeddings: str, head: s
     devices = {"transformer": "cpu", "transformer.wte": embeddings, "lm_head": head}
 
     assert refusal(tmp_path, device_map=devices) == (
-        "'lm_head' and 'transformer.wte' have the same weights: put both on the disk, or neither"
+        "'lm_head' and 'transformer.wte' share weights: map both to the disk, or neither"
     )
 
 
@@ -87,7 +89,7 @@ def test_tied_weights_are_on_one_device(tmp_path: Path, embeddings: str, head: s
 def test_a_map_with_a_device_that_is_not_there(llama: Path, tmp_path: Path, device: int | str) -> None:
     path = written_to(tmp_path, {"": device})
 
-    assert refusal(llama, device_map=path).startswith(f"{path}: '' goes to {device!r}, which does not exist: ")
+    assert refusal(llama, device_map=path).startswith(f"{path}: '' is mapped to {device!r}, which does not exist: ")
 
 
 @pytest.mark.parametrize("device", [True, None, 0.5, ["cpu"]])
@@ -95,7 +97,7 @@ def test_a_map_with_something_that_is_no_device(llama: Path, tmp_path: Path, dev
     path = written_to(tmp_path, {"": device})
 
     assert refusal(llama, device_map=path).endswith(
-        "which does not exist: a device is the number of a GPU, or a name such as cpu, disk or cuda:0"
+        "which does not exist: a device is the index of a GPU, or a name such as cpu, disk or cuda:0"
     )
 
 
@@ -116,13 +118,13 @@ def test_a_map_that_cannot_be_read(llama: Path, tmp_path: Path, content: bytes) 
 
 def test_a_map_that_is_neither_known_nor_a_file(llama: Path) -> None:
     assert refusal(llama, device_map="automatic") == (
-        "--device-map takes auto, balanced, balanced_low_0, sequential or a file, and there is no file 'automatic'"
+        "--device-map must be auto, balanced, balanced_low_0, sequential or a file, and there is no file 'automatic'"
     )
 
 
 def test_sizes_that_are_none_and_devices_that_are_not_there(llama: Path) -> None:
     assert refusal(llama, device_map="auto", max_memory={"cpu": "much"}) == (
-        "--max-memory cpu=much: a size reads like 20GiB or 500MB"
+        "--max-memory cpu=much: write a size as 20GiB or 500MB"
     )
     assert refusal(llama, device_map="auto", max_memory={"warp": "1GiB"}).startswith(
         "--max-memory warp=1GiB: there is no such device: "

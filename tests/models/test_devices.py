@@ -37,7 +37,7 @@ def test_a_process_takes_the_gpu_of_its_number(
     machine: Any, monkeypatch: pytest.MonkeyPatch, gpus: int, rank: int, processes: int, expected: str
 ) -> None:
     machine(gpus, rank, processes)
-    monkeypatch.setattr(devices, "absent", lambda device: f"so {device} it was")
+    monkeypatch.setattr(devices, "device_problem", lambda device: f"so {device} it was")
 
     with pytest.raises(ModelError, match=f"^--device {expected} cannot be used: so {expected} it was$"):
         device_named(None)

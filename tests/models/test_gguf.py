@@ -12,7 +12,7 @@ from gguf import GGUFWriter
 from icl_eval.engine import Engine
 from icl_eval.errors import ModelError
 from icl_eval.models import ScoreRequest, load_model
-from icl_eval.models.loading import names as gguf
+from icl_eval.models.loading import checkpoint
 
 from .architectures import build
 from .checkpoints import byte_tokenizer
@@ -86,7 +86,7 @@ def test_a_file_of_another_kind_is_reported(tmp_path: Path) -> None:
 
 def test_without_the_package_the_extra_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr(gguf, "find_spec", lambda name: None if name == "gguf" else real(name))
+    monkeypatch.setattr(checkpoint, "find_spec", lambda name: None if name == "gguf" else real(name))
 
     with pytest.raises(ModelError, match=r"needs the package `gguf`: pip install 'icl-eval\[gguf\]'"):
         load_model(str(file), device="cpu")

@@ -77,7 +77,9 @@ def test_another_tokenizer_is_taken_and_tells_in_the_fingerprint(saved: Path, tm
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(saved: Path) -> None:
-    assert refusal(saved, tokenizer="tiny") == "the tokenizer 'tiny' has tokens up to 836, but the model has only 258"
+    assert (
+        refusal(saved, tokenizer="tiny") == "the tokenizer 'tiny' has token ids up to 836, but the model has 258 tokens"
+    )
 
 
 def test_a_missing_directory_is_not_looked_for_on_the_hub(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_pickled_weights_are_taken_only_when_allowed(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(build("llama", vocab_size=258).state_dict(), folder / "pytorch_model.bin")
 
-    assert "--allow-pickle also takes pickled weights, which can run code" in refusal(folder)
+    assert "--allow-pickle also loads pickled weights, which can run code" in refusal(folder)
     assert load_model(str(folder), device="cpu", allow_pickle=True).fingerprint != safe.fingerprint
 
 
@@ -167,7 +169,7 @@ def test_pickled_weights_that_hold_code_are_not_read(folder: Path) -> None:
     torch.save({"weight": Code()}, folder / "pytorch_model.bin")
 
     assert refusal(folder, allow_pickle=True).endswith(
-        "its pickled weights hold more than tensors, such as code, and are not read"
+        "its pickled weights contain more than tensors, such as code, and are not read"
     )
 
 
@@ -201,7 +203,7 @@ def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
 def test_weights_of_other_shapes_are_refused(folder: Path) -> None:
     configure(folder, hidden_size=64, head_dim=16)
 
-    assert refusal(folder).endswith("its weights do not have the shapes that its configuration gives")
+    assert refusal(folder).endswith("the shapes of its weights do not match its configuration")
 
 
 def test_weights_that_are_cut_are_refused(folder: Path) -> None:
@@ -270,7 +272,7 @@ def test_code_of_a_repository_is_run_when_trusted(
     )
 
     assert refusal(folder) == (
-        f"'{folder}' cannot be loaded: its repository has its own code, which --trust-remote-code would run"
+        f"'{folder}' cannot be loaded: its repository contains code, which is run only with --trust-remote-code"
     )
     for devices in ({"": "cpu"}, {"model": "cpu", "lm_head": "disk"}):
         trusted = load_model(str(folder), device_map=devices, trust_remote_code=True)
@@ -286,4 +288,4 @@ def test_a_rule_for_masked_models_is_refused_before_the_weights_of_another_are_r
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", read)
 
-    assert refusal(saved, pll="plain") == f"--pll plain is for masked language models, and '{saved}' is not one"
+    assert refusal(saved, pll="plain") == f"--pll plain needs a masked language model, and '{saved}' is not one"

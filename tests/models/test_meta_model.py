@@ -140,5 +140,5 @@ def test_operations_are_those_that_pytorch_counts(name: str) -> None:
 
 
 def test_a_meta_model_computes_nothing() -> None:
-    with pytest.raises(ModelError, match="drawn has no weights here"):
+    with pytest.raises(ModelError, match="drawn is loaded without weights"):
         meta_model("llama").enqueue([])

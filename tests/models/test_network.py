@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from torch.torch_version import TorchVersion
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from icl_eval.models.network import CACHED_FLOATS, _wide, fuse_activations, gives_float32, token_logprobs
+from icl_eval.models.network import CACHED_FLOATS, _float32_linear, fuse_activations, gives_float32, token_logprobs
 
 
 def test_logits_are_the_same() -> None:
@@ -89,7 +89,7 @@ def test_a_head_on_a_gpu_is_widened_by_an_old_torch_too(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.4.0"))
     hidden, weight = torch.arange(8.0).view(2, 4).bfloat16(), torch.arange(12.0).view(3, 4).bfloat16()
 
-    found = _wide(hidden, weight.as_subclass(OnGpu))
+    found = _float32_linear(hidden, weight.as_subclass(OnGpu))
 
     assert found.dtype == torch.float32
     assert torch.equal(found, (hidden.float() @ weight.float().T).as_subclass(OnGpu))

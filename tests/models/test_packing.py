@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from toy_rows import REQUESTS, sequence_of
 
 from icl_eval.models import ScoreRequest
-from icl_eval.models.causal.rows import PackedRow, RowSizes, Terms, longest_first, pack
+from icl_eval.models.causal.rows import PackedRow, Packing, RowSizes, longest_first, pack
 
 SHORT_PREFIXES = RowSizes(min_prefix=2)
 
@@ -21,7 +21,7 @@ def packed(
     cache_prefixes: bool = False,
     sizes: RowSizes = SHORT_PREFIXES,
 ) -> list[PackedRow]:
-    terms = Terms(
+    packing = Packing(
         share=share,
         limit=limit,
         width=32,
@@ -29,7 +29,7 @@ def packed(
         cache_prefixes=cache_prefixes,
         sizes=sizes,
     )
-    return pack(dict(enumerate(requests)), terms)
+    return pack(dict(enumerate(requests)), packing)
 
 
 def inputs(request: ScoreRequest) -> tuple[int, ...]:
@@ -183,9 +183,9 @@ def test_unrelated_sequences_share_a_row_with_tree_attention() -> None:
 
 def test_a_row_has_no_more_targets_than_the_head_may_see_at_once() -> None:
     requests = [ScoreRequest.of([1, token], [2, 3, 4]) for token in range(6)]
-    terms = Terms(share=True, limit=4096, width=32, targets=7)
+    packing = Packing(share=True, limit=4096, width=32, targets=7)
 
-    assert [len(each.row.targets) for each in pack(dict(enumerate(requests)), terms)] == [6, 6, 6]
+    assert [len(each.row.targets) for each in pack(dict(enumerate(requests)), packing)] == [6, 6, 6]
 
 
 def test_a_prefix_of_another_request_costs_nothing() -> None:

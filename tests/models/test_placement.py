@@ -202,7 +202,7 @@ def test_options_that_exclude_each_other(llama: Path) -> None:
         assert "takes neither --device nor --device-map" in refusal(llama, tensor_parallel=True, **other)
     for device_map in (None, {"": "cpu"}):
         assert refusal(llama, max_memory={"cpu": "1GiB"}, device_map=device_map) == (
-            "--max-memory is for --device-map auto, balanced, balanced_low_0 or sequential"
+            "--max-memory needs --device-map auto, balanced, balanced_low_0 or sequential"
         )
     assert "--offload-dir is for the weights" in refusal(llama, offload_dir="x")
 
@@ -211,7 +211,7 @@ def test_one_process_cannot_divide_a_model(llama: Path, monkeypatch: pytest.Monk
     monkeypatch.delenv("WORLD_SIZE", raising=False)
 
     assert refusal(llama, tensor_parallel=True).startswith(
-        "--tensor-parallel divides a model among processes, but this is the only one; start accelerate launch "
+        "--tensor-parallel divides a model among several processes, but there is only one; start accelerate launch "
     )
 
 
@@ -221,5 +221,5 @@ def test_a_model_without_a_plan_cannot_be_divided(tmp_path: Path, monkeypatch: p
     byte_tokenizer().save_pretrained(tmp_path)
 
     assert refusal(tmp_path, tensor_parallel=True) == (
-        "--tensor-parallel: BloomForCausalLM has no plan of how to divide its layers"
+        "--tensor-parallel: BloomForCausalLM has no plan for dividing its layers"
     )

@@ -53,7 +53,7 @@ def test_a_type_that_the_device_does_not_compute_with_is_reported(
 
     with pytest.raises(ModelError) as caught:
         weights_type("float16", CPU)
-    assert str(caught.value) == "--dtype float16 cannot be used: this CPU does not compute with it"
+    assert str(caught.value) == "--dtype float16 cannot be used: this CPU does not support it"
 
 
 @pytest.mark.parametrize("supported", [True, False])
@@ -63,7 +63,7 @@ def test_bfloat16_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch, supp
     if supported:
         assert weights_type("bfloat16", GPU) is torch.bfloat16
     else:
-        with pytest.raises(ModelError, match="bfloat16 cannot be used: the device cuda:0 does not compute with it"):
+        with pytest.raises(ModelError, match="bfloat16 cannot be used: the device cuda:0 does not support it"):
             weights_type("bfloat16", GPU)
 
 

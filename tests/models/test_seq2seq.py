@@ -349,7 +349,7 @@ def test_beam_search_is_that_of_transformers(name: str, alpha: float) -> None:
 def test_generated_texts_do_not_depend_on_batches_or_the_cache(decoding: Decoding) -> None:
     lm, alone, prompts = seq2seq_lm("t5"), seq2seq_lm("t5"), prompts_of("t5")
     alone.budget.size = 1
-    forward = partial(forward_uncached, alone._halves, alone._inputs.inputs_of)
+    forward = partial(forward_uncached, alone._encoder_decoder, alone._inputs.inputs_of)
     alone.generation = replace(alone.generation, decoders=lambda _: UncachedDecoder(forward))
     together = write(lm, prompts, decoding)
 
@@ -420,7 +420,7 @@ def test_a_loaded_object_is_of_the_same_kind(name: str) -> None:
 
 
 def test_pseudo_log_likelihood_is_of_masked_models_alone(saved: Path) -> None:
-    with pytest.raises(ModelError, match="--pll plain is for masked language models"):
+    with pytest.raises(ModelError, match="--pll plain needs a masked language model"):
         load_model(str(saved), device="cpu", pll="plain")
 
 

@@ -48,9 +48,9 @@ def refusing(row: Row, positions: np.ndarray | None = None) -> np.ndarray:
     ("logits", "prefix_sharing_limit"),
     [
         (toy, ""),
-        (by_position, "it counts distances by position in the row"),
-        (heedless, "its layers do not follow an ancestor mask"),
-        (refusing, "its forward pass takes no ancestor mask (ValueError)"),
+        (by_position, "its attention depends on positions in the row"),
+        (heedless, "its layers ignore an ancestor mask"),
+        (refusing, "its forward pass does not accept an ancestor mask (ValueError)"),
     ],
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

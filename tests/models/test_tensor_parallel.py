@@ -123,7 +123,7 @@ def test_the_command_line_runs_once_over_two_processes(saved: Path, tmp_path: Pa
 def test_models_of_other_kinds_are_refused(name: str, tmp_path: Path) -> None:
     build_kind(name).save_pretrained(tmp_path)
     tokenizer_for(name).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"--tensor-parallel is for causal language models, and '.*' is not one"):
+    with pytest.raises(ModelError, match=r"--tensor-parallel needs a causal language model, and '.*' is not one"):
         load_model(str(tmp_path), tensor_parallel=True)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from icl_eval.models import ScoreRequest
 from icl_eval.models.causal.blocks import DENSE, Block, TreePlan
-from icl_eval.models.causal.rows import Row, RowSizes, Terms, pack
+from icl_eval.models.causal.rows import Packing, Row, RowSizes, pack
 from icl_eval.models.causal.tree_attention import (
     Kernel,
     Scores,
@@ -31,15 +31,15 @@ TEXTS = st.lists(st.lists(st.integers(0, 2), min_size=2, max_size=14), min_size=
 def rows(texts: list[list[int]], limit: int) -> list[Row]:
     requests = {index: ScoreRequest.of(text[:-1], text[-1:]) for index, text in enumerate(texts)}
     sizes = RowSizes(min_prefix=2)
-    terms = Terms(share=True, limit=limit, width=8, cache_prefixes=True, tree_attention=True, sizes=sizes)
-    return [packed.row for packed in pack(requests, terms)]
+    packing = Packing(share=True, limit=limit, width=8, cache_prefixes=True, tree_attention=True, sizes=sizes)
+    return [packed.row for packed in pack(requests, packing)]
 
 
 def seen_by(block: Block) -> np.ndarray:
     """Which of its keys each query of a block sees, 0 or 1."""
     shape = block.queries.stop - block.queries.start, block.keys.stop - block.keys.start
-    if block.sees is not None:
-        return block.sees.astype(int)
+    if block.visible is not None:
+        return block.visible.astype(int)
     return np.tri(*shape, dtype=int) if block.causal else np.ones(shape, int)
 
 
@@ -70,7 +70,7 @@ def test_blocks_show_every_token_its_ancestors_within_the_window_exactly_once(
 
         expected = ancestors_within(row, window)
         assert (seen == expected).all()
-        assert (plan.sees(window) == expected).all()
+        assert (plan.visible(window) == expected).all()
 
 
 SCORES = st.builds(

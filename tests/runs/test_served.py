@@ -136,7 +136,7 @@ def test_an_option_without_effect_is_refused_whatever_was_finished_before(tmp_pa
     evaluate("tiny", parity(range(4)), shots=0, device="cpu", out=tmp_path)
     with pytest.raises(ModelError, match="`timeout` has no effect on a model that is not served"):
         evaluate("tiny", parity(range(4)), shots=0, device="cpu", out=tmp_path, timeout=3)
-    with pytest.raises(ModelError, match="--max-memory is for --device-map"):
+    with pytest.raises(ModelError, match="--max-memory needs --device-map"):
         evaluate("tiny", parity(range(4)), shots=0, device="cpu", out=tmp_path, max_memory={"cpu": "1GiB"})
 
 

@@ -138,7 +138,7 @@ def test_what_a_chat_endpoint_cannot_do_is_reported_in_one_sentence(start: Start
     assert "answers 404: no chat here" in refusal(start(always=failing(404, "no chat here"))[0], generated())
     empty: Any = 200, {}, json.dumps({"choices": [{"finish_reason": "stop"}]}).encode()
     assert "the server's answer has no `message` with a text" in refusal(start(always=empty)[0], generated())
-    assert "leave it out only with --chat" in refusal(url, generated(), chat=False)
+    assert "only with --chat may it be left out" in refusal(url, generated(), chat=False)
 
 
 def test_with_a_tokenizer_an_endpoint_ranks_options_after_the_template(

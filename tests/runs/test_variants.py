@@ -12,7 +12,7 @@ from toy_rows import Crowd
 
 from icl_eval import Task, compare, evaluate, rescore
 from icl_eval.errors import IclEvalError
-from icl_eval.models.protocol import CHUNK
+from icl_eval.models.protocol import MIN_CHUNK_TOKENS
 from icl_eval.testing import FakeLM
 
 WORDS = ["low", "mid", "high"]
@@ -290,7 +290,7 @@ class Verbose(Crowd):
     """Takes many tokens for each byte, so that a few prompts fill a chunk."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        return [[byte for byte in ids for _ in range(CHUNK // 1500)] for ids in super().encode(texts)]
+        return [[byte for byte in ids for _ in range(MIN_CHUNK_TOKENS // 1500)] for ids in super().encode(texts)]
 
 
 @pytest.mark.parametrize(

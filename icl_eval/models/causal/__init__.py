@@ -1,1 +1,1 @@
-"""Causal language models: requests are packed into rows that hold shared prefixes once."""
+"""Causal language models: requests are packed into rows in which shared prefixes occur once."""

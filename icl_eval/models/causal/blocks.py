@@ -1,9 +1,13 @@
-"""Attention blocks of a packed row: blocks of consecutive tokens, the same for every kernel.
+"""How the attention over a packed row is divided: into blocks, or into sequences for variable-length kernels.
 
-A row lists its sequences depth first, so everything that continues a segment of consecutive tokens follows right after
-it. A segment attends causally to itself; its branches attend, without a mask, to the part of the segment that they
-continue; adjacent short segments form a dense subtree with one small mask. A sliding window is a distance
-in depth: it drops the keys that no query of a block sees, and masks those that only some see.
+A row lists its trie depth first, so all branches of a segment of consecutive tokens directly follow it. A segment
+attends causally to itself. Its branches attend, without a mask, to the part of the segment that they continue. Adjacent
+short segments form a dense subtree with one small mask. A sliding window is a distance in depth: keys beyond it for all
+queries of a block are dropped, and those beyond it for some are masked.
+
+A variable-length kernel takes pairs of queries and keys as sequences: first each segment with itself, then, level by
+level, each branch with the tokens that it continues. In a layer with a sliding window, each segment attends to its
+ancestors within the window in one sequence.
 """
 
 from __future__ import annotations
@@ -19,37 +23,37 @@ from numpy.typing import NDArray
 
 from icl_eval.models.causal.rows import depths, segments, visibility
 
-DENSE = 256  # tokens of small masks that cost less than separate blocks
-CHUNK = 256  # queries of one mask of a window
-PATHS = 2**16  # tokens of windows that are gathered at once
+DENSE = 256  # tokens up to which a subtree with one mask is faster than separate blocks
+CHUNK = 256  # queries of each mask of a sliding window
+PATHS = 2**16  # tokens of keys that are gathered for one call
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Tokens that attend to tokens: to all of them, causally, or where `sees` says so.
+    """Consecutive queries and the consecutive keys that they attend to.
 
     Attributes:
-        queries: slice of the tokens that are new.
-        keys: slice of all tokens, those of the cached prefix included.
-        sees: (queries, keys), or None.
-        causal: whether a token sees those up to itself; queries and keys are then the same tokens.
-        includes_queries: whether the keys include the queries. Such blocks come first and hold every query once.
+        queries: a slice of the new tokens.
+        keys: a slice of all tokens, including those of the cached prefix.
+        visible: which query attends to which key, (queries, keys); None if all do, or as `causal` says.
+        causal: whether each token attends to the tokens up to itself; queries and keys are then the same tokens.
+        includes_queries: whether the keys include the queries. These blocks come first and contain each query once.
     """
 
     queries: slice
     keys: slice
-    sees: NDArray[np.bool_] | None = None
+    visible: NDArray[np.bool_] | None = None
     causal: bool = False
     includes_queries: bool = False
 
 
 class TreePlan:
-    """The attention blocks of one row, for every window of its layers, and their masks on every device.
+    """The attention blocks of one row, for each sliding window of the layers, and their masks on each device.
 
     Args:
-        parents: (length,), of a `Row`.
-        prefix_length: how many of the first tokens are cached.
-        dense: tokens up to which adjacent segments share one mask.
+        parents: (length,), as in `Row`.
+        prefix_length: number of leading tokens that are cached.
+        dense: maximum number of tokens of a subtree with one mask.
     """
 
     def __init__(self, parents: NDArray[np.int32], prefix_length: int, *, dense: int = DENSE) -> None:
@@ -60,11 +64,11 @@ class TreePlan:
 
     @cached_property
     def depths(self) -> NDArray[np.int64]:
-        """Each token's position in its own sequence, (length,)."""
+        """The depth of each token, (length,)."""
         return depths(self.parents)
 
     def blocks(self, window: int | None = None) -> list[Block]:
-        """All that the new tokens attend to, within a window if given; blocks that include their queries come first."""
+        """All blocks, within a sliding window if it is given; those that include their queries come first."""
         if window is not None and window > int(self.depths.max(initial=0)):
             window = None
         if window not in self._blocks:
@@ -75,34 +79,35 @@ class TreePlan:
         return self._blocks[window]
 
     def mask(self, block: Block, device: torch.device, dtype: torch.dtype) -> torch.Tensor | None:
-        """The additive mask of a block, if it has one.
+        """The additive mask of a block, (queries, keys), if it has one.
 
-        Hidden keys get the lowest finite number, so a query that sees no key of a block has no weight there.
+        It has the lowest finite number for hidden keys, so that a query without visible keys gives no NaN; the block
+        then has no weight for it.
         """
-        if block.sees is None:
+        if block.visible is None:
             return None
         key = (id(block), device, dtype)
         if key not in self._masks:
-            mask = torch.zeros(block.sees.shape, dtype=dtype)
-            mask.masked_fill_(torch.from_numpy(~block.sees), torch.finfo(dtype).min)
+            mask = torch.zeros(block.visible.shape, dtype=dtype)
+            mask.masked_fill_(torch.from_numpy(~block.visible), torch.finfo(dtype).min)
             self._masks[key] = mask.to(device)
         return self._masks[key]
 
     def cached(self, key: Hashable, make: Callable[..., Any], *args: Any) -> Any:
-        """What a kernel computes from this plan once for all layers."""
+        """The value of `make(self, *args)`, which is computed once for all layers."""
         if key not in self._cache:
             self._cache[key] = make(self, *args)
         return self._cache[key]
 
-    def sees(self, window: int | None = None) -> NDArray[np.bool_]:
-        """Which tokens each new one sees, (new, length): the union of all blocks."""
+    def visible(self, window: int | None = None) -> NDArray[np.bool_]:
+        """Which tokens each new token attends to, (new, length): the union of all blocks."""
         seen = visibility(self.parents)[self.prefix_length :]
         if window is not None:
             seen &= self.depths[self.prefix_length :, None] - self.depths[None] < window
         return seen
 
     def _within(self, block: Block, window: int) -> Iterator[Block]:
-        """The parts of a block within a window."""
+        """The parts of a block within a sliding window."""
         queries, keys = self.depths[self.prefix_length :][block.queries], self.depths[block.keys]
         if int(queries.max()) - int(keys.min()) < window:
             yield block
@@ -115,7 +120,7 @@ class TreePlan:
         if not block.causal:
             queries, keys = self.depths[self.prefix_length :][block.queries], self.depths[block.keys]
             near = queries[:, None] - keys[None] < window
-            yield replace(block, sees=near if block.sees is None else block.sees & near)
+            yield replace(block, visible=near if block.visible is None else block.visible & near)
             return
         start, last = block.queries.start, block.queries.stop
         for begin in range(start, last, CHUNK):
@@ -123,15 +128,15 @@ class TreePlan:
             first = max(start, begin - window + 1)
             distance = np.arange(begin, stop)[:, None] - np.arange(first, stop)[None]
             seen = (distance >= 0) & (distance < window)
-            visible = slice(self.prefix_length + first, self.prefix_length + stop)
-            yield Block(slice(begin, stop), visible, seen, includes_queries=True)
+            window_keys = slice(self.prefix_length + first, self.prefix_length + stop)
+            yield Block(slice(begin, stop), window_keys, seen, includes_queries=True)
 
     def _ancestors_within(self, block: Block, window: int) -> Iterator[Block]:
-        """Keys that all queries see, without a mask; keys that only some see, in chunks of queries."""
+        """A block of the keys that are visible to all queries, and masked blocks of those that are visible to some."""
         first = int(self.depths[block.keys.start])  # the keys are part of one segment: their depths are consecutive
         size = block.keys.stop - block.keys.start
         queries = self.depths[self.prefix_length :][block.queries]
-        everywhere = max(0, int(queries.max()) - window + 1 - first)  # keys from here on are seen by all
+        everywhere = max(0, int(queries.max()) - window + 1 - first)  # keys from here on are visible to all queries
         if everywhere < size:
             yield Block(block.queries, slice(block.keys.start + everywhere, block.keys.stop))
         size = min(everywhere, size)
@@ -147,7 +152,13 @@ class TreePlan:
 
 
 class Segments:
-    """The segments of a row, and the tokens at which they branch off others."""
+    """The segments of a row, and the tokens that they continue.
+
+    Args:
+        parents: (length,), as in `Row`.
+        prefix_length: number of leading tokens that are cached.
+        dense: maximum number of tokens of a subtree with one mask.
+    """
 
     def __init__(self, parents: NDArray[np.int32], prefix_length: int, dense: int) -> None:
         self.prefix_length, self.dense = prefix_length, dense
@@ -161,7 +172,7 @@ class Segments:
         yield from self._branches(0, len(self.segments), trunk=-self.prefix_length)
 
     def _branches(self, begin: int, end: int, *, trunk: int) -> Iterator[Block]:
-        """Segments that continue the segment or cached prefix that begins at `trunk`, or start a sequence."""
+        """The blocks of segments that continue the segment or cached prefix at `trunk`, or begin a sequence."""
         while begin < end:
             fork, stop = self.continued[begin], self.after[begin]
             while stop < end and self.continued[stop] == fork:
@@ -172,7 +183,7 @@ class Segments:
             begin = stop
 
     def _siblings(self, begin: int, end: int) -> Iterator[Block]:
-        """The blocks within segments that continue the same token, and within all their branches."""
+        """The blocks of segments that continue the same token, and of all their branches."""
         while begin < end:
             stop = self.after[begin]
             if self._size(begin, stop) > self.dense:
@@ -204,7 +215,7 @@ class Segments:
         return self.segments[end - 1][1] - self.segments[begin][0]
 
     def _after(self) -> list[int]:
-        """For each segment the next one that does not descend from it."""
+        """For each segment, the index of the next segment that does not descend from it."""
         after, unfinished = [len(self.segments)] * len(self.segments), list[int]()
         for index, fork in enumerate(self.continued):
             while unfinished and fork < self.segments[unfinished[-1]][0]:
@@ -215,16 +226,16 @@ class Segments:
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """One call of a variable-length kernel.
+    """The sequences of one call of a variable-length kernel.
 
     Attributes:
-        queries: which new tokens, Tq of them: a slice if they are consecutive, else their indices.
-        keys: which of all tokens, Tk of them, in the same way.
-        q_ends, k_ends: (sequences + 1,) int32, where sequences begin and end among these.
-        longest_q, longest_k: tokens of the longest sequence.
-        causal: whether queries see keys up to their own; the last query and the last key are the same token.
-        window: how many tokens back a query sees, including itself; None for all.
-        includes_queries: whether the keys include the queries; such calls come first and hold all queries in order.
+        queries: the new tokens of all sequences: a slice if they are consecutive, else their indices (Tq,).
+        keys: the tokens that they attend to, among all tokens: a slice or indices (Tk,).
+        q_ends, k_ends: (sequences + 1,) int32, the offsets in queries and keys at which sequences begin and end.
+        longest_q, longest_k: number of tokens of the longest sequence.
+        causal: whether a query attends to keys up to itself; the last query and the last key are the same token.
+        window: number of tokens that a query attends to, including itself; None for all.
+        includes_queries: whether the keys include the queries. These calls come first and contain all queries in order.
     """
 
     queries: torch.Tensor | slice
@@ -239,14 +250,14 @@ class Sequences:
 
 
 def sequences(plan: TreePlan, window: int | None, device: torch.device) -> list[Sequences]:
-    """The calls of a row."""
+    """The calls of a variable-length kernel for a row, within a sliding window if it is given."""
     if window is None or window > int(plan.depths.max(initial=0)):
         return list(_levels(plan, device))
     return list(_paths(plan, window, device))
 
 
 def _levels(plan: TreePlan, device: torch.device) -> Iterator[Sequences]:
-    """Every segment with itself, then branches with what they continue, so that no query appears twice in a call."""
+    """Each segment with itself; then branches with the tokens that they continue, each query once in a call."""
     blocks = list(Segments(plan.parents, plan.prefix_length, 0).blocks())
     own = sorted((block for block in blocks if block.includes_queries), key=lambda block: block.queries.start)
     pairs = [(_range(block.queries), _range(block.keys)) for block in own]
@@ -267,7 +278,7 @@ def _levels(plan: TreePlan, device: torch.device) -> Iterator[Sequences]:
 
 
 def _paths(plan: TreePlan, window: int, device: torch.device) -> Iterator[Sequences]:
-    """Every segment with its ancestors within the window."""
+    """Each segment with its ancestors within the sliding window."""
     pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     gathered = 0
     whole = segments(plan.parents)
@@ -306,7 +317,7 @@ def _sequences(
 
 
 def _indices(tokens: NDArray[np.int64], device: torch.device) -> torch.Tensor | slice:
-    """Tokens to select from states: consecutive ones need no copy."""
+    """The index that selects these tokens from states: a slice if they are consecutive, which needs no copy."""
     if (np.diff(tokens) == 1).all():
         return slice(int(tokens[0]), int(tokens[-1]) + 1)
     return torch.from_numpy(tokens).to(device)

@@ -1,6 +1,6 @@
-"""Causal language models of `transformers`: packed rows in, log-probabilities of the target tokens out.
+"""Causal language models of `transformers`: log-probabilities of the targets of packed rows, and generated texts.
 
-Log-softmax is taken in float32 whatever the weights' type.
+Log-softmax is computed in float32, whatever the type of the weights.
 """
 
 from __future__ import annotations
@@ -45,25 +45,26 @@ from icl_eval.models.network import (
 from icl_eval.models.protocol import LOGITS, common_prefix
 from icl_eval.models.tokenization import bos_tokens, window_of
 
-ARITHMETIC = 6  # raised with every change after which the same tokens may get another answer
-DEVICE_PROBE = 24  # times the tokens of a probe on a GPU, whose kernels work in tiles of up to 256 tokens
-RULES = rf"bos[01]\|arithmetic{ARITHMETIC}"  # the end of a fingerprint
+ARITHMETIC = 6  # increased with every change after which the same tokens may get another answer
+DEVICE_PROBE = 24  # factor of the length of test rows on a GPU, whose kernels work in tiles of up to 256 tokens
+RULES = rf"bos[01]\|arithmetic{ARITHMETIC}"  # the last part of a fingerprint
 
 
 class CausalLM(LocalModel, RowModel):
-    """A loaded model and tokenizer behind the engine's protocol.
+    """A causal language model.
 
     Args:
         model: a `PreTrainedModel` with a language-model head.
         tokenizer: its tokenizer.
-        name: what tables call it.
+        name: the name in tables.
         fingerprint: identifies weights, precision and tokenizer.
         bos: whether every text begins with the BOS token; by default if the tokenizer adds it.
         window: context length in tokens; by default that of the configuration.
         own_attention: whether to use only the model's own implementation of attention, even for branching rows.
 
     Raises:
-        ModelError: no window is known, a BOS token is requested but the tokenizer has none, or the model is not causal.
+        ModelError: the context length is unknown, `bos` is True but the tokenizer has no BOS token, or the model is not
+            causal.
     """
 
     def __init__(
@@ -83,12 +84,12 @@ class CausalLM(LocalModel, RowModel):
         self._own_attention = own_attention
         self.queue_depth = queue_depth(model, self.device)
         self.has_tree_attention = False
-        self._kernel: Kernel | None = None  # of rows that branch or continue a cached prefix; none: a mask
+        self._kernel: Kernel | None = None  # for rows that branch or continue a cached prefix; None: use a mask
         self._prefix_cache = PrefixCache(model, self.device)
         rows = [line([1, 2, 3]), line([2, 1])]
-        self._network.spare_head(lambda: self._logits(rows), self.precision)
+        self._network.restrict_head(lambda: self._logits(rows), self.precision)
         if not self._is_causal():
-            raise ModelError(f"{type(model).__name__} lets a token see later ones: it is not a causal language model")
+            raise ModelError(f"{type(model).__name__} attends to later tokens, so it is not a causal language model")
         found = self._best_sharing([] if own_attention else kernels_of(self.device.type))
         self.shares_prefixes, self.max_shared_length = found.works, found.max_shared_length
         self.prefix_sharing_limit = found.prefix_sharing_limit
@@ -97,11 +98,11 @@ class CausalLM(LocalModel, RowModel):
         self.state_bytes = self._prefix_cache.token_bytes
 
     def forward(self, rows: Sequence[Row]) -> list[RowAnswer]:
-        """Run rows as one batch, as `enqueue` does, and wait for the answers."""
+        """Run rows as one batch and return their answers."""
         return self.enqueue(rows)()
 
     def enqueue(self, rows: Sequence[Row]) -> PendingRows:
-        """Run rows as one batch, padded on the right, where causal attention never looks.
+        """Start to run rows as one batch; they are padded on the right, which causal attention never reads.
 
         Raises:
             OutOfMemory: the batch does not fit the device.
@@ -121,7 +122,7 @@ class CausalLM(LocalModel, RowModel):
         return read
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Generate texts after prompts; call `sink` with each answer as it comes.
+        """Generate texts after prompts; call `sink` with each answer as soon as it is known.
 
         Raises:
             OutOfMemory: a single prompt does not fit the device.
@@ -129,16 +130,16 @@ class CausalLM(LocalModel, RowModel):
         """
         if requests:
             generation = self.generation
-            self.clear_cache()  # generated texts depend on these requests only
+            self.clear_cache()  # so that generated texts depend on these requests only
             generation.generate(requests, sink)
 
     def clear_cache(self) -> None:
-        """Clear the cache: the next prefix is computed from its first token."""
+        """Clear the prefix cache."""
         self._prefix_cache.clear()
 
     @cached_property
     def generation(self) -> Generation:
-        """The generation with the decoders that work for this model; chosen at first use."""
+        """Generation with the fastest decoders that work for this model, which are determined at first use."""
         continues = self.caches_prefixes and not self._own_attention
         return causal_generation(
             self._network,
@@ -154,7 +155,7 @@ class CausalLM(LocalModel, RowModel):
         )
 
     def _logits(self, rows: Sequence[Row], positions: NDArray[np.int64] | None = None) -> torch.Tensor:
-        """Next-token logits at the rows' scored tokens, (N, V) in float32."""
+        """Next-token logits (N, V) in float32 at the scored tokens of all rows."""
         return self._run(rows, positions, cached=False)[0]
 
     def _run(
@@ -165,9 +166,13 @@ class CausalLM(LocalModel, RowModel):
         cached: bool,
         falls_back: bool = False,
     ) -> tuple[torch.Tensor, Any]:
-        """Logits as of `_logits`, and the cache of all tokens if requested.
+        """Next-token logits (N, V) in float32 at the scored tokens of all rows; and the cache, if `cached`.
 
-        With `falls_back`, if a kernel fails, warn and use matrix products from then on.
+        Args:
+            rows: the rows of a batch.
+            positions: of the tokens of a single row, (length,); by default their depths.
+            cached: whether to return a cache of all tokens.
+            falls_back: whether to warn, and use matrix products from now on, if an attention kernel fails.
         """
         inputs, indices, attention = self._inputs(rows, positions, cached)
         try:
@@ -176,8 +181,8 @@ class CausalLM(LocalModel, RowModel):
         except KernelError as error:
             if not falls_back or self._kernel is plain_blocks:
                 raise
-            sentence = f"an attention kernel failed ({error}); the model goes on, more slowly, with matrix products"
-            warnings.warn(sentence, RuntimeWarning, stacklevel=2)
+            message = f"an attention kernel failed ({error}); slower matrix products are used from now on"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
             self._kernel = plain_blocks
             return self._run(rows, positions, cached=cached)
         return logits, getattr(output, "past_key_values", None)
@@ -185,7 +190,7 @@ class CausalLM(LocalModel, RowModel):
     def _inputs(
         self, rows: Sequence[Row], positions: NDArray[np.int64] | None, cached: bool
     ) -> tuple[dict[str, Any], torch.Tensor, AbstractContextManager[None]]:
-        """The network's inputs, the indices of the scored tokens among all (N,), and the attention to use."""
+        """The inputs of the network, the indices (N,) of scored tokens in the flattened batch, and the attention."""
         from transformers import DynamicCache
 
         prefix = rows[0].prefix_length  # the same for all
@@ -214,41 +219,43 @@ class CausalLM(LocalModel, RowModel):
         return inputs, indices, attention
 
     def _uses_kernel(self, row: Row) -> bool:
-        """Whether a row needs the kernel, or is better off with it.
+        """Whether to run a row with the kernel.
 
-        `transformers` waits for the device to find out whether a row is plain, so where batches overlap, plain rows
-        use the kernel too, once it has been tried.
+        Rows that branch or continue a cached prefix need it. Plain rows are faster with it if several batches are in
+        flight, because `transformers` waits for the device to find out whether a row is plain.
         """
         overlaps = self.queue_depth > 1 and self.has_tree_attention and len(row.tokens) <= self.max_shared_length
         return row.prefix_length > 0 or not row.is_linear or overlaps
 
     def _branching(self, rows: Sequence[Row], length: int, custom: NDArray[np.int64] | None) -> dict[str, torch.Tensor]:
-        """Positions (B, T) and the additive mask (B, 1, T, P + T) with which every token sees only its ancestors.
+        """Positions (B, T), and an additive mask (B, 1, T, P + T) of the ancestors of each token.
 
-        P is the length of the cached prefix, which needed its positions and mask when it was computed.
+        P is the length of the cached prefix; T counts the new tokens only.
         """
         prefix = rows[0].prefix_length
         positions = torch.zeros(len(rows), length, dtype=torch.long)
-        sees = torch.zeros(len(rows), 1, length, prefix + length, dtype=torch.bool)
-        sees[:, 0, :, prefix:].diagonal(dim1=1, dim2=2).fill_(True)  # padding sees itself: a row without keys gives NaN
+        visible = torch.zeros(len(rows), 1, length, prefix + length, dtype=torch.bool)
+        visible[:, 0, :, prefix:].diagonal(dim1=1, dim2=2).fill_(
+            True
+        )  # padding visible itself: a row without keys gives NaN
         for index, row in enumerate(rows):
             size = len(row.tokens) - prefix
             positions[index, :size] = torch.from_numpy((depths(row.parents) if custom is None else custom)[prefix:])
-            sees[index, 0, :size, : prefix + size] = torch.from_numpy(visibility(row.parents)[prefix:])
-        mask = torch.zeros(sees.shape, dtype=self.model.dtype)
-        mask.masked_fill_(~sees, torch.finfo(self.model.dtype).min)
+            visible[index, 0, :size, : prefix + size] = torch.from_numpy(visibility(row.parents)[prefix:])
+        mask = torch.zeros(visible.shape, dtype=self.model.dtype)
+        mask.masked_fill_(~visible, torch.finfo(self.model.dtype).min)
         return {"position_ids": to_device(positions, self.device), "attention_mask": to_device(mask, self.device)}
 
     def _is_causal(self) -> bool:
-        """Whether a prediction is the same whatever follows; an encoder with a language-model head sees it all."""
+        """Whether predictions do not depend on later tokens, as they do in an encoder with a language-model head."""
         row, tokens = line([0, 0, 0]), np.array([[5, 6, 7], [5, 6, 8], [9, 6, 7]], np.int32) % self.vocabulary
         rows = [replace(row, tokens=each, scored=np.array([1], np.int32)) for each in tokens]
         with torch.inference_mode():
             plain, later, earlier = self._logits(rows).cpu().numpy()
-        return not distance(later, plain) > tolerance(self.precision) * distance(earlier, plain)  # NaN is no verdict
+        return not distance(later, plain) > tolerance(self.precision) * distance(earlier, plain)  # True for NaN
 
     def _best_sharing(self, kernels: Sequence[Kernel]) -> Sharing:
-        """The sharing that the best kernel, or else a mask, allows; selects that kernel."""
+        """Select the kernel with which the longest sequences can share rows, or a mask; return what it allows."""
         best: tuple[Kernel | None, Sharing] | None = None
         for kernel in kernels:
             self._kernel, found = kernel, self._sharing(kernel)
@@ -274,7 +281,7 @@ class CausalLM(LocalModel, RowModel):
         return sharing(self._config, masks, self.window, self.precision, logits, windows, size)
 
     def _cached_prefix_works(self) -> bool:
-        """Whether a row on a cached prefix gives what the same row gives alone."""
+        """Whether a row that continues a cached prefix gives the same logits as the whole row."""
         tokens = ordinary_tokens(6, self.vocabulary).astype(np.int32)
         row = Row(tokens, np.array([-1, 0, 1, 2, 1, 4], np.int32), np.array([3, 5], np.int32), tokens[:2])
         other = replace(row, tokens=np.where(np.arange(6) < 3, tokens[::-1], tokens).astype(np.int32))
@@ -289,11 +296,11 @@ class CausalLM(LocalModel, RowModel):
 
 
 class PrefixCache:
-    """The states of the last prefix; of the next one, only what the two do not share is computed.
+    """The keys and values of the last prefix; of the next prefix, only the tokens that differ are computed.
 
     Args:
         model: a `PreTrainedModel` with a key-value cache.
-        device: where its tokens go.
+        device: the device of its input tokens.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
@@ -302,7 +309,7 @@ class PrefixCache:
         self._states: list[tuple[torch.Tensor, torch.Tensor]] = []  # per layer, (1, heads, prefix, width)
 
     def of(self, tokens: NDArray[np.int32], copies: int = 1) -> Any:
-        """A cache with the states of `tokens`, for `copies` rows, that the model may append to."""
+        """A new key-value cache of `tokens` for a batch of `copies` rows."""
         shared = common_prefix(self._tokens, tokens)
         if shared < len(tokens):
             self._extend(shared, tokens)
@@ -313,12 +320,12 @@ class PrefixCache:
         )
 
     def clear(self) -> None:
-        """Clear the cache: the next prefix is computed from its first token."""
+        """Clear the cache, so that the next prefix is computed from its first token."""
         self._tokens, self._states = np.empty(0, np.int32), []
 
     @property
     def token_bytes(self) -> int:
-        """Memory of one token's states, in bytes; 0 before the first prefix."""
+        """Memory of each cached token in bytes; 0 before the first prefix."""
         total = sum(part.nbytes for layer in self._states for part in layer)
         return total // max(len(self._tokens), 1)
 

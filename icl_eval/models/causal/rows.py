@@ -1,9 +1,9 @@
-"""Rows: token sequences packed with shared prefixes once, and what each token of a row sees.
+"""Rows: token sequences packed so that shared prefixes are computed once.
 
-Requests are packed in sorted order. In it every sequence shares its longest prefix with its neighbour, so the trie of
-all sequences is walked depth first by appending to a row only what the sequence before did not have. Where a row is
-full, the prefix that the next one would repeat becomes the cached prefix of both: computed once, cached, and continued
-by every row that begins with it.
+Requests are packed in sorted order, in which each sequence shares its longest prefix with a neighbour. So the trie of
+all sequences is traversed depth first: of each sequence, only the tokens are appended that the previous one does not
+share. When a row is full, the prefix that the next row would repeat becomes the cached prefix of both: it is computed
+once, and every row that begins with it continues from its keys and values.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from icl_eval.models.protocol import ScoreRequest, common_prefix
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """Token sequences packed into one row of a batch, shared prefixes once.
+    """Token sequences packed into one row of a batch, in which shared prefixes occur once.
 
     Attributes:
         tokens: (length,) int32.
-        parents: (length,) int32, the index in the row of the token before; -1 where a sequence begins.
+        parents: (length,) int32, for each token the index of the previous token of its sequence; -1 if it is the first.
         scored: (targets,) int32, the indices of the tokens after which a target is scored.
         targets: (targets,) int32, the next tokens to score.
-        prefix_length: how many of the first tokens form a plain sequence that other rows begin with too, and in which
-            nothing is scored: a model may cache their states from one row to the next.
-        moments: whether some of its targets are of requests with `moments`.
+        prefix_length: length of the cached prefix: of the leading tokens that form a plain sequence, in which nothing
+            is scored, and with which other rows begin, too. A model may keep their states from one row to the next.
+        moments: whether any of its targets belongs to a request with `moments`.
     """
 
     tokens: NDArray[np.int32]
@@ -47,10 +47,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowAnswer:
-    """Log-probabilities (targets,) in nats, float32, and whether each target was the most likely token.
+    """The scores of a row's targets.
 
     Attributes:
-        moments: (2, targets) if some row of the batch has them, and else (0, targets).
+        logprobs: log-probabilities (targets,) in nats, float32.
+        greedy: whether each target was the most likely token, (targets,).
+        moments: (2, targets) if any row of the batch has `moments`, else (0, targets).
     """
 
     logprobs: NDArray[np.float32]
@@ -58,11 +60,11 @@ class RowAnswer:
     moments: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
-PendingRows = Callable[[], list[RowAnswer]]  # waits for the answers to the rows of a batch
+PendingRows = Callable[[], list[RowAnswer]]  # waits for the answers of a batch and returns them, one for each row
 
 
 def depths(parents: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Each token's position in its own sequence, (length,)."""
+    """The depth of each token in the trie, which is its position in its sequence, (length,)."""
     depth = np.zeros(len(parents), dtype=np.int64)
     for start, stop in segments(parents):
         first = 0 if parents[start] < 0 else depth[parents[start]] + 1
@@ -71,29 +73,29 @@ def depths(parents: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def visibility(parents: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Whether token i (rows) sees token j (columns), (length, length)."""
+    """Whether token i (rows) attends to token j (columns), (length, length)."""
     length = len(parents)
-    sees = np.zeros((length, length), dtype=np.bool_)
+    visible = np.zeros((length, length), dtype=np.bool_)
     for start, stop in segments(parents):
         if parents[start] >= 0:
-            sees[start:stop, :start] = sees[parents[start], :start]
-        sees[start:stop, start:stop] = np.tri(stop - start, dtype=np.bool_)
-    return sees
+            visible[start:stop, :start] = visible[parents[start], :start]
+        visible[start:stop, start:stop] = np.tri(stop - start, dtype=np.bool_)
+    return visible
 
 
 def segments(parents: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Maximal segments in which every token follows the one before it."""
+    """The maximal segments `start:stop` of a row in which each token continues the one before it."""
     breaks = np.flatnonzero(parents[1:] != np.arange(len(parents) - 1)) + 1
     starts = [0, *breaks.tolist()] if len(parents) else []
     return list(pairwise([*starts, len(parents)]))
 
 
-PAIRS_PER_TOKEN = 6  # times the width: attended pairs that cost as much as one token's matrix products (12 d^2 / 2 d)
+PAIRS_PER_TOKEN = 6  # times hidden size: attended pairs with the cost of a token's matrix products (12 d^2 / 2 d)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The answer to the request of a number: the targets `start:stop` of its row."""
+    """The targets `start:stop` of a row, which answer the request with this index."""
 
     request: int
     start: int
@@ -102,7 +104,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedRow:
-    """A row and whose answers its targets are."""
+    """A row, and which of its targets answer which request."""
 
     row: Row
     spans: tuple[Span, ...]
@@ -110,13 +112,13 @@ class PackedRow:
 
 @dataclass(frozen=True, slots=True)
 class RowSizes:
-    """Numbers of tokens that decide how requests are packed into rows.
+    """Lengths that decide how requests are packed into rows, in tokens.
 
     Attributes:
-        min_prefix: a shared prefix is cached from this length on, because then caching is faster than recomputing it.
-        after_prefix: most new tokens of a row after a cached prefix: enough to be efficient, few enough to waste little
-            attention.
-        small_row: up to this length, a longer row costs a CPU no more per token.
+        min_prefix: the length from which on a shared prefix is cached; shorter ones are faster to recompute.
+        after_prefix: the maximum number of new tokens after a cached prefix: large enough to be efficient, small enough
+            to waste little attention.
+        small_row: the length up to which longer rows are more efficient on a CPU.
     """
 
     min_prefix: int = 64
@@ -125,17 +127,17 @@ class RowSizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What rows a model takes, and what they cost it.
+class Packing:
+    """How requests are packed into rows: what rows a model supports, and what they cost.
 
     Attributes:
-        share: whether rows may branch; otherwise a row is one sequence, extended only by longer ones of itself.
-        limit: tokens of a row that holds several sequences.
-        targets: scored tokens of such a row.
-        width: the model's hidden size, which weighs the cost of attention between unrelated sequences.
+        share: whether rows may branch; otherwise all sequences of a row are prefixes of the longest one.
+        limit: maximum number of tokens of a row with several sequences.
+        targets: maximum number of scored tokens of such a row.
+        width: the model's hidden size, from which the cost of attention between unrelated sequences is estimated.
         cache_prefixes: whether rows may share a cached prefix.
-        tree_attention: whether tokens attend to their ancestors only, so that unrelated sequences cost nothing.
-        sizes: the lengths of rows and prefixes.
+        tree_attention: whether the attention between unrelated sequences of a row is not computed and costs nothing.
+        sizes: lengths of rows and prefixes.
     """
 
     share: bool
@@ -147,22 +149,22 @@ class Terms:
     sizes: RowSizes = RowSizes()
 
 
-def pack(requests: Mapping[int, ScoreRequest], terms: Terms) -> list[PackedRow]:
-    """Rows that answer all requests, which come by number."""
-    return list(_rows(requests, terms))
+def pack(requests: Mapping[int, ScoreRequest], packing: Packing) -> list[PackedRow]:
+    """Rows that answer all requests, which are given by index."""
+    return list(_rows(requests, packing))
 
 
-def _rows(requests: Mapping[int, ScoreRequest], terms: Terms) -> Iterator[PackedRow]:
-    row = _OpenRow(terms)
+def _rows(requests: Mapping[int, ScoreRequest], packing: Packing) -> Iterator[PackedRow]:
+    row = _OpenRow(packing)
     for index in sorted(requests, key=lambda index: requests[index].tokens):
         tokens = np.frombuffer(requests[index].tokens, dtype=np.int32)
         shared = common_prefix(row.last, tokens[:-1])
         boundary = requests[index].boundary
-        if row.spans and not row.welcomes(shared, len(tokens), boundary):
-            prefix_length = min(shared, boundary - 1) if terms.cache_prefixes else 0
+        if row.spans and not row.accepts(shared, len(tokens), boundary):
+            prefix_length = min(shared, boundary - 1) if packing.cache_prefixes else 0
             yield row.close(prefix_length)
-            caches = prefix_length >= terms.sizes.min_prefix
-            row = _OpenRow.on(terms, tokens[:prefix_length]) if caches else _OpenRow(terms)
+            caches = prefix_length >= packing.sizes.min_prefix
+            row = _OpenRow.on(packing, tokens[:prefix_length]) if caches else _OpenRow(packing)
             shared = common_prefix(row.last, tokens[:-1])
         row.add(index, tokens, boundary, shared)
         row.moments |= requests[index].moments
@@ -172,9 +174,14 @@ def _rows(requests: Mapping[int, ScoreRequest], terms: Terms) -> Iterator[Packed
 
 @dataclass(slots=True)
 class _OpenRow:
-    """A row being filled; `path[d]` is the index of token d of the sequence added last."""
+    """A row that is being filled.
 
-    terms: Terms
+    Attributes:
+        path: the indices in the row of the tokens of the sequence that was added last.
+        last: the tokens of this sequence.
+    """
+
+    packing: Packing
     prefix_length: int = 0
     length: int = 0
     scored_tokens: int = 0
@@ -188,29 +195,35 @@ class _OpenRow:
     moments: bool = False
 
     @classmethod
-    def on(cls, terms: Terms, prefix: NDArray[np.int32]) -> _OpenRow:
+    def on(cls, packing: Packing, prefix: NDArray[np.int32]) -> _OpenRow:
         """A row that begins with a cached prefix."""
         indices = np.arange(len(prefix), dtype=np.int32)
-        return cls(terms, len(prefix), len(prefix), path=indices, last=prefix, tokens=[prefix], parents=[indices - 1])
+        return cls(packing, len(prefix), len(prefix), path=indices, last=prefix, tokens=[prefix], parents=[indices - 1])
 
-    def welcomes(self, shared: int, length: int, boundary: int) -> bool:
-        """Whether to continue this row rather than recompute the shared prefix in the next one."""
-        terms, new = self.terms, length - 1 - shared
-        if not terms.share:
+    def accepts(self, shared: int, length: int, boundary: int) -> bool:
+        """Whether a sequence should be added to this row, instead of starting a row that recomputes the shared prefix.
+
+        Args:
+            shared: number of leading tokens that the sequence shares with the last one.
+            length: number of its tokens.
+            boundary: number of its tokens that are not scored.
+        """
+        packing, new = self.packing, length - 1 - shared
+        if not packing.share:
             return shared == len(self.last)
         uncached = self.length - self.prefix_length + new
         if (
-            uncached > terms.limit
-            or self.scored_tokens + length - boundary > terms.targets
+            uncached > packing.limit
+            or self.scored_tokens + length - boundary > packing.targets
             or boundary <= self.prefix_length
         ):
             return False
-        if terms.tree_attention:
+        if packing.tree_attention:
             return True
-        if self.prefix_length and uncached > terms.sizes.after_prefix:
+        if self.prefix_length and uncached > packing.sizes.after_prefix:
             return False
         wasted_pairs = new * (2 * self.length - shared)
-        return uncached <= terms.sizes.small_row or shared * PAIRS_PER_TOKEN * terms.width >= wasted_pairs
+        return uncached <= packing.sizes.small_row or shared * PAIRS_PER_TOKEN * packing.width >= wasted_pairs
 
     def add(self, request: int, tokens: NDArray[np.int32], boundary: int, shared: int) -> None:
         inputs = tokens[:-1]
@@ -227,27 +240,30 @@ class _OpenRow:
         self.targets.append(tokens[boundary:])
 
     def close(self, wanted: int = 0) -> PackedRow:
-        """The row; its first `wanted` tokens become its cached prefix if they form one sequence without targets."""
+        """The finished row; its first `wanted` tokens become its cached prefix if that is possible.
+
+        They must be long enough, and form one sequence in which nothing is scored.
+        """
         scored = np.concatenate(self.scored)
         leads = bool((self.path[:wanted] == np.arange(wanted)).all()) and wanted <= scored.min()
-        caches = leads and wanted >= self.terms.sizes.min_prefix
+        caches = leads and wanted >= self.packing.sizes.min_prefix
         prefix_length = max(self.prefix_length, wanted) if caches else self.prefix_length
         tokens, parents, targets = (np.concatenate(part) for part in (self.tokens, self.parents, self.targets))
-        if self.terms.tree_attention:
+        if self.packing.tree_attention:
             order = longest_first(parents, prefix_length)
-            new_index = np.argsort(order).astype(np.int32)  # of every old index
+            new_index = np.argsort(order).astype(np.int32)  # by old index
             tokens, scored = tokens[order], new_index[scored]
             parents = np.where(parents < 0, np.int32(-1), new_index[parents])[order]
         return PackedRow(Row(tokens, parents, scored, targets, prefix_length, self.moments), tuple(self.spans))
 
 
 def longest_first(parents: NDArray[np.int32], prefix_length: int) -> NDArray[np.int64]:
-    """The indices of a row's tokens, depth first, with the longest branch of every segment first."""
+    """The indices of a row's tokens in depth-first order, in which the longest branch of each segment comes first."""
     starts = np.flatnonzero(parents[prefix_length:] != np.arange(prefix_length - 1, len(parents) - 1)) + prefix_length
     forks = parents[starts] + 1
     cuts = np.unique(np.concatenate([[prefix_length], starts, forks[forks > prefix_length], [len(parents)]]))
     sizes = np.diff(cuts)
-    above = np.searchsorted(cuts, parents[cuts[:-1]], side="right") - 1  # the node that each continues; -1 for none
+    above = np.searchsorted(cuts, parents[cuts[:-1]], side="right") - 1  # the parent of each node; -1 for none
     longest, children = sizes.tolist(), [list[int]() for _ in sizes]
     for node in range(len(sizes) - 1, -1, -1):
         if (parent := int(above[node])) >= 0:

@@ -1,7 +1,7 @@
-"""Models whose forward pass takes rows: plan rows and batches, and run them on cached prefixes.
+"""Plan and run batches of rows, for models whose forward pass takes rows and may continue a cached prefix.
 
-A batch holds rows up to a token budget, longest first. A process that runs a part of the batches computes them as in
-the whole plan.
+A batch has rows up to a token budget, longest first. A process that runs a part of the plan computes each batch from
+the same cached states as a process that runs the whole plan, so that answers are equal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.models.causal.rows import PackedRow, PendingRows, Row, RowAnswer, RowSizes, Terms, depths, pack
+from icl_eval.models.causal.rows import PackedRow, Packing, PendingRows, Row, RowAnswer, RowSizes, depths, pack
 from icl_eval.models.protocol import (
     LOGITS,
     AnswerSink,
@@ -34,40 +34,45 @@ from icl_eval.models.protocol import (
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows that are computed together."""
+    """Rows that are computed together.
+
+    Attributes:
+        rows: the rows, which have the same cached prefix.
+        new_prefix: number of tokens of this prefix that are not in the cache after the previous batch.
+    """
 
     rows: tuple[PackedRow, ...]
-    new_prefix: int = 0  # tokens of their cached prefix that the batch before has not cached
+    new_prefix: int = 0
 
     @property
     def tokens(self) -> int:
-        """Tokens of the rows, including padding, without their cached prefix."""
+        """Number of tokens of the rows, including padding, without their cached prefix."""
         return len(self.rows) * max(len(packed.row.tokens) - packed.row.prefix_length for packed in self.rows)
 
     @property
     def computed(self) -> int:
-        """Tokens that the model computes."""
+        """Number of tokens that the model computes, including new tokens of the cached prefix."""
         return self.tokens + self.new_prefix
 
     @property
     def targets(self) -> int:
-        """Tokens to score."""
+        """Number of tokens to score."""
         return sum(len(packed.row.targets) for packed in self.rows)
 
     @property
     def attended(self) -> int:
-        """Pairs of a computed token and one that it attends to, itself included."""
+        """Number of pairs of a computed token and a token that it attends to, including itself."""
         rows = [packed.row for packed in self.rows]
         pairs = sum(int((depths(row.parents)[row.prefix_length :] + 1).sum()) for row in rows)
         return pairs + attended_pairs(rows[0].prefix_length - self.new_prefix, rows[0].prefix_length)
 
 
 def batched(rows: Sequence[PackedRow], *, budget: int, targets: int, one_by_one: bool = False) -> list[Batch]:
-    """Batches of at most `budget` tokens, including padding, and `targets` scored tokens, unless a row alone has more.
+    """Batches of at most `budget` tokens, including padding, and `targets` scored tokens; a larger row is alone in one.
 
-    Plain and branching rows go into separate batches, since one branching row would put a mask on all. Rows with a
-    cached prefix come one by one, in the order of the trie, in which a prefix differs least from the one before; with
-    `one_by_one`, all rows do.
+    Plain and branching rows go into separate batches, since a branching row would require a mask for all. Rows with a
+    cached prefix each form a batch, in the order of the trie, in which each prefix differs least from the previous one.
+    With `one_by_one`, every row forms a batch.
     """
     if one_by_one:
         return _one_by_one(rows)
@@ -106,31 +111,32 @@ def _fill(rows: list[PackedRow], budget: int, most_targets: int) -> list[Batch]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One batch of a part.
+    """A batch, and what to do before it.
 
     Attributes:
-        batch: what is computed.
-        clears: whether to clear the prefix cache first, because it holds other states than the batch continues.
-        replay: rows to run after that; their prefixes give the states that the batch continues.
+        batch: the batch.
+        clears_cache: whether to clear the prefix cache first, because it does not have the states that the batch
+            continues.
+        replay: rows to run after that, so that the cache has these states.
     """
 
     batch: Batch
-    clears: bool = False
+    clears_cache: bool = False
     replay: tuple[Row, ...] = ()
 
     @property
     def size(self) -> int:
-        """Tokens of the batch, including padding, without its cached prefix."""
+        """Number of tokens of the batch, including padding, without its cached prefix."""
         return self.batch.tokens
 
     @property
     def divisible(self) -> bool:
-        """Whether it holds more than one sequence."""
+        """Whether the batch has more than one sequence."""
         return len(self.batch.rows) > 1 or not self.batch.rows[0].row.is_linear
 
 
 def work_items(batches: Sequence[Batch]) -> list[WorkItem]:
-    """Batches as items of a partition."""
+    """The work item of each batch."""
     return [
         WorkItem(
             batch.computed,
@@ -142,10 +148,10 @@ def work_items(batches: Sequence[Batch]) -> list[WorkItem]:
 
 
 def steps(batches: Sequence[Batch], indices: Sequence[int]) -> Iterator[Step]:
-    """The batches of a plan at these indices, in order; the prefix cache is empty before the first."""
+    """The steps that compute the batches of a plan at these indices, in order, beginning with an empty prefix cache."""
     after_prefixes = [index for index, batch in enumerate(batches) if _prefix_length(batch)]
     order = {index: number for number, index in enumerate(after_prefixes)}
-    done = 0  # batches after prefixes whose states the cache holds, as if all had run in order
+    done = 0  # the cache has the states as after this number of batches with prefixes
     for index in indices:
         number = order.get(index)
         if number is None or number == done:
@@ -157,7 +163,7 @@ def steps(batches: Sequence[Batch], indices: Sequence[int]) -> Iterator[Step]:
 
 
 def replayed_rows(rows: Sequence[Row]) -> list[Row]:
-    """The rows that computed what is cached after the last row; the states of all others were dropped again."""
+    """The rows that have computed the states in the cache after the last row; those of the others were dropped."""
     found: list[tuple[int, Row]] = []  # with the tokens that were cached before each
     cached = np.empty(0, np.int32)
     for row in rows:
@@ -171,7 +177,7 @@ def replayed_rows(rows: Sequence[Row]) -> list[Row]:
 
 
 def _prefix_row(row: Row) -> Row:
-    """A row's cached prefix and one more token, the least that can be computed after it."""
+    """A row's cached prefix and one more token: the shortest row that fills the cache with this prefix."""
     size = row.prefix_length
     indices: NDArray[np.int32] = np.arange(size + 1, dtype=np.int32)
     return Row(row.tokens[: size + 1], indices - 1, indices[-1:], row.tokens[:1], size)
@@ -182,17 +188,18 @@ def _prefix_length(batch: Batch) -> int:
 
 
 class RowModel(LanguageModel):
-    """A causal model that scores rows of shared prefixes.
+    """The base class of causal models that score rows with shared prefixes.
 
     Attributes:
-        shares_prefixes: whether it accepts rows that branch; otherwise every row is one sequence.
-        caches_prefixes: whether it caches the states of a prefix from one row to the next.
-        has_tree_attention: whether tokens attend to their ancestors only, so that unrelated sequences of a row cost
-            nothing: a row need not be small, nor a batch more than one row.
-        max_shared_length: input tokens up to which rows may branch; longer sequences need their own batches.
-        hidden_size: width of its layers, from which attention is weighed against the rest.
-        queue_depth: the most batches in flight; 1 if the answers of each are read before the next.
-        row_sizes: the lengths of its rows and prefixes.
+        shares_prefixes: whether rows may branch; otherwise each row is one sequence.
+        caches_prefixes: whether the states of a prefix are kept from one row to the next.
+        has_tree_attention: whether attention between unrelated sequences of a row is not computed. Then rows may be
+            large, and a batch is one row.
+        max_shared_length: the largest number of input tokens of sequences that may share rows; longer sequences get
+            batches of their own.
+        hidden_size: hidden size of the layers, from which the cost of attention is estimated.
+        queue_depth: maximum number of batches in flight; 1 if the answers of each are read before the next starts.
+        row_sizes: lengths of rows and prefixes.
     """
 
     measures_noise = True
@@ -207,17 +214,17 @@ class RowModel(LanguageModel):
 
     @abstractmethod
     def enqueue(self, rows: Sequence[Row]) -> PendingRows:
-        """Start one batch after the ones before it; only reading the answers waits for a device.
+        """Start a batch without waiting for the device; the returned function waits for the answers.
 
         Raises:
-            OutOfMemory: it does not fit the device.
+            OutOfMemory: the batch does not fit the device.
         """
 
     def clear_cache(self) -> None:
-        """Clear the cache of the last prefix, so that the next answers do not depend on it."""
+        """Clear the prefix cache, so that the next answers do not depend on earlier rows."""
 
     def plan(self, requests: Sequence[Request]) -> Plan:
-        """Plan rows and batches for requests to score; those to generate are planned as for every model."""
+        """A plan of batches of rows for requests to score; requests to generate are planned as for other models."""
         if not isinstance(requests[0], ScoreRequest):
             return super().plan(requests)
         planned = self.plan_batches({i: each for i, each in enumerate(requests) if isinstance(each, ScoreRequest)})
@@ -234,7 +241,7 @@ class RowModel(LanguageModel):
         )
 
     def plan_batches(self, requests: Mapping[int, ScoreRequest]) -> list[Batch]:
-        """Batches: sequences up to `max_shared_length` share rows if possible; longer ones get their own batches."""
+        """Batches of rows: sequences up to `max_shared_length` share rows if possible; longer ones have own batches."""
         planned = []
         targets = max(LOGITS // self.vocabulary, 1)
         for near in (False, True):
@@ -244,7 +251,7 @@ class RowModel(LanguageModel):
                 if (request.input_length <= self.max_shared_length) is near
             }
             share = near and self.shares_prefixes
-            terms = Terms(
+            packing = Packing(
                 share=share,
                 limit=self.budget.size,
                 width=self.hidden_size,
@@ -253,34 +260,44 @@ class RowModel(LanguageModel):
                 tree_attention=share and self.has_tree_attention,
                 sizes=self.row_sizes,
             )
-            rows = pack(alike, terms)
-            planned += batched(rows, budget=terms.limit, targets=targets, one_by_one=terms.tree_attention)
+            rows = pack(alike, packing)
+            planned += batched(rows, budget=packing.limit, targets=targets, one_by_one=packing.tree_attention)
         return planned
 
     def run(self, plan: Plan, items: Sequence[int], sink: AnswerSink) -> int:
-        """Answer the requests of some items; batches are planned again where one does not fit the device."""
+        """Answer the requests of some items; if a batch does not fit the device, plan the remaining ones again."""
         if not isinstance(plan.requests[0], ScoreRequest):
             return super().run(plan, items, sink)
         self.clear_cache()
         selected = sorted(index for item in items for index in plan.items[item].requests)
         waiting = {index: each for index in selected if isinstance(each := plan.requests[index], ScoreRequest)}
-        flight = _Flight(self, waiting, steps(plan.details, items), sink)
+        queue = _BatchQueue(self, waiting, steps(plan.details, items), sink)
         try:
-            for step in flight.steps():
+            for step in queue.steps():
                 with self.budget.halved_if_exceeded(step):
-                    if step.clears:
+                    if step.clears_cache:
                         self.clear_cache()
                     for row in step.replay:
                         self.enqueue([row])
-                    flight.add(step, self.enqueue([packed.row for packed in step.batch.rows]))
+                    queue.add(step, self.enqueue([packed.row for packed in step.batch.rows]))
         except OutOfMemory:
-            flight.settle(0)  # what was computed before is kept
+            queue.drain(0)  # keep the answers of the batches before
             raise
-        return flight.tokens
+        return queue.tokens
 
 
-class _Flight:
-    """The batches of a run: those that are still to be computed, and those in flight."""
+class _BatchQueue:
+    """The batches of a run that are still to be computed, and those in flight.
+
+    Args:
+        model: the model that computes them.
+        waiting: requests without an answer, by index; answered ones are removed.
+        planned: the steps of the plan.
+        sink: takes the answers of each batch.
+
+    Attributes:
+        tokens: number of tokens computed so far.
+    """
 
     def __init__(
         self, model: RowModel, waiting: dict[int, ScoreRequest], planned: Iterator[Step], sink: AnswerSink
@@ -290,25 +307,25 @@ class _Flight:
         self._in_flight: deque[tuple[Batch, PendingRows]] = deque()
 
     def steps(self) -> Iterator[Step]:
-        """The batches in order; when the budget has changed, those of a new plan for all that is not answered."""
+        """The planned steps; after the budget has changed, those of a new plan for all requests without an answer."""
         budget = self._model.budget.size
         while self._waiting:
             for step in self._planned:
                 yield step
                 if self._model.budget.size != budget:
                     break
-            self.settle(0)
+            self.drain(0)
             budget = self._model.budget.size
             self._planned = map(Step, self._model.plan_batches(self._waiting))
 
     def add(self, step: Step, pending: PendingRows) -> None:
-        """Take a started batch, and read the answers of the oldest ones."""
+        """Add a batch that has been started, and read the answers of the oldest ones if there are too many."""
         self._in_flight.append((step.batch, pending))
         self.tokens += step.batch.computed + sum(len(row.tokens) for row in step.replay)
-        self.settle(self._model.queue_depth - 1)
+        self.drain(self._model.queue_depth - 1)
 
-    def settle(self, most: int) -> None:
-        """Read the answers of the oldest batches, until at most `most` are in flight."""
+    def drain(self, most: int) -> None:
+        """Read the answers of the oldest batches until at most `most` batches are in flight."""
         while len(self._in_flight) > most:
             batch, pending = self._in_flight.popleft()
             answers = dict(_unpacked(batch.rows, pending(), self._waiting))

@@ -1,8 +1,8 @@
-"""Find out how far a model lets sequences share a row, from its configuration and from small branching rows.
+"""Whether sequences may share a row of a model, and up to which length: from its configuration, and from tests.
 
-Architectures differ in how they treat an ancestor mask: some refuse it, some ignore it, some count distances by
-position in the row. Differences are compared with the effect of other visible tokens, so this
-holds for any weights.
+Architectures differ in how they treat an ancestor mask: some do not accept it, some ignore it, and in others attention
+depends on positions in the row. A test compares small branching rows with plain sequences. It measures differences of
+logits relative to the effect of other input tokens, so it works for any weights.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 from icl_eval.models.causal.rows import Row
 from icl_eval.models.network import distance, ordinary_tokens, tolerance
 
-TRUNK, UNRELATED, BRANCH = 2, 12, 3  # tokens of the probe: seen by all, by others, and under test
-LEAK = 1e-4  # of the effect of other visible tokens: a masked token has the weight 0, not a small one
-FAR = 9  # tokens of a trunk that is longer than a narrowed window
-NARROW = 4  # tokens of a window while it is probed
-SLIDING = "sliding_window"  # what layers and configurations call a window that they pass to the attention
+TRUNK, UNRELATED, BRANCH = 2, 12, 3  # tokens of the test row: a shared prefix, another branch, and the branch compared
+LEAK = 1e-4  # effect of a masked token, relative to that of visible ones: its weight must be 0, not just small
+FAR = 9  # tokens of a shared prefix that is longer than a narrowed window
+NARROW = 4  # tokens of a window during the test
+SLIDING = "sliding_window"  # name of the window that layers pass to the attention, in layers and configurations
 WINDOW_SETTINGS = re.compile(r"(window|window_size|window_len|attention_chunk_size|local_attention)$")
 
 
 class Logits(Protocol):
-    """The next-token logits (targets, vocabulary) at a row's scored tokens."""
+    """Computes the next-token logits (targets, vocabulary) at the scored tokens of a row."""
 
     def __call__(self, row: Row, positions: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """By default every token's position is its depth."""
+        """The logits; the positions of tokens are their depths by default."""
         ...
 
 
@@ -41,9 +41,9 @@ class Sharing:
 
     Attributes:
         works: whether any sequences may share a row.
-        max_shared_length: input tokens up to which they may, and up to which other rows of the batch do not matter.
-        prefix_sharing_limit: one clause saying why no sequences, or no longer ones, may share a row.
-        slides: tokens of the smallest window of a layer, or the context length.
+        max_shared_length: the largest number of input tokens of sequences that may share a row or a batch.
+        prefix_sharing_limit: why no sequences, or no longer ones, may share a row, in one clause.
+        slides: tokens of the smallest sliding window of a layer, or the context length.
     """
 
     works: bool
@@ -61,16 +61,17 @@ def sharing(
     narrowed: Callable[[int], AbstractContextManager[None]] | None = None,
     size: int = 1,
 ) -> Sharing:
-    """What a model's configuration allows, once a probe has confirmed it.
+    """The sharing that a model's configuration allows, if a test confirms it.
 
     Args:
-        config: the configuration of the language model proper.
-        masks: whether layers carry their own causal masks, which know nothing but indices in the row.
+        config: the configuration of the text model.
+        masks: whether layers have causal masks of their own, which only depend on positions in the row.
         window: context length in tokens.
-        precision: of its weights, such as `float32`.
+        precision: the precision of the weights, such as `float32`.
         logits: runs one row.
-        narrowed: makes the model's sliding windows that small; none if its attention knows no windows.
-        size: by how much to multiply the tokens of the probes.
+        narrowed: a context in which the sliding windows of the model have at most this number of tokens; None if the
+            attention in use does not support windows.
+        size: a factor by which the test sequences are longer.
     """
     found = configured_sharing(config, masks, window, windows=narrowed is not None)
     vocabulary, rounding = int(config.vocab_size), tolerance(precision)
@@ -85,7 +86,14 @@ def sharing(
 
 
 def configured_sharing(config: Any, masks: bool, window: int, *, windows: bool = False) -> Sharing:
-    """What a model's configuration allows, before any probe; `windows` if rows may branch beyond sliding windows."""
+    """The sharing that a model's configuration allows, before any test.
+
+    Args:
+        config: the configuration of the text model.
+        masks: whether layers have causal masks of their own.
+        window: context length in tokens.
+        windows: whether the attention in use supports sliding windows, so that they do not limit the length of rows.
+    """
     settings = config.to_dict()
     slides = min(_window_sizes(settings), default=window)
     rope_limit = min(longrope_lengths(config), default=window)
@@ -94,18 +102,18 @@ def configured_sharing(config: Any, masks: bool, window: int, *, windows: bool =
     length = min(limit, rope_limit, window)
     slides = min(slides, window)
     if masks:
-        return Sharing(False, length, "its layers mask by position in the row", slides)
+        return Sharing(False, length, "its layers have causal masks of their own", slides)
     if "flash" in (attends := str(getattr(config, "_attn_implementation", ""))):
-        return Sharing(False, length, f"{attends} takes no mask", slides)  # not tried: it would crash on a GPU
+        return Sharing(False, length, f"{attends} does not support masks", slides)  # a test would crash on a GPU
     if length < TRUNK + BRANCH:
-        return Sharing(False, length, f"its attention slides over {length} tokens", slides)
-    cause = "its attention slides" if limit == length else "its rotary frequencies change"
+        return Sharing(False, length, f"its sliding window of {length} tokens is too short", slides)
+    cause = "its attention uses a sliding window" if limit == length else "its rotary frequencies change"
     return Sharing(True, length, f"beyond {length} tokens {cause}" if length < window else "", slides)
 
 
 @contextmanager
 def narrowed(model: Any, config: Any, window: int) -> Iterator[None]:
-    """Make the sliding windows of a model at most that small, wherever its configuration and its layers state them."""
+    """Reduce all sliding windows in a model's configuration and layers to at most `window` tokens."""
     stated = [each for each in (config, *model.modules()) if isinstance(vars(each).get(SLIDING), int)]
     before = [(each, getattr(each, SLIDING)) for each in stated if getattr(each, SLIDING)]
     try:
@@ -125,25 +133,28 @@ def _windows_work(
     size: int,
     slides: int,
 ) -> bool:
-    """Whether rows branch beyond a window as plain sequences slide; tried on windows made small enough for a probe."""
+    """Whether branching rows that are longer than a sliding window give the logits of plain sequences.
+
+    The windows are narrowed for this test.
+    """
     window = min(NARROW * size, slides)
     plain = line(ordinary_tokens((FAR + BRANCH) * size, vocabulary))
     wide = logits(plain)
     with narrowed(window):
         narrow = logits(plain)
         if window < slides and np.array_equal(narrow, wide):
-            return False  # nothing shows that windows are where they seem to be
+            return False  # narrowing had no effect, so the windows are set elsewhere
         return not _probe(logits, vocabulary, rounding, FAR, size)
 
 
 def has_causal_masks(model: Any, window: int) -> bool:
-    """Whether layers of a model carry their own causal masks, as long as its window."""
+    """Whether layers of a model have causal masks of their own, as buffers of the size of its window."""
     shapes = (buffer.shape for buffer in model.buffers() if buffer.dim() >= 2)
     return any(shape[-1] == shape[-2] >= window for shape in shapes)
 
 
 def _window_sizes(settings: Mapping[str, Any]) -> Iterator[int]:
-    """Every size that limits how far back some layer looks."""
+    """Every number in a configuration that limits how far back a layer attends."""
     for name, value in settings.items():
         if not WINDOW_SETTINGS.search(name) or settings.get(f"use_{name}") is False:
             continue
@@ -153,7 +164,7 @@ def _window_sizes(settings: Mapping[str, Any]) -> Iterator[int]:
 
 
 def longrope_lengths(config: Any) -> Iterator[int]:
-    """Sequence lengths at which rotary embeddings change their frequencies."""
+    """The sequence lengths beyond which rotary embeddings have other frequencies (LongRoPE)."""
     rope = getattr(config, "rope_parameters", None) or {}
     for parameters in (rope, *(value for value in rope.values() if isinstance(value, Mapping))):
         if parameters.get("rope_type") == "longrope":
@@ -161,7 +172,7 @@ def longrope_lengths(config: Any) -> Iterator[int]:
 
 
 def _probe(logits: Logits, vocabulary: int, rounding: float, trunk: int, size: int = 1) -> str:
-    """Why a branching row does not give what its plain sequences give; empty if it does."""
+    """Why a branching row does not give the logits of plain sequences, in one clause; empty if it does."""
     first, second = trunk * size, (trunk + UNRELATED) * size
     tokens = ordinary_tokens(second + BRANCH * size, vocabulary)
     others = (tokens + 1) % vocabulary
@@ -173,16 +184,16 @@ def _probe(logits: Logits, vocabulary: int, rounding: float, trunk: int, size: i
         disturbed = logits(_fork(shared_tokens, others[first:second], branch))
         misplaced = logits(_fork(shared_tokens, unrelated, branch), positions=np.arange(len(tokens)))
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError) as error:
-        return f"its forward pass takes no ancestor mask ({type(error).__name__})"
+        return f"its forward pass does not accept an ancestor mask ({type(error).__name__})"
     if not distance(disturbed, shared) <= LEAK * effect:
-        return "its layers do not follow an ancestor mask"
+        return "its layers ignore an ancestor mask"
     if not distance(shared, plain) <= rounding * effect or np.array_equal(misplaced, shared):
-        return "it counts distances by position in the row"
+        return "its attention depends on positions in the row"
     return ""
 
 
 def line(tokens: Any) -> Row:
-    """A row of one plain sequence that scores what follows its last token."""
+    """A row of one plain sequence, in which the token after the last one is scored."""
     return _row(tokens, np.arange(-1, len(tokens) - 1))
 
 
@@ -193,9 +204,9 @@ def _fork(trunk: Any, unrelated: Any, branch: Any) -> Row:
 
 
 def _row(tokens: Any, parents: Any, branch: int = 1) -> Row:
-    """A row that scores what follows the first and the last of its last `branch` tokens.
+    """A row in which the tokens after the first and the last of its last `branch` tokens are scored.
 
-    A convolution over few tokens leaks into the first alone.
+    In the first, also convolutions over a few tokens would show a leak.
     """
     scored = np.unique([len(tokens) - branch, len(tokens) - 1]).astype(np.int32)
     return Row(np.array(tokens, np.int32), np.array(parents, np.int32), scored, np.zeros(len(scored), np.int32))

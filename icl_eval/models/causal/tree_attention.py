@@ -1,8 +1,9 @@
-"""Attention over a packed row: its kernels, and their place in the registry of attentions in `transformers`.
+"""Attention over a packed row, as an implementation of attention in the registry of `transformers`.
 
-There are kernels for the flash attention of a CPU, for two variable-length functions of CUDA, and by matrix products,
-which run everywhere. All attend in the parts that `blocks` makes of a row, and return the output and the log-sum-exps
-of its scores, by which parts are merged exactly. A layer passes the scale, soft cap, window and sinks of its scores.
+There are kernels with flash attention on a CPU, with two variable-length functions on CUDA, and with matrix products,
+which run everywhere. Each computes the blocks or sequences of a row separately. They are merged exactly by the
+log-sum-exps of their scores; an attention sink takes its share of the result. A layer passes the scale, soft cap,
+sliding window and sinks of its scores.
 """
 
 from __future__ import annotations
@@ -20,12 +21,19 @@ from icl_eval.models.causal.blocks import Sequences, TreePlan, sequences
 from icl_eval.models.network import lacks_memory
 
 NAME = "icl_eval_tree"  # in the registry of `transformers`, while a row runs
-QUERIES = 256  # of the plain operations at once: their scores are in memory
+QUERIES = 256  # queries of a matrix product at a time, because all their scores are in memory
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How a layer computes attention scores: scaled, soft-capped by tanh, within a window, with sinks for its heads."""
+    """How a layer computes attention scores.
+
+    Attributes:
+        scaling: factor of the scores; by default 1 / sqrt(width).
+        softcap: the scores are `softcap * tanh(score / softcap)`; None for no soft cap.
+        window: number of tokens that a query attends to, including itself; None for all.
+        sinks: (heads,), scores of attention sinks, which take weight but have no value.
+    """
 
     scaling: float | None = None
     softcap: float | None = None
@@ -33,7 +41,7 @@ class Scores:
     sinks: torch.Tensor | None = None
 
 
-Parts = tuple[torch.Tensor, torch.Tensor]  # outputs (..., width) and log-sum-exps (...), float32
+Parts = tuple[torch.Tensor, torch.Tensor]  # outputs (..., width), and log-sum-exps of the scores (...) in float32
 Kernel = Callable[[TreePlan, Scores, torch.Tensor, torch.Tensor, torch.Tensor], Parts]
 """From queries (1, heads, new, width), keys and values (1, key heads, all, width) to parts (1, heads, new, ...)."""
 
@@ -43,23 +51,30 @@ class KernelError(RuntimeError):
 
 
 class Attention(Protocol):
-    """The attention of a layer: from queries, keys and values to the output (1, heads, new, width) in float32."""
+    """Computes the attention of a layer."""
 
     def __call__(
         self, layer: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
     ) -> torch.Tensor:
-        """Queries are (1, heads, new, width); keys and values (1, key heads, cached + new, width)."""
+        """The output (1, heads, new, width) in float32.
+
+        Args:
+            layer: the attention module.
+            query: (1, heads, new, width).
+            key, value: (1, key heads, cached + new, width).
+            scores: how scores are computed.
+        """
         ...
 
 
 def attending(config: Any, plan: TreePlan, kernel: Kernel) -> AbstractContextManager[None]:
-    """Let the layers of a model attend by `plan` instead of the implementation that its configuration names."""
+    """Let the layers of a model attend by `plan` in the block, instead of by their usual implementation."""
     return attending_as(config, partial(_by_plan, plan, kernel))
 
 
 @contextmanager
 def attending_as(config: Any, attention: Attention) -> Iterator[None]:
-    """Replace the attention of the layers of a model."""
+    """Replace the attention of all layers of a model in the block."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attention)
@@ -89,7 +104,7 @@ def _attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     if attention_mask is not None or position_bias is not None:
-        raise ValueError("this attention takes neither masks nor biases")
+        raise ValueError("this attention supports neither masks nor position biases")
     output = _current.get()(module, query, key, value, Scores(scaling, softcap, sliding_window, s_aux))
     return output.to(query.dtype).transpose(1, 2).contiguous(), None
 
@@ -104,44 +119,44 @@ def _by_plan(
     scores: Scores,
 ) -> torch.Tensor:
     try:
-        output, weight = kernel(plan, scores, query, key, value)
+        output, logsumexp = kernel(plan, scores, query, key, value)
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
         if isinstance(error, RuntimeError) and lacks_memory(error):
             raise
         raise KernelError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     if scores.sinks is None:
         return output
-    return output * torch.sigmoid(weight - scores.sinks.float().reshape(1, -1, 1))[..., None]
+    return output * torch.sigmoid(logsumexp - scores.sinks.float().reshape(1, -1, 1))[..., None]
 
 
 def flash_blocks(plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Parts:
-    """Block by block, with the flash attention of a CPU."""
+    """Attention by blocks, with the flash attention of a CPU."""
     if scores.softcap is not None:
         raise ValueError("this kernel does not support soft caps")
-    return _by_blocks(attend, plan, scores, query, key, value)
+    return _by_blocks(_flash_cpu, plan, scores, query, key, value)
 
 
 def plain_blocks(plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Parts:
-    """Block by block, by matrix products in float32: on any device, with any cap and any width."""
+    """Attention by blocks, with matrix products in float32: on any device, and with soft caps."""
 
-    def attending(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, _: float | None, **which: Any) -> Parts:
-        return plain(q, k, v, scores, **which)
+    def products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, _: float | None, **which: Any) -> Parts:
+        return _products(q, k, v, scores, **which)
 
-    return _by_blocks(attending, plan, scores, query, key, value)
+    return _by_blocks(products, plan, scores, query, key, value)
 
 
 def flash_sequences(
     plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> Parts:
-    """As sequences, with the flash attention of CUDA: 16-bit types, widths up to 256."""
-    return _by_sequences(_flash, plan, scores, query, key, value)
+    """Attention by sequences, with the flash attention of CUDA, for 16-bit types and widths up to 256."""
+    return _by_sequences(_flash_cuda, plan, scores, query, key, value)
 
 
 def efficient_sequences(
     plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> Parts:
-    """As sequences, with the memory-efficient attention of CUDA: every type."""
-    return _by_sequences(_efficient, plan, scores, query, key, value)
+    """Attention by sequences, with the memory-efficient attention of CUDA, for all types."""
+    return _by_sequences(_efficient_cuda, plan, scores, query, key, value)
 
 
 def kernels_of(device: str) -> list[Kernel]:
@@ -151,27 +166,27 @@ def kernels_of(device: str) -> list[Kernel]:
 
 
 def checked(kernel: Kernel) -> Kernel:
-    """A kernel that compares its output with masked matrix products in float32.
+    """The kernel, with its output compared with that of masked matrix products in float32.
 
     Raises:
-        RuntimeError: they differ by more than rounding.
+        RuntimeError: raised by the returned kernel if they differ by more than rounding.
     """
 
     def compared(plan: TreePlan, scores: Scores, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> Parts:
-        output, weight = kernel(plan, scores, query, key, value)
+        output, logsumexp = kernel(plan, scores, query, key, value)
         mask = torch.zeros(query.shape[2], key.shape[2], device=query.device)
-        mask.masked_fill_(~torch.from_numpy(plan.sees(scores.window)).to(query.device), torch.finfo(mask.dtype).min)
-        expected, total = plain(query, key, value, scores, mask=mask)
+        mask.masked_fill_(~torch.from_numpy(plan.visible(scores.window)).to(query.device), torch.finfo(mask.dtype).min)
+        expected, total = _products(query, key, value, scores, mask=mask)
         rounding = 1e-3 if query.dtype in (torch.float32, torch.float64) else 3e-2
-        errors = (output - expected).abs().max() / expected.abs().max(), (weight - total).abs().max()
+        errors = (output - expected).abs().max() / expected.abs().max(), (logsumexp - total).abs().max()
         if not max(map(float, errors)) <= rounding:
-            raise RuntimeError("an attention kernel differs from matrix products")
-        return output, weight
+            raise RuntimeError("an attention kernel gives other results than matrix products")
+        return output, logsumexp
 
     return compared
 
 
-def attend(
+def _flash_cpu(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -180,14 +195,22 @@ def attend(
     causal: bool = False,
     mask: torch.Tensor | None = None,
 ) -> Parts:
-    """Attention (batch, heads, queries, width) and the log-sum-exp of its scores (batch, heads, queries)."""
-    part, score = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+    """Outputs (batch, heads, queries, width) and log-sum-exps (batch, heads, queries) of the flash attention of a CPU.
+
+    Args:
+        query: (batch, heads, queries, width).
+        key, value: (batch, heads, keys, width).
+        scaling: factor of the scores; by default 1 / sqrt(width).
+        causal: whether each query attends to the keys up to its own position.
+        mask: additive, (queries, keys).
+    """
+    part, part_logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0.0, causal, attn_mask=mask, scale=scaling
     )
-    return part, score
+    return part, part_logsumexp
 
 
-def plain(
+def _products(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -196,7 +219,7 @@ def plain(
     causal: bool = False,
     mask: torch.Tensor | None = None,
 ) -> Parts:
-    """The same as `attend`, by matrix products in float32."""
+    """Outputs and log-sum-exps as of `_flash_cpu`, by matrix products in float32; heads may share keys."""
     shared = query.shape[1] // key.shape[1]
     keys, values = _repeated(key, shared).float(), _repeated(value, shared).float()
     scaling = query.shape[-1] ** -0.5 if scores.scaling is None else scores.scaling
@@ -218,15 +241,21 @@ def plain(
     return torch.cat(outputs, dim=2), torch.cat(totals, dim=2)
 
 
-def merge(output: torch.Tensor, weight: torch.Tensor, part: torch.Tensor, score: torch.Tensor) -> None:
-    """Merge a part of the attention into the output, weighted by their log-sum-exps."""
-    share = torch.sigmoid(score - weight)[..., None]
+def merge(output: torch.Tensor, logsumexp: torch.Tensor, part: torch.Tensor, part_logsumexp: torch.Tensor) -> None:
+    """Merge attention to other keys into the output in place, weighted by the log-sum-exps of both.
+
+    Args:
+        output: (..., width), the attention so far.
+        logsumexp: (...), the log-sum-exps of its scores.
+        part, part_logsumexp: outputs and log-sum-exps of the attention to other keys.
+    """
+    share = torch.sigmoid(part_logsumexp - logsumexp)[..., None]
     output.lerp_(part.to(output.dtype), share)
-    torch.logaddexp(weight, score, out=weight)
+    torch.logaddexp(logsumexp, part_logsumexp, out=logsumexp)
 
 
 def _by_blocks(
-    attending: Callable[..., Parts],
+    attention: Callable[..., Parts],
     plan: TreePlan,
     scores: Scores,
     query: torch.Tensor,
@@ -236,28 +265,28 @@ def _by_blocks(
     heads, length = query.shape[1], query.shape[2]
     shared = heads // key.shape[1]  # heads that share a key head
     output = query.new_empty(1, heads, length, value.shape[-1], dtype=torch.float32)
-    weight = query.new_empty(1, heads, length, dtype=torch.float32)  # log-sum-exp of the scores so far
+    logsumexp = query.new_empty(1, heads, length, dtype=torch.float32)
     for block in plan.blocks(scores.window):
         queries, keys, values = query[:, :, block.queries], key[:, :, block.keys], value[:, :, block.keys]
-        if block.causal or block.sees is not None:
+        if block.causal or block.visible is not None:
             mask = plan.mask(block, query.device, query.dtype)
             keys, values = _repeated(keys, shared), _repeated(values, shared)
-            part, score = attending(queries, keys, values, scores.scaling, causal=block.causal, mask=mask)
+            part, part_logsumexp = attention(queries, keys, values, scores.scaling, causal=block.causal, mask=mask)
         else:
-            part, score = _folded(attending, queries, keys, values, scores.scaling)
+            part, part_logsumexp = _folded(attention, queries, keys, values, scores.scaling)
         if block.includes_queries:
-            output[:, :, block.queries], weight[:, :, block.queries] = part, score
+            output[:, :, block.queries], logsumexp[:, :, block.queries] = part, part_logsumexp
         else:
-            merge(output[:, :, block.queries], weight[:, :, block.queries], part, score)
-    return output, weight
+            merge(output[:, :, block.queries], logsumexp[:, :, block.queries], part, part_logsumexp)
+    return output, logsumexp
 
 
 def _folded(
-    attending: Callable[..., Parts], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
+    attention: Callable[..., Parts], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None
 ) -> Parts:
     folded = query.reshape(1, key.shape[1], -1, query.shape[-1])
-    part, score = attending(folded, key, value, scaling)
-    return part.reshape(*query.shape[:3], -1), score.reshape(query.shape[:3])
+    part, part_logsumexp = attention(folded, key, value, scaling)
+    return part.reshape(*query.shape[:3], -1), part_logsumexp.reshape(query.shape[:3])
 
 
 def _repeated(states: torch.Tensor, times: int) -> torch.Tensor:
@@ -265,7 +294,7 @@ def _repeated(states: torch.Tensor, times: int) -> torch.Tensor:
 
 
 def _by_sequences(
-    attending: Callable[..., Parts],
+    attention: Callable[..., Parts],
     plan: TreePlan,
     scores: Scores,
     query: torch.Tensor,
@@ -277,33 +306,33 @@ def _by_sequences(
     queries, keys, values = (states[0].transpose(0, 1) for states in (query, key, value))  # (tokens, heads, width)
     calls = plan.cached((scores.window, query.device), sequences, scores.window, query.device)
     first = [call for call in calls if call.includes_queries]
-    parts = [_attended(attending, call, queries, keys, values, scores.scaling) for call in first]
+    parts = [_attended(attention, call, queries, keys, values, scores.scaling) for call in first]
     outputs, totals = zip(*parts, strict=True)
-    output, weight = (side[0] if len(side) == 1 else torch.cat(side) for side in (outputs, totals))
+    output, logsumexp = (side[0] if len(side) == 1 else torch.cat(side) for side in (outputs, totals))
     if len(first) == len(calls):
-        return output.transpose(0, 1)[None], weight.transpose(0, 1)[None]
-    output, weight = output.float(), weight.contiguous()
+        return output.transpose(0, 1)[None], logsumexp.transpose(0, 1)[None]
+    output, logsumexp = output.float(), logsumexp.contiguous()
     for call in calls[len(first) :]:
-        part, score = _attended(attending, call, queries, keys, values, scores.scaling)
-        before, sofar = output[call.queries], weight[call.queries]
-        merge(before, sofar, part, score)
+        part, part_logsumexp = _attended(attention, call, queries, keys, values, scores.scaling)
+        before, sofar = output[call.queries], logsumexp[call.queries]
+        merge(before, sofar, part, part_logsumexp)
         if not isinstance(call.queries, slice):  # a slice is a view
-            output[call.queries], weight[call.queries] = before, sofar
-    return output.transpose(0, 1)[None], weight.transpose(0, 1)[None]
+            output[call.queries], logsumexp[call.queries] = before, sofar
+    return output.transpose(0, 1)[None], logsumexp.transpose(0, 1)[None]
 
 
 def _attended(
-    attending: Callable[..., Parts],
+    attention: Callable[..., Parts],
     call: Sequences,
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
     scaling: float | None,
 ) -> Parts:
-    return attending(queries[call.queries], keys[call.keys], values[call.keys], call, scaling)
+    return attention(queries[call.queries], keys[call.keys], values[call.keys], call, scaling)
 
 
-def _flash(
+def _flash_cuda(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Sequences, scaling: float | None
 ) -> Parts:
     window = {} if call.window is None else {"window_size_left": call.window - 1, "window_size_right": 0}
@@ -314,13 +343,13 @@ def _flash(
     return found[0], _by_token(found[1], call, len(query))
 
 
-def _efficient(
+def _efficient_cuda(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Sequences, scaling: float | None
 ) -> Parts:
     shared = query.shape[1] // key.shape[1]
     states = (each[None] for each in (query, _repeated(key, shared), _repeated(value, shared)))
     ends = call.q_ends, call.k_ends, call.longest_q, call.longest_k
-    kind = 2 if call.causal else 0  # 2: the last query and the last key are the same token
+    kind = 2 if call.causal else 0  # causal, aligned at the last query and the last key
     found = torch.ops.aten._efficient_attention_forward(
         *states, None, *ends, 0.0, kind, True, scale=scaling, window_size=call.window
     )
@@ -328,10 +357,10 @@ def _efficient(
 
 
 def _by_token(scores: torch.Tensor, call: Sequences, tokens: int) -> torch.Tensor:
-    """Log-sum-exps (tokens, heads), of (heads, tokens) or of (sequences, heads, at least the longest sequence)."""
+    """Log-sum-exps as (tokens, heads), from (heads, tokens) or from padded (sequences, heads, queries)."""
     if scores.dim() == 2:
         if scores.shape[1] != tokens:
-            raise RuntimeError(f"the kernel gives log-sum-exps of shape {tuple(scores.shape)}")
+            raise RuntimeError(f"the kernel returns log-sum-exps of the unknown shape {tuple(scores.shape)}")
         return scores.transpose(0, 1)
     sizes = call.q_ends.diff().long()
     which = torch.repeat_interleave(torch.arange(len(sizes), device=scores.device), sizes)

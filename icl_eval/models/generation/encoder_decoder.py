@@ -33,7 +33,7 @@ class EncoderDecoder:
     """A network of `transformers` whose encoder and decoder run separately.
 
     Args:
-        network: both halves and the head.
+        network: both encoder_decoder and the head.
         padding: the token that pads shorter rows.
     """
 
@@ -88,24 +88,24 @@ class EncodedDecoder:
     """Next-token logits of hypotheses after encoded prompts: prompts are encoded once, hypotheses are a batch.
 
     Args:
-        halves: the network.
+        encoder_decoder: the network.
         inputs_of: the input tokens of the encoder for a prompt, and the first ones of the decoder.
     """
 
     joins = False  # decoders of this kind count positions from the longest hypothesis
 
-    def __init__(self, halves: EncoderDecoder, inputs_of: InputsOf) -> None:
-        self._halves, self._inputs_of = halves, inputs_of
+    def __init__(self, encoder_decoder: EncoderDecoder, inputs_of: InputsOf) -> None:
+        self._encoder_decoder, self._inputs_of = encoder_decoder, inputs_of
 
     def enter(self, entries: Sequence[Entry]) -> torch.Tensor:
         """Next-token logits (entries, V) after hypotheses of the same length."""
-        self._encoded, tokens = _inputs(self._halves, self._inputs_of, entries)
+        self._encoded, tokens = _inputs(self._encoder_decoder, self._inputs_of, entries)
         self._cache: Any = None
         return self._read(tokens)
 
     def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
         """Next-token logits (extensions, V) after extended hypotheses."""
-        device, rows = self._halves.device, [each.row for each in extensions]
+        device, rows = self._encoder_decoder.device, [each.row for each in extensions]
         if rows != list(range(len(self._encoded.states))):
             kept = to_device(torch.tensor(rows), device)
             self._encoded = self._encoded.of(kept)
@@ -116,23 +116,27 @@ class EncodedDecoder:
         count, new = tokens.shape
         last = torch.arange(1, count + 1) * new - 1
         settings = {"use_cache": True, **({} if self._cache is None else {"past_key_values": self._cache})}
-        logits, output = self._halves.decode(self._encoded, tokens, last, **settings)
+        logits, output = self._encoder_decoder.decode(self._encoded, tokens, last, **settings)
         self._cache = output.past_key_values
         return logits
 
 
-def forward_uncached(halves: EncoderDecoder, inputs_of: InputsOf, entries: Sequence[Entry]) -> torch.Tensor:
+def forward_uncached(encoder_decoder: EncoderDecoder, inputs_of: InputsOf, entries: Sequence[Entry]) -> torch.Tensor:
     """Next-token logits (entries, V) after hypotheses of the same length, recomputed from the first token."""
-    encoded, tokens = _inputs(halves, inputs_of, entries)
+    encoded, tokens = _inputs(encoder_decoder, inputs_of, entries)
     count, length = tokens.shape
-    return halves.decode(encoded, tokens, torch.arange(1, count + 1) * length - 1, use_cache=False)[0]
+    return encoder_decoder.decode(encoded, tokens, torch.arange(1, count + 1) * length - 1, use_cache=False)[0]
 
 
-def _inputs(halves: EncoderDecoder, inputs_of: InputsOf, entries: Sequence[Entry]) -> tuple[Encoded, torch.Tensor]:
+def _inputs(
+    encoder_decoder: EncoderDecoder, inputs_of: InputsOf, entries: Sequence[Entry]
+) -> tuple[Encoded, torch.Tensor]:
     """The encoded prompts, each distinct one encoded once, and the decoder inputs, (entries, T)."""
     prompts = {entry.prompt.tobytes(): entry.prompt for entry in entries}
     index = {key: number for number, key in enumerate(prompts)}
     contexts, beginnings = zip(*map(inputs_of, prompts.values()), strict=True)
     owners = [index[entry.prompt.tobytes()] for entry in entries]
     rows = [np.concatenate([beginnings[owner], entry.generated]) for owner, entry in zip(owners, entries, strict=True)]
-    return halves.encode(contexts).of(to_device(torch.tensor(owners), halves.device)), halves.padded(rows)
+    return encoder_decoder.encode(contexts).of(
+        to_device(torch.tensor(owners), encoder_decoder.device)
+    ), encoder_decoder.padded(rows)

@@ -71,7 +71,7 @@ def causal_generation(
 
 
 def seq2seq_generation(
-    halves: EncoderDecoder,
+    encoder_decoder: EncoderDecoder,
     tokenizer: Any,
     inputs_of: InputsOf,
     ends: Callable[[Tokens], frozenset[int]],
@@ -83,7 +83,7 @@ def seq2seq_generation(
     """How a model with an encoder and a decoder generates.
 
     Args:
-        halves: the network.
+        encoder_decoder: the network.
         tokenizer: its tokenizer.
         inputs_of: the input tokens of encoder and decoder for a prompt.
         ends: the tokens that end a text after a prompt.
@@ -91,8 +91,8 @@ def seq2seq_generation(
         vocabulary: tokens that the model knows.
         limits: of a batch.
     """
-    uncached = partial(UncachedDecoder, partial(forward_uncached, halves, inputs_of))
-    make = _first_working([partial(EncodedDecoder, halves, inputs_of)], uncached, vocabulary, precision)
+    uncached = partial(UncachedDecoder, partial(forward_uncached, encoder_decoder, inputs_of))
+    make = _first_working([partial(EncodedDecoder, encoder_decoder, inputs_of)], uncached, vocabulary, precision)
     text_of, stop_tokens = text_alone(tokenizer), StopTokens(tokenizer)
 
     def kind_of(request: GenerateRequest, _: int) -> Kind:
@@ -101,7 +101,7 @@ def seq2seq_generation(
     def search(request: GenerateRequest) -> Search:
         return search_for(request, ends(prompt_of(request)), text_of, stop_tokens.of(request.decoding.stops))
 
-    return Generation(lambda _: make(), kind_of, search, limits, OneDnnLayers(halves.network.model).used)
+    return Generation(lambda _: make(), kind_of, search, limits, OneDnnLayers(encoder_decoder.network.model).used)
 
 
 def _first_working(

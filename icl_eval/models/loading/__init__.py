@@ -1,1 +1,1 @@
-"""From a name to a loaded model: what the name means, what a checkpoint says of itself, and on which devices it is."""
+"""From a name to a loaded model: find and check its checkpoint, then load the weights onto devices."""

@@ -1,4 +1,7 @@
-"""A checkpoint without its weights: configuration, tokenizer, empty model, fingerprint; why it cannot be loaded."""
+"""Checkpoints: where the name of a model leads, and all but the weights: configuration, tokenizer, fingerprint.
+
+A name is `tiny`, a directory, a GGUF file, or a name on the Hub.
+"""
 
 from __future__ import annotations
 
@@ -22,27 +25,19 @@ SUFFIX = ".gguf"
 UNUSED = re.compile(
     r"\.(attn|attention)\.(attention\.)?(masked_)?bias$"  # causal masks
     r"|(^|[._])inv_freq$|(^|\.)position_ids$"
-    r"|\.[kv]_scale$"  # of a cache in 8 bits
-    r"|(^|\.)(pooler|seq_relationship)\."  # of BERT's other heads
+    r"|\.[kv]_scale$"  # scales of an 8-bit cache
+    r"|(^|\.)(pooler|seq_relationship)\."  # other heads of BERT
 )
-HASHED = {
-    ".json",
-    ".safetensors",
-    ".bin",
-    ".model",
-    ".txt",
-    ".py",
-    ".tiktoken",
-    ".jinja",
-}  # files that an answer can depend on
+HASHED = {".json", ".safetensors", ".bin", ".model", ".txt", ".py", ".tiktoken", ".jinja"}
+"""Suffixes of files that an answer can depend on."""
 
 
 def resolve(name: str, revision: str | None = None) -> str:
-    """The directory or GGUF file that a name means, or the name itself if it can only be the Hub's or a URL.
+    """The directory or GGUF file of a model, or its name if it is on the Hub or served.
 
     Raises:
-        ModelError: the name is a path but not that of a checkpoint, or needs a package that is not installed; or a
-            revision is given for a local or served model, which has none; or a URL contains a secret.
+        ModelError: a path does not lead to a checkpoint, or needs a package that is not installed; a revision is given
+            for a model that is not on the Hub; or a URL contains a secret.
     """
     if is_endpoint(name):
         from icl_eval.models.served.model import checked_url
@@ -61,14 +56,14 @@ def resolve(name: str, revision: str | None = None) -> str:
 
 
 def located(name: str, kind: str) -> str:
-    """The directory or GGUF file that a name means, or the name itself if it can only be the Hub's.
+    """The directory or GGUF file of a model or tokenizer, or its name if it is on the Hub.
 
     Args:
-        name: of a model or a tokenizer.
-        kind: which of the two it is, for the error.
+        name: the name.
+        kind: `model` or `tokenizer`, for errors.
 
     Raises:
-        ModelError: the name is a path that does not exist, or needs a package that is not installed.
+        ModelError: a path does not exist, or needs a package that is not installed.
     """
     if name == TINY:
         return str(TINY_PATH)
@@ -85,15 +80,15 @@ def located(name: str, kind: str) -> str:
 
 
 def is_gguf(name: str) -> bool:
-    """Whether a name is that of a GGUF file."""
+    """Whether a name has the suffix of GGUF files."""
     return name.lower().endswith(SUFFIX)
 
 
 def gguf_file(path: Path) -> str:
-    """The path of a file that can be loaded.
+    """The path of a GGUF file, after checking that it can be read.
 
     Raises:
-        ModelError: it does not exist, or the package that reads it is not installed.
+        ModelError: the file does not exist, or the package that reads it is not installed.
     """
     if not path.is_file():
         raise ModelError("there is no such file", path)
@@ -103,13 +98,16 @@ def gguf_file(path: Path) -> str:
 
 
 def pretrained(location: str, *, weights: bool = False) -> tuple[str, dict[str, Any]]:
-    """The name and further arguments of `from_pretrained` for a location; they unpack the weights of a GGUF file."""
+    """The name and further arguments of `from_pretrained` for a location.
+
+    With `weights`, the arguments also dequantise the weights of a GGUF file.
+    """
     import transformers
 
     if not is_gguf(location):
         return location, {}
     path = Path(location)
-    unpacking = getattr(transformers, "GgufConfig", None)  # older versions cannot but unpack
+    unpacking = getattr(transformers, "GgufConfig", None)  # older versions always dequantise
     found: dict[str, Any] = {"gguf_file": path.name}
     return str(path.parent), found | (
         {"quantization_config": unpacking(dequantize=True)} if weights and unpacking else {}
@@ -117,19 +115,19 @@ def pretrained(location: str, *, weights: bool = False) -> tuple[str, dict[str, 
 
 
 class Checkpoint:
-    """A checkpoint that is not loaded yet.
+    """A checkpoint whose weights are not loaded.
 
     Args:
-        location: a directory, or a name on the Hub.
-        loader: the auto class of `transformers` that will load it.
-        shared: arguments of the loaders of configuration, tokenizer and model.
+        location: a directory, a GGUF file, or a name on the Hub.
+        loader: the auto class of `transformers` for the model.
+        shared: arguments that the loaders of configuration, tokenizer and model have in common.
     """
 
     def __init__(self, location: str, loader: Any, shared: Mapping[str, Any]) -> None:
         self.location, self._loader, self._shared = location, loader, shared
 
     def config(self) -> Any:
-        """Its configuration."""
+        """The configuration."""
         return configuration(self.location, self._shared)
 
     def empty(self) -> Any:
@@ -140,14 +138,14 @@ class Checkpoint:
             return self._loader.from_config(self.config(), trust_remote_code=self._shared["trust_remote_code"])
 
     def scratch(self) -> str:
-        """A new temporary folder, which is deleted with this object."""
+        """A new temporary folder, which is deleted together with this object."""
         folder = mkdtemp(prefix="icl-eval-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder
 
 
 def configuration(location: str, shared: Mapping[str, Any]) -> Any:
-    """The configuration of a checkpoint, loaded with the shared arguments."""
+    """The configuration of a checkpoint; `shared` are arguments that all loaders of `transformers` take."""
     from transformers import AutoConfig
 
     configs: Any = AutoConfig
@@ -156,15 +154,16 @@ def configuration(location: str, shared: Mapping[str, Any]) -> Any:
 
 
 def check_weights(name: str, model: Any, loaded: Mapping[str, Any]) -> None:
-    """Check that a checkpoint has exactly the weights of its configuration.
+    """Check that a checkpoint has exactly the weights that its configuration requires.
 
     Args:
-        name: of the checkpoint.
+        name: the name of the checkpoint.
         model: the loaded model.
-        loaded: the loading info of `from_pretrained`, without weights that the class of the model ignores.
+        loaded: the loading info that `from_pretrained` returns.
 
     Raises:
-        ModelError: weights are missing, or some are unused that are neither constants nor of other heads.
+        ModelError: weights are missing, or the model does not use some that are neither constants nor parts of another
+            head.
     """
     if missing := sorted(loaded["missing_keys"]):
         raise ModelError(
@@ -177,7 +176,7 @@ def check_weights(name: str, model: Any, loaded: Mapping[str, Any]) -> None:
 
 
 def _may_be_unused(model: Any, key: str) -> bool:
-    """Whether a weight is a constant that is computed, or belongs to a head that the model's class does not have."""
+    """Whether a weight is a constant that the model computes itself, or belongs to a head that it does not have."""
     if UNUSED.search(key):
         return True
     base, prefix = model.base_model, f"{model.base_model_prefix}."
@@ -189,8 +188,8 @@ def tokenizer_of(location: str, model_config: ModelConfig, load_config: LoadConf
     """The tokenizer of a model in a directory or on the Hub, or the one that `--tokenizer` names.
 
     Raises:
-        ModelError: there is none, or one without a vocabulary.
-        OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError: it cannot be loaded.
+        ModelError: there is no tokenizer, or it has no vocabulary.
+        Exception: whatever `transformers` raises if it cannot be loaded.
     """
     from transformers import AutoTokenizer
 
@@ -209,48 +208,48 @@ def tokenizer_of(location: str, model_config: ModelConfig, load_config: LoadConf
 
 
 @contextmanager
-def loading(what: str, load_config: LoadConfig) -> Iterator[None]:
-    """Turn any error of a library that loads files into one sentence.
+def explaining_errors(what: str, load_config: LoadConfig) -> Iterator[None]:
+    """Turn any error that a library raises in the block into a `ModelError` of one sentence.
 
     Args:
         what: the beginning of the sentence, such as `'gpt2' cannot be loaded`.
-        load_config: how it is loaded.
+        load_config: the options, from which the sentence gives advice.
 
     Raises:
-        ModelError: something cannot be loaded.
+        ModelError: the block raised an error.
     """
     try:
         yield
     except IclEvalError:
         raise
-    except Exception as error:  # libraries raise every kind of error on a bad file
+    except Exception as error:  # libraries raise all kinds of errors for a bad file
         raise ModelError(f"{what}: {reason(error, load_config)}") from error
 
 
 def reason(error: Exception, load_config: LoadConfig) -> str:
-    """Why `transformers` cannot load a checkpoint, and the option that would help.
+    """Why a checkpoint cannot be loaded, in one clause, with the option that would help.
 
     Args:
-        error: raised by a library.
-        load_config: how the checkpoint is loaded.
+        error: the error that a library raised.
+        load_config: the options.
     """
     text = str(error)
     if isinstance(error, RecursionError):
-        return "a file of it is nested too deeply"
+        return "one of its files is nested too deeply"
     if load_config.attn and ("attn_implementation" in text or "Attention" in text or "attention" in text):
         return f"--attn {load_config.attn} cannot be used: {_first_sentence(error).split('. ')[0]}"
     if "llm_int8_enable_fp32_cpu_offload" in text:
-        return "quantised weights cannot be left on the CPU or the disk, and the GPUs have no room for all of them"
+        return "quantised weights must fit the GPUs and cannot be offloaded to the CPU or the disk"
     if "custom code" in text or "trust_remote_code" in text:
-        return "its repository has its own code, which --trust-remote-code would run"
+        return "its repository contains code, which is run only with --trust-remote-code"
     if "ignore_mismatched_sizes" in text:
-        return "its weights do not have the shapes that its configuration gives"
+        return "the shapes of its weights do not match its configuration"
     if "Weights only load failed" in text:
-        return "its pickled weights hold more than tensors, such as code, and are not read"
+        return "its pickled weights contain more than tensors, such as code, and are not read"
     if "backend tokenizer" in text:
-        return "it has no tokenizer, or one of a kind that needs a package that is not installed"
+        return "it has no tokenizer, or its tokenizer needs a package that is not installed"
     if "safetensors" in text and "no file named" in text and not load_config.allow_pickle:
-        return f"{_first_sentence(error)}; --allow-pickle also takes pickled weights, which can run code"
+        return f"{_first_sentence(error)}; --allow-pickle also loads pickled weights, which can run code"
     return _first_sentence(error)
 
 
@@ -262,7 +261,7 @@ def _first_sentence(error: Exception) -> str:
 
 
 def commit_of(location: str, revision: str | None) -> str | None:
-    """The commit that a revision of a repository on the Hub means now, as the cache names it; a directory has none.
+    """The commit to which a revision of a repository on the Hub points now; None for a directory or a file.
 
     Raises:
         OSError: the repository has no such revision or no configuration, or cannot be reached.
@@ -275,12 +274,12 @@ def commit_of(location: str, revision: str | None) -> str | None:
 
 
 def weights_name(name: str, location: str, commit: str | None) -> str:
-    """The first part of a fingerprint: the digest of a directory or a file, or a commit on the Hub."""
+    """The first part of a fingerprint: the digest of a directory or file, or name and commit on the Hub."""
     return _digest(Path(location)) if commit is None else f"{name}@{commit}"
 
 
 def weights_digest(model: Any, tokenizer: Any) -> str:
-    """Hash of a loaded model and tokenizer: vocabulary, configuration, end tokens and weights."""
+    """Hash of a loaded model and its tokenizer: vocabulary, configuration, end tokens and weights."""
     import torch
 
     from icl_eval.models.loading.devices import tensor_of
@@ -297,7 +296,7 @@ def weights_digest(model: Any, tokenizer: Any) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Hash of a checkpoint's content, configuration, tokenizer and weights, or of a file's."""
+    """Hash of a file, or of the files of a directory that an answer can depend on."""
     digest = hashlib.blake2b(digest_size=16)
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.is_file() and (file == path or file.suffix in HASHED):

@@ -1,4 +1,4 @@
-"""The existing devices, those of this process, and the devices of a loaded model's tensors."""
+"""Devices: which exist, which this process uses, and where the tensors of a loaded model are."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from icl_eval.errors import ModelError
 
 
 def local_process() -> tuple[int, int]:
-    """The local rank of this process, and the number of processes on its machine."""
+    """The rank of this process on its machine, and the number of processes there."""
     return int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def gpus_of(rank: int, processes: int, gpus: int) -> range:
-    """The GPUs of one of the processes that share a machine: as many for each, in order.
+    """The indices of the GPUs that a process uses: equally many for each process of the machine, in order.
+
+    Args:
+        rank: the rank of the process on its machine.
+        processes: number of processes on the machine.
+        gpus: number of GPUs of the machine.
 
     Raises:
         ModelError: there are fewer GPUs than processes.
@@ -30,23 +35,23 @@ def gpus_of(rank: int, processes: int, gpus: int) -> range:
 
 
 def device_named(name: str | None) -> torch.device:
-    """The device of a name; by default the GPU of this process, or the CPU if there is none.
+    """The device of this name; by default the GPU of this process, or the CPU if there are no GPUs.
 
     Raises:
-        ModelError: it does not exist.
+        ModelError: the device cannot be used.
     """
     if name is None:
         rank, processes = local_process()
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         mine = gpus_of(rank, processes, gpus)
         name = "cpu" if not mine else "cuda" if processes == 1 else f"cuda:{rank}"
-    if problem := absent(name):
+    if problem := device_problem(name):
         raise ModelError(f"--device {name} cannot be used: {problem}")
     return torch.empty(0, device=name).device
 
 
 def input_device(model: Any) -> torch.device:
-    """The device of a model's inputs: where its embeddings run; their weights may be elsewhere."""
+    """The device of a model's inputs: the one on which the embeddings run, even if their weights are offloaded."""
     embeddings = model.get_input_embeddings()
     for module in (embeddings, model):
         device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
@@ -56,14 +61,14 @@ def input_device(model: Any) -> torch.device:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor on a device; a copy from the CPU to a GPU is enqueued, not waited for."""
+    """The tensor on a device, without waiting for a copy from the CPU to a GPU."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def to_host(tensor: torch.Tensor) -> Callable[[], NDArray[Any]]:
-    """Enqueue the copy of a tensor to the CPU; the function returned waits for it."""
+    """Start to copy a tensor to the CPU; the returned function waits for the copy and returns it."""
     if tensor.device.type != "cuda":
         return lambda: tensor.cpu().numpy()
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -78,11 +83,13 @@ def to_host(tensor: torch.Tensor) -> Callable[[], NDArray[Any]]:
 
 
 def queue_depth(model: Any, device: torch.device) -> int:
-    """Batches in flight that keep all devices of a model busy: one for each, and one that waits.
+    """Number of batches in flight that keeps all devices of a model busy: one for each GPU and one that waits.
+
+    On a CPU it is 1.
 
     Args:
-        model: its parameters may be on several devices.
-        device: where its inputs go.
+        model: the model, whose parameters may be on several devices.
+        device: the device of its inputs.
     """
     if device.type == "cpu":
         return 1
@@ -96,7 +103,7 @@ def on_one_gpu(model: Any) -> bool:
 
 
 def tensor_of(model: Any, name: str) -> torch.Tensor:
-    """A tensor of a model's state, fetched if it is offloaded."""
+    """A parameter or buffer of a model by its name; loaded if it is offloaded."""
     from accelerate.utils import align_module_device
 
     owner, _, attribute = name.rpartition(".")
@@ -107,18 +114,18 @@ def tensor_of(model: Any, name: str) -> torch.Tensor:
 
 
 def torch_device(device: int | str | torch.device) -> torch.device:
-    """The device of a name, or of the number of a GPU."""
+    """The device of a name, or of the index of a GPU."""
     return torch.device(f"cuda:{device}" if isinstance(device, int) else device)
 
 
-def absent(device: Any) -> str:
-    """Why a device cannot be used; empty if it can."""
+def device_problem(device: Any) -> str:
+    """Why a device cannot be used, in one clause; empty if it can."""
     if str(device).startswith("meta"):
         return "tensors have no values there"
     if isinstance(device, bool) or not isinstance(device, int | str):
-        return "a device is the number of a GPU, or a name such as cpu, disk or cuda:0"
+        return "a device is the index of a GPU, or a name such as cpu, disk or cuda:0"
     try:
         torch.empty(0, device=f"cuda:{device}" if isinstance(device, int) else device)
-    except (RuntimeError, AssertionError) as error:  # the two errors of torch for a device that does not exist
+    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that does not exist
         return str(error).strip().splitlines()[0].rstrip(".")
     return ""

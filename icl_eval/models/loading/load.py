@@ -1,4 +1,4 @@
-"""Load a language model of any kind by its name, or wrap loaded objects of `transformers`."""
+"""Load a language model of any kind by its name, or wrap a loaded model of `transformers`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from icl_eval.models.loading.checkpoint import (
     check_weights,
     commit_of,
     configuration,
-    loading,
+    explaining_errors,
     pretrained,
     reason,
     resolve,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from icl_eval.models.meta_model import MetaModel
 
 Family = Literal["causal", "seq2seq", "masked"]
-MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")  # the second has a masked-language-model head and another one
+MASKED_HEADS = ("ForMaskedLM", "ForPreTraining")  # the second also has another head
 CAUSAL_HEADS = ("ForCausalLM", "LMHeadModel")
 
 
@@ -38,26 +38,26 @@ def load_model(name: str, **options: Any) -> LanguageModel:
 
     Args:
         name: `tiny`, a directory with a checkpoint, a GGUF file, a name on the Hub, or the URL of an endpoint.
-        options: those of `ModelConfig`, which can change scores (`revision`, `dtype`, `quantize`, `tokenizer` ...), and
-            those of `LoadConfig`, which cannot (`device`, `device_map`, `trust_remote_code`, `timeout` ...).
+        options: the fields of `ModelConfig`, which can change scores (`revision`, `dtype`, `quantize`, `tokenizer` ...)
+            and of `LoadConfig`, which cannot (`device`, `device_map`, `trust_remote_code`, `timeout` ...).
 
     Raises:
-        ModelError: it cannot be loaded; the sentence says why.
-        UnknownName: there is no such option.
+        ModelError: the model cannot be loaded; the message says why.
+        UnknownName: an option does not exist.
     """
     return load(name, *read_options(options))
 
 
 def load(name: str, model_config: ModelConfig, load_config: LoadConfig) -> LanguageModel:
-    """As `load_model`, with options that are already split."""
+    """Load a language model and its tokenizer, as `load_model` does, with validated options."""
     check_options(name, model_config, load_config)
     if is_endpoint(name):
         return _connected(name, model_config, load_config)
     from transformers.utils import logging
 
-    from icl_eval.models.loading.placement import placement_arguments, settle
+    from icl_eval.models.loading.placement import check_attention, placement_arguments
     from icl_eval.models.loading.precision import check_quantization
-    from icl_eval.models.loading.tensor_parallel import in_step
+    from icl_eval.models.loading.tensor_parallel import lead_or_follow
     from icl_eval.models.network import full_device, fuse_activations
 
     location = resolve(name, model_config.revision)
@@ -65,7 +65,7 @@ def load(name: str, model_config: ModelConfig, load_config: LoadConfig) -> Langu
     safe = None if load_config.allow_pickle else True
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with loading(f"{name!r} cannot be loaded", load_config):
+    with explaining_errors(f"{name!r} cannot be loaded", load_config):
         commit = commit_of(location, model_config.revision)
         shared = {"revision": commit, "trust_remote_code": load_config.trust_remote_code}
         tokenizer = tokenizer_of(location, model_config.model_copy(update={"revision": commit}), load_config)
@@ -73,7 +73,7 @@ def load(name: str, model_config: ModelConfig, load_config: LoadConfig) -> Langu
         family = family_of(name, config)
         check_quantization(config)
         if load_config.tensor_parallel and family != "causal":
-            raise ModelError(f"--tensor-parallel is for causal language models, and {name!r} is not one")
+            raise ModelError(f"--tensor-parallel needs a causal language model, and {name!r} is not one")
         check_pll(family, model_config, repr(name))
         loader = loader_of(family)
         checkpoint = Checkpoint(location, loader, shared)
@@ -82,7 +82,8 @@ def load(name: str, model_config: ModelConfig, load_config: LoadConfig) -> Langu
         model, loaded = loader.from_pretrained(
             source, use_safetensors=safe, output_loading_info=True, **shared, **arguments
         )
-    settle(model, load_config, checkpoint)
+    model.icl_eval_checkpoint = checkpoint  # keeps the folder of offloaded weights
+    check_attention(model, load_config)
     check_weights(name, model, loaded)
     fuse_activations(model)
     fingerprint = weights_name(name, location, commit)
@@ -93,16 +94,15 @@ def load(name: str, model_config: ModelConfig, load_config: LoadConfig) -> Langu
     try:
         with full_device():
             lm = language_model(family, model, tokenizer, name, fingerprint, model_config, own_attention=own_attention)
-    except RuntimeError as error:  # of `torch`, on weights that do not fit together
+    except RuntimeError as error:  # `torch` raises it for weights with incompatible shapes
         raise ModelError(f"{name!r} cannot be run: {reason(error, load_config)}") from error
-    return in_step(lm) if load_config.tensor_parallel else lm
+    return lead_or_follow(lm) if load_config.tensor_parallel else lm
 
 
 def is_current(fingerprint: str, device: str, name: str, model_config: ModelConfig, load_config: LoadConfig) -> bool:
-    """Whether loading a model would give this fingerprint on this device, without reading its weights.
+    """Whether a model would have this fingerprint and device if it were loaded, found out without reading its weights.
 
-    The fingerprint must come from the same `ModelConfig`. False also if this cannot be determined, or if there are
-    options that can only be checked by loading.
+    The fingerprint must be of the same `ModelConfig`. False if this cannot be determined without loading the model.
     """
     from icl_eval.models import masked, seq2seq
     from icl_eval.models.causal import model as causal
@@ -118,17 +118,17 @@ def is_current(fingerprint: str, device: str, name: str, model_config: ModelConf
         return False
     try:
         weights = re.escape(weights_name(name, location, commit_of(location, model_config.revision)))
-    except OSError:  # loading will report it
+    except OSError:  # reported when the model is loaded
         return False
     rules = "|".join((causal.RULES, seq2seq.RULES, masked.RULES))
     return re.fullmatch(rf"{weights}\|[^|]+\|({rules})", fingerprint) is not None
 
 
 def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfig) -> MetaModel:
-    """A causal language model without weights: only its configuration and tokenizer are read.
+    """A causal language model without weights, to plan runs; only its configuration and tokenizer are read.
 
     Raises:
-        ModelError: one of them cannot be read, or the model is of another kind; the sentence says why.
+        ModelError: one of them cannot be read, or the model is of another kind; the message says why.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -139,19 +139,19 @@ def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfi
 
     if is_endpoint(name):
         raise ModelError(
-            f"{name!r} is an endpoint, whose configuration is not available: plan the model's own configuration"
+            f"{name!r} is an endpoint, whose configuration is not available: give the name or directory of the model"
         )
     models: Any = AutoModelForCausalLM
     location = resolve(name, model_config.revision)
     target = torch.device(load_config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    with loading(f"{name!r} cannot be planned", load_config):
+    with explaining_errors(f"{name!r} cannot be planned", load_config):
         tokenizer = tokenizer_of(location, model_config, load_config)
         config = configuration(
             location, {"revision": model_config.revision, "trust_remote_code": load_config.trust_remote_code}
         )
         if family_of(name, config) != "causal":
-            raise ModelError(f"a plan is made for causal language models, and {name!r} is a {config.model_type} model")
+            raise ModelError(f"a plan needs a causal language model, and {name!r} is a {config.model_type} model")
         kind = type_named(_dtype(name, model_config), target)
         if hasattr(config, "quantization_config"):
             del config.quantization_config  # the plan is for the weights before quantisation
@@ -165,10 +165,10 @@ def load_meta_model(name: str, model_config: ModelConfig, load_config: LoadConfi
 
 
 def load_text_reader(name: str, model_config: ModelConfig, load_config: LoadConfig) -> LanguageModel:
-    """A language model of any kind without weights: only its configuration and tokenizer are read.
+    """A language model of any kind without weights, to encode texts; only its configuration and tokenizer are read.
 
     Raises:
-        ModelError: one of them cannot be read; the sentence says why.
+        ModelError: one of them cannot be read; the message says why.
     """
     import torch
     from transformers.utils import logging
@@ -181,7 +181,7 @@ def load_text_reader(name: str, model_config: ModelConfig, load_config: LoadConf
         )
     location = resolve(name, model_config.revision)
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    with loading(f"{name!r} cannot be read", load_config):
+    with explaining_errors(f"{name!r} cannot be read", load_config):
         config = configuration(
             location, {"revision": model_config.revision, "trust_remote_code": load_config.trust_remote_code}
         )
@@ -202,8 +202,17 @@ def wrap_model(
     max_length: int | None = None,
     pll: PLL = "l2r",
 ) -> LanguageModel:
-    """A loaded `transformers` model and tokenizer as a language model of its kind."""
+    """Wrap a loaded model and tokenizer of `transformers` as a `LanguageModel` of its kind.
 
+    Args:
+        model: a `PreTrainedModel` with a language-model head.
+        tokenizer: its tokenizer.
+        name: the name in tables; by default that of the model's class.
+        bos, max_length, pll: as for `evaluate`.
+
+    Raises:
+        ModelError: the model or its tokenizer cannot be used; the message says why.
+    """
     name, digest = name or type(model).__name__, weights_digest(model, tokenizer)
     return language_model(
         family_of_model(model), model, tokenizer, name, digest, ModelConfig(bos=bos, max_length=max_length, pll=pll)
@@ -211,7 +220,7 @@ def wrap_model(
 
 
 def _dtype(name: str, model_config: ModelConfig) -> str:
-    """The requested type; for `tiny`, the same on every device."""
+    """The requested data type; for `tiny`, `auto` is float32 on every device."""
     return "float32" if (name, model_config.dtype) == (TINY, "auto") else model_config.dtype
 
 
@@ -219,9 +228,9 @@ def _connected(name: str, model_config: ModelConfig, load_config: LoadConfig) ->
     from icl_eval.models.served.chat import connect_chat
     from icl_eval.models.served.model import connect
 
-    if model_config.tokenizer is None:  # of a chat
+    if model_config.tokenizer is None:  # only for a chat endpoint
         return connect_chat(name, model_config, load_config)
-    with loading(f"the tokenizer {model_config.tokenizer!r} cannot be loaded", load_config):
+    with explaining_errors(f"the tokenizer {model_config.tokenizer!r} cannot be loaded", load_config):
         tokenizer = tokenizer_of(name, model_config, load_config)
     return connect(name, tokenizer, model_config, load_config)
 
@@ -231,11 +240,11 @@ def _check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
     known = getattr(model.get_input_embeddings(), "num_embeddings", None)
     largest = max(tokenizer.get_vocab().values())
     if known is not None and largest >= known:
-        raise ModelError(f"the tokenizer {name!r} has tokens up to {largest}, but the model has only {known}")
+        raise ModelError(f"the tokenizer {name!r} has token ids up to {largest}, but the model has {known} tokens")
 
 
 def family_of(name: str, config: Any) -> Family:
-    """The kind of a checkpoint, by its configuration.
+    """The kind of language model in a checkpoint, from its configuration.
 
     Raises:
         ModelError: it is not a language model of text.
@@ -262,7 +271,7 @@ def family_of(name: str, config: Any) -> Family:
 
 
 def family_of_model(model: Any) -> Family:
-    """The kind of a loaded model."""
+    """The kind of a loaded language model, from its class and configuration."""
     from transformers.models.auto import modeling_auto as auto
 
     if getattr(model.config, "is_encoder_decoder", False):
@@ -272,14 +281,14 @@ def family_of_model(model: Any) -> Family:
     return "masked" if name in masked or name.endswith(MASKED_HEADS[0]) else "causal"
 
 
-def check_pll(family: Family, model_config: ModelConfig, whom: str) -> None:
-    """Raise `ModelError` if a rule for masked language models is given for another kind."""
+def check_pll(family: Family, model_config: ModelConfig, name: str) -> None:
+    """Raise `ModelError` if `pll` is given for a model that is not masked."""
     if family != "masked" and model_config.pll != "l2r":
-        raise ModelError(f"--pll {model_config.pll} is for masked language models, and {whom} is not one")
+        raise ModelError(f"--pll {model_config.pll} needs a masked language model, and {name} is not one")
 
 
 def loader_of(family: Family) -> Any:
-    """The class of `transformers` that loads a kind."""
+    """The auto class of `transformers` that loads this kind of language model."""
     import transformers
 
     return {
@@ -299,18 +308,18 @@ def language_model(
     *,
     own_attention: bool = False,
 ) -> LanguageModel:
-    """A model and its tokenizer as a language model of its kind.
+    """The `LanguageModel` of a loaded model and tokenizer.
 
     Args:
-        family: its kind.
-        model, tokenizer: of `transformers`.
-        name: what tables call it.
+        family: the kind of model.
+        model, tokenizer: objects of `transformers`.
+        name: the name in tables.
         fingerprint: identifies weights and tokenizer.
-        model_config: its options.
-        own_attention: whether to use only a causal model's own implementation of attention.
+        model_config: options of the model.
+        own_attention: whether a causal model may only use its own implementation of attention.
 
     Raises:
-        ModelError: it cannot be used, or `pll` is given for a model that is not masked.
+        ModelError: the model cannot be used, or `pll` is given for a model that is not masked.
     """
     from icl_eval.models.causal.model import CausalLM
     from icl_eval.models.masked import MaskedLM

@@ -1,7 +1,7 @@
-"""Place a model's weights: on one device, on several by a map, in other memory, or in several processes.
+"""Where the weights of a model go: to one device, to several by a device map, or to the CPU or disk as offloaded.
 
-`accelerate` and `transformers` do all of this. This module determines their arguments, and checks them and maps of
-modules to devices before any weights are read.
+`accelerate` and `transformers` place them. This module determines and checks their arguments, including device maps,
+before any weights are read.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from icl_eval.models.loading.precision import quantization, quantized_as, weight
 from icl_eval.models.loading.tensor_parallel import tensor_parallel_arguments
 from icl_eval.models.options import LoadConfig, ModelConfig
 
-POLICIES = ("auto", "balanced", "balanced_low_0", "sequential")  # of `accelerate`
-MEMORIES = ("cpu", "disk")  # what holds weights that are brought to a device when they are used
-LEVELS = 2  # of nesting in a file with a map: modules and devices
-KEPT_FREE = 0.1  # of each memory, when the processes of a machine share it
+POLICIES = ("auto", "balanced", "balanced_low_0", "sequential")  # device maps that `accelerate` makes
+MEMORIES = ("cpu", "disk")  # where offloaded weights are, until a GPU needs them
+LEVELS = 2  # levels of nesting in the file of a device map: modules and devices
+KEPT_FREE = 0.1  # share of each memory that stays free when several processes share a machine
 DeviceMap = Mapping[str, int | str]
 
 
 def placement_arguments(model_config: ModelConfig, load_config: LoadConfig, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Arguments of `from_pretrained` for devices, types and attention.
+    """The arguments of `from_pretrained` for devices, data types, quantisation and attention.
 
     Raises:
-        ModelError: two options exclude each other, or something is not available; the sentence says which.
+        ModelError: two options exclude each other, or the machine or the model does not support one.
     """
     _check_together(load_config)
     where, device = (
@@ -41,7 +41,7 @@ def placement_arguments(model_config: ModelConfig, load_config: LoadConfig, chec
     arguments = {"dtype": weights_type(model_config.dtype, device), **where}
     if model_config.quantize:
         if is_gguf(checkpoint.location):
-            raise ModelError("--quantize has no effect on a GGUF file, whose weights are unpacked")
+            raise ModelError("--quantize has no effect on a GGUF file, whose weights are dequantised")
         if settings := getattr(checkpoint.config(), "quantization_config", None):
             raise ModelError(
                 f"--quantize has no effect on weights that are quantised already: {quantized_as(settings)}"
@@ -52,18 +52,18 @@ def placement_arguments(model_config: ModelConfig, load_config: LoadConfig, chec
     return arguments
 
 
-def settle(model: Any, load_config: LoadConfig, checkpoint: Checkpoint) -> None:
-    """Attach the checkpoint to a loaded model, and check that it uses the requested attention.
+def check_attention(model: Any, load_config: LoadConfig) -> None:
+    """Check that a loaded model uses the requested implementation of attention.
 
     Raises:
-        ModelError: it uses another one, or cannot use it with weights of its type.
+        ModelError: it uses another implementation, or weights of its type cannot be used with it.
     """
-    model.icl_eval_checkpoint = checkpoint  # and with it the folder of its offloaded weights
     attends = model.config.get_text_config()._attn_implementation
     if not load_config.attn:
         return
-    if load_config.attn != attends and not ("flash" in load_config.attn and "flash" in attends):  # of another package
-        raise ModelError(f"--attn {load_config.attn} cannot be used: {type(model).__name__} takes {attends}")
+    both_flash = "flash" in load_config.attn and "flash" in attends  # the same by another package
+    if load_config.attn != attends and not both_flash:
+        raise ModelError(f"--attn {load_config.attn} cannot be used: {type(model).__name__} uses {attends}")
     if "flash" in load_config.attn and model.dtype not in (torch.bfloat16, torch.float16):
         raise ModelError(f"--attn {load_config.attn} needs --dtype bfloat16 or float16")
 
@@ -74,16 +74,16 @@ def _check_together(load_config: LoadConfig) -> None:
         raise ModelError("give either --device or --device-map, not both")
     if load_config.tensor_parallel and (mapped or load_config.device is not None):
         raise ModelError(
-            "--tensor-parallel gives each process its device, so it takes neither --device nor --device-map"
+            "--tensor-parallel gives each process its own device; it cannot be combined with --device or --device-map"
         )
     if load_config.max_memory is not None and load_config.device_map not in POLICIES:
-        raise ModelError(f"--max-memory is for --device-map {', '.join(POLICIES[:-1])} or {POLICIES[-1]}")
+        raise ModelError(f"--max-memory needs --device-map {', '.join(POLICIES[:-1])} or {POLICIES[-1]}")
     if load_config.offload_dir is not None and not mapped:
-        raise ModelError("--offload-dir is for the weights that a --device-map leaves on the disk")
+        raise ModelError("--offload-dir needs a --device-map that offloads weights to the disk")
 
 
 def _mapped(load_config: LoadConfig, checkpoint: Checkpoint) -> tuple[dict[str, Any], torch.device]:
-    """Arguments of `from_pretrained`, and the device that computes."""
+    """The arguments of `from_pretrained` for devices, and the device that computes."""
     if load_config.device_map is None:
         device = device_named(load_config.device)
         return {"device_map": {"": device}}, device
@@ -99,15 +99,15 @@ def _mapped(load_config: LoadConfig, checkpoint: Checkpoint) -> tuple[dict[str, 
 
 
 def read_map(given: str | DeviceMap, empty: Callable[[], Any]) -> DeviceMap:
-    """A map that gives every weight of a model an existing device.
+    """A device map that gives every weight of a model an existing device.
 
     Args:
-        given: the map, or a YAML or JSON file that holds it.
+        given: the map, or the path of a YAML or JSON file that contains it.
         empty: makes the model without its weights.
 
     Raises:
-        ModelError: the file cannot be read or has no map, a device does not exist or is shared by processes, a weight
-            has no device, or tied weights are only partly on the disk.
+        ModelError: the file cannot be read or contains no device map, a device does not exist or would be shared by
+            several processes, a weight has no device, or only some of the modules with tied weights are on the disk.
         UnknownName: the model has no such module.
     """
     found, path = _read(given)
@@ -117,10 +117,10 @@ def read_map(given: str | DeviceMap, empty: Callable[[], Any]) -> DeviceMap:
 
 
 def memory_of(load_config: LoadConfig) -> dict[int | str, int | str] | None:
-    """How much of each memory this process may use; None leaves it to `accelerate`.
+    """How much of each memory this process may use, as `accelerate` takes it; None if `accelerate` decides.
 
     Raises:
-        ModelError: a device is not there, a size cannot be read, or the processes of the machine cannot share it so.
+        ModelError: a device does not exist, a size is invalid, or `balanced_low_0` is given with several processes.
     """
     from accelerate.utils import get_max_memory
 
@@ -142,21 +142,21 @@ def _check_memory(memory: Mapping[int | str, int | str]) -> None:
     from accelerate.utils import convert_file_size_to_int
 
     for device, size in memory.items():
-        if device not in MEMORIES and (problem := devices.absent(device)):
+        if device not in MEMORIES and (problem := devices.device_problem(device)):
             raise ModelError(f"--max-memory {device}={size}: there is no such device: {problem}")
         try:
             convert_file_size_to_int(size)
         except ValueError as error:
-            raise ModelError(f"--max-memory {device}={size}: a size reads like 20GiB or 500MB") from error
+            raise ModelError(f"--max-memory {device}={size}: write a size as 20GiB or 500MB") from error
 
 
 def _read(given: str | DeviceMap) -> tuple[DeviceMap, str | None]:
-    """A map of modules to devices, and its file."""
+    """A map of modules to devices, and the file that it is from."""
     if not isinstance(given, str):
         return given, None
     path = Path(given).expanduser()
     if not path.is_file():
-        raise ModelError(f"--device-map takes {', '.join(POLICIES)} or a file, and there is no file {given!r}")
+        raise ModelError(f"--device-map must be {', '.join(POLICIES)} or a file, and there is no file {given!r}")
     try:
         text = path.read_text("utf-8")
         content = yaml.safe_load(text) if _is_shallow(text) else None
@@ -168,10 +168,10 @@ def _read(given: str | DeviceMap) -> tuple[DeviceMap, str | None]:
 
 
 def _is_shallow(text: str) -> bool:
-    """Whether YAML has at most two levels and no aliases; the rest of a deeper text, which takes long, is not read.
+    """Whether YAML has at most two levels and no aliases; reading stops where it has more, since it could take long.
 
     Raises:
-        yaml.YAMLError: it does not parse.
+        yaml.YAMLError: the text does not parse.
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -186,11 +186,11 @@ def _check_devices(device_map: DeviceMap, path: str | None) -> None:
     for name, device in device_map.items():
         if device in MEMORIES:
             continue
-        if problem := devices.absent(device):
-            raise ModelError(f"{name!r} goes to {device!r}, which does not exist: {problem}", path)
+        if problem := devices.device_problem(device):
+            raise ModelError(f"{name!r} is mapped to {device!r}, which does not exist: {problem}", path)
         if processes > 1:
             raise ModelError(
-                f"{name!r} goes to {device!r}, which {processes} processes would share: use --device-map auto",
+                f"{name!r} is mapped to {device!r}, which {processes} processes would share: use --device-map auto",
                 path,
             )
 
@@ -207,11 +207,11 @@ def _check_modules(device_map: DeviceMap, model: Any, path: str | None) -> None:
         on_disk = [device_map[_covering(name, device_map) or ""] == "disk" for name in pair]
         if any(on_disk) and not all(on_disk):
             first, second = map(_owner, pair)
-            raise ModelError(f"{first!r} and {second!r} have the same weights: put both on the disk, or neither", path)
+            raise ModelError(f"{first!r} and {second!r} share weights: map both to the disk, or neither", path)
 
 
 def _covering(tensor: str, modules: Iterable[str]) -> str | None:
-    """The innermost of some modules that a tensor belongs to."""
+    """The innermost of these modules that contains a tensor; None if none does."""
     owners = [module for module in modules if not module or tensor.startswith(f"{module}.")]
     return max(owners, key=len, default=None)
 

@@ -1,4 +1,4 @@
-"""The precision of a model: the type of its weights, and their quantisation."""
+"""The precision of a model: the data type of its weights, and how they are quantised."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from icl_eval.config import DTYPES
 from icl_eval.errors import ModelError, UnknownName
 
-PACKAGE = "bitsandbytes"  # which quantises weights while they are loaded
+PACKAGE = "bitsandbytes"  # quantises weights while they are loaded
 
 
 def type_named(name: str, device: torch.device) -> Any:
-    """What `from_pretrained` takes for one of `DTYPES`, on a device that may be absent.
+    """The argument `dtype` of `from_pretrained` for one of `DTYPES`; the device need not exist.
 
     Raises:
         ModelError: there is no such type.
@@ -27,27 +27,28 @@ def type_named(name: str, device: torch.device) -> Any:
 
 
 def weights_type(name: str, device: torch.device) -> Any:
-    """What `from_pretrained` takes for one of `DTYPES`.
+    """The argument `dtype` of `from_pretrained` for one of `DTYPES`, after checking that the device supports it.
 
     Raises:
-        ModelError: there is no such type, or the device cannot compute with it.
+        ModelError: there is no such type, or the device does not support it.
     """
     kind = type_named(name, device)
-    if kind != "auto" and not _computes(kind, device):
-        raise ModelError(f"--dtype {name} cannot be used: {_named(device)} does not compute with it")
+    if kind != "auto" and not _supports(kind, device):
+        raise ModelError(f"--dtype {name} cannot be used: {_named(device)} does not support it")
     return kind
 
 
 def quantization(how: str, kind: Any, device: torch.device) -> Any:
-    """The settings by which `transformers` quantises weights: LLM.int8 for `8bit`, NF4 of QLoRA for `4bit`.
+    """The quantisation configuration for `from_pretrained`: LLM.int8 for `8bit`, the NF4 of QLoRA for `4bit`.
 
     Args:
         how: `8bit` or `4bit`.
-        kind: type of all that is not quantised; with `auto`, 4-bit weights are multiplied in a 16-bit type of the GPU.
+        kind: the type of the weights that are not quantised. Products with 4-bit weights are computed in it, or, for
+            `auto`, in a 16-bit type that the device supports.
         device: the device that computes.
 
     Raises:
-        ModelError: the package that does it is not installed.
+        ModelError: the package for quantisation is not installed.
     """
     import transformers
 
@@ -57,16 +58,16 @@ def quantization(how: str, kind: Any, device: torch.device) -> Any:
     if how == "8bit":
         return settings(load_in_8bit=True)
     if kind == "auto":
-        kind = torch.bfloat16 if _computes(torch.bfloat16, device) else torch.float16
+        kind = torch.bfloat16 if _supports(torch.bfloat16, device) else torch.float16
     return settings(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind)
 
 
 def check_quantization(config: Any) -> None:
-    """Check that the quantisation method of a checkpoint is known; `transformers` would ignore others.
+    """Check that `transformers` knows the quantisation method of a checkpoint; it ignores unknown ones.
 
     Raises:
-        ModelError: its configuration describes no quantisation.
-        UnknownName: it names a method that `transformers` does not have.
+        ModelError: `quantization_config` is not a mapping.
+        UnknownName: `transformers` does not have the method.
     """
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as METHODS
 
@@ -78,20 +79,20 @@ def check_quantization(config: Any) -> None:
         raise ModelError("its `quantization_config` is not a mapping")
     method = found.get("quant_method")
     method = getattr(method, "value", method)
-    by_bits = found.get("load_in_8bit") or found.get("load_in_4bit")  # of bitsandbytes, whatever the method is called
+    by_bits = found.get("load_in_8bit") or found.get("load_in_4bit")  # bitsandbytes, whatever the method is called
     if not by_bits and method not in list(METHODS):
         raise UnknownName("quantisation method", str(method), METHODS)
 
 
 def precision_of(model: Any) -> str:
-    """The type of a model's weights, such as `float32`, led by how others are quantised, such as `nf4-bfloat16`."""
+    """The type of a model's weights, such as `float32`; for quantised ones after the method, such as `nf4-bfloat16`."""
     kind = str(model.dtype).removeprefix("torch.")
     settings = getattr(model.config, "quantization_config", None)
     return f"{quantized_as(settings)}-{kind}" if settings else kind
 
 
 def quantized_as(settings: Any) -> str:
-    """The method and the bits of a configuration's `quantization_config`, such as `int8`, `nf4` or `gptq4`."""
+    """Method and bits of a `quantization_config`, such as `int8`, `nf4` or `gptq4`."""
     found = settings if isinstance(settings, dict) else settings.to_dict()
     if found.get("load_in_8bit"):
         return "int8"
@@ -101,13 +102,13 @@ def quantized_as(settings: Any) -> str:
     return f"{getattr(method, 'value', method)}{found.get('bits', found.get('w_bit', ''))}"
 
 
-def _computes(kind: torch.dtype, device: torch.device) -> bool:
+def _supports(kind: torch.dtype, device: torch.device) -> bool:
     if device.type == "cuda" and kind is torch.bfloat16:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         numbers = torch.ones(2, 2, dtype=kind, device=device)
         numbers @ numbers
-    except (RuntimeError, TypeError):  # the two errors of a device without this arithmetic
+    except (RuntimeError, TypeError):  # torch raises either for a type that the device does not support
         return False
     return True
 

@@ -1,7 +1,7 @@
-"""One model over several processes, each of which holds a part of the weights of every layer.
+"""Tensor parallelism: every process holds a part of the weights of every layer.
 
-All of them must run the same computations at the same time. So only the first process runs the program, and the others
-repeat its calls of the model, each with its part of the weights and of the cache.
+All processes must make the same computations at the same time. So only the first process, the leader, runs the program;
+the others, the followers, repeat its calls of the model, each with its own part of the weights and of the cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from icl_eval.models.protocol import OutOfMemory
 
 LAUNCH = "accelerate launch --num-processes N -m icl_eval run ..."
 CALLS = ("enqueue", "generate", "clear_cache")  # methods that compute or change the cache
-TIMEOUT = timedelta(days=30)  # of the other processes, while the first one reads data
+TIMEOUT = timedelta(days=30)  # followers wait this long for the next call, for example while the leader reads data
 
 
 def tensor_parallel_arguments(checkpoint: Checkpoint) -> tuple[dict[str, Any], torch.device]:
@@ -35,18 +35,22 @@ def tensor_parallel_arguments(checkpoint: Checkpoint) -> tuple[dict[str, Any], t
     from transformers.distributed.configuration_utils import DistributedConfig
 
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        raise ModelError(f"--tensor-parallel divides a model among processes, but this is the only one; start {LAUNCH}")
+        raise ModelError(
+            f"--tensor-parallel divides a model among several processes, but there is only one; start {LAUNCH}"
+        )
     if "tp_plan" not in {field.name for field in fields(DistributedConfig)}:
         raise ModelError(f"--tensor-parallel needs a newer `transformers` than {__version__}")
     model = checkpoint.empty()
     if not model.supports_tp_plan:
-        raise ModelError(f"--tensor-parallel: {type(model).__name__} has no plan of how to divide its layers")
+        raise ModelError(f"--tensor-parallel: {type(model).__name__} has no plan for dividing its layers")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {"distributed_config": DistributedConfig(tp_plan="auto")}, device
 
 
-def in_step(model: Any) -> Any:
-    """In the first process, return the model, whose calls all processes make; the others never return.
+def lead_or_follow(model: Any) -> Any:
+    """Return the model in the leader, where each of its calls is made in all processes; never return in followers.
+
+    A follower repeats the calls of the leader until the leader ends, and then exits.
 
     Args:
         model: a language model whose weights are divided among the processes.
@@ -60,24 +64,24 @@ def in_step(model: Any) -> Any:
     leader = _Leader(group)
     for name in CALLS:
         if hasattr(model, name):
-            setattr(model, name, leader.leading(getattr(model, name)))
+            setattr(model, name, leader.announced(getattr(model, name)))
     return model
 
 
 class _Leader:
-    """Announces every call before it makes it."""
+    """Announces each call to the followers before making it."""
 
     def __init__(self, group: Any) -> None:
         self._group, self._lost, self._calling = group, False, False
         atexit.register(self._end)
 
-    def leading(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A method whose calls the others repeat, with its first argument only, if it has any.
+    def announced(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A method whose calls the followers repeat, with the first argument if there is one.
 
-        Nested calls are not announced, since the others make them as well.
+        Nested calls are not announced, because the followers make them, too.
 
         Raises:
-            ModelError: it does not fit the device.
+            ModelError: the returned method raises it if a process runs out of memory.
         """
 
         def together(*arguments: Any) -> Any:
@@ -88,7 +92,7 @@ class _Leader:
             try:
                 return call(*arguments)
             except BaseException as error:
-                self._lost = True  # the state of the others is unknown; their launcher ends them
+                self._lost = True  # the followers may be in any state; the launcher will end them
                 if isinstance(error, OutOfMemory):
                     raise ModelError(f"one of the processes ran out of memory: {error}") from error
                 raise
@@ -112,7 +116,7 @@ def _follow(model: Any, group: Any) -> NoReturn:
 
 
 def _drop(*_: Any) -> None:
-    """Drop the answers of the processes that follow."""
+    """Ignore an answer: only the leader's answers are used."""
 
 
 def _broadcast(message: Any, group: Any) -> None:
