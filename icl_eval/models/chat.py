@@ -1,7 +1,7 @@
-"""The chat template of a tokenizer: messages to the text of a prompt, in the sandbox of `transformers`.
+"""Chat templates of tokenizers, which turn messages into the text of a prompt, in the sandbox of `transformers`.
 
-A template is not trusted. It can run no code and read no file, but it can refuse a message, leave one out, or
-write today's date. Each of these is an error.
+A template is not trusted. The sandbox prevents that it runs code or reads files. It is an error if a template refuses a
+message, leaves one out, or writes today's date.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from icl_eval.models.control_tokens import ControlTokens
 
 Messages = Sequence[Mapping[str, str]]  # each with `role` and `content`
 
-CLOCK = "strftime_now"  # the function by which templates write the date; as an argument it is a date
+CLOCK = "strftime_now"  # the function with which templates write the date; the argument of this name is a date
 GIVEN = frozenset({"messages", "add_generation_prompt", "tools", "documents", "raise_exception", CLOCK})
-USER, REPLY = "Is this a question?", "It is."  # of the conversation that a template is tried with
-LONGEST_REASON = 200  # characters of a template's own message
+USER, REPLY = "Is this a question?", "It is."  # the conversation with which a template is tested
+LONGEST_REASON = 200  # maximum number of characters of a template's error message
 
 
 class ChatTemplate(Protocol):
-    """What makes a prompt of messages."""
+    """Turns messages into the text of a prompt."""
 
     @property
     def start(self) -> tuple[int, ...]:
-        """The special tokens that every prompt begins with."""
+        """The special tokens at the start of every prompt."""
         ...
 
     @property
     def space(self) -> str:
-        """White space before a reply."""
+        """The white space before a reply."""
         ...
 
     @property
@@ -46,11 +46,11 @@ class ChatTemplate(Protocol):
 
     @property
     def digest(self) -> str:
-        """Identifies the template and its arguments."""
+        """A hash of the template and its arguments."""
         ...
 
     def render(self, messages: Messages) -> str:
-        """The text of messages, up to where the assistant's reply begins."""
+        """The text of a conversation, up to the start of the assistant's reply."""
         ...
 
 
@@ -60,11 +60,11 @@ class TokenizerTemplate:
     Args:
         tokenizer: the tokenizer.
         controls: its control tokens.
-        arguments: of the template.
+        arguments: arguments of the template.
 
     Raises:
-        ModelError: there is no template, it fails, or its prompts would differ from day to day.
-        UnknownName: the template does not use an argument.
+        ModelError: there is no template, it fails, or it writes today's date.
+        UnknownName: the template does not use one of the arguments.
     """
 
     def __init__(self, tokenizer: Any, controls: ControlTokens, arguments: Mapping[str, Any]) -> None:
@@ -83,7 +83,7 @@ class TokenizerTemplate:
         self.end = controls.name_in_front(after.lstrip())
 
     def render(self, messages: Messages) -> str:
-        """The text of messages, up to where the assistant's reply begins.
+        """The text of a conversation, up to the start of the assistant's reply.
 
         Raises:
             ModelError: the template refuses the messages, or leaves one out or changes it.
@@ -100,9 +100,9 @@ class TokenizerTemplate:
         given = {"messages": list(map(dict, messages)), "add_generation_prompt": add_generation_prompt}
         try:
             return self._template.render(**self._arguments, **given, tools=None, documents=None)
-        except _Today as error:
+        except _DateRequested as error:
             raise ModelError(
-                "the chat template writes today's date, so that prompts would differ from day to day; set one, such as "
+                "the chat template writes today's date, so that prompts would change every day; give a date, such as "
                 f"--chat-args {CLOCK}={date.today():%Y-%m-%d}"
             ) from error
         except Exception as error:  # a template can raise anything
@@ -110,32 +110,32 @@ class TokenizerTemplate:
             raise ModelError(f"the chat template refuses the messages: {reason}{_advice(messages)}") from error
 
     def _start(self, prompt: str) -> tuple[int, ...]:
-        """The BOS token, if the template writes it."""
+        """The BOS token if the template writes it, else nothing."""
         first = self._tokenizer(prompt, add_special_tokens=False)["input_ids"][:1]
         return tuple(first) if first == [self._tokenizer.bos_token_id] else ()
 
     def _around_reply(self, prompt: str) -> tuple[str, str]:
-        """What the template writes between a prompt and the reply, and after it."""
+        """What the template writes between prompt and reply, and after the reply."""
         conversation = [_user(USER), {"role": "assistant", "content": REPLY}]
         whole = self._rendered(conversation, add_generation_prompt=False)
         before, _, after = whole.removeprefix(prompt).partition(REPLY)
         return (before, after) if whole.startswith(prompt) else ("", after)
 
 
-class _Today(Exception):  # noqa: N818 - it reads as what it says
-    """A template asks for the date."""
+class _DateRequested(Exception):  # noqa: N818 - an event, not an error
+    """A template uses the date, which is not given."""
 
 
 def _clock(day: Any) -> Callable[[str], str]:
-    """The function by which a template writes the date.
+    """The function with which a template writes the date.
 
     Raises:
-        ModelError: the argument is not a date.
+        ModelError: the given day is not a date.
     """
     if day is None:
 
         def refuse(_: str) -> str:
-            raise _Today
+            raise _DateRequested
 
         return refuse
     try:
@@ -145,10 +145,10 @@ def _clock(day: Any) -> Callable[[str], str]:
 
 
 def _source(tokenizer: Any) -> str:
-    """The template of a tokenizer; of several the default one.
+    """The source of a tokenizer's chat template; of several, that of the default one.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is no template.
     """
     found = tokenizer.chat_template
     if isinstance(found, dict):
@@ -161,10 +161,10 @@ def _source(tokenizer: Any) -> str:
 
 
 def _compiled(source: str) -> jinja2.Template:
-    """A template in the sandbox of `transformers`, with its tags and filters.
+    """A template, compiled in the sandbox of `transformers`.
 
     Raises:
-        ModelError: it does not parse.
+        ModelError: the template does not parse.
     """
     from transformers.utils.chat_template_utils import _compile_jinja_template
 

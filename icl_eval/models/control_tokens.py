@@ -1,7 +1,7 @@
-"""Control tokens: prompt files may write them by name; in a record, the same name is text.
+"""Control tokens such as `<|im_end|>`: in a prompt file, their names become control tokens; in a record, they are text.
 
-Before a record is rendered, every name of a control token in it gets a mark; the encoder encodes a marked name as text.
-So for every name in a rendered prompt it is known whether the prompt file or a record wrote it.
+Before a record is rendered, a mark is put before each name of a control token in it. In a rendered prompt, the marked
+names are from records and are encoded as text; the others are from the prompt file.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
-MARK = "\ufdd0"  # a Unicode noncharacter, for internal use; in a record it is doubled
+MARK = "\ufdd0"  # a Unicode noncharacter, reserved for internal use; if a record contains it, it is doubled
 MARKED = re.compile(f"{MARK}(.?)", re.DOTALL)
 PLAIN: dict[str, Any] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
-LISTED = 5  # names that a sentence lists
-SHORTEST_TAG = 3  # characters of a name such as `<b>`
+LISTED = 5  # maximum number of names in a message
+SHORTEST_TAG = 3  # minimum number of characters of a name such as `<b>`
 
 
 class ControlTokens:
-    """The control tokens of a tokenizer of `transformers`: its special tokens, and those that its chat template writes.
+    """The control tokens of a tokenizer of `transformers`: special tokens, and added tokens in its chat template.
 
     Args:
-        tokenizer: None for a model without control tokens.
-        takes_ids: whether the model takes token ids. A server that takes text parses control tokens itself.
+        tokenizer: the tokenizer; None for a model without control tokens.
+        takes_ids: whether the model takes token ids. A server that takes text finds control tokens in it itself.
     """
 
     def __init__(self, tokenizer: Any = None, *, takes_ids: bool = True) -> None:
@@ -39,66 +39,66 @@ class ControlTokens:
         self._stops = re.compile(f"{MARKED.pattern}|{self._heads.pattern}", re.DOTALL)
 
     @cached_property
-    def unspellable(self) -> frozenset[str]:
-        """The names that always become control tokens; determined when a record first contains a name."""
+    def unmarkable(self) -> frozenset[str]:
+        """The names that cannot be encoded as text; determined when the first record contains a name."""
         if not self.ids or not self._takes_ids:
             return frozenset(self.ids)
         whole = self._tokenizer(list(self.ids), **PLAIN)["input_ids"]
         if self.encode(list(self.ids)) != [list(ids) for ids in whole]:
             return frozenset(self.ids)
-        spelled = self.encode([MARK + name for name in self.ids])
-        return frozenset(name for name, ids in zip(self.ids, spelled, strict=True) if self.ids[name] in ids)
+        encoded = self.encode([MARK + name for name in self.ids])
+        return frozenset(name for name, ids in zip(self.ids, encoded, strict=True) if self.ids[name] in ids)
 
-    def mark(self, value: Any, unspelled: set[str] | None = None) -> Any:
-        """A value of a record, nested or not, in which the names of control tokens are marked as text.
+    def mark(self, value: Any, unmarked: set[str] | None = None) -> Any:
+        """A value of a record in which the names of control tokens are marked as text.
 
         Args:
-            value: the value.
-            unspelled: collects the names in it that stay control tokens.
+            value: a text, or nested lists and mappings with texts.
+            unmarked: a set to which names are added that cannot be marked, and so become control tokens.
         """
         if isinstance(value, str):
-            return self._marked(value, set() if unspelled is None else unspelled)
+            return self._marked(value, set() if unmarked is None else unmarked)
         if isinstance(value, Mapping):
-            return {key: self.mark(each, unspelled) for key, each in value.items()} if self.ids else value
+            return {key: self.mark(each, unmarked) for key, each in value.items()} if self.ids else value
         if isinstance(value, list | tuple):
-            return type(value)(self.mark(each, unspelled) for each in value) if self.ids else value
+            return type(value)(self.mark(each, unmarked) for each in value) if self.ids else value
         return value
 
     def unmark(self, text: str) -> str:
-        """A text as it was before `mark`."""
+        """The text without the marks of `mark`."""
         return MARKED.sub(r"\1", text) if MARK in text and self._marks else text
 
     def name_in_front(self, text: str) -> str:
-        """The name of a control token that a text begins with; empty if it begins with none."""
+        """The name of the control token at the start of a text; empty if there is none."""
         return self._name_at(text, 0)
 
     def names_in(self, text: str) -> list[str]:
-        """The names of control tokens in a text that are not marked, where marks tell."""
+        """The names of control tokens in a text that are not marked, of those that can be marked."""
         found = (part.text for part in self._parts(text) if part.is_control) if self._heads.search(text) else ()
-        return [name for name in found if name not in self.unspellable]
+        return [name for name in found if name not in self.unmarkable]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts with marks."""
         parts = [list(self._parts(text)) for text in texts]
         if self._tokenizer.is_fast:
             return self._copy.encode(parts)
-        return [list(chain.from_iterable(self._spelled(each))) for each in parts]
+        return [list(chain.from_iterable(self._encoded_parts(each))) for each in parts]
 
     def has_marks(self, text: str) -> bool:
-        """Whether a text needs this encoder."""
+        """Whether a text has marks, so that it has to be encoded by `encode` of this object."""
         return MARK in text and self._marks
 
     @property
     def _marks(self) -> bool:
-        """Whether anything can be spelled, and so is marked."""
-        return len(self.unspellable) < len(self.ids)
+        """Whether any name can be encoded as text, so that names are marked."""
+        return len(self.unmarkable) < len(self.ids)
 
-    def _marked(self, text: str, unspelled: set[str]) -> str:
+    def _marked(self, text: str, unmarked: set[str]) -> str:
         starts = []
         for head in self._heads.finditer(text):
             if name := self._name_at(text, head.start(), any_case=True):  # a template may change the case
-                if name in self.unspellable:
-                    unspelled.add(name)
+                if name in self.unmarkable:
+                    unmarked.add(name)
                 elif self._marks:
                     starts.append(head.start())
         if MARK in text and self._marks:
@@ -110,7 +110,7 @@ class ControlTokens:
         return MARK.join(text[start:end] for start, end in cuts)
 
     def _name_at(self, text: str, start: int, *, any_case: bool = False) -> str:
-        """The longest name that begins at an index of a text; empty if none does."""
+        """The longest name at an index of a text; empty if there is none."""
         for size in self._sizes:
             part = text[start : start + size]
             if part in self.ids or (any_case and part.lower() in self._lower):
@@ -118,7 +118,7 @@ class ControlTokens:
         return ""
 
     def _parts(self, text: str) -> Iterator[_Part]:
-        """A marked text as control tokens and the text between them."""
+        """The parts of a marked text: control tokens, and the texts between them, without marks."""
         plain, at = "", 0
         for stop in self._stops.finditer(text):
             if stop.start() < at:  # within a name
@@ -138,8 +138,8 @@ class ControlTokens:
     def _copy(self) -> _RenamedTokenizer:
         return _RenamedTokenizer(self._tokenizer, self.ids)
 
-    def _spelled(self, parts: Sequence[_Part]) -> Iterator[list[int]]:
-        """Token ids of the parts of a text by a tokenizer written in Python."""
+    def _encoded_parts(self, parts: Sequence[_Part]) -> Iterator[list[int]]:
+        """Token ids of the parts of a text, from a tokenizer written in Python."""
         for before, part, after in zip([None, *parts], parts, [*parts[1:], None], strict=False):
             text = part.text
             if before and before.is_control and self._added(before).rstrip:
@@ -150,16 +150,16 @@ class ControlTokens:
                 yield self._tokenizer(text, **PLAIN, split_special_tokens=not part.is_control)["input_ids"]
 
     def _added(self, part: _Part) -> Any:
-        """The added token of a control token, which says whether it strips white space around it."""
+        """The `AddedToken` of a control token, which says whether white space around it is stripped."""
         return self._tokenizer.added_tokens_decoder[self.ids[part.text]]
 
 
 def about_control_tokens(names: Iterable[str]) -> str:
-    """One sentence on names in records that reach a model as control tokens; empty if there are none."""
+    """A sentence for names in records that the model gets as control tokens; empty if there are no names."""
     sorted_names = sorted(names)
     listed = ", ".join([*sorted_names[:LISTED], *(["..."] if len(sorted_names) > LISTED else [])])
-    kind = "reaches this model as a control token" if len(sorted_names) == 1 else "reach this model as control tokens"
-    return f"records hold {listed}, which {kind}, not as text" if listed else ""
+    kind = "this model reads as a control token" if len(sorted_names) == 1 else "this model reads as control tokens"
+    return f"records contain {listed}, which {kind}, not as text" if listed else ""
 
 
 class _Part(NamedTuple):
@@ -168,12 +168,12 @@ class _Part(NamedTuple):
 
 
 class _RenamedTokenizer:
-    """A copy of a tokenizer whose control tokens have secret names, so that their usual names are text."""
+    """A copy of a tokenizer whose control tokens have random names, so that it encodes their usual names as text."""
 
     def __init__(self, tokenizer: Any, ids: Mapping[str, int]) -> None:
         from tokenizers import Tokenizer
 
-        key = secrets.token_hex(8)  # no text can contain these names, and nothing depends on them
+        key = secrets.token_hex(8)  # no text contains these names, and no result depends on them
         self._names = {name: f"\ufdd1{key}{index}\ufdd2" for index, name in enumerate(ids)}
         described = json.loads(tokenizer.backend_tokenizer.to_str())
         for token in described["added_tokens"]:
@@ -184,14 +184,14 @@ class _RenamedTokenizer:
         self._ids = {self._tokenizer.token_to_id(self._names[name]): index for name, index in ids.items()}
 
     def encode(self, texts: Sequence[Sequence[_Part]]) -> list[list[int]]:
-        """Token ids of texts, each of several parts."""
+        """Token ids of texts, each given as its parts."""
         renamed = ["".join(self._names[part.text] if part.is_control else part.text for part in each) for each in texts]
         encoded = self._tokenizer.encode_batch(renamed, add_special_tokens=False)
         return [[self._ids.get(token, token) for token in each.ids] for each in encoded]
 
 
 def _rename(model: dict[str, Any], names: Mapping[str, str]) -> None:
-    """Rename entries of a vocabulary, except bytes and merged tokens, which texts consist of."""
+    """Rename entries of a vocabulary, except bytes and merged tokens, which ordinary texts are made of."""
     merges = (pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges", ()))
     merged = {"".join(pair) for pair in merges}
     new = {
@@ -207,7 +207,7 @@ def _rename(model: dict[str, Any], names: Mapping[str, str]) -> None:
 
 
 def _control_ids(tokenizer: Any) -> dict[str, int]:
-    """Names and ids of the control tokens of a tokenizer."""
+    """Names and ids of a tokenizer's control tokens."""
     template, special = str(tokenizer.chat_template or ""), set(tokenizer.all_special_tokens)
     return {
         str(token): index
@@ -217,6 +217,6 @@ def _control_ids(tokenizer: Any) -> dict[str, int]:
 
 
 def _is_tag(name: str) -> bool:
-    """Whether a name is like `<think>`; a tokenizer may also have words and sequences of spaces as added tokens."""
+    """Whether a name is like `<think>`; added tokens may also be words or sequences of spaces."""
     ends = name[0] + name[-1]
     return len(name) >= SHORTEST_TAG and not any(char.isalnum() or char.isspace() for char in ends)

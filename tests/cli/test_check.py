@@ -18,7 +18,7 @@ from icl_eval.tiny import MODEL
 
 from .shell import TOY, IclEval
 
-NOTE = "records hold <|endoftext|>, which reaches this model as a control token, not as text"
+NOTE = "records contain <|endoftext|>, which this model reads as a control token, not as text"
 
 PARITY = Path("tasks/toy/parity.yaml")
 TEMPLATE = Path("prompts/toy/parity/chatty.jinja")

@@ -223,7 +223,7 @@ def test_answers_of_a_wrapped_model_do_not_depend_on_its_mode() -> None:
 
 
 def test_a_window_longer_than_that_of_the_model_is_refused() -> None:
-    with pytest.raises(ModelError, match="a context length of 100000 was requested, but the model has"):
+    with pytest.raises(ModelError, match="a context length of 100000 was requested, but that of the model is"):
         wrap_model(build("llama"), byte_tokenizer(), max_length=100_000)
 
 

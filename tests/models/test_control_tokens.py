@@ -56,7 +56,7 @@ def test_a_control_token_is_one_where_a_prompt_writes_it_and_text_where_a_record
     record = controls.mark({"q": "a<end>", "more": ["<end>", 1]})
     (found,) = encode([f"<end>{record['q']}b<end>"])
 
-    assert controls.unspellable == set()
+    assert controls.unmarkable == set()
     assert (found[0], found[-1], found.count(end)) == (end, end, 2)
     assert tokenizer.decode(found[1:-1]).replace(" ", "") == "a<end>b"
     assert encode(["a<end>"]) == [tokenizer("a<end>", add_special_tokens=False)["input_ids"]]
@@ -130,16 +130,16 @@ def merged() -> Any:
 def test_a_name_that_no_text_spells_stays_a_control_token_and_is_reported() -> None:
     tokenizer = merged()
     controls, encode = encoder_of(tokenizer)
-    unspelled: set[str] = set()
-    marked = controls.mark("§eos</s>", unspelled)
+    unmarked: set[str] = set()
+    marked = controls.mark("§eos</s>", unmarked)
 
-    assert unspelled == {"eos", "§"}
+    assert unmarked == {"eos", "§"}
     assert encode([marked])[0][:2] == tokenizer("§eos", add_special_tokens=False)["input_ids"]
     assert tokenizer.eos_token_id not in encode([marked])[0]
-    assert about_control_tokens(unspelled) == (
-        "records hold eos, §, which reach this model as control tokens, not as text"
+    assert about_control_tokens(unmarked) == (
+        "records contain eos, §, which this model reads as control tokens, not as text"
     )
-    assert about_control_tokens(["§"]) == "records hold §, which reaches this model as a control token, not as text"
+    assert about_control_tokens(["§"]) == "records contain §, which this model reads as a control token, not as text"
     assert about_control_tokens([]) == ""
 
 

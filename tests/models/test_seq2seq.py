@@ -259,7 +259,7 @@ def test_each_half_has_the_window_for_itself() -> None:
 
 def test_relative_positions_reach_beyond_the_trained_window() -> None:
     assert seq2seq_lm("t5", window=1000).window == 999
-    with pytest.raises(ModelError, match="a context length of 1000 was requested, but the model has 64"):
+    with pytest.raises(ModelError, match="a context length of 1000 was requested, but that of the model is 64"):
         seq2seq_lm("bart", window=1000)
 
 

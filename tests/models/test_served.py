@@ -208,7 +208,7 @@ def test_bos_is_read_once_whoever_puts_it(
 def test_a_bos_that_only_the_server_puts_is_reported(connect: Served) -> None:
     message = refusal(connect, Habits(listed=False, ids=False, adds_bos=True))
 
-    assert message == " puts a token before every text; pass --bos yes to add it here, too"
+    assert message == " adds a token before every text; pass --bos yes to add it here, too"
 
 
 @pytest.mark.parametrize("ids", [False, True])
@@ -216,7 +216,8 @@ def test_log_probabilities_of_another_position_are_detected(ids: bool, connect: 
     message = refusal(connect, Habits(listed=False, ids=ids, shifts=True))
 
     assert (
-        "it shifts the log-probabilities of a prompt; llama-cpp-python does so where no BOS token begins it" in message
+        "it shifts the log-probabilities of a prompt; llama-cpp-python does this if the prompt does not begin with a BOS token"
+        in message
     )
 
 
@@ -232,18 +233,18 @@ NEITHER = "the server's answer has no `prompt_logprobs`; the server's answer has
         (Habits(always=failing(400, "completions are gone")), "completions are gone"),
         (
             Habits(listed=False, names=False),
-            "the server returns no tokens but the prompt's own, so the most likely ones are unknown",
+            "the server returns log-probabilities of the prompt's tokens, but not of the most likely ones",
         ),
         (
             Habits(listed=False, ids=False, counts=False),
-            "the server does not report in `usage` how many tokens it read, and takes only text",
+            "the server takes only text, and does not report in `usage` how many tokens it read",
         ),
     ],
 )
 def test_a_server_without_what_is_needed_is_reported(habits: Habits, missing: str, connect: Served) -> None:
     message = refusal(connect, habits)
 
-    assert message.startswith(" gives no log-probabilities of a prompt: ")
+    assert message.startswith(" returns no log-probabilities of a prompt: ")
     assert missing in message
 
 
@@ -266,18 +267,18 @@ def test_tokens_that_no_text_has_are_refused(connect: Served) -> None:
     served = connect(Habits(listed=False, ids=False))
     half = served.encode(["ü"])[0][:1]
 
-    with pytest.raises(ModelError, match="is encoded as other tokens"):
+    with pytest.raises(ModelError, match="is encoded to other tokens"):
         Engine(served).answer([ScoreRequest.of(served.encode(["a"])[0], half)])
 
 
 @pytest.mark.parametrize("ids", [True, False])
 def test_a_server_that_takes_only_text_finds_control_tokens_in_records(ids: bool, connect: Served) -> None:
     served = connect(Habits(listed=False, ids=ids))
-    controls, unspelled = served.controls, set[str]()
-    (encoded,) = served.encode([controls.mark("a</s>", unspelled)])
+    controls, unmarked = served.controls, set[str]()
+    (encoded,) = served.encode([controls.mark("a</s>", unmarked)])
     ((answer,),) = [Engine(served).answer([ScoreRequest.of(encoded[:1], encoded[1:])])]
 
-    assert unspelled == (set() if ids else {"</s>"})
+    assert unmarked == (set() if ids else {"</s>"})
     assert len(answer.logprobs) == (len("</s>") if ids else 1)
 
 
@@ -287,7 +288,7 @@ def test_a_text_that_is_encoded_differently_is_refused(connect: Served, folder: 
     real = server.tokens
     server.tokens = lambda prompt: real(prompt.replace("cat", "dog"))
 
-    with pytest.raises(ModelError, match=r"token 11 of a prompt is 'd' where 'c' was sent"):
+    with pytest.raises(ModelError, match=r"token 11 of a prompt is 'd' at the server, but 'c' was sent"):
         Engine(served).answer([ScoreRequest.of(*served.encode(["Tom has a", " cat"]))])
 
 
@@ -337,7 +338,7 @@ def test_a_name_is_looked_up_at_the_endpoint(connect: Served) -> None:
 
 
 def test_an_endpoint_without_models_is_reported(connect: Served) -> None:
-    assert refusal(connect, Habits(models=[])) == "/models names no model"
+    assert refusal(connect, Habits(models=[])) == "/models lists no models"
 
 
 def test_the_fingerprint_names_no_host(connect: Served) -> None:
@@ -457,7 +458,7 @@ def test_the_key_comes_from_the_environment(
 
 @pytest.mark.parametrize("url", ["http://me:pass@localhost/v1", "http://localhost/v1?key=pass"])
 def test_a_url_with_a_secret_is_refused(url: str, folder: Path) -> None:
-    with pytest.raises(ModelError, match="put the key into the environment variable ICL_EVAL_API_KEY") as caught:
+    with pytest.raises(ModelError, match="put the API key into the environment variable ICL_EVAL_API_KEY") as caught:
         load_model(url, tokenizer=str(folder))
     assert "pass@" not in str(caught.value)
 
@@ -544,4 +545,4 @@ def test_a_broken_server_is_given_up_after_its_retries(start: Any, folder: Path,
 
 @pytest.mark.parametrize("listed", [5, [5], [{"id": 5}], [{"id": ["a"]}], {"a": 1}, None])
 def test_a_list_of_models_that_is_none_is_reported(listed: Any, connect: Served) -> None:
-    assert refusal(connect, Habits(models=listed)) == "/models names no model"
+    assert refusal(connect, Habits(models=listed)) == "/models lists no models"

@@ -93,5 +93,5 @@ def test_dynamic_rotary_embeddings_limit_the_window() -> None:
     model = build("llama", rope_parameters=rope)
 
     assert CausalLM(model, byte_tokenizer(), "tiny", "weights", window=64).max_shared_length == 64
-    with pytest.raises(ModelError, match="a context length of 128 was requested, but the model has 64"):
+    with pytest.raises(ModelError, match="a context length of 128 was requested, but that of the model is 64"):
         CausalLM(model, byte_tokenizer(), "tiny", "weights", window=128)

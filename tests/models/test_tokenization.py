@@ -140,7 +140,7 @@ def test_only_tokenizers_that_split_first_go_line_by_line(name: str, expected: b
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    encoder = LineEncoder(whole(TOKENIZERS["gpt2"]), splits=True, remembers=100)
+    encoder = LineEncoder(whole(TOKENIZERS["gpt2"]), splits=True, cache_size=100)
 
     for number in range(200):
         encoder([f"Q: {number}?\nA: {number}"])

@@ -99,7 +99,7 @@ def test_the_key_is_nowhere(start: Start, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("url", ["http://me:sekret-4@localhost:1/v1", "http://localhost:1/v1?key=sekret-4"])
 def test_a_secret_in_a_url_reaches_no_file_of_a_sweep(url: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="put the key into the environment variable"):
+    with pytest.raises(ModelError, match="put the API key into the environment variable"):
         sweep(["tiny", url], parity(range(4)), out=tmp_path / "sweep", tokenizer="tiny")
 
     assert not (tmp_path / "sweep").exists()

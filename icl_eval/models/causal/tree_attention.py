@@ -241,7 +241,7 @@ def _products(
     return torch.cat(outputs, dim=2), torch.cat(totals, dim=2)
 
 
-def merge(output: torch.Tensor, logsumexp: torch.Tensor, part: torch.Tensor, part_logsumexp: torch.Tensor) -> None:
+def _merge(output: torch.Tensor, logsumexp: torch.Tensor, part: torch.Tensor, part_logsumexp: torch.Tensor) -> None:
     """Merge attention to other keys into the output in place, weighted by the log-sum-exps of both.
 
     Args:
@@ -277,7 +277,7 @@ def _by_blocks(
         if block.includes_queries:
             output[:, :, block.queries], logsumexp[:, :, block.queries] = part, part_logsumexp
         else:
-            merge(output[:, :, block.queries], logsumexp[:, :, block.queries], part, part_logsumexp)
+            _merge(output[:, :, block.queries], logsumexp[:, :, block.queries], part, part_logsumexp)
     return output, logsumexp
 
 
@@ -315,7 +315,7 @@ def _by_sequences(
     for call in calls[len(first) :]:
         part, part_logsumexp = _attended(attention, call, queries, keys, values, scores.scaling)
         before, sofar = output[call.queries], logsumexp[call.queries]
-        merge(before, sofar, part, part_logsumexp)
+        _merge(before, sofar, part, part_logsumexp)
         if not isinstance(call.queries, slice):  # a slice is a view
             output[call.queries], logsumexp[call.queries] = before, sofar
     return output.transpose(0, 1)[None], logsumexp.transpose(0, 1)[None]

@@ -1,4 +1,4 @@
-"""Decoders: next-token logits of hypotheses, by any network and its own cache, or recomputed without a cache."""
+"""Decoders compute the next-token logits of hypotheses: their protocol, one without a cache, one on any cache."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from icl_eval.models.network import Network
 
 Tokens = NDArray[np.int32]
 
-CACHES = ("past_key_values", "cache_params")  # its names in outputs of networks
-STATES = ("conv_states", "recurrent_states")  # of a layer that has a state of fixed size
+CACHES = ("past_key_values", "cache_params")  # names of caches in outputs of networks
+STATES = ("conv_states", "recurrent_states")  # states of layers with a fixed size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A hypothesis that enters a decoder.
+    """A new hypothesis.
 
     Attributes:
-        prompt: the prompt's tokens.
-        generated: tokens after it, usually none.
-        shared: leading tokens of the prompt that other hypotheses share; the states of equal prefixes are computed and
-            stored once.
+        prompt: tokens of the prompt, (length,).
+        generated: tokens generated so far, usually none.
+        shared: number of leading tokens of the prompt that other hypotheses share; the states of equal prefixes are
+            computed and stored once.
     """
 
     prompt: Tokens
@@ -39,7 +39,7 @@ class Entry:
 
     @property
     def tokens(self) -> Tokens:
-        """All tokens, (length,)."""
+        """The tokens of prompt and generated text, (length,)."""
         return np.concatenate([self.prompt, self.generated])
 
 
@@ -62,10 +62,10 @@ class Decoder(Protocol):
 
 
 class UncachedDecoder:
-    """Recomputes every hypothesis from its first token at every step, in batches of the same length.
+    """Recomputes each hypothesis from its first token in every step, in batches of the same length.
 
     Args:
-        prefill: gives the next-token logits (N, V) of entries of the same length, in their order.
+        prefill: computes the next-token logits (N, V) of entries of the same length.
     """
 
     joins = True
@@ -80,7 +80,7 @@ class UncachedDecoder:
         return self._logits(entries)
 
     def step(self, extensions: Sequence[Extension]) -> torch.Tensor:
-        """Next-token logits (extensions, V) after hypotheses that go on."""
+        """Next-token logits (extensions, V) after extended hypotheses."""
         going = [(self._entries[each.row], np.array([each.token], np.int32)) for each in extensions]
         self._entries = [Entry(entry.prompt, np.concatenate([entry.generated, token])) for entry, token in going]
         return self._logits(self._entries)
@@ -95,14 +95,14 @@ class UncachedDecoder:
 
 
 class BatchDecoder:
-    """Decodes hypotheses as a batch on the network's own cache: keys and values, recurrent states, or both.
+    """Decodes hypotheses as a batch on the network's own cache of keys and values, recurrent states, or both.
 
-    Each new hypothesis is prefilled by itself, from the states of its shared prefix, and its cache becomes a row of the
-    batch. Shorter rows are padded on the left, as `transformers` pads prompts.
+    Each new hypothesis is prefilled separately, from the states of its shared prefix. Its cache then becomes a row of
+    the batch. Shorter rows are padded on the left, as in `transformers`.
 
     Args:
         network: the network.
-        forks: whether the network can continue from a copy of the states of a prefix.
+        forks: whether prefill may continue from a copy of the states of a shared prefix.
     """
 
     joins = True
@@ -143,7 +143,7 @@ class BatchDecoder:
         return self._forward(inputs, self._caches)[0]
 
     def _stored(self) -> int:
-        """Tokens of the longest row, including those that have left a sliding window."""
+        """Number of tokens of the longest row, including those that are no longer in a sliding window."""
         return max(int(cache.get_seq_length()) for cache in self._caches.values())
 
     def _prefill(self, entry: Entry) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -172,7 +172,7 @@ class BatchDecoder:
 
 
 def _joined(caches: Sequence[Any]) -> Any:
-    """Concatenate the rows of caches into the first cache."""
+    """The first cache, to which the rows of all other caches are added."""
     first = caches[0]
     for layers in zip(*(cache.layers for cache in caches), strict=True):
         if _has_keys(layers[0]):

@@ -1,4 +1,4 @@
-"""Encode contexts once, and decode rows that attend to them."""
+"""Encoder and decoder of a network, run separately: contexts are encoded once for all decoder rows that use them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ InputsOf = Callable[[Tokens], tuple[Tokens, Tokens]]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Encoded contexts: states (contexts, positions, width), and a mask of the positions that are not padding."""
+    """Encoded contexts.
+
+    Attributes:
+        states: last hidden states of the encoder, (contexts, positions, hidden size).
+        mask: 1 where a position is not padding, (contexts, positions).
+    """
 
     states: torch.Tensor
     mask: torch.Tensor
 
     def of(self, rows: torch.Tensor) -> Encoded:
-        """The contexts that rows (N,) of a decoder attend to."""
+        """The context of each decoder row; `rows` has the index of its context, (N,)."""
         return Encoded(self.states.index_select(0, rows), self.mask.index_select(0, rows))
 
 
@@ -33,7 +38,7 @@ class EncoderDecoder:
     """A network of `transformers` whose encoder and decoder run separately.
 
     Args:
-        network: both encoder_decoder and the head.
+        network: the whole network.
         padding: the token that pads shorter rows.
     """
 
@@ -57,12 +62,12 @@ class EncoderDecoder:
     def decode(
         self, encoded: Encoded, tokens: torch.Tensor, indices: torch.Tensor, **settings: Any
     ) -> tuple[torch.Tensor, Any]:
-        """The next-token logits (indices, V) in float32 at indices of flattened decoder rows (N, T); and the output.
+        """Next-token logits (indices, V) in float32, and the output of the network.
 
         Args:
-            encoded: a context for each row.
-            tokens: the rows, padded on the right.
-            indices: the positions to score.
+            encoded: the context of each row.
+            tokens: decoder rows (N, T), padded on the right.
+            indices: the indices, in the flattened rows, of the positions to score.
             settings: further arguments of the network, such as a cache.
         """
         from transformers.modeling_outputs import BaseModelOutput
@@ -85,14 +90,14 @@ class EncoderDecoder:
 
 
 class EncodedDecoder:
-    """Next-token logits of hypotheses after encoded prompts: prompts are encoded once, hypotheses are a batch.
+    """Decodes hypotheses as a batch after their encoded prompts; each prompt is encoded once.
 
     Args:
         encoder_decoder: the network.
-        inputs_of: the input tokens of the encoder for a prompt, and the first ones of the decoder.
+        inputs_of: gives the tokens of the encoder for a prompt, and the first tokens of the decoder.
     """
 
-    joins = False  # decoders of this kind count positions from the longest hypothesis
+    joins = False  # the networks count positions from the longest hypothesis
 
     def __init__(self, encoder_decoder: EncoderDecoder, inputs_of: InputsOf) -> None:
         self._encoder_decoder, self._inputs_of = encoder_decoder, inputs_of
@@ -122,7 +127,7 @@ class EncodedDecoder:
 
 
 def forward_uncached(encoder_decoder: EncoderDecoder, inputs_of: InputsOf, entries: Sequence[Entry]) -> torch.Tensor:
-    """Next-token logits (entries, V) after hypotheses of the same length, recomputed from the first token."""
+    """Next-token logits (entries, V) after hypotheses of the same length, computed without a cache."""
     encoded, tokens = _inputs(encoder_decoder, inputs_of, entries)
     count, length = tokens.shape
     return encoder_decoder.decode(encoded, tokens, torch.arange(1, count + 1) * length - 1, use_cache=False)[0]
@@ -131,7 +136,7 @@ def forward_uncached(encoder_decoder: EncoderDecoder, inputs_of: InputsOf, entri
 def _inputs(
     encoder_decoder: EncoderDecoder, inputs_of: InputsOf, entries: Sequence[Entry]
 ) -> tuple[Encoded, torch.Tensor]:
-    """The encoded prompts, each distinct one encoded once, and the decoder inputs, (entries, T)."""
+    """The encoded prompts, of which equal ones are encoded once, and the decoder inputs (entries, T)."""
     prompts = {entry.prompt.tobytes(): entry.prompt for entry in entries}
     index = {key: number for number, key in enumerate(prompts)}
     contexts, beginnings = zip(*map(inputs_of, prompts.values()), strict=True)

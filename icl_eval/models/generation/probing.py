@@ -1,4 +1,4 @@
-"""Choose the decoder of a network: each is tried for a few steps and must agree with an uncached decoder."""
+"""Choose the decoder of a network: the first one that agrees, in a few trial steps, with a decoder without a cache."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def causal_generation(
     cache_invalid: Collection[int],
     limits: Limits,
 ) -> Generation:
-    """How a causal model generates.
+    """The generation of a causal model.
 
     Args:
         network: the network.
         tokenizer: its tokenizer.
-        prefill: runs rows; None if its attention cannot be replaced.
-        branches: whether branching rows cost no more than their tokens.
-        precision: of the network's weights, such as `float32`.
-        max_length: tokens, including generated ones, up to which sequences may share a row.
-        cache_invalid: lengths at which the cache becomes invalid and everything is recomputed.
-        limits: of a batch.
+        prefill: runs rows; None if the network's attention cannot be replaced.
+        branches: whether prompts can share a branching row at no extra cost.
+        precision: the precision of the weights, such as `float32`.
+        max_length: the largest number of tokens, including generated ones, of sequences that may share a row.
+        cache_invalid: lengths beyond which a sequence has to be recomputed, because cached states become invalid.
+        limits: limits of a batch.
     """
     uncached = partial(UncachedDecoder, partial(_forward_uncached, network))
     batched: list[MakeDecoder] = [partial(BatchDecoder, network), partial(BatchDecoder, network, forks=False)]
@@ -80,16 +80,16 @@ def seq2seq_generation(
     vocabulary: int,
     limits: Limits,
 ) -> Generation:
-    """How a model with an encoder and a decoder generates.
+    """The generation of an encoder-decoder model.
 
     Args:
         encoder_decoder: the network.
         tokenizer: its tokenizer.
-        inputs_of: the input tokens of encoder and decoder for a prompt.
-        ends: the tokens that end a text after a prompt.
-        precision: of its weights, such as `float32`.
-        vocabulary: tokens that the model knows.
-        limits: of a batch.
+        inputs_of: gives the tokens of the encoder for a prompt, and the first tokens of the decoder.
+        ends: gives the tokens that end a text after a prompt.
+        precision: the precision of the weights, such as `float32`.
+        vocabulary: number of tokens in the vocabulary.
+        limits: limits of a batch.
     """
     uncached = partial(UncachedDecoder, partial(forward_uncached, encoder_decoder, inputs_of))
     make = _first_working([partial(EncodedDecoder, encoder_decoder, inputs_of)], uncached, vocabulary, precision)
@@ -120,7 +120,7 @@ def _forward_uncached(network: Network, entries: Sequence[Entry]) -> torch.Tenso
 
 
 def trial(decoder: Decoder, vocabulary: int) -> torch.Tensor:
-    """All rows of a few steps: hypotheses of two lengths that share a prefix branch, get reordered, leave and enter."""
+    """The logits of all steps of a trial, in which hypotheses share a prefix, branch, change rows, leave and enter."""
     tokens = ordinary_tokens(32, vocabulary).astype(np.int32)
     none = tokens[:0]
     long, short, late = tokens[:7], np.concatenate([tokens[:3], tokens[9:11]]), tokens[12:16]
@@ -136,7 +136,7 @@ def trial(decoder: Decoder, vocabulary: int) -> torch.Tensor:
 
 
 def agrees(decoder: Decoder, reference: Decoder, vocabulary: int, precision: str) -> bool:
-    """Whether a decoder agrees with the reference in its trial, compared with the effect of other tokens."""
+    """Whether a decoder and the reference give the same logits in a trial, up to `tolerance`."""
     reference.joins = decoder.joins
     expected = trial(reference, vocabulary).cpu().numpy()
     try:

@@ -1,1 +1,1 @@
-"""Models behind an endpoint: formats of requests, what a server supports, and its answers."""
+"""Models behind an endpoint: requests to a server, which formats it supports, and its answers."""

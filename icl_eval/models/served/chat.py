@@ -1,7 +1,7 @@
-"""A model behind a chat endpoint of the OpenAI form: it gets messages, and answers with texts alone.
+"""A model behind an OpenAI-compatible chat endpoint, which takes messages and only returns texts.
 
-The server applies its own chat template. So prompts are JSON of messages here, their tokens are its bytes, and the
-number of the model's own tokens is unknown.
+The server applies its own chat template. So a prompt is the JSON of its messages, its tokens are the bytes of this
+JSON, and the number of tokens of the served model is unknown.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from icl_eval.models.served.model import ServedText, ended_text, endpoint_at, ge
 
 CHAT = "/chat/completions"
 PROBE = [{"role": "user", "content": "Say yes."}]
-PROBE_TOKENS = 16  # the least that some servers allow
-LIMITS = ("max_tokens", "max_completion_tokens")  # names of the same parameter; new models of OpenAI know the second
-UNSUPPORTED = (400, 422)  # what servers answer to a parameter that they do not know
-AMBIGUOUS = (500, 501)  # of a server that has no log-probabilities, or that is broken
-MOST_STOPS = 4  # that OpenAI's API takes; the others are looked for here
-REASONING = ("reasoning_content", "reasoning")  # where servers put what comes before the answer
+PROBE_TOKENS = 16  # the minimum of some servers
+LIMITS = ("max_tokens", "max_completion_tokens")  # names of the same parameter; new OpenAI models need the second
+UNSUPPORTED = (400, 422)  # status for an unknown parameter
+AMBIGUOUS = (500, 501)  # status of a server without log-probabilities, or of one that does not work
+MOST_STOPS = 4  # stop strings that the API of OpenAI takes; texts are cut at the others here
+REASONING = ("reasoning_content", "reasoning")  # fields for the reasoning before the answer
 
 
 @dataclass(frozen=True, slots=True)
 class JsonMessages:
-    """The template of a chat endpoint: messages as JSON."""
+    """The chat template for an endpoint, which writes messages as JSON."""
 
     digest: str
     start: tuple[int, ...] = ()
@@ -48,9 +48,9 @@ class ChatLM(LanguageModel):
     """A model that is served by a chat endpoint.
 
     Args:
-        endpoint: where it is served.
-        name: its name at the endpoint and in tables.
-        arguments: of the server's chat template, which vLLM and SGLang take.
+        endpoint: the endpoint.
+        name: the name of the model at the endpoint and in tables.
+        arguments: arguments of the server's chat template; only some servers take them, such as vLLM and SGLang.
 
     Raises:
         ModelError: the endpoint does not answer.
@@ -77,16 +77,16 @@ class ChatLM(LanguageModel):
         return [list(text.encode()) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> list[str]:
-        """A character for each byte."""
+        """The character of each byte."""
         return [chr(byte) for byte in ids]
 
     def chat_template(self, arguments: Mapping[str, Any]) -> ChatTemplate:
-        """Messages as JSON; the server has the template."""
+        """The template that writes messages as JSON; the server applies its own template."""
         described = json.dumps(dict(arguments), sort_keys=True)
         return JsonMessages(hashlib.sha256(described.encode()).hexdigest()[:8])
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Generate replies, with a request for every sample; call `sink` with each answer as it comes.
+        """Generate replies, with one request per sample; call `sink` with each answer as soon as it is complete.
 
         Raises:
             ModelError: beam search is requested, or the endpoint does not answer.
@@ -105,7 +105,7 @@ class ChatLM(LanguageModel):
         return {**found, "logprobs": True, "top_logprobs": 1} if self._logprobs else found
 
     def _detected(self) -> tuple[str, bool]:
-        """The parameter that limits the tokens of a reply, and whether log-probabilities are given.
+        """The name of the parameter that limits the tokens of a reply, and whether the server has log-probabilities.
 
         Raises:
             ModelError: the endpoint does not answer a message.
@@ -128,10 +128,10 @@ class ChatLM(LanguageModel):
         raise problems[0]
 
     def _reply(self, answer: Any, decoding: Decoding) -> ServedText:
-        """The reply in an answer; its reasoning stands before it if the task says how that ends.
+        """The reply in an answer, after its reasoning if the decoding has `reasoning_end`.
 
         Raises:
-            ModelError: the answer lacks a field, or the text ended for another reason than a stop or its length.
+            ModelError: the answer lacks a field, or the text ended neither at a stop nor at its maximum length.
         """
         choice = choice_of(answer)
         message = message_of(choice)
@@ -149,7 +149,7 @@ def message_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     """The message of a choice.
 
     Raises:
-        MissingField: there is none, or its content is no text.
+        MissingField: there is no message, or its content is not a text.
     """
     message = choice.get("message")
     if not isinstance(message, dict) or not isinstance(message.get("content", ""), str | None):
@@ -158,7 +158,7 @@ def message_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _logprobs(choice: Mapping[str, Any]) -> list[Any] | None:
-    """The log-probabilities of a reply's tokens; None if there are none."""
+    """The log-probabilities of a reply's tokens; None if the server returned none."""
     found = choice.get("logprobs")
     entries = found.get("content") if isinstance(found, dict) else None
     if not isinstance(entries, list) or not all(isinstance(each, dict) and "logprob" in each for each in entries):
@@ -167,11 +167,11 @@ def _logprobs(choice: Mapping[str, Any]) -> list[Any] | None:
 
 
 def connect_chat(url: str, model_config: ModelConfig, load_config: LoadConfig) -> ChatLM:
-    """The model of a chat endpoint, its API key from the environment.
+    """The model at a chat endpoint; the API key is read from the environment.
 
     Raises:
         ModelError: the endpoint cannot be reached, or does not answer a message.
-        UnknownName: it has no model of that name.
+        UnknownName: the endpoint has no model of this name.
     """
     endpoint = endpoint_at(url, load_config)
     name, _ = named_model(endpoint, model_config.served_name)

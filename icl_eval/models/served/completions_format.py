@@ -1,7 +1,11 @@
-"""Request the log-probabilities of a prompt from a completions endpoint, and parse its answers.
+"""Formats of requests to completions endpoints for log-probabilities: of prompts, and of next tokens.
 
-There are two forms: `prompt_logprobs`, as in vLLM, and `echo` with `logprobs`, as in the OpenAI API. Servers take token
-ids or only text. Tokens are counted in every answer, since a server may read other tokens than were sent.
+Those of a prompt are requested by `prompt_logprobs`, as in vLLM, or by `echo` with `logprobs`, as in the OpenAI API.
+Servers take token ids or only text. The tokens in every answer are counted, because a server may tokenize differently.
+
+Log-probabilities of a prompt are expensive: servers do not use cached prefixes for them, so they recompute the whole
+prompt for each option, and some sort the vocabulary at every position. If an option is one token, it is enough to
+generate one token after the context and request the log-probabilities of alternatives, once for all options.
 """
 
 from __future__ import annotations
@@ -20,23 +24,16 @@ from icl_eval.models.served.endpoint import Body
 from icl_eval.models.tokenization import BROKEN
 
 DIGITS = 7  # decimals of a log-probability: below float32's own precision
-ROUNDING = 1e-4  # nats
-LEAST = 1e30  # nats below 0
-PLAIN: Body = {
-    "top_k": 0,
-    "min_p": 0.0,
-    "repeat_penalty": 1.0,
-    "repetition_penalty": 1.0,
-}  # against a server's defaults
-
-TOP = 100  # most likely tokens that are requested where a server cannot return chosen ones
-MAX_CHOSEN = (
-    20  # tokens of one request: vLLM gives no more log-probabilities unless it is started with `--max-logprobs`
-)
+ROUNDING = 1e-4  # nats by which rounding may put a log-probability above 0
+LEAST = 1e30  # nats below 0 that a log-probability may have
+PLAIN: Body = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "repetition_penalty": 1.0}
+"""Parameters that keep a server from changing log-probabilities by default."""
+TOP = 100  # number of most likely tokens to request if a server cannot return those of chosen tokens
+MAX_CHOSEN = 20  # chosen tokens per request: the maximum of vLLM unless it is started with `--max-logprobs`
 
 
 class MissingField(ModelError):  # noqa: N818 - it reads as what it says
-    """An answer of an endpoint lacks a field that is needed."""
+    """The answer of an endpoint lacks a field that is needed."""
 
 
 class TokenLogprob(NamedTuple):
@@ -48,33 +45,33 @@ class TokenLogprob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TextPrompt:
-    """Converts token ids to the prompt of a server that takes only text.
+    """Converts token ids to text for a server that takes only text.
 
     Args:
         tokenizer: the tokenizer of the served model.
-        adds_start: whether the server itself puts the start token before every text.
+        adds_start: whether the server adds the start token before every text.
     """
 
     tokenizer: Any
     adds_start: bool = False
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text that the server tokenizes to these tokens.
+        """The text of these tokens, which the server will encode to the same tokens.
 
         Raises:
-            ModelError: there is none: the tokenizer splits their text differently.
+            ModelError: the text is encoded to other tokens.
         """
         ids = list(tokens[1:] if self.adds_start else tokens)
         text: str = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
         if self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] != ids:
             raise ModelError(
-                f"the server accepts only text, and the text of the {len(ids)} tokens of a request is encoded as other "
-                f"tokens; the text ends with {text[-40:]!r}"
+                f"the server takes only text, and the text of a request's {len(ids)} tokens is encoded to other "
+                f"tokens; it ends with {text[-40:]!r}"
             )
         return text
 
     def is_token(self, name: str, token: int) -> bool:
-        """Whether a server's name of a token can mean that token; parts of characters can have any name."""
+        """Whether a server's name of a token may mean this token; tokens of parts of characters may have any name."""
         text: str = self.tokenizer.decode([token], clean_up_tokenization_spaces=False)
         raw: str = self.tokenizer.convert_ids_to_tokens([token])[0]
         if name.startswith("token_id:"):
@@ -84,15 +81,15 @@ class TextPrompt:
 
 @dataclass(frozen=True, slots=True)
 class CompletionsFormat:
-    """One form of requests to a completions endpoint, and of its answers.
+    """A format of requests to a completions endpoint, and of its answers.
 
     Args:
-        model: name at the endpoint.
-        echo: request an echo of the prompt with `logprobs`; otherwise `prompt_logprobs`.
+        model: the name of the model at the endpoint.
+        echo: whether to request an echo of the prompt with `logprobs`, or else `prompt_logprobs`.
         text_prompt: converts tokens to text; None if token ids are sent.
-        plain: send parameters that switch off changes of log-probabilities, such as the repetition penalty of
-            llama-cpp-python; a server that knows only the parameters of OpenAI refuses them.
-        hidden: tokens at the beginning of a prompt that an echo leaves out.
+        plain: whether to send parameters that switch off changes of log-probabilities, such as the repetition penalty
+            of llama-cpp-python; a server that only knows the parameters of OpenAI refuses them.
+        hidden: number of tokens at the start of a prompt that the echo leaves out.
     """
 
     model: str
@@ -103,20 +100,20 @@ class CompletionsFormat:
 
     @property
     def name(self) -> str:
-        """Part of the fingerprint."""
+        """The format as in fingerprints and signatures."""
         form = "echo" if self.echo else "prompt_logprobs"
         return f"{form}-{'text' if self.text_prompt else 'ids'}{'' if self.plain else '-strict'}"
 
     def scoring(self, tokens: Sequence[int]) -> Body:
-        """The body that requests the log-probabilities of a prompt.
+        """The body of a request for the log-probabilities of a prompt.
 
-        One token is generated after it, since some servers take 0 for as many as fit.
+        One token is generated, because some servers generate as many as possible if `max_tokens` is 0.
         """
         form = {"echo": True, "logprobs": 1} if self.echo else {"prompt_logprobs": 1}
         return {**self._body(tokens), **form, "max_tokens": 1, "temperature": 0.0}
 
     def generation(self, tokens: Sequence[int], **options: Any) -> Body:
-        """The body that requests a continuation of a prompt."""
+        """The body of a request to generate text after a prompt."""
         return {**self._body(tokens), "logprobs": 1, **options}
 
     def _body(self, tokens: Sequence[int]) -> dict[str, Any]:
@@ -124,10 +121,10 @@ class CompletionsFormat:
         return {"model": self.model, "prompt": prompt, **(PLAIN if self.plain else {})}
 
     def prompt_logprobs(self, answer: Any, tokens: Sequence[int], start: int) -> list[TokenLogprob]:
-        """The log-probabilities of `tokens[start:]` in an answer to `scoring`.
+        """The log-probabilities of `tokens[start:]` in the answer to a `scoring` request.
 
         Raises:
-            ModelError: they are missing, or of other tokens.
+            ModelError: they are missing, or belong to other tokens.
         """
         choice = choice_of(answer)
         check_prompt_tokens(answer, len(tokens))
@@ -140,9 +137,9 @@ class CompletionsFormat:
         values, top, names = (_list(fields, name) for name in ("token_logprobs", "top_logprobs", "tokens"))
         count = len(values) - generated_tokens(answer, choice)
         if not len(values) == len(top) == len(names) or count != len(tokens) - self.hidden:
+            hidden = f", of which it hides the first {self.hidden}" if self.hidden else ""
             raise ModelError(
-                f"the server returns {count} tokens of a prompt of {len(tokens)}"
-                f"{f' whose first {self.hidden} it leaves out' if self.hidden else ''}; it tokenizes text differently"
+                f"the server returns {count} tokens of a prompt of {len(tokens)}{hidden}; it tokenizes text differently"
             )
         found = []
         for position in range(start, len(tokens)):
@@ -150,7 +147,7 @@ class CompletionsFormat:
             name = names[index]
             if self.text_prompt and not (isinstance(name, str) and self.text_prompt.is_token(name, tokens[position])):
                 raise ModelError(
-                    f"the server's token {position + 1} of a prompt is {reprlib.repr(name)} where "
+                    f"token {position + 1} of a prompt is {reprlib.repr(name)} at the server, but "
                     f"{self.text_prompt.tokenizer.decode([tokens[position]])!r} was sent; it tokenizes text differently"
                 )
             found.append(_token_logprob(values[index], top[index]))
@@ -158,12 +155,12 @@ class CompletionsFormat:
 
 
 class Query(NamedTuple):
-    """One request to a server.
+    """A request to a server for the next token after a context.
 
     Attributes:
-        indices: of the requests that it answers, which have one context.
-        context: tokens.
-        body: what is sent.
+        indices: the indices of the requests that it answers, which have the same context.
+        context: the tokens of the context.
+        body: the body that is sent.
     """
 
     indices: list[int]
@@ -173,13 +170,13 @@ class Query(NamedTuple):
 
 @dataclass(frozen=True)
 class NextToken:
-    """Requests one generated token with log-probabilities.
+    """A format of requests for one generated token with the log-probabilities of alternatives.
 
     Args:
-        completions: the form of its requests.
-        tokenizer: the served model's.
-        chosen: whether the server gives the log-probabilities of chosen tokens, by their ids; otherwise it gives those
-            of the `TOP` most likely ones, by their texts.
+        completions: the format of requests to generate.
+        tokenizer: the tokenizer of the served model.
+        chosen: whether the server returns the log-probabilities of chosen tokens by their ids; if not, it returns those
+            of the `TOP` most likely tokens by their texts.
     """
 
     completions: CompletionsFormat
@@ -188,13 +185,13 @@ class NextToken:
 
     @property
     def name(self) -> str:
-        """Part of the signature and of the fingerprint."""
+        """The format as in fingerprints and signatures."""
         return "next-ids" if self.chosen else "next-top"
 
     def queries(self, requests: Sequence[ScoreRequest]) -> list[Query]:
-        """What to send, in the order of the contexts, for requests with one scored token.
+        """The requests to send, in the order of contexts, for requests with one scored token.
 
-        Requests with more, and those whose context the server cannot be sent, are in none.
+        Requests that score more tokens, or whose context cannot be sent to the server, are left out.
         """
         contexts: defaultdict[bytes, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
@@ -212,7 +209,10 @@ class NextToken:
         return found
 
     def body(self, context: Sequence[int], tokens: Sequence[int]) -> Body | None:
-        """A request for the log-probabilities of tokens after a context; none if no text has the context's tokens."""
+        """The body of a request for the log-probabilities of tokens after a context.
+
+        None if the server takes only text and no text has exactly the tokens of the context.
+        """
         try:
             body = self.completions.generation(context, max_tokens=1, temperature=0.0)
         except ModelError:
@@ -222,25 +222,25 @@ class NextToken:
         return {**body, "logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}
 
     def read(self, answer: Any, context: Sequence[int], tokens: Sequence[int]) -> dict[int, TokenLogprob]:
-        """The log-probabilities of those tokens that an answer has.
+        """The log-probabilities in an answer, by token; tokens that are not among the most likely ones are missing.
 
         Raises:
-            ModelError: the server read another context, or an answer lacks what it should have.
+            ModelError: the server read another context, or the answer lacks a field.
         """
         check_prompt_tokens(answer, len(context))
         top = self.top(answer)
         if not top:
-            return {}  # the text ends here
+            return {}  # the server generated an end token
         names = {token: self._name(token) for token in tokens}
         found = {token: checked_logprob(top[name]) for token, name in names.items() if name in top}
         best = max(map(checked_logprob, top.values()))
         return {token: TokenLogprob(logprob, best) for token, logprob in found.items()}
 
     def top(self, answer: Any) -> dict[str, Any]:
-        """The log-probabilities of the generated token and others; empty if nothing was generated.
+        """The log-probabilities of the generated token and of alternatives, by name; empty if nothing was generated.
 
         Raises:
-            MissingField: the answer has none.
+            MissingField: the answer has no log-probabilities.
         """
         found = logprobs_of(choice_of(answer)).get("top_logprobs")
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
@@ -258,15 +258,15 @@ class NextToken:
 
     @cached_property
     def _texts(self) -> Counter[str]:
-        """How many tokens of the vocabulary have each text: only a unique one says which token is meant."""
+        """How many tokens of the vocabulary have each text; only a unique text identifies its token."""
         return Counter(map(self._text, range(len(self.tokenizer))))
 
 
 def choice_of(answer: Any) -> Any:
-    """The first choice of an answer.
+    """The first choice in an answer.
 
     Raises:
-        MissingField: there is none.
+        MissingField: the answer has no choices.
     """
     try:
         choice = answer["choices"][0]
@@ -281,7 +281,7 @@ def logprobs_of(choice: Any) -> Any:
     """The object `logprobs` of a choice.
 
     Raises:
-        MissingField: there is none.
+        MissingField: the choice does not have it.
     """
     found = choice.get("logprobs")
     if not isinstance(found, dict):
@@ -290,33 +290,33 @@ def logprobs_of(choice: Any) -> Any:
 
 
 def prompt_tokens(answer: Any) -> int | None:
-    """How many tokens the server reports that it read."""
+    """Number of tokens that the server reports to have read; None if it does not report it."""
     return _usage(answer, "prompt_tokens")
 
 
 def check_prompt_tokens(answer: Any, expected: int) -> None:
-    """Raise `ModelError` if the server reports that it read another number of tokens."""
+    """Raise `ModelError` if the server reports to have read another number of tokens."""
     read = prompt_tokens(answer)
     if read is not None and read != expected:
-        raise ModelError(f"the server read {read} tokens where {expected} were sent; it tokenizes text differently")
+        raise ModelError(f"the server read {read} tokens, but {expected} were sent; it tokenizes text differently")
 
 
 def completion_tokens(answer: Any) -> int | None:
-    """How many tokens the server reports that it generated."""
+    """Number of tokens that the server reports to have generated; None if it does not report it."""
     return _usage(answer, "completion_tokens")
 
 
 def generated_tokens(answer: Any, choice: Any) -> int:
-    """How many tokens, at most one, were generated: by the server's count, or by its reason to stop."""
+    """Number of generated tokens, 0 or 1: as the server reports, or else inferred from its `finish_reason`."""
     counted = completion_tokens(answer)
     return counted if counted is not None else int(choice.get("finish_reason") != "stop")
 
 
 def checked_logprob(value: Any) -> float:
-    """A log-probability in nats, rounded, and not above 0.
+    """A log-probability of an answer in nats, rounded and at most 0.
 
     Raises:
-        MissingField: it is not a number, or above 0 by more than `ROUNDING`.
+        MissingField: it is not a number, or it is above 0 by more than a rounding error.
     """
     if type(value) not in (int, float) or not -LEAST <= value <= ROUNDING:
         raise MissingField(f"the server returns {reprlib.repr(value)} for a log-probability that is needed")
@@ -324,7 +324,7 @@ def checked_logprob(value: Any) -> float:
 
 
 def _listed(choice: Any, tokens: Sequence[int], start: int) -> list[TokenLogprob]:
-    """Parse `prompt_logprobs`: an object by token id for every token, or null for the first."""
+    """The log-probabilities in `prompt_logprobs`, which has an object by token id for each token, or null."""
     listed = choice.get("prompt_logprobs")
     if not isinstance(listed, list):
         raise MissingField("the server's answer has no `prompt_logprobs`")
@@ -342,7 +342,7 @@ def _listed(choice: Any, tokens: Sequence[int], start: int) -> list[TokenLogprob
 
 def _token_logprob(value: Any, top: Any) -> TokenLogprob:
     if not isinstance(top, dict) or not top:
-        raise MissingField("the server's answer has no `top_logprobs`, which show whether a token was the most likely")
+        raise MissingField("the server's answer has no `top_logprobs`, so it is unknown which token is most likely")
     logprob = checked_logprob(value)
     return TokenLogprob(logprob, max(logprob, *(checked_logprob(each) for each in top.values() if each != -math.inf)))
 

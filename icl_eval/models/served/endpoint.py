@@ -1,7 +1,7 @@
-"""A server behind a URL: several requests at a time, each retried where that can help.
+"""Requests to a server: several at a time, each retried after errors that may be transient.
 
-Requests run in an event loop in their own thread, so that an interrupt or an error ends them all at once. Answers are
-handed over in the calling thread, one by one, as they come.
+Requests run in an event loop in a thread of its own, so that an interrupt or an error cancels all of them. The caller's
+function is called in its own thread, once for each answer, in the order of arrival.
 """
 
 from __future__ import annotations
@@ -35,14 +35,12 @@ from tenacity import (
 from icl_eval.errors import ModelError
 
 BACKOFF = wait_exponential(multiplier=0.5, max=30) + wait_random(0, 0.5)  # seconds
-LONGEST_PAUSE = 120.0  # seconds that a server may ask for
+LONGEST_PAUSE = 120.0  # seconds; the longest pause that a server may request
 REPORTED_PAUSE = 1.0  # seconds; shorter pauses are not reported
-MIN_BODY, PER_TOKEN = (
-    2**22,
-    2**10,
-)  # bytes that any answer may have, and more for each token or character of its request
-CONNECTING = 10.0  # seconds, or the timeout if that is less
-MAX_QUOTED = 200  # characters of a server's message
+MIN_BODY, PER_TOKEN = 2**22, 2**10
+"""Maximum size of an answer in bytes: a constant, and an amount for each token or character of its request."""
+CONNECTING = 10.0  # seconds to connect, or the timeout if that is less
+MAX_QUOTED = 200  # maximum number of characters that are quoted from a server's message
 
 Body = Mapping[str, Any]
 Outcome = tuple[int, Any] | BaseException
@@ -57,11 +55,11 @@ class Refusal(ModelError):  # noqa: N818 - it reads as what it says
 
 
 class _TransientError(Exception):
-    """An error that may not occur again.
+    """An error after which the request is retried.
 
     Attributes:
-        status: of the answer, if there was one.
-        pause: seconds that the server asked for.
+        status: the status of the answer; None if there was no answer.
+        pause: the pause that the server requested, in seconds; None if it did not.
     """
 
     def __init__(self, message: str, status: int | None = None, pause: float | None = None) -> None:
@@ -71,15 +69,14 @@ class _TransientError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A server's API below one URL.
+    """The API of a server.
 
     Args:
-        url: what paths such as `/completions` are put after.
-        key: sent as a bearer token; it appears in no message.
-        concurrency: requests under way at once.
-        timeout: seconds without a byte of an answer after which a request has failed.
-        retries: how often a request is retried after a lost connection, a timeout, or a status of 408, 429, or 500
-            and above.
+        url: the URL to which paths such as `/completions` are appended.
+        key: the API key, sent as a bearer token; it never appears in messages.
+        concurrency: maximum number of requests in flight.
+        timeout: seconds without any data after which a request fails.
+        retries: number of retries after a lost connection, a timeout, or a status of 408, 429, or at least 500.
     """
 
     url: str
@@ -90,7 +87,7 @@ class Endpoint:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Put the server's URL before the message of an error that does not have it.
+        """Begin the message of an error that the block raises with the server's URL, unless the message contains it.
 
         Raises:
             ModelError: the block raised one.
@@ -106,23 +103,24 @@ class Endpoint:
         """The JSON at a path.
 
         Raises:
-            ModelError: there is none; the sentence has the URL and the server's message.
+            ModelError: the request failed; the message contains the URL and the server's message.
         """
         return self._only(_Query("GET", path), retries)
 
     def post(self, path: str, body: Body, final: Collection[int] = ()) -> Any:
-        """The answer to one body; a status in `final` is not retried.
+        """The JSON of the answer to a request with this body; not retried after a status in `final`.
 
         Raises:
-            ModelError: there is none; a `Refusal` if the server answered with an error status.
+            Refusal: the server answered with an error status.
+            ModelError: the request failed for another reason.
         """
         return self._only(_Query("POST", path, body, final), self.retries)
 
     def post_all(self, path: str, bodies: Sequence[Body], take: Callable[[int, Any], None]) -> None:
-        """Send bodies in order, and call `take` with the position and answer of each as it comes.
+        """Send a request for each body, in order; call `take` with the index and the answer of each as it arrives.
 
         Raises:
-            ModelError: one got no answer, after all retries; earlier answers have been handed over.
+            ModelError: a request failed after all retries; `take` has been called with the answers before.
         """
         self._send([_Query("POST", path, body) for body in bodies], self.retries, take)
 
@@ -146,7 +144,7 @@ class Endpoint:
             async with self._client() as client, create_task_group() as group:
                 for _ in range(self.concurrency):
                     group.start_soon(self._serve, client, waiting, retries, outcomes)
-        except BaseException as error:  # the calling thread waits for an outcome whatever happens
+        except BaseException as error:  # the calling thread waits until it gets an outcome
             outcomes.put(error)
             raise
 
@@ -223,13 +221,13 @@ class Endpoint:
         )
 
     def _without_key(self, message: str) -> str:
-        """A server's message may repeat the key."""
+        """The message without the API key, which a server's message may repeat."""
         return message.replace(self.key, "***") if self.key else message
 
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """The trusted certificates; cached, since reading them may take longer than a request."""
+    """The trusted certificates; cached, because reading them may take longer than a request."""
     return httpx2.create_ssl_context()
 
 
@@ -242,21 +240,21 @@ class _Query:
 
     @property
     def max_bytes(self) -> int:
-        """Bytes that the answer may have."""
+        """Maximum size of the answer in bytes."""
         body = self.body or {}
         generated = body.get("max_tokens", body.get("max_completion_tokens", 0))
         return MIN_BODY + PER_TOKEN * (len(body.get("prompt", "")) + int(generated))
 
 
 class _Unreadable(Exception):  # noqa: N818 - it reads as what it says
-    """A body is too large, or not in the encoding that its header names."""
+    """The body of an answer is too large, or cannot be decompressed."""
 
 
 async def _content(response: httpx2.Response, most: int) -> bytes:
-    """A body, decompressed, of at most `most` bytes.
+    """The decompressed body of an answer.
 
     Raises:
-        _Unreadable: it is larger, or cannot be decompressed.
+        _Unreadable: it has more than `most` bytes, or cannot be decompressed.
     """
     raw = bytearray()
     async for chunk in response.aiter_raw():
@@ -281,7 +279,7 @@ async def _content(response: httpx2.Response, most: int) -> bytes:
 
 
 def _parsed(content: bytes) -> Any:
-    """The JSON of a body.
+    """The parsed JSON of a body.
 
     Raises:
         ValueError: it is invalid, nested too deeply, or has half of a surrogate pair in a string.
@@ -298,7 +296,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def _pause(state: RetryCallState) -> float:
-    """Seconds before the next attempt: what the server asked for, or an exponential backoff."""
+    """Seconds to wait before the next attempt: as the server requested, or by exponential backoff."""
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, _TransientError) and error.pause is not None:
         return min(error.pause, LONGEST_PAUSE)
@@ -306,7 +304,7 @@ def _pause(state: RetryCallState) -> float:
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
-    """Seconds of the header `Retry-After`, which holds a number or a date (RFC 9110, section 10.2.3)."""
+    """Seconds to wait by the header `Retry-After`, a number or a date (RFC 9110, section 10.2.3); None without it."""
     value = response.headers.get("Retry-After", "")
     with suppress(ValueError):
         return max(0.0, float(value))  # 0 for NaN
@@ -316,7 +314,7 @@ def _retry_after(response: httpx2.Response) -> float | None:
 
 
 def _message(content: bytes) -> str:
-    """The message of an error response, in any of the forms that servers use."""
+    """The message in the body of an error response, whatever form it has, after a colon; empty if there is none."""
     found: Any = None
     with suppress(ValueError):
         found = _parsed(content)

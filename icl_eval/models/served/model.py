@@ -1,7 +1,7 @@
-"""A model behind a completions endpoint of the OpenAI form.
+"""A model behind an OpenAI-compatible completions endpoint.
 
-Requests have token ids, or text that is checked to be encoded to them, and are sorted by tokens, so that the server's
-own prefix cache helps. Its weights are unknown: the fingerprint has only its name.
+Requests contain token ids, or text that is checked to have these tokens. They are sorted by tokens, so that the server
+can use its prefix cache. The weights are unknown, so the fingerprint has only the model's name.
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ from icl_eval.models.served.endpoint import Body, Endpoint, Refusal
 from icl_eval.models.served.probing import COMPLETIONS, detect_formats
 from icl_eval.models.tokenization import TokenizerModel, bos_tokens, tokenizer_digest
 
-KEYS = ("ICL_EVAL_API_KEY", "OPENAI_API_KEY")  # environment variables; the first that is set is used
-SPARE = 2  # tokens of a server's window: the last scored token, which it also reads, and the one it generates
+KEYS = ("ICL_EVAL_API_KEY", "OPENAI_API_KEY")  # environment variables with the API key, in order of precedence
+SPARE = 2  # tokens of the server's window for the last scored token, which it reads, too, and for a generated token
 UNKNOWN_LENGTH = 10**9  # in `transformers`, 10**30 means unknown
 
 
 class ServedLM(TokenizerModel):
-    """A served model behind the engine's protocol.
+    """A model that is served by a completions endpoint.
 
     Args:
-        endpoint: where it is served.
-        tokenizer: its tokenizer, of `transformers`.
-        name: its name at the endpoint and in tables.
-        reported_window: the context length that the endpoint reports, if any.
-        bos: whether every text begins with the BOS token; by default if the tokenizer puts it there itself.
-        window: context length in tokens; by default what the endpoint or else the tokenizer reports.
+        endpoint: the endpoint.
+        tokenizer: the model's tokenizer of `transformers`.
+        name: the name of the model at the endpoint and in tables.
+        reported_window: the context length that the endpoint reports; None if it does not.
+        bos: whether every text begins with the BOS token; by default if the tokenizer adds it.
+        window: context length in tokens; by default that of the endpoint or of the tokenizer.
 
     Raises:
-        ModelError: no window is known, or the endpoint returns no log-probabilities of prompts, or shifted ones.
+        ModelError: the context length is unknown, or the endpoint returns no log-probabilities of prompts, or shifted
+            ones.
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class ServedLM(TokenizerModel):
         self.fingerprint = f"served|{name}|{tokenizer_digest(tokenizer)}|{form}|bos{len(self.start)}"
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        """Answer requests; call `sink` with each answer as it comes.
+        """Score continuations; call `sink` with each answer as it arrives.
 
         Raises:
-            ModelError: the endpoint does not answer, or for other tokens than were sent.
+            ModelError: the endpoint does not answer, or its answer is for other tokens.
         """
         others = {*range(len(requests))} - self._score_next(requests, sink)
         order = sorted(others, key=lambda index: requests[index].tokens)
@@ -86,7 +87,7 @@ class ServedLM(TokenizerModel):
         self._endpoint.post_all(COMPLETIONS, bodies, take)
 
     def _score_next(self, requests: Sequence[ScoreRequest], sink: Sink) -> set[int]:
-        """Answer requests by the next token of their contexts where that is possible; returns their indices."""
+        """Answer requests with one scored token by next-token log-probabilities, if possible; return their indices."""
         if (form := self.next_token) is None:
             return set()
         queries, answered = form.queries(requests), set[int]()
@@ -105,7 +106,7 @@ class ServedLM(TokenizerModel):
         return answered
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Generate texts, with a request for every sample; call `sink` with each answer as it comes.
+        """Generate texts, with one request per sample; call `sink` with each answer as soon as it is complete.
 
         Raises:
             ModelError: beam search is requested, or the endpoint does not answer.
@@ -118,7 +119,7 @@ class ServedLM(TokenizerModel):
 
 
 class ServedText(NamedTuple):
-    """One generated text, as in `GenerateAnswer`."""
+    """One generated text; the fields are those of `GenerateAnswer`."""
 
     text: str
     tokens: int
@@ -134,14 +135,14 @@ def generate_texts(
     read: Callable[[Any, Decoding], ServedText],
     sink: TextSink,
 ) -> None:
-    """Generate texts in the order of their prompts; call `sink` with each answer as it comes.
+    """Generate texts in the order of their prompts; call `sink` with each answer as soon as it is complete.
 
     Args:
         endpoint: the server.
-        path: where requests are sent.
+        path: the path to which requests are sent.
         requests: prompts and their decoding.
-        body: makes the body of a request, with options of the decoding.
-        read: reads an answer.
+        body: makes the body of a request from a request and the parameters of its decoding.
+        read: parses an answer.
         sink: takes the index of a request and its answer.
 
     Raises:
@@ -170,7 +171,7 @@ def completion_of(answer: Any, decoding: Decoding) -> ServedText:
     """The text in the answer of a completions endpoint.
 
     Raises:
-        ModelError: the answer lacks a field, or the text ended for another reason than a stop or its length.
+        ModelError: the answer lacks a field, or the text ended neither at a stop nor at its maximum length.
     """
     choice = choice_of(answer)
     text, values = choice.get("text"), logprobs_of(choice).get("token_logprobs")
@@ -180,16 +181,16 @@ def completion_of(answer: Any, decoding: Decoding) -> ServedText:
 
 
 def ended_text(answer: Any, text: str, decoding: Decoding, logprobs: Sequence[Any]) -> ServedText:
-    """A generated text up to a stop, and why it ended.
+    """A generated text up to a stop string, and why it ended.
 
     Args:
-        answer: of the server.
-        text: in it, maybe with stop strings.
+        answer: the answer of the server.
+        text: the text in the answer, which may contain stop strings.
         decoding: how it was generated.
-        logprobs: of its tokens, in nats.
+        logprobs: log-probabilities of its tokens, in nats.
 
     Raises:
-        ModelError: it ended for another reason than a stop or its length, or a log-probability is none.
+        ModelError: the text ended neither at a stop nor at its maximum length, or a log-probability is invalid.
     """
     choice, end, counted = choice_of(answer), decoding.end_of(text), completion_tokens(answer)
     if (why := choice.get("finish_reason")) not in ("stop", "length"):
@@ -200,7 +201,7 @@ def ended_text(answer: Any, text: str, decoding: Decoding, logprobs: Sequence[An
 
 
 def _sampling_options(request: GenerateRequest, sample: int) -> dict[str, Any]:
-    """The options of one sample; its seed depends on the decoding, the prompt and its number only."""
+    """The parameters of a request for one sample; its seed only depends on the decoding, the prompt and its number."""
     decoding = request.decoding
     options: dict[str, Any] = {"max_tokens": decoding.max_tokens, "temperature": decoding.temperature}
     if stops := _stops(decoding):
@@ -212,13 +213,13 @@ def _sampling_options(request: GenerateRequest, sample: int) -> dict[str, Any]:
 
 
 def _stops(decoding: Decoding) -> list[str]:
-    """The stop strings for a server, which would also look for them in reasoning."""
+    """The stop strings for a server; not those of the answer if there is reasoning, in which it would stop, too."""
     answer = list(decoding.stop) if decoding.reasoning_end is None else []
     return [*answer, *([decoding.reply_end] if decoding.reply_end else [])]
 
 
 def _ending(choice: Mapping[str, Any], decoding: Decoding, *, cut: bool) -> str:
-    """`stop`, `end` or `length`; if a server does not distinguish stop strings from end tokens, its word counts."""
+    """Why a text ended: `stop`, `end` or `length`; `stop` if the server does not distinguish it from `end`."""
     if cut or isinstance(choice.get("stop_reason"), str):
         return "stop"
     if choice["finish_reason"] == "length":
@@ -227,17 +228,17 @@ def _ending(choice: Mapping[str, Any], decoding: Decoding, *, cut: bool) -> str:
 
 
 def connect(url: str, tokenizer: Any, model_config: ModelConfig, load_config: LoadConfig) -> ServedLM:
-    """The model at a URL, its API key from the environment.
+    """The model at a completions endpoint; the API key is read from the environment.
 
     Args:
-        url: of the API, such as `http://localhost:8000/v1`.
+        url: the URL of the API, such as `http://localhost:8000/v1`.
         tokenizer: the tokenizer of the served model.
-        model_config: `served_name`, `bos` and `max_length`.
-        load_config: `concurrency`, `timeout` and `retries`.
+        model_config: `served_name`, `bos` and `max_length` are used.
+        load_config: `concurrency`, `timeout` and `retries` are used.
 
     Raises:
-        ModelError: the endpoint cannot be reached or does not support what is needed; the sentence says what.
-        UnknownName: it has no model of that name.
+        ModelError: the endpoint cannot be reached, or does not support what is needed; the message says what.
+        UnknownName: the endpoint has no model of this name.
     """
     endpoint = endpoint_at(url, load_config)
     name, reported_window = named_model(endpoint, model_config.served_name)
@@ -245,31 +246,31 @@ def connect(url: str, tokenizer: Any, model_config: ModelConfig, load_config: Lo
 
 
 def endpoint_at(url: str, load_config: LoadConfig) -> Endpoint:
-    """The endpoint at a URL, with the key from the environment.
+    """The endpoint at a URL, with the API key from the environment.
 
     Raises:
-        ModelError: it is not a URL, or contains a secret.
+        ModelError: it is not a valid URL, or contains a secret.
     """
     key = next((value for name in KEYS if (value := os.environ.get(name))), None)
     return Endpoint(checked_url(url), key, load_config.concurrency, load_config.timeout, load_config.retries)
 
 
 def checked_url(url: str) -> str:
-    """A URL without the slash at its end.
+    """The URL without a slash at its end.
 
     Raises:
-        ModelError: it is not a URL, or has a password or a query, which would be written to run folders.
+        ModelError: it is not a valid URL, or it contains a password or a query, which would be stored in run folders.
     """
     import httpx2
 
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise ModelError(f"--model {url!r} is not a URL: {error}") from error
+        raise ModelError(f"--model {url!r} is not a valid URL: {error}") from error
     if parts.userinfo or parts.query or parts.fragment:
         raise ModelError(
             "the URL of an endpoint is stored in the run folder, so it must not contain a user, password or query: "
-            f"put the key into the environment variable {KEYS[0]}"
+            f"put the API key into the environment variable {KEYS[0]}"
         )
     if not parts.host:
         raise ModelError(f"--model {url!r} names no host")
@@ -277,11 +278,15 @@ def checked_url(url: str) -> str:
 
 
 def named_model(endpoint: Endpoint, wanted: str | None) -> tuple[str, int | None]:
-    """The name of the model to use, and its window if the endpoint reports one.
+    """The name of the model to use, and its context length if the endpoint reports it.
+
+    Args:
+        endpoint: the endpoint.
+        wanted: the requested name; by default, the first model that the endpoint lists is used.
 
     Raises:
-        UnknownName: there is no model of that name.
-        ModelError: the endpoint lists none, and no name was given.
+        UnknownName: the endpoint has no model of this name.
+        ModelError: the endpoint lists no models.
     """
     try:
         listed = endpoint.get("/models", retries=min(endpoint.retries, 1))
@@ -293,7 +298,7 @@ def named_model(endpoint: Endpoint, wanted: str | None) -> tuple[str, int | None
     entries = [each for each in data if isinstance(each, dict)] if isinstance(data, list) else []
     models = {each["id"]: each for each in entries if isinstance(each.get("id"), str)}
     if not models:
-        raise ModelError(f"{endpoint.url}/models names no model")
+        raise ModelError(f"{endpoint.url}/models lists no models")
     name = next(iter(models)) if wanted is None else wanted
     if name not in models:
         raise UnknownName(f"model of {endpoint.url}", name, models)
@@ -301,7 +306,7 @@ def named_model(endpoint: Endpoint, wanted: str | None) -> tuple[str, int | None
 
 
 def _reported_window(entry: Mapping[str, Any]) -> int | None:
-    """The context length in an entry of a list of models, under any of the names that servers use."""
+    """The context length in the entry of a model; its name differs between servers."""
     meta = entry.get("meta")
     sizes = [
         *(entry.get(name) for name in ("max_model_len", "context_length", "max_context_length")),
@@ -317,8 +322,8 @@ def _window(reported: int | None, tokenizer: Any, requested: int | None) -> int:
         raise ModelError("neither the endpoint nor the tokenizer gives the context length; pass --max-length")
     if requested is not None and reported is not None and requested > reported - SPARE:
         raise ModelError(
-            f"a context length of {requested} was requested, but the endpoint has {reported}, of which {SPARE} are "
-            "for the last token and for one that it generates"
+            f"a context length of {requested} was requested, but that of the endpoint is {reported}, of which {SPARE} "
+            "are needed for the last token and a generated one"
         )
     if requested is not None:
         return requested

@@ -1,7 +1,7 @@
-"""Detect the form of requests that an endpoint supports, with a short text, before any evaluation.
+"""Detect the formats of requests that an endpoint supports, with a short text, before anything is evaluated.
 
-The log-probabilities of a prompt may be shifted by a token and still look plausible. So they are compared with those of
-generated tokens: after the same tokens, the most likely token has the same log-probability.
+The log-probabilities of a prompt may be shifted by one token and still look plausible. So they are compared with those
+of generated tokens: after the same tokens, the most likely token has the same log-probability.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from icl_eval.models.served.endpoint import Body, Endpoint, Refusal
 
 COMPLETIONS = "/completions"
 PROBE = "Nine purple spoons sang to the lamp."  # no model expects every word of it
-CUTS = (1, 2, 3)  # tokens before its end at which generated tokens are compared
-TOLERANCE = 0.25  # nats: above the noise of 16-bit arithmetic, below the difference of another position
-UNSUPPORTED = (400, 422, 500, 501)  # what servers answer to a body they do not support
-LATE = "; llama-cpp-python does so where no BOS token begins it: see --bos yes"
-AMBIGUOUS = (500, 501)  # of a server that does not support a body, or that is broken
+CUTS = (1, 2, 3)  # positions, in tokens before the end of the text, at which generated tokens are compared
+TOLERANCE = 0.25  # nats: above the noise of 16-bit arithmetic, below the difference that a shift makes
+UNSUPPORTED = (400, 422, 500, 501)  # status for a body that the server does not support
+LATE = "; llama-cpp-python does this if the prompt does not begin with a BOS token: see --bos yes"
+AMBIGUOUS = (500, 501)  # status of a server that does not support a body, or that does not work
 
 
 class ServerDown(Refusal):
-    """A server does not answer the simplest request."""
+    """A server does not even answer the simplest request."""
 
 
 class Probe(NamedTuple):
-    """A form to try; see `CompletionsFormat`."""
+    """A format to try; see `CompletionsFormat`."""
 
     echo: bool
     as_text: bool
@@ -57,11 +57,11 @@ PROBES = (
 
 
 class Formats(NamedTuple):
-    """The forms of requests that a server supports.
+    """The formats of requests that a server supports.
 
     Attributes:
-        completions: for the log-probabilities of prompts, and to generate.
-        next_token: for the log-probabilities of next tokens; None if it has none.
+        completions: the format for log-probabilities of prompts, and for generation.
+        next_token: the format for log-probabilities of next tokens; None if the server does not support any.
     """
 
     completions: CompletionsFormat
@@ -69,16 +69,16 @@ class Formats(NamedTuple):
 
 
 def detect_formats(endpoint: Endpoint, model: str, tokenizer: Any, start: Sequence[int]) -> Formats:
-    """The first form of requests that an endpoint supports, checked.
+    """The first format that an endpoint supports, after checking its log-probabilities; and one for next tokens.
 
     Args:
-        endpoint: the server.
-        model: name at the endpoint.
+        endpoint: the endpoint.
+        model: the name of the model at the endpoint.
         tokenizer: the tokenizer of the served model.
-        start: tokens that every text begins with.
+        start: special tokens before every text.
 
     Raises:
-        ModelError: it supports none, its tokens are not those of the tokenizer, or its log-probabilities are shifted.
+        ModelError: the endpoint supports no format, tokenizes differently, or returns shifted log-probabilities.
     """
     words = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
     tokens = (*start, *words)
@@ -104,15 +104,15 @@ def detect_formats(endpoint: Endpoint, model: str, tokenizer: Any, start: Sequen
             return Formats(completions, _next_token(endpoint, completions, tokenizer, tokens, logprobs))
     missing = [problem for problem in problems if isinstance(problem, MissingField)] or problems
     raise ModelError(
-        f"{endpoint.url} gives no log-probabilities of a prompt: {'; '.join(dict.fromkeys(map(str, missing)))}"
+        f"{endpoint.url} returns no log-probabilities of a prompt: {'; '.join(dict.fromkeys(map(str, missing)))}"
     )
 
 
 def _answer(endpoint: Endpoint, body: Body) -> Any:
     """The answer to a body that the server may not support.
 
-    Where the status does not show it, the simplest request shows whether the server works. Only that one is retried, so
-    that a broken server fails after the usual number of retries.
+    If the status is ambiguous, the simplest request shows whether the server works at all. Only this one is retried, so
+    that a server which does not work fails after the usual number of retries.
     """
     try:
         return endpoint.post(COMPLETIONS, body, AMBIGUOUS)
@@ -131,25 +131,25 @@ def _answer(endpoint: Endpoint, body: Body) -> Any:
 def _text_prompt(
     endpoint: Endpoint, completions: CompletionsFormat, tokenizer: Any, words: list[int], start: Sequence[int]
 ) -> TextPrompt:
-    """How to send tokens to a server that takes text and may itself put a token before it."""
+    """How to send tokens to a server that takes text, and that may add a start token."""
     read = prompt_tokens(_answer(endpoint, completions.scoring(words)))
     if read is None:
-        raise MissingField("the server does not report in `usage` how many tokens it read, and takes only text")
+        raise MissingField("the server takes only text, and does not report in `usage` how many tokens it read")
     added = read - len(words)
     if added not in (0, 1):
         raise ModelError(
-            f"{endpoint.url} reads {read} tokens where the tokenizer has {len(words)}: "
+            f"{endpoint.url} reads {read} tokens in a text that has {len(words)} by the tokenizer: "
             "--tokenizer belongs to another model"
         )
     if added and not start:
-        raise ModelError(f"{endpoint.url} puts a token before every text; pass --bos yes to add it here, too")
+        raise ModelError(f"{endpoint.url} adds a token before every text; pass --bos yes to add it here, too")
     return TextPrompt(tokenizer, adds_start=bool(added))
 
 
 def _try(
     endpoint: Endpoint, completions: CompletionsFormat, tokens: Sequence[int], *, has_start: bool
 ) -> tuple[CompletionsFormat, list[TokenLogprob]]:
-    """The form with its number of hidden tokens, and the log-probabilities of the probe."""
+    """The format with its number of hidden tokens, and the log-probabilities of the test text."""
     answer = _answer(endpoint, completions.scoring(tokens))
     if completions.echo:
         choice = choice_of(answer)
@@ -161,7 +161,9 @@ def _try(
             completions = replace(completions, hidden=1)
     logprobs = completions.prompt_logprobs(answer, tokens, 1 + completions.hidden)
     if all(each.logprob >= each.best for each in logprobs):
-        raise MissingField("the server returns no tokens but the prompt's own, so the most likely ones are unknown")
+        raise MissingField(
+            "the server returns log-probabilities of the prompt's tokens, but not of the most likely ones"
+        )
     return completions, logprobs
 
 
@@ -172,20 +174,20 @@ def _check_positions(
     tokens: Sequence[int],
     logprobs: Sequence[TokenLogprob],
 ) -> None:
-    """Compare with tokens generated after the same tokens: their log-probabilities there and as part of a prompt.
+    """Check that tokens have the same log-probability when they are generated and as part of a prompt.
 
     Raises:
-        ModelError: the log-probabilities differ, or nothing is generated.
+        ModelError: the log-probabilities differ, or the server generates nothing.
     """
     compared = 0
     for cut in CUTS:
         try:
             body = completions.generation(tokens[:-cut], max_tokens=1, temperature=0.0)
         except ModelError:
-            continue  # no text has just these tokens
+            continue  # no text has exactly these tokens
         choice = choice_of(endpoint.post(COMPLETIONS, body))
         if not (values := logprobs_of(choice).get("token_logprobs")):
-            continue  # the text ends here
+            continue  # the server generated an end token
         compared += 1
         generated, scored = checked_logprob(values[0]), [logprobs[-cut].best]
         ids = tokenizer(str(choice.get("text")), add_special_tokens=False)["input_ids"]
@@ -195,7 +197,7 @@ def _check_positions(
         if abs(far - generated) > TOLERANCE:
             raise ModelError(
                 f"{endpoint.url} returns {far:.2f} nats for the most likely token at a position of a prompt, but "
-                f"{generated:.2f} when it generates the token there: it shifts the log-probabilities of a prompt"
+                f"{generated:.2f} when it generates this token: it shifts the log-probabilities of a prompt"
                 f"{'' if completions.hidden else LATE}"
             )
     if not compared:
@@ -205,7 +207,7 @@ def _check_positions(
 
 
 def _last_logprob(endpoint: Endpoint, completions: CompletionsFormat, tokens: Sequence[int]) -> list[float]:
-    """The log-probability of a prompt's last token, if there is a text of just these tokens."""
+    """The log-probability of a prompt's last token, as a list; empty if no text has exactly these tokens."""
     try:
         body = completions.scoring(tokens)
     except ModelError:
@@ -222,7 +224,7 @@ def _next_token(
     tokens: Sequence[int],
     logprobs: Sequence[TokenLogprob],
 ) -> NextToken | None:
-    """The form in which the server returns log-probabilities of next tokens that equal those of a prompt, if any."""
+    """The first format in which the server returns log-probabilities of next tokens that equal those of a prompt."""
     for chosen in (True, False):
         form = NextToken(completions, tokenizer, chosen)
         try:
@@ -239,7 +241,7 @@ def _next_token(
 def _next_token_works(
     endpoint: Endpoint, form: NextToken, tokens: Sequence[int], logprobs: Sequence[TokenLogprob]
 ) -> bool:
-    """Whether the probe's tokens, and tokens generated in their place, have the log-probabilities of the prompt."""
+    """Whether tokens of the test text, and the most likely ones, have the same log-probabilities as in a prompt."""
     compared = 0
     for cut in CUTS:
         context, token, known = tokens[:-cut], tokens[-cut], logprobs[-cut]
