@@ -1,7 +1,7 @@
-"""Every option of a run, stated once: name, type, help, panel, default, and whether it can change a score.
+"""The options of a run, each defined once: name, type, help, panel, default, and whether it can change a score.
 
-The table is `RunOptions`. `evaluate` takes its entries as keyword arguments, the command line makes its options from
-them, and the manifest stores those that can change a score.
+`RunOptions` is the table of all options. `evaluate` takes them as keyword arguments, the command line has an option for
+each, and the manifest stores those that can change a score.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES: tuple[str, ...] = get_args(Dtype)
 Quantization = Literal["8bit", "4bit"]
 Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
-PLL = Literal["l2r", "plain"]  # which tokens are masked to score one of them
+PLL = Literal["l2r", "plain"]  # which tokens of a word are masked to score one of them
 Overflow = Literal["drop", "error", "truncate"]
 Draw = Literal["per_example", "per_group", "fixed", "first"]
 ChatDemonstrations = Literal["turns", "message"]
@@ -28,22 +28,22 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 HUB, SAMPLE = "hub", "sample"
 EVALUATION, RESULTS, MODELS, DEVICES, SERVED = "What is evaluated", "Results", "Models", "Devices", "Served models"
-PYTHON = "Python"  # the options that the command line does not have
+PYTHON = "Python"  # options that the command line does not have
 PANELS = (EVALUATION, RESULTS, MODELS, DEVICES, SERVED, PYTHON)
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option, without its name and type.
+    """An option, without its name and type.
 
     Attributes:
-        help: one line on what it does.
+        help: what it does, in one line.
         panel: its heading in `--help`.
-        metavar: how its value is written on the command line.
+        metavar: the form of its value on the command line.
         default: its value if it is not given.
-        flags: its names on the command line, if they are not its own name.
+        flags: its names on the command line, if they differ from its name.
         changes_scores: whether it can change a score by more than rounding.
-        minimum: the least number that the command line takes; None for any.
+        minimum: the smallest number that the command line takes; None if there is none.
     """
 
     help: str
@@ -55,7 +55,7 @@ class Option:
     minimum: float | None = None
 
 
-Stored = partial(Option, changes_scores=True)  # in the manifest
+Stored = partial(Option, changes_scores=True)  # options that the manifest stores
 
 
 class ModelOptions(TypedDict, total=False):
@@ -340,7 +340,7 @@ class RunOptions(ModelOptions, total=False):
 
 
 def table(options: type) -> dict[str, tuple[Any, Option]]:
-    """The type and the `Option` of each entry of a table, in the order of the panels."""
+    """The type and the `Option` of each entry of a table of options, in the order of panels."""
     hints = get_type_hints(options, include_extras=True)
     entries = {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items()}
     return dict(sorted(entries.items(), key=lambda entry: PANELS.index(entry[1][1].panel)))
@@ -360,7 +360,7 @@ def check_known(options: Iterable[str], known: Iterable[str] = tuple(OPTIONS)) -
 
 
 def takes_options(function: Function) -> Function:
-    """Add the options of a run to the signature and the docstring of a function that takes them by keyword."""
+    """Add the options of a run to the signature and docstring of a function that takes them as keyword arguments."""
     signature = inspect.signature(function)
     own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
     options = [

@@ -1,20 +1,19 @@
-"""Every error a user can cause, as one tree; each message says what is wrong, where, and what to do.
+"""All errors that a user can cause. Each message says what is wrong, where, and what to do.
 
 IclEvalError
-├── UnknownName     a task, prompt, metric, option ... that does not exist; names the nearest ones that do
+├── UnknownName     there is no task, prompt, metric, option ... of this name; suggests the nearest names
 ├── TaskError       a task or suite definition is wrong
 ├── PromptError     a prompt template is wrong
 ├── DataError       a data file or record is missing or wrong
 │   └── MissingData the files of a split are not there
-├── WindowError     a query does not fit the context length
+├── WindowError     a query does not fit the context length, even without demonstrations
 ├── ModelError      a model cannot be loaded or run
 ├── MetricError     a metric cannot be computed from these predictions
 └── RunError        a run folder, journal or baseline cannot be read or written
-    ├── RankError   one process of the run failed where the others did not
-    └── WorkerError another process of the run failed; that one reports why
+    ├── RankError   this process of a run failed, and is not the first one
+    └── WorkerError another process of a run failed, which reports why
 
-The command line prints one of these as a single sentence and exits with 2; anything else is a bug with a traceback.
-`counted` puts numbers into sentences.
+The command line prints these errors as one sentence and exits with 2; any other error is a bug and has a traceback.
 """
 
 from __future__ import annotations
@@ -25,7 +24,12 @@ from pathlib import Path
 
 
 class IclEvalError(Exception):
-    """A mistake that the user can correct; `str` is one sentence, led by `file:line:` where a file is at fault."""
+    """A mistake that the user can correct. Its text is one sentence, after `file:line:` if the mistake is in a file.
+
+    Attributes:
+        message: the sentence alone.
+        path, line: the file and the line, if any.
+    """
 
     def __init__(self, message: str, path: Path | str | None = None, line: int | None = None) -> None:
         self.message, self.path, self.line = message, path, line
@@ -50,7 +54,7 @@ class MissingData(DataError):  # noqa: N818 - it reads as what it says
 
 
 class WindowError(IclEvalError):
-    """A query does not fit the model's context length even without demonstrations."""
+    """A query does not fit the context length of the model, even without demonstrations."""
 
 
 class ModelError(IclEvalError):
@@ -66,27 +70,35 @@ class RunError(IclEvalError):
 
 
 class ProcessError(RunError):
-    """One of the processes of a run failed; the sentence names it.
+    """One of the processes of a run failed; the message names it.
 
     Attributes:
-        kind: the class of the error there.
+        kind: the class of the error in that process.
     """
 
-    def __init__(self, sentence: str, kind: type[IclEvalError] = RunError) -> None:
-        super().__init__(sentence)
+    def __init__(self, message: str, kind: type[IclEvalError] = RunError) -> None:
+        super().__init__(message)
         self.kind = kind
 
 
 class RankError(ProcessError):
-    """This process of the run failed where the first one did not."""
+    """This process of a run failed, and it is not the first one."""
 
 
 class WorkerError(ProcessError):
-    """Another process of the run failed; that one reports why, so the command line prints nothing."""
+    """Another process of a run failed and reports why, so the command line of this one prints nothing."""
 
 
 class UnknownName(IclEvalError):  # noqa: N818 - it reads as what it says
-    """A name that does not exist, with the nearest ones that do."""
+    """There is nothing of this name; the message suggests the nearest names.
+
+    Args:
+        kind: what is named, such as `task`.
+        name: the unknown name.
+        known: the names that exist.
+        path, line: where the name was read.
+        hint: what to say if there are no names to suggest.
+    """
 
     def __init__(
         self,
@@ -104,7 +116,7 @@ class UnknownName(IclEvalError):  # noqa: N818 - it reads as what it says
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    """`; did you mean ...?`, or all the names when they are few, or nothing."""
+    """`; did you mean ...?` with the nearest names, else all names if they are few, else nothing."""
     last = _last(name)
     same = sorted((candidate for candidate in known if _last(candidate) == last), key=len)
     near = list(dict.fromkeys([*same, *_nearest(name.lower(), known, str.lower)])) or _nearest(last, known, _last)
@@ -114,16 +126,16 @@ def _suggestion(name: str, known: list[str]) -> str:
 
 
 def _nearest(name: str, known: list[str], read_as: Callable[[str], str]) -> list[str]:
-    """The names that nearly read like this one."""
+    """Up to three names that are similar to this one, compared after `read_as`."""
     read = {read_as(candidate): candidate for candidate in known}
     return [read[match] for match in difflib.get_close_matches(name, read, n=3, cutoff=0.6)]
 
 
 def _last(name: str) -> str:
-    """What a name ends with: a task is often called by that alone."""
+    """The last part of a name, by which tasks are often called."""
     return name.lower().split("/")[-1]
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number and its noun, such as `1 shot` and `2 shots`."""
+    """A number with its noun, such as `1 shot` or `2 shots`."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

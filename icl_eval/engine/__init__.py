@@ -1,4 +1,4 @@
-"""Requests become batches of shared prefixes; answers are journalled as they come."""
+"""Answer requests with a model: look up known answers, plan and compute the others, and write them to the journal."""
 
 from icl_eval.engine.engine import Engine
 from icl_eval.engine.journal import ENDINGS, Journal, MemoryJournal

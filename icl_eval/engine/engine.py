@@ -1,4 +1,4 @@
-"""Answer requests: look up known answers, compute each missing one once, store it."""
+"""The engine: answers requests from the journal or with the model, each distinct request once."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from icl_eval.models import (
 class Engine:
     """Answers requests with one model.
 
-    Batches do not depend on how many processes share the work, nor on which answers an interrupted call has left, so
-    neither does any answer.
+    Batches depend neither on the number of processes nor on the answers that an interrupted call has left, so answers
+    do not either.
 
     Args:
-        model: the model that answers.
-        store: where known answers are; in memory by default. With a `SharedJournal`, this process computes only its
-            share: all processes pass the same requests, and all get all answers.
+        model: the model.
+        store: where answers are looked up and stored; in memory by default. With a `SharedJournal`, this process
+            computes only its share: all processes make the same calls, and each gets all answers.
         tick: called with the number of requests that have just been answered.
 
     Attributes:
-        computed: requests answered by this process's model.
-        reused: requests whose answer was known before.
-        tokens: tokens the model computed for them, including padding and cached prefixes, and those it generated.
+        computed: number of requests that the model of this process has answered.
+        reused: number of requests whose answer was known.
+        tokens: number of tokens that the model has computed, including padding and cached prefixes, or generated.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class Engine:
         """The answers, in the order of the requests.
 
         Raises:
-            ModelError: a request is longer than the model's window, or a prompt leaves no room in it to generate; the
-                model returns something that is not a log-probability; it cannot answer this kind of request; or one
-                sequence exceeds the device's memory.
+            ModelError: a request is longer than the context length, or leaves no room to generate; the model cannot
+                answer this kind of request; it returns something that is not a log-probability; or a single sequence
+                does not fit the memory of the device.
             RunError: answers cannot be stored, or those of another process cannot be read.
             WorkerError: another process failed.
         """
@@ -83,7 +83,7 @@ class Engine:
         missing = {key: request for key, request in zip(keys, fitting, strict=True) if key not in known}
         for key, request in zip(keys, fitting, strict=True):
             if key in known and (problem := _misfit(request, known[key])):
-                raise RunError(f"the journal holds {problem}; another program may have written it")
+                raise RunError(f"the journal contains {problem}; another program may have written it")
         found = sum(key in known for key in keys)
         self.reused += found
         self.tick(found)
@@ -104,14 +104,14 @@ class Engine:
         return [known[key] for key in keys]
 
     def workload(self, requests: Sequence[Request], planned: set[str]) -> Workload:
-        """The work that `answer` would do, planned in the same way; of an interrupted call, only the missing requests.
+        """The work of `answer` for these requests, planned in the same way; known answers are not counted.
 
         Args:
             requests: the requests to answer.
-            planned: keys of requests that were planned before; the keys of these are added.
+            planned: keys of requests that have been planned before; the keys of these requests are added.
 
         Raises:
-            ModelError: a request is longer than the model's window.
+            ModelError: a request is longer than the context length.
         """
         fitting = [self._fitting(request) for request in requests]
         keys = [request.key(self.model.fingerprint) for request in fitting]
@@ -130,7 +130,11 @@ class Engine:
         )
 
     def _fitting(self, request: Request) -> Request:
-        """The request, limited to as many tokens as fit the model's window."""
+        """The request, checked to fit the context length; one to generate is limited to the tokens that fit.
+
+        Raises:
+            ModelError: the request is longer than the context length.
+        """
         if isinstance(request, GenerateRequest):
             try:
                 return request.within(self.model.window, separate=self.model.is_encoder_decoder)
@@ -144,12 +148,17 @@ class Engine:
         return request
 
     def _sync_budget(self) -> None:
-        """Plan for the smallest memory of all processes."""
+        """Set the budget to the smallest one of all processes, so that all make the same plan."""
         if (budget := self.model.budget) is not None and self._ranks.size > 1:
             budget.size = min(self._ranks.gather(budget.size))
 
     def _take_others(self, missing: Mapping[str, Request], known: dict[str, Answer], copies: Mapping[str, int]) -> None:
-        """Take what the other processes have answered."""
+        """Read the answers of the other processes, and check that no request is left without an answer.
+
+        Raises:
+            ModelError: the model has left a request without an answer.
+            RunError: no process has answered a request.
+        """
         if not isinstance(self.store, SharedJournal):
             if count := sum(key not in known for key in missing):
                 left = f"{count} of {counted(len(missing), 'request')}"
@@ -160,20 +169,20 @@ class Engine:
             if key not in known:
                 if (answer := self.store.get(key)) is None:
                     raise RunError(
-                        "no process answered a request of this process; do all processes run the same command?"
+                        "no process has answered a request of this process; do all processes run the same command?"
                     )
                 known[key] = answer
                 self.tick(copies[key])
 
     def _share(self, items: Sequence[WorkItem], missing: Sequence[bool]) -> Sequence[int]:
-        """The indices of this process's items among those with a missing answer.
+        """The indices of the items that this process computes: its share of the items with missing answers.
 
-        Such an item is computed whole, since the rounding of an answer depends on what is computed together. One that
-        does not name its requests may have a missing answer.
+        If any answer of an item is missing, the whole item is computed, because rounding depends on the other requests
+        of a batch. An item that does not name its requests is always computed.
 
         Args:
-            items: of the plan.
-            missing: of each request of the plan, whether its answer is not known.
+            items: the items of the plan.
+            missing: for each request of the plan, whether its answer is missing.
         """
         whole = all(missing)
         left = [
@@ -188,7 +197,7 @@ class Engine:
 
     @contextmanager
     def _explaining_errors(self, part: Mapping[str, Request], known: Mapping[str, Answer]) -> Iterator[None]:
-        """Turn errors of the model that computes requests of one type into sentences."""
+        """Raise errors of the model in the block, which computes requests of one type, as `ModelError`."""
         try:
             yield
         except OutOfMemory as error:
@@ -232,19 +241,19 @@ class Engine:
 
 
 def _call(keys: Sequence[str]) -> str:
-    """Identify requests that are answered together; a continued run answers the same ones together."""
+    """An id of a call of `answer`, by which a continued run recognises the requests that were answered together."""
     return hashlib.blake2b("".join(keys).encode(), digest_size=8).hexdigest()
 
 
 def _nats(answer: Answer) -> Sequence[float]:
-    """The numbers of an answer that are at most 0; none if it is of neither kind, as that of a faulty model."""
+    """The numbers of an answer that must be at most 0; none for an object of another type."""
     if isinstance(answer, ScoreAnswer):
         return *answer.logprobs, *answer.means
     return getattr(answer, "scores", ())
 
 
 def _misfit(request: Request, answer: Answer) -> str:
-    """What is wrong with an answer that does not have as many parts as its request; empty if nothing is."""
+    """How the parts of an answer do not match its request, in one clause; empty if they do."""
     if isinstance(request, ScoreRequest) and isinstance(answer, ScoreAnswer):
         count, wanted = len(answer.logprobs), len(request.tokens) - request.boundary
         if count != wanted:

@@ -1,6 +1,6 @@
-"""The journal: answers in an append-only file, keyed by the content of requests, and never recomputed.
+"""The journal: an append-only file of answers, keyed by a hash of the request, so that no answer is computed twice.
 
-An answer is one line of JSON, which ends with the checksum of what comes before it.
+Each answer is a line of JSON, which ends with the checksum of the text before it.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ class AnswerStore(Protocol):
     """Where the engine looks up answers before it computes them, and stores them afterwards."""
 
     def get(self, key: str) -> Answer | None:
-        """The answer to a request, if it is known."""
+        """The answer to the request with this key; None if it is not known."""
         ...
 
     def entry(self, key: str) -> tuple[Answer, str] | None:
-        """A known answer, and the call of the engine that computed it, which is empty if none is stored."""
+        """An answer, and the id of the call that computed it, which may be empty; None if it is not known."""
         ...
 
     def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
-        """Remember answers and the call that computed them."""
+        """Store answers by key, with the id of the call that computed them."""
         ...
 
 
 class MemoryJournal:
-    """Answers in memory."""
+    """An `AnswerStore` in memory."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Answer, str]] = {}
 
     def get(self, key: str) -> Answer | None:
-        """The answer to a request, if it is known."""
+        """The answer to the request with this key; None if it is not known."""
         return answer_of(self.entry(key))
 
     def entry(self, key: str) -> tuple[Answer, str] | None:
-        """A known answer, and the call of the engine that computed it, which is empty if none is stored."""
+        """An answer, and the id of the call that computed it, which may be empty; None if it is not known."""
         return self._known.get(key)
 
     def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
-        """Remember answers and the call that computed them."""
+        """Store answers by key, with the id of the call that computed them."""
         self._known.update({key: (answer, call) for key, answer in answers.items()})
 
 
 class LineIndex:
-    """Byte offsets of the answers in a journal's file; no answer is held in memory.
+    """The byte offsets of answers in the file of a journal; the answers themselves are not kept in memory.
 
     Attributes:
         path: the file.
-        end: bytes of it that have been read.
+        end: number of bytes that have been read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,15 +74,15 @@ class LineIndex:
         return key in self._offsets
 
     def add(self, key: bytes, line: bytes) -> None:
-        """Remember the line that follows."""
+        """Add the line at `end`, and move `end` behind it."""
         self._offsets[key] = self.end
         self.end += len(line)
 
     def read_on(self, file: BinaryIO, stop: int | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """The keys and lines that follow, remembered, up to byte `stop` or a line that is not whole.
+        """Add the lines from `end` to byte `stop`, or to an incomplete line; yield the key and text of each.
 
         Raises:
-            RunError: lines are damaged, or hold different answers to one request; it names all of them.
+            RunError: lines are damaged, or contain different answers to one request; the message lists all of them.
         """
         damaged: set[int] = set()  # offsets of lines
         file.seek(self.end)
@@ -105,7 +105,7 @@ class LineIndex:
             raise self._damage(file, damaged)
 
     def _damage(self, file: BinaryIO, offsets: Container[int]) -> RunError:
-        """An error that names the damaged lines at these offsets and the command that drops them."""
+        """The error that lists the damaged lines at these offsets, and a command that removes them."""
         file.seek(0)
         offset, numbers = 0, []
         for number, line in enumerate(file, start=1):
@@ -116,14 +116,14 @@ class LineIndex:
         listed = ", ".join(f"{first} to {last}" if last > first else str(first) for first, last in spans)
         what = "this line of the journal is" if len(numbers) == 1 else f"the lines {listed} of the journal are"
         command = f"sed -i.bak '{script}' {shlex.quote(str(self.path))}"
-        message = f"{what} damaged; `{command}` removes the damage, and the same run then computes the missing answers"
+        message = f"{what} damaged; `{command}` removes the damage, and the same run then recomputes these answers"
         return RunError(message, self.path, numbers[0])
 
     def entry(self, file: BinaryIO, key: str) -> tuple[Answer, str] | None:
-        """The answer to a request, if it is in the file, and the call that computed it, as far as the file says.
+        """An answer, and the id of the call that computed it, which may be empty; None if it is not in the file.
 
         Raises:
-            RunError: its line is no longer there.
+            RunError: the file was changed, so that the line is no longer at its offset.
         """
         offset = self._offsets.get(key.encode())
         if offset is None:
@@ -137,13 +137,16 @@ class LineIndex:
 
 
 class Journal:
-    """`answers.jsonl`: one line per answer, written before anything else is computed.
+    """An `AnswerStore` in the file `answers.jsonl`, with one line per answer.
 
-    Only the offset of each line is held in memory.
+    Only the offsets of the lines are kept in memory.
 
     Args:
-        path: the file; it is created if missing. An incomplete last line, left by a
-            kill, is cut off and its answer recomputed.
+        path: the file, which is created if it does not exist. An incomplete last line, left by a killed process, is
+            cut off.
+
+    Attributes:
+        torn: whether an incomplete last line was cut off.
 
     Raises:
         RunError: the file cannot be read or written, or lines before the last one are damaged.
@@ -173,33 +176,37 @@ class Journal:
 
     @property
     def end(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return self._index.end
 
     def get(self, key: str) -> Answer | None:
-        """The answer to a request, if it is known."""
+        """The answer to the request with this key; None if it is not known."""
         return answer_of(self.entry(key))
 
     def entry(self, key: str) -> tuple[Answer, str] | None:
-        """A known answer, and the call of the engine that computed it, which is empty if none is stored."""
+        """An answer, and the id of the call that computed it, which may be empty; None if it is not known."""
         return self._index.entry(self._file, key)
 
     def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
-        """Write and remember answers; they survive the process."""
+        """Write answers to the file, with the id of the call that computed them."""
         self._append({key.encode(): to_line(key, answer, call) for key, answer in answers.items()})
 
     def settle(self) -> None:
-        """Flush to disk, so that answers survive a crash of the machine and other machines can read them."""
+        """Flush the file to disk, so that answers survive a crash of the machine and other machines can read them.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise RunError(f"answers cannot be written: {error.strerror}", self.path) from error
 
     def absorb(self, path: Path) -> None:
-        """Take over the answers of another journal and remove it, without an incomplete last line.
+        """Add the answers of another journal, and delete its file; an incomplete last line is ignored.
 
         Raises:
-            RunError: it cannot be read or removed, or a line before the last one is damaged.
+            RunError: the file cannot be read or deleted, or a line before the last one is damaged.
         """
         try:
             with path.open("rb") as file:
@@ -230,12 +237,12 @@ class Journal:
 
 
 def answer_of(entry: tuple[Answer, str] | None) -> Answer | None:
-    """The answer of an entry, if there is one."""
+    """The answer of an entry; None if there is no entry."""
     return None if entry is None else entry[0]
 
 
 def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """The first and last of each range of consecutive numbers."""
+    """The first and last number of each range of consecutive numbers."""
     spans: list[tuple[int, int]] = []
     for number in numbers:
         if spans and spans[-1][1] == number - 1:
@@ -249,7 +256,7 @@ ENDINGS = ("stop", "end", "length")
 
 
 def to_line(key: str, answer: Answer, call: str = "") -> bytes:
-    """One line of JSON, including its line break."""
+    """The line of an answer in the journal, including its line break."""
     entry: dict[str, Any] = {"key": key, "call": call} if call else {"key": key}
     if isinstance(answer, ScoreAnswer):
         entry |= {"logprobs": answer.logprobs, "greedy": answer.greedy}
@@ -261,7 +268,7 @@ def to_line(key: str, answer: Answer, call: str = "") -> bytes:
 
 
 def from_line(line: bytes) -> tuple[str, Answer, str]:
-    """The key and the answer of a line, and the call of the engine that computed it, which may be empty.
+    """The key and answer of a line, and the id of the call that computed it, which may be empty.
 
     Raises:
         ValueError, KeyError, TypeError: the line is damaged.
@@ -312,7 +319,7 @@ def _numbers(values: Any) -> tuple[float, ...]:
         raise TypeError("not a number")
     try:
         numbers = tuple(map(float, values))
-    except OverflowError as error:  # a whole number of hundreds of digits
+    except OverflowError as error:  # an integer with hundreds of digits
         raise ValueError("a number is not finite") from error
     if not all(map(math.isfinite, numbers)):
         raise ValueError("a number is not finite")

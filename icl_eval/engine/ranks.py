@@ -1,4 +1,4 @@
-"""The processes of a run: each knows its rank, exchanges values with the others, and computes its share of the work."""
+"""The processes of a run: each has a rank, exchanges values with the others, and computes its share of the work."""
 
 from __future__ import annotations
 
@@ -16,49 +16,50 @@ from icl_eval.models import WorkItem
 
 Value = TypeVar("Value")
 
-TIMEOUT = timedelta(days=365)  # for ranks that compute longer than the others
-SLACK = 1 / 16  # of a fair share: how far from an even cut the chain may be cut where less is shared
+TIMEOUT = timedelta(days=365)  # ranks wait this long for those that compute longer
+SLACK = 1 / 16  # the chain may be cut this share of a rank's tokens away from an even cut, if less is recomputed there
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What a rank sends in place of its value when it fails."""
+    """What a rank sends instead of its value if it fails."""
 
-    sentence: str
+    message: str
     kind: type[IclEvalError]
 
 
 class Ranks:
-    """One process among those of a run.
+    """This process among those of a run.
 
     Args:
-        rank: which of them this is, from 0.
-        size: how many there are.
-        exchange: takes this rank's value, waits for the values of all ranks and returns them by rank.
+        rank: the rank of this process, from 0.
+        size: the number of processes.
+        exchange: takes the value of this rank, waits for the values of all ranks, and returns them in the order of
+            ranks.
     """
 
     def __init__(self, rank: int, size: int, exchange: Callable[[Any], list[Any]]) -> None:
         self.rank, self.size, self._exchange = rank, size, exchange
 
     def gather(self, value: Value) -> list[Value]:
-        """The values of all ranks, once all have called this.
+        """The values of all ranks, in the order of ranks; waits until all ranks have called this.
 
         Raises:
-            WorkerError: another rank failed instead, or has ended.
+            WorkerError: another rank has failed or ended.
         """
         values = self._exchange(value)
         for rank, each in enumerate(values):
             if isinstance(each, _Failure):
-                raise WorkerError(f"process {rank}: {each.sentence}", each.kind)
+                raise WorkerError(f"process {rank}: {each.message}", each.kind)
         return values
 
     @contextmanager
     def propagating_errors(self) -> Iterator[None]:
-        """Send an error raised here to all ranks, so that none waits; all raise that of the first rank that has one.
+        """Send an error that the block raises to all ranks, so that none waits; all raise that of the lowest rank.
 
         Raises:
-            WorkerError: another rank raised the error.
-            RankError: this rank raised the error and is not rank 0.
+            WorkerError: the error is of another rank.
+            RankError: the error is of this rank, which is not rank 0.
         """
         try:
             yield
@@ -73,20 +74,20 @@ class Ranks:
                 raise
             failure = values[first]
             kind = RankError if first == self.rank else WorkerError
-            raise kind(f"process {first}: {failure.sentence}", failure.kind) from error
+            raise kind(f"process {first}: {failure.message}", failure.kind) from error
 
 
 SINGLE_PROCESS = Ranks(0, 1, lambda value: [value])
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """The rank of this process and the number of processes, as its launcher set them; (0, 1) without a launcher."""
+    """The rank of this process and the number of processes, as set by the launcher; (0, 1) without a launcher."""
     size = int(os.environ.get("WORLD_SIZE") or 1)
     return (int(os.environ.get("RANK") or 0), size) if size > 1 else (0, 1)
 
 
 def launched(*, cpu: bool) -> Ranks:
-    """This process among those that `accelerate launch` or another launcher of `torch` started.
+    """This process among those that `accelerate launch` or another launcher for `torch` has started.
 
     Args:
         cpu: whether the model runs on a CPU.
@@ -99,9 +100,9 @@ def launched(*, cpu: bool) -> Ranks:
 
     cpu = cpu or not torch.cuda.is_available()
     joined = distributed.is_initialized()
-    state = PartialState(cpu=cpu, backend="gloo", timeout=TIMEOUT)  # values are small: they need no GPU
+    state = PartialState(cpu=cpu, backend="gloo", timeout=TIMEOUT)  # values are small, so they are sent by CPUs
     if not joined:
-        atexit.register(_leave)  # the group's threads must not outlive the interpreter, which then aborts
+        atexit.register(_leave)  # the interpreter aborts if threads of the group are still running when it ends
     return Ranks(state.process_index, state.num_processes, _gather)
 
 
@@ -117,19 +118,22 @@ def _gather(value: object) -> list[Any]:
 
     try:
         return list(gather_object([value]))
-    except RuntimeError as error:  # the connection broke
+    except RuntimeError as error:  # the connection is lost
         raise WorkerError(
             "another process of this run has ended; run the same command again to reuse its answers"
         ) from error
 
 
 def partition(items: Sequence[WorkItem], ranks: int) -> list[list[int]]:
-    """The indices of the items of each rank, in order: a partition of planned work that is the same in every process.
+    """Partition planned work among ranks, in the same way in every process.
 
     Items that follow a cached prefix form a prefix chain, in which neighbours share their first tokens. It is cut into
-    one piece for each rank, where neighbours share little. Every other item then goes to the rank with the least work.
-    No rank gets more tokens than its fair share, plus an eighth of it, plus the largest item. A part of the chain that
-    shares a prefix is cut only if it is larger than an eighth of a fair share.
+    one piece for each rank, at positions where neighbours share little. Each other item then goes to the rank with the
+    least work. No rank gets more tokens than its fair share, plus an eighth of it, plus the largest item. A part of the
+    chain with a common prefix is cut only if it is larger than an eighth of a fair share.
+
+    Returns:
+        The indices of the items of each rank, in order.
     """
     chain = [index for index, item in enumerate(items) if item.shared is not None]
     shares = _cut(chain, items, ranks)
@@ -155,5 +159,5 @@ def _cut(chain: Sequence[int], items: Sequence[WorkItem], ranks: int) -> list[li
 
 
 def _recomputed(chain: Sequence[int], items: Sequence[WorkItem], cut: int) -> int:
-    """Tokens that are recomputed if the chain is cut before an item."""
+    """Number of tokens that have to be recomputed if the chain is cut here."""
     return (items[chain[cut]].shared or 0) if cut < len(chain) else 0

@@ -1,4 +1,4 @@
-"""The journals of a run's processes: one file each, and every process reads all of them."""
+"""The journals of several processes: each process writes its own file and reads those of the others."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from icl_eval.engine.ranks import Ranks, Value
 from icl_eval.errors import RunError
 from icl_eval.models import Answer
 
-PAUSE = 0.05  # seconds between two looks
+PAUSE = 0.05  # seconds between attempts to read
 
 
 def journal_path(folder: Path, rank: int) -> Path:
-    """The journal that a process writes; that of rank 0 is the journal of the run."""
+    """The path of the journal of a process; that of rank 0 is the journal of the run."""
     return folder / (f"answers.{rank}.jsonl" if rank else "answers.jsonl")
 
 
 def absorb_others(journal: Journal, folder: Path) -> None:
-    """Take over the answers of all processes but the first, from this run or from one that was killed.
+    """Add the answers of all other processes to the journal of rank 0, and delete their files.
+
+    The files may be from an earlier run of this folder that was killed.
 
     Raises:
-        RunError: a journal cannot be read or removed, or another line than its last is damaged.
+        RunError: a journal cannot be read or deleted, or a line before its last one is damaged.
     """
     for path in sorted(folder.glob("answers.*.jsonl")):
         if path.suffixes[0].removeprefix(".").isdecimal():
@@ -34,18 +36,18 @@ def absorb_others(journal: Journal, folder: Path) -> None:
 
 
 class SharedJournal:
-    """The answers of this process, and those that the others had at the last `sync`.
+    """An `AnswerStore` with the answers of this process, and those of the others up to the last `sync`.
 
-    So all processes know the same answers then, and plan the same work.
+    After a `sync`, all processes know the same answers, so they plan the same work.
 
     Args:
-        journal: this process's journal.
-        folder: where the journals of the others are.
-        ranks: the processes; all of them must create one.
-        patience: seconds that a shared file system may lag behind.
+        journal: the journal of this process.
+        folder: the folder with the journals of the other processes.
+        ranks: the processes, all of which must create a `SharedJournal`.
+        patience: seconds to wait for a file system that shows new lines late.
 
     Raises:
-        RunError: the journal of another process stays shorter than that process says.
+        RunError: the journal of another process remains shorter than that process reports.
         WorkerError: another process failed.
     """
 
@@ -67,22 +69,22 @@ class SharedJournal:
         self._journal.__exit__(kind, error, trace)
 
     def get(self, key: str) -> Answer | None:
-        """The answer to a request, if it is known to all or to this process."""
+        """The answer to the request with this key; None if it is not known."""
         return answer_of(self.entry(key))
 
     def entry(self, key: str) -> tuple[Answer, str] | None:
-        """A known answer, and the call of the engine that computed it, which is empty if none is stored."""
+        """An answer, and the id of the call that computed it, which may be empty; None if it is not known."""
         found = self._journal.entry(key)
         for other in self._others.values():
             found = found or other.entry(key)
         return found
 
     def put(self, answers: Mapping[str, Answer], call: str = "") -> None:
-        """Write and remember answers and the call that computed them."""
+        """Write answers to the journal of this process, with the id of the call that computed them."""
         self._journal.put(answers, call)
 
     def sync(self, value: Value) -> list[Value]:
-        """Wait for the others and read what they have answered; return the values of all, by rank."""
+        """Wait for all processes and read the answers of the others; return the values of all, by rank."""
         self._journal.settle()
         values = self.ranks.gather((self._journal.end, value))
         for rank, other in self._others.items():
@@ -90,7 +92,7 @@ class SharedJournal:
         return [each for _, each in values]
 
     def merge(self) -> None:
-        """Let rank 0 take over the answers of all; no answer can be looked up after that."""
+        """Add the answers of all processes to the journal of rank 0. Nothing can be looked up afterwards."""
         self._close_others()
         if self.ranks.rank:
             self._journal.__exit__(None, None, None)
@@ -104,7 +106,7 @@ class SharedJournal:
 
 
 class _Reader:
-    """Reads a journal that another process writes to."""
+    """Reads a journal while another process writes to it."""
 
     def __init__(self, path: Path) -> None:
         self._index = LineIndex(path)
@@ -119,17 +121,17 @@ class _Reader:
         return None if self._file is None else self._index.entry(self._file, key)
 
     def read_to(self, end: int, patience: float) -> None:
-        """Read all lines up to byte `end`; a file system that lags gets `patience` seconds.
+        """Read all lines up to byte `end`; wait up to `patience` seconds for lines that are not visible yet.
 
         Raises:
-            RunError: the lines do not appear, or are damaged.
+            RunError: the lines do not appear, or they are damaged.
         """
         until = time.monotonic() + patience
         while self._index.end < end:
             self._read(end)
             if self._index.end < end and time.monotonic() > until:
                 raise RunError(
-                    f"{end - self._index.end} bytes of another process's answers cannot be read here; "
+                    f"the last {end - self._index.end} bytes of another process's answers cannot be read; "
                     "do all processes have the same run folder?",
                     self._index.path,
                 )
@@ -137,7 +139,7 @@ class _Reader:
                 time.sleep(PAUSE)
 
     def _read(self, end: int) -> None:
-        """Reopen the file, without which a network file system may hide new lines, and read on."""
+        """Reopen the file and read on; a network file system may hide new lines until a file is reopened."""
         self.close()
         try:
             self._file = self._index.path.open("rb")

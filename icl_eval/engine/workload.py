@@ -1,4 +1,4 @@
-"""The work of answering requests, counted before anything is computed."""
+"""The work of answering requests, determined from a plan before anything is computed."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from dataclasses import dataclass, fields
 from icl_eval.models import GenerateRequest, LanguageModel, Request, ScoreRequest
 
 FLOAT = 4  # bytes of a logit
-PLANNED = ("computed", "batches", "longest", "targets", "prefix_length", "attended")  # what a plan counts
-LARGEST = ("longest", "targets", "prefix_length", "context")  # of several parts, the greatest counts
+PLANNED = ("computed", "batches", "longest", "targets", "prefix_length", "attended")  # fields that a `Plan` has, too
+LARGEST = ("longest", "targets", "prefix_length", "context")  # fields that are maxima; all others are sums
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Counts of requests, tokens and batches, and the memory of the largest batch.
+    """Counts of requests, tokens and batches.
 
     Attributes:
-        requests: all of them.
-        known: those whose answer is in the journal.
+        requests: all requests.
+        known: requests whose answer is in the journal.
         repeated: duplicates of other requests.
-        one_by_one: input tokens of all but the known requests, each answered by itself, duplicates included.
-        computed: tokens it computes by the plan: batches with padding, and what each cached prefix adds to the last.
-        generated: most tokens that it may generate, for all samples together, each beam counted once.
-        batches: calls of the model to score, without those that compute cached prefixes.
+        one_by_one: input tokens of all requests without a known answer, including duplicates, if each were computed
+            separately.
+        computed: tokens to compute by the plan, including padding and cached prefixes.
+        generated: maximum number of generated tokens, of all samples together; beams count once.
+        batches: forward passes that score tokens, without those that only fill the cache.
         longest: tokens of the largest batch.
-        targets: scored tokens of the batch that has most.
+        targets: the largest number of scored tokens in a batch.
         prefix_length: tokens of the longest cached prefix.
-        context: tokens of the longest request to answer, including those it may generate.
+        context: tokens of the longest request, including those that it may generate.
         scored: tokens to score.
-        attended: pairs of a computed token and one that it attends to, itself included, without padding.
+        attended: pairs of a computed token and a token that it attends to, including itself, without padding.
     """
 
     requests: int = 0
@@ -51,17 +52,23 @@ class Workload:
         return Workload(**{name: max(pair) if name in LARGEST else sum(pair) for name, pair in pairs.items()})
 
     def scaled(self, factor: float) -> Workload:
-        """The work of so many times as many queries: what is a largest value is as it was."""
+        """The work for `factor` times as many queries; maxima do not change."""
         pairs = {each.name: getattr(self, each.name) for each in fields(self)}
         return Workload(**{name: n if name in LARGEST else round(n * factor) for name, n in pairs.items()})
 
     @property
     def sharing(self) -> float:
-        """How many times fewer tokens are computed than one by one."""
+        """The number of tokens if each request were computed separately, divided by the number to compute."""
         return self.one_by_one / self.computed if self.computed else 1.0
 
     def memory(self, token_bytes: int, state_bytes: int, vocabulary: int) -> dict[str, int]:
-        """Bytes that the largest batch is expected to take, besides the weights."""
+        """Expected memory of the largest batch in bytes, by use, without the weights.
+
+        Args:
+            token_bytes: memory of each token of a batch in bytes.
+            state_bytes: memory of each token of a cached prefix in bytes.
+            vocabulary: number of tokens in the vocabulary.
+        """
         return {
             "activations": self.longest * token_bytes,
             "logits": self.targets * vocabulary * FLOAT,
@@ -70,7 +77,7 @@ class Workload:
 
 
 def expected(model: LanguageModel, requests: Sequence[Request]) -> Workload:
-    """The work of a model for distinct requests that fit its window, planned as they will be run.
+    """The work of a model for distinct requests that fit the context length, by the plan of a run.
 
     The requests themselves are not counted.
     """

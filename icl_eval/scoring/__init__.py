@@ -1,4 +1,4 @@
-"""Which option wins: pure functions of stored log-probabilities."""
+"""Scores of options from stored log-probabilities: normalisation, calibration, and the choice of the highest."""
 
 from icl_eval.scoring.calibration import (
     CALIBRATIONS,

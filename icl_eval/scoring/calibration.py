@@ -1,7 +1,7 @@
-"""Calibration: removing the bias of a prompt towards some labels from stored log-probabilities.
+"""Calibration: scores that correct the bias of a prompt towards some labels, from stored log-probabilities.
 
 P(y|C, x) is the probability of the label y (the product over its tokens) after the demonstrations C and the input x. In
-every formula but that of domain-conditional PMI it is normalised over the labels, so that these sum to 1.
+all formulas but that of domain-conditional PMI, the probabilities of the labels are normalised to sum to 1.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from icl_eval.tasks.definition import Normalization
 Calibration = Literal["contextual", "contextual-identity", "dc-pmi", "batch", "prototypical"]
 Scoring = Normalization | Calibration
 Floats = NDArray[np.float64]
-Examples = Sequence[Sequence[OptionResult]]  # the labels of each
+Examples = Sequence[Sequence[OptionResult]]  # for each example, its labels
 
-FITS = 10  # of a mixture, from different seeds; the one that fits the labels best is kept
-SMALLEST = 1e-300  # probability that still has a finite logarithm
+FITS = 10  # fits of a mixture, from different seeds; the one that agrees best with the labels is used
+SMALLEST = 1e-300  # smaller probabilities count as this one, so that logarithms are finite
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """Scores of labels, of which the highest wins.
+    """Scores of labels; the highest one of an example is chosen.
 
     Attributes:
-        scores: shape (examples, labels).
-        noise: standard deviation of each score if the log-probabilities of all tokens had independent errors of one
-            nat, to first order; None if it is not known. Biases that are means over examples count as fixed.
+        scores: (examples, labels).
+        noise: (examples, labels), the standard deviation of each score, to first order, if the log-probabilities of all
+            tokens had independent errors of one nat; means over examples are taken as exact. None if it is unknown.
     """
 
     scores: Floats
@@ -44,7 +44,7 @@ class Calibrated:
 def contextual(examples: Examples) -> Calibrated:
     """Contextual calibration (Zhao et al. 2021, arXiv 2102.09690): ln(W p), W = diag(p_cf)^-1, in nats.
 
-    p is P(.|C, x). p_cf is the mean over content-free inputs x of the probabilities of the labels, then normalised.
+    p is P(.|C, x). p_cf is the mean of the probabilities of the labels over content-free inputs, then normalised.
     """
     logprobs, tokens = _labels(examples)
     bias, variance = _content_free(examples)
@@ -52,7 +52,7 @@ def contextual(examples: Examples) -> Calibrated:
 
 
 def contextual_identity(examples: Examples) -> Calibrated:
-    """The variant of contextual calibration with W = I and b = -p_cf: p - p_cf, a difference of probabilities."""
+    """Contextual calibration with W = I and b = -p_cf (Zhao et al. 2021): p - p_cf, a difference of probabilities."""
     logprobs, tokens = _labels(examples)
     bias, variance = _content_free(examples)
     p, p_cf = _normalized(logprobs), _normalized(bias)
@@ -70,9 +70,9 @@ def domain_conditional_pmi(examples: Examples) -> Calibrated:
 
 
 def batch(examples: Examples) -> Calibrated:
-    """Batch calibration (Zhou et al. 2023, arXiv 2309.17249), in its linear form: P(y|C, x) less its mean over x.
+    """Batch calibration (Zhou et al. 2023, arXiv 2309.17249) in its linear form: P(y|C, x) minus its mean over x.
 
-    The mean is over all test inputs under the same seed. A score is a difference of probabilities, without a unit.
+    The mean is over all test inputs with the same seed. A score is a difference of probabilities, without a unit.
     """
     logprobs, tokens = _labels(examples)
     p = _normalized(logprobs)
@@ -82,9 +82,9 @@ def batch(examples: Examples) -> Calibrated:
 def prototypical(examples: Examples) -> Calibrated:
     """Prototypical calibration (Han et al. 2022, arXiv 2205.10183): ln of the posterior of a label's cluster.
 
-    A Gaussian mixture with full covariances and as many components as labels is fitted to the vectors ln P(.|C, x) of
-    all test inputs under the same seed. Each component is assigned one label, so that the sum of the means' entries for
-    their labels is greatest. The mixture is fitted from several seeds, and the greatest of these sums is kept.
+    A Gaussian mixture with full covariances, and one component per label, is fitted to the vectors ln P(.|C, x) of all
+    test inputs with the same seed. Components are assigned to labels so that the sum, over components, of the mean's
+    entry for the label is largest. Of fits from several seeds, the one with the largest sum is used.
 
     Raises:
         RunError: there are fewer examples than labels, or scikit-learn is not installed.
@@ -106,26 +106,26 @@ def prototypical(examples: Examples) -> Calibrated:
 
 
 def _fitted(points: Floats, components: int, seed: int) -> Any:
-    """A mixture fitted by one thread: more only wait for one another on matrices that are so small."""
+    """A mixture fitted to points (examples, labels) by one thread; more threads are slower for such small matrices."""
     mixture = gaussian_mixture()(components, random_state=seed)
     from threadpoolctl import threadpool_limits  # scikit-learn depends on it
 
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a fit that does not converge, or of equal points, is another candidate
+        warnings.simplefilter("ignore")  # a fit that has not converged, or is of equal points, is a valid candidate
         return mixture.fit(points)
 
 
 def prototypes_limit(examples: int, labels: int) -> str:
-    """Why so few examples have no clusters for so many labels; empty if they can have them."""
+    """Why prototypical calibration is impossible with this number of examples, in one clause; empty if it is not."""
     few = f"prototypical calibration of {labels} labels needs at least {labels} examples"
     return few if examples < labels else ""
 
 
 def gaussian_mixture() -> Any:
-    """The class of scikit-learn.
+    """The class `GaussianMixture` of scikit-learn.
 
     Raises:
-        RunError: it is not installed.
+        RunError: scikit-learn is not installed.
     """
     try:
         from sklearn.mixture import GaussianMixture
@@ -142,13 +142,16 @@ CALIBRATIONS: Mapping[Calibration, Callable[[Examples], Calibrated]] = {
     "batch": batch,
     "prototypical": prototypical,
 }
-"""By name."""
-CONTEXTUAL = ("contextual", "contextual-identity")  # these need answers after content-free inputs
-TRANSDUCTIVE = ("batch", "prototypical")  # these need all examples of a cell; the others score each by itself
+"""The functions of calibrations by name."""
+CONTEXTUAL = ("contextual", "contextual-identity")  # need log-probabilities after content-free inputs
+TRANSDUCTIVE = ("batch", "prototypical")  # need all examples of a cell; the others score each example separately
 
 
 def option_scores(options: Sequence[OptionResult]) -> dict[Scoring, list[float]]:
-    """The scores of the options of one example, in nats, under all that needs no other example and is stored."""
+    """The scores of one example's options, in nats, by all normalisations and calibrations that are possible.
+
+    Those that need other examples, or log-probabilities that are not stored, are left out.
+    """
     found: dict[Scoring, list[float]] = {name: [score(option, name) for option in options] for name in NORMALIZATIONS}
     if options[0].content_free:
         found["contextual"] = contextual([options]).scores[0].tolist()
@@ -158,12 +161,15 @@ def option_scores(options: Sequence[OptionResult]) -> dict[Scoring, list[float]]
 
 
 def _labels(examples: Examples) -> tuple[Floats, Floats]:
-    """The log-probabilities of labels after their prompts, and numbers of tokens; shape (examples, labels)."""
+    """The log-probabilities of labels after their prompts, and their numbers of tokens; each (examples, labels)."""
     return _sums([[option.logprobs for option in options] for options in examples])
 
 
 def _content_free(examples: Examples) -> tuple[Floats, Floats]:
-    """The logarithm of the sum over content-free inputs of a label's probability, and its variance per token's nat."""
+    """The logarithm of a label's probability summed over content-free inputs, and its variance; (examples, labels).
+
+    The variance is that for independent errors of one nat in all tokens.
+    """
     inputs = range(len(examples[0][0].content_free))
     each = [_sums([[option.content_free[index] for option in options] for options in examples]) for index in inputs]
     logprobs, tokens = (np.stack(parts) for parts in zip(*each, strict=True))  # (inputs, examples, labels)
@@ -174,36 +180,36 @@ def _content_free(examples: Examples) -> tuple[Floats, Floats]:
 
 
 def _sums(logprobs: Sequence[Sequence[Sequence[float]]]) -> tuple[Floats, Floats]:
-    """Sums over the tokens of each label, and their numbers; shape (examples, labels)."""
+    """Sums over the tokens of each label, and their numbers; each (examples, labels)."""
     sums, tokens = ([[of(label) for label in labels] for labels in logprobs] for of in (sum, len))
     return np.array(sums, np.float64), np.array(tokens, np.float64)
 
 
 def _log_normalized(logprobs: Floats) -> Floats:
-    """Logarithms of probabilities that sum to 1 over the last axis."""
+    """Logarithms of the probabilities, normalised to sum to 1 over the last axis."""
     highest = logprobs.max(axis=-1, keepdims=True)
     return np.asarray(logprobs - highest - np.log(np.exp(logprobs - highest).sum(axis=-1, keepdims=True)))
 
 
 def _normalized(logprobs: Floats) -> Floats:
-    """Probabilities that sum to 1 over the last axis."""
+    """The probabilities, normalised to sum to 1 over the last axis."""
     return np.asarray(np.exp(_log_normalized(logprobs)))
 
 
 def _spread(p: Floats, variance: Floats) -> Floats:
-    """The standard deviation of normalised probabilities, given the variance of the logarithms of what they are of.
+    """The standard deviation of normalised probabilities p, from the variance of the logarithms before normalisation.
 
-    The derivative of p_i by the logarithm j is p_i (1 - p_i) if j = i, else -p_i p_j.
+    The derivative of p_i by logarithm j is p_i (1 - p_i) if j = i, else -p_i p_j.
     """
     others = (p**2 * variance).sum(axis=-1, keepdims=True) - p**2 * variance
     return np.asarray(p * np.sqrt((1 - p) ** 2 * variance + others))
 
 
 def label_entropies(scores: Floats | Sequence[Sequence[float]]) -> Floats:
-    """The entropy of the probabilities of options, in nats, of shape (examples,).
+    """The entropy of the probabilities of options in nats, (examples,).
 
     Args:
-        scores: in nats, of shape (examples, options); probabilities are proportional to their exponentials.
+        scores: (examples, options), in nats; probabilities are proportional to their exponentials.
     """
     logprobs = _log_normalized(np.asarray(scores, np.float64))
     return np.asarray(-np.sum(np.exp(logprobs) * logprobs, axis=1))

@@ -1,4 +1,4 @@
-"""Choosing the highest score, with ties resolved by a stated rule and counted."""
+"""The choice of the option with the highest score; of tied options, the first is chosen."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ TIE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The chosen option, and whether others scored the same."""
+    """The chosen option.
+
+    Attributes:
+        chosen: the index of the option.
+        tied: whether another option has the same score, up to `TIE`.
+        margin: the score of the chosen option minus the highest score of the others, at least 0; infinite if there are
+            no others.
+        scores: the scores of all options.
+    """
 
     chosen: int
     tied: bool
-    margin: float  # nats from the chosen option to the best other one; infinite for a single option
-    scores: tuple[float, ...] = ()  # of all options, in nats (per unit of length)
+    margin: float
+    scores: tuple[float, ...] = ()
 
 
 def rank(scores: Sequence[float]) -> Ranking:
-    """The option with the highest score; of tied ones the first.
+    """Choose the option with the highest score; of tied options, the first.
 
     Raises:
-        ValueError: there are no scores, or one is not a number.
+        ValueError: there are no scores, or one is NaN.
     """
     if not scores or any(score != score for score in scores):
         raise ValueError(f"cannot rank the scores {list(scores)}")
@@ -36,7 +44,7 @@ def rank(scores: Sequence[float]) -> Ranking:
 
 
 def close_options(scores: Sequence[float], noises: Sequence[float]) -> tuple[int, ...]:
-    """The options that could win in place of the chosen one if both scores moved by their noise; none if it is 0."""
+    """The options that could be chosen instead, within the noise of both scores; none if their noise is 0."""
     chosen = rank(scores).chosen
     return tuple(
         index

@@ -275,7 +275,9 @@ def test_a_shared_file_system_that_lags_is_waited_for_and_then_named(tmp_path: P
 
     for rank in "01":
         (tmp_path / rank).mkdir()
-    with pytest.raises(RunError, match=r"answers\.1\.jsonl: \d+ bytes of another process's answers cannot be read"):
+    with pytest.raises(
+        RunError, match=r"answers\.1\.jsonl: the last \d+ bytes of another process's answers cannot be read"
+    ):
         together(2, work)
 
 

@@ -216,7 +216,7 @@ def test_log_probabilities_of_another_position_are_detected(ids: bool, connect: 
     message = refusal(connect, Habits(listed=False, ids=ids, shifts=True))
 
     assert (
-        "it shifts the log-probabilities of a prompt; llama-cpp-python does this if the prompt does not begin with a BOS token"
+        "it shifts the log-probabilities of a prompt; llama-cpp-python does this if the prompt does not begin with a"
         in message
     )
 
