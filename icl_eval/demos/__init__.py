@@ -1,4 +1,4 @@
-"""Demonstrations: a seed and a query give an ordered draw of examples."""
+"""Demonstrations: which examples are shown before a query, in which order, and with which labels."""
 
 from icl_eval.demos.pool import ORGANIZATIONS, Pool
 from icl_eval.demos.selection import Annotation

@@ -1,4 +1,4 @@
-"""What a pool holds, and its parts: the candidates that queries with one value of a field share."""
+"""The parts of a pool: candidates with the same value of a field, among which a query's demonstrations are drawn."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from icl_eval.tasks.example import Example
 from icl_eval.tasks.records import ids_of
 
 
-def listed(task: str, candidates: Sequence[Example], ids: Sequence[str] | None) -> Sequence[Example]:
-    """The candidates with these ids, in their order; all, if there are none.
+def with_ids(task: str, candidates: Sequence[Example], ids: Sequence[str] | None) -> Sequence[Example]:
+    """The candidates with these ids, in the order of the ids; all candidates if `ids` is None.
 
     Raises:
-        UnknownName: an id is that of no candidate.
+        UnknownName: no candidate has one of the ids.
     """
     if ids is None:
         return candidates
@@ -32,12 +32,12 @@ def listed(task: str, candidates: Sequence[Example], ids: Sequence[str] | None) 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """The groups among which a query's demonstrations are drawn, in the order of their keys, or that of the data.
+    """The groups of candidates among which a query's demonstrations are drawn, sorted by hash or as in the data.
 
     Attributes:
-        indices: among all groups.
-        folded: hashes of their names, after the first step of `ranks`, which does not depend on a query.
-        sufficient: by a number of shots, whether a few of them hold enough for any query.
+        indices: the indices of the groups among all groups.
+        folded: hashes of their names, after the first step of `ranks`, which does not depend on the query.
+        sufficient: by number of shots, whether the first few groups are known to be enough for any query.
     """
 
     indices: NDArray[np.intp]
@@ -51,13 +51,13 @@ EMPTY = Part(np.empty(0, dtype=np.intp), np.empty(0, dtype=np.uint64))
 def partition(
     keys: NDArray[np.uint64], example_of: Callable[[int], Example], *, within: str | None, in_order: bool
 ) -> dict[str, Part]:
-    """The part of each value of a field.
+    """The part of a pool for each value of a field.
 
     Args:
         keys: hashes of the names of all groups.
-        example_of: an example of a group.
-        within: the field; None for a single part.
-        in_order: whether the groups keep the order of the data.
+        example_of: returns an example of the group with this index.
+        within: the name of the field; None for a single part.
+        in_order: whether the groups stay in the order of the data.
     """
     order = np.arange(len(keys)) if in_order else np.argsort(keys, kind="stable")
     if within is None:
@@ -69,10 +69,10 @@ def partition(
 
 
 def value_of(example: Example, within: str | None) -> str:
-    """The value that says in which part an example is.
+    """The value of an example's field, which says in which part it is; empty if `within` is None.
 
     Raises:
-        DataError: it has no such field.
+        DataError: the example has no such field.
     """
     if within is None:
         return ""

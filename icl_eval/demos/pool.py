@@ -1,10 +1,11 @@
-"""Drawing demonstrations: every candidate gets a pseudo-random rank for (seed, task, query); the lowest are drawn.
+"""Draws of demonstrations: each candidate has a pseudo-random rank for (seed, task, query); the lowest are drawn.
 
-A rank depends only on the four names that are hashed. So a draw is the same for any batch size, limit, order of
-the data and machine, a smaller draw is a prefix of a larger one, and removing a candidate does not move others. A
-balanced draw takes the lowest ranks of each label in turn. `first` keeps the order of the data instead.
+A rank is a hash of four names: seed, task, query and candidate. So a draw does not depend on the batch size, the limit,
+the order of the data or the machine, a smaller draw is a prefix of a larger one, and removing a candidate does not
+change the order of the others. A balanced draw takes the lowest rank of each label in turn. `first` keeps the order of
+the data instead.
 
-Selections by similarity are other orders of the candidates, in which ranks decide between equally good ones.
+Selections by similarity order the candidates differently; ranks decide between equally good ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from operator import attrgetter, itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_eval.demos.parts import EMPTY, Part, listed, partition, value_of
+from icl_eval.demos.parts import EMPTY, Part, partition, value_of, with_ids
 from icl_eval.demos.ranks import FEW, by_rank, by_score, finished, hash_of, hashes, ranks, unfinished
 from icl_eval.demos.selection import Annotation, dpp, fast_vote_k, representatives
 from icl_eval.demos.similarity import Encoder, QueryScores, bm25, encoded, tfidf
@@ -29,27 +30,29 @@ from icl_eval.tasks.records import groups_of
 from icl_eval.tasks.task import Task
 from icl_eval.values import VOTE_K
 
-NEAREST = 100  # candidates among which `dpp` selects, as in CEIL
-ORGANIZED, ORGANIZATIONS = 30, 10  # candidates, and organisations of them, of which `mdl` takes one; as Wu et al. 2023
-SAMPLE = 3000  # candidates, as in Su et al. 2022
+NEAREST = 100  # nearest candidates among which `dpp` selects, as in CEIL
+ORGANIZED, ORGANIZATIONS = 30, 10  # nearest candidates of which `mdl` draws orders, and their number (Wu et al. 2023)
+SAMPLE = 3000  # maximum number of candidates, as in Su et al. 2022
 
 
 class Pool:
-    """The candidate demonstrations of a task's queries.
+    """The candidates for demonstrations of a task.
 
     Args:
-        task: the task's name, part of every rank.
-        candidates: solved examples; of a group (the answers of one question) one, drawn with it, stands for all.
-        protocol: `per_example` draws for every query, `per_group` for every group of queries, `fixed` once, and
-            `first` takes the first ones, or those of `ids` in their order; `select` says how they are selected;
-            `within` keeps to the query's field value.
-        shares_split: the candidates are also the queries, so those of a query's group and cluster are excluded.
-        question_key: equal for examples with the same question. A query never gets its own question, unless the
-            protocol repeats.
-        text_of: the text of a candidate or query that is compared, without its answer.
-        queries: those that demonstrations will be selected for, in this order.
-        encode: vectors of texts, which are compared instead of TF-IDF.
-        sample: candidates, drawn by seed, among which `fast-vote-k` and `diverse` select.
+        task: the name of the task, which is part of every rank.
+        candidates: solved examples. A group (the answers to one question) is one candidate; if it is drawn, one of its
+            examples is shown.
+        protocol: how to draw. `draw`: `per_example` for every query, `per_group` for every group of queries, `fixed`
+            once, and `first` takes the first candidates, or those of `ids` in their order. `select`: the selection.
+            `within`: draw from candidates with the same value of this field as the query.
+        shares_split: whether the candidates are from the split of the queries; candidates of the query's group and
+            cluster are then excluded.
+        question_key: equal for examples with the same question. A query's own question is never drawn, unless the
+            protocol has `repeat`.
+        text_of: returns the text of a candidate or query that is compared, without its answer.
+        queries: the queries for which demonstrations will be selected, in this order.
+        encode: computes vectors of texts, which are compared instead of TF-IDF.
+        sample: maximum number of candidates, drawn by seed, among which `fast-vote-k` and `diverse` select.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class Pool:
         self._question_key, self._text_of, self._queries, self._encode = question_key, text_of, queries, encode
         self._selected: dict[tuple[Part, int], tuple[list[np.intp], Iterator[np.intp]]] = {}  # for all queries
         self._questions: dict[str, frozenset[str]] = {}  # by the id of a group's first member: the keys of all
-        self._examples = candidates = listed(task, candidates, protocol.ids)
+        self._examples = candidates = with_ids(task, candidates, protocol.ids)
         groups: dict[str, int] = {}  # the number of each, in the order of their first members
         names = groups_of(candidates) if protocol.ids is None else protocol.ids  # each listed one is drawn
         numbers = np.array([groups.setdefault(name, len(groups)) for name in names], dtype=np.intp)
@@ -93,12 +96,12 @@ class Pool:
         queries: Sequence[Example] = (),
         encode: Encoder | None = None,
     ) -> Pool:
-        """The pool of a task, which knows when two of its examples have the same question.
+        """The pool of a task, with the task's protocol and its test for equal questions.
 
         Args:
             task: the task.
             candidates: solved examples.
-            text_of: by default the query in the task's first prompt.
+            text_of: as for `Pool`; by default, the query in the task's first prompt.
             queries, encode: as for `Pool`.
         """
         return cls(
@@ -113,7 +116,7 @@ class Pool:
         )
 
     def under(self, protocol: Protocol, encode: Encoder | None = None) -> Pool:
-        """The same candidates and queries under another protocol, of which `encode` makes the vectors."""
+        """The pool of the same candidates and queries with another protocol; `encode` is that of its encoder."""
         return Pool(
             self.task,
             self._examples,
@@ -127,23 +130,23 @@ class Pool:
         )
 
     def _group(self, number: int | np.intp) -> list[Example]:
-        """The candidates of a group, in their order."""
+        """The examples of a group, in their order."""
         start = self._ends[number - 1] if number else 0
         return [self._examples[index] for index in self._by_group[start : self._ends[number]].tolist()]
 
     @property
     def candidates(self) -> Sequence[Example]:
-        """The candidates themselves."""
+        """The solved examples."""
         return self._examples
 
     @property
     def size(self) -> int:
-        """How many candidates there are, each group being one."""
+        """The number of candidates; a group is one candidate."""
         return len(self._keys)
 
     @property
     def seeds_differ(self) -> bool:
-        """Whether the draws of two seeds differ, other than between equally similar candidates."""
+        """Whether draws depend on the seed, other than between equally similar candidates."""
         if self.protocol.select in FOR_ALL:
             return any(len(part.indices) > self._sample for part in self._parts.values())
         if self.protocol.selection == VOTE_K:
@@ -161,16 +164,18 @@ class Pool:
         *,
         annotated: NDArray[np.intp] | None = None,
     ) -> list[Example]:
-        """The first `shots` demonstrations for a query, in order of rank, of the data, or of a selection.
+        """Draw demonstrations for a query, in the order of ranks, of the data, or of a selection.
 
         Args:
-            query, shots, seed: what they are drawn for.
-            organization: with `mdl`, which of its organisations: 0 is the nearest candidates, any other a random draw
-                of those that are near.
-            annotated: with `vote-k`, the numbers of the annotated candidates; by default, those of votes alone.
+            query: the query.
+            shots: the number of demonstrations.
+            seed: the seed.
+            organization: for `mdl`, the index of an organisation: 0 has the nearest candidates, any other a random draw
+                of the near ones.
+            annotated: for `vote-k`, the indices of the annotated candidates; by default, those selected by votes.
 
         Raises:
-            DataError: the pool holds fewer candidates for this query.
+            DataError: there are fewer candidates for this query.
         """
         if shots == 0:
             return []
@@ -187,12 +192,12 @@ class Pool:
         return [self._compared(each) if self._compares else each[_lowest(each, salt)] for each in drawn]
 
     def draw_most(self, query: Example, seed: int, annotated: NDArray[np.intp]) -> list[Example]:
-        """All of some candidates that may be demonstrations of a query, the nearest first."""
+        """All annotated candidates that may be demonstrations of a query, the nearest first."""
         salt, part = hash_of("\x1f".join([str(seed), self.task, query.id])), self._part(query)
         return [self._compared(self._members(part, each)) for each in self._near(query, salt, annotated)]
 
     def annotation(self, seed: int) -> Annotation:
-        """The candidates of which `vote-k` annotates some, drawn by seed if there are more than it takes."""
+        """The candidates among which `vote-k` selects those to annotate: all, or as many as it takes, drawn by seed."""
         count, most = self.protocol.annotation
         sample = np.argsort(ranks(self._keys, hash_of(f"{seed}\x1f{self.task}")), kind="stable")[:most]
         examples = [self._compared(self._group(number)) for number in sample]
@@ -209,7 +214,7 @@ class Pool:
             self._take(shots, query, part, self._eligible(query, part))
 
     def _suffices(self, part: Part, shots: int) -> bool:
-        """Whether a few groups of a part hold enough for any query, whichever of them it excludes."""
+        """Whether the first few groups of a part are enough for any query, even if it excludes as many as possible."""
         if shots not in part.sufficient:
             some = [self._members(part, position) for position in range(min(2 * shots + FEW, len(part.indices)))]
             questions = Counter(key for members in some for key in self._question_keys(members))
@@ -221,20 +226,22 @@ class Pool:
     def _eligible(
         self, query: Example, part: Part, positions: Iterable[int | np.intp] | None = None
     ) -> Iterator[int | np.intp]:
-        """Those positions in a part, or of all, whose groups may be drawn for a query."""
+        """The positions in a part, among these or all, of the groups that may be drawn for a query."""
         by_name = self.shares_split or self.protocol.draw == "per_group"  # a passage may have questions in both splits
         by_name = by_name or (self._compares and {query.group, query.cluster} != {query.id})
         key = "" if self.protocol.repeat else self._question_key(query)
         for position in range(len(part.indices)) if positions is None else positions:
             members = self._members(part, position)
-            if key in self._question_keys(members) or (by_name and any(_is_near(member, query) for member in members)):
+            if key in self._question_keys(members) or (
+                by_name and any(_is_related(member, query) for member in members)
+            ):
                 continue
             yield position
 
     def _ordered(
         self, query: Example, part: Part, salt: np.uint64, shots: int, organization: int
     ) -> Iterator[int | np.intp]:
-        """The positions in a part that may be drawn for a query, in the order of the protocol's selection."""
+        """The positions in a part of the groups that may be drawn for a query, in the order of the selection."""
         if self.protocol.select == "random":
             return self._eligible(query, part, by_rank(part.folded, salt, shots))
         if self.protocol.select == "balanced":
@@ -254,20 +261,20 @@ class Pool:
         return chain((nearest[index] for index in order), found)
 
     def _near(self, query: Example, salt: np.uint64, annotated: NDArray[np.intp]) -> Iterator[int | np.intp]:
-        """Positions in a query's part of the candidates that are annotated and may be drawn, the nearest first."""
+        """The positions in a query's part of the annotated candidates that may be drawn, the nearest first."""
         part = self._part(query)
         some = np.flatnonzero(np.isin(part.indices, annotated))
         order = by_score(self._scores.of(query)[part.indices[some]], part.folded[some], salt, len(some))
         return self._eligible(query, part, (some[index] for index in order))
 
     def _votes(self, seed: int) -> NDArray[np.intp]:
-        """The candidates that are annotated if votes alone decide."""
+        """The indices of the candidates that are annotated if all are selected by votes."""
         if seed not in self._by_votes:
             self._by_votes[seed] = self.annotation(seed).by_votes
         return self._by_votes[seed]
 
     def _for_all(self, part: Part, salt: np.uint64) -> Iterator[np.intp]:
-        """Positions of the candidates that are selected for all queries; each is looked for once, when it is needed."""
+        """Positions of the candidates that are selected for all queries; each is determined once, when it is needed."""
         if (part, int(salt)) not in self._selected:
             sample = np.argsort(finished(unfinished(part.folded, salt)), kind="stable")[: self._sample]
             select = fast_vote_k if self.protocol.select == "fast-vote-k" else representatives
@@ -283,12 +290,12 @@ class Pool:
 
     @property
     def _compares(self) -> bool:
-        """Whether texts are compared."""
+        """Whether the selection compares texts."""
         return self.protocol.selection in (*BY_SIMILARITY, *FOR_ALL)
 
     @cached_property
     def _scores(self) -> QueryScores:
-        """How similar the candidates, each group being one, are to queries; made when it is first needed."""
+        """The similarity of queries and candidates; computed when it is first needed."""
         texts = [self._text_of(self._compared(self._group(index))) for index in range(self.size)]
         if self._encode is not None:
             similarity = encoded(texts, self._encode)
@@ -297,14 +304,14 @@ class Pool:
         return QueryScores(similarity, self._text_of, self._queries)
 
     def _compared(self, members: Sequence[Example]) -> Example:
-        """The member of a group whose text is compared, and which is drawn with it."""
+        """The example of a group whose text is compared, and which is shown if the group is drawn."""
         return members[_lowest(members, hash_of(self.task))]
 
     def _balanced(self, query: Example, part: Part, ranks: NDArray[np.uint64]) -> Iterator[int | np.intp]:
-        """In every round, the lowest rank that is left of each label, in order of rank.
+        """Positions for a balanced draw: in every round, the lowest remaining rank of each label, in order of rank.
 
         Raises:
-            DataError: a round finds no candidate with one of the labels.
+            DataError: there are not enough candidates with one of the labels.
         """
         of_label = {
             label: (
@@ -329,7 +336,10 @@ class Pool:
     def _positions_by_label(self, part: Part) -> dict[str, NDArray[np.intp]]:
         """The positions in a part of the candidates with each label.
 
-        Where all candidates have the same options, one that is right for none of them is a label, too.
+        If all candidates have the same options, an option that is never right is a label without candidates.
+
+        Raises:
+            DataError: there are groups of several examples, which have no single label.
         """
         if part not in self._labels:
             labels: defaultdict[str, list[int]] = defaultdict(list)
@@ -349,10 +359,10 @@ class Pool:
         return self._labels[part]
 
     def _take(self, shots: int, query: Example, part: Part, found: Iterable[int | np.intp]) -> list[list[Example]]:
-        """The groups at the first `shots` of the positions that are found in a part.
+        """The groups at the first `shots` positions in a part.
 
         Raises:
-            DataError: there are fewer.
+            DataError: there are fewer positions.
         """
         taken = [self._members(part, position) for position in islice(found, shots)]
         if len(taken) == shots:
@@ -367,7 +377,7 @@ class Pool:
         return self._group(part.indices[position])
 
     def _question_keys(self, members: Sequence[Example]) -> frozenset[str]:
-        """The keys of the questions of a group."""
+        """The question keys of a group's examples."""
         first = members[0].id
         if first not in self._questions:
             self._questions[first] = frozenset(map(self._question_key, members))
@@ -377,11 +387,11 @@ class Pool:
         return self._parts.get(value_of(query, self.protocol.within), EMPTY)
 
 
-def _is_near(candidate: Example, query: Example) -> bool:
-    """Whether the candidate belongs to the group or cluster of the query, such as questions about one passage."""
+def _is_related(candidate: Example, query: Example) -> bool:
+    """Whether a candidate belongs to the group or cluster of the query, such as questions about one passage."""
     return candidate.group == query.group or candidate.cluster == query.cluster
 
 
 def _lowest(members: Sequence[Example], salt: np.uint64) -> int:
-    """The member of a group that stands for it in a draw."""
+    """The index of the example of a group that is shown: the one with the lowest rank."""
     return int(np.argmin(ranks(hashes(member.id for member in members), salt))) if len(members) > 1 else 0

@@ -1,6 +1,6 @@
-"""Pseudo-random ranks of names, made of hashes, and orders by them.
+"""Pseudo-random ranks of names, computed from hashes, and the order by ranks or by scores.
 
-A rank depends on the name and the salt alone, not on the platform, the version of a library or the other names.
+A rank only depends on the name and the salt, not on the platform, the versions of libraries or the other names.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 2**14  # ranks that are computed at once, so that they stay in the CPU's cache
-FEW = 16  # candidates examined beyond twice the number requested
-UNMOVED_BELOW = 2**33 - 1  # lower bits of a rank: only these change in the last step of mixing
+BLOCK = 2**14  # number of ranks computed at a time, so that they stay in the CPU's cache
+FEW = 16  # number of candidates that are sorted first, besides twice the requested number
+UNMOVED_BELOW = 2**33 - 1  # the lower bits of a rank, which are the only ones that the last step of mixing changes
 
 
 def by_rank(folded: NDArray[np.uint64], salt: np.uint64, wanted: int) -> Iterator[np.intp]:
-    """Positions from the lowest rank to the highest; all are sorted only if more than the first few are used."""
-    few = 2 * wanted + FEW  # ranks are uniform: about so many are below the bound, and seldom fewer than are wanted
+    """Positions in the order of ranks, lowest first; all are sorted only if many more than `wanted` are read."""
+    few = 2 * wanted + FEW  # ranks are uniform: about this number is below the bound, and rarely fewer than `wanted`
     bound = min(2**64 // max(len(folded), 1) * few, 2**64 - 1) | UNMOVED_BELOW
     low = [
         np.flatnonzero(unfinished(folded[start : start + BLOCK], salt) <= np.uint64(bound)) + start
@@ -32,7 +32,10 @@ def by_rank(folded: NDArray[np.uint64], salt: np.uint64, wanted: int) -> Iterato
 def by_score(
     scores: NDArray[np.float32], folded: NDArray[np.uint64], salt: np.uint64, wanted: int
 ) -> Iterator[np.intp]:
-    """Positions from the highest score to the lowest, equal ones by rank; all are sorted only if more are used."""
+    """Positions in the order of scores, highest first, equal ones by rank.
+
+    All are sorted only if many more than `wanted` are read.
+    """
     few = min(2 * wanted + FEW, len(scores))
     bound = np.partition(scores, -few)[-few] if few else 0
     for is_low in (False, True):
@@ -42,22 +45,22 @@ def by_score(
 
 
 def hash_of(text: str) -> np.uint64:
-    """The hash of one text."""
+    """The 64-bit hash of a text."""
     return np.uint64(hashes([text])[0])
 
 
 def hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
-    """A hash of each text."""
+    """The 64-bit hash of each text, (texts,)."""
     digests = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts]
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64, copy=False)
 
 
 def ranks(keys: NDArray[np.uint64], salt: np.uint64) -> NDArray[np.uint64]:
-    """Ranks of keys: SplitMix64's finaliser (Steele et al. 2014) of `keys ^ salt`.
+    """Ranks of keys: the finaliser of SplitMix64 (Steele et al. 2014), applied to `keys ^ salt`.
 
-    It is a bijection whose every output bit depends on every input bit. Its first step, `folded`, is the same for keys
-    and salt apart and together. Its last, `finished`, leaves the upper bits as they are, so the lowest ranks are found
-    before it.
+    It is a bijection in which every output bit depends on every input bit. Its first step, `folded`, is linear, so it
+    is applied to keys and salt separately. Its last step, `finished`, does not change the upper bits, so that the
+    lowest ranks can be found before it.
     """
     return finished(unfinished(folded(keys), salt))
 
@@ -68,7 +71,7 @@ def folded(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def unfinished(folded: NDArray[np.uint64], salt: np.uint64) -> NDArray[np.uint64]:
-    """Ranks before the last step, whose upper bits are final."""
+    """Ranks before the last step of `ranks`; their upper bits are final."""
     mixed = folded ^ (salt ^ (salt >> np.uint64(30)))
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(27)

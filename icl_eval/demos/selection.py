@@ -1,7 +1,7 @@
-"""Which candidates to select together: near and diverse ones for a query, or representative ones for all queries.
+"""Selections of several demonstrations: near and diverse ones for a query, or representative ones for all queries.
 
-Each function gives all candidates in an order of which the first k are the selection of k. Of equally good candidates,
-the one with the lowest index comes first.
+Each function orders all candidates so that the first k of them are the selection of k. Of equally good candidates, the
+one with the lowest index comes first.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from numpy.typing import NDArray
 from icl_eval.tasks.example import Example
 
 Floats = NDArray[np.floating]
-SCALE = 0.1  # of relevance in the kernel: the smaller, the less diversity counts
-LEAST_GAIN = 1e-9  # below this, a candidate repeats the selected ones but for rounding
-VOTERS, LEAST_VOTES = 20, 3  # per vote: each candidate votes for a twentieth of all, in the paper 150 of 3,000
-DISCOUNT = 10.0  # by which every selected candidate that it voted for divides the weight of its vote
+SCALE = 0.1  # scale of relevance in the kernel; the smaller it is, the less diversity counts
+LEAST_GAIN = 1e-9  # with a smaller gain, a candidate is a repetition of selected ones up to rounding
+VOTERS, LEAST_VOTES = 20, 3  # each candidate votes for a twentieth of all (as in the paper), and for at least 3
+DISCOUNT = 10.0  # divides the weight of a candidate's votes for each selected candidate that it voted for
 
 
 def dpp(relevance: Floats, similarity: Floats) -> Iterator[int]:
-    """Near and diverse candidates: greedy MAP inference of a determinantal point process.
+    """Near and diverse candidates: greedy MAP inference for a determinantal point process.
 
     The kernel is that of CEIL (Ye et al. 2023, arXiv 2302.05698): `r_i s_ij r_j`, where `s = (cos + 1) / 2` is the
     similarity of two candidates and `r = exp(((cos + 1) / 2 - max) / (2 scale))` the relevance of one to the query.
-    Inference is algorithm 1 of Chen et al. 2018 (arXiv 1709.05135). Candidates that only repeat selected ones follow
-    at the end, the most relevant first.
+    Inference is algorithm 1 of Chen et al. 2018 (arXiv 1709.05135). Candidates that only repeat selected ones come
+    last, the most relevant first.
 
     Args:
-        relevance: cosines of the candidates with the query, (candidates,).
-        similarity: their cosines with each other, (candidates, candidates).
+        relevance: cosine similarity of each candidate and the query, (candidates,).
+        similarity: cosine similarity of every two candidates, (candidates, candidates).
     """
     closeness = (np.asarray(relevance, np.float64) + 1) / 2
     weights = np.exp((closeness - closeness.max(initial=0)) / (2 * SCALE))
     kernel = weights * ((np.asarray(similarity, np.float64) + 1) / 2) * weights[:, None]
-    gains = np.diag(kernel).copy()  # squared distance of each candidate from what the selected ones span
+    gains = np.diag(kernel).copy()  # squared distance of each candidate from the span of the selected ones
     factor = np.empty((0, len(gains)))  # rows of the Cholesky factor
     left = np.ones(len(gains), bool)
     while left.any() and gains[best := int(np.argmax(np.where(left, gains, -np.inf)))] > LEAST_GAIN:
@@ -51,14 +51,14 @@ def dpp(relevance: Floats, similarity: Floats) -> Iterator[int]:
 
 
 class Votes:
-    """The votes of candidates for their neighbours, which favour those that are near to many others (Su et al. 2022).
+    """Votes of candidates for their nearest neighbours, by which vote-k selects (Su et al. 2022).
 
-    Every candidate votes for its nearest neighbours. The next one selected is that with the greatest sum of votes by
-    candidates that are not selected; a vote weighs `10 ** -s`, where s of the voter's neighbours are selected.
+    The next candidate to select is the one with the largest sum of votes from candidates that are not selected. The
+    weight of a vote is `10 ** -s`, where s is the number of the voter's neighbours that are selected.
 
     Args:
-        similarity: of every two candidates, (candidates, candidates).
-        votes: neighbours that each votes for; by default a twentieth of the candidates, and at least 3.
+        similarity: similarity of every two candidates, (candidates, candidates).
+        votes: number of neighbours that each candidate votes for; by default a twentieth of the candidates, at least 3.
     """
 
     def __init__(self, similarity: Floats, votes: int | None = None) -> None:
@@ -71,9 +71,9 @@ class Votes:
         self._left, self._weights = np.ones(count, bool), np.ones(count)
 
     def select(self, among: Sequence[int] | NDArray[np.intp] | None = None) -> int:
-        """The next one, of all that are not selected or of some of these."""
+        """The index of the next candidate, selected among all that are not yet selected, or among some of them."""
         eligible = self._left if among is None else np.isin(np.arange(len(self._left)), among)
-        scores = ((self._weights * self._left) @ self._voted).round(9)  # equal sums stay equal, in whatever order added
+        scores = ((self._weights * self._left) @ self._voted).round(9)  # equal up to the order of addition
         best = int(np.argmax(np.where(eligible, scores, -1)))
         self._left[best] = False
         self._weights[self._voted[:, best] > 0] /= DISCOUNT
@@ -91,23 +91,27 @@ def fast_vote_k(similarity: Floats, votes: int | None = None) -> Iterator[int]:
 
 
 def first_of_vote_k(count: int) -> int:
-    """How many of the candidates that vote-k selects are selected by votes alone: a tenth."""
+    """How many of `count` selected candidates vote-k selects by votes alone: a tenth."""
     return -(-count // 10)
 
 
 def vote_k(similarity: Floats, confidence: Mapping[int, float], count: int, votes: int | None = None) -> list[int]:
-    """Candidates that are near to many others, from the least to the most certain ones: vote-k (Su et al. 2022).
+    """Candidates that are near to many others and differ in the model's confidence: vote-k (Su et al. 2022).
 
-    A tenth is selected as by `fast_vote_k`. The others are sorted by the confidence of a model that has seen these, and
-    those of the lowest nine tenths of all divided into as many buckets of equal size as there are still to select. Of
-    each bucket, beginning with the least certain one, the candidate with the most votes is selected. Sizes are those of
-    the authors' `two_steps.py`. Candidates selected from a bucket discount the votes of their
-    neighbours, as in the paper; in the authors' code they do not, because it looks up integers among string keys.
+    A tenth is selected as by `fast_vote_k`. The other candidates are sorted by the confidence of a model that has this
+    tenth as demonstrations. Those with the lowest confidence, nine tenths of all candidates, are divided into buckets
+    of equal size, one for each candidate that is still to select. From each bucket, beginning with the lowest
+    confidence, the candidate with the most votes is selected. The sizes are those of the authors' `two_steps.py`. A
+    candidate selected from a bucket discounts the votes of its neighbours, as in the paper; in the authors' code it
+    does not, because integers are looked up among string keys.
 
     Args:
         similarity, votes: as for `Votes`.
-        confidence: of the model, by candidate, of all that are not among the first tenth.
-        count: how many to select, at most all.
+        confidence: the confidence of the model by candidate, without the first tenth.
+        count: the number of candidates to select, at most all.
+
+    Returns:
+        The indices of the selected candidates, in order of selection.
     """
     graph, first = Votes(similarity, votes), first_of_vote_k(count)
     selected = [graph.select() for _ in range(first)]
@@ -120,11 +124,11 @@ def vote_k(similarity: Floats, confidence: Mapping[int, float], count: int, vote
 
 @dataclass(frozen=True)
 class Annotation:
-    """The candidates of a pool from which vote-k selects those to annotate, without using their labels.
+    """The candidates among which vote-k selects those to annotate, without using their labels.
 
     Attributes:
-        indices: of the candidates in the pool, (candidates,).
-        examples: one example of each candidate, which may be a group of examples.
+        indices: their indices in the pool, (candidates,).
+        examples: an example of each candidate, which may be a group of examples.
         similarity: cosine similarity of every two candidates, (candidates, candidates).
         count: the number of candidates to annotate.
     """
@@ -136,41 +140,42 @@ class Annotation:
 
     @property
     def first(self) -> int:
-        """The number of candidates that are selected by votes alone."""
+        """The number of candidates to annotate that are selected by votes alone."""
         return first_of_vote_k(self.count)
 
     @cached_property
     def by_votes(self) -> NDArray[np.intp]:
-        """Pool indices of the candidates that votes alone select, in order of selection, (count,)."""
+        """Indices in the pool of the candidates to annotate if all are selected by votes, in order, (count,)."""
         return self.indices[[*islice(fast_vote_k(self.similarity), self.count)]]
 
     @property
     def others(self) -> list[Example]:
-        """The candidates whose selection depends on the confidence of the model; none if votes select all."""
+        """The candidates whose confidence is needed: all but the first selected ones; none if votes select all."""
         if self.first == self.count:
             return []
         first = {*self.by_votes[: self.first].tolist()}
         return [each for index, each in zip(self.indices.tolist(), self.examples, strict=True) if index not in first]
 
     def by_confidence(self, confidence: Mapping[str, float]) -> NDArray[np.intp]:
-        """Pool indices of the candidates to annotate, in order of selection, (count,).
+        """Indices in the pool of the candidates to annotate, in order of selection, (count,).
 
         Args:
-            confidence: mean log-probability of the tokens of the model's answer in nats, by the id of each of `others`.
+            confidence: for the id of each of `others`, the mean log-probability of a token of the model's answer, in
+                nats.
         """
         known = {index: confidence[each.id] for index, each in enumerate(self.examples) if each.id in confidence}
         return self.indices[vote_k(self.similarity, known, self.count)]
 
 
 def representatives(similarity: Floats) -> Iterator[int]:
-    """Candidates such that every other one is near to one of them: greedy facility location.
+    """Candidates to which all others are near: greedy facility location (Lin and Bilmes 2009).
 
-    The next one selected adds most to the sum over all candidates of the similarity to the nearest selected one (Lin
-    and Bilmes 2009; a baseline of Su et al. 2022). These are the medoids of clusters, as in Auto-CoT (Zhang et al.
-    2022), but the first k of them do not depend on how many follow.
+    Each selected candidate adds the most to the sum, over all candidates, of the similarity to the nearest selected one
+    (a baseline of Su et al. 2022). Like the medoids of clusters in Auto-CoT (Zhang et al. 2022), these represent all
+    candidates, but the first k of them do not depend on how many follow.
 
     Args:
-        similarity: of every two candidates, (candidates, candidates).
+        similarity: similarity of every two candidates, (candidates, candidates).
     """
     count = len(similarity)
     left, nearest = np.ones(count, bool), np.zeros(count, similarity.dtype)

@@ -1,7 +1,7 @@
-"""How similar candidates are to queries: Okapi BM25, or the cosine of TF-IDF vectors or of an encoder's vectors.
+"""Similarity of candidates and queries: Okapi BM25, or the cosine of TF-IDF vectors or of vectors from an encoder.
 
-All three are products of a query's vector with every candidate's. They are computed for a block of queries at a time,
-so that memory depends on the number of candidates only.
+All three are products of the vectors of queries and candidates. They are computed for a block of queries at a time, so
+that memory only depends on the number of candidates.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from icl_eval.tasks.records import ids_of
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Scripts without spaces between words, such as Thai, Japanese and Chinese: each character counts as a word."""
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
-K1, B = 1.5, 0.75  # of BM25: how fast repetitions saturate, and how much long texts are discounted
-BLOCK_SCORES = 2**23  # scores of a block of queries, 32 MiB
+K1, B = 1.5, 0.75  # parameters of BM25: saturation of repeated words, and discount of long texts
+BLOCK_SCORES = 2**23  # maximum number of scores of a block of queries: 32 MiB
 BLOCK_QUERIES = 64
 
 Encoder = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -33,33 +33,34 @@ Encoder = Callable[[Sequence[str]], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """Vectors of candidates, and the function that makes those of queries.
+    """The vectors of candidates, and the function that computes those of queries.
 
     Attributes:
         candidates: (candidates, dimensions), float32, dense or sparse.
-        embed: vectors of queries, (queries, dimensions), dense.
+        embed: computes the vectors of queries, (queries, dimensions), dense.
     """
 
     candidates: Any
     embed: Encoder
 
     def scores(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The score of each candidate for each query, (queries, candidates)."""
+        """The similarity of each query and each candidate, (queries, candidates)."""
         return np.ascontiguousarray((self.candidates @ np.ascontiguousarray(self.embed(texts).T)).T)
 
     def between(self, candidates: NDArray[np.intp]) -> NDArray[np.float32]:
-        """The product of every two of some candidates, (candidates, candidates)."""
+        """The similarity of every two of these candidates, (candidates, candidates)."""
         chosen = self.candidates[candidates]
         found = chosen @ chosen.T
         return found if isinstance(found, np.ndarray) else np.asarray(found.toarray())
 
 
 def bm25(texts: Sequence[str]) -> Similarity:
-    """Okapi BM25 (Robertson et al. 1994, with k1 1.5 and b 0.75) with the idf of Lucene, which is never negative.
+    """Okapi BM25 (Robertson et al. 1994) with k1 = 1.5, b = 0.75 and the idf of Lucene, which is never negative.
 
-    Its score is `sum idf(w) tf (k1 + 1) / (tf + k1 (1 - b + b length / mean length))` over the words of the query,
-    each as often as it occurs there, and its idf `ln(1 + (n - df + 1/2) / (df + 1/2))`. tf is how often the word occurs
-    in the candidate, and df in how many of the n candidates it occurs (Kamphuis et al. 2020 compare the variants).
+    The score is the sum of `idf tf (k1 + 1) / (tf + k1 (1 - b + b length / mean length))` over the words of the query,
+    including repeated ones, where `idf = ln(1 + (n - df + 1/2) / (df + 1/2))`. tf is the number of occurrences of the
+    word in the candidate, and df is the number of the n candidates that contain it (Kamphuis et al. 2020 compare
+    variants).
     """
     vocabulary, counts = _vocabulary(texts)
     lengths = np.asarray(counts.sum(axis=1), dtype=np.float64)
@@ -73,7 +74,7 @@ def bm25(texts: Sequence[str]) -> Similarity:
 
 
 def tfidf(texts: Sequence[str]) -> Similarity:
-    """The cosine of TF-IDF vectors, with idf `ln((1 + n) / (1 + df)) + 1`, which is that of scikit-learn."""
+    """The cosine of TF-IDF vectors, with idf `ln((1 + n) / (1 + df)) + 1` as in scikit-learn."""
     vocabulary, counts = _vocabulary(texts)
     idf = (np.log((1 + len(texts)) / (1 + _documents(counts))) + 1).astype(np.float32)
     counts.data *= idf[counts.indices]
@@ -83,17 +84,17 @@ def tfidf(texts: Sequence[str]) -> Similarity:
 
 
 def encoded(texts: Sequence[str], encode: Encoder) -> Similarity:
-    """The cosine of an encoder's vectors."""
+    """The cosine of the vectors of an encoder."""
     return Similarity(_normalized(encode(texts)), lambda queries: _normalized(encode(queries)))
 
 
 class QueryScores:
-    """The scores of all candidates for each query.
+    """The similarity of each query and all candidates.
 
     Args:
-        similarity: of texts to the candidates.
-        text_of: the text of a query.
-        queries: those that will be looked up, in this order.
+        similarity: the similarity of texts and candidates.
+        text_of: returns the text of a query.
+        queries: the queries that will be looked up, in this order.
     """
 
     def __init__(self, similarity: Similarity, text_of: Callable[[Example], str], queries: Sequence[Example]) -> None:
@@ -103,7 +104,7 @@ class QueryScores:
         self._start, self._rows = -1, np.empty((0, 0), np.float32)  # of the block that was computed last
 
     def of(self, query: Example) -> NDArray[np.float32]:
-        """The score of each candidate for a query."""
+        """The similarity of a query and each candidate, (candidates,)."""
         index = self._index_of.get(query.id)
         if index is None:
             rows, row = self.similarity.scores([self._text_of(query)]), 0
@@ -126,19 +127,19 @@ def words(text: str) -> list[str]:
 
 
 def _vocabulary(texts: Sequence[str]) -> tuple[dict[str, int], Any]:
-    """All words, numbered in their alphabetical order whatever that of the texts, and how often each text has them."""
+    """The index of each word, in alphabetical order; and the count of each word in each text, (texts, words)."""
     known: defaultdict[str, int] = defaultdict()
     known.default_factory = known.__len__
     counts = _counts(texts, known)
     order = {word: index for index, word in enumerate(sorted(known))}
     renumbered = np.array([order[word] for word in known], dtype=np.int32)
     counts = type(counts)((counts.data, renumbered[counts.indices], counts.indptr), shape=counts.shape)
-    counts.sort_indices()  # so that sums are taken in the same order
+    counts.sort_indices()  # so that sums do not depend on the order of texts
     return order, counts
 
 
 def _counts(texts: Sequence[str], known: Mapping[str, int]) -> Any:
-    """How often each text has each of the known words: a sparse array (texts, words) of float32."""
+    """The count of each known word in each text: a sparse array (texts, words) of float32."""
     from scipy.sparse import csr_array
 
     columns, ends = array("i"), array("q", [0])
@@ -156,11 +157,11 @@ def _counts(texts: Sequence[str], known: Mapping[str, int]) -> Any:
 
 
 def _documents(counts: Any) -> NDArray[np.intp]:
-    """In how many texts each word occurs."""
+    """The number of texts that contain each word, (words,)."""
     return np.bincount(counts.indices, minlength=counts.shape[1])
 
 
 def _normalized(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors of length 1; those of length 0 stay."""
+    """The vectors, scaled to length 1; those of length 0 are unchanged."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths, lengths, 1), dtype=np.float32)

@@ -1,7 +1,7 @@
-"""What is changed in demonstrations on purpose: the labels that they show, and their order in the prompt.
+"""Variants of demonstrations: other labels, and other orders in the prompt.
 
-All pseudo-random choices are made from a hash, so that they are the same on every machine. Everything else of a draw
-stays the same: which demonstrations it has, and that a smaller draw is the beginning of a larger one.
+Pseudo-random choices are computed from hashes, so that they are the same on every machine. Which demonstrations are
+drawn does not change, and a smaller draw is still the beginning of a larger one.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from icl_eval.values import abstract_words, permutation_of
 
 
 def replaces_options(rule: str) -> bool:
-    """Whether a rule changes the texts of options, so that all examples need the same ones."""
+    """Whether a rule of labels changes the texts of options, which requires that all examples have the same options."""
     return rule == "permuted" or rule.partition(":")[0] == "abstract"
 
 
 def depends_on_seed(rule: str) -> bool:
-    """Whether the same example reads differently with another seed."""
+    """Whether a rule of labels shows an example differently with another seed."""
     return rule in ("random", "abstract") or rule.partition(":")[0] == "corrupt"
 
 
 def shown_options(rule: str, options: tuple[str, ...], task: str, seed: int) -> tuple[str, ...]:
-    """The texts of the options, in demonstrations and queries; the right one keeps its position.
+    """The texts of options as demonstrations and queries show them; the index of the right option does not change.
 
     Args:
-        rule: `permuted`: every option has the text of the next one, and the last that of the first, as in the code of
-            Min et al. (2022). `abstract`: random English words by seed, as their ablation with words in place of
-            labels, or given words; Wei et al. (2023) call such labels semantically unrelated. Others change no text.
-        options: the task's options.
-        task, seed: what the words depend on.
+        rule: the rule of labels. `permuted`: each option has the text of the next one, and the last one that of the
+            first, as in the code of Min et al. (2022). `abstract`: random English words by seed, as in their ablation
+            with words instead of labels, or given words; Wei et al. (2023) call these labels semantically unrelated.
+            All other rules leave the texts unchanged.
+        options: the options of the task.
+        task, seed: the name of the task and the seed, on which random words depend.
     """
     if rule == "permuted":
         return (*options[1:], *options[:1])
@@ -50,12 +51,12 @@ def shown_label(rule: str, demonstration: Example, task: str, seed: int) -> int:
     """The index of the option that a demonstration shows as its answer.
 
     Args:
-        rule: `random`: uniform over the demonstration's options, the right one among them (Min et al. 2022).
-            `flipped`: the next option, of two the other one (Wei et al. 2023). `corrupt:P`: with probability P one of
-            the wrong options, all equally likely; Min et al. (2022) instead corrupt an exact share of 16
-            demonstrations, which smaller draws could not have. Others show the right answer.
-        demonstration: one with options.
-        task, seed: a demonstration shows the same label in all prompts of a seed.
+        rule: the rule of labels. `random`: uniform over all options, including the right one (Min et al. 2022).
+            `flipped`: the next option, which is the other one of two (Wei et al. 2023). `corrupt:P`: with probability P
+            one of the wrong options, all with the same probability. Min et al. (2022) corrupt an exact share of 16
+            demonstrations instead, which is impossible for smaller draws. All other rules show the right answer.
+        demonstration: a demonstration with options.
+        task, seed: the name of the task and the seed, which determine the label in all prompts.
     """
     gold, count = demonstration.gold[0], len(demonstration.options)
     if rule == "flipped":
@@ -73,10 +74,10 @@ def positions(order: str, labels: Sequence[str]) -> tuple[int, ...]:
     """The order of drawn demonstrations in the prompt, as their positions in the draw.
 
     Args:
-        order: `drawn`, `reversed`, `similar-last`, which is the same for selections that draw the most similar
-            demonstration first, `balanced`: every label in turn, as far as it has demonstrations left, in the order
-            of their first ones; or `permutation:IofN`: see `permutations`.
-        labels: what the demonstrations show, in the order of the draw.
+        order: `drawn`; `reversed`; `similar-last`, which also reverses, for selections that draw the most similar
+            demonstration first; `balanced`, which takes one demonstration of each label in turn while there are any,
+            with labels in the order of their first demonstrations; or `permutation:IofN`, see `permutations`.
+        labels: the labels that the demonstrations show, in the order of the draw.
     """
     count = len(labels)
     if order in ("reversed", "similar-last"):
@@ -96,9 +97,10 @@ def positions(order: str, labels: Sequence[str]) -> tuple[int, ...]:
 
 
 def order_exists(order: str, shots: int) -> bool:
-    """Whether an order differs from the drawn one for so many demonstrations; a permutation, whether there are so many.
+    """Whether there is such an order of this number of demonstrations.
 
-    Without demonstrations nothing can be ordered, and there are k! permutations of k.
+    A permutation exists if its index is below the number of permutations. All other orders need two demonstrations to
+    differ from the order of the draw.
     """
     if (permutation := permutation_of(order)) is not None:
         return permutation[0] < min(permutation[1], math.factorial(min(shots, 20)))
@@ -107,11 +109,11 @@ def order_exists(order: str, shots: int) -> bool:
 
 @lru_cache(maxsize=1000)
 def permutations(count: int, total: int) -> tuple[tuple[int, ...], ...]:
-    """Permutations of `count` demonstrations, the order of the draw first.
+    """Permutations of `count` demonstrations; the first one is the order of the draw.
 
     Returns:
-        All of them, in lexicographic order, if there are at most `total`; otherwise `total` different ones, all others
-        than the first drawn uniformly.
+        All permutations in lexicographic order if there are at most `total`; otherwise `total` different ones, of which
+        all but the first are drawn uniformly.
     """
     if math.factorial(min(count, 20)) <= total:
         import itertools
@@ -135,5 +137,5 @@ def _random_words(task: str, seed: int, count: int) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def _short_words() -> tuple[str, ...]:
-    """The bundled words of three to five letters: fewer of them are several tokens."""
+    """The bundled words of three to five letters, most of which are single tokens."""
     return tuple(word for word in words() if 3 <= len(word) <= 5)

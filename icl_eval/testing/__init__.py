@@ -1,4 +1,4 @@
-"""For users' own tests: a model without weights, and checks of a task's invariants."""
+"""Helpers for your own tests: a model without weights, and checks of a task."""
 
 from icl_eval.testing.fake import FakeLM
 from icl_eval.testing.invariants import check_task

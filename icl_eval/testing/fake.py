@@ -1,4 +1,4 @@
-"""A language model in closed form: no weights, and every log-probability can be checked by hand."""
+"""A language model without weights, whose log-probabilities are given by a formula and can be checked by hand."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from icl_eval.models import GenerateRequest, LanguageModel, ScoreAnswer, ScoreRe
 from icl_eval.models.generation.search import Candidates, search_for
 
 BYTES = 256
-BOS = 256  # the one token that is no byte
-FAVOUR = 0.99  # probability of the next byte of a preferred continuation
+BOS = 256  # the only token that is not a byte
+FAVOUR = 0.99  # weight of the next byte of a preferred continuation
 
 
 class FakeLM(LanguageModel):
-    """A model over UTF-8 bytes: byte b follows token a with probability 2 (1 + (b - a) mod 256) / (256 * 257).
+    """A model of UTF-8 bytes: byte b follows token a with probability p = 2 (1 + (b - a) mod 256) / (256 * 257).
 
     Args:
-        answers: what to prefer, by the end of the context: after a context that ends with a key (the longest that
-            fits) every byte of the key's continuation, as long as none differed, has probability 0.99 + 0.01 p, and
-            every other byte 0.01 p, p being the probability above.
-        window: tokens it reads at once.
-        bias: by continuation, nats to add to its log-probability whatever the context; at most 0. Generated texts have
-            none.
-        bos: whether texts begin with its BOS token.
-        name: what tables call it.
+        answers: preferred continuations, by the end of the context; of several keys with which a context ends, the
+            longest counts. The next byte of the continuation has probability 0.99 + 0.01 p, and every other byte has
+            0.01 p, as long as all bytes before it were those of the continuation.
+        window: context length in tokens.
+        bias: by continuation, a number of nats, at most 0, that is added to its log-probability after any context. It
+            does not change generated texts.
+        bos: whether every text begins with the BOS token.
+        name: the name in tables.
 
     Attributes:
-        answered: requests it has answered.
+        answered: the number of requests that have been answered.
     """
 
     precision = "exact"
@@ -53,7 +53,7 @@ class FakeLM(LanguageModel):
         self.answers = {key.encode(): continuation.encode() for key, continuation in (answers or {}).items()}
         self.bias = {continuation.encode(): nats for continuation, nats in (bias or {}).items()}
         if any(nats > 0 for nats in self.bias.values()):
-            raise ValueError("a bias is at most 0: a log-probability cannot be positive")
+            raise ValueError("a bias must be at most 0, because log-probabilities are not positive")
         self.window, self.name = window, name
         self.start = (BOS,) if bos else ()
         identity = json.dumps(sorted((answers or {}).items())) + (json.dumps(sorted(bias.items())) if bias else "")
@@ -65,17 +65,17 @@ class FakeLM(LanguageModel):
         return [list(text.encode()) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> list[str]:
-        """Each byte as text; a part of a character longer than a byte is shown as U+FFFD."""
+        """Each byte as text; a byte that is part of a longer character is shown as U+FFFD."""
         return ["<bos>" if token == BOS else bytes([token]).decode(errors="replace") for token in ids]
 
     def score(self, requests: Sequence[ScoreRequest], sink: Sink) -> None:
-        """Answer requests in their order."""
+        """Score continuations, in the order of the requests."""
         for index, request in enumerate(requests):
             self.answered += 1
             sink(index, self._answer(request))
 
     def generate(self, requests: Sequence[GenerateRequest], sink: TextSink) -> None:
-        """Generate a text after each prompt; no token ends it."""
+        """Generate a text after each prompt; there is no end token."""
         for index, request in enumerate(requests):
             self.answered += 1
             search = search_for(request, ends=(), text_of=lambda ids: bytes(ids).decode(errors="replace"))
@@ -120,7 +120,7 @@ def _candidates(before: int, wanted: list[int], generated: Sequence[list[int]], 
 
 @cache
 def _logprobs(*, favoured: bool) -> NDArray[np.float64]:
-    """Of every byte after byte 0, shape (BYTES,), in nats; where another byte is favoured, beside it."""
+    """Log-probabilities of all bytes after byte 0, (BYTES,), in nats; `favoured` if another byte is preferred."""
     factor = 1 - FAVOUR if favoured else 1
     return np.array([math.log(factor * _probability(0, byte, None)) for byte in range(BYTES)])
 
@@ -133,7 +133,7 @@ def _probability(previous: int, token: int, favourite: int | None) -> float:
 
 
 def _moments(previous: int, favourite: int | None) -> tuple[float, float]:
-    """Expectation and standard deviation of the log-probability of the next byte."""
+    """Mean and standard deviation of the log-probability of the next byte, in nats."""
     probabilities = np.array([_probability(previous, token, favourite) for token in range(BYTES)])
     mean = float(probabilities @ np.log(probabilities))
     return mean, math.sqrt(probabilities @ (np.log(probabilities) - mean) ** 2)

@@ -1,4 +1,4 @@
-"""What must hold of every task, checked on all its examples without a model's weights."""
+"""Checks that must hold for every task, made on all its examples, without a model or with its tokenizer only."""
 
 from __future__ import annotations
 
@@ -12,31 +12,29 @@ from icl_eval.prompts import FittedPrompt, Prompt, PromptText, Scored, assemble,
 from icl_eval.tasks import Example, Source, Task
 
 SEED = 0
-WITH_DRAWS = (
-    250  # examples, spread over the split, whose prompts are checked with the demonstrations of their own draws
-)
+WITH_DRAWS = 250  # number of examples, spread over the split, that are checked with all numbers of demonstrations
 
 
 def check_task(
     task: Task, source: Source | None = None, shots: Sequence[int] = (0, 1, 4), model: LanguageModel | None = None
 ) -> None:
-    """Render every example in every style, solved and unsolved, and check the invariants of each.
+    """Render every example with every prompt, as a query and as a demonstration, and check the results.
 
-    Every example is looked at with the least number of shots, and whether there are demonstrations for the largest.
-    What follows from these, its draws and its prompts with more demonstrations, is checked of `WITH_DRAWS` examples.
+    Every example is rendered with the smallest number of shots, and it is checked that there are enough demonstrations
+    for the largest. `WITH_DRAWS` examples are rendered with all numbers of shots.
 
     Args:
-        task: what is checked.
-        source: where its records are, if it does not hold them itself.
-        shots: numbers of demonstrations; a task that has none to show is checked without.
-        model: whose tokens are looked at as well, if given. Token boundaries are another model's own.
+        task: the task.
+        source: where its records are, if the task does not contain them.
+        shots: numbers of demonstrations; ignored for a task without demonstrations.
+        model: a model whose tokenization is checked, too; it may differ for other models.
 
     Raises:
-        AssertionError: an invariant is broken; the sentence names the task, the prompt and the example.
+        AssertionError: a check failed; the message names the task, the prompt and the example.
     """
     records = source or task.source
     if records is None:
-        raise AssertionError(f"{task.name} holds no records of its own; pass a source")
+        raise AssertionError(f"{task.name} does not contain records; pass a source")
     try:
         counts = sorted(set(shots)) if task.definition.splits.demonstrations is not None else [0]
         _Check(task, records, counts, model).run()
@@ -46,7 +44,7 @@ def check_task(
 
 class _Check:
     def __init__(self, task: Task, source: Source, shots: list[int], model: LanguageModel | None) -> None:
-        task = task.with_protocol({"encoder": None})  # what is checked holds for any similarity
+        task = task.with_protocol({"encoder": None})  # the checks do not depend on similarities
         self.task, self.shots, self.model = task, shots, model
         self.controls = ControlTokens() if model is None else model.controls
         self.examples = task.evaluation(source)
@@ -83,7 +81,7 @@ class _Check:
                     self._check_prompt(text, example, where, count)
 
     def _check_draws(self, example: Example, counts: Sequence[int]) -> list[Example]:
-        """The largest draw, of which every smaller one is the beginning."""
+        """Check the draws of an example for these numbers of shots; return the largest one."""
         where = f"{self.task.name}, example {example.id!r}"
         draws = [self.pool.draw(example, count, SEED) for count in counts]
         for each in draws[-1]:
@@ -97,7 +95,7 @@ class _Check:
         for count, draw in zip(counts, draws, strict=True):
             prefix = [each.id for each in draws[-1][:count]]
             if [each.id for each in draw] != prefix:
-                raise AssertionError(f"{where}: the {count}-shot draw does not begin the larger one")
+                raise AssertionError(f"{where}: the {count}-shot draw is not a prefix of the larger one")
         return draws[-1]
 
     def _check_prompt(self, text: PromptText, example: Example, where: str, shots: int) -> None:
@@ -145,7 +143,7 @@ def _check_labels(example: Example, where: str) -> None:
 
 
 def _check_text(text: PromptText, example: Example, where: str, *, options_are_data: bool) -> None:
-    """Every option has its own context or answer; a record may list the same text twice, as some of MMLU do."""
+    """Check that each option has a different text; a record may contain the same option twice, as some of MMLU do."""
     read: dict[tuple[str, str], str] = {}
     for index, option in enumerate(example.options):
         context = text.context(index)
@@ -156,7 +154,7 @@ def _check_text(text: PromptText, example: Example, where: str, *, options_are_d
         reads = context, text.answers[index]
         twin = read.get(reads)
         if twin is not None and not (options_are_data and twin == option):
-            raise AssertionError(f"{where}: the options {twin!r} and {option!r} read the same")
+            raise AssertionError(f"{where}: the options {twin!r} and {option!r} have the same text in the prompt")
         read[reads] = option
     if len(set(text.queries)) > 1 and len(set(text.answers)) > 1:  # partial evaluation: the options stand in the query
         raise AssertionError(f"{where}: queries differ between options, and so do the answers scored")
@@ -169,7 +167,7 @@ def _check_space(option: str, answer: str, where: str) -> None:
 
 def _check_context(context: str, query: str, where: str) -> None:
     whole = not query  # a document without a prompt follows the separator
-    clean = not context[-1:].isspace() or context.endswith("\n")  # as templates of chats end before an answer
+    clean = not context[-1:].isspace() or context.endswith("\n")  # chat templates end with a line break
     if not (whole or clean):
         raise AssertionError(f"{where}: the context ends in whitespace, which belongs to the answer")
 
