@@ -1,4 +1,4 @@
-"""Prompts: Jinja templates become text, and text becomes token ids that fit the context length."""
+"""Prompts: Jinja templates are rendered to text, and text is encoded to token ids that fit the context length."""
 
 from icl_eval.prompts.assembly import PromptText, assemble, doubled_space
 from icl_eval.prompts.chat import Chat, Message

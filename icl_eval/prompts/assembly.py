@@ -1,4 +1,4 @@
-"""The prompt of a query as a structure: instruction, demonstrations, query, answers, flattened as late as possible."""
+"""The prompt of an example as a structure of instruction, demonstrations, query and answers, until it is encoded."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ Part = Literal["instruction", "demonstration", "query"]
 
 @dataclass(frozen=True, slots=True)
 class PromptText:
-    """The text of one example's prompt, for all its options.
+    """The texts of an example's prompt, for all its options.
 
-    `queries[i] + answers[i]` is the example for option `i`; all queries are equal except in partial
-    evaluation.
+    `queries[i] + answers[i]` is the example for option `i`; all queries are equal except in partial evaluation.
 
     Attributes:
-        demonstrations: in the order of the draw.
-        order: of the demonstrations in the prompt, as positions in the draw; that of the draw if it is None.
-        replies: of each demonstration, the answer that it ends with; empty if its query does not begin it.
+        instruction: the text at the top; may be empty.
+        demonstrations: the rendered demonstrations, in the order of the draw.
+        queries: for each option, the example without its answer.
+        answers: for each option, the text that is scored.
+        separator: the text between the parts of the prompt.
+        order: the order of the demonstrations in the prompt, as positions in the draw; None for the order of the draw.
+        replies: for each demonstration, the answer at its end; empty if the demonstration does not begin with its
+            query.
         chat: how the prompt becomes a conversation; None for plain text.
     """
 
@@ -38,13 +42,13 @@ class PromptText:
     chat: Chat | None = None
 
     def shown(self, shots: int | None = None) -> tuple[str, ...]:
-        """The first `shots` demonstrations of the draw (all of them by default), in the order of the prompt."""
+        """The first `shots` demonstrations of the draw (by default all), in the order of the prompt."""
         return self._in_order(self.demonstrations[:shots])
 
     def parts(self, option: int, shots: int | None = None) -> Iterator[tuple[str, Part | None]]:
-        """`context` in pieces, each with its part of the prompt; None for separators and markup.
+        """The pieces of `context`, each with the part of the prompt that it belongs to; None for separators and markup.
 
-        A chat template that changes the texts of messages, by more than white space around them, hides their parts.
+        If a chat template changes the text of a message, by more than white space around it, its part is not found.
         """
         text, position = self.context(option, shots), 0
         pieces: list[tuple[str, Part]] = [(self.instruction, "instruction")]
@@ -62,20 +66,20 @@ class PromptText:
         yield text[position:], None
 
     def solved(self, shots: int | None = None) -> Iterator[tuple[str, str]]:
-        """All of a prompt before the answer of each of the first `shots` demonstrations, and that answer.
+        """For each of the first `shots` demonstrations, the prompt up to its answer, and the answer.
 
         Raises:
-            PromptError: a demonstration does not begin with its query, so where its answer begins is not known.
+            PromptError: a demonstration does not begin with its query, so it is unknown where its answer begins.
         """
         text = self.instruction + self.separator if self.instruction else ""
         for each, reply in zip(self.shown(shots), self._in_order(self.replies[:shots]), strict=True):
             if not reply:
-                raise PromptError(f"a demonstration has no answer after its query: {each!r:.80}")
+                raise PromptError(f"a demonstration does not consist of its query and an answer: {each!r:.80}")
             yield text + each.removesuffix(reply), reply
             text += each + self.separator
 
     def contexts(self, shots: int | None = None) -> list[str]:
-        """`context` of every option, made once where the queries are the same."""
+        """The `context` of each option; computed once for equal queries."""
         made: dict[str, str] = {}
         for option, query in enumerate(self.queries):
             if query not in made:
@@ -83,10 +87,10 @@ class PromptText:
         return [made[query] for query in self.queries]
 
     def context(self, option: int, shots: int | None = None) -> str:
-        """Everything before the answer, with the first `shots` demonstrations (all of them by default).
+        """The prompt up to the answer, with the first `shots` demonstrations (by default all).
 
         Raises:
-            IclEvalError: the prompt has no form as a conversation.
+            IclEvalError: the prompt cannot be written as a conversation.
         """
         if self.chat is not None:
             solved = list(zip(self.shown(shots), self._in_order(self.replies[:shots]), strict=True))
@@ -110,10 +114,19 @@ def assemble(
     replies: Sequence[str] = (),
     chat: Chat | None = None,
 ) -> PromptText:
-    """Render one query under already rendered demonstrations; `replies` are their answers, which a `chat` needs.
+    """Render the prompt of an example from rendered demonstrations.
+
+    Args:
+        prompt: the template.
+        fields: the fields of the example.
+        options: the options of the example.
+        demonstrations: rendered demonstrations, in the order of the draw.
+        order: their order in the prompt; see `PromptText`.
+        replies: their answers, which a chat with `turns` needs.
+        chat: how the prompt becomes a conversation.
 
     Raises:
-        PromptError: the answer of an option is empty, so there would be nothing to score.
+        PromptError: the answer of an option is empty, so that there is nothing to score.
     """
     answers = tuple(prompt.answer(fields, options, index) for index in range(len(options)))
     for option, answer in zip(options, answers, strict=True):
@@ -132,7 +145,7 @@ def assemble(
 
 
 def doubled_space(option: str, answer: str) -> str:
-    """What is wrong with an answer that puts a space before an option that begins with one; empty if it does not."""
+    """A message if the answer block adds a space before an option that begins with a space; else empty."""
     if option[:1] != " " or answer[:2] != "  ":
         return ""
     return (

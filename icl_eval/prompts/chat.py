@@ -1,7 +1,8 @@
-"""A prompt as a conversation: the blocks of a prompt file as messages, which a chat template makes one text.
+"""Prompts as conversations: the blocks of a prompt file become messages, which a chat template renders to one text.
 
 The instruction is the system message or the beginning of the first user message. A demonstration is a turn of the user
-and one of the assistant, or part of the one user message. The query is the last message, and an answer is the reply.
+and one of the assistant, or a part of the only user message. The query is the last message, and the answer is the
+reply.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ class Chat:
     """How prompts become conversations.
 
     Attributes:
-        render: the text of messages by a chat template, up to where the reply begins.
+        render: renders messages with a chat template, up to the start of the reply.
         demonstrations: `turns` of user and assistant, or all in one user `message`.
-        instruction: whether it is the `system` message or begins the first one of the `user`.
+        instruction: where the instruction is: in the `system` message, or at the beginning of the first `user` message.
         space: white space that the template writes before a reply; it is scored with the reply.
     """
 
@@ -34,22 +35,22 @@ class Chat:
     space: str = ""
 
     def reply(self, answer: str) -> str:
-        """An answer as the assistant's reply: the template separates it from the query."""
+        """The reply for an answer: without the space that separates it from a query, but with that of the template."""
         return self.space + answer.lstrip()
 
     def context(
         self, instruction: str, demonstrations: Sequence[tuple[str, str]], query: str, separator: str = "\n\n"
     ) -> str:
-        """Everything before the reply.
+        """The text of the conversation up to the reply.
 
         Args:
-            instruction: at the top; may be empty.
-            demonstrations: each with the answer that it ends with.
-            query: without its answer.
-            separator: between the parts of one message.
+            instruction: the instruction; may be empty.
+            demonstrations: pairs of a demonstration and the answer at its end.
+            query: the query, without its answer.
+            separator: the text between the parts of one message.
 
         Raises:
-            IclEvalError: the prompt has no form as messages, or the template refuses them.
+            IclEvalError: the prompt cannot be written as messages, or the template refuses them.
         """
         with sandbox.watched("the chat template"):
             return self.render(self.messages(instruction, demonstrations, query, separator))
@@ -57,7 +58,7 @@ class Chat:
     def messages(
         self, instruction: str, demonstrations: Sequence[tuple[str, str]], query: str, separator: str
     ) -> list[Message]:
-        """The conversation before the reply; arguments as for `context`.
+        """The messages before the reply; the arguments are those of `context`.
 
         Raises:
             PromptError: the query is empty, or a demonstration cannot be divided into turns.
@@ -77,7 +78,11 @@ class Chat:
 
 
 def _turns(demonstration: str, reply: str) -> tuple[str, str]:
-    """The two turns of a demonstration that ends with its reply."""
+    """The turns of user and assistant of a demonstration that ends with `reply`.
+
+    Raises:
+        PromptError: the demonstration does not consist of a query and the reply.
+    """
     user = demonstration.removesuffix(reply).rstrip()
     if not user or not reply.strip():
         raise PromptError(

@@ -1,8 +1,8 @@
-"""Formats of a prompt: variants that mean the same, from a grammar, drawn by a seed.
+"""Formats of a prompt: variants of the same meaning, from a grammar, drawn by seed.
 
 The grammar is that of FormatSpread (Sclar et al. 2024, arXiv 2310.11324, section 3.1), applied to a template. A field
-is a name and a colon at the beginning of a line; line breaks stand between fields; options are listed with `letters`.
-Only what the template itself says is changed. What comes from a record never is, whatever it looks like.
+is a name and a colon at the beginning of a line; fields are separated by line breaks; options are listed with
+`letters`. Only text of the template itself is changed, never text from a record.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from typing import Literal, NamedTuple
 
 from jinja2 import nodes
 
-SEPARATORS = (": ", " : ", ":: ", "::: ", ":", "::", " - ", "- ", " ", "\t", ":\n", "\n", "\n\t")  # name to text
-SPACINGS = ("\n", " ", "  ", " \n", ", ", " , ", "; \n", ". ", " -- ", " || ")  # field to field
+SEPARATORS = (": ", " : ", ":: ", "::: ", ":", "::", " - ", "- ", " ", "\t", ":\n", "\n", "\n\t")  # name and text
+SPACINGS = ("\n", " ", "  ", " \n", ", ", " , ", "; \n", ". ", " -- ", " || ")  # between fields
 CASINGS: Mapping[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, "title": str.title}  # of names
 ENUMERATORS = tuple(mark.format(first) for first in "Aa1iI" for mark in ("{}.", "{})", "({})", "[{}]"))
 ROMAN = tuple(each for each in ENUMERATORS if "i" in each.lower())
 BREAKS = ("\n", "\n\n", "\n\n\n")  # between demonstrations
 
-NAME = r"[^\W\d_][^\W_]*(?:[ ;-][^\W_]+){0,3}"  # of a field: at most four words
+NAME = r"[^\W\d_][^\W_]*(?:[ ;-][^\W_]+){0,3}"  # name of a field: at most four words
 FIELD = re.compile(rf"^(?P<name>{NAME})(?P<colon>:(?: |\n|\Z))", re.MULTILINE)
-COLON = re.compile(r"(?P<colon>:(?: |\n|\Z))")  # after a name that an expression writes
+COLON = re.compile(r"(?P<colon>:(?: |\n|\Z))")  # after a name that is written by an expression
 OPENERS, CLOSERS = "([", ".)]:"
-LISTED = re.compile(r"\bA\b\W{1,4}(?:or |and )?\bB\b")  # letters, as in "A, B or C", which then stay
-CHAT = re.compile(r"<\|[^|<>]+\|>|\[/?INST\]|<\w+_of_turn>")  # the text of a chat template, whose line breaks stay
+LISTED = re.compile(r"\bA\b\W{1,4}(?:or |and )?\bB\b")  # text such as "A, B or C"; enumerators are then unchanged
+CHAT = re.compile(r"<\|[^|<>]+\|>|\[/?INST\]|<\w+_of_turn>")  # markup of chats; line breaks are then unchanged
 MOST_OPTIONS = 702  # A to ZZ
 NUMERALS = ((100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
 
 Kind = Literal["name", "separator", "heading", "last", "lead", "spacing", "opener", "closer"]
-FIELD_BLOCKS = ("query", "demonstration", "instruction", "answer_context")  # the blocks that may hold fields
+FIELD_BLOCKS = ("query", "demonstration", "instruction", "answer_context")  # the blocks that may contain fields
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How a variant differs from its prompt; None where it does not.
+    """How a variant differs from its prompt; None for each part in which it does not.
 
     Attributes:
-        separator: between the name of a field and its text.
-        casing: of these names, a key of `CASINGS`.
-        spacing: between fields.
-        enumerator: of the first option.
-        line_breaks: between demonstrations.
+        separator: the text between the name of a field and its value.
+        casing: the letter case of names, a key of `CASINGS`.
+        spacing: the text between fields.
+        enumerator: the mark of the first option, such as `(A)`.
+        line_breaks: the line breaks between demonstrations.
     """
 
     separator: str | None = None
@@ -58,7 +58,7 @@ class Format:
 
     @property
     def words(self) -> str:
-        """What differs, such as `separator " - ", names upper`."""
+        """A description of the differences, such as `separator " - ", names upper`."""
         quoted = {"separator": self.separator, "spacing": self.spacing, "demonstrations": self.line_breaks}
         plain = {"names": self.casing, "options": self.enumerator}
         differences = {name: json.dumps(text) for name, text in quoted.items() if text is not None}
@@ -67,7 +67,7 @@ class Format:
 
     @property
     def letters(self) -> tuple[str, ...] | None:
-        """What options are called, in their order; None for letters."""
+        """The names of options in order, such as `i`, `ii`; None for `A`, `B`."""
         if self.enumerator is None:
             return None
         first = self.enumerator.strip("".join((OPENERS, CLOSERS)))
@@ -75,21 +75,28 @@ class Format:
 
 
 class Edit(NamedTuple):
-    """A piece of a template's own text that formats change."""
+    """A piece of a template's own text that formats change.
+
+    Attributes:
+        kind: what the piece is, which decides how it is changed.
+        data: the node of the template that contains it.
+        start, end: its offsets in the text of the node.
+        in_prompt: whether it is in prompts, not only in the context of the unconditional likelihood.
+    """
 
     kind: Kind
     data: nodes.TemplateData
     start: int
     end: int
-    in_prompt: bool = True  # in prompts, not only in the context of the unconditional likelihood
+    in_prompt: bool = True
 
     @property
     def text(self) -> str:
-        """As the prompt has it."""
+        """The text of the piece in the prompt."""
         return self.data.data[self.start : self.end]
 
     def replaced(self, format: Format) -> str:
-        """As a format has it."""
+        """The text of the piece in a format."""
         separator, mark = format.separator, format.enumerator
         if self.kind == "name":
             return self.text if format.casing is None else CASINGS[format.casing](self.text)
@@ -106,9 +113,9 @@ class Edit(NamedTuple):
 
 
 def edits_of(blocks: Mapping[str, nodes.Block]) -> list[Edit]:
-    """What formats can change in the blocks of a prompt, which must include `answer`.
+    """The pieces of a prompt's blocks, which must include `answer`, that formats change.
 
-    An answer that begins with a space takes it from the separator of the field that ends the query.
+    If the query ends with the name of a field, a space at the start of the answer is part of the field's separator.
     """
     pieces = {name: [*_pieces(block.body)] for name, block in blocks.items()}
     found: list[Edit] = []
@@ -127,7 +134,7 @@ def edits_of(blocks: Mapping[str, nodes.Block]) -> list[Edit]:
 
 
 def apply(edits: Sequence[Edit], format: Format) -> None:
-    """Write a template's own text as a format has it."""
+    """Change the text of a template to that of a format, in place."""
     of_data: dict[int, list[Edit]] = {}
     for edit in edits:
         of_data.setdefault(id(edit.data), []).append(edit)
@@ -139,18 +146,21 @@ def apply(edits: Sequence[Edit], format: Format) -> None:
 
 
 def renamed(edits: Sequence[Edit], format: Format) -> dict[str, str]:
-    """By a name and its colon, such as `Question:`, what a format has at the beginning of a line instead."""
+    """For each name of a field with its colon, such as `Question:`, the text of a format that replaces it.
+
+    Names that do not change are left out. The text begins with a line break.
+    """
     pairs = [(one, other) for one, other in pairwise(edits) if one.kind == "name"]
     changed = {f"{name.text}:": name.replaced(format) + after.replaced(format).rstrip(" ") for name, after in pairs}
     return {before: f"\n{after}" for before, after in changed.items() if after != before}
 
 
 class Formats:
-    """All formats of a prompt; the first is the prompt itself.
+    """All formats of a prompt; the first one is the prompt itself.
 
     Args:
-        blocks: of the prompt, among them `answer`.
-        line_breaks: between its demonstrations.
+        blocks: the blocks of the prompt, which must include `answer`.
+        line_breaks: the text between its demonstrations.
     """
 
     def __init__(self, blocks: Mapping[str, nodes.Block], line_breaks: str) -> None:
@@ -158,7 +168,8 @@ class Formats:
         if {edit.kind for edit in edits} <= {"spacing"}:
             self._edits = edits = []  # lines without names
         self._casings = self._distinct("casing", tuple(CASINGS))
-        ranked = any(map(_is_letter, blocks["answer"].find_all(nodes.Getitem)))  # of `ii`, `i` is the beginning
+        # options are chosen by their letter: `i` would be a prefix of `ii`
+        ranked = any(map(_is_letter, blocks["answer"].find_all(nodes.Getitem)))
         self._enumerators = self._distinct(
             "enumerator", [each for each in ENUMERATORS if not ranked or each not in ROMAN]
         )
@@ -169,11 +180,11 @@ class Formats:
         self._breaks = [None, *(each for each in others if each != line_breaks)]
 
     def __len__(self) -> int:
-        """How many differ even without demonstrations."""
+        """The number of formats that differ even without demonstrations."""
         return len(self._layouts) * len(self._casings) * len(self._enumerators)
 
     def drawn(self, number: int, seed: int) -> list[Format]:
-        """The first `number` formats of a seed; those of a smaller number are the first of a larger one."""
+        """`number` formats drawn by seed; a smaller number gives the first of the same formats."""
         found = dict.fromkeys([0])
         attempt = 0
         while len(found) < number:
@@ -189,7 +200,7 @@ class Formats:
         return Format(separator, self._casings[casing], spacing, self._enumerators[enumerator], line_breaks)
 
     def _distinct(self, slot: str, values: Sequence[str]) -> list[str | None]:
-        """The values of a slot that change the prompt, after None for the prompt's own."""
+        """The values of a slot that give different prompts; the first one is None, for that of the prompt itself."""
         seen: dict[tuple[str, ...], str | None] = {}
         for value in (None, *values):
             format = Format(**{slot: value})
@@ -197,20 +208,20 @@ class Formats:
         return [*seen.values()]
 
     def _numerals(self, format: Format) -> Sequence[str]:
-        """What options are called, if the prompt names them."""
+        """The name of the first option, if the prompt lists options."""
         if all(edit.kind != "closer" for edit in self._edits):
             return ()
         return (format.letters or string.ascii_uppercase)[:1]
 
     def _is_readable(self, separator: str | None, spacing: str | None) -> bool:
-        """Whether fields stay apart: a name on a line of its own needs a line break before the next one."""
+        """Whether fields can be distinguished: if the value of a field is on a new line, so must be the next name."""
         own = {kind: [edit.text for edit in self._edits if edit.kind == kind] for kind in ("separator", "spacing")}
         broken = "\n" in separator if separator else any("\n" in each for each in own["separator"])
         return not broken or not own["spacing"] or spacing is None or "\n" in spacing
 
 
 def _pieces(body: Sequence[nodes.Node]) -> Iterator[nodes.Node]:
-    """Texts and expressions in their order; a loop or a condition stands before what is in it."""
+    """Texts and expressions in order; a loop or a condition comes before its contents."""
     for node in body:
         if isinstance(node, nodes.Output):
             for index, each in reversed([*enumerate(node.nodes)]):
@@ -223,12 +234,12 @@ def _pieces(body: Sequence[nodes.Node]) -> Iterator[nodes.Node]:
 
 
 def _is_letter(node: nodes.Node) -> bool:
-    """Whether a node is the name of one option, `letters[...]`."""
+    """Whether a node is the name of an option, `letters[...]`."""
     return isinstance(node, nodes.Getitem) and isinstance(node.node, nodes.Name) and node.node.name == "letters"
 
 
 def _begins_line(pieces: Sequence[nodes.Node], index: int) -> bool:
-    """Whether the text before a piece ends with a line break, or there is none."""
+    """Whether a piece is at the beginning of a line: the text before it ends with a line break, or there is none."""
     for before in reversed(pieces[:index]):
         text = before.data if isinstance(before, nodes.TemplateData) else getattr(before, "value", None)
         if isinstance(before, nodes.For | nodes.If) or text == "":
@@ -238,7 +249,7 @@ def _begins_line(pieces: Sequence[nodes.Node], index: int) -> bool:
 
 
 def _fields(pieces: Sequence[nodes.Node], known: set[str] | None) -> Iterator[Edit]:
-    """The names of fields and their separators, in order; if `known` names are given, only these."""
+    """The names of fields and their separators, in order; only those with `known` names, if these are given."""
     for index, piece in enumerate(pieces):
         if not isinstance(piece, nodes.TemplateData):
             continue
@@ -256,7 +267,7 @@ def _fields(pieces: Sequence[nodes.Node], known: set[str] | None) -> Iterator[Ed
 
 
 def _separator(data: nodes.TemplateData, start: int, end: int, after: nodes.Node | None) -> Edit:
-    """What stands between a name and its text, or after a name without a text of its own."""
+    """The piece between a name and its value, or after a name that has no value."""
     at_end = end == len(data.data)
     breaks = data.data[start:end].endswith("\n")
     if at_end and after is None and not breaks:
@@ -286,7 +297,7 @@ def _contains(pieces: Mapping[str, Sequence[nodes.Node]], pattern: re.Pattern[st
 
 
 def _spacings(pieces: Mapping[str, Sequence[nodes.Node]], fields: Sequence[Edit]) -> list[Edit]:
-    """The line breaks between fields: in a query, its shortest runs of them, as longer ones separate paragraphs."""
+    """The line breaks between fields: the shortest sequences of them in a query, as longer ones separate paragraphs."""
     taken = {(id(edit.data), edit.end) for edit in fields if edit.kind == "heading"}
     taken |= {(id(edit.data), edit.end - 1) for edit in fields if edit.kind == "separator" and edit.text.endswith("\n")}
     names = {(id(edit.data), edit.start) for edit in fields if edit.kind == "name"}
@@ -305,7 +316,7 @@ def _spacings(pieces: Mapping[str, Sequence[nodes.Node]], fields: Sequence[Edit]
 
 
 def _numeral(first: str, index: int) -> str:
-    """The name of an option in the row that begins with `first`."""
+    """The name of the option with this index in the enumeration that begins with `first`."""
     if first == "1":
         return str(index + 1)
     if first.lower() == "i":

@@ -1,7 +1,7 @@
-"""The template language: Jinja's own sandbox with an allow-list of its syntax, methods and filters.
+"""The template language: Jinja's sandbox, with an allow-list of syntax, methods and filters.
 
-A template can run no code and read no file. It can be slow: a prompt file runs on its user's machine. So what has been
-rendering for `PATIENCE` seconds is named, an interrupt ends it, and loops over `range` and the text itself are bounded.
+A template cannot run code or read files, but it can be slow. So a warning names a template that has been rendering for
+`PATIENCE` seconds, an interrupt ends it, and the length of loops over `range` and of the text is limited.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jinja2.visitor import NodeTransformer
 
 from icl_eval.errors import UnknownName
 
-MAX_TEXT = 10_000_000  # characters: a prompt of several million tokens
+MAX_TEXT = 10_000_000  # characters, which is several million tokens
 PATIENCE = 5.0  # seconds
 
 PARTS = (
@@ -68,7 +68,7 @@ def parse(source: str) -> nodes.Template:
     """The syntax tree of a template.
 
     Raises:
-        jinja2.TemplateSyntaxError: it does not parse or uses more of Jinja than the template language has.
+        jinja2.TemplateSyntaxError: the template does not parse, or uses syntax that the template language excludes.
     """
     try:
         tree = _ENVIRONMENT.parse(source)
@@ -81,28 +81,33 @@ def parse(source: str) -> nodes.Template:
 
 
 def compiled(tree: nodes.Template) -> jinja2.Template:
-    """A parsed template, ready to render.
+    """The compiled template of a syntax tree.
 
     Raises:
-        jinja2.TemplateSyntaxError: a name in it has no meaning, or it is nested too deeply.
+        jinja2.TemplateSyntaxError: the template uses an unknown name, or is nested too deeply.
     """
     try:
         return _ENVIRONMENT.from_string(tree)
-    except (RecursionError, MemoryError, SyntaxError) as error:  # Python's own parser gives up
+    except (RecursionError, MemoryError, SyntaxError) as error:  # errors of Python's own parser
         raise jinja2.TemplateSyntaxError("the template is nested too deeply", 1) from error
 
 
 @lru_cache(maxsize=1024)
 def small(source: str) -> jinja2.Template:
-    """A template within a task file, compiled once for all records."""
+    """The compiled template of a text in a task file; cached for all records."""
     return compiled(parse(source))
 
 
 def evaluate(source: str, view: Mapping[str, Any], name: str) -> str | list[Any]:
-    """The text of a template within a task file, or the list that it gives, if it is one expression: `{{ [a, b] }}`.
+    """The text of a template in a task file, or a list if the template is a single expression such as `{{ [a, b] }}`.
+
+    Args:
+        source: the template.
+        view: the variables that it can use.
+        name: its name in warnings.
 
     Raises:
-        Exception: whatever Jinja and Python raise for what the template does, or the text is too long.
+        Exception: whatever rendering raises, such as an undefined variable or a text that is too long.
     """
     if (expression := _expression(source)) is None:
         return render(small(source), view, name)
@@ -115,7 +120,7 @@ def evaluate(source: str, view: Mapping[str, Any], name: str) -> str | list[Any]
 
 @lru_cache(maxsize=1024)
 def _expression(source: str) -> jinja2.Template | None:
-    """A template that assigns another template's only expression to `value`; None if that one has other parts."""
+    """A template that assigns the only expression of `source` to `value`; None if `source` has other parts."""
     body = parse(source).body
     members = body[0].nodes if len(body) == 1 and isinstance(body[0], nodes.Output) else []
     if len(members) != 1 or isinstance(members[0], nodes.TemplateData):
@@ -126,10 +131,16 @@ def _expression(source: str) -> jinja2.Template | None:
 
 
 def render(template: jinja2.Template, view: Mapping[str, Any], name: str, block: str | None = None) -> str:
-    """The text of a template or of one of its blocks; `name` is printed if rendering takes long.
+    """The text of a template or of one of its blocks.
+
+    Args:
+        template: the compiled template.
+        view: the variables that it can use.
+        name: its name in warnings.
+        block: the block to render; by default the whole template.
 
     Raises:
-        Exception: whatever Jinja and Python raise for what the template does, or the text is too long.
+        Exception: whatever rendering raises, such as an undefined variable or a text that is too long.
     """
     pieces, length, watch = [], 0, _watch()
     watch.rendering = [name]
@@ -146,7 +157,7 @@ def render(template: jinja2.Template, view: Mapping[str, Any], name: str, block:
 
 @contextmanager
 def watched(name: str) -> Iterator[None]:
-    """Print this name if rendering takes long."""
+    """Warn, with this name, if the block takes long."""
     watch = _watch()
     watch.rendering = [name]
     try:
@@ -156,7 +167,7 @@ def watched(name: str) -> Iterator[None]:
 
 
 class _Context(Context):
-    """What a template sees, without what Jinja prepares for inheritance: that takes longer than most renderings."""
+    """The variables of a template, without Jinja's preparation for inheritance, which is slower than most templates."""
 
     def __init__(self, view: Mapping[str, Any]) -> None:
         self.parent = {**GLOBALS, **view}
@@ -164,10 +175,11 @@ class _Context(Context):
 
 
 class _Watch:
-    """Warns, from another thread, about a template that is still rendering after `patience` seconds.
+    """Warns, from another thread, about a template that has been rendering for `patience` seconds.
 
     Attributes:
-        rendering: the name of what is rendered now, in an object of its own for every rendering.
+        rendering: the name of the template that is being rendered, in a new list for each rendering; None if there is
+            none.
     """
 
     def __init__(self, patience: float = PATIENCE) -> None:
@@ -187,7 +199,7 @@ class _Watch:
 
 
 class _CheckedConcatenation(NodeTransformer):
-    """Lets `~` refuse what has no obvious text, as `{{ }}` does."""
+    """Makes `~` refuse values without an obvious text, as `{{ }}` does."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802
         self.generic_visit(node)
@@ -214,22 +226,27 @@ def _is_allowed(called: nodes.Expr) -> bool:
 
 
 def _printable(value: Any) -> Any:
-    """A value that has an obvious text: anything but nothing, a collection or code."""
+    """The value, if it has an obvious text: anything but null, a collection or a function.
+
+    Raises:
+        ValueError: it has no obvious text.
+    """
     if isinstance(value, str):
         return value
     if value is None:
-        raise ValueError("a value is null and would be shown as `None`; use `| default('', true)`")
+        raise ValueError("a value is null and would be written as `None`; use `| default('', true)`")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"a value is not a number and would be shown as `{value}`")
+        raise ValueError(f"a value is not finite and would be written as `{value}`")
     if isinstance(value, Undefined | int | float):
         return value
     if isinstance(value, Mapping | list | tuple | AbstractSet | Iterator) or callable(value):
-        raise ValueError(f"a {type(value).__name__} has no text of its own; name one of its members, or use `| join`")
+        kind = type(value).__name__
+        raise ValueError(f"a {kind} cannot be written as text; select one of its members, or use `| join`")
     return value
 
 
 def _of_text(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter of Jinja's that takes what has an obvious text, and does not make the word `None` of nothing."""
+    """A filter of Jinja that only takes values with an obvious text, so that null does not become `None`."""
     index = int(hasattr(function, "jinja_pass_arg"))
 
     @wraps(function)

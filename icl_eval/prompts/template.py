@@ -1,6 +1,6 @@
-"""A prompt template: named blocks of sandboxed Jinja. Every undefined field is an error.
+"""Prompt templates: named blocks of sandboxed Jinja, in which an undefined field is an error.
 
-A source without blocks is the `query`.
+A source without blocks is the block `query`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ BLOCKS = {
 }
 """The blocks of a prompt file, and what each holds."""
 DEFAULTS = {"answer": " {{ option }}", "instruction": "", "separator": "\n\n", "answer_context": "Answer:"}
-PER_OPTION = ("option", "index")  # what query and answer see besides the fields of the example
-GIVEN = (*PER_OPTION, "options", "letters")
-RESERVED = (*PER_OPTION, "letters")  # what no field may be called; a field `options` usually is the list of options
-REMEMBERED = 1000  # texts that no field is part of
+PER_OPTION = ("option", "index")  # variables that differ between options
+GIVEN = (*PER_OPTION, "options", "letters")  # variables of all templates, besides the fields of the example
+RESERVED = (*PER_OPTION, "letters")  # names that no field may have; a field `options` usually is the list of options
+CACHED_TEXTS = 1000  # maximum number of cached texts of blocks without fields
 LETTERS = (
     *string.ascii_uppercase,
     *(a + b for a in string.ascii_uppercase for b in string.ascii_uppercase),
@@ -40,16 +40,17 @@ LETTERS = (
 
 
 class Prompt:
-    """The template of one (task, style).
+    """A prompt template.
 
     Args:
-        source: Jinja with blocks, or a bare template that is taken as the `query` block.
-        style: its name, the file's stem for a prompt file.
-        path: where it was read from, for error messages.
-        format: in which it is written, if not as the source has it.
+        source: a Jinja template with blocks, or without, which is then the block `query`.
+        style: its name; the stem of a prompt file's name.
+        path: the file it was read from, for error messages.
+        format: a format that changes the template; None for the source itself.
 
     Raises:
-        PromptError: the source does not parse, has an unknown block, text outside blocks, or no query.
+        PromptError: the source does not parse, has no query, or has text outside blocks.
+        UnknownName: there is no block of this name.
     """
 
     def __init__(
@@ -59,13 +60,13 @@ class Prompt:
         self.digest = hashlib.sha256(f"{source}{format.words if format else ''}".encode()).hexdigest()
         tree = self._parse(source)
         if path is not None and not source.strip():
-            raise PromptError("the file is empty; an empty query is written `{% block query %}{% endblock %}`", path)
+            raise PromptError("the file is empty; write an empty query as `{% block query %}{% endblock %}`", path)
         if next(tree.find_all(nodes.Block), None) is None:
             tree = self._parse(f"{{% block query %}}{source}{{% endblock %}}")
         self._blocks = self._checked_blocks(tree)
         for block in self._blocks.values():
             if _drop_edge_line_breaks(block):
-                message = f"the block `{block.name}` holds only line breaks, which do not count next to its tags"
+                message = f"the block `{block.name}` contains only line breaks, which are removed next to its tags"
                 raise PromptError(f'{message}; write {{{{ "\\n" }}}}', self._location, block.lineno)
         self._renamed: dict[str, str] = {}
         if format is not None:
@@ -80,13 +81,17 @@ class Prompt:
         self._names = {name: self._names_in(block) for name, block in self._blocks.items()}
         self._options_differ = bool({"option", "index"} & self._names["query"])
         self._without_fields = {block for block in BLOCKS if self._names.get(block, set()) <= set(GIVEN)}
-        self._remembered: dict[tuple[str, tuple[str, ...], int], str] = {}
+        self._cached_texts: dict[tuple[str, tuple[str, ...], int], str] = {}
         self._letters = (format and format.letters) or LETTERS
         self.separator = (format and format.line_breaks) or self._render("separator", {})
 
     @staticmethod
     def from_file(path: Path) -> Prompt:
-        """The prompt in a file; its style is the file's stem."""
+        """The prompt in a file; its style is the stem of the file's name.
+
+        Raises:
+            PromptError: the file cannot be read, or the template is invalid.
+        """
         try:
             source = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -94,10 +99,10 @@ class Prompt:
         return prompt_of(source, path.stem, path)
 
     def formats(self, number: int, seed: int) -> list[Prompt]:
-        """This prompt and `number` - 1 variants that mean the same, drawn by a seed, none of them twice.
+        """This prompt and `number` - 1 different variants of the same meaning, drawn by seed.
 
         Raises:
-            PromptError: the prompt has nothing to vary, or fewer formats.
+            PromptError: the prompt has nothing to vary, or not enough formats.
         """
         found = Formats(self._blocks | self._default_blocks(), self.separator)
         if len(found) == 1:
@@ -110,7 +115,7 @@ class Prompt:
         return [prompt_of(self.source, f"{self.style}~f{i}{end}", self.path, each) if i else self for i, each in drawn]
 
     def stop(self, text: str) -> str:
-        """Where a generated answer ends in this format, if it ends at `text` in the prompt's own."""
+        """The stop string in this format for the stop string `text` of the original prompt."""
         return self._renamed.get(text, text)
 
     def instruction(self, fields: Mapping[str, Any]) -> str:
@@ -118,17 +123,17 @@ class Prompt:
         return self._render("instruction", fields) if "instruction" in self._blocks else DEFAULTS["instruction"]
 
     def query(self, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
-        """The example without its answer, for option `index`: the same for all options except in partial evaluation."""
+        """The example without its answer, for option `index`; it only depends on the option in partial evaluation."""
         return self._of_option("query", fields, options, index)
 
     def queries(self, fields: Mapping[str, Any], options: tuple[str, ...]) -> tuple[str, ...]:
-        """`query` for every option, rendered once if it is the same for all."""
+        """The `query` of each option; rendered once if it is the same for all."""
         if self._options_differ:
             return tuple(self.query(fields, options, index) for index in range(len(options)))
         return (self.query(fields, options, 0),) * len(options)
 
     def answer(self, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
-        """What follows the query for option `index`: the text that is scored."""
+        """The answer after the query for option `index`: the text that is scored."""
         return self._of_option("answer", fields, options, index)
 
     def demonstration(self, fields: Mapping[str, Any], options: tuple[str, ...], gold: int) -> str:
@@ -143,15 +148,15 @@ class Prompt:
         return demonstration.removeprefix(query) if demonstration.startswith(query) else ""
 
     def answer_context(self, fields: Mapping[str, Any]) -> str:
-        """What the unconditional likelihood of an answer is conditioned on."""
+        """The context of an answer's unconditional likelihood."""
         return self._render("answer_context", fields)
 
     def check_fields(self, known: Iterable[str]) -> None:
-        """Raise an error, with file and line, for the first name in a template that is unknown or ambiguous.
+        """Check that every name in the template is that of a field or of a variable of all templates, and only of one.
 
         Raises:
-            UnknownName: no field has this name.
-            PromptError: a field has the name of a variable that every template gets.
+            UnknownName: there is no field of a name.
+            PromptError: a field has the name of a variable of all templates.
         """
         known = set(known)
         for name in sorted(meta.find_undeclared_variables(self._tree)):
@@ -160,27 +165,25 @@ class Prompt:
                 raise UnknownName("field of the example", name, known, self._location, line)
             if name in known and name in RESERVED:
                 raise PromptError(
-                    f"`{name}` is a field of the example, but in templates it names the option; rename the field",
+                    f"`{name}` is a field of the example and also a variable of all templates; rename the field",
                     self._location,
                     line,
                 )
 
     def check_query_is_unsolved(self) -> None:
-        """Raise `PromptError` if the query uses the references of a task whose answer is a text."""
+        """Raise `PromptError` if the query of a task with text answers uses the references."""
         for name in sorted({*PER_OPTION, "options"} & self._names["query"]):
-            message = (
-                f"the query uses `{name}`, which gives the answer away; only `answer` and `demonstration` may use it"
-            )
+            message = f"the query uses `{name}`, which reveals the answer; only `answer` and `demonstration` may use it"
             raise PromptError(message, self._location, self._blocks["query"].lineno)
 
     @property
     def question_fields(self) -> set[str]:
-        """Names of the fields that the query or the instruction shows: those that make up the question."""
+        """Names of the fields that the query or the instruction uses, which make up the question."""
         return (self._names["query"] | self._names.get("instruction", set())) - set(GIVEN)
 
     @cached_property
     def content_fields(self) -> set[str]:
-        """Names of the fields whose text the query or the instruction shows, without those that only choose words."""
+        """Names of the fields whose values the query or the instruction shows, not just uses in conditions."""
         return {
             name
             for block in ("query", "instruction")
@@ -190,7 +193,7 @@ class Prompt:
 
     @property
     def is_partial(self) -> bool:
-        """Whether the query shows the option, so that the contexts of the options differ (partial evaluation)."""
+        """Whether the query uses the option, so that the contexts of options differ (partial evaluation)."""
         return self._options_differ
 
     def _names_in(self, block: nodes.Block) -> set[str]:
@@ -216,7 +219,7 @@ class Prompt:
             ) from error
 
     def _default_blocks(self) -> dict[str, nodes.Block]:
-        """The blocks that the source leaves out, of those that formats change."""
+        """The default blocks of those that the source leaves out and that formats change."""
         missing = [name for name in ("answer", "answer_context") if name not in self._blocks]
         sources = "".join(f"{{% block {name} %}}{DEFAULTS[name]}{{% endblock %}}" for name in missing)
         return dict(zip(missing, self._parse(sources).find_all(nodes.Block), strict=True))
@@ -229,9 +232,7 @@ class Prompt:
                     raise PromptError(f"the block `{node.name}` appears twice", self._location, node.lineno)
                 blocks[node.name] = node
             elif not _is_blank(node):
-                raise PromptError(
-                    "text outside the blocks would not be part of any prompt", self._location, node.lineno
-                )
+                raise PromptError("text outside of blocks would not be part of any prompt", self._location, node.lineno)
         for block in tree.find_all(nodes.Block):
             if block.name not in BLOCKS:
                 raise UnknownName("prompt block", block.name, BLOCKS, self._location, block.lineno)
@@ -242,15 +243,15 @@ class Prompt:
         return blocks
 
     def _of_option(self, block: str, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> str:
-        """A block as it reads for an option; rendered once for all records if it shows none of their fields."""
+        """The text of a block for an option; cached if the block uses no fields."""
         if block not in self._without_fields:
             return self._render(block, self._view(fields, options, index))
         key = block, options, index
-        if key not in self._remembered:
-            if len(self._remembered) >= REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = self._render(block, self._view(fields, options, index))
-        return self._remembered[key]
+        if key not in self._cached_texts:
+            if len(self._cached_texts) >= CACHED_TEXTS:
+                self._cached_texts.clear()
+            self._cached_texts[key] = self._render(block, self._view(fields, options, index))
+        return self._cached_texts[key]
 
     def _view(self, fields: Mapping[str, Any], options: tuple[str, ...], index: int) -> dict[str, Any]:
         option = options[index] if options else ""
@@ -275,7 +276,7 @@ def prompt_of(source: str, style: str, path: Path | None = None, format: Format 
 
 
 def _names_outside_conditions(node: nodes.Node) -> Iterator[str]:
-    """The names in a template outside of conditions."""
+    """The names that a template uses outside of conditions."""
     if isinstance(node, nodes.Name):
         yield node.name
     condition = node.test if isinstance(node, nodes.If | nodes.CondExpr) else None
@@ -291,10 +292,10 @@ def _is_blank(node: nodes.Node) -> bool:
 
 
 def _drop_edge_line_breaks(block: nodes.Block) -> bool:
-    """Let a block be written over several lines: the line breaks next to its own two tags are not part of the text.
+    """Remove the line breaks next to the two tags of a block, so that a block can be written over several lines.
 
     Returns:
-        Whether that leaves nothing of a block that held something.
+        Whether a block that was not empty is empty now.
     """
     if not block.body:
         return False
@@ -307,7 +308,7 @@ def _drop_edge_line_breaks(block: nodes.Block) -> bool:
 
 
 def _line_in(template: jinja2.Template, error: BaseException) -> int | None:
-    """The template's line at which `error` was raised, from the innermost frame that runs the template's code."""
+    """The line of the template at which `error` was raised, or None if it was not raised in the template's code."""
     line, frame = None, error.__traceback__
     while frame is not None:
         if frame.tb_frame.f_code.co_filename == template.filename:

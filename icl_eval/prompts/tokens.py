@@ -1,8 +1,8 @@
-"""From the text of a prompt to token ids that fit the context length.
+"""Token ids of prompts that fit the context length.
 
-Context and continuation are encoded together and split at their common prefix; for encoder-decoder models, each is
-encoded by itself. Only whole demonstrations are dropped, the same ones for all options of an example, from the end of
-the draw: a prompt that keeps m of k demonstrations is exactly the m-shot prompt of the same draw.
+Context and continuation are encoded together and split at their common prefix; for encoder-decoder models, they are
+encoded separately. To fit the context length, whole demonstrations are dropped, the same ones for all options of an
+example, from the end of the draw. So a prompt with m of k demonstrations is exactly the m-shot prompt of the draw.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from icl_eval.config import Overflow
 from icl_eval.errors import PromptError, WindowError, counted
 from icl_eval.prompts.assembly import PromptText
 
-Encode = Callable[[Sequence[str]], list[list[int]]]  # texts -> token ids, without special tokens
+Encode = Callable[[Sequence[str]], list[list[int]]]  # encodes texts to token ids, without special tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Token ids of a context and of the continuation that is scored after it.
+    """Token ids of a context, and of the continuation that is scored after it.
 
     Attributes:
-        apart: whether they are the inputs of an encoder and a decoder, each with its own context length.
+        context: token ids of the context, with special tokens.
+        continuation: token ids of the continuation.
+        apart: whether they are inputs of encoder and decoder, each with its own context length.
     """
 
     context: list[int]
@@ -31,29 +33,28 @@ class Scored:
 
     @property
     def input_length(self) -> int:
-        """Tokens that must fit the context length: all but the last, or the longer part if they are apart."""
+        """Number of tokens that must fit the context length: all but the last, or those of the longer input."""
         if self.apart:
             return max(len(self.context), len(self.continuation))
         return len(self.context) + len(self.continuation) - 1
 
 
 def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequence[int], fallback: int) -> list[Scored]:
-    """Encode (context, continuation) pairs.
+    """Encode the options of one question, pairs of context and continuation, together.
 
-    The context is the longest common prefix of enc(context) and enc(context + continuation): a merge across the
-    boundary moves whole tokens to the continuation, and the text scored is always the text shown. Pairs with the same
-    context are the options of one question and are split at the same place, the earliest that any of them needs, so
-    that their likelihoods have the same condition. So encode all options of one question, and nothing else, in one
-    call.
+    The tokens of the context are the longest common prefix of enc(context) and enc(context + continuation). If a token
+    crosses the boundary, the whole token belongs to the continuation, so the scored text is always the text of the
+    prompt. Pairs with the same context are split at the same position, the first that any of them needs, so that their
+    log-probabilities have the same condition. So a call must contain all options of a question and nothing else.
 
     Args:
-        encode: texts to token ids, without special tokens.
+        encode: encodes texts to token ids, without special tokens.
         texts: pairs of context and continuation.
-        start: special tokens put before every text, by the model's rule.
-        fallback: the token to condition on if the context would be empty.
+        start: special tokens before every text.
+        fallback: the token that replaces an empty context.
 
     Raises:
-        PromptError: a continuation adds no token.
+        PromptError: a continuation adds no tokens to its context.
     """
     contexts = list(dict.fromkeys(context for context, _ in texts))
     encoded = encode([*contexts, *(context + continuation for context, continuation in texts)])
@@ -63,7 +64,7 @@ def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
     for (context, continuation), whole in zip(texts, wholes, strict=True):
         boundary = common_prefix(ids_of[context], whole)
         if boundary == len(whole):
-            raise PromptError(f"the continuation {continuation!r} adds no token to its context")
+            raise PromptError(f"the continuation {continuation!r} adds no tokens to its context")
         boundary_of[context] = min(boundary_of[context], boundary)
     begun = {
         context: with_start(start, ids_of[context][:boundary]) or [fallback]
@@ -80,28 +81,32 @@ def split_tokens(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequen
 
 
 def with_start(start: Sequence[int], ids: Sequence[int]) -> list[int]:
-    """The token ids of a text after the special tokens `start`, which are not repeated."""
+    """Token ids of a text with the special tokens `start` before it; they are not repeated if the text has them."""
     return [*start, *without_start(start, ids)]
 
 
 def without_start(start: Sequence[int], ids: Sequence[int]) -> list[int]:
-    """The token ids of a text without the special tokens `start`, if it begins with them."""
+    """Token ids of a text without the special tokens `start` at its beginning."""
     return list(ids[len(start) :] if list(ids[: len(start)]) == list(start) else ids)
 
 
 def encode_apart(encode: Encode, texts: Sequence[tuple[str, str]], start: Sequence[int], fallback: int) -> list[Scored]:
-    """Encode (context, continuation) pairs for an encoder-decoder model: each text by itself, unchanged.
+    """Encode pairs of context and continuation for an encoder-decoder model: each text separately and unchanged.
 
-    A space at the continuation's beginning belongs to its first word, so it is neither lost nor repeated: byte-level
-    vocabularies have a token for the word with its space, and SentencePiece marks the beginning of a text as a space.
+    A space at the beginning of a continuation is part of its first word. It is neither lost nor doubled: byte-level
+    vocabularies have tokens of words with their space, and SentencePiece marks the beginning of a text like a space.
 
-    Args and errors are those of `split_tokens`.
+    Args:
+        encode, texts, start, fallback: as for `split_tokens`.
+
+    Raises:
+        PromptError: a continuation has no tokens.
     """
     parts = list(dict.fromkeys(part for pair in texts for part in pair))
     ids_of = dict(zip(parts, encode(parts), strict=True))
     for _, continuation in texts:
         if not ids_of[continuation]:
-            raise PromptError(f"the continuation {continuation!r} has no token")
+            raise PromptError(f"the continuation {continuation!r} has no tokens")
     return [
         Scored(with_start(start, ids_of[context]) or [fallback], ids_of[continuation], apart=True)
         for context, continuation in texts
@@ -118,11 +123,17 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """One scored continuation per option, all after the same demonstrations."""
+    """A prompt that fits the context length.
+
+    Attributes:
+        options: token ids for each option, all with the same demonstrations.
+        shots: the number of demonstrations that fit.
+        truncated: number of tokens that were cut from the start of the query; 0 unless `overflow` is `truncate`.
+    """
 
     options: tuple[Scored, ...]
-    shots: int  # effective: the demonstrations that fit
-    truncated: int  # tokens cut from the start of the longest option's query, only with overflow="truncate"
+    shots: int
+    truncated: int
 
 
 def fit(
@@ -133,19 +144,20 @@ def fit(
     lengths: Callable[[list[str]], list[int]] | None = None,
     start: int = 0,
 ) -> FittedPrompt:
-    """Keep as many demonstrations as fit `window` input tokens together with the longest option.
+    """Encode a prompt with as many demonstrations as fit the context length together with the longest option.
 
     Args:
         text: the prompt.
-        split: (context, continuation) pairs to token ids.
+        split: encodes pairs of context and continuation.
         window: context length in tokens.
-        overflow: `drop` demonstrations that do not fit; `error` instead; `truncate` also cuts a query that does not
-            fit alone, from its start.
-        lengths: token counts of texts, to guess how many demonstrations fit; the guess is then made exact.
-        start: special tokens at the start of every context, which are never cut.
+        overflow: what to do if the prompt does not fit: `drop` demonstrations; raise an `error`; or `truncate`, which
+            drops demonstrations and also cuts the start of a query that does not fit alone.
+        lengths: returns the token counts of texts, from which the number of demonstrations that fit is estimated
+            before it is determined exactly.
+        start: number of special tokens at the start of every context, which are never cut.
 
     Raises:
-        WindowError: the query alone does not fit, or something does not fit and `overflow` is `error`.
+        WindowError: the query alone does not fit, or the prompt does not fit and `overflow` is `error`.
     """
     requested = len(text.demonstrations)
     options = _encode(text, split, requested)
@@ -153,7 +165,7 @@ def fit(
         return FittedPrompt(tuple(options), requested, 0)
     if overflow == "error":
         needed = f"{counted(requested, 'demonstration takes', 'demonstrations take')} {_longest(options)} tokens"
-        raise WindowError(f"{needed} but the context length is {window}")
+        raise WindowError(f"{needed}, but the context length is {window}")
     shots = _guess(text, _longest(options) - window, lengths)
     if shots < requested:
         options = _encode(text, split, shots)
@@ -167,7 +179,7 @@ def fit(
         return FittedPrompt(tuple(options), shots, 0)
     if overflow != "truncate":
         raise WindowError(
-            f"the query alone takes {_longest(options)} tokens but the context length is {window}; "
+            f"the query alone takes {_longest(options)} tokens, but the context length is {window}; "
             "--overflow truncate cuts its start"
         )
     return FittedPrompt(_cut(options, excess, start), 0, excess)
@@ -182,7 +194,7 @@ def _longest(options: list[Scored]) -> int:
 
 
 def _guess(text: PromptText, excess: int, lengths: Callable[[list[str]], list[int]] | None) -> int:
-    """How many demonstrations are left when the last ones that add up to `excess` tokens go."""
+    """Number of demonstrations that are left if the last ones, with at least `excess` tokens, are dropped."""
     shots = len(text.demonstrations)
     if lengths is None or shots == 0:
         return max(shots - 1, 0)
@@ -195,7 +207,11 @@ def _guess(text: PromptText, excess: int, lengths: Callable[[list[str]], list[in
 
 
 def _cut(options: list[Scored], excess: int, start: int) -> tuple[Scored, ...]:
-    """Cut the same number of tokens from the start of every option's context, so that all still see the same one."""
+    """Cut the same number of tokens from the start of the context of each option.
+
+    Raises:
+        WindowError: no context would be left.
+    """
     if excess >= min(len(option.context) for option in options) - start:
         raise WindowError("an option alone exceeds the context length, even if the whole query is cut")
     return tuple(replace(each, context=each.context[:start] + each.context[start + excess :]) for each in options)

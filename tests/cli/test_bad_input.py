@@ -244,7 +244,7 @@ def test_query_longer_than_the_window(icl_eval: IclEval, lm: FakeLM) -> None:
     message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
     assert message == (
-        "toy/parity, example '0': the query alone takes 11 tokens but the context length is 10; "
+        "toy/parity, example '0': the query alone takes 11 tokens, but the context length is 10; "
         "--overflow truncate cuts its start"
     )
 
@@ -255,7 +255,7 @@ def test_a_long_id_does_not_fill_the_sentence(icl_eval: IclEval, lm: FakeLM) -> 
     message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
     assert message.startswith("toy/parity, example 'word word ")
-    assert "...': the query alone takes 4510 tokens but the context length is 100" in message  # 3 + 4500 + 3 + 5 - 1
+    assert "...': the query alone takes 4510 tokens, but the context length is 100" in message  # 3 + 4500 + 3 + 5 - 1
     assert len(message) < 200
 
 

@@ -165,7 +165,7 @@ def test_check_finds_options_that_read_the_same(icl_eval: IclEval) -> None:
     message = icl_eval("check", "toy/parity", *TOY).mistake
 
     assert message.startswith(f"{PARITY.resolve()}: toy/parity, prompt 'chatty', example '0': ")
-    assert message.endswith("the options 'even' and 'odd' read the same")
+    assert message.endswith("the options 'even' and 'odd' have the same text in the prompt")
 
 
 def test_check_goes_on_after_a_broken_task(icl_eval: IclEval) -> None:

@@ -201,7 +201,7 @@ def test_a_task_that_fails_does_not_end_the_others_and_the_exit_code_says_so(icl
     lm.window = 24
     Path("prompts/toy/pairs/plain.jinja").write_text("The pair of the number {{ n }}\nA:")
     reason = (
-        "toy/pairs has no scores: toy/pairs, example '0': the query alone takes 31 tokens but the context length is 24"
+        "toy/pairs has no scores: toy/pairs, example '0': the query alone takes 31 tokens, but the context length is 24"
     )
     asked = ("-t", "toy", "-m", "any", "--shots", "0", "--out", "kept", *TOY)
     said, plan, again = icl_eval("run", *asked), icl_eval("run", "--explain", *asked), icl_eval("run", *asked)

@@ -199,12 +199,12 @@ def test_options_that_exclude_each_other(llama: Path) -> None:
     assert refusal(llama, device="cpu", device_map="auto") == "give either --device or --device-map, not both"
     others: list[dict[str, Any]] = [{"device": "cpu"}, {"device_map": "auto"}]
     for other in others:
-        assert "takes neither --device nor --device-map" in refusal(llama, tensor_parallel=True, **other)
+        assert "cannot be combined with --device or --device-map" in refusal(llama, tensor_parallel=True, **other)
     for device_map in (None, {"": "cpu"}):
         assert refusal(llama, max_memory={"cpu": "1GiB"}, device_map=device_map) == (
             "--max-memory needs --device-map auto, balanced, balanced_low_0 or sequential"
         )
-    assert "--offload-dir is for the weights" in refusal(llama, offload_dir="x")
+    assert "--offload-dir needs a --device-map" in refusal(llama, offload_dir="x")
 
 
 def test_one_process_cannot_divide_a_model(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:

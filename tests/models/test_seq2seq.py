@@ -232,7 +232,7 @@ def test_a_tokenizer_that_says_the_first_space_twice_is_given_it_once() -> None:
 def test_a_continuation_without_tokens_is_an_error() -> None:
     lm = seq2seq_lm("t5")
 
-    with pytest.raises(PromptError, match=r"the continuation '\\n' has no token"):
+    with pytest.raises(PromptError, match=r"the continuation '\\n' has no tokens"):
         encode_apart(lm.encode, [("a", "\n")], lm.start, lm.fallback)
 
 

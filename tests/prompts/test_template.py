@@ -96,7 +96,7 @@ def test_only_the_line_breaks_next_to_the_tags_of_a_block_are_dropped(body: str,
 
 @pytest.mark.parametrize("body", ["\n", "\n\n"])
 def test_a_block_of_nothing_but_line_breaks_is_an_error(body: str) -> None:
-    with pytest.raises(PromptError, match=r'the block `separator` holds only line breaks.*write \{\{ "\\n" \}\}'):
+    with pytest.raises(PromptError, match=r'the block `separator` contains only line breaks.*write \{\{ "\\n" \}\}'):
         Prompt(block("query", "{{ text }}") + block("separator", body))
 
 
@@ -174,9 +174,9 @@ def test_any_text_is_rendered_literally(literal: str) -> None:
         (block("answer", "a"), "PATH: there is no `{% block query %}`"),
         (block("query", "a") + "\n" + block("query", "b"), "PATH:2: the block `query` appears twice"),
         (block("query", "a\n" + block("answer", "b")), "PATH:2: the block `answer` is inside another"),
-        (block("query", "a") + "\nlost\n", "PATH:1: text outside the blocks would not be part of any prompt"),
-        (block("query", "a") + "\n{% set a = 1 %}", "PATH:2: text outside the blocks would not be part of any prompt"),
-        (block("query", "a") + "{{ text }}", "PATH:1: text outside the blocks would not be part of any prompt"),
+        (block("query", "a") + "\nlost\n", "PATH:1: text outside of blocks would not be part of any prompt"),
+        (block("query", "a") + "\n{% set a = 1 %}", "PATH:2: text outside of blocks would not be part of any prompt"),
+        (block("query", "a") + "{{ text }}", "PATH:1: text outside of blocks would not be part of any prompt"),
         (
             block("query", "a") + block("separator", "{{ text }}"),
             "PATH:1: block `separator` cannot be rendered: 'text' is",
@@ -270,13 +270,13 @@ def test_letters_are_enough_for_a_story_full_of_entities() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "a value is null and would be shown as `None`"),
-        (["a"], "a list has no text of its own"),
-        (("a",), "a tuple has no text of its own"),
-        ({"a": 1}, "a dict has no text of its own"),
-        ({"a"}, "a set has no text of its own"),
-        (math.nan, "a value is not a number and would be shown as `nan`"),
-        (-math.inf, "a value is not a number and would be shown as `-inf`"),
+        (None, "a value is null and would be written as `None`"),
+        (["a"], "a list cannot be written as text"),
+        (("a",), "a tuple cannot be written as text"),
+        ({"a": 1}, "a dict cannot be written as text"),
+        ({"a"}, "a set cannot be written as text"),
+        (math.nan, "a value is not finite and would be written as `nan`"),
+        (-math.inf, "a value is not finite and would be written as `-inf`"),
     ],
 )
 def test_value_without_an_obvious_text_is_an_error(value: Any, message: str) -> None:
@@ -381,7 +381,7 @@ LOOPS = "{% for a in range(100000) %}{% for b in range(100000) %}BODY{% endfor %
     [
         ("{% for a in range(100001) %}{% endfor %}", "Range too big"),
         (LOOPS.replace("BODY", "{{ 'a' * 1000000 }}"), "the text is longer than 10000000 characters"),
-        ("{{ range }}", "has no text of its own"),
+        ("{{ range }}", "cannot be written as text"),
         ("{{ range(2).__class__ }}", "'__class__' of 'range' object is unsafe"),
     ],
 )
@@ -470,7 +470,7 @@ def test_a_template_in_a_task_file_gives_a_list_only_if_it_is_one_expression() -
     assert sandbox.evaluate("{{ a }}", view, "options") == "x"
     assert sandbox.evaluate("{{ a }}{{ b }}", view, "options") == "xy"
     assert sandbox.evaluate("plain", view, "options") == "plain"
-    with pytest.raises(ValueError, match="a list has no text of its own"):
+    with pytest.raises(ValueError, match="a list cannot be written as text"):
         sandbox.evaluate("{% if a %}{{ [a, b] }}{% endif %}", view, "options")
 
 

@@ -76,9 +76,9 @@ def test_order_of_options_does_not_matter() -> None:
 
 
 def test_continuation_without_a_token_is_an_error() -> None:
-    with pytest.raises(PromptError, match="the continuation '' adds no token to its context"):
+    with pytest.raises(PromptError, match="the continuation '' adds no tokens to its context"):
         pieces(("ab", ""))
-    with pytest.raises(PromptError, match="the continuation '' adds no token"):
+    with pytest.raises(PromptError, match="the continuation '' adds no tokens"):
         pieces(("", ""))
 
 
@@ -86,7 +86,7 @@ def test_continuation_that_the_encoder_drops_is_an_error() -> None:
     def without_spaces(texts: Sequence[str]) -> list[list[int]]:
         return [[ord(letter) for letter in text if letter != " "] for text in texts]
 
-    with pytest.raises(PromptError, match="the continuation ' ' adds no token"):
+    with pytest.raises(PromptError, match="the continuation ' ' adds no tokens"):
         split_tokens(without_spaces, [("a", " ")], [], FALLBACK)
 
 

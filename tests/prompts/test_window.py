@@ -125,7 +125,7 @@ def test_error_is_raised_instead_of_dropping() -> None:
     window = needed(TEXT, 3) - 1
 
     with pytest.raises(
-        WindowError, match=f"3 demonstrations take {window + 1} tokens but the context length is {window}"
+        WindowError, match=f"3 demonstrations take {window + 1} tokens, but the context length is {window}"
     ):
         fitted(TEXT, window=window, overflow="error")
 

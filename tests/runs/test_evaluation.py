@@ -202,7 +202,7 @@ def test_whole_demonstrations_are_dropped_and_none_is_cut() -> None:
 
 def test_overflow_error_refuses_to_drop_demonstrations() -> None:
     with pytest.raises(
-        WindowError, match=r"^parity, example '0': 6 demonstrations take \d+ tokens but the context length"
+        WindowError, match=r"^parity, example '0': 6 demonstrations take \d+ tokens, but the context length"
     ):
         evaluate(FakeLM(window=60), parity(), shots=6, overflow="error")
 
@@ -210,7 +210,7 @@ def test_overflow_error_refuses_to_drop_demonstrations() -> None:
 def test_a_query_that_does_not_fit_is_an_error_unless_truncation_was_requested() -> None:
     task = parity(prompt="Q: " + "x" * 50 + " {{ n }}\nA:")
     with pytest.raises(
-        WindowError, match=r"parity, example '0': the query alone takes 62 tokens but the context length is 40"
+        WindowError, match=r"parity, example '0': the query alone takes 62 tokens, but the context length is 40"
     ):
         evaluate(FakeLM(window=40), task, shots=0)
     result = evaluate(FakeLM(window=40), task, shots=0, overflow="truncate")

@@ -19,7 +19,7 @@ from .folders import examples, journal, manifest, scores
 
 WINDOW = 100
 REASON = (
-    "long, example '1': the query alone takes 411 tokens but the context length is 100; "
+    "long, example '1': the query alone takes 411 tokens, but the context length is 100; "
     "--overflow truncate cuts its start"
 )
 

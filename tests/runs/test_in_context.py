@@ -178,7 +178,7 @@ def test_generated_answers_have_losses_too(tmp_path: Path) -> None:
 def test_answers_without_a_known_beginning_and_chats_are_refused() -> None:
     blocks = "{% block query %}{{ n }}{% endblock %}{% block demonstration %}is {{ n }}?{% endblock %}"
 
-    with pytest.raises(PromptError, match="a demonstration has no answer after its query: 'is "):
+    with pytest.raises(PromptError, match="a demonstration does not consist of its query and an answer: 'is"):
         evaluate(FakeLM(), parity(prompt=blocks), shots=2, per_shot_loss=True)
     with pytest.raises(RunError, match="`per_shot_loss` does not support chats"):
         evaluate("tiny", parity(), shots=2, per_shot_loss=True, chat=True)

@@ -110,7 +110,7 @@ def test_references_are_options_that_are_all_right() -> None:
 def test_query_that_shows_the_reference_is_an_error(block: str) -> None:
     prompt = f"{{% block instruction %}}x{{% endblock %}}\n{{% block query %}}{{{{ country }}}} {block}{{% endblock %}}"
 
-    with pytest.raises(PromptError, match=r"prompt 'inline':2: the query uses `\w+`, which gives the answer away"):
+    with pytest.raises(PromptError, match=r"prompt 'inline':2: the query uses `\w+`, which reveals the answer"):
         capital(prompt=prompt).check_fields(NOWHERE)
 
 

@@ -86,9 +86,9 @@ def test_an_empty_answer_is_found() -> None:
 
 
 def test_options_that_read_the_same_are_found() -> None:
-    assert "the options 'yes' and 'yes' read the same" in complaint(made(options=["yes", "yes"]))
+    assert "the options 'yes' and 'yes' have the same text in the prompt" in complaint(made(options=["yes", "yes"]))
     prompt = "{% block query %}{{ text }}{% endblock %}{% block answer %} right{% endblock %}"
-    assert "the options 'yes' and 'no' read the same" in complaint(made(prompt=prompt))
+    assert "the options 'yes' and 'no' have the same text in the prompt" in complaint(made(prompt=prompt))
 
 
 def test_a_record_may_list_an_option_twice() -> None:
@@ -141,7 +141,7 @@ Draw = Callable[[Pool, Example, int, int], list[Example]]
         ),
         (
             lambda pool, query, shots, seed: [replace(query, id=f"{shots}", fields={"text": f"other {shots}"})] * shots,
-            "the 1-shot draw does not begin the larger one",
+            "the 1-shot draw is not a prefix of the larger one",
         ),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_task_without_records_needs_a_source() -> None:
     task = made()
     bare = replace(task, source=None)
 
-    assert complaint(bare) == "things holds no records of its own; pass a source"
+    assert complaint(bare) == "things does not contain records; pass a source"
     check_task(bare, MemorySource({"evaluation": RECORDS, "demonstrations": SHOWN}))
 
 
@@ -180,9 +180,7 @@ def test_a_sound_task_of_texts_passes(changes: dict[str, Any]) -> None:
 
 
 def test_query_that_gives_the_reference_away_is_found() -> None:
-    assert "the query uses `option`, which gives the answer away" in complaint(
-        written(prompt="{{ text }} {{ option }}:")
-    )
+    assert "the query uses `option`, which reveals the answer" in complaint(written(prompt="{{ text }} {{ option }}:"))
 
 
 def test_document_may_exceed_the_window_and_a_prompt_may_not() -> None:
