@@ -1,4 +1,4 @@
-"""Language models behind one protocol."""
+"""Language models of all kinds: causal, encoder-decoder, masked and served ones, behind one protocol."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ __all__ = [
     "wrap_model",
 ]
 
-_HOMES = {
+_LAZY = {
     "LoadConfig": "options",
     "TINY": "loading.checkpoint",
     "ModelConfig": "options",
@@ -88,7 +88,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what loads models by name when it is used: asking a loaded model needs nothing but `transformers`."""
-    if name not in _HOMES:
+    """Import what loads models when it is first used; a loaded model does not need it."""
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)

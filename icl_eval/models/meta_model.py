@@ -244,7 +244,7 @@ def cache_size(model: Any, tokens: int) -> CacheSize | None:
 def skip_value_checks(model: Any) -> None:
     """Make a model skip steps that need values, so that it runs on the meta device.
 
-    These are the search for padding, and the gathering of the tokens of each expert.
+    These are the search for padding, and the selection of the tokens of each expert.
     """
     for config in (model.config, model.config.get_text_config()):
         config.pad_token_id = None

@@ -75,7 +75,7 @@ class ScoreAnswer:
     """The log-probabilities of a continuation.
 
     Attributes:
-        logprobs: of each token, in nats.
+        logprobs: the log-probability of each token, in nats.
         greedy: whether every token was the most likely one.
         means: for each token, the expected log-probability of a token drawn from the model's distribution, in nats: the
             negative entropy of the distribution. Empty unless the request has `moments`.
@@ -157,7 +157,7 @@ class Plan:
 
 
 class OutOfMemory(Exception):  # noqa: N818
-    """A batch did not fit the device; a smaller one may."""
+    """A batch did not fit the memory of a device; a smaller one may."""
 
 
 class Batch(Protocol):

@@ -1,4 +1,4 @@
-"""Where the weights of a model go: to one device, to several by a device map, or to the CPU or disk as offloaded.
+"""Where the weights of a model go: to one device, to several by a device map, or, offloaded, to the CPU or disk.
 
 `accelerate` and `transformers` place them. This module determines and checks their arguments, including device maps,
 before any weights are read.
