@@ -33,10 +33,8 @@ PER_OPTION = ("option", "index")  # variables that differ between options
 GIVEN = (*PER_OPTION, "options", "letters")  # variables of all templates, besides the fields of the example
 RESERVED = (*PER_OPTION, "letters")  # names that no field may have; a field `options` usually is the list of options
 CACHED_TEXTS = 1000  # maximum number of cached texts of blocks without fields
-LETTERS = (
-    *string.ascii_uppercase,
-    *(a + b for a in string.ascii_uppercase for b in string.ascii_uppercase),
-)  # A ... ZZ
+LETTERS = (*string.ascii_uppercase, *(a + b for a in string.ascii_uppercase for b in string.ascii_uppercase))
+"""Names of options: A to ZZ."""
 
 
 class Prompt:

@@ -205,9 +205,8 @@ class CausalLM(LocalModel, RowModel):
         if prefix:
             inputs["past_key_values"] = self._prefix_cache.of(rows[0].tokens[:prefix], copies=len(rows))
         elif cached:
-            inputs["past_key_values"] = (
-                DynamicCache()
-            )  # keeps all tokens; the default cache of a sliding layer would drop some
+            # keeps all tokens; the default cache of a layer with a sliding window would drop some
+            inputs["past_key_values"] = DynamicCache()
         attention: AbstractContextManager[None] = nullcontext()
         if self._kernel is not None and len(rows) == 1 and self._uses_kernel(rows[0]):
             used = depths(rows[0].parents) if positions is None else positions
@@ -235,9 +234,7 @@ class CausalLM(LocalModel, RowModel):
         prefix = rows[0].prefix_length
         positions = torch.zeros(len(rows), length, dtype=torch.long)
         visible = torch.zeros(len(rows), 1, length, prefix + length, dtype=torch.bool)
-        visible[:, 0, :, prefix:].diagonal(dim1=1, dim2=2).fill_(
-            True
-        )  # padding visible itself: a row without keys gives NaN
+        visible[:, 0, :, prefix:].diagonal(dim1=1, dim2=2).fill_(True)  # also of padding: without keys, it gives NaN
         for index, row in enumerate(rows):
             size = len(row.tokens) - prefix
             positions[index, :size] = torch.from_numpy((depths(row.parents) if custom is None else custom)[prefix:])

@@ -206,7 +206,7 @@ def _fork(trunk: Any, unrelated: Any, branch: Any) -> Row:
 def _row(tokens: Any, parents: Any, branch: int = 1) -> Row:
     """A row in which the tokens after the first and the last of its last `branch` tokens are scored.
 
-    In the first, also convolutions over a few tokens would show a leak.
+    A convolution over a few tokens only leaks into the first of them.
     """
     scored = np.unique([len(tokens) - branch, len(tokens) - 1]).astype(np.int32)
     return Row(np.array(tokens, np.int32), np.array(parents, np.int32), scored, np.zeros(len(scored), np.int32))
