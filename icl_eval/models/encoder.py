@@ -76,15 +76,15 @@ class _Encoder:
     def _means(self, ids: Sequence[Sequence[int]]) -> Vectors:
         import torch
 
-        tokens = torch.full((len(ids), max(map(len, ids))), self.tokenizer.pad_token_id or 0)
-        mask = torch.zeros_like(tokens)
-        for row, each in enumerate(ids):
-            tokens[row, : len(each)], mask[row, : len(each)] = torch.tensor(each), 1
-        tokens, mask = tokens.to(self.device), mask.to(self.device)
+        from icl_eval.models.network import not_padding, padded
+
+        rows = [np.array(each, np.int32) for each in ids]
+        tokens, mask = (
+            each.to(self.device) for each in (padded(rows, self.tokenizer.pad_token_id or 0), not_padding(rows))
+        )
         with torch.inference_mode():
-            states = self.model(
-                input_ids=tokens, attention_mask=mask
-            ).last_hidden_state.float()  # (texts, tokens, size)
+            output = self.model(input_ids=tokens, attention_mask=mask)
+            states = output.last_hidden_state.float()  # (texts, tokens, hidden size)
             sums = (states * mask[:, :, None]).sum(dim=1)
             means: Vectors = (sums / mask.sum(dim=1, keepdim=True)).cpu().numpy()
         return means

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from icl_eval.config import PLL
 from icl_eval.errors import ModelError
 from icl_eval.models.loading.devices import to_device
-from icl_eval.models.network import LocalModel, TokenScores, full_device, ordinary_tokens, token_logprobs
+from icl_eval.models.network import (
+    LocalModel,
+    TokenScores,
+    full_device,
+    not_padding,
+    ordinary_tokens,
+    padded,
+    token_logprobs,
+)
 from icl_eval.models.protocol import LOGITS, ScoreAnswer, ScoreRequest, Sink
 from icl_eval.models.tokenization import special_tokens, window_of
 
@@ -140,12 +148,8 @@ class MaskedLM(LocalModel):
 
     def _fill(self, batch: _Batch, moments: bool) -> TokenScores:
         """The scores of the masked tokens of a batch."""
-        tokens = torch.full((len(batch.copies), batch.width), self._padding, dtype=torch.long)
-        mask = torch.zeros_like(tokens)
-        for copy, row in batch.copies.items():
-            ids = np.frombuffer(copy, np.int32)
-            tokens[row, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
-            mask[row, : len(ids)] = 1
+        rows = [np.frombuffer(copy, np.int32) for copy in batch.copies]  # in the order of their indices
+        tokens, mask = padded(rows, self._padding), not_padding(rows)
         indices = torch.tensor([row * batch.width + position for row, position in batch.indices])
         inputs = {"input_ids": to_device(tokens, self.device), "attention_mask": to_device(mask, self.device)}
         logits, _ = self._network.forward(inputs, indices)

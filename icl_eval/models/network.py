@@ -6,7 +6,7 @@ vocabulary. Logits are float32, whatever the type of the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -103,6 +103,20 @@ class Network:
             return
         if distance(picked, every) <= tolerance(precision) * distance(np.roll(every, 1, axis=0), every):
             self.head = head
+
+
+def padded(rows: Sequence[NDArray[np.int32]], padding: int = 0) -> torch.Tensor:
+    """Token ids of rows as (N, longest) int64, padded on the right."""
+    tokens = torch.full((len(rows), max(map(len, rows))), padding, dtype=torch.long)
+    for index, row in enumerate(rows):
+        tokens[index, : len(row)] = torch.from_numpy(row.astype(np.int64))
+    return tokens
+
+
+def not_padding(rows: Sequence[NDArray[np.int32]]) -> torch.Tensor:
+    """1 where `padded` has a token of a row, and 0 where it has padding, (N, longest) int64."""
+    lengths = torch.tensor([len(row) for row in rows])
+    return (torch.arange(int(lengths.max())) < lengths[:, None]).long()
 
 
 def ordinary_tokens(size: int, vocabulary: int) -> NDArray[np.int64]:

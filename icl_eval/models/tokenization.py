@@ -30,6 +30,7 @@ LENGTHS = (
     "seq_length",
     "context_length",
 )
+UNKNOWN_LENGTH = 10**9  # no context length is as large; in `transformers`, 10**30 means that it is unknown
 RELATIVE = ("relative_attention_num_buckets", "relative_buckets")  # relative positions, which have no maximum
 
 Encode = Callable[[list[str]], list[list[int]]]
@@ -268,7 +269,7 @@ def _reported_window(text: Any, tokenizer: Any) -> int | None:
     for name in LENGTHS:
         if isinstance(size := getattr(text, name, None), int):
             return size
-    if tokenizer.model_max_length < 10**9:  # in `transformers`, 10**30 means unknown
+    if tokenizer.model_max_length < UNKNOWN_LENGTH:
         return int(tokenizer.model_max_length)
     return None
 

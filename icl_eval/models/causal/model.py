@@ -39,6 +39,7 @@ from icl_eval.models.network import (
     enqueue_token_logprobs,
     full_device,
     ordinary_tokens,
+    padded,
     state_budget,
     tolerance,
 )
@@ -194,10 +195,8 @@ class CausalLM(LocalModel, RowModel):
         from transformers import DynamicCache
 
         prefix = rows[0].prefix_length  # the same for all
-        length = max(len(row.tokens) for row in rows) - prefix
-        tokens = torch.zeros(len(rows), length, dtype=torch.long)  # (B, T)
-        for index, row in enumerate(rows):
-            tokens[index, : len(row.tokens) - prefix] = torch.from_numpy(row.tokens[prefix:].astype(np.int64))
+        tokens = padded([row.tokens[prefix:] for row in rows])  # (B, T)
+        length = tokens.shape[1]
         indices = torch.from_numpy(
             np.concatenate([index * length + row.scored - prefix for index, row in enumerate(rows)])
         )

@@ -12,7 +12,7 @@ import torch
 from icl_eval.models.generation.decoder import Entry, Tokens
 from icl_eval.models.generation.search import Extension
 from icl_eval.models.loading.devices import to_device
-from icl_eval.models.network import Network
+from icl_eval.models.network import Network, not_padding, padded
 
 InputsOf = Callable[[Tokens], tuple[Tokens, Tokens]]
 
@@ -53,10 +53,8 @@ class EncoderDecoder:
 
     def encode(self, contexts: Sequence[Tokens]) -> Encoded:
         """Encode contexts, including special tokens, as one batch."""
-        tokens = self.padded(contexts)
-        lengths = to_device(torch.tensor([len(context) for context in contexts]), self.device)
-        mask = (torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]).long()
-        output = self._encoder(input_ids=tokens, attention_mask=mask)
+        mask = to_device(not_padding(contexts), self.device)
+        output = self._encoder(input_ids=self.padded(contexts), attention_mask=mask)
         return Encoded(output.last_hidden_state, mask)
 
     def decode(
@@ -83,10 +81,7 @@ class EncoderDecoder:
 
     def padded(self, rows: Sequence[Tokens]) -> torch.Tensor:
         """Rows (N, longest) on the device, padded on the right."""
-        tokens = torch.full((len(rows), max(map(len, rows))), self._padding, dtype=torch.long)
-        for index, row in enumerate(rows):
-            tokens[index, : len(row)] = torch.from_numpy(row.astype(np.int64))
-        return to_device(tokens, self.device)
+        return to_device(padded(rows, self._padding), self.device)
 
 
 class EncodedDecoder:

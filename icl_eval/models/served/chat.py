@@ -17,15 +17,13 @@ from icl_eval.models.decoding import Decoding, GenerateRequest, TextSink
 from icl_eval.models.options import LoadConfig, ModelConfig
 from icl_eval.models.protocol import UNLIMITED, LanguageModel
 from icl_eval.models.served.completions_format import MissingField, choice_of
-from icl_eval.models.served.endpoint import Body, Endpoint, Refusal
+from icl_eval.models.served.endpoint import AMBIGUOUS, UNSUPPORTED, Body, Endpoint, Refusal
 from icl_eval.models.served.model import ServedText, ended_text, endpoint_at, generate_texts, named_model
 
 CHAT = "/chat/completions"
 PROBE = [{"role": "user", "content": "Say yes."}]
 PROBE_TOKENS = 16  # the minimum of some servers
 LIMITS = ("max_tokens", "max_completion_tokens")  # names of the same parameter; new OpenAI models need the second
-UNSUPPORTED = (400, 422)  # status for an unknown parameter
-AMBIGUOUS = (500, 501)  # status of a server without log-probabilities, or of one that does not work
 MOST_STOPS = 4  # stop strings that the API of OpenAI takes; texts are cut at the others here
 REASONING = ("reasoning_content", "reasoning")  # fields for the reasoning before the answer
 

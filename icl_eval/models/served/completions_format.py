@@ -19,12 +19,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from icl_eval.errors import ModelError
-from icl_eval.models.protocol import ScoreRequest
+from icl_eval.models.protocol import DIGITS, ROUNDING, ScoreRequest
 from icl_eval.models.served.endpoint import Body
 from icl_eval.models.tokenization import BROKEN
 
-DIGITS = 7  # decimals of a log-probability: below float32's own precision
-ROUNDING = 1e-4  # nats by which rounding may put a log-probability above 0
 LEAST = 1e30  # nats below 0 that a log-probability may have
 PLAIN: Body = {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "repetition_penalty": 1.0}
 """Parameters that keep a server from changing log-probabilities by default."""

@@ -39,6 +39,8 @@ LONGEST_PAUSE = 120.0  # seconds; the longest pause that a server may request
 REPORTED_PAUSE = 1.0  # seconds; shorter pauses are not reported
 MIN_BODY, PER_TOKEN = 2**22, 2**10
 """Maximum size of an answer in bytes: a constant, and an amount for each token or character of its request."""
+UNSUPPORTED = (400, 422)  # status for a request that the server does not support
+AMBIGUOUS = (500, 501)  # status for a request that the server does not support, or of a server that does not work
 CONNECTING = 10.0  # seconds to connect, or the timeout if that is less
 MAX_QUOTED = 200  # maximum number of characters that are quoted from a server's message
 

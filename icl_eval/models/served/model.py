@@ -26,11 +26,10 @@ from icl_eval.models.served.completions_format import (
 )
 from icl_eval.models.served.endpoint import Body, Endpoint, Refusal
 from icl_eval.models.served.probing import COMPLETIONS, detect_formats
-from icl_eval.models.tokenization import TokenizerModel, bos_tokens, tokenizer_digest
+from icl_eval.models.tokenization import UNKNOWN_LENGTH, TokenizerModel, bos_tokens, tokenizer_digest
 
 KEYS = ("ICL_EVAL_API_KEY", "OPENAI_API_KEY")  # environment variables with the API key, in order of precedence
 SPARE = 2  # tokens of the server's window for the last scored token, which it reads, too, and for a generated token
-UNKNOWN_LENGTH = 10**9  # in `transformers`, 10**30 means unknown
 
 
 class ServedLM(TokenizerModel):

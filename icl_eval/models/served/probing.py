@@ -24,15 +24,13 @@ from icl_eval.models.served.completions_format import (
     logprobs_of,
     prompt_tokens,
 )
-from icl_eval.models.served.endpoint import Body, Endpoint, Refusal
+from icl_eval.models.served.endpoint import AMBIGUOUS, UNSUPPORTED, Body, Endpoint, Refusal
 
 COMPLETIONS = "/completions"
 PROBE = "Nine purple spoons sang to the lamp."  # no model expects every word of it
 CUTS = (1, 2, 3)  # positions, in tokens before the end of the text, at which generated tokens are compared
 TOLERANCE = 0.25  # nats: above the noise of 16-bit arithmetic, below the difference that a shift makes
-UNSUPPORTED = (400, 422, 500, 501)  # status for a body that the server does not support
 LATE = "; llama-cpp-python does this if the prompt does not begin with a BOS token: see --bos yes"
-AMBIGUOUS = (500, 501)  # status of a server that does not support a body, or that does not work
 
 
 class ServerDown(Refusal):
@@ -94,7 +92,7 @@ def detect_formats(endpoint: Endpoint, model: str, tokenizer: Any, start: Sequen
                 )
             completions, logprobs = _try(endpoint, completions, tokens, has_start=bool(start))
         except Refusal as error:
-            if error.status not in UNSUPPORTED or isinstance(error, ServerDown):
+            if error.status not in (*UNSUPPORTED, *AMBIGUOUS) or isinstance(error, ServerDown):
                 raise
             problems.append(error)
         except MissingField as error:
@@ -123,7 +121,7 @@ def _answer(endpoint: Endpoint, body: Body) -> Any:
     try:
         endpoint.post(COMPLETIONS, simplest)
     except Refusal as error:
-        if error.status not in (400, 422):
+        if error.status not in UNSUPPORTED:
             raise ServerDown(str(error), error.status) from error
     return endpoint.post(COMPLETIONS, body, AMBIGUOUS)
 
@@ -231,7 +229,7 @@ def _next_token(
             if _next_token_works(endpoint, form, tokens, logprobs):
                 return form
         except Refusal as error:
-            if error.status not in UNSUPPORTED or isinstance(error, ServerDown):
+            if error.status not in (*UNSUPPORTED, *AMBIGUOUS) or isinstance(error, ServerDown):
                 raise
         except ModelError:
             continue
