@@ -16,10 +16,10 @@ from icl_eval.errors import ModelError
 from icl_eval.models import OutOfMemory, ScoreRequest, wrap_model
 from icl_eval.models.causal.model import ARITHMETIC, CausalLM
 from icl_eval.models.causal.rows import Row
-from icl_eval.models.causal.scheduling import LOGITS
 from icl_eval.models.causal.sharing import line
 from icl_eval.models.generation.generation import Limits
 from icl_eval.models.network import CPU_ROW_BUDGET
+from icl_eval.models.protocol import LOGITS
 
 from .architectures import VOCABULARY, WINDOW, build
 from .black_boxes import Waits

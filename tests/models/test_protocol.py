@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from icl_eval.models import Decoding, GenerateRequest, ScoreRequest
-from icl_eval.models.protocol import CHUNK, CHUNKS, Request
+from icl_eval.models.protocol import MAX_CHUNKS, MIN_CHUNK_TOKENS, Request
 from icl_eval.testing import FakeLM
 
 
@@ -41,11 +41,11 @@ def test_key_is_the_same_on_every_platform() -> None:
 @pytest.mark.parametrize("kind", [ScoreRequest, GenerateRequest])
 def test_work_of_many_tokens_is_planned_in_few_items(kind: type[Request]) -> None:
     """Two requests an item: with one each there would be too many items, though each is large enough."""
-    texts = [[number] * CHUNK for number in range(2 * CHUNKS)]
+    texts = [[number] * MIN_CHUNK_TOKENS for number in range(2 * MAX_CHUNKS)]
     requests: list[Request] = [
         ScoreRequest.of(text, [1]) if kind is ScoreRequest else GenerateRequest.of(text, Decoding(8)) for text in texts
     ]
 
     items = FakeLM().plan(requests).items
 
-    assert [len(item.requests) for item in items] == [2] * CHUNKS
+    assert [len(item.requests) for item in items] == [2] * MAX_CHUNKS
