@@ -46,7 +46,7 @@ def test_a_map_and_limits_change_no_score(icl_eval: IclEval) -> None:
     ("arguments", "sentence"),
     [
         (["--device", "cpu", "--device-map", "auto"], "give either --device or --device-map, not both"),
-        (["--device-map", "auto", "--max-memory", "cpu=much"], "--max-memory cpu=much: a size reads like"),
+        (["--device-map", "auto", "--max-memory", "cpu=much"], "--max-memory cpu=much: write a size as"),
         (["--device-map", "nowhere.yaml"], "there is no file 'nowhere.yaml'"),
         (["--device-map", "devices.yaml"], "devices.yaml: no module of the model is named 'transformer.g'"),
         (["--tensor-parallel"], "--tensor-parallel divides a model among several processes, but there is only one"),

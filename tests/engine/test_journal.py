@@ -199,7 +199,7 @@ def test_an_answer_to_another_number_of_tokens_is_refused(path: Path) -> None:
     with Journal(path) as journal:
         journal.put({REQUESTS[0].key(FakeLM().fingerprint): ScoreAnswer((-1.0,), False)})
 
-    with pytest.raises(RunError, match="holds 1 log-probability for a request of 2 tokens"):
+    with pytest.raises(RunError, match="contains 1 log-probability for a request of 2 tokens"):
         run(path)
 
 

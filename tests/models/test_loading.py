@@ -111,7 +111,7 @@ def test_code_of_a_repository_is_not_run(folder: Path) -> None:
     configure(folder, model_type="unheard_of", auto_map={"AutoConfig": "its.Config", "AutoModelForCausalLM": "its.LM"})
     (folder / "its.py").write_text("raise SystemExit('this code ran')\n")
 
-    assert refusal(folder).endswith("which --trust-remote-code would run")
+    assert refusal(folder).endswith("which is run only with --trust-remote-code")
 
 
 def test_weights_that_are_missing_are_not_made_up(folder: Path) -> None:

@@ -318,7 +318,7 @@ def test_the_window_is_what_the_server_says_less_what_a_request_takes(
 
 
 def test_a_window_beyond_the_servers_is_refused(connect: Served) -> None:
-    assert "but the endpoint has 512" in refusal(connect, Habits(), max_length=511)
+    assert "but that of the endpoint is 512" in refusal(connect, Habits(), max_length=511)
 
 
 def test_an_unknown_window_must_be_given(connect: Served) -> None:
