@@ -118,7 +118,7 @@ def test_a_plan_says_how_many_experts_a_token_meets(tmp_path: Path) -> None:
         ({"model_type": "no-such"}, True, "no-such"),
         ({"model_type": "t5", "vocab_size": 100}, True, "is a t5 model"),
         ({"model_type": "bert", "vocab_size": 100}, True, "is a bert model"),
-        ({"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}, True, "which is run only with --trust-remote-code"),
+        ({"model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}, True, "is run only with --trust-remote-code"),
     ],
 )
 def test_what_cannot_be_planned_is_one_sentence(
