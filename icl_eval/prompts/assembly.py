@@ -41,7 +41,7 @@ class PromptText:
     replies: tuple[str, ...] = ()
     chat: Chat | None = None
 
-    def shown(self, shots: int | None = None) -> tuple[str, ...]:
+    def ordered_demonstrations(self, shots: int | None = None) -> tuple[str, ...]:
         """The first `shots` demonstrations of the draw (by default all), in the order of the prompt."""
         return self._in_order(self.demonstrations[:shots])
 
@@ -52,7 +52,9 @@ class PromptText:
         """
         text, position = self.context(option, shots), 0
         pieces: list[tuple[str, Part]] = [(self.instruction, "instruction")]
-        for each, reply in zip_longest(self.shown(shots), self._in_order(self.replies[:shots]), fillvalue=""):
+        for each, reply in zip_longest(
+            self.ordered_demonstrations(shots), self._in_order(self.replies[:shots]), fillvalue=""
+        ):
             is_turns = self.chat is not None and self.chat.demonstrations == "turns"
             turns = (each.removesuffix(reply), reply) if is_turns else (each,)
             pieces += [(turn, "demonstration") for turn in turns]
@@ -72,7 +74,7 @@ class PromptText:
             PromptError: a demonstration does not begin with its query, so it is unknown where its answer begins.
         """
         text = self.instruction + self.separator if self.instruction else ""
-        for each, reply in zip(self.shown(shots), self._in_order(self.replies[:shots]), strict=True):
+        for each, reply in zip(self.ordered_demonstrations(shots), self._in_order(self.replies[:shots]), strict=True):
             if not reply:
                 raise PromptError(f"a demonstration does not consist of its query and an answer: {each!r:.80}")
             yield text + each.removesuffix(reply), reply
@@ -93,10 +95,10 @@ class PromptText:
             IclEvalError: the prompt cannot be written as a conversation.
         """
         if self.chat is not None:
-            solved = list(zip(self.shown(shots), self._in_order(self.replies[:shots]), strict=True))
+            solved = list(zip(self.ordered_demonstrations(shots), self._in_order(self.replies[:shots]), strict=True))
             return self.chat.context(self.instruction, solved, self.queries[option], self.separator)
         head = [self.instruction] if self.instruction else []
-        return self.separator.join([*head, *self.shown(shots), self.queries[option]])
+        return self.separator.join([*head, *self.ordered_demonstrations(shots), self.queries[option]])
 
     def _in_order(self, drawn: tuple[str, ...]) -> tuple[str, ...]:
         if self.order is None:

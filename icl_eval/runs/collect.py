@@ -197,7 +197,7 @@ def token_decoder(model: LanguageModel) -> TokenDecoder:
 def parts_of(query: EncodedQuery, decode: TokenDecoder) -> PromptParts:
     """The texts of a query for `prompts.jsonl`."""
     text = query.text
-    shown = text.shown(query.shots)
+    shown = text.ordered_demonstrations(query.shots)
     conversations = () if text.chat is None else tuple(text.contexts(query.shots))
     scored = [each for each in query.of_answers if isinstance(each, ScoreRequest)]
     if query.kind == "choice":

@@ -175,7 +175,7 @@ def _probing_set(texts: Iterable[PromptText], engine: Engine, decoding: Decoding
 
 
 def _head(text: PromptText) -> list[str]:
-    return [*([text.instruction] if text.instruction else []), *text.shown()]
+    return [*([text.instruction] if text.instruction else []), *text.ordered_demonstrations()]
 
 
 def _query(part: str, answers: Sequence[str]) -> str | None:
