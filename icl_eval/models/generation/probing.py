@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -50,11 +50,12 @@ def causal_generation(
     uncached = partial(UncachedDecoder, partial(_forward_uncached, network))
     batched: list[MakeDecoder] = [partial(BatchDecoder, network), partial(BatchDecoder, network, forks=False)]
     vocabulary = int(network.config.vocab_size)
-    far = _first_working(batched, uncached, vocabulary, precision)
+    far = cache(partial(_first_working, batched, uncached, vocabulary, precision))  # tried where it is needed
     recorder = Recorder(cuda_graphs(network.device)) if on_one_gpu(network.model) else None
     decoder = partial(PooledDecoder, network, branches=branches, recorder=recorder)
     pooled: list[MakeDecoder] = [partial(decoder, prefill)] if prefill else []
-    near = _first_working(pooled, far, vocabulary, precision)
+    near = _first_working(pooled, uncached, vocabulary, precision)
+    near = far() if near is uncached else near
     ends, stop_tokens = end_tokens(network.model, tokenizer), StopTokens(tokenizer)
 
     def kind_of(request: GenerateRequest, generated: int) -> Kind:
@@ -67,7 +68,7 @@ def causal_generation(
         return search_for(request, ends, text_after(tokenizer, request.tokens), may_stop)
 
     layers = OneDnnLayers(network.model)
-    return Generation(lambda kind: far() if kind[0] else near(), kind_of, search, limits, layers.used)
+    return Generation(lambda kind: far()() if kind[0] else near(), kind_of, search, limits, layers.used)
 
 
 def seq2seq_generation(
