@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -46,6 +47,13 @@ def paths(name: str) -> dict[str, CausalLM]:
     masks.max_shared_length, masks.has_tree_attention = masks._sharing(None).max_shared_length, False
     plain.shares_prefixes = False
     return {"pieces": pieces, "masks": masks, "plain": plain}
+
+
+def probed(name: str) -> CausalLM:
+    """One model that is probed once, with a budget of its own."""
+    lm = copy(paths(name)["pieces"])
+    lm.budget = replace(lm.budget)
+    return lm
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -117,7 +125,7 @@ def test_what_the_kernels_of_cuda_compute_equals_the_reference(
 @pytest.mark.parametrize("name", sorted(name for name, why in WHY_NOT.items() if why == UNHEEDED))
 def test_siblings_never_leak_into_one_another_through_a_recurrent_state(name: str) -> None:
     """They get separate sequences: the tokens of a sibling change nothing, to the last bit."""
-    lm, context = causal(sharp(name)), list(range(3, 20))
+    lm, context = probed(name), list(range(3, 20))
     found = {
         sibling: Engine(lm).answer([ScoreRequest.of(context, [sibling] * 6), ScoreRequest.of(context, [9, 8, 7])])[1]
         for sibling in (5, 100)
@@ -131,7 +139,7 @@ def test_siblings_never_leak_into_one_another_through_a_recurrent_state(name: st
 def test_rows_branch_beyond_a_window_and_compute_the_tokens_of_the_trie(name: str) -> None:
     context = np.random.default_rng(1).integers(3, VOCABULARY, 40).tolist()
     requests = [ScoreRequest.of(context, [token, *context[:5]]) for token in range(3, 9)]
-    engine = Engine(causal(sharp(name)))
+    engine = Engine(probed(name))
 
     answers = engine.answer(requests)
 
@@ -174,7 +182,7 @@ def test_a_kernel_that_fails_later_gives_way_to_matrix_products(monkeypatch: pyt
 @pytest.mark.parametrize("budget", [1, 48, 100_000])
 @pytest.mark.parametrize("name", ["llama", "gemma3", "phi3_longrope", "mpt", "jamba"])
 def test_answers_do_not_depend_on_budget_order_or_company(name: str, budget: int) -> None:
-    lm = causal(sharp(name))
+    lm = probed(name)
     requests = random_requests(np.random.default_rng(budget))
     together = Engine(lm).answer(requests)
     shuffled = np.random.default_rng(1).permutation(len(requests))
@@ -201,14 +209,12 @@ def test_rounding_does_not_change_what_is_shared(name: str, dtype: torch.dtype) 
 
 @pytest.mark.parametrize("name", ["phi3_longrope", "mpt", "jamba", "rwkv", "lfm2"])
 def test_sharing_regardless_would_be_wrong(name: str) -> None:
-    model = build(name, sharpness=3.0)
-    lm = causal(model)
-    requests = random_requests(np.random.default_rng(7), longest=30)
+    lm, requests = probed(name), random_requests(np.random.default_rng(7), longest=30)
 
     lm.shares_prefixes, lm.max_shared_length, lm.budget.size = True, WINDOW, WINDOW - 4
     answers = Engine(lm).answer(requests)
 
-    assert worst(model, requests, answers) > 1e-3
+    assert worst(sharp(name), requests, answers) > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["inlined", "by_keyword", "mixing", "reshaping"])

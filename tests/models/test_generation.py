@@ -189,7 +189,7 @@ def test_what_is_cached_or_reserved_changes_nothing(shared: int) -> None:
 )
 @pytest.mark.parametrize("name", ["llama", "mistral_sliding", "mpt"])
 def test_generated_texts_do_not_depend_on_company_or_order(name: str, decoding: Decoding) -> None:
-    lm, prompts = sharp_lm(name), prompts_of(5, count=7)
+    lm, prompts = sharp_lm(name), prompts_of(5, count=5)
     together = write(lm, prompts, decoding)
 
     backwards = write(lm, prompts[::-1], decoding)[::-1]

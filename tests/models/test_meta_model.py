@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from typing import Any
 
@@ -29,13 +30,19 @@ def drawn(kind: type, settings: dict[str, Any], device: str = "cpu") -> MetaMode
 
 
 @cache
+def built(name: str) -> Any:
+    """A model with weights, not to be changed."""
+    return build(name)
+
+
+@cache
 def meta_model(name: str, device: str = "cpu") -> MetaModel:
     return drawn(*CONFIGS[name], device=device)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_parameters_are_those_of_a_model_with_weights(name: str) -> None:
-    model = build(name)
+    model = built(name)
 
     assert meta_model(name).weights == sum(parameter.nbytes for parameter in model.parameters())
     assert meta_model(name).counts.parameters == sum(parameter.numel() for parameter in model.parameters())
@@ -44,7 +51,7 @@ def test_parameters_are_those_of_a_model_with_weights(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", sorted(set(CONFIGS) - NO_CACHE))
 def test_cache_takes_what_a_model_with_weights_keeps(name: str, dtype: torch.dtype) -> None:
-    model = build(name).to(dtype)
+    model = copy.deepcopy(built(name)).to(dtype)
 
     def kept(tokens: int) -> int:
         with torch.inference_mode():
@@ -80,7 +87,7 @@ def test_states_that_do_not_grow_take_the_same_for_any_length() -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_assumed_is_what_probes_find(name: str) -> None:
     window = None if name not in {"bloom", "mamba"} else WINDOW
-    probed, assumed = CausalLM(build(name), byte_tokenizer(), name, name, window=window), meta_model(name)
+    probed, assumed = CausalLM(built(name), byte_tokenizer(), name, name, window=window), meta_model(name)
 
     assert isinstance(assumed, RowModel)
     for attribute in (

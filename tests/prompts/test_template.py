@@ -23,6 +23,7 @@ from icl_eval.prompts import Prompt, PromptText, assemble, doubled_space, sandbo
 from icl_eval.prompts.chat import Chat, Message
 
 OPTIONS = ("no", "yes")
+TEXT = Prompt("<{{ text }}>")
 
 
 def query(source: str, **fields: Any) -> str:
@@ -156,8 +157,8 @@ def test_fields_and_options_are_rendered_literally(literal: str) -> None:
 
 @given(st.text().filter(str.strip))
 def test_any_text_is_rendered_literally(literal: str) -> None:
-    assert query("<{{ text }}>", text=literal) == f"<{literal}>"
-    assert Prompt("q").answer({}, (literal,), 0) == f" {literal}"
+    assert TEXT.query({"text": literal}, OPTIONS, 0) == f"<{literal}>"
+    assert TEXT.answer({}, (literal,), 0) == f" {literal}"
 
 
 @pytest.mark.parametrize(
