@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,15 @@ def test_every_public_name_resolves_and_says_what_it_is(name: str) -> None:
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'icl_eval' has no attribute 'evaluat'"):
         icl_eval.evaluat  # noqa: B018
+
+
+def test_no_function_trusts_remote_code_by_default() -> None:
+    package = Path(icl_eval.__file__).parent
+    default = re.compile(r"trust_remote_code: bool = (True|False)")
+    found = [name for path in package.rglob("*.py") for name in default.findall(path.read_text(encoding="utf-8"))]
+
+    assert found == ["False"] * len(found)
+    assert found
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

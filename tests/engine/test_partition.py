@@ -107,9 +107,17 @@ def test_chunks_hold_neighbours_and_are_no_more_than_requested(costs: list[int],
     assert all(found)
 
 
-@pytest.mark.parametrize(("least", "expected"), [(1, [range(0, 2), range(2, 4), range(4, 5)]), (100, [range(0, 5)])])
-def test_a_chunk_ends_where_it_has_its_share(least: int, expected: list[range]) -> None:
-    assert chunks([3, 3, 3, 3, 3], least, 3) == expected
+@pytest.mark.parametrize(
+    ("cost", "least", "expected"),
+    [
+        (3, 1, [range(0, 2), range(2, 4), range(4, 5)]),
+        (3, 6, [range(0, 2), range(2, 4), range(4, 5)]),
+        (1, 1, [range(0, 2), range(2, 4), range(4, 5)]),
+        (3, 100, [range(0, 5)]),
+    ],
+)
+def test_a_chunk_ends_where_it_has_its_share(cost: int, least: int, expected: list[range]) -> None:
+    assert chunks([cost] * 5, least, 3) == expected
 
 
 @pytest.mark.parametrize(("cost", "cut"), [(10, 8), (4, 19)])

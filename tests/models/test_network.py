@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 from torch.torch_version import TorchVersion
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from icl_eval.models.network import CACHED_FLOATS, _float32_linear, fuse_activations, gives_float32, token_logprobs
@@ -63,6 +64,29 @@ def test_moments_are_the_weighted_mean_and_spread_of_log_probabilities() -> None
     assert moments[1] == pytest.approx(np.array(spreads), abs=1e-5)
     assert logprobs == pytest.approx(wide[range(5), targets], abs=1e-5)
     assert (plain.tolist(), same.tolist(), none.shape) == (logprobs.tolist(), greedy.tolist(), (0, 5))
+
+
+class Exponentials(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The sizes of tensors of probabilities."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.sizes: list[int] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        if function.overloadpacket.__name__ == "exp":
+            self.sizes.append(found.numel())
+        return found
+
+
+def test_moments_need_the_probabilities_of_few_positions_at_once() -> None:
+    vocabulary = CACHED_FLOATS // 8
+
+    with Exponentials() as seen:
+        token_logprobs(torch.zeros(20, vocabulary), np.zeros(20, np.int32), moments=True)
+
+    assert seen.sizes == [CACHED_FLOATS, CACHED_FLOATS, CACHED_FLOATS // 2]
 
 
 class OnGpu(torch.Tensor):

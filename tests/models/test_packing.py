@@ -111,6 +111,13 @@ def test_a_row_exceeds_the_limit_only_with_a_single_sequence(requests: list[Scor
         assert len(each.row.tokens) <= limit or each.row.is_linear
 
 
+@pytest.mark.parametrize(("limit", "rows"), [(6, 1), (5, 2)])
+def test_a_row_is_filled_up_to_its_limit(limit: int, rows: int) -> None:
+    requests = [ScoreRequest.of([1, 2, 3, 4], [9]), ScoreRequest.of([1, 2, 3, 5, 6], [9])]
+
+    assert len(packed(requests, limit=limit)) == rows
+
+
 @given(REQUESTS)
 def test_rows_do_not_depend_on_the_order_of_requests(requests: list[ScoreRequest]) -> None:
     def rows(ordered: list[ScoreRequest]) -> list[list[int]]:
