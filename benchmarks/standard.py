@@ -30,7 +30,7 @@ from icl_eval.models import ScoreRequest, load_model
 from icl_eval.prompts import split_tokens
 from icl_eval.results.examples import ChoiceResult
 from icl_eval.results.run_config import RunConfig
-from icl_eval.runs.cells import Prepared, prepare
+from icl_eval.runs.cells import PreparedTask, prepare
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.runs.tasks import source_of
 from icl_eval.scoring import OptionResult, rank, score
@@ -118,9 +118,9 @@ def _pairs(data_dir: Path) -> Iterator[Pair]:
     yield Pair("gsm8k_cot", "gsm8k-worked", 8, in_prompt=True)
 
 
-def _prepared(given: argparse.Namespace, folder: Path) -> Iterator[tuple[Pair, Prepared]]:
+def _prepared(given: argparse.Namespace, folder: Path) -> Iterator[tuple[Pair, PreparedTask]]:
     """Every pair, with the first examples of the task of this package."""
-    whole: dict[tuple[str, int], Prepared] = {}
+    whole: dict[tuple[str, int], PreparedTask] = {}
     for pair in _pairs(given.data_dir):
         key = (pair.task, pair.shots)
         if key not in whole:
@@ -134,7 +134,7 @@ def _prepared(given: argparse.Namespace, folder: Path) -> Iterator[tuple[Pair, P
         yield Pair(name, f"lm-eval/{name}"), replace(prepared, examples=prepared.examples[: given.prompts])
 
 
-def _ready(task: Task, data_dir: Path, shots: int) -> Prepared:
+def _ready(task: Task, data_dir: Path, shots: int) -> PreparedTask:
     config = RunConfig(
         model="", data=str(data_dir), tasks=(task.name,), shots=(shots,), draw="first" if shots else None
     )

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from icl_eval.results.result import Comparison, Comparisons, Result, Scaling, Sweep
     from icl_eval.results.score import Score
     from icl_eval.runs.contamination import contamination
+    from icl_eval.runs.cost import Explanation, Plan
     from icl_eval.runs.evaluate import evaluate
     from icl_eval.runs.orders import OrderEntropies, order_entropies
-    from icl_eval.runs.plan import Explanation, Plan, explain, plan
+    from icl_eval.runs.plan import explain, plan
     from icl_eval.runs.power import SampleSize, sample_sizes
     from icl_eval.runs.sweep import sweep
     from icl_eval.tasks import Example, Library, Task
@@ -62,12 +63,12 @@ _HOMES = {
     "Comparison": "results.result",
     "Comparisons": "results.result",
     "Example": "tasks",
-    "Explanation": "runs.plan",
+    "Explanation": "runs.cost",
     "IclEvalError": "errors",
     "LanguageModel": "models",
     "Library": "tasks",
     "OrderEntropies": "runs.orders",
-    "Plan": "runs.plan",
+    "Plan": "runs.cost",
     "Prompt": "prompts",
     "Result": "results.result",
     "SampleSize": "runs.power",

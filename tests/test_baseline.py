@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 def test_the_bundled_model_answers_as_it_did() -> None:
     found = regress(read_baseline(BASELINE))
 
-    assert found.moved == ()
+    assert found.changes == ()
     assert found.examples == len(read_baseline(BASELINE).examples) > 100
     assert found.largest < 1e-4
 

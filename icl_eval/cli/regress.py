@@ -15,7 +15,7 @@ from icl_eval.errors import counted
 if TYPE_CHECKING:
     from icl_eval.runs.regress import Regression
 
-MOVED = 1
+CHANGED = 1
 
 
 @options.takes("device", "trust_remote_code", "allow_pickle")
@@ -66,7 +66,7 @@ def regress(
         )
     _print(found, baseline)
     if found:
-        raise typer.Exit(MOVED)
+        raise typer.Exit(CHANGED)
 
 
 def _print(found: Regression, baseline: Path) -> None:
@@ -76,10 +76,10 @@ def _print(found: Regression, baseline: Path) -> None:
             "this is not the baseline's model: its weights, tokenizer or arithmetic differ, "
             "so the differences are counted and not listed"
         )
-    for sentence in () if found.other_model else found.moved:
+    for sentence in () if found.other_model else found.changes:
         write(sentence)
     summary = (
-        f"{baseline}: {counted(len(found.moved), 'difference')} in {counted(found.examples, 'answered example')} and "
+        f"{baseline}: {counted(len(found.changes), 'difference')} in {counted(found.examples, 'answered example')} and "
         f"{counted(found.scores, 'score')}; "
         f"the largest of a log-probability is {found.largest:.1e} nats"
     )

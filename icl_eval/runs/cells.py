@@ -1,4 +1,4 @@
-"""The grid of a run: tasks with their prompts, and the record of each for the second pass."""
+"""The grid of a run: every task with each of its prompts, its examples, and the record that the manifest stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from icl_eval.prompts import Prompt
 from icl_eval.results.records import Cell, TaskRecord
 from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import VARIANT
-from icl_eval.runs.suitability import check_demonstrations, check_seeds, is_sampled
+from icl_eval.runs.tasks import check_demonstrations, check_seeds, is_sampled
 from icl_eval.scoring import CONTEXTUAL
 from icl_eval.tasks import AnswerKind, Decode, Example, Source, Splits, Task, TaskDefinition, limited
 from icl_eval.tasks.protocol import Protocol
@@ -29,21 +29,21 @@ CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs of Zhao et al. 2021
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A task with one prompt, its examples and its pool, ready to be evaluated.
+class PreparedTask:
+    """A task with one of its prompts, its examples and its pool of demonstrations, ready to be evaluated.
 
     Attributes:
-        task: with the splits of the run.
+        task: the task, with the splits and the protocol of the run.
         prompt: one of its prompts.
-        examples: those that are evaluated.
-        whole: all of the evaluated split.
-        pool: what demonstrations are drawn from; None without demonstrations.
+        examples: the examples to evaluate.
+        whole: all examples of the evaluated split.
+        pool: the candidates that demonstrations are drawn from; None without demonstrations.
         shots: numbers of demonstrations, in ascending order.
         describe: makes the record.
         per_shot_loss: whether the answers of demonstrations are scored, too.
-        domain_premise: the template of the premise that a calibration of this run needs; empty if none does.
-        content_free: the content-free inputs that a calibration of this run needs.
-        choose: with a selection by the model, the demonstrations of an example in a number of shots for a seed.
+        domain_premise: template of the domain premise if a calibration of the run needs it, otherwise empty.
+        content_free: content-free inputs that a calibration of the run needs.
+        choose: if the model selects demonstrations: example, number of shots, seed -> demonstrations.
     """
 
     task: Task
@@ -60,8 +60,13 @@ class Prepared:
 
     @cached_property
     def record(self) -> TaskRecord:
-        """What the manifest stores; made on first use, since it reads all examples."""
+        """What the manifest stores about the task; made on first use, because it reads all examples."""
         return self.describe()
+
+    def with_record(self, **changes: Any) -> PreparedTask:
+        """The same task with a changed record."""
+        record = self.record.model_copy(update=changes)
+        return replace(self, describe=lambda: record)
 
     @property
     def moments(self) -> bool:
@@ -73,10 +78,10 @@ class Prepared:
         return (cell for cell in self.record.cells if cell.seed == seed)
 
     def draws(self, example: Example, numbers: Sequence[int], seed: int) -> list[list[Example]]:
-        """The demonstrations of an example in each of several numbers.
+        """The demonstrations of an example for each of several numbers of shots.
 
         Raises:
-            IclEvalError: the pool has too few, or the model cannot choose them.
+            IclEvalError: the pool has too few candidates, or the model cannot select them.
         """
         if self.pool is None:
             return [[] for _ in numbers]
@@ -86,10 +91,11 @@ class Prepared:
         return [drawn[:number] for number in numbers]
 
     def request_count(self) -> int:
-        """Requests that the cells will make: each option once after the prompt and once after the answer context.
+        """The number of requests of all cells.
 
-        Calibrations add one after the domain premise and one for every content-free input. A generated answer is one,
-        and so is a likelihood, though a text longer than the context takes several.
+        Each option is scored after the prompt, after the answer context, and for calibrations after the domain premise
+        and after each content-free input. A generated answer or a likelihood counts as one request, although a text
+        longer than the context length takes several.
         """
         choice = self.task.definition.answer == "choice"
         contexts = 2 + bool(self.domain_premise) + len(self.content_free)
@@ -98,41 +104,48 @@ class Prepared:
         return per_cell * len(cells) + len(self.examples) * sum(map(self.reads_demonstrations, cells))
 
     def reads_demonstrations(self, cell: Cell) -> bool:
-        """Whether the answers of the demonstrations of a cell are scored: the prompts of fewer are a part of it."""
+        """Whether the answers of demonstrations are scored in a cell: only in cells with the most demonstrations."""
         return self.per_shot_loss and 0 < cell.shots == self.shots[-1]
 
 
-def prepare(task: Task, style: str | None, config: RunConfig, source: Source) -> list[Prepared]:
+def prepare(task: Task, style: str | None, config: RunConfig, source: Source) -> list[PreparedTask]:
     """Read a task's data and check it before any model runs.
 
     Returns:
-        The task with its prompt, twice if it has another one for 0 shots and no prompt is chosen by name; each followed
-        by its other formats, and each of these by its variants with other labels or orders of demonstrations.
+        The task with its prompt, or with two prompts if it has its own prompt for 0 shots and `style` is None. After
+        each prompt come its other formats, and after each of these its variants with other demonstrations.
 
     Raises:
         IclEvalError: its data, prompts or demonstrations do not suit the configuration.
     """
     default = task.definition.splits
-    own = task.on(config.split, config.fewshot_split)
-    task = own.with_protocol(config.protocol())
+    original = task.on(config.split, config.fewshot_split)
+    task = original.with_protocol(config.protocol())
     numbers = _numbers_of_shots(task, config.shots)
     parts = [(task.prompt(style), tuple(numbers))]
-    bare = task.definition.zero_shot_prompt
-    if style is None and bare and numbers[0] == 0:
-        parts = [(task.prompt(bare), (0,)), *([(task.prompt(), tuple(numbers[1:]))] if numbers[1:] else [])]
+    zero_shot = task.definition.zero_shot_prompt
+    if style is None and zero_shot and numbers[0] == 0:
+        parts = [(task.prompt(zero_shot), (0,)), *([(task.prompt(), tuple(numbers[1:]))] if numbers[1:] else [])]
     plain = [_prepared(task, prompt, shots, style or "", default, config, source) for prompt, shots in parts]
-    varied = [(changed, own.with_protocol(config.protocol(changed)).definition.protocol) for changed in config.variants]
-    return [each for one in plain for each in _grid(one, varied, config)]
+    varied = [
+        (changed, original.with_protocol(config.protocol(changed)).definition.protocol) for changed in config.variants
+    ]
+    return [each for prepared in plain for each in _grid(prepared, varied, config)]
 
 
 def _grid(
-    plain: Prepared, varied: Sequence[tuple[Mapping[str, str], Protocol]], config: RunConfig
-) -> Iterator[Prepared]:
-    """A prompt and its other formats, each followed by its variants, which are given with their protocols.
+    plain: PreparedTask, varied: Sequence[tuple[Mapping[str, str], Protocol]], config: RunConfig
+) -> Iterator[PreparedTask]:
+    """A prompt and its other formats, each followed by its variants.
+
+    Args:
+        plain: the task with the prompt itself.
+        varied: what each variant changes, and its protocol.
+        config: of the run.
 
     Raises:
-        RunError: several seeds are given, but all demonstrations that the run selects are the same for all of them.
-        PromptError: the prompt does not have so many formats.
+        RunError: there are several seeds, but the run selects the same demonstrations for all of them.
+        PromptError: the prompt has fewer formats than requested.
     """
     pools = {"": plain.pool}
     for selection, protocol in ((changed.get("select", ""), protocol) for changed, protocol in varied):
@@ -152,17 +165,21 @@ def _grid(
                 yield replace(base, task=task, pool=pool, shots=shots, describe=describe)
 
 
-def _formats(plain: Prepared, drawn: tuple[int, int] | None) -> list[Prepared]:
-    """The same with each other format of its prompt, for a number of formats and their seed.
+def _formats(plain: PreparedTask, drawn: tuple[int, int] | None) -> list[PreparedTask]:
+    """The task with each other format of its prompt.
+
+    Args:
+        plain: the task with the prompt itself.
+        drawn: the number of formats, the prompt itself included, and the seed of their draw; None for no other format.
 
     Raises:
-        PromptError: the prompt does not have so many.
+        PromptError: the prompt has fewer formats.
     """
     return [_format(plain, prompt, drawn[1]) for prompt in plain.prompt.formats(*drawn)[1:]] if drawn else []
 
 
-def _format(plain: Prepared, prompt: Prompt, seed: int) -> Prepared:
-    """The same with a variant of its prompt: a generated answer ends where the next example of this format begins."""
+def _format(plain: PreparedTask, prompt: Prompt, seed: int) -> PreparedTask:
+    """The task with another format of its prompt; the stop strings of generated answers follow the format."""
     decode = plain.task.definition.decode
     stops = [prompt.stop(text) for text in decode.stop] if decode else []
     task = plain.task.with_decoding({"stop": stops})
@@ -178,9 +195,9 @@ def _format(plain: Prepared, prompt: Prompt, seed: int) -> Prepared:
 
 
 def _varied(
-    base: Prepared, task: Task, changed: Mapping[str, str], shots: tuple[int, ...], seeds: tuple[int, ...]
+    base: PreparedTask, task: Task, changed: Mapping[str, str], shots: tuple[int, ...], seeds: tuple[int, ...]
 ) -> TaskRecord:
-    """The record of a variant; its prompt has the name of the plain one and what is changed."""
+    """The record of a variant, whose prompt is named after the plain prompt and the changes."""
     suffix = VARIANT + ",".join(f"{name}={value}" for name, value in changed.items())
     record = base.record
     update = {
@@ -194,10 +211,10 @@ def _varied(
 
 
 def _numbers_of_shots(task: Task, shots: tuple[int, ...]) -> list[int]:
-    """The numbers of demonstrations in ascending order; of a task without any, only 0, if it is among them.
+    """The numbers of demonstrations in ascending order; only 0 if the task has no demonstrations.
 
     Raises:
-        RunError: the task has no demonstrations, and 0 shots are not among the numbers.
+        RunError: the task has no demonstrations, and 0 is not among the numbers.
     """
     numbers = set(shots or (task.definition.own_shots,))
     if task.definition.splits.demonstrations is not None:
@@ -215,7 +232,7 @@ def _prepared(
     default: Splits,
     config: RunConfig,
     source: Source,
-) -> Prepared:
+) -> PreparedTask:
     whole = task.evaluation(source)
     task.check_fields(source)
     examples = limited(whole, config.limit, task.name)
@@ -253,7 +270,7 @@ def _prepared(
             total_examples=len(whole),
         )
 
-    return Prepared(
+    return PreparedTask(
         *(task, prompt, examples, whole, pool, shots, describe),
         per_shot_loss=config.per_shot_loss,
         domain_premise=calibrations["domain_premise"],
@@ -262,7 +279,7 @@ def _prepared(
 
 
 def _calibrations(definition: TaskDefinition, prompt: Prompt, config: RunConfig) -> dict[str, Any]:
-    """The fields of the record for the calibrations that a task can have and the inputs that they need."""
+    """Fields of the record: the calibrations that apply to the task, and the inputs that these need."""
     calibrate = config.calibrate if definition.answer == "choice" and not prompt.is_partial else ()
     return {
         "calibrate": calibrate,
@@ -292,7 +309,7 @@ def _of_definition(definition: TaskDefinition) -> dict[str, Any]:
 
 
 def _seeds(task: Task, pool: Pool | None, config: RunConfig) -> tuple[int, ...]:
-    """The seeds of a task: only the first where all have the same demonstrations, and nothing else is drawn."""
+    """The seeds of a task: only the first one if demonstrations, labels and answers do not depend on the seed."""
     draws = pool is None or pool.seeds_differ or is_sampled(task) or depends_on_seed(task.definition.protocol.labels)
     return config.seeds if draws else config.seeds[:1]
 
@@ -306,7 +323,7 @@ def _draw_words(protocol: Protocol) -> str:
 
 
 def _scoring(definition: TaskDefinition) -> str:
-    """The signature's word for how an answer that is not a choice is scored."""
+    """The word of the signature that says how a generated answer or a likelihood is scored; empty for a choice."""
     if definition.decode is not None:
         return decoding(definition.decode, seed=0).method
     if definition.answer == "likelihood":
@@ -315,18 +332,18 @@ def _scoring(definition: TaskDefinition) -> str:
 
 
 def decoding(decode: Decode, seed: int) -> Decoding:
-    """How a task's answers are generated, with the random draws of a seed."""
+    """How answers are generated, sampled with this seed."""
     settings = decode.model_dump()
     return Decoding(**{**settings, "stop": tuple(decode.stop)}, seed=seed)
 
 
 def _override(chosen: object, default: object) -> str:
-    """The name of the chosen split, if it is not the task's default."""
+    """The name of the chosen split, or an empty string if it is the task's default."""
     return "" if chosen == default else str(chosen)
 
 
 def _words(examples: Sequence[Example], kind: AnswerKind) -> Iterator[str]:
-    """Everything in the examples of a split that a score can depend on, in any layout of the data."""
+    """A line for each example with everything that a score can depend on, whatever the layout of the data."""
     for each in examples:
         references = "" if kind == "choice" else f" {each.options}"  # options are part of the fingerprint
         gold = f"{each.gold} {each.grades}" if each.grades else each.gold
@@ -335,17 +352,17 @@ def _words(examples: Sequence[Example], kind: AnswerKind) -> Iterator[str]:
 
 
 def categories_of(task: Task, examples: Sequence[Example]) -> dict[str, int]:
-    """The number of examples in each category; nothing if the task has none.
+    """The number of examples in each category; empty if the task has no categories.
 
     Raises:
-        DataError: there are too many for scores of their own.
+        DataError: there are too many categories to score each one.
     """
     by = task.definition.by
     counts = Counter(each.category for each in examples) if by else {}
     if by and len(counts) > MOST_CATEGORIES:
         raise DataError(
-            f"{task.name}: `by` is {by.field!r}, which has {len(counts)} values; at most {MOST_CATEGORIES} can have "
-            "scores of their own",
+            f"{task.name}: `by` is {by.field!r}, which has {len(counts)} values; at most {MOST_CATEGORIES} categories "
+            "can be scored",
             task.path,
         )
     return dict(counts)

@@ -1,4 +1,4 @@
-"""Check a task, and show one of its queries, before any model runs."""
+"""Check a task and show one of its prompts, without running a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from icl_eval.metrics.written import as_number
 from icl_eval.models import LanguageModel, ModelConfig, about_control_tokens, load
 from icl_eval.results.records import Cell
 from icl_eval.results.run_config import RunConfig, read_run
-from icl_eval.runs.cells import Prepared, categories_of, prepare
+from icl_eval.runs.cells import PreparedTask, categories_of, prepare
 from icl_eval.runs.model import chat_of
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
 from icl_eval.runs.tasks import check_average, check_effect, check_metrics, check_names, check_reference, source_of
@@ -34,11 +34,11 @@ from icl_eval.tasks.extraction import extract
 from icl_eval.tasks.protocol import BY_MODEL
 from icl_eval.testing import check_task
 
-SHOTS = (0, 1, 4)
-MADE = 100
+SHOTS = (0, 1, 4)  # numbers of demonstrations with which prompts are checked, if there are enough candidates
+GENERATED = 100  # examples of a synthetic task that are checked
 VARIED = ("select", "labels", "order")
 EXCERPT = 40  # characters of a reference in a note
-NAMED = 5  # examples that a sentence names
+LISTED = 5  # ids of examples in a message
 
 
 def inspect(
@@ -50,21 +50,21 @@ def inspect(
     *,
     trust_remote_code: bool = False,
 ) -> str:
-    """Check a task on every record, or a suite without its tasks.
+    """Check a task with all of its records, or the definition of a suite.
 
     Args:
         library: where the name is looked up.
-        name: the task or suite.
+        name: of the task or suite.
         data: `hub`, `sample`, or a directory.
-        split, fewshot_split: evaluated, and with the demonstrations; the task's own by default.
-        trust_remote_code: whether a metric of the `evaluate` library, which runs code, is tried.
+        split, fewshot_split: the evaluated split and that of the demonstrations; the task's own by default.
+        trust_remote_code: whether to try metrics that run code, such as those of the `evaluate` library.
 
     Returns:
-        What was looked at, in words.
+        A summary of what was checked, such as `200 examples, 100 candidate demonstrations, prompts plain`.
 
     Raises:
-        MissingData: files of the task are not there; the sentence names those of every split that it needs.
-        IclEvalError: the first thing that is wrong.
+        MissingData: files of the task are missing; the message names the missing files of both splits.
+        IclEvalError: the first error that was found.
     """
     if library.is_suite(name):
         suites = library.nested(name)
@@ -92,13 +92,13 @@ def inspect(
 
 
 def _about_categories(task: Task, examples: Sequence[Example]) -> str:
-    """How many categories there are, in words, if the task has any; raises `DataError` for too many."""
+    """The number of categories, in words; empty if the task has none. Raises `DataError` if there are too many."""
     count = len(categories_of(task, examples))
     return f"; {count} {'category' if count == 1 else 'categories'}" if count else ""
 
 
 def _about_options(task: Task, examples: Sequence[Example]) -> str:
-    """How many examples list an option twice, in words; usually nothing."""
+    """How many examples list an option twice, in words; empty if none does."""
     if task.definition.answer != "choice":
         return ""
     repeated = [each.id for each in examples if len(set(each.options)) < len(each.options)]
@@ -107,7 +107,7 @@ def _about_options(task: Task, examples: Sequence[Example]) -> str:
 
 
 def _about_numbers(task: Task, examples: Sequence[Example]) -> str:
-    """A note if `number_match` finds no number in any reference, such as a whole solution; usually empty."""
+    """A note if the task uses `number_match` but no reference is a number; otherwise empty."""
     bases = {split_extraction(name)[0].partition(":")[0] for name in task.definition.metrics}
     references = (reference for each in examples for reference in each.options)
     if "number_match" not in bases or any(isinstance(as_number(reference), Decimal) for reference in references):
@@ -118,7 +118,7 @@ def _about_numbers(task: Task, examples: Sequence[Example]) -> str:
 
 
 def _about_extraction(task: Task, candidates: Sequence[Example]) -> str:
-    """The rules that find no answer in any demonstration, as a note; usually empty."""
+    """A note on extraction rules that find no answer in any demonstration; otherwise empty."""
     return "".join(
         f"; note: the rules `{name}` find no answer in any demonstration of the prompt {style}"
         for name, rules in task.definition.extract.items()
@@ -140,16 +140,16 @@ def check_lengths(
     fewshot_split: str | None = None,
     model_config: ModelConfig | None = None,
 ) -> str:
-    """Check that every query of a task fits a model's window under each of its prompts; of a suite, nothing.
+    """Check that every query of a task fits the context length with each of its prompts. For a suite, do nothing.
 
-    The model answers nothing, and needs no weights; `model_config` states whether it is a chat; the other arguments are
-    those of `inspect`.
+    The model computes nothing and needs no weights. `model_config` says whether prompts are conversations. The other
+    arguments are those of `inspect`.
 
     Returns:
-        What a reader of scores must know of the records' control tokens, in words; usually nothing.
+        A note on control tokens in the records; empty if there are none.
 
     Raises:
-        WindowError: queries do not fit, even without demonstrations; the sentence names them.
+        WindowError: queries do not fit even without demonstrations; the message names them.
     """
     if library.is_suite(name):
         return ""
@@ -177,9 +177,9 @@ def check_lengths(
 def preview(
     task: Task, model: str, *, id: str | None = None, **options: Unpack[RunOptions]
 ) -> tuple[EncodedQuery, LanguageModel, str]:
-    """A query of a run, the model whose tokenizer encoded it, and a note on control tokens in it, if there are any.
+    """The encoded query of one example, the model whose tokenizer encoded it, and a note on its control tokens.
 
-    Args and errors are those of `previews`.
+    Arguments and errors are those of `previews`.
     """
     found, lm, note = previews(task, model, id=id, **options)
     return found[""], lm, note
@@ -188,21 +188,21 @@ def preview(
 def previews(
     task: Task, model: str, *, id: str | None = None, **options: Unpack[RunOptions]
 ) -> tuple[dict[str, EncodedQuery], LanguageModel, str]:
-    """A query of a run in each variant, the model whose tokenizer encoded it, and a note on control tokens in it.
+    """The encoded query of one example in all variants, the model that encoded it, and a note on its control tokens.
 
     Args:
         task: the task.
         model: name of the model.
-        id: of the example; the first one by default.
-        options: those of `evaluate`; of shots, seeds and prompts the first is used.
+        id: of the example; the first example by default.
+        options: those of `evaluate`; only the first of shots, seeds and prompts is used.
 
     Returns:
-        The query by what is changed in its format, selection, labels and order, first the plain one, `""`; the model;
-        the note, if any.
+        The query of each variant, by the changes of its format, selection, labels and order; the plain query is first,
+        with the key `""`. Then the model, and the note, which is empty if there are no control tokens.
 
     Raises:
-        UnknownName: the task has no such prompt or example.
-        IclEvalError: the data or the model cannot be read, or the prompt has not so many formats.
+        UnknownName: the task does not have this prompt or example.
+        IclEvalError: the data or the model cannot be read, or the prompt has fewer formats than requested.
     """
     config, load_config = read_run(model, [task.name], options)
     source = source_of(config.data, unused=task.source is not None)
@@ -214,9 +214,9 @@ def previews(
         raise UnknownName(f"example of {task.name}", id, ids, hint=f"the first is {ids[0]}")
     example = prepared.examples[0 if id is None else ids.index(id)]
     selections = [each.task.definition.protocol.selection for each in variants]
-    for name in (name for name in BY_MODEL if name in selections):
+    for name in (each for each in BY_MODEL if each in selections):
         raise RunError(
-            f"{task.name}: with `select: {name}` the model chooses demonstrations, so they are known only after a run"
+            f"{task.name}: with `select: {name}` the model selects demonstrations, so they are known only after a run"
         )
     lm = load(model, config, load_config)
     found, names = {}, set[str]()
@@ -229,16 +229,16 @@ def previews(
     return found, lm, about_control_tokens(names)
 
 
-def _changes(variant: Prepared, plain: Prepared) -> str:
-    """The differences of a variant from the plain prompt, in words."""
+def _changes(variant: PreparedTask, plain: PreparedTask) -> str:
+    """What a variant changes compared with the plain prompt, in words."""
     chosen, base = (each.task.definition.protocol for each in (variant, plain))
     changed = [f"{name}={value}" for name in VARIED if (value := getattr(chosen, name)) != getattr(base, name)]
     return ", ".join([*([variant.prompt.format.words] if variant.prompt.format else []), *changed])
 
 
 def _too_long(name: str, style: str, examples: int, long: Mapping[str, WindowError]) -> str:
-    """How many queries do not fit, which, and the reason of the first."""
-    ids = [*map(repr, list(long)[:NAMED]), *(["..."] if len(long) > NAMED else [])]
+    """A message with the number of queries that do not fit, their ids, and the first error."""
+    ids = [*map(repr, list(long)[:LISTED]), *(["..."] if len(long) > LISTED else [])]
     return (
         f"{name}, prompt {style!r}: {len(long)} of {examples} queries do not fit the model ({', '.join(ids)}); "
         f"the first is {next(iter(long.values())).message}"
@@ -246,25 +246,27 @@ def _too_long(name: str, style: str, examples: int, long: Mapping[str, WindowErr
 
 
 def with_members(library: Library, names: Iterable[str], within: frozenset[str] = frozenset()) -> list[str]:
-    """Names of tasks and suites, each once, every suite after its tasks; one whose file is wrong stands alone.
+    """Names of tasks and suites without duplicates, each suite after its members.
+
+    The members of a suite whose file is wrong are not listed; checking the suite reports the error.
 
     Args:
         library: where the names are looked up.
         names: of tasks and suites.
-        within: suites whose members these are, which are not taken apart again.
+        within: suites that contain these names; their own members are not listed again.
     """
     found: dict[str, None] = {}
     for name in [name for name in names if name not in within]:
         try:
             members = library.suite(name).tasks if library.is_suite(name) else []
-        except IclEvalError:  # which inspecting it raises again
+        except IclEvalError:  # `inspect` raises it again
             members = []
         found |= dict.fromkeys([*with_members(library, members, within | {name}), name])
     return list(found)
 
 
 def _both_splits(task: Task, source: Source) -> tuple[list[Example], list[Example]]:
-    """The evaluated examples and the candidate demonstrations. An error names the missing files of both."""
+    """The evaluated examples and the candidate demonstrations; raises `MissingData` with the missing files of both."""
     found, missing = [], []
     for read in (task.evaluation, task.demonstrations):
         try:
@@ -278,14 +280,14 @@ def _both_splits(task: Task, source: Source) -> tuple[list[Example], list[Exampl
 
 
 def _read(task: Task, source: Source) -> Source:
-    """The records to check: all records of files, but only a few of generated ones, which are alike."""
+    """The source of the records to check: all records of files, but only the first `GENERATED` of synthetic ones."""
     if task.source_in(source).label != SyntheticSource.label:
         return source
     split, data = task.definition.splits.evaluation, task.definition.data
-    return MemorySource({split: islice(SyntheticSource().records(data, split), MADE)})
+    return MemorySource({split: islice(SyntheticSource().records(data, split), GENERATED)})
 
 
 def _most_shots(candidates: Sequence[Example], *, shares_split: bool) -> int:
-    """The most demonstrations for any query: of the evaluated split, all but those of the query's cluster."""
+    """How many demonstrations every query can have; if they are in the evaluated split, not those of its cluster."""
     clusters = Counter({each.group: each.cluster for each in candidates}.values())
     return clusters.total() - (max(clusters.values()) if shares_split else 0)

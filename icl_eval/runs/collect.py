@@ -1,8 +1,9 @@
-"""The first pass: the engine answers a run's queries, and the run folder stores them as evaluated examples."""
+"""The first pass: the engine answers the queries of a run, and the results are written to the run folder."""
 
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain, groupby
@@ -11,53 +12,56 @@ from typing import Any
 
 import numpy as np
 
+from icl_eval.analysis.stopping import StoppingRule
 from icl_eval.config import Overflow
 from icl_eval.engine import Engine
 from icl_eval.errors import IclEvalError
 from icl_eval.metrics import is_unspaced
-from icl_eval.models import Answer, LanguageModel, ScoreAnswer, ScoreRequest, common_prefix
+from icl_eval.models import Answer, LanguageModel, Request, ScoreAnswer, ScoreRequest, common_prefix
 from icl_eval.results.examples import ChoiceResult, ExampleResult, LikelihoodResult, TextResult
 from icl_eval.results.folder import RunFolder, WorkerFolder
 from icl_eval.results.prompt_texts import PromptParts
 from icl_eval.results.records import Failure
-from icl_eval.runs.cells import Prepared
+from icl_eval.runs.cells import PreparedTask
 from icl_eval.runs.model import ChatForm
 from icl_eval.runs.requests import EncodedQuery, RequestBuilder
-from icl_eval.runs.stopping import StoppingRule
 from icl_eval.scoring import OptionResult
 from icl_eval.tasks import Example
 
 TokenDecoder = Callable[[Sequence[int]], tuple[str, ...]]
-WINDOW_TOKENS = 2**20  # of queries that are planned together
-HELD_TOKENS = 2**24  # of their requests, which hold it many times: what memory a window takes
+WINDOW_TOKENS = 2**20  # distinct tokens of a window, which bound the work that is planned together
+HELD_TOKENS = 2**24  # tokens of all requests of a window, repeated ones included, which bound its memory
 
 
 class Queries:
-    """The encoded queries of a grid, in windows.
+    """The encoded queries of a run, in windows.
 
     Args:
         prepared: every task with each of its prompts.
-        model: for which they are encoded.
+        model: the model whose tokenizer encodes them.
         overflow: what happens to prompts that do not fit.
-        chat: how prompts become conversations.
-        rules: by task, what ends its evaluation before all examples are answered.
-        choose: called with the prompts and the examples of a block of such a task, before they are encoded.
-        window_tokens: tokens of a window, a prefix that an example's prompts share counted once; by default a million.
+        chat: how prompts become conversations; None for plain text.
+        rules: stopping rules by task; empty if every example is evaluated.
+        tick: called with the number of queries that were encoded since the last call.
+        choose: called before a block of a task with a stopping rule is encoded, with the task's prompts and the block.
+        window_tokens: most tokens of a window, where a prefix that the prompts of an example share counts once; about
+            a million by default.
 
     Attributes:
-        failed: by task and prompt, why it cannot be evaluated; filled while the windows are taken.
-        control_names: names in records that reach the model as control tokens, not as text; filled likewise.
+        failed: the error of each (task, prompt) that cannot be evaluated; complete after the last window.
+        control_names: names in records that reach the model as control tokens, not as text; complete after the last
+            window.
     """
 
     def __init__(
         self,
-        prepared: Sequence[Prepared],
+        prepared: Sequence[PreparedTask],
         model: LanguageModel,
         overflow: Overflow,
         chat: ChatForm | None = None,
         rules: Mapping[str, StoppingRule] = MappingProxyType({}),
         tick: Callable[[int], None] = lambda _: None,
-        choose: Callable[[Sequence[Prepared], Sequence[Example]], None] = lambda *_: None,
+        choose: Callable[[Sequence[PreparedTask], Sequence[Example]], None] = lambda *_: None,
         *,
         window_tokens: int | None = None,
     ) -> None:
@@ -67,10 +71,10 @@ class Queries:
         self.control_names: set[str] = set()
 
     def windows(self) -> Iterator[list[EncodedQuery]]:
-        """Queries in order, as many at a time as the engine plans together, without those of failed tasks.
+        """Windows of queries that the engine plans together, in order and without those of failed tasks.
 
-        The cells of an example are never divided, so that a learning curve costs little more than its largest point.
-        With stopping rules, the answers to a window are added to its task's rule before the next one is taken.
+        All cells of an example are in one window, so a learning curve costs little more than its largest point. With
+        stopping rules, add the results of each window to the rule of its task before taking the next window.
         """
         if not self.rules:
             yield from self._windows(self._all(self._prepared))
@@ -99,7 +103,7 @@ class Queries:
             yield self._unfailed(window)
 
     def failures(self) -> tuple[Failure, ...]:
-        """The failed tasks, each once.
+        """The tasks that failed, without duplicates.
 
         Raises:
             IclEvalError: the first error, if every task failed.
@@ -117,12 +121,12 @@ class Queries:
         return [query for query in window if query.cell.task_prompt not in self.failed]
 
     def _all(
-        self, prepared: Sequence[Prepared], examples: Sequence[Example] | None = None
+        self, prepared: Sequence[PreparedTask], examples: Sequence[Example] | None = None
     ) -> Iterator[list[EncodedQuery]]:
-        """All queries (of some examples), those of an example in the cells of a seed together.
+        """The queries of tasks (on some examples), where those of an example and a seed are one list.
 
-        Of a task with one that cannot be encoded, those before it. Its other prompts fail with it.
-        A prompt that was chosen by name fails alone: it has scores of its own.
+        If a query cannot be encoded, its task fails and the queries after it are left out. All prompts of the task that
+        count towards the same scores fail together.
         """
         for _, variants in groupby(prepared, key=lambda each: (each.task.name, each.prompt.style)):
             builders = [RequestBuilder(each, self.model, self._overflow, self._chat) for each in variants]
@@ -133,7 +137,7 @@ class Queries:
     def _of_seed(
         self, builders: Sequence[RequestBuilder], seed: int, examples: Sequence[Example] | None
     ) -> Iterator[list[EncodedQuery]]:
-        """The queries of all variants of a prompt, those of an example together, since they share demonstrations."""
+        """The queries of all variants of a prompt for one seed, ordered by example so that they share prefixes."""
         left = [(each.prepared, each.of_seed(seed, examples)) for each in builders]
         while left:
             for prepared, queries in tuple(left):
@@ -149,9 +153,9 @@ class Queries:
 
 
 def distinct_tokens(queries: Sequence[EncodedQuery]) -> int:
-    """Tokens of neighbouring queries, counting once the prefix that a request shares with the one before.
+    """Number of tokens of the queries, without the prefix that each request shares with the request before it.
 
-    The answers without their context are left out, since many queries have the same.
+    Unconditional requests are not counted, because many queries have the same ones.
     """
     total, last = 0, np.empty(0, np.int32)
     for query in queries:
@@ -163,13 +167,12 @@ def distinct_tokens(queries: Sequence[EncodedQuery]) -> int:
 
 
 def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) -> None:
-    """Answer every query, a window at a time, and write `examples.jsonl` and `prompts.jsonl`."""
+    """Answer all queries, one window at a time, and write `examples.jsonl` and `prompts.jsonl`."""
     decode = token_decoder(queries.model)
     with folder.examples(queries.failed) as write, folder.prompts() as keep:
         for window in queries.windows():
-            answers = iter(engine.answer([request for query in window for request in query.requests]))
-            for query in window:
-                result = result_of(query, [next(answers) for _ in query.requests])
+            for query, answers in with_answers(window, engine.answer(requests_of(window))):
+                result = result_of(query, answers)
                 write(result)
                 if queries.rules:
                     queries.rules[query.cell.task].add(result)
@@ -177,15 +180,52 @@ def collect(queries: Queries, engine: Engine, folder: RunFolder | WorkerFolder) 
             window.clear()  # before the next one is encoded
 
 
-def _with_same_scores(one: Prepared, prepared: Sequence[Prepared]) -> Iterator[tuple[str, str]]:
-    """A task's own prompts, of which there may be two for its numbers of shots; a prompt chosen by name alone."""
+def stopping_rules(
+    until: float | None, prepared: Sequence[PreparedTask], given: Mapping[str, Any], *, trust_remote_code: bool
+) -> dict[str, StoppingRule]:
+    """The stopping rule of each task by name; none without `until`.
+
+    Raises:
+        RunError: the scores of a task cannot be bounded.
+    """
+    by_task: dict[str, list[PreparedTask]] = defaultdict(list)
+    for each in prepared if until is not None else ():
+        by_task[each.record.task].append(each)
+    return {
+        name: StoppingRule(
+            until or 0.0,
+            [each.record for each in prompts],
+            prompts[0].examples,
+            prompts[0].whole,
+            given,
+            trust_remote_code=trust_remote_code,
+        )
+        for name, prompts in by_task.items()
+    }
+
+
+def requests_of(queries: Iterable[EncodedQuery]) -> list[Request]:
+    """The requests of some queries, in order."""
+    return [request for query in queries for request in query.requests]
+
+
+def with_answers(
+    queries: Iterable[EncodedQuery], answers: Iterable[Answer]
+) -> Iterator[tuple[EncodedQuery, list[Answer]]]:
+    """Each query with the answers to its requests."""
+    remaining = iter(answers)
+    return ((query, [next(remaining) for _ in query.requests]) for query in queries)
+
+
+def _with_same_scores(failed: PreparedTask, prepared: Sequence[PreparedTask]) -> Iterator[tuple[str, str]]:
+    """The (task, prompt) pairs that are one score with a failed one: a task can have another prompt for 0 shots."""
     for record in (each.record for each in prepared):
-        if (record.task, record.selection) == (one.record.task, one.record.selection):
+        if (record.task, record.selection) == (failed.record.task, failed.record.selection):
             yield record.task_prompt
 
 
 def token_decoder(model: LanguageModel) -> TokenDecoder:
-    """A cached function from token ids to the text of each."""
+    """A cached function that decodes each token id by itself."""
 
     @cache
     def text(token: int) -> str:
@@ -195,7 +235,7 @@ def token_decoder(model: LanguageModel) -> TokenDecoder:
 
 
 def parts_of(query: EncodedQuery, decode: TokenDecoder) -> PromptParts:
-    """The texts of a query for `prompts.jsonl`."""
+    """The texts and scored tokens of a query, as `prompts.jsonl` stores them."""
     text = query.text
     shown = text.ordered_demonstrations(query.shots)
     conversations = () if text.chat is None else tuple(text.contexts(query.shots))
@@ -235,7 +275,7 @@ def result_of(query: EncodedQuery, answers: Sequence[Answer]) -> ExampleResult:
         common["demonstration_logprobs"] = tuple(
             sum(of_demonstrations.logprobs[begin:end]) for begin, end in query.spans
         )
-    given: Any = answers  # of the kind that was requested
+    given: Any = answers  # answers of the kind that was requested
     if query.kind == "text":
         (text,) = given
         return TextResult(

@@ -1,4 +1,4 @@
-"""Overlap of a task's examples with text files: the n-gram rule of GPT-3 (Brown et al. 2020, section 4, appendix C)."""
+"""`contamination`: find examples whose n-grams occur in text files (Brown et al. 2020, section 4 and appendix C)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from icl_eval.results.records import Failure
 from icl_eval.runs.tasks import source_of
 from icl_eval.tasks import Example, Library, Source, Task
 
-LEAST, MOST = 8, 13  # words of an n-gram
-LEAST_OF_SYNTHETIC = 2  # of tasks with generated examples, which are as short
-PERCENTILE = 5  # of the examples' lengths, which is the size of the task's n-grams within these limits
+MIN_WORDS, MAX_WORDS = 8, 13  # of an n-gram
+MIN_WORDS_OF_SYNTHETIC = 2  # for tasks with generated examples, which can be this short
+PERCENTILE = 5  # percentile of the lengths of a task's examples, which is the n-gram size within these limits
 Progress = Callable[[int], Callable[[int], None]]  # number of bytes -> called with how many more are read
 
 
@@ -36,22 +36,23 @@ def contamination(
 ) -> Contamination:
     """Find the examples of tasks that have an n-gram in common with text files.
 
-    An n-gram is of words in lower case without punctuation, split at white space. Its size is the 5th percentile of the
-    examples' lengths, but at least 8 (2 where examples are generated) and at most 13. An example with any of its
-    n-grams in any text is dirty; one that is shorter is if it is in a text as a whole. The text of an example is the
-    solved example as its prompt shows it; n-grams that all examples of a task share do not count.
+    Words are split at white space, in lower case and without punctuation. The size of a task's n-grams is the 5th
+    percentile of its examples' lengths in words, but at least 8 (2 for generated examples) and at most 13. An example
+    is dirty if any of its n-grams occurs in any text. An example that is shorter than an n-gram is dirty if a text
+    contains all of it. The text of an example is its demonstration in the prompt, with the right answer. N-grams that
+    all examples of a task have are ignored.
 
     Args:
         tasks: names of tasks and suites, or `Task` objects.
-        texts: files and folders: plain text or JSON lines, and these compressed by gzip, bzip2, xz or Zstandard. A line
-            of JSON is a text of its own, a plain text is one as a whole.
+        texts: files and folders with plain text or JSON lines, which may be compressed with gzip, bzip2, xz or
+            Zstandard. Every line of JSON is a text; a plain file is one text.
         library: where names of tasks are looked up; the bundled library by default.
         data: `hub`, `sample`, or a directory.
-        split: to search instead of each task's own.
-        ngram: the number of words, in place of the rule.
-        text_field: the field of JSON lines with the text.
-        progress: called with the number of bytes of the files; the function that it returns is called with how many
-            were read since its last call.
+        split: the split to search for; each task's own by default.
+        ngram: size of the n-grams in words, instead of the rule above.
+        text_field: field of JSON lines that contains the text.
+        progress: called with the number of bytes of the files; the function that it returns is called with the number
+            of bytes read since its last call.
 
     Raises:
         IclEvalError: a task, its data or a file cannot be read, or there is nothing to compare.
@@ -71,7 +72,7 @@ def contamination(
 
 
 def _overlaps(found: Sequence[_Examples], index: NgramIndex, texts: Iterator[Passage]) -> list[Overlap]:
-    """The examples with an n-gram in the texts, in order, each with the first occurrence."""
+    """The examples with an n-gram in the texts, in their order, each with the first occurrence."""
     examples = [(each.task.name, example.id) for each in found for example in each.examples]
     hits: defaultdict[int, list[tuple[Occurrence, Passage]]] = defaultdict(list)
     for occurrence, passage in search(index, texts):
@@ -96,34 +97,34 @@ def _overlaps(found: Sequence[_Examples], index: NgramIndex, texts: Iterator[Pas
 
 @dataclass(frozen=True)
 class _Examples:
-    """The examples of a task, the text of each, and the words of an n-gram."""
+    """The examples of a task, with the text of each."""
 
     task: Task
-    split: str  # if it is not the task's own
+    split: str  # empty if it is the task's own
     examples: Sequence[Example]
     texts: Sequence[str]
-    size: int
+    size: int  # words of an n-gram
 
     @classmethod
     def of(cls, task: Task, source: Source, split: str | None, ngram: int | None) -> _Examples:
-        """Those of a split of a task; of its own by default.
+        """Read the examples of a split of a task, by default its own.
 
         Raises:
             DataError: no example has a word.
         """
         prompt, of_choice = task.prompt(), task.definition.answer == "choice"
-        chosen, own = task.on(split), task.definition.splits.evaluation
-        examples, override = chosen.evaluation(source), split if split and split != own else ""
+        chosen, default = task.on(split), task.definition.splits.evaluation
+        examples, override = chosen.evaluation(source), split if split and split != default else ""
         texts = [_text(prompt, each, of_choice) for each in examples]
         lengths = [length for text in texts if (length := len(Words.of(text)))]
         if not lengths:
             raise DataError(f"{task.name}: no example has a word to look for")
-        least = LEAST_OF_SYNTHETIC if task.definition.data.synthetic else LEAST
-        size = min(max(int(np.percentile(lengths, PERCENTILE)), least), MOST)
+        least = MIN_WORDS_OF_SYNTHETIC if task.definition.data.synthetic else MIN_WORDS
+        size = min(max(int(np.percentile(lengths, PERCENTILE)), least), MAX_WORDS)
         return cls(task, override, examples, texts, size if ngram is None else ngram)
 
     def searched(self, overlaps: Sequence[Overlap]) -> Searched:
-        """How many examples are dirty."""
+        """The numbers of examples and of dirty examples."""
         dirty = sum(each.task == self.task.name for each in overlaps)
         return Searched(
             task=self.task.name, split=self.split, ngram=self.size, examples=len(self.examples), dirty=dirty
@@ -136,7 +137,7 @@ def _read(
     """The examples of all tasks, and the tasks whose data is missing.
 
     Raises:
-        MissingData: there is data for no task.
+        MissingData: the data of every task is missing.
     """
     tasks = [task for each in wanted for task in ([each] if isinstance(each, Task) else library.tasks([each]))]
     source = source_of(data, unused=all(task.source is not None for task in tasks))
@@ -153,7 +154,7 @@ def _read(
 
 
 def _text(prompt: Prompt, example: Example, of_choice: bool) -> str:
-    """A solved example as its prompt shows it; without an answer if it has no right one."""
+    """An example as a demonstration of the prompt; the query alone if the example has no right answer."""
     options = example.options if of_choice else example.options[:1]
     if not example.gold:
         return prompt.query(example.fields, options, 0)
@@ -161,7 +162,7 @@ def _text(prompt: Prompt, example: Example, of_choice: bool) -> str:
 
 
 def _ignored(found: Sequence[_Examples]) -> dict[int, np.ndarray[tuple[int], np.dtype[np.uint64]]]:
-    """N-grams of the prompts, by size: those that all examples of a task share."""
+    """Hashes of the n-grams that all examples of a task have, by size; these come from the prompt."""
     hashes: defaultdict[int, list[np.ndarray[tuple[int], np.dtype[np.uint64]]]] = defaultdict(list)
     for each in found:
         hashes[each.size].append(shared_ngrams(each.texts, each.size))

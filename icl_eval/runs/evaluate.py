@@ -1,10 +1,8 @@
-"""`evaluate`: tasks, a model and a grid in, scores out."""
+"""`evaluate`: measure a model on tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -14,14 +12,14 @@ from icl_eval.analysis.score import chosen_normalizations
 from icl_eval.config import SAMPLE, RunOptions, takes_options
 from icl_eval.engine import SINGLE_PROCESS, launched
 from icl_eval.errors import MissingData, RunError
-from icl_eval.results.records import Failure, TaskRecord
+from icl_eval.results.records import Failure
 from icl_eval.results.result import Result
 from icl_eval.results.run_config import RunConfig, read_run
-from icl_eval.runs.cells import Prepared, prepare
+from icl_eval.runs.cells import PreparedTask, prepare
+from icl_eval.runs.collect import stopping_rules
 from icl_eval.runs.model import Model, check_model, name_of
 from icl_eval.runs.requests import domain_premise
 from icl_eval.runs.run import Progress, Run
-from icl_eval.runs.stopping import stopping_rules
 from icl_eval.runs.tasks import (
     SAMPLE_NOTE,
     check_effect,
@@ -50,8 +48,8 @@ def evaluate(
 ) -> Result:
     """Evaluate a model on tasks over a grid of shots and seeds.
 
-    Under a launcher such as `accelerate launch`, all its processes call this alike, share the work through the run
-    folder, which they must be given, and get the same result.
+    Under a launcher such as `accelerate launch`, every process makes the same call. The processes share the work
+    through the run folder, so `out` or `keep` is required, and all return the same result.
 
     Args:
         model: `tiny` for the bundled GPT-2, a directory, a GGUF file, a name on the Hub, the URL of an endpoint, a
@@ -61,18 +59,18 @@ def evaluate(
         library: where names of tasks are looked up; the bundled library by default.
         progress: called with the number of requests; the function that it returns is called with the number of
             requests answered since its last call.
-        alone: whether this process evaluates alone, even if a launcher started it with others.
+        alone: evaluate in this process alone, even if a launcher started several.
         options: of the run, listed below.
 
     Returns:
-        The scores of all tasks that could be evaluated. Its `failures` name the others, whose data is missing or which
-        have a query that does not fit the model; the same call tries them again.
+        The scores of all tasks that could be evaluated. Its `failures` list the others: their data is missing, or a
+        query does not fit the model. Calling `evaluate` again with the same arguments retries them.
 
     Raises:
         IclEvalError: no task can be evaluated, or an option is wrong; the message says why in one sentence.
     """
     on_cpu = str(options.get("device")).startswith("cpu")
-    alone = alone or bool(options.get("tensor_parallel"))  # its other processes follow the first
+    alone = alone or bool(options.get("tensor_parallel"))  # its other processes run what the first process runs
     ranks = SINGLE_PROCESS if alone else launched(cpu=on_cpu)
     with ranks.propagating_errors():
         chosen = chosen_normalizations(options.get("normalizations", ()))
@@ -82,7 +80,7 @@ def evaluate(
 def planned(
     model: Model, tasks: str | Task | Sequence[str | Task], library: Library | None, **options: Unpack[RunOptions]
 ) -> Run:
-    """The run that the arguments of `evaluate` define; names and data are checked before any model is loaded.
+    """The run that `evaluate` would do with these arguments. Names and data are checked; no model is loaded.
 
     Raises:
         IclEvalError: no task can be evaluated, or an option is wrong; the message says why in one sentence.
@@ -104,32 +102,28 @@ def planned(
     prepared, failures = _prepared(chosen, config, source)
     check_effect(config, max(each.shots[-1] for each in prepared))
     prepared = [
-        replace(each, describe=partial(_same, record))
+        each.with_record(metrics=record.metrics, primary=record.primary)
         for each, record in zip(prepared, metrics.applied([each.record for each in prepared]), strict=True)
     ]
-    for each in (one for one in prepared if one.prompt.format is None):
+    for each in (each for each in prepared if each.prompt.format is None):
         check_metrics(each.task, each.examples, each.record.metrics, trust_remote_code=trusts, given=code)
     _check_calibrations(prepared, config, chosen_normalizations(options.get("normalizations", ())))
-    stopping_rules(config.until, prepared, code, trust_remote_code=trusts)  # finds what cannot be bounded
+    stopping_rules(config.until, prepared, code, trust_remote_code=trusts)  # raises if scores cannot be bounded
     out = options.get("out")
     folder = Path(out) if out is not None else RESULTS / config.folder_name() if options.get("keep") else None
-    sample = SAMPLE_NOTE if SAMPLE in [each.record.data for each in prepared] else None  # all records are read now
+    sample = SAMPLE_NOTE if SAMPLE in [each.record.data for each in prepared] else None  # after all records are read
     note = "; ".join(filter(None, (options.get("note"), sample))) or None
     return Run(model, config, load_config, tuple(prepared), tuple(failures), tuple(suites), folder, note, code)
 
 
-def _same(record: TaskRecord) -> TaskRecord:
-    return record
-
-
-def _prepared(tasks: Sequence[Task], config: RunConfig, source: Source) -> tuple[list[Prepared], list[Failure]]:
-    """The tasks with each of their prompts, and those of which data is missing.
+def _prepared(tasks: Sequence[Task], config: RunConfig, source: Source) -> tuple[list[PreparedTask], list[Failure]]:
+    """The tasks with each of their prompts, and the tasks whose data is missing.
 
     Raises:
-        MissingData: there is data for no task.
+        MissingData: the data of every task is missing.
         IclEvalError: the configuration is not valid, or the run cannot be done; the message says why.
     """
-    prepared: list[Prepared] = []
+    prepared: list[PreparedTask] = []
     missing: list[tuple[Failure, MissingData]] = []
     for task in tasks:
         try:
@@ -141,13 +135,13 @@ def _prepared(tasks: Sequence[Task], config: RunConfig, source: Source) -> tuple
     return prepared, [failure for failure, _ in missing]
 
 
-def _check_calibrations(prepared: Iterable[Prepared], config: RunConfig, scorings: Sequence[str]) -> None:
-    """Check before the run that the answers of each task will allow its calibrations.
+def _check_calibrations(prepared: Iterable[PreparedTask], config: RunConfig, scorings: Sequence[str]) -> None:
+    """Check before the run that every task can be calibrated as the options say.
 
     Raises:
-        RunError: a task cannot be calibrated, or the run does not collect what a calibration needs.
-        PromptError: the domain premise of a task is wrong.
-        UnknownName: it names no field.
+        RunError: a task cannot be calibrated, or the run does not collect the answers that a calibration needs.
+        PromptError: the domain premise of a task is not a valid template.
+        UnknownName: the domain premise uses a field that the task does not have.
     """
     calibrations = [name for name in CALIBRATIONS if name in (*scorings, *config.calibrate)]
     tasks = [each for each in prepared if each.record.has_labels] if calibrations else []
@@ -168,8 +162,8 @@ def _check_calibrations(prepared: Iterable[Prepared], config: RunConfig, scoring
             raise RunError(f"{each.task.name}: {limit}")
 
 
-def _labels(prepared: Prepared) -> Iterator[tuple[str, list[str]]]:
-    """The id of every example, and the texts that will be scored."""
+def _labels(prepared: PreparedTask) -> Iterator[tuple[str, list[str]]]:
+    """The id of every example, and the texts of its options as they will be scored."""
     for each in prepared.examples:
         indices = range(len(each.options))
         yield each.id, [prepared.prompt.answer(each.fields, each.options, index) for index in indices]

@@ -1,8 +1,9 @@
-"""The best and the worst of many formats of a prompt within a budget of examples, by Thompson sampling.
+"""Search for the best and the worst of many formats of a prompt within a budget of examples, by Thompson sampling.
 
-The algorithm is that of FormatSpread (Sclar et al. 2024, arXiv 2310.11324, section 3.2): the score of a format has a
-Beta distribution, and the next batch of examples goes to the format with the highest score in a draw from these, for
-half of the budget; then to the one with the lowest. The prior is that of the authors' code, from the plain prompt.
+The algorithm is FormatSpread (Sclar et al. 2024, arXiv 2310.11324, section 3.2). The score of each format has a Beta
+distribution. In each step, a score is drawn from every distribution, and the format with the highest draw is evaluated
+on the next batch of examples. After half of the budget, it is the format with the lowest draw. The prior is that of the
+authors' code and depends on the score of the plain prompt.
 """
 
 from __future__ import annotations
@@ -18,37 +19,36 @@ from icl_eval.errors import RunError, counted
 from icl_eval.models import LanguageModel
 from icl_eval.results.outcomes import Judge
 from icl_eval.results.run_config import RunConfig
-from icl_eval.runs.annotation import with_predictions
-from icl_eval.runs.cells import Prepared
-from icl_eval.runs.collect import result_of
+from icl_eval.runs.cells import PreparedTask
+from icl_eval.runs.collect import requests_of, result_of, with_answers
 from icl_eval.runs.model import ChatForm
-from icl_eval.runs.organization import with_organizations
 from icl_eval.runs.requests import RequestBuilder
+from icl_eval.runs.selection import with_model_answers
 from icl_eval.tasks import Example
 
-BATCH = 20  # examples of a step, as in the authors' runs
-PRIOR = 5.0  # wrong answers that the prior is worth
-LEAST_RIGHT = 1.1  # right answers that it is worth at least, so that its density has a single peak
+BATCH = 20  # examples of a step, as in the paper
+PRIOR_WRONG = 5.0  # wrong answers in the prior
+MIN_PRIOR_RIGHT = 1.1  # least number of right answers in the prior, so that its density has a single peak
 
-FOUND = 3  # formats that are evaluated on all examples: the prompt itself, the best and the worst
+KEPT = 3  # formats that are evaluated on all examples: the prompt itself, the best and the worst
 
-Evaluate = Callable[[int, int, int], int]  # format, first example, end -> how many of the examples are right
+Evaluate = Callable[[int, int, int], int]  # format, start, end -> how many of examples[start:end] are right
 
 
 def searched(
-    prepared: Sequence[Prepared], model: LanguageModel, engine: Engine, chat: ChatForm | None, config: RunConfig
-) -> list[Prepared]:
-    """The prompts, and the best and the worst format of each; without a budget all formats.
+    prepared: Sequence[PreparedTask], model: LanguageModel, engine: Engine, chat: ChatForm | None, config: RunConfig
+) -> list[PreparedTask]:
+    """Each prompt with its best and its worst format; without a budget, with all of its formats.
 
-    Formats are compared in the plain cell with the most demonstrations and the first seed.
+    Formats are compared in one cell, with the most demonstrations and the first seed.
 
     Raises:
-        RunError: answers of a task are neither right nor wrong.
+        RunError: the answers of a task are not right or wrong.
         IclEvalError: a query cannot be encoded.
     """
     if config.budget is None:
         return list(prepared)
-    found: list[Prepared] = []
+    found: list[PreparedTask] = []
     for formats in _by_prompt(prepared):
         builders = [RequestBuilder(each, model, config.overflow, chat) for each, *_ in formats]
         search = ThompsonSearch(
@@ -65,45 +65,47 @@ def searched(
     return found
 
 
-def before_choices(prepared: Sequence[Prepared], config: RunConfig) -> list[Prepared]:
-    """A stand-in for choices of the model that are still to be made: at most what they and their results take.
+def before_choices(prepared: Sequence[PreparedTask], config: RunConfig) -> list[PreparedTask]:
+    """Tasks whose requests are an upper bound of those of a run in which the model still has to make choices.
 
-    It has the candidates that the model answers for `vote-k`, and all organisations of demonstrations. Of a search it
-    has as many formats as its result in all cells, and the examples that the search evaluates, in one cell, of as few
-    formats as possible.
+    They include the candidates that the model answers for `vote-k`, and all organisations for `mdl`. For a search they
+    include three formats in all cells, which stand for its result, and as many examples in one cell as the search
+    evaluates, in as few formats as possible.
     """
     if config.budget is None:
-        return with_predictions(with_organizations(prepared))
-    found: list[Prepared] = []
+        return with_model_answers(prepared)
+    found: list[PreparedTask] = []
     for formats in _by_prompt(prepared):
-        found += chain.from_iterable(formats[:FOUND])
+        found += chain.from_iterable(formats[:KEPT])
         (plain, *_), *others = formats
         found.append(_in_one_cell(plain, plain.examples))
         left = config.budget // 2 // BATCH * 2 * min(BATCH, len(plain.examples))
         for each, *_ in others:
             found += [_in_one_cell(each, each.examples[:left])] if left else []
             left -= min(left, len(each.examples))
-    return with_predictions(with_organizations(found))
+    return with_model_answers(found)
 
 
-def _in_one_cell(one: Prepared, examples: Sequence[Example]) -> Prepared:
-    """A prompt in the cell in which formats are compared: the most demonstrations and the first seed."""
-    record = one.record.model_copy(update={"shots": one.record.shots[-1:], "seeds": one.record.seeds[:1]})
-    return replace(one, examples=examples, describe=lambda: record)
+def _in_one_cell(prepared: PreparedTask, examples: Sequence[Example]) -> PreparedTask:
+    """A task in the cell in which formats are compared: the most demonstrations and the first seed."""
+    cell = prepared.with_record(shots=prepared.record.shots[-1:], seeds=prepared.record.seeds[:1])
+    return replace(cell, examples=examples)
 
 
 class ThompsonSearch:
-    """A search among formats that are evaluated on the same examples in the same order; the first is evaluated on all.
+    """Thompson sampling of formats, which are evaluated on the same examples in the same order.
+
+    The first format, which is the prompt itself, is evaluated on all examples before the search.
 
     Args:
-        formats: how many there are.
-        examples: how many each can be evaluated on.
-        evaluate: how many examples are right, by format, first example and end.
+        formats: number of formats.
+        examples: number of examples.
+        evaluate: returns how many examples of a range a format answers right.
         seed: of the draws.
 
     Attributes:
-        right, seen: by format, right and evaluated examples.
-        spent: examples that draws have led to.
+        right, seen: number of right and of evaluated examples of each format.
+        spent: number of examples that the search has evaluated.
     """
 
     def __init__(self, formats: int, examples: int, evaluate: Evaluate, seed: int) -> None:
@@ -111,14 +113,19 @@ class ThompsonSearch:
         self._examples, self._evaluate, self._random = examples, evaluate, random.Random(seed)
         self._advance(0, examples)
         wrong = max(examples - self.right[0], 1)
-        self._prior = max(self.right[0] / wrong * PRIOR, LEAST_RIGHT)
+        self._prior = max(self.right[0] / wrong * PRIOR_WRONG, MIN_PRIOR_RIGHT)
 
     def best_and_worst(self, budget: int, batch: int) -> tuple[int, int]:
-        """The indices of two formats, found with a number of examples, half of them for each."""
+        """Indices of the best and the worst format, with half of the budget spent on each search.
+
+        Args:
+            budget: number of examples to evaluate.
+            batch: number of examples of a step.
+        """
         for sign in (1, -1):
             for _ in range(budget // 2 // batch):
-                waiting = [index for index, seen in enumerate(self.seen) if seen < self._examples]
-                draws = {index: sign * self._draw(index) for index in waiting}
+                open_formats = [index for index, seen in enumerate(self.seen) if seen < self._examples]
+                draws = {index: sign * self._draw(index) for index in open_formats}
                 if draws:
                     self.spent += self._advance(max(draws, key=draws.__getitem__), batch)
         tried = [index for index, seen in enumerate(self.seen) if seen]
@@ -126,21 +133,21 @@ class ThompsonSearch:
         return max(tried, key=value.__getitem__), min(tried, key=value.__getitem__)
 
     def _draw(self, index: int) -> float:
-        """A draw from the distribution of a format's score."""
+        """A draw from the Beta distribution of a format's score."""
         right, wrong = self.right[index], self.seen[index] - self.right[index]
-        return self._random.betavariate(self._prior + right, PRIOR + wrong)
+        return self._random.betavariate(self._prior + right, PRIOR_WRONG + wrong)
 
     def _advance(self, index: int, count: int) -> int:
-        """Evaluate a format on its next examples; returns how many there were."""
+        """Evaluate a format on its next `count` examples; returns how many were left."""
         start, end = self.seen[index], min(self.seen[index] + count, self._examples)
         self.right[index] += self._evaluate(index, start, end)
         self.seen[index] = end
         return end - start
 
 
-def _by_prompt(prepared: Sequence[Prepared]) -> list[list[list[Prepared]]]:
-    """The variants of each format of each prompt of a task; first come those of the prompt itself."""
-    found: dict[tuple[str, str], dict[str, list[Prepared]]] = {}
+def _by_prompt(prepared: Sequence[PreparedTask]) -> list[list[list[PreparedTask]]]:
+    """For each prompt, its formats with their variants; the first format is the prompt itself."""
+    found: dict[tuple[str, str], dict[str, list[PreparedTask]]] = {}
     for each in prepared:
         if each.prompt.format is None:
             prompt = each.task.name, each.prompt.style
@@ -148,19 +155,18 @@ def _by_prompt(prepared: Sequence[Prepared]) -> list[list[list[Prepared]]]:
     return [[*formats.values()] for formats in found.values()]
 
 
-def _named(each: Prepared, role: str, words: str) -> Prepared:
-    """A format with the name of the best or the worst that was found, and how in its words."""
-    record, style = each.record, each.prompt.style
+def _named(prepared: PreparedTask, role: str, words: str) -> PreparedTask:
+    """A format that is named after its role, `best` or `worst`, with a description of the search."""
+    record, style = prepared.record, prepared.prompt.style
     names = {name: getattr(record, name).replace(style, f"{style}-{role}", 1) for name in ("prompt", "selection")}
-    found = record.model_copy(update={**names, "format": f"{record.format}, {words}"})
-    return replace(each, describe=lambda: found)
+    return prepared.with_record(**names, format=f"{record.format}, {words}")
 
 
 def _right(builders: Sequence[RequestBuilder], engine: Engine, index: int, start: int, end: int) -> int:
-    """How many of some examples of a format are right.
+    """The number of examples[start:end] that a format answers right.
 
     Raises:
-        RunError: an answer is neither right nor wrong.
+        RunError: the answers are not right or wrong.
     """
     builder, prepared, record = builders[index], builders[index].prepared, builders[index].prepared.record
     (cell,) = _in_one_cell(prepared, ()).record.cells
@@ -169,8 +175,8 @@ def _right(builders: Sequence[RequestBuilder], engine: Engine, index: int, start
         builder.build(cell, each, *prepared.draws(each, [cell.shots], cell.seed))
         for each in prepared.examples[start:end]
     ]
-    answers = iter(engine.answer([request for query in queries for request in query.requests]))
-    outcomes = [judge.outcome(result_of(query, [next(answers) for _ in query.requests])) for query in queries]
+    answered = with_answers(queries, engine.answer(requests_of(queries)))
+    outcomes = [judge.outcome(result_of(query, answers)) for query, answers in answered]
     if record.answer == "likelihood" or any(each.correct is None for each in outcomes):
         raise RunError(f"{record.task}: its answers are not right or wrong, so formats cannot be searched")
     return sum(bool(each.correct) for each in outcomes)

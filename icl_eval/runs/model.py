@@ -1,4 +1,4 @@
-"""What `model` can be: a name, a (model, tokenizer) pair of `transformers`, or a language model."""
+"""The argument `model` of a run: a name, a (model, tokenizer) pair of `transformers`, or a `LanguageModel`."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from icl_eval.prompts import Chat, sandbox
 from icl_eval.results.run_config import RunConfig
 
 Model = str | Path | LanguageModel | tuple[Any, Any]
-OF_A_PAIR = {"bos", "max_length", "pll"}  # options that have an effect on a pair
-OF_LOADED = {"chat", *CHAT_ONLY}  # on every model that is loaded already
-OF_ALL = {"trust_remote_code"}  # and on every model, since it lets metrics run code too
+PAIR_OPTIONS = {"bos", "max_length", "pll"}  # options that have an effect on a (model, tokenizer) pair
+LOADED_OPTIONS = {"chat", *CHAT_ONLY}  # options that have an effect on every model that is loaded already
+METRIC_OPTIONS = {"trust_remote_code"}  # allowed for every model, because it also lets metrics run code
 
 
 class ChatForm(NamedTuple):
-    """The conversations of a run.
+    """How the prompts of a run become conversations.
 
     Attributes:
-        chat: how a prompt becomes one.
-        start: the special tokens that each begins with.
-        end: the control token that ends a reply; empty if there is none.
-        words: the part of the signature.
+        chat: renders a prompt as a conversation.
+        start: ids of the special tokens at the start of every conversation.
+        end: the control token at the end of a reply; empty if there is none.
+        words: the words of the signature that describe the chat.
     """
 
     chat: Chat
@@ -44,10 +44,10 @@ class ChatForm(NamedTuple):
 
 
 def name_of(model: Any) -> str:
-    """The name of a model in a manifest: the name it is loaded by, or its own.
+    """The name of a model in the manifest: the name by which it is loaded, or its own name.
 
     Raises:
-        ModelError: it is not a model.
+        ModelError: the value is not a model.
     """
     if isinstance(model, str | Path):
         return str(model)
@@ -61,17 +61,17 @@ def name_of(model: Any) -> str:
 
 
 def check_model(model: Any, config: RunConfig, load_config: LoadConfig) -> None:
-    """See, before any data is read, that a name leads somewhere and that every option has an effect on the model.
+    """Check, before any data is read, that the model can exist and that every given option has an effect on it.
 
     Raises:
-        ModelError: the name is a mistyped path or has no revisions, or an option has no effect on a model of this name.
+        ModelError: the name is a path that does not exist, or it has no revisions, or an option has no effect on it.
         RunError: an option has no effect on a model that is loaded already.
     """
     if isinstance(model, str):
         check_options(model, config, load_config)
         resolve(model, config.revision)
         return
-    effective = OF_ALL | options_of(model)
+    effective = METRIC_OPTIONS | options_of(model)
     for given, default in ((config, ModelConfig()), (load_config, LoadConfig())):
         for option, value in default:
             if option not in effective and getattr(given, option) != value:
@@ -80,14 +80,14 @@ def check_model(model: Any, config: RunConfig, load_config: LoadConfig) -> None:
 
 def options_of(model: Any) -> set[str]:
     """The options that have an effect on a model that is loaded already."""
-    return OF_LOADED | (OF_A_PAIR if isinstance(model, tuple) else set())
+    return LOADED_OPTIONS | (PAIR_OPTIONS if isinstance(model, tuple) else set())
 
 
 def loaded(model: Any, config: RunConfig, load_config: LoadConfig) -> LanguageModel:
-    """The model, ready for requests.
+    """Load the model, unless it is loaded already.
 
     Raises:
-        ModelError: it cannot be loaded, or does not fit the device's memory.
+        ModelError: it cannot be loaded, or does not fit into the memory of the device.
     """
     if isinstance(model, str):
         from icl_eval.models.network import full_device
@@ -103,15 +103,15 @@ def loaded(model: Any, config: RunConfig, load_config: LoadConfig) -> LanguageMo
 
 
 def chat_of(model: LanguageModel, config: ModelConfig) -> ChatForm | None:
-    """How prompts become conversations with a model; None if they are plain text.
+    """How prompts become conversations; None if they stay plain text.
 
     Raises:
-        ModelError: the model has no chat template, or it cannot be used.
-        UnknownName: the template does not use an argument.
+        ModelError: the model has no chat template, or the template cannot be used.
+        UnknownName: the template does not use one of `chat_args`.
     """
     if not config.chat:
         return None
-    with sandbox.watched("the chat template"):  # it renders messages to find out what it writes around them
+    with sandbox.watched("the chat template"):  # which renders messages to find its text around them
         template = model.chat_template(config.chat_args or {})
     if template.start and config.bos is False:
         raise ModelError("--bos no cannot leave out the BOS token that the chat template writes")

@@ -1,7 +1,8 @@
-"""Which orders of demonstrations to prefer, without any labelled query (Lu et al. 2022, arXiv 2104.08786).
+"""`order_entropies`: rank orders of demonstrations without labelled queries (Lu et al. 2022, arXiv 2104.08786).
 
-A probing set is sampled from the model itself: under every order it goes on with further examples, of which the labels
-are dropped. An order is good if the model, under it, does not give all probes the same label.
+The model generates further examples after the demonstrations in every order. Without their labels, these examples are
+the probing set. An order is good if the model, with the demonstrations in this order, does not predict the same label
+for all probes.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ from icl_eval.engine import Engine
 from icl_eval.errors import RunError, counted
 from icl_eval.models import Decoding, GenerateRequest, LanguageModel, ScoreRequest
 from icl_eval.prompts import PromptText, split_tokens, with_start
-from icl_eval.runs.cells import Prepared
+from icl_eval.runs.cells import PreparedTask
 from icl_eval.runs.evaluate import planned
 from icl_eval.runs.model import Model
 from icl_eval.runs.requests import RequestBuilder
 from icl_eval.scoring import OptionResult, label_entropies, score
 from icl_eval.tasks import Example, Library, Normalization, Task
 
-MAX_TOKENS = 128  # of a sampled text, as in the code of the paper
-MOST_ORDERS = 24
+MAX_TOKENS = 128  # of a generated text, as in the code of the paper
+MAX_ORDERS = 24
 BEST = 4
 
 
 @dataclass(frozen=True)
 class OrderEntropy:
-    """How a model labels the probing set under one order.
+    """The entropies of the predicted labels of the probing set, with the demonstrations in one order.
 
     Attributes:
-        order: of the demonstrations, as `--order` takes it.
-        global_entropy: of the distribution of predicted labels, in nats (GlobalE).
-        local_entropy: the mean entropy of the probabilities of labels of a probe, in nats (LocalE).
-        labels: how many probes have each label.
+        order: name of the order, as for `--order`.
+        global_entropy: entropy of the distribution of predicted labels, in nats (GlobalE).
+        local_entropy: entropy of the label probabilities of a probe, averaged over probes, in nats (LocalE).
+        labels: number of probes with each predicted label.
     """
 
     order: str
@@ -52,14 +53,14 @@ class OrderEntropy:
 
 @dataclass(frozen=True)
 class OrderEntropies:
-    """The orders of one draw of demonstrations, those with the highest global entropy first.
+    """The ranked orders of one draw of demonstrations.
 
     Attributes:
-        task, prompt, shots, seed: of what.
-        draw: how demonstrations were drawn: `fixed` or `first`; empty where their ids are given.
-        orders: every order with its entropies.
-        probes: the probing set: texts of queries.
-        discarded: number of sampled examples without an answer or a query, or sampled before.
+        task, prompt, shots, seed: the cell of the draw.
+        draw: how demonstrations were drawn, `fixed` or `first`; empty if their ids were given.
+        orders: every order with its entropies, the highest global entropy first.
+        probes: the probing set, as texts of queries.
+        discarded: number of generated examples without an answer or a query, and of duplicates.
     """
 
     task: str
@@ -72,7 +73,7 @@ class OrderEntropies:
     discarded: int
 
     def best(self, count: int = BEST) -> tuple[str, ...]:
-        """The orders with the highest global entropy, of equal ones those with the higher local entropy."""
+        """Names of the orders with the highest global entropy; the local entropy breaks ties."""
         return tuple(each.order for each in self.orders[:count])
 
 
@@ -86,28 +87,29 @@ def order_entropies(
     library: Library | None = None,
     **options: Unpack[RunOptions],
 ) -> OrderEntropies:
-    """Rank orders of the same demonstrations by the entropies of the labels that the model gives to a probing set.
+    """Rank orders of the same demonstrations by the entropies of the labels that the model predicts for a probing set.
 
-    With m for an order, D for the probing set and v for a label, `GlobalE_m = -sum_v p_m(v) ln p_m(v)`, where `p_m(v)`
-    is the share of D that is labelled v, and `LocalE_m = -(1/|D|) sum_i sum_v p_im(v) ln p_im(v)`, where `p_im` are the
-    probabilities of the options by the task's normalisation (by the sum, if that is `unconditional`), divided by their
-    sum. Unlike the authors' code, which samples at temperature 2 without repeated n-grams and adds 1e-5 to the counts,
-    this one samples at `temperature` and adds nothing.
+    For an order m, the probing set D and labels v, `GlobalE_m = -sum_v p_m(v) ln p_m(v)`, where `p_m(v)` is the
+    fraction of D with the predicted label v, and `LocalE_m = -(1/|D|) sum_i sum_v p_im(v) ln p_im(v)`, where `p_im` are
+    the probabilities of the options with the task's normalisation (`sum` instead of `unconditional`), divided by their
+    sum. The authors' code samples at temperature 2 without repeated n-grams and adds 1e-5 to the counts. This function
+    samples at `temperature` and adds nothing.
 
     Args:
         model: a causal language model.
-        task: one with the same options for every example and at least two shots.
-        samples: texts to sample under each order.
+        task: a task with the same options for every example and at least two shots.
+        samples: number of texts to generate after each order.
         temperature: of sampling.
         library: where the name is looked up; the bundled library by default.
-        options: those of `evaluate`. Of shots, seeds and prompts the first is used. `order` lists the orders, by
-            default `permutations:24`; `draw` is `fixed` or `first`, or `fewshot_ids` are given.
+        options: those of `evaluate`. Only the first of shots, seeds and prompts is used. `order` lists the orders,
+            `permutations:24` by default. `draw` must be `fixed` (the default) or `first`, unless `fewshot_ids` are
+            given.
 
     Raises:
-        RunError: the task or the options do not suit, or no sampled example can be read as one.
+        RunError: the task or an option is not supported, or no generated text contains an example.
         IclEvalError: as from `evaluate`.
     """
-    orders = options.pop("order", None) or f"permutations:{MOST_ORDERS}"
+    orders = options.pop("order", None) or f"permutations:{MAX_ORDERS}"
     draw = options.pop("draw", None) or (None if options.get("fewshot_ids") else "fixed")
     chosen: Any = {**options, "order": orders, "draw": draw, "limit": None}
     run = planned(model, task, library, **chosen)
@@ -124,7 +126,8 @@ def order_entropies(
     )
     if not probes:
         raise RunError(
-            f"none of the {counted(discarded, 'sampled example')} reads as one of {plain.task.name}; sample more texts"
+            f"none of the {counted(discarded, 'sampled example')} has the form of an example of "
+            f"{plain.task.name}; sample more texts"
         )
     found = [
         _entropy(order, text, probes, engine, example.options, plain.record.normalization)
@@ -139,7 +142,7 @@ def order_entropies(
 def _check(
     task: Task, shots: int, draw: str | None, model: LanguageModel, options: set[tuple[str, ...]], *, chat: bool
 ) -> None:
-    """Raise `RunError` for a task or a model whose orders cannot be ranked."""
+    """Raise `RunError` if the task, the draw or the model is not supported."""
     reason = ""
     if task.definition.answer != "choice" or len(options) > 1:
         reason = "needs the same options for every example"
@@ -150,28 +153,28 @@ def _check(
     elif not model.can_generate or model.is_encoder_decoder:
         reason = f"needs a causal language model, which {model.name} is not"
     elif chat:
-        reason = "needs prompts that are not chats"
+        reason = "needs plain-text prompts, not a chat"
     if reason:
         raise RunError(f"{task.name}: the entropy of orders {reason}")
 
 
 def _probing_set(texts: Iterable[PromptText], engine: Engine, decoding: Decoding) -> tuple[list[str], int]:
-    """Queries that the model makes up after the demonstrations, without their labels, and the number of others."""
-    model, found, read = engine.model, dict[str, None](), 0
+    """Distinct queries that the model generates after the demonstrations, and the number of discarded examples."""
+    model, probes, examples = engine.model, dict[str, None](), 0
     texts = list(texts)
-    heads = [text.separator.join([*_head(text), ""]) for text in texts]
+    prefixes = [text.separator.join([*_head(text), ""]) for text in texts]
     requests = [
         GenerateRequest.of(
             with_start(model.start, ids) or [model.fallback], replace(decoding, seed=decoding.seed + number)
         )
-        for number, ids in enumerate(model.encode(heads))
+        for number, ids in enumerate(model.encode(prefixes))
     ]
     for text, answer in zip(texts, engine.answer(requests), strict=True):
         for part in [part for generated in answer.texts for part in generated.split(text.separator) if part.strip()]:
-            read += 1
+            examples += 1
             if (query := _query(part, text.answers)) is not None:
-                found[query] = None
-    return list(found), read - len(found)
+                probes[query] = None
+    return list(probes), examples - len(probes)
 
 
 def _head(text: PromptText) -> list[str]:
@@ -179,7 +182,7 @@ def _head(text: PromptText) -> list[str]:
 
 
 def _query(part: str, answers: Sequence[str]) -> str | None:
-    """What precedes the answer at the end of an example; None if there is none."""
+    """The text of a generated example before its answer; None if it does not end with an answer."""
     ends = [answer for answer in answers if part.endswith(answer) and part[: -len(answer)].strip()]
     return part[: -len(max(ends, key=len))] if ends else None
 
@@ -212,20 +215,20 @@ def _entropy(
 
 
 def _text(
-    prepared: Prepared, lm: LanguageModel, shots: int, seed: int, example: Example, drawn: list[Example]
+    prepared: PreparedTask, lm: LanguageModel, shots: int, seed: int, example: Example, drawn: list[Example]
 ) -> PromptText:
-    """The prompt of an example with these demonstrations."""
+    """The rendered prompt of an example with these demonstrations."""
     cell = next(cell for cell in prepared.cells(seed) if cell.shots == shots)
     return RequestBuilder(prepared, lm, "error").build(cell, example, drawn).text
 
 
 def entropies_of(order: str, scores: NDArray[np.float64], options: Sequence[str]) -> OrderEntropy:
-    """The entropies of an order.
+    """The entropies of the labels with the highest scores.
 
     Args:
-        order: its name.
-        scores: of every option of every probe, in nats, of shape (probes, options).
-        options: their names.
+        order: name of the order.
+        scores: score of each option for each probe in nats, (probes, options).
+        options: names of the options.
     """
     chosen = Counter(scores.argmax(axis=1).tolist())
     shares = [chosen[index] / len(scores) for index in range(len(options))]

@@ -1,4 +1,4 @@
-"""From an example to token ids: the requests of one query in one cell."""
+"""Encoded queries: the requests, as token ids, for an example in a cell of the grid."""
 
 from __future__ import annotations
 
@@ -30,63 +30,62 @@ from icl_eval.prompts import (
     with_start,
 )
 from icl_eval.results.records import Cell
-from icl_eval.runs.cells import Prepared, decoding
+from icl_eval.runs.cells import PreparedTask, decoding
 from icl_eval.runs.model import ChatForm
 from icl_eval.tasks import Decode, Example
 
 Split = Callable[[list[tuple[str, str]]], list[Scored]]
-LONGEST_NAME = 60  # characters of an id that a sentence shows
-REMEMBERED = 10_000  # requests without a prompt, which the cells of an example share
+LONGEST_ID = 60  # characters; longer ids are shortened in messages
+MAX_UNCONDITIONAL = 10_000  # cached requests without the prompt, which the cells of an example share
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """One example in one cell, as the model gets it.
+    """An example in a cell, rendered, fitted into the context length and encoded.
 
-    Token ids are in its requests alone: many queries are in memory together, and a list of integers takes several times
-    as much.
+    Token ids are stored only in the requests, which pack them: many queries are in memory at the same time.
     """
 
     cell: Cell
     example: Example
     kind: Kind
-    demonstrations: tuple[str, ...]  # ids of those that fit, in the order of the prompt
+    demonstrations: tuple[str, ...]  # ids of the demonstrations that fit, in the order of the prompt
     text: PromptText
-    shots: int  # effective: the demonstrations that fit
+    shots: int  # number of demonstrations that fit
     truncated: int  # tokens cut from the start of the query
-    input_length: int  # tokens of the longest answer's request that must fit the context length
-    reads_by_seed: bool  # whether demonstrations or options have other texts with another seed
+    input_length: int  # tokens of the longest request that have to fit the context length
+    reads_by_seed: bool  # whether the texts of demonstrations or options depend on the seed
     requests: tuple[Request, ...]
-    """Of a choice: each option after the prompt, after the answer context, after the domain premise if `has_domain`,
+    """For a choice: each option after the prompt, after the answer context, after the domain premise if `has_domain`,
     and after the prompt with each content-free input."""
     has_domain: bool = False
-    spans: tuple[tuple[int, int], ...] = ()  # of a last request, the scored tokens of each demonstration's answer
+    spans: tuple[tuple[int, int], ...] = ()  # tokens of each demonstration's answer, in the last request
 
     @property
     def conditional(self) -> tuple[ScoreRequest, ...]:
-        """Of a choice: each option after the prompt."""
+        """For a choice: the requests of each option after the prompt."""
         return tuple(each for each in self.requests[: len(self.text.answers)] if isinstance(each, ScoreRequest))
 
     @property
     def of_answers(self) -> tuple[Request, ...]:
-        """The requests for the answer of the query itself."""
+        """The requests for the answer to the query, without the request for the answers of demonstrations."""
         return self.requests[:-1] if self.spans else self.requests
 
     @property
     def tokens(self) -> int:
-        """Tokens of all requests, which the memory is proportional to."""
+        """Number of tokens of all requests."""
         return sum(len(request.tokens) for request in self.requests)
 
 
 class RequestBuilder:
-    """Encodes the examples of one prepared task for one model, and remembers what many queries share.
+    """Encodes the examples of one task for one model, and caches the texts and requests that many queries share.
 
     Attributes:
-        control_names: names in records that reach the model as control tokens, not as text.
+        control_names: names of control tokens that records contain and the model reads as control tokens, not as text.
     """
 
     def __init__(
-        self, prepared: Prepared, model: LanguageModel, overflow: Overflow, chat: ChatForm | None = None
+        self, prepared: PreparedTask, model: LanguageModel, overflow: Overflow, chat: ChatForm | None = None
     ) -> None:
         self.prepared, self.model, self.overflow, self._form = prepared, model, overflow, chat
         self._apart, self._start = model.is_encoder_decoder, model.start if chat is None else chat.start
@@ -99,11 +98,11 @@ class RequestBuilder:
         self._premise = domain_premise(prepared.task.name, premise) if premise else None
 
     def queries(self) -> Iterator[EncodedQuery]:
-        """Every example in every cell."""
+        """The queries of every example in every cell."""
         return (query for seed in self.prepared.record.seeds for queries in self.of_seed(seed) for query in queries)
 
     def of_seed(self, seed: int, examples: Sequence[Example] | None = None) -> Iterator[list[EncodedQuery]]:
-        """Every example (of some) in the cells of a seed, which stand together, since they share demonstrations."""
+        """For each example (by default all), its queries in all cells of a seed."""
         cells = list(self.prepared.cells(seed))
         for example in (self.prepared.examples if examples is None else examples) if cells else ():
             draws = self.prepared.draws(example, [cell.shots for cell in cells], seed)
@@ -112,8 +111,14 @@ class RequestBuilder:
     def build(self, cell: Cell, example: Example, drawn: list[Example]) -> EncodedQuery:
         """Render, fit and encode one query.
 
+        Args:
+            cell: prompt, number of shots and seed.
+            example: the query.
+            drawn: its demonstrations, in the order in which they were drawn.
+
         Raises:
-            IclEvalError: the template cannot be rendered for this example, or it does not fit the window.
+            WindowError: the query does not fit the context length.
+            IclEvalError: the template cannot be rendered for this example.
         """
         definition, model = self.prepared.task.definition, self.model
         options = example.options[:1]  # references are one answer
@@ -160,10 +165,10 @@ class RequestBuilder:
         )
 
     def _demonstration_answers(self, text: PromptText, shots: int) -> tuple[ScoreRequest, tuple[tuple[int, int], ...]]:
-        """One request that reads all demonstrations, and which of its scored tokens belong to each one's answer.
+        """One request that scores all demonstrations, and the range of scored tokens of each demonstration's answer.
 
-        A token that an answer shares with the text before it belongs to the answer; one that it shares with the text
-        after it does not, unless it has no other.
+        A token that spans the beginning of an answer belongs to the answer. A token that spans its end does not, unless
+        the answer has no other token.
         """
         solved = list(text.solved(shots))
         befores, ends = [before for before, _ in solved], [before + answer for before, answer in solved]
@@ -179,7 +184,7 @@ class RequestBuilder:
     def _text(
         self, fields: Mapping[str, Any], options: tuple[str, ...], drawn: Sequence[Example], seed: int
     ) -> PromptText:
-        """The rendered prompt, in a chat without control tokens of its own."""
+        """The rendered prompt. In a chat, its texts may not contain control tokens."""
         protocol = self.prepared.task.definition.protocol
         labels = [self._label(each, seed) for each in drawn]
         solved = [self._demonstration(each, *label) for each, label in zip(drawn, labels, strict=True)]
@@ -196,7 +201,7 @@ class RequestBuilder:
         return text
 
     def _label(self, demonstration: Example, seed: int) -> tuple[tuple[str, ...], int]:
-        """The options of a demonstration, and the one that it shows as its answer."""
+        """The options of a demonstration, and the index of the option that it shows as its answer."""
         labels, task = self.prepared.task.definition.protocol.labels, self.prepared.task.name
         if labels == "gold":
             return demonstration.options, demonstration.gold[0]
@@ -204,10 +209,10 @@ class RequestBuilder:
         return options, shown_label(labels, demonstration, task, seed)
 
     def _check_chat_texts(self, *texts: str) -> None:
-        """Raise `PromptError` if the prompt file of a chat writes a control token by its name."""
+        """Raise `PromptError` if the run is a chat and the prompt file contains the name of a control token."""
         for name in [name for text in texts if self._form for name in self._controls.names_in(text)]:
             raise PromptError(
-                f"the prompt writes {name}, but in a chat all control tokens come from the chat template",
+                f"the prompt contains {name}, but in a chat only the chat template may write control tokens",
                 self.prepared.prompt.path,
             )
 
@@ -220,13 +225,13 @@ class RequestBuilder:
         return self._in_chat(self.prepared.prompt.answer_context(fields))
 
     def _in_chat(self, context: str) -> str:
-        """A context by itself, in a chat as its only message."""
+        """A context; in a chat, as a conversation with this message alone."""
         return context if self._form is None else self._form.chat.context("", (), context)
 
     def _for_calibration(
         self, example: Example, options: tuple[str, ...], text: PromptText, shots: int
     ) -> Iterator[ScoreRequest]:
-        """Each option after the domain premise, then after the prompt with each content-free input."""
+        """Requests for each option after the domain premise, then after the prompt with each content-free input."""
         if self._premise is not None:
             premise = self._in_chat(self._premise.query(self._controls.mark(example.fields), options, 0))
             yield from (self._without_context(premise, answer) for answer in text.answers)
@@ -236,7 +241,7 @@ class RequestBuilder:
     def _content_free(
         self, example: Example, options: tuple[str, ...], text: PromptText, shots: int, content: str
     ) -> list[ScoreRequest]:
-        """Each option after the prompt of an example with a content-free input, after the same demonstrations.
+        """Requests for each option after the prompt in which a content-free input replaces the query.
 
         Raises:
             PromptError: the template cannot be rendered with this input.
@@ -262,7 +267,7 @@ class RequestBuilder:
                     f"is {self.model.window}"
                 )
             requests = [ScoreRequest.of(each.context, each.continuation) for each in scored]
-            self._last_content_free[content, shots] = pairs, requests  # of fixed demonstrations it is always the same
+            self._last_content_free[content, shots] = pairs, requests  # always the same for fixed demonstrations
         return requests
 
     def _fit(
@@ -271,7 +276,7 @@ class RequestBuilder:
         return fit(text, split, window, self.overflow, self._lengths_of, len(self._start))
 
     def _fit_whole(self, text: PromptText, shots: int) -> FittedPrompt:
-        """As `_fit`, but a text that does not fit alone is kept whole, to be read in several windows."""
+        """Fit the prompt, or if the text alone is too long, keep it whole, to be scored in several windows."""
         try:
             return self._fit(text, self.model.window, self._split)
         except WindowError:
@@ -280,23 +285,23 @@ class RequestBuilder:
             return FittedPrompt(tuple(self._split([(text.context(0, 0), text.answers[0])])), 0, 0)
 
     def _room_for_prompt(self, max_tokens: int) -> int:
-        """Tokens that a prompt may take, so that an answer fits after it; its last token is no input."""
+        """Most tokens of a prompt before an answer of `max_tokens`; the answer's last token is not an input."""
         return self.model.window if self._apart else self.model.window - max_tokens - 1
 
     def _likelihood(self, text: Scored, stride: int | None) -> tuple[ScoreRequest, ...]:
-        """One request, or several for a text beyond the window."""
+        """One request, or several for a text that is longer than the context length."""
         if text.input_length <= self.model.window:
             return (ScoreRequest.of(text.context, text.continuation),)
         return tuple(strides(text, self.model.window, stride or self.model.window))
 
     def _contexts(self, texts: list[tuple[str, str]]) -> list[Scored]:
-        """Prompts alone, after which the model generates."""
+        """Encoded prompts without an answer, for generation."""
         encoded = self.model.encode([context for context, _ in texts])
         begun = [with_start(self._start, ids) for ids in encoded]
         return [Scored(ids or [self.model.fallback], [], apart=self._apart) for ids in begun]
 
     def _demonstration(self, demonstration: Example, options: tuple[str, ...], label: int) -> tuple[str, str]:
-        """A demonstration that shows one of its options, and that answer."""
+        """The text of a demonstration with the option of this index, and its answer alone."""
         key = demonstration.id, options, label
         if key not in self._demonstration_texts:
             try:
@@ -323,7 +328,7 @@ class RequestBuilder:
         return [self._lengths[text] for text in texts]
 
     def _without_context(self, context: str, answer: str) -> ScoreRequest:
-        if len(self._unconditional) > REMEMBERED:
+        if len(self._unconditional) > MAX_UNCONDITIONAL:
             self._unconditional.clear()
         if (context, answer) not in self._unconditional:
             (scored,) = self._split([(context, answer)])
@@ -337,7 +342,7 @@ class RequestBuilder:
 
 
 def replaced(value: Any, content: str) -> Any:
-    """A field whose texts and numbers are replaced by a content-free input, also those in lists and mappings."""
+    """A field with all texts and numbers replaced by a content-free input, also inside lists and mappings."""
     if isinstance(value, Mapping):
         return {key: replaced(each, content) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -346,16 +351,16 @@ def replaced(value: Any, content: str) -> Any:
 
 
 def domain_premise(task: str, template: str) -> Prompt:
-    """The domain premise of a task as a prompt whose query it is.
+    """A prompt whose query is the domain premise of a task.
 
     Raises:
-        PromptError: it does not parse.
+        PromptError: the template cannot be parsed.
     """
     return Prompt(template, f"domain_premise of {task}")
 
 
 def _unmarked(text: PromptText, unmark: Callable[[str], str]) -> PromptText:
-    """A prompt as people read it."""
+    """A prompt without the marks of control tokens, as it is shown to people."""
     return replace(
         text,
         instruction=unmark(text.instruction),
@@ -367,22 +372,22 @@ def _unmarked(text: PromptText, unmark: Callable[[str], str]) -> PromptText:
 
 
 def _quoted_id(example: Example) -> str:
-    """An example's id in a sentence; it may be a whole text."""
-    return repr(example.id if len(example.id) <= LONGEST_NAME else f"{example.id[:LONGEST_NAME]}...")
+    """An example's id for messages, shortened because it may be a whole text."""
+    return repr(example.id if len(example.id) <= LONGEST_ID else f"{example.id[:LONGEST_ID]}...")
 
 
 def strides(text: Scored, window: int, stride: int) -> Iterator[ScoreRequest]:
-    """Requests whose continuations are the text's tokens, each once and in order.
+    """Requests that score every token of a long text once, in order.
 
-    The first reads as much as a window holds. Every further one scores the next `stride` tokens, after as many of those
-    before them as the window then has room for: with a stride of the whole window after a single one, as the perplexity
-    of a long text is usually taken (Radford et al. 2019 use shorter strides). An encoder and a decoder have a window
-    each: one for the tokens before, one for those that are scored.
+    The first request scores as many tokens as fit the window. Each further request scores the next `stride` tokens
+    after as many earlier tokens as fit, or after a single one if the stride is the whole window, which is usual for the
+    perplexity of long texts (Radford et al. 2019 use shorter strides). An encoder-decoder model has a window of this
+    size for the earlier tokens and another for the scored tokens.
 
     Args:
         text: context and continuation.
-        window: tokens the model reads at once.
-        stride: tokens that a further window adds; at most the window.
+        window: context length in tokens.
+        stride: tokens that each further request scores; at most the window.
     """
     tokens, end = [*text.context, *text.continuation], len(text.context)
     room = window if text.apart else max(window + 1 - end, 1)  # of the first request

@@ -1,4 +1,4 @@
-"""One run: a grid for one model. Collect the model's answers in the run folder, then score them."""
+"""One run of one model: collect its answers in the run folder, then score them."""
 
 from __future__ import annotations
 
@@ -25,41 +25,39 @@ from icl_eval.results.records import Failure
 from icl_eval.results.result import Result
 from icl_eval.results.run_config import RunConfig
 from icl_eval.results.score import Score
-from icl_eval.runs.annotation import annotated
-from icl_eval.runs.cells import Prepared
-from icl_eval.runs.collect import Queries, collect
+from icl_eval.runs.cells import PreparedTask
+from icl_eval.runs.collect import Queries, collect, stopping_rules
 from icl_eval.runs.format_search import before_choices, searched
 from icl_eval.runs.model import ChatForm, Model, chat_of, check_model, loaded, name_of
-from icl_eval.runs.organization import Organizer
-from icl_eval.runs.stopping import stopping_rules
+from icl_eval.runs.selection import Organizer, with_annotation
 from icl_eval.scoring import Scoring
 from icl_eval.tasks import SuiteDefinition
 
 VERSIONED = ("torch", "transformers", "tokenizers", "datasets", "jinja2", "numpy")
 
-Progress = Callable[[int], Callable[[int], None]]  # number of requests -> a tick, called with how many more are done
+Progress = Callable[[int], Callable[[int], None]]  # the total -> a function that is called with how many more are done
 
 
 @dataclass(frozen=True)
 class Run:
-    """A grid whose data is read and checked, for a model that is not loaded yet.
+    """Tasks whose data is read and checked, and a model that is not loaded yet.
 
     Attributes:
-        model: a name, or a loaded model.
+        model: a name, or a model that the caller loaded.
         config: the configuration that the manifest stores.
         load_config: how the model is loaded.
         prepared: every task with each of its prompts.
         failures: the tasks whose data is missing.
-        suites: the suites to average.
+        suites: the suites whose averages are computed.
         folder: the run folder; None if nothing is kept.
-        note: what a reader of the scores must know first.
-        code: metrics in Python that the caller gave, by name.
+        note: a warning that is printed above the scores; None if there is none.
+        code: metrics that the caller passed as Python functions or classes, by name.
     """
 
     model: str | LanguageModel | tuple[Any, Any]
     config: RunConfig
     load_config: LoadConfig
-    prepared: tuple[Prepared, ...]
+    prepared: tuple[PreparedTask, ...]
     failures: tuple[Failure, ...]
     suites: tuple[SuiteDefinition, ...]
     folder: Path | None
@@ -67,10 +65,10 @@ class Run:
     code: Mapping[str, Any] = field(default_factory=dict)
 
     def with_model(self, model: Model, revision: str | None) -> Run:
-        """The same run of another model, without a folder.
+        """The same run with another model and without a folder.
 
         Raises:
-            ModelError: the model is not one, has no revisions, or an option has no effect on it.
+            ModelError: the value is not a model, the model has no revisions, or an option has no effect on it.
             RunError: an option has no effect on a model that is loaded already.
         """
         model = str(model) if isinstance(model, Path) else model
@@ -79,13 +77,13 @@ class Run:
         return replace(self, model=model, config=config, folder=None)
 
     def evaluate(self, normalizations: Sequence[Scoring], progress: Progress, ranks: Ranks = SINGLE_PROCESS) -> Result:
-        """Collect the model's answers and score them, unless the folder holds exactly this run, finished.
+        """Collect the model's answers and score them, or read the scores if the folder has this run and it is finished.
 
         Returns:
-            The scores of the first process, in every process.
+            The result of the first process, in every process.
 
         Raises:
-            RunError: there is no folder in which the processes could share their answers.
+            RunError: there are several processes but no folder in which they could share their answers.
         """
         if ranks.size > 1 and self.folder is None:
             raise RunError(f"{ranks.size} processes share their answers through a run folder: give `out` or `keep`")
@@ -102,7 +100,7 @@ class Run:
                 folder.journal,
                 progress(sum(each.request_count() for each in before_choices(self.prepared, self.config))),
             )
-            prepared = annotated(self.prepared, engine, self.config.overflow, chat)
+            prepared = with_annotation(self.prepared, engine, self.config.overflow, chat)
             organizer = Organizer(prepared, engine, self.config.overflow, chat)
             if self.config.until is None:
                 organizer.choose(organizer.prepared)
@@ -119,26 +117,26 @@ class Run:
             return scores[0]  # type: ignore[no-any-return]
 
     def load(self, ranks: Ranks = SINGLE_PROCESS) -> LanguageModel:
-        """The loaded model, of which all processes have the same.
+        """Load the model and check that it is the same in all processes.
 
         Raises:
-            ModelError: it cannot be loaded, or cannot generate text as a task requires.
+            ModelError: it cannot be loaded, or cannot do what a task or an option requires.
             RunError: the processes differ in their model or their options.
         """
         model = loaded(self.model, self.config, self.load_config)
-        _check_kinds(self.prepared, model)
+        _check_abilities(self.prepared, model)
         if self.config.per_shot_loss and model.kind != CAUSAL:
-            raise ModelError(f"{model.name} does not read a prompt from left to right, which `per_shot_loss` needs")
-        _check_alike(ranks, self.config, model)
+            raise ModelError(f"{model.name} is not a causal language model, which `per_shot_loss` needs")
+        _check_same(ranks, self.config, model)
         return model
 
     def _finished(self, normalizations: Sequence[Scoring]) -> Result | None:
-        """The finished run in the folder, read without its model; None if there is none or anything has changed."""
+        """The result in the folder, without loading the model; None if it is not finished or belongs to another run."""
         if self.folder is None or not (self.folder / "manifest.json").is_file() or not isinstance(self.model, str):
             return None
-        if self.load_config.tensor_parallel:  # the folder is the first process's alone
+        if self.load_config.tensor_parallel:  # only the first process has the folder
             return None
-        if not (self.folder / PROMPTS).is_file():  # as in the folder of an earlier version
+        if not (self.folder / PROMPTS).is_file():  # written by an earlier version
             return None
         with RunFolder(self.folder) as folder:
             try:
@@ -146,13 +144,13 @@ class Run:
                 if not self._is_current(manifest, self.model):
                     return None
                 result = Result(tuple(self._scores(self.folder, manifest, normalizations)), manifest, self.folder)
-            except RunError:  # what is damaged is made again
+            except RunError:  # a damaged file: run again
                 return None
             folder.write_scores(result)
         return result
 
     def _is_current(self, manifest: Manifest, name: str) -> bool:
-        """Whether the run would end in this manifest, except for clock and counts; failed tasks are tried again."""
+        """Whether a manifest describes this run, finished and without failures. Times and counts are not compared."""
         expected = {
             "config": self.config,
             "note": self.note,
@@ -168,13 +166,13 @@ class Run:
         )
 
     def _has_tasks(self, manifest: Manifest) -> bool:
-        """Whether a manifest has the tasks of this run; of formats that a search found, whether they are among its."""
+        """Whether a manifest has the tasks of this run; formats chosen by a search have to be among its formats."""
         records = [each.record for each in self.prepared]
         tasks = [each.as_planned for each in manifest.tasks]
         if self.config.budget is None:
             return tasks == records
-        plain, found = ([record for record in of if not record.format] for of in (records, tasks))
-        return plain == found and {record.digest for record in tasks} <= {record.digest for record in records}
+        planned, stored = ([record for record in each if not record.format] for each in (records, tasks))
+        return planned == stored and {record.digest for record in tasks} <= {record.digest for record in records}
 
     def _manifest(self, model: LanguageModel, chat: ChatForm | None, ranks: Ranks) -> Manifest:
         import torch
@@ -200,7 +198,7 @@ class Run:
         )
 
     def _collected(self, manifest: Manifest, queries: Queries, engine: Engine, ranks: Ranks) -> Manifest:
-        """The manifest without the tasks that failed, and with what collecting took.
+        """The manifest without the failed tasks, and with the counts of the first pass.
 
         Raises:
             IclEvalError: every task failed.
@@ -224,7 +222,7 @@ class Run:
         """Score the collected examples and finish the folder.
 
         Raises:
-            MetricError: a metric cannot score them; the folder is finished, without scores.
+            MetricError: a metric cannot score them. The folder is complete then, but has no scores.
         """
         scores, error = self._scores_or_error(folder, manifest, normalizations)
         update = {"finished": _now(), "seconds": round(time.monotonic() - began, 3)}
@@ -260,43 +258,42 @@ class Run:
         )
 
 
-def _check_kinds(prepared: Sequence[Prepared], model: LanguageModel) -> None:
-    """Raise `ModelError` if a task needs generated text and the model cannot generate, or scored text likewise."""
+def _check_abilities(prepared: Sequence[PreparedTask], model: LanguageModel) -> None:
+    """Raise `ModelError` if a task needs generated text or log-probabilities that the model cannot compute."""
     for each in prepared:
         if each.record.answer != "text" and model.scoring_limit:
             raise ModelError(f"{model.scoring_limit}; {each.record.task} needs them")
         if each.moments and not model.gives_moments:
             raise ModelError(
-                f"{model.name} gives the log-probabilities of scored tokens only, and {MOMENT_METRIC} needs those of "
-                "all tokens of the vocabulary"
+                f"{model.name} computes the log-probabilities of scored tokens only, and {MOMENT_METRIC} needs those "
+                "of all tokens of the vocabulary"
             )
         if each.record.answer == "text" and not model.can_generate:
             raise ModelError(f"{model.name} cannot generate text ({model.kind}), which {each.record.task} needs")
 
 
-def _check_alike(ranks: Ranks, config: RunConfig, model: LanguageModel) -> None:
-    """Raise `RunError` if the processes are not about to do the same."""
+def _check_same(ranks: Ranks, config: RunConfig, model: LanguageModel) -> None:
+    """Raise `RunError` if the processes have different configurations or models."""
     configs = ranks.gather((config.model_dump_json(), model.fingerprint))
     for rank, each in enumerate(configs):
         if each != configs[0]:
-            what = "has another configuration" if each[0] != configs[0][0] else "has another model"
-            raise RunError(f"process {rank} {what} than process 0")
+            what = "configurations" if each[0] != configs[0][0] else "models"
+            raise RunError(f"process {rank} and process 0 have different {what}")
 
 
 def _versions() -> dict[str, str]:
-    """The versions of this package and of those that answers or their order may depend on."""
-    own = {"icl-eval": icl_eval.__version__}
-    return own | {name: _version(name) for name in VERSIONED}
+    """The versions of icl-eval and of the packages that can change an answer."""
+    return {"icl-eval": icl_eval.__version__} | {name: _version(name) for name in VERSIONED}
 
 
 @cache
 def _version(package: str) -> str:
-    """The version of an installed package; finding it takes longer than scoring a small run."""
+    """The version of an installed package, cached because the lookup takes longer than scoring a small run."""
     return importlib.metadata.version(package)
 
 
 def _model_words(model: LanguageModel, chat: ChatForm | None) -> str:
-    """The signature's words for a model's rules; its kind if that is not the usual one, and its chat if it has one."""
+    """The words of a signature that describe the model: kind (unless causal), BOS, window, data type and chat."""
     kind = () if model.kind == CAUSAL else (model.kind,)
     start, words = (model.start, ()) if chat is None else (chat.start, (chat.words,))
     tokens = () if model.window == UNLIMITED else (f"bos{len(start)}", f"w{model.window}")

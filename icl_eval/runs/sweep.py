@@ -1,4 +1,4 @@
-"""Several models, or several revisions of one, on the same tasks: one run each, and one table of all."""
+"""`sweep`: measure several models, or several revisions of a model, on the same tasks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from icl_eval.results.files import lock
 from icl_eval.results.members import Member, write_members
 from icl_eval.results.result import Result, Sweep
 from icl_eval.results.run_config import short_name, slug
+from icl_eval.runs.cost import Explanation
 from icl_eval.runs.evaluate import RESULTS, planned
 from icl_eval.runs.model import Model, name_of
-from icl_eval.runs.plan import Explanation, explain_run
+from icl_eval.runs.plan import explain_run
 from icl_eval.runs.run import Progress, Run
 from icl_eval.scoring import Scoring
 from icl_eval.tasks import Library, Task
 
-OF_THE_MODEL = (ModelError, WindowError)  # errors of one model, which another may do without
+MODEL_ERRORS = (ModelError, WindowError)  # errors that concern one model; the other models are still measured
 
 
 @takes_options
@@ -40,28 +41,28 @@ def sweep(
     alone: bool = False,
     **options: Unpack[RunOptions],
 ) -> Sweep:
-    """Measure models on the same tasks, one after the other; a model that is given by name is freed before the next.
+    """Measure several models on the same tasks, one after the other.
 
-    Under a launcher all its processes call this alike, with `out` or `keep`, share the work of every model, and get the
-    same result.
+    A model that is given by name is freed before the next is loaded. Under a launcher, every process makes the same
+    call, with `out` or `keep`. The processes share the work for each model, and all return the same result.
 
     Args:
-        models: as `evaluate` takes them, in a list; every one is measured at every revision.
+        models: one or a list of the models that `evaluate` takes. Each is measured at every revision.
         tasks: names of tasks and suites, or `Task` objects.
-        revisions: of the models' repositories on the Hub; each one's default if empty.
+        revisions: revisions of the models' repositories on the Hub; the default revision if empty.
         library: where names of tasks are looked up; the bundled library by default.
         progress: as in `evaluate`, for each model in turn.
         alone: as in `evaluate`.
-        options: those of `evaluate`, the same for all models. `out` and `keep` name a folder with the run folders of
-            all models. A model that is finished in it is not loaded again, and no answer is computed again.
+        options: those of `evaluate`, the same for all models. `out` and `keep` name a folder that contains the run
+            folders of all models. Finished models in this folder are not loaded again, and stored answers are reused.
 
     Returns:
-        The results of all models that could be measured; of the others, such as one that does not fit the device's
-        memory, why not.
+        The results of all models that could be measured, and why each other model could not, for example because it
+        does not fit into the memory of the device.
 
     Raises:
         IclEvalError: the options are not valid for a model, or no model could be measured.
-        ProcessError: it cannot be done in another process, or here alone.
+        ProcessError: another process raised an error, or only this one did.
     """
     if options.get("tensor_parallel") and rank_and_world_size()[1] > 1:
         raise RunError("`tensor_parallel` takes one model, but a sweep has several: evaluate each with its own command")
@@ -72,7 +73,7 @@ def sweep(
         with ranks.propagating_errors():
             chosen = chosen_normalizations(options.get("normalizations", ()))
             folder, runs = _planned(models, tasks, revisions, library, options)
-            written = folder if ranks.rank == 0 else None  # of the processes the first writes the list
+            written = folder if ranks.rank == 0 else None  # only the first process writes the list of members
             stack.enter_context(_folder(written, list(runs)))
         for member, run in runs.items():
             result, found = _measured(member, run, chosen, progress, ranks)
@@ -92,7 +93,9 @@ def explain_sweep(
     library: Library | None = None,
     **options: Unpack[RunOptions],
 ) -> Iterator[tuple[str, Explanation]]:
-    """The plan of each model of a sweep, by its name; the models are loaded in turn.
+    """Describe what `sweep` would compute with the same arguments: the label of each model and its explanation.
+
+    The models are loaded one after the other.
 
     Raises:
         IclEvalError: the configuration is not valid, or the run cannot be done; the message says why.
@@ -106,12 +109,12 @@ def explain_sweep(
 def _measured(
     member: Member, run: Run, normalizations: Sequence[Scoring], progress: Progress, ranks: Ranks
 ) -> tuple[Result | None, Member]:
-    """The result of a member; or none, and the member with what went wrong: the error itself would hold the model."""
+    """The result of a member; or None, and the member with the text of the error, which itself would hold the model."""
     try:
         with ranks.propagating_errors():
             return run.evaluate(normalizations, progress, ranks), member
     except IclEvalError as error:
-        if not issubclass(error.kind if isinstance(error, ProcessError) else type(error), OF_THE_MODEL):
+        if not issubclass(error.kind if isinstance(error, ProcessError) else type(error), MODEL_ERRORS):
             raise
         return None, member.model_copy(update={"failed": " ".join(str(error).split("\n"))})
 
@@ -123,7 +126,7 @@ def _planned(
     library: Library | None,
     options: RunOptions,
 ) -> tuple[Path | None, dict[Member, Run]]:
-    """The folder and the run of every member; tasks and data are read once, before any model is loaded."""
+    """The folder of the sweep and the run of each member. Tasks and data are read once, and no model is loaded."""
     if "revision" in options:
         raise RunError("a sweep takes a list of `revisions` instead of one `revision`")
     members = _members(models, revisions)
@@ -141,7 +144,7 @@ def _planned(
 
 
 def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) -> dict[Member, Model]:
-    """Every model at every revision, each once; a mistyped path is found here."""
+    """Every model at every revision; raises an error for a path that does not exist, and for repeated models."""
     listed: Sequence[Model] = models if isinstance(models, Sequence) and not isinstance(models, str) else [models]
     chosen: list[str | None] = [revisions] if isinstance(revisions, str) else list(revisions)
     members: dict[Member, Model] = {}
@@ -151,7 +154,7 @@ def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) ->
             member = Member.of(name_of(model), revision)
             path = resolve(member.model, revision) if isinstance(model, str | Path) else member.model
             weights = str(Path(path).resolve()) if Path(path).exists() else path
-            for key in (weights, member.model):  # a loaded model may have the name of another
+            for key in (weights, member.model):  # a loaded model can have the name of another one
                 if (other := seen.setdefault((key, revision), member)) is not member:
                     raise RunError(_repeated(other.label, member.label))
             members[member] = model
@@ -162,12 +165,12 @@ def _members(models: Model | Sequence[Model], revisions: str | Sequence[str]) ->
 
 def _repeated(first: str, second: str) -> str:
     if first == second:
-        return f"{first!r} stands twice among the models"
+        return f"{first!r} is listed twice among the models"
     return f"{first!r} and {second!r} are the same model"
 
 
 def _name(runs: dict[Member, Run]) -> str:
-    """A name that the same sweep always gets, so that the same command continues it."""
+    """A folder name that depends only on the configuration, so that the same command continues the same sweep."""
     configs = [each.config for each in runs.values()]
     digest = hashlib.sha256("\n".join(each.of_answers() for each in configs).encode()).hexdigest()[:8]
     models = dict.fromkeys(short_name(each.model, each.served_name) for each in configs)
@@ -176,7 +179,7 @@ def _name(runs: dict[Member, Run]) -> str:
 
 @contextmanager
 def _folder(folder: Path | None, members: Sequence[Member]) -> Iterator[None]:
-    """The sweep's folder, for this process alone, with the list of its members."""
+    """Lock the folder of the sweep and write the list of its members."""
     if folder is None:
         yield
         return
@@ -189,7 +192,7 @@ def _folder(folder: Path | None, members: Sequence[Member]) -> Iterator[None]:
 
 
 def _free_memory(run: Run) -> None:
-    """Let go of the model that a run has loaded; one that was given loaded belongs to the caller."""
+    """Free the memory of the model that a run loaded; a model that the caller loaded is kept."""
     if isinstance(run.model, LanguageModel):
         return
     import torch

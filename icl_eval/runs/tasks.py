@@ -1,4 +1,4 @@
-"""Which tasks and suites a run evaluates, on which data; whether the metrics and references that they name exist."""
+"""The tasks, suites and data of a run, and checks of their metrics, references and demonstrations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from icl_eval.config import HUB, SAMPLE
-from icl_eval.demos import replaces_options
-from icl_eval.errors import MetricError, RunError, TaskError, UnknownName
+from icl_eval.demos import Pool, depends_on_seed, replaces_options
+from icl_eval.errors import DataError, MetricError, RunError, TaskError, UnknownName, counted
 from icl_eval.metrics import (
     METRIC_NAMES,
     AnyPrediction,
@@ -44,13 +44,14 @@ from icl_eval.tasks import (
 )
 from icl_eval.tasks.located import Keys, load_yaml
 from icl_eval.tasks.metric_names import PYTHON
+from icl_eval.values import VOTE_K, abstract_words
 
 
 def given_tasks(wanted: Sequence[str | Task]) -> dict[str, Task]:
-    """The tasks that are given as such, by name.
+    """The `Task` objects among names and tasks, by name.
 
     Raises:
-        TaskError: two different ones have the same name.
+        TaskError: two different tasks have the same name.
     """
     found: dict[str, Task] = {}
     for each in wanted:
@@ -67,18 +68,18 @@ def selected(
     trust_remote_code: bool,
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[list[Task], list[SuiteDefinition]]:
-    """The tasks of all names, each once, and the suites among them, with metrics and references that exist.
+    """The tasks and suites with these names. Each task is returned once; their metrics and references exist.
 
     Args:
         names: of tasks and suites.
-        in_memory: tasks that are not looked up.
-        library: where the others are.
-        trust_remote_code: whether a metric may run code that is not part of the package.
+        in_memory: tasks by name, which are not looked up in the library.
+        library: where all other names are looked up.
+        trust_remote_code: whether metrics may run code that is not part of icl-eval.
         given: metrics in Python by name, which are trusted.
 
     Raises:
-        UnknownName: there is no task, suite, metric or reference of a name.
-        TaskError: a definition is wrong, or a suite averages metrics of different scales.
+        UnknownName: a task, suite, metric or reference does not exist.
+        TaskError: a definition is wrong, or a suite averages metrics on different scales.
         MetricError: a metric cannot be used.
     """
     suites: dict[str, SuiteDefinition] = {}
@@ -110,7 +111,7 @@ def _check_code(task: Task, given: Mapping[str, Any], trust_remote_code: bool) -
 
 
 def _metric_keys(task: Task, name: str) -> Keys:
-    """Where a task file names a metric, which may be taken by several lists of rules."""
+    """The keys that lead to a metric in a task file; extraction rules are not part of its name there."""
     base, names = split_extraction(name)[0], task.definition.metrics
     found = next((each for each in (name, base) if each in names), None)
     return ("metrics",) if found is None else ("metrics", names.index(found))
@@ -119,12 +120,12 @@ def _metric_keys(task: Task, name: str) -> Keys:
 def with_decoding(
     tasks: Sequence[Task], suites: Sequence[SuiteDefinition], decode: Mapping[str, Any] | None
 ) -> tuple[list[Task], list[SuiteDefinition]]:
-    """Tasks and suites with other decoding; published numbers are dropped from those that it changes.
+    """Tasks and suites with changed options of decoding. What this changes is not compared with published numbers.
 
     Raises:
         RunError: no task has generated answers.
-        UnknownName: there is no such option of decoding.
-        TaskError: a value cannot be, or not with a task's other ones.
+        UnknownName: decoding has no option of this name.
+        TaskError: a value is not valid, or does not agree with the other options of a task.
     """
     if not decode:
         return list(tasks), list(suites)
@@ -142,7 +143,7 @@ def with_decoding(
 
 
 def check_protocol(tasks: Sequence[Task], changes: Mapping[str, Any], fewshot_split: str | None) -> None:
-    """Raise `RunError` if options choose demonstrations and no task has any."""
+    """Raise `RunError` if options select demonstrations but no task has any."""
     if changes and all((fewshot_split or task.definition.splits.demonstrations) is None for task in tasks):
         flag = "--fewshot-ids" if "ids" in changes else f"--{next(iter(changes))}"
         names = ", ".join(task.name for task in tasks)
@@ -150,7 +151,7 @@ def check_protocol(tasks: Sequence[Task], changes: Mapping[str, Any], fewshot_sp
 
 
 def check_effect(config: RunConfig, most: int) -> None:
-    """Raise `RunError` for an option that changes demonstrations, if no prompt has enough of them.
+    """Raise `RunError` if an option changes demonstrations but no prompt has enough of them to show an effect.
 
     Args:
         config: of the run.
@@ -159,7 +160,7 @@ def check_effect(config: RunConfig, most: int) -> None:
     needed = {**dict.fromkeys(("draw", "select", "encoder", "fewshot_ids", "labels"), 1), "order": 2}
     chosen = {name: getattr(config, name) for name in needed}
     if len(config.labels) == 1 and (config.labels == ("gold",) or replaces_options(config.labels[0])):
-        chosen["labels"] = ()  # the options of queries have other texts
+        chosen["labels"] = ()  # these also change the options of queries
     if config.order == ("drawn",):
         chosen["order"] = ()
     for name, least in needed.items():
@@ -169,13 +170,83 @@ def check_effect(config: RunConfig, most: int) -> None:
             )
 
 
+def check_demonstrations(task: Task, examples: Sequence[Example], pool: Pool | None, shots: int) -> None:
+    """Check that there are enough candidates, and that demonstrations can be selected and labelled by the protocol.
+
+    Args:
+        task: the task, with the protocol of the run.
+        examples: the evaluated examples.
+        pool: the candidates; None without demonstrations.
+        shots: the largest number of demonstrations.
+
+    Raises:
+        DataError: there are fewer candidates than demonstrations, or than `vote-k` annotates.
+        RunError: the task lacks what the selection or the labels need, such as options.
+    """
+    protocol = task.definition.protocol
+    if pool is not None:
+        _check_size(task.name, pool, shots)
+    if protocol.selection == "mdl" and task.definition.answer != "choice":
+        raise RunError(f"{task.name} has no options, and `select: mdl` needs the model's probabilities of options")
+    if protocol.selection == VOTE_K and task.definition.answer == "likelihood":
+        raise RunError(f"{task.name} only scores given texts, but `select: {VOTE_K}` needs answers of the model")
+    _check_labels(task, protocol.labels, chain(examples, pool.candidates if pool else ()))
+
+
+def _check_size(task: str, pool: Pool, shots: int) -> None:
+    wanted = counted(shots, "demonstration was", "demonstrations were")
+    there = f"there {'is' if pool.size == 1 else 'are'} {pool.size}"
+    if shots > pool.size:
+        raise DataError(f"{task}: {wanted} requested, but {there} to draw from")
+    if pool.protocol.selection != VOTE_K:
+        return
+    annotated, select = pool.protocol.annotation[0], pool.protocol.select
+    if annotated > pool.size:
+        raise DataError(
+            f"{task}: {select} annotates {counted(annotated, 'candidate')}, but {there}; choose a smaller number, such "
+            f"as {VOTE_K}:{max(pool.size // 2, 1)}"
+        )
+    if shots > annotated:
+        raise DataError(f"{task}: {wanted} requested, but {select} annotates {annotated}")
+
+
+def _check_labels(task: Task, labels: str, examples: Iterable[Example]) -> None:
+    if labels == "gold":
+        return
+    if task.definition.answer != "choice":
+        raise RunError(f"{task.name} has no options, so its demonstrations have no labels for `labels: {labels}`")
+    if not replaces_options(labels):
+        return
+    options = {each.options for each in examples}
+    if len(options) > 1:
+        raise RunError(f"{task.name}: `labels: {labels}` needs the same options for every example")
+    words, count = abstract_words(labels), len(next(iter(options)))
+    if words is not None and len(words) != count:
+        raise RunError(f"{task.name} has {count} options, but `labels: {labels}` has {len(words)} words")
+
+
+def check_seeds(task: Task, pools: Sequence[Pool | None], config: RunConfig) -> None:
+    """Raise `RunError` if there are several seeds, but the run selects the same demonstrations for all of them."""
+    draws = any(pool is None or pool.seeds_differ for pool in pools) or any(map(depends_on_seed, config.labels))
+    if config.select and len(config.seeds) > 1 and not draws and not is_sampled(task):
+        raise RunError(
+            f"{task.name}: --select {','.join(config.select)} selects the same demonstrations for every seed; give one "
+            "seed, since several would count as several draws"
+        )
+
+
+def is_sampled(task: Task) -> bool:
+    """Whether answers are sampled, so that they depend on the seed."""
+    return task.definition.decode is not None and task.definition.decode.temperature > 0
+
+
 def check_names(task: Task) -> None:
-    """Find every metric and reference of a task.
+    """Check that every metric and reference of a task exists and fits its kind of answer.
 
     Raises, with file and line:
-        UnknownName: there is no such metric, setting of a metric or reference.
-        MetricError: a metric needs a setting, measures another kind of answers than the task's, or knows no wrong
-            references.
+        UnknownName: a metric, a setting of a metric or a reference does not exist.
+        MetricError: a metric lacks a required setting, is for another kind of answer, or cannot use references that
+            are marked as wrong.
     """
     for index, name in enumerate(task.definition.metrics):
         if runs_code(name):
@@ -200,24 +271,24 @@ def check_metrics(
     trust_remote_code: bool,
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Find every metric of a task that cannot measure the answers to these examples, before there are any.
+    """Check, before the model runs, that every metric of a task can score answers to these examples.
 
     Args:
         task: the task.
-        examples: those that are evaluated.
-        metrics: which to check; the task's own by default.
-        trust_remote_code: whether a metric may run code that is not part of the package; if not, it is not tried.
+        examples: the evaluated examples.
+        metrics: names of the metrics to check; all metrics of the task by default.
+        trust_remote_code: whether metrics may run code that is not part of icl-eval; if not, such metrics are skipped.
         given: metrics in Python by name, which are trusted.
 
     Raises, with file and line:
-        MetricError: a metric needs other examples: one right option each, pairs of them, references in a script that
-            it can read, more samples; or what it needs is not installed.
+        MetricError: the examples do not have what a metric needs, such as a single right option, pairs of examples,
+            references in a script that it can read, or several samples; or a required package is not installed.
     """
     definition = task.definition
 
     @cache
     def parts() -> list[list[AnyPrediction]]:
-        """All examples, or those of each category if the metric cannot score every subset of them."""
+        """Possible answers to the examples, by category, since every category is scored by itself."""
         found: dict[str, list[AnyPrediction]] = {}
         for each in examples:
             found.setdefault(each.category, []).append(_any_answer(each, definition))
@@ -238,7 +309,7 @@ def check_metrics(
 
 
 def _any_answer(example: Example, definition: TaskDefinition) -> AnyPrediction:
-    """An answer that any model could give."""
+    """A possible answer to an example."""
     units = (example.cluster, example.group)
     if definition.answer == "choice":
         return Prediction(example.id, example.options, example.gold, 0, *units, grades=example.grades)
@@ -251,13 +322,13 @@ def _any_answer(example: Example, definition: TaskDefinition) -> AnyPrediction:
 
 
 def check_reference(reference: str | None, path: Path | None) -> None:
-    """Raise `UnknownName`, with file and line, unless a reference is None or exists."""
+    """Raise `UnknownName`, with file and line, if a reference does not exist; None is no reference."""
     if reference is not None and reference not in reference_names():
         raise UnknownName("reference", reference, reference_names(), path, _line(path, ("reference",)))
 
 
 def check_average(suite: SuiteDefinition, tasks: Iterable[Task], path: Path | None) -> None:
-    """Raise `TaskError`, with file and line, where a suite averages metrics of different scales, as of 1 and of 100."""
+    """Raise `TaskError`, with file and line, if a suite averages metrics on different scales, such as 0-1 and 0-100."""
     if not suite.average:
         return
     named = [(task.name, name) for task in tasks for name in task.definition.primary_metrics]
@@ -285,8 +356,8 @@ def source_of(data: str | Path, *, unused: bool = False) -> Source:
     """The source that `hub`, `sample` or a directory stands for.
 
     Args:
-        data: `hub`, `sample`, or a directory, which a `Path` always is.
-        unused: whether all tasks have records of their own, so that it need not be there.
+        data: `hub`, `sample`, or a directory; a `Path` is always a directory.
+        unused: whether all tasks have their own records; then the directory does not have to exist.
     """
     if unused or data == HUB:
         return HubSource()

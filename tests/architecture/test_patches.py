@@ -17,7 +17,7 @@ MAY_PATCH = re.compile(
 KEPT = {
     "icl_eval.analysis.scaling.RESAMPLES": "hundreds of fits for each score take seconds",
     "icl_eval.runs.collect.WINDOW_TOKENS": "runs of several windows of a million tokens take seconds",
-    "icl_eval.runs.stopping.BLOCK": "hundreds of examples would be answered where tens show the same",
+    "icl_eval.analysis.stopping.BLOCK": "hundreds of examples would be answered where tens show the same",
     "icl_eval.runs.tasks.SAMPLE_PATH": "the bundled data have no task of a few examples with known answers",
 }
 """Constants that tests do patch, and why: no public option changes them, and their real sizes take too long."""

@@ -126,11 +126,11 @@ def test_what_cannot_be_planned_for_a_comparison_is_one_sentence(icl_eval: IclEv
     )
     assert icl_eval(*plan, "--detect", "0").mistake == "the difference to detect is 0, but must be above 0"
     assert icl_eval(*plan, "--detect", "2").mistake == (
-        "accuracy of toy/parity is between 0 and 1, so no difference is 2; 0.02 is two points"
+        "accuracy of toy/parity is between 0 and 1, so it cannot differ by 2; 0.02 is two points"
     )
     assert icl_eval(*plan, "--detect", "0.02", "--from", "gone").mistake == (
         "gone: this is not a run folder: it does not exist"
     )
     assert icl_eval(*plan, "--detect", "0.02", *["--from", "gone"] * 3).mistake == (
-        "the variance of a difference is measured in two runs, not in 3"
+        "the variance of a difference is measured in at most two runs, not in 3"
     )

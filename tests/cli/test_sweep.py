@@ -159,8 +159,8 @@ def test_explain_knows_what_a_sweep_has_answered(models: Models, icl_eval: IclEv
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (("-m", "weak,weak"), "'weak' stands twice among the models"),
-        (("-m", "weak", "--revision", "r1,r1"), "'weak@r1' stands twice among the models"),
+        (("-m", "weak,weak"), "'weak' is listed twice among the models"),
+        (("-m", "weak", "--revision", "r1,r1"), "'weak@r1' is listed twice among the models"),
         (("-m", ","), "',' is an empty list"),
         (("-m", "weak", "--revision", ","), "',' is an empty list"),
         (("-m", "weak,./gone"), "gone: there is no such model directory"),

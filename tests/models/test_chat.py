@@ -240,7 +240,7 @@ def test_what_has_no_form_as_messages_is_reported_in_one_sentence() -> None:
     written = "{% block query %}Q: {{ q }}<|im_end|>{% endblock %}"
     other = "{% block query %}{{ q }}{% endblock %}{% block demonstration %}Known: {{ q }}{% endblock %}"
 
-    assert "the prompt writes <|im_end|>, but in a chat all control tokens come from" in refusal(
+    assert "the prompt contains <|im_end|>, but in a chat only the chat template may write control tokens" in refusal(
         lm, task_of(prompt=written)
     )
     assert "use --chat-demonstrations message" in refusal(lm, task_of(prompt=other))

@@ -14,8 +14,8 @@ from icl_eval.errors import IclEvalError, ModelError, RunError, UnknownName
 from icl_eval.models import load_meta_model
 from icl_eval.models.loading.checkpoint import TINY_PATH
 from icl_eval.models.options import read_options
+from icl_eval.runs.cost import Device, devices, fraction_of_peak
 from icl_eval.runs.evaluate import planned as planned_run
-from icl_eval.runs.hardware import Device, devices, part_of_peak
 from icl_eval.runs.plan import estimated
 
 GPT3 = {"model_type": "gpt2", "n_layer": 96, "n_embd": 12288, "n_head": 96, "n_positions": 2048, "vocab_size": 50257}
@@ -73,15 +73,15 @@ def test_operations_are_two_for_each_parameter_and_four_for_each_unit_of_attenti
 def test_a_device_reads_by_its_peak_and_writes_by_its_bandwidth() -> None:
     device = Device("toy", "bfloat16", operations=100.0, bandwidth=10.0, memory=7.0, source="")
 
-    assert device.prefill_seconds(500) == 500 / (100 * part_of_peak("prefill"))
-    assert device.generation_seconds(tokens=3, parameters=20) == 3 * 20 * 2 / (10 * part_of_peak("generation"))
-    assert [device.needed(parameters) for parameters in (3, 4, 7, 8)] == [1, 2, 2, 3]
+    assert device.prefill_seconds(500) == 500 / (100 * fraction_of_peak("prefill"))
+    assert device.generation_seconds(tokens=3, parameters=20) == 3 * 20 * 2 / (10 * fraction_of_peak("generation"))
+    assert [device.devices_needed(parameters) for parameters in (3, 4, 7, 8)] == [1, 2, 2, 3]
 
 
 def test_devices_name_their_sources() -> None:
     assert all(device.source for device in devices())
-    assert 0 < part_of_peak("prefill") < 1
-    assert 0 < part_of_peak("generation") < 1
+    assert 0 < fraction_of_peak("prefill") < 1
+    assert 0 < fraction_of_peak("generation") < 1
 
 
 def test_a_run_without_generation_estimates_no_generation() -> None:

@@ -191,7 +191,7 @@ def test_no_baseline_is_made_of_or_run_again_with_failures(tmp_path: Path) -> No
     evaluate(lm, [parity(), long_task()], shots=0, out=tmp_path / "failed")
     evaluate(FakeLM(answers(range(8))), parity(), shots=0, out=tmp_path / "whole")
 
-    with pytest.raises(RunError, match="a baseline is made from a run in which no task failed: long has no scores"):
+    with pytest.raises(RunError, match="a baseline needs a run in which no task failed: long has no scores"):
         make_baseline(tmp_path / "failed")
     with pytest.raises(RunError, match=r"^the baseline cannot be run again: long has no scores"):
         regress(make_baseline(tmp_path / "whole"), lm, tasks=[parity(), long_task()])

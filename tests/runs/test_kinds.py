@@ -259,8 +259,8 @@ def test_a_baseline_holds_what_was_generated(tmp_path: Path) -> None:
     baseline = make_baseline(tmp_path)
 
     assert not regress(baseline, FakeLM(KNOWN), tasks=sums())
-    moved = regress(baseline, FakeLM({**KNOWN, "Q: 1+1\nA:": " 3\n"}), tasks=sums()).moved
-    assert moved[0] == "sums (inline, 0 shots, seed 0) example 1: the text was (' 2',) and is now (' 3',)"
+    changes = regress(baseline, FakeLM({**KNOWN, "Q: 1+1\nA:": " 3\n"}), tasks=sums()).changes
+    assert changes[0] == "sums (inline, 0 shots, seed 0) example 1: the text was (' 2',) and is now (' 3',)"
 
 
 def test_explain_counts_prompts_and_what_may_be_generated() -> None:

@@ -59,7 +59,7 @@ def test_orders_are_ranked_by_the_labels_of_generated_queries() -> None:
         ({}, {"shots": 1}, "needs 2 or more demonstrations"),
         ({}, {"draw": "per_example"}, "needs the same demonstrations for every query"),
         ({"within": "label"}, {}, "needs the same demonstrations for every query"),
-        ({}, {}, "none of the [0-9]+ sampled examples reads as one of levels"),
+        ({}, {}, "none of the [0-9]+ sampled examples has the form of an example of levels"),
     ],
 )
 def test_tasks_and_options_that_do_not_suit(changes: dict[str, Any], options: dict[str, Any], message: str) -> None:

@@ -248,8 +248,8 @@ def test_processes_that_do_not_do_the_same_are_reported(tmp_path: Path, in_threa
     model, _ = errors_of(2, in_threads(lambda rank: evaluate(knowing(rank), parity(), shots=0, out=tmp_path)))
     shots, _ = errors_of(2, in_threads(lambda rank: evaluate(knowing(0), parity(), shots=rank, out=tmp_path)))
 
-    assert str(model) == "process 1 has another model than process 0"
-    assert str(shots) == "process 1 has another configuration than process 0"
+    assert str(model) == "process 1 and process 0 have different models"
+    assert str(shots) == "process 1 and process 0 have different configurations"
 
 
 def test_a_folder_in_use_is_reported_once(tmp_path: Path, in_threads: InThreads) -> None:

@@ -52,7 +52,7 @@ def test_a_baseline_made_from_a_run_passes(baseline: Path) -> None:
     found = again(baseline)
 
     assert not found
-    assert (found.moved, found.examples, found.scores) == ((), 2 * 3 * 8, 2 * 4)
+    assert (found.changes, found.examples, found.scores) == ((), 2 * 3 * 8, 2 * 4)
     assert found.largest < 1e-6
 
 
@@ -76,26 +76,26 @@ def test_a_baseline_of_a_run_with_other_normalizations_passes(baseline: Path) ->
     )
     write_baseline(make_baseline(root / "run"), baseline)
 
-    assert again(baseline).moved == ()
+    assert again(baseline).changes == ()
 
 
 def test_a_baseline_of_a_run_with_chosen_metrics_passes(tmp_path: Path) -> None:
     evaluate(knowing(0, 1), parity(), shots=0, metrics=["macro_f1", "accuracy"], out=tmp_path / "run")
     found = regress(make_baseline(tmp_path / "run"), knowing(0, 1), tasks=parity())
 
-    assert (found.moved, found.scores) == ((), 2)
+    assert (found.changes, found.scores) == ((), 2)
 
 
 def test_a_baseline_of_tasks_in_memory_passes_when_they_are_given(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=2, out=tmp_path)
     baseline = make_baseline(tmp_path)
 
-    assert regress(baseline, knowing(0), tasks=parity()).moved == ()
-    assert len(regress(baseline, knowing(0), tasks=parity(prompt="Q {{ n }}\nA:")).moved) >= 8
+    assert regress(baseline, knowing(0), tasks=parity()).changes == ()
+    assert len(regress(baseline, knowing(0), tasks=parity(prompt="Q {{ n }}\nA:")).changes) >= 8
 
 
-@pytest.mark.parametrize(("by", "moved"), [(0.9 * TOLERANCE, 0), (1.1 * TOLERANCE, 1), (-1.1 * TOLERANCE, 1)])
-def test_a_log_probability_may_differ_by_the_tolerance_and_no_more(by: float, moved: int, baseline: Path) -> None:
+@pytest.mark.parametrize(("by", "changed"), [(0.9 * TOLERANCE, 0), (1.1 * TOLERANCE, 1), (-1.1 * TOLERANCE, 1)])
+def test_a_log_probability_may_differ_by_the_tolerance_and_no_more(by: float, changed: int, baseline: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         content["examples"][5]["logprobs"][1][2] += by
 
@@ -103,7 +103,7 @@ def test_a_log_probability_may_differ_by_the_tolerance_and_no_more(by: float, mo
     found = again(baseline)
 
     assert TOLERANCE == 1e-4
-    assert len(found.moved) == moved
+    assert len(found.changes) == changed
     assert found.largest == pytest.approx(abs(by), rel=0.02)
 
 
@@ -113,11 +113,11 @@ def test_a_changed_log_probability_names_its_example(baseline: Path) -> None:
 
     before = json.loads(baseline.read_text())["examples"][5]
     edit(baseline, change)
-    (sentence,) = again(baseline).moved
+    (sentence,) = again(baseline).changes
 
     example = f"toy/parity (plain, {before['shots']} shots, seed {before['seed']}) example {before['id']}"
     then, now = sum(before["logprobs"][1]) - 1, sum(before["logprobs"][1])
-    assert sentence == f"{example}: option ' odd' had log-likelihood {then:.5f} and has {now:.5f}"
+    assert sentence == f"{example}: option ' odd' had log-likelihood {then:.5f} and now has {now:.5f}"
 
 
 def _change_score(content: dict[str, Any]) -> None:
@@ -151,27 +151,27 @@ def _lose_token(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (_change_score, "score toy/parity accuracy (plain, 0 shots, by token) was 0.500000 and is 0.375000"),
+        (_change_score, "score toy/parity accuracy (plain, 0 shots, by token) was 0.500000 and is now 0.375000"),
         (_forget_score, "score toy/parity accuracy (plain, 0 shots) is new"),
         (_invent_score, "score toy/parity macro_f1 (plain, 0 shots, by token) is missing"),
         (_forget_example, "toy/parity (plain, 0 shots, seed 0) example 0 was not evaluated before"),
         (_invent_example, "toy/parity (plain, 0 shots, seed 0) example 99 is no longer evaluated"),
-        (_lose_option, "toy/parity (plain, 0 shots, seed 0) example 0: it had 1 option and has 2"),
-        (_lose_token, "toy/parity (plain, 0 shots, seed 0) example 0: option ' even' had 4 tokens and has 5"),
+        (_lose_option, "toy/parity (plain, 0 shots, seed 0) example 0: it had 1 option and now has 2"),
+        (_lose_token, "toy/parity (plain, 0 shots, seed 0) example 0: option ' even' had 4 tokens and now has 5"),
     ],
 )
 def test_every_difference_is_named(change: Edit, expected: str, baseline: Path) -> None:
     edit(baseline, change)
 
-    assert again(baseline).moved == (expected,)
+    assert again(baseline).changes == (expected,)
 
 
 def test_another_model_moves_examples_and_scores(baseline: Path) -> None:
     found = again(baseline, knowing(0, 1, 2, 3))
 
-    assert sum("example 3:" in sentence for sentence in found.moved) == 2 * 3
-    assert sum(sentence.startswith("score ") for sentence in found.moved) == 8
-    assert len(found.moved) == 14
+    assert sum("example 3:" in sentence for sentence in found.changes) == 2 * 3
+    assert sum(sentence.startswith("score ") for sentence in found.changes) == 8
+    assert len(found.changes) == 14
 
 
 def test_an_example_that_another_cpu_may_turn_over_is_refused(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_changed_template_changes_the_requests(baseline: Path) -> None:
     found = again(baseline)
 
     assert found
-    assert all("toy/pairs" in sentence or sentence.startswith("score toy ") for sentence in found.moved)
+    assert all("toy/pairs" in sentence or sentence.startswith("score toy ") for sentence in found.changes)
 
 
 def test_a_calibrated_decision_that_another_cpu_may_turn_over_is_refused(tmp_path: Path) -> None:
@@ -285,5 +285,5 @@ def test_a_loaded_pair_is_evaluated_as_the_baseline_was(options: dict[str, Any],
     evaluate("tiny", task, shots=3, out=tmp_path / "options", **options)
     evaluate("tiny", task, shots=3, out=tmp_path / "plain")
 
-    assert regress(make_baseline(tmp_path / "options"), tiny, tasks=task).moved == ()
-    assert regress(make_baseline(tmp_path / "plain"), tiny, tasks=task, **options).moved != ()  # it matters
+    assert regress(make_baseline(tmp_path / "options"), tiny, tasks=task).changes == ()
+    assert regress(make_baseline(tmp_path / "plain"), tiny, tasks=task, **options).changes != ()  # it matters

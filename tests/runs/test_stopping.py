@@ -29,7 +29,7 @@ MANY = range(120)
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icl_eval.runs.stopping.BLOCK", 10)
+    monkeypatch.setattr("icl_eval.analysis.stopping.BLOCK", 10)
 
 
 def numbers(queries: Iterable[int] = MANY, **overrides: Any) -> Task:

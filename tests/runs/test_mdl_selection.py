@@ -109,7 +109,7 @@ def test_the_plan_counts_every_organisation(tmp_path: Path) -> None:
 
 
 def test_a_stopping_rule_ends_the_choices_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("icl_eval.runs.stopping.BLOCK", 10)
+    monkeypatch.setattr("icl_eval.analysis.stopping.BLOCK", 10)
     lm, many = Moody(), range(200)
     evaluate(lm, task(many, select="mdl"), shots=2, until=0.3, out=tmp_path)
 
@@ -188,6 +188,6 @@ def test_a_task_without_options_cannot_be_selected_by_them() -> None:
 
 def test_demonstrations_that_the_model_chooses_cannot_be_previewed() -> None:
     with pytest.raises(
-        RunError, match="parity: with `select: mdl` the model chooses demonstrations, so they are known only after"
+        RunError, match="parity: with `select: mdl` the model selects demonstrations, so they are known only after"
     ):
         previews(parity(), "tiny", shots=1, select=["random", "mdl"])

@@ -15,7 +15,7 @@ from icl_eval import Task, evaluate, explain
 from icl_eval.demos.selection import vote_k
 from icl_eval.errors import IclEvalError, RunError
 from icl_eval.models import GenerateRequest, TextSink
-from icl_eval.runs.cells import Prepared
+from icl_eval.runs.cells import PreparedTask
 from icl_eval.runs.check import previews
 from icl_eval.runs.evaluate import planned
 from icl_eval.tasks import Example
@@ -43,7 +43,7 @@ def task(
     )
 
 
-def prepared(one: Task, **options: Any) -> Prepared:
+def prepared(one: Task, **options: Any) -> PreparedTask:
     (found,) = planned(Moody(), one, None, **{"shots": 1, **options}).prepared
     return found
 
@@ -255,7 +255,7 @@ def test_a_prompt_fails_alone_if_a_candidate_does_not_fit() -> None:
         (
             {"options": None, "answer": "likelihood", "references": "n"},
             {},
-            "parity has no answers of the model, and `select: vote-k` needs its confidence in them",
+            "parity only scores given texts, but `select: vote-k` needs answers of the model",
         ),
     ],
 )
@@ -265,5 +265,5 @@ def test_what_cannot_be_annotated_is_an_error(changes: Any, options: Any, messag
 
 
 def test_annotated_demonstrations_cannot_be_previewed() -> None:
-    with pytest.raises(RunError, match="parity: with `select: vote-k` the model chooses demonstrations, so they are"):
+    with pytest.raises(RunError, match="parity: with `select: vote-k` the model selects demonstrations, so they are"):
         previews(task(select="random"), "tiny", shots=1, select=["random", "vote-k:12"])

@@ -1,9 +1,9 @@
-"""The rule `until`: evaluate a task in blocks of examples until its scores are known well enough.
+"""The option `until`: evaluate a task in blocks of examples until its scores are known to a given precision.
 
-Groups of examples are taken in the pseudo-random order of samples, so the examples that were evaluated are those of a
-`limit`. After each block, a confidence sequence bounds the score of every cell on the whole split. A task ends for all
-of its prompts and numbers of shots at once, which keeps their scores paired. Blocks have a fixed size, and every
-process sees all answers: the examples depend neither on batches nor on the number of processes.
+Groups of examples are evaluated in the pseudo-random order that `limit` uses, so the evaluated examples are those of
+some `limit`. After each block, a confidence sequence bounds the score of every cell on the whole split. All prompts and
+numbers of shots of a task stop together, so their scores stay paired. Blocks have a fixed size and every process sees
+all answers, so the evaluated examples depend neither on batches nor on the number of processes.
 """
 
 from __future__ import annotations
@@ -23,52 +23,60 @@ from icl_eval.metrics.means import GroupMean
 from icl_eval.metrics.sequence import MeanSequence
 from icl_eval.results.examples import ExampleResult
 from icl_eval.results.records import KnownScore, Stopped, TaskRecord
-from icl_eval.runs.cells import Prepared
 from icl_eval.tasks import Example
 from icl_eval.tasks.records import groups_of
 from icl_eval.tasks.sampling import sampled_groups
 
-BLOCK = 100  # groups of examples between two looks at the scores
+BLOCK = 100  # groups of examples; after each block, the scores are bounded
 
 
 class StoppingRule:
-    """Ends the evaluation of one task.
+    """Decides when the evaluation of one task stops.
 
     Args:
-        until: the half-width at which a score is known well enough.
-        prepared: the task with each of its prompts, which have the same examples.
+        until: half-width of the confidence interval at which a score is precise enough.
+        records: of the task with each of its prompts.
+        examples: the examples to evaluate.
+        whole: all examples of the split.
         given: metrics in Python by name, which are trusted.
-        trust_remote_code: whether another metric may run code that is not part of the package.
+        trust_remote_code: whether other metrics may run code that is not part of icl-eval.
 
     Attributes:
-        metric: the one whose scores are bounded: the first primary one that is a mean.
-        evaluated: the number of examples in the blocks so far.
+        metric: the metric whose scores are bounded: the first primary metric that is a mean.
+        evaluated: number of examples in the blocks so far.
 
     Raises:
         RunError: no primary metric of the task is a mean of scores between 0 and 1.
     """
 
     def __init__(
-        self, until: float, prepared: Sequence[Prepared], given: Mapping[str, Any], *, trust_remote_code: bool
+        self,
+        until: float,
+        records: Sequence[TaskRecord],
+        examples: Sequence[Example],
+        whole: Sequence[Example],
+        given: Mapping[str, Any],
+        *,
+        trust_remote_code: bool,
     ) -> None:
-        self.until, self._records = until, [each.record for each in prepared]
+        self.until, self._records = until, records
         self.metric = _mean_metric(self._records[0], {"given": given, "trust_remote_code": trust_remote_code})
         self.evaluated = 0
         self._results: list[ExampleResult] = []
         self._known: dict[tuple[str, int], MeanSequence] = {}
-        self._examples, whole = prepared[0].examples, prepared[0].whole
+        self._examples = examples
         groups = groups_of(whole)
         is_grouped = isinstance(self.metric, GroupMean)
         sizes = Counter(dict.fromkeys(groups, 1) if is_grouped else groups)
         self._groups, self._largest = len(sizes), max(sizes.values())
-        self._scale = self._largest * self._groups / sizes.total()  # of the mean over groups, to that over units
+        self._scale = self._largest * self._groups / sizes.total()  # from the mean over groups to the mean over units
         self._total = len(whole)
 
     def blocks(self, failed: Collection[tuple[str, str]]) -> Iterator[list[Example]]:
-        """Blocks of examples, until the scores are known; answers to a block are added before the next one is taken.
+        """Blocks of examples until the scores are precise enough; add the results of a block before taking the next.
 
         Args:
-            failed: the (task, prompt) pairs without scores; it may grow in the meantime.
+            failed: (task, prompt) pairs without scores. The collection may grow between blocks.
         """
         examples = self._examples
         members: dict[str, list[int]] = defaultdict(list)
@@ -80,33 +88,33 @@ class StoppingRule:
             block = [examples[index] for name in names for index in members[name]]
             yield block
             self.evaluated += len(block)
-            self._look(block, names, failed)
+            self._update(block, names, failed)
             left = {record.prompt for record in self._records if record.task_prompt not in failed}
             widths = [each.half_width * self._scale for (prompt, _), each in self._known.items() if prompt in left]
             if max(widths, default=0.0) <= self.until:
                 return
 
     def add(self, result: ExampleResult) -> None:
-        """Take an answered example of the block."""
+        """Add the result of an example of the current block."""
         self._results.append(result)
 
     def stopped(self, record: TaskRecord) -> TaskRecord:
-        """The record of a prompt of the task with what was evaluated."""
+        """The record of a prompt of the task, with the number of evaluated examples and the bounds of its scores."""
         scores = [
             KnownScore(shots=shots, low=each.low * self._scale, high=min(1.0, each.high * self._scale))
             for (prompt, shots), each in self._known.items()
             if prompt == record.prompt and self.evaluated < self._total
         ]
-        found = Stopped(until=self.until, metric=self.metric.name, planned=record.examples, scores=tuple(scores))
-        return record.model_copy(update={"examples": self.evaluated, "stopped": found})
+        stopped = Stopped(until=self.until, metric=self.metric.name, planned=record.examples, scores=tuple(scores))
+        return record.model_copy(update={"examples": self.evaluated, "stopped": stopped})
 
-    def _look(self, block: Sequence[Example], names: Sequence[str], failed: Collection[tuple[str, str]]) -> None:
-        """Add the scores of a block's groups to the sequences."""
+    def _update(self, block: Sequence[Example], names: Sequence[str], failed: Collection[tuple[str, str]]) -> None:
+        """Add the scores of the groups of a block to the confidence sequences."""
         group_of = {each.id: each.group for each in block} | {name: name for name in names}
         position = {name: index for index, name in enumerate(names)}
-        found = collect_answers(self._results, self._records, ("own",), None)
+        answers_of_cells = collect_answers(self._results, self._records, ("own",), None)
         self._results = []
-        for (task, prompt, shots, _), answers in found.items():
+        for (task, prompt, shots, _), answers in answers_of_cells.items():
             if (task, prompt) in failed:
                 continue
             draws = [self._by_group(each, group_of, position) for each in answers[WHOLE].draws(self.metric)]
@@ -126,6 +134,7 @@ class StoppingRule:
 
 
 def _mean_metric(record: TaskRecord, trust: Mapping[str, Any]) -> Metric[Any]:
+    """The first primary metric that is a mean of scores between 0 and 1; raises `RunError` if there is none."""
     for name in record.primary:
         found = metric_of(name, record.extract, kind=record.answer, **trust)
         if not isinstance(found, CorpusMetric) and found.proportion:
@@ -134,20 +143,3 @@ def _mean_metric(record: TaskRecord, trust: Mapping[str, Any]) -> Metric[Any]:
         f"`until` needs a metric that is a mean of scores between 0 and 1, and {record.task} has only "
         f"{', '.join(record.primary)}; choose one with `metrics`"
     )
-
-
-def stopping_rules(
-    until: float | None, prepared: Sequence[Prepared], given: Mapping[str, Any], *, trust_remote_code: bool
-) -> dict[str, StoppingRule]:
-    """The rule of each task by name; none without `until`.
-
-    Raises:
-        RunError: the scores of a task cannot be bounded.
-    """
-    by_task: dict[str, list[Prepared]] = defaultdict(list)
-    for each in prepared if until is not None else ():
-        by_task[each.record.task].append(each)
-    return {
-        name: StoppingRule(until or 0.0, each, given, trust_remote_code=trust_remote_code)
-        for name, each in by_task.items()
-    }
