@@ -79,14 +79,16 @@ class ModelOptions(TypedDict, total=False):
             default="auto",
         ),
     ]
-    bos: Annotated[bool | None, Stored("Begin every text with the BOS token; auto follows the tokenizer.", MODELS)]
+    bos: Annotated[
+        bool | None, Stored("Begin every text with the BOS token; auto does what the tokenizer does.", MODELS)
+    ]
     max_length: Annotated[
         int | None, Stored("Context length in tokens, if the checkpoint does not state it.", MODELS, "N")
     ]
     chat: Annotated[
         bool,
         Stored(
-            "Send prompts through the tokenizer's chat template; to an endpoint, as messages.",
+            "Render prompts with the tokenizer's chat template; an endpoint gets messages.",
             MODELS,
             default=False,
         ),
@@ -98,7 +100,7 @@ class ModelOptions(TypedDict, total=False):
     chat_demonstrations: Annotated[
         ChatDemonstrations,
         Stored(
-            "Demonstrations of a chat: turns of user and assistant, or all in one message with the query.",
+            "Demonstrations in a chat: turns of user and assistant, or one message with the query.",
             MODELS,
             default="turns",
         ),
@@ -106,7 +108,7 @@ class ModelOptions(TypedDict, total=False):
     chat_instruction: Annotated[
         ChatInstruction,
         Stored(
-            "The instruction of a chat: the system message, or the beginning of the first user message.",
+            "The instruction in a chat: the system message, or the start of the first user message.",
             MODELS,
             default="system",
         ),
@@ -131,7 +133,10 @@ class ModelOptions(TypedDict, total=False):
         ),
     ]
     allow_pickle: Annotated[
-        bool, Option("Load pickled weights, which can run code, if there are no safetensors.", MODELS, default=False)
+        bool,
+        Option(
+            "Load pickled weights if there are no safetensors. Pickled weights can run code.", MODELS, default=False
+        ),
     ]
     device: Annotated[str | None, Option("cpu, cuda, cuda:1 ... Default: a GPU if there is one.", DEVICES, "NAME")]
     device_map: Annotated[
@@ -172,7 +177,12 @@ class RunOptions(ModelOptions, total=False):
     ]
     seeds: Annotated[
         int | Sequence[int],
-        Stored("Number of draws of demonstrations, or which draws, such as 3,4,5.", EVALUATION, "N|N,...", default=1),
+        Stored(
+            "Number of seeds, which draw the demonstrations, or the seeds themselves, such as 3,4,5.",
+            EVALUATION,
+            "N|N,...",
+            default=1,
+        ),
     ]
     prompts: Annotated[
         str | Sequence[str],
@@ -195,7 +205,7 @@ class RunOptions(ModelOptions, total=False):
     budget: Annotated[
         int | None,
         Stored(
-            "Search for the best and the worst format with N examples, and evaluate only these and the prompt.",
+            "Search for the best and the worst format with N examples, and evaluate only these and the prompt itself.",
             EVALUATION,
             "N",
         ),
@@ -210,7 +220,9 @@ class RunOptions(ModelOptions, total=False):
     ]
     draw: Annotated[
         Draw | None,
-        Stored("Draw demonstrations for each query, each group or all queries, or show the first ones.", EVALUATION),
+        Stored(
+            "Draw demonstrations for each query, for each group, or for all queries; or use the first ones.", EVALUATION
+        ),
     ]
     select: Annotated[
         str | Sequence[str],
@@ -295,8 +307,8 @@ class RunOptions(ModelOptions, total=False):
     calibrate: Annotated[
         str | Sequence[str],
         Stored(
-            "Calibrations to score by, besides the normalisation: contextual, contextual-identity, dc-pmi, batch, "
-            "prototypical.",
+            "Calibrations to score by, in addition to the normalisation: contextual, contextual-identity, dc-pmi, "
+            "batch, prototypical.",
             EVALUATION,
             "NAME,...",
             default=(),
@@ -325,7 +337,7 @@ class RunOptions(ModelOptions, total=False):
     metrics: Annotated[
         str | Callable[..., Any] | Sequence[str | Callable[..., Any]],
         Stored(
-            "Metrics to compute for the tasks whose kind of answer they fit. Default: each task's own.",
+            "Metrics to compute, for tasks whose answers they fit. Default: each task's own.",
             RESULTS,
             "NAME,...",
             default=(),
@@ -335,8 +347,10 @@ class RunOptions(ModelOptions, total=False):
         str | Path | None,
         Option("Run folder. Default: a folder in results/ named after the options.", RESULTS, "FOLDER"),
     ]
-    keep: Annotated[bool, Option("Keep the run in a folder in results/ if `out` is not given.", PYTHON, default=False)]
-    note: Annotated[str | None, Option("A sentence for the manifest and above the table of scores.", PYTHON)]
+    keep: Annotated[bool, Option("Store the run in a folder in results/ if `out` is not given.", PYTHON, default=False)]
+    note: Annotated[
+        str | None, Option("A sentence that is stored in the manifest and printed above the scores.", PYTHON)
+    ]
 
 
 def table(options: type) -> dict[str, tuple[Any, Option]]:

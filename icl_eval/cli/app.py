@@ -1,4 +1,4 @@
-"""All commands under one name, and what happens when one cannot do its work."""
+"""The command `icl-eval`: its subcommands, and how errors, signals and exit codes are handled."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from icl_eval.cli import (
 from icl_eval.errors import IclEvalError, RankError, WorkerError
 
 USER_ERROR, INTERRUPTED = 2, 130
-SAME_PRESS = 1.0  # seconds in which a second interrupt adds nothing: the first one is being answered
-LONGEST_SHOWN = 80  # characters of a path in a message
-UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer typers hold
+REPEAT_SECONDS = 1.0  # a second interrupt within this time is ignored, since the first is still being handled
+MAX_PATH = 80  # characters of a path in a message
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of click, or of the copy in newer typers
 
 
 class Command(TyperCommand):
-    """A command whose help has a section for each panel of its options."""
+    """A command whose help groups the options by their panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, the panels in the order in which the options name them, and the rest."""
+        """Write the arguments, then the options of each panel, in the order of the parameters."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is None:
@@ -98,9 +98,12 @@ def _options(
 
 
 def main() -> int:
-    """Run the command line; a user's mistake is one sentence and exit code 2, a bug is a traceback."""
-    terminal.accept_any_text()
-    handler = _interrupter()
+    """Run the command line and return its exit code: 2 for a user's mistake, which is reported in one sentence.
+
+    A bug raises its exception, so that Python prints a traceback.
+    """
+    terminal.escape_unencodable()
+    handler = _signal_handler()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
     try:
@@ -108,51 +111,49 @@ def main() -> int:
     except WorkerError:
         return USER_ERROR
     except RankError as error:
-        terminal.complain(error)
+        terminal.print_error(error)
         return USER_ERROR
     except IclEvalError as error:
-        _complain_once(error)
+        _print_error_once(error)
         return USER_ERROR
     except UsageError as error:
-        _complain_once(f"{_sentence(error)}; {_advice(error)}")
+        _print_error_once(f"{_sentence(error)}; {_advice(error)}")
         return USER_ERROR
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        _complain_once(
-            f"{str(error.filename)[:LONGEST_SHOWN]} ...: this path or a name in it is too long for the system"
-        )
+        _print_error_once(f"{str(error.filename)[:MAX_PATH]} ...: this path or a name in it is too long for the system")
         return USER_ERROR
     except typer.Abort:
         return INTERRUPTED
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):  # it ends by itself; interrupted now it would only say so
+        for number in (signal.SIGTERM, signal.SIGINT):  # the process ends anyway; a traceback would only confuse
             signal.signal(number, signal.SIG_IGN)
 
 
-def _complain_once(sentence: object) -> None:
-    """Report once a mistake that all processes of a run find."""
+def _print_error_once(sentence: object) -> None:
+    """Print an error that all processes of a run find, in the first process only."""
     if options.is_first():
-        terminal.complain(sentence)
+        terminal.print_error(sentence)
 
 
 def _sentence(error: Any) -> str:
-    """What is wrong with the arguments, without the usage that typer prints around it."""
+    """The message of a usage error, in the style of the messages of icl-eval."""
     sentence = str(error.format_message()).replace("Value error, ", "").rstrip(".")
     return sentence[:1].lower() + sentence[1:]
 
 
 def _advice(error: Any) -> str:
-    """What to do about wrong arguments."""
-    found = getattr(error, "ctx", None)
-    path = found.command_path if found else f"icl-eval {sys.argv[1]}"  # an option without its value brings no context
+    """The command that prints the help for a usage error."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else f"icl-eval {sys.argv[1]}"  # no context if an option lacks its value
     return f"see `{path} --help`"
 
 
-def _interrupter() -> Callable[[int, FrameType | None], None]:
-    """A handler that raises `KeyboardInterrupt` once, so that what is answered is kept and the way to go on is printed.
+def _signal_handler() -> Callable[[int, FrameType | None], None]:
+    """A signal handler that raises `KeyboardInterrupt` once, so that answers are stored and a hint is printed.
 
-    A second signal that follows within a second is ignored; a later one ends the process at once.
+    A second signal within a second is ignored; a later one ends the process immediately.
     """
     first: list[float] = []
 
@@ -160,7 +161,7 @@ def _interrupter() -> Callable[[int, FrameType | None], None]:
         if not first:
             first.append(time.monotonic())
             raise KeyboardInterrupt
-        if time.monotonic() - first[0] > SAME_PRESS:
+        if time.monotonic() - first[0] > REPEAT_SECONDS:
             os._exit(INTERRUPTED)
 
     return interrupt

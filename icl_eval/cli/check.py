@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from icl_eval.cli import options
-from icl_eval.cli.terminal import complain, write
+from icl_eval.cli.terminal import print_error, write
 from icl_eval.config import MODELS, Option
 from icl_eval.errors import IclEvalError, MissingData, TaskError
 
 
-@options.takes("split", "fewshot_split", *options.ENCODING, "trust_remote_code")
+@options.takes("split", "fewshot_split", *options.ENCODING_OPTIONS, "trust_remote_code")
 def check(
     tasks: list[str] | None,
     task: list[str] | None,
@@ -25,7 +25,7 @@ def check(
     model: Annotated[
         str | None,
         Option(
-            "Also find queries longer than the context of this model: `tiny`, a directory, or a name on the Hub.",
+            "Also find queries that are too long for this model: `tiny`, a directory, or a name on the Hub.",
             MODELS,
             "MODEL",
             flags=("--model", "-m"),
@@ -38,8 +38,8 @@ def check(
 ) -> None:
     """Validate task files: schema, labels, templates and records.
 
-    Every record is rendered with every prompt. Without tasks, all tasks are checked. Of a model, only the configuration
-    and the tokenizer are read.
+    Every record is rendered with every prompt. Without a task, all tasks are checked. With --model, only its
+    configuration and its tokenizer are read.
     """
     from icl_eval.models import load_text_reader
     from icl_eval.models.options import read_options
@@ -48,35 +48,35 @@ def check(
     names, library = options.library_for(options.task_names(tasks, task, is_needed=False), include)
     configs = read_options({**options.read(tokenizer_options), "trust_remote_code": trust_remote_code})
     lm = None if model is None else load_text_reader(model, *configs)
-    inspected = with_members(library, names or library.names())
-    where = options.data_of(data, data_dir, default=options.default_data(model))
-    failed, absent = set[str](), set[str]()
-    for name in inspected:
+    to_check = with_members(library, names or library.names())
+    location = options.data_of(data, data_dir, default=options.default_data(model))
+    failed, without_data = set[str](), set[str]()
+    for name in to_check:
         try:
-            _check_members(name, {*with_members(library, [name])}, failed, absent)
-            found = inspect(library, name, where, split, fewshot_split, trust_remote_code=trust_remote_code)
+            _check_members(name, {*with_members(library, [name])}, failed, without_data)
+            summary = inspect(library, name, location, split, fewshot_split, trust_remote_code=trust_remote_code)
             if lm is not None:
-                note = check_lengths(library, name, lm, where, split, fewshot_split, configs[0])
-                found += f"; note: {note}" if note else ""
-            write(f"ok {name}: {found}")
+                note = check_lengths(library, name, lm, location, split, fewshot_split, configs[0])
+                summary += f"; note: {note}" if note else ""
+            write(f"ok {name}: {summary}")
         except MissingData as error:
             if names:
                 failed.add(name)
-                complain(error if len(inspected) == 1 else f"{name}: {error}")
+                print_error(error if len(to_check) == 1 else f"{name}: {error}")
             else:
-                absent.add(name)
+                without_data.add(name)
                 write(f"no data for {name}: {error.message}")
         except IclEvalError as error:
             failed.add(name)
-            complain(error)
+            print_error(error)
     if failed:
         raise typer.Exit(2)
 
 
-def _check_members(name: str, members: Set[str], failed: Set[str], absent: Set[str]) -> None:
-    """Raise for a suite with a task that failed, or without data."""
+def _check_members(name: str, members: Set[str], failed: Set[str], without_data: Set[str]) -> None:
+    """Raise an error if a member of a suite failed or has no data."""
     if broken := failed & members:
         raise TaskError(f"{len(broken)} of its tasks cannot be run: {', '.join(sorted(broken))}", name)
-    if bare := absent & members:
-        tasks, have = ("tasks", "have") if len(bare) > 1 else ("task", "has")
-        raise MissingData(f"its {tasks} {', '.join(sorted(bare))} {have} none")
+    if missing := without_data & members:
+        tasks, have = ("tasks", "have") if len(missing) > 1 else ("task", "has")
+        raise MissingData(f"its {tasks} {', '.join(sorted(missing))} {have} none")

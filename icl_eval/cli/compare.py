@@ -25,14 +25,14 @@ def compare(
     no_report: bool,
     **scoring_options: Any,
 ) -> None:
-    """Compute the paired differences of finished runs.
+    """Compute paired differences between finished runs.
 
-    They are OTHER minus FOLDER, all finished; no model is loaded. Scores of only one run are named below the table.
+    Differences are OTHER minus FOLDER. Scores that only one run has are listed below the table. No model is loaded.
     """
     from icl_eval.analysis.compare import compare_with_first
 
     found = compare_with_first([folder, *others], **options.read(scoring_options))
-    write(found.table(format, **options.seen(columns, categories, signatures)), end="")
+    write(found.table(format, **options.table_options(columns, categories, signatures)), end="")
     if not no_report:
         from icl_eval.cli.report import write_comparison
 

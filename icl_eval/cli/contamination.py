@@ -22,14 +22,16 @@ def contamination(
     text: Annotated[
         list[Path],
         Option(
-            "File or folder of plain text or JSON lines, compressed or not; may be repeated.", EVALUATION, "FILE|FOLDER"
+            "File or folder with plain text or JSON lines, compressed or not; may be repeated.",
+            EVALUATION,
+            "FILE|FOLDER",
         ),
     ],
-    text_field: Annotated[str, Option("Field of JSON lines with the text.", EVALUATION, "NAME")] = "text",
+    text_field: Annotated[str, Option("Field of JSON lines that contains the text.", EVALUATION, "NAME")] = "text",
     ngram: Annotated[
         int | None,
         Option(
-            "Words of an n-gram. Default: the 5th percentile of the examples' lengths, from 8 to 13.",
+            "Words of an n-gram. Default: the 5th percentile of the examples' lengths, between 8 and 13.",
             EVALUATION,
             "N",
             minimum=1,
@@ -48,7 +50,7 @@ def contamination(
 ) -> None:
     """Find examples that overlap with text files.
 
-    An example is dirty if one of its n-grams occurs in the texts (the rule of GPT-3). `rescore --contamination FILE`
+    An example is dirty if one of its n-grams occurs in the texts, as in the GPT-3 paper. `rescore --contamination FILE`
     scores clean and dirty examples separately.
     """
     from icl_eval.cli.progress import progress_bar

@@ -13,34 +13,34 @@ if TYPE_CHECKING:
 
 
 def coverage(paper: str, library: Library) -> tuple[list[str], list[IclEvalError]]:
-    """A line for every row of a paper with the tasks and suites that carry it, and what is wrong with broken files.
+    """A line for each row of a paper with the tasks and suites that reference it, and the errors of invalid files.
 
     Raises:
-        UnknownName: no numbers of this paper are known.
+        UnknownName: there are no numbers from this paper.
     """
     rows = reference_names(paper)
-    carriers: dict[str, list[str]] = {row: [] for row in rows}
-    broken = []
+    users: dict[str, list[str]] = {row: [] for row in rows}
+    errors = []
     for name in library.names():
         try:
             reference = _reference(library, name)
         except IclEvalError as error:
-            broken.append(error)
+            errors.append(error)
         else:
-            carriers.get(reference or "", []).append(name)
+            users.get(reference or "", []).append(name)
     lines = [
-        (row.removeprefix(f"{paper}:"), ", ".join(_own_metrics(row)), ", ".join(carriers[row]) or "no task")
+        (row.removeprefix(f"{paper}:"), ", ".join(_paper_metrics(row)), ", ".join(users[row]) or "no task")
         for row in rows
     ]
-    covered = sum(map(bool, carriers.values()))
-    return [*_aligned(lines), f"{covered} of {len(rows)} rows have a task"], broken
+    covered = sum(map(bool, users.values()))
+    return [*_aligned(lines), f"{covered} of {len(rows)} rows have a task"], errors
 
 
-def figures(reference: str) -> list[str]:
-    """A line for every number of one row, metric by metric.
+def published_numbers(reference: str) -> list[str]:
+    """A line for each published number of a row, grouped by metric.
 
     Raises:
-        UnknownName: there is no such row.
+        UnknownName: the row does not exist.
     """
     lines = []
     for metric in published_metrics(reference):
@@ -52,8 +52,8 @@ def _reference(library: Library, name: str) -> str | None:
     return library.suite(name).reference if library.is_suite(name) else library.task(name).definition.reference
 
 
-def _own_metrics(row: str) -> list[str]:
-    """The metrics of the paper itself."""
+def _paper_metrics(row: str) -> list[str]:
+    """The metrics of the numbers that the paper itself reports."""
     return [
         metric for metric in published_metrics(row) if any(each.protocol is None for each in published(row, metric))
     ]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from icl_eval.results.outcomes import Outcome
     from icl_eval.results.prompt_texts import PromptTexts
 
-MOST = 10  # examples that are printed by default
-LONGEST = 300  # characters of a text that are printed
+DEFAULT_LIMIT = 10  # examples
+MAX_TEXT = 300  # characters of a text that are printed
 Sort = Literal["margin", "loss"]
 SHADES = {True: "green", False: "red", None: ""}
 WORDS = {True: "right", False: "wrong", None: "not judged alone"}
@@ -33,18 +33,18 @@ def examples(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     *,
     wrong: Annotated[bool, Option("Only examples that were answered wrongly.", RESULTS)] = False,
-    right: Annotated[bool, Option("Only examples that were answered rightly.", RESULTS)] = False,
+    right: Annotated[bool, Option("Only examples that were answered correctly.", RESULTS)] = False,
     flips: Annotated[
         Path | None,
         Option(
-            "Only examples that are right in this other run and wrong here, by task, shots, seed and id.",
+            "Only examples that are right in this other run and wrong in RUN, matched by task, shots, seed and id.",
             RESULTS,
             "OTHER",
         ),
     ] = None,
     sort: Annotated[Sort | None, Option("Print the smallest margin or the largest loss first.", RESULTS)] = None,
     prompt: Annotated[bool, Option("Print the exact prompt of each example.", RESULTS)] = False,
-    limit: Annotated[int, Option("Print the first N, or with 0 all of them.", RESULTS, "N", minimum=0)] = MOST,
+    limit: Annotated[int, Option("Print the first N examples; 0 prints all.", RESULTS, "N", minimum=0)] = DEFAULT_LIMIT,
     as_json: Annotated[bool, Option("Print one JSON object per line.", RESULTS, flags=("--json",))] = False,
     task: Annotated[
         list[str] | None,
@@ -54,9 +54,9 @@ def examples(
     seed: Annotated[str | None, Option("Only these draws.", EVALUATION, "N,...")] = None,
     id: Annotated[list[str] | None, Option("Only this example; may be repeated.", EVALUATION, "ID")] = None,
 ) -> None:
-    """Print examples of a finished run, scores and prompts.
+    """Print examples of a finished run with their scores and prompts.
 
-    A margin is the score of the best right option less that of the best wrong one, in nats. No model is loaded.
+    The margin is the score of the best right option minus that of the best wrong option, in nats. No model is loaded.
     """
     from icl_eval.results.manifest import read_finished
     from icl_eval.results.outcomes import flips as flipped
@@ -89,7 +89,7 @@ def _listed(value: str | None, option: str) -> list[int]:
 
 @dataclass(frozen=True)
 class _Selection:
-    """Which examples are selected; an empty tuple selects all."""
+    """The selected tasks, shots, seeds and ids; an empty tuple selects all."""
 
     tasks: tuple[str, ...]
     shots: tuple[int, ...]
@@ -98,16 +98,16 @@ class _Selection:
 
     @classmethod
     def of(cls, manifest: Manifest, tasks: list[str], shots: list[int], seeds: list[int], ids: list[str]) -> _Selection:
-        """A selection of what a run has.
+        """A selection of examples of a run.
 
         Raises:
-            UnknownName: the run has no such task, number of shots or seed.
+            UnknownName: the run does not have this task, number of shots or seed.
         """
-        there = [cell for record in manifest.tasks for cell in record.cells]
+        cells = [cell for record in manifest.tasks for cell in record.cells]
         given: tuple[tuple[str, Sequence[Any], set[Any]], ...] = (
-            ("task of this run", tasks, {cell.task for cell in there}),
-            ("number of shots of this run", shots, {cell.shots for cell in there}),
-            ("seed of this run", seeds, {cell.seed for cell in there}),
+            ("task of this run", tasks, {cell.task for cell in cells}),
+            ("number of shots of this run", shots, {cell.shots for cell in cells}),
+            ("seed of this run", seeds, {cell.seed for cell in cells}),
         )
         for what, values, known in given:
             for value in values:
@@ -122,7 +122,7 @@ class _Selection:
         return all(not values or value in values for values, value in chosen)
 
     def check_ids(self, found: Sequence[Outcome]) -> None:
-        """Raise `RunError` for an id of which nothing was found."""
+        """Raise `RunError` if no selected example has one of the ids."""
         for id in {*self.ids} - {each.example.id for each in found}:
             raise RunError(f"the run has no example with the id {id!r} among the selected ones")
 
@@ -136,7 +136,7 @@ def _sorted(found: list[Outcome], sort: Sort | None) -> list[Outcome]:
 
 
 def _json(outcome: Outcome, texts: PromptTexts | None) -> str:
-    """An example as a JSON object, with its prompt if there are texts; figures that JSON cannot hold are null."""
+    """An example as a JSON object, with its prompt if there are texts. Infinite numbers and NaN are null."""
     row = {**outcome.row(), **({"prompt_text": texts.prompt(outcome.example, _option(outcome))} if texts else {})}
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
@@ -145,7 +145,7 @@ def _json(outcome: Outcome, texts: PromptTexts | None) -> str:
 
 
 def _lines(outcome: Outcome, texts: PromptTexts | None) -> Iterator[Sequence[str | Coloured]]:
-    """An example: its cell and id, what was chosen or generated, and its prompt if there are texts."""
+    """Lines for an example: cell, id and scores, its prompt if there are texts, and its options or generated texts."""
     example = outcome.example
     margin = "" if outcome.margin is None else f", margin {outcome.margin:.3f}"
     value = "" if outcome.value is None else f", score {outcome.value:.3f}"
@@ -172,9 +172,9 @@ def _lines(outcome: Outcome, texts: PromptTexts | None) -> Iterator[Sequence[str
 
 
 def _option(outcome: Outcome) -> int:
-    """The option whose prompt is printed: the first right one, as `show` does."""
+    """The index of the option whose prompt is printed: the first right option, as in `show`."""
     return next((index for index, option in enumerate(outcome.options) if option.is_gold), 0)
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text):,} characters)"
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} ... ({len(text):,} characters)"

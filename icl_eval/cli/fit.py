@@ -20,20 +20,20 @@ Irreducible = Literal["auto", "yes", "no"]
 def fit(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs, or of sweeps.")],
     *,
-    by: Annotated[By, Option("Measure of a model's size.", RESULTS)] = "parameters",
+    by: Annotated[By, Option("Fit over this measure of the models.", RESULTS)] = "parameters",
     tokens: Annotated[
         str | None,
         Option(
-            "Training tokens of all models or of each, such as 3e11, for --by tokens or compute.",
+            "Training tokens of all models, such as 3e11, or of each model, for --by tokens or compute.",
             RESULTS,
             "N|MODEL=N,...",
         ),
     ] = None,
     tokens_per_step: Annotated[
-        float | None, Option("Training tokens of a step, for revisions such as step1000.", RESULTS, "N")
+        float | None, Option("Training tokens per step, for revisions such as step1000.", RESULTS, "N")
     ] = None,
     irreducible: Annotated[
-        Irreducible, Option("Fit an irreducible loss; auto fits it for five or more sizes.", RESULTS)
+        Irreducible, Option("Fit an irreducible loss; auto does so for five or more sizes.", RESULTS)
     ] = "auto",
     format: options.Format,
     columns: list[str] | None,
@@ -41,8 +41,8 @@ def fit(
 ) -> None:
     """Fit scores by model size, training tokens or compute.
 
-    Losses follow power laws and scores sigmoids. The largest model is also predicted from the smaller ones. No model is
-    loaded.
+    Power laws are fitted to losses, and sigmoids to other scores. The score of the largest model is also predicted from
+    the smaller models. No model is loaded.
     """
     from icl_eval.analysis.scaling import fit_scaling
 
@@ -54,19 +54,19 @@ def fit(
         irreducible={"auto": None, "yes": True, "no": False}[irreducible],
         **options.read(scoring_options),
     )
-    write(found.table(format, **options.seen(columns, categories=False, signatures=False)), end="")
+    write(found.table(format, **options.table_options(columns, categories=False, signatures=False)), end="")
 
 
 def _tokens(value: str) -> float | dict[str, float]:
-    """A number of tokens, or one for each name of a model.
+    """A number of tokens, or the number for each model by name.
 
     Raises:
-        RunError: it is neither.
+        RunError: the value has neither form.
     """
     try:
         if "=" not in value:
             return float(value)
-        pairs = [word.rpartition("=") for word in value.split(",")]  # names may hold slashes and dots
+        pairs = [word.rpartition("=") for word in value.split(",")]  # names may contain slashes and dots
         return {name.strip(): float(count) for name, _, count in pairs}
     except ValueError as error:
         raise RunError(f"--tokens takes a number such as 3e11, or MODEL=N,..., not {value!r}") from error

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from icl_eval.cli import options
-from icl_eval.cli.terminal import complain, remark, write
+from icl_eval.cli.terminal import print_error, remark, write
 from icl_eval.config import EVALUATION, RESULTS, Option
 from icl_eval.errors import IclEvalError
 
@@ -16,7 +16,8 @@ from icl_eval.errors import IclEvalError
 @options.takes("trust_remote_code")
 def import_tasks(
     harness: Annotated[
-        Literal["lm-eval", "bigbench"], typer.Argument(metavar="lm-eval|bigbench", help="The harness of the files.")
+        Literal["lm-eval", "bigbench"],
+        typer.Argument(metavar="lm-eval|bigbench", help="The harness that the files are from."),
     ],
     files: Annotated[
         list[Path],
@@ -25,22 +26,22 @@ def import_tasks(
     *,
     folder: Annotated[Path, Option("Folder for `tasks`, `prompts` and `data`.", RESULTS, "FOLDER", flags=("--out",))],
     data: Annotated[
-        str | None, Option("Read the records from the Hub, to freeze or compare.", EVALUATION, "hub")
+        str | None, Option("Read records from the Hub, to store or compare them.", EVALUATION, "hub")
     ] = None,
     data_dir: Annotated[
         Path | None,
         Option(
-            "Read the records from files in the layout of the Hub, such as lm-eval/TASK/test.jsonl.",
+            "Read records from files in the layout of the Hub, such as lm-eval/TASK/test.jsonl.",
             EVALUATION,
             "FOLDER",
         ),
     ] = None,
     trust_remote_code: bool,
 ) -> None:
-    """Write task files from those of another harness.
+    """Convert tasks of another harness to task files.
 
-    A report says what was carried over, what was changed and what was not. Files that cannot be imported are named,
-    and the exit code is 1 if others were.
+    A report lists what was converted, changed or left out. Files that cannot be imported are reported; the exit code is
+    1 if only some of them failed.
     """
     from icl_eval.importing.bigbench import import_bigbench
     from icl_eval.importing.lm_eval import LmEvalImport
@@ -57,7 +58,7 @@ def import_tasks(
             if len(files) == 1:
                 raise
             failures.append(error)
-            complain(error)
+            print_error(error)
             continue
         for each in found:
             write(str(each))

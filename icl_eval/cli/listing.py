@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icl_eval.cli import options
-from icl_eval.cli.terminal import complain, write
+from icl_eval.cli.terminal import print_error, write
 from icl_eval.config import RESULTS, Option
 from icl_eval.errors import IclEvalError, counted
 
@@ -20,14 +20,19 @@ if TYPE_CHECKING:
 @options.takes()
 def list_names(
     match: Annotated[
-        str, typer.Argument(metavar="MATCH", help="Only names that contain this; of a suite also its tasks.")
+        str,
+        typer.Argument(
+            metavar="MATCH", help="Only names that contain this text, and the tasks of a suite of this name."
+        ),
     ] = "",
     *,
     include: list[Path] | None,
     reference: Annotated[
         str | None,
         Option(
-            "Published numbers: `gpt3` lists its rows and their tasks, `gpt3:LAMBADA` one row.", RESULTS, "PAPER[:ROW]"
+            "Published numbers: `gpt3` lists all rows and their tasks, `gpt3:LAMBADA` the numbers of one row.",
+            RESULTS,
+            "PAPER[:ROW]",
         ),
     ] = None,
 ) -> None:
@@ -37,7 +42,7 @@ def list_names(
     library = Library(include or [])
     if reference is not None:
         if match:
-            raise IclEvalError(f"--reference takes no MATCH; it was given {match!r}")
+            raise IclEvalError(f"--reference takes no MATCH, but {match!r} is given")
         _print_reference(reference, library)
         return
     members = _members(library, match)
@@ -45,17 +50,17 @@ def list_names(
     if not names:
         raise IclEvalError(f"no task or suite has {match!r} in its name")
     width = max(map(len, names))
-    broken = []
+    errors = []
     for name in names:
         try:
             write(f"{name:{width}}  {_describe(library, name)}")
         except IclEvalError as error:
-            broken.append(error)
-    _complain(broken)
+            errors.append(error)
+    _print_errors(errors)
 
 
 def _members(library: Library, name: str) -> set[str]:
-    """The tasks of a suite and of the suites in it; none of what is no suite or has a broken file, which is named."""
+    """The tasks of a suite and of the suites in it; empty if it is not a suite or its file is invalid."""
     from icl_eval.tasks import tasks_of
 
     try:
@@ -66,18 +71,11 @@ def _members(library: Library, name: str) -> set[str]:
 
 
 def _print_reference(reference: str, library: Library) -> None:
-    from icl_eval.cli.coverage import coverage, figures
+    from icl_eval.cli.coverage import coverage, published_numbers
 
-    lines, broken = (figures(reference), []) if ":" in reference else coverage(reference, library)
+    lines, errors = (published_numbers(reference), []) if ":" in reference else coverage(reference, library)
     write("\n".join(lines))
-    _complain(broken)
-
-
-def _complain(broken: Sequence[IclEvalError]) -> None:
-    for problem in broken:
-        complain(problem)
-    if broken:
-        raise typer.Exit(2)
+    _print_errors(errors)
 
 
 def _describe(library: Library, name: str) -> str:
@@ -85,6 +83,13 @@ def _describe(library: Library, name: str) -> str:
         suite = library.suite(name)
         return f"suite of {len(suite.tasks)}: {suite.about}"
     task = library.task(name)
-    found = task.definition
-    metrics, prompts = ", ".join(found.metrics), ", ".join(found.prompts)
-    return f"{found.about} [{counted(found.own_shots, 'shot')}; {metrics}; prompts {prompts}]"
+    definition = task.definition
+    metrics, prompts = ", ".join(definition.metrics), ", ".join(definition.prompts)
+    return f"{definition.about} [{counted(definition.own_shots, 'shot')}; {metrics}; prompts {prompts}]"
+
+
+def _print_errors(errors: Sequence[IclEvalError]) -> None:
+    for error in errors:
+        print_error(error)
+    if errors:
+        raise typer.Exit(2)

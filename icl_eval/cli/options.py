@@ -1,4 +1,4 @@
-"""The options of the commands, made from the table of options, and how their values are read."""
+"""The options of the commands, which are made from the table of options, and functions that read their values."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, 
 
 import typer
 
-from icl_eval.cli.terminal import complain, remark, terminal_width
+from icl_eval.cli.terminal import print_error, remark, terminal_width
 from icl_eval.config import EVALUATION, HUB, PANELS, PYTHON, RESULTS, SAMPLE, Option, RunOptions, table
 from icl_eval.errors import RunError
 
 if TYPE_CHECKING:
     from icl_eval.tasks import Library, Task
 
-LONGEST_SHOWN = 80  # characters of a value in a message
-INCOMPLETE = 1  # exit code of a command that did a part of its work
+MAX_EXCERPT = 80  # characters of a value in a message
+INCOMPLETE = 1  # exit code if some tasks or models failed
 
 Format = Literal["table", "md", "latex", "html", "json", "csv"]
 Bos = Literal["auto", "yes", "no"]
@@ -28,12 +28,12 @@ Command = Callable[..., None]
 
 
 class CommandOptions(TypedDict):
-    """Options of several commands that `evaluate` does not take, or takes in another form."""
+    """Options of several commands that `evaluate` does not have, or has with another type."""
 
     task: Annotated[
         list[str] | None,
         Option(
-            "Tasks and suites, separated by commas or repeated, or paths of task files. `icl-eval list` prints names.",
+            "Tasks and suites, separated by commas or repeated, or paths of task files. `icl-eval list` lists names.",
             EVALUATION,
             "NAME,...",
             flags=("--task", "-t"),
@@ -76,17 +76,17 @@ class CommandOptions(TypedDict):
         ),
     ]
     categories: Annotated[
-        bool, Option("Print the scores of all categories, even of tasks with many.", RESULTS, default=False)
+        bool, Option("Print the scores of all categories, even for tasks with many.", RESULTS, default=False)
     ]
-    no_report: Annotated[bool, Option("Do not write a page with scores, curves and items.", RESULTS, "", False)]
+    no_report: Annotated[bool, Option("Do not write the report with scores, curves and items.", RESULTS, "", False)]
     signatures: Annotated[
-        bool, Option("Print the signature of each score. JSON and CSV always have it.", RESULTS, "", False)
+        bool, Option("Print the signature of each score. JSON and CSV always contain it.", RESULTS, "", False)
     ]
 
 
-OF_COMMANDS = table(CommandOptions)
-OF_RUNS = {name: entry for name, entry in table(RunOptions).items() if entry[1].panel != PYTHON}
-PAIR = re.compile(  # a comma within quotes, which follow `=`, `[`, a comma or a space, ends no pair
+COMMAND_OPTIONS = table(CommandOptions)
+RUN_OPTIONS = {name: entry for name, entry in table(RunOptions).items() if entry[1].panel != PYTHON}
+PAIR = re.compile(  # commas inside quotes do not end a pair; quotes start after `=`, `[`, `,` or a space
     r"""((?:(?<=[=\[,\s])(?:"(?:\\.|[^"\\])*"|'(?:[^']|'')*')|.)+?)(?:,(?=\s*\w+\s*=)|\Z)""", re.DOTALL
 )
 TASK_ARGUMENT = inspect.Parameter(
@@ -95,30 +95,33 @@ TASK_ARGUMENT = inspect.Parameter(
     default=None,
     annotation=Annotated[list[str] | None, typer.Argument(metavar="TASK", help="Tasks and suites, as with --task.")],
 )
-ENCODING = ("revision", "tokenizer", "bos", "max_length", "chat", "chat_args", "chat_instruction")
-"""The options that say how a model encodes text, whatever its demonstrations are."""
+ENCODING_OPTIONS = ("revision", "tokenizer", "bos", "max_length", "chat", "chat_args", "chat_instruction")
+"""The options that determine how a model encodes text."""
 
 
 def of_panel(panel: str) -> list[str]:
-    """The names of a run's options under one heading."""
-    return [name for name, (_, option) in OF_RUNS.items() if option.panel == panel]
+    """The names of the options of a run in one panel."""
+    return [name for name, (_, option) in RUN_OPTIONS.items() if option.panel == panel]
 
 
 def takes(*names: str) -> Callable[[Command], Command]:
-    """Give a command options of a run, whose values it gets by keyword, for `read`.
+    """A decorator that adds options of a run to a command. The command passes their values to `read`.
 
-    Another parameter of the command is annotated with its `Option` or an argument of `typer`. Without these, it is
-    the option of its name in `CommandOptions`; `tasks` follow the command without `--task`.
+    The command's other parameters are annotated with an `Option` or a `typer.Argument`. A parameter without such an
+    annotation is the option of this name in `CommandOptions`; `tasks` is the positional argument.
+
+    Args:
+        names: of the options to add.
 
     Raises:
-        ValueError: a run has no such option.
+        ValueError: a run has no option of this name.
     """
 
     def decorate(command: Command) -> Command:
-        own = inspect.signature(command, eval_str=True).parameters.values()
-        made = {name: _of_a_run(name, *OF_RUNS[name]) for name in sorted(names, key=[*OF_RUNS].index)}
-        others = [each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD and each.name not in made]
-        parameters = sorted([*map(_of_a_command, others), *made.values()], key=_position)
+        declared = inspect.signature(command, eval_str=True).parameters.values()
+        added = {name: _run_parameter(name, *RUN_OPTIONS[name]) for name in sorted(names, key=[*RUN_OPTIONS].index)}
+        others = [each for each in declared if each.kind is not each.VAR_KEYWORD and each.name not in added]
+        parameters = sorted([*map(_command_parameter, others), *added.values()], key=_position)
 
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -128,32 +131,32 @@ def takes(*names: str) -> Callable[[Command], Command]:
 
 
 def task_names(tasks: list[str] | None, task: list[str] | None, *, is_needed: bool = True) -> list[str]:
-    """The names of tasks that follow the command, and those of `--task`.
+    """The names of tasks from the positional arguments and from `--task`.
 
     Raises:
-        RunError: there are none, but one is needed.
+        RunError: no task is given, but the command needs one.
     """
     found = paths_or_words([*(tasks or []), *(task or [])])
     if is_needed and not found:
-        raise RunError("no task is given; `icl-eval list` names tasks and suites")
+        raise RunError("no task is given; `icl-eval list` lists tasks and suites")
     return found
 
 
 def read(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of options of a run, as `evaluate` takes them.
+    """Convert the values of options on the command line to those that `evaluate` takes.
 
     Raises:
         RunError: a value cannot be read.
     """
-    return {name: _read(name, value, *OF_RUNS[name]) for name, value in values.items()}
+    return {name: _read(name, value, *RUN_OPTIONS[name]) for name, value in values.items()}
 
 
 def _read(name: str, value: Any, kind: Any, option: Option) -> Any:
-    return option.default if value in (None, []) else _taken(kind)[1](value, _flags(name, option)[0])
+    return option.default if value in (None, []) else _typer_type(kind)[1](value, _flags(name, option)[0])
 
 
-def _of_a_command(parameter: inspect.Parameter) -> inspect.Parameter:
-    """A command's own parameter for typer."""
+def _command_parameter(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A parameter that a command declares, in the form that typer takes."""
     if get_origin(parameter.annotation) is Annotated:
         (option,) = parameter.annotation.__metadata__
         if isinstance(option, Option):
@@ -161,19 +164,19 @@ def _of_a_command(parameter: inspect.Parameter) -> inspect.Parameter:
         return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
     if parameter.name == TASK_ARGUMENT.name:
         return TASK_ARGUMENT
-    kind, option = OF_COMMANDS[parameter.name]
+    kind, option = COMMAND_OPTIONS[parameter.name]
     return _parameter(parameter.name, kind, option, option.default)
 
 
-def _of_a_run(name: str, kind: Any, option: Option) -> inspect.Parameter:
-    """An option of a run as a parameter for typer."""
-    taken, reader = _taken(kind)
+def _run_parameter(name: str, kind: Any, option: Option) -> inspect.Parameter:
+    """An option of a run, in the form that typer takes."""
+    taken, reader = _typer_type(kind)
     default = {(): None, None: "auto" if taken is Bos else None}.get(option.default, option.default)
     return _parameter(name, taken, option, str(default) if reader is numbers and default else default)
 
 
-def _taken(kind: Any) -> tuple[Any, Callable[[Any, str], Any]]:
-    """The type that typer takes for a type of the table, and how its values are read: given a value and its option."""
+def _typer_type(kind: Any) -> tuple[Any, Callable[[Any, str], Any]]:
+    """The type of an option for typer, and a function that reads a value given with this option."""
     members = [kind] if get_origin(kind) in (None, Literal) else get_args(kind)
     kinds = {get_origin(each) or each: get_args(each) for each in members}
     if Sequence in kinds:
@@ -186,7 +189,7 @@ def _taken(kind: Any) -> tuple[Any, Callable[[Any, str], Any]]:
 
 
 def _parameter(name: str, kind: Any, option: Option, default: Any) -> inspect.Parameter:
-    made = typer.Option(
+    info = typer.Option(
         *_flags(name, option),
         metavar=option.metavar or None,
         min=option.minimum,
@@ -194,7 +197,7 @@ def _parameter(name: str, kind: Any, option: Option, default: Any) -> inspect.Pa
         rich_help_panel=option.panel,
     )
     default = inspect.Parameter.empty if default is ... else default
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made])
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
 
 def _flags(name: str, option: Option) -> tuple[str, ...]:
@@ -202,19 +205,19 @@ def _flags(name: str, option: Option) -> tuple[str, ...]:
 
 
 def _position(parameter: inspect.Parameter) -> int:
-    """Arguments stand first, then options in the order of their panels."""
+    """A sort key: arguments come first, then options in the order of their panels."""
     panel = getattr(parameter.annotation.__metadata__[0], "rich_help_panel", None)
     is_argument = isinstance(parameter.annotation.__metadata__[0], typer.models.ArgumentInfo)
     return -1 if is_argument else PANELS.index(panel or PYTHON)
 
 
-def seen(columns: list[str] | None, categories: bool, signatures: bool) -> dict[str, Any]:
-    """The options of `Result.table` for this terminal."""
+def table_options(columns: list[str] | None, categories: bool, signatures: bool) -> dict[str, Any]:
+    """Options of `Result.table` for this terminal."""
     return {"width": terminal_width(), "columns": words(columns), "categories": categories, "signatures": signatures}
 
 
 def is_first() -> bool:
-    """Whether this process, of those that a launcher started, prints for the user."""
+    """Whether this is the first process of a launcher, which prints for all, or the only process."""
     if "WORLD_SIZE" not in os.environ:
         return True
     from icl_eval.engine import rank_and_world_size
@@ -223,15 +226,15 @@ def is_first() -> bool:
 
 
 def exit_if_incomplete(failures: Sequence[object], *, shown: bool = False) -> None:
-    """Leave with exit code 1 if scores are missing, and name each failure on stderr if they are to be `shown`."""
+    """Exit with code 1 if there are failures; `shown` also prints each failure to stderr."""
     for failure in failures if shown else ():
-        complain(failure)
+        print_error(failure)
     if failures:
         raise typer.Exit(INCOMPLETE)
 
 
 def words(values: list[str] | None, _option: str = "") -> list[str]:
-    """Values given by comma, repeated, or both.
+    """Split values that are separated by commas, repeated, or both.
 
     Raises:
         RunError: there are values, but all are empty.
@@ -243,40 +246,42 @@ def words(values: list[str] | None, _option: str = "") -> list[str]:
 
 
 def models(values: list[str] | None) -> list[str]:
-    """Names of models by comma, repeated, or both; a path that is there is one model, commas or not.
+    """Names of models, separated by commas, repeated, or both; `tiny` if there are none.
+
+    An existing path is one model, even if it contains commas.
 
     Raises:
-        RunError: there are values, but all are empty.
+        RunError: a value has no name in it.
     """
     return paths_or_words(values) if values else ["tiny"]
 
 
 def paths_or_words(values: list[str]) -> list[str]:
-    """Values given by comma, repeated, or both; a path that is there is one value, commas or not.
+    """Split values that are separated by commas, except for existing paths, which may contain commas.
 
     Raises:
-        RunError: one is empty.
+        RunError: a value has no word in it.
     """
     return [name for value in values for name in ([value] if Path(value).expanduser().exists() else words([value]))]
 
 
 def numbers(value: str, option: str) -> int | list[int]:
-    """A number, or several by comma.
+    """One number, or a list of numbers if there is a comma.
 
     Raises:
-        RunError: one is not a whole number of at least zero.
+        RunError: a value is not a whole number of at least zero.
     """
     found = [word.strip() for word in value.split(",") if word.strip()]
     if not found or not all(word.isdecimal() for word in found):
-        raise RunError(f"{option} takes whole numbers separated by commas, such as 0,1,4; it was given {value!r}")
+        raise RunError(f"{option} takes whole numbers separated by commas, such as 0,1,4, not {value!r}")
     return [int(word) for word in found] if "," in value else int(found[0])
 
 
 def pairs(values: list[str], option: str) -> dict[int | str, Any]:
-    """Pairs `NAME=VALUE` by comma, repeated, or both; values are written as in a task file.
+    """Read pairs `NAME=VALUE`, separated by commas, repeated, or both. Values are YAML, as in a task file.
 
     Raises:
-        RunError: one does not read `NAME=VALUE`, or a name is given twice.
+        RunError: a pair does not have this form, or a name is given twice.
     """
     import yaml
 
@@ -287,13 +292,13 @@ def pairs(values: list[str], option: str) -> dict[int | str, Any]:
         name, equals, text = (part.strip() for part in word.partition("="))
         key = int(name) if name.isdecimal() else name
         if not (name and equals and text) or key in found:
-            raise RunError(f"{option} takes NAME=VALUE,... with every name once, not {word!r}")
+            raise RunError(f"{option} takes NAME=VALUE,... without repeated names, not {word!r}")
         if "\\" in re.sub(r'"[^"]*"', "", text):
-            raise RunError(f'{option} {name}={text}: put a text with a backslash in double quotes, such as "\\n"')
+            raise RunError(f'{option} {name}={text}: a text with a backslash needs double quotes, such as "\\n"')
         try:
             found[key] = yaml.load(text, Loader)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # impossible dates, numbers; nesting
-            excerpt = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as impossible dates or too deep nesting
+            excerpt = text if len(text) <= MAX_EXCERPT else f"{text[:MAX_EXCERPT]} ..."
             raise RunError(f"{option} {name}={excerpt}: the value cannot be read as YAML") from error
     return found
 
@@ -307,23 +312,23 @@ def _unchanged(value: Any, _option: str) -> Any:
 
 
 def data_for(model: object, data: str | None, data_dir: Path | None) -> str | Path:
-    """Where the data of a command comes from that may be given a model; the bundled sample by default is named.
+    """The source of data for a command with an optional model. Prints a note if it is the bundled sample by default.
 
     Raises:
-        RunError: as `data_of` does.
+        RunError: as from `data_of`.
     """
     if not (model or data or data_dir):
-        remark("data: the bundled sample; --data hub or --data-dir FOLDER uses the whole benchmarks")
+        remark("data: the bundled sample; use --data hub or --data-dir FOLDER for the full benchmarks")
     return data_of(data, data_dir, default=default_data(model))
 
 
 def default_data(model: object) -> str:
-    """Where data comes from if neither `--data` nor `--data-dir` is given."""
+    """The source of data if neither `--data` nor `--data-dir` is given."""
     return HUB if model else SAMPLE
 
 
 def data_of(data: str | None, data_dir: Path | None, *, default: str | Path) -> str | Path:
-    """Where data comes from: one of `--data` and `--data-dir`, or the command's default.
+    """The source of data: `--data` or `--data-dir`, or the default of the command.
 
     Raises:
         RunError: both are given, or --data is neither `hub` nor `sample`.
@@ -331,28 +336,30 @@ def data_of(data: str | None, data_dir: Path | None, *, default: str | Path) -> 
     if data and data_dir:
         raise RunError("give either --data or --data-dir, not both")
     if data not in (None, HUB, SAMPLE):
-        raise RunError(f"--data takes `hub` or `sample`, not {data!r}; a directory is given with --data-dir")
+        raise RunError(f"--data takes `hub` or `sample`, not {data!r}; use --data-dir for a directory")
     return data_dir or data or default
 
 
 def one_task(command: str, tasks: list[str] | None, task: list[str] | None, include: list[Path] | None) -> Task:
-    """The task of a command that takes one.
+    """The task of a command that takes a single task.
 
     Raises:
-        RunError: there is none, or there are several.
-        UnknownName: there is no such task.
+        RunError: no task or several tasks are given.
+        UnknownName: the task does not exist.
     """
     names, library = library_for(task_names(tasks, task), include)
     if len(names) > 1:
-        raise RunError(f"{command} takes one task; it was given {', '.join(names)}")
+        raise RunError(f"{command} takes one task, but several are given: {', '.join(names)}")
     return library.task(names[0])
 
 
 def library_for(names: list[str], include: list[Path] | None) -> tuple[list[str], Library]:
-    """Names and the library that knows them; a path to a YAML file brings the folder around its `tasks` folder along.
+    """The names of tasks and the library that contains them. Names may be paths of YAML files.
+
+    For a path, the parent of its folder `tasks` is added to the library.
 
     Raises:
-        RunError: a path leads to no file, or to one that is not below a folder named `tasks`.
+        RunError: a path does not exist, or is not in a folder named `tasks`.
     """
     from icl_eval.tasks import Library
 
@@ -366,11 +373,12 @@ def library_for(names: list[str], include: list[Path] | None) -> tuple[list[str]
             continue
         path = Path(name).resolve()
         if not path.is_file():
-            raise RunError("there is no such task file", name)
+            raise RunError("this task file does not exist", name)
         folder = next((parent for parent in path.parents if parent.name == "tasks"), None)
         if folder is None:
             raise RunError(
-                "a task file must be in a folder named `tasks`, and its prompts in a folder `prompts` beside it", name
+                "a task file must be in a folder named `tasks`, next to a folder named `prompts` with its prompts",
+                name,
             )
         roots.append(folder.parent)
         resolved.append(path.relative_to(folder).with_suffix("").as_posix())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SHOTS = 4
 BEST = 4
-FEW = 20  # probes, whose entropies are coarse
+FEW_PROBES = 20  # with fewer, a hint is printed
 
 
 @options.takes(
@@ -49,14 +49,14 @@ def orders(
     include: list[Path] | None,
     shots: Annotated[int, Option("Number of demonstrations.", EVALUATION, "N", minimum=2)] = SHOTS,
     seed: int,
-    samples: Annotated[int, Option("Texts to sample under each order.", EVALUATION, "N", minimum=1)] = 1,
+    samples: Annotated[int, Option("Texts to sample after each order.", EVALUATION, "N", minimum=1)] = 1,
     temperature: Annotated[float, Option("Temperature of sampling.", EVALUATION, "T", minimum=0)] = 1.0,
     **run_options: Any,
 ) -> None:
-    """Rank orders of demonstrations by the entropy of labels.
+    """Rank orders of demonstrations by the entropy of predicted labels.
 
-    No labelled queries are needed: the model makes up the queries itself (Lu et al. 2022). Orders are those of --order,
-    by default permutations:24.
+    This needs no labelled queries, because the model generates the queries itself (Lu et al. 2022). --order lists the
+    orders; the default is permutations:24.
     """
     from icl_eval.runs.orders import order_entropies
 
@@ -75,9 +75,9 @@ def orders(
 
 
 def _words(given: Mapping[str, Any]) -> Iterator[str]:
-    """Options as words of a command line, but for those that the run sets itself."""
+    """Options as arguments of a command line, without `--order` and `--draw`."""
     for name, value in given.items():
-        option = {**options.OF_COMMANDS, **options.OF_RUNS}[name][1]
+        option = {**options.COMMAND_OPTIONS, **options.RUN_OPTIONS}[name][1]
         if name not in ("order", "draw") and value not in (None, [], option.default, "auto"):
             flag = option.flags[0] if option.flags else f"--{name.replace('_', '-')}"
             for each in value if isinstance(value, list) else [value]:
@@ -85,7 +85,7 @@ def _words(given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _lines(found: OrderEntropies, given: Sequence[str]) -> list[str]:
-    """A heading, the table, and the command that evaluates the best orders, with the options that were given."""
+    """A heading, the table, and the command that evaluates the best orders with the given options."""
     from icl_eval.reports.layout import draw
 
     cells = [
@@ -103,7 +103,11 @@ def _lines(found: OrderEntropies, given: Sequence[str]) -> list[str]:
         "",
         *draw(names, cells, {"global entropy", "local entropy"}, terminal_width()),
         "",
-        *(["few probes: a lower --temperature or more --samples give more"] if len(found.probes) < FEW else []),
+        *(
+            ["there are few probes; use a lower --temperature or more --samples"]
+            if len(found.probes) < FEW_PROBES
+            else []
+        ),
         f"the best {min(BEST, len(found.orders))}: {shlex.join([*command, *given, '--order', best])}",
     ]
 

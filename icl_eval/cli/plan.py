@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from icl_eval.runs.power import SampleSize
 
-PROGRESS_SECONDS = 5.0  # between lines of progress
+PROGRESS_INTERVAL = 5.0  # seconds between lines of progress
 COMPARISON = "A comparison of two models"
 SOURCES = {
     "measured": "measured: the variance of {task} in the given runs",
@@ -29,7 +29,7 @@ SOURCES = {
 
 @options.takes(
     *(name for name in options.of_panel(EVALUATION) if name != "until"),
-    *options.ENCODING,
+    *options.ENCODING_OPTIONS,
     "chat_demonstrations",
     "dtype",
     "trust_remote_code",
@@ -62,28 +62,28 @@ def plan(
     ] = None,
     **run_options: Any,
 ) -> None:
-    """Print the cost of a run: memory, tokens and estimated time. Or what a comparison needs.
+    """Print the memory, tokens and estimated time of a run, or the sample size of a comparison.
 
     Only the configuration and the tokenizer of the model are read, so you can plan a run of any size on any machine,
     for cpu or for cuda. Served models are not supported.
     """
     if from_ and detect is None:
-        raise RunError("--from measures the variance for --detect, so give both, such as --detect 0.02")
+        raise RunError("--from needs --detect, such as --detect 0.02")
     names, library = options.library_for(options.task_names(tasks, task), include)
     source = options.data_for(model, data, data_dir)
     run_options = options.read(run_options)
     if detect is not None:
         from icl_eval.runs.power import sample_sizes
 
-        found = sample_sizes(names, detect, from_ or (), library=library, data=source, **run_options)
-        write("\n".join(_sample_size_lines(found, detect)))
+        sizes = sample_sizes(names, detect, from_ or (), library=library, data=source, **run_options)
+        write("\n".join(_sample_size_lines(sizes, detect)))
         if model is None:
             return
         write("")
     from icl_eval.cli.progress import progress_bar
     from icl_eval.runs.plan import plan as plan_of
 
-    with progress_bar(noun="prompts", interval=PROGRESS_SECONDS) as progress:
+    with progress_bar(noun="prompts", interval=PROGRESS_INTERVAL) as progress:
         cost = plan_of(
             "tiny" if model is None else model, names, library=library, data=source, progress=progress, **run_options
         )
@@ -91,12 +91,12 @@ def plan(
     options.exit_if_incomplete(cost.explanation.failures)
 
 
-def _sample_size_lines(found: Sequence[SampleSize], effect: float) -> list[str]:
-    """A heading, the table and what its variances are."""
+def _sample_size_lines(sizes: Sequence[SampleSize], effect: float) -> list[str]:
+    """A heading, the table, and a note on the source of each variance."""
     from icl_eval.reports.columns import columns_of
     from icl_eval.reports.layout import draw
 
-    mixed = len({each.source for each in found} - {""}) > 1
+    mixed = len({each.source for each in sizes} - {""}) > 1
     rows = [
         {
             "task": each.task,
@@ -110,11 +110,11 @@ def _sample_size_lines(found: Sequence[SampleSize], effect: float) -> list[str]:
             "detectable": "" if each.detectable is None else f"{each.detectable:.3f}",
             "variance": each.source if mixed else "",
         }
-        for each in found
+        for each in sizes
     ]
     numbers = {"shots", "seeds", "examples", "clusters", "needed", "detectable"}
     names = columns_of(rows)
-    kinds = [(each, kind) for each in found for kind in (each.source, *_clustered(each))]
+    kinds = [(each, kind) for each in sizes for kind in (each.source, *_clustered(each))]
     notes = dict.fromkeys(SOURCES[kind].format(task=each.task, metric=each.metric) for each, kind in kinds)
     return [
         f"to detect a difference of {effect:g} between two models on the same examples (power 80 %, level 5 %)",
@@ -125,8 +125,8 @@ def _sample_size_lines(found: Sequence[SampleSize], effect: float) -> list[str]:
     ]
 
 
-def _clustered(found: SampleSize) -> tuple[str, ...]:
-    return ("clustered",) if found.source == "assumed" and found.clusters < found.examples else ()
+def _clustered(size: SampleSize) -> tuple[str, ...]:
+    return ("clustered",) if size.source == "assumed" and size.clusters < size.examples else ()
 
 
 def _count(needed: float | None) -> str:

@@ -25,12 +25,12 @@ def plot(
         Option("File to write: .pdf, .png or .svg.", RESULTS, "FILE", flags=("--out", "-o")),
     ],
     kind: Annotated[
-        Kind, Option("Scores by shots or by model size, or the differences of two runs.", RESULTS)
+        Kind, Option("Scores by shots, scores by model size, or differences of two runs.", RESULTS)
     ] = "curves",
 ) -> None:
     """Plot learning curves, scores by model size or differences.
 
-    It needs matplotlib. The figures fit a column of a paper.
+    Figures have the width of a column of a paper. This needs matplotlib.
     """
     from icl_eval.reports import figures
     from icl_eval.reports.curves import by_size, curves_of

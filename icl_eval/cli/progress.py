@@ -1,4 +1,4 @@
-"""Progress on stderr, with the time left: a bar in a terminal, and elsewhere a line a minute."""
+"""Progress and remaining time on stderr: a bar in a terminal, otherwise a line per minute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from icl_eval.cli.terminal import remark
 
-Progress = Callable[[int], Callable[[int], None]]  # number of requests -> a tick, called with how many more are done
+Progress = Callable[[int], Callable[[int], None]]  # the total -> a function that is called with how many more are done
 INTERVAL = 60.0  # seconds between lines
 AT_MOST = "at most "
 
@@ -18,13 +18,13 @@ AT_MOST = "at most "
 def progress_bar(
     *, shown: bool = True, noun: str = "answers", at_most: bool = False, interval: float = INTERVAL
 ) -> Iterator[Progress]:
-    """Show progress: `evaluate` reports the number of requests to it, and then every answer.
+    """A context with the function `progress` that `evaluate` takes.
 
     Args:
         shown: whether anything is printed.
-        noun: what is counted.
-        at_most: whether the number of requests is a bound, because the run may end before.
-        interval: seconds between lines, where there is no bar.
+        noun: what is counted, in the plural.
+        at_most: whether the total is an upper bound, because the run may stop earlier.
+        interval: seconds between lines if there is no bar.
     """
     if not shown:
         yield lambda _: lambda _: None
@@ -65,14 +65,14 @@ def _bar(noun: str, bound: str) -> Iterator[Progress]:
 
 
 class _Lines:
-    """A line a minute, with the time left at the speed so far.
+    """Prints a line per interval, with the remaining time at the average speed so far.
 
     Args:
         total: number of requests.
-        clock: returns seconds.
-        noun: what is counted.
+        clock: returns the time in seconds.
+        noun: what is counted, in the plural.
         interval: seconds between lines.
-        at_most: whether the number of requests is a bound.
+        at_most: whether the total is an upper bound.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class _Lines:
         self._started = self._printed = clock()
 
     def tick(self, answered: int) -> None:
-        """Count more answers, and print a line if the last one was a minute ago."""
+        """Count more answers, and print a line if the interval since the last line is over."""
         self._done += answered
         now = self._clock()
         if now - self._printed >= self._interval and self._done < self._total:

@@ -23,23 +23,26 @@ def regress(
     baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="A baseline file.")],
     *,
     update: Annotated[
-        Path | None, Option("Write the baseline from this finished run folder instead.", RESULTS, "FOLDER")
+        Path | None, Option("Write the baseline from this finished run, instead of running it.", RESULTS, "FOLDER")
     ] = None,
     model: Annotated[
         str | None,
         Option(
-            "Another path to the same model. Default: the baseline's own.", EVALUATION, "MODEL", flags=("--model", "-m")
+            "Another path to the same model. Default: the model of the baseline.",
+            EVALUATION,
+            "MODEL",
+            flags=("--model", "-m"),
         ),
     ] = None,
     data: Annotated[
         str | None,
-        Option("Data of the Hub, or the bundled sample. Default: the baseline's own.", EVALUATION, "hub|sample"),
+        Option("Data of the Hub, or the bundled sample. Default: the data of the baseline.", EVALUATION, "hub|sample"),
     ] = None,
     data_dir: Path | None,
     include: list[Path] | None,
     **model_options: Any,
 ) -> None:
-    """Run a baseline again, and name every number that changed.
+    """Run a baseline again and print every number that changed.
 
     The exit code is 1 if a log-probability or a score changed. `--update` writes a baseline from a run folder.
     """
@@ -49,17 +52,17 @@ def regress(
 
     model_options = options.read(model_options)
     if update is not None:
-        made = runs.make_baseline(update, trust_remote_code=model_options["trust_remote_code"])
-        runs.write_baseline(made, baseline)
-        write(f"{baseline}: {counted(len(made.examples), 'answered example')}, {counted(len(made.scores), 'score')}")
+        new = runs.make_baseline(update, trust_remote_code=model_options["trust_remote_code"])
+        runs.write_baseline(new, baseline)
+        write(f"{baseline}: {counted(len(new.examples), 'answered example')}, {counted(len(new.scores), 'score')}")
         return
-    before = runs.read_baseline(baseline)
-    is_bounded = before.config.until is not None or before.config.budget is not None
+    expected = runs.read_baseline(baseline)
+    is_bounded = expected.config.until is not None or expected.config.budget is not None
     with progress_bar(at_most=is_bounded) as progress:
         found = runs.regress(
-            before,
+            expected,
             model,
-            data=options.data_of(data, data_dir, default=before.config.data),
+            data=options.data_of(data, data_dir, default=expected.config.data),
             library=Library(include or []),
             progress=progress,
             **model_options,
@@ -70,7 +73,7 @@ def regress(
 
 
 def _print(found: Regression, baseline: Path) -> None:
-    """Print what changed and a summary, which goes to stderr if anything did."""
+    """Print what changed, and a summary; the summary is printed to stderr if anything changed."""
     if found and found.other_model:
         write(
             "this is not the baseline's model: its weights, tokenizer or arithmetic differ, "

@@ -1,4 +1,4 @@
-"""`icl-eval report`, and the report that other commands write beside their results."""
+"""`icl-eval report`, and the reports that other commands write into the run folder."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def report(
     out: Annotated[
         Path | None,
         Option(
-            "File to write. Default: report.html in the only folder, or here for several.",
+            "File to write. Default: report.html in the folder of a single run, otherwise in this folder.",
             RESULTS,
             "FILE",
             flags=("--out", "-o"),
         ),
     ] = None,
 ) -> None:
-    """Write a page with scores, curves, differences and items.
+    """Write an HTML page with scores, curves, differences and items.
 
-    It is one file that you can open from disk and send. No model is loaded.
+    The page is a single file that you can open from disk and share. No model is loaded.
     """
     results = results_of(folders)
     only = out is None and len({*folders}) == 1
@@ -50,7 +50,7 @@ def results_of(folders: Sequence[Path]) -> list[Result]:
     """The results of runs and of the models of sweeps.
 
     Raises:
-        RunError: a folder is neither, or a run is not finished.
+        RunError: a folder is neither a run nor a sweep, or a run is not finished.
     """
     from icl_eval.analysis.rescore import rescore, rescore_sweep
     from icl_eval.results.members import is_sweep
@@ -62,7 +62,7 @@ def results_of(folders: Sequence[Path]) -> list[Result]:
 
 
 def labels_of(results: Sequence[Result]) -> list[str]:
-    """What to call each of some results."""
+    """Short, distinct labels for results."""
     from icl_eval.reports.report import labels
     from icl_eval.results.members import label
 
@@ -71,7 +71,7 @@ def labels_of(results: Sequence[Result]) -> list[str]:
 
 
 def fits_by_size(folders: Sequence[Path], unit: str, *, intervals: bool = True) -> Sequence[ScalingFit]:
-    """The fits of scores over sizes in this unit of charts; none if the models have none, such as too few of them."""
+    """Fits of scores over model sizes in a unit of charts; empty if there are too few models or no fit is possible."""
     from icl_eval.analysis.scaling import fit_scaling
 
     try:
@@ -80,12 +80,12 @@ def fits_by_size(folders: Sequence[Path], unit: str, *, intervals: bool = True) 
         return ()
 
 
-def write_beside(found: Result | Sweep) -> None:
-    """Write the report of a run or a sweep into its folder, or say why it cannot be written."""
+def write_into_folder(result: Result | Sweep) -> None:
+    """Write the report of a run or a sweep into its folder, or print a note if it cannot be written."""
     from icl_eval.results.result import Sweep
 
-    if found.folder is not None:
-        _try_to_write(found.results if isinstance(found, Sweep) else [found], found.folder / NAME)
+    if result.folder is not None:
+        _try_to_write(result.results if isinstance(result, Sweep) else [result], result.folder / NAME)
 
 
 def write_comparison(found: Comparison, one: Path, other: Path) -> None:
@@ -102,7 +102,7 @@ def write_comparison(found: Comparison, one: Path, other: Path) -> None:
 
 
 def _try_to_write(results: Sequence[Result], path: Path, comparison: Comparison | None = None) -> bool:
-    """Write a report beside results that are printed already; say so if that fails."""
+    """Write a report for results that are already printed; print a note instead of raising an error."""
     try:
         write_report(results, path, comparison)
     except RunError as error:
@@ -112,7 +112,7 @@ def _try_to_write(results: Sequence[Result], path: Path, comparison: Comparison 
 
 
 def write_report(results: Sequence[Result], path: Path, comparison: Comparison | None = None) -> None:
-    """Write the report of results that have folders, and of the differences of each two of them.
+    """Write the report of results that have folders, with the differences between every two of them.
 
     Raises:
         RunError: a file of a run is damaged, or the report cannot be written.
@@ -126,7 +126,7 @@ def write_report(results: Sequence[Result], path: Path, comparison: Comparison |
     from icl_eval.results.prompt_texts import NAME as PROMPTS
     from icl_eval.results.prompt_texts import PromptTexts
 
-    kept = [(result, result.folder) for result in results if result.folder is not None]
+    stored = [(result, result.folder) for result in results if result.folder is not None]
     runs = [
         ReportRun(
             name,
@@ -136,7 +136,7 @@ def write_report(results: Sequence[Result], path: Path, comparison: Comparison |
             folder,
             PromptTexts(folder) if (folder / PROMPTS).is_file() else None,
         )
-        for name, (result, folder) in zip(labels_of([each for each, _ in kept]), kept, strict=True)
+        for name, (result, folder) in zip(labels_of([each for each, _ in stored]), stored, strict=True)
     ]
     pairs = {}
     for one, other in combinations(runs, 2):

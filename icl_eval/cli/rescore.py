@@ -19,18 +19,20 @@ def rescore(
     extract: Annotated[
         Path | None,
         Option(
-            "Task file whose `extract` rules extract answers from the stored texts. Default: the run's own rules.",
+            "Task file with `extract` rules to apply to the stored texts. Default: the rules of the run.",
             RESULTS,
             "FILE",
         ),
     ] = None,
     reasoning_end: Annotated[
         str | None,
-        Option("Text before the answer in stored texts, such as </think>. Default: the tasks' own.", RESULTS, "MARK"),
+        Option(
+            "Text that ends the reasoning in stored texts, such as </think>. Default: each task's own.", RESULTS, "MARK"
+        ),
     ] = None,
     contamination: Annotated[
         Path | None,
-        Option("Score clean and dirty examples separately; FILE is from `icl-eval contamination`.", RESULTS, "FILE"),
+        Option("Score clean and dirty examples separately; `icl-eval contamination` writes FILE.", RESULTS, "FILE"),
     ] = None,
     format: options.Format,
     columns: list[str] | None,
@@ -41,8 +43,8 @@ def rescore(
 ) -> None:
     """Recompute scores from a finished run without the model.
 
-    Every normalisation and every metric that fits the answers can be computed. If tasks or models have no scores, they
-    are named, and the exit code is 1.
+    You can choose other normalisations, and other metrics that fit the answers. Tasks or models without scores are
+    listed, and the exit code is then 1.
     """
     from icl_eval.analysis.rescore import rescore as again
     from icl_eval.analysis.rescore import rescore_sweep, rules_in
@@ -57,9 +59,9 @@ def rescore(
         contamination=contamination,
         **options.read(scoring_options),
     )
-    write(result.table(format, **options.seen(columns, categories, signatures)), end="")
+    write(result.table(format, **options.table_options(columns, categories, signatures)), end="")
     if not no_report:
-        from icl_eval.cli.report import write_beside
+        from icl_eval.cli.report import write_into_folder
 
-        write_beside(result)
+        write_into_folder(result)
     options.exit_if_incomplete(result.missing, shown=True)

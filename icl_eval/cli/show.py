@@ -31,7 +31,7 @@ MARK = Coloured("│", COLOURS["mark"])
     "fewshot_ids",
     "labels",
     "chat_demonstrations",
-    *options.ENCODING,
+    *options.ENCODING_OPTIONS,
 )
 def show(
     tasks: list[str] | None,
@@ -45,18 +45,18 @@ def show(
         int | None,
         Option("Number of demonstrations. Default: 2, or 0 if the task has none.", EVALUATION, "N", minimum=0),
     ] = None,
-    prompt: Annotated[str | None, Option("Prompt. Default: the task's own.", EVALUATION, "NAME")] = None,
+    prompt: Annotated[str | None, Option("Name of the prompt. Default: the task's first.", EVALUATION, "NAME")] = None,
     example: Annotated[str | None, Option("Id of the example. Default: the first.", EVALUATION, "ID")] = None,
     seed: int,
-    tokens: Annotated[bool, Option("Mark every token of the prompt, not only the answers'.", RESULTS)] = False,
+    tokens: Annotated[bool, Option("Mark all tokens of the prompt, not only those of the answers.", RESULTS)] = False,
     split: str | None,
     fewshot_split: str | None,
     **query_options: Any,
 ) -> None:
-    """Show the exact prompt of an example, and its scored tokens.
+    """Show the exact prompt of an example and its scored tokens.
 
-    The prompt is made by the code of a run. The number of its tokens is printed, too. With --formats, or with several
-    of --select, --labels or --order, each variant of the prompt is shown, and what it changes.
+    The prompt is made by the same code as in a run. With --formats, or with several values of --select, --labels or
+    --order, each variant of the prompt is shown with its changes.
     """
     from icl_eval.prompts import doubled_space
     from icl_eval.runs.check import previews
@@ -96,7 +96,7 @@ def show(
 
 
 def _prompt(query: EncodedQuery) -> Iterator[str | Coloured]:
-    """The prompt of the right option's request, its parts coloured and what is scored between brackets."""
+    """The prompt with the right option, in coloured parts; the scored text is in brackets."""
     text, right = query.text, _right(query)
     for piece, part in text.parts(right, query.shots):
         yield _part(piece, part) if part else piece
@@ -104,7 +104,7 @@ def _prompt(query: EncodedQuery) -> Iterator[str | Coloured]:
 
 
 def _tokens(query: EncodedQuery, lm: LanguageModel) -> Iterator[str | Coloured]:
-    """The tokens of the right option's request, with a mark after each and what is scored between brackets."""
+    """The tokens of the prompt with the right option, with a mark after each; the scored tokens are in brackets."""
     context, answer = _ids(query, _right(query))
     for token in lm.decode(context):
         yield from (token, MARK)
@@ -115,7 +115,7 @@ def _tokens(query: EncodedQuery, lm: LanguageModel) -> Iterator[str | Coloured]:
 
 
 def _ids(query: EncodedQuery, option: int) -> tuple[list[int], list[int]]:
-    """The token ids before an answer and those of it that are scored, which may be in several windows."""
+    """The token ids of the context and of the scored answer, which may come from several windows."""
     from icl_eval.models import ScoreRequest
 
     requests = query.requests if query.kind == "likelihood" else query.requests[option : option + 1]
@@ -125,12 +125,12 @@ def _ids(query: EncodedQuery, option: int) -> tuple[list[int], list[int]]:
 
 
 def _right(query: EncodedQuery) -> int:
-    """The option that the prompt is shown with: the first right one; of other answers the first reference."""
+    """Index of the option that is shown: the first right option, or for other answers the first reference."""
     return query.example.gold[0] if query.kind == "choice" else 0
 
 
 def _options(query: EncodedQuery, lm: LanguageModel) -> Iterator[Sequence[str | Coloured]]:
-    """One line per option: its scored tokens and their positions; or one per acceptable text."""
+    """One line per option with its scored tokens, or one line per reference."""
 
     if query.kind == "text":
         mark = "*" if query.example.gold else "-"

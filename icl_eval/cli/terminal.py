@@ -1,4 +1,4 @@
-"""The one place where commands print: text from outside is shown without control characters, in any encoding."""
+"""Printing to stdout and stderr: control characters are escaped, and so is what the encoding cannot represent."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ import typer
 
 from icl_eval.errors import RunError
 
-READER_LEFT = 141  # as a shell reports a program that wrote to a closed pipe
+BROKEN_PIPE = 141  # exit code that a shell reports for a program that wrote to a closed pipe
 DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 BREAKS = "\u2028\u2029"
 CONTROLS = {*map(chr, (*range(0x20), *range(0x7F, 0xA0)))} - {"\n", "\t"} | {*DIRECTIONS, *BREAKS}
-PLAIN = {"─": "-", "│": "|", "±": "+-", "⟦": "[[", "⟧": "]]"}  # the signs of tables, where an encoding lacks them
-
-
-UNSEEN_WIDTH = 100  # columns of what is not printed to a terminal
+PLAIN = {"─": "-", "│": "|", "±": "+-", "⟦": "[[", "⟧": "]]"}  # replacements if an encoding lacks them
+DEFAULT_WIDTH = 100  # columns if the output is not a terminal
 BRAILLE = range(0x2800, 0x2900)  # the dots of plots
 
 
 class Coloured(NamedTuple):
-    """Text that a terminal shows in a colour."""
+    """Text that is coloured in a terminal."""
 
     text: str
     colour: str
@@ -36,7 +34,7 @@ def write(*parts: str | Coloured, end: str = "\n") -> None:
 
     Raises:
         RunError: stdout cannot be written.
-        typer.Exit: whoever read it has left.
+        typer.Exit: the reader of the pipe has closed it.
     """
     colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     text = "".join(map(_styled if colours else _plain, parts))
@@ -44,34 +42,34 @@ def write(*parts: str | Coloured, end: str = "\n") -> None:
         sys.stdout.write(text + end)
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python would flush again at exit
         if isinstance(error, BrokenPipeError):
-            raise typer.Exit(READER_LEFT) from error
+            raise typer.Exit(BROKEN_PIPE) from error
         raise RunError(f"stdout cannot be written: {error.strerror}") from error
 
 
 def terminal_width() -> int:
-    """Columns of the terminal; `COLUMNS` of the environment goes before them."""
-    return shutil.get_terminal_size((UNSEEN_WIDTH, 24)).columns
+    """The width of the terminal in columns; the environment variable `COLUMNS` overrides it."""
+    return shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
 
 
 def remark(text: str) -> None:
-    """Print a note to stderr."""
+    """Print a line to stderr."""
     sys.stderr.write(visible(text) + "\n")
 
 
-def complain(sentence: object) -> None:
-    """Print what is wrong to stderr, in one line, whatever line breaks a file or library put into it."""
+def print_error(sentence: object) -> None:
+    """Print an error to stderr, as one line."""
     remark("icl-eval: " + " ".join(str(sentence).split("\n")))
 
 
 def visible(text: str) -> str:
-    """Text whose control characters are written as escapes: terminals obey them, and they can hide what is there."""
+    """Text with escaped control characters, which could otherwise control the terminal or hide text."""
     return text.translate(_ESCAPES)
 
 
-def accept_any_text() -> None:
-    """Let stdout and stderr take every character: where their encoding lacks one, it is written as an escape."""
+def escape_unencodable() -> None:
+    """Make stdout and stderr escape the characters that their encoding cannot represent."""
     codecs.register_error("icl-eval", _replaced)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -88,14 +86,14 @@ def _styled(part: str | Coloured) -> str:
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """The error handler of a stream: signs of tables become plain ones, and other characters escapes as in JSON."""
+    """An error handler for encoding: table characters are replaced by ASCII, other characters by escapes as in JSON."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
-    return "".join(map(_plain_sign, text)), error.end
+    return "".join(map(_ascii, text)), error.end
 
 
-def _plain_sign(character: str) -> str:
+def _ascii(character: str) -> str:
     return "*" if ord(character) in BRAILLE else PLAIN.get(character) or _escape(character)
 
 

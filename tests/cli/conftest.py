@@ -13,7 +13,7 @@ import typer.main
 from toy_tasks import knowing, write_library
 
 from icl_eval.cli import main
-from icl_eval.cli.terminal import UNSEEN_WIDTH
+from icl_eval.cli.terminal import DEFAULT_WIDTH
 from icl_eval.testing import FakeLM
 
 from .shell import IclEval, Shell
@@ -41,7 +41,7 @@ def icl_eval(library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """The command line, in this process, in the folder of `library`."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    monkeypatch.setenv("COLUMNS", str(UNSEEN_WIDTH))  # pytest and its terminal may have another width
+    monkeypatch.setenv("COLUMNS", str(DEFAULT_WIDTH))  # pytest and its terminal may have another width
 
     def run(*arguments: object) -> Shell:
         monkeypatch.setattr(sys, "argv", ["icl-eval", *map(str, arguments)])

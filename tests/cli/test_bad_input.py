@@ -317,14 +317,14 @@ def test_a_surplus_argument(icl_eval: IclEval) -> None:
 
 def test_missing_task(icl_eval: IclEval) -> None:
     for command in ("run", "plan", "show", "orders"):
-        assert icl_eval(command).mistake == "no task is given; `icl-eval list` names tasks and suites"
+        assert icl_eval(command).mistake == "no task is given; `icl-eval list` lists tasks and suites"
 
 
 @pytest.mark.parametrize("command", ["show", "orders"])
 def test_a_command_that_takes_one_task(command: str, icl_eval: IclEval) -> None:
     message = icl_eval(command, "toy/parity,toy/pairs", *TOY).mistake
 
-    assert message == f"{command} takes one task; it was given toy/parity, toy/pairs"
+    assert message == f"{command} takes one task, but several are given: toy/parity, toy/pairs"
     assert "toy" in icl_eval(command, "toy", *TOY).mistake
 
 
@@ -335,10 +335,10 @@ def test_unknown_command(icl_eval: IclEval) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--shots", "a"), "--shots takes whole numbers separated by commas, such as 0,1,4; it was given 'a'"),
-        (("--shots", ""), "--shots takes whole numbers separated by commas, such as 0,1,4; it was given ''"),
-        (("--shots", "0,-1"), "--shots takes whole numbers separated by commas, such as 0,1,4; it was given '0,-1'"),
-        (("--seeds", "1.5"), "--seeds takes whole numbers separated by commas, such as 0,1,4; it was given '1.5'"),
+        (("--shots", "a"), "--shots takes whole numbers separated by commas, such as 0,1,4, not 'a'"),
+        (("--shots", ""), "--shots takes whole numbers separated by commas, such as 0,1,4, not ''"),
+        (("--shots", "0,-1"), "--shots takes whole numbers separated by commas, such as 0,1,4, not '0,-1'"),
+        (("--seeds", "1.5"), "--seeds takes whole numbers separated by commas, such as 0,1,4, not '1.5'"),
         (("--seeds", "0"), "`seeds`: give a positive number of seeds, or a list without repetitions"),
         (("--seeds", "3,3"), "`seeds`: give a positive number of seeds, or a list without repetitions"),
         (
@@ -364,7 +364,7 @@ def test_a_value_that_means_nothing(arguments: tuple[str, ...], sentence: str, i
 def test_data_that_is_neither_hub_nor_sample(icl_eval: IclEval) -> None:
     message = icl_eval("run", "--task", "toy/parity", "--include", ".", "--data", "data").mistake
 
-    assert message == "--data takes `hub` or `sample`, not 'data'; a directory is given with --data-dir"
+    assert message == "--data takes `hub` or `sample`, not 'data'; use --data-dir for a directory"
 
 
 def test_run_folder_that_is_a_file(icl_eval: IclEval) -> None:
@@ -421,7 +421,7 @@ def test_run_folder_below_a_file(icl_eval: IclEval) -> None:
 
 
 def test_task_file_that_is_not_there(icl_eval: IclEval) -> None:
-    assert icl_eval("run", "--task", "tasks/no.yaml", *TOY).mistake == "tasks/no.yaml: there is no such task file"
+    assert icl_eval("run", "--task", "tasks/no.yaml", *TOY).mistake == "tasks/no.yaml: this task file does not exist"
 
 
 def test_task_file_outside_a_tasks_folder(icl_eval: IclEval, tmp_path: Path) -> None:

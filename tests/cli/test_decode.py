@@ -52,13 +52,13 @@ def test_values_are_read_as_those_of_a_task_file(values: list[str], found: dict[
 
 @pytest.mark.parametrize("value", ["", "beams", "=1", "beams=", "beams=1,beams=2", "1"])
 def test_what_is_no_name_and_value_is_an_error(value: str) -> None:
-    with pytest.raises(RunError, match=r"--decode takes NAME=VALUE,\.\.\. with every name once, not "):
+    with pytest.raises(RunError, match=r"--decode takes NAME=VALUE,\.\.\. without repeated names, not "):
         options.pairs([value], "--decode")
 
 
 @pytest.mark.parametrize("value", [r"stop=\n", r"stop='\n'", r"stop=[\n]", r'stop=["Q:", \n]'])
 def test_a_backslash_outside_double_quotes_would_never_be_written_and_is_an_error(value: str) -> None:
-    with pytest.raises(RunError, match="put a text with a backslash in double quotes"):
+    with pytest.raises(RunError, match="a text with a backslash needs double quotes"):
         options.pairs([value], "--decode")
 
 

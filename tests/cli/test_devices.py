@@ -25,11 +25,11 @@ def test_sizes_are_read_by_comma_or_repeated() -> None:
 def test_a_size_without_its_device_is_a_mistake(word: str, icl_eval: IclEval) -> None:
     message = icl_eval(*TINY, "--device-map", "auto", "--max-memory", word).mistake
 
-    assert message == f"--max-memory takes NAME=VALUE,... with every name once, not {word!r}"
+    assert message == f"--max-memory takes NAME=VALUE,... without repeated names, not {word!r}"
 
 
 def test_a_device_has_one_size() -> None:
-    with pytest.raises(RunError, match="with every name once"):
+    with pytest.raises(RunError, match="without repeated names"):
         options.pairs(["0=1GiB,0=2GiB"], "--max-memory")
 
 

@@ -83,7 +83,7 @@ def test_ten_examples_are_printed_unless_more_are_requested(icl_eval: IclEval) -
         (["one", "--id", "99"], "the run has no example with the id '99' among the selected ones"),
         (
             ["one", "--shots", "many"],
-            "--shots takes whole numbers separated by commas, such as 0,1,4; it was given 'many'",
+            "--shots takes whole numbers separated by commas, such as 0,1,4, not 'many'",
         ),
         (["nowhere"], "nowhere: this is not a run folder: it does not exist"),
         (["one", "--flips", "nowhere"], "nowhere: this is not a run folder: it does not exist"),

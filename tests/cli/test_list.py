@@ -110,4 +110,4 @@ def test_reference_that_does_not_exist_is_answered_with_the_nearest(icl_eval: Ic
 def test_reference_takes_no_match(icl_eval: IclEval) -> None:
     result = icl_eval("list", "rte", "--reference", "gpt3")
 
-    assert (result.code, result.err) == (2, "icl-eval: --reference takes no MATCH; it was given 'rte'\n")
+    assert (result.code, result.err) == (2, "icl-eval: --reference takes no MATCH, but 'rte' is given\n")

@@ -130,7 +130,7 @@ def test_data_is_the_sample_or_with_a_model_that_of_the_hub(
     notes = (
         []
         if command in ("run", "check")
-        else ["data: the bundled sample; --data hub or --data-dir FOLDER uses the whole benchmarks"]
+        else ["data: the bundled sample; use --data hub or --data-dir FOLDER for the full benchmarks"]
     )
 
     assert icl_eval(command, *task).err.splitlines() == [*notes, "icl-eval: it reads sample"]

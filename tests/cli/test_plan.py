@@ -121,9 +121,7 @@ def test_the_variance_of_given_runs_is_used(model: Callable[[FakeLM], FakeLM], i
 def test_what_cannot_be_planned_for_a_comparison_is_one_sentence(icl_eval: IclEval) -> None:
     plan = ("plan", "-t", "toy/parity", *TOY)
 
-    assert icl_eval(*plan, "--from", "one").mistake == (
-        "--from measures the variance for --detect, so give both, such as --detect 0.02"
-    )
+    assert icl_eval(*plan, "--from", "one").mistake == ("--from needs --detect, such as --detect 0.02")
     assert icl_eval(*plan, "--detect", "0").mistake == "the difference to detect is 0, but must be above 0"
     assert icl_eval(*plan, "--detect", "2").mistake == (
         "accuracy of toy/parity is between 0 and 1, so it cannot differ by 2; 0.02 is two points"

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from icl_eval.cli.processes import LAUNCHER, end_with_launcher, without_option
+from icl_eval.cli.processes import LAUNCHER, stop_with_launcher, without_option
 from icl_eval.engine import SINGLE_PROCESS
 from icl_eval.testing import FakeLM
 
@@ -69,7 +69,7 @@ def test_several_processes_print_once_what_one_prints(icl_eval: IclEval, tmp_pat
     many = finish(start(*TINY, "--out", tmp_path / "many", processes=2))
 
     assert alone.code == 0
-    assert many == Shell(0, alone.out, f"kept in {tmp_path / 'many'}\n")
+    assert many == Shell(0, alone.out, f"stored in {tmp_path / 'many'}\n")
     assert (tmp_path / "many" / "scores.json").read_bytes() == (tmp_path / "alone" / "scores.json").read_bytes()
 
 
@@ -127,7 +127,7 @@ def test_several_processes_share_a_sweep_and_print_its_table_once(tmp_path: Path
     many = finish(start(*sweep, "--out", tmp_path / "many", processes=2))
 
     assert alone.code == 0
-    assert many == Shell(0, alone.out, f"kept in {tmp_path / 'many'}\n")
+    assert many == Shell(0, alone.out, f"stored in {tmp_path / 'many'}\n")
     scores = [sorted(path.read_bytes() for path in (tmp_path / way).glob("*/scores.json")) for way in ("alone", "many")]
     assert len(scores[0]) == 2
     assert scores[0] == scores[1]
@@ -158,11 +158,13 @@ def test_a_process_that_is_killed_ends_the_run_which_goes_on_by_the_same_command
     again = finish(start(*run, processes=2))
     alone = finish(start(*LONG, "--out", tmp_path / "alone"))
 
-    sentence = "icl-eval: a process was killed (signal 9); all answers are kept: the same command continues the run\n"
+    sentence = (
+        "icl-eval: a process was killed (signal 9); all answers are stored, and the same command continues the run\n"
+    )
     assert (result.code, result.out) == (1, "")
-    assert result.err.endswith(sentence)  # torch may complain before it that it is ended while it ends
+    assert result.err.endswith(sentence)  # torch may complain first that it is ended while it exits
     assert 0 < kept < (tmp_path / "alone" / "answers.jsonl").read_bytes().count(b"\n")
-    assert again == Shell(0, alone.out, f"kept in {other.parent}\n")
+    assert again == Shell(0, alone.out, f"stored in {other.parent}\n")
     assert (other.parent / "scores.json").read_bytes() == (tmp_path / "alone" / "scores.json").read_bytes()
 
 
@@ -176,7 +178,7 @@ def test_an_interrupt_prints_once_how_to_go_on(tmp_path: Path) -> None:
     result = finish(started)
 
     assert (result.code, result.out) == (130, "")
-    assert result.err.startswith("\ninterrupted; all answers are kept, and this command continues the run:\n")
+    assert result.err.startswith("\ninterrupted; all answers are stored, and this command continues the run:\n")
     assert result.err.rstrip().endswith("--processes 2")
     assert result.err.count("\n") == 3
 
@@ -185,9 +187,9 @@ def test_a_process_is_interrupted_when_its_launcher_is_killed(monkeypatch: pytes
     parents, signals = iter([7, 7, 1]), queue.SimpleQueue[tuple[int, int]]()
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
     monkeypatch.setattr(os, "kill", lambda *sent: signals.put(sent))
-    end_with_launcher()
+    stop_with_launcher()
     monkeypatch.setenv(LAUNCHER, "7")
-    end_with_launcher(pause=0)
+    stop_with_launcher(pause=0)
 
     assert signals.get(timeout=60) == (os.getpid(), signal.SIGTERM)
     assert next(parents, None) is None
@@ -213,7 +215,7 @@ def test_under_a_launcher_no_processes_are_started(
     monkeypatch.setenv("RANK", "0")
     message = icl_eval("run", "-t", "toy/parity", "--processes", 2, *TOY).mistake
 
-    assert message == "--processes starts processes, but a launcher has already started 4: leave it out"
+    assert message == "--processes starts processes, but a launcher has already started 4; remove the option"
 
 
 @pytest.mark.parametrize(("found", "sentence"), [(1, "there is 1"), (3, "there are 3")])
@@ -230,7 +232,7 @@ def test_more_processes_than_gpus(
 def test_one_device_for_several_processes(icl_eval: IclEval, lm: FakeLM) -> None:
     message = icl_eval("run", "-t", "toy/parity", "--processes", 2, "--device", "cuda:1", *TOY).mistake
 
-    assert message == "--device cuda:1 names one device, but --processes 2 needs one for each: leave it out"
+    assert message == "--device cuda:1 names one device, but --processes 2 needs one for each process; remove --device"
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])

@@ -22,7 +22,7 @@ def test_run_prints_the_table_on_stdout_and_the_folder_on_stderr(icl_eval: IclEv
 
     assert said.code == 0
     assert said.out == rescore("kept").table()
-    assert said.err == "kept in kept\n"
+    assert said.err == "stored in kept\n"
     assert lm.answered > 0
 
 
@@ -110,7 +110,7 @@ def test_a_polite_kill_is_an_interrupt(icl_eval: IclEval, model: Callable[[FakeL
     said = icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
 
     assert said.code == 130
-    assert "all answers are kept" in said.err
+    assert "all answers are stored" in said.err
 
 
 def test_a_bug_shows_its_traceback(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
@@ -146,7 +146,7 @@ def test_the_bar_counts_at_most_all_answers_where_a_run_may_end_before(
 
 def test_progress_is_silent_when_nobody_watches(icl_eval: IclEval, lm: FakeLM) -> None:
     assert not sys.stderr.isatty()
-    assert icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY).err == "kept in kept\n"
+    assert icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY).err == "stored in kept\n"
 
 
 class _Interrupted(FakeLM):
@@ -210,11 +210,11 @@ def test_a_task_that_fails_does_not_end_the_others_and_the_exit_code_says_so(icl
     assert (said.code, plan.code, again.code) == (1, 1, 1)
     rescored = icl_eval("rescore", "kept")
     assert (rescored.code, rescored.out) == (1, said.out)
-    assert said.err == f"kept in kept\n{rescored.err}"
+    assert said.err == f"stored in kept\n{rescored.err}"
     assert said.out == again.out == rescore("kept").table()
     assert "toy/parity" in said.out
     assert reason in said.out
-    assert said.err == f"kept in kept\nicl-eval: {reason}; --overflow truncate cuts its start\n"
+    assert said.err == f"stored in kept\nicl-eval: {reason}; --overflow truncate cuts its start\n"
     assert plan.out.splitlines()[-1].startswith(f"failure          {reason}")
     assert icl_eval("run", *asked).code == 0
 

@@ -54,7 +54,7 @@ def rows(text: str) -> list[tuple[str, str, str]]:
 def test_models_are_given_by_comma_or_repeated(given: tuple[str, ...], models: Models, icl_eval: IclEval) -> None:
     result = icl_eval(*RUN, *given, "--out", "kept", "--format", "csv")
 
-    assert (result.code, result.err) == (0, "kept in kept\n")
+    assert (result.code, result.err) == (0, "stored in kept\n")
     assert rows(result.out) == [("weak", "", "0.125"), ("strong", "", "1.0")]
 
 
@@ -116,7 +116,7 @@ def test_a_model_that_fails_is_named_and_the_exit_code_is_1(models: Models, icl_
     assert result.code == 1
     assert [row[0] for row in rows(result.out)] == ["strong"]
     assert result.err.splitlines() == [
-        "kept in kept",
+        "stored in kept",
         "icl-eval: gone was not evaluated: 'gone' cannot be loaded: it is not there",
     ]
 

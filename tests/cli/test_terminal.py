@@ -125,7 +125,7 @@ def test_columns_and_signatures_are_shown_on_demand(icl_eval: IclEval, lm: FakeL
 def test_a_sign_of_tables_is_replaced_by_a_plain_one_and_a_letter_by_its_escape() -> None:
     from icl_eval.cli import terminal
 
-    terminal.accept_any_text()
+    terminal.escape_unencodable()
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="icl-eval", write_through=True)
     stream.write("─│ 0.5 ± 0.1 ⢸⡇ é 😀")
 
