@@ -1,4 +1,4 @@
-"""Observations of a command where an option acts: each runs a command line and returns what arrived."""
+"""Observations of commands: each runs a command line and returns what arrived where an option acts."""
 
 from __future__ import annotations
 
@@ -21,80 +21,80 @@ from icl_eval.models.loading import precision
 from icl_eval.models.network import Network
 from icl_eval.runs.requests import RequestBuilder
 
-from .bench import Bench, Reached, trained
+from .command_recorder import BoundaryReached, CommandRecorder, trained
 
-See = Callable[..., Any]
+Observe = Callable[..., Any]
 QUERY = re.compile(r"Q: (\d+)\n")
 
 
-def queries(bench: Bench, *words: str) -> list[int]:
-    """The numbers in the queries that the model gets."""
-    return sorted({int(found[-1]) for text, _ in bench.requests(*words) if (found := QUERY.findall(text))})
+def queries(recorder: CommandRecorder, *words: str) -> list[int]:
+    """The numbers in the queries that the model receives."""
+    return sorted({int(found[-1]) for text, _ in recorder.requests(*words) if (found := QUERY.findall(text))})
 
 
-def demonstrated(bench: Bench, *words: str) -> list[int]:
-    """The numbers of all demonstrations in prompts."""
-    return sorted({int(each) for text, _ in bench.requests(*words) for each in QUERY.findall(text)[:-1]})
+def shown_demonstrations(recorder: CommandRecorder, *words: str) -> list[int]:
+    """The numbers in all demonstrations of the prompts."""
+    return sorted({int(each) for text, _ in recorder.requests(*words) for each in QUERY.findall(text)[:-1]})
 
 
-def most_shots(bench: Bench, *words: str) -> int:
-    """The most demonstrations in a prompt."""
-    return max((len(QUERY.findall(text)) - 1 for text, _ in bench.requests(*words)), default=-1)
+def max_shots(recorder: CommandRecorder, *words: str) -> int:
+    """The largest number of demonstrations in a prompt."""
+    return max((len(QUERY.findall(text)) - 1 for text, _ in recorder.requests(*words)), default=-1)
 
 
-def questions(bench: Bench, *words: str) -> int:
-    """How many different texts ask about 0: each option in each format."""
-    return len({text for text, _ in bench.requests(*words) if re.match(r"q\W*0\D", text, re.IGNORECASE)})
+def distinct_queries_about_0(recorder: CommandRecorder, *words: str) -> int:
+    """The number of distinct requests for the query 0: one for each option in each format."""
+    return len({text for text, _ in recorder.requests(*words) if re.match(r"q\W*0\D", text, re.IGNORECASE)})
 
 
-def is_instructed(bench: Bench, *words: str) -> bool:
+def has_other_instruction(recorder: CommandRecorder, *words: str) -> bool:
     """Whether prompts begin with the instruction of the other prompt."""
-    return any(text.startswith("Even or odd?") for text, _ in bench.requests(*words))
+    return any(text.startswith("Even or odd?") for text, _ in recorder.requests(*words))
 
 
-def decodings(bench: Bench, *words: str) -> set[tuple[int, int]]:
-    """The greatest length and the beams of the texts that a model is to generate."""
-    return {(each.max_tokens, each.beams) for _, each in bench.requests(*words) if each is not None}
+def decodings(recorder: CommandRecorder, *words: str) -> set[tuple[int, int]]:
+    """The maximum length and the number of beams of all requests for generation."""
+    return {(each.max_tokens, each.beams) for _, each in recorder.requests(*words) if each is not None}
 
 
-def decoding(name: str) -> See:
-    """The values of a setting by which texts are generated."""
+def decoding(name: str) -> Observe:
+    """The values of a decoding option in all requests for generation."""
 
-    def see(bench: Bench, *words: str) -> set[Any]:
-        return {getattr(each, name) for _, each in bench.requests(*words) if each is not None}
+    def observe(recorder: CommandRecorder, *words: str) -> set[Any]:
+        return {getattr(each, name) for _, each in recorder.requests(*words) if each is not None}
 
-    return see
+    return observe
 
 
-def in_requests(text: str) -> See:
+def in_requests(text: str) -> Observe:
     """Whether a text is part of a request."""
 
-    def see(bench: Bench, *words: str) -> bool:
-        return any(text in each for each, _ in bench.requests(*words))
+    def observe(recorder: CommandRecorder, *words: str) -> bool:
+        return any(text in each for each, _ in recorder.requests(*words))
 
-    return see
-
-
-def fits_no_query(bench: Bench, *words: str) -> bool:
-    """Whether a model gets requests although its context length is too short for a whole query."""
-    return bool(bench.requests(*words, window=14))
+    return observe
 
 
-def begins_with_bos(bench: Bench, *words: str) -> bool:
+def has_requests_in_short_context(recorder: CommandRecorder, *words: str) -> bool:
+    """Whether a model with a context length shorter than a query still receives requests."""
+    return bool(recorder.requests(*words, window=14))
+
+
+def begins_with_bos(recorder: CommandRecorder, *words: str) -> bool:
     """Whether every request begins with the BOS token."""
-    texts = [text for text, _ in bench.requests(*words)]
+    texts = [text for text, _ in recorder.requests(*words)]
     return bool(texts) and all(text.startswith("<s>") for text in texts)
 
 
-def answers_and_first_word(bench: Bench, *words: str) -> tuple[int, str]:
-    """How many requests are answered, and the first word of what is printed."""
-    return len(bench.requests(*words)), bench.shell.out.split()[0]
+def request_count_and_first_word(recorder: CommandRecorder, *words: str) -> tuple[int, str]:
+    """The number of answered requests, and the first word on stdout."""
+    return len(recorder.requests(*words)), recorder.shell.out.split()[0]
 
 
-def protocol(name: str) -> See:
-    """The values of a key of the protocols by which demonstrations are drawn."""
+def protocol_values(name: str) -> Observe:
+    """The values of a key of the protocols with which demonstrations are drawn."""
 
-    def seen(bench: Bench, *words: str) -> set[Any]:
+    def observe(recorder: CommandRecorder, *words: str) -> set[Any]:
         found: set[Any] = set()
         draw = Pool.draw
 
@@ -102,16 +102,16 @@ def protocol(name: str) -> See:
             found.add(getattr(pool.protocol, name))
             return draw(pool, query, shots, seed)
 
-        with bench.watched() as patch:
+        with recorder.patching() as patch:
             patch.setattr(Pool, "draw", drawn)
-            bench.requests(*words)
+            recorder.requests(*words)
         return found
 
-    return seen
+    return observe
 
 
-def encoders(bench: Bench, *words: str) -> set[str]:
-    """The names of the encoders that compare texts."""
+def loaded_encoders(recorder: CommandRecorder, *words: str) -> set[str]:
+    """The names of the encoders that are loaded to compare texts."""
     found: set[str] = set()
 
     def encoder(name: str) -> Any:
@@ -121,14 +121,14 @@ def encoders(bench: Bench, *words: str) -> set[str]:
 
         return encode
 
-    with bench.watched() as patch:
+    with recorder.patching() as patch:
         patch.setattr("icl_eval.runs.cells.text_encoder", encoder)
-        bench.requests(*words)
+        recorder.requests(*words)
     return found
 
 
-def seeds(bench: Bench, *words: str) -> set[int]:
-    """The seeds by which demonstrations are drawn."""
+def drawn_seeds(recorder: CommandRecorder, *words: str) -> set[int]:
+    """The seeds with which demonstrations are drawn."""
     found: set[int] = set()
     draw = Pool.draw
 
@@ -136,14 +136,14 @@ def seeds(bench: Bench, *words: str) -> set[int]:
         found.add(seed)
         return draw(pool, query, shots, seed)
 
-    with bench.watched() as patch:
+    with recorder.patching() as patch:
         patch.setattr(Pool, "draw", drawn)
-        bench.requests(*words)
+        recorder.requests(*words)
     return found
 
 
-def measured(bench: Bench, *words: str) -> list[int]:
-    """The numbers in the queries whose length is compared with a model's window."""
+def length_checked_queries(recorder: CommandRecorder, *words: str) -> list[int]:
+    """The numbers in the queries whose length is compared with the context length."""
     texts: set[str] = set()
     build = RequestBuilder.build
 
@@ -151,131 +151,133 @@ def measured(bench: Bench, *words: str) -> list[int]:
         texts.add(example.id)
         return build(builder, cell, example, demonstrations)
 
-    with bench.watched() as patch:
+    with recorder.patching() as patch:
         patch.setattr(RequestBuilder, "build", built)
-        bench.calls(*words)
+        recorder.calls(*words)
     return sorted(map(int, texts))
 
 
-def printed(text: str) -> See:
-    """Whether a text is printed."""
+def in_stdout(text: str) -> Observe:
+    """Whether stdout contains a text."""
 
-    def see(bench: Bench, *words: str) -> bool:
-        bench.requests(*words)
-        return text in bench.shell.out
+    def observe(recorder: CommandRecorder, *words: str) -> bool:
+        recorder.requests(*words)
+        return text in recorder.shell.out
 
-    return see
-
-
-def complained(text: str) -> See:
-    """Whether a text is part of a message."""
-
-    def see(bench: Bench, *words: str) -> bool:
-        bench.requests(*words)
-        return text in bench.shell.err
-
-    return see
+    return observe
 
 
-def refused(text: str) -> See:
-    """Whether a text is part of a message about a model that computes."""
+def in_stderr(text: str) -> Observe:
+    """Whether stderr contains a text."""
 
-    def see(bench: Bench, *words: str) -> bool:
-        bench.calls(*words, computes=True)
-        return text in bench.shell.err
+    def observe(recorder: CommandRecorder, *words: str) -> bool:
+        recorder.requests(*words)
+        return text in recorder.shell.err
 
-    return see
-
-
-def computed(text: str) -> See:
-    """Whether a text is printed of a model that computes."""
-
-    def see(bench: Bench, *words: str) -> bool:
-        bench.calls(*words, computes=True)
-        return text in bench.shell.out
-
-    return see
+    return observe
 
 
-def lines(bench: Bench, *words: str) -> int:
-    """The number of lines that are printed."""
-    bench.requests(*words)
-    return len(bench.shell.out.splitlines())
+def in_stderr_of_real_model(text: str) -> Observe:
+    """Whether stderr contains a text, with a real model."""
+
+    def observe(recorder: CommandRecorder, *words: str) -> bool:
+        recorder.calls(*words, computes=True)
+        return text in recorder.shell.err
+
+    return observe
 
 
-def first_word(bench: Bench, *words: str) -> str:
-    """What is printed first."""
-    bench.requests(*words)
-    return bench.shell.out.split()[0]
+def in_stdout_of_real_model(text: str) -> Observe:
+    """Whether stdout contains a text, with a real model."""
+
+    def observe(recorder: CommandRecorder, *words: str) -> bool:
+        recorder.calls(*words, computes=True)
+        return text in recorder.shell.out
+
+    return observe
 
 
-def columns(*names: str) -> See:
-    """The values that columns of the printed table have."""
-
-    def see(bench: Bench, *words: str) -> set[tuple[str, ...]]:
-        bench.requests(*words, "--format", "csv")
-        return {tuple(row.get(name, "") for name in names) for row in csv.DictReader(io.StringIO(bench.shell.out))}
-
-    return see
+def stdout_line_count(recorder: CommandRecorder, *words: str) -> int:
+    """The number of lines on stdout."""
+    recorder.requests(*words)
+    return len(recorder.shell.out.splitlines())
 
 
-def is_file(path: str) -> See:
+def first_word_of_stdout(recorder: CommandRecorder, *words: str) -> str:
+    """The first word on stdout."""
+    recorder.requests(*words)
+    return recorder.shell.out.split()[0]
+
+
+def column_values(*names: str) -> Observe:
+    """The values of columns of the printed table."""
+
+    def observe(recorder: CommandRecorder, *words: str) -> set[tuple[str, ...]]:
+        recorder.requests(*words, "--format", "csv")
+        return {tuple(row.get(name, "") for name in names) for row in csv.DictReader(io.StringIO(recorder.shell.out))}
+
+    return observe
+
+
+def is_written(path: str) -> Observe:
     """Whether a file is written."""
 
-    def see(bench: Bench, *words: str) -> bool:
+    def observe(recorder: CommandRecorder, *words: str) -> bool:
         Path(path).unlink(missing_ok=True)
-        with bench.watched():
-            bench.requests(*words)
+        with recorder.patching():
+            recorder.requests(*words)
         return Path(path).is_file()
 
-    return see
+    return observe
 
 
-def loader(argument: str, name: str = "model") -> See:
-    """One argument of a loader of `transformers`; `source` is what is loaded."""
+def loader_argument(argument: str, name: str = "model") -> Observe:
+    """An argument of a loader of `transformers`; `source` is the name that is loaded."""
 
-    def see(bench: Bench, *words: str) -> Any:
-        calls = [each for each in bench.calls(*words) if each.name == name]
-        return (calls[-1].source if argument == "source" else calls[-1].given.get(argument)) if calls else "not loaded"
+    def observe(recorder: CommandRecorder, *words: str) -> Any:
+        calls = [each for each in recorder.calls(*words) if each.name == name]
+        return (
+            (calls[-1].source if argument == "source" else calls[-1].arguments.get(argument)) if calls else "not loaded"
+        )
 
-    return see
-
-
-def loaders(argument: str) -> See:
-    """One argument of the loaders of tokenizer, configuration and model."""
-
-    def see(bench: Bench, *words: str) -> dict[str, Any]:
-        return {each.name: each.given.get(argument) for each in bench.calls(*words)}
-
-    return see
+    return observe
 
 
-def is_quantized(bench: Bench, *words: str) -> bool:
-    """Whether weights become integers of 8 bits while they are loaded."""
-    with bench.watched() as patch:
+def loader_arguments(argument: str) -> Observe:
+    """An argument of the loaders of tokenizer, configuration and model."""
+
+    def observe(recorder: CommandRecorder, *words: str) -> dict[str, Any]:
+        return {each.name: each.arguments.get(argument) for each in recorder.calls(*words)}
+
+    return observe
+
+
+def is_quantized(recorder: CommandRecorder, *words: str) -> bool:
+    """Whether weights are quantised to 8 bits when they are loaded."""
+    with recorder.patching() as patch:
         patch.setattr(precision, "find_spec", lambda _: object())
-        settings = loader("quantization_config")(bench, *words)
+        settings = loader_argument("quantization_config")(recorder, *words)
     return bool(settings and settings.load_in_8bit)
 
 
-def division(bench: Bench, *words: str) -> Any:
-    """The plan by which a model is divided among two processes, of which this is the first."""
-    with bench.watched() as patch:
+def tensor_parallel_plan(recorder: CommandRecorder, *words: str) -> Any:
+    """The tensor-parallel plan of the first of two processes."""
+    with recorder.patching() as patch:
         patch.setenv("WORLD_SIZE", "2")
         patch.setattr("icl_eval.runs.evaluate.launched", lambda **_: SINGLE_PROCESS)
-        found = loader("distributed_config")(bench, *words)
+        found = loader_argument("distributed_config")(recorder, *words)
     return found and found.tp_plan
 
 
-def device_beside_a_gpu(bench: Bench, *words: str) -> Any:
-    """The device that weights go to on a machine that reports a GPU."""
-    with bench.watched() as patch:
+def device_on_a_gpu_machine(recorder: CommandRecorder, *words: str) -> Any:
+    """The device to which weights are loaded on a machine that reports a GPU."""
+    with recorder.patching() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "device_count", lambda: 1)
-        return loader("device_map")(bench, *words)
+        return loader_argument("device_map")(recorder, *words)
 
 
-def rows_begin_with_bos(bench: Bench, *words: str) -> bool:
+def rows_begin_with_bos(recorder: CommandRecorder, *words: str) -> bool:
     """Whether every row that a network computes begins with the BOS token."""
     first: list[int] = []
     enqueue = CausalLM.enqueue
@@ -284,35 +286,35 @@ def rows_begin_with_bos(bench: Bench, *words: str) -> bool:
         first.extend(int(row.tokens[0]) for row in rows if not row.prefix_length)
         return enqueue(lm, rows)
 
-    with bench.watched() as patch:
+    with recorder.patching() as patch:
         patch.setattr(CausalLM, "enqueue", enqueued)
-        bench.calls(*words, computes=True)
+        recorder.calls(*words, computes=True)
     return bool(first) and not any(first)
 
 
-def requests_begin_with_bos(bench: Bench, *words: str) -> bool:
+def requests_begin_with_bos(recorder: CommandRecorder, *words: str) -> bool:
     """Whether the first requests to an engine begin with the BOS token."""
     first: list[int] = []
 
     def answer(engine: Engine, requests: Any) -> Any:
         first.extend(int(np.frombuffer(each.tokens, np.int32)[0]) for each in requests)
-        raise Reached
+        raise BoundaryReached
 
-    with bench.watched() as patch:
+    with recorder.patching() as patch:
         patch.setattr(Engine, "answer", answer)
-        bench.calls(*words, computes=True)
+        recorder.calls(*words, computes=True)
     return bool(first) and not any(first)
 
 
-def fitted_shots(bench: Bench, *words: str) -> set[int]:
-    """The numbers of demonstrations that were fitted into the model's window."""
-    bench.calls(*words, computes=True)
+def fitted_shots(recorder: CommandRecorder, *words: str) -> set[int]:
+    """The stored numbers of demonstrations that fit the context length."""
+    recorder.calls(*words, computes=True)
     (path,) = Path().glob("results/*/examples.jsonl")
     return {json.loads(line)["shots"] for line in path.read_text().splitlines()}
 
 
-def most_masks(bench: Bench, *words: str) -> int:
-    """The most masked tokens in an input of the network."""
+def max_masked_tokens(recorder: CommandRecorder, *words: str) -> int:
+    """The largest number of masked tokens in an input of the network."""
     counts: list[int] = []
     forward = Network.forward
 
@@ -321,47 +323,47 @@ def most_masks(bench: Bench, *words: str) -> int:
         counts.append(int((inputs["input_ids"] == mask).sum(dim=1).max()))
         return forward(network, inputs, indices)
 
-    with bench.watched() as patch:
+    with recorder.patching() as patch:
         patch.setattr(Network, "forward", counting)
-        bench.calls(*words, computes=True, family="masked")
+        recorder.calls(*words, computes=True, family="masked")
     return max(counts)
 
 
-def launched(bench: Bench, *words: str) -> list[tuple[int, bool]]:
-    """How many processes the launcher is to start, and whether they are to start others."""
+def launched_processes(recorder: CommandRecorder, *words: str) -> list[tuple[int, bool]]:
+    """The number of processes that the launcher starts, and whether their command line would start others."""
     found: list[tuple[int, bool]] = []
 
     def launch(command: Any) -> None:
         found.append((command.num_processes, "--processes" in command.training_script_args))
-        raise Reached
+        raise BoundaryReached
 
-    with bench.watched() as patch:
+    with recorder.patching() as patch:
         patch.setattr("accelerate.commands.launch.launch_command", launch)
-        bench.requests(*words)
+        recorder.requests(*words)
     return found
 
 
-def asked_models(bench: Bench, *words: str) -> set[str]:
-    """The models that requests to a server name."""
-    return {body["model"] for body in bench.served(*words)[0]}
+def requested_models(recorder: CommandRecorder, *words: str) -> set[str]:
+    """The models that are named in requests to a server."""
+    return {body["model"] for body in recorder.served(*words)[0]}
 
 
-def client(select: Callable[[dict[str, Any]], Any]) -> See:
-    """What the clients of a server are made with."""
+def client_settings(select: Callable[[dict[str, Any]], Any]) -> Observe:
+    """The arguments of the HTTP clients."""
 
-    def see(bench: Bench, *words: str) -> set[Any]:
-        return {select(given) for given in bench.served(*words)[1]}
+    def observe(recorder: CommandRecorder, *words: str) -> set[Any]:
+        return {select(given) for given in recorder.served(*words)[1]}
 
-    return see
+    return observe
 
 
-def attempts(bench: Bench, *words: str) -> int:
-    """How often a request is sent to a server that is not ready."""
-    bodies, _ = bench.served(*words, always=(503, {}, b""))
+def attempts_per_request(recorder: CommandRecorder, *words: str) -> int:
+    """How often a request is sent to a server that always responds with an error."""
+    bodies, _ = recorder.served(*words, always=(503, {}, b""))
     return bodies.count(bodies[0])
 
 
-def loaded_metrics(bench: Bench, *words: str) -> set[str]:
+def loaded_metrics(recorder: CommandRecorder, *words: str) -> set[str]:
     """The metrics of the `evaluate` library that are loaded."""
     found: set[str] = set()
     module = sys.modules["evaluate"]
@@ -371,7 +373,7 @@ def loaded_metrics(bench: Bench, *words: str) -> set[str]:
         found.add(name)
         return load(name, *settings, **options)
 
-    with bench.watched() as patch:
+    with recorder.patching() as patch:
         patch.setattr(module, "load", loaded)
-        bench.requests(*words)
+        recorder.requests(*words)
     return found

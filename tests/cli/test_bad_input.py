@@ -26,7 +26,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def test_yaml_that_does_not_parse(icl_eval: IclEval) -> None:
+def test_invalid_yaml(icl_eval: IclEval) -> None:
     edit(PARITY, "splits: {", "splits: {{")
     message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
@@ -34,7 +34,7 @@ def test_yaml_that_does_not_parse(icl_eval: IclEval) -> None:
 
 
 @pytest.mark.parametrize("text", ["about: \x00\n", "about: é\x07\n"])
-def test_yaml_with_characters_that_it_may_not_have(text: str, icl_eval: IclEval) -> None:
+def test_yaml_with_forbidden_characters(text: str, icl_eval: IclEval) -> None:
     PARITY.write_text(text)
     for command in (("run", "--task"), ("check",), ("show",)):
         assert icl_eval(*command, "toy/parity", *TOY).mistake.startswith(f"{PARITY.resolve()}: cannot be read: ")
@@ -53,7 +53,7 @@ def test_unknown_key(icl_eval: IclEval) -> None:
     assert message == f"{PARITY.resolve()}:12: no key is named 'metric'; did you mean metrics or extract?"
 
 
-def test_key_that_stands_twice(icl_eval: IclEval) -> None:
+def test_repeated_key(icl_eval: IclEval) -> None:
     edit(PARITY, "id: n\n", "id: n\nid: n\n")
     message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
@@ -75,14 +75,14 @@ def test_unknown_task(icl_eval: IclEval) -> None:
         ("translation/wmt14-fr-xx", "translation/wmt14-fr-en"),
     ],
 )
-def test_a_task_by_the_last_part_of_its_name(name: str, meant: str, icl_eval: IclEval) -> None:
+def test_unknown_task_suggests_tasks_with_this_last_part(name: str, meant: str, icl_eval: IclEval) -> None:
     message = icl_eval("run", "--task", name, *TOY).mistake
 
     assert message.startswith(f"no task or suite is named {name!r}; did you mean ")
     assert meant in message
 
 
-def test_a_task_that_is_like_none(icl_eval: IclEval) -> None:
+def test_unknown_task_without_a_similar_name(icl_eval: IclEval) -> None:
     message = icl_eval("run", "--task", "qqqq", *TOY).mistake
 
     assert message == (
@@ -108,14 +108,14 @@ def test_template_with_a_misspelt_field(icl_eval: IclEval) -> None:
     assert message == f"{TEMPLATE.resolve()}:2: no field of the example is named 'm'; choose from n"
 
 
-def test_template_without_words(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_empty_template(icl_eval: IclEval, lm: FakeLM) -> None:
     TEMPLATE.write_text("\n")
 
     assert icl_eval("run", "--task", "toy/parity", *TOY).mistake.startswith(f"{TEMPLATE.resolve()}: the file is empty")
     assert lm.answered == 0
 
 
-def test_template_that_does_not_parse(icl_eval: IclEval) -> None:
+def test_invalid_template(icl_eval: IclEval) -> None:
     TEMPLATE.write_text("Q:\n{{ n }\nA:")
     message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
@@ -152,7 +152,7 @@ def test_missing_data_directory(icl_eval: IclEval) -> None:
     assert message == "dat: there is no such data directory"
 
 
-def test_split_of_nothing_but_line_breaks(icl_eval: IclEval) -> None:
+def test_split_with_only_line_breaks(icl_eval: IclEval) -> None:
     Path("data/parity/train.jsonl").write_text("\n \n")
     message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
@@ -181,7 +181,9 @@ def test_file_that_is_not_utf_8(icl_eval: IclEval) -> None:
         ('1, "label": 1', '1, "label": []', "no option is marked as right"),
     ],
 )
-def test_a_wrong_record_is_named_by_its_line(old: str, new: str, message: str, icl_eval: IclEval, lm: FakeLM) -> None:
+def test_invalid_record_is_reported_with_its_line(
+    old: str, new: str, message: str, icl_eval: IclEval, lm: FakeLM
+) -> None:
     path = Path("data/parity/val.jsonl")
     lines = path.read_text().splitlines()
     lines[3] = lines[3].replace(old, new)
@@ -201,7 +203,7 @@ def test_label_out_of_range(icl_eval: IclEval) -> None:
     )
 
 
-def test_record_that_is_no_json(icl_eval: IclEval) -> None:
+def test_record_that_is_not_json(icl_eval: IclEval) -> None:
     edit(Path("data/parity/val.jsonl"), '{"n": 3,', '{"n": 3;')
     message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
 
@@ -249,7 +251,7 @@ def test_query_longer_than_the_window(icl_eval: IclEval, lm: FakeLM) -> None:
     )
 
 
-def test_a_long_id_does_not_fill_the_sentence(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_long_id_is_shortened_in_the_message(icl_eval: IclEval, lm: FakeLM) -> None:
     edit(Path("data/parity/val.jsonl"), '"n": 3,', f'"n": "{"word " * 900}",')
     lm.window = 100
     message = icl_eval("run", "--task", "toy/parity", *TOY).mistake
@@ -299,9 +301,7 @@ def test_unknown_normalisation(icl_eval: IclEval) -> None:
         (("--shotz", "1"), ("--shotz", "--shots")),
     ],
 )
-def test_an_argument_that_the_command_does_not_take(
-    arguments: tuple[str, ...], words: tuple[str, ...], icl_eval: IclEval
-) -> None:
+def test_unknown_argument(arguments: tuple[str, ...], words: tuple[str, ...], icl_eval: IclEval) -> None:
     message = icl_eval("run", "--task", "toy/parity", *TOY, *arguments).mistake
 
     assert all(word in message for word in words), message
@@ -321,7 +321,7 @@ def test_missing_task(icl_eval: IclEval) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "orders"])
-def test_a_command_that_takes_one_task(command: str, icl_eval: IclEval) -> None:
+def test_several_tasks_for_a_command_of_one_task(command: str, icl_eval: IclEval) -> None:
     message = icl_eval(command, "toy/parity,toy/pairs", *TOY).mistake
 
     assert message == f"{command} takes one task, but several are given: toy/parity, toy/pairs"
@@ -355,7 +355,7 @@ def test_unknown_command(icl_eval: IclEval) -> None:
         (("--include", "prompts"), f"{Path('prompts')}: there is no folder `tasks` here"),
     ],
 )
-def test_a_value_that_means_nothing(arguments: tuple[str, ...], sentence: str, icl_eval: IclEval) -> None:
+def test_invalid_value(arguments: tuple[str, ...], sentence: str, icl_eval: IclEval) -> None:
     message = icl_eval("run", "--task", "toy/parity", *TOY, *arguments).mistake
 
     assert message.removeprefix(f"{Path.cwd()}/") == sentence
@@ -388,7 +388,7 @@ def test_run_folder_of_another_version(icl_eval: IclEval) -> None:
     assert icl_eval("rescore", "kept").mistake == damaged
 
 
-def test_run_folder_with_a_cut_manifest(icl_eval: IclEval) -> None:
+def test_run_folder_with_a_truncated_manifest(icl_eval: IclEval) -> None:
     command = ("run", "--task", "toy/parity", *TOY, "--out", "kept")
     icl_eval(*command)
     manifest = Path("kept/manifest.json")
@@ -397,7 +397,7 @@ def test_run_folder_with_a_cut_manifest(icl_eval: IclEval) -> None:
     assert icl_eval(*command).mistake.startswith("kept/manifest.json: the manifest is damaged: Invalid JSON: EOF")
 
 
-def test_run_folder_with_a_cut_journal_is_answered_again(icl_eval: IclEval) -> None:
+def test_run_folder_with_a_truncated_journal_is_completed(icl_eval: IclEval) -> None:
     command = ("run", "--task", "toy/parity", *TOY, "--out", "kept")
     whole = icl_eval(*command).out
     for name, last in (("answers.jsonl", 20), ("examples.jsonl", 300)):
@@ -409,7 +409,7 @@ def test_run_folder_with_a_cut_journal_is_answered_again(icl_eval: IclEval) -> N
 
 
 @pytest.mark.parametrize("command", [("rescore",), ("regress", "new.json", "--update")])
-def test_a_run_folder_that_is_none(command: tuple[str, ...], icl_eval: IclEval) -> None:
+def test_folder_that_is_not_a_run_folder(command: tuple[str, ...], icl_eval: IclEval) -> None:
     assert icl_eval(*command, "gone").mistake == "gone: this is not a run folder: it does not exist"
     assert icl_eval(*command, "data").mistake.startswith("data: this is not a run folder: manifest.json cannot be read")
 
@@ -420,7 +420,7 @@ def test_run_folder_below_a_file(icl_eval: IclEval) -> None:
     assert message == f"{PARITY / 'run'}: this run folder cannot be written: Not a directory"
 
 
-def test_task_file_that_is_not_there(icl_eval: IclEval) -> None:
+def test_missing_task_file(icl_eval: IclEval) -> None:
     assert icl_eval("run", "--task", "tasks/no.yaml", *TOY).mistake == "tasks/no.yaml: this task file does not exist"
 
 
@@ -432,11 +432,11 @@ def test_task_file_outside_a_tasks_folder(icl_eval: IclEval, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("command", ["show", "check", "rescore", "regress"])
-def test_every_command_has_one_sentence_for_what_is_not_there(command: str, icl_eval: IclEval) -> None:
+def test_missing_task_is_one_sentence_in_every_command(command: str, icl_eval: IclEval) -> None:
     assert "no/such" in icl_eval(command, "no/such").mistake
 
 
-def test_list_of_nothing(icl_eval: IclEval) -> None:
+def test_list_without_a_match(icl_eval: IclEval) -> None:
     assert icl_eval("list", "nosuch").mistake == "no task or suite has 'nosuch' in its name"
 
 

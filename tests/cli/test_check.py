@@ -24,7 +24,7 @@ PARITY = Path("tasks/toy/parity.yaml")
 TEMPLATE = Path("prompts/toy/parity/chatty.jinja")
 
 
-def test_check_says_what_it_looked_at(icl_eval: IclEval) -> None:
+def test_check_prints_a_summary_of_each_task_and_suite(icl_eval: IclEval) -> None:
     result = icl_eval("check", "toy", "toy/parity", "tasks/toy/pairs.yaml", *TOY)
 
     assert (result.code, result.err) == (0, "")
@@ -35,7 +35,7 @@ def test_check_says_what_it_looked_at(icl_eval: IclEval) -> None:
     )
 
 
-def test_check_of_a_suite_finds_a_mistake_in_one_record_though_assertions_are_off(library: Path) -> None:
+def test_check_of_a_suite_finds_an_error_in_one_record_with_assertions_disabled(library: Path) -> None:
     TEMPLATE.write_text("{% block query %}{{ n }}:{{ ' ' if n == 7 }}{% endblock %}")
     command = [sys.executable, "-O", "-m", "icl_eval", "check", "toy", *TOY]
     result = subprocess.run(command, capture_output=True, text=True)
@@ -64,7 +64,7 @@ def test_check_of_a_suite_names_every_missing_file(icl_eval: IclEval) -> None:
     ]
 
 
-def test_check_finds_a_suite_whose_average_mixes_scales(icl_eval: IclEval) -> None:
+def test_check_rejects_a_suite_that_averages_different_scales(icl_eval: IclEval) -> None:
     Path("tasks/toy.yaml").write_text("suite: toy\nabout: Two.\ntasks: [toy/parity, wikitext-2]\n")
     result = icl_eval("check", "toy", "--include", ".")
 
@@ -72,7 +72,7 @@ def test_check_finds_a_suite_whose_average_mixes_scales(icl_eval: IclEval) -> No
     assert "ok toy:" not in result.out
 
 
-def test_check_finds_options_that_bring_their_own_space(icl_eval: IclEval) -> None:
+def test_check_rejects_a_second_space_before_options(icl_eval: IclEval) -> None:
     PARITY.write_text(PARITY.read_text().replace("options: [even, odd]", "options: [' even', ' odd']"))
     message = icl_eval("check", "toy/parity", *TOY).mistake
 
@@ -80,7 +80,7 @@ def test_check_finds_options_that_bring_their_own_space(icl_eval: IclEval) -> No
     assert f"{location}the option ' even' begins with a space and the answer block adds another, so '  even'" in message
 
 
-def test_check_takes_options_with_a_space_and_an_answer_block_without(icl_eval: IclEval) -> None:
+def test_check_accepts_options_with_a_space_if_the_answer_block_adds_none(icl_eval: IclEval) -> None:
     PARITY.write_text(PARITY.read_text().replace("options: [even, odd]", "options: [' even', ' odd']"))
     for path in Path("prompts/toy/parity").iterdir():
         path.write_text("{% block query %}{{ n }}:{% endblock %}{% block answer %}{{ option }}{% endblock %}")
@@ -88,14 +88,14 @@ def test_check_takes_options_with_a_space_and_an_answer_block_without(icl_eval: 
     assert icl_eval("check", "toy/parity", *TOY).code == 0
 
 
-def test_check_takes_a_task_with_few_demonstrations(icl_eval: IclEval) -> None:
+def test_check_accepts_a_task_with_few_candidate_demonstrations(icl_eval: IclEval) -> None:
     path = Path("data/parity/train.jsonl")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
 
     assert icl_eval("check", "toy/parity", *TOY).out.startswith("ok toy/parity: 8 examples, 2 candidate demonstrations")
 
 
-BROKEN = {
+INVALID = {
     "yaml": (PARITY, "options: [", "options: [[", 10, "the YAML does not parse"),
     "key": (PARITY, "prompts: [", "prompt: [", 10, "no key is named 'prompt'; did you mean prompts?"),
     "missing key": (
@@ -119,9 +119,9 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("path", "old", "new", "line", "sentence"), BROKEN.values(), ids=BROKEN)
-def test_check_names_file_line_and_the_nearest_name(
-    path: Path, old: str, new: str, line: int | None, sentence: str, icl_eval: IclEval
+@pytest.mark.parametrize(("path", "old", "new", "line", "message_part"), INVALID.values(), ids=INVALID)
+def test_check_reports_file_line_and_the_nearest_valid_name(
+    path: Path, old: str, new: str, line: int | None, message_part: str, icl_eval: IclEval
 ) -> None:
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
@@ -129,11 +129,11 @@ def test_check_names_file_line_and_the_nearest_name(
 
     location = f"{path.resolve()}:" if line is None else f"{path.resolve()}:{line}: "
     assert message.startswith(location)
-    assert sentence in message
+    assert message_part in message
 
 
 @pytest.mark.parametrize(
-    ("split", "old", "new", "sentence"),
+    ("split", "old", "new", "message_part"),
     [
         ("val", '"label": 1}', '"label": 2}', "val.jsonl:2: the label 2 is out of range for 2 options"),
         ("train", '"n": 101, "pair": 50, "label": 1', '"n": 101, "pair": 50, "label": "od"', "did you mean odd?"),
@@ -142,16 +142,16 @@ def test_check_names_file_line_and_the_nearest_name(
     ],
 )
 def test_check_reads_every_record_of_both_splits(
-    split: str, old: str, new: str, sentence: str, icl_eval: IclEval
+    split: str, old: str, new: str, message_part: str, icl_eval: IclEval
 ) -> None:
     path = Path(f"data/parity/{split}.jsonl")
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
 
-    assert sentence in icl_eval("check", "toy/parity", *TOY).mistake
+    assert message_part in icl_eval("check", "toy/parity", *TOY).mistake
 
 
-def test_check_finds_an_answer_that_is_empty_for_one_record_only(icl_eval: IclEval) -> None:
+def test_check_rejects_an_answer_that_is_empty_for_a_single_record(icl_eval: IclEval) -> None:
     answer = "{% block answer %}{{ '' if n == 5 else ' ' + option }}{% endblock %}"
     TEMPLATE.write_text("{% block query %}Q: {{ n }}\nA:{% endblock %}" + answer)
     message = icl_eval("check", "toy/parity", *TOY).mistake
@@ -160,7 +160,7 @@ def test_check_finds_an_answer_that_is_empty_for_one_record_only(icl_eval: IclEv
     assert "the answer for option 'even' is empty" in message
 
 
-def test_check_finds_options_that_read_the_same(icl_eval: IclEval) -> None:
+def test_check_rejects_options_with_the_same_text(icl_eval: IclEval) -> None:
     TEMPLATE.write_text("{% block query %}{{ n }}:{% endblock %}{% block answer %} yes{% endblock %}")
     message = icl_eval("check", "toy/parity", *TOY).mistake
 
@@ -168,7 +168,7 @@ def test_check_finds_options_that_read_the_same(icl_eval: IclEval) -> None:
     assert message.endswith("the options 'even' and 'odd' have the same text in the prompt")
 
 
-def test_check_goes_on_after_a_broken_task(icl_eval: IclEval) -> None:
+def test_check_continues_after_an_invalid_task(icl_eval: IclEval) -> None:
     Path("tasks/toy/pairs.yaml").write_text("task: toy/pairs\n")
     result = icl_eval("check", "toy/pairs", "toy/parity", *TOY)
 
@@ -177,22 +177,22 @@ def test_check_goes_on_after_a_broken_task(icl_eval: IclEval) -> None:
     assert result.err.count("\n") == 1
 
 
-def test_check_without_names_looks_at_everything(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
-    said_by_name: list[str] = []
+def test_check_without_names_checks_every_task_and_suite(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked_names: list[str] = []
 
     def inspected(_: object, name: str, *__: object, **___: object) -> str:
-        said_by_name.append(name)
+        checked_names.append(name)
         return "fine"
 
     monkeypatch.setattr("icl_eval.runs.check.inspect", inspected)
     icl_eval("check", "--include", ".")
 
-    assert sorted(said_by_name) == Library([Path()]).names()
-    assert said_by_name.index("toy") > max(map(said_by_name.index, ("toy/parity", "toy/pairs")))
+    assert sorted(checked_names) == Library([Path()]).names()
+    assert checked_names.index("toy") > max(map(checked_names.index, ("toy/parity", "toy/pairs")))
     assert SAMPLE_PATH.is_dir()
 
 
-def test_check_without_names_tells_which_tasks_have_no_data(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_without_names_lists_tasks_without_data(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icl_eval.tasks.library.bundled", Path)  # only the toys, which are here
     Path("data/parity/val.jsonl").unlink()
     result = icl_eval("check", "--include", ".", "--data-dir", "data")
@@ -209,14 +209,14 @@ def test_check_of_a_task_without_its_data_fails(icl_eval: IclEval) -> None:
     assert icl_eval("check", "toy/parity", *TOY).mistake.startswith("data: there is no file parity/val.jsonl")
 
 
-def test_check_looks_at_other_splits(icl_eval: IclEval) -> None:
+def test_check_reads_the_given_splits(icl_eval: IclEval) -> None:
     Path("data/parity/val.jsonl").unlink()
     result = icl_eval("check", "toy/parity", "--split", "train", "--fewshot-split", "train", *TOY)
 
     assert result.out == "ok toy/parity: 12 examples, 12 candidate demonstrations, prompts plain, chatty\n"
 
 
-def test_check_counts_categories_and_refuses_too_many(icl_eval: IclEval) -> None:
+def test_check_counts_categories_and_rejects_too_many(icl_eval: IclEval) -> None:
     PARITY.write_text(PARITY.read_text() + "by: pair\n")
     assert "prompts plain, chatty; 4 categories\n" in icl_eval("check", "toy/parity", *TOY).out
 
@@ -225,13 +225,13 @@ def test_check_counts_categories_and_refuses_too_many(icl_eval: IclEval) -> None
     assert "`by` is 'pair', which has 1001 values; at most 1000" in icl_eval("check", "toy/parity", *TOY).mistake
 
 
-def test_check_takes_a_shared_split_of_few_clusters(icl_eval: IclEval) -> None:
+def test_check_accepts_demonstrations_from_the_evaluated_split(icl_eval: IclEval) -> None:
     result = icl_eval("check", "toy/pairs", "--split", "train", "--fewshot-split", "train", *TOY)
 
     assert result.out.startswith("ok toy/pairs: 12 examples")
 
 
-def test_check_names_the_nearest_split(icl_eval: IclEval) -> None:
+def test_check_suggests_the_nearest_split(icl_eval: IclEval) -> None:
     for option in ("--split", "--fewshot-split"):
         message = icl_eval("check", "toy/parity", option, "trian", *TOY).mistake
 
@@ -239,7 +239,7 @@ def test_check_names_the_nearest_split(icl_eval: IclEval) -> None:
 
 
 @pytest.mark.slow
-def test_every_bundled_task_passes(icl_eval: IclEval) -> None:
+def test_check_accepts_every_bundled_task(icl_eval: IclEval) -> None:
     result = icl_eval("check")
 
     assert (result.code, result.err) == (0, "")
@@ -255,7 +255,7 @@ def test_check_of_generated_records_needs_no_data(icl_eval: IclEval) -> None:
     )
 
 
-def test_check_with_a_model_names_the_queries_that_it_cannot_read(icl_eval: IclEval) -> None:
+def test_check_with_a_model_lists_the_queries_that_do_not_fit(icl_eval: IclEval) -> None:
     lines = [json.dumps({"n": n, "pair": 0, "label": 0}) for n in ("2", "22" * 40, "4", "44" * 30)]
     Path("data/parity/val.jsonl").write_text("\n".join(lines))
     whole = icl_eval("check", "toy", *TOY, "--model", "tiny")
@@ -263,14 +263,14 @@ def test_check_with_a_model_names_the_queries_that_it_cannot_read(icl_eval: IclE
 
     assert (whole.code, result.code) == (0, 2)
     long = "2 of 4 queries do not fit the model ('" + "22" * 40 + "', '" + "44" * 30 + "'); the first is"
-    sentences = result.err.splitlines()
-    assert sentences[0].startswith(f"icl-eval: toy/parity, prompt 'plain': {long} ")
-    assert "the query alone takes" in sentences[0]
-    assert sentences[1] == "icl-eval: toy: 1 of its tasks cannot be run: toy/parity"
+    messages = result.err.splitlines()
+    assert messages[0].startswith(f"icl-eval: toy/parity, prompt 'plain': {long} ")
+    assert "the query alone takes" in messages[0]
+    assert messages[1] == "icl-eval: toy: 1 of its tasks cannot be run: toy/parity"
     assert result.out == "ok toy/pairs: 8 examples, 12 candidate demonstrations, prompts plain, chatty\n"
 
 
-def test_names_in_records_that_reach_a_model_as_control_tokens_are_reported(
+def test_check_run_and_show_report_control_tokens_in_records(
     icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm.controls = ControlTokens(AutoTokenizer.from_pretrained(MODEL), takes_ids=False)
@@ -297,7 +297,7 @@ def test_names_in_records_that_reach_a_model_as_control_tokens_are_reported(
 
 
 @pytest.mark.parametrize("name", ["flan", "bart", "bert", "roberta"])
-def test_check_reads_as_a_model_of_another_kind_does(name: str, icl_eval: IclEval) -> None:
+def test_check_encodes_like_a_loaded_model_of_each_kind(name: str, icl_eval: IclEval) -> None:
     kinds.build(name).save_pretrained(name)
     kinds.tokenizer_for(name).save_pretrained(name)
     lm, reader = load_model(name, device="cpu"), load_text_reader(name, ModelConfig(), LoadConfig())

@@ -55,12 +55,12 @@ def test_compare_prints_the_paired_difference(icl_eval: IclEval) -> None:
 
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize("format", ["table", "md", "latex", "csv", "json"])
-def test_compare_prints_what_python_does(format: str, icl_eval: IclEval) -> None:
+def test_compare_prints_the_table_of_python(format: str, icl_eval: IclEval) -> None:
     assert icl_eval("compare", "one", "other", "-f", format).out == compare("one", "other").table(format)
 
 
 @pytest.mark.usefixtures("runs")
-def test_compare_prints_each_of_several_runs_beside_the_first(icl_eval: IclEval) -> None:
+def test_compare_prints_several_runs_next_to_the_first(icl_eval: IclEval) -> None:
     result = icl_eval("compare", "one", "other", "one")
     rows = list(csv.DictReader(io.StringIO(icl_eval("compare", "one", "other", "one", "-f", "csv").out)))
 
@@ -72,14 +72,14 @@ def test_compare_prints_each_of_several_runs_beside_the_first(icl_eval: IclEval)
 
 
 @pytest.mark.usefixtures("runs")
-def test_compare_takes_other_normalisations(icl_eval: IclEval) -> None:
+def test_compare_computes_other_normalisations(icl_eval: IclEval) -> None:
     result = icl_eval("compare", "one", "other", "--normalization", "sum,byte", "-f", "md")
 
     assert [line.split(" | ")[2] for line in result.out.splitlines() if line.startswith("| toy")] == ["sum", "byte"]
 
 
 @pytest.mark.usefixtures("runs")
-def test_compare_of_what_is_no_run_is_one_sentence(icl_eval: IclEval) -> None:
+def test_compare_of_a_folder_without_a_run_is_one_sentence(icl_eval: IclEval) -> None:
     gone = "gone: this is not a run folder: it does not exist"
     assert [icl_eval("compare", *folders).mistake for folders in (("gone", "other"), ("one", "gone"))] == [gone, gone]
 

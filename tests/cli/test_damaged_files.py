@@ -39,7 +39,7 @@ def with_fields(**change: Any) -> Any:
     return lambda entry: entry | change
 
 
-def test_a_damaged_line_of_examples_is_named(icl_eval: IclEval) -> None:
+def test_damaged_line_of_examples_is_reported(icl_eval: IclEval) -> None:
     lines = EXAMPLES.read_text().splitlines()
     changes = [
         *(with_options(logprobs=values) for values in ([math.nan], [-math.inf], [0.5], [], ["-1"], [-(10**400)], -1.0)),
@@ -77,7 +77,7 @@ def test_a_run_repairs_damaged_examples(line: str, icl_eval: IclEval) -> None:
     assert EXAMPLES.read_text() == before
 
 
-def test_a_run_repairs_a_log_probability_that_is_no_number(icl_eval: IclEval) -> None:
+def test_a_run_repairs_a_log_probability_that_is_not_a_number(icl_eval: IclEval) -> None:
     before = EXAMPLES.read_text()
     entry = with_options(logprobs=[math.nan])(json.loads(before.splitlines()[0]))
     EXAMPLES.write_text("\n".join([json.dumps(entry), *before.splitlines()[1:]]) + "\n")
@@ -86,7 +86,7 @@ def test_a_run_repairs_a_log_probability_that_is_no_number(icl_eval: IclEval) ->
     assert EXAMPLES.read_text() == before
 
 
-def test_a_nested_manifest_is_damaged(icl_eval: IclEval) -> None:
+def test_too_deeply_nested_manifest_is_damaged(icl_eval: IclEval) -> None:
     MANIFEST.write_text(NESTED)
 
     assert icl_eval("rescore", "out").mistake.startswith(f"{MANIFEST}: the manifest is damaged: ")
@@ -101,7 +101,7 @@ def test_a_nested_manifest_is_damaged(icl_eval: IclEval) -> None:
         ("data/parity/val.json", "not readable JSON: it is nested too deeply"),
     ],
 )
-def test_a_nested_file_is_refused(name: str, sentence: str, icl_eval: IclEval) -> None:
+def test_too_deeply_nested_file_is_rejected(name: str, sentence: str, icl_eval: IclEval) -> None:
     parity = Path("tasks/toy/parity.yaml")
     parity.write_text(parity.read_text().replace("parity/val.jsonl", f"parity/val{Path(name).suffix}"))
     Path(name).write_text(NESTED)
@@ -139,7 +139,7 @@ def test_every_field_of_other_kinds_of_examples_is_checked() -> None:
 
 
 @pytest.mark.parametrize("change", [{"task": "toy/pairs"}, {"prompt": "chatty"}, {"shots": 1}, {"seed": 7}])
-def test_an_example_of_another_cell_than_the_manifest_has_is_named(change: dict[str, Any], icl_eval: IclEval) -> None:
+def test_example_of_a_cell_that_the_manifest_lacks_is_reported(change: dict[str, Any], icl_eval: IclEval) -> None:
     before = EXAMPLES.read_text()
     lines = before.splitlines()
     entry = json.loads(lines[2])
@@ -157,7 +157,7 @@ def test_an_example_of_another_cell_than_the_manifest_has_is_named(change: dict[
     assert EXAMPLES.read_text() == before
 
 
-def test_an_example_that_is_there_twice_is_named(icl_eval: IclEval) -> None:
+def test_repeated_example_is_reported(icl_eval: IclEval) -> None:
     lines = EXAMPLES.read_text().splitlines()
     EXAMPLES.write_text("\n".join([*lines[:-1], lines[0]]) + "\n")
 
@@ -168,7 +168,7 @@ def test_an_example_that_is_there_twice_is_named(icl_eval: IclEval) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
-def test_a_nested_file_of_a_checkpoint_is_one_sentence(name: str) -> None:
+def test_too_deeply_nested_checkpoint_file_is_one_sentence(name: str) -> None:
     shutil.copytree(TINY_PATH, "nested")
     Path("nested", name).write_text(NESTED)
 
@@ -177,7 +177,7 @@ def test_a_nested_file_of_a_checkpoint_is_one_sentence(name: str) -> None:
 
 
 @pytest.mark.parametrize("text", [NESTED, "a: " + NESTED, "{" * 100_000, "a: &a 1\nb: *a", "- " * 100_000])
-def test_a_nested_device_map_is_one_sentence(text: str, tmp_path: Path) -> None:
+def test_too_deeply_nested_device_map_is_one_sentence(text: str, tmp_path: Path) -> None:
     path = tmp_path / "map.yaml"
     path.write_text(text)
     with pytest.raises(ModelError, match=r"map\.yaml: a device map is a mapping of modules to devices"):
@@ -185,13 +185,13 @@ def test_a_nested_device_map_is_one_sentence(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["[" * 30_000, "[" * 10_000 + "]" * 10_000, "{a: " * 10_000])
-def test_a_nested_value_of_decoding_is_one_sentence(value: str, icl_eval: IclEval) -> None:
+def test_too_deeply_nested_decoding_value_is_one_sentence(value: str, icl_eval: IclEval) -> None:
     message = icl_eval(*RUN, "--decode", f"stop={value}").mistake
 
     assert message == f"--decode stop={value[:80]} ...: the value cannot be read as YAML"
 
 
-def test_names_that_are_too_long(icl_eval: IclEval) -> None:
+def test_too_long_path_is_one_sentence(icl_eval: IclEval) -> None:
     for command in (
         (*RUN[:-1], "o" * 256),
         ("run", "--task", "toy/parity", "--include", ".", "--data-dir", "d/" * 2500),

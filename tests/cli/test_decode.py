@@ -51,24 +51,24 @@ def test_values_are_read_as_those_of_a_task_file(values: list[str], found: dict[
 
 
 @pytest.mark.parametrize("value", ["", "beams", "=1", "beams=", "beams=1,beams=2", "1"])
-def test_what_is_no_name_and_value_is_an_error(value: str) -> None:
+def test_pair_without_name_or_value_is_an_error(value: str) -> None:
     with pytest.raises(RunError, match=r"--decode takes NAME=VALUE,\.\.\. without repeated names, not "):
         options.pairs([value], "--decode")
 
 
 @pytest.mark.parametrize("value", [r"stop=\n", r"stop='\n'", r"stop=[\n]", r'stop=["Q:", \n]'])
-def test_a_backslash_outside_double_quotes_would_never_be_written_and_is_an_error(value: str) -> None:
+def test_backslash_outside_double_quotes_is_an_error(value: str) -> None:
     with pytest.raises(RunError, match="a text with a backslash needs double quotes"):
         options.pairs([value], "--decode")
 
 
 @pytest.mark.parametrize("value", ["[", "2020-13-45", "9" * 5000, "!!int x"])
-def test_a_value_that_cannot_be_read_is_an_error(value: str) -> None:
+def test_invalid_yaml_value_is_an_error(value: str) -> None:
     with pytest.raises(RunError, match=rf"^--decode stop={re.escape(value[:60])}.*: the value cannot be read as YAML$"):
         options.pairs([f"stop={value}"], "--decode")
 
 
-def test_decode_reaches_the_run_and_its_plan(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_decode_changes_the_run_and_its_plan(icl_eval: IclEval, lm: FakeLM) -> None:
     write(Path(), "tasks/toy/written.yaml", WRITTEN_YAML)
     write(Path(), "prompts/toy/written/plain.jinja", "Q: {{ n }}\nA:")
     command = ("run", "-t", "toy/written", "-m", "any", *TOY, "--decode", "beams=1,max_tokens=2")
@@ -83,7 +83,7 @@ def test_decode_reaches_the_run_and_its_plan(icl_eval: IclEval, lm: FakeLM) -> N
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
-def test_an_unknown_name_is_one_sentence(command: str, icl_eval: IclEval, lm: FakeLM) -> None:
+def test_unknown_decoding_option_is_one_sentence(command: str, icl_eval: IclEval, lm: FakeLM) -> None:
     message = icl_eval(command, "-t", "toy/parity", *TOY, "--decode", "beam=1").mistake
 
     assert message == "no decoding option is named 'beam'; did you mean beams?"

@@ -13,7 +13,7 @@ from .shell import TOY, IclEval
 TINY = ("run", "--task", "toy/parity", "--model", "tiny", *TOY)
 
 
-def test_sizes_are_read_by_comma_or_repeated() -> None:
+def test_memory_sizes_are_separated_by_commas_or_repeated() -> None:
     assert options.pairs(["0=20GiB, cpu = 30GiB", "1=500MB"], "--max-memory") == {
         0: "20GiB",
         "cpu": "30GiB",
@@ -22,18 +22,18 @@ def test_sizes_are_read_by_comma_or_repeated() -> None:
 
 
 @pytest.mark.parametrize("word", ["20GiB", "0=", "=20GiB", "0"])
-def test_a_size_without_its_device_is_a_mistake(word: str, icl_eval: IclEval) -> None:
+def test_memory_size_without_a_device_is_an_error(word: str, icl_eval: IclEval) -> None:
     message = icl_eval(*TINY, "--device-map", "auto", "--max-memory", word).mistake
 
     assert message == f"--max-memory takes NAME=VALUE,... without repeated names, not {word!r}"
 
 
-def test_a_device_has_one_size() -> None:
+def test_repeated_device_is_an_error() -> None:
     with pytest.raises(RunError, match="without repeated names"):
         options.pairs(["0=1GiB,0=2GiB"], "--max-memory")
 
 
-def test_a_map_and_limits_change_no_score(icl_eval: IclEval) -> None:
+def test_device_map_and_memory_limits_do_not_change_scores(icl_eval: IclEval) -> None:
     plain = icl_eval(*TINY, "--out", "plain", "--format", "json")
     spread = icl_eval(*TINY, "--out", "spread", "--device-map", "auto", "--max-memory", "cpu=2MB", "--format", "json")
 
@@ -53,7 +53,7 @@ def test_a_map_and_limits_change_no_score(icl_eval: IclEval) -> None:
         (["--attn", "flash_attention_2"], "--attn flash_attention_2 cannot be used: "),
     ],
 )
-def test_devices_that_cannot_be_are_one_sentence(arguments: list[str], sentence: str, icl_eval: IclEval) -> None:
+def test_invalid_devices_are_one_sentence(arguments: list[str], sentence: str, icl_eval: IclEval) -> None:
     Path("devices.yaml").write_text("transformer.g: cpu\n")
 
     assert sentence in icl_eval(*TINY, *arguments).mistake

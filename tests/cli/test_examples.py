@@ -37,17 +37,17 @@ def ids(icl_eval: IclEval, *words: object) -> list[int]:
         ([], list(ASKED)),
     ],
 )
-def test_examples_are_those_that_were_requested(words: list[str], found: list[int], icl_eval: IclEval) -> None:
+def test_only_selected_examples_are_printed(words: list[str], found: list[int], icl_eval: IclEval) -> None:
     assert sorted(ids(icl_eval, "--shots", "0", *words)) == found
 
 
-def test_cells_are_those_that_were_requested(icl_eval: IclEval) -> None:
+def test_only_selected_cells_are_printed(icl_eval: IclEval) -> None:
     assert len(ids(icl_eval)) == 3 * len(ASKED)
     assert len(ids(icl_eval, "--shots", "1")) == 2 * len(ASKED)
     assert len(ids(icl_eval, "--shots", "1", "--seed", "1", "--task", "toy/parity")) == len(ASKED)
 
 
-def test_the_least_certain_and_the_most_surprising_come_first(icl_eval: IclEval) -> None:
+def test_sort_prints_smallest_margin_or_largest_loss_first(icl_eval: IclEval) -> None:
     result = icl_eval("examples", "one", "--json", "--limit", "0", "--sort", "margin")
     margins = [json.loads(line)["margin"] for line in result.out.splitlines()]
     result = icl_eval("examples", "one", "--json", "--limit", "0", "--sort", "loss")
@@ -58,7 +58,7 @@ def test_the_least_certain_and_the_most_surprising_come_first(icl_eval: IclEval)
     assert margins[0] < 0 < margins[-1]
 
 
-def test_the_prompt_is_that_of_show(icl_eval: IclEval) -> None:
+def test_prompt_equals_that_of_show(icl_eval: IclEval) -> None:
     prompt = icl_eval("show", "toy/parity", "--example", "3", "--shots", "1", "--seed", "1", *TOY).out.partition("⟦")[0]
     result = icl_eval("examples", "one", "--id", "3", "--shots", "1", "--seed", "1", "--prompt")
 
@@ -66,7 +66,7 @@ def test_the_prompt_is_that_of_show(icl_eval: IclEval) -> None:
     assert result.out.splitlines()[0].startswith("toy/parity (plain, 1 shot, seed 1), example 3: wrong, margin -")
 
 
-def test_ten_examples_are_printed_unless_more_are_requested(icl_eval: IclEval) -> None:
+def test_ten_examples_are_printed_by_default(icl_eval: IclEval) -> None:
     result = icl_eval("examples", "one")
 
     assert result.out.count("example ") == 10
@@ -89,7 +89,7 @@ def test_ten_examples_are_printed_unless_more_are_requested(icl_eval: IclEval) -
         (["one", "--flips", "nowhere"], "nowhere: this is not a run folder: it does not exist"),
     ],
 )
-def test_a_mistake_is_one_sentence(words: list[str], mistake: str, icl_eval: IclEval) -> None:
+def test_user_error_is_one_sentence(words: list[str], mistake: str, icl_eval: IclEval) -> None:
     assert icl_eval("examples", *words).mistake == mistake
 
 
@@ -99,7 +99,7 @@ def test_runs_without_a_common_example_have_no_flips(icl_eval: IclEval) -> None:
     assert "no example in common" in icl_eval("examples", "one", "--flips", "pairs").mistake
 
 
-def test_hostile_texts_send_no_control_character(icl_eval: IclEval) -> None:
+def test_control_characters_are_escaped(icl_eval: IclEval) -> None:
     path = Path("data/parity/val.jsonl")
     hostile = "\x1b]0;owned\x07\u202e"
     path.write_text(path.read_text() + json.dumps({"n": hostile, "pair": 0, "label": 0}) + "\n")

@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(sweep(models, parity(), shots=0, out=tmp_path / "sweep").folder)
 
 
-def test_a_sweep_is_fitted_by_the_sizes_of_its_models(icl_eval: IclEval, folder: str) -> None:
+def test_sweep_is_fitted_by_model_size(icl_eval: IclEval, folder: str) -> None:
     done = icl_eval("fit", folder)
 
     assert done.code == 0
@@ -51,11 +51,11 @@ def test_training_tokens_are_one_number_or_one_for_each_model(icl_eval: IclEval,
         (("--columns", "size"), "column"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(icl_eval: IclEval, folder: str, options: tuple[str, ...], message: str) -> None:
+def test_invalid_option_is_one_sentence(icl_eval: IclEval, folder: str, options: tuple[str, ...], message: str) -> None:
     assert message in icl_eval("fit", folder, *options).mistake
 
 
-def test_a_plot_of_sizes_has_the_fit(icl_eval: IclEval, folder: str, tmp_path: Path) -> None:
+def test_plot_by_size_includes_the_fit(icl_eval: IclEval, folder: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "sizes.svg"
 

@@ -7,7 +7,7 @@ import pytest
 from .shell import IclEval
 
 
-def test_list_names_every_task_suite_and_prompt(icl_eval: IclEval) -> None:
+def test_list_prints_every_task_suite_and_prompt(icl_eval: IclEval) -> None:
     result = icl_eval("list", "--include", ".")
     lines = dict(line.split(maxsplit=1) for line in result.out.splitlines())
 
@@ -20,20 +20,20 @@ def test_list_names_every_task_suite_and_prompt(icl_eval: IclEval) -> None:
     assert {"superglue", "superglue/rte", "superglue/multirc", "symbols"} <= set(lines)
 
 
-def test_a_task_with_nothing_to_show_is_listed_with_no_shots(icl_eval: IclEval) -> None:
+def test_task_without_demonstrations_is_listed_with_0_shots(icl_eval: IclEval) -> None:
     path = Path("tasks/toy/parity.yaml")
     path.write_text(path.read_text().replace("demonstrations: train, ", ""))
 
     assert "[0 shots; accuracy;" in icl_eval("list", "toy/parity", "--include", ".").out
 
 
-def test_list_keeps_to_the_names_that_match(icl_eval: IclEval) -> None:
+def test_list_with_match_prints_only_matching_names(icl_eval: IclEval) -> None:
     result = icl_eval("list", "pair", "--include", ".")
 
     assert [line.split()[0] for line in result.out.splitlines()] == ["toy/pairs"]
 
 
-def test_list_of_a_suite_has_the_tasks_of_the_suites_in_it(icl_eval: IclEval) -> None:
+def test_list_of_a_suite_includes_the_tasks_of_nested_suites(icl_eval: IclEval) -> None:
     Path("tasks/all.yaml").write_text("suite: all\nabout: More.\ntasks: [toy, symbols]\n")
     result = icl_eval("list", "all", "--include", ".")
 
@@ -41,7 +41,7 @@ def test_list_of_a_suite_has_the_tasks_of_the_suites_in_it(icl_eval: IclEval) ->
     assert not any(line.startswith("toy ") for line in icl_eval("list", "toy/", "--include", ".").out.splitlines())
 
 
-def test_a_broken_file_is_named_and_the_others_are_still_listed(icl_eval: IclEval) -> None:
+def test_invalid_file_is_reported_and_the_others_are_listed(icl_eval: IclEval) -> None:
     path = Path("tasks/toy/pairs.yaml")
     path.write_text("task: [\n")
     result = icl_eval("list", "toy", "--include", ".")
@@ -52,7 +52,7 @@ def test_a_broken_file_is_named_and_the_others_are_still_listed(icl_eval: IclEva
     assert result.err.count("\n") == 1
 
 
-def test_every_row_of_table_h1_stands_beside_its_task(icl_eval: IclEval) -> None:
+def test_every_row_of_table_h1_is_listed_with_its_task(icl_eval: IclEval) -> None:
     result = icl_eval("list", "--reference", "gpt3")
     *rows, count = result.out.splitlines()
     columns = dict(row.split(maxsplit=1) for row in rows)
@@ -71,7 +71,7 @@ def test_every_row_of_table_h1_stands_beside_its_task(icl_eval: IclEval) -> None
     assert count == f"{len(carried)} of 53 rows have a task"
 
 
-def test_task_of_ones_own_counts_as_carrying_its_row(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_included_task_is_listed_with_the_row_it_references(icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("icl_eval.tasks.library.bundled", Path)  # only the toys, which are here
     path = Path("tasks/toy/parity.yaml")
     path.write_text(path.read_text() + "reference: gpt3:StoryCloze\n")
@@ -82,7 +82,7 @@ def test_task_of_ones_own_counts_as_carrying_its_row(icl_eval: IclEval, monkeypa
     assert "no task" not in row
 
 
-def test_reference_with_its_row_shows_every_number(icl_eval: IclEval) -> None:
+def test_reference_to_a_row_prints_every_number(icl_eval: IclEval) -> None:
     result = icl_eval("list", "--reference", "gpt3:LAMBADA")
     first, _, second = result.out.partition("\n\n")
 
@@ -95,11 +95,11 @@ def test_reference_with_its_row_shows_every_number(icl_eval: IclEval) -> None:
     assert pythia.split()[8].startswith("EleutherAI/pythia:evals/pythia-v1/pythia-70m-deduped/zero-shot/")
 
 
-def test_row_without_numbers_says_so(icl_eval: IclEval) -> None:
+def test_row_without_numbers_is_reported(icl_eval: IclEval) -> None:
     assert icl_eval("list", "--reference", "superglue:AX-b").out == "superglue:AX-b has no numbers\n"
 
 
-def test_reference_that_does_not_exist_is_answered_with_the_nearest(icl_eval: IclEval) -> None:
+def test_unknown_reference_suggests_the_nearest(icl_eval: IclEval) -> None:
     paper, row = icl_eval("list", "--reference", "gtp3"), icl_eval("list", "--reference", "gpt3:LAMBDA")
 
     assert (paper.code, row.code) == (2, 2)
@@ -107,7 +107,7 @@ def test_reference_that_does_not_exist_is_answered_with_the_nearest(icl_eval: Ic
     assert "no row of published numbers in gpt3 is named 'LAMBDA'; did you mean LAMBADA?" in row.err
 
 
-def test_reference_takes_no_match(icl_eval: IclEval) -> None:
+def test_reference_with_match_is_rejected(icl_eval: IclEval) -> None:
     result = icl_eval("list", "rte", "--reference", "gpt3")
 
     assert (result.code, result.err) == (2, "icl-eval: --reference takes no MATCH, but 'rte' is given\n")

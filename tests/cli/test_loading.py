@@ -16,7 +16,7 @@ from .shell import TOY, IclEval
         ("", ".: this directory is not a checkpoint: it has no config.json"),
     ],
 )
-def test_a_model_directory_that_is_not_one(model: str, sentence: str, icl_eval: IclEval) -> None:
+def test_model_directory_without_a_model(model: str, sentence: str, icl_eval: IclEval) -> None:
     Path("empty").mkdir()
 
     assert icl_eval("run", "--task", "toy/parity", "--model", model, *TOY).mistake == sentence

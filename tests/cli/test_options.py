@@ -16,7 +16,7 @@ from .shell import IclEval
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
-def test_commands_are_these() -> None:
+def test_the_list_of_commands_is_complete() -> None:
     assert list(COMMANDS) == [
         "run",
         "list",
@@ -36,7 +36,7 @@ def test_commands_are_these() -> None:
     ]
 
 
-def test_an_option_that_no_run_has_is_found_when_a_command_is_made() -> None:
+def test_unknown_option_raises_when_a_command_is_defined() -> None:
     with pytest.raises(ValueError, match="balanced"):
         takes("shots", "balanced")(lambda *, format: None)
 
@@ -49,14 +49,14 @@ def test_every_option_and_command_has_help(command: str) -> None:
     assert COMMANDS[command].help
 
 
-def test_the_page_on_the_command_line_has_the_options_of_every_command() -> None:
+def test_command_line_page_documents_every_option() -> None:
     page = PAGE.read_text(encoding="utf-8")
 
     assert with_tables(page) == page, "run `python -m tools.command_line`"
     assert re.findall(r"## `icl-eval (\w+).*?<!-- options of (\w+) -->", page, re.DOTALL) == [(c, c) for c in COMMANDS]
 
 
-def test_a_table_that_lacks_an_option_is_found() -> None:
+def test_table_without_an_option_is_detected() -> None:
     page = PAGE.read_text(encoding="utf-8")
     rows = [line for line in page.splitlines(keepends=True) if line.startswith("| `-")]
 
@@ -65,7 +65,7 @@ def test_a_table_that_lacks_an_option_is_found() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_words_for_values_and_fits_eighty_columns(
+def test_help_has_metavars_and_fits_eighty_columns(
     command: str, icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -119,7 +119,7 @@ READS_DATA = {
 
 
 @pytest.mark.parametrize("command", READS_DATA)
-def test_data_is_the_sample_or_with_a_model_that_of_the_hub(
+def test_default_data_is_the_sample_or_with_a_model_the_hub(
     command: str, icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(*given: Any, **options: Any) -> None:

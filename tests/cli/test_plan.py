@@ -18,7 +18,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "command-line.md"
 
 
 @pytest.mark.slow
-def test_the_documented_plan_is_what_the_command_prints(icl_eval: IclEval) -> None:
+def test_plan_prints_the_documented_plan(icl_eval: IclEval) -> None:
     section = PAGE.read_text("utf-8").split("\n## `icl-eval plan`")[1].split("\n## ")[0]
     config, command, output = re.search(
         r"```json\n(.*?)```.*?```console\n(.*?)```.*?```\n(.*?)```", section, re.DOTALL
@@ -70,7 +70,7 @@ def test_the_bundled_model_is_planned_by_default(icl_eval: IclEval) -> None:
     assert explained in output
 
 
-def test_mistakes_are_one_sentence(icl_eval: IclEval) -> None:
+def test_user_error_is_one_sentence(icl_eval: IclEval) -> None:
     Path("empty").mkdir()
 
     assert icl_eval("plan", "--task", "toy/parity", "--model", "empty", *TOY).mistake == (
@@ -84,7 +84,7 @@ def test_mistakes_are_one_sentence(icl_eval: IclEval) -> None:
     )
 
 
-def test_the_documented_examples_and_seeds_are_what_the_command_prints(icl_eval: IclEval) -> None:
+def test_plan_detect_prints_the_documented_table(icl_eval: IclEval) -> None:
     section = PAGE.read_text("utf-8").split("\n### Examples and seeds for a comparison")[1].split("\n## ")[0]
     command, output = re.search(r"```console\n(.*?)```.*?```\n(.*?)```", section, re.DOTALL).groups()  # type: ignore[union-attr]
     done = icl_eval(*shlex.split(command.replace("\\\n", " "))[1:])
@@ -96,7 +96,7 @@ def test_the_documented_examples_and_seeds_are_what_the_command_prints(icl_eval:
 PARTS = re.compile(r" toy/parity +accuracy +0 +1 +8 +([\d,]+) ")
 
 
-def test_the_variance_of_given_runs_is_used(model: Callable[[FakeLM], FakeLM], icl_eval: IclEval) -> None:
+def test_variance_is_measured_in_given_runs(model: Callable[[FakeLM], FakeLM], icl_eval: IclEval) -> None:
     for folder, right in (("one", range(3)), ("other", range(6))):
         model(knowing(*right))
         icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", folder, *TOY)
@@ -118,7 +118,7 @@ def test_the_variance_of_given_runs_is_used(model: Callable[[FakeLM], FakeLM], i
     ]
 
 
-def test_what_cannot_be_planned_for_a_comparison_is_one_sentence(icl_eval: IclEval) -> None:
+def test_user_error_of_detect_is_one_sentence(icl_eval: IclEval) -> None:
     plan = ("plan", "-t", "toy/parity", *TOY)
 
     assert icl_eval(*plan, "--from", "one").mistake == ("--from needs --detect, such as --detect 0.02")

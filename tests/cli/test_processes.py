@@ -101,7 +101,7 @@ def test_the_launcher_starts_this_command_and_its_failure_is_that_of_the_command
 
 
 @pytest.mark.parametrize("words", [(), ("--explain",), ("-m", "second")])
-def test_of_several_processes_the_first_alone_prints_what_one_prints(
+def test_only_the_first_of_several_processes_prints(
     words: tuple[str, ...], icl_eval: IclEval, lm: FakeLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("run", "-m", "any", "-t", "toy/parity", "--shots", "0", *TOY, *words)
@@ -145,7 +145,7 @@ def test_a_mistake_of_all_processes_is_reported_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_is_killed_ends_the_run_which_goes_on_by_the_same_command(rank: int, tmp_path: Path) -> None:
+def test_killed_process_ends_the_run_and_the_same_command_continues_it(rank: int, tmp_path: Path) -> None:
     run = (*LONG, "--out", tmp_path / "many")
     started = start(*run, processes=2)
     while not (other := tmp_path / "many" / "answers.1.jsonl").is_file() or not other.stat().st_size:
@@ -169,7 +169,7 @@ def test_a_process_that_is_killed_ends_the_run_which_goes_on_by_the_same_command
 
 
 @pytest.mark.slow
-def test_an_interrupt_prints_once_how_to_go_on(tmp_path: Path) -> None:
+def test_interrupt_prints_once_how_to_continue(tmp_path: Path) -> None:
     started = start(*LONG, "--out", tmp_path / "many", processes=2)
     while not (other := tmp_path / "many" / "answers.1.jsonl").is_file() or not other.stat().st_size:
         assert started.poll() is None, started.communicate()
@@ -196,7 +196,7 @@ def test_a_process_is_interrupted_when_its_launcher_is_killed(monkeypatch: pytes
     assert LAUNCHER not in os.environ  # other commands that it starts would end at once
 
 
-def test_one_process_is_this_one(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_one_process_needs_no_launcher(icl_eval: IclEval, lm: FakeLM) -> None:
     assert icl_eval("run", "-t", "toy/parity", "--out", "kept", "--processes", 1, *TOY).code == 0
     assert lm.answered > 0
 
@@ -236,7 +236,7 @@ def test_one_device_for_several_processes(icl_eval: IclEval, lm: FakeLM) -> None
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_of_several_processes_the_first_tells_of_mistakes_in_the_command(
+def test_only_the_first_process_reports_usage_errors(
     rank: str, icl_eval: IclEval, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -248,5 +248,5 @@ def test_of_several_processes_the_first_tells_of_mistakes_in_the_command(
 
 
 @pytest.mark.parametrize("option", [["--processes", "2"], ["--processes=2"], []])
-def test_processes_get_all_options_but_their_number(option: list[str]) -> None:
+def test_processes_get_all_options_except_processes(option: list[str]) -> None:
     assert without_option(["run", "-t", "2", *option, "--out", "processes"]) == ["run", "-t", "2", "--out", "processes"]

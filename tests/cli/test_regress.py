@@ -30,7 +30,7 @@ def test_regress_of_an_unchanged_model_passes(baseline: Path, icl_eval: IclEval)
     assert result.out.startswith("base.json: 0 differences in 32 answered examples and 8 scores; the largest of a log-")
 
 
-def test_regress_on_another_model_says_so_in_two_lines_and_exits_with_1(
+def test_regress_with_another_model_prints_two_lines_and_exits_with_1(
     baseline: Path, icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]
 ) -> None:
     model(knowing(0, 1))
@@ -46,7 +46,7 @@ def test_regress_on_another_model_says_so_in_two_lines_and_exits_with_1(
     )
 
 
-def test_regress_names_a_changed_log_probability(baseline: Path, icl_eval: IclEval) -> None:
+def test_regress_prints_a_changed_log_probability(baseline: Path, icl_eval: IclEval) -> None:
     content = json.loads(baseline.read_text())
     content["examples"][3]["logprobs"][0][0] -= 2e-4
     baseline.write_text(json.dumps(content))
@@ -58,12 +58,12 @@ def test_regress_names_a_changed_log_probability(baseline: Path, icl_eval: IclEv
     assert result.err.endswith("the largest of a log-probability is 2.0e-04 nats\n")
 
 
-def test_regress_refuses_what_is_no_baseline(icl_eval: IclEval) -> None:
+def test_regress_rejects_a_file_that_is_not_a_baseline(icl_eval: IclEval) -> None:
     assert icl_eval("regress", "tasks/toy.yaml").mistake.startswith(
         "tasks/toy.yaml: this is not a baseline: Invalid JSON"
     )
 
 
-def test_regress_refuses_to_make_a_baseline_of_no_run(icl_eval: IclEval) -> None:
+def test_regress_update_rejects_a_folder_without_a_run(icl_eval: IclEval) -> None:
     assert icl_eval("regress", "b.json", "--update", "data").mistake.startswith("data: this is not a run folder")
     assert not Path("b.json").exists()

@@ -30,13 +30,13 @@ def page(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> str:
     return Path("one/report.html").read_text("utf-8")
 
 
-def two(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+def write_two_runs(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
     for name, right in (("one", (0, 1, 2)), ("other", (0, 3, 4, 5, 6))):
         model(knowing(*right))
         assert icl_eval(*RUN, "--out", name, "--no-report").code == 0
 
 
-def test_a_page_asks_for_nothing_and_runs_only_its_own_script(page: str) -> None:
+def test_page_loads_nothing_and_allows_only_its_own_script(page: str) -> None:
     tables = Tables(page)
     script = page.rpartition("<script>")[2].partition("</script>")[0]
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -52,13 +52,13 @@ def test_a_page_asks_for_nothing_and_runs_only_its_own_script(page: str) -> None
     assert not re.search(r"\b(?:src|href)=\"(?!#)|url\(|@import|\bfetch\(|XMLHttpRequest", without_documents(page))
 
 
-def test_numbers_of_page_terminal_csv_and_scores_agree(page: str, icl_eval: IclEval) -> None:
+def test_page_table_csv_and_scores_have_the_same_numbers(page: str, icl_eval: IclEval) -> None:
     stored = json.loads(Path("one/scores.json").read_text())["scores"]
     rows = Tables(page).rows
-    comma_separated = list(csv.DictReader(io.StringIO(icl_eval("rescore", "one", "-f", "csv").out)))
+    csv_rows = list(csv.DictReader(io.StringIO(icl_eval("rescore", "one", "-f", "csv").out)))
     terminal = icl_eval("rescore", "one", "--columns", "all").out
 
-    for score, line in zip(stored, comma_separated, strict=True):
+    for score, line in zip(stored, csv_rows, strict=True):
         assert float(line["value"]) == score["value"]
         value, error = f"{score['value']:.3f}", f"{score['standard_error']:.3f}"
         head = next(row for row in rows if "eff. shots" in row)
@@ -70,7 +70,7 @@ def test_numbers_of_page_terminal_csv_and_scores_agree(page: str, icl_eval: IclE
     assert pivot[2:5] == [f"{each['value']:.3f} ± {each['standard_error']:.3f}" for each in stored]
 
 
-def test_items_are_those_of_the_scores(page: str) -> None:
+def test_items_agree_with_the_scores(page: str) -> None:
     data, prompts = document(page, "data"), document(page, "prompts")
     by_cell: dict[tuple[int, int], list[int]] = {}
     for cell, right in zip(data["cell"], data["right"], strict=True):
@@ -88,7 +88,7 @@ def test_items_are_those_of_the_scores(page: str) -> None:
         assert data["margin"][index] == pytest.approx(frame["margin"][index], abs=1e-4)
 
 
-def test_tokens_of_an_item_spell_its_options_and_add_up_to_their_scores(page: str) -> None:
+def test_tokens_of_an_item_concatenate_to_its_options_and_sum_to_their_scores(page: str) -> None:
     data, tokens = document(page, "data"), document(page, "tokens")
     at = data["normalizations"].index("sum")
     texts = ["".join(tokens["texts"][each] for each in sequence) for sequence in tokens["sequences"]]
@@ -100,7 +100,7 @@ def test_tokens_of_an_item_spell_its_options_and_add_up_to_their_scores(page: st
         assert sums == pytest.approx([scores[at] for scores in data["scores"][index]], abs=0.01)
 
 
-def test_tokens_without_known_texts_are_shown_by_their_log_probabilities(icl_eval: IclEval, page: str) -> None:
+def test_tokens_without_stored_texts_have_only_log_probabilities(icl_eval: IclEval, page: str) -> None:
     prompts = Path("one/prompts.jsonl")
     lines = [json.loads(line) for line in prompts.read_text().splitlines()]
     for line in lines:
@@ -115,14 +115,14 @@ def test_tokens_without_known_texts_are_shown_by_their_log_probabilities(icl_eva
     ]
 
 
-def test_differences_are_those_of_compare(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
-    two(icl_eval, model)
-    said = icl_eval("compare", "one", "other")
+def test_differences_agree_with_compare(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    write_two_runs(icl_eval, model)
+    result = icl_eval("compare", "one", "other")
     rows = Tables(Path("other/compared-with-one.html").read_text("utf-8")).rows
     head = next(row for row in rows if "detectable" in row)
     found = [dict(zip(head, row, strict=True)) for row in rows if len(row) == len(head) and row is not head]
 
-    assert said.err == "report: other/compared-with-one.html\n"
+    assert result.err == "report: other/compared-with-one.html\n"
     for pair, cells in zip(compare("one", "other"), found, strict=True):
         assert cells["first"] == f"{pair.one.value:.3f}"
         assert cells["difference"] == f"{pair.value:.3f} ± {pair.standard_error:.3f}"
@@ -130,20 +130,20 @@ def test_differences_are_those_of_compare(icl_eval: IclEval, model: Callable[[Fa
         assert cells["p (Holm)"] == "1.000"
 
 
-def test_runs_of_three_models_have_a_matrix(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
-    two(icl_eval, model)
+def test_report_of_three_models_has_a_table_of_all_models(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+    write_two_runs(icl_eval, model)
     model(knowing(7))
     icl_eval(*RUN, "--out", "third")
-    said = icl_eval("report", "one", "other", "third", "-o", "all.html")
+    result = icl_eval("report", "one", "other", "third", "-o", "all.html")
     page = Path("all.html").read_text("utf-8")
 
-    assert said.err == "report: all.html\n"
+    assert result.err == "report: all.html\n"
     assert "3 runs" in page
     assert ["", "fake (one)", "fake (other)", "fake (third)"] in Tables(page).rows
     assert document(page, "data")["runs"] == ["fake (one)", "fake (other)", "fake (third)"]
 
 
-def test_hostile_texts_are_texts(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+def test_hostile_texts_are_escaped(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
     long = "x" * 1_000_000
     lm = model(knowing(0))
     lm.name = HOSTILE
@@ -164,7 +164,7 @@ def test_hostile_texts_are_texts(icl_eval: IclEval, model: Callable[[FakeLM], Fa
     assert len(page) < 400_000
 
 
-def test_a_page_of_many_tasks_is_small_without_its_items(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_page_of_many_tasks_without_items_is_small(icl_eval: IclEval, lm: FakeLM) -> None:
     from dataclasses import replace
 
     from icl_eval.reports.items import ReportRun
@@ -179,7 +179,7 @@ def test_a_page_of_many_tasks_is_small_without_its_items(icl_eval: IclEval, lm: 
 
 
 def test_commands_write_a_report_unless_disabled(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
-    two(icl_eval, model)
+    write_two_runs(icl_eval, model)
     assert not Path("one/report.html").exists()
     icl_eval("rescore", "one")
     first = Path("one/report.html").read_bytes()
@@ -194,7 +194,7 @@ def test_commands_write_a_report_unless_disabled(icl_eval: IclEval, model: Calla
     assert Path("report.html").is_file()
 
 
-def test_a_sweep_has_one_report_of_its_models(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+def test_sweep_has_one_report_for_all_models(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
     model(knowing(0, 1))
     icl_eval(*RUN, "-m", "second", "--out", "swept")
     found = list(Path("swept").rglob("*.html"))
@@ -203,13 +203,13 @@ def test_a_sweep_has_one_report_of_its_models(icl_eval: IclEval, model: Callable
     assert icl_eval("report", "swept").code == 0
 
 
-def test_a_report_that_cannot_be_written_does_not_cost_the_scores(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_scores_are_printed_if_the_report_cannot_be_written(icl_eval: IclEval, lm: FakeLM) -> None:
     icl_eval(*RUN, "--out", "one", "--no-report")
     Path("one/report.html").mkdir()
-    said = icl_eval("rescore", "one")
+    result = icl_eval("rescore", "one")
 
-    assert (said.code, said.err[:40]) == (0, "note: the report was not written: one/re")
-    assert "toy/parity" in said.out
+    assert (result.code, result.err[:40]) == (0, "note: the report was not written: one/re")
+    assert "toy/parity" in result.out
     assert "one/report.html: cannot be written" in icl_eval("report", "one").mistake
 
 
@@ -220,11 +220,11 @@ def test_a_report_that_cannot_be_written_does_not_cost_the_scores(icl_eval: IclE
         ([], "missing argument 'RUN...'"),
     ],
 )
-def test_a_mistake_is_one_sentence(words: list[str], mistake: str, icl_eval: IclEval) -> None:
+def test_user_error_is_one_sentence(words: list[str], mistake: str, icl_eval: IclEval) -> None:
     assert icl_eval("report", *words).mistake.lower().startswith(mistake.lower())
 
 
-def test_the_curves_of_variants_share_a_chart(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
+def test_curves_of_variants_are_in_one_chart(icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]) -> None:
     model(knowing(0, 1, 2))
     assert icl_eval(*RUN, "--labels", "gold,flipped", "--out", "one").code == 0
     page = Path("one/report.html").read_text("utf-8")
@@ -238,7 +238,7 @@ def test_the_curves_of_variants_share_a_chart(icl_eval: IclEval, model: Callable
     assert f"<li>toy/parity accuracy, plain~labels=flipped minus plain: {shown}</li>" in page
 
 
-def test_charts_rows_and_notes_of_several_scorings_have_different_names(
+def test_charts_rows_and_notes_of_several_normalisations_have_distinct_names(
     icl_eval: IclEval, model: Callable[[FakeLM], FakeLM]
 ) -> None:
     model(knowing(0, 1, 2))
@@ -267,6 +267,6 @@ def test_items_can_be_filtered_by_prompt(page: str) -> None:
     assert "<span class=run>run</span><span>task</span><span class=prompt>prompt</span>" in page
 
 
-def test_a_long_name_of_a_prompt_can_be_broken() -> None:
+def test_long_prompt_name_has_line_break_opportunities() -> None:
     assert breakable("a_b~labels=x/y,order=<3>") == "a_<wbr>b<wbr>~labels=x/<wbr>y,<wbr>order=&lt;3&gt;"
     assert breakable("~x/") == "~x/"

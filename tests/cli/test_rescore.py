@@ -20,7 +20,7 @@ def test_rescore_prints_the_table_of_the_run(icl_eval: IclEval, lm: FakeLM) -> N
     assert lm.answered == before
 
 
-def test_rescore_takes_other_normalisations(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_rescore_computes_other_normalisations(icl_eval: IclEval, lm: FakeLM) -> None:
     icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY)
     result = icl_eval("rescore", "kept", "--normalization", "byte,unconditional", "-f", "csv")
 

@@ -13,7 +13,7 @@ from icl_eval.testing import FakeLM
 from .shell import TOY, IclEval
 
 
-def test_show_prints_the_prompt_of_the_run_and_what_is_scored(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_show_prints_the_prompt_and_the_scored_tokens(icl_eval: IclEval, lm: FakeLM) -> None:
     result = icl_eval("show", "toy/parity", "--shots", "0", "--prompt", "chatty", "--example", "3", *TOY)
 
     assert (result.code, result.err) == (0, "")
@@ -29,8 +29,8 @@ def test_show_prints_the_prompt_of_the_run_and_what_is_scored(icl_eval: IclEval,
 
 
 def test_show_prints_every_variant_of_labels_and_orders(icl_eval: IclEval, lm: FakeLM) -> None:
-    axes = ("--labels", "gold,flipped", "--order", "drawn,reversed", "--formats", "2")
-    result = icl_eval("show", "toy/parity", "--shots", "2", *axes, *TOY)
+    options = ("--labels", "gold,flipped", "--order", "drawn,reversed", "--formats", "2")
+    result = icl_eval("show", "toy/parity", "--shots", "2", *options, *TOY)
     names = re.findall(r"^plain(?:~f1)?(?:: .*)?$", result.out, re.MULTILINE)
     plain, reversed_, flipped, _ = re.split(r"^plain.*\n\n", result.out, flags=re.MULTILINE)[1:5]
 
@@ -55,13 +55,13 @@ def test_show_prints_every_selection(icl_eval: IclEval, lm: FakeLM) -> None:
     assert re.findall(r"^plain.*$", result.out, re.MULTILINE) == ["plain", "plain: select=bm25, order=similar-last"]
 
 
-def test_show_names_an_option_that_its_prompt_has_too_few_demonstrations_for(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_show_rejects_an_option_that_needs_more_demonstrations(icl_eval: IclEval, lm: FakeLM) -> None:
     result = icl_eval("show", "toy/parity", "--shots", "0", "--labels", "random", *TOY)
 
     assert result.mistake == "`labels` has no effect: it needs 1 or more demonstrations, and no prompt has more than 0"
 
 
-def test_show_prints_the_prompt_of_a_run(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_show_prints_a_prompt_that_the_run_scores(icl_eval: IclEval, lm: FakeLM) -> None:
     recorded = RecordedTexts(lm)
     icl_eval("run", "-t", "toy/parity", "--shots", "2", "--seeds", "1,", "--limit", "first:1", *TOY)
     result = icl_eval("show", "toy/parity", "--shots", "2", "--seed", "1", *TOY)
@@ -71,7 +71,7 @@ def test_show_prints_the_prompt_of_a_run(icl_eval: IclEval, lm: FakeLM) -> None:
 
 
 @pytest.mark.parametrize(("more", "demonstrations"), [((), 0), (("--fewshot-split", "train"), 2)])
-def test_show_shows_no_demonstrations_where_there_are_none(
+def test_show_of_a_task_without_demonstrations_has_0_shots_by_default(
     more: tuple[str, ...], demonstrations: int, icl_eval: IclEval, lm: FakeLM
 ) -> None:
     path = Path("tasks/toy/parity.yaml")
@@ -81,7 +81,7 @@ def test_show_shows_no_demonstrations_where_there_are_none(
     assert f"seed 0: {demonstrations} of {demonstrations} demonstrations (" in result.out
 
 
-def test_show_takes_other_splits(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_show_reads_the_given_splits(icl_eval: IclEval, lm: FakeLM) -> None:
     result = icl_eval("show", "toy/parity", "--shots", "7", "--split", "train", "--fewshot-split", "validation", *TOY)
 
     assert "Q: 100\nA:⟦ even⟧" in result.out
@@ -90,9 +90,7 @@ def test_show_takes_other_splits(icl_eval: IclEval, lm: FakeLM) -> None:
 
 
 @pytest.mark.parametrize(("example", "last"), [("0", "* carl"), ("1", "- the mast")])
-def test_show_marks_a_reference_that_is_not_the_right_answer(
-    example: str, last: str, icl_eval: IclEval, tmp_path: Path
-) -> None:
+def test_show_marks_a_reference_as_right_or_wrong(example: str, last: str, icl_eval: IclEval, tmp_path: Path) -> None:
     data = ["--data-dir", str(write_release(tmp_path / "release")), "--split", "train"]
     result = icl_eval("show", "superglue-generated/wsc", "--shots", "0", "--example", example, *data)
 
@@ -108,18 +106,18 @@ def test_show_changes_no_character_of_the_prompt(text: str, icl_eval: IclEval, l
     assert result.out.startswith(f"{text.replace('{{ n }}', '0')}\nQ: 0:⟦ even⟧\n\n")
 
 
-def test_show_begins_texts_as_the_run_does(icl_eval: IclEval) -> None:
+def test_show_counts_the_bos_token(icl_eval: IclEval) -> None:
     results = [
         icl_eval("show", "toy/parity", "--shots", "0", "--bos", bos, "--max-length", 100, *options, *TOY).out
         for bos in ("no", "yes")
         for options in ([], ["--tokenizer", "tiny"])
     ]
 
-    read = [int(text.split(" take ")[1].split(" of 100 tokens")[0]) for text in results]
-    assert read == [read[0], read[0], read[0] + 1, read[0] + 1]
+    lengths = [int(text.split(" take ")[1].split(" of 100 tokens")[0]) for text in results]
+    assert lengths == [lengths[0], lengths[0], lengths[0] + 1, lengths[0] + 1]
 
 
-def test_show_needs_the_tokenizer_of_an_endpoint(icl_eval: IclEval) -> None:
+def test_show_of_an_endpoint_requires_a_tokenizer(icl_eval: IclEval) -> None:
     message = icl_eval("show", "toy/parity", "--model", "http://localhost:1/v1", *TOY).mistake
 
     assert message.startswith("an endpoint needs --tokenizer, ")
@@ -131,7 +129,7 @@ def test_show_tokens_marks_every_token(icl_eval: IclEval, lm: FakeLM) -> None:
     assert result.out.startswith("Q│:│ │0│\n│A│:│⟦ │e│v│e│n│⟧\n\n")
 
 
-def test_show_counts_against_the_window_and_names_what_fitted(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_show_prints_only_demonstrations_that_fit_the_context_length(icl_eval: IclEval, lm: FakeLM) -> None:
     lm.window = 40
     result = icl_eval("show", "toy/parity", "--shots", "5", *TOY)
 
@@ -140,21 +138,21 @@ def test_show_counts_against_the_window_and_names_what_fitted(icl_eval: IclEval,
     assert "of 40 tokens" in result.out
 
 
-def test_show_colours_on_a_terminal_only(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_uses_colours_only_in_a_terminal(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = icl_eval("show", "toy/parity", "--shots", "1", *TOY).out
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True)
     coloured = icl_eval("show", "toy/parity", "--shots", "1", *TOY).out
     monkeypatch.setenv("NO_COLOR", "1")
-    refused = icl_eval("show", "toy/parity", "--shots", "1", *TOY).out
+    without_colours = icl_eval("show", "toy/parity", "--shots", "1", *TOY).out
 
     assert "\x1b" not in plain
     assert "\x1b[32m even\x1b[0m" in coloured
-    assert refused == plain
+    assert without_colours == plain
 
 
 class RecordedTexts:
-    """Texts that a model is requested to score, context and continuation together."""
+    """Records the texts that a model scores, context and continuation together."""
 
     def __init__(self, lm: FakeLM) -> None:
         self.texts: list[str] = []
@@ -167,7 +165,7 @@ class RecordedTexts:
         lm.score = score  # type: ignore[method-assign]
 
 
-def test_show_prints_any_script_as_it_is(icl_eval: IclEval, lm: FakeLM, tmp_path: Path) -> None:
+def test_show_prints_any_script_unchanged(icl_eval: IclEval, lm: FakeLM, tmp_path: Path) -> None:
     texts = {
         "tasks/capitals.yaml": "task: capitals\nabout: Which capital?\ndata: {local: {test: a.jsonl}}\n"
         "splits: {demonstrations: test, evaluation: test}\nfields: {country: country}\n"
@@ -187,7 +185,7 @@ def test_show_prints_any_script_as_it_is(icl_eval: IclEval, lm: FakeLM, tmp_path
     assert result.out.startswith("عاصمة 日本 هي⟦ 东京⟧\n")
 
 
-def test_show_says_that_options_bring_their_own_space(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_show_notes_a_second_space_before_options(icl_eval: IclEval, lm: FakeLM) -> None:
     path = Path("tasks/toy/parity.yaml")
     path.write_text(path.read_text().replace("options: [even, odd]", "options: [' even', ' odd']"))
     result = icl_eval("show", "toy/parity", "--shots", "0", *TOY)

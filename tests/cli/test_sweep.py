@@ -51,7 +51,7 @@ def rows(text: str) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(
     "given", [("-m", "weak,strong"), ("--model", "weak", "--model", "strong"), ("-m", "weak, strong,")]
 )
-def test_models_are_given_by_comma_or_repeated(given: tuple[str, ...], models: Models, icl_eval: IclEval) -> None:
+def test_models_are_separated_by_commas_or_repeated(given: tuple[str, ...], models: Models, icl_eval: IclEval) -> None:
     result = icl_eval(*RUN, *given, "--out", "kept", "--format", "csv")
 
     assert (result.code, result.err) == (0, "stored in kept\n")
@@ -84,7 +84,7 @@ def test_one_model_at_one_revision_is_a_run(models: Models, icl_eval: IclEval) -
     assert not Path("kept/sweep.json").exists()
 
 
-def test_a_path_with_a_comma_that_is_there_is_one_model(models: Models, icl_eval: IclEval) -> None:
+def test_existing_path_with_a_comma_is_one_model(models: Models, icl_eval: IclEval) -> None:
     Path("weak,strong").mkdir()
     Path("weak,strong/config.json").write_text("{}")
     models["weak,strong"] = lambda: FakeLM(name="both")
@@ -103,14 +103,14 @@ def test_rescore_prints_the_table_of_the_sweep(format: str, models: Models, icl_
     assert again.out == printed == rescore_sweep("kept").table(format)
 
 
-def test_rescore_takes_other_normalisations_of_a_sweep(models: Models, icl_eval: IclEval) -> None:
+def test_rescore_computes_other_normalisations_of_a_sweep(models: Models, icl_eval: IclEval) -> None:
     icl_eval(*RUN, "-m", "weak,strong", "--out", "kept")
     result = icl_eval("rescore", "kept", "--normalization", "byte,sum", "-f", "csv")
 
     assert [row["normalization"] for row in csv.DictReader(io.StringIO(result.out))] == ["byte", "sum"] * 2
 
 
-def test_a_model_that_fails_is_named_and_the_exit_code_is_1(models: Models, icl_eval: IclEval) -> None:
+def test_failed_model_is_reported_and_the_exit_code_is_1(models: Models, icl_eval: IclEval) -> None:
     result = icl_eval(*RUN, "-m", "gone,strong", "--out", "kept", "--format", "csv")
 
     assert result.code == 1
@@ -121,13 +121,13 @@ def test_a_model_that_fails_is_named_and_the_exit_code_is_1(models: Models, icl_
     ]
 
 
-def test_where_all_models_fail_it_is_a_mistake(models: Models, icl_eval: IclEval) -> None:
+def test_failure_of_all_models_is_a_user_error(models: Models, icl_eval: IclEval) -> None:
     message = icl_eval(*RUN, "-m", "gone", "--revision", "r1,r2").mistake
 
     assert message.startswith("none of the models could be evaluated: gone@r1: 'gone' cannot be loaded")
 
 
-def test_an_interrupted_sweep_goes_on_with_the_same_command(models: Models, icl_eval: IclEval) -> None:
+def test_interrupted_sweep_continues_with_the_same_command(models: Models, icl_eval: IclEval) -> None:
     strong = FakeLM(answers(ASKED), name="strong")
     models["strong"] = lambda: Interrupted(answers(ASKED), name="strong")
     first = icl_eval(*RUN, "-m", "weak,strong")
@@ -149,7 +149,7 @@ def test_explain_prints_the_plan_of_each_model_under_its_name(models: Models, ic
     assert not Path("results").exists()
 
 
-def test_explain_knows_what_a_sweep_has_answered(models: Models, icl_eval: IclEval) -> None:
+def test_explain_counts_stored_answers_of_a_sweep(models: Models, icl_eval: IclEval) -> None:
     icl_eval(*RUN, "-m", "weak,strong")
     result = icl_eval(*RUN, "-m", "weak,strong", "--explain")
 
@@ -174,12 +174,12 @@ def test_explain_knows_what_a_sweep_has_answered(models: Models, icl_eval: IclEv
         ),
     ],
 )
-def test_a_list_that_means_nothing(given: tuple[str, ...], sentence: str, models: Models, icl_eval: IclEval) -> None:
+def test_invalid_list_of_models(given: tuple[str, ...], sentence: str, models: Models, icl_eval: IclEval) -> None:
     assert icl_eval(*RUN, *given).mistake == sentence
     assert not Path("results").exists()
 
 
-def test_the_folder_of_a_sweep_takes_no_single_run(models: Models, icl_eval: IclEval) -> None:
+def test_folder_of_a_sweep_rejects_a_single_run(models: Models, icl_eval: IclEval) -> None:
     icl_eval(*RUN, "-m", "weak,strong", "--out", "kept")
 
     assert icl_eval(*RUN, "-m", "weak", "--out", "kept").mistake == (

@@ -12,7 +12,7 @@ import pytest
 
 from icl_eval.testing import FakeLM
 
-from .bench import HARNESS
+from .command_recorder import HARNESS
 from .shell import TOY, IclEval
 from .test_options import COMMANDS
 
@@ -20,12 +20,12 @@ HOSTILE = "\x1b]0;owned\x07 \x9b2J \u202egnp.exe \u2066 \r"
 VAL = Path("data/parity/val.jsonl")
 
 
-def with_record(id: str) -> None:
+def add_record(id: str) -> None:
     VAL.write_text(VAL.read_text() + json.dumps({"n": id, "pair": 0, "label": 0}) + "\n")
 
 
-def test_a_record_sends_no_control_character(icl_eval: IclEval, lm: FakeLM) -> None:
-    with_record(HOSTILE)
+def test_control_characters_of_a_record_are_escaped(icl_eval: IclEval, lm: FakeLM) -> None:
+    add_record(HOSTILE)
     printed = icl_eval("show", "toy/parity", "--shots", "0", "--example", HOSTILE, "--tokens", *TOY)
     lm.window = 10
     failed = icl_eval("run", "-t", "toy/parity", "--shots", "0", *TOY)
@@ -36,7 +36,7 @@ def test_a_record_sends_no_control_character(icl_eval: IclEval, lm: FakeLM) -> N
     assert "example \\u001b]0;owned\\u0007 \\u009b2J \\u202egnp.exe \\u2066 \\u000d, seed 0" in printed.out
 
 
-def test_a_file_name_sends_no_control_character(icl_eval: IclEval) -> None:
+def test_control_characters_of_a_file_name_are_escaped(icl_eval: IclEval) -> None:
     result = icl_eval("check", f"tasks/{HOSTILE}.yaml", *TOY)
 
     assert result.code == 2
@@ -44,10 +44,10 @@ def test_a_file_name_sends_no_control_character(icl_eval: IclEval) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp936"])
-def test_every_command_prints_any_text_in_every_encoding_of_stdout(
+def test_every_command_prints_any_character_in_any_encoding_of_stdout(
     encoding: str, icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_record("天 ’ 😀")
+    add_record("天 ’ 😀")
     task = Path("tasks/toy/parity.yaml")
     task.write_text(task.read_text().replace("Is a number even?", "天 ’ 😀"))
     lm.name = "天 ’ 😀"
@@ -58,7 +58,7 @@ def test_every_command_prints_any_text_in_every_encoding_of_stdout(
         lm.parameter_count = int(size)
         assert icl_eval("run", *command, "-m", "any", "--out", size).code == 0
     monkeypatch.setattr("icl_eval.analysis.scaling.RESAMPLES", 5)
-    lines = (
+    command_lines = (
         ("run", *command, "-m", "any", "--out", "one"),
         ("list", "toy", "--include", "."),
         ("show", "toy/parity", "--shots", "0", "--example", "天 ’ 😀", *TOY),
@@ -77,8 +77,8 @@ def test_every_command_prints_any_text_in_every_encoding_of_stdout(
         ("orders", "-t", "toy/parity", "--shots", "2", "--temperature", "0", *TOY, "-m", "any"),
     )
     Path("天 ’ 😀.yaml").write_text(HARNESS.replace("NAME", "words"))
-    assert {words[0] for words in lines} == {*COMMANDS}
-    for words in lines:
+    assert {words[0] for words in command_lines} == {*COMMANDS}
+    for words in command_lines:
         written = io.BytesIO()
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
 
@@ -87,7 +87,7 @@ def test_every_command_prints_any_text_in_every_encoding_of_stdout(
 
 
 @pytest.mark.parametrize("encoding", ["cp936"])
-def test_an_encoding_that_the_environment_gives_takes_any_text(encoding: str, library: Path) -> None:
+def test_any_character_is_printed_with_the_encoding_of_the_environment(encoding: str, library: Path) -> None:
     task = Path("tasks/toy/parity.yaml")
     task.write_text(task.read_text().replace("Is a number even?", "天 ’ 😀"))
     command = [sys.executable, "-m", "icl_eval", "list", "toy/parity", "--include", "."]
@@ -97,23 +97,23 @@ def test_an_encoding_that_the_environment_gives_takes_any_text(encoding: str, li
     assert "\\ud83d\\ude00" in result.stdout.decode(encoding)
 
 
-def test_a_table_is_as_wide_as_the_terminal(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_fits_the_width_of_the_terminal(icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("run", "-t", "toy", "--shots", "0,1,2,3,4,5", "--out", "kept", *TOY)
-    rules = []
+    widths = []
     for width in ("80", "100", "150"):
         monkeypatch.setenv("COLUMNS", width)
         result = icl_eval(*command)
         assert result.code == 0, result.err
         lines = [line for line in result.out.splitlines() if line.startswith(" ")]
         assert max(map(len, lines)) <= int(width)
-        rules.append(next(len(line) for line in lines if line.startswith(" ──")))
+        widths.append(next(len(line) for line in lines if line.startswith(" ──")))
     monkeypatch.delenv("COLUMNS")
 
-    assert rules[0] < rules[1] < rules[2]
+    assert widths[0] < widths[1] < widths[2]
     assert icl_eval(*command).out.splitlines() == icl_eval("rescore", "kept").out.splitlines()
 
 
-def test_columns_and_signatures_are_shown_on_demand(icl_eval: IclEval, lm: FakeLM) -> None:
+def test_columns_and_signatures_are_printed_if_requested(icl_eval: IclEval, lm: FakeLM) -> None:
     icl_eval("run", "-t", "toy/parity", "--shots", "0", "--out", "kept", *TOY)
     result = icl_eval("rescore", "kept", "--columns", "ties,se", "--signatures")
 
@@ -122,7 +122,7 @@ def test_columns_and_signatures_are_shown_on_demand(icl_eval: IclEval, lm: FakeL
     assert icl_eval("rescore", "kept", "--columns", "tis").mistake == "no column is named 'tis'; did you mean ties?"
 
 
-def test_a_sign_of_tables_is_replaced_by_a_plain_one_and_a_letter_by_its_escape() -> None:
+def test_table_characters_become_ascii_and_other_characters_escapes() -> None:
     from icl_eval.cli import terminal
 
     terminal.escape_unencodable()
@@ -133,7 +133,7 @@ def test_a_sign_of_tables_is_replaced_by_a_plain_one_and_a_letter_by_its_escape(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_disk_is_one_sentence() -> None:
+def test_full_disk_is_reported_in_one_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(
             [sys.executable, "-m", "icl_eval", "--version"], stdout=full, stderr=subprocess.PIPE, text=True
@@ -143,7 +143,7 @@ def test_a_full_disk_is_one_sentence() -> None:
     assert result.stderr == "icl-eval: stdout cannot be written: No space left on device\n"
 
 
-def test_a_second_interrupt_while_the_first_is_answered_changes_nothing(
+def test_second_interrupt_during_the_first_is_ignored(
     icl_eval: IclEval, lm: FakeLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> str:

@@ -207,7 +207,9 @@ def test_a_record_without_a_category_is_an_error() -> None:
 
 def test_a_field_with_too_many_values_is_an_error() -> None:
     task = parity(range(MOST_CATEGORIES + 1), by="id")
-    with pytest.raises(DataError, match="parity: `by` is 'id', which has 1001 values; at most 1000 can have scores"):
+    with pytest.raises(
+        DataError, match="parity: `by` is 'id', which has 1001 values; at most 1000 categories can be scored"
+    ):
         evaluate(knowing(), task, shots=0)
 
 

@@ -111,7 +111,9 @@ def test_moments_are_stored_only_where_a_metric_needs_them(tmp_path: Path) -> No
 def test_a_model_that_knows_no_other_tokens_cannot_have_min_k_plus_plus() -> None:
     lm = FakeLM()
     lm.gives_moments = False
-    with pytest.raises(ModelError, match="fake gives the log-probabilities of scored tokens only, and min_k_plus_plus"):
+    with pytest.raises(
+        ModelError, match="fake computes the log-probabilities of scored tokens only, and min_k_plus_plus"
+    ):
         evaluate(lm, repeated(["min_k_plus_plus"]), shots=0)
 
     assert lm.answered == 0

@@ -1,4 +1,4 @@
-"""Commands run with their boundaries watched: what reaches a model, a loader, a server or a file is kept."""
+"""Runs commands and records what reaches a model, a loader, a server or a file."""
 
 from __future__ import annotations
 
@@ -60,68 +60,68 @@ doc_to_choice: [wren, duck]
 """
 
 
-class Reached(BaseException):
-    """A boundary was reached, and all there is to see has been kept."""
+class BoundaryReached(BaseException):
+    """Ends a command after the call that the test needs has been recorded."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a boundary."""
+    """A call of a loader."""
 
     name: str
     source: Any
-    given: dict[str, Any]
+    arguments: dict[str, Any]
 
 
 Requests = list[tuple[str, Any]]
 
 
 @dataclass
-class Bench:
-    """Runs commands and keeps what arrives.
+class CommandRecorder:
+    """Runs commands and records what arrives.
 
     Attributes:
         command: the command line.
-        patch: undone after each command.
-        shell: what the last command left behind.
-        has_run: whether the folder may differ from that of a new test.
-        is_watched: whether more is looked at than requests and what is printed.
+        patch: its patches are undone after each command.
+        shell: exit code and output of the last command.
+        has_run: whether the test has run a command before, so that files may differ from those of a new test.
+        is_patched: whether the test records more than requests and output.
     """
 
     command: IclEval
     patch: pytest.MonkeyPatch
     shell: Shell = field(default_factory=lambda: Shell(0, "", ""))
     has_run: bool = False
-    is_watched: bool = False
+    is_patched: bool = False
 
     def run(self, *words: str) -> Shell:
-        """A command in a folder where nothing has been run; it may end at a boundary."""
+        """Run a command without the results of earlier ones; it may end with `BoundaryReached`."""
         self.has_run = True
         shutil.rmtree("results", ignore_errors=True)
         try:
             self.shell = self.command(*words)
-        except Reached:
+        except BoundaryReached:
             self.shell = Shell(0, "", "")
         return self.shell
 
     @contextmanager
-    def watched(self) -> Iterator[pytest.MonkeyPatch]:
+    def patching(self) -> Iterator[pytest.MonkeyPatch]:
         with self.patch.context() as patch:
-            self.is_watched = True
+            self.is_patched = True
             yield patch
-            self.is_watched = False
+            self.is_patched = False
 
     def requests(self, *words: str, window: int = 2**20) -> Requests:
-        """The text of every request that a command makes, and how an answer is decoded; None if it is scored.
+        """The text of every request of a command, with its decoding; None for requests to score.
 
-        The same command in a new folder is run once for all tests, unless more is watched.
+        A command that is the first of a test is run once for all tests, unless the test patches more.
         """
-        if self.has_run or self.is_watched:
+        if self.has_run or self.is_patched:
             return self._requests(words, window)
-        if (words, window) not in KNOWN:
-            KNOWN[words, window] = self._requests(words, window), self.shell
-        found, self.shell = KNOWN[words, window]
-        return found
+        if (words, window) not in RECORDED:
+            RECORDED[words, window] = self._requests(words, window), self.shell
+        recorded, self.shell = RECORDED[words, window]
+        return recorded
 
     def _requests(self, words: tuple[str, ...], window: int) -> Requests:
         found: Requests = []
@@ -129,18 +129,18 @@ class Bench:
         lm.window = window
         tokenizer = byte_tokenizer()
 
-        def keep(requests: Sequence[Any], decode: Callable[[Any], str]) -> None:
+        def record(requests: Sequence[Any], decode: Callable[[Any], str]) -> None:
             found.extend((decode(each.tokens), getattr(each, "decoding", None)) for each in requests)
 
-        def keeping(answer: Any) -> Any:
+        def recording(answer: Any) -> Any:
             def method(requests: Any, sink: Any) -> None:
-                keep(requests, lambda tokens: bytes(tokens.tolist()).decode())
+                record(requests, lambda tokens: bytes(tokens.tolist()).decode())
                 answer(requests, sink)
 
             return method
 
         def workload(engine: Engine, requests: Any, planned: Any) -> Any:
-            keep(requests, lambda tokens: tokenizer.decode(tokens.tolist()))
+            record(requests, lambda tokens: tokenizer.decode(tokens.tolist()))
             return work(engine, requests, planned)
 
         work = Engine.workload
@@ -148,20 +148,20 @@ class Bench:
             patch.setattr(
                 lm, "chat_template", lambda given: TokenizerTemplate(trained("causal")[1], lm.controls, given)
             )
-            patch.setattr(lm, "score", keeping(lm.score))
-            patch.setattr(lm, "generate", keeping(lm.generate))
+            patch.setattr(lm, "score", recording(lm.score))
+            patch.setattr(lm, "generate", recording(lm.generate))
             patch.setattr("icl_eval.runs.model.load", lambda *_: lm)
             patch.setattr(gc, "collect", lambda: 0)  # between the models of a sweep, which takes long
             patch.setattr("icl_eval.runs.check.load", lambda *_: lm)
             if words[0] in ("plan", "check"):
                 self._loaders(patch, computes=False)
                 patch.setattr(Engine, "workload", workload)
-                patch.setattr(meta_model, "cache_size", remembered)
+                patch.setattr(meta_model, "cache_size", stored_cache_size)
             self.run(*words)
         return found
 
     def calls(self, *words: str, computes: bool = False, family: str = "causal") -> list[Call]:
-        """The calls of the loaders of `transformers`; unless the model `computes`, the command ends at its loader."""
+        """The calls of the loaders of `transformers`; the command ends at the model, unless it `computes`."""
         with self.patch.context() as patch:
             found = self._loaders(patch, computes=computes, family=family)
             self.run(*words)
@@ -181,7 +181,7 @@ class Bench:
 
         def loaded() -> Any:
             if not computes:
-                raise Reached
+                raise BoundaryReached
             return model, {"missing_keys": [], "unexpected_keys": []}
 
         def cached(place: str, file: str, revision: str | None) -> str:
@@ -194,7 +194,7 @@ class Bench:
         return found
 
     def served(self, *words: str, **habits: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The bodies that a command sends to the server `URL`, and the arguments of the clients that send them."""
+        """The request bodies that a command sends to the server `URL`, and the arguments of its HTTP clients."""
         clients: list[dict[str, Any]] = []
 
         class Client(httpx2.AsyncClient):
@@ -212,15 +212,15 @@ class Bench:
         return server.requests, clients
 
 
-KNOWN: dict[tuple[tuple[str, ...], int], tuple[Requests, Shell]] = {}
-CACHES: dict[int, Any] = {}
+RECORDED: dict[tuple[tuple[str, ...], int], tuple[Requests, Shell]] = {}
+CACHE_SIZES: dict[int, Any] = {}
 
 
-def remembered(model: Any, tokens: int) -> Any:
-    """The size of the cache after so many tokens, computed once: all models that are planned here are of one kind."""
-    if tokens not in CACHES:
-        CACHES[tokens] = cache_size(model, tokens)
-    return CACHES[tokens]
+def stored_cache_size(model: Any, tokens: int) -> Any:
+    """The size of the cache after a number of tokens, computed once, since all planned models are of one kind."""
+    if tokens not in CACHE_SIZES:
+        CACHE_SIZES[tokens] = cache_size(model, tokens)
+    return CACHE_SIZES[tokens]
 
 
 @cache
@@ -233,8 +233,8 @@ def trained(family: str) -> tuple[Any, Any]:
     return kinds.build("bert"), kinds.tokenizer_for("bert")
 
 
-def write_world(folder: Path) -> None:
-    """Beside the toy library: other data and tasks, and names of models and tokenizers that stand for checkpoints."""
+def write_extra_files(folder: Path) -> None:
+    """Write other data and tasks next to the toy library, and folders that stand for checkpoints."""
     for split, first in (("train", 300), ("val", 200)):
         lines = [json.dumps({"n": n, "pair": n // 2, "label": n % 2}) for n in range(first, first + 8)]
         write(folder, f"other/parity/{split}.jsonl", "\n".join(lines) + "\n")
