@@ -54,7 +54,7 @@ def examples(
     seed: Annotated[str | None, Option("Only these draws.", EVALUATION, "N,...")] = None,
     id: Annotated[list[str] | None, Option("Only this example; may be repeated.", EVALUATION, "ID")] = None,
 ) -> None:
-    """Print examples of a finished run with their scores and prompts.
+    """Print examples of a finished run, with their scores.
 
     The margin is the score of the best right option minus that of the best wrong option, in nats. No model is loaded.
     """

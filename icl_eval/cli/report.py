@@ -35,9 +35,9 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write an HTML page with scores, curves, differences and items.
+    """Write a page with scores, curves, differences and items.
 
-    The page is a single file that you can open from disk and share. No model is loaded.
+    The page is a single HTML file that you can open from disk and share. No model is loaded.
     """
     results = results_of(folders)
     only = out is None and len({*folders}) == 1

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OF_THEIR_OWN = frozenset({"memory", "synthetic"})
 """What the records are of tasks that read none from the Hub or a directory."""
-MOST_CATEGORIES = 10  # of a task, each in a row of its own
+MAX_CATEGORIES = 10  # of a task, each in a row of its own
 
 
 def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", view: View = DEFAULT) -> str:
@@ -80,7 +80,7 @@ def without_many_categories(scores: Sequence[Score]) -> list[Score]:
     found: dict[str, set[str]] = {}
     for score in scores:
         found.setdefault(score.task, set()).add(score.category)
-    return [score for score in scores if not score.category or len(found[score.task] - {""}) <= MOST_CATEGORIES]
+    return [score for score in scores if not score.category or len(found[score.task] - {""}) <= MAX_CATEGORIES]
 
 
 def _csv(scores: Sequence[Score], manifest: Manifest, view: View) -> str:  # noqa: ARG001

@@ -1,4 +1,4 @@
-"""Which examples of tasks are in some text files: what `contamination` finds, and the file that keeps it."""
+"""The result of `contamination`: examples whose n-grams occur in text files, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from icl_eval.tasks import Category
 from icl_eval.tasks.files import parse_json
 from icl_eval.tasks.located import first_problem
 
-FIELD = "contamination"  # by which scores are divided
+FIELD = "contamination"  # the field of the categories clean and dirty
 CLEAN, DIRTY = "clean", "dirty"
 
 
 class Searched(BaseModel):
-    """A task whose n-grams were looked for.
+    """A task whose n-grams were searched for.
 
     Attributes:
-        split: the evaluated split, if it is not the task's own.
-        ngram: words of an n-gram; a shorter example is looked for as a whole.
-        examples: in the split.
-        dirty: those of which an n-gram was found.
+        task: name of the task.
+        split: the evaluated split; empty if it is the task's own.
+        ngram: words of an n-gram; a shorter example is searched for as a whole.
+        examples: number of examples in the split.
+        dirty: number of examples with an n-gram that was found.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +42,7 @@ class Searched(BaseModel):
 
     @property
     def categories(self) -> dict[str, int]:
-        """The number of examples that are clean and that are dirty, without a category that is empty."""
+        """The number of clean and of dirty examples, without empty categories."""
         counts = {CLEAN: self.examples - self.dirty, DIRTY: self.dirty}
         return {name: count for name, count in counts.items() if count}
 
@@ -50,9 +51,11 @@ class Overlap(BaseModel):
     """A dirty example.
 
     Attributes:
-        ngram: the first of its n-grams that was found, as normalized words.
-        file, line, offset: where that is; bytes of the decompressed file before it, of JSON lines before its line.
-        ngrams: how many different n-grams of the example were found.
+        task, id: the example.
+        ngram: its first n-gram that was found, as normalised words.
+        file, line, offset: where it was found. The offset counts bytes of the decompressed file, up to the n-gram, or
+            up to its line in JSON lines.
+        ngrams: number of different n-grams of the example that were found.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,7 +76,7 @@ class Contamination:
     Attributes:
         tasks: the searched tasks.
         overlaps: their dirty examples.
-        failures: the tasks that were not searched, since their data is missing.
+        failures: tasks whose data is missing.
     """
 
     tasks: tuple[Searched, ...]
@@ -81,7 +84,7 @@ class Contamination:
     failures: tuple[Failure, ...] = ()
 
     def write(self, path: Path) -> None:
-        """Write JSON lines, a line for each task and then one for each dirty example.
+        """Write JSON lines: first a line for each task, then a line for each dirty example.
 
         Raises:
             RunError: the file cannot be written.
@@ -90,20 +93,26 @@ class Contamination:
         replace_file(path, (f"{each.model_dump_json()}\n" for each in lines), end="")
 
     def divided(self, records: Iterable[TaskRecord], path: Path) -> tuple[TaskRecord, ...]:
-        """The tasks of a run with the categories `clean` and `dirty`; those that were not searched as they are.
+        """Give the searched tasks of a run the categories `clean` and `dirty`; other tasks are unchanged.
+
+        Args:
+            records: the tasks of the run.
+            path: this file, for messages.
 
         Raises:
-            RunError: no task of the run was searched, or one had other examples then; `path` is this file.
+            RunError: no task of the run was searched, or a task had other examples in the search.
         """
         searched = {(each.task, each.split): each for each in self.tasks}
         found = [(record, searched.get((record.task, record.split))) for record in records]
         if found and all(each is None for _, each in found):
             names = ", ".join(dict.fromkeys(each.task for each in self.tasks))
-            raise RunError(f"this file is about {names}, but the run evaluates none of these on the same split", path)
+            raise RunError(
+                f"this file is about {names}, but the run evaluates none of these tasks on the same split", path
+            )
         return tuple(record if each is None else _divided(record, each, path) for record, each in found)
 
     def labelled(self, results: Iterable[ExampleResult], records: Iterable[TaskRecord]) -> Iterator[ExampleResult]:
-        """The examples of a run, with those of the divided tasks in their categories."""
+        """The examples of a run, with the categories `clean` and `dirty` for the searched tasks."""
         ids: dict[str, set[str]] = {}
         for overlap in self.overlaps:
             ids.setdefault(overlap.task, set()).add(overlap.id)
@@ -127,10 +136,10 @@ def _divided(record: TaskRecord, found: Searched, path: Path) -> TaskRecord:
 
 
 def read_contamination(path: Path) -> Contamination:
-    """The file that `Contamination.write` writes.
+    """Read the file that `Contamination.write` writes.
 
     Raises:
-        RunError: it cannot be read, or a line of it is damaged, with the line.
+        RunError: the file cannot be read, or a line is damaged.
     """
     tasks: list[Searched] = []
     overlaps: list[Overlap] = []

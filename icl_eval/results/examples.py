@@ -1,4 +1,4 @@
-"""Evaluated examples: everything that scores need, so that they can be recomputed without a model."""
+"""Results of examples, `examples.jsonl`: all that is needed to compute scores without the model."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from icl_eval.tasks import Normalization
 from icl_eval.tasks.example import are_grades
 from icl_eval.tasks.files import parse_json
 
-FOR_CALIBRATION = ("domain", "content_free")  # fields of an option
-MOMENTS = ("means", "sds")  # fields of a likelihood
-ONLY = Ranking(chosen=0, tied=False, margin=math.inf)
+CALIBRATION_FIELDS = ("domain", "content_free")  # of an option; empty unless a calibration needs them
+MOMENTS = ("means", "sds")  # fields of a likelihood; empty unless a metric needs them
+SINGLE_ANSWER = Ranking(chosen=0, tied=False, margin=math.inf)
 
 
 @dataclass(frozen=True, slots=True)
 class ExampleResult(ABC):
-    """One answered example of one cell; a line of `examples.jsonl`."""
+    """The result of an example in a cell; a line of `examples.jsonl`."""
 
     kind: ClassVar[Kind]
 
@@ -37,30 +37,34 @@ class ExampleResult(ABC):
     id: str
     cluster: str
     group: str
-    shots: int  # effective
-    truncated: int
+    shots: int  # number of demonstrations that fit the context length
+    truncated: int  # tokens cut from the start of the query
     demonstrations: tuple[str, ...]
     category: str = field(default="", kw_only=True)
     demonstration_logprobs: tuple[float, ...] = field(default=(), kw_only=True)
-    """Of the answer of each demonstration after those before it, in nats, in the order of the prompt."""
+    """Log-probability of each demonstration's answer given the demonstrations before it, in nats, in prompt order."""
 
     @abstractmethod
     def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:
-        """The predictions for metrics: one, or one for every sample; only options are ranked."""
+        """The predictions that metrics score: one, or one for each sample.
+
+        Args:
+            ranking: of the options; it is ignored if there are none.
+        """
 
     @property
     @abstractmethod
     def question(self) -> Hashable:
-        """What is the same for every answer to this example, whatever the prompt and the model."""
+        """A value that is the same for this example in all runs, whatever the prompt and the model."""
 
     @property
     @abstractmethod
     def logprobs(self) -> tuple[tuple[float, ...], ...]:
-        """The log-probabilities of tokens in nats, by option or text."""
+        """The log-probabilities in nats of the tokens of each option, or of each text."""
 
     @property
     def scored_tokens(self) -> tuple[tuple[float, ...], ...]:
-        """The log-probability of each token, in nats, by option; none of generated texts."""
+        """The log-probabilities in nats of the tokens of each option; empty for generated texts."""
         return self.logprobs
 
     @property
@@ -69,11 +73,16 @@ class ExampleResult(ABC):
         return ()
 
     def rank(self, normalization: Normalization) -> Ranking:  # noqa: ARG002
-        """Which option wins under a normalisation, by how much, and whether another is as good; the only answer."""
-        return ONLY
+        """The ranking of the options by their scores under a normalisation."""
+        return SINGLE_ANSWER
 
     def rivals(self, normalization: Normalization, noise: float) -> tuple[int, ...]:  # noqa: ARG002
-        """The options that could win in another batch, given the arithmetic noise of a token."""
+        """The options that could be chosen in another batch.
+
+        Args:
+            normalization: how the options are scored.
+            noise: arithmetic noise of the log-probability of a token, in nats.
+        """
         return ()
 
     @property
@@ -83,69 +92,69 @@ class ExampleResult(ABC):
 
     @property
     def empty(self) -> int:
-        """Number of texts without any words."""
+        """Number of texts that are empty or white space."""
         return 0
 
     def without_reasoning(self, end: str | None) -> tuple[ExampleResult, int]:  # noqa: ARG002
-        """The same with the answers in its texts alone, and the number of texts whose reasoning does not end."""
+        """The result without the reasoning in its texts, and the number of texts whose reasoning does not end."""
         return self, 0
 
     def in_category(self, category: str) -> ExampleResult:
-        """The same in another category; `dataclasses.replace` takes several times as long."""
-        found = copy(self)
-        object.__setattr__(found, "category", category)
-        return found
+        """The result in another category. Much faster than `dataclasses.replace`."""
+        result = copy(self)
+        object.__setattr__(result, "category", category)
+        return result
 
     def entry(self) -> dict[str, Any]:
-        """What the line of `examples.jsonl` says."""
-        found = {"kind": self.kind, **asdict(self)}
+        """The JSON object of the line in `examples.jsonl`."""
+        entry = {"kind": self.kind, **asdict(self)}
         if not self.demonstration_logprobs:
-            del found["demonstration_logprobs"]
-        return found
+            del entry["demonstration_logprobs"]
+        return entry
 
     def line(self) -> str:
-        """The JSON line of `examples.jsonl`."""
+        """The line in `examples.jsonl`."""
         return json.dumps(self.entry(), ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceResult(ExampleResult):
-    """What was scored for each option."""
+    """The scored options of a multiple-choice example."""
 
     kind: ClassVar[Kind] = "choice"
 
     gold: tuple[int, ...]
-    names: tuple[str, ...]  # the options themselves
+    names: tuple[str, ...]  # texts of the options as in the task
     options: tuple[OptionResult, ...]
-    grades: tuple[float, ...] = ()  # of the options, if they are not just right or wrong
+    grades: tuple[float, ...] = ()  # of the options; empty if options are just right or wrong
 
     def entry(self) -> dict[str, Any]:
-        """What the line of `examples.jsonl` says, without what was not collected for calibration."""
+        """The JSON object of the line in `examples.jsonl`, without empty fields for calibrations."""
         entry = ExampleResult.entry(self)
-        options = [{k: v for k, v in each.items() if v or k not in FOR_CALIBRATION} for each in entry["options"]]
+        options = [{k: v for k, v in each.items() if v or k not in CALIBRATION_FIELDS} for each in entry["options"]]
         return {**entry, "options": options}
 
     def rank(self, normalization: Normalization) -> Ranking:
-        """Which option wins under a normalisation."""
+        """The ranking of the options by their scores under a normalisation."""
         return rank([score(option, normalization) for option in self.options])
 
     def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:
-        """The option that was chosen, and the scores of all."""
+        """One prediction: the chosen option, with the scores of all options."""
         units = self.cluster, self.group
         return (Prediction(self.id, self.names, self.gold, ranking.chosen, *units, ranking.scores, self.grades),)
 
     @property
     def question(self) -> Hashable:
-        """The options, and how right they are."""
+        """The options, the right ones and the grades."""
         return self.names, self.gold, self.grades
 
     @property
     def logprobs(self) -> tuple[tuple[float, ...], ...]:
-        """Of every option's tokens."""
+        """The log-probabilities in nats of the tokens of each option."""
         return tuple(option.logprobs for option in self.options)
 
     def rivals(self, normalization: Normalization, noise: float) -> tuple[int, ...]:
-        """The options whose score is within the arithmetic noise of the best one."""
+        """The options whose score differs from the best one by at most the arithmetic noise."""
         if not noise:
             return ()
         scores = [score(option, normalization) for option in self.options]
@@ -154,7 +163,7 @@ class ChoiceResult(ExampleResult):
 
 @dataclass(frozen=True, slots=True)
 class TextResult(ExampleResult):
-    """The generated text or samples, and why each ended: `stop`, `end` or `length`."""
+    """The generated texts, one per sample. `finished` is why each ended: `stop`, `end` or `length`."""
 
     kind: ClassVar[Kind] = "text"
 
@@ -162,33 +171,33 @@ class TextResult(ExampleResult):
     generated: tuple[str, ...]
     finished: tuple[str, ...]
     scores: tuple[float, ...]
-    right: bool = True  # whether the references are right answers, or what must not be generated
+    right: bool = True  # whether the references are right answers, not wrong ones
 
     def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
-        """Every text."""
+        """A prediction for each generated text."""
         common = (self.references, self.cluster, self.group, self.right)
         samples = self.generated if len(self.generated) > 1 else ()
         return tuple(TextPrediction(self.id, text, *common, samples) for text in self.generated)
 
     def without_reasoning(self, end: str | None) -> tuple[ExampleResult, int]:
-        """The same with what follows `end` in each text; a text without it has no answer."""
+        """The result with only what follows `end` in each text; a text without `end` becomes empty."""
         starts = [answer_start(text, end) for text in self.generated]
         answers = ["" if start is None else text[start:] for text, start in zip(self.generated, starts, strict=True)]
         return replace(self, generated=tuple(answers)), starts.count(None)
 
     @property
     def question(self) -> Hashable:
-        """The references, and whether they are right."""
+        """The references, and whether they are right answers."""
         return self.references, self.right
 
     @property
     def logprobs(self) -> tuple[tuple[float, ...], ...]:
-        """Of every text as a whole."""
+        """The log-probability in nats of each whole text."""
         return tuple((value,) for value in self.scores)
 
     @property
     def scored_tokens(self) -> tuple[tuple[float, ...], ...]:
-        """None: only whole texts have log-probabilities."""
+        """Empty, because only whole texts have log-probabilities."""
         return ()
 
     @property
@@ -203,13 +212,13 @@ class TextResult(ExampleResult):
 
     @property
     def empty(self) -> int:
-        """Number of texts without any words."""
+        """Number of texts that are empty or white space."""
         return sum(not text.strip() for text in self.generated)
 
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodResult(ExampleResult):
-    """The log-probabilities of a text, as many requests as it took; words and bytes are those of the reference."""
+    """The log-probabilities of a given text, in one part per request; `words` and `bytes` count the reference."""
 
     kind: ClassVar[Kind] = "likelihood"
 
@@ -218,16 +227,16 @@ class LikelihoodResult(ExampleResult):
     words: int
     bytes: int
     unspaced: bool = False  # whether most letters are of scripts without spaces between words
-    means: tuple[tuple[float, ...], ...] = ()  # of each log-probability, its expectation, if a metric needs it
-    sds: tuple[tuple[float, ...], ...] = ()  # and its standard deviation
-    zlib_bytes: int = 0  # of the text compressed by zlib
+    means: tuple[tuple[float, ...], ...] = ()  # expectation of each token's log-probability, if a metric needs it
+    sds: tuple[tuple[float, ...], ...] = ()  # standard deviation of each token's log-probability, likewise
+    zlib_bytes: int = 0  # size of the text after compression by zlib
 
     def entry(self) -> dict[str, Any]:
-        """What the line of `examples.jsonl` says, without what no metric needs."""
+        """The JSON object of the line in `examples.jsonl`, without empty moments."""
         return {name: v for name, v in ExampleResult.entry(self).items() if v or name not in MOMENTS}
 
     def predictions(self, ranking: Ranking) -> tuple[AnyPrediction, ...]:  # noqa: ARG002
-        """The whole text's likelihood."""
+        """One prediction: the likelihood of the whole text."""
         tokens = sum(map(len, self.parts))
         logprob = min(math.fsum(value for part in self.parts for value in part), 0.0)
         counts = (tokens, self.words, self.bytes)
@@ -237,17 +246,17 @@ class LikelihoodResult(ExampleResult):
 
     @property
     def question(self) -> Hashable:
-        """The length of the text; its tokens depend on the model."""
+        """The length of the text in words and bytes, since its tokens depend on the model."""
         return self.words, self.bytes
 
     @property
     def logprobs(self) -> tuple[tuple[float, ...], ...]:
-        """Of every token."""
+        """The log-probabilities in nats of the tokens of each part."""
         return self.parts
 
     @property
     def scored_tokens(self) -> tuple[tuple[float, ...], ...]:
-        """Of the tokens of all windows."""
+        """The log-probabilities in nats of all tokens, as one sequence."""
         return (tuple(value for part in self.parts for value in part),)
 
 
@@ -255,19 +264,19 @@ KINDS: dict[str, type[ExampleResult]] = {each.kind: each for each in (ChoiceResu
 
 
 REPAIR = "run the same command again to rewrite it"
-# what `parse_example` raises for a damaged line
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What `parse_example` raises for a damaged line."""
 
 
 def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> Iterator[ExampleResult]:
-    """The lines of an `examples.jsonl`.
+    """Read the results in an `examples.jsonl`.
 
     Args:
         path: the file.
-        records: what the manifest keeps of each task and prompt; None if there is no manifest yet.
+        records: the records of the manifest, to check the cells; None to check no cells.
 
     Raises:
-        RunError: the file is missing, or a line is damaged, of no cell of the run, or of an example that is there.
+        RunError: the file is missing, or a line is damaged, repeated, or of a cell that is not in the manifest.
     """
     cells = None if records is None else {cell for record in records for cell in record.cells}
     seen: set[tuple[Cell, str]] = set()
@@ -291,7 +300,7 @@ def read_examples(path: Path, records: Iterable[TaskRecord] | None = None) -> It
 
 
 def parse_example(line: str | bytes) -> ExampleResult:
-    """An `examples.jsonl` line, every field of which is checked: it may have been edited.
+    """Parse a line of `examples.jsonl` and check every field, since the file may have been edited.
 
     Raises:
         DAMAGED: the line is not valid.
@@ -310,7 +319,7 @@ def parse_example(line: str | bytes) -> ExampleResult:
 
 
 def _option(entry: dict[str, Any]) -> OptionResult:
-    """An option of a choice; what a calibration needs is there if the run collected it."""
+    """An option of a choice; the fields for calibrations may be missing."""
     known = entry["text"], tuple(entry["logprobs"]), tuple(entry["unconditional"])
     if len(entry) == len(known):
         return OptionResult(*known)
@@ -318,7 +327,7 @@ def _option(entry: dict[str, Any]) -> OptionResult:
 
 
 def _check(result: ExampleResult) -> None:
-    """Raise one of `DAMAGED` if a field has a value that no run gives it; C does the loops, as there are many lines."""
+    """Raise one of `DAMAGED` if a field has an impossible value. Loops are in C, because there are many lines."""
     cell = result.cell
     names = (result.id, result.cluster, result.group, result.category, cell.task, cell.prompt)
     _check_strings(names, result.demonstrations)

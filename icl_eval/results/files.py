@@ -1,4 +1,4 @@
-"""Folders that one process writes at a time, and files that are written whole or not at all."""
+"""Locked folders and atomically written files."""
 
 from __future__ import annotations
 
@@ -13,29 +13,34 @@ from icl_eval.errors import RunError
 
 
 def lock(path: Path) -> FileLock:
-    """Take a folder, made if missing, for this process alone, until the lock is released.
+    """Lock a folder for this process; it is created if it does not exist.
 
     Raises:
-        RunError: it cannot be written, or another process is using it.
+        RunError: the folder cannot be written, or another process has locked it.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        taken = FileLock(path / ".lock")
-        taken.acquire(timeout=0)
+        folder_lock = FileLock(path / ".lock")
+        folder_lock.acquire(timeout=0)
     except Timeout as error:
         raise RunError("another process is writing this run folder", path) from error
     except FileExistsError as error:
         raise RunError("this is a file, but a run needs a folder; give another --out", path) from error
     except OSError as error:
         raise RunError(f"this run folder cannot be written: {error.strerror}", path) from error
-    return taken
+    return folder_lock
 
 
 def replace_file(path: Path, pieces: Iterable[str], end: str = "\n") -> None:
-    """Write a file whole or not at all, with `end` after the last piece.
+    """Write a file atomically.
+
+    Args:
+        path: the file.
+        pieces: its content.
+        end: written after the last piece.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file cannot be written.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with write_errors(path):
@@ -47,10 +52,10 @@ def replace_file(path: Path, pieces: Iterable[str], end: str = "\n") -> None:
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turn an `OSError` into a sentence about the file or folder that cannot be written.
+    """A context that turns an `OSError` into a `RunError` about the file or folder.
 
     Raises:
-        RunError: the block raised one.
+        RunError: the block raised an `OSError`.
     """
     try:
         yield

@@ -20,27 +20,27 @@ from icl_eval.results.score import Score
 
 
 class RunFolder:
-    """A run's files. What processes of a run that was killed have left in it, each in a journal of its own, is merged.
+    """The run folder in the first or only process. Journals of the processes of a killed run are merged.
 
     Args:
-        path: the folder; it is created if missing.
-        ranks: the processes that answer into it, of which this is the first.
+        path: the folder; it is created if it does not exist.
+        ranks: the processes that share the folder, of which this is the first.
 
     Raises:
-        RunError: it cannot be written, another run is using it, or it is the folder of a sweep.
+        RunError: the folder cannot be written, another run is using it, or it is the folder of a sweep.
         WorkerError: another process failed.
     """
 
     def __init__(self, path: Path, ranks: Ranks = SINGLE_PROCESS) -> None:
         self.path = path
         if (path / SWEEP).is_file():
-            raise RunError("this folder holds a sweep over several models; give another --out", path)
+            raise RunError("this folder contains a sweep over several models; give another --out", path)
         self._lock = lock(path)
         with ExitStack() as unless_open:
             unless_open.callback(self._lock.release)
-            own = unless_open.enter_context(Journal(journal_path(path, 0)))
-            absorb_others(own, path)
-            self.journal = own if ranks.size == 1 else _shared(own, path, ranks)
+            journal = unless_open.enter_context(Journal(journal_path(path, 0)))
+            absorb_others(journal, path)
+            self.journal = journal if ranks.size == 1 else _shared(journal, path, ranks)
             unless_open.pop_all()
 
     def __enter__(self) -> RunFolder:
@@ -53,16 +53,20 @@ class RunFolder:
         self._lock.release()
 
     def claim(self, manifest: Manifest) -> None:
-        """Begin a run here, or another grid of the same model, data and tasks, which replaces earlier results.
+        """Start a run in the folder. Results of an earlier run of the same model, data and tasks are deleted.
+
+        The earlier run may have another grid, such as other numbers of shots; its answers are reused.
 
         Raises:
-            RunError: the folder holds a run of something else.
+            RunError: the folder contains a run of another model, other data or other tasks.
         """
         if (self.path / "manifest.json").is_file():
             before = read_manifest(self.path)
             if before.claim() != manifest.claim():
                 config = before.config
-                message = f"this folder holds a run of {config.model} on {', '.join(config.tasks)} with other options"
+                message = (
+                    f"this folder contains a run of {config.model} on {', '.join(config.tasks)} with other options"
+                )
                 raise RunError(f"{message}; give another --out", self.path)
         for name in ("scores.json", "examples.jsonl", PROMPTS):
             with write_errors(self.path / name):
@@ -70,7 +74,7 @@ class RunFolder:
         self.write_manifest(manifest)
 
     def merge(self) -> None:
-        """Bring the answers of all processes into `answers.jsonl`; nothing can be looked up after."""
+        """Merge the answers of all processes into `answers.jsonl`. The journal cannot be read afterwards."""
         if isinstance(self.journal, SharedJournal):
             self.journal.merge()
 
@@ -80,10 +84,10 @@ class RunFolder:
 
     @contextmanager
     def examples(self, failed: Collection[tuple[str, str]]) -> Iterator[Callable[[ExampleResult], None]]:
-        """Write `examples.jsonl` one example at a time; the file appears only when it is complete.
+        """A context that writes `examples.jsonl`; the file is only replaced when it is complete.
 
         Args:
-            failed: the (task, prompt) pairs whose examples are left out; it is read at the end.
+            failed: (task, prompt) pairs whose examples are left out; it is read when the context ends.
 
         Yields:
             A function that writes one example.
@@ -110,7 +114,7 @@ class RunFolder:
             partial.replace(self.path / "examples.jsonl")
 
     def prompts(self) -> AbstractContextManager[Callable[[ExampleResult, PromptParts], None]]:
-        """Write `prompts.jsonl`, as `text_writer` does."""
+        """A context that writes `prompts.jsonl`, as `text_writer`."""
         return text_writer(self.path)
 
     def write_scores(self, scores: Iterable[Score]) -> None:
@@ -119,21 +123,21 @@ class RunFolder:
 
 
 class WorkerFolder:
-    """A run folder for another process than the first, which writes its journal there and nothing else.
+    """The run folder in any other process, which only writes its own journal.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the folder cannot be written.
         WorkerError: another process failed.
     """
 
     def __init__(self, path: Path, ranks: Ranks) -> None:
         self.path = path
-        ranks.gather(None)  # the first one has opened it
+        ranks.gather(None)  # waits until the first process has opened the folder
         with write_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as unless_open:
-            own = unless_open.enter_context(Journal(journal_path(path, ranks.rank)))
-            self.journal = SharedJournal(own, path, ranks)
+            journal = unless_open.enter_context(Journal(journal_path(path, ranks.rank)))
+            self.journal = SharedJournal(journal, path, ranks)
             unless_open.pop_all()
 
     def __enter__(self) -> WorkerFolder:
@@ -145,28 +149,28 @@ class WorkerFolder:
         self.journal.__exit__(kind, error, trace)
 
     def claim(self, _manifest: Manifest) -> None:
-        """Do nothing: the first process does."""
+        """Do nothing, because the first process claims the folder."""
 
     @contextmanager
     def examples(self, _failed: Collection[tuple[str, str]]) -> Iterator[Callable[[ExampleResult], None]]:
-        """Write nothing: the first process does."""
+        """Write nothing, because the first process writes the file."""
         yield lambda _: None
 
     @contextmanager
     def prompts(self) -> Iterator[Callable[[ExampleResult, PromptParts], None]]:
-        """Write nothing: the first process does."""
+        """Write nothing, because the first process writes the file."""
         yield lambda _, __: None
 
     def merge(self) -> None:
-        """Leave this process's answers to the first one."""
+        """Let the first process merge the answers of this one."""
         self.journal.merge()
 
 
 @contextmanager
 def open_folder(path: Path | None, ranks: Ranks = SINGLE_PROCESS) -> Iterator[RunFolder | WorkerFolder]:
-    """The run folder at a path, as this process sees it; a temporary one without a path."""
+    """Open the run folder for this process; without a path, a temporary folder."""
     with ExitStack() as stack:
-        if path is None:  # answers need not all be in memory
+        if path is None:  # so that not all answers have to be in memory
             path = Path(stack.enter_context(TemporaryDirectory(prefix="icl-eval-")))
         folder = WorkerFolder(path, ranks) if ranks.rank else RunFolder(path, ranks)
         stack.enter_context(folder)
@@ -174,15 +178,15 @@ def open_folder(path: Path | None, ranks: Ranks = SINGLE_PROCESS) -> Iterator[Ru
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
-    """Replace a `scores.json`; undefined figures are null.
+    """Replace a `scores.json`. Undefined numbers are null.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file cannot be written.
     """
     entries = [score.stored() for score in scores]
     replace_file(path, [json.dumps({"scores": entries}, indent=1, ensure_ascii=False, allow_nan=False)])
 
 
-def _shared(own: Journal, path: Path, ranks: Ranks) -> SharedJournal:
-    ranks.gather(None)  # the other processes open theirs now
-    return SharedJournal(own, path, ranks)
+def _shared(journal: Journal, path: Path, ranks: Ranks) -> SharedJournal:
+    ranks.gather(None)  # lets the other processes open their journals
+    return SharedJournal(journal, path, ranks)

@@ -1,4 +1,4 @@
-"""A run's configuration, tasks and model: `manifest.json`."""
+"""The manifest of a run, `manifest.json`: its configuration, tasks and model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from icl_eval.results.score import VARIANT
 from icl_eval.tasks import SuiteDefinition, tasks_of
 from icl_eval.tasks.located import first_problem
 
-SWEEP = "sweep.json"  # stands where a manifest does in the folder of a sweep
+SWEEP = "sweep.json"  # the file that a sweep has instead of a manifest
 GRID = {
     "shots",
     "seeds",
@@ -33,26 +33,27 @@ GRID = {
     "content_free",
     "per_shot_loss",
     "metrics",
-}  # of a configuration: what may change from run to run in a folder
+}
+"""Options that may differ between runs in the same folder."""
 
 
 class Manifest(BaseModel):
-    """`manifest.json`: the configuration of a run, its model and the versions."""
+    """The content of `manifest.json`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     config: RunConfig
-    note: str | None  # what a reader of the scores must know first
+    note: str | None  # a warning that is printed above the scores
     model_name: str
     model_fingerprint: str
-    model_words: str  # the signature's words for the model's rules
+    model_words: str  # words of the signature that describe the model
     window: int
-    prefix_sharing_limit: str = ""  # why not all prefixes are shared; empty if they are
-    noise: float | None = None  # nats by which batching moves the log-probability of a token; None if it is not known
-    control_names: tuple[str, ...] = ()  # what stood in records and reached the model as control tokens, not as text
-    parameters: int | None = None  # of the model; None if it does not say
-    tasks: tuple[TaskRecord, ...]  # those that have scores
-    failures: tuple[Failure, ...] = ()  # those that have none
+    prefix_sharing_limit: str = ""  # why prefixes are not shared, or not all of them; empty if all are
+    noise: float | None = None  # arithmetic noise of the log-probability of a token in nats; None if unknown
+    control_names: tuple[str, ...] = ()  # names in records that the model read as control tokens, not as text
+    parameters: int | None = None  # number of parameters of the model; None if unknown
+    tasks: tuple[TaskRecord, ...]  # tasks with scores
+    failures: tuple[Failure, ...] = ()  # tasks without scores
     suites: tuple[SuiteDefinition, ...]
     versions: dict[str, str]
     device: str
@@ -60,28 +61,28 @@ class Manifest(BaseModel):
     started: str
     finished: str | None = None
     seconds: float | None = None
-    computed: int | None = None  # answers that this invocation computed
-    reused: int | None = None  # answers that stood in the journal
-    processes: int = 1  # that shared the work
+    computed: int | None = None  # answers that were computed in the last invocation
+    reused: int | None = None  # answers that were read from the journal
+    processes: int = 1  # number of processes that shared the work
 
     def identity(self) -> dict[str, str | int | None]:
-        """What distinguishes this model in a sweep, and its parameters for a scaling plot."""
+        """Name, revision and number of parameters of the model, for tables of sweeps."""
         return {"model": self.model_name, "revision": self.config.revision, "parameters": self.parameters}
 
     @property
     def training_step(self) -> int | None:
-        """The step of a revision such as `step1000`; None of any other."""
+        """The training step in a revision such as `step1000`; None for other revisions."""
         digits = (self.config.revision or "").removeprefix("step")
         return int(digits) if self.config.revision == f"step{digits}" and digits.isdecimal() else None
 
     @property
     def control_note(self) -> str:
-        """One sentence on names in records that reached the model as control tokens; empty if there were none."""
+        """A sentence about names in records that the model read as control tokens; empty if there are none."""
         return about_control_tokens(self.control_names)
 
     @property
     def stopping_notes(self) -> list[str]:
-        """For each task, where the rule `until` ended its evaluation."""
+        """A sentence for each task that says where `until` stopped its evaluation."""
         found: dict[str, list[tuple[TaskRecord, Stopped]]] = {}
         for record in self.tasks:
             if record.stopped is not None:
@@ -90,10 +91,10 @@ class Manifest(BaseModel):
 
     @property
     def search_notes(self) -> list[str]:
-        """The prompts that are themselves the best or the worst format that the search found."""
+        """A sentence for each prompt for which the search found no better or no worse format."""
         if self.config.budget is None:
             return []
-        found: dict[tuple[str, str], str] = {}  # by task and prompt, the names of its formats
+        found: dict[tuple[str, str], str] = {}  # names of the formats by task and prompt
         for record in self.tasks:
             prompt, *rest = record.prompt.split(VARIANT)
             found[record.task, prompt] = found.get((record.task, prompt), "") + (rest[0] if record.format else "")
@@ -106,17 +107,17 @@ class Manifest(BaseModel):
         return lines
 
     def tasks_of(self, suite: SuiteDefinition) -> list[str]:
-        """The tasks of a suite of the run and of the suites in it, each once."""
+        """The tasks of a suite and of its nested suites, without duplicates."""
         return tasks_of(suite, {each.suite: each for each in self.suites})
 
     def claim(self) -> dict[str, Any]:
-        """What all runs in a folder share: the configuration without its grid; a served model may have another URL."""
+        """What all runs in a folder have in common: the configuration without the grid. A served model may move."""
         shared = self.config.model_dump(exclude=GRID)
         return shared | {"model": self.model_fingerprint} if is_endpoint(self.config.model) else shared
 
 
 def _stopping_note(task: str, records: Sequence[tuple[TaskRecord, Stopped]]) -> str:
-    """What was evaluated of a task with all its prompts, and what is known of its scores."""
+    """How many examples of a task were evaluated, and how precisely its scores are known."""
     record, rule = records[0]
     width = max(stopped.half_width for _, stopped in records)
     if record.examples == record.total_examples:
@@ -131,10 +132,10 @@ def _stopping_note(task: str, records: Sequence[tuple[TaskRecord, Stopped]]) -> 
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of a run folder.
+    """Read the manifest of a run folder.
 
     Raises:
-        RunError: there is none, or it is damaged.
+        RunError: the manifest is missing or damaged.
     """
     file = path / "manifest.json"
     try:
@@ -142,7 +143,7 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         if (path / SWEEP).is_file():
             raise RunError(
-                "this folder holds a sweep: the run of each of its models is in a folder below", path
+                "this folder contains a sweep; the run of each model is in a folder inside it", path
             ) from error
         why = f"{file.name} cannot be read ({error.strerror})" if path.exists() else "it does not exist"
         raise RunError(f"this is not a run folder: {why}", path) from error
@@ -151,7 +152,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _why_unreadable(file: Path, error: ValidationError) -> str:
-    """What is wrong with a manifest: it may be another version's, which has other fields."""
+    """The error of a manifest; says so if another version of icl-eval wrote it, which may have other fields."""
     damage = f"the manifest is damaged: {first_problem(error)}"
     try:
         version = json.loads(file.read_bytes())["versions"]["icl-eval"]
@@ -161,10 +162,10 @@ def _why_unreadable(file: Path, error: ValidationError) -> str:
 
 
 def read_finished(path: Path) -> Manifest:
-    """The manifest of a finished run, whose other files belong to it.
+    """Read the manifest of a finished run.
 
     Raises:
-        RunError: there is none, it is damaged, or the run was not finished.
+        RunError: the manifest is missing or damaged, or the run is not finished.
     """
     manifest = read_manifest(path)
     if manifest.finished is None:

@@ -1,4 +1,4 @@
-"""The members of a sweep: one model each, with a run folder of its own below; `sweep.json` lists them."""
+"""The members of a sweep, `sweep.json`: one model each, with its own run folder in the folder of the sweep."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from icl_eval.results.run_config import short_name, slug
 
 
 class Member(BaseModel):
-    """A model of a sweep, at one of its revisions."""
+    """A model of a sweep, at one revision."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     revision: str | None
-    folder: str  # below the sweep's
-    failed: str | None = None  # why it could not be measured
+    folder: str  # name of the run folder in the folder of the sweep
+    failed: str | None = None  # the reason if it could not be measured
 
     @classmethod
     def of(cls, model: str, revision: str | None) -> Member:
-        """A member, whose folder's name does not depend on the rest of the sweep."""
+        """Make a member. The name of its folder does not depend on the other members."""
         digest = hashlib.sha256(json.dumps([model, revision]).encode()).hexdigest()[:8]
         words = slug([short_name(model), *filter(None, [revision])])
         return cls(model=model, revision=revision, folder="-".join(filter(None, [words, digest])))
 
     @property
     def label(self) -> str:
-        """What sentences call it."""
+        """The name of the member in messages and tables."""
         return label(self.model, self.revision)
 
 
 class MemberList(BaseModel):
-    """`sweep.json`: the members in the order of the table."""
+    """The content of `sweep.json`: the members in the order of the table."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -47,12 +47,12 @@ class MemberList(BaseModel):
 
 
 def label(model: str, revision: str | None) -> str:
-    """A model, at a revision if one was chosen."""
+    """The name of a model, with its revision if one was chosen."""
     return model if revision is None else f"{model}@{revision}"
 
 
 def is_sweep(path: Path) -> bool:
-    """Whether a folder is that of a sweep."""
+    """Whether this is the folder of a sweep."""
     return (path / SWEEP).is_file()
 
 
@@ -60,13 +60,13 @@ def write_members(path: Path, members: Sequence[Member]) -> None:
     """Replace the `sweep.json` of a folder.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file cannot be written.
     """
     replace_file(path / SWEEP, [MemberList(members=tuple(members)).model_dump_json(indent=1)])
 
 
 def read_members(path: Path) -> tuple[Member, ...]:
-    """The members of a sweep's folder.
+    """Read the members from the folder of a sweep.
 
     Raises:
         RunError: the list is missing or damaged.

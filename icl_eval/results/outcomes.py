@@ -1,4 +1,4 @@
-"""The outcome of each example of a run: what was chosen or generated, whether it is right, and by how much."""
+"""Outcomes of examples: the chosen or generated answer, whether it is right, its margin and its loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from icl_eval.scoring import NORMALIZATIONS, Scoring, option_scores
 from icl_eval.tasks import Normalization
 from icl_eval.tasks.extraction import extract
 
-Key = tuple[str, int, int, str]
+Key = tuple[str, int, int, str]  # task, shots, seed, id of the example
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class OptionOutcome:
     """An option of an example.
 
     Attributes:
-        name: the option itself.
+        name: text of the option.
         is_gold: whether it is right.
-        scores: in nats (per unit of length), by normalisation; the highest wins. Also by the calibrations that score
-            each example by itself, if the run collected what they need.
-        probabilities: the softmax of the scores over the options, likewise.
+        scores: in nats (per unit of length), by normalisation, and by the calibrations that do not depend on other
+            examples, if the run collected what they need. The option with the highest score is chosen.
+        probabilities: softmax of the scores over the options, by normalisation and calibration.
     """
 
     name: str
@@ -45,7 +45,7 @@ class TextOutcome:
     Attributes:
         text: the generated text.
         finished: why it ended: `stop`, `end` or `length`.
-        extracted: what each list of rules finds in it, by the name of the list; None if nothing.
+        extracted: the answer that each list of rules finds, by name; None if it finds none.
     """
 
     text: str
@@ -58,16 +58,17 @@ class Outcome:
     """The outcome of one example in one cell.
 
     Attributes:
-        example: its stored result.
-        normalization: by which its task ranks options.
-        correct: whether the chosen option is right, the text has the full score of the task's first metric, or every
-            token of a likelihood was the most likely one; None if the metric cannot be taken of one example.
-        value: that metric of this example alone; None likewise, and of choices and likelihoods.
-        margin: nats from the best wrong option to the best right one, negative if the answer is wrong; None without
-            options, or if there is no wrong or no right one.
-        loss: minus the log-probability: of the right option among the options, of a text, or of a generated text.
-        options: of a choice.
-        texts: generated, one per sample.
+        example: the stored result.
+        normalization: the normalisation by which the task ranks options.
+        correct: whether the chosen option is right, the generated text has the best possible value of the task's first
+            metric, or every token of a given text is the most likely one. None if the metric is not defined for a
+            single example.
+        value: value of the task's first metric for a generated answer; None if it is not defined, and for other kinds.
+        margin: score of the best right option minus that of the best wrong one, in nats; None without options, or if
+            all options are right or all are wrong.
+        loss: negative log-probability in nats of the right option among all options, or of the given or generated text.
+        options: the options of a choice.
+        texts: the generated texts, one per sample.
     """
 
     example: ExampleResult
@@ -81,7 +82,7 @@ class Outcome:
 
     @property
     def key(self) -> Key:
-        """What identifies an example in another run: task, shots, seed and id."""
+        """Identifies the same example in another run: task, shots, seed and id."""
         cell = self.example.cell
         return cell.task, cell.shots, cell.seed, self.example.id
 
@@ -92,7 +93,7 @@ class Outcome:
 
     @property
     def answer(self) -> str:
-        """What was chosen or generated; of several samples the first."""
+        """The chosen option, or the generated text; the first of several samples."""
         if self.chosen is not None:
             return self.options[self.chosen].name
         return self.texts[0].text if self.texts else ""
@@ -109,7 +110,7 @@ class Outcome:
         return [name for option in self.options[:1] for name in option.probabilities]
 
     def row(self) -> dict[str, Any]:
-        """The row of a data frame."""
+        """The row in a data frame."""
         cell, example = self.example.cell, self.example
         return {
             "task": cell.task,
@@ -146,22 +147,27 @@ def outcomes(path: Path, manifest: Manifest) -> Iterator[Outcome]:
 
 
 def flips(here: Iterable[Outcome], there: Iterable[Outcome], other: Path) -> list[Outcome]:
-    """The examples that are wrong here and right there, in the same task, shots and seed.
+    """The examples that are wrong in one run and right in another, with the same task, shots and seed.
 
-    They have the same prompt, too, unless each run has only one of the task.
+    Examples are matched by prompt, too, unless each run has only one prompt of the task.
+
+    Args:
+        here: outcomes of the run in which the examples are wrong.
+        there: outcomes of the run in which they are right.
+        other: folder of the latter run, for messages.
 
     Raises:
-        RunError: the runs have no example in common, or one that is not the same in both.
+        RunError: the runs have no example in common, or examples with the same id differ.
     """
-    own, others = _by_prompt(here), _by_prompt(there)
+    ours, theirs = _by_prompt(here), _by_prompt(there)
     common = [
-        (each, next(iter(partners.values())) if len(found) == len(partners) == 1 else partners[prompt])
-        for key, found in own.items()
-        for prompt, each in found.items()
-        if (partners := others.get(key, {})) and (prompt in partners or len(found) == len(partners) == 1)
+        (each, next(iter(partners.values())) if len(prompts) == len(partners) == 1 else partners[prompt])
+        for key, prompts in ours.items()
+        for prompt, each in prompts.items()
+        if (partners := theirs.get(key, {})) and (prompt in partners or len(prompts) == len(partners) == 1)
     ]
     if not common:
-        raise RunError("the runs have no example in common (of the same task, shots and seed)", other)
+        raise RunError("the runs have no example with the same task, shots and seed in common", other)
     for one, another in common:
         if one.example.question != another.example.question:
             task, _, _, id = one.key
@@ -170,7 +176,7 @@ def flips(here: Iterable[Outcome], there: Iterable[Outcome], other: Path) -> lis
 
 
 def _by_prompt(outcomes: Iterable[Outcome]) -> dict[Key, dict[str, Outcome]]:
-    """The outcomes of each example by prompt."""
+    """For each example, its outcomes by prompt."""
     found: dict[Key, dict[str, Outcome]] = {}
     for each in outcomes:
         found.setdefault(each.key, {})[each.example.cell.prompt] = each
@@ -178,7 +184,7 @@ def _by_prompt(outcomes: Iterable[Outcome]) -> dict[Key, dict[str, Outcome]]:
 
 
 class Judge:
-    """Judges the examples of one task and prompt."""
+    """Determines the outcomes of the examples of one task and prompt."""
 
     def __init__(self, record: TaskRecord) -> None:
         self._normalization = record.normalization
@@ -187,12 +193,12 @@ class Judge:
         for name in record.metrics[:1] if record.answer == "text" else ():
             try:
                 found = metric(name, record.extract)
-            except IclEvalError:  # it runs code, which nobody has said to trust here
+            except IclEvalError:  # it runs code that is not trusted here
                 continue
             self._metric = None if isinstance(found, CorpusMetric) else found
 
     def outcome(self, example: ExampleResult) -> Outcome:
-        """How an example came out."""
+        """The outcome of an example."""
         if isinstance(example, ChoiceResult):
             return self._of_choice(example)
         if isinstance(example, TextResult):
@@ -213,9 +219,9 @@ class Judge:
             )
             for index, name in enumerate(example.names)
         )
-        own, log = scores[self._normalization], logs[self._normalization]
-        right = [own[index] for index in example.gold]
-        wrong = [value for index, value in enumerate(own) if index not in example.gold]
+        values, log = scores[self._normalization], logs[self._normalization]
+        right = [values[index] for index in example.gold]
+        wrong = [value for index, value in enumerate(values) if index not in example.gold]
         correct = example.rank(self._normalization).chosen in example.gold
         margin = max(right) - max(wrong) if right and wrong else None
         loss = -max((log[index] for index in example.gold), default=-math.inf)
@@ -231,7 +237,7 @@ class Judge:
         return Outcome(example, self._normalization, correct, value, None, -max(example.scores), (), texts)
 
     def _value(self, example: TextResult) -> float | None:
-        """The mean over samples of the task's first metric."""
+        """The value of the task's first metric, averaged over samples; None if it is not defined."""
         if self._metric is None:
             return None
         predictions = example.predictions(example.rank(self._normalization))

@@ -1,4 +1,4 @@
-"""One line of a comparison of two runs: a paired difference, or the reason why there is none."""
+"""The lines of a comparison of two runs: a paired difference, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Which = Literal["one", "other"]
 
 @dataclass(frozen=True)
 class Pair:
-    """One line of a comparison.
+    """The paired difference between the scores of two runs.
 
     Attributes:
         one, other: the scores of the two runs.
-        value: the second less the first, in the metric's own unit.
-        standard_error: of that difference, over examples (clustered) for the demonstrations that were drawn.
-        low, high: ends of its 95 % interval by Student's t; all possible differences where `interval` is `bounds`.
-        method: how the standard error was taken: `delta`, or `jackknife` for a metric of whole lists of answers.
-        seed_sd: sample standard deviation of the difference over demonstration draws, where both runs have the same
+        value: the second score minus the first, in the unit of the metric.
+        standard_error: of the difference, over examples (clustered), given the drawn demonstrations.
+        low, high: 95 % interval by Student's t, or all possible differences if `interval` is `bounds`.
+        method: method of the standard error: `delta`, or `jackknife` for corpus metrics.
+        seed_sd: sample standard deviation of the difference over draws of demonstrations, if both runs have the same
             seeds and more than one.
-        p_value: two-sided, that the difference is 0; None where nothing is known of the spread.
-        p_holm: the same, adjusted by Holm's method for all differences of the comparison or comparisons.
-        test: how it was taken: `exact` over all exchanges of the models' answers (McNemar's for examples that are right
-            or wrong), `permutation` over random ones, or `t`, clustered.
-        detectable: the least true difference that such a comparison finds with a probability of 80 %.
-        wins, losses, equal: units on which the second run scores higher, lower and the same; None unless the metric is
-            a mean over independent units.
+        p_value: two-sided p-value of the hypothesis that the difference is 0; None if the spread is unknown.
+        p_holm: the p-value, adjusted by Holm's method for all differences of the comparison or comparisons.
+        test: method of the p-value: `exact` over all exchanges of the models' answers (McNemar's test for answers that
+            are right or wrong), `permutation` over random exchanges, or a clustered `t` test.
+        detectable: smallest true difference that such a comparison detects with a probability of 80 %.
+        wins, losses, equal: number of units on which the second run scores higher, lower and the same; None unless the
+            metric is a mean over independent units.
     """
 
     one: Score
@@ -55,7 +55,7 @@ class Pair:
     equal: int | None = None
 
     def stored(self) -> dict[str, Any]:
-        """The entry in JSON, CSV and a data frame; a figure that is not finite is None."""
+        """The entry in JSON, CSV and a data frame; numbers that are not finite are None."""
         figures = (
             *(self.value, self.standard_error, self.low, self.high, self.interval, self.method, self.seed_sd),
             *(self.p_value, self.p_holm, self.test, self.detectable, self.wins, self.losses, self.equal),
@@ -65,12 +65,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Unpaired:
-    """A line that was not compared, and why.
+    """A score that was not compared.
 
     Attributes:
-        run: whose line it is; the first one's where both have it.
+        run: the run that has the score; `one` if both have it.
         line: the score.
-        why: a sentence on the task, which says why.
+        why: a sentence with the reason.
     """
 
     run: Which
@@ -78,13 +78,13 @@ class Unpaired:
     why: str
 
     def stored(self) -> dict[str, Any]:
-        """The entry in JSON, CSV and a data frame, by the names of a pair's."""
+        """The entry in JSON, CSV and a data frame, with the keys of a pair."""
         one, other = (self.line, None) if self.run == "one" else (None, self.line)
         return _entry(self.line, one, other, (None,) * len(FIGURES), self.why)
 
 
 def entries(lines: Sequence[Pair | Unpaired], one: str, other: str) -> list[dict[str, Any]]:
-    """Lines in CSV and a data frame, with the names of the models that they compare."""
+    """The entries of lines in CSV and a data frame, with the names of the compared models."""
     return [{"model_one": one, "model_other": other, **line.stored()} for line in lines]
 
 

@@ -1,4 +1,4 @@
-"""The texts that prompts are made of, each stored once in the run folder: `prompts.jsonl`."""
+"""The texts of prompts, `prompts.jsonl`: every text is stored once, and prompts are joined from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 _TextKey = tuple[str, str, str, int | None]  # task, prompt, id, and the seed if the text depends on it
 
 NAME = "prompts.jsonl"
-AGAIN = "run the same command again to write it; no answer is recomputed"
+REPAIR = "run the same command again to write it; no answer is recomputed"
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class PromptParts:
     """The texts of the prompt of an example in a cell.
 
     Attributes:
-        instruction: stands first; may be empty.
-        separator: stands between the others.
-        demonstrations: those that fit the context, in the order of the prompt.
-        queries: the query with each option; all are equal except in partial evaluation.
-        answers: what follows it for each option, or for the first reference.
-        conversations: in a chat, all that the model reads before the answer, with each option; else none.
-        tokens: the texts of the scored tokens of each answer; none if it is generated.
-        seed: that of the cell, if demonstrations or options read differently with other seeds.
+        instruction: text at the start of the prompt; may be empty.
+        separator: text between the other parts.
+        demonstrations: the demonstrations that fit the context length, in the order of the prompt.
+        queries: the query for each option; all are equal except in partial evaluation.
+        answers: the answer for each option, or for the first reference.
+        conversations: in a chat, the text before the answer for each option; otherwise empty.
+        tokens: texts of the scored tokens of each answer; empty if the answer is generated.
+        seed: seed of the cell, if the texts depend on it.
     """
 
     instruction: str
@@ -49,22 +49,22 @@ class PromptParts:
 
 
 class TextWriter:
-    """Writes what prompts are made of, each text once.
+    """Writes the texts of prompts, each text once.
 
     Args:
-        write: takes a line.
+        write: writes a line.
     """
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
-        self._frames: dict[tuple[str, str], str] = {}
+        self._instructions: dict[tuple[str, str], str] = {}
         self._written: set[tuple[str, str, str, str, int | None]] = set()
 
     def add(self, example: ExampleResult, text: PromptParts) -> None:
-        """Write those texts of a query that were not written before."""
+        """Write the texts of a prompt that have not been written yet."""
         task, prompt = example.cell.task_prompt
-        if (task, prompt) not in self._frames:
-            self._frames[task, prompt] = text.instruction
+        if (task, prompt) not in self._instructions:
+            self._instructions[task, prompt] = text.instruction
             self._line(task, prompt, separator=text.separator, instruction=text.instruction)
         seed: dict[str, object] = {} if text.seed is None else {"seed": text.seed}
         for id, demonstration in zip(example.demonstrations, text.demonstrations, strict=True):
@@ -72,14 +72,14 @@ class TextWriter:
                 self._line(task, prompt, demonstration=id, **seed, text=demonstration)
         if self._is_new(task, prompt, "query", example.id, text.seed):
             queries = _distinct(text.queries)
-            own: dict[str, object] = {}
-            if text.instruction != self._frames[task, prompt]:
-                own["instruction"] = text.instruction
+            extra: dict[str, object] = {}
+            if text.instruction != self._instructions[task, prompt]:
+                extra["instruction"] = text.instruction
             if any(len(each) > 1 for each in text.tokens):  # a single token is the answer itself
-                own["tokens"] = text.tokens
-            self._line(task, prompt, query=example.id, **seed, texts=queries, answers=text.answers, **own)
+                extra["tokens"] = text.tokens
+            self._line(task, prompt, query=example.id, **seed, texts=queries, answers=text.answers, **extra)
 
-        if text.conversations:  # its template is the model's, so it cannot be put together again
+        if text.conversations:  # stored as a whole, because its template belongs to the model
             cell = {"shots": example.cell.shots, "seed": example.cell.seed}
             self._line(task, prompt, conversation=example.id, **cell, texts=_distinct(text.conversations))
 
@@ -97,16 +97,16 @@ class TextWriter:
 
 
 def _distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """The texts of all options, or the only one where they are all the same."""
+    """The texts of all options, or a single text if they are equal."""
     return texts[:1] if len(set(texts)) == 1 else texts
 
 
 @contextmanager
 def text_writer(path: Path) -> Iterator[Callable[[ExampleResult, PromptParts], None]]:
-    """Write `prompts.jsonl` of a folder; the file appears only when it is complete.
+    """A context that writes `prompts.jsonl` into a folder; the file is only replaced when it is complete.
 
     Yields:
-        A function that takes an example and its prompt.
+        A function that writes the prompt of an example.
 
     Raises:
         RunError: the file cannot be written.
@@ -129,13 +129,13 @@ def text_writer(path: Path) -> Iterator[Callable[[ExampleResult, PromptParts], N
 
 @dataclass(frozen=True)
 class Query:
-    """The texts of one example.
+    """The stored texts of one example.
 
     Attributes:
-        instruction: stands first in the prompt; may be empty.
-        texts: the query, one for all options, or one for each where they differ.
-        answers: what follows it for each option, or for the first reference.
-        tokens: the texts of the scored tokens of each answer in some cell; none if no answer has several.
+        instruction: text at the start of the prompt; may be empty.
+        texts: the query, as one text for all options or one for each.
+        answers: the answer for each option, or for the first reference.
+        tokens: texts of the scored tokens of each answer; empty if every answer is a single token.
     """
 
     instruction: str
@@ -145,7 +145,7 @@ class Query:
 
 
 class PromptTexts:
-    """The texts of a run, from which its prompts are put together.
+    """Reads the texts of a run and joins them to prompts.
 
     Args:
         path: the run folder.
@@ -167,35 +167,35 @@ class PromptTexts:
                     try:
                         self._read(parse_json(line))
                     except DAMAGED as error:
-                        raise RunError(f"this line is damaged; {AGAIN}", file, number) from error
+                        raise RunError(f"this line is damaged; {REPAIR}", file, number) from error
         except OSError as error:
-            raise RunError(f"the texts of the prompts cannot be read ({error.strerror}); {AGAIN}", file) from error
+            raise RunError(f"the texts of the prompts cannot be read ({error.strerror}); {REPAIR}", file) from error
 
     def query(self, example: ExampleResult) -> Query:
         """The texts of an example.
 
         Raises:
-            RunError: it has none.
+            RunError: they are missing.
         """
         return _found(self._queries, example, example.id)
 
     def tokens(self, example: ExampleResult) -> tuple[tuple[str, ...], ...]:
-        """The texts of the tokens whose log-probabilities an example has, by option; none if they are not known."""
+        """The texts of the scored tokens of each option; empty if they are unknown."""
         found = next((found for key in _keys(example, example.id) if (found := self._queries.get(key))), None)
         known = () if found is None else found.tokens
-        is_same = list(map(len, known)) == list(map(len, example.scored_tokens))  # they may depend on the context
+        is_same = list(map(len, known)) == list(map(len, example.scored_tokens))  # tokens can depend on the context
         return known if is_same else ()
 
     def demonstrations(self, example: ExampleResult) -> list[str]:
-        """The demonstrations that an example was shown, in their order.
+        """The demonstrations in the prompt of an example, in their order.
 
         Raises:
-            RunError: one of them has no text.
+            RunError: a text is missing.
         """
         return [_found(self._demonstrations, example, id) for id in example.demonstrations]
 
     def prompt(self, example: ExampleResult, option: int = 0) -> str:
-        """The text before the answer, for one of the options. A truncated query stands whole in it.
+        """The text before the answer, for the option with this index. It contains a truncated query as a whole.
 
         Raises:
             RunError: a text is missing.
@@ -204,7 +204,7 @@ class PromptTexts:
         return separator.join(parts)
 
     def parts(self, example: ExampleResult, option: int = 0) -> tuple[str, list[str]]:
-        """A prompt as its separator and the texts that it joins; a conversation is one text.
+        """The separator of a prompt and the texts between which it stands. A conversation is one text.
 
         Raises:
             RunError: a text is missing.
@@ -214,8 +214,8 @@ class PromptTexts:
             return "", [conversation[option if len(conversation) > 1 else 0]]
         query = self.query(example)
         head = [query.instruction] if query.instruction else []
-        own = query.texts[option if len(query.texts) > 1 else 0]
-        return self._separators[example.cell.task_prompt], [*head, *self.demonstrations(example), own]
+        last = query.texts[option if len(query.texts) > 1 else 0]
+        return self._separators[example.cell.task_prompt], [*head, *self.demonstrations(example), last]
 
     def _read(self, entry: dict[str, Any]) -> None:
         key = entry["task"], entry["prompt"]
@@ -240,11 +240,11 @@ def _found(texts: Mapping[_TextKey, T], example: ExampleResult, id: str) -> T:
     for key in _keys(example, id):
         if key in texts:
             return texts[key]
-    raise RunError(f"{NAME} lacks the text of {id!r} of {example.cell.task}; {AGAIN}")
+    raise RunError(f"{NAME} lacks the text of {id!r} of {example.cell.task}; {REPAIR}")
 
 
 def _keys(example: ExampleResult, id: str) -> tuple[_TextKey, _TextKey]:
-    """Under which a text may be kept: for all seeds, or for that of the example."""
+    """The keys under which a text can be stored: for all seeds, or for the seed of the example."""
     task, prompt = example.cell.task_prompt
     return (task, prompt, id, None), (task, prompt, id, example.cell.seed)
 

@@ -1,4 +1,4 @@
-"""What identifies a score: the cell of the grid, and what the manifest keeps of its task."""
+"""Cells of the grid, and the records of tasks in the manifest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from icl_eval.tasks.extraction import RulesByName, dumped
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The unit of the results grid."""
+    """A cell of the grid of a run: a task with a prompt, a number of shots and a seed."""
 
     task: str
     prompt: str
@@ -27,7 +27,7 @@ class Cell:
 
     @property
     def task_prompt(self) -> tuple[str, str]:
-        """The task and its prompt."""
+        """The names of the task and the prompt."""
         return self.task, self.prompt
 
 
@@ -37,7 +37,7 @@ class Failure(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
-    selection: str  # the prompt's name if it was chosen by name; empty for the task's default
+    selection: str  # name of the prompt if the user chose it; empty for the task's default
     reason: str
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Failure(BaseModel):
 
 
 class KnownScore(BaseModel):
-    """What is known of a score on the whole split: the ends of an interval that holds at every stopping time."""
+    """Bounds of a score on the whole split: an interval that is valid at any stopping time."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,38 +55,38 @@ class KnownScore(BaseModel):
 
 
 class Stopped(BaseModel):
-    """Where the rule `until` ended the evaluation of a task, and what was then known of its scores."""
+    """Where `until` stopped the evaluation of a task, and the bounds of its scores at this point."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    until: float  # the half-width at which it ends
-    metric: str  # of which
-    planned: int  # examples that would have been evaluated without the rule
+    until: float  # the requested half-width
+    metric: str  # the metric with this half-width
+    planned: int  # number of examples without the stopping rule
     scores: tuple[KnownScore, ...]  # by number of shots
 
     @property
     def half_width(self) -> float:
-        """The largest half-width of the scores."""
+        """The largest half-width of the scores' intervals."""
         return max((each.high - each.low for each in self.scores), default=0.0) / 2
 
 
 class TaskRecord(BaseModel):
-    """What the manifest keeps of a (task, prompt), so that its scores need neither files nor model again."""
+    """What the manifest stores of a task with a prompt, so that scoring needs neither task files nor a model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
     prompt: str
-    selection: str  # the prompt's name if it was chosen by name; empty for the task's default
-    format: str = ""  # of a variant of a prompt, in what it differs from the prompt, and the seed that drew it
+    selection: str  # name of the prompt if the user chose it; empty for the task's default
+    format: str = ""  # changes of a format of the prompt, and the seed of their draw; empty for the prompt itself
     metrics: tuple[str, ...]
-    primary: tuple[str, ...]  # those whose mean enters the averages of suites
-    extract: RulesByName = {}  # by name, the rules by which answers are taken out of texts
+    primary: tuple[str, ...]  # metrics whose mean enters the averages of suites
+    extract: RulesByName = {}  # extraction rules by name
     answer: AnswerKind = "choice"
     normalization: Normalization
-    scoring: str = ""  # of answers that are not choices: their decoding, or the stride of their windows
-    ending: str = ""  # of those that are written: where they end
-    reasoning_end: str | None = None  # and what ends the reasoning before the answer
+    scoring: str = ""  # decoding of generated answers, or stride of likelihoods; empty for choices
+    ending: str = ""  # where generated answers end
+    reasoning_end: str | None = None  # text that ends the reasoning before a generated answer
     draw: str
     split: str = ""  # the evaluated split, if it is not the task's own
     fewshot_split: str = ""  # the split of the demonstrations, if it is not the task's own
@@ -95,20 +95,20 @@ class TaskRecord(BaseModel):
     seeds: tuple[int, ...]
     reference: str | None
     version: int
-    digest: str  # of the definition, the prompt, the way of fitting, and the whole evaluated split
-    pool: str  # digest of what demonstrations are drawn from; empty without demonstrations
+    digest: str  # of the definition, the prompt, `overflow`, and the whole evaluated split
+    pool: str  # digest of the candidate demonstrations; empty without demonstrations
     data: str
     examples: int
-    total_examples: int  # in the whole split
-    by: Category | None = None  # which examples have scores of their own, as well as their average
-    categories: dict[str, int] = {}  # by name, the number of examples in the whole split
-    head: bool  # whether the examples are the first of the split, not a sample of it
-    partial: bool = False  # whether the query shows the option, so that all options may be scored by the same text
-    calibrate: tuple[str, ...] = ()  # the calibrations by which the task is scored beside its normalisation
-    domain_premise: str = ""  # the template of the premise that one of them needs
-    content_free: tuple[str, ...] = ()  # the inputs that one of them needs
-    sampling: str = ""  # whose sample they are, if it is not the usual one
-    stopped: Stopped | None = None  # by the rule `until`, if there is one
+    total_examples: int  # number of examples in the whole split
+    by: Category | None = None  # how examples are divided into categories, which are scored separately
+    categories: dict[str, int] = {}  # number of examples of each category in the whole split
+    head: bool  # whether the examples are the first ones of the split, not a sample
+    partial: bool = False  # partial evaluation: whether the query contains the option
+    calibrate: tuple[str, ...] = ()  # calibrations by which the task is also scored
+    domain_premise: str = ""  # template of the domain premise, if a calibration needs it
+    content_free: tuple[str, ...] = ()  # content-free inputs, if a calibration needs them
+    sampling: str = ""  # name of the sampling method, such as OLMES; empty for the usual one
+    stopped: Stopped | None = None  # where the evaluation stopped, with `until`
 
     @field_serializer("extract")
     def _as_written(self, extract: dict[str, Any]) -> dict[str, Any]:
@@ -116,18 +116,18 @@ class TaskRecord(BaseModel):
 
     @property
     def has_labels(self) -> bool:
-        """Whether the texts of options are scored, and not one text after each of them, or generated ones."""
+        """Whether the texts of options are scored, which is not so in partial evaluation and without options."""
         return self.answer == "choice" and not self.partial
 
     def calibration_inputs(self, scoring: str) -> tuple[str, ...]:
-        """The texts that a calibration takes in place of the query: content-free inputs, or a domain premise."""
+        """The inputs with which a calibration replaces the query: content-free inputs, or a domain premise."""
         if scoring == "dc-pmi":
             return (self.domain_premise,) if self.domain_premise else ()
         return self.content_free if scoring in CONTEXTUAL else ()
 
     @property
     def sample(self) -> str:
-        """The signature's word for which examples of the split were evaluated; empty for all of them."""
+        """The word of the signature for the evaluated part of the split; empty for all examples."""
         return (
             ""
             if self.examples == self.total_examples
@@ -136,19 +136,19 @@ class TaskRecord(BaseModel):
 
     @property
     def as_planned(self) -> TaskRecord:
-        """The record before the rule `until` was applied."""
+        """The record as it would be without `until`."""
         if self.stopped is None:
             return self
         return self.model_copy(update={"examples": self.stopped.planned, "stopped": None})
 
     @property
     def task_prompt(self) -> tuple[str, str]:
-        """The task and its prompt."""
+        """The names of the task and the prompt."""
         return self.task, self.prompt
 
     @property
     def cells(self) -> list[Cell]:
-        """The cells of all seeds; without demonstrations there is nothing to draw, so only the first seed has any."""
+        """The cells of all numbers of shots and seeds. 0 shots have only the first seed, because nothing is drawn."""
         return [
             Cell(self.task, self.prompt, shots, seed)
             for shots in self.shots

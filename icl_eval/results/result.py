@@ -1,6 +1,6 @@
-"""What `evaluate`, `sweep` and `compare` return: lines that print as the command line's table.
+"""The values that `evaluate`, `sweep`, `compare` and `fit_scaling` return, which print as tables.
 
-`reports` takes the parts of these and never imports them.
+`reports` takes parts of them and does not import this module.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class TableOptions(TypedDict, total=False):
-    """What a reader wants to see of a table; JSON and CSV always have everything.
+    """Which parts of a table are shown. JSON and CSV always contain everything.
 
     Attributes:
-        width: columns of the terminal, 100 by default.
-        columns: names of columns, or `all`; by default those that matter, as many as fit. `+NAME` adds one to these.
-        categories: whether to show the scores of all categories, even of a task with many.
-        signatures: whether every score is followed by its signature.
+        width: width in characters, 100 by default.
+        columns: names of columns, or `all`; by default as many useful columns as fit. `+NAME` adds one to the default.
+        categories: whether to show the scores of all categories, even for a task with many.
+        signatures: whether to show the signature of each score.
     """
 
     width: int
@@ -44,11 +44,11 @@ class TableOptions(TypedDict, total=False):
 
 
 class _Tabular(ABC):
-    """Something that prints as its table: as text, and as HTML in a notebook."""
+    """A value that prints as a table: as text, and as HTML in a notebook."""
 
     @abstractmethod
     def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
-        """The table in a format of `icl_eval.reports`."""
+        """The table as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`."""
 
     def __str__(self) -> str:
         return self.table()
@@ -62,9 +62,9 @@ class Result(_Tabular):
     """The scores of a run.
 
     Attributes:
-        scores: one line per task, prompt, shots, normalisation and metric; then the suites' averages.
+        scores: one for each task, prompt, number of shots, normalisation and metric, then the averages of suites.
         manifest: the configuration, the model and the versions.
-        folder: where the run is kept; None if it was not kept.
+        folder: the run folder; None if the run was not stored.
     """
 
     scores: tuple[Score, ...]
@@ -79,7 +79,7 @@ class Result(_Tabular):
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """The tasks without scores, and why."""
+        """The tasks without scores, with the reasons."""
         return self.manifest.failures
 
     @property
@@ -96,17 +96,17 @@ class Result(_Tabular):
         category: str = "",
         average: str | None = None,
     ) -> Score:
-        """The first line of a task (with these shots, of this metric), of all examples if no category is given.
+        """The first score that matches.
 
         Args:
-            task: a task or a suite.
-            shots: number of demonstrations.
-            metric: name of the metric.
-            category: value of the task's field `by`.
-            average: `macro` for the mean over the categories.
+            task: name of a task or suite.
+            shots: number of demonstrations; any by default.
+            metric: name of the metric; any by default.
+            category: a category of the task; all examples by default.
+            average: `macro` for the mean over categories, `macro` or `micro` for a suite; any by default.
 
         Raises:
-            UnknownName: no line is of this task, these shots, this metric, category or average.
+            UnknownName: no score has this task, number of shots, metric, category or average.
             RunError: the task failed.
         """
         of_task = [line for line in self.scores if line.task == task]
@@ -131,33 +131,33 @@ class Result(_Tabular):
         return averages[0]
 
     def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
-        """The lines as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`, as `TableOptions` say."""
+        """The table as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`. Options are `TableOptions`."""
         from icl_eval.reports import render
 
         return render(self.scores, self.manifest, format, _view(options))
 
     def to_frame(self) -> pandas.DataFrame:
-        """The lines as a data frame; needs pandas."""
+        """The lines of the table as a data frame. Requires pandas."""
         return _frame([line.stored() for line in self.scores])
 
     def examples(self, *, prompts: bool = False) -> pandas.DataFrame:
-        """Every example in every cell as a row; needs pandas.
+        """A data frame with a row for every example in every cell. Requires pandas.
 
-        The columns are the cell, the id, the options (`names`), what was `chosen` (or generated) and is right (`gold`),
-        whether it is `correct`, the `margin` of the best right option over the best wrong one and the `loss` in nats,
-        the probability of each option under every normalisation (`p_token` ...), and what was generated (`texts`).
+        Columns are the cell, the id, the options (`names`), the `chosen` option or generated text, the right answers
+        (`gold`), whether the answer is `correct`, the `margin` of the best right option over the best wrong one and the
+        `loss` in nats, the probabilities of options by normalisation (`p_token`, ...), and the generated `texts`.
 
         Args:
-            prompts: whether there is a column `prompt_text` with the exact text before the answer.
+            prompts: whether to add a column `prompt_text` with the exact text before the answer.
 
         Raises:
-            RunError: the run was not kept in a folder, or a file of it is damaged.
+            RunError: the run was not stored in a folder, or a file in it is damaged.
         """
         from icl_eval.results.outcomes import outcomes
         from icl_eval.results.prompt_texts import PromptTexts
 
         if self.folder is None:
-            raise RunError("this run has no folder that holds its examples: give `out` or `keep`")
+            raise RunError("the examples of this run were not stored: give `out` or `keep`")
         texts = PromptTexts(self.folder) if prompts else None
         rows = []
         for each in outcomes(self.folder, self.manifest):
@@ -171,10 +171,10 @@ class Result(_Tabular):
         return f"Result({self.manifest.model_name}: {counted(len(self.scores), 'score')}, {tasks}, {kept})"
 
     def plot(self) -> Figure:
-        """The learning curves; needs matplotlib, whose figure it returns.
+        """A matplotlib figure of the learning curves.
 
         Raises:
-            RunError: there is none, or matplotlib is not installed.
+            RunError: there are no learning curves, or matplotlib is not installed.
         """
         from icl_eval.reports import curve_figure, curves_of
 
@@ -186,10 +186,10 @@ class Comparison(_Tabular):
     """The paired differences of two runs.
 
     Attributes:
-        pairs: one for each score that both have, in the order of the first.
+        pairs: one for each score that both runs have, in the order of the first run.
         unpaired: the scores that were not compared.
         one, other: the manifests of the two runs.
-        folders: of the two runs.
+        folders: paths of the two run folders.
     """
 
     pairs: tuple[Pair, ...]
@@ -206,11 +206,11 @@ class Comparison(_Tabular):
 
     @property
     def lines(self) -> tuple[Pair | Unpaired, ...]:
-        """Those with a difference, then those without one."""
+        """The lines with a difference, then those without."""
         return (*self.pairs, *self.unpaired)
 
     def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
-        """The lines as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`, as `TableOptions` say."""
+        """The table as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`. Options are `TableOptions`."""
         from icl_eval.reports import render_comparisons
 
         return render_comparisons([self._parts], format, _view(options))
@@ -220,7 +220,7 @@ class Comparison(_Tabular):
         return self.pairs, self.unpaired, (self.one, self.other), self.folders
 
     def to_frame(self) -> pandas.DataFrame:
-        """The lines as a data frame, those that were not compared last; needs pandas."""
+        """The lines as a data frame, with the scores that were not compared last. Requires pandas."""
         return _frame(entries(self.lines, self.one.model_name, self.other.model_name))
 
     def __repr__(self) -> str:
@@ -229,10 +229,10 @@ class Comparison(_Tabular):
         return f"Comparison({names}: {counted(len(self.pairs), 'difference')}, {unpaired} not compared)"
 
     def plot(self) -> Figure:
-        """The differences with their intervals; needs matplotlib, whose figure it returns.
+        """A matplotlib figure of the differences with their intervals.
 
         Raises:
-            RunError: there is none, or matplotlib is not installed.
+            RunError: there are no differences, or matplotlib is not installed.
         """
         from icl_eval.reports import difference_figure
 
@@ -241,7 +241,7 @@ class Comparison(_Tabular):
 
 @dataclass(frozen=True, repr=False)
 class Comparisons(_Tabular):
-    """The paired differences of several runs from the first; iterates over one `Comparison` for each of the others."""
+    """The paired differences of several runs from the first. Iterates over the `Comparison` of each other run."""
 
     comparisons: tuple[Comparison, ...]
 
@@ -252,13 +252,13 @@ class Comparisons(_Tabular):
         return len(self.comparisons)
 
     def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
-        """The tables of all comparisons; one list of lines as `csv`, and a list `comparisons` as `json`."""
+        """The tables of all comparisons; in `csv` one list of lines, in `json` a list `comparisons`."""
         from icl_eval.reports import render_comparisons
 
         return render_comparisons([each._parts for each in self.comparisons], format, _view(options))
 
     def to_frame(self) -> pandas.DataFrame:
-        """The lines of all comparisons as a data frame; needs pandas."""
+        """The lines of all comparisons as a data frame. Requires pandas."""
         return _frame(
             [
                 line
@@ -276,9 +276,9 @@ class Sweep(_Tabular):
     """The scores of several models on the same tasks.
 
     Attributes:
-        results: of the models that could be measured, in the order given.
-        failures: the others; `failed` says why.
-        folder: where the sweep is kept; None if it was not kept.
+        results: the results of the models that could be measured, in the given order.
+        failures: the other models; their attribute `failed` is the reason.
+        folder: the folder of the sweep; None if it was not stored.
     """
 
     results: tuple[Result, ...]
@@ -287,10 +287,10 @@ class Sweep(_Tabular):
 
     @classmethod
     def of(cls, results: Sequence[Result], members: Sequence[Member], folder: Path | None) -> Sweep:
-        """The sweep of these members, of which those that did not fail have results.
+        """Make a sweep from its results and its members, some of which may have failed.
 
         Raises:
-            ModelError: all of them failed.
+            ModelError: all members failed.
         """
         failures = tuple(member for member in members if member.failed is not None)
         if not results:
@@ -312,7 +312,7 @@ class Sweep(_Tabular):
         return *models, *tasks
 
     def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
-        """The lines of all models, as `Result.table`."""
+        """The table of all models; formats and options are those of `Result.table`."""
         from icl_eval.reports import render_sweep
 
         return render_sweep(
@@ -320,11 +320,11 @@ class Sweep(_Tabular):
         )
 
     def to_frame(self) -> pandas.DataFrame:
-        """The lines of all models as a data frame, led by model, revision and parameters; needs pandas."""
-        found = signals([(each.manifest, each.scores) for each in self.results])
+        """The lines of all models as a data frame; its first columns identify the model. Requires pandas."""
+        ratios = signals([(each.manifest, each.scores) for each in self.results])
         return _frame(
             [
-                {**result.manifest.identity(), **line.stored(), **entry(found.get(key_of(line)))}
+                {**result.manifest.identity(), **line.stored(), **entry(ratios.get(key_of(line)))}
                 for result in self.results
                 for line in result
             ]
@@ -335,10 +335,10 @@ class Sweep(_Tabular):
         return f"Sweep({counted(len(self.results), 'model')}, {len(self.failures)} failed, {kept})"
 
     def plot(self) -> Figure:
-        """The learning curves of all models; needs matplotlib, whose figure it returns.
+        """A matplotlib figure of the learning curves of all models.
 
         Raises:
-            RunError: there is none, or matplotlib is not installed.
+            RunError: there are no learning curves, or matplotlib is not installed.
         """
         from icl_eval.reports import curve_figure, curves_of
 
@@ -351,8 +351,8 @@ class Scaling(_Tabular):
     """The scores of several models as functions of their size.
 
     Attributes:
-        fits: one for each score, in the order of the smallest model's.
-        unfitted: a sentence for each model and each score without a fit.
+        fits: one for each score, in the order of the smallest model.
+        unfitted: a sentence for each model or score without a fit.
     """
 
     fits: tuple[ScalingFit, ...]
@@ -365,13 +365,13 @@ class Scaling(_Tabular):
         return len(self.fits)
 
     def table(self, format: str = "table", **options: Unpack[TableOptions]) -> str:
-        """The lines as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`, as `TableOptions` say."""
+        """The table as `table` (for a terminal), `md`, `latex`, `html`, `csv` or `json`. Options are `TableOptions`."""
         from icl_eval.reports import render_scaling
 
         return render_scaling(self.fits, self.unfitted, format, _view(options))
 
     def to_frame(self) -> pandas.DataFrame:
-        """The lines as a data frame; needs pandas."""
+        """The lines of the table as a data frame. Requires pandas."""
         return _frame([line.stored() for line in self.fits])
 
     def __repr__(self) -> str:
@@ -379,7 +379,7 @@ class Scaling(_Tabular):
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pandas.DataFrame:
-    """Rows as a data frame.
+    """A data frame of rows.
 
     Raises:
         RunError: pandas is not installed.

@@ -33,17 +33,17 @@ from icl_eval.tasks.metric_names import MetricName, named_metrics
 from icl_eval.tasks.protocol import BY_SIMILARITY, ENCODED
 from icl_eval.values import expand_orders, parse_formats, parse_labels, parse_limit, parse_select, selection_name
 
-MOST_SEEDS = 10_000
-LEAST_BUDGET = 40  # examples: two batches of a search, for the best and the worst format
+MAX_SEEDS = 10_000
+MIN_BUDGET = 40  # examples: a batch for the best and a batch for the worst format
 CHANGES = frozenset({"decode", "draw", "select", "encoder", "order", "labels", "fewshot_ids"})
-"""Options that change what a task file says."""
+"""Options that override keys of task files."""
 RARE = CHANGES | {
     *("formats", "budget", "calibrate", "content_free", "metrics", "until", "per_shot_loss"),
     *("chat", *CHAT_ONLY),
 }
-"""Options that a manifest has only where they are given."""
+"""Options that are stored in the manifest only if they are set."""
 LISTS = ("tasks", "prompts", "shots", "fewshot_ids", "select", "order", "labels", "calibrate", "content_free")
-"""Options of one or several values."""
+"""Options that take one value or several."""
 
 
 def _expanded(orders: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ def _expanded(orders: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class RunConfig(ModelConfig):
-    """What is evaluated, without clock, device and folder; `icl_eval.config` describes the options."""
+    """The options of a run that can change its scores. `icl_eval.config` describes them."""
 
     model_config = ConfigDict(validate_default=True)
 
@@ -60,7 +60,7 @@ class RunConfig(ModelConfig):
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     prompts: tuple[str, ...] = DEFAULTS["prompts"]
     formats: Annotated[int | str, AfterValidator(parse_formats)] | None = DEFAULTS["formats"]
-    budget: Annotated[int, Field(ge=LEAST_BUDGET)] | None = DEFAULTS["budget"]
+    budget: Annotated[int, Field(ge=MIN_BUDGET)] | None = DEFAULTS["budget"]
     shots: tuple[Annotated[int, Field(ge=0)], ...] = DEFAULTS["shots"]
     seeds: tuple[int, ...] = DEFAULTS["seeds"]
     split: str | None = DEFAULTS["split"]
@@ -83,7 +83,7 @@ class RunConfig(ModelConfig):
     @field_validator("data", mode="before")
     @classmethod
     def _word_or_directory(cls, data: str | Path) -> str:
-        """The words for where data comes from; a path that reads like one of them is still a directory."""
+        """`hub`, `sample` or a directory as text; a `Path` is a directory even if it has one of these names."""
         return f"./{data}" if isinstance(data, Path) and str(data) in (HUB, SAMPLE) else str(data)
 
     @field_validator(*LISTS, mode="before")
@@ -99,7 +99,7 @@ class RunConfig(ModelConfig):
     @field_validator("metrics", mode="before")
     @classmethod
     def _names_of_code(cls, metrics: Any) -> Any:
-        """Functions and classes by their names."""
+        """The names of metrics, also of functions and classes."""
         listed = metrics if isinstance(metrics, Sequence) and not isinstance(metrics, str) else [metrics]
         return tuple(dict.fromkeys(named_metrics(listed)[0]))
 
@@ -119,7 +119,7 @@ class RunConfig(ModelConfig):
     @field_validator("decode", mode="before")
     @classmethod
     def _as_in_the_manifest(cls, decode: Any) -> Any:
-        """The same decoding is the same configuration, whatever the order of its names and the type of its stops."""
+        """Sort the options of decoding and make `stop` a list, so that equal decoding is an equal configuration."""
         if isinstance(decode, Mapping) and isinstance(decode.get("stop"), str):
             decode = {**decode, "stop": [decode["stop"]]}
         return (
@@ -145,7 +145,7 @@ class RunConfig(ModelConfig):
     @model_validator(mode="after")
     def _searches_formats(self) -> RunConfig:
         if self.budget is not None and self.formats is None:
-            raise ValueError("`budget` is the budget of a search among `formats`: give both")
+            raise ValueError("`budget` limits a search among `formats`, so give both")
         if self.budget is not None and self.until is not None:
             raise ValueError(
                 "`until` stops before all examples are evaluated, but a search with `budget` begins with all of them; "
@@ -163,22 +163,22 @@ class RunConfig(ModelConfig):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without changes of the protocol and options of chats that are not set."""
+        """The stored options, without those of `RARE` that have their default."""
         values: dict[str, Any] = serialized(self)
         unused = {name for name in RARE if getattr(self, name) == DEFAULTS[name]}
         return {name: value for name, value in values.items() if name not in unused}
 
     @property
     def drawn_formats(self) -> tuple[int, int] | None:
-        """How many formats of each prompt are evaluated, and the seed by which they are drawn."""
+        """The number of formats of each prompt and the seed of their draw; None without `formats`."""
         number, _, seed = str(self.formats or "").partition(":")
         return (int(number), int(seed or 0)) if number else None
 
     def protocol(self, variant: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
-        """What is changed in the protocols of all tasks, by the names of their keys.
+        """The keys that the run changes in the protocols of all tasks.
 
         Args:
-            variant: values of `select`, `labels` and `order` for further cells, instead of the first ones.
+            variant: values of `select`, `labels` and `order` of a variant, instead of the first values.
         """
         values = {name: values[0] for name, values in self._axes.items()} | dict(variant)
         encoder = self.encoder if len(self.select) < 2 or selection_name(values["select"]) in ENCODED else None
@@ -187,9 +187,9 @@ class RunConfig(ModelConfig):
 
     @property
     def variants(self) -> list[dict[str, str]]:
-        """What else is changed for further cells: all combinations of `select`, `labels` and `order` but the first.
+        """What each variant changes: all combinations of `select`, `labels` and `order` except the first.
 
-        If one of several selections has the order `similar-last`, the others are left out of that order.
+        The order `similar-last` is combined only with selections by similarity, if there is one.
         """
         ordered = {each for each in self.select if selection_name(each) in BY_SIMILARITY}
         unordered = {*self.select} - ordered if ordered else set()
@@ -203,20 +203,20 @@ class RunConfig(ModelConfig):
         return {name: values for name, values in axes.items() if values}
 
     def of_answers(self) -> str:
-        """All that the answers depend on, as JSON."""
+        """All options on which the answers depend, as JSON."""
         return self.model_dump_json(exclude={"metrics"})
 
     def folder_name(self) -> str:
-        """A name that the same configuration always gets, so that the same command continues its own run."""
+        """A folder name that depends only on the configuration, so that the same command continues the same run."""
         digest = hashlib.sha256(self.of_answers().encode()).hexdigest()[:8]
         return f"{slug(self.tasks)}-{slug([short_name(self.model, self.served_name)])}-{digest}"
 
 
 def read_run(model: str, tasks: Sequence[str], options: Mapping[str, Any]) -> tuple[RunConfig, LoadConfig]:
-    """The options of a run, checked: those that can change its scores, and those of loading the model.
+    """Check the options of a run; returns those that can change scores, and those that load the model.
 
     Raises:
-        UnknownName: there is no such option.
+        UnknownName: an option does not exist.
         RunError: an option has an invalid value.
     """
     check_known(options)
@@ -232,7 +232,7 @@ def read_run(model: str, tasks: Sequence[str], options: Mapping[str, Any]) -> tu
 
 
 def _check_numbers(options: Mapping[str, Any]) -> None:
-    """Raise `RunError` for True and False where an option takes no truth value; Python counts them as 1 and 0."""
+    """Raise `RunError` for True or False as the value of a number, since Python treats them as 1 and 0."""
     for name, value in options.items():
         values = value if isinstance(value, list | tuple) else [value]
         found = next((each for each in values if isinstance(each, bool)), None)
@@ -241,7 +241,7 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
 
 
 def short_name(model: str, served_name: str | None = None) -> str:
-    """The last part of a model's name or path; of an endpoint its model's name if it is given, else its host."""
+    """The last part of a model's name or path; for an endpoint, the name of its model, or its host."""
     named = model.rstrip("/")
     if is_endpoint(named):
         named = served_name or named.removesuffix("/v1")
@@ -249,19 +249,19 @@ def short_name(model: str, served_name: str | None = None) -> str:
 
 
 def seed_list(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """`5` means the seeds 0 to 4; a list means itself.
+    """A list of seeds; the number 5 stands for the seeds 0 to 4.
 
     Raises:
-        ValueError: there are none, or one stands twice.
+        ValueError: there are no seeds, too many, or a repeated seed.
     """
-    listed = tuple(range(min(seeds, MOST_SEEDS + 1))) if isinstance(seeds, int) else tuple(seeds)
-    if len(listed) > MOST_SEEDS:
-        raise ValueError(f"there can be at most {MOST_SEEDS} seeds")
+    listed = tuple(range(min(seeds, MAX_SEEDS + 1))) if isinstance(seeds, int) else tuple(seeds)
+    if len(listed) > MAX_SEEDS:
+        raise ValueError(f"there can be at most {MAX_SEEDS} seeds")
     if not listed or len(set(listed)) != len(listed):
         raise ValueError("give a positive number of seeds, or a list without repetitions")
     return listed
 
 
 def slug(names: Sequence[str]) -> str:
-    """Names as the name of a folder, of at most 60 characters."""
+    """Names joined to a folder name of at most 60 characters."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(names)).strip("-.").lower()[:60]

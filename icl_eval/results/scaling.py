@@ -1,4 +1,4 @@
-"""One line of a scaling fit: a score of several models as a function of their size."""
+"""Scaling fits: scores of several models as functions of their size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNITS: dict[By, str] = {
 
 @dataclass(frozen=True)
 class Interval:
-    """The ends of a 95 % interval."""
+    """A 95 % interval."""
 
     low: float
     high: float
@@ -29,12 +29,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The largest model, and what the law of the smaller ones predicts for it.
+    """The score of the largest model, and its prediction from the smaller models.
 
     Attributes:
-        model: its label.
-        predicted, measured: its score, in the metric's own unit.
-        interval: of the prediction, over examples; None if it is not known.
+        model: label of the largest model.
+        predicted, measured: its score, in the unit of the metric.
+        interval: of the prediction, over examples; None if unknown.
     """
 
     model: str
@@ -45,18 +45,17 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class ScalingFit:
-    """The law of one score over the sizes of models.
+    """The fit of one score over the sizes of models.
 
     Attributes:
-        task, prompt, metric, normalization, shots: of which score.
-        by: what the size of a model is.
-        models, sizes, values, errors: the label, the size, the score and its standard error of each model, smallest
-            first.
-        law: the fitted curve; of a perplexity, that of its logarithm.
-        is_log: whether it is.
-        exponent: the 95 % interval of the exponent of size, over examples; None if it is not known.
-        residual: root mean square of score less law, in the unit of the law.
-        held_out: the largest model; None if there are too few others.
+        task, prompt, metric, normalization, shots: the fitted score.
+        by: the measure of size.
+        models, sizes, values, errors: label, size, score and standard error of each model, the smallest first.
+        law: the fitted curve; for perplexities, of the logarithm.
+        is_log: whether the logarithm of the score was fitted.
+        exponent: 95 % interval of the exponent of size, over examples; None if unknown.
+        residual: root mean square of the residuals, in the unit of the law.
+        held_out: prediction for the largest model; None if there are too few other models.
     """
 
     task: str
@@ -76,12 +75,12 @@ class ScalingFit:
     held_out: HeldOut | None
 
     def at(self, sizes: Floats | float) -> Floats:
-        """The score that the law gives models of some sizes, in the metric's own unit."""
-        found = self.law.at(sizes)
-        return np.exp(found) if self.is_log else found
+        """The fitted score at some sizes, in the unit of the metric."""
+        values = self.law.at(sizes)
+        return np.exp(values) if self.is_log else values
 
     def stored(self) -> dict[str, Any]:
-        """The entry in JSON, CSV and a data frame; a figure that is not finite is None."""
+        """The entry in JSON, CSV and a data frame; numbers that are not finite are None."""
         law, held_out = self.law.in_size, self.held_out
         entry = {
             **{name: getattr(self, name) for name in ("task", "prompt", "metric", "normalization", "shots", "by")},

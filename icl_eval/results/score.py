@@ -1,4 +1,4 @@
-"""One line of the results."""
+"""Scores: the lines of a table of results."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from typing import Any
 
 from icl_eval.metrics import Estimate
 
-AVERAGE = "average"  # the metric of a suite's line
-VARIANT = "~"  # in the name of a prompt, before its format and before what is changed in its demonstrations
+AVERAGE = "average"  # the metric of a suite
+VARIANT = "~"  # in the name of a prompt, precedes its format and the changes of its demonstrations
 PARTS = ("format", "labels", "order", "select")
 
 
 @dataclass(frozen=True)
 class Score:
-    """One line of the results.
+    """The score of a task or suite with a prompt, a number of shots, a normalisation and a metric.
 
     Attributes:
         normalization: how options were made comparable, or how a text was generated or scored.
-        value, standard_error, low, high: the metric's mean over seeds, its standard error over examples (clustered) and
-            95 % interval, in the metric's own unit.
-        seed_sd: sample standard deviation over demonstration draws, and over samples of a text; None for one.
-        split, fewshot_split: evaluated, and with the demonstrations; empty where it is the task's own.
-        effective_shots: mean number of demonstrations that fitted the window.
-        shortened, truncated, ties: examples (summed over seeds) with fewer demonstrations than requested, with a cut
-            query, and with several options of equal score, or answers with equally many votes; the first was taken.
-        hit_max_tokens, empty: generated texts (summed over seeds and samples) that were cut at `max_tokens`, before any
-            stop or end token, and that hold no words.
+        value, standard_error, low, high: mean of the metric over seeds, its standard error over examples (clustered)
+            and its 95 % interval, in the unit of the metric.
+        seed_sd: sample standard deviation over draws of demonstrations and samples; None for a single one.
+        split, fewshot_split: the evaluated split and that of the demonstrations; empty if they are the task's own.
+        effective_shots: mean number of demonstrations that fit the context length.
+        shortened: examples (summed over seeds) with fewer demonstrations than requested.
+        truncated: examples (summed over seeds) with a truncated query.
+        ties: examples (summed over seeds) with several best options, or several answers with the most votes. The first
+            one was chosen.
+        hit_max_tokens, empty: generated texts (summed over seeds and samples) that were cut at `max_tokens`, and that
+            have no words.
         unfinished: generated texts (summed over seeds and samples) whose reasoning does not end, so without an answer.
-        unextracted: generated texts (summed over seeds and samples) in which the rules of the metric find no answer.
-        close_calls: decisions (summed over seeds) that arithmetic noise could turn in another batch; None where the
-            noise is not known or nothing is chosen.
-        noise_low, noise_high: the least and the greatest value, as means over seeds, that close calls leave possible.
-        random, majority: what guessing, and always choosing the most frequent option, would score on these examples.
-        axis: the dimension of the grid along which a score has a difference, or that it summarises, such as `formats`.
+        unextracted: generated texts (summed over seeds and samples) in which the metric's rules find no answer.
+        close_calls: decisions (summed over seeds) that arithmetic noise could change in another batch; None if the
+            noise is unknown or nothing is chosen.
+        noise_low, noise_high: lowest and highest value, as means over seeds, that close calls allow.
+        random, majority: expected scores of guessing and of always choosing the most frequent option.
+        axis: dimension of the grid along which the score has a difference or is a summary, such as `formats`.
         baseline, difference, difference_error, difference_low, difference_high: the first value on that axis, and the
-            paired difference from the score there, with its standard error over examples and 95 % interval.
-        variants: how many scores along the axis this is the mean of; 0 for any other score.
-        median, minimum, maximum, best, worst: of those scores, and where on the axis they are best and worst.
+            paired difference from the score there, with its standard error over examples and its 95 % interval.
+        variants: number of scores along the axis of which this is the mean; 0 for other scores.
+        median, minimum, maximum, best, worst: of those scores, and the values on the axis with the best and the worst.
     """
 
     task: str
@@ -77,10 +79,10 @@ class Score:
     close_calls: int | None = None
     noise_low: float | None = None
     noise_high: float | None = None
-    average: str = ""  # macro or micro, if it is the average of a suite; macro, if it is that of a task's categories
-    averaged: str = ""  # and of which metrics of which tasks, or of which categories
-    by: str = ""  # the field whose values are categories, if a task has them
-    category: str = ""  # the one that is scored; empty for all examples of the task
+    average: str = ""  # `macro` or `micro` for the average of a suite; `macro` for that of a task's categories
+    averaged: str = ""  # the averaged metrics and tasks, or categories
+    by: str = ""  # the field with the category of each example; empty without categories
+    category: str = ""  # the scored category; empty for all examples of the task
     axis: str = ""
     baseline: str = ""
     difference: float | None = None
@@ -117,38 +119,38 @@ class Score:
 
     @property
     def is_variant(self) -> bool:
-        """Whether this is one of many: of the formats that were drawn, not found by a search, or of permutations."""
+        """Whether this is the score of one of many drawn formats (not one found by a search) or permutations."""
         parts = self.prompt_parts
         return (bool(parts["format"]) and not self.is_found) or parts["order"].startswith("permutation")
 
     @property
     def is_found(self) -> bool:
-        """Whether this is the score of the best or the worst format of a prompt, which a search found."""
+        """Whether this is the score of the best or the worst format that a search found."""
         return self.prompt_parts["format"].endswith(("-best", "-worst"))
 
     @property
     def extraction(self) -> str:
-        """The name of the rules by whose answers the metric is taken; empty for whole texts."""
+        """The name of the extraction rules of the metric; empty if it scores whole texts."""
         return self.metric.partition("@")[2]
 
     def stored(self) -> dict[str, Any]:
-        """The entry of `scores.json`; a figure that is not finite is None."""
+        """The entry in `scores.json`; numbers that are not finite are None."""
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in asdict(self).items()
         }
 
 
-def figures(found: Estimate) -> dict[str, Any]:
-    """What a line takes from an estimate, by the names of its fields."""
+def figures(estimate: Estimate) -> dict[str, Any]:
+    """The fields of a score that come from an estimate."""
     return {
-        "value": found.value,
-        "standard_error": found.standard_error,
-        "low": found.low,
-        "high": found.high,
-        "interval": found.interval,
-        "units": found.units,
-        "clusters": found.clusters,
-        "seed_values": found.seed_values,
-        "seed_sd": found.seed_sd,
+        "value": estimate.value,
+        "standard_error": estimate.standard_error,
+        "low": estimate.low,
+        "high": estimate.high,
+        "interval": estimate.interval,
+        "units": estimate.units,
+        "clusters": estimate.clusters,
+        "seed_values": estimate.seed_values,
+        "seed_sd": estimate.seed_sd,
     }

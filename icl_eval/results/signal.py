@@ -1,11 +1,11 @@
-"""The signal-to-noise ratio of scores over models: whether a task tells them apart (Heineman et al. 2025).
+"""The signal-to-noise ratio of a score over several models: how well a task separates them (Heineman et al. 2025).
 
-With the scores m of models, the signal is their relative dispersion max |m_j - m_k| / mean(m), and the noise the
-relative standard deviation of a model's last checkpoints, sd(m) / mean(m) (arXiv 2508.13144, section 2). As in the
-paper's small models, the score of a model with several checkpoints is the mean of its last five. The noise is the mean
-over the models that have at least three; sd has the divisor n - 1. If no model has as many, the noise is that of the
-sample of examples instead: the root mean square of the scores' standard errors over their mean. For checkpoints of a
-single model, the signal is their dispersion.
+For the scores m of models, the signal is their relative dispersion max |m_j - m_k| / mean(m). The noise is the relative
+standard deviation of a model's last checkpoints, sd(m) / mean(m) (arXiv 2508.13144, section 2). As for the small models
+of the paper, the score of a model with several checkpoints is the mean of the last five. The noise is averaged over the
+models with at least three checkpoints, and sd has the divisor n - 1. If no model has three checkpoints, the noise comes
+from the sample of examples instead: the root mean square of the standard errors, divided by the mean score. For
+checkpoints of a single model, the signal is the dispersion of the checkpoints.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import Literal
 from icl_eval.results.manifest import Manifest
 from icl_eval.results.score import Score
 
-LAST = 5  # checkpoints of a model
-LEAST = 3  # of them, to measure their spread
+LAST_CHECKPOINTS = 5  # averaged to the score of a model
+MIN_CHECKPOINTS = 3  # needed to measure the noise
 Noise = Literal["checkpoints", "examples"]
-Key = tuple[str, str, str, str, int, str, str]  # of a score, as in `key_of`
+Key = tuple[str, str, str, str, int, str, str]  # the result of `key_of`
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """How well a score tells models apart.
+    """How well a score separates models.
 
     Attributes:
-        signal: relative dispersion of the models.
+        signal: relative dispersion of the models' scores.
         noise: relative standard deviation of a score.
-        signal_to_noise: their ratio.
-        noise_of: of the last `checkpoints` of a model, or of the sample of `examples`.
+        signal_to_noise: signal divided by noise.
+        noise_of: source of the noise: the last `checkpoints` of models, or the sample of `examples`.
     """
 
     signal: float
@@ -49,19 +49,21 @@ def of_scores(models: Sequence[Sequence[tuple[float, float]]]) -> Signal | None:
     """The signal-to-noise ratio of one score.
 
     Args:
-        models: for each model, the values and standard errors of its checkpoints in the order of training.
+        models: for each model, the values and standard errors of its checkpoints, in training order.
 
     Returns:
-        None for a single score, for a mean of 0, and if nothing is known of the noise.
+        The ratio; None for a single score, for a mean of 0, and if the noise is unknown.
     """
-    last = [[value for value, _ in each[-LAST:]] for each in models]
+    last = [[value for value, _ in each[-LAST_CHECKPOINTS:]] for each in models]
     compared = (
         [fmean(values) for values in last] if len(models) > 1 else [value for each in models for value, _ in each]
     )
     if len(compared) < 2 or not fmean(compared):
         return None
     signal = (max(compared) - min(compared)) / abs(fmean(compared))
-    spreads = [stdev(values) / abs(fmean(values)) for values in last if len(values) >= LEAST and fmean(values)]
+    spreads = [
+        stdev(values) / abs(fmean(values)) for values in last if len(values) >= MIN_CHECKPOINTS and fmean(values)
+    ]
     noise_of: Noise = "checkpoints" if spreads else "examples"
     errors = [error for each in models for _, error in each]
     noise = fmean(spreads) if spreads else math.sqrt(fmean(error**2 for error in errors)) / abs(fmean(compared))
@@ -69,7 +71,7 @@ def of_scores(models: Sequence[Sequence[tuple[float, float]]]) -> Signal | None:
 
 
 def signals(models: Sequence[tuple[Manifest, Sequence[Score]]]) -> dict[Key, Signal]:
-    """The signal-to-noise ratio of each score that models have in common, by `key_of`."""
+    """The signal-to-noise ratios of the scores that several models have, by `key_of`."""
     found: dict[Key, dict[str, list[tuple[float, float, float]]]] = {}
     for position, (manifest, scores) in enumerate(models):
         time = float(position if manifest.training_step is None else manifest.training_step)
@@ -81,11 +83,11 @@ def signals(models: Sequence[tuple[Manifest, Sequence[Score]]]) -> dict[Key, Sig
 
 
 def key_of(score: Score) -> Key:
-    """What the scores of models have in common that are compared."""
+    """A key that is equal for comparable scores of different models."""
     setting = score.task, score.prompt, score.metric, score.normalization, score.shots
     return (*setting, score.average, score.category)
 
 
 def entry(signal: Signal | None) -> dict[str, object]:
-    """The columns of CSV and JSON."""
+    """The columns of a ratio in CSV and JSON; None if there is no ratio."""
     return UNKNOWN if signal is None else asdict(signal)

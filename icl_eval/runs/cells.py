@@ -24,7 +24,7 @@ from icl_eval.tasks import AnswerKind, Decode, Example, Source, Splits, Task, Ta
 from icl_eval.tasks.protocol import Protocol
 from icl_eval.values import OLMES
 
-MOST_CATEGORIES = 1000
+MAX_CATEGORIES = 1000
 CONTENT_FREE = ("N/A", "", "[MASK]")  # the inputs of Zhao et al. 2021
 
 
@@ -359,9 +359,9 @@ def categories_of(task: Task, examples: Sequence[Example]) -> dict[str, int]:
     """
     by = task.definition.by
     counts = Counter(each.category for each in examples) if by else {}
-    if by and len(counts) > MOST_CATEGORIES:
+    if by and len(counts) > MAX_CATEGORIES:
         raise DataError(
-            f"{task.name}: `by` is {by.field!r}, which has {len(counts)} values; at most {MOST_CATEGORIES} categories "
+            f"{task.name}: `by` is {by.field!r}, which has {len(counts)} values; at most {MAX_CATEGORIES} categories "
             "can be scored",
             task.path,
         )

@@ -139,7 +139,7 @@ def _planned(
     if folder is None:
         return None, runs
     if (folder / "manifest.json").is_file():
-        raise RunError("this folder holds a run of a single model; give another --out", folder)
+        raise RunError("this folder contains a run of a single model; give another --out", folder)
     return folder, {member: replace(each, folder=folder / member.folder) for member, each in runs.items()}
 
 

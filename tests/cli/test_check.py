@@ -10,7 +10,7 @@ from models import kinds
 from transformers import AutoTokenizer
 
 from icl_eval.models import ControlTokens, LoadConfig, ModelConfig, load_model, load_text_reader
-from icl_eval.runs.cells import MOST_CATEGORIES
+from icl_eval.runs.cells import MAX_CATEGORIES
 from icl_eval.runs.tasks import SAMPLE_PATH
 from icl_eval.tasks import Library
 from icl_eval.testing import FakeLM
@@ -220,7 +220,7 @@ def test_check_counts_categories_and_rejects_too_many(icl_eval: IclEval) -> None
     PARITY.write_text(PARITY.read_text() + "by: pair\n")
     assert "prompts plain, chatty; 4 categories\n" in icl_eval("check", "toy/parity", *TOY).out
 
-    rows = ({"n": n, "label": n % 2, "pair": n} for n in range(MOST_CATEGORIES + 1))
+    rows = ({"n": n, "label": n % 2, "pair": n} for n in range(MAX_CATEGORIES + 1))
     Path("data/parity/val.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "`by` is 'pair', which has 1001 values; at most 1000" in icl_eval("check", "toy/parity", *TOY).mistake
 

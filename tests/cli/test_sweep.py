@@ -183,7 +183,7 @@ def test_folder_of_a_sweep_rejects_a_single_run(models: Models, icl_eval: IclEva
     icl_eval(*RUN, "-m", "weak,strong", "--out", "kept")
 
     assert icl_eval(*RUN, "-m", "weak", "--out", "kept").mistake == (
-        "kept: this folder holds a sweep over several models; give another --out"
+        "kept: this folder contains a sweep over several models; give another --out"
     )
 
 

@@ -12,7 +12,7 @@ from toy_tasks import NAMES, PROMPT, answers, knowing, parity, records, write, w
 
 from icl_eval import Library, Result, Task, compare, evaluate, rescore
 from icl_eval.errors import DataError, RunError, TaskError, UnknownName
-from icl_eval.runs.cells import MOST_CATEGORIES
+from icl_eval.runs.cells import MAX_CATEGORIES
 from icl_eval.testing import FakeLM
 
 from .folders import examples, manifest, scores
@@ -206,7 +206,7 @@ def test_a_record_without_a_category_is_an_error() -> None:
 
 
 def test_a_field_with_too_many_values_is_an_error() -> None:
-    task = parity(range(MOST_CATEGORIES + 1), by="id")
+    task = parity(range(MAX_CATEGORIES + 1), by="id")
     with pytest.raises(
         DataError, match="parity: `by` is 'id', which has 1001 values; at most 1000 categories can be scored"
     ):

@@ -50,7 +50,7 @@ def test_a_chat_has_different_scores_signature_and_folder(tmp_path: Path) -> Non
     assert "|chat-turns-system#spoken1|" in chat.scores[0].signature
     assert "chat" not in plain.scores[0].signature
     assert chat.manifest.config.chat_args == {"mood": 1}
-    with pytest.raises(RunError, match="this folder holds a run"):
+    with pytest.raises(RunError, match="this folder contains a run"):
         evaluate(Chatty(), parity(), shots=0, out=tmp_path / "chat")
 
 

@@ -335,7 +335,7 @@ def test_the_folder_of_a_sweep_is_not_that_of_a_run(tmp_path: Path) -> None:
     weak, strong = sorted((path for path in (tmp_path / "sweep").iterdir() if path.is_dir()), reverse=True)
 
     assert compare(weak, strong).pairs[0].value == pytest.approx(GAIN.mean())
-    with pytest.raises(RunError, match="this folder holds a sweep: the run of each of its models is in a folder below"):
+    with pytest.raises(RunError, match="this folder contains a sweep; the run of each model is in a folder inside it"):
         compare(weak, tmp_path / "sweep")
 
 

@@ -231,7 +231,7 @@ def test_a_folder_of_another_run_is_refused_and_kept(tmp_path: Path) -> None:
     evaluate(knowing(0), parity(), shots=[0], out=tmp_path)
     before = contents(tmp_path)
 
-    with pytest.raises(RunError, match=r"holds a run of .* give another --out"):
+    with pytest.raises(RunError, match=r"contains a run of .* give another --out"):
         evaluate(knowing(0), _renamed("other"), shots=[0], out=tmp_path)
 
     assert contents(tmp_path) == before

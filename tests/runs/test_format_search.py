@@ -137,7 +137,7 @@ def test_progress_counts_the_search_in_one_cell_and_its_result_in_all() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"budget": 80}, "`budget` is the budget of a search among `formats`: give both"),
+        ({"budget": 80}, "`budget` limits a search among `formats`, so give both"),
         ({"budget": 39, "formats": 3}, "`budget`"),
         (
             {"budget": 80, "formats": 3, "until": 0.1},

@@ -18,7 +18,7 @@ from icl_eval.errors import DataError, MetricError, TaskError, WindowError
 from icl_eval.metrics import TextPrediction
 from icl_eval.models import ScoreRequest, Sink
 from icl_eval.prompts import Scored
-from icl_eval.results.examples import ONLY, parse_example
+from icl_eval.results.examples import SINGLE_ANSWER, parse_example
 from icl_eval.runs.regress import make_baseline, regress
 from icl_eval.runs.requests import strides
 from icl_eval.tasks.definition import Score
@@ -315,7 +315,7 @@ def test_results_of_earlier_runs_have_right_references() -> None:
     cell = {"task": "t", "prompt": "p", "shots": 0, "seed": 0}
     line = {"kind": "text", "cell": cell, "id": "0", "cluster": "0", "group": "0", "shots": 0, "truncated": 0}
     line |= {"demonstrations": [], "references": ["x"], "generated": ["x"], "finished": ["stop"], "scores": [-1.0]}
-    (prediction,) = parse_example(json.dumps(line)).predictions(ONLY)
+    (prediction,) = parse_example(json.dumps(line)).predictions(SINGLE_ANSWER)
 
     assert prediction == TextPrediction("0", "x", ("x",), "0", "0", right=True)
 

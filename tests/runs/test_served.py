@@ -80,7 +80,7 @@ def test_a_run_does_not_go_on_with_another_model(start: Start, tmp_path: Path) -
     evaluate(start(Habits())[0], parity(range(4)), **options(tmp_path))  # type: ignore[arg-type]
     other = Habits(models=[{"id": "other", "max_model_len": 256}])
 
-    with pytest.raises(RunError, match="this folder holds a run of http"):
+    with pytest.raises(RunError, match="this folder contains a run of http"):
         evaluate(start(other)[0], parity(range(4)), **options(tmp_path))  # type: ignore[arg-type]
 
 

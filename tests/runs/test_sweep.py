@@ -292,7 +292,7 @@ def test_the_folder_of_a_run_is_none_of_a_sweep(tmp_path: Path) -> None:
 
     with pytest.raises(RunError) as error:
         sweep([weak(), strong()], parity(), shots=0, out=tmp_path)
-    assert str(error.value) == f"{tmp_path}: this folder holds a run of a single model; give another --out"
+    assert str(error.value) == f"{tmp_path}: this folder contains a run of a single model; give another --out"
 
 
 def test_revisions_whose_names_differ_only_in_a_sign_have_different_folders() -> None:
@@ -307,8 +307,8 @@ def test_the_folder_of_a_sweep_is_none_of_a_run(tmp_path: Path) -> None:
 
     with pytest.raises(RunError) as error:
         evaluate(weak(), parity(), shots=0, out=tmp_path)
-    assert str(error.value) == f"{tmp_path}: this folder holds a sweep over several models; give another --out"
-    with pytest.raises(RunError, match="this folder holds a sweep: the run of each of its models is in a folder below"):
+    assert str(error.value) == f"{tmp_path}: this folder contains a sweep over several models; give another --out"
+    with pytest.raises(RunError, match="this folder contains a sweep; the run of each model is in a folder inside it"):
         rescore(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == before
 
@@ -317,7 +317,7 @@ def test_a_sweep_of_other_tasks_in_the_same_folder_is_refused(tmp_path: Path) ->
     root = write_library(tmp_path)
     sweep([weak()], parity(), shots=0, out=tmp_path / "sweep")
 
-    with pytest.raises(RunError, match=r"holds a run of .* give another --out"):
+    with pytest.raises(RunError, match=r"contains a run of .* give another --out"):
         sweep([weak()], "toy", data=root / "data", library=Library([root]), shots=0, out=tmp_path / "sweep")
 
 
