@@ -25,15 +25,17 @@ Members = Mapping[str, Sequence[tuple[Estimate, Score]]]
 def suite_score(
     suite: SuiteDefinition, suites: Mapping[str, SuiteDefinition], members: Members
 ) -> tuple[Estimate, Score] | None:
-    """The weighted mean over tasks of the mean of their primary metrics; errors are propagated, not averaged.
+    """The average of a suite: the weighted mean over tasks of the mean of their primary metrics.
+
+    Standard errors are propagated, not averaged.
 
     Args:
-        suite: whose average it is.
-        suites: those within it, by name.
-        members: of each task the estimates and lines of its primary metrics.
+        suite: the suite.
+        suites: all suites of the run by name.
+        members: estimates and scores of the primary metrics of each task.
 
     Returns:
-        The average; None where the metrics have different scales, as of 1 and of 100.
+        The average; None if the metrics have different scales, such as 0-1 and 0-100.
     """
     per_task = {name: [line for _, line in members[name]] for name in tasks_of(suite, suites)}
     if len({each.bounds[1] for name in per_task for each, _ in members[name]}) > 1:
@@ -75,18 +77,18 @@ def suite_score(
 
 
 def _shared(lines: Iterable[Score], field: str) -> Any:
-    """The text that a field has in all lines, or `mixed`."""
+    """The value that a field has in all scores, or `mixed`."""
     distinct = {getattr(line, field) for line in lines}
     return distinct.pop() if len(distinct) == 1 else "mixed"
 
 
 def _summed(lines: Sequence[Score]) -> dict[str, Any]:
-    """The counts of the tasks together, by the names of their fields."""
+    """The sums of counts over scores, by field."""
     return {name: sum(getattr(line, name) for line in lines) for name in SUMMED}
 
 
 def _weighted_figures(weighted: Sequence[tuple[Score, float]]) -> dict[str, Any]:
-    """The weighted means of figures that are not estimates, by the names of their fields."""
+    """The weighted means of numbers that are not estimates, by field."""
     return {
         name: _weighted([(getattr(line, name), weight) for line, weight in weighted])
         for name in ("noise_low", "noise_high", "random")
@@ -94,19 +96,19 @@ def _weighted_figures(weighted: Sequence[tuple[Score, float]]) -> dict[str, Any]
 
 
 def score_over_categories(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> tuple[Estimate, Score] | None:
-    """The mean of a metric over the categories of a task; of clean and dirty examples, the difference.
+    """The mean of a metric over the categories of a task, or the difference between clean and dirty examples.
 
     Args:
         whole: the score of all examples.
-        categories: the estimates and lines of each category.
+        categories: estimate and score of each category.
 
     Returns:
-        None without categories, and where all examples are clean or all are dirty.
+        None without categories, and if all examples are clean or all are dirty.
     """
     if whole.by != CONTAMINATION:
         return macro_score(whole, categories) if categories else None
-    of = {line.category: (found, line) for found, line in categories}
-    return difference_score(whole, of[CLEAN], of[DIRTY]) if len(of) == 2 else None
+    by_name = {line.category: (estimate, line) for estimate, line in categories}
+    return difference_score(whole, by_name[CLEAN], by_name[DIRTY]) if len(by_name) == 2 else None
 
 
 def macro_score(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> tuple[Estimate, Score]:
@@ -114,7 +116,7 @@ def macro_score(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> t
 
     Args:
         whole: the score of all examples.
-        categories: the estimates and lines of each category.
+        categories: estimate and score of each category.
     """
     found = average_of_parts([each for each, _ in categories])
     lines = [line for _, line in categories]
@@ -134,11 +136,11 @@ def macro_score(whole: Score, categories: Sequence[tuple[Estimate, Score]]) -> t
 def difference_score(
     whole: Score, one: tuple[Estimate, Score], other: tuple[Estimate, Score]
 ) -> tuple[Estimate, Score]:
-    """The score of a category minus that of another.
+    """The score of one category minus that of another.
 
     Args:
         whole: the score of all examples.
-        one, other: the estimates and lines of the two categories.
+        one, other: estimate and score of the two categories.
     """
     found = difference_of_parts(one[0], other[0])
     names = one[1].category, other[1].category
@@ -159,11 +161,11 @@ def difference_score(
 def task_weights(
     suite: SuiteDefinition, suites: Mapping[str, SuiteDefinition], units: Mapping[str, int]
 ) -> dict[str, float]:
-    """The weight of each task in a suite's average; they sum to 1.
+    """The weight of each task in the average of a suite; weights sum to 1.
 
-    `micro`: by the number of examples (of groups, for a metric of groups), whatever suite a task is in. `macro`: equal
-    for all entries; that of a suite is divided as in its own average, and one without an average stands for its tasks.
-    A task that several suites share has the sum of its weights, since it is one measurement.
+    With `micro`, tasks are weighted by their number of examples (or groups, for a metric of groups). With `macro`, all
+    entries of the suite have the same weight. The weight of a nested suite is divided as in its own average; a nested
+    suite without an average counts as its tasks. A task in several nested suites has the sum of its weights.
     """
     if suite.average == "micro":
         tasks = tasks_of(suite, suites)
@@ -187,7 +189,7 @@ def _entries(suite: SuiteDefinition, suites: Mapping[str, SuiteDefinition]) -> I
 
 
 def _averaged(per_task: Mapping[str, Sequence[Score]]) -> str:
-    """Which metrics of which tasks, such as `accuracy of a, b; mean of f1a and group_exact_match of c`."""
+    """The averaged metrics and tasks, such as `accuracy of a, b; mean of f1a and group_exact_match of c`."""
     tasks: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, lines in per_task.items():
         tasks[tuple(line.metric for line in lines)].append(name)
@@ -196,7 +198,7 @@ def _averaged(per_task: Mapping[str, Sequence[Score]]) -> str:
 
 
 def _for_seeds(found: Estimate, line: Score, seeds: tuple[int, ...]) -> Estimate:
-    """One value a seed: the mean of a seed's samples, or for every seed the score of a task with one seed."""
+    """An estimate with one value per seed: the mean over a seed's samples; a single seed's value is repeated."""
     samples = len(found.seed_values) // len(line.seeds)
     values = [
         math.fsum(found.seed_values[start : start + samples]) / samples
@@ -206,7 +208,7 @@ def _for_seeds(found: Estimate, line: Score, seeds: tuple[int, ...]) -> Estimate
 
 
 def _weighted(values: Sequence[tuple[float | None, float]]) -> float | None:
-    """The weighted mean; None where a value is not known."""
+    """The weighted sum; None if a value is unknown."""
     known = [value * weight for value, weight in values if value is not None]
     return math.fsum(known) if len(known) == len(values) else None
 

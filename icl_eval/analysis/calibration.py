@@ -1,4 +1,4 @@
-"""Calibrated scores from the stored answers of a cell."""
+"""Calibrated rankings of options, computed from the stored answers of a cell."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ from icl_eval.scoring import (
 
 
 class Ranked(NamedTuple):
-    """The ranking of an example's options, and the options that could win in another batch; None if unknown."""
+    """The ranking of an example's options.
+
+    Attributes:
+        ranking: of the options.
+        rivals: options that could be chosen in another batch; None if unknown.
+    """
 
     ranking: Ranking
     rivals: tuple[int, ...] | None
 
 
 def check_collected(records: Sequence[TaskRecord], scorings: Sequence[str]) -> None:
-    """Raise `RunError` for a calibration of no task, or one whose answers the run does not collect."""
+    """Raise `RunError` if a calibration applies to no task, or if the run does not collect the answers it needs."""
     for calibration in (name for name in CALIBRATIONS if name in scorings and records):
         if not any(record.has_labels for record in records):
             names = ", ".join(dict.fromkeys(f"{record.task} ({record.prompt})" for record in records))
@@ -43,12 +48,12 @@ def check_collected(records: Sequence[TaskRecord], scorings: Sequence[str]) -> N
 
 
 def check_labels(task: str, calibration: Calibration, labels: Iterable[tuple[str, Sequence[str]]]) -> None:
-    """Raise `RunError` unless all examples have the same labels, if a calibration needs it.
+    """Raise `RunError` if a calibration needs the same labels for all examples, and they differ.
 
     Args:
-        task: its name.
-        calibration: all but dc-pmi need it.
-        labels: ids and scored texts.
+        task: name of the task.
+        calibration: name of the calibration; all but dc-pmi need the same labels.
+        labels: the id of each example and the texts of its options.
     """
     first: tuple[str, ...] | None = None
     for id, texts in labels if calibration != "dc-pmi" else ():
@@ -63,16 +68,16 @@ def check_labels(task: str, calibration: Calibration, labels: Iterable[tuple[str
 def rank_calibrated(
     results: Iterable[ExampleResult], records: Sequence[TaskRecord], calibration: Calibration, noise: float | None
 ) -> dict[tuple[Cell, str], Ranked]:
-    """The calibrated ranking of every example that can be calibrated, by its cell and id.
+    """The calibrated rankings of all examples that can be calibrated, by cell and id.
 
     Args:
-        results: of all examples of each cell.
-        records: what the manifest keeps of each task and prompt.
-        calibration: its name.
-        noise: nats by which the log-probability of a token may move; None if it is not known.
+        results: the results of all examples of each cell.
+        records: the records of the manifest.
+        calibration: name of the calibration.
+        noise: arithmetic noise of the log-probability of a token in nats; None if unknown.
 
     Raises:
-        RunError: a line lacks what the run collects, or the examples of a cell cannot be calibrated.
+        RunError: a result lacks answers for the calibration, or the examples of a cell cannot be calibrated.
     """
     labelled = {record.task_prompt: record for record in records if record.has_labels}
     cells: dict[Cell, list[ChoiceResult]] = defaultdict(list)
@@ -89,7 +94,7 @@ def rank_calibrated(
 
 
 def _check_stored(result: ChoiceResult, record: TaskRecord) -> None:
-    """Raise `RunError` unless a line has what its run collects for calibration; all its options have the same."""
+    """Raise `RunError` if a result lacks the answers that its run collects for calibrations."""
     option = result.options[0]
     if (len(option.content_free), bool(option.domain)) != (len(record.content_free), bool(record.domain_premise)):
         raise RunError(f"{result.cell}: example {result.id!r} lacks answers that calibration needs; {REPAIR}")

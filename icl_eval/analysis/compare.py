@@ -1,4 +1,4 @@
-"""Paired differences of the scores of finished runs on the same examples, without models."""
+"""`compare`: paired differences between the scores of finished runs on the same examples."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from icl_eval.results.result import Comparison, Comparisons
 from icl_eval.results.score import Score
 from icl_eval.tasks.metric_names import GivenMetric
 
-ROUNDING = 1e-6  # what sums leave of a difference that is zero or one
-SENTENCES = 3  # of why nothing can be compared
+ROUNDING = 1e-6  # rounding error of differences that are 0 or 1
+MAX_REASONS = 3  # in the message if nothing can be compared
 
 
 def compare(
@@ -33,23 +33,23 @@ def compare(
     *,
     trust_remote_code: bool = False,
 ) -> Comparison:
-    """Take the difference of the scores of two finished runs on the same examples, the second less the first.
+    """Compute paired differences between two finished runs: the scores of the second minus those of the first.
 
     Args:
-        folder: of the first run.
-        other: of the second.
-        normalizations: which to score by; each task's own if empty.
-        metrics: names, functions or classes, to use instead of the tasks' own for the tasks whose answers they measure.
-        trust_remote_code: whether a metric may run code that is not part of icl-eval.
+        folder: folder of the first run.
+        other: folder of the second run.
+        normalizations: normalisations and calibrations to score by; each task's own if empty.
+        metrics: names, functions or classes of metrics, which replace those of the tasks whose answers they fit.
+        trust_remote_code: whether metrics may run code that is not part of icl-eval.
 
     Raises:
-        RunError: a folder is not that of a finished run, one of its files is damaged, or the runs have no score in
-            common that was taken on the same examples.
-        UnknownName: there is no such normalisation or metric.
-        MetricError: a metric measures no task of a run, or cannot measure the answers of one.
+        RunError: a folder does not contain a finished run, one of its files is damaged, or the runs have no score on
+            the same examples in common.
+        UnknownName: a normalisation or metric does not exist.
+        MetricError: a metric fits no task of a run, or cannot score the answers of a task.
     """
-    (found,) = compare_with_first([folder, other], normalizations, metrics, trust_remote_code=trust_remote_code)
-    return found
+    (comparison,) = compare_with_first([folder, other], normalizations, metrics, trust_remote_code=trust_remote_code)
+    return comparison
 
 
 def compare_with_first(
@@ -59,18 +59,18 @@ def compare_with_first(
     *,
     trust_remote_code: bool = False,
 ) -> Comparisons:
-    """Compare each of several finished runs with the first of them; p-values are adjusted for all differences.
+    """Compare several finished runs with the first of them. P-values are adjusted for all differences together.
 
     Args:
-        folders: of the runs, at least two.
+        folders: folders of two or more runs.
         normalizations: as for `compare`.
         metrics: as for `compare`.
         trust_remote_code: as for `compare`.
 
     Raises:
-        RunError: there are fewer than two, or as in `compare`.
-        UnknownName: there is no such normalisation or metric.
-        MetricError: a metric measures no task of a run, or cannot measure the answers of one.
+        RunError: there are fewer than two runs, or as from `compare`.
+        UnknownName: a normalisation or metric does not exist.
+        MetricError: a metric fits no task of a run, or cannot score the answers of a task.
     """
     paths = [Path(each) for each in folders]
     if len(paths) < 2:
@@ -90,17 +90,17 @@ def compare_with_first(
 
 
 def _matched(first: ScoredRun, second: ScoredRun, folder: Path, other: Path) -> Matching:
-    """What two runs have in common.
+    """Match the scores of two runs.
 
     Raises:
-        RunError: they have no score in common; the message says why.
+        RunError: the runs have no score in common; the message gives reasons.
     """
     found = match(first, second)
     if not found.pairs:
         reasons = list(dict.fromkeys(each.why for each in found.unpaired))
-        more = [f"and {len(reasons) - SENTENCES} more reasons"] if len(reasons) > SENTENCES else []
+        more = [f"and {len(reasons) - MAX_REASONS} more reasons"] if len(reasons) > MAX_REASONS else []
         sentence = f"no score of this run can be compared with one of {other}"
-        raise RunError(f"{sentence}: {'; '.join([*reasons[:SENTENCES], *more])}", folder)
+        raise RunError(f"{sentence}: {'; '.join([*reasons[:MAX_REASONS], *more])}", folder)
     return found
 
 
@@ -138,7 +138,7 @@ class _Test(NamedTuple):
 
 
 def _test(one: Estimate, other: Estimate, by_t: float | None) -> _Test:
-    """A permutation test, or the one by t where answers cannot be exchanged."""
+    """A permutation test, or the t test if answers cannot be exchanged."""
     found = permutation_test(one.sums, other.sums) if one.sums and other.sums else None
     if found is None:
         return _Test(by_t, "" if by_t is None else "t")
@@ -146,9 +146,9 @@ def _test(one: Estimate, other: Estimate, by_t: float | None) -> _Test:
 
 
 def _changes(one: Estimate, other: Estimate) -> NDArray[np.float64] | None:
-    """The difference of each unit's score, as a mean over seeds; None unless it is a mean over independent units.
+    """The difference of each unit's score, averaged over seeds; None unless the metric is a mean of independent units.
 
-    The influence of a unit on a mean is its distance from the mean over the number of units.
+    The influence of a unit on a mean is its distance from the mean, divided by the number of units.
     """
     if one.sums is None or not one.sums.metric.proportion or one.clusters != one.units:
         return None
@@ -157,7 +157,7 @@ def _changes(one: Estimate, other: Estimate) -> NDArray[np.float64] | None:
 
 
 def _spread(one: Score, other: Score) -> float | None:
-    """Sample standard deviation of the differences draw by draw, where the draws are the same and several."""
+    """Sample standard deviation of the difference over draws; None unless both runs have the same several draws."""
     if one.seeds != other.seeds or not 1 < len(one.seed_values) == len(other.seed_values):
         return None
     return float(np.std(np.subtract(other.seed_values, one.seed_values), ddof=1))

@@ -1,4 +1,4 @@
-"""Match the scores of two finished runs on the same examples, and explain those without a match."""
+"""Match the scores of two finished runs on the same examples, and explain why others have no match."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ DIMENSIONS = {
     "category": "category",
     "prompt": "prompt",
 }
-"""The fields of a key in the order in which the scores of two runs are matched, and what sentences call them."""
-VALUES = 5  # of a dimension in a sentence
-Examples = Mapping[str, Hashable]  # of a task: what identifies each beside its id
+"""The fields of a key, in the order in which they are compared, with their names in messages."""
+MAX_VALUES = 5  # of a dimension in a message
+Examples = Mapping[str, Hashable]  # of a task, by id: what must be equal in both runs
 
 
 class Key(NamedTuple):
-    """What two scores must have in common; the prompt only if a run has several for a task and its shots."""
+    """What must be equal for two scores to be compared; prompts may differ if each run has only one."""
 
     task: str
     metric: str
@@ -47,7 +47,7 @@ class Key(NamedTuple):
 
 
 class ScoredLine(NamedTuple):
-    """A line of the results with its estimate."""
+    """A score with its estimate."""
 
     estimate: Estimate
     score: Score
@@ -55,7 +55,7 @@ class ScoredLine(NamedTuple):
 
 @dataclass(frozen=True)
 class Matching:
-    """The lines that two runs have in common, and those that cannot be compared."""
+    """The scores that two runs have in common, and those that cannot be compared."""
 
     pairs: Sequence[tuple[ScoredLine, ScoredLine]]
     unpaired: tuple[Unpaired, ...]
@@ -65,7 +65,9 @@ def match(first: ScoredRun, second: ScoredRun) -> Matching:
     """Match the scores of two runs, in the order of the first."""
     partners = _partners(first, second)
     reasons = {key: _reason(first, second, *key) for key in dict.fromkeys(map(_subject, partners))}
-    pairs = [(first.lines[key], second.lines[its]) for key, its in partners.items() if not reasons[_subject(key)]]
+    pairs = [
+        (first.lines[key], second.lines[partner]) for key, partner in partners.items() if not reasons[_subject(key)]
+    ]
     unpaired = [
         Unpaired("one", first.lines[key].score, reasons[_subject(key)]) for key in partners if reasons[_subject(key)]
     ]
@@ -74,20 +76,20 @@ def match(first: ScoredRun, second: ScoredRun) -> Matching:
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """The contents of a run folder that are compared."""
+    """The parts of a run folder that are compared."""
 
     manifest: Manifest
     lines: Mapping[Key, ScoredLine]
     examples: Mapping[str, Examples]
-    categories: Mapping[str, Mapping[str, str]]  # of a task: of each example
+    categories: Mapping[str, Mapping[str, str]]  # by task and id of the example
 
     def record(self, task: str) -> TaskRecord:
-        """The manifest's record of a task; the fields used here are the same for all prompts."""
+        """The first record of a task in the manifest; the fields used here are the same for all prompts."""
         return next(record for record in self.manifest.tasks if record.task == task)
 
     @property
-    def single(self) -> list[Key]:
-        """The scores that are not means over an axis."""
+    def unaveraged(self) -> list[Key]:
+        """The keys of scores that are not means over an axis of the grid."""
         return [key for key, line in self.lines.items() if not line.score.variants]
 
     @property
@@ -96,7 +98,7 @@ class ScoredRun:
         return {suite.suite: suite for suite in self.manifest.suites}
 
     def weighted_tasks(self, suite: str) -> dict[str, tuple[float, str, tuple[str, ...]]]:
-        """The tasks of a suite, each with its weight in the average and the average and metrics that enter it."""
+        """The tasks of a suite, with what enters its average: weight, average over categories, and metrics."""
         records = {name: self.record(name) for name in self.manifest.tasks_of(self.suites[suite])}
         units = {name: record.examples for name, record in records.items()}
         weights = task_weights(self.suites[suite], self.suites, units)
@@ -106,24 +108,24 @@ class ScoredRun:
         }
 
     def prompts(self, task: str, shots: int) -> set[str]:
-        """The prompts with which a task was evaluated, for a number of shots."""
+        """The prompts with which a task was evaluated at a number of shots."""
         return {record.prompt for record in self.manifest.tasks if record.task == task and shots in record.shots}
 
 
 def read_scored(path: Path, normalizations: Sequence[Scoring], metrics: ChosenMetrics) -> ScoredRun:
-    """The scores of a finished run.
+    """Compute the scores of a finished run.
 
     Raises:
-        RunError: the folder is not that of a finished run, or one of its files is damaged.
-        UnknownName: there is no such metric.
-        MetricError: a metric measures no task of the run, or cannot measure the answers of one.
+        RunError: the folder does not contain a finished run, or one of its files is damaged.
+        UnknownName: a metric does not exist.
+        MetricError: a metric fits no task of the run, or cannot score the answers of a task.
     """
     manifest = read_finished(path)
     manifest = manifest.model_copy(update={"tasks": metrics.applied(manifest.tasks)})
     examples: dict[str, dict[str, Hashable]] = defaultdict(dict)
     categories: dict[str, dict[str, str]] = defaultdict(dict)
     estimated = estimate_examples(
-        _noted(read_examples(path / "examples.jsonl", manifest.tasks), examples, categories),
+        _recording(read_examples(path / "examples.jsonl", manifest.tasks), examples, categories),
         manifest.tasks,
         manifest.suites,
         model_words=manifest.model_words,
@@ -135,12 +137,12 @@ def read_scored(path: Path, normalizations: Sequence[Scoring], metrics: ChosenMe
     return ScoredRun(manifest, lines, examples, categories)
 
 
-def _noted(
+def _recording(
     results: Iterable[ExampleResult],
     examples: dict[str, dict[str, Hashable]],
     categories: dict[str, dict[str, str]],
 ) -> Iterator[ExampleResult]:
-    """Pass results on, noting their examples and categories."""
+    """Yield results unchanged, and record their examples and categories."""
     for each in results:
         examples[each.cell.task][each.id] = each.cluster, each.group, each.question
         categories[each.cell.task][each.id] = each.category
@@ -148,43 +150,43 @@ def _noted(
 
 
 def _key(score: Score) -> Key:
-    average = "" if score.of_suite else score.average  # of a suite there is one
+    average = "" if score.of_suite else score.average  # a suite has only one average
     return Key(score.task, score.metric, score.normalization, score.shots, average, score.category, score.prompt)
 
 
 def _subject(key: Key) -> tuple[str, bool]:
-    """The task or suite, and whether it is scored by category."""
+    """The task or suite of a score, and whether the score is by category."""
     return key.task, bool(key.average or key.category)
 
 
 def _partners(one: ScoredRun, other: ScoredRun) -> dict[Key, Key]:
-    """The scores that both runs have, by their keys; prompts may differ where each run has only one."""
+    """The keys of the scores that both runs have: that of the first run -> that of the second."""
     partners = {}
     for key in one.lines:
-        own, others = one.prompts(key.task, key.shots), other.prompts(key.task, key.shots)
-        its = key._replace(prompt=min(others)) if len(own) == len(others) == 1 else key
-        if its in other.lines and _averaged_prompts(one, key) == _averaged_prompts(other, its):
-            partners[key] = its
+        prompts, others = one.prompts(key.task, key.shots), other.prompts(key.task, key.shots)
+        partner = key._replace(prompt=min(others)) if len(prompts) == len(others) == 1 else key
+        if partner in other.lines and _averaged_prompts(one, key) == _averaged_prompts(other, partner):
+            partners[key] = partner
     return partners
 
 
 def _averaged_prompts(run: ScoredRun, key: Key) -> set[str]:
-    """The prompts of a mean over an axis; empty for other scores."""
+    """The prompts over which a score is a mean; empty for other scores."""
     mean = run.lines[key].score
     axis = next((each for each in AXES if mean.variants and each.name == mean.axis), None)
     cell = key._replace(prompt="")
-    same = [each for each in run.single if axis and each._replace(prompt="") == cell]
+    same = [each for each in run.unaveraged if axis and each._replace(prompt="") == cell]
     return {each.prompt for each in same if axis and axis.others(run.lines[each].score) == axis.others(mean)}
 
 
 @dataclass(frozen=True)
 class _Mismatch:
-    """The difference of a task's scores in only one run from those in the other run.
+    """How the scores of a task that only one run has differ from those of the other run.
 
     Attributes:
         task: the task.
-        dimension: the first field of their keys in which they differ; empty if the other run has no score of the task.
-        values, other_values: those of that field in the one run and in the other.
+        dimension: the first field of the keys that differs; empty if the other run has no score of the task.
+        values, other_values: values of this field in the one run and in the other run.
     """
 
     task: str
@@ -194,11 +196,11 @@ class _Mismatch:
 
     @property
     def reversed(self) -> _Mismatch:
-        """The same from the other run's side."""
+        """The mismatch as seen from the other run."""
         return replace(self, values=self.other_values, other_values=self.values)
 
     def sentence(self, run: str, other: str) -> str:
-        """What only one run has, such as "rte was scored only in the first run"."""
+        """A sentence such as `rte was scored only in the first run`."""
         sentence = f"{self.task} was scored only in the {run} run"
         if not self.dimension:
             return sentence
@@ -207,7 +209,10 @@ class _Mismatch:
     def _values(self, values: tuple[Any, ...]) -> str:
         word = DIMENSIONS[self.dimension]
         plural = {"category": "categories"}.get(word, f"{word}s") if word in ("metric", "prompt", "category") else word
-        named = [*map(_value, values[:VALUES]), *([f"{len(values) - VALUES} more"] if len(values) > VALUES else [])]
+        named = [
+            *map(_value, values[:MAX_VALUES]),
+            *([f"{len(values) - MAX_VALUES} more"] if len(values) > MAX_VALUES else []),
+        ]
         return f"{plural if len(values) > 1 else word} {', '.join(named)}"
 
 
@@ -216,13 +221,13 @@ def _value(value: Any) -> str:
 
 
 def _unmatched(one: ScoredRun, other: ScoredRun, partners: Mapping[Key, Key]) -> Iterator[Unpaired]:
-    """The scores that only one run has; one sentence states the same difference for both runs.
+    """The scores that only one run has, with reasons. The same mismatch has the same sentence in both runs.
 
-    Means over an axis are left out: the scores that they are of are named.
+    Means over an axis are left out, because the averaged scores are listed.
     """
     matched = set(partners.values())
-    first = _mismatches([key for key in one.single if key not in partners], other)
-    second = _mismatches([key for key in other.single if key not in matched], one)
+    first = _mismatches([key for key in one.unaveraged if key not in partners], other)
+    second = _mismatches([key for key in other.unaveraged if key not in matched], one)
     for key, found in first.items():
         yield Unpaired("one", one.lines[key].score, found.sentence("first", "second") + _failed(other, "second", key))
     for key, found in second.items():
@@ -232,14 +237,14 @@ def _unmatched(one: ScoredRun, other: ScoredRun, partners: Mapping[Key, Key]) ->
 
 
 def _failed(run: ScoredRun, name: str, key: Key) -> str:
-    """Why a run has no scores of a task at all, if the task failed there."""
+    """The reason why a task failed in a run, as the end of a sentence; empty if it did not fail."""
     reasons = [each.reason for each in run.manifest.failures if each.task == key.task]
     return f"; it failed in the {name}: {reasons[0]}" if reasons else ""
 
 
 def _mismatches(keys: Sequence[Key], other: ScoredRun) -> dict[Key, _Mismatch]:
-    """How scores differ from those of another run, those of a task that differ in the same dimension together."""
-    found = {key: _first_difference(key, [each for each in other.single if each.task == key.task]) for key in keys}
+    """How scores differ from those of another run; scores of a task that differ in the same field share a mismatch."""
+    found = {key: _first_difference(key, [each for each in other.unaveraged if each.task == key.task]) for key in keys}
     merged: dict[tuple[str, str], tuple[set[Any], set[Any]]] = defaultdict(lambda: (set(), set()))
     for key, (dimension, others) in found.items():
         values = merged[key.task, dimension]
@@ -252,9 +257,9 @@ def _mismatches(keys: Sequence[Key], other: ScoredRun) -> dict[Key, _Mismatch]:
 
 
 def _first_difference(key: Key, others: Sequence[Key]) -> tuple[str, set[Any]]:
-    """The first dimension in which a score differs from all others of its task, and the values that they have there.
+    """The first field in which a score differs from all others of its task, and the values of the others.
 
-    The losses of demonstrations have other numbers of shots than the grid, so the two are not compared in these.
+    Losses of demonstrations are only compared with each other, because their shots are not those of the grid.
     """
     alike = [each for each in others if (each.metric == PER_SHOT_LOSS) == (key.metric == PER_SHOT_LOSS)]
     if others and not alike:
@@ -269,7 +274,7 @@ def _first_difference(key: Key, others: Sequence[Key]) -> tuple[str, set[Any]]:
 
 
 def _reason(one: ScoredRun, other: ScoredRun, name: str, by_category: bool) -> str:
-    """A sentence on why a task or a suite is not the same in both runs; empty if it is."""
+    """A sentence that says why the scores of a task or suite cannot be compared; empty if they can."""
     if not any(name in run.suites for run in (one, other)):
         return _other_examples(one, other, name) or (_other_categories(one, other, name) if by_category else "")
     tasks, others = one.weighted_tasks(name), other.weighted_tasks(name)
@@ -280,7 +285,7 @@ def _reason(one: ScoredRun, other: ScoredRun, name: str, by_category: bool) -> s
 
 
 def _other_examples(one: ScoredRun, other: ScoredRun, task: str) -> str:
-    """A sentence on why the examples of a task are not the same in both runs; empty if they are."""
+    """A sentence that says how the examples of a task differ between the runs; empty if they are the same."""
     first, second = one.record(task), other.record(task)
     if first.data != second.data:
         return f"{task} has {first.data} data in the first run and {second.data} data in the second"
@@ -298,7 +303,7 @@ def _other_examples(one: ScoredRun, other: ScoredRun, task: str) -> str:
 
 
 def _other_categories(one: ScoredRun, other: ScoredRun, task: str) -> str:
-    """A sentence on why the categories of a task are not the same in both runs; empty if they are."""
+    """A sentence that says how the categories of a task differ between the runs; empty if they are the same."""
     first, second = one.categories[task], other.categories[task]
     moved = min((id for id, category in first.items() if second[id] != category), default=None)
     if moved is None:

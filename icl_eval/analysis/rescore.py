@@ -1,4 +1,4 @@
-"""Scores from a run folder alone: no model, no data, no task files."""
+"""`rescore`: compute scores from a run folder, without the model, the data or the task files."""
 
 from __future__ import annotations
 
@@ -40,24 +40,25 @@ def rescore(
     """Recompute the scores of a finished run.
 
     Args:
-        run: the folder.
-        normalizations: which to score by; each task's own if empty.
-        metrics: names, functions or classes, to use instead of the tasks' own for the tasks whose answers they measure.
-        extract: lists of rules by name, as in a task file, in place of those of all tasks with generated texts.
-        reasoning_end: what the answers of generated texts follow, such as `</think>`, in place of the tasks' own.
-        contamination: the file of `contamination`, by which clean and dirty examples have scores of their own.
-        trust_remote_code: whether a metric may run code that is not part of icl-eval.
+        run: the run folder.
+        normalizations: normalisations and calibrations to score by; each task's own if empty.
+        metrics: names, functions or classes of metrics, which replace those of the tasks whose answers they fit.
+        extract: lists of extraction rules by name, as in a task file, which replace those of all tasks with generated
+            answers.
+        reasoning_end: text that ends the reasoning in generated texts, such as `</think>`, instead of the tasks' own.
+        contamination: a file of `contamination`; clean and dirty examples are then scored separately.
+        trust_remote_code: whether metrics may run code that is not part of icl-eval.
 
     Raises:
-        RunError: the folder is not that of a finished run, or one of its files is damaged.
-        UnknownName: there is no such normalisation or metric.
-        MetricError: a metric measures no task of the run, or cannot measure the answers of one.
+        RunError: the folder does not contain a finished run, or one of its files is damaged.
+        UnknownName: a normalisation or metric does not exist.
+        MetricError: a metric fits no task of the run, or cannot score the answers of a task.
     """
     path = Path(run)
     manifest = read_finished(path)
     chosen = ChosenMetrics.of(metrics, trust_remote_code)
     tasks = manifest.tasks if extract is None else _with_rules(manifest.tasks, extract)
-    records = chosen.applied(tasks if reasoning_end is None else _answering_after(tasks, reasoning_end))
+    records = chosen.applied(tasks if reasoning_end is None else _with_reasoning_end(tasks, reasoning_end))
     results = read_examples(path / "examples.jsonl", records)
     if contamination is not None:
         found = read_contamination(Path(contamination))
@@ -77,7 +78,7 @@ def rescore(
 
 
 def rules_in(path: Path) -> dict[str, Any]:
-    """The lists of rules of a task file.
+    """Read the lists of extraction rules in a task file.
 
     Raises:
         TaskError: the file cannot be read, or has no `extract`.
@@ -89,7 +90,7 @@ def rules_in(path: Path) -> dict[str, Any]:
 
 
 def _with_rules(records: Sequence[TaskRecord], extract: Mapping[str, Sequence[Any]]) -> tuple[TaskRecord, ...]:
-    """The tasks with other rules, by each of which the metrics of those with generated texts are taken.
+    """The tasks with other extraction rules. Metrics of generated answers are computed for each list of rules.
 
     Raises:
         RunError: a rule is wrong, or no task has generated texts.
@@ -102,8 +103,8 @@ def _with_rules(records: Sequence[TaskRecord], extract: Mapping[str, Sequence[An
     return tuple(_extracting(record, rules) if record.answer == "text" else record for record in records)
 
 
-def _answering_after(records: Sequence[TaskRecord], reasoning_end: str) -> tuple[TaskRecord, ...]:
-    """The tasks with another end of the reasoning in generated texts; if it is empty, whole texts are answers.
+def _with_reasoning_end(records: Sequence[TaskRecord], reasoning_end: str) -> tuple[TaskRecord, ...]:
+    """The tasks with another text that ends the reasoning; if it is empty, whole texts are answers.
 
     Raises:
         RunError: no task has generated texts.
@@ -114,14 +115,14 @@ def _answering_after(records: Sequence[TaskRecord], reasoning_end: str) -> tuple
 
 
 def _check_texts(records: Sequence[TaskRecord], argument: str) -> None:
-    """Raise `RunError` if no task has generated texts, from which an argument extracts answers."""
+    """Raise `RunError` if no task has generated texts, to which an argument applies."""
     if all(record.answer != "text" for record in records):
         names = ", ".join(dict.fromkeys(record.task for record in records))
         raise RunError(f"`{argument}` extracts answers from generated texts, but {names} has none")
 
 
 def _extracting(record: TaskRecord, rules: RulesByName) -> TaskRecord:
-    """A task whose metrics are taken by each of some rules."""
+    """A task whose metrics are computed for each list of rules."""
     bases = dict.fromkeys(split_extraction(name)[0] for name in record.metrics)
     metrics = tuple(f"{name}@{each}" for name in bases for each in rules) or tuple(bases)
     first = next(iter(rules), None)
@@ -133,12 +134,12 @@ def _extracting(record: TaskRecord, rules: RulesByName) -> TaskRecord:
 
 @dataclass(frozen=True)
 class ChosenMetrics:
-    """Metrics in place of the tasks' own.
+    """Metrics that replace those of the tasks.
 
     Attributes:
-        names: of the metrics; none for each task's own.
+        names: names of the metrics; empty to keep each task's own.
         given: functions and classes among them, by name.
-        trust_remote_code: whether others may run code that is not part of the package.
+        trust_remote_code: whether the others may run code that is not part of icl-eval.
     """
 
     names: tuple[str, ...]
@@ -147,10 +148,10 @@ class ChosenMetrics:
 
     @classmethod
     def of(cls, metrics: GivenMetric | Sequence[GivenMetric], trust_remote_code: bool) -> ChosenMetrics:
-        """Names, functions or classes, or one of these.
+        """Read one metric or several, as names, functions or classes.
 
         Raises:
-            MetricError: one is none of these.
+            MetricError: a value is not a metric.
         """
         listed = metrics if isinstance(metrics, Sequence) and not isinstance(metrics, str) else [metrics]
         names, given = named_metrics(listed)
@@ -160,11 +161,11 @@ class ChosenMetrics:
             raise MetricError(f"`metrics`: {first_problem(error)}") from error
 
     def applied(self, records: Sequence[TaskRecord]) -> tuple[TaskRecord, ...]:
-        """The tasks with these metrics in place of their own; those that none of them measures keep their own.
+        """The tasks with these metrics. Tasks that none of them fits keep their own.
 
         Raises:
-            UnknownName: there is no such metric, or no task has the rules that it names.
-            MetricError: a metric measures no task.
+            UnknownName: a metric does not exist, or no task has the extraction rules in its name.
+            MetricError: a metric fits no task.
         """
         rules = {name: each for record in records for name, each in record.extract.items()}
         kinds = {record.answer for record in records}
@@ -178,13 +179,13 @@ class ChosenMetrics:
         return metric(name, rules, kind=kind, given=self.given, trust_remote_code=self.trust_remote_code)
 
     def _fitting(self, record: TaskRecord) -> tuple[str, ...]:
-        """The metrics for a task's kind of answers, without those whose extraction rules it lacks."""
+        """The metrics that fit a task: for its kind of answer, and with extraction rules that it has."""
         named = [name for name in self.names if split_extraction(name)[1] in (None, *record.extract)]
         return tuple(name for name in named if self._metric(name, record.extract, record.answer).of == record.answer)
 
 
 def _with_metrics(record: TaskRecord, metrics: tuple[str, ...]) -> TaskRecord:
-    """The task with these metrics, if there are any; the first enters averages where its primary one is not taken."""
+    """The task with these metrics, if there are any. The first one is primary if no primary metric is among them."""
     primary = tuple(name for name in record.primary if name in metrics) or metrics[:1]
     return record.model_copy(update={"metrics": metrics, "primary": primary}) if metrics else record
 
@@ -199,13 +200,13 @@ def rescore_sweep(
     contamination: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> Sweep:
-    """Take the scores of all models of a finished sweep again; arguments as for `rescore`.
+    """Recompute the scores of all models of a finished sweep. Arguments are those of `rescore`.
 
     Raises:
-        RunError: the folder is not that of a sweep, a model is not finished, or a file is damaged.
+        RunError: the folder does not contain a sweep, a model is not finished, or a file is damaged.
         ModelError: no model of the sweep could be measured.
-        UnknownName: there is no such normalisation or metric.
-        MetricError: a metric measures no task of the run, or cannot measure the answers of one.
+        UnknownName: a normalisation or metric does not exist.
+        MetricError: a metric fits no task of the run, or cannot score the answers of a task.
     """
     path = Path(folder)
     members = read_members(path)

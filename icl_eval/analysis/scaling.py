@@ -1,4 +1,4 @@
-"""Finished runs of models of several sizes: the law that each of their scores follows, without loading a model."""
+"""`fit_scaling`: fit scores of finished runs as functions of the size of their models."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ from icl_eval.tasks import SuiteDefinition
 from icl_eval.tasks.metric_names import GivenMetric
 
 RESAMPLES = 500
-LEAST_MODELS = 3  # one more than a curve without an irreducible term has parameters
-LEAST_IRREDUCIBLE = 5  # so that a curve with it is also determined without the largest model
+MIN_MODELS = 3  # one more than the parameters of a curve without an irreducible term
+MIN_FOR_IRREDUCIBLE = 5  # so that the curve is also determined without the largest model
 PF_DAY = 1e15 * 24 * 3600  # floating-point operations
-LOSSES = {"choice": "answer_loss", "likelihood": "bits_per_byte"}  # by kind of answer; comparable between tokenizers
+LOSSES = {
+    "choice": "answer_loss",
+    "likelihood": "bits_per_byte",
+}  # losses by kind of answer, comparable between tokenizers
 Tokens = float | Mapping[str, float]
 Key = tuple[str, str, str, str, int]
 
@@ -54,21 +57,21 @@ def fit_scaling(
     model would differ.
 
     Args:
-        runs: a sweep that was kept, or folders of runs and sweeps.
-        by: what size is: `parameters`, training `steps` (of revisions such as `step1000`), training `tokens`, or
+        runs: a stored sweep, or folders of runs and sweeps.
+        by: the measure of size: `parameters`, training `steps` (of revisions such as `step1000`), training `tokens`, or
             `compute`, which is 6 x parameters x tokens in PF-days (Kaplan et al. 2020).
-        tokens: on which the models were trained: one number, or one for each name of a model.
-        tokens_per_step: instead of `tokens`, for revisions such as `step1000`.
+        tokens: number of training tokens of all models, or of each model by name.
+        tokens_per_step: number of training tokens per step, instead of `tokens`, for revisions such as `step1000`.
         irreducible: whether losses have an irreducible term; by default with five sizes or more.
         intervals: whether to compute intervals, which takes most of the time.
-        normalizations: which to score by; each task's own if empty.
-        metrics: names, functions or classes, to use instead of the tasks' own for the tasks whose answers they measure.
-        trust_remote_code: whether a metric may run code that is not part of icl-eval.
+        normalizations: normalisations and calibrations to score by; each task's own if empty.
+        metrics: names, functions or classes of metrics, which replace those of the tasks whose answers they fit.
+        trust_remote_code: whether metrics may run code that is not part of icl-eval.
 
     Raises:
-        RunError: a folder is not that of a finished run, the models do not differ in size, or no score can be fitted.
-        UnknownName: there is no such size, normalisation or metric.
-        MetricError: a metric measures no task of a run, or cannot measure the answers of one.
+        RunError: a folder does not contain a finished run, all models have the same size, or no score can be fitted.
+        UnknownName: a measure of size, a normalisation or a metric does not exist.
+        MetricError: a metric fits no task of a run, or cannot score the answers of a task.
     """
     if by not in UNITS:
         raise UnknownName("size of models", by, UNITS)
@@ -90,13 +93,13 @@ def fit_scaling(
             task, prompt, metric, _, shots = key
             reasons.append(f"{task} {metric} ({prompt}, {counted(shots, 'shot')}) has no fit: {error.message}")
     if not fits:
-        raise RunError(f"no score can be fitted: {'; '.join(dict.fromkeys(reasons[:LEAST_MODELS]))}")
+        raise RunError(f"no score can be fitted: {'; '.join(dict.fromkeys(reasons[:MIN_MODELS]))}")
     return Scaling(tuple(fits), tuple(reasons))
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What is read of a run: its lines by key, and the losses of right answers by task, prompt and shots."""
+    """A run: its scores by key, and the losses of right answers by task, prompt and shots."""
 
     label: str
     size: float
@@ -113,7 +116,7 @@ class _Run:
         chosen: ChosenMetrics,
         normalizations: Sequence[Scoring],
     ) -> _Run:
-        """Estimate the scores of a run, and its losses per byte."""
+        """Read a run and estimate its scores and its losses per byte."""
         results = list(read_examples(folder / "examples.jsonl", manifest.tasks))
         lines = _estimated(results, manifest, chosen.applied(manifest.tasks), chosen, normalizations, manifest.suites)
         with_loss = [
@@ -142,7 +145,7 @@ def _estimated(
     normalizations: Sequence[Scoring],
     suites: Sequence[SuiteDefinition] = (),
 ) -> list[tuple[Estimate, Score]]:
-    """The lines of some tasks of a run, and of the averages of suites."""
+    """The scores of some tasks of a run, and the averages of suites."""
     return estimate_examples(
         results,
         records,
@@ -155,10 +158,10 @@ def _estimated(
 
 
 def _folders(runs: Sweep | str | Path | Sequence[str | Path]) -> list[Path]:
-    """The folder of each run, each once; of a sweep those of the models that have scores."""
+    """The distinct run folders; a sweep stands for the models that have scores."""
     if isinstance(runs, Sweep):
         if runs.folder is None:
-            raise RunError("a fit reads the folders of the runs, and this sweep has none: give `out` or `keep`")
+            raise RunError("a fit reads the run folders, but this sweep was not stored: give `out` or `keep`")
         return [result.folder for result in runs if result.folder is not None]
     listed = [Path(each) for each in ([runs] if isinstance(runs, str | Path) else runs)]
     found: dict[Path, None] = {}
@@ -171,10 +174,11 @@ def _folders(runs: Sweep | str | Path | Sequence[str | Path]) -> list[Path]:
 def _sized(
     manifests: Sequence[Manifest], by: By, tokens: Tokens | None, tokens_per_step: float | None
 ) -> list[tuple[Manifest, float | None]]:
-    """The size of each model; None where it is not known.
+    """The manifests with the size of each model; None if the size is unknown.
 
     Raises:
-        RunError: the number of training tokens of the models is not known, or a name is that of none of them.
+        RunError: the number of training tokens is not given.
+        UnknownName: `tokens` names a model that is not among the runs.
     """
     if by in ("tokens", "compute") and tokens is None and tokens_per_step is None:
         raise RunError(
@@ -218,15 +222,15 @@ def _fit(key: Key, runs: Sequence[_Run], by: By, irreducible: bool | None, resam
         MetricError: there are too few models, they answered different examples, or the metric has no known form.
     """
     sizes = np.array([each.size for each in runs])
-    if (found := len(np.unique(sizes))) < LEAST_MODELS:
-        raise MetricError(f"a fit needs {LEAST_MODELS} models of different sizes, not {found}; sizes are {UNITS[by]}")
+    if (found := len(np.unique(sizes))) < MIN_MODELS:
+        raise MetricError(f"a fit needs {MIN_MODELS} models of different sizes, not {found}; sizes are {UNITS[by]}")
     estimates, scores = zip(*(each.lines[key] for each in runs), strict=True)
     if (
         len({each.digests.get(key[:2], "") for each in runs}) > 1
         or len({frozenset(e.influence) for e in estimates}) > 1
     ):
         raise MetricError("the models answered different examples or prompts")
-    free = irreducible if irreducible is not None else found >= LEAST_IRREDUCIBLE
+    free = irreducible if irreducible is not None else found >= MIN_FOR_IRREDUCIBLE
     curve = _curve(key, runs, estimates, scores[0].random, irreducible=free)
     law, smaller = curve.fit(sizes), curve.without_largest(sizes)
     exponents, predictions = curve.resampled(sizes, resamples)
@@ -252,10 +256,10 @@ def _fit(key: Key, runs: Sequence[_Run], by: By, irreducible: bool | None, resam
 def _curve(
     key: Key, runs: Sequence[_Run], estimates: Sequence[Estimate], guessing: float | None, *, irreducible: bool
 ) -> Curve:
-    """What is fitted of a score.
+    """The points of a score that are fitted.
 
     Raises:
-        MetricError: the metric has no bounds, and is not known to be a loss.
+        MetricError: the metric is not bounded and not known to be a loss.
     """
     task, prompt, metric, _, shots = key
     low, high = estimates[0].bounds
@@ -276,7 +280,7 @@ def _curve(
 
 
 def _is_log(metric: str) -> bool:
-    """Whether the law is of the logarithm: that of a perplexity is a loss."""
+    """Whether the logarithm of the score is fitted: the logarithm of a perplexity is a loss."""
     return metric.endswith("perplexity")
 
 

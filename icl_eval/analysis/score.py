@@ -1,4 +1,4 @@
-"""Stored results to scores: every value with its signature, uncertainties, and counts of what was cut or missing."""
+"""The second pass: compute scores from stored results, with uncertainties, signatures and counts of problems."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from icl_eval.results.score import Score, figures
 from icl_eval.scoring import CALIBRATIONS, NORMALIZATIONS, Scoring
 from icl_eval.tasks import Normalization, SuiteDefinition, tasks_of
 
-Choice = Scoring | Literal["own"]  # one normalisation or calibration for all tasks, or each task's own
+Choice = Scoring | Literal["own"]  # a normalisation or calibration for all tasks, or the normalisation of each task
 _Estimated = tuple[Estimate, Score]
-WHOLE = ""  # in place of the name of a category: all examples
+WHOLE = ""  # the name of the category of all examples
 
 
 def chosen_normalizations(names: str | Sequence[str]) -> tuple[Scoring, ...]:
-    """The normalisations and calibrations of these names, each once; `all` stands for all normalisations.
+    """The normalisations and calibrations with these names, without duplicates. `all` stands for all normalisations.
 
     Raises:
-        UnknownName: there is no such normalisation or calibration.
+        UnknownName: a normalisation or calibration does not exist.
     """
     known = [*NORMALIZATIONS, *CALIBRATIONS, "all"]
     chosen = (names,) if isinstance(names, str) else names
@@ -68,11 +68,9 @@ def score_examples(
     trust_remote_code: bool = False,
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Score]:
-    """Score lines in order of tasks, prompts, shots, normalisations and metrics; then the averages of suites.
+    """The scores by task, prompt, shots, normalisation and metric, then the averages of suites.
 
-    The lines of a task end with the means over each axis of its grid.
-
-    Arguments and errors are those of `estimate_examples`.
+    After the scores of a task come the means over the axes of its grid. Arguments are those of `estimate_examples`.
     """
     estimated = estimate_examples(
         results,
@@ -98,20 +96,20 @@ def estimate_examples(
     trust_remote_code: bool = False,
     given: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[tuple[Estimate, Score]]:
-    """The lines of `score_examples`, each with the estimate that its figures are of.
+    """The scores of `score_examples`, each with its estimate.
 
     Args:
-        results: of the examples of all cells.
-        records: what the manifest keeps of each (task, prompt).
-        suites: whose averages follow their tasks.
-        model_words: the signature's words for the model's rules, such as `bos0|float32`.
-        noise: nats by which batching moves the log-probability of a token; None if it is not known.
-        normalizations: and calibrations to show; each task's own, and those of `--calibrate`, if empty.
-        trust_remote_code: whether a metric may run code that is not part of the package.
+        results: the results of all examples in all cells.
+        records: the records of the manifest.
+        suites: suites whose averages are computed.
+        model_words: words of the signature for the model, such as `bos0|float32`.
+        noise: arithmetic noise of the log-probability of a token in nats; None if unknown.
+        normalizations: normalisations and calibrations to score by; if empty, each task's own and `--calibrate`.
+        trust_remote_code: whether metrics may run code that is not part of icl-eval.
         given: metrics in Python by name, which are trusted.
 
     Raises:
-        RunError: some cell has another number of examples than its record.
+        RunError: results of examples are missing in a cell.
         MetricError: a metric cannot be computed.
     """
     chosen = [name for name in CALIBRATIONS if any(name in record.calibrate for record in records)]
@@ -121,7 +119,7 @@ def estimate_examples(
     scorer = _Scorer(model_words, trust_remote_code, given)
     lines: list[_Estimated] = []
     columns: dict[_Column, dict[str, list[_Estimated]]] = defaultdict(dict)
-    positions: dict[tuple[str, str], Iterator[int]] = defaultdict(count)  # a task may have two prompts for its shots
+    positions: dict[tuple[str, str], Iterator[int]] = defaultdict(count)  # a task can have another prompt for 0 shots
     for record in records:
         for shots in record.shots:
             position = next(positions[record.task, record.selection])
@@ -134,9 +132,11 @@ def estimate_examples(
                 ]
                 lines += [line for each in scored[normalization] for line in each.lines]
             lines += scorer.per_shot(found[WHOLE], record, shots)
-            for choice in choices if not record.format else ():  # averages are of the prompts themselves
+            for choice in choices if not record.format else ():  # other formats do not enter averages
                 columns[_Column(position, record.selection, choice)][record.task] = [
-                    each.standing for each in scored[_meant(choice, record)] if each.whole[1].metric in record.primary
+                    each.for_suites
+                    for each in scored[_scoring_of(choice, record)]
+                    if each.whole[1].metric in record.primary
                 ]
     lines = with_spreads(lines)
     named = {suite.suite: suite for suite in suites}
@@ -149,26 +149,26 @@ def estimate_examples(
 
 @dataclass(frozen=True)
 class _Scored:
-    """The lines of one metric of a task: of all examples, of their categories, and the mean or difference of these."""
+    """The scores of one metric of a task: of all examples, of each category, and over the categories."""
 
     whole: _Estimated
     macro: _Estimated | None
     categories: Sequence[_Estimated]
-    standing: _Estimated  # what enters the averages of suites
+    for_suites: _Estimated  # the score that enters the averages of suites
 
     @property
     def lines(self) -> list[_Estimated]:
-        """All of them, in the order of the results."""
+        """All scores, in the order of the table."""
         return [self.whole, *([self.macro] if self.macro else []), *self.categories]
 
 
 @dataclass
 class _Answers:
-    """The answers of one (task, prompt, shots), or of a category, by seed and sample; samples count as draws."""
+    """The answers for one (task, prompt, shots) or one of its categories, by seed and sample."""
 
     predictions: dict[tuple[int, int], list[AnyPrediction]] = field(default_factory=lambda: defaultdict(list))
     rivals: dict[int, dict[int, tuple[int, ...]]] = field(default_factory=lambda: defaultdict(dict))
-    """By seed and position among its predictions: the options that could win in another batch."""
+    """By seed and position of the prediction: options that could be chosen in another batch."""
     count: int = 0
     ties: int = 0
     shots: int = 0
@@ -177,21 +177,21 @@ class _Answers:
     hit_max_tokens: int = 0
     empty: int = 0
     unfinished: int = 0
-    per_shot: list[ExampleResult] = field(default_factory=list)  # those whose demonstrations' answers were scored
-    knows_noise: bool = True  # whether it is known which other options could win
+    per_shot: list[ExampleResult] = field(default_factory=list)  # results with scored answers of demonstrations
+    knows_noise: bool = True  # whether `rivals` is known
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds, without repetition."""
+        """The distinct seeds."""
         return tuple(sorted({seed for seed, _ in self.predictions}))
 
     def draws(self, metric: AnyMetric) -> list[list[AnyPrediction]]:
-        """The predictions of every seed and sample; of every seed, if the metric measures all samples at once."""
+        """The predictions of each seed and sample, or of each seed if the metric scores all samples together."""
         once = measures_samples(metric)
         return [found for (_, sample), found in sorted(self.predictions.items()) if not (once and sample)]
 
-    def moved(self, metric: AnyMetric, value: float) -> dict[str, Any]:
-        """The number of close calls and the values that they leave possible, by the names of a score's fields."""
+    def close_calls(self, metric: AnyMetric, value: float) -> dict[str, Any]:
+        """The number of close calls and the range of values that they allow, by the names of a score's fields."""
         if not self.knows_noise or metric.of != "choice":
             return {}
         if not self.rivals:
@@ -224,33 +224,33 @@ class _Answers:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """What the tasks of a suite must have in common to be averaged."""
+    """A key that is equal for the scores of tasks that are averaged for a suite."""
 
-    shots: int  # position among the numbers of shots
-    prompt: str  # the selection, empty for each task's own
+    shots: int  # index among the task's numbers of shots
+    prompt: str  # name of the chosen prompt; empty for each task's default
     normalization: Choice
 
 
 def _applied(choices: Sequence[Choice], record: TaskRecord) -> tuple[Scoring, ...]:
-    """The normalisations and calibrations that choices mean for a task, each once."""
-    return tuple(dict.fromkeys(_meant(choice, record) for choice in choices))
+    """The distinct normalisations and calibrations by which a task is scored."""
+    return tuple(dict.fromkeys(_scoring_of(choice, record) for choice in choices))
 
 
-def _meant(choice: Choice, record: TaskRecord) -> Scoring:
-    """The choice for a task, or its own normalisation if it has no options to normalise or no labels to calibrate."""
-    can = record.has_labels if choice in CALIBRATIONS else record.answer == "choice"
-    return choice if choice != "own" and can else record.normalization
+def _scoring_of(choice: Choice, record: TaskRecord) -> Scoring:
+    """The chosen normalisation or calibration if it applies to a task, otherwise the task's own normalisation."""
+    applies = record.has_labels if choice in CALIBRATIONS else record.answer == "choice"
+    return choice if choice != "own" and applies else record.normalization
 
 
 def collect_answers(
     results: Iterable[ExampleResult], records: Sequence[TaskRecord], choices: Sequence[Choice], noise: float | None
 ) -> dict[tuple[str, str, int, Scoring], dict[str, _Answers]]:
-    """The answers of all examples, named `WHOLE`, and of each category, in the order of their first examples."""
+    """The answers of all examples (`WHOLE`) and of each category, by task, prompt, shots and normalisation."""
     record_of = {record.task_prompt: record for record in records}
     applied = {record.task_prompt: _applied(choices, record) for record in records}
     answers: dict[tuple[str, str, int, Scoring], dict[str, _Answers]] = defaultdict(lambda: defaultdict(_Answers))
     calibrations = [name for name in CALIBRATIONS if name in choices]
-    if calibrations:  # these need all examples of a cell at once
+    if calibrations:  # calibrations need all examples of a cell at once
         results = list(results)
     calibrated: dict[str, dict[tuple[Cell, str], Ranked]] = {
         name: rank_calibrated(results, records, name, noise) for name in calibrations
@@ -268,7 +268,7 @@ def collect_answers(
 
 
 def _ranked(result: ExampleResult, scoring: Scoring, noise: float | None) -> Ranked:
-    """The ranking under a normalisation."""
+    """The ranking of a result under a normalisation."""
     normalization = cast(Normalization, scoring)
     return Ranked(result.rank(normalization), None if noise is None else result.rivals(normalization, noise))
 
@@ -282,7 +282,7 @@ def _category(result: ExampleResult, record: TaskRecord) -> str:
 
 
 def _check_complete(answers: _Answers, record: TaskRecord, shots: int) -> None:
-    """Raise `RunError` unless every seed has all examples: a lost line must not become a score of the others."""
+    """Raise `RunError` if results of examples are missing for a seed, instead of scoring the rest."""
     for seed in record.seeds if shots else record.seeds[:1]:
         if (count := len(answers.predictions.get((seed, 0), ()))) != record.examples:
             raise RunError(
@@ -294,12 +294,12 @@ def _check_complete(answers: _Answers, record: TaskRecord, shots: int) -> None:
 
 @dataclass
 class _Scorer:
-    """Makes score lines; what guessing scores on a task's examples does not depend on the cell and is taken once."""
+    """Computes scores. Baselines of a task are computed once, because they do not depend on the cell."""
 
     model_words: str
     trust_remote_code: bool
     given: Mapping[str, Any]
-    guessing: dict[tuple[str, str, str], tuple[float | None, float | None]] = field(default_factory=dict)
+    baselines: dict[tuple[str, str, str], tuple[float | None, float | None]] = field(default_factory=dict)
 
     def scored(
         self,
@@ -309,7 +309,7 @@ class _Scorer:
         shots: int,
         normalization: Scoring,
     ) -> _Scored:
-        """The scores of one metric."""
+        """The scores of one metric for all examples and categories."""
         whole, *parts = (
             self.score(name, found, record, shots, normalization, category) for category, found in answers.items()
         )
@@ -318,15 +318,15 @@ class _Scorer:
         return _Scored(whole, macro, parts, macro if macro and by_macro else whole)
 
     def per_shot(self, answers: _Answers, record: TaskRecord, shots: int) -> Iterator[_Estimated]:
-        """The loss of the answer of each demonstration, by the number of those before it in the prompt.
+        """The mean loss of each demonstration's answer, by the number of demonstrations before it in the prompt.
 
-        There are as many lines as demonstrations fitted the context of all examples.
+        There is a score for every position at which all examples have a demonstration.
         """
         within = f"within {counted(shots, 'shot')}"
         scoring = {"answer": "likelihood", "scoring": within, "ending": "", "reference": None}
         record = record.model_copy(update=scoring)
-        fitted = min((len(each.demonstration_logprobs) for each in answers.per_shot), default=0)
-        for before in range(fitted if len(answers.per_shot) == answers.count else 0):
+        positions = min((len(each.demonstration_logprobs) for each in answers.per_shot), default=0)
+        for before in range(positions if len(answers.per_shot) == answers.count else 0):
             of_answer = _Answers(count=answers.count, shots=before * answers.count)
             for each in answers.per_shot:
                 logprob, units = min(each.demonstration_logprobs[before], 0.0), (each.cluster, each.group)
@@ -343,7 +343,7 @@ class _Scorer:
         normalization: Scoring,
         category: str,
     ) -> _Estimated:
-        """The score of all examples, or of one category."""
+        """The score of one metric for all examples or one category."""
         trust: dict[str, Any] = {"trust_remote_code": self.trust_remote_code, "given": self.given}
         metric = metric_of(name, record.extract, kind=record.answer, **trust)
         seeds, draws = answers.seeds, answers.draws(metric)
@@ -354,9 +354,9 @@ class _Scorer:
             raise MetricError(f"{record.task}{where} cannot be scored with {name}: {error.message}") from error
         first = answers.predictions[seeds[0], 0]
         key = record.task, name, category
-        if key not in self.guessing:
-            self.guessing[key] = random_baseline(metric, first), majority_baseline(metric, first)
-        random, majority = self.guessing[key]
+        if key not in self.baselines:
+            self.baselines[key] = random_baseline(metric, first), majority_baseline(metric, first)
+        random, majority = self.baselines[key]
         metric_words = metric.signature(first) if isinstance(metric, Signed) else ""
         return found, Score(
             task=record.task,
@@ -385,16 +385,16 @@ class _Scorer:
             majority=majority,
             reference=None if category else record.reference,
             signature=task_signature(record, shots, seeds, normalization, metric_words, self.model_words, category),
-            **answers.moved(metric, found.value),
+            **answers.close_calls(metric, found.value),
             **figures(found),
         )
 
 
 def _unextracted(metric: AnyMetric, predictions: Iterable[Sequence[Any]]) -> int:
-    """In how many texts the rules of a metric find no answer."""
+    """The number of texts in which the extraction rules of a metric find no answer."""
     return sum(map(metric.failures, predictions)) if isinstance(metric, Extracted) else 0
 
 
 def _tied_votes(metric: AnyMetric, draws: Iterable[Sequence[Any]]) -> int:
-    """In how many examples, summed over seeds, the metric's vote has no single winner."""
+    """The number of examples, summed over seeds, in which the vote of a metric is tied."""
     return sum(map(metric.ties, draws)) if isinstance(metric, ExampleMean | Extracted) else 0

@@ -1,4 +1,4 @@
-"""The signature of a score: all that two numbers must have in common to be compared."""
+"""The signature of a score: everything that must be equal for two scores to be comparable."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def task_signature(
     """The signature of one metric of a task.
 
     Args:
-        record: what the manifest keeps of the task.
-        shots: numbers of demonstrations.
-        seeds: which draws of them.
-        scoring: the normalisation or calibration of options; left out where texts were scored or generated.
-        metric_words: the metric's words for its own settings.
-        model_words: the model's rules, such as `bos0|float32`.
-        category: the value of the task's field `by`, if only its examples are scored.
+        record: the record of the task in the manifest.
+        shots: number of demonstrations.
+        seeds: seeds of their draws.
+        scoring: normalisation or calibration of options; not used for likelihoods and generated answers.
+        metric_words: words of the metric for its settings.
+        model_words: words for the model, such as `bos0|float32`.
+        category: the scored category; empty for all examples.
     """
     words = [
         record.task,
@@ -53,9 +53,12 @@ def task_signature(
 
 
 def macro_signature(whole: Score, categories: Sequence[Score], words: str = "") -> str:
-    """The signature of the mean over a task's categories: that of all examples, and a digest of the categories'.
+    """The signature of the mean over a task's categories, with a digest of the categories' signatures.
 
-    `words` describe it, if it is not that mean.
+    Args:
+        whole: the score of all examples.
+        categories: the scores of the categories.
+        words: description of the value, if it is not the mean.
     """
     digest = hashlib.sha256("\n".join(line.signature for line in categories).encode()).hexdigest()[:8]
     *others, version = whole.signature.split("|")
@@ -64,7 +67,7 @@ def macro_signature(whole: Score, categories: Sequence[Score], words: str = "") 
 
 
 def spread_signature(lines: Sequence[Score], axis: str) -> str:
-    """The signature of the mean of scores along an axis: that of the first, and a digest of all of them."""
+    """The signature of the mean of scores along an axis, with a digest of all of their signatures."""
     digest = hashlib.sha256("\n".join(line.signature for line in lines).encode()).hexdigest()[:8]
     *words, version = lines[0].signature.split("|")
     return "|".join([*words, f"mean of {len(lines)} {axis}#{digest}", version])
@@ -84,12 +87,12 @@ def suite_signature(
     """The signature of a suite's average, with a digest of its members' signatures.
 
     Args:
-        name: the suite's.
+        name: of the suite.
         average: `macro` or `micro`.
-        members: the lines that are averaged.
-        tasks: how many tasks these are of.
-        seeds: which draws of demonstrations.
-        split, fewshot_split, data: those of the average's own line.
+        members: the averaged scores.
+        tasks: number of tasks.
+        seeds: seeds of the draws of demonstrations.
+        split, fewshot_split, data: these fields of the average.
     """
     digest = hashlib.sha256("\n".join(line.signature for line in members).encode()).hexdigest()[:8]
     words = [
@@ -110,21 +113,21 @@ def _reasoning_words(record: TaskRecord) -> str:
 
 
 def _scoring_word(record: TaskRecord, scoring: str) -> str:
-    """A normalisation or calibration, with a digest of what the task or the run chose for it."""
+    """The name of a normalisation or calibration, with a digest of the inputs that the task or the run chose for it."""
     inputs = record.calibration_inputs(scoring)
     digest = hashlib.sha256("\x1f".join(inputs).encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{scoring}#{digest}" if inputs else scoring
 
 
 def _one_word(text: str) -> str:
-    """A text as part of a signature, with a digest if it was changed, so that different texts stay different."""
+    """A text without the separator of signatures; if this changes it, a digest is added to keep texts distinct."""
     plain = " ".join(text.replace("|", "/").split())
     is_plain = plain == text and "#" not in text
     return plain if is_plain else f"{plain}#{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def _split_words(split: str, fewshot_split: str) -> list[str]:
-    """Splits that are not the tasks' own."""
+    """Words for splits that are not the task's own."""
     return [f"{what}:{name}" for what, name in (("split", split), ("fewshot_split", fewshot_split)) if name]
 
 

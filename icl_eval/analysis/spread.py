@@ -1,7 +1,7 @@
 """Scores along an axis of the grid, such as prompts or formats: differences from the first value, mean and range.
 
-An axis is one dimension in which the cells of a task differ. The score at its first value is the baseline: every other
-score gets its paired difference from it, and a line after those of the task summarises all of them.
+An axis is a dimension of the grid of a task. The score at its first value is the baseline. Every other score gets its
+paired difference from the baseline, and after the scores of the task comes a summary over the axis.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from icl_eval.scoring import CALIBRATIONS
 
 Estimated = tuple[Estimate, Score]
 COUNTS = ("shortened", "truncated", "ties", "hit_max_tokens", "empty", "unfinished", "unextracted")
-"""What a summary does not count again."""
+"""Counts that are 0 in a summary, because the averaged scores have them."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Axis:
     """A dimension of the grid.
 
     Attributes:
-        name: of its values, in the plural.
-        part: the part of a prompt's name that differs along the axis.
-        is_summarised: whether the mean and the range over its values mean anything.
+        name: name of its values, in the plural.
+        part: part of a prompt's name that varies along the axis.
+        is_summarised: whether the mean and the range over the axis are meaningful.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Axis:
     is_summarised: bool = True
 
     def others(self, score: Score) -> Hashable:
-        """What scores have in common that differ only on this axis; formats of two prompts have nothing in common."""
+        """A key that is equal for scores that differ only on this axis; formats of different prompts have different keys."""
         parts = score.prompt_parts
-        own = {"format": f"{parts['base']}~{parts['format']}" if parts["format"] else ""}
-        return tuple(own.get(part, value) for part, value in parts.items() if part != self.part)
+        changed = {"format": f"{parts['base']}~{parts['format']}" if parts["format"] else ""}
+        return tuple(changed.get(part, value) for part, value in parts.items() if part != self.part)
 
     def summary(self, first: Score, variants: int) -> str:
         """The name in place of a prompt's for the mean of some scores, of which `first` is the baseline."""
@@ -56,15 +56,15 @@ AXES = (
     Axis("labels", "labels", is_summarised=False),
     Axis("orders", "order"),
 )
-"""From the outermost: a score gets its difference along the last axis on which it is not the baseline. The very last
-are calibrations, whose baseline is the normalisation."""
+"""The axes, outermost first. A score has a difference along the last axis on which it is not the baseline. Calibrations
+are another, innermost axis, whose baseline is the normalisation."""
 
 
 def with_spreads(lines: Sequence[Estimated]) -> list[Estimated]:
-    """The lines of tasks, each with its difference from a baseline, and after those of a task its spreads.
+    """Scores with their differences from baselines; after the scores of each task, the summaries over its axes.
 
     Args:
-        lines: of all tasks, those of a task together and in the order of the grid, so that baselines come first.
+        lines: estimates and scores, grouped by task and in the order of the grid, so that baselines come first.
     """
     found, spreads = [*lines], defaultdict[str, list[Estimated]](list)
     for axis in AXES:
@@ -73,7 +73,7 @@ def with_spreads(lines: Sequence[Estimated]) -> list[Estimated]:
             first = members[0][1]
             for index in group[1:]:
                 found[index] = _with_difference(lines[index], members[0], axis.name, first.prompt)
-            if axis.is_summarised and _have_a_mean([line for _, line in members]):
+            if axis.is_summarised and _can_be_averaged([line for _, line in members]):
                 spreads[first.task].append(_spread(members, axis))
     for index, baseline in _uncalibrated(lines).items():
         found[index] = _with_difference(lines[index], baseline, "calibrations", baseline[1].normalization)
@@ -81,14 +81,14 @@ def with_spreads(lines: Sequence[Estimated]) -> list[Estimated]:
     return [each for task in tasks for each in (*(one for one in found if one[1].task == task), *spreads[task])]
 
 
-def _have_a_mean(lines: Sequence[Score]) -> bool:
-    """Whether scores are all those of an axis, by the same seeds; a selection may be the same for all seeds."""
+def _can_be_averaged(lines: Sequence[Score]) -> bool:
+    """Whether scores can be averaged: they are of all examples, not found by a search, and have the same seeds."""
     is_whole = not lines[0].category and not any(line.is_found for line in lines[1:])
     return is_whole and len({line.seeds for line in lines}) == 1
 
 
 def _groups(lines: Sequence[Estimated], axis: Axis) -> list[list[int]]:
-    """The indices of lines that differ only on an axis, if there are several."""
+    """Groups of indices of scores that differ only on an axis; groups of one are left out."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, (_, line) in enumerate(lines):
         same = line.task, line.metric, line.normalization, line.shots, line.average, line.category
@@ -97,7 +97,7 @@ def _groups(lines: Sequence[Estimated], axis: Axis) -> list[list[int]]:
 
 
 def _uncalibrated(lines: Sequence[Estimated]) -> dict[int, Estimated]:
-    """By the index of each calibrated score: the same score by the first normalisation, if there is one."""
+    """The score with the first normalisation for each calibrated score, by the index of the latter."""
     keys = [(line.task, line.prompt, line.metric, line.shots, line.average, line.category) for _, line in lines]
     is_calibrated = [line.normalization in CALIBRATIONS for _, line in lines]
     of_key = [*zip(keys, lines, is_calibrated, strict=True)]
@@ -106,7 +106,7 @@ def _uncalibrated(lines: Sequence[Estimated]) -> dict[int, Estimated]:
 
 
 def _with_difference(one: Estimated, baseline: Estimated, axis: str, value: str) -> Estimated:
-    """A score with its difference from the baseline, which stands at `value` of the axis."""
+    """A score with its difference from the baseline, whose value on the axis is `value`."""
     found = difference(baseline[0], one[0])
     return one[0], replace(
         one[1],
@@ -120,7 +120,7 @@ def _with_difference(one: Estimated, baseline: Estimated, axis: str, value: str)
 
 
 def _spread(members: Sequence[Estimated], axis: Axis) -> Estimated:
-    """The mean over an axis, whose error is that over examples, and the range; of equal scores the first is named."""
+    """The mean, with its standard error over examples, and the range of scores over an axis."""
     found, lines = average([each for each, _ in members]), [line for _, line in members]
     low, high = min(lines, key=lambda line: line.value), max(lines, key=lambda line: line.value)
     best, worst = (low, high) if lower_is_better(lines[0].metric) else (high, low)

@@ -1,4 +1,4 @@
-"""Guessing baselines: an option at random, or always the most frequent one."""
+"""Baselines of guessing: a random option, or always the most frequent one."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from icl_eval.errors import MetricError
 from icl_eval.metrics import AnyMetric, AnyPrediction, CorpusMetric, Prediction
 from icl_eval.metrics.means import ExampleMean
 
-DRAWS = 100
+DRAWS = 100  # random guesses of all examples
 
 
 def random_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -> float | None:
-    """The expected metric of choosing each option with equal probability; `chosen` is ignored.
+    """The expected value of a metric if every option is chosen with equal probability.
 
-    Exact for a mean over examples: the accuracy of an example is then its share of right options. Any other metric is
-    averaged over `DRAWS` guesses of all examples, the same ones at each call. None where nothing is chosen: there is no
-    guessing a text; and where the value is infinite, as a loss is. Raises `MetricError` without examples.
+    The value is exact for means over examples. Other metrics are averaged over `DRAWS` guesses of all examples, which
+    are the same at each call.
+
+    Args:
+        metric: the metric.
+        predictions: of the evaluated examples; the chosen options are ignored.
+
+    Returns:
+        The expected value; None without options, and if it is infinite, as for a loss.
+
+    Raises:
+        MetricError: there are no examples.
     """
     choices = _choices(predictions)
     if not choices:
@@ -34,10 +43,17 @@ def random_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -> 
 
 
 def majority_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -> float | None:
-    """The metric of always choosing the index that is right most often (the lowest, if several are).
+    """The value of a metric if the option that is right most often is always chosen (the first of several).
 
-    None where examples differ in their options, because an index means nothing there, where nothing is chosen, and
-    where the value is infinite. Raises `MetricError` without examples.
+    Args:
+        metric: the metric.
+        predictions: of the evaluated examples; the chosen options are ignored.
+
+    Returns:
+        The value; None if examples have different options or none, and if it is infinite.
+
+    Raises:
+        MetricError: there are no examples.
     """
     choices = _choices(predictions)
     if len({prediction.options for prediction in choices}) != 1:
@@ -48,7 +64,7 @@ def majority_baseline(metric: AnyMetric, predictions: Sequence[AnyPrediction]) -
 
 
 def _choices(predictions: Sequence[AnyPrediction]) -> list[Prediction]:
-    """Those that are choices, sorted, so that a guess belongs to an example and not to its place."""
+    """The predictions that are choices, sorted by id, so that guesses do not depend on the order of examples."""
     if not predictions:
         raise MetricError("nothing was evaluated; a baseline needs at least one example")
     choices = [prediction for prediction in predictions if isinstance(prediction, Prediction)]
@@ -56,7 +72,7 @@ def _choices(predictions: Sequence[AnyPrediction]) -> list[Prediction]:
 
 
 def _answers(prediction: Prediction) -> list[Prediction]:
-    """Every answer the example can get: answer i is certain of option i."""
+    """The possible answers to an example; answer i gives option i probability 1."""
     return [prediction.certain(index) for index in range(len(prediction.options))]
 
 
