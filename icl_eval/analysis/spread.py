@@ -37,7 +37,7 @@ class Axis:
     is_summarised: bool = True
 
     def others(self, score: Score) -> Hashable:
-        """A key that is equal for scores that differ only on this axis; formats of different prompts have different keys."""
+        """A key that is equal for scores that differ only on this axis; formats of different prompts do not compare."""
         parts = score.prompt_parts
         changed = {"format": f"{parts['base']}~{parts['format']}" if parts["format"] else ""}
         return tuple(changed.get(part, value) for part, value in parts.items() if part != self.part)

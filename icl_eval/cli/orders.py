@@ -53,7 +53,7 @@ def orders(
     temperature: Annotated[float, Option("Temperature of sampling.", EVALUATION, "T", minimum=0)] = 1.0,
     **run_options: Any,
 ) -> None:
-    """Rank orders of demonstrations by the entropy of predicted labels.
+    """Rank orders of demonstrations by label entropy.
 
     This needs no labelled queries, because the model generates the queries itself (Lu et al. 2022). --order lists the
     orders; the default is permutations:24.

@@ -62,7 +62,7 @@ def plan(
     ] = None,
     **run_options: Any,
 ) -> None:
-    """Print the memory, tokens and estimated time of a run, or the sample size of a comparison.
+    """Print the cost of a run: memory, tokens and estimated time. Or the sample size of a comparison.
 
     Only the configuration and the tokenizer of the model are read, so you can plan a run of any size on any machine,
     for cpu or for cuda. Served models are not supported.

@@ -1,4 +1,4 @@
-"""Metrics: statistics per example, aggregation and uncertainty, as pure functions of predictions."""
+"""Metrics: statistics of examples, values and their uncertainty, as pure functions of predictions."""
 
 from icl_eval.metrics.close_calls import value_range
 from icl_eval.metrics.estimate import (

@@ -1,4 +1,4 @@
-"""Which values a metric could take if its close calls had other winners."""
+"""The range of a metric over the possible decisions of its close calls."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from icl_eval.metrics.prediction import Prediction
 from icl_eval.metrics.statistics import Metric
 
-Rivals = Mapping[int, Sequence[int]]  # by the position of a prediction: the options that could win in its place
+Rivals = Mapping[int, Sequence[int]]  # by position of the prediction: the options that could be chosen instead
 
 
 def value_range(metric: Metric[Prediction], predictions: Sequence[Prediction], rivals: Rivals) -> tuple[float, float]:
-    """The least and the greatest value of a metric over the winners that its close calls could have.
+    """The lowest and the highest value of a metric over the possible decisions of its close calls.
 
-    Units are decided one after the other, each for what lowers (raises) the value most. This is exact for means over
-    examples or groups; of other metrics the true range may be somewhat wider.
+    Units are decided one after the other, each so that it lowers (raises) the value most. This is exact for means over
+    examples or groups. The true range of other metrics may be slightly wider.
     """
     rows = metric.statistics(predictions).rows  # (units, d)
     variants = np.stack([rows, *(metric.statistics(each).rows for each in _variants(predictions, rivals))])  # (v, u, d)
@@ -28,7 +28,7 @@ def value_range(metric: Metric[Prediction], predictions: Sequence[Prediction], r
 
 
 def _variants(predictions: Sequence[Prediction], rivals: Rivals) -> list[list[Prediction]]:
-    """All predictions with other winners: right ones, wrong ones, and in each group one after the other."""
+    """Variants of all predictions: with right options, with wrong options, and with each option in turn per group."""
     rounds: list[dict[int, int]] = [{}, {}]
     used: dict[str, int] = {}
     for position, others in rivals.items():
@@ -49,7 +49,7 @@ def _variants(predictions: Sequence[Prediction], rivals: Rivals) -> list[list[Pr
 def _decided(
     metric: Metric[Prediction], sign: float, totals: NDArray[np.float64], shifts: Sequence[NDArray[np.float64]]
 ) -> float:
-    """The value after each unit has taken the shift (variants, d) that raises `sign` times the value most."""
+    """The value after each unit takes the shift, of (variants, d), that raises `sign` times the value most."""
     for shift in shifts:
         totals = totals + shift[np.argmax(sign * metric.value(totals + shift))]
     return float(metric.value(totals))

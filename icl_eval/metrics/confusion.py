@@ -1,7 +1,7 @@
-"""Metrics of gold and chosen option indices: macro F1, F1 of the option of index 1, Matthews correlation.
+"""Metrics of the confusion of classes, which are option indices: macro F1, F1 of index 1, Matthews correlation.
 
-A row has three parts of as many columns as there are classes: whether the example is of the class and was right,
-whether it is of the class, and whether the class was chosen. `totals` are hits, gold counts and chosen counts.
+A row has three parts with one column per class: whether the example has this class and was right, whether it has this
+class, and whether this class was chosen. `totals` are the counts of hits, of gold and of chosen classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from icl_eval.metrics.statistics import Statistics
 
 @dataclass(frozen=True)
 class _OfConfusion:
-    """What the metrics of confusion counts have in common."""
+    """The statistics and properties of all metrics of confusion counts."""
 
     name: str
     bounds: tuple[float, float] = (0.0, 1.0)
@@ -27,7 +27,7 @@ class _OfConfusion:
     proportion: bool = False
 
     def statistics(self, predictions: Sequence[Prediction]) -> Statistics:
-        """One unit per example, as many classes as the longest list of options.
+        """A row per example, with as many classes as the longest list of options.
 
         Raises:
             MetricError: an example does not have exactly one right option.
@@ -46,10 +46,10 @@ class _OfConfusion:
 
 @dataclass(frozen=True)
 class MacroF1(_OfConfusion):
-    """Unweighted mean of the F1 of each class that occurs among gold or chosen options (CB's F1).
+    """Unweighted mean of the F1 of all classes (F1 of CB; Wang et al. 2019, SuperGLUE, section 3.2).
 
-    Wang et al. 2019 (SuperGLUE), section 3.2. The label rule is that of scikit-learn's `f1_score(average="macro")`: a
-    class that occurs on neither side does not count.
+    As in scikit-learn's `f1_score(average="macro")`, a class that is neither right nor chosen in any example does not
+    count.
     """
 
     name: str = "macro_f1"
@@ -63,10 +63,10 @@ class MacroF1(_OfConfusion):
 
 @dataclass(frozen=True)
 class PositiveF1(_OfConfusion):
-    """F1 of the option of index 1, over all examples: MultiRC's F1a, where each answer option is an example.
+    """F1 of the option with index 1 over all examples: F1a of MultiRC, where each answer option is an example.
 
-    Wang et al. 2019, section 3.2; 0 when index 1 is neither right nor chosen anywhere. Of more than two options it is
-    what scikit-learn's `f1_score(labels=[1], average=None)` gives for that class.
+    Wang et al. 2019, section 3.2. The value is 0 if index 1 is never right and never chosen. For more than two options,
+    it equals scikit-learn's `f1_score(labels=[1], average=None)`.
     """
 
     name: str = "f1a"
@@ -79,9 +79,9 @@ class PositiveF1(_OfConfusion):
 
 @dataclass(frozen=True)
 class MatthewsCorrelation(_OfConfusion):
-    """Correlation of chosen and gold index (AX-b: Wang et al. 2019, section 3.4); 0 when either never varies.
+    """Correlation of chosen and gold indices (AX-b; Wang et al. 2019, section 3.4); 0 if either is constant.
 
-    For any number of classes, by Gorodkin 2004 (R_K), as scikit-learn's `matthews_corrcoef` takes it.
+    For any number of classes this is R_K of Gorodkin 2004, as in scikit-learn's `matthews_corrcoef`.
     """
 
     name: str = "matthews_correlation"
@@ -97,5 +97,5 @@ class MatthewsCorrelation(_OfConfusion):
 
 
 def _quotient(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Numerator over denominator, and 0 where the denominator is 0."""
+    """The quotient, or 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)

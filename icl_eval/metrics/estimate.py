@@ -1,7 +1,7 @@
-"""A score with its two uncertainties: over examples (standard error, interval) and over demonstration draws (seed sd).
+"""Estimates: values of metrics with two uncertainties, over examples and over draws of demonstrations.
 
-The two are never pooled: the first says how far another sample of examples would move the score, the second how far
-another draw of demonstrations would.
+The standard error and the interval describe how much the value would change with another sample of examples. The
+standard deviation over seeds describes how much it would change with other demonstrations. The two are never pooled.
 The difference of two estimates on the same examples is paired (Miller 2024, arXiv 2411.00640).
 """
 
@@ -35,48 +35,51 @@ from icl_eval.metrics.uncertainty import (
 
 T = TypeVar("T")
 
-CORPUS_RESAMPLES = 200  # each costs one call of the metric on all predictions; enough for a standard error
+CORPUS_RESAMPLES = 200  # each calls the metric once with all predictions; enough for a standard error
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric's value with its uncertainty over examples and, apart from it, over seeds."""
+    """The value of a metric, with its uncertainty over examples and its spread over seeds."""
 
     value: float
     """Mean over seeds."""
     standard_error: float
-    """Over examples (clustered), of that mean; nan where there is one cluster."""
+    """Standard error of the mean over examples (clustered); nan for a single cluster."""
     low: float
     high: float
     """Ends of the 95 % interval."""
     interval: str
-    """wilson, log-normal or normal; bounds, all possible values, where nothing is known of the spread."""
+    """`wilson`, `log-normal` or `normal`; `bounds`, all possible values, if the standard error is unknown."""
     units: int
     clusters: int
     seed_values: tuple[float, ...]
     seed_sd: float | None
     """Sample standard deviation over seeds; None for one seed."""
     influence: Mapping[str, float]
-    """How far each cluster moves the value; they sum to 0.
+    """The influence of each cluster on the value; influences sum to 0.
 
-    sqrt(C / (C - 1) * sum of squares) over C clusters is `standard_error`. For a `CorpusMetric` it is the
-    jackknife's standard error instead, and `standard_error` is the bootstrap's.
+    sqrt(C / (C - 1) * sum of squares) over C clusters is `standard_error`. For a `CorpusMetric` it is the standard
+    error of the jackknife, while `standard_error` is that of the bootstrap.
     """
     bounds: tuple[float, float] = (0.0, 1.0)
     freedom: float = math.inf
-    """Degrees of freedom of the standard error: one less than the clusters; of an average, Satterthwaite's."""
+    """Degrees of freedom of the standard error: number of clusters minus 1; by Satterthwaite's formula for averages."""
     method: Literal["delta", "jackknife"] = "delta"
-    """Where the influences come from; of an average, the jackknife if any of them do."""
+    """Method of the influences; `jackknife` for an average if any of its estimates uses it."""
     sums: ClusterSums | None = field(default=None, compare=False, repr=False)
-    """What the value is a function of; None of an average and of a `CorpusMetric`."""
+    """The sums from which the value is computed; None for an average and for a `CorpusMetric`."""
 
 
 def estimate(metric: Metric[P] | CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
-    """The metric of the predictions of each seed.
+    """Estimate a metric from the predictions of each seed.
 
-    Raises `MetricError` unless all answer the same examples, in the kind that the metric measures, no reference is
-    wrong that it would take for right, and its value is finite. A `CorpusMetric` gets its standard error from a
-    bootstrap and its influences from a jackknife, which calls it once per cluster and seed.
+    The standard error of a `CorpusMetric` is computed by a bootstrap, and its influences by a jackknife, which calls
+    the metric once per cluster and seed.
+
+    Raises:
+        MetricError: the seeds have different examples, the metric is for another kind of answer or cannot use wrong
+            references, or its value is not finite.
     """
     ordered = _same_examples(seeds)
     for kind in sorted({prediction.kind for predictions in ordered for prediction in predictions}):
@@ -89,10 +92,12 @@ def estimate(metric: Metric[P] | CorpusMetric[P], seeds: Sequence[Sequence[P]]) 
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean of several metrics of one task, on the same examples; `units` is the fewest of any.
+    """The mean of several metrics of one task on the same examples; `units` is the smallest number of any metric.
 
-    Influences are averaged cluster by cluster, so that the correlation of the metrics is accounted for. Raises
-    `MetricError` unless clusters and number of seeds agree.
+    Influences are averaged for each cluster, which accounts for the correlation of the metrics.
+
+    Raises:
+        MetricError: the estimates have different clusters or numbers of seeds.
     """
     names = _one_of({frozenset(each.influence) for each in estimates}, "metrics to average", "clusters")
     influences = {name: _mean([each.influence[name] for each in estimates]) for name in sorted(names)}
@@ -101,14 +106,16 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def independent_average(estimates: Sequence[Estimate], weights: Sequence[float] | None = None) -> Estimate:
-    """Weighted mean of different tasks, independent over examples: its squared error is the sum of weight² error².
+    """The weighted mean of tasks with independent examples. Its squared standard error is the sum of weight² error².
+
+    Clusters are named `position/cluster`, and their influences are scaled so that they give the same standard error.
 
     Args:
         estimates: one per task.
-        weights: one per task, which sum to 1; equal ones by default.
+        weights: one per task, which sum to 1; equal by default.
 
-    Clusters are named `position/cluster`; their influences are scaled so that they give that same error. Raises
-    `MetricError` unless all tasks have the same number of seeds.
+    Raises:
+        MetricError: the tasks have different numbers of seeds.
     """
     shares = weights or [1 / max(len(estimates), 1)] * len(estimates)
     weighted = list(zip(shares, estimates, strict=True))
@@ -124,10 +131,10 @@ def independent_average(estimates: Sequence[Estimate], weights: Sequence[float] 
 
 
 def average_of_parts(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean of a metric over parts of a task's examples, such as its categories, each with the same weight.
+    """The unweighted mean of a metric over parts of a task's examples, such as categories.
 
-    Parts without common clusters are independent. Otherwise a cluster's influences on its parts are added, so that
-    their correlation is accounted for; the standard error is then unknown if that of a part is.
+    Parts without common clusters are independent. Otherwise the influences of a cluster on its parts are added, which
+    accounts for their correlation; the standard error is then unknown if that of any part is unknown.
     """
     names = [name for each in estimates for name in each.influence]
     if len(set(names)) == len(names):
@@ -143,10 +150,10 @@ def average_of_parts(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def difference_of_parts(one: Estimate, other: Estimate) -> Estimate:
-    """A metric of one part of a task's examples less that of another.
+    """The value of a metric on one part of a task's examples minus that on another part.
 
-    Parts without common clusters are independent, and the squared standard errors add up. Otherwise a cluster moves the
-    difference by the difference of its influences on the two parts.
+    Parts without common clusters are independent, so squared standard errors are added. Otherwise, the influence of a
+    cluster on the difference is the difference of its influences on the parts.
     """
     names = sorted({*one.influence, *other.influence})
     influences = {name: one.influence.get(name, 0.0) - other.influence.get(name, 0.0) for name in names}
@@ -185,7 +192,7 @@ def _of_sums(metric: Metric[P], seeds: Sequence[Sequence[P]]) -> Estimate:
     found = replace(found, sums=ClusterSums(metric, sums))
     if not metric.proportion or error != 0:
         return found
-    alike = wilson(found.value, len(names))  # alike as the clusters are, more than their number is not known
+    alike = wilson(found.value, len(names))  # all clusters are alike, so each counts as one unit
     return replace(found, low=alike.low, high=alike.high, interval=alike.method)
 
 
@@ -203,7 +210,7 @@ def _of_predictions(metric: CorpusMetric[P], seeds: Sequence[Sequence[P]]) -> Es
 
 
 def _spread(resampled: NDArray[np.float64]) -> float:
-    """Standard deviation, without the rounding of values that are all alike."""
+    """Standard deviation; exactly 0 if all values are equal up to rounding."""
     return 0.0 if np.ptp(resampled) < ROUNDING else float(resampled.std(ddof=1))
 
 
@@ -255,7 +262,11 @@ def _finite(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _same_examples(seeds: Sequence[Sequence[P]]) -> list[list[P]]:
-    """The predictions of each seed sorted by id, so that rounding does not depend on the order they came in."""
+    """The predictions of each seed, sorted by id so that rounding does not depend on their order.
+
+    Raises:
+        MetricError: there are no predictions, an id is repeated, or the seeds have different examples.
+    """
     if not seeds or not all(seeds):
         raise MetricError("nothing was evaluated; a metric needs at least one example from every seed")
     ordered = [sorted(predictions, key=lambda prediction: prediction.id) for predictions in seeds]
@@ -275,7 +286,7 @@ def _identity(prediction: AnyPrediction) -> tuple[str, str, str, Hashable]:
 
 
 def _one_of(found: Collection[T], where: str, what: str) -> T:
-    """The only thing found; `MetricError` when there is none or they differ."""
+    """The only element; raises `MetricError` if there is none or there are several."""
     if not found:
         raise MetricError(f"there are no {where}")
     if len(found) > 1:
@@ -293,24 +304,26 @@ def _mean(values: Collection[float] | NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """A second estimate less a first one, with the uncertainty over the examples that they share."""
+    """A second estimate minus a first one, with its uncertainty over the common examples."""
 
     value: float
     standard_error: float
-    """Over examples (clustered); nan where there is one cluster."""
+    """Standard error over examples (clustered); nan for a single cluster."""
     low: float
     high: float
     """Ends of the 95 % interval by Student's t."""
     interval: str
-    """normal; bounds, all possible differences, where nothing is known of the spread."""
+    """`normal`; `bounds`, all possible differences, if the standard error is unknown."""
 
 
 def difference(one: Estimate, other: Estimate) -> Difference:
-    """`other` less `one`, paired cluster by cluster.
+    """`other` minus `one`, paired by cluster.
 
-    A cluster moves the difference by the difference of its influences, so what moves both scores alike cancels: for
-    means it is the standard error of the differences of the examples, sqrt(sum of (d - mean d)² / (n (n - 1))).
-    Raises `MetricError` unless both have the same clusters.
+    The influence of a cluster on the difference is the difference of its influences, so effects on both scores cancel.
+    For means this is the standard error of the examples' differences d, sqrt(sum of (d - mean d)² / (n (n - 1))).
+
+    Raises:
+        MetricError: the estimates have different clusters.
     """
     if one.influence.keys() != other.influence.keys():
         raise MetricError("the two scores have different clusters of examples, so they cannot be paired")

@@ -1,8 +1,8 @@
-"""Metrics whose code is not part of the package: Python functions and classes, and those of the `evaluate` library.
+"""Metrics that are not part of icl-eval: Python functions and classes, and metrics of the `evaluate` library.
 
-`python:module:function` names a function or a class. `evaluate:NAME`, `evaluate:NAME#CONFIG` or `...:KEY` names what
-`evaluate.load` takes: a name on the Hub or the path of a metric script. Its predictions are the indices of the chosen
-options and its references those of the first right option, so a metric of texts cannot be used.
+`python:module:function` is a function or a class. `evaluate:NAME`, `evaluate:NAME#CONFIG` or `...:KEY` is an argument
+of `evaluate.load`: a name on the Hub or the path of a metric script. Its predictions are the indices of chosen options,
+and its references the indices of right options, so metrics of texts cannot be used.
 """
 
 from __future__ import annotations
@@ -28,27 +28,32 @@ from icl_eval.metrics.prediction import AnyPrediction, Kind, Prediction
 from icl_eval.metrics.statistics import AnyMetric, Statistics
 from icl_eval.tasks.metric_names import EVALUATE, PYTHON, code_name
 
-FAILURES = (Exception, SystemExit)  # of code from outside
-ROUNDING = 1e-9  # by how much a sum may leave the bounds
+FAILURES = (Exception, SystemExit)  # what external code may raise
+ROUNDING = 1e-9  # by how much a value may exceed the bounds
 UNTRUSTED = "runs code that is not part of icl-eval; allow it with --trust-remote-code"
 
 
 @dataclass(frozen=True)
 class EvaluateMetric:
-    """One entry of what an `evaluate` metric computes; a `CorpusMetric` whose bounds are unknown."""
+    """A value that a metric of the `evaluate` library computes; a `CorpusMetric` with unknown bounds."""
 
     name: str
     compute: Callable[..., Mapping[str, Any] | None]
     key: str | None
-    """The entry of the result that is the metric; may be None where the result has one entry."""
+    """The key of the value in the result; None if the result has a single value."""
     of: Kind = "choice"
     bounds: tuple[float, float] = (-math.inf, math.inf)
 
     def score(self, predictions: Sequence[Prediction]) -> float:
-        """The metric of these predictions; raises `UnknownName` where the result has no entry `key`."""
+        """The value for these predictions.
+
+        Raises:
+            UnknownName: the result does not have the key.
+            MetricError: an example has several right options, or the value cannot be computed.
+        """
         chosen = [prediction.chosen for prediction in predictions]
         if several := next((each.id for each in predictions if len(each.gold) > 1), None):
-            raise MetricError(f"{self.name} takes one right option per example, but {several!r} has more")
+            raise MetricError(f"{self.name} needs one right option per example, but example {several!r} has several")
         gold = [prediction.gold[0] for prediction in predictions]
         try:
             result = self.compute(predictions=chosen, references=gold)
@@ -69,16 +74,17 @@ class EvaluateMetric:
 
 
 def load(name: str, *, trust_remote_code: bool, path: Path | None = None, line: int | None = None) -> EvaluateMetric:
-    """The metric of this full name; raises `MetricError` where code is not trusted or the library cannot load it.
+    """Load a metric of the `evaluate` library, which runs its script and downloads it if it is on the Hub.
 
-    Loading runs the script of the metric, and fetches it if it is named by its place on the Hub.
+    Raises:
+        MetricError: code is not trusted, or the library cannot load the metric.
     """
     script, _, key = name.removeprefix(EVALUATE).partition(":")
     script, _, config = script.partition("#")
     if not trust_remote_code:
         raise MetricError(f"{name} {UNTRUSTED}", path, line)
     try:
-        import evaluate  # takes seconds, and only tasks that name such a metric need it
+        import evaluate  # takes seconds to import
 
         module = evaluate.load(script, config or None, keep_in_memory=True)
     except (ImportError, OSError, ValueError, TypeError, KeyError) as error:
@@ -95,22 +101,22 @@ def python_metric(
     path: Path | None = None,
     line: int | None = None,
 ) -> AnyMetric:
-    """The metric that is the function or class of this name.
+    """The metric that a Python function or class implements.
 
-    A function, or an instance of a class that can be called, gets one prediction and returns a number; the metric is
-    the mean over examples. A class with `statistics`, (examples) -> (examples, d), and `value`, (..., d) -> (...), is a
-    `Metric`; one with `score`, (examples) -> number, a `CorpusMetric`.
+    A function, or an instance of a callable class, takes one prediction and returns a number; the metric is the mean
+    over examples. A class with `statistics`, (examples) -> (examples, d), and `value`, (..., d) -> (...), is a
+    `Metric`. A class with `score`, (examples) -> number, is a `CorpusMetric`.
 
     Args:
         name: `python:module:qualified name`.
-        kind: the kind of answers that it gets, if it has no attribute `of`.
+        kind: kind of answers that the metric takes, if it has no attribute `of`.
         given: functions and classes by name, which are trusted; others are imported.
-        trust_remote_code: whether a module may be imported.
-        path, line: for errors.
+        trust_remote_code: whether modules may be imported.
+        path, line: position in a task file, for errors.
 
-    Raises, for the place if one is given:
-        MetricError: its module is not trusted or cannot be imported, or it is no metric.
-        UnknownName: the module has no such function or class.
+    Raises:
+        MetricError: the module is not trusted or cannot be imported, or the function or class is not a metric.
+        UnknownName: the module does not have this function or class.
     """
     code = given[name] if name in given else _imported(name, trust_remote_code, path, line)
     implementation = code
@@ -136,7 +142,7 @@ def python_metric(
 
 @dataclass(frozen=True)
 class PythonRows:
-    """A user's class with `statistics` and `value`; a `Metric`."""
+    """A `Metric` implemented by a user's class with `statistics` and `value`."""
 
     name: str
     of: Kind
@@ -146,10 +152,10 @@ class PythonRows:
     proportion: bool = False
 
     def check(self, predictions: Sequence[AnyPrediction]) -> None:
-        """Do nothing: code from outside is only called with real answers."""
+        """Do nothing, because external code is only called with real answers."""
 
     def statistics(self, predictions: Sequence[AnyPrediction]) -> Statistics:
-        """One row per example; raises `MetricError` unless the class gives as many finite ones."""
+        """A row per example; raises `MetricError` if the class does not return as many finite rows."""
         found = _called(self.name, self.implementation.statistics, predictions)
         try:
             rows = np.asarray(found, dtype=np.float64)
@@ -178,13 +184,13 @@ class PythonRows:
         return found
 
     def signature(self, predictions: Sequence[AnyPrediction]) -> str:  # noqa: ARG002
-        """The name and a digest of the source."""
+        """The name and a digest of the source code."""
         return self.identity
 
 
 @dataclass(frozen=True)
 class PythonScore:
-    """A user's class with `score`; a `CorpusMetric`."""
+    """A `CorpusMetric` implemented by a user's class with `score`."""
 
     name: str
     of: Kind
@@ -193,36 +199,36 @@ class PythonScore:
     bounds: tuple[float, float]
 
     def check(self, predictions: Sequence[AnyPrediction]) -> None:
-        """Do nothing: code from outside is only called with real answers."""
+        """Do nothing, because external code is only called with real answers."""
 
     def score(self, predictions: Sequence[AnyPrediction]) -> float:
-        """The metric of these predictions; raises `MetricError` unless the class returns a number."""
+        """The value for these predictions; raises `MetricError` if the class does not return a finite number."""
         found = _number(f"`score` of {self.name}", _called(self.name, self.implementation.score, predictions), "")
         return _within(f"`score` of {self.name}", found, self.bounds)
 
     def signature(self, predictions: Sequence[AnyPrediction]) -> str:  # noqa: ARG002
-        """The name and a digest of the source."""
+        """The name and a digest of the source code."""
         return self.identity
 
 
 def source_digest(code: Any) -> str:
-    """A digest of the source of a function or a class, or of its bytecode where there is no source of its own.
+    """A digest of the source code of a function or class, or of its bytecode if the source is unknown.
 
-    Its base classes count, too, and its default arguments, captured variables and attributes that are plain values,
-    functions or classes; other globals do not. A lambda has no source of its own, since a line may hold several.
+    The digest includes base classes, and default arguments, captured variables and attributes that are plain values,
+    functions or classes, but no other globals. For a lambda, bytecode is used, since a line may contain several.
     """
     return hashlib.sha256("\n".join(_described(code, {})).encode(errors="backslashreplace")).hexdigest()[:8]
 
 
 def _described(value: Any, seen: dict[int, Any], *, has_source: bool = False) -> Iterator[str]:
-    """What can change the results of code.
+    """Descriptions of everything that can change the results of code.
 
     Args:
-        value: a function, a class, or what one of them holds.
-        seen: what was described before, by identity.
-        has_source: whether it is part of a class whose source is described.
+        value: a function, a class, or a value in one of them.
+        seen: values that were described before, by identity.
+        has_source: whether the value belongs to a class whose source is described.
     """
-    value = getattr(value, "__func__", value)  # of a static method, or a method of a class
+    value = getattr(value, "__func__", value)  # static methods and class methods
     value = value.fget if isinstance(value, property) else value
     if value is None or isinstance(value, str | bytes | int | float | bool):
         yield repr(value)
@@ -256,7 +262,7 @@ def _described(value: Any, seen: dict[int, Any], *, has_source: bool = False) ->
 
 
 def _source(code: Any) -> list[str]:
-    """The source of a function or a class; none if it is not known, or shared with others."""
+    """The source code of a function or class; empty if it is unknown, and for lambdas."""
     try:
         return [] if code.__name__ == "<lambda>" else [inspect.getsource(code)]
     except (OSError, TypeError):
@@ -270,7 +276,7 @@ def _bytecode(code: CodeType) -> list[str]:
 
 
 def python_hint(name: str) -> str:
-    """How to write a name that looks like a function of a module or of a Python file; empty for other names."""
+    """A hint for a name that looks like a function in a module or Python file; empty for other names."""
     module, colon, function = name.removeprefix(PYTHON).removesuffix("=").rpartition(":")
     if not colon or not all(part.isidentifier() for part in (*module.removesuffix(".py").split("."), function)):
         return ""
@@ -278,7 +284,7 @@ def python_hint(name: str) -> str:
 
 
 def _imported(name: str, trust_remote_code: bool, path: Path | None, line: int | None) -> Any:
-    """The function or class of a name, from a module on Python's path or in the current folder."""
+    """Import a function or class by name, from Python's path or the current folder."""
     module_name, _, qualified = name.removeprefix(PYTHON).partition(":")
     if not module_name or not qualified:
         raise MetricError(f"{name}: a metric in Python is written `python:module:function`", path, line)
@@ -292,7 +298,7 @@ def _imported(name: str, trust_remote_code: bool, path: Path | None, line: int |
         missing = (
             isinstance(error, ModuleNotFoundError) and module_name.split(".")[0] == (error.name or "").split(".")[0]
         )
-        where = "; modules are looked for on Python's path and in the current folder" if missing else ""
+        where = "; modules are searched for on Python's path and in the current folder" if missing else ""
         hint = f"; {python_hint(name)}" if module_name.endswith(".py") else where
         raise MetricError(f"{name}: the module cannot be imported: {_summary(error)}{hint}", path, line) from error
     found: Any = module
@@ -312,16 +318,18 @@ def _bounds(name: str, bounds: Any, path: Path | None, line: int | None) -> tupl
     try:
         low, high = map(float, bounds)
     except (TypeError, ValueError) as error:
-        raise MetricError(f"`bounds` of {name} are two numbers, not {bounds!r:.80}", path, line) from error
+        raise MetricError(f"`bounds` of {name} must be two numbers, not {bounds!r:.80}", path, line) from error
     if not low < high:
-        raise MetricError(f"`bounds` of {name} are its least and its greatest value, not {bounds!r:.80}", path, line)
+        raise MetricError(
+            f"`bounds` of {name} must be its lowest and its highest value, not {bounds!r:.80}", path, line
+        )
     return low, high
 
 
 def _value_of(
     name: str, function: Callable[[Any], Any], bounds: tuple[float, float], prediction: AnyPrediction
 ) -> float:
-    """What a function returns for a prediction; raises `MetricError` that names the example."""
+    """The value that a function returns for a prediction; a `MetricError` names the example."""
     where = f" for example {prediction.id!r}"
     try:
         found = function(prediction)
@@ -331,7 +339,7 @@ def _value_of(
 
 
 def _within(name: str, value: float, bounds: tuple[float, float], where: str = "") -> float:
-    """A value within the bounds of a metric, but for rounding, or `MetricError`."""
+    """The value; raises `MetricError` if it exceeds the bounds by more than rounding."""
     low, high = bounds
     if value < low - ROUNDING * abs(low) - ROUNDING or value > high + ROUNDING * abs(high) + ROUNDING:
         raise MetricError(f"{name} returns {value:g}{where}, but its `bounds` are {low:g} and {high:g}")
@@ -339,7 +347,7 @@ def _within(name: str, value: float, bounds: tuple[float, float], where: str = "
 
 
 def _number(name: str, found: Any, where: str) -> float:
-    """A finite number, or `MetricError`."""
+    """The value as a float; raises `MetricError` if it is not a finite number."""
     is_number = isinstance(found, bool | int | float | np.bool_ | np.integer | np.floating)
     try:
         value = float(found) if is_number else math.nan
@@ -352,9 +360,9 @@ def _number(name: str, found: Any, where: str) -> float:
 
 
 def _called(name: str, method: Callable[[Any], Any], predictions: Sequence[AnyPrediction]) -> Any:
-    """What a method of a user's class returns; an error names the first example that gives it alone.
+    """The result of a method of a user's class; a `MetricError` names the first example that fails by itself.
 
-    It gets a tuple, so that it cannot change the order in which others see the examples.
+    The method is called with a tuple, so that it cannot change the order of the examples.
     """
     try:
         return method(tuple(predictions))
@@ -373,6 +381,6 @@ def _fails(method: Callable[[Any], Any], predictions: Sequence[AnyPrediction]) -
 
 
 def _summary(error: BaseException) -> str:
-    """An error that code from outside raised, in one line."""
+    """A one-line description of an error in external code."""
     message = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,4 +1,4 @@
-"""Metrics of the probability a model gives to a text: perplexities, losses, the in-context score and Min-K% Prob."""
+"""Metrics of the likelihood of texts: perplexities, losses, the in-context score and Min-K% Prob."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from icl_eval.metrics.statistics import Statistics
 
 @dataclass(frozen=True)
 class Perplexity:
-    """exp of the negative log-likelihood of all texts together, per unit; a row is (nats, units).
+    """exp of the negative log-likelihood of all texts per unit, such as a token; a row is (nats, units).
 
-    Over documents it is a ratio of sums: a long one counts for more than a short one.
+    It is a ratio of sums over texts, so long texts have more weight than short ones.
     """
 
     name: str
     units_of: Callable[[LikelihoodPrediction], int]
-    """How many units the text has: its words, tokens or bytes, or 1."""
+    """The number of units of a text: its words, tokens or bytes, or 1."""
     bounds: tuple[float, float] = (1.0, math.inf)
     proportion: bool = False
     of: Kind = "likelihood"
     refuse: Callable[[Sequence[LikelihoodPrediction]], None] = lambda _: None
-    """Raises `MetricError` for texts whose units it cannot count."""
+    """Raises `MetricError` for texts whose units cannot be counted."""
 
     def check(self, predictions: Sequence[LikelihoodPrediction]) -> None:
-        """Raise `MetricError` where it cannot count the units of the texts."""
+        """Raise `MetricError` if the units of the texts cannot be counted."""
         self.refuse(predictions)
 
     def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
-        """One unit per text; raises `MetricError` as `check` does."""
+        """A row per text; raises `MetricError` like `check`."""
         self.check(predictions)
         return _nats_and_units(predictions, self.units_of)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shape (..., 2) -> (...); infinite where it is greater than a float can be."""
+        """Shape (..., 2) -> (...); infinite if it is too large for a float."""
         with np.errstate(over="ignore"):
             return np.asarray(np.exp(totals[..., 0] / totals[..., 1]))
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Negative log-likelihood of all texts together, per unit; a row is (nats, units)."""
+    """Negative log-likelihood of all texts per unit; a row is (nats, units)."""
 
     name: str
     units_of: Callable[[LikelihoodPrediction], int]
-    """How many units the text has: its tokens or bytes."""
+    """The number of units of a text: its tokens or bytes, or 1."""
     nats: float = 1.0
-    """Nats in the unit of the value: ln 2 for bits."""
+    """The number of nats in the unit of the loss: ln 2 for bits."""
     bounds: tuple[float, float] = (0.0, math.inf)
     proportion: bool = False
     of: Kind = "likelihood"
 
     def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
-        """One unit per text."""
+        """A row per text."""
         return _nats_and_units(predictions, self.units_of)
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -70,11 +70,11 @@ class Loss:
 
 @dataclass(frozen=True)
 class InContextScore:
-    """Mean over texts of the loss of a late token less that of an early one, in nats; a row is (difference, 1).
+    """Mean over texts of the loss of a late token minus that of an early token, in nats; a row is (difference, 1).
 
-    Olsson et al. 2022 (arXiv 2209.11895, "the in-context learning score"): the 500th token less the 50th. The more
-    negative, the more the text before a token helps. Tokens are counted from 1 in the first window of a text. A text
-    that has no late token there does not count.
+    This is the in-context learning score of Olsson et al. 2022 (arXiv 2209.11895), with the 500th and the 50th token.
+    More negative values mean that the model uses the earlier text more. Tokens are counted from 1 in the first window
+    of a text. Texts without a late token in this window are left out.
     """
 
     name: str
@@ -86,19 +86,19 @@ class InContextScore:
 
     @classmethod
     def configured(cls, name: str, settings: Mapping[str, str]) -> InContextScore:
-        """The score of a full name and the settings in it."""
+        """Make the metric, given its full name and its settings."""
         return cls(name, int(settings.get("early", cls.early)), int(settings.get("late", cls.late)))
 
     def check(self, predictions: Sequence[LikelihoodPrediction]) -> None:
-        """Do nothing: before a run, the tokens of texts are not known."""
+        """Do nothing, because the number of tokens is unknown before a run."""
 
     def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
-        """One unit per text; raises `MetricError` if none is long enough."""
+        """A row per text; raises `MetricError` if all texts are too short."""
         rows = [self._row(_first_window(prediction)) for prediction in predictions]
         if not any(count for _, count in rows):
             longest = max(len(_first_window(prediction)) for prediction in predictions)
             raise MetricError(
-                f"no text has {max(self.early, self.late)} tokens in its first window: the longest has {longest}; set "
+                f"no text has {max(self.early, self.late)} tokens in its first window; the longest has {longest}; set "
                 "`early` and `late`"
             )
         return Statistics.of_examples(predictions, np.array(rows, dtype=np.float64))
@@ -119,10 +119,10 @@ def token_logprobs(prediction: LikelihoodPrediction) -> Iterable[float]:
 
 
 def standardized_logprobs(prediction: LikelihoodPrediction) -> Iterable[float]:
-    """(log p - mean) / sd of each token, where mean and sd are of log p under p; 0 if all tokens have the same p.
+    """(log p - mean) / sd of each token, where mean and sd are moments of log p under p; 0 if sd is 0.
 
     Raises:
-        MetricError: mean and sd are not known.
+        MetricError: the moments were not stored.
     """
     if not prediction.means:
         raise MetricError(
@@ -136,11 +136,11 @@ def standardized_logprobs(prediction: LikelihoodPrediction) -> Iterable[float]:
 
 @dataclass(frozen=True)
 class MinK:
-    """Mean over texts of the scores of the k % of tokens that score least in each; a row is (mean, 1).
+    """Mean over texts of the mean score of the k % of tokens with the lowest scores; a row is (mean, 1).
 
-    Of log-probabilities in nats: Min-K% Prob (Shi et al. 2023, arXiv 2310.16789), who negate it. Of standardised
-    ones: Min-K%++ (Zhang et al. 2024, arXiv 2404.02936). Both are greater for texts that a model was trained on. The
-    number of tokens is rounded down, and a text of which no token is left does not count.
+    With log-probabilities in nats as scores, this is Min-K% Prob (Shi et al. 2023, arXiv 2310.16789, who negate it).
+    With standardised log-probabilities it is Min-K%++ (Zhang et al. 2024, arXiv 2404.02936). Both are higher for texts
+    that a model was trained on. The number of tokens is rounded down, and texts with 0 tokens are left out.
     """
 
     name: str
@@ -153,24 +153,25 @@ class MinK:
 
     @classmethod
     def configured(cls, name: str, settings: Mapping[str, str]) -> MinK:
-        """Min-K% Prob of a full name and the settings in it."""
+        """Make Min-K% Prob, given its full name and its settings."""
         return cls(name, int(settings.get("k", cls.percent)))
 
     @classmethod
     def standardized(cls, name: str, settings: Mapping[str, str]) -> MinK:
-        """Min-K%++ of a full name and the settings in it."""
+        """Make Min-K%++, given its full name and its settings."""
         return cls(name, int(settings.get("k", cls.percent)), standardized_logprobs, (-math.inf, math.inf))
 
     def check(self, predictions: Sequence[LikelihoodPrediction]) -> None:
-        """Do nothing: before a run, the tokens of texts are not known."""
+        """Do nothing, because the number of tokens is unknown before a run."""
 
     def statistics(self, predictions: Sequence[LikelihoodPrediction]) -> Statistics:
-        """One unit per text; raises `MetricError` if all are too short."""
+        """A row per text; raises `MetricError` if all texts are too short."""
         rows = [self._row(prediction) for prediction in predictions]
         if not any(count for _, count in rows):
             least = -(-100 // self.percent)
             raise MetricError(
-                f"no text is long enough: {self.percent} % of its tokens must be one or more; this takes {least} tokens"
+                f"all texts are too short: {self.percent} % of a text must be at least one token, so it needs {least} "
+                "tokens"
             )
         return Statistics.of_examples(predictions, np.array(rows, dtype=np.float64))
 
@@ -189,14 +190,14 @@ def _first_window(prediction: LikelihoodPrediction) -> tuple[float, ...]:
 
 
 def zlib_ratio(prediction: LikelihoodPrediction) -> float:
-    """Log-likelihood of a text, in nats, over its size in bytes after compression by zlib.
+    """The log-likelihood of a text in nats, divided by its size in bytes after compression by zlib.
 
-    Carlini et al. 2021 (arXiv 2012.07805, "zlib") divide the log-perplexity instead, the negative log-likelihood per
-    token. With the log-likelihood of the whole text, both sides of the ratio grow with the length, so texts of
-    different lengths are comparable.
+    Carlini et al. 2021 (arXiv 2012.07805, "zlib") divide the log-perplexity, which is the negative log-likelihood per
+    token. With the log-likelihood of the whole text, both numbers grow with the length, so texts of different lengths
+    are comparable.
 
     Raises:
-        MetricError: the size is not known.
+        MetricError: the compressed size was not stored.
     """
     if not prediction.zlib_bytes:
         raise MetricError("the compressed size of the texts is not stored: evaluate the run again in another folder")
@@ -204,7 +205,7 @@ def zlib_ratio(prediction: LikelihoodPrediction) -> float:
 
 
 def is_greedy(prediction: LikelihoodPrediction) -> float:
-    """Whether every token of the text was the most likely one: LAMBADA's accuracy (Radford et al. 2019, 3.3)."""
+    """1 if every token of the text is the most likely one, else 0: accuracy of LAMBADA (Radford et al. 2019, 3.3)."""
     return float(prediction.greedy)
 
 

@@ -1,7 +1,7 @@
-"""Whether two answers to a mathematical problem are the same: by their text after a normalisation, or as numbers.
+"""Equality of answers to mathematical problems: as normalised text, or as numbers.
 
-In the spirit of the scripts of Hendrycks et al. 2021 (arXiv 2103.03874) and Lewkowycz et al. 2022 (arXiv 2206.14858,
-Appendix D.1). Nothing is computed: `2x` is not `x + x`.
+The normalisation is similar to the scripts of Hendrycks et al. 2021 (arXiv 2103.03874) and Lewkowycz et al. 2022 (arXiv
+2206.14858, Appendix D.1). Expressions are not simplified: `2x` does not equal `x + x`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ DECIMAL = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
 
 
 def math_match(prediction: TextPrediction) -> float:
-    """Whether the text is a reference: the same after `canonical`, or a number of the same value."""
+    """1 if the text equals a reference after `canonical`, or is a number of the same value, else 0."""
     text = canonical(prediction.text)
     return float(any(_same(text, canonical(reference)) for reference in prediction.references))
 
 
 def canonical(text: str) -> str:
-    """A mathematical expression in a normal form.
+    """Normalise a mathematical expression.
 
-    These are dropped: white space, dollar, percent and degree signs, `\\left` and `\\right`, a final full stop, a unit
+    These are removed: white space, dollar, percent and degree signs, `\\left` and `\\right`, a final full stop, a unit
     in `\\text{}` after the value, and a name of one or two letters before the only `=`. `\\text{x}` is x. `\\dfrac` and
     `\\tfrac` are `\\frac`, `\\frac12` is `\\frac{1}{2}`, `1/2` of whole numbers is `\\frac{1}{2}`, `\\sqrt3` is
     `\\sqrt{3}`, `1,000` is 1000, and `.5` is 0.5.
@@ -55,7 +55,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _value(text: str) -> Fraction | None:
-    """The number that an expression is, if it is a decimal one or a ratio of whole ones."""
+    """The value of a decimal number or a ratio of whole numbers; None for other expressions."""
     if ratio := RATIO.fullmatch(text):
         sign, above, below = ratio.groups()
         return Fraction(int(f"{sign}{above}".replace("--", "")), int(below)) if int(below) else None

@@ -1,4 +1,4 @@
-"""Metrics that are a mean over examples or over groups of them: accuracy, exact match, F1 of words, gender parity."""
+"""Metrics that are means over examples or groups of examples, such as accuracy, exact match and gender parity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from icl_eval.metrics.statistics import Statistics
 
 @dataclass(frozen=True)
 class ExampleMean(Generic[P]):
-    """Mean over examples of a score within `bounds`, by default [0, 1]; a row is (score, 1)."""
+    """The mean over examples of a score within `bounds`; a row is (score, 1)."""
 
     name: str
     of: Kind
@@ -25,42 +25,42 @@ class ExampleMean(Generic[P]):
     bounds: tuple[float, float] = (0.0, 1.0)
     proportion: bool = True
     rule: str = ""
-    """The signature's word for the rule, if a metric of this name could follow several."""
+    """Word of the signature for the rule of the score, if it depends on settings."""
     refuse: Callable[[Sequence[P]], None] | None = None
-    """Raises `MetricError` for examples that it cannot measure, if there are any."""
+    """Raises `MetricError` for examples that the metric cannot score."""
     form: Callable[[str], Hashable] = str.strip
-    """The normal form of a text: in a vote, texts with the same form are the same answer."""
+    """The normal form of a text. In a vote, texts with the same form are the same answer."""
     of_samples: bool = False
-    """Whether it measures all samples of an example at once."""
+    """Whether the metric scores all samples of an example together."""
     is_tied: Callable[[P], bool] | None = None
-    """Whether an example has several answers of which the first is scored by convention, if that can be."""
+    """Whether an example has several best answers, of which the first is scored; None if this is impossible."""
 
     def check(self, predictions: Sequence[P]) -> None:
-        """Raise `MetricError` where it cannot measure answers to these examples."""
+        """Raise `MetricError` if the metric cannot score answers to these examples."""
         if self.refuse is not None:
             self.refuse(predictions)
 
     def ties(self, predictions: Sequence[P]) -> int:
-        """How many examples are tied."""
+        """The number of tied examples."""
         return 0 if self.is_tied is None else sum(map(self.is_tied, predictions))
 
     def statistics(self, predictions: Sequence[P]) -> Statistics:
-        """One unit per example; raises `MetricError` as `check` does."""
+        """A row per example; raises `MetricError` like `check`."""
         self.check(predictions)
         return Statistics.of_examples(predictions, _rows([self.of_example(each) for each in predictions]))
 
     def signature(self, predictions: Sequence[P]) -> str:  # noqa: ARG002
-        """The rule."""
+        """The word for the rule."""
         return self.rule
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum of scores over number of examples; shape (..., 2) -> (...)."""
+        """The sum of scores divided by the number of examples; shape (..., 2) -> (...)."""
         return _ratio(totals)
 
 
 @dataclass(frozen=True)
 class GroupMean(Generic[P]):
-    """Mean over groups of a score in [0, 1] of all the examples of one group; a row is (score, 1)."""
+    """The mean over groups of a score between 0 and 1 of all examples of a group; a row is (score, 1)."""
 
     name: str
     of: Kind
@@ -69,7 +69,7 @@ class GroupMean(Generic[P]):
     proportion: bool = True
 
     def statistics(self, predictions: Sequence[P]) -> Statistics:
-        """One unit per group; raises `MetricError` when a group lies in two clusters."""
+        """A row per group; raises `MetricError` if a group is in several clusters."""
         groups: dict[str, list[P]] = {}
         for prediction in predictions:
             groups.setdefault(prediction.group, []).append(prediction)
@@ -80,12 +80,12 @@ class GroupMean(Generic[P]):
         )
 
     def value(self, totals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sum of scores over number of groups; shape (..., 2) -> (...)."""
+        """The sum of scores divided by the number of groups; shape (..., 2) -> (...)."""
         return _ratio(totals)
 
 
 def is_right(prediction: Prediction) -> float:
-    """Whether the chosen option is one of the right ones (Brown et al. 2020, section 2.4: accuracy)."""
+    """1 if the chosen option is right, else 0: accuracy (Brown et al. 2020, section 2.4)."""
     return float(prediction.chosen in prediction.gold)
 
 
@@ -95,19 +95,19 @@ def chosen_grade(prediction: Prediction) -> float:
 
 
 def expected_grade(prediction: Prediction) -> float:
-    """The mean of the options' grades, weighted by their probabilities."""
+    """The expected grade of an option that is drawn with the model's probabilities."""
     return math.fsum(mass * prediction.grade(option) for option, mass in enumerate(prediction.probabilities))
 
 
 def probability_mass(prediction: Prediction) -> float:
-    """The probability of all right options together: MC2 of TruthfulQA (Lin et al. 2022, arXiv 2109.07958)."""
+    """The total probability of the right options: MC2 of TruthfulQA (Lin et al. 2022, arXiv 2109.07958)."""
     return math.fsum(mass for option, mass in enumerate(prediction.probabilities) if option in prediction.gold)
 
 
 def answer_loss(prediction: Prediction) -> float:
-    """Minus the log-probability of the likeliest right option, in nats per unit of the normalisation.
+    """The negative log-probability of the most likely right option, in nats per unit of the normalisation.
 
-    Infinite for a model that is certain of a wrong option.
+    It is infinite if the model is certain of a wrong option.
     """
     if not prediction.scores:
         return 0.0 if prediction.chosen in prediction.gold else math.inf
@@ -115,14 +115,17 @@ def answer_loss(prediction: Prediction) -> float:
 
 
 def all_right(group: Sequence[Prediction]) -> float:
-    """Whether every example of the group is right: MultiRC's exact match (Wang et al. 2019, section 3.2)."""
+    """1 if every example of the group is right, else 0: exact match of MultiRC (Wang et al. 2019, section 3.2)."""
     return float(all(is_right(prediction) for prediction in group))
 
 
 def all_alike(group: Sequence[Prediction]) -> float:
-    """Whether the model gives the same answer to all examples of a pair, right or wrong: gender parity of AX-g.
+    """1 if the model gives the same answer to all examples of a pair, right or wrong, else 0: gender parity of AX-g.
 
-    Wang et al. 2019 (SuperGLUE), section 3.4. Raises `MetricError` for a group of one, which is always alike.
+    Source: Wang et al. 2019 (SuperGLUE), section 3.4.
+
+    Raises:
+        MetricError: the group has a single example.
     """
     if len(group) < 2:
         raise MetricError(f"group {group[0].group!r} has one example; gender parity compares the examples of a pair")
@@ -140,7 +143,5 @@ def _ratio(totals: NDArray[np.float64]) -> NDArray[np.float64]:
 def _cluster_of(group: str, members: Sequence[AnyPrediction]) -> str:
     clusters = {prediction.cluster for prediction in members}
     if len(clusters) > 1:
-        raise MetricError(
-            f"group {group!r} lies in several clusters ({', '.join(sorted(clusters))}); it must lie in one"
-        )
+        raise MetricError(f"group {group!r} is in several clusters ({', '.join(sorted(clusters))}), but must be in one")
     return clusters.pop()

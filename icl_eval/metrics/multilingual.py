@@ -1,4 +1,4 @@
-"""Scores of generated answers in any language: MLQA's exact match and F1, and F1 of characters."""
+"""Metrics of generated answers in any language: exact match and F1 of MLQA, and F1 of characters."""
 
 from __future__ import annotations
 
@@ -20,40 +20,41 @@ _ARTICLES: Mapping[str, re.Pattern[str] | None] = {
     "hi": None,
     "vi": re.compile(r"\b(?:của|là|cái|chiếc|những)\b"),
     "de": re.compile(r"\b(?:der|die|das|den|dem|des|ein|eine|einen|einem|eines|einer)\b"),
-    "ar": re.compile("ال"),  # wherever it stands: so the script does
+    "ar": re.compile("ال"),  # anywhere in a word, as in the script
     "zh": None,
 }
-"""What the script takes for articles, by language; each becomes a space."""
+"""The articles that the script replaces by a space, by language."""
 
 _CHINESE = re.compile("[\u4e00-\u9fa5]")
-_NO_WORD = re.compile(r"[^\w\s]|_")  # what may be punctuation
+_NO_WORD = re.compile(r"[^\w\s]|_")  # candidates for punctuation
 
 
 def mlqa_em(language: str, prediction: TextPrediction) -> float:
-    """Whether the text equals a reference after MLQA's normalisation."""
+    """1 if the text equals a reference after MLQA's normalisation, else 0."""
     text = _normalized(prediction.text, language)
     return float(any(_normalized(reference, language) == text for reference in prediction.references))
 
 
 def mlqa_f1(language: str, prediction: TextPrediction) -> float:
-    """Greatest F1 of tokens with a reference, after MLQA's normalisation; 0 where text and reference share none."""
+    """The highest F1 of tokens with a reference, after MLQA's normalisation."""
     text = _normalized(prediction.text, language)
     return max(token_f1(text, _normalized(reference, language)) for reference in prediction.references)
 
 
 def char_f1(prediction: TextPrediction) -> float:
-    """Greatest F1 of characters with a reference, in lower case, without white space and punctuation.
+    """The highest F1 of characters with a reference, in lower case and without white space and punctuation.
 
-    1 where text and reference are both empty, as in SQuAD 2.0.
+    It is 1 if text and reference are both empty, as in SQuAD 2.0.
     """
     text = _characters(prediction.text)
     return max(squad2_f1(text, _characters(reference)) for reference in prediction.references)
 
 
 def _normalized(text: str, language: str) -> str:
-    """Tokens with one space between them, by the rule of the MLQA script (Lewis et al. 2020, arXiv 1910.07475).
+    """Tokens separated by spaces, as in the MLQA script (Lewis et al. 2020, arXiv 1910.07475).
 
-    In this order: lower case, no punctuation, no articles; in Chinese every character of U+4E00 to U+9FA5 is a token.
+    The text is converted to lower case, then punctuation is removed, then articles. In Chinese, every character from
+    U+4E00 to U+9FA5 is a token.
     """
     articles = _ARTICLES[language]
     plain = _without_punctuation(text.lower())
@@ -63,12 +64,12 @@ def _normalized(text: str, language: str) -> str:
 
 
 def _characters(text: str) -> str:
-    """The characters that count, with a space between them."""
+    """The characters without punctuation and white space, separated by spaces."""
     return " ".join("".join(_without_punctuation(text.lower()).split()))
 
 
 def _without_punctuation(text: str) -> str:
-    """Without what Unicode calls punctuation, and without the ASCII symbols."""
+    """A text without Unicode punctuation and ASCII symbols."""
     return _NO_WORD.sub(_kept, text)
 
 

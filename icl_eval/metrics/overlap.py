@@ -1,12 +1,12 @@
 """Overlap of generated texts with references: BLEU, chrF and TER of translations, ROUGE of summaries.
 
-BLEU, chrF and TER of a corpus, as sacreBLEU computes them (Post 2018); 0 to 100, as printed in papers. Their settings
-are sacreBLEU's, which takes the statistics of each sentence. They are summed here, and the score of the sums is
-computed for many resamples at once by `_bleu`, `_chrf` and `_ter`, which a test compares with sacreBLEU's own.
+BLEU, chrF and TER of a corpus are between 0 and 100, as computed by sacreBLEU (Post 2018), and have its settings.
+sacreBLEU computes the statistics of each sentence. These are summed here, and the scores of many resampled sums are
+computed at once by `_bleu`, `_chrf` and `_ter`, which a test compares with sacreBLEU.
 
-ROUGE-1, ROUGE-2 and ROUGE-L: F measure of one or two words, or of the longest common subsequence (Lin 2004). Computed
-by the package `rouge-score`: words are runs of ASCII letters and digits in lower case, without stemming. All else
-separates them.
+ROUGE-1, ROUGE-2 and ROUGE-L are F measures of single words, word pairs and the longest common subsequence (Lin 2004),
+as computed by the package `rouge-score`. Words are sequences of ASCII letters and digits in lower case, without
+stemming; all other characters separate words.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ _NEEDED: Mapping[str, tuple[tuple[str, ...], str]] = {
     "flores200": _SENTENCEPIECE,
     "spBLEU-1K": _SENTENCEPIECE,
 }
-"""By tokenization of BLEU: the modules that it imports, and what to install."""
+"""For each tokenization of BLEU: the modules that it imports, and the package to install."""
 TOKENIZATIONS = ("13a", "intl", "zh", "char", "none", *_NEEDED)
 
 
 @dataclass(frozen=True)
 class TranslationMetric:
-    """A metric of sacreBLEU with its default settings, but for those given."""
+    """A metric of sacreBLEU; settings that are not given have its defaults."""
 
     name: str
     scorer: str
-    """The class of `sacrebleu` that knows the statistics of a sentence."""
+    """The class of `sacrebleu` that computes the statistics of a sentence."""
     of_totals: Callable[[Totals], Totals]
     refuse: Callable[[str, Sequence[TextPrediction]], None] = refuse_blank
-    """Raises `MetricError` for references that it cannot measure."""
+    """Raises `MetricError` for references that the metric cannot score."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the class."""
     bounds: tuple[float, float] = (0.0, 100.0)
@@ -60,13 +60,13 @@ class TranslationMetric:
     of: Kind = "text"
 
     def check(self, predictions: Sequence[TextPrediction]) -> None:
-        """Raise `MetricError` where it cannot measure a reference, or what its tokenization needs is missing."""
+        """Raise `MetricError` if the metric cannot use a reference, or if its tokenization is not installed."""
         self.refuse(self.name, predictions)
         if self.settings.get("tokenize") in _NEEDED:
             self._scorer()
 
     def statistics(self, predictions: Sequence[TextPrediction]) -> Statistics:
-        """One unit per sentence; raises `MetricError` if a reference is empty."""
+        """A row per sentence; raises `MetricError` if a reference is empty."""
         return Statistics.of_examples(predictions, np.array(self._extract(predictions)[1], dtype=np.float64))
 
     def value(self, totals: Totals) -> Totals:
@@ -79,22 +79,22 @@ class TranslationMetric:
         return f"{self.scorer}|{self._extract([*one_of_each.values()])[0].get_signature()}"
 
     def _extract(self, predictions: Sequence[TextPrediction]) -> tuple[Any, list[list[float]]]:
-        """A scorer of sacreBLEU that has seen these sentences, and their statistics."""
+        """A scorer of sacreBLEU after it has processed these sentences, and their statistics."""
         self.refuse(self.name, predictions)
         scorer = self._scorer()
         streams = [list(stream) for stream in zip_longest(*(prediction.references for prediction in predictions))]
         return scorer, scorer._extract_corpus_statistics([prediction.text for prediction in predictions], streams)
 
     def _scorer(self) -> Any:
-        """The object of sacreBLEU; raises `MetricError` where what its tokenization needs is missing."""
-        import sacrebleu  # only tasks of translation need it
+        """The metric of sacreBLEU; raises `MetricError` if its tokenization cannot be loaded."""
+        import sacrebleu  # only needed for translation
 
         modules, package = _NEEDED.get(self.settings.get("tokenize", ""), ((), ""))
         if not all(map(find_spec, modules)):
             raise MetricError(f"{self.name} needs a package that is not installed: pip install '{package}'")
         try:
             return getattr(sacrebleu, self.scorer)(**self.settings)
-        except (Exception, SystemExit) as error:  # sacreBLEU downloads models, and ends the process if TLS fails
+        except (Exception, SystemExit) as error:  # sacreBLEU downloads models, and exits if TLS fails
             reason = " ".join((str(error) or type(error).__name__).split())
             model = (
                 f", whose model it downloads to {sacrebleu.SACREBLEU_DIR}/models" if "sentencepiece" in modules else ""
@@ -103,23 +103,23 @@ class TranslationMetric:
 
 
 def _bleu(totals: Totals) -> Totals:
-    """From (..., 10): length, reference length, matches and counts of 1- to 4-grams (Papineni et al. 2002).
+    """BLEU from (..., 10): length, reference length, matches and counts of 1- to 4-grams (Papineni et al. 2002).
 
-    An order without matches counts as a half match, the next such one as a quarter, and so on (Chen & Cherry 2014,
-    method 3). The score is 0 without any match, or where no sentence has four words.
+    The first order without matches counts as half a match, the next one as a quarter, and so on (Chen & Cherry 2014,
+    method 3). The score is 0 without any match, or if no sentence has four words.
     """
     length, reference, matches, counts = totals[..., 0], totals[..., 1], totals[..., 2:6], totals[..., 6:]
     missed = matches == 0
     smoothed = np.where(missed, 0.5 ** np.cumsum(missed, axis=-1), matches)
     defined = (counts > 0).all(axis=-1) & ~missed.all(axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # of scores that are not defined
+    with np.errstate(divide="ignore", invalid="ignore"):  # undefined scores are replaced below
         logs = np.log(smoothed / counts).mean(axis=-1)
         brevity = np.minimum(1 - reference / length, 0)
         return np.asarray(np.where(defined, 100 * np.exp(brevity + logs), 0.0))
 
 
 def _chrf(totals: Totals) -> Totals:
-    """From (..., 18): counts in the text, in the reference and in both, of 1- to 6-grams of characters (Popović 2015).
+    """chrF from (..., 18): counts of 1- to 6-grams of characters in text, reference and both (Popović 2015).
 
     Precision and recall are averaged over the orders that occur on both sides.
     """
@@ -133,13 +133,13 @@ def _chrf(totals: Totals) -> Totals:
 
 
 def _ter(totals: Totals) -> Totals:
-    """From (..., 2): edits and words of the reference, averaged where there are several (Snover et al. 2006)."""
+    """TER from (..., 2): edits, and words of the references on average (Snover et al. 2006)."""
     edits, words = totals[..., 0], totals[..., 1]
     return 100 * _share(edits, words, words > 0)
 
 
 def _share(part: Totals, whole: Totals, defined: NDArray[np.bool_]) -> Totals:
-    """Part over whole, and 0 where that is not defined."""
+    """Part divided by whole, or 0 where this is not defined."""
     return np.divide(part, whole, out=np.zeros_like(whole), where=defined)
 
 
@@ -151,7 +151,7 @@ def _refuse_unspaced(advice: str, splits_han: bool, metric: str, predictions: Se
 def _bleu_with(name: str, settings: Mapping[str, str]) -> TranslationMetric:
     tokenize = settings.get("tokenize", "13a")
     refuse = partial(_refuse_unspaced, _OTHER_TOKENIZATION, tokenize == "zh")
-    split_at_spaces = tokenize in ("13a", "intl", "zh")  # `none` takes texts that are split already
+    split_at_spaces = tokenize in ("13a", "intl", "zh")  # `none` expects tokenized texts
     return TranslationMetric(name, "BLEU", _bleu, refuse if split_at_spaces else refuse_blank, _arguments(settings))
 
 
@@ -188,7 +188,7 @@ TRANSLATION_METRICS = (
 
 
 def rouge(name: str) -> Callable[[TextPrediction], float]:
-    """The score of one text by `rouge1`, `rouge2` or `rougeL`: the best over its references."""
+    """A function that computes `rouge1`, `rouge2` or `rougeL` of a text: the highest score over its references."""
 
     def score(prediction: TextPrediction) -> float:
         return max(
@@ -206,6 +206,6 @@ def refuse(metric: str, predictions: Sequence[TextPrediction]) -> None:
 
 @cache
 def _scorer(name: str) -> Any:
-    from rouge_score.rouge_scorer import RougeScorer  # brings nltk, which takes seconds to import
+    from rouge_score.rouge_scorer import RougeScorer  # imports nltk, which takes seconds
 
     return RougeScorer([name])

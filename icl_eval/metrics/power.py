@@ -1,14 +1,14 @@
-"""How many examples and draws of demonstrations a comparison of two models needs (power analysis).
+"""Power analysis: the number of examples and draws of demonstrations that a comparison of two models needs.
 
-The difference of two models on the same n clusters of examples, each a mean over K draws of demonstrations, has the
+The difference of two models on the same n clusters of examples, averaged over K draws of demonstrations, has the
 variance
 
     (ω² + σ²/K) / n + τ²/K,
 
-where ω² is the variance between clusters of the expected difference, σ² = σ_A² + σ_B² that of one draw within a
-cluster, and τ² that of a draw which all examples share. Without τ² it is the formula of Miller 2024 (arXiv 2411.00640,
-section 5). A two-sided test of level α finds a difference δ with probability 1 - β if this variance is at most
-δ² / (z_{α/2} + z_β)².
+where ω² is the variance of the expected difference between clusters, σ² = σ_A² + σ_B² the variance of a draw within a
+cluster, and τ² the variance of a draw that is common to all examples. With τ² = 0 this is the formula of Miller 2024
+(arXiv 2411.00640, section 5). A two-sided test at level α detects a difference δ with probability 1 - β if this
+variance is at most δ² / (z_{α/2} + z_β)².
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from icl_eval.metrics.estimate import Estimate
 from icl_eval.metrics.uncertainty import influence
 
 POWER, LEVEL = 0.8, 0.05
-CORRELATION = 1 / 3  # of two models over examples, if it is not measured: ω² = 1/9 for Var(x) = 1/12
+CORRELATION = 1 / 3  # assumed correlation of two models over examples: ω² = 1/9 for Var(x) = 1/12
 
 
 @dataclass(frozen=True, slots=True)
 class PairedVariance:
-    """The parts of the variance of a difference, in the squared unit of the metric.
+    """The components of the variance of a difference, in the squared unit of the metric.
 
     Attributes:
         between: ω², between clusters of examples.
-        within: σ² of one draw within a cluster, of both models together.
-        common: τ² of one draw for all examples, of both models together.
+        within: σ², of a draw within a cluster, both models together.
+        common: τ², of a draw common to all examples, both models together.
     """
 
     between: float
@@ -41,53 +41,53 @@ class PairedVariance:
     common: float = 0.0
 
     def clusters_needed(self, effect: float, draws: int, power: float = POWER, level: float = LEVEL) -> float:
-        """The number of clusters with which a difference is found; infinite if no number is enough."""
+        """The number of clusters that detects a difference; infinite if no number does."""
         left = _target(effect, power, level) - self.common / draws
         return (self.between + self.within / draws) / left if left > 0 else math.inf
 
     def draws_needed(self, effect: float, clusters: int, power: float = POWER, level: float = LEVEL) -> int | None:
-        """The number of draws with which so many clusters are enough; None if no number is."""
+        """The number of draws with which a number of clusters detects a difference; None if no number does."""
         left = _target(effect, power, level) - self.between / clusters
         return max(1, math.ceil((self.within / clusters + self.common) / left)) if left > 0 else None
 
     def detectable(self, clusters: int, draws: int, power: float = POWER, level: float = LEVEL) -> float:
-        """The least difference that is found."""
+        """The smallest difference that is detected."""
         variance = (self.between + self.within / draws) / clusters + self.common / draws
         return math.sqrt(variance / _target(1.0, power, level))
 
 
 ASSUMED = PairedVariance(between=1 / 9, within=1 / 3)
-"""Of right and wrong answers to questions of which each model solves a share that is uniform between 0 and 1.
+"""The variance for right and wrong answers, if the probability x of a right answer is uniform over the examples.
 
-Var(x) = 1/12 for each model and their correlation is 1/3, so ω² = 1/9; one answer has E[x (1 - x)] = 1/6 (Miller 2024).
+Var(x) = 1/12 for each model and their correlation is 1/3, so ω² = 1/9. An answer has E[x (1 - x)] = 1/6 (Miller 2024).
 """
 
 
 def measured(one: Estimate, other: Estimate | None = None, *, same_draws: bool = False) -> PairedVariance | None:
-    """The variance of a difference, from two scores on the same examples, or from one.
+    """Measure the variance of a difference from one or two scores on the same examples.
 
-    With one score, the other model is assumed to be like it, with a correlation of `CORRELATION` over examples. With
-    one draw of each, the variance within clusters is part of that between them.
+    With one score, the other model is assumed to have the same variance and a correlation of `CORRELATION` over
+    examples. With a single draw, the variance within clusters is contained in that between clusters.
 
     Args:
         one: the score of the first model.
-        other: that of the second, with the same clusters.
-        same_draws: whether both models were given the same demonstrations in the same order, so that draws are pairs.
+        other: the score of the second model, on the same clusters.
+        same_draws: whether both models had the same demonstrations in the same order, so that draws are paired.
 
     Returns:
-        The parts; None for a metric that is not a function of sums, or of a single cluster.
+        The components; None for a metric that is not a function of sums, and for a single cluster.
     """
     samples = [_per_cluster(each) for each in (one, other) if each is not None]
     if any(each is None or each.shape[1] < 2 for each in samples):
         return None
     first, *rest = [each for each in samples if each is not None]
     if not rest:
-        own = _parts(first)
-        between = 2 * (1 - CORRELATION) * own.between
-        return PairedVariance(between, 2 * own.within, 2 * own.common)
+        single = _components(first)
+        between = 2 * (1 - CORRELATION) * single.between
+        return PairedVariance(between, 2 * single.within, 2 * single.common)
     if same_draws:
-        return _parts(rest[0] - first)
-    parts = [(_parts(each), len(each)) for each in (first, rest[0])]
+        return _components(rest[0] - first)
+    parts = [(_components(each), len(each)) for each in (first, rest[0])]
     total = float(np.var(_centred(rest[0]).mean(axis=0) - _centred(first).mean(axis=0), ddof=1))
     noise = sum(each.within / draws for each, draws in parts)
     within, common = (sum(getattr(each, name) for each, _ in parts) for name in ("within", "common"))
@@ -95,23 +95,23 @@ def measured(one: Estimate, other: Estimate | None = None, *, same_draws: bool =
 
 
 def _target(effect: float, power: float, level: float) -> float:
-    """The variance with which a difference is found."""
+    """The largest variance with which a difference is detected."""
     from scipy.special import ndtri
 
     return float((effect / (ndtri(1 - level / 2) + ndtri(power))) ** 2)
 
 
-def _per_cluster(found: Estimate) -> NDArray[np.float64] | None:
-    """What each cluster adds to the score of each draw, as a score of its own; shape (draws, clusters)."""
-    if found.sums is None:
+def _per_cluster(estimate: Estimate) -> NDArray[np.float64] | None:
+    """The linearised score of each cluster in each draw, whose mean is the score; shape (draws, clusters)."""
+    if estimate.sums is None:
         return None
-    metric, rows = found.sums.metric, found.sums.rows
+    metric, rows = estimate.sums.metric, estimate.sums.rows
     influences = np.array([influence(metric, each) for each in rows])
     return np.asarray(influences * rows.shape[1] + metric.value(rows.sum(axis=1))[:, None])
 
 
-def _parts(values: NDArray[np.float64]) -> PairedVariance:
-    """Variance components of draws by clusters (two-way analysis of variance); shape (draws, clusters)."""
+def _components(values: NDArray[np.float64]) -> PairedVariance:
+    """Variance components by a two-way analysis of variance of values of shape (draws, clusters)."""
     draws, clusters = values.shape
     total = float(np.var(values.mean(axis=0), ddof=1))
     if draws == 1:
@@ -122,5 +122,5 @@ def _parts(values: NDArray[np.float64]) -> PairedVariance:
 
 
 def _centred(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without the mean of each draw."""
+    """The values minus the mean of each draw."""
     return np.asarray(values - values.mean(axis=1, keepdims=True))

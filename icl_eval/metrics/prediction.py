@@ -1,4 +1,4 @@
-"""Predictions, which metrics take: answered examples of three kinds, choice, text and likelihood."""
+"""Predictions, the inputs of metrics: answers to examples, of the kinds choice, text and likelihood."""
 
 from __future__ import annotations
 
@@ -15,44 +15,48 @@ Kind = Literal["choice", "text", "likelihood"]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Which option the model ranked first, and which are right; raises `MetricError` when an index names no option."""
+    """The option that the model chose, and the right ones.
+
+    Raises:
+        MetricError: there is no right option, or an index is out of range.
+    """
 
     kind: ClassVar[Kind] = "choice"
 
     id: str
     options: tuple[str, ...]
     gold: tuple[int, ...]
-    """Indices of the right options, at least one (ReCoRD has several)."""
+    """Indices of the right options, at least one; ReCoRD has several."""
     chosen: int
-    """Index of the option the model ranked first."""
+    """Index of the option with the highest score."""
     cluster: str
-    """Examples of one cluster are not independent (passage, schema pair); the id where there is none."""
+    """Examples of a cluster, such as a passage, are not independent. The id of the example if it has no cluster."""
     group: str
-    """The unit that grouped metrics count (MultiRC question, AX-g pair); the id where there is none."""
+    """The unit of grouped metrics, such as a question of MultiRC. The id of the example if it has no group."""
     scores: tuple[float, ...] = ()
-    """Of the options, in nats (per unit of length); none for a model that is certain of the chosen one."""
+    """Scores of the options in nats (per unit of length); empty if the chosen option has probability 1."""
     grades: tuple[float, ...] = ()
-    """Of the options, from 0 to 1; none where they are just right (1) or wrong (0)."""
+    """Grades of the options between 0 and 1; empty if they are just right (1) or wrong (0)."""
 
     def __post_init__(self) -> None:
         if not self.gold:
             raise MetricError(f"example {self.id!r} has no right option; a metric needs at least one")
         for index in (self.chosen, *self.gold):
             if not 0 <= index < len(self.options):
-                raise MetricError(f"example {self.id!r} has {len(self.options)} options and none of index {index}")
+                raise MetricError(f"example {self.id!r} has {len(self.options)} options, but none with index {index}")
 
     def choosing(self, option: int) -> Prediction:
-        """This prediction with another option ranked first; `dataclasses.replace` takes several times as long."""
+        """This prediction with another chosen option. Much faster than `dataclasses.replace`."""
         units = self.cluster, self.group
         return Prediction(self.id, self.options, self.gold, option, *units, self.scores, self.grades)
 
     def certain(self, option: int) -> Prediction:
-        """This prediction with all probability on one option."""
+        """This prediction with probability 1 for one option."""
         return Prediction(self.id, self.options, self.gold, option, self.cluster, self.group, (), self.grades)
 
     @property
     def probabilities(self) -> tuple[float, ...]:
-        """Of the options, which sum to 1: the softmax of the scores."""
+        """The probabilities of the options: the softmax of the scores."""
         if not self.scores:
             return tuple(float(index == self.chosen) for index in range(len(self.options)))
         best = max(self.scores)
@@ -60,32 +64,36 @@ class Prediction:
         return tuple(mass / math.fsum(masses) for mass in masses)
 
     def grade(self, option: int) -> float:
-        """How right an option is, from 0 to 1."""
+        """The grade of an option between 0 and 1."""
         return self.grades[option] if self.grades else float(option in self.gold)
 
     @property
     def question(self) -> Hashable:
-        """What is the same for every answer to this example; options may be written in other words."""
+        """A value that is equal for all answers to this example; only the number of options, whose texts can vary."""
         return len(self.options)
 
 
 @dataclass(frozen=True, slots=True)
 class TextPrediction:
-    """A generated text and its references; raises `MetricError` if there are none."""
+    """A generated text and its references.
+
+    Raises:
+        MetricError: there is no reference.
+    """
 
     kind: ClassVar[Kind] = "text"
 
     id: str
     text: str
-    """As generated, cut at its stop; may be empty, which is an answer like any other."""
+    """The generated text up to its stop string; an empty text is also an answer."""
     references: tuple[str, ...]
-    """Acceptable texts, at least one. The empty text is one where no answer is the right answer."""
+    """Acceptable texts, at least one. The empty text means that giving no answer is right."""
     cluster: str
     group: str
     right: bool = True
-    """Whether the references are right answers. If not, they are wrong ones, which few metrics can judge."""
+    """Whether the references are right answers; otherwise they are wrong ones, which few metrics can use."""
     samples: tuple[str, ...] = ()
-    """Of several samples of the prompt, the texts in the order in which they were drawn, `text` among them."""
+    """All sampled texts, in the order of sampling, if there are several; they include `text`."""
 
     def __post_init__(self) -> None:
         if not self.references:
@@ -93,41 +101,45 @@ class TextPrediction:
 
     @property
     def question(self) -> Hashable:
-        """What is the same for every answer to this example."""
+        """A value that is equal for all answers to this example."""
         return self.references
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The texts of all samples; the only text where nothing was sampled."""
+        """The texts of all samples; a single text without sampling."""
         return self.samples or (self.text,)
 
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodPrediction:
-    """The log-likelihood of a text; raises `MetricError` if it is positive or not finite, or if a count is 0."""
+    """The log-likelihood of a given text.
+
+    Raises:
+        MetricError: the log-likelihood is positive or not finite, or a count is 0.
+    """
 
     kind: ClassVar[Kind] = "likelihood"
 
     id: str
     logprob: float
-    """Of the whole text, in nats."""
+    """Log-probability of the whole text, in nats."""
     greedy: bool
-    """Whether every token was the most likely one."""
+    """Whether every token is the most likely one."""
     tokens: int
     words: int
     bytes: int
     cluster: str
     group: str
     unspaced: bool = False
-    """Whether most letters of the text are of scripts that write no spaces between words, so `words` says little."""
+    """Whether most letters are of scripts without spaces between words, so that `words` is not meaningful."""
     windows: tuple[tuple[float, ...], ...] = ()
-    """The log-probabilities of the tokens in each window of the text, in nats; none if they are not known."""
+    """Log-probabilities of the tokens in each window of the text, in nats; empty if unknown."""
     means: tuple[tuple[float, ...], ...] = ()
-    """The expectation of each, under the model's distribution of the token; none if they are not known."""
+    """Expectation of each log-probability under the model's distribution; empty if unknown."""
     sds: tuple[tuple[float, ...], ...] = ()
-    """The standard deviation of each, likewise."""
+    """Standard deviation of each log-probability, likewise."""
     zlib_bytes: int = 0
-    """Bytes of the text compressed by zlib; 0 if this is not known."""
+    """Size of the text in bytes after compression by zlib; 0 if unknown."""
 
     def __post_init__(self) -> None:
         if not -math.inf < self.logprob <= 0:
@@ -140,7 +152,7 @@ class LikelihoodPrediction:
 
     @property
     def question(self) -> Hashable:
-        """What is the same for every answer to this example; its tokens may depend on the text before it."""
+        """A value that is equal for all answers to this example; tokens can depend on the text before it."""
         return self.words, self.bytes
 
 

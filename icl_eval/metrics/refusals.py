@@ -1,7 +1,7 @@
-"""Reject references that a metric cannot score: empty ones, and scripts that it cannot split into words.
+"""Rejection of references that a metric cannot score: empty texts, and scripts that it cannot split into words.
 
-A metric that splits texts at spaces sees one word in a whole sentence of Chinese, Japanese or Thai, and ROUGE sees
-nothing in it: every answer that is not equal would silently score 0.
+For a metric that splits texts at spaces, a sentence in Chinese, Japanese or Thai is a single word. ROUGE ignores it.
+Almost every answer would silently score 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WITHOUT_SPACES = "scripts without spaces, such as Chinese, Japanese or Thai"
 
 
 def refuse_blank(metric: str, predictions: Sequence[TextPrediction]) -> None:
-    """Raise `MetricError` if a reference is empty, since no text could agree with it."""
+    """Raise `MetricError` if a reference is empty, because no text would match it."""
     for prediction in predictions:
         if not all(reference.strip() for reference in prediction.references):
             raise MetricError(f"example {prediction.id!r} has an empty reference, which {metric} cannot compare with")
@@ -35,13 +35,13 @@ def refuse_blank(metric: str, predictions: Sequence[TextPrediction]) -> None:
 def refuse_unspaced(
     metric: str, predictions: Iterable[Prediction | TextPrediction], advice: str, *, splits_han: bool = False
 ) -> None:
-    """Raise `MetricError` where most letters of all references are of scripts that write no spaces between words.
+    """Raise `MetricError` if most letters of all references are of scripts without spaces between words.
 
     Args:
-        metric: the name of a metric that splits texts at spaces.
-        predictions: answers to all examples.
-        advice: what to do instead.
-        splits_han: whether it also splits at Chinese characters, which then do not count.
+        metric: name of a metric that splits texts at spaces.
+        predictions: any answers to all examples.
+        advice: what to use instead, for the message.
+        splits_han: whether the metric also splits at Chinese characters, which are then allowed.
     """
     if _most(_UNSPACED_BUT_HAN if splits_han else _UNSPACED, _references(predictions)):
         where = "spaces and Chinese characters" if splits_han else "spaces"
@@ -51,19 +51,19 @@ def refuse_unspaced(
 
 
 def refuse_unspaced_texts(metric: str, predictions: Sequence[LikelihoodPrediction], advice: str) -> None:
-    """Raise `MetricError` where most bytes are those of texts of scripts that write no spaces between words."""
+    """Raise `MetricError` if texts in scripts without spaces between words have most of the bytes."""
     if 2 * sum(each.bytes for each in predictions if each.unspaced) > sum(each.bytes for each in predictions):
         raise MetricError(f"{metric} counts words between spaces, and most texts are of {_WITHOUT_SPACES}; {advice}")
 
 
 def refuse_without_ascii_words(metric: str, predictions: Sequence[TextPrediction], advice: str) -> None:
-    """Raise `MetricError` where a metric that reads only words of ASCII letters and digits can measure nothing.
+    """Raise `MetricError` if a metric that only reads words of ASCII letters and digits cannot score the references.
 
-    This is the case if an example has no reference with such a word, or if most letters of all references are others.
+    This is so if an example has no reference with such a word, or if most letters of all references are not ASCII.
     """
     if _most(_NOT_ASCII, _references(predictions)):
         raise MetricError(
-            f"{metric} reads only words of ASCII letters and digits, but most letters of the references are others; "
+            f"{metric} reads only words of ASCII letters and digits, but most letters of the references are not ASCII; "
             f"{advice}"
         )
     for prediction in predictions:
@@ -75,7 +75,7 @@ def refuse_without_ascii_words(metric: str, predictions: Sequence[TextPrediction
 
 
 def is_unspaced(text: str) -> bool:
-    """Whether most letters of a text are of scripts that write no spaces between words."""
+    """Whether most letters of a text are of scripts without spaces between words."""
     return _most(_UNSPACED, [text])
 
 
@@ -89,7 +89,7 @@ def _references(predictions: Iterable[Prediction | TextPrediction]) -> list[str]
 
 
 def _most(script: re.Pattern[str], texts: Sequence[str]) -> bool:
-    """Whether most letters of all these texts together are in runs of a script beyond ASCII."""
+    """Whether a pattern for a script matches most letters of all texts together."""
     inside = sum(_letters("".join(script.findall(text))) for text in texts if not text.isascii())
     return inside > 0 and 2 * inside > sum(map(_letters, texts))
 

@@ -45,7 +45,7 @@ _OF_CHOICES: tuple[Metric[Any], ...] = (
 
 
 def _of_words(name: str, of_example: Callable[[TextPrediction], float]) -> ExampleMean[TextPrediction]:
-    """A mean of scores that compare words between spaces."""
+    """A mean of scores that compare words, which are separated by spaces."""
     advice = "`char_f1` fits, or for Chinese `mlqa_f1: {language: zh}`"
     return ExampleMean(name, "text", of_example, refuse=partial(refuse_unspaced, name, advice=advice))
 
@@ -83,7 +83,7 @@ PER_SHOT_LOSS = "per_shot_loss"
 
 _OF_LIKELIHOODS: tuple[Metric[Any], ...] = (
     ExampleMean("greedy_accuracy", "likelihood", likelihood.is_greedy),
-    Perplexity("perplexity", lambda _: 1),  # of a text; LAMBADA's texts are one word
+    Perplexity("perplexity", lambda _: 1),  # per text; the texts of LAMBADA are single words
     Perplexity("token_perplexity", lambda prediction: prediction.tokens),
     Perplexity(
         "word_perplexity",
@@ -91,7 +91,7 @@ _OF_LIKELIHOODS: tuple[Metric[Any], ...] = (
         refuse=partial(refuse_unspaced_texts, "word_perplexity", advice="`byte_perplexity` or `bits_per_byte` fits"),
     ),
     Perplexity("byte_perplexity", lambda prediction: prediction.bytes),
-    Loss(PER_SHOT_LOSS, lambda _: 1),  # of the answer of a demonstration
+    Loss(PER_SHOT_LOSS, lambda _: 1),  # per answer of a demonstration
     Loss("token_loss", lambda prediction: prediction.tokens),
     Loss("bits_per_byte", lambda prediction: prediction.bytes, nats=math.log(2)),
     ExampleMean("zlib_ratio", "likelihood", likelihood.zlib_ratio, bounds=(-math.inf, 0.0), proportion=False),
@@ -117,7 +117,7 @@ FAMILIES: Mapping[str, MetricFamily] = MappingProxyType(
         )
     }
 )
-"""The metrics that take settings."""
+"""Metrics with settings, by name."""
 
 METRICS: Mapping[str, Metric[Any]] = MappingProxyType(
     {each.name: each for each in (*_OF_CHOICES, *_OF_TEXTS, *_OF_LIKELIHOODS)}
@@ -146,20 +146,19 @@ def metric(
     path: Path | None = None,
     line: int | None = None,
 ) -> AnyMetric:
-    """The metric of this name, with its settings as in `bleu:tokenize=zh`, and `@strict` for what `strict` extracts.
+    """The metric of a name, with settings as in `bleu:tokenize=zh` and extraction rules as in `exact_match@strict`.
 
     Args:
         name: the name.
-        extraction: lists of rules by name.
-        trust_remote_code: whether a metric may run code that is not part of the package.
+        extraction: lists of extraction rules by name.
+        trust_remote_code: whether the metric may run code that is not part of icl-eval. This is needed for
+            `evaluate:NAME`, a metric of the `evaluate` library, and `python:module:name`, a function or class.
         given: functions and classes by name, which are trusted.
-        kind: the kind of answers of a metric in Python that does not state it.
-        path, line: for errors.
+        kind: kind of answers of a metric in Python that does not state it.
+        path, line: position in a task file, for errors.
 
-    `evaluate:NAME` is one of the `evaluate` library, and `python:module:name` a function or class, whose code runs.
-
-    Raises, for the place if one is given:
-        UnknownName: there is no such metric, setting, value or list of rules.
+    Raises:
+        UnknownName: the metric, a setting, its value or a list of rules does not exist.
         MetricError: a setting is missing, or the code of a metric is not trusted or cannot be loaded.
     """
     if name.startswith(EVALUATE):
@@ -172,7 +171,7 @@ def metric(
         inner = metric(name, **trust, kind="text", path=path, line=line)
         check_kind(inner, "text", path, line)
         if isinstance(inner, CorpusMetric):
-            raise MetricError(f"{name} scores all texts at once, and such a metric cannot have `extract`", path, line)
+            raise MetricError(f"{name} scores all texts together, so it cannot be combined with `extract`", path, line)
         return Extracted(cast(Metric[TextPrediction], inner), tuple(extraction[rules]), f"{name}@{rules}")
     if name.startswith(PYTHON):
         return external.python_metric(name, kind, given, trust_remote_code=trust_remote_code, path=path, line=line)
@@ -196,7 +195,7 @@ def _of_the_package(name: str, path: Path | None, line: int | None) -> AnyMetric
 
 
 def lower_is_better(name: str) -> bool | None:
-    """Whether a smaller value of a metric is better; None if neither is or it is not known, as of metrics in Python."""
+    """Whether lower values of a metric are better; None if neither is better, or if unknown, as for Python metrics."""
     if name.startswith((EVALUATE, PYTHON)):
         return None
     base, _ = split_metric_name(split_extraction(name)[0])
@@ -213,17 +212,17 @@ def lower_is_better(name: str) -> bool | None:
 
 
 def needs_moments(names: Iterable[str]) -> bool:
-    """Whether one of some metrics needs the expectation and standard deviation of each token's log-probability."""
+    """Whether any metric needs the expectation and standard deviation of each token's log-probability."""
     return any(split_metric_name(name)[0] == MOMENT_METRIC for name in names)
 
 
 def fitting(kind: Kind) -> list[str]:
-    """The names of the metrics that measure answers of this kind."""
+    """The names of the metrics for a kind of answers."""
     return [name for name, of in METRIC_NAMES.items() if of == kind]
 
 
 def check_kind(chosen: AnyMetric, kind: Kind, path: Path | None = None, line: int | None = None) -> None:
-    """Raise `MetricError`, for the place if one is given, unless the metric measures answers of this kind."""
+    """Raise `MetricError`, with file and line if given, unless the metric is for this kind of answers."""
     if chosen.of != kind:
         raise MetricError(
             f"{chosen.name} measures {_MEASURED[chosen.of]}, but these answers are {_MEASURED[kind]}; choose from "
@@ -234,17 +233,17 @@ def check_kind(chosen: AnyMetric, kind: Kind, path: Path | None = None, line: in
 
 
 def takes_any_example(chosen: AnyMetric) -> bool:
-    """Whether a metric can measure answers to all examples of its kind."""
+    """Whether a metric can score answers to any examples of its kind."""
     chosen = chosen.metric if isinstance(chosen, Extracted) else chosen
     return isinstance(chosen, ExampleMean) and chosen.refuse is None
 
 
 def check_examples(chosen: AnyMetric, predictions: Sequence[AnyPrediction]) -> None:
-    """Raise `MetricError` where a metric cannot measure answers to these examples, whatever the answers are.
+    """Raise `MetricError` if a metric cannot score any answers to these examples.
 
     Args:
         chosen: the metric.
-        predictions: an answer to each example, of the kind that it measures.
+        predictions: any answer to each example, of the metric's kind.
     """
     if isinstance(chosen, Checked):
         chosen.check(predictions)
@@ -255,7 +254,7 @@ def check_examples(chosen: AnyMetric, predictions: Sequence[AnyPrediction]) -> N
 
 
 def check_labels(chosen: AnyMetric, path: Path | None = None, line: int | None = None) -> None:
-    """Raise `MetricError`, for the place if one is given, unless the metric knows what to do with a wrong reference."""
+    """Raise `MetricError`, with file and line if given, unless the metric can use references that are wrong answers."""
     if split_extraction(chosen.name)[0] not in OF_LABELLED_REFERENCES:
         knowing = ", ".join(sorted(OF_LABELLED_REFERENCES))
         raise MetricError(

@@ -1,10 +1,10 @@
-"""Scaling laws: how a loss or a score follows from model size, training tokens or compute.
+"""Scaling laws: losses and scores as functions of model size, training tokens or compute.
 
-A loss follows a power law, L = E + A x^-alpha (Kaplan et al. 2020, arXiv 2001.08361, with E = 0; Hoffmann et al. 2022,
-arXiv 2203.15556, with the irreducible loss E). A score follows a logistic curve from guessing to its greatest value:
-its odds above guessing, (s - floor) / (ceiling - s), are A v^beta. Where the answers have a loss, v = exp(-L), and L is
-the power law of that loss: first the loss, then a sigmoid from loss to score (Bhagia et al. 2024, arXiv 2412.04403).
-That extrapolates better than a sigmoid in ln x, which remains for generated answers: they have no loss, and v = x.
+Losses are fitted by power laws, L = E + A x^-alpha (Kaplan et al. 2020, arXiv 2001.08361, with E = 0; Hoffmann et al.
+2022, arXiv 2203.15556, with the irreducible loss E). Scores are fitted by logistic curves between guessing and the
+highest value: the odds (s - floor) / (ceiling - s) are A v^beta. If answers have a loss, v = exp(-L), and L is its
+power law: first the loss, then a sigmoid from loss to score (Bhagia et al. 2024, arXiv 2412.04403). This extrapolates
+better than a sigmoid in ln x. Generated answers have no loss, so v = x.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from icl_eval.errors import MetricError
 Form = Literal["power law", "logistic", "logistic in loss"]
 Floats = NDArray[np.float64]
 Residuals = Callable[[Floats], Floats]
-STARTS = (0.1, 0.5, 0.9)  # of the irreducible loss, as shares of the least loss
-EDGE = 1e-3  # how near a bound the search for a curve starts
-LEAST_LOSS = 1e-9  # of a resample
-STEPS = 200  # calls of a search, which usually needs about ten
+STARTS = (0.1, 0.5, 0.9)  # initial irreducible loss, as fractions of the lowest loss
+EDGE = 1e-3  # least distance of initial values from the bounds
+MIN_LOSS = 1e-9  # in a resample
+MAX_CALLS = 200  # of a search, which usually needs about ten
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Law:
 
     Attributes:
         form: power law, logistic in ln x, or logistic in a loss that is a power law.
-        exponent: alpha of a power law, beta of a logistic curve; positive if larger models are better.
+        exponent: alpha of a power law, or beta of a logistic curve; positive if larger models are better.
         log_coefficient: ln A.
-        floor: the irreducible loss E, or the score of guessing.
-        ceiling: the greatest score; infinite for a power law.
-        loss: the power law of the loss, for a logistic curve in it.
+        floor: irreducible loss E, or score of guessing.
+        ceiling: highest possible score; infinite for a power law.
+        loss: power law of the loss, for a logistic curve in the loss.
     """
 
     form: Form
@@ -57,23 +57,23 @@ class Law:
 
     @property
     def coefficient(self) -> float:
-        """A; infinite if it is greater than a float can be."""
+        """A; infinite if it is too large for a float."""
         return float(_exp(self.log_coefficient))
 
     @property
     def in_size(self) -> Law:
-        """The part of the law whose variable is x: that of the loss, if there is one."""
+        """The law of the loss if there is one, otherwise this law: a function of x."""
         return self.loss or self
 
 
 def fit_power_law(x: Floats, losses: Floats, *, irreducible: bool = False, start: Law | None = None) -> Law:
-    """The power law of least squares in the logarithm of losses; each model has the same weight.
+    """Fit a power law by least squares of the logarithms of losses, with equal weights.
 
     Args:
         x: sizes, shape (models,).
         losses: in any unit, shape (models,).
-        irreducible: whether it has a term E, at least 0; without it, the law is a line in logarithms.
-        start: where the search for E begins, such as a law of nearly the same losses; by default several places.
+        irreducible: whether to fit a term E of at least 0; without it, the law is a line in logarithms.
+        start: initial law for the search of E, such as a law of similar losses; by default several values are tried.
 
     Raises:
         MetricError: a loss is not positive, or there are fewer sizes than parameters.
@@ -90,14 +90,14 @@ def fit_power_law(x: Floats, losses: Floats, *, irreducible: bool = False, start
 
 
 def fit_logistic(x: Floats, scores: Floats, floor: float, ceiling: float, loss: Law | None = None) -> Law:
-    """The logistic curve of least squares; each model has the same weight.
+    """Fit a logistic curve by least squares, with equal weights.
 
     Args:
         x: sizes, or exp(-loss) of measured losses, shape (models,).
         scores: shape (models,).
-        floor: what guessing scores.
-        ceiling: the greatest score.
-        loss: the power law of the losses, if x is made of them.
+        floor: score of guessing.
+        ceiling: highest possible score.
+        loss: power law of the losses, if x is computed from losses.
 
     Raises:
         MetricError: there are fewer than two sizes.
@@ -124,13 +124,13 @@ def fit_logistic(x: Floats, scores: Floats, floor: float, ceiling: float, loss: 
 
 @dataclass(frozen=True)
 class Curve:
-    """What is fitted to the sizes of models.
+    """The points of a curve over model sizes, and how they are fitted.
 
     Attributes:
-        values: shape (1, models): a score or a loss; or (2, models): a score, and the loss in which it is logistic.
-        influence: of each cluster of examples on each value, shape (1 or 2, models, clusters); None if it is not known.
-        bounds: guessing and the greatest value of a score; None for a loss.
-        irreducible: whether the loss has such a term.
+        values: a score or a loss, shape (1, models); or a score and the loss on which it depends, shape (2, models).
+        influence: of each cluster of examples on each value, shape (1 or 2, models, clusters); None if unknown.
+        bounds: score of guessing and highest possible score; None for a loss.
+        irreducible: whether to fit an irreducible loss.
     """
 
     values: Floats
@@ -139,11 +139,11 @@ class Curve:
     irreducible: bool
 
     def fit(self, sizes: Floats) -> Law:
-        """The law of all models; raises `MetricError` as `fit_power_law` does."""
+        """The law of all models; raises `MetricError` like `fit_power_law`."""
         return self._law(sizes, self.values)
 
     def without_largest(self, sizes: Floats) -> Law | None:
-        """The law of all models but the largest; None if it has more parameters than there are other sizes."""
+        """The law without the largest model; None if it has more parameters than there are other sizes."""
         kept = sizes < sizes.max()
         has_term = self.irreducible and (self.bounds is None or len(self.values) > 1)
         if len(np.unique(sizes[kept])) < (3 if has_term else 2):
@@ -151,28 +151,28 @@ class Curve:
         return self._law(sizes[kept], self.values[:, kept])
 
     def resampled(self, sizes: Floats, resamples: int) -> tuple[Floats, Floats]:
-        """The exponents of size, and the predictions for the largest model, of resamples of the clusters of examples.
+        """Exponents of size, and predictions for the largest model, over bootstrap resamples of the clusters.
 
-        All models have the same resample. It moves a value by the influences of the clusters that it draws: exactly, if
-        the metric is a mean and clusters are of equal size.
+        All models have the same resamples. A resampled value is the value plus the influences of the drawn clusters,
+        which is exact if the metric is a mean and clusters have equal sizes.
         """
         exponents, predictions, kept = [], [], sizes < sizes.max()
         law, smaller = self.fit(sizes), self.without_largest(sizes)
         draws = np.random.Generator(np.random.PCG64(0))
         for _ in range(0 if self.influence is None else resamples):
-            values = self._moved(draws)
+            values = self._resampled_values(draws)
             exponents.append(self._law(sizes, values, law).in_size.exponent)
             if smaller is not None:
                 predictions.append(float(self._law(sizes[kept], values[:, kept], smaller).at(sizes.max())))
         return np.array(exponents), np.array(predictions)
 
-    def _moved(self, draws: np.random.Generator) -> Floats:
-        """The values of one resample; losses stay above 0."""
+    def _resampled_values(self, draws: np.random.Generator) -> Floats:
+        """The values in one resample; losses are kept above 0."""
         influence = np.asarray(self.influence)
         drawn = draws.integers(influence.shape[-1], size=influence.shape[-1])
         values = np.asarray(self.values + influence[..., drawn].sum(axis=-1))
         losses = 0 if self.bounds is None else slice(1, None)
-        values[losses] = np.maximum(values[losses], LEAST_LOSS)
+        values[losses] = np.maximum(values[losses], MIN_LOSS)
         return values
 
     def _law(self, sizes: Floats, values: Floats, start: Law | None = None) -> Law:
@@ -186,7 +186,7 @@ class Curve:
 
 
 def _with_irreducible(logs: Floats, losses: Floats, share: float) -> Law:
-    """A power law with E, searched from a share of the least loss; the parameter ln E keeps E positive."""
+    """A power law with E > 0, whose initial value is a fraction of the lowest loss; the parameter is ln E."""
     centre, begin = logs.mean(), share * losses.min()
     u, measured = logs - centre, np.log(losses)
     slope, ordinate = _line(u, np.log(losses - begin))
@@ -206,19 +206,19 @@ def _with_irreducible(logs: Floats, losses: Floats, share: float) -> Law:
 def _least_squares(residuals: Residuals, gradient: Residuals, start: list[float]) -> list[float]:
     from scipy.optimize import leastsq
 
-    with np.errstate(all="ignore"):  # a search may try parameters far off
-        found, *_ = leastsq(residuals, start, Dfun=gradient, full_output=True, maxfev=STEPS)
+    with np.errstate(all="ignore"):  # the search may try extreme parameters
+        found, *_ = leastsq(residuals, start, Dfun=gradient, full_output=True, maxfev=MAX_CALLS)
     return [float(each) for each in found]
 
 
 def _exp(logs: Floats | float) -> Floats:
-    """exp, infinite where it is greater than a float can be."""
+    """exp; infinite if it is too large for a float."""
     with np.errstate(over="ignore"):
         return np.asarray(np.exp(logs))
 
 
 def _line(u: Floats, y: Floats) -> tuple[float, float]:
-    """Slope and ordinate of the line of least squares; level where all u are equal, as losses may be."""
+    """Slope and intercept of the least-squares line; the slope is 0 if all u are equal."""
     centred = u - u.mean()
     spread = float(centred @ centred)
     slope = float(centred @ y) / spread if spread > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Whether a paired difference is more than chance, and which difference could have been found."""
+"""Significance of paired differences: p-values, their adjustment, and the smallest detectable difference."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from icl_eval.metrics.statistics import ClusterSums
 from icl_eval.metrics.uncertainty import is_known, t_quantile
 
 POWER_QUANTILE = 0.8416212335729143  # 80 % quantile of the standard normal
-MOST_EXACT = 13  # clusters that differ, of which all 2 ** 13 exchanges are tried
+MAX_EXACT = 13  # number of clusters that differ up to which all exchanges are tried
 RESAMPLES = 9999
 CHUNK = 2**22  # exchanges of single clusters in memory at once
-ROUNDING = 1e-9  # what sums leave between differences that are equal
+ROUNDING = 1e-9  # rounding error between equal differences
 
 
 def t_test(value: float, standard_error: float, freedom: float) -> float | None:
@@ -30,14 +30,14 @@ def t_test(value: float, standard_error: float, freedom: float) -> float | None:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """The exact two-sided p-value of as many wins and losses, ties left out: McNemar's exact test (McNemar 1947)."""
+    """The exact two-sided p-value of numbers of wins and losses, without ties: McNemar's exact test (McNemar 1947)."""
     from scipy.special import bdtr
 
     return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5))) if wins + losses else 1.0
 
 
 class PermutationTest(NamedTuple):
-    """A p-value, and whether all permutations were tried."""
+    """A p-value, and whether it is of all permutations."""
 
     p_value: float
     exact: bool
@@ -46,18 +46,19 @@ class PermutationTest(NamedTuple):
 def permutation_test(
     one: ClusterSums, other: ClusterSums, resamples: int = RESAMPLES, seed: int = 0
 ) -> PermutationTest | None:
-    """Test two-sided, by exchanging the models' answers to whole clusters, that both score alike (Noreen 1989).
+    """A two-sided test of equal scores that exchanges the models' answers to whole clusters (Noreen 1989).
 
-    If the models do not differ, each cluster's answers could as well be the other model's. The p-value is the share of
-    exchanges with a difference at least as large as the observed one: of all exchanges if few clusters differ, else of
-    random ones, (hits + 1) / (resamples + 1) (Phipson & Smyth 2010). For a mean it is the sign-flip test of the
-    clusters' differences, and for right and wrong answers without clusters McNemar's exact test.
+    If the models do not differ, their answers to a cluster can be exchanged. The p-value is the fraction of exchanges
+    whose difference is at least as large as the observed one. If few clusters differ, all exchanges are tried.
+    Otherwise they are random, and the p-value is (hits + 1) / (resamples + 1) (Phipson & Smyth 2010). For a mean this
+    is the sign-flip test of the clusters' differences. For right and wrong answers without clusters it is McNemar's
+    exact test.
 
     Args:
-        one: the statistics of the first model.
-        other: those of the second, of the same clusters.
+        one: statistics of the first model.
+        other: statistics of the second model on the same clusters.
         resamples: number of random exchanges.
-        seed: of these.
+        seed: of the random exchanges.
 
     Returns:
         The test; None if the models have different numbers of draws, so that their answers cannot be exchanged.
@@ -67,7 +68,7 @@ def permutation_test(
     steps = other.rows - one.rows  # (draws, clusters, d)
     steps = steps[:, np.flatnonzero(steps.any(axis=(0, 2)))]
     totals = np.stack([one.rows.sum(axis=1), other.rows.sum(axis=1)])[:, :, None]  # (2, draws, 1, d)
-    exact = steps.shape[1] <= MOST_EXACT
+    exact = steps.shape[1] <= MAX_EXACT
     exchanges = _all_exchanges(steps.shape[1]) if exact else _random_exchanges(steps.shape[1], resamples, seed)
 
     def differences(exchanged: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,7 +82,7 @@ def permutation_test(
 
 
 def _all_exchanges(clusters: int) -> Iterator[NDArray[np.float64]]:
-    """Every subset of the clusters, as rows of 0 and 1."""
+    """All subsets of the clusters, as rows of 0 and 1."""
     yield (np.arange(2**clusters)[:, None] >> np.arange(clusters) & 1).astype(np.float64)
 
 
@@ -95,7 +96,7 @@ def _random_exchanges(clusters: int, resamples: int, seed: int) -> Iterator[NDAr
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """P-values adjusted for their number by Holm's step-down method (Holm 1979), in their order; None stays None."""
+    """P-values adjusted by Holm's step-down method (Holm 1979), in the same order; None stays None."""
     known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     least = 0.0
@@ -106,8 +107,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def detectable(standard_error: float, freedom: float) -> float | None:
-    """The least true difference that a two-sided test at 5 % finds with a probability of 80 % (Bloom 1995).
+    """The smallest true difference that a two-sided test at 5 % detects with a probability of 80 % (Bloom 1995).
 
-    None if the standard error is unknown.
+    It is None if the standard error is unknown.
     """
     return (t_quantile(freedom) + POWER_QUANTILE) * standard_error if is_known(standard_error) else None

@@ -1,4 +1,4 @@
-"""Scores of one generated text: those of SQuAD, CoQA, QuAC and T5's WSC, and exact equality."""
+"""Scores of a generated text: exact and numerical match, and those of SQuAD, CoQA, QuAC and WSC in T5."""
 
 from __future__ import annotations
 
@@ -19,86 +19,90 @@ DETERMINERS = {
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 
-_Agreement = Callable[[str, str], float]  # of an answer with one reference
+_Agreement = Callable[[str, str], float]  # answer, reference -> score
 
 
 def exact_match(prediction: TextPrediction, form: Callable[[str], str] = str.strip) -> float:
-    """Whether the text is a reference, white space around both aside.
+    """1 if the text equals a reference, except for white space at both ends, else 0.
 
-    For arithmetic and scrambled words, whose answer must be generated exactly (Brown et al. 2020, section 3.9).
+    Used for arithmetic and scrambled words, whose answer must be generated exactly (Brown et al. 2020, section 3.9).
 
     Args:
         prediction: the text and its references.
-        form: what must be equal of both.
+        form: normal form in which texts are compared.
     """
     return float(form(prediction.text) in set(map(form, prediction.references)))
 
 
 def exact_form(text: str, *, ignore_case: bool, ignore_punctuation: bool) -> str:
-    """A text without white space at both ends, in lower case, and without ASCII punctuation, if these are ignored."""
+    """A text without white space at both ends, and if these are ignored, in lower case or without ASCII punctuation."""
     text = text.lower() if ignore_case else text
     return (text.translate(PUNCTUATION) if ignore_punctuation else text).strip()
 
 
 def number_match(prediction: TextPrediction) -> float:
-    """Whether the text is the same number as a reference: 18 is 18.0, and $1,800 is 1800. Other texts are compared as
-    they are, except for white space at both ends.
+    """1 if the text is the same number as a reference, else 0: 18 equals 18.0, and $1,800 equals 1800.
+
+    Texts that are not numbers are compared without white space at both ends.
     """
     return float(as_number(prediction.text) in map(as_number, prediction.references))
 
 
 def as_number(text: str) -> Decimal | str:
-    """The number that a text is, without white space, dollar and percent signs, commas and a final full stop."""
+    """The number in a text, without white space, dollar and percent signs, commas and a final full stop.
+
+    A text that is not a number is returned without white space at both ends.
+    """
     plain = "".join(text.split()).replace(",", "").replace("-$", "-").strip("$%").removesuffix(".")
     return Decimal(plain) if NUMBER.fullmatch(plain) else text.strip()
 
 
 def squad_em(prediction: TextPrediction) -> float:
-    """Whether the text equals a reference after SQuAD's normalisation (Rajpurkar et al. 2016, section 6.1)."""
+    """1 if the text equals a reference after SQuAD's normalisation, else 0 (Rajpurkar et al. 2016, section 6.1)."""
     text, references = _normalized(prediction)
     return _best(_equal, text, references)
 
 
 def squad_f1(prediction: TextPrediction) -> float:
-    """Greatest F1 of words with a reference, normalised as above; 1 where text and reference are both empty.
+    """The highest F1 of words with a reference after SQuAD's normalisation; 1 if both texts are empty.
 
-    The script of SQuAD 2.0 (Rajpurkar et al. 2018). It differs from that of 1.1 only for empty texts.
+    This is the script of SQuAD 2.0 (Rajpurkar et al. 2018), which differs from that of 1.1 only for empty texts.
     """
     text, references = _normalized(prediction)
     return _best(squad2_f1, text, references)
 
 
 def contains_match(prediction: TextPrediction) -> float:
-    """Whether the words of a reference, normalised as above, occur one after another in the text; `no` not in `know`.
+    """1 if the text contains a reference as whole words after SQuAD's normalisation, else 0.
 
-    A reference that normalises to nothing occurs in an empty text alone.
+    Only an empty text contains a reference that is empty after normalisation.
     """
     text, references = _normalized(prediction)
     return float(any(f" {reference} " in f" {text} " for reference in references))
 
 
 def coqa_em(prediction: TextPrediction) -> float:
-    """CoQA's exact match (Reddy et al. 2019, official script): as `coqa_f1`."""
+    """Exact match of CoQA (Reddy et al. 2019, official script), with references as in `coqa_f1`."""
     text, references = _normalized(prediction)
     return _leave_one_out(_equal, text, references)
 
 
 def coqa_f1(prediction: TextPrediction) -> float:
-    """CoQA's F1 (Reddy et al. 2019, official script).
+    """F1 of CoQA (Reddy et al. 2019, official script).
 
-    Of several references each is left out once, the best F1 with the others is taken, and these are averaged: people
-    are judged by the other people's answers, so a model must not have one reference more than they.
+    If there are several references, each is left out once, and the highest F1 with the others is averaged. Human
+    answers are compared with those of the other people, so a model does not get one reference more than they do.
     """
     text, references = _normalized(prediction)
     return _leave_one_out(squad2_f1, text, references)
 
 
 def quac_f1(prediction: TextPrediction) -> float:
-    """QuAC's F1 (Choi et al. 2018, official script).
+    """F1 of QuAC (Choi et al. 2018, official script).
 
-    `CANNOTANSWER` is the only reference if at least half of them say so, and is left out if fewer do; it must be
-    generated exactly. Spans are judged as in `coqa_f1`. The script's headline number leaves out questions on which
-    people agree with an F1 below 0.4; this is the number it calls unfiltered.
+    If at least half of the references are `CANNOTANSWER`, this is the only reference and must be generated exactly.
+    Otherwise it is left out, and spans are scored as in `coqa_f1`. The main number of the script leaves out questions
+    on which people agree with an F1 below 0.4; this function computes the number that it calls unfiltered.
     """
     spans = [reference for reference in prediction.references if reference.strip() != CANNOT_ANSWER]
     if 2 * len(spans) <= len(prediction.references):
@@ -107,11 +111,11 @@ def quac_f1(prediction: TextPrediction) -> float:
 
 
 def referent_match(prediction: TextPrediction) -> float:
-    """Whether the generated noun agrees with a right reference, or disagrees with a wrong one.
+    """1 if the generated noun matches a right reference, or does not match a wrong one, else 0.
 
-    WSC as generation, judged as in Raffel et al. 2020 (arXiv 1910.10683; `wsc_simple` of the T5 code): without
-    determiners and in lower case, all words of one noun are among those of the other, and an apostrophe is in both or
-    in neither. A text without words is wrong in either case.
+    This is WSC with generated answers, as in Raffel et al. 2020 (arXiv 1910.10683; `wsc_simple` of the T5 code). Nouns
+    are compared in lower case and without determiners. They match if all words of one are in the other, and both or
+    neither have an apostrophe. A text without words is always wrong.
     """
     words = _words_of_noun(prediction.text)
     named = any(_same_noun(words, _words_of_noun(reference)) for reference in prediction.references)
@@ -123,7 +127,7 @@ def _words_of_noun(text: str) -> frozenset[str]:
 
 
 def _same_noun(words: frozenset[str], others: frozenset[str]) -> bool:
-    """Whether `fuzzy bunny` may be called `bunny`; `Bob` is not `Bob's hat`."""
+    """Whether two nouns match: `bunny` matches `fuzzy bunny`, but `Bob` does not match `Bob's hat`."""
     possessive, other_possessive = ("'" in "".join(each) for each in (words, others))
     return bool(others) and possessive == other_possessive and (words <= others or others <= words)
 
@@ -141,7 +145,7 @@ def _best(agreement: _Agreement, text: str, references: Sequence[str]) -> float:
 
 
 def _leave_one_out(agreement: _Agreement, text: str, references: Sequence[str]) -> float:
-    """Mean over references of the best agreement with the others; with the only one if there is one."""
+    """The highest agreement with all references but one, averaged over the left-out reference."""
     if len(references) == 1:
         return agreement(text, references[0])
     others = [[*references[:left_out], *references[left_out + 1 :]] for left_out in range(len(references))]

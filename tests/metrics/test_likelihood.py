@@ -143,8 +143,8 @@ def test_texts_without_a_late_token_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("in_context_score", "no text has 500 tokens in its first window: the longest has 8"),
-        ("in_context_score:late=0", "`late` is a whole number from 1, not '0'"),
+        ("in_context_score", "no text has 500 tokens in its first window; the longest has 8"),
+        ("in_context_score:late=0", "`late` must be a whole number of at least 1, not '0'"),
         ("in_context_score:lat=9", "no setting of in_context_score is named 'lat'; did you mean late"),
     ],
 )
@@ -199,7 +199,7 @@ def test_min_k_takes_the_tokens_of_all_windows_and_leaves_out_texts_that_are_too
     assert estimate(metric("min_k:k=50"), [[windows]]).value == estimate(metric("min_k:k=50"), [[plain]]).value == -5
     assert lower_is_better("min_k:k=50") is None
     with pytest.raises(
-        MetricError, match="no text is long enough: 20 % of its tokens must be one or more; this takes 5 tokens"
+        MetricError, match="all texts are too short: 20 % of a text must be at least one token, so it needs 5 tokens"
     ):
         estimate(metric("min_k"), [[short]])
     with pytest.raises(MetricError, match="this takes 4 tokens"):

@@ -34,7 +34,7 @@ def test_group_is_exact_when_all_its_options_are_labelled_right() -> None:
 
 
 def test_group_in_two_clusters_is_refused() -> None:
-    with pytest.raises(MetricError, match=r"group '1' lies in several clusters \(p, q\)"):
+    with pytest.raises(MetricError, match=r"group '1' is in several clusters \(p, q\)"):
         estimate(METRICS["group_exact_match"], [answered([0, 1], [0, 1], clusters=["q", "p"], groups=[1, 1])])
 
 

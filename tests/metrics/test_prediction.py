@@ -13,7 +13,7 @@ def test_prediction_without_right_option_is_refused() -> None:
 
 @pytest.mark.parametrize(("gold", "chosen"), [((2,), 0), ((0,), 2), ((0, -1), 0), ((0,), -1)])
 def test_index_that_names_no_option_is_refused(gold: tuple[int, ...], chosen: int) -> None:
-    with pytest.raises(MetricError, match="'a' has 2 options and none of index"):
+    with pytest.raises(MetricError, match="'a' has 2 options, but none with index"):
         Prediction("a", ("x", "y"), gold, chosen, "a", "a")
 
 

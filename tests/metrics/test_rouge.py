@@ -41,7 +41,7 @@ def test_references_of_other_letters_than_rouge_reads_are_an_error(reference: st
         check_examples(METRICS["rouge2"], [wrote("", reference)])
 
     assert str(caught.value) == (
-        "rouge2 reads only words of ASCII letters and digits, but most letters of the references are others; "
+        "rouge2 reads only words of ASCII letters and digits, but most letters of the references are not ASCII; "
         "`chrf` or `char_f1` fits"
     )
 

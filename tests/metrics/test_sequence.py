@@ -90,7 +90,7 @@ def test_a_half_width_is_reached_with_less_than_twice_the_examples_of_a_fixed_nu
 
 @pytest.mark.parametrize("values", [[0.5, 1.1], [0.5, math.nan], [0.5] * 4])
 def test_what_is_no_value_of_the_population_is_refused(values: list[float]) -> None:
-    with pytest.raises(ValueError, match="more values than the population has, or a value outside"):
+    with pytest.raises(ValueError, match="more values than in the population, or a value outside"):
         MeanSequence(3, 0.1).add(np.array(values))
 
 

@@ -16,9 +16,9 @@ FAULTS = {
     "bleu_intl:tokenize=zh": "no metric is named 'bleu_intl'; did you mean bleu?",
     "accuracy:tokenize=zh": "accuracy takes no settings; exact_match, mlqa_em, mlqa_f1, bleu, chrf, ter, "
     "in_context_score, min_k, min_k_plus_plus do",
-    "accuracy:vote=majority": "`vote` and `pass_at` are for metrics that score each text, which accuracy:vote=majority "
+    "accuracy:vote=majority": "`vote` and `pass_at` need a metric that scores each text, which accuracy:vote=majority "
     "does not",
-    "bleu:pass_at=2": "`vote` and `pass_at` are for metrics that score each text, which bleu:pass_at=2 does not",
+    "bleu:pass_at=2": "`vote` and `pass_at` need a metric that scores each text, which bleu:pass_at=2 does not",
     "mlqa_f1": "mlqa_f1 needs a language, as in `mlqa_f1: {language: zh}`; choose from en, es, hi, vi, de, ar, zh",
     "mlqa_f1:language=ja": "no value of mlqa_f1's `language` is named 'ja'; choose from ar, de, en, es, hi, vi, zh",
 }

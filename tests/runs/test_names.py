@@ -48,7 +48,7 @@ def test_suite_without_average_may_have_any_scales(percent: Library, tmp_path: P
 
 MISMATCHES = {
     "gender_parity": "group '8' has one example; gender parity compares the examples of a pair",
-    "group_exact_match": "group '3' lies in several clusters (0, 1); it must lie in one",
+    "group_exact_match": "group '3' is in several clusters (0, 1), but must be in one",
     "matthews_correlation": "matthews_correlation needs one right option; example '3' has 2",
 }
 

@@ -368,7 +368,10 @@ def test_what_a_module_lacks_is_named_with_file_and_line(module: Path, metric: s
     [
         ("toy_metrics:near", r"named 'toy_metrics'; a metric in Python is written `python:toy_metrics:near`"),
         ("python:toy_metrics.py:near", r"not a package; a metric in Python is written `python:toy_metrics:near`"),
-        ("python:nowhere:near", r"named 'nowhere'; modules are looked for on Python's path and in the current folder"),
+        (
+            "python:nowhere:near",
+            r"named 'nowhere'; modules are searched for on Python's path and in the current folder",
+        ),
     ],
 )
 def test_a_name_that_nearly_names_a_function_says_how_to_write_it(name: str, sentence: str, module: Path) -> None:

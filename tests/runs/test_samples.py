@@ -136,12 +136,12 @@ def test_pass_at_k_needs_right_and_wrong_answers() -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("number_match:pass_at=0", "`pass_at` is a number of samples, at least 1, not '0'"),
-        ("number_match:pass_at=x", "`pass_at` is a number of samples, at least 1, not 'x'"),
+        ("number_match:pass_at=0", "`pass_at` must be a number of samples of at least 1, not '0'"),
+        ("number_match:pass_at=x", "`pass_at` must be a number of samples of at least 1, not 'x'"),
         ("number_match:vote=mean", "no value of `vote` is named 'mean'"),
         ("number_match:pass_at=2:vote=majority", "give either `vote` or `pass_at`"),
-        ("bleu:vote=majority", "are for metrics that score each text, which bleu:vote=majority does not"),
-        ("accuracy:pass_at=2", "are for metrics that score each text"),
+        ("bleu:vote=majority", "need a metric that scores each text, which bleu:vote=majority does not"),
+        ("accuracy:pass_at=2", "need a metric that scores each text"),
         ("number_match:pass@2", "no extraction is named '2'"),
         ("number_match:vot=majority", "no setting of number_match is named 'vot'; did you mean vote"),
     ],
