@@ -1,4 +1,4 @@
-"""Reports: scores as text for a terminal, as Markdown, LaTeX, CSV and JSON."""
+"""Reports: scores as tables, plots and pages."""
 
 from icl_eval.reports.comparison import render_comparisons
 from icl_eval.reports.curves import curves_of

@@ -1,4 +1,4 @@
-"""Scores by category as tables of bars, one for the first metric of each task."""
+"""Tables of scores by category with bars, for the first metric of each task."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from icl_eval.reports.html import breakable, escaped, scored
 from icl_eval.reports.svg import key, series_colour
 from icl_eval.results.score import Score
 
-LENGTH, THICK, GAP = 1000, 9, 2  # of a bar, in units of its drawing: the length is stretched to its column
-Category = Mapping[int, Score]  # the score of each run
+LENGTH, THICK, GAP = 1000, 9, 2  # of a bar, in units of its drawing, which is stretched to the column
+Category = Mapping[int, Score]  # the scores of a category by run
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """The values at the ends of the column of bars."""
+    """The range of values of the bars."""
 
     low: float
     high: float
 
     @classmethod
     def of(cls, scores: Iterable[Score]) -> _Scale:
-        """From 0 to 1 if all scores fit, else from 0 to the farthest end of an interval."""
+        """A scale from 0 to 1 if this includes all intervals, otherwise from 0 to the farthest end of an interval."""
         ends = [end for score in scores for end in (score.value, score.low, score.high) if math.isfinite(end)]
         low, high = min(0.0, *ends), max(0.0, *ends)
         return cls(0.0, 1.0) if low >= 0 and high <= 1 else cls(low, high)
 
     def x(self, value: float) -> float:
-        """The position of a value on its bar; one beyond an end is drawn at that end."""
+        """The position of a value, limited to the scale."""
         inside = min(max(value, self.low), self.high)
         return (inside - self.low) / ((self.high - self.low) or 1.0) * LENGTH
 
 
 def category_tables(runs: Sequence[tuple[str, Sequence[Score]]]) -> str:
-    """Tables of the scores by category with the most shots, best first; empty if no task has categories.
+    """Tables of the scores by category at the most shots, best first; empty if no task has categories.
 
     Args:
-        runs: the label and the scores of each.
+        runs: label and scores of each run.
     """
     found: dict[tuple[str, str, str], list[tuple[int, Score]]] = {}
     for run, (_, scores) in enumerate(runs):
         for score in (each for each in scores if each.category):
-            prompt = score.prompt if len(runs) == 1 else ""  # the runs may have other prompts
+            prompt = score.prompt if len(runs) == 1 else ""  # several runs can have different prompts
             members = found.setdefault((score.task, prompt, score.normalization), [])
             if not members or members[0][1].metric == score.metric:
                 members.append((run, score))
@@ -81,7 +81,7 @@ def _row(name: str, row: Category, shown: Sequence[int], scale: _Scale) -> str:
 
 
 def _bars(row: Category, shown: Sequence[int], scale: _Scale) -> str:
-    """A bar from zero for each run with a line for its 95 % interval, and a dashed line where guessing is."""
+    """A bar for each run with a line for its 95 % interval, and dashed lines for guessing."""
     height = len(shown) * (THICK + GAP) + GAP
     parts, zero = [], scale.x(0.0)
     for index, run in enumerate(shown):
@@ -103,6 +103,6 @@ def _bars(row: Category, shown: Sequence[int], scale: _Scale) -> str:
 
 
 def _rank(row: Category) -> tuple[float, str]:
-    """What a category is sorted by: the best score of the first run that has one, then the name."""
+    """The sort key of a category: the score of the first run that has it, the highest first, then the name."""
     first = row[min(row)]
     return -first.value if math.isfinite(first.value) else math.inf, first.category

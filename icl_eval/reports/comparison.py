@@ -1,4 +1,4 @@
-"""The table of a comparison: the scores of two runs side by side, and their paired differences."""
+"""The table of a comparison: scores of two runs side by side, and their paired differences."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What is printed: the differences, the scores without one, and what was evaluated in each run."""
+    """The parts of a comparison: differences, scores without a difference, and the two runs."""
 
     pairs: Sequence[Pair]
     unpaired: Sequence[Unpaired]
@@ -42,7 +42,7 @@ class _Parts:
 
     @property
     def lines(self) -> tuple[Pair | Unpaired, ...]:
-        """Those with a difference, then those without one."""
+        """The lines with a difference, then those without."""
         return (*self.pairs, *self.unpaired)
 
 
@@ -51,16 +51,16 @@ def render_comparisons(
     format: str = "table",
     view: View = DEFAULT,
 ) -> str:
-    """The paired differences of two runs as text, or those of several runs from the same one.
+    """The paired differences of two runs, or of several runs from the same one, as text.
 
     Args:
-        comparisons: for each, the differences, the scores that were not compared, the manifests of both runs, and
-            their folders as the heading names them.
-        format: one of `FORMATS`.
-        view: what is shown; JSON and CSV always have everything.
+        comparisons: for each comparison, the differences, the scores that were not compared, the manifests of both
+            runs, and their folders as named in the heading.
+        format: `table`, `md`, `latex`, `html`, `csv` or `json`.
+        view: what is shown; JSON and CSV always contain everything.
 
     Raises:
-        UnknownName: there is no such format or column.
+        UnknownName: the format or a column does not exist.
     """
     parts = [_Parts(*each) for each in comparisons]
     if format == "json":
@@ -132,7 +132,7 @@ def _heading(run: str, manifest: Manifest, folder: str) -> str:
 
 
 def _name_prompts(parts: _Parts) -> bool:
-    """Whether the prompts have to be told: some task has several."""
+    """Whether rows name their prompts, because a task has several."""
     prompts = {(score.task, score.prompt) for pair in parts.pairs for score in (pair.one, pair.other)}
     return len(prompts) > len({task for task, _ in prompts})
 
@@ -196,5 +196,5 @@ def _other_inputs(parts: _Parts) -> list[str]:
 
 
 def _not_compared(parts: _Parts) -> list[str]:
-    """Why lines have no difference, each reason once."""
+    """The distinct reasons why scores have no difference."""
     return list(dict.fromkeys(f"not compared: {each.why}" for each in parts.unpaired))

@@ -1,4 +1,4 @@
-"""Learning curves: the scores of one task, prompt and metric by number of shots."""
+"""Learning curves, which are scores by number of shots, and scores by model size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from icl_eval.results.score import VARIANT, Score
 if TYPE_CHECKING:
     from icl_eval.results.scaling import ScalingFit
 
-MOST_NAMED = 8  # curves of a chart with a colour and a name each, unless more have the fewest changes
+MAX_NAMED = 8  # curves with a colour and a name in a chart, unless more have the fewest changes
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Point:
     Attributes:
         shots: number of demonstrations.
         value: the score.
-        error: its standard error over examples; 0 if it is not known.
-        sd: the standard deviation over draws of demonstrations; 0 for a single one.
-        draws: the score of each draw, if there are several.
+        error: standard error over examples; 0 if unknown.
+        sd: standard deviation over draws of demonstrations; 0 for a single draw.
+        draws: scores of the draws, if there are several.
     """
 
     shots: int
@@ -40,14 +40,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores by number of shots.
+    """A learning curve.
 
     Attributes:
-        model: whose they are.
-        task, prompt, metric, scoring: of what.
-        points: in ascending order of shots.
-        random: what guessing scores; None if it is not known.
-        majority: what always choosing the most frequent option scores; None if it is not known.
+        model: label of the model.
+        task, prompt, metric, scoring: the score; `scoring` is its normalisation or method.
+        points: scores in ascending order of shots.
+        random: expected score of guessing; None if unknown.
+        majority: score of always choosing the most frequent option; None if unknown.
     """
 
     model: str
@@ -61,12 +61,12 @@ class Curve:
 
     @property
     def baseline(self) -> float | None:
-        """The better of guessing and of always choosing the most frequent option."""
+        """The higher of the baselines `random` and `majority`; None if both are unknown."""
         return max((each for each in (self.random, self.majority) if each is not None), default=None)
 
 
 def curves_of(scores: Iterable[Score], model: str = "") -> list[Curve]:
-    """The curves with several numbers of shots, in the order of the scores."""
+    """The learning curves with several numbers of shots, in the order of the scores."""
     found: dict[tuple[str, str, str, str], list[Score]] = {}
     for score in (each for each in scores if not each.of_part and not each.is_variant):
         found.setdefault((score.task, score.prompt, score.metric, score.normalization), []).append(score)
@@ -74,27 +74,27 @@ def curves_of(scores: Iterable[Score], model: str = "") -> list[Curve]:
 
 
 def first_of_each_task(curves: Sequence[Curve]) -> list[Curve]:
-    """The curve of the first metric of each task, prompt, scoring and model."""
+    """The curves of the first metric for each task, prompt, normalisation and model."""
     return list({(each.model, each.task, each.prompt, each.scoring): each for each in reversed(curves)}.values())[::-1]
 
 
 def named_curves(curves: Sequence[Curve]) -> list[Curve]:
-    """The curves of a chart that get a colour and a name, in their order: those with the fewest changes of a prompt.
+    """The curves of a chart that have a colour and a name: those with the fewest changes of the prompt, in order.
 
-    In a grid of several axes, these are the plain prompt and the prompts that change one thing; combinations follow as
-    long as there is room. All plain prompts have a name, even those of many models.
+    With several axes, these are the plain prompt, then prompts with one change, then combinations as long as there is
+    room. All plain prompts are named, even of many models.
     """
     changes = [curve.prompt.count(VARIANT) + curve.prompt.count(",") for curve in curves]
-    most = max(MOST_NAMED, changes.count(min(changes)))
+    most = max(MAX_NAMED, changes.count(min(changes)))
     chosen = sorted(range(len(curves)), key=changes.__getitem__)[:most]
     return [curves[index] for index in sorted(chosen)]
 
 
 def scoring_words(scored: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
-    """What a title says of a scoring: its name if the metric of the task has several, else nothing.
+    """The words for normalisations in titles: the name if a task and metric have several, otherwise empty.
 
     Args:
-        scored: each a task, a metric and a scoring.
+        scored: triples of task, metric and normalisation.
     """
     distinct = {*scored}
     several = Counter((task, metric) for task, metric, _ in distinct)
@@ -102,7 +102,7 @@ def scoring_words(scored: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str
 
 
 def title_of(*words: str, scoring: str = "") -> str:
-    """The words that are not empty, and the scoring in brackets."""
+    """A title of the words that are not empty, with the normalisation in brackets."""
     return " ".join(filter(None, (*words, scoring and f"({scoring})")))
 
 
@@ -126,11 +126,11 @@ def _known(value: float | None) -> float:
 
 @dataclass(frozen=True)
 class BySize:
-    """Scores of a task by the size of the model, or the step of its training.
+    """Scores of a task by model size or training step.
 
     Attributes:
-        task, prompt, metric, normalization: of what.
-        series: by a name such as `4 shots`, the sizes in ascending order, each with its score.
+        task, prompt, metric, normalization: the score.
+        series: for each name, such as `4 shots`, pairs of size and score in ascending order of size.
     """
 
     task: str
@@ -140,17 +140,17 @@ class BySize:
     normalization: str = ""
 
     def fits_of(self, fits: Iterable[ScalingFit]) -> list[ScalingFit | None]:
-        """The fit of each series among those of all scores; None if it has none."""
+        """The fit of each series among the given fits; None if there is none."""
         of = {(each.task, each.prompt, each.metric, each.normalization, each.shots): each for each in fits}
         score = (self.task, self.prompt, self.metric, self.normalization)
         return [of.get((*score, points[0][1].shots)) for _, points in self.series]
 
 
 def by_size(runs: Sequence[tuple[str, Manifest, Sequence[Score]]]) -> tuple[str, list[BySize]]:
-    """What models are ordered by, and the scores of each task and metric; none unless the models differ in it.
+    """The measure of size, and the scores of each task and metric by size; empty if all models have the same size.
 
     Args:
-        runs: the label, the manifest and the scores of each; steps of training are revisions such as `step1000`.
+        runs: label, manifest and scores of each run. Training steps are revisions such as `step1000`.
     """
     unit, sizes = _sizes(runs)
     found: dict[tuple[str, str, str, str], dict[int, list[tuple[float, Point]]]] = {}

@@ -1,4 +1,4 @@
-"""Figures for a paper, drawn by matplotlib: learning curves, scores by model size, and differences."""
+"""Figures for papers with matplotlib: learning curves, scores by model size, and differences."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from icl_eval.results.scaling import ScalingFit
 
 FORMATS = ("pdf", "png", "svg")
-WIDTH, HEIGHT = 3.3, 2.3  # inches of a panel: a column of a paper
-MOST_COLUMNS = 3
-MARKER, LETTER, LINE = 0.65, 0.055, 0.14  # inches in the legend: a mark with the space around it, a letter, a line
-CURVE_POINTS = 100  # of a fitted curve
+WIDTH, HEIGHT = 3.3, 2.3  # inches of a panel; the width is a column of a paper
+MAX_COLUMNS = 3
+MARKER, LETTER, LINE = 0.65, 0.055, 0.14  # inches in the legend: mark with margins, letter, line height
+CURVE_POINTS = 100  # number of points of a fitted curve
 COLOURS = ("#0b62a8", "#c1440e", "#00785a", "#8e3b87", "#7a6000", "#444b55")
 MARKS, LINES = "os^Dvp", ("-", "--", ":", "-.")
 STYLE: dict[Any, Any] = {
@@ -33,7 +33,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 8,
     "legend.frameon": False,
     "legend.fontsize": 7,
-    "pdf.fonttype": 42,  # text stays text
+    "pdf.fonttype": 42,  # embed fonts, so that text stays text
     "svg.hashsalt": "icl-eval",
     "axes.grid": True,
     "grid.color": "#dddddd",
@@ -42,10 +42,10 @@ STYLE: dict[Any, Any] = {
 
 
 def curve_figure(curves: Sequence[Curve]) -> Figure:
-    """Learning curves, a panel for the first metric of each task and a line for each model, prompt and scoring.
+    """Learning curves, with a panel for the first metric of each task and a line for each model and prompt.
 
-    If a panel has many lines, only those with the fewest changes of a prompt have a name; the others are thin and grey.
-    Bands are one standard error over examples, and bars the standard deviation over draws of demonstrations.
+    In a panel with many lines, only those with the fewest changes of the prompt are named; the others are thin and
+    grey. Bands are one standard error over examples. Bars are the standard deviation over draws of demonstrations.
 
     Raises:
         RunError: there is no curve, or matplotlib is not installed.
@@ -73,17 +73,17 @@ def curve_figure(curves: Sequence[Curve]) -> Figure:
                 axis.axhline(value, color="#777777", linestyle=style, linewidth=0.8, label=name)
         axis.set_xticks(range(len(shots)), [str(each) for each in shots])
         _name(axis, task, "shots", metric)
-    return _explain(figure)
+    return _with_legend(figure)
 
 
 def size_figure(unit: str, tasks: Sequence[BySize], fits: Sequence[ScalingFit] = ()) -> Figure:
     """Scores by the size of models on a logarithmic scale, with the fit of each number of shots.
 
-    A hollow mark with a bar is what the smaller models predict for the largest one, with its 95 % interval. A score
-    without a fit has a straight line.
+    A hollow mark with a bar is the prediction for the largest model from the smaller ones, with its 95 % interval.
+    Scores without a fit have a straight line.
 
     Raises:
-        RunError: the models do not differ in size, or matplotlib is not installed.
+        RunError: all models have the same size, or matplotlib is not installed.
     """
     if not tasks:
         raise RunError("there are no models of different sizes or training steps to plot")
@@ -100,14 +100,14 @@ def size_figure(unit: str, tasks: Sequence[BySize], fits: Sequence[ScalingFit] =
                 axis.plot(sizes, slope * np.log10(sizes) + start, color=COLOURS[index % 6], linewidth=0.9)
         axis.set_xscale("log")
         _name(axis, title_of(each.task, scoring=scored[each.task, each.metric, each.normalization]), unit, each.metric)
-    return _explain(figure)
+    return _with_legend(figure)
 
 
 def difference_figure(pairs: Sequence[Pair], one: str, other: str) -> Figure:
-    """A forest plot: each paired difference with its 95 % interval.
+    """A forest plot of paired differences with their 95 % intervals.
 
     Raises:
-        RunError: there is none, or matplotlib is not installed.
+        RunError: there is no difference, or matplotlib is not installed.
     """
     if not pairs:
         raise RunError("there is no difference to plot")
@@ -125,10 +125,10 @@ def difference_figure(pairs: Sequence[Pair], one: str, other: str) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the file's suffix; the same figure always gives the same file.
+    """Write a figure to a file, in the format of its suffix. Equal figures give equal files.
 
     Raises:
-        UnknownName: there is no such format.
+        UnknownName: the format is not supported.
         RunError: the file cannot be written.
     """
     format = check_format(path)
@@ -141,10 +141,10 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def check_format(path: Path) -> str:
-    """The format of a file's suffix.
+    """The format that belongs to the suffix of a file.
 
     Raises:
-        UnknownName: there is no such format.
+        UnknownName: the format is not supported.
     """
     format = path.suffix.removeprefix(".")
     if format not in FORMATS:
@@ -161,11 +161,11 @@ def _style() -> Any:
 
 
 def _panels(count: int, width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, list[Any]]:
-    """A figure with so many panels, which no window shows."""
+    """A figure with a number of panels, which is not shown in a window."""
     with _style():
         from matplotlib.figure import Figure
 
-        columns = min(count, MOST_COLUMNS)
+        columns = min(count, MAX_COLUMNS)
         rows = -(-count // columns)
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
         axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
@@ -175,7 +175,7 @@ def _panels(count: int, width: float = WIDTH, height: float = HEIGHT) -> tuple[F
 def _line(
     axis: Any, index: int, positions: Sequence[float], points: Sequence[Point], label: str, *, joined: bool = True
 ) -> None:
-    """A curve with its band and its bars."""
+    """Draw a curve with its band and its bars, or unjoined points with error bars."""
     values, errors = (np.array([getattr(point, name) for point in points]) for name in ("value", "error"))
     style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKS[index % len(MARKS)], "markersize": 3.5}
     line = LINES[index % len(LINES)] if joined else ""
@@ -189,7 +189,7 @@ def _line(
 
 
 def _fitted(axis: Any, index: int, fit: ScalingFit) -> None:
-    """The curve of a fit, and the prediction for the largest model."""
+    """Draw a fitted curve and the prediction for the largest model."""
     colour, sizes = COLOURS[index % len(COLOURS)], np.geomspace(fit.sizes[0], fit.sizes[-1], CURVE_POINTS)
     axis.plot(sizes, fit.at(sizes), color=colour, linewidth=0.9)
     if fit.held_out is None:
@@ -206,8 +206,8 @@ def _name(axis: Any, task: str, x: str, y: str) -> None:
     axis.set_ylabel(_plain(y))
 
 
-def _explain(figure: Figure) -> Figure:
-    """The figure with one legend for all of its panels, below them, in as many columns as fit its width."""
+def _with_legend(figure: Figure) -> Figure:
+    """Add one legend for all panels below them, with as many columns as fit the width."""
     found: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -225,12 +225,12 @@ def _explain(figure: Figure) -> Figure:
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib shows as it is, without mathematics."""
+    """Text that matplotlib shows literally, not as mathematics."""
     return visible(text).replace("$", r"\$")
 
 
 def _label(curve: Curve, curves: Sequence[Curve]) -> str:
-    """The model of a curve, with its prompt and its scoring where there are others."""
+    """The model of a curve, with its prompt and its normalisation if there are several."""
     prompt = curve.prompt if len({each.prompt for each in curves}) > 1 else ""
     scoring = curve.scoring if len({each.scoring for each in curves}) > 1 else ""
     return title_of(curve.model, prompt, scoring=scoring) if curve.model or prompt else scoring

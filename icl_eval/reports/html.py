@@ -1,4 +1,4 @@
-"""A table as a fragment of HTML, in which everything from outside is escaped."""
+"""Tables as fragments of HTML, with all texts escaped."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from icl_eval.reports.columns import NUMBERS, Row
 from icl_eval.reports.layout import fit_columns
 from icl_eval.reports.pivot import by_shots
 
-WIDE = 160  # characters of a row of text that fits a notebook
+WIDTH = 160  # characters of a row that fits a notebook
 KEPT = frozenset("\n\t")
-HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Unicode's categories of controls, surrogates and separators of lines
-DIRECTIONS = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})  # bidirectional classes
-BREAKS = re.compile(r"(?<=[/_,])(?=.)|(?<=.)(?=~)")  # where a long name may be broken
-UNBROKEN = 18  # characters up to which a name is not broken
+HIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})  # Unicode categories of controls, surrogates and line separators
+DIRECTIONS = frozenset(
+    {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+)  # bidirectional classes that change the direction
+BREAKS = re.compile(r"(?<=[/_,])(?=.)|(?<=.)(?=~)")  # positions at which a long name may be wrapped
+UNBROKEN = 18  # names up to this number of characters are not wrapped
 MARKS = frozenset("\u061c\u200e\u200f")
 
 
 def visible(text: str) -> str:
-    """Text whose control characters, and those that change its direction, are shown by number, such as ⟨U+202E⟩."""
+    """Text in which control and direction characters are replaced by their numbers, such as ⟨U+202E⟩."""
     return text if text.isascii() and text.isprintable() else "".join(map(_visible, text))
 
 
@@ -35,24 +37,24 @@ def _visible(character: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text for HTML, as content or as an attribute in double quotes."""
+    """Text escaped for HTML content and for attributes in double quotes."""
     return html.escape(visible(text), quote=True)
 
 
 def breakable(text: str) -> str:
-    """Text for HTML, whose long names may be broken after a slash, an underscore or a comma, and before a `~`."""
+    """Escaped text whose long names may be wrapped after a slash, underscore or comma, and before `~`."""
     words = escaped(text).split(" ")
     return " ".join(word if len(word) <= UNBROKEN else BREAKS.sub("<wbr>", word) for word in words)
 
 
 def fragment(heading: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """A table with the text above and below it."""
+    """A table with lines above and below it."""
     above, below = ("".join(f"<p>{escaped(line)}</p>" for line in lines) for lines in (heading, notes))
     return f"<div>{above}{table(rows)}{below}</div>"
 
 
-def table(rows: Sequence[Row], width: int = WIDE) -> str:
-    """Tasks by shots where there are several, else a row per score."""
+def table(rows: Sequence[Row], width: int = WIDTH) -> str:
+    """A table of tasks by shots, or of one score per row."""
     if (grid := by_shots(rows)) is None:
         names = fit_columns(rows, width)
         numbers = [name in NUMBERS for name in names]
@@ -72,7 +74,7 @@ def scored(value: str, error: str) -> str:
 
 
 def html_table(names: Sequence[str], cells: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
-    """A table of cells that are HTML already; numbers are aligned at the right."""
+    """A table of cells that are HTML; numbers are right-aligned."""
     align = [' style="text-align:right"' if is_number else "" for is_number in numbers]
     head = "".join(f"<th{style}>{escaped(name)}</th>" for name, style in zip(names, align, strict=True))
     body = "".join(

@@ -1,4 +1,4 @@
-"""The items of a report as the page gets them: columns of plain values, compressed."""
+"""The items of a report, as compressed columns of plain values."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from icl_eval.results.outcomes import Outcome
 from icl_eval.results.prompt_texts import PromptTexts
 from icl_eval.results.score import Score
 
-LONGEST = 20_000  # characters of a text in the page
-MOST_TEXT = 30_000_000  # characters of all prompts' texts, beyond which the page has a command in place of prompts
-MOST_PARTS = 3_000_000  # of all prompts; of scored tokens
+MAX_TEXT = 20_000  # characters of a text in the page
+MAX_PROMPT_TEXT = 30_000_000  # characters of all prompts; beyond it, the page shows a command instead of prompts
+MAX_PARTS = 3_000_000  # number of parts of all prompts, and of scored tokens
 COLUMNS = (
     *("cell", "id", "right", "chosen", "gold", "options", "scores", "margin", "loss"),
     *("texts", "references", "shown", "truncated"),
@@ -29,14 +29,14 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class ReportRun:
-    """A run as a report needs it.
+    """The parts of a run for a report.
 
     Attributes:
-        label: distinguishes it from the other runs.
+        label: distinct label of the run.
         manifest, scores: of the run.
-        outcomes: of its examples.
-        folder: of the run.
-        texts: of its prompts; None if the folder has none.
+        outcomes: outcomes of its examples.
+        folder: the run folder.
+        texts: texts of its prompts; None if the folder has none.
     """
 
     label: str
@@ -49,7 +49,7 @@ class ReportRun:
 
 @dataclass
 class _Prompts:
-    """The prompts of all items: each text once, and for each item the separator and its parts by index."""
+    """The prompts of all items: distinct texts, and for each item the indices of its separator and its parts."""
 
     index: dict[str, int] = field(default_factory=dict)
     items: list[list[int] | None] = field(default_factory=list)
@@ -58,11 +58,11 @@ class _Prompts:
 
     @property
     def is_small(self) -> bool:
-        """Whether the page can hold them."""
-        return self.size <= MOST_TEXT and self.parts <= MOST_PARTS
+        """Whether the prompts fit into the page."""
+        return self.size <= MAX_PROMPT_TEXT and self.parts <= MAX_PARTS
 
     def add(self, texts: PromptTexts | None, outcome: Outcome) -> None:
-        """Note the prompt of an item, that of its right option."""
+        """Add the prompt of an item with its right option."""
         if texts is None or not self.is_small:
             self.items.append(None)
             return
@@ -78,13 +78,13 @@ class _Prompts:
         return self.index[text]
 
     def document(self) -> dict[str, Any]:
-        """The document for the page."""
+        """The JSON document for the page."""
         return {"texts": [shortened(text) for text in self.index], "items": self.items}
 
 
 @dataclass
 class _Tokens:
-    """The log-probabilities of the scored tokens of all items, and their texts: each text and each sequence once."""
+    """The log-probabilities of the scored tokens of all items, and their distinct texts and sequences."""
 
     texts: dict[str, int] = field(default_factory=dict)
     sequences: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -92,10 +92,10 @@ class _Tokens:
     count: int = 0
 
     def add(self, texts: PromptTexts | None, outcome: Outcome) -> None:
-        """Note the tokens of an item, unless every option is a single one or the page holds too many."""
+        """Add the tokens of an item, unless all options are single tokens or there are too many tokens."""
         scored = outcome.example.scored_tokens
         self.count += sum(map(len, scored))
-        if all(len(each) < 2 for each in scored) or self.count > MOST_PARTS:
+        if all(len(each) < 2 for each in scored) or self.count > MAX_PARTS:
             self.items.append(None)
             return
         known = () if texts is None else texts.tokens(outcome.example)
@@ -107,14 +107,14 @@ class _Tokens:
         )
 
     def document(self) -> dict[str, Any]:
-        """The document for the page."""
+        """The JSON document for the page."""
         index = self.texts.setdefault
         sequences = [[index(shortened(text), len(self.texts)) for text in each] for each in self.sequences]
         return {"texts": list(self.texts), "sequences": sequences, "items": self.items}
 
 
 def item_blocks(runs: Sequence[ReportRun]) -> dict[str, str]:
-    """The compressed documents of a page by name: `data`; `prompts` and `tokens` if they are not too large."""
+    """The compressed documents of a page by name: `data`, and unless they are too large, `prompts` and `tokens`."""
     cells: dict[tuple[int, Any], int] = {}
     names: dict[tuple[str, ...], int] = {}
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
@@ -148,7 +148,7 @@ def item_blocks(runs: Sequence[ReportRun]) -> dict[str, str]:
 def _row(
     cell: int, outcome: Outcome, names: dict[tuple[str, ...], int], normalizations: Sequence[str]
 ) -> dict[str, Any]:
-    """The values of an item, by column; a score that it has not is None."""
+    """The values of an item by column; missing scores are None."""
     options = outcome.options
     return {
         "cell": cell,
@@ -176,14 +176,14 @@ def _rounded(scores: Mapping[Any, float], name: str) -> float | None:
 
 
 def shortened(text: str) -> str:
-    """A text as the page shows it, without its end if it is very long."""
-    if len(text) <= LONGEST:
+    """A text for the page, shortened if it is very long."""
+    if len(text) <= MAX_TEXT:
         return visible(text)
-    return f"{visible(text[:LONGEST])} ... ({len(text):,} characters; `icl-eval examples` prints all)"
+    return f"{visible(text[:MAX_TEXT])} ... ({len(text):,} characters; `icl-eval examples` prints all)"
 
 
 def compressed(document: object) -> str:
-    """A document as JSON, compressed by gzip, in base64; the same document always gives the same text."""
+    """A document as JSON, compressed by gzip and encoded in base64. Equal documents give equal texts."""
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
 

@@ -1,4 +1,4 @@
-"""Tables for a paper: LaTeX with booktabs, errors beside the scores, and the best scores in bold."""
+"""LaTeX tables with booktabs: scores have their errors, and the best scores are in bold."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SPECIAL = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$"},
 }
-WIDE = 110  # characters of a row of text that fits a page
-WITH_ERRORS = ("score", "difference")  # columns that hold their error, too
+WIDTH = 110  # characters of a row that fits on a page
+WITH_ERRORS = ("score", "difference")  # columns that include the error
 COMPARED = ("one", "other")
 
 
 def latex(heading: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """A `tabular`, with the heading and the notes as comments; it needs the package booktabs."""
+    """A `tabular`, with the heading and the notes as comments. It requires the package booktabs."""
     head, body = _grid(rows) if (grid := by_shots(rows)) is None else _by_shots(grid, rows)
     columns = "".join("r" if is_number else "l" for _, is_number in head)
     lines = [" & ".join(cells) + r" \\" for cells in ([escaped(name) for name, _ in head], *body)]
@@ -41,7 +41,7 @@ def latex(heading: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> 
 
 
 def escaped(text: str) -> str:
-    """Text without anything that LaTeX would take for a command."""
+    """Text with the special characters of LaTeX escaped."""
     return "".join(SPECIAL.get(character, character) for character in " ".join(text.split()))
 
 
@@ -50,7 +50,7 @@ def _comments(lines: Iterable[str]) -> list[str]:
 
 
 def _by_shots(grid: Grid, rows: Sequence[Row]) -> tuple[list[tuple[str, bool]], list[list[str]]]:
-    """Head and rows of tasks by shots: bold is the best model, or of a single one the best number of shots."""
+    """Head and rows of tasks by shots, with the best model in bold, or the best number of shots of a single model."""
     head = [(name, name in NUMBERS) for name in grid.keys]
     head += [*((f"{shots}-shot", True) for shots in grid.shots), *((name, True) for name in grid.beside)]
     several = "model" in grid.keys and len({row["model"] for row in rows}) > 1
@@ -71,14 +71,14 @@ def _by_shots(grid: Grid, rows: Sequence[Row]) -> tuple[list[tuple[str, bool]], 
 
 
 def _without_model(grid: Grid, key: Sequence[str]) -> tuple[str, ...]:
-    """What is common to the rows of several models."""
+    """The keys of a row without those of the model."""
     of_model = ("model", "revision", "parameters")
     return tuple(word for name, word in zip(grid.keys, key, strict=True) if name not in of_model)
 
 
 def _grid(rows: Sequence[Row]) -> tuple[list[tuple[str, bool]], list[list[str]]]:
-    """Head and rows of scores or differences, one to a line."""
-    names = [name for name in fit_columns(rows, WIDE) if name != "±"]
+    """Head and rows of a table with one score or difference per row."""
+    names = [name for name in fit_columns(rows, WIDTH) if name != "±"]
     return [(name, name in NUMBERS) for name in names], [[_cell(name, row, rows) for name in names] for row in rows]
 
 
@@ -94,12 +94,12 @@ def _cell(name: str, row: Row, rows: Sequence[Row]) -> str:
 
 
 def _of(row: Row) -> tuple[str | None, ...]:
-    """What the scores of several models have in common."""
+    """A key that is equal for comparable scores of several models."""
     return tuple(row.get(name) for name in ("task", "category", "prompt", "metric", "scoring", "split", "shots"))
 
 
 def _best(values: Sequence[str], metric: str) -> str:
-    """The best of some scores, as it is printed; empty if it is not known which is better."""
+    """The best of several printed scores; empty if it is unknown whether higher or lower is better."""
     known = [each for each in values if each]
     lower = lower_is_better(metric)
     if not known or lower is None or len(known) == 1:
@@ -108,7 +108,7 @@ def _best(values: Sequence[str], metric: str) -> str:
 
 
 def _scored(value: str, error: str, *, is_best: bool) -> str:
-    """A score with its error in mathematical mode."""
+    """A score with its error in math mode."""
     if not value:
         return ""
     number = rf"\mathbf{{{value}}}" if is_best else value

@@ -1,4 +1,4 @@
-"""A table as lines of text that fit a width."""
+"""Tables as lines of text that fit a width."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 
 from icl_eval.reports.columns import Row, columns_of
 
-WIDTH = 100  # of a table that is not shown in a terminal
-LEAST = 40
+WIDTH = 100  # characters, if the output is not a terminal
+MIN_WIDTH = 40
 GAP = "  "
-LEAST_TEXT = 12  # characters of a column of text that is narrowed
+MIN_COLUMN = 12  # characters to which a column of text can be narrowed
 DROPPED = (
     *("fine-tuned SOTA", "fine-tuned BERT-Large", "GPT-3 13B", "GPT-3 1.3B", "GPT-3 125M", "GPT-3 175B"),
     *("median", "min", "max"),
@@ -31,11 +31,11 @@ DROPPED = (
         "parameters",
     ),
 )
-"""The columns that are left out of a table that is too wide, the first ones first."""
+"""Columns that are left out of a table that is too wide, in this order."""
 
 
 def fit_columns(rows: Sequence[Row], width: int) -> list[str]:
-    """The columns of a table that fit a width: those that identify rows, and the most important figures."""
+    """The columns of a table that fit a width: those that identify rows, and the most important numbers."""
     names = [name for name in columns_of(rows) if not says_nothing(name, rows)]
     for name in DROPPED:
         if _width(names, rows) <= width:
@@ -45,7 +45,7 @@ def fit_columns(rows: Sequence[Row], width: int) -> list[str]:
 
 
 def says_nothing(name: str, rows: Sequence[Row]) -> bool:
-    """Whether a column holds one and the same expected value in all rows."""
+    """Whether a column has no information, because all rows have the value that is expected."""
     values = [row.get(name, "") for row in rows]
     if name == "scoring":
         return len({(row.get("task"), row.get("metric"), row.get(name, "")) for row in rows}) == len(
@@ -63,13 +63,13 @@ def _width(names: Sequence[str], rows: Sequence[Row]) -> int:
 
 
 def draw(names: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str], width: int) -> list[str]:
-    """A table with a head and a rule, as lines; cells may have several lines.
+    """The lines of a table with a head and a rule; cells can have several lines.
 
     Args:
-        names: of the columns.
-        rows: the cells.
-        right: the columns that are aligned at the right.
-        width: columns of the terminal; the longest columns of text are broken until the table fits, if it can.
+        names: names of the columns.
+        rows: cells of each row.
+        right: names of the columns that are right-aligned.
+        width: width in characters; the widest columns of text are wrapped until the table fits, if possible.
     """
     cells = [[cell.split("\n") for cell in row] for row in ([*names], *rows)]
     widths = _narrowed([max(_longest(row[i]) for row in cells) for i in range(len(names))], names, right, width)
@@ -89,17 +89,17 @@ def _longest(lines: Sequence[str]) -> int:
 
 
 def cells_of(text: str) -> int:
-    """Columns that a text takes in a terminal."""
+    """The width of a text in a terminal."""
     from rich.cells import cell_len
 
     return len(text) if text.isascii() else cell_len(text)
 
 
 def _narrowed(widths: list[int], names: Sequence[str], right: Collection[str], width: int) -> list[int]:
-    """Widths of columns that fit, if those of text can be broken that far."""
-    over = 1 + sum(widths) + len(GAP) * (len(widths) - 1) - max(width, LEAST)
+    """Widths of columns that fit, as far as columns of text can be narrowed."""
+    over = 1 + sum(widths) + len(GAP) * (len(widths) - 1) - max(width, MIN_WIDTH)
     while over > 0:
-        texts = [i for i, name in enumerate(names) if name not in right and widths[i] > LEAST_TEXT]
+        texts = [i for i, name in enumerate(names) if name not in right and widths[i] > MIN_COLUMN]
         if not texts:
             break
         widest = max(texts, key=lambda i: widths[i])

@@ -1,4 +1,4 @@
-"""The notes below a table of scores: averages, differences, ranges, and what the scores lost."""
+"""Notes below a table of scores: averages, differences, ranges, and limits of the scores."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from icl_eval.results.manifest import Manifest
     from icl_eval.results.score import Score
 
-MOST_LINES = 8  # of scores that close calls could move
+MAX_LINES = 8  # of a kind of note
 
 
 def averages(scores: Sequence[Score]) -> list[str]:
-    """What the averages of suites and of categories are averages of."""
+    """A line for each average of a suite or of categories that says what is averaged."""
     found = {
         score.task: f"{score.task} is the {score.average} average of {score.averaged}"
         for score in scores
@@ -33,7 +33,7 @@ def averages(scores: Sequence[Score]) -> list[str]:
 
 
 def differences(scores: Sequence[Score]) -> list[str]:
-    """The paired differences from the baselines of axes, the numbers of shots in one line."""
+    """Lines with the paired differences from the baselines of axes, for all numbers of shots together."""
     scores = [score for score in _without_per_shot_losses(scores) if score.difference is not None and not score.of_part]
     found: dict[tuple[str, str, str], list[str]] = {}
     for score in scores:
@@ -41,18 +41,18 @@ def differences(scores: Sequence[Score]) -> list[str]:
         key = f"{score.task} {score.metric}", _in_brackets(score, scores), f"{value} minus {score.baseline}"
         found.setdefault(key, []).append(f"{from_baseline(score)} ({counted(score.shots, 'shot')})")
     lines = [f"{named}{fixed}, {pair}: {', '.join(of_shots)}" for (named, fixed, pair), of_shots in found.items()]
-    left = counted(len(lines) - MOST_LINES, "more difference")
+    left = counted(len(lines) - MAX_LINES, "more difference")
     more = [f"{left}: see --columns from-baseline, or `difference` in the formats json and csv"]
-    return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
+    return [*lines[:MAX_LINES], *(more if len(lines) > MAX_LINES else [])]
 
 
 def _without_per_shot_losses(scores: Sequence[Score]) -> list[Score]:
-    """Scores without the losses of the answers of demonstrations, which are many and have a plot."""
+    """Scores without the losses of demonstrations, which are many and have a plot."""
     return [score for score in scores if score.metric != PER_SHOT_LOSS]
 
 
 def from_baseline(score: Score) -> str:
-    """The paired difference from the baseline of its axis, with its standard error; nothing for a baseline."""
+    """The paired difference from the baseline of an axis with its standard error; empty for a baseline."""
     if score.difference is None:
         return ""
     error = number(score.difference_error)
@@ -60,20 +60,20 @@ def from_baseline(score: Score) -> str:
 
 
 def _along_axis(score: Score) -> tuple[str, str]:
-    """The value of a score on its axis, and what stays the same: of a calibration the prompt, else the scoring."""
+    """The value of a score on its axis, and what is constant: the prompt for calibrations, else the normalisation."""
     return (score.normalization, score.prompt) if score.axis == "calibrations" else (score.prompt, score.normalization)
 
 
 def _in_brackets(score: Score, scores: Sequence[Score]) -> str:
-    """What stays the same along the axis, if it is not the same for all scores of the task and the axis."""
+    """What is constant along the axis, in brackets, if the task has several such axes."""
     beside = {_along_axis(each)[1] for each in scores if (each.task, each.axis) == (score.task, score.axis)}
     return f" ({_along_axis(score)[1]})" if len(beside) > 1 else ""
 
 
 def spreads(scores: Sequence[Score]) -> list[str]:
-    """Median and range of the scores along each axis, and where on it they are best and worst, unless all are equal.
+    """Lines with the median and the range of the scores along each axis, and the best and worst values on it.
 
-    Those of a single permutation or format are left out, as in the table.
+    Scores of single permutations and formats are left out, as in the table.
     """
     shown = [score for score in _without_per_shot_losses(scores) if not score.is_variant]
     scores = [score for score in shown if score.variants and not score.of_part]
@@ -83,13 +83,13 @@ def spreads(scores: Sequence[Score]) -> list[str]:
         f"{f' (best {score.best}, worst {score.worst})' if score.best != score.worst else ''}"
         for score in scores
     ]
-    left = counted(len(lines) - MOST_LINES, "more range")
+    left = counted(len(lines) - MAX_LINES, "more range")
     more = [f"{left}: see --columns median,min,max, or `minimum` in the formats json and csv"]
-    return [*lines[:MOST_LINES], *(more if len(lines) > MOST_LINES else [])]
+    return [*lines[:MAX_LINES], *(more if len(lines) > MAX_LINES else [])]
 
 
 def hidden(scores: Sequence[Score], shown: Sequence[Score]) -> list[str]:
-    """Which scores are in no row, and where they are."""
+    """Lines that say where to find scores that are not in the table."""
     left = {score.task: score.by for score in scores if score.category}
     for score in shown:
         if score.category:
@@ -100,7 +100,7 @@ def hidden(scores: Sequence[Score], shown: Sequence[Score]) -> list[str]:
 
 
 def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
-    """What the scores lost, such as demonstrations and ties: one line for each kind of loss."""
+    """Lines about problems that affect the scores, such as dropped demonstrations and ties."""
     scores = [score for score in scores if not score.of_part and not score.variants]
     firsts = list({(s.task, s.prompt, s.shots): s for s in scores if not s.of_suite}.values())
     found = [*manifest.stopping_notes, *manifest.search_notes]
@@ -133,7 +133,7 @@ def losses(scores: Sequence[Score], manifest: Manifest) -> list[str]:
 
 
 def _without_answers(scores: Sequence[Score]) -> dict[tuple[str, str], int]:
-    """By task and list of rules, the number of texts in which the rules find nothing, over all cells."""
+    """The number of texts, over all cells, in which extraction rules find no answer, by task and list of rules."""
     cells: dict[tuple[str, str], dict[tuple[str, int], int]] = {}
     for score in scores:
         if score.unextracted and not score.of_suite:
@@ -142,7 +142,7 @@ def _without_answers(scores: Sequence[Score]) -> dict[tuple[str, str], int]:
 
 
 def _missing_averages(manifest: Manifest) -> list[str]:
-    """The suites without an average, because tasks of theirs failed."""
+    """Lines for suites that have no average because some of their tasks failed."""
     failed = {each.task for each in manifest.failures}
     averaged = [
         (suite.suite, [task for task in manifest.tasks_of(suite) if task in failed])
@@ -153,7 +153,7 @@ def _missing_averages(manifest: Manifest) -> list[str]:
 
 
 def close_calls(scores: Sequence[Score], manifest: Manifest) -> list[str]:
-    """Which scores the arithmetic noise of the model could move, and how far."""
+    """Lines for scores that arithmetic noise could change, with the range of possible values."""
     if manifest.noise is None:
         chosen = any(record.answer == "choice" for record in manifest.tasks)
         unknown = "close calls are not counted, because the arithmetic noise of this model is not known"
@@ -163,16 +163,16 @@ def close_calls(scores: Sequence[Score], manifest: Manifest) -> list[str]:
     within = f"within the arithmetic noise of {precision} ({manifest.noise:g} nats a token)"
     lines = [
         f"{score.task} {score.metric} ({counted(score.shots, 'shot')}): {_counted(score)} {within}{_movement(score)}"
-        for score in close[:MOST_LINES]
+        for score in close[:MAX_LINES]
     ]
-    if (more := len(close) - MOST_LINES) > 0:
+    if (more := len(close) - MAX_LINES) > 0:
         scored = counted(more, "more score has", "more scores have")
         lines.append(f"{scored} close calls: see `close_calls` in the formats json and csv")
     return lines
 
 
 def _counted(score: Score) -> str:
-    """How many decisions are close, and of how many; those of an average are its tasks', which may differ in seeds."""
+    """The number of close decisions and, for a single task, of all decisions."""
     if score.of_suite:
         return counted(score.close_calls or 0, "decision of its tasks is", "decisions of its tasks are")
     verb = "is" if score.close_calls == 1 else "are"
@@ -180,7 +180,7 @@ def _counted(score: Score) -> str:
 
 
 def _movement(score: Score) -> str:
-    """To what close calls could move a score."""
+    """The range of a score that its close calls allow."""
     low, high = number(score.noise_low), number(score.noise_high)
     if low == high == number(score.value):
         return ", none of which would change the score"

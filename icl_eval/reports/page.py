@@ -1,4 +1,4 @@
-"""A page: what stands above a table, the table, curves, signatures and notes; for a terminal, in Markdown and LaTeX."""
+"""A page with a heading, a table, curves, signatures and notes, as text for a terminal, Markdown, LaTeX or HTML."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from icl_eval.reports.plot_text import plots
 
 @dataclass(frozen=True)
 class View:
-    """What a page shows.
+    """Which parts of a page are shown.
 
     Attributes:
-        width: columns of the terminal.
-        columns: names of the columns of the table, or `all`; by default those that matter, as many as fit. `+NAME` adds
-            a column to these.
-        categories: whether to show the scores of all categories, even of a task with many.
-        signatures: whether every score is followed by its signature.
+        width: width in characters.
+        columns: names of columns, or `all`; by default as many useful columns as fit. `+NAME` adds one to the default.
+        categories: whether to show the scores of all categories, even for a task with many.
+        signatures: whether to show the signature of each score.
     """
 
     width: int = WIDTH
@@ -39,15 +38,15 @@ DEFAULT = View()
 
 @dataclass(frozen=True)
 class Page:
-    """The parts of a page, by lines.
+    """The parts of a page.
 
     Attributes:
-        heading: sentences above the table.
-        rows: of the table, each with all its cells by column.
-        signatures: every score in words, with its signature.
-        notes: sentences below.
+        heading: lines above the table.
+        rows: rows of the table, as cells by column.
+        signatures: a line for each score with its signature.
+        notes: lines below the table.
         curves: scores by number of shots.
-        references: what the published numbers are, if the rows have any.
+        references: lines about the published numbers, if the rows have any.
     """
 
     heading: Sequence[str]
@@ -58,10 +57,10 @@ class Page:
     references: Sequence[str] = ()
 
     def for_terminal(self, view: View = DEFAULT) -> str:
-        """As text: tasks by shots where there are several, else a line per score, and small plots of the curves.
+        """Text with a table of tasks by shots, or of one score per line, and small plots of the curves.
 
         Raises:
-            UnknownName: there is no column of this name.
+            UnknownName: a column does not exist.
         """
         names = selected_columns(self.rows, view.columns, fit_columns(self.rows, view.width))
         grid = None if view.columns else by_shots(self.rows)
@@ -72,10 +71,10 @@ class Page:
         return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
     def in_markdown(self, view: View = DEFAULT) -> str:
-        """As Markdown, with every column that has information.
+        """Markdown with all columns that are not empty.
 
         Raises:
-            UnknownName: there is no column of this name.
+            UnknownName: a column does not exist.
         """
         names = selected_columns(self.rows, view.columns, columns_of(self.rows))
         ruler = ["---:" if name in NUMBERS else "---" for name in names]
@@ -87,15 +86,15 @@ class Page:
         return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
     def in_latex(self, view: View = DEFAULT) -> str:
-        """As LaTeX with booktabs, the scores with their errors and the best of them in bold."""
+        """LaTeX with booktabs: scores have their errors, and the best are in bold."""
         return latex(self.heading, self.rows, [*self._notes([]), *self._signatures(view)])
 
     def in_html(self, view: View = DEFAULT) -> str:
-        """As a fragment of HTML, for a notebook."""
+        """A fragment of HTML for a notebook."""
         return fragment(self.heading, self.rows, [*self._notes([]), *self._signatures(view)])
 
     def _notes(self, names: Collection[str], hidden: str = "") -> list[str]:
-        """The notes on a table with these columns, and what to say of published numbers that have none."""
+        """The notes below a table with these columns, and `hidden` if published numbers are not shown."""
         if not self.references or {*names} & {*SHOWN_SYSTEMS}:
             return [*self.references, *self.notes]
         return [*([hidden] if hidden else []), *self.notes]
@@ -105,5 +104,5 @@ class Page:
 
 
 def _escaped(cell: str) -> str:
-    """A cell of a Markdown table whose text, such as a category, may come from data."""
+    """A cell of a Markdown table; its text can come from data, so special characters are escaped."""
     return escape(re.sub(r"[\\|`*\[\]]", r"\\\g<0>", cell), quote=False)

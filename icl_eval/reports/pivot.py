@@ -1,4 +1,4 @@
-"""Scores as a grid: a row per task and metric, a column per number of shots."""
+"""Tables of scores by shots: a row per task and metric, a column per number of shots."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from operator import itemgetter
 from icl_eval.reports.columns import FIGURES, Row, columns_of
 from icl_eval.reports.layout import GAP, cells_of, draw, says_nothing
 
-NOT_KEYS = FIGURES | {"shots", "few-shot split"}  # what may differ between the shots of a row
-BESIDE = ("random", "majority")  # what does not depend on the number of shots, right of the scores
+NOT_KEYS = FIGURES | {"shots", "few-shot split"}  # columns that may differ between the cells of a row
+BESIDE = ("random", "majority")  # columns to the right of the scores, which do not depend on shots
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Scores by shots.
+    """A table of scores by shots.
 
     Attributes:
-        keys: columns that identify a row.
-        shots: the numbers of shots in ascending order.
-        rows: the values of the keys, the score and its error for each number of shots, and what stands beside them.
-        beside: the names of those columns.
+        keys: names of the columns that identify a row.
+        shots: numbers of shots in ascending order.
+        rows: values of the keys, the score and its error for each number of shots, and values of `beside`.
+        beside: names of further columns to the right of the scores.
     """
 
     keys: Sequence[str]
@@ -31,9 +31,9 @@ class Grid:
     beside: Sequence[str]
 
     def draw(self, width: int) -> list[str]:
-        """The lines of the table: on one line per row if that fits, else with the errors below the scores.
+        """The lines of the table: one line per row if this fits the width, otherwise errors are below the scores.
 
-        To fit, rows may stand below lines with the values of their first keys, if that takes fewer lines.
+        The first keys of rows can become headings of groups of rows, if this fits and saves lines.
         """
         for form in ("{} ± {}", "{} ±{}"):
             if max(map(cells_of, lines := self._on_one_line(form))) <= width:
@@ -46,7 +46,7 @@ class Grid:
         return self._on_two_lines(width)
 
     def _on_one_line(self, form: str, left_out: int = 0) -> list[str]:
-        """A line per row, without some of its first keys."""
+        """A table with one line per row, without the first `left_out` keys."""
         shots = [f"{each}-shot" for each in self.shots]
         rows = [
             [
@@ -59,13 +59,13 @@ class Grid:
         return draw([*self.keys[left_out:], *shots, *self.beside], rows, {*shots, *self.beside}, 10_000)
 
     def _on_two_lines(self, width: int) -> list[str]:
-        """Scores with their errors below, the shots in as many tables as it takes."""
+        """A table with errors below the scores; the columns are divided into several tables if necessary."""
         titles = [_title(key) for key, _, _ in self.rows]
         first = max(cells_of(line) for title in titles for line in title.split("\n"))
         columns = [(f"{each}-shot", [_stacked(*row[1][i]) for row in self.rows]) for i, each in enumerate(self.shots)]
         columns += [(name, [row[2][i] for row in self.rows]) for i, name in enumerate(self.beside)]
         taken = [max(cells_of(line) for cell in (name, *cells) for line in cell.split("\n")) for name, cells in columns]
-        for _ in self.beside:  # what does not fit beside the scores is left out
+        for _ in self.beside:  # further columns that do not fit are left out
             if sum(taken) + len(GAP) * len(taken) > width - first - 1:
                 columns, taken = columns[:-1], taken[:-1]
         lines: list[str] = []

@@ -1,4 +1,4 @@
-"""`report.html`: scores, curves, differences and items of runs in one file that needs no network and no server."""
+"""The page `report.html` with scores, curves, differences and items of runs, in one file without external resources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from icl_eval.reports.categories import category_tables
 from icl_eval.reports.columns import NUMBERS, Row, columns_of, number
 from icl_eval.reports.comparison import p_value
 from icl_eval.reports.curves import (
-    MOST_NAMED,
+    MAX_NAMED,
     Curve,
     by_size,
     curves_of,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from icl_eval.results.score import Score
 
 ASSETS = Path(__file__).resolve().parent / "page_assets"
-MOST_CHARTS = 24
+MAX_CHARTS = 24
 Pairs = Mapping[tuple[str, str], Sequence["Pair"]]  # by the labels of the first and the second run
 SECTIONS = {
     "scores": "Scores",
@@ -75,12 +75,12 @@ POLICY = (
 
 
 def report(runs: Sequence[ReportRun], pairs: Pairs | None = None, fits: Sequence[ScalingFit] = ()) -> str:
-    """The page of one or several runs.
+    """The HTML page of one or several runs.
 
     Args:
-        runs: with different labels.
-        pairs: the paired differences of runs, if there are any.
-        fits: of scores over the sizes of the models, if there are any.
+        runs: the runs, with distinct labels.
+        pairs: paired differences between runs; None if there are none.
+        fits: fits of scores over the sizes of models.
     """
     sections = {
         "scores": _scores(runs),
@@ -115,7 +115,7 @@ def report(runs: Sequence[ReportRun], pairs: Pairs | None = None, fits: Sequence
 
 
 def labels(runs: Sequence[tuple[str, Path]]) -> list[str]:
-    """What to call runs of models: by the model, and by the folder too where several runs have one model."""
+    """Distinct labels of runs: the name of the model, and the folder if several runs have the same model."""
     names = [name for name, _ in runs]
     folders = [folder.name if names.count(name) > 1 else "" for name, folder in runs]
     found = [f"{name} ({folder})" if folder else name for name, folder in zip(names, folders, strict=True)]
@@ -144,7 +144,7 @@ def _heading(runs: Sequence[ReportRun]) -> str:
 
 
 def _rows(runs: Sequence[tuple[ReportRun, Sequence[Score]]]) -> list[Row]:
-    """The rows of scores of runs, each named by its run if there are several: those of a task beside one another."""
+    """The rows of scores, grouped by task; with several runs, each row names its run."""
     rows = [
         {**({"run": run.label} if len(runs) > 1 else {}), **row_of(score, run.manifest)}
         for run, scores in runs
@@ -171,10 +171,10 @@ def _scores(runs: Sequence[ReportRun]) -> str:
 
 
 def _curves(runs: Sequence[ReportRun]) -> str:
-    """A chart for the first metric of each task, with a line for each run, and a heat map of the tasks.
+    """A chart for the first metric of each task, with a line for each run, and a heat map of all tasks.
 
-    Of a single run, the lines are its prompts, of which some have a name; scorings have a chart for each, unless their
-    lines are few enough for one. Of several runs, those with several prompts of a task have a chart for each.
+    For a single run, the lines are its prompts, some of which are named. Each normalisation has its own chart unless
+    one chart has room for all lines. For several runs, each prompt has its own chart if a run has several prompts.
     """
     several = len(runs) > 1
     curves = [curve for run in runs for curve in first_of_each_task(curves_of(run.scores, run.label))]
@@ -182,7 +182,7 @@ def _curves(runs: Sequence[ReportRun]) -> str:
     lines = Counter((curve.task, curve.metric) for curve in curves)
     found: dict[tuple[str, str, str, str], list[Curve]] = {}
     for curve in curves:
-        together = not several and lines[curve.task, curve.metric] <= MOST_NAMED
+        together = not several and lines[curve.task, curve.metric] <= MAX_NAMED
         apart = several and any(prompts[run.label, curve.task, curve.scoring] > 1 for run in runs)
         key = curve.task, curve.prompt if apart else "", curve.metric, "" if together else curve.scoring
         name = _line_name(curve, curves) if together else curve.prompt
@@ -192,7 +192,7 @@ def _curves(runs: Sequence[ReportRun]) -> str:
     models = [run.label for run in runs]
     charts = []
     scored = scoring_words((curve.task, curve.metric, curve.scoring) for curve in curves)
-    shown = list(found.items())[:MOST_CHARTS]
+    shown = list(found.items())[:MAX_CHARTS]
     legends = [_legend_of(members) for _, members in shown if not several]
     common = legends[0] if len(legends) > 1 and len({*legends}) == 1 else ""
     for (task, prompt, metric, scoring), members in shown:
@@ -211,7 +211,7 @@ def _curves(runs: Sequence[ReportRun]) -> str:
 
 
 def _line_name(curve: Curve, curves: Sequence[Curve]) -> str:
-    """The prompt of a curve, and the scoring if others have another; the scoring alone if the prompt is the same."""
+    """The label of a curve in its chart: prompt, normalisation or both, depending on what differs."""
     beside = [each for each in curves if (each.task, each.metric) == (curve.task, curve.metric)]
     if len({each.scoring for each in beside}) == 1:
         return curve.prompt
@@ -219,13 +219,13 @@ def _line_name(curve: Curve, curves: Sequence[Curve]) -> str:
 
 
 def _legend_of(curves: Sequence[Curve]) -> str:
-    """The legend of a chart of a single run's prompts."""
+    """The legend of a chart whose lines are the prompts of a single run."""
     names = [curve.model for curve in named_curves(curves)]
     return _legend(names, len(curves) - len(names))
 
 
 def _legend(names: Sequence[str], others: int = 0) -> str:
-    """The names of lines, if there are several, and how many have none."""
+    """A legend with the names of lines and the number of unnamed ones; empty for a single line."""
     if len(names) < 2:
         return ""
     lines = "".join(f"<span>{key(index)}{breakable(name)}</span>" for index, name in enumerate(names))
@@ -234,7 +234,7 @@ def _legend(names: Sequence[str], others: int = 0) -> str:
 
 
 def _heat_map(found: Sequence[Sequence[Curve]], *, named: bool) -> str:
-    """Tasks by shots, in shades; nothing for a single task."""
+    """A table of tasks by shots with shaded cells; empty for a single task."""
     curves = [curve for each in found for curve in each]
     if len(curves) < 2:
         return ""
@@ -280,7 +280,7 @@ def _sizes(runs: Sequence[ReportRun], fits: Sequence[ScalingFit]) -> str:
     charts = []
     prompts = {each.task: {one.prompt for one in found if one.task == each.task} for each in found}
     scored = scoring_words((each.task, each.metric, each.normalization) for each in found)
-    for each in found[:MOST_CHARTS]:
+    for each in found[:MAX_CHARTS]:
         prompt = each.prompt if len(prompts[each.task]) > 1 else ""
         title = title_of(each.task, each.metric, prompt, scoring=scored[each.task, each.metric, each.normalization])
         names = _legend([name for name, _ in each.series])
@@ -292,7 +292,7 @@ def _sizes(runs: Sequence[ReportRun], fits: Sequence[ScalingFit]) -> str:
 
 
 def _differences(pairs: Pairs) -> str:
-    """A table for each two runs, and for more than two a matrix of how many differences are significant."""
+    """A table for every two runs, and for more than two runs a matrix with the numbers of significant differences."""
     tables = []
     names = DIFFERENCES
     for (one, other), lines in pairs.items():
@@ -339,7 +339,7 @@ def _matrix(pairs: Pairs) -> str:
 
 
 def _items() -> str:
-    """The tools, the list and the places that the script fills."""
+    """The controls, the list and the empty elements that the script fills."""
     tools = "".join(f'<label>{word} <select id="{name}"></select></label>' for name, word in TOOLS)
     search = '<label>text <input type="search" id="q" placeholder="press / to search"></label>'
     numbers = ("shots", "seed", "margin", "loss")

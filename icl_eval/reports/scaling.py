@@ -1,4 +1,4 @@
-"""The table of scaling fits: the law of each score, and the largest model as the smaller ones predict it."""
+"""The table of scaling fits: the law of each score, and its prediction for the largest model."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ INTERVALS = "95 %, interval: bootstrap over examples, the same for all models; n
 def render_scaling(
     fits: Sequence[ScalingFit], unfitted: Sequence[str] = (), format: str = "table", view: View = DEFAULT
 ) -> str:
-    """The fits as text.
+    """Scaling fits as text.
 
     Args:
-        fits: the lines.
-        unfitted: a sentence for each model and each score without a fit.
+        fits: the fits.
+        unfitted: a sentence for each model or score without a fit.
         format: one of `SCALING_FORMATS`.
-        view: what the reader wants to see; JSON and CSV always have everything.
+        view: what is shown; JSON and CSV always contain everything.
 
     Raises:
-        UnknownName: there is no such format or column.
+        UnknownName: the format or a column does not exist.
     """
     if format not in SCALING_FORMATS:
         raise UnknownName("format", format, SCALING_FORMATS)

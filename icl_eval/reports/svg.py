@@ -1,4 +1,4 @@
-"""Charts as SVG: learning curves with their uncertainties, and scores by the size of the model."""
+"""SVG charts: learning curves with uncertainties, and scores by model size."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from icl_eval.results.scaling import ScalingFit
 
 WIDTH, HEIGHT = 380, 220
-LEFT, RIGHT, TOP, BOTTOM = 44, 322, 10, 192  # of the plot; the names of lines are at its right
-FIRST, LAST = LEFT + 14, RIGHT - 30  # of the points: the draws beside the last one are within the plot
+LEFT, RIGHT, TOP, BOTTOM = 44, 322, 10, 192  # edges of the plot; names of reference lines are to its right
+FIRST, LAST = LEFT + 14, RIGHT - 30  # positions of the first and last points, with room for draws after the last
 COLOURS = 6
 LINE = 12  # height of a label
-FITTED = 40  # segments of a fitted curve
-GUESSING = {"random": "5 3", "majority": "1 3"}  # the dashes of the scores of guessing
-DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")  # a line is known by its dashes, too
-Place = tuple[float, float]
+FITTED = 40  # number of segments of a fitted curve
+GUESSING = {"random": "5 3", "majority": "1 3"}  # dash patterns of the lines of baselines
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")  # dash patterns of the series, which also distinguish them
+Position = tuple[float, float]
 
 
 def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
-    """The curves of one task by shots, one for each model: bands of one standard error, and a dot for each draw.
+    """The learning curves of one task for each model, with bands of one standard error and a dot for each draw.
 
     Args:
-        curves: of the task; those of models without a name in the legend are thin grey lines.
-        models: those of all charts, in the order of their legend.
+        curves: the curves; models that are not in the legend have thin grey lines.
+        models: names of the models in the legend of all charts, in order.
     """
     shots = sorted({point.shots for curve in curves for point in curve.points})
     positions = {each: FIRST + i * (LAST - FIRST) / max(len(shots) - 1, 1) for i, each in enumerate(shots)}
@@ -59,7 +59,7 @@ def curve_chart(curves: Sequence[Curve], models: Sequence[str]) -> str:
 
 
 def _references(known: Mapping[str, float], scale: _Scale) -> list[str]:
-    """Lines at the scores of guessing, each with its name to the right; names do not overlap."""
+    """Lines at the baselines, with their names to the right so that they do not overlap."""
     parts, taken = [], -math.inf
     for name, value in sorted(known.items(), key=lambda each: -each[1]):
         y = scale.y(value)
@@ -77,13 +77,14 @@ def size_chart(
     series: Sequence[tuple[str, Sequence[tuple[float, Point]]]],
     fits: Sequence[ScalingFit | None] = (),
 ) -> str:
-    """Scores by the size of the model or the step of its training, on a logarithmic scale.
+    """Scores by model size or training step, on a logarithmic scale.
 
     Args:
-        title, unit: of the chart and of the sizes.
-        series: the name and the scores of each, by size in ascending order.
-        fits: the fit of each series, if it has one; its curve replaces the line through the scores, and a hollow mark
-            is the largest model as the smaller ones predict it.
+        title: title of the chart.
+        unit: unit of the sizes.
+        series: name of each series, and its scores in ascending order of size.
+        fits: fit of each series; None if it has none. The fitted curve replaces the line through the scores, and a
+            hollow mark is the prediction for the largest model from the smaller ones.
     """
     fits = fits or [None] * len(series)
     curves = [_fitted(fit) if fit else [] for fit in fits]
@@ -113,14 +114,14 @@ def size_chart(
 
 
 def _fitted(fit: ScalingFit) -> list[tuple[float, float]]:
-    """Sizes from the smallest to the largest model, and the fitted score of each."""
+    """Points of a fitted curve, from the smallest to the largest model: sizes and scores."""
     low, high = fit.sizes[0], fit.sizes[-1]
     sizes = [low * (high / low) ** (i / FITTED) for i in range(FITTED + 1)]
     return list(zip(sizes, fit.at(np.array(sizes)).tolist(), strict=True))
 
 
 def key(index: int) -> str:
-    """The line of a series, for a legend."""
+    """The symbol of a series in a legend."""
     return (
         f'<svg viewBox="0 0 34 12" aria-hidden="true"><path d="M0 6H34" stroke="{series_colour(index)}" '
         f'stroke-width="2.2" stroke-dasharray="{DASHES[index % len(DASHES)]}"/>{_marker(index, 17, 6)}</svg>'
@@ -128,7 +129,7 @@ def key(index: int) -> str:
 
 
 def others_key() -> str:
-    """The line of the curves without a name, for a legend."""
+    """The symbol of unnamed curves in a legend."""
     return '<svg viewBox="0 0 34 12" aria-hidden="true"><path class="others" d="M0 6H34"/></svg>'
 
 
@@ -141,7 +142,7 @@ def short_number(value: float) -> str:
 
 
 def _band(index: int, points: Sequence[tuple[float, Point]], scale: _Scale) -> str:
-    """The area of one standard error around a curve; empty for a single point."""
+    """The band of one standard error around a curve; empty for a single point."""
     upper = [(x, scale.y(point.value + point.error)) for x, point in points]
     lower = [(x, scale.y(point.value - point.error)) for x, point in reversed(points)]
     area = f'<path d="{_path([*upper, *lower])}Z" fill="{series_colour(index)}" fill-opacity=".16"/>'
@@ -149,9 +150,9 @@ def _band(index: int, points: Sequence[tuple[float, Point]], scale: _Scale) -> s
 
 
 def _series(
-    index: int, points: Sequence[tuple[float, Point]], scale: _Scale, unit: str, fitted: Sequence[Place] = ()
+    index: int, points: Sequence[tuple[float, Point]], scale: _Scale, unit: str, fitted: Sequence[Position] = ()
 ) -> list[str]:
-    """The line of a curve, or its fit instead, with error bars, draws and marked scores."""
+    """A curve, or its fit instead, with error bars, draws and marks."""
     colour, line = series_colour(index), fitted or [(x, scale.y(point.value)) for x, point in points]
     parts = []
     errors = "".join(f"M{x:.1f} {scale.y(p.value - p.error):.1f}V{scale.y(p.value + p.error):.1f}" for x, p in points)
@@ -160,7 +161,7 @@ def _series(
         f'<path d="{_path(line)}" fill="none" stroke="{colour}" stroke-width="2" '
         f'stroke-dasharray="{DASHES[index % len(DASHES)]}"/>'
     )
-    aside = 6 + 4 * (index % COLOURS)  # beside the line, and the draws of one run beside those of another
+    aside = 6 + 4 * (index % COLOURS)  # draws are next to the line, each run at another distance
     draws = "".join(f"M{x + aside:.1f} {scale.y(value):.1f}h.01" for x, point in points for value in point.draws)
     parts.append(f'<path class="draws" d="{draws}" stroke="{colour}"/>' if draws else "")
     for x, point in points:
@@ -174,7 +175,7 @@ def _series(
 
 
 def _marker(index: int, x: float, y: float, *, hollow: bool = False) -> str:
-    """The mark of a series: each has another shape."""
+    """The mark of a series; its shape depends on the index."""
     colour = series_colour(index)
     style = f'fill="none" stroke="{colour}" stroke-width="1.5"' if hollow else f'fill="{colour}"'
     shapes = (
@@ -192,12 +193,12 @@ def series_colour(index: int) -> str:
     return f"var(--s{index % COLOURS})"
 
 
-def _path(points: Sequence[Place]) -> str:
+def _path(points: Sequence[Position]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
 def _axes(scale: _Scale, ticks: Sequence[tuple[float, str]], unit: str) -> list[str]:
-    """Lines of the grid with their values, and the ticks below that have room."""
+    """Grid lines with their values, and the labels of the horizontal axis that do not overlap."""
     parts = []
     for value in scale.ticks:
         y = scale.y(value)
@@ -218,7 +219,7 @@ def _svg(parts: Sequence[str], label: str) -> str:
 
 
 class _Scale:
-    """The vertical scale of a chart: its ticks are round numbers."""
+    """The vertical scale of a chart, with ticks at round numbers."""
 
     def __init__(self, low: float, high: float, step: float) -> None:
         self._low, self._high = low, high
@@ -227,8 +228,8 @@ class _Scale:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> _Scale:
-        """A scale that holds these values."""
-        low, high = round(min(values), 9), round(max(values), 9)  # no tick for an error of rounding
+        """A scale that includes these values."""
+        low, high = round(min(values), 9), round(max(values), 9)  # rounding errors add no tick
         span = max(high - low, abs(high) * 0.02, 0.02)
         rough = span / 4
         unit = 10.0 ** math.floor(math.log10(rough))
@@ -236,5 +237,5 @@ class _Scale:
         return cls(math.floor(low / step) * step, math.ceil((low + span) / step) * step, step)
 
     def y(self, value: float) -> float:
-        """The vertical place of a value."""
+        """The vertical position of a value."""
         return BOTTOM - (value - self._low) / (self._high - self._low) * (BOTTOM - TOP)

@@ -1,4 +1,4 @@
-"""The table of a sweep: the lines of all models, which says once what is true of all of them."""
+"""The table of a sweep: the scores of all models, with notes that all models share listed once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from icl_eval.errors import UnknownName, counted
 from icl_eval.reports.columns import Row
 from icl_eval.reports.curves import curves_of
-from icl_eval.reports.notes import MOST_LINES, averages, differences, hidden, losses, spreads
+from icl_eval.reports.notes import MAX_LINES, averages, differences, hidden, losses, spreads
 from icl_eval.reports.page import DEFAULT, Page, View
 from icl_eval.reports.table import (
     about_references,
@@ -37,16 +37,16 @@ OfTask = tuple[str, str, str, str]  # task, prompt, metric and normalisation
 
 
 def render_sweep(models: Models, failures: Sequence[Member] = (), format: str = "table", view: View = DEFAULT) -> str:
-    """The score lines of several models as text.
+    """The scores of several models as text.
 
     Args:
-        models: the manifest and the scores of each model.
-        failures: the models without scores.
-        format: one of `FORMATS`.
-        view: what is shown; JSON and CSV always have everything.
+        models: manifest and scores of each model.
+        failures: models without scores.
+        format: one of `SWEEP_FORMATS`.
+        view: what is shown; JSON and CSV always contain everything.
 
     Raises:
-        UnknownName: there is no such format or column.
+        UnknownName: the format or a column does not exist.
     """
     if format not in SWEEP_FORMATS:
         raise UnknownName("format", format, SWEEP_FORMATS)
@@ -125,7 +125,7 @@ def _page(models: Models, failures: Sequence[Member], view: View) -> Page:
 
 
 def _heading(manifests: Sequence[Manifest]) -> list[str]:
-    """How many models by which rules, on which data; the rules of each if they differ."""
+    """The number of models, the words for the models and the data; a line per model if their words differ."""
     rules = {_label(each): model_words(each) for each in manifests}
     count = f"{len(manifests)} model{'s' * (len(manifests) > 1)}"
     data = data_of(manifests[0])
@@ -147,7 +147,7 @@ def _ratio(signal: Signal | None) -> Row:
 
 
 def _about_signals(found: Mapping[Key, Signal]) -> list[str]:
-    """The ratio of each score of a task by shots, and what the noise is."""
+    """Lines with the signal-to-noise ratios by task and shots, and the kind of noise."""
     lines: dict[OfTask, list[str]] = {}
     for (task, prompt, metric, normalization, shots, average, category), signal in found.items():
         if not category and not average:
@@ -156,8 +156,8 @@ def _about_signals(found: Mapping[Key, Signal]) -> list[str]:
             )
     noise = "/".join(sorted({each.noise_of for each in found.values()}))
     notes = [f"signal/noise of {_named(key, lines)}: {', '.join(each)}" for key, each in lines.items()]
-    more = [f"signal/noise of {counted(len(notes) - MOST_LINES, 'more score')}: see the formats json and csv"]
-    shown_notes = notes if len(notes) <= MOST_LINES else [*notes[:MOST_LINES], *more]
+    more = [f"signal/noise of {counted(len(notes) - MAX_LINES, 'more score')}: see the formats json and csv"]
+    shown_notes = notes if len(notes) <= MAX_LINES else [*notes[:MAX_LINES], *more]
     about = (
         f"signal/noise: relative range over models by relative standard deviation over {noise} (Heineman et al. 2025)"
     )
@@ -165,7 +165,7 @@ def _about_signals(found: Mapping[Key, Signal]) -> list[str]:
 
 
 def _named(key: OfTask, keys: Collection[OfTask]) -> str:
-    """The task and the metric of a score, and its scoring and its prompt where the task has others."""
+    """The task and the metric of a score, with its normalisation and prompt if the task has several."""
     task, prompt, metric, normalization = key
     prompts, scorings = ({each[index] for each in keys if each[0] == task} for index in (1, 3))
     return f"{task} {metric}{f' ({normalization})' * (len(scorings) > 1)}{f', {prompt}' * (len(prompts) > 1)}"
@@ -178,9 +178,9 @@ def _label(manifest: Manifest) -> str:
 
 
 def distinct_lines(lines: Mapping[str, Sequence[str]]) -> list[str]:
-    """Each sentence once: as it is if it is true of all models, else after the names of those of which it is."""
-    of: dict[str, list[str]] = {}
-    for name, its in lines.items():
-        for line in dict.fromkeys(its):
-            of.setdefault(line, []).append(name)
-    return [line if len(names) == len(lines) else f"{', '.join(names)}: {line}" for line, names in of.items()]
+    """Distinct lines; a line that only some models have is preceded by their names."""
+    models: dict[str, list[str]] = {}
+    for name, of_model in lines.items():
+        for line in dict.fromkeys(of_model):
+            models.setdefault(line, []).append(name)
+    return [line if len(names) == len(lines) else f"{', '.join(names)}: {line}" for line, names in models.items()]

@@ -1,4 +1,4 @@
-"""The table of a run: scores with both uncertainties, what guessing gives, published numbers, and signatures."""
+"""The table of a run: scores with both uncertainties, baselines, published numbers and signatures."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from icl_eval.results.pair import Pair
     from icl_eval.results.score import Score
 
-OF_THEIR_OWN = frozenset({"memory", "synthetic"})
-"""What the records are of tasks that read none from the Hub or a directory."""
-MAX_CATEGORIES = 10  # of a task, each in a row of its own
+OWN_RECORDS = frozenset({"memory", "synthetic"})
+"""Kinds of data of tasks that read no records from the Hub or a directory."""
+MAX_CATEGORIES = 10  # of a task with a row for each category
 
 
 def render(scores: Sequence[Score], manifest: Manifest, format: str = "table", view: View = DEFAULT) -> str:
-    """Score lines as text.
+    """Scores as text.
 
     Args:
-        scores: the lines.
-        manifest: of their run, for the heading.
+        scores: the scores.
+        manifest: manifest of the run, for the heading.
         format: one of `FORMATS`.
-        view: what is shown; JSON and CSV always have everything.
+        view: what is shown; JSON and CSV always contain everything.
 
     Raises:
-        UnknownName: there is no such format or column.
+        UnknownName: the format or a column does not exist.
     """
     if format not in FORMATS:
         raise UnknownName("format", format, FORMATS)
@@ -61,8 +61,8 @@ def _page(scores: Sequence[Score], manifest: Manifest, view: View) -> Page:
 def main_scores(scores: Sequence[Score], view: View) -> Sequence[Score]:
     """The scores that a table shows.
 
-    Those of many categories are left out unless they are asked for, those of variants of prompts, and the losses of the
-    answers of demonstrations, unless columns are.
+    Scores of tasks with many categories are left out unless the view requests them. Scores of variants of prompts and
+    losses of demonstrations are left out unless the view names columns.
     """
     shown = scores if view.categories else without_many_categories(scores)
     if view.columns:
@@ -71,12 +71,12 @@ def main_scores(scores: Sequence[Score], view: View) -> Sequence[Score]:
 
 
 def without_variants(scores: Sequence[Score]) -> list[Score]:
-    """Scores without those of variants of prompts, which one line summarises."""
+    """Scores without those of variants of prompts, which have a summary."""
     return [score for score in scores if not score.is_variant]
 
 
 def without_many_categories(scores: Sequence[Score]) -> list[Score]:
-    """Scores without those of categories, if a task has more than a few of these."""
+    """Scores without those of the categories of tasks with many categories."""
     found: dict[str, set[str]] = {}
     for score in scores:
         found.setdefault(score.task, set()).add(score.category)
@@ -88,12 +88,12 @@ def _csv(scores: Sequence[Score], manifest: Manifest, view: View) -> str:  # noq
 
 
 def flat_entries(scores: Sequence[Score], manifest: Manifest) -> list[dict[str, object]]:
-    """The lines of a CSV file: which model, and the score."""
+    """The rows of a CSV file: columns for the model, then for the score."""
     return [{**manifest.identity(), **_flat(score)} for score in scores]
 
 
 def comma_separated(entries: Sequence[Mapping[str, object]]) -> str:
-    """Entries with the same keys as CSV."""
+    """Entries with equal keys as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(entries[0]) if entries else [], lineterminator="\n")
     writer.writeheader()
@@ -106,7 +106,7 @@ def _json(scores: Sequence[Score], manifest: Manifest, view: View) -> str:  # no
 
 
 def description(manifest: Manifest) -> dict[str, object]:
-    """The entries of a model in JSON, and its tasks without scores."""
+    """The JSON entries of a model, and of its tasks without scores."""
     return {
         **manifest.identity(),
         "fingerprint": manifest.model_fingerprint,
@@ -116,7 +116,7 @@ def description(manifest: Manifest) -> dict[str, object]:
 
 
 def entries(scores: Sequence[Score]) -> list[dict[str, object]]:
-    """The scores as JSON has them."""
+    """The JSON entries of scores."""
     return [{**score.stored(), "published": [_published_entry(each) for each in _published(score)]} for score in scores]
 
 
@@ -136,7 +136,7 @@ FORMATS: Mapping[str, Callable[[Sequence[Score], Manifest, View], str]] = {
 
 
 def row_of(score: Score, manifest: Manifest) -> Row:
-    """The cells of a score, by column; published numbers of the row's own protocol beside it."""
+    """The cells of a score by column, with published numbers of the same protocol."""
     prompts = {record.task_prompt for record in manifest.tasks}
     several_prompts = len(prompts) > len({task for task, _ in prompts})
     row = {
@@ -163,39 +163,39 @@ def row_of(score: Score, manifest: Manifest) -> Row:
         "from baseline": from_baseline(score),
     }
     for each in _published(score):
-        if each.system in SHOWN_SYSTEMS:  # the public split comes first, the test server's number after it
+        if each.system in SHOWN_SYSTEMS:  # the number of the public split precedes that of the test server
             row.setdefault(each.system, number(each.value))
     return row
 
 
 def task_words(score: Score) -> str:
-    """The name of a task, with a mark if its data is from the bundled sample."""
+    """The name of a task, marked if its data is the bundled sample."""
     return score.task + (" (sample)" if _is_sample(score) else "")
 
 
 def category_words(score: Score) -> str:
-    """The category, or which average over categories it is; nothing for a task without."""
+    """The category of a score, or its average over categories; empty for a task without categories."""
     if score.of_suite or not score.by:
         return ""
     return " ".join(score.category.split()) or score.average or "all (micro)"
 
 
-def ends(found: Score | Pair) -> str:
-    """The ends of an interval; nothing where all that is known is what values there can be."""
-    if found.interval == "bounds" or not math.isfinite(found.high - found.low):
+def ends(line: Score | Pair) -> str:
+    """A 95 % interval as text; empty if only the bounds of the metric are known."""
+    if line.interval == "bounds" or not math.isfinite(line.high - line.low):
         return ""
-    return f"{number(found.low)} to {number(found.high)}"
+    return f"{number(line.low)} to {number(line.high)}"
 
 
 def _published(score: Score) -> list[Published]:
-    """Numbers by the row's own protocol to show beside a score; none beside sample data or other splits."""
+    """Published numbers of the same protocol; none for sample data or other splits than the task's own."""
     if score.reference is None or score.average == "micro" or _is_sample(score) or score.split or score.fewshot_split:
         return []
     return [each for each in published(score.reference, score.metric, score.shots) if each.protocol is None]
 
 
 def _is_sample(score: Score) -> bool:
-    """Whether the bundled sample has a part in it, as in `sample` and `sample+memory`."""
+    """Whether the bundled sample is part of the data, as in `sample` and `sample+memory`."""
     return "sample" in score.data.split("+")
 
 
@@ -204,27 +204,27 @@ def _heading(manifest: Manifest) -> list[str]:
 
 
 def data_of(manifest: Manifest) -> str:
-    """Where the records came from, for people: what was named for them, or their kind if none was read from there."""
+    """Where the records came from: the chosen data, or the kind of the records if none was read from there."""
     kinds = {kind for task in manifest.tasks for kind in task.data.split("+")}
-    return "+".join(sorted(kinds)) if kinds and kinds <= OF_THEIR_OWN else manifest.config.data
+    return "+".join(sorted(kinds)) if kinds and kinds <= OWN_RECORDS else manifest.config.data
 
 
 def model_words(manifest: Manifest) -> str:
-    """The model's rules, for people."""
+    """The words for the model, separated by commas."""
     return manifest.model_words.replace("|", ", ")
 
 
 def remarks(manifest: Manifest) -> list[str]:
-    """The sentences above the table."""
+    """The notes above the table."""
     limit = manifest.prefix_sharing_limit
     computed = f"prefixes are not all shared, because {limit}" if limit else None
     bare = _without_demonstrations(manifest)
-    shown = f"evaluated with 0 shots only, for lack of demonstrations: {', '.join(bare)}" if bare else None
+    shown = f"evaluated with 0 shots only, because there are no demonstrations: {', '.join(bare)}" if bare else None
     return [note for note in (manifest.note, shown, manifest.control_note, computed) if note]
 
 
 def _without_demonstrations(manifest: Manifest) -> list[str]:
-    """The tasks that were evaluated without demonstrations in a run that shows some to others."""
+    """The tasks that were evaluated without demonstrations, in a run in which others have some."""
     if not any(manifest.config.shots):
         return []
     shown = {record.task for record in manifest.tasks if any(record.shots)}
@@ -232,7 +232,7 @@ def _without_demonstrations(manifest: Manifest) -> list[str]:
 
 
 def signatures(scores: Sequence[Score]) -> list[str]:
-    """Every score in words, with its signature."""
+    """A line for each score with its value, uncertainties and signature."""
     return [f"{_named(score)} {_uncertain(score)}  {score.signature}" for score in scores]
 
 
@@ -249,7 +249,7 @@ def _uncertain(score: Score) -> str:
 
 
 def about_references(scores: Sequence[Score]) -> list[str]:
-    """What the published numbers are, if there are any."""
+    """A line about the published numbers, if there are any."""
     if not any(_published(score) for score in scores):
         return []
     return [

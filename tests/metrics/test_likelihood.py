@@ -202,7 +202,7 @@ def test_min_k_takes_the_tokens_of_all_windows_and_leaves_out_texts_that_are_too
         MetricError, match="all texts are too short: 20 % of a text must be at least one token, so it needs 5 tokens"
     ):
         estimate(metric("min_k"), [[short]])
-    with pytest.raises(MetricError, match="this takes 4 tokens"):
+    with pytest.raises(MetricError, match="so it needs 4 tokens"):
         estimate(metric("min_k:k=30"), [[replace(short, windows=((-1.0,) * 3,))]])
 
 

@@ -292,7 +292,7 @@ def test_treebank_beyond_the_window_is_read_in_strides(window: int, release: Loc
 def test_a_text_has_no_demonstrations(release: LocalSource) -> None:
     result = evaluate(FakeLM(), ["ptb", "lambada"], data=release.directory, shots=(0, 1))
 
-    note = "note: evaluated with 0 shots only, for lack of demonstrations: ptb"
+    note = "note: evaluated with 0 shots only, because there are no demonstrations: ptb"
     assert {(score.task, score.shots) for score in result} == {("ptb", 0), ("lambada", 0), ("lambada", 1)}
     assert note in result.table().splitlines()
     with pytest.raises(RunError, match=r"^ptb has no demonstrations, so it can only be evaluated with 0 shots$"):
