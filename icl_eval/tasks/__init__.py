@@ -1,4 +1,4 @@
-"""Tasks: task files become tasks, and records of any source become examples."""
+"""Tasks: task files are read as tasks, and records of any source as examples."""
 
 from icl_eval.tasks.definition import (
     AnswerKind,

@@ -1,4 +1,4 @@
-"""One raw record to an example, by a task's field mapping."""
+"""Conversion of a raw record to an example by a task's field mapping."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ _INDEX = re.compile(r"-?[0-9]{1,9}")
 
 
 class MissingFieldError(DataError):
-    """A record lacks a field, whose path this names."""
+    """A record lacks a field.
+
+    Attributes:
+        field: path of the field.
+    """
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
@@ -26,22 +30,22 @@ class MissingFieldError(DataError):
 
 
 def are_records(found: Sequence[Any]) -> bool:
-    """Whether all are mappings with texts as names."""
+    """Whether all values are mappings with texts as keys."""
     try:
-        deque(map("".join, found), maxlen=0)  # fails for names that are no texts
+        deque(map("".join, found), maxlen=0)  # fails for keys that are not texts
     except TypeError:
         return False
     return all(issubclass(kind, Mapping) for kind in set(map(type, found)))
 
 
 def check_mapping(record: Any) -> None:
-    """Raise `DataError` unless a record is a mapping of names."""
+    """Raise `DataError` if a record is not a mapping with texts as keys."""
     if not are_records([record]):
         raise DataError(f"a record is a mapping of names to values, not a {type(record).__name__}")
 
 
 class Conversion:
-    """A task's rules for making examples of records, with all that is the same for every record worked out once."""
+    """Converts records to examples of a task."""
 
     def __init__(self, definition: TaskDefinition) -> None:
         self._definition = definition
@@ -50,15 +54,15 @@ class Conversion:
         answers = {definition.gold.field} if definition.gold else set()
         answers |= {definition.references} if definition.references else set()
         references = {name for name, path in definition.fields.items() if path == definition.references}
-        self._besides = references if definition.fields else answers  # fields that are no part of the question
+        self._besides = references if definition.fields else answers  # fields that are not part of the question
         self._fields = tuple(definition.fields.items())
         self._gold_of_label = lru_cache(1000, typed=True)(partial(_gold, definition))
 
     def example(self, record: Mapping[str, Any], name: str | None = None, group: str | None = None) -> Example:
-        """The example of a record, which is named by content unless a name is given.
+        """The example of a record. Its id is `name`, or a hash of the content.
 
         Raises:
-            DataError: a field or label is missing or cannot be.
+            DataError: a field or label is missing or not valid.
         """
         definition = self._definition
         fields = {name: _value(path, record) for name, path in self._fields} or dict(record)
@@ -81,9 +85,9 @@ class Conversion:
     def _answers(
         self, record: Mapping[str, Any], fields: Mapping[str, Any]
     ) -> tuple[tuple[str, ...], tuple[int, ...], tuple[float, ...]]:
-        """The options of an example, which are right, and their grades; of references, all or none are right."""
+        """The options or references of an example, the indices of the right ones, and the grades of options."""
         definition = self._definition
-        if definition.answer != "choice" or definition.gold is None:  # the schema gives every choice its gold key
+        if definition.answer != "choice" or definition.gold is None:  # the schema requires `gold` for choices
             references = _references(definition, record)
             return references, tuple(range(len(references))) if _are_right(definition, record) else (), ()
         options = self._options or _options(definition, fields)
@@ -99,9 +103,9 @@ class Conversion:
         return options, gold, () if {*grades} <= {0, 1} else grades
 
     def _digest(self, fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
-        """The fingerprint of a question; without a mapping of its fields, of all fields but answer and id."""
+        """The fingerprint of a question; without `fields`, it includes all fields of the record but answer and id."""
         definition, besides = self._definition, self._besides
-        if definition.id and not definition.fields and len(fields) > len(besides) + 1:  # all there is, is the question
+        if definition.id and not definition.fields and len(fields) > len(besides) + 1:  # if other fields remain
             besides = besides | {definition.id}
         question = {name: value for name, value in fields.items() if name not in besides} if besides else fields
         try:
@@ -113,12 +117,12 @@ class Conversion:
 
 
 def _value(path: str, record: Mapping[str, Any]) -> Any:
-    """A raw field by dotted path, or a template over the raw record."""
+    """The value of a field or dotted path of a raw record, or of a template over it."""
     if "{{" in path:
         try:
             return sandbox.evaluate(path, record, f"the template {path!r}")
-        except Exception as error:  # a template can fail in any way that Python can
-            reason = str(getattr(error, "message", error) or type(error).__name__)  # jinja2 adds a line to its texts
+        except Exception as error:  # a template can raise any exception
+            reason = str(getattr(error, "message", error) or type(error).__name__)  # without the line that jinja2 adds
             raise DataError(f"{path!r} cannot be rendered: {reason}") from error
     if path in record:
         return record[path]
@@ -133,7 +137,7 @@ def _value(path: str, record: Mapping[str, Any]) -> Any:
 
 
 def record_name(path: str, record: Mapping[str, Any]) -> str:
-    """An id, group or cluster: a text or a number."""
+    """The value of an id, group or cluster as text; raises `DataError` unless it is a text or a number."""
     value = _value(path, record)
     if isinstance(value, str):
         return value
@@ -143,14 +147,14 @@ def record_name(path: str, record: Mapping[str, Any]) -> str:
 
 
 def _are_right(definition: TaskDefinition, record: Mapping[str, Any]) -> bool:
-    """Whether the references are right answers, which they are unless `gold` marks them as wrong."""
+    """Whether the references are right answers; `gold` can mark them as wrong."""
     if definition.gold is None:
         return True
     return _gold_index(definition, _value(definition.gold.field, record), 2) == 1
 
 
 def _references(definition: TaskDefinition, record: Mapping[str, Any]) -> tuple[str, ...]:
-    """The acceptable texts, in the record's order, the first of them the one to show."""
+    """The references in the order of the record; the first one is shown in demonstrations."""
     path = definition.references or ""
     value = _value(path, record)
     listed = value if isinstance(value, list | tuple) else [value]
@@ -170,7 +174,7 @@ def _options(definition: TaskDefinition, fields: Mapping[str, Any]) -> tuple[str
         if definition.fields and definition.options.partition(".")[0] not in fields:
             raise DataError(f"`options`: {UnknownName('entry of `fields`', definition.options, fields)}")
         listed = _value(definition.options, fields)
-        listed = list(listed) if isinstance(listed, Mapping) else listed  # of options to whether they are right
+        listed = list(listed) if isinstance(listed, Mapping) else listed  # a mapping of options to labels
         if not isinstance(listed, list | tuple) or not listed:
             raise DataError(f"{definition.options!r} lists no options")
         for each in listed:
@@ -181,14 +185,14 @@ def _options(definition: TaskDefinition, fields: Mapping[str, Any]) -> tuple[str
 
 
 def _is_text(value: Any) -> bool:
-    """Whether a value of a record is a text or a number; what tables have for nothing, NaN, is neither."""
+    """Whether a value is a text or a number; NaN, which tables have for missing values, is neither."""
     return isinstance(value, str) or (
         isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     )
 
 
 def _gold(definition: TaskDefinition, value: Any, options: Sequence[str]) -> tuple[int, ...]:
-    """The indices of the right options: a name, an index, or a list of them."""
+    """The indices of the right options, given by a name, an index, or a list of these."""
     if not isinstance(value, list | tuple):
         return (_gold_index(definition, value, len(options)),)
     if not value:
@@ -197,10 +201,10 @@ def _gold(definition: TaskDefinition, value: Any, options: Sequence[str]) -> tup
 
 
 def _grades(marks: Mapping[Any, Any], options: Sequence[str]) -> tuple[float, ...]:
-    """The grades that a mapping gives to options; 0 for one that it lacks.
+    """The grades of options in a mapping; missing options have the grade 0.
 
     Raises:
-        DataError: it has another option or something else than grades, or every option has the grade 0.
+        DataError: the mapping has an unknown option or a value that is not a grade, or all grades are 0.
     """
     for option, grade in marks.items():
         if option not in options:
@@ -228,7 +232,7 @@ def _gold_index(definition: TaskDefinition, value: Any, options: int) -> int:
 
 
 def _stated_index(value: Any, names: Sequence[str]) -> int | None:
-    """The index that a label states: by a name, a number or a truth value; -1, like in many data sets, by nothing."""
+    """The index for a label that is a name, a number or a boolean; -1 for a missing label, as in many data sets."""
     if names:
         name = str(value).lower() if isinstance(value, bool) else str(value)
         if name in names:

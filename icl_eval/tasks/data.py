@@ -1,4 +1,4 @@
-"""The keys of a task file for the source of its records."""
+"""The keys of a task file that define the source of its records."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from icl_eval.tasks.files import FORMATS, Format, Layout, format_of
 
 
 class Strict(BaseModel):
-    """A mapping in a task file: unknown keys are errors, and values are fixed."""
+    """A mapping in a task file. Unknown keys are errors, and values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     NEW_KEYS: ClassVar[frozenset[str]] = frozenset()
-    """Keys that a dump leaves out at their defaults, so that digests of tasks without them stay as they were."""
+    """Keys that are dumped only if they are set, so that digests of older tasks do not change."""
 
     @model_serializer(mode="wrap")
     def _without_new_keys(self, serialized: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Data(Strict):
 
     @property
     def layout(self) -> Layout:
-        """How the records of all files are written."""
+        """The layout of all files."""
         return Layout(self.format, tuple(self.columns or ()), self.pattern, self.records)
 
     @field_validator("columns")
@@ -118,7 +118,7 @@ class Data(Strict):
 
     @model_validator(mode="after")
     def _keys_fit_the_files(self) -> Data:
-        """Each of the keys that describe files belongs to one kind of them, of which there is one."""
+        """Check that keys for a format are used only with files of this format."""
         belongs: dict[str, tuple[Format, ...]] = {
             "columns": ("csv", "tsv"),
             "pattern": ("lines",),

@@ -69,7 +69,7 @@ class Category(Strict):
 
 
 def _as_category(value: object) -> object:
-    """The mapping that a field alone is short for."""
+    """The mapping for which a field alone is short."""
     if value is None or isinstance(value, Mapping | Category):
         return value
     if not isinstance(value, str):
@@ -230,13 +230,13 @@ class TaskDefinition(Strict):
 
     @property
     def primary_metrics(self) -> tuple[str, ...]:
-        """The metrics whose mean is the task's score in the averages of suites; of several rules, by the first."""
+        """The metrics whose mean enters averages of suites; with extraction rules, the first list of rules is used."""
         chosen = [self.primary] if isinstance(self.primary, str) else self.primary
         return tuple(self._extracted(name)[0] for name in chosen or self.metrics[:1])
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The metrics of a run: each of `metrics`, taken of what each list of rules finds, if there are any."""
+        """The metrics of a run: `metrics`, each combined with each list of extraction rules."""
         return tuple(dict.fromkeys(each for name in self.metrics for each in self._extracted(name)))
 
     def _extracted(self, name: str) -> list[str]:
@@ -320,7 +320,12 @@ class SuiteDefinition(Strict):
 
 
 def tasks_of(suite: SuiteDefinition, suites: Mapping[str, SuiteDefinition]) -> list[str]:
-    """The tasks of a suite and of the suites in it, each once; `suites` holds these by name."""
+    """The tasks of a suite and of its nested suites, without duplicates.
+
+    Args:
+        suite: the suite.
+        suites: the nested suites by name.
+    """
     found: dict[str, None] = {}
     for name in suite.tasks:
         found |= dict.fromkeys(tasks_of(suites[name], suites) if name in suites else [name])

@@ -1,4 +1,4 @@
-"""One record of a data set in canonical form."""
+"""Examples: records of a data set in a form that does not depend on its layout."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A record as prompts, demonstrations and metrics see it, whatever its layout in the data."""
+    """A record in the form that prompts, demonstrations and metrics use."""
 
     id: str
     fields: Mapping[str, Any]
     options: tuple[str, ...]
-    gold: tuple[int, ...]  # indices of the right options; none where the reference is known to be wrong
-    cluster: str  # examples of one cluster are not independent; the group where there is none
-    group: str  # the unit of grouped metrics and of --limit; the id where there is none
-    fingerprint: str = ""  # of the exact question, without its answer; `question_key` compares questions
-    grades: tuple[float, ...] = ()  # of the options, from 0 to 1, if they are not just right or wrong
-    category: str = ""  # examples of one category have a score of their own; empty where the task has none
+    gold: tuple[int, ...]  # indices of the right options; empty if the references are wrong answers
+    cluster: str  # examples of a cluster are not independent; by default, the group
+    group: str  # unit of grouped metrics and of --limit; by default, the id
+    fingerprint: str = ""  # hash of the exact question without its answer
+    grades: tuple[float, ...] = ()  # grades of the options between 0 and 1, if they are not just right or wrong
+    category: str = ""  # categories are scored separately; empty if the task has none
 
     def __post_init__(self) -> None:
         if not self.fingerprint:
@@ -33,27 +33,27 @@ class Example:
 
 
 def are_grades(values: Iterable[Any]) -> bool:
-    """Whether all values are numbers from 0 (wrong) to 1 (right)."""
+    """Whether all values are numbers between 0 (wrong) and 1 (right)."""
     return all(isinstance(each, int | float) and 0 <= each <= 1 for each in values)
 
 
 def fingerprint(fields: Mapping[str, Any], options: tuple[str, ...]) -> str:
-    """Hash of an example's question."""
+    """A hash of the exact question of an example."""
     return hashlib.blake2b("".join(_ENCODE([fields, options], 0)).encode(), digest_size=8).hexdigest()
 
 
 def question_key(values: Iterable[Any]) -> str:
-    """A hash of a question, equal for every way to write the same question.
+    """A hash of a question that does not depend on how it is written.
 
-    Fields and options count as one bag of texts: their order, letter case, white space and compatible Unicode forms
-    make no difference. Different questions may share a key where they swap texts, such as a premise and a hypothesis.
+    Fields and options are a bag of texts, so their order does not matter, nor do letter case, white space and
+    compatible Unicode forms. Questions with swapped texts, such as premise and hypothesis, have the same key.
     """
     texts = sorted(_bare(text) for value in values for text in _leaves(value))
     return hashlib.blake2b("\x1f".join(texts).encode(), digest_size=16).hexdigest()
 
 
 def _leaves(value: Any) -> Iterator[str]:
-    """The texts in a field: of lists and mappings, those of all their values."""
+    """All texts in a field, including those in lists and mappings."""
     if isinstance(value, str):
         yield value
         return
@@ -73,7 +73,7 @@ def _bare(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a columnar file or of numpy as JSON; others may print differently in every process."""
+    """A value of a columnar file or of numpy in a form that JSON can represent; others raise `TypeError`."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, date | time | timedelta | Decimal | UUID):
@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be part of a question")
 
 
-# What `JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain)` creates again for every value.
+# The encoder that `JSONEncoder(sort_keys=True, ensure_ascii=False, default=_plain)` creates for each call.
 _ENCODE = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
     None, _plain, json.encoder.encode_basestring, None, ": ", ", ", True, False, True
 )

@@ -11,21 +11,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, f
 
 from icl_eval.errors import MetricError, UnknownName
 
-SECONDS = 2.0  # that matching one text may take
-MOST_STEPS = 10**6  # of a compiled pattern, in which every repetition that must match has its own
+TIMEOUT = 2.0  # seconds for matching one text
+MAX_STEPS = 10**6  # of a compiled pattern; required repetitions are compiled separately
 NUMBER = regex.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 LETTER = regex.compile(r"(?:^|(?<=[\s(*]))([A-Z])(?=[).:,*]|\s*$)")
 
 
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """The compiled regular expression.
+    """Compile a regular expression.
 
     Raises:
-        ValueError: it is none, or one that would take long or much memory to compile.
+        ValueError: the pattern is not valid, or compiling it would take much time or memory.
     """
     repeats = math.prod(int(each) or 1 for each in regex.findall(r"\{([0-9]{1,9})", pattern))
-    if len(pattern) * repeats > MOST_STEPS:
-        raise ValueError(f"the length of a regular expression times its repetitions is at most {MOST_STEPS}")
+    if len(pattern) * repeats > MAX_STEPS:
+        raise ValueError(f"the length of a regular expression times its repetitions is at most {MAX_STEPS}")
     try:
         return regex.compile(pattern)
     except regex.error as error:
@@ -93,7 +93,7 @@ class Rule(BaseModel):
         return self
 
     def apply(self, text: str) -> str | None:
-        """The text after this step, or None if it finds nothing.
+        """The result of the rule, or None if it finds nothing.
 
         Raises:
             MetricError: the pattern takes too long.
@@ -103,7 +103,7 @@ class Rule(BaseModel):
 
 
 def _as_rule(value: object) -> object:
-    """A rule without settings may be written as its name."""
+    """The mapping for a rule that is written as its name."""
     if isinstance(value, str) and value not in WORDS:
         raise ValueError(UnknownName("rule without settings", value, WORDS).message)
     return {value: True} if isinstance(value, str) else value
@@ -115,7 +115,7 @@ RulesByName = dict[Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_-]*$")], R
 
 
 def extract(text: str, rules: Sequence[Rule]) -> str | None:
-    """The answer in a text by rules, each applied to what the one before gave; None if one of them finds nothing.
+    """Apply rules to a text one after the other; returns the answer, or None if a rule finds nothing.
 
     Raises:
         MetricError: a pattern takes too long.
@@ -130,10 +130,10 @@ def extract(text: str, rules: Sequence[Rule]) -> str | None:
 
 def _match(text: str, rule: Rule) -> str | None:
     try:
-        matches = list(regex.finditer(rule.pattern or "", text, timeout=SECONDS))
+        matches = list(regex.finditer(rule.pattern or "", text, timeout=TIMEOUT))
     except TimeoutError as error:
         raise MetricError(
-            f"the pattern {rule.pattern!r} takes more than {SECONDS:g} s for a text of {len(text)} characters"
+            f"the pattern {rule.pattern!r} takes more than {TIMEOUT:g} s for a text of {len(text)} characters"
         ) from error
     if not matches:
         return None
@@ -158,7 +158,7 @@ def _last_number(text: str, _: Rule) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-    """The contents of the last box, which may hold pairs of braces; `\\boxed 5` needs no braces."""
+    """The content of the last box in a LaTeX text, such as `\\boxed{5}` or `\\boxed 5`; None if there is none."""
     start = max(text.rfind(command) for command in ("\\boxed{", "\\fbox{"))
     bare = text.rfind("\\boxed ")
     if bare > start:
@@ -193,5 +193,5 @@ WORDS = ("last_number", "boxed", "letter", "strip", "lower")
 
 
 def dumped(extract: Mapping[str, Sequence[Rule]]) -> dict[str, Any]:
-    """Rules as a task file would have them."""
+    """Rules as they are written in a task file."""
     return {name: [rule.model_dump(exclude_unset=True) for rule in rules] for name, rules in extract.items()}

@@ -1,4 +1,4 @@
-"""Data files of every kind as records: tables, JSON, and plain text with one record a line."""
+"""Readers of data files: tables, JSON, XML, and plain text with one record per line."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ import regex
 from icl_eval.errors import DataError, UnknownName
 
 Record = Mapping[str, Any]
-Located = tuple[int | None, Any]  # a record and the line that it stands on, where records stand on lines
+Located = tuple[int | None, Any]  # the line of a record, or None, and the record
 Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "xml", "lines"]
 
 LANGUAGES = (
     *("cs", "de", "en", "es", "et", "fi", "fr", "gu", "hi", "hu", "is", "ja", "kk", "lt", "lv", "pl", "ro", "ru", "tr"),
     *("uk", "zh"),
 )
-"""Those of WMT's news tests, whose files of sentences end in the language: `newstest2014.fr`."""
+"""Languages of the news tests of WMT, whose text files have the language as suffix, as in `newstest2014.fr`."""
 
 LINES = {".txt": "text", ".lst": "label", **{f".{language}": language for language in LANGUAGES}}
-"""Suffixes of text files, of which every line is a record of one field, and the field's name."""
+"""Suffixes of text files whose lines are records with a single field, and the name of this field."""
 
 _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
-HEADER_CHECK = 1000  # records among which the names in the header are looked for
-LONGEST_COLUMN_NAME = 100  # characters; what is longer is a text
+HEADER_CHECK = 1000  # number of records in which names of the header are searched for
+LONGEST_COLUMN_NAME = 100  # characters; longer names are texts, not names of columns
 NAME_THE_COLUMNS = "; if the first line is a record, list the columns in their order in the task file: `data.columns`"
-PATTERN_SECONDS = 2.0  # that matching one line may take
+PATTERN_SECONDS = 2.0  # time limit for matching one line
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the records of a file are written, if the file itself does not state it.
+    """The layout of a data file, as far as the file does not define it.
 
     Attributes:
-        format: overrides the one of the suffix.
-        columns: of a CSV or TSV file without a header.
-        pattern: of a text file, whose lines must match it; its named groups are the fields.
-        records: of a JSON file, the dotted path to its array.
+        format: format of the file; by default, the suffix decides.
+        columns: names of the columns of a CSV or TSV file without a header.
+        pattern: regular expression for the lines of a text file; its named groups are the fields.
+        records: dotted path to the array of records in a JSON file.
     """
 
     format: Format | None = None
@@ -58,43 +58,42 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file of records, and the fields that its name gives all of them."""
+    """A data file, and fields from its name, which all of its records have."""
 
     path: Path
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
 Reader = Callable[[Path, Layout], Iterator[Located]]
-AS_THE_SUFFIX_SAYS = Layout()
+DEFAULT_LAYOUT = Layout()
 
 
 def format_of(name: str) -> Format | None:
-    """The format that the suffix of a file's name stands for."""
+    """The format for the suffix of a file name; None if unknown."""
     suffix = Path(name.removesuffix(".gz")).suffix
     return SUFFIXES.get(suffix) or ("lines" if suffix in LINES else None)
 
 
-def read_file(path: Path, layout: Layout = AS_THE_SUFFIX_SAYS) -> Iterator[Record]:
-    """Read jsonl, json, csv, tsv, parquet, xml or lines of text, gzipped or not; or a folder of JSON objects.
+def read_file(path: Path, layout: Layout = DEFAULT_LAYOUT) -> Iterator[Record]:
+    """Read the records of a file (jsonl, json, csv, tsv, parquet, xml or text lines, gzipped or not) or folder.
 
-    A .json file is an array of records, an object with the array under `data`, as SQuAD and its kin are published, or
-    an object of records by name, as DROP is.
-    Of an .xml file, every child of the root is a record, its children are fields: a text, a mapping if there are
-    children again, a list where a name repeats.
+    A .json file is an array of records, an object with the array under `data`, as in SQuAD, or an object of records by
+    name, as in DROP. In an .xml file, the children of the root are records, and their children are fields: a text, a
+    mapping if there are further children, or a list if a name is repeated. A folder has one JSON object per file.
 
     Raises:
-        DataError: the file cannot be read or a record is not a mapping, with the line.
+        DataError: the file cannot be read, or a record is not a mapping; the error has the line.
     """
     return read_files([DataFile(path)], layout)
 
 
-def read_files(files: Sequence[DataFile], layout: Layout = AS_THE_SUFFIX_SAYS) -> Iterator[Record]:
-    """The records of files, one file after the other, with the fields that the file's name gives."""
+def read_files(files: Sequence[DataFile], layout: Layout = DEFAULT_LAYOUT) -> Iterator[Record]:
+    """Read the records of several files, with the fields from the file names."""
     return (record for _, _, record in _located(files, layout))
 
 
 def location_in(files: Sequence[DataFile], number: int, layout: Layout) -> tuple[Path, int | None]:
-    """The file and, where records stand on lines, the line of a record, counted from 1, of what `read_files` reads."""
+    """The file of the n-th record of `read_files`, counted from 1, and its line, or None if records have no lines."""
     file, line, _ = next(islice(_located(files, layout), number - 1, None))
     return file, line
 
@@ -113,7 +112,7 @@ def _located(files: Sequence[DataFile], layout: Layout) -> Iterator[tuple[Path, 
 def _with_fields(record: Record, fields: Mapping[str, str], path: Path, line: int | None) -> Record:
     for name in fields:
         if name in record:
-            raise DataError(f"the record has a field {name!r}, which the name of its file also gives", path, line)
+            raise DataError(f"the record has a field {name!r}, which the file name defines, too", path, line)
     return {**record, **fields}
 
 
@@ -121,7 +120,7 @@ def _format(path: Path, layout: Layout) -> Format:
     found = layout.format or format_of(path.name)
     if found is None:
         known = ", ".join([*SUFFIXES, *LINES])
-        raise DataError(f"this kind of file cannot be read; use {known}, or set `data.format`", path)
+        raise DataError(f"this kind of file is not supported; use {known}, or set `data.format`", path)
     return found
 
 
@@ -136,7 +135,7 @@ def _read(path: Path, reader: Reader, layout: Layout) -> Iterator[Located]:
 
 
 def _broken_line(path: Path) -> int | None:
-    """The first line that is not UTF-8."""
+    """The number of the first line that is not UTF-8."""
     with _bytes(path) as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -147,7 +146,7 @@ def _broken_line(path: Path) -> int | None:
 
 
 def _text(path: Path, newline: str = "") -> io.TextIOBase:
-    # utf-8-sig: spreadsheets begin their files with a byte order mark; newline="": fields keep their own line breaks
+    # utf-8-sig: spreadsheets write a byte order mark; newline="": line breaks in fields are kept
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline=newline)
     return path.open(encoding="utf-8-sig", newline=newline)
@@ -156,14 +155,14 @@ def _text(path: Path, newline: str = "") -> io.TextIOBase:
 def _lines(path: Path, layout: Layout) -> Iterator[Located]:
     name = LINES.get(Path(path.name.removesuffix(".gz")).suffix, "text")
     pattern = None if layout.pattern is None else regex.compile(layout.pattern)
-    with _text(path, newline="\n") as lines:  # a form feed or a lone carriage return does not end a line
+    with _text(path, newline="\n") as lines:  # form feeds and single carriage returns do not end lines
         for number, line in enumerate(lines, start=1):
             text = line.removesuffix("\n").removesuffix("\r")
             yield number, {name: text} if pattern is None else _groups(pattern, text, path, number)
 
 
 def _groups(pattern: regex.Pattern[str], text: str, path: Path, line: int) -> dict[str, str]:
-    """The named groups of a line; empty for one that took no part in the match."""
+    """The named groups of a line; groups that do not take part in the match are empty."""
     try:
         found = regex.fullmatch(pattern, text, timeout=PATTERN_SECONDS)
     except TimeoutError as error:
@@ -187,7 +186,7 @@ def _json_records(path: Path, layout: Layout) -> Iterator[Located]:
         found = _at_path(content, layout.records, path)
     elif isinstance(content, dict):
         by_name = list(content.values()) if content and all(isinstance(e, dict) for e in content.values()) else None
-        found = content.get("data", content.get("Data", by_name))  # TriviaQA capitalises it, DROP has passages by name
+        found = content.get("data", content.get("Data", by_name))  # `Data` in TriviaQA, passages by name in DROP
     if not isinstance(found, list) and layout.records is not None:
         raise DataError(f"`records` is {layout.records!r}, which is not an array but {type(found).__name__}", path, 1)
     if not isinstance(found, list):
@@ -197,13 +196,13 @@ def _json_records(path: Path, layout: Layout) -> Iterator[Located]:
 
 
 def _arrays(content: Any) -> list[str]:
-    """The keys of a JSON object whose values are arrays of objects."""
+    """The keys of a JSON object that have arrays of objects."""
     named = content.items() if isinstance(content, dict) else ()
     return [name for name, value in named if isinstance(value, list) and value and isinstance(value[0], dict)]
 
 
 def _at_path(value: Any, dotted: str, path: Path) -> Any:
-    """The value at a dotted path in a JSON file; for objects by name, their list."""
+    """The value at a dotted path in a JSON file; objects by name become a list."""
     for part in dotted.split("."):
         if not isinstance(value, dict):
             raise DataError(
@@ -217,13 +216,13 @@ def _at_path(value: Any, dotted: str, path: Path) -> Any:
 
 
 def _object(path: Path, _: Layout) -> Iterator[Located]:
-    """The one record of a file in a folder of them."""
+    """The record of a JSON file in a folder with one record per file."""
     with _text(path) as text:
         yield 1, _json(text.read(), path, 1)
 
 
 def parse_json(text: str | bytes) -> Any:
-    """`json.loads`, in a fraction of its time for what begins with a value and ends with it or a line break."""
+    """`json.loads`, but much faster for text that starts with a value and ends with it or with white space."""
     try:
         decoded = text if isinstance(text, str) else text.decode()
         value, end = _scan(decoded, 0)
@@ -260,11 +259,11 @@ def _separated(delimiter: str) -> Reader:
 
 
 def _located_rows(rows: csv.DictReader[str], path: Path, names: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row with the number of its first line."""
+    """The rows with the numbers of their first lines."""
     for row in rows:
         if None in row or None in row.values():
             expected = len(rows.fieldnames or ())
-            surplus = len(row.get(None) or ())  # csv keeps what has no name under None
+            surplus = len(row.get(None) or ())  # csv collects surplus values under None
             found = expected + surplus - sum(value is None for value in row.values())
             message = f"this row does not have as many columns as {names}: {found} instead of {expected}"
             raise DataError(message, path, rows.line_num)
@@ -272,10 +271,10 @@ def _located_rows(rows: csv.DictReader[str], path: Path, names: str) -> Iterator
 
 
 def _check_header(names: Sequence[str], rows: Sequence[Mapping[str, str]], path: Path) -> None:
-    """Raise `DataError` if the first line of a table is a record, which would be lost as the names of the columns.
+    """Raise `DataError` if the first line of a table is a record instead of a header.
 
-    It is one if a name is that of two columns or a whole text, or if it is a value of its own column, of which all are
-    numbers or most occur more than once. A vocabulary may hold the name of its column, once.
+    This is so if a name is repeated or very long, or if it is also a value of its column, and the values of this column
+    are numbers or mostly repeated. A list of distinct words may contain the name of its column.
     """
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -312,12 +311,12 @@ def _xml(path: Path, _: Layout) -> Iterator[Located]:
     try:
         with _bytes(path) as file:
             root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that there is not
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: unknown encoding
         raise DataError(f"not readable XML: {error}", path) from error
     for child in root:
         value = _element(child, path)
         if isinstance(value, str):
-            raise DataError(f"a record has fields, but <{child.tag}> holds only text", path)
+            raise DataError(f"a record must have fields, but <{child.tag}> has only text", path)
         yield None, value
 
 

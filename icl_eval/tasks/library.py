@@ -1,4 +1,4 @@
-"""Task, suite and prompt files by name: the bundled ones and the user's. Only what is used is read."""
+"""The library: bundled and user-defined task, suite and prompt files by name, which are read when needed."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from icl_eval.tasks.located import Located, load_yaml, validate
 from icl_eval.tasks.synthetic import GENERATORS
 from icl_eval.tasks.task import Task
 
-_Version = tuple[Path, int, int]  # a file, when it was changed, and its size
+_Version = tuple[Path, int, int]  # a file, its modification time and its size
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def bundled() -> Path:
-    """The folder with the bundled `tasks` and `prompts`: inside an installed package, or the checkout around it."""
+    """The folder with the bundled `tasks` and `prompts`, in an installed package or in a checkout."""
     installed = PACKAGE / "library"
     return installed if installed.is_dir() else PACKAGE.parent
 
 
 class Library:
-    """Named tasks and suites below one or more roots, each with a `tasks` and a `prompts` folder.
+    """Tasks and suites by name, in one or more root folders with the folders `tasks` and `prompts`.
 
-    A file is read when it is first needed and whenever it has changed, however many tasks extend it or share it.
+    A file is read when it is first needed and after it has changed.
 
     Args:
-        roots: the user's folders; the bundled one always comes last.
+        roots: the user's root folders; the bundled folder is always the last root.
 
     Raises:
-        TaskError: two roots define the same name, or a root has no `tasks` folder.
+        TaskError: two roots define the same name, or a root has no folder `tasks`.
     """
 
     def __init__(self, roots: Sequence[Path] = ()) -> None:
@@ -48,7 +48,7 @@ class Library:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """Every name and the file that defines it; a file's name is its path below `tasks`."""
+        """The file of every name. The name of a file is its path below `tasks`."""
         found: dict[str, Path] = {}
         for root in self.roots:
             for path in sorted((root / "tasks").rglob("*.yaml")):
@@ -59,15 +59,15 @@ class Library:
         return found
 
     def names(self) -> list[str]:
-        """Names of tasks and suites, sorted."""
+        """The names of all tasks and suites, sorted."""
         return sorted(self.files)
 
     def is_suite(self, name: str) -> bool:
-        """Whether a name is a suite's."""
+        """Whether this is the name of a suite."""
         return "suite" in self._located(name).data
 
     def suite(self, name: str) -> SuiteDefinition:
-        """The definition of a suite."""
+        """Load the definition of a suite."""
         located = self._located(name)
         suite = validate(SuiteDefinition, located)
         self._check_name(located, "suite", suite.suite, name)
@@ -77,7 +77,7 @@ class Library:
         return suite
 
     def nested(self, name: str, within: tuple[str, ...] = ()) -> dict[str, SuiteDefinition]:
-        """A suite and the suites in it, by name, the innermost first.
+        """A suite and its nested suites by name, the innermost first.
 
         Raises:
             TaskError: a suite contains itself.
@@ -94,9 +94,9 @@ class Library:
         """Load one task with its prompts.
 
         Raises:
-            UnknownName: nothing has this name.
-            TaskError: its file is wrong, with the line.
-            PromptError: one of its prompts is wrong or missing.
+            UnknownName: the task or one of its prompts does not exist.
+            TaskError: the task file is not valid; the error has the line.
+            PromptError: a prompt is not valid.
         """
         located = self._resolved(name)
         if "suite" in located.data:
@@ -117,7 +117,7 @@ class Library:
         )
 
     def tasks(self, names: Iterable[str]) -> Iterator[Task]:
-        """The tasks of several names of tasks and suites, each once."""
+        """The distinct tasks with some names, which may be names of suites."""
         members: list[str] = []
         for name in names:
             suites = self.nested(name) if self.is_suite(name) else {}
@@ -126,7 +126,7 @@ class Library:
 
     def _located(self, name: str) -> Located:
         if name not in self.files:
-            advice = "`icl-eval list` names all, and --include (in Python `library`) brings a folder of your own"
+            advice = "`icl-eval list` lists all names, and --include (in Python `library`) adds a folder of your own"
             raise UnknownName("task or suite", name, self.files, hint=advice)
         version = _version(self.files[name])
         if version not in self._parsed:
@@ -134,7 +134,7 @@ class Library:
         return self._parsed[version]
 
     def _resolved(self, name: str, seen: tuple[str, ...] = ()) -> Located:
-        """A task file over the one it extends: mappings are merged key by key, anything else is replaced."""
+        """A task file merged into the file that it extends: mappings are merged by key, other values are replaced."""
         located = self._located(name)
         base = located.data.get("extends")
         if base is None:
@@ -150,7 +150,7 @@ class Library:
         return Located(located.path, _merged(inherited, located.data), located.lines, parent)
 
     def _demonstration_task(self, located: Located, definition: TaskDefinition) -> Task | None:
-        """The task that demonstrations are drawn from, if it is another one; its own demonstrations are not read."""
+        """The other task from which demonstrations are drawn; None if there is none."""
         chosen = definition.splits.demonstrations
         if not isinstance(chosen, DemonstrationSource):
             return None
@@ -165,14 +165,14 @@ class Library:
         return Task(validate(TaskDefinition, self._with_prompts(source, chosen.task)), {}, self.files[chosen.task])
 
     def _with_prompts(self, located: Located, name: str) -> Located:
-        """A task file whose key `prompts`, if it is missing, names the only prompt file of the task."""
+        """The task file; if the key `prompts` is missing, it gets the name of the only prompt file."""
         found = {path.stem for folder in self._prompt_folders(located, name) for path in folder.glob("*.jinja")}
         if "prompts" in located.data or len(found) != 1:
             return located
         return replace(located, data={**located.data, "prompts": [*found]})
 
     def _prompt_folders(self, located: Located, name: str) -> list[Path]:
-        """The folders of a task's prompts: its own, then those of the tasks that it extends."""
+        """The folders of a task's prompts: its own folder, then those of the tasks that it extends."""
         return [self._root(each) / "prompts" / each for each in (name, *self._bases(located))]
 
     def _prompt(self, located: Located, definition: TaskDefinition, style: str) -> Prompt:
@@ -189,11 +189,11 @@ class Library:
         raise UnknownName(f"prompt of {definition.task}", style, known, *where, hint=missing)
 
     def _root(self, name: str) -> Path:
-        """The root that defines a task: its prompts lie there, so that those of no other root are used instead."""
+        """The root that defines a task, which also contains its prompts."""
         return next(root for root in self.roots if self.files[name].is_relative_to(root / "tasks"))
 
     def _bases(self, located: Located) -> Iterator[str]:
-        """The names of the tasks that this one extends, nearest first."""
+        """The names of the tasks that this one extends, the nearest first."""
         while located.base is not None:
             located = located.base
             yield next(name for name, path in self.files.items() if path == located.path)
@@ -201,15 +201,15 @@ class Library:
     def _check_name(self, located: Located, key: str, found: str, name: str) -> None:
         if found != name:
             raise TaskError(
-                f"the file says `{key}: {found}`, but its path below `tasks` is {name!r}", *located.at((key,))
+                f"the file has `{key}: {found}`, but its path below `tasks` is {name!r}", *located.at((key,))
             )
 
 
 def _version(path: Path) -> _Version:
-    """A file as it is now: a library outlives an edit in a notebook."""
+    """The current version of a file, which may be edited while the library is in use."""
     try:
         found = path.stat()
-    except OSError:  # reading it reports this
+    except OSError:  # reported when the file is read
         return path, 0, 0
     return path, found.st_mtime_ns, found.st_size
 

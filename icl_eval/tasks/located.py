@@ -1,4 +1,4 @@
-"""YAML with line numbers: safe, without duplicate keys, with the line of every value for error messages."""
+"""Safe YAML with line numbers for messages. Duplicate keys are errors."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from pydantic_core import ErrorDetails
 from icl_eval.errors import TaskError, UnknownName
 
 Keys = tuple[str | int, ...]
-MAX_VALUES = 10_000  # in a file, aliases written out: a task file is short, and may come from a stranger
+MAX_VALUES = 10_000  # in a file, with aliases expanded; files may come from untrusted sources
 MAX_DEPTH = 20
-LONGEST_SHOWN = 60  # characters of a value in a message
-MEMBER = re.compile(r"str|int|float|bool|none|.*\[.*")  # of a union: pydantic adds those that it tried to the keys
+MAX_EXCERPT = 60  # characters of a value in a message
+MEMBER = re.compile(
+    r"str|int|float|bool|none|.*\[.*"
+)  # members of a union, which pydantic adds to the keys of an error
 Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Located:
-    """Parsed YAML and the line of each of its keys, by path from the root."""
+    """Parsed YAML with the line of each value, by the keys that lead to it."""
 
     path: Path
     data: dict[str, Any]
     lines: Mapping[Keys, int]
-    base: Located | None = None  # the file that this one extends, where `data` holds the keys of both
+    base: Located | None = None  # the file that this one extends; `data` has the keys of both
 
     def has(self, keys: Keys) -> bool:
-        """Whether a value is in this file or in one that it extends."""
+        """Whether a value is in this file or in a file that it extends."""
         return keys in self.lines or (self.base is not None and self.base.has(keys))
 
     def at(self, keys: Keys) -> tuple[Path, int | None]:
-        """The file and line of a value, or of the nearest mapping or list around it."""
+        """The file and line of a value, or of the nearest mapping or list that contains it."""
         while keys and not self.has(keys):
             keys = keys[:-1]
         if keys not in self.lines and self.base is not None:
@@ -47,24 +49,24 @@ class Located:
 
 
 class Loader(yaml.SafeLoader):
-    """A loader that refuses deep nesting while it scans, which takes it quadratic time."""
+    """A loader that rejects deep nesting, because scanning it takes quadratic time."""
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:  # noqa: N803 - PyYAML's name
-        """As in PyYAML, within a limited depth."""
+        """Start a list or mapping, as in PyYAML, unless it is nested too deeply."""
         if self.flow_level >= MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=self.get_mark())
         super().fetch_flow_collection_start(TokenClass)
 
 
 def load_yaml(path: Path, loader_type: Callable[[str], Loader] = Loader) -> Located:
-    """Read one mapping.
+    """Read a YAML file that contains a mapping.
 
     Args:
         path: the file.
-        loader_type: what reads it; another one may know tags.
+        loader_type: the loader; another one may support tags.
 
     Raises:
-        TaskError: the file cannot be read or parsed, has a key twice, or is not a mapping.
+        TaskError: the file cannot be read or parsed, has a repeated key, or is not a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -75,7 +77,7 @@ def load_yaml(path: Path, loader_type: Callable[[str], Loader] = Loader) -> Loca
 
 @lru_cache(maxsize=512)
 def _parsed(text: str, path: Path, loader_type: Callable[[str], Loader]) -> Located:
-    """The YAML of a file, parsed once for all libraries of a process; nothing may change what it returns."""
+    """Parse the text of a YAML file once per process; callers must not change the result."""
     try:
         loader = loader_type(text)
     except yaml.YAMLError as error:
@@ -137,21 +139,21 @@ def _explain(
 
 
 def _about(keys: Keys, message: str, value: object) -> str:
-    """What is wrong with a value, after its keys; of an item of a list the item itself, unless the message names it."""
+    """A message with the keys of a value, and for an item of a list its value."""
     message, excerpt = message.removeprefix("Value error, "), repr(value)
     is_item = bool(keys) and isinstance(keys[-1], int) and not message.startswith(excerpt)
-    if len(excerpt) > LONGEST_SHOWN:
-        excerpt = f"{excerpt[:LONGEST_SHOWN]} ..."
+    if len(excerpt) > MAX_EXCERPT:
+        excerpt = f"{excerpt[:MAX_EXCERPT]} ..."
     return f"{_quoted(keys)}{f', value {excerpt}' if is_item else ''}: {message}"
 
 
 def _quoted(keys: Keys) -> str:
-    """Keys as a message shows them, without the indices of lists."""
+    """Keys for a message, without the indices of lists."""
     return f"`{'.'.join(part for part in keys if isinstance(part, str))}`"
 
 
 def _most_telling(problems: list[ErrorDetails]) -> ErrorDetails:
-    """The problem to report: an unknown key first; of a union, that of the member with the shape of the value."""
+    """The problem to report: first an unknown key; for a union, the problem of the member that resembles the value."""
     first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
     if isinstance(first["input"], dict | list):
         inner = [p for p in problems[1:] if p["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
@@ -160,7 +162,7 @@ def _most_telling(problems: list[ErrorDetails]) -> ErrorDetails:
 
 
 def _existing(located: Located, keys: Keys) -> Keys:
-    """Keys without what pydantic adds to them: the members of a union that it tried."""
+    """Keys without the members of unions, which pydantic adds."""
     found: Keys = ()
     for part in keys:
         found = (*found, part) if located.has((*found, part)) else found
@@ -168,7 +170,7 @@ def _existing(located: Located, keys: Keys) -> Keys:
 
 
 def _keys(model: type[BaseModel], keys: Keys) -> list[str]:
-    """The keys that are valid in the mapping at `keys`; names and indices of mappings and lists of it are passed."""
+    """The valid keys of the mapping at `keys`, which may lead through lists and mappings with arbitrary keys."""
     for part in keys:
         if str(part) in model.model_fields:
             inner = _models_in(model.model_fields[str(part)].annotation)
@@ -179,7 +181,7 @@ def _keys(model: type[BaseModel], keys: Keys) -> list[str]:
 
 
 def _models_in(annotation: object) -> list[type[BaseModel]]:
-    """The schemas in the type of a field, in lists and mappings, too."""
+    """The schemas in the type of a field, also in lists and mappings."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models_in(part)]
@@ -211,7 +213,7 @@ def _locate(node: yaml.Node, keys: Keys, lines: dict[Keys, int], path: Path) -> 
 
 
 def first_problem(error: ValueError) -> str:
-    """The first problem of a schema's error with its keys, in one line, or else the error's message."""
+    """The first problem of a schema error with its keys, in one line; for other errors, the first line."""
     if not isinstance(error, ValidationError):
         return str(error).splitlines()[0]
     problem = error.errors()[0]

@@ -11,38 +11,38 @@ from pydantic import BeforeValidator, StrictStr
 from icl_eval.errors import MetricError
 
 EVALUATE, PYTHON = "evaluate:", "python:"
-"""What the names of metrics begin with that run code from outside the package."""
+"""Prefixes of metrics that run code which is not part of icl-eval."""
 GivenMetric = Any  # a name, a mapping of a name to its settings, a function or a class
 
 
 def runs_code(name: str) -> bool:
-    """Whether a metric runs code that is not part of the package."""
+    """Whether a metric runs code that is not part of icl-eval."""
     return name.startswith((EVALUATE, PYTHON))
 
 
 def metric_name(base: str, settings: Mapping[str, str]) -> str:
-    """The name of a metric with these settings, in alphabetical order: `bleu:lowercase=true:tokenize=zh`."""
+    """The name of a metric with settings in alphabetical order, such as `bleu:lowercase=true:tokenize=zh`."""
     return ":".join([base, *(f"{name}={settings[name]}" for name in sorted(settings))])
 
 
 def split_metric_name(name: str) -> tuple[str, dict[str, str]]:
-    """The name of a metric without settings, and its settings; a word without `=` sets an empty value."""
+    """The name of a metric without settings, and its settings; a setting without `=` has an empty value."""
     base, *words = name.split(":")
     parts = [word.partition("=") for word in words]
     return base, {setting.strip(): value.strip() for setting, _, value in parts}
 
 
 def split_extraction(name: str) -> tuple[str, str | None]:
-    """The name of a metric, and the rules by whose answers it is taken: `exact_match@strict`."""
+    """The parts of a name such as `exact_match@strict`: the metric, and its extraction rules or None."""
     base, mark, rules = name.partition("@")
     return (base, rules) if mark else (name, None)
 
 
 def code_name(code: Any) -> str:
-    """The name of a metric that is a function or a class: `python:module:qualified name`.
+    """The name `python:module:qualified name` of a metric that is a function or class.
 
     Raises:
-        MetricError: it is neither.
+        MetricError: the value is not a function or class.
     """
     if not (inspect.isfunction(code) or inspect.isclass(code)):
         raise MetricError(f"a metric is a name, a function or a class, not {code!r:.80}")
@@ -50,10 +50,10 @@ def code_name(code: Any) -> str:
 
 
 def named_metrics(metrics: Iterable[GivenMetric]) -> tuple[list[Any], dict[str, Any]]:
-    """The names of metrics, and those that are functions or classes by name.
+    """The names of metrics, and a mapping of names to those that are functions or classes.
 
     Raises:
-        MetricError: one is no metric, or two different functions have the same name.
+        MetricError: a value is not a metric, or two different functions have the same name.
     """
     names, code = list[Any](), dict[str, Any]()
     for each in metrics:
@@ -67,7 +67,7 @@ def named_metrics(metrics: Iterable[GivenMetric]) -> tuple[list[Any], dict[str, 
 
 
 def _as_metric_name(value: object) -> object:
-    """A metric as a task file names it, `bleu:tokenize=zh` or `{bleu: {tokenize: zh}}`, as a plain name."""
+    """The normalised name of a metric in a task file, `bleu:tokenize=zh` or `{bleu: {tokenize: zh}}`."""
     if isinstance(value, str) and not runs_code(value):
         base, rules = split_extraction(value)
         return metric_name(*split_metric_name(base)) + ("" if rules is None else f"@{rules}")

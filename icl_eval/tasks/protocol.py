@@ -12,24 +12,24 @@ from icl_eval.tasks.data import Strict
 from icl_eval.values import VOTE_K, annotation_of, parse_labels, parse_order, parse_select, selection_name
 
 BY_MODEL = ("mdl", VOTE_K)
-"""Selections by similarity that also depend on the model."""
+"""Selections that depend on similarity and on the model."""
 BY_SIMILARITY = ("bm25", "knn", "dpp", *BY_MODEL)
-"""Selections of demonstrations for each query."""
+"""Selections of other demonstrations for each query."""
 FOR_ALL = ("fast-vote-k", "diverse")
 """Selections of the same demonstrations for all queries."""
 ENCODED = ("knn", "dpp", *BY_MODEL, *FOR_ALL)
-"""Selections that may compare the vectors of an encoder."""
+"""Selections that can use the vectors of an encoder."""
 DRAWS: dict[str, tuple[Draw, ...]] = {
     "random": ("per_example", "per_group", "fixed", "first"),
     "balanced": ("per_example", "per_group", "fixed"),
     **dict.fromkeys(BY_SIMILARITY, ("per_example",)),
     **dict.fromkeys(FOR_ALL, ("fixed",)),
 }
-"""For how many queries each selection can be made."""
+"""The values of `draw` that each selection allows."""
 
 
-def usual_order(select: Any) -> str:
-    """The order of demonstrations in the prompt if a protocol states none."""
+def default_order(select: Any) -> str:
+    """The default order of demonstrations for a selection."""
     return "similar-last" if selection_name(str(select)) in BY_SIMILARITY else "drawn"
 
 
@@ -74,7 +74,7 @@ class Protocol(Strict):
             return {"draw": "first", **given}
         if given.get("select") in FOR_ALL:
             return {"draw": "fixed", **given}
-        return {"order": usual_order(given.get("select")), **given}
+        return {"order": default_order(given.get("select")), **given}
 
     @model_validator(mode="after")
     def _random_or_in_order(self) -> Protocol:
@@ -100,32 +100,32 @@ class Protocol(Strict):
 
     @property
     def annotation(self) -> tuple[int, int]:
-        """How many candidates `vote-k` annotates, and out of how many; zeros for other selections."""
+        """The numbers of candidates that `vote-k` annotates and chooses from; zeros for other selections."""
         return annotation_of(self.select) or (0, 0)
 
     def changed(self, changes: Mapping[str, Any]) -> Protocol:
-        """The protocol with other values of some keys, without those that contradict them.
+        """The protocol with changed values; keys that contradict them get their defaults.
 
         Raises:
-            ValueError: the changes contradict each other, or what is kept.
+            ValueError: the changes contradict each other or the remaining keys.
         """
-        own = {name: getattr(self, name) for name in Protocol.model_fields}
+        current = {name: getattr(self, name) for name in Protocol.model_fields}
         dropped: set[str] = set()
         if changes.get("ids"):
-            own["shots"] = len(changes["ids"])
+            current["shots"] = len(changes["ids"])
             dropped |= {"draw", "select", "encoder"}
         if "draw" in changes:
             dropped |= {"ids"} if changes["draw"] in DRAWS[self.selection] else {"ids", "select", "encoder"}
         if "select" in changes:
             draws = DRAWS[selection_name(changes["select"])]
             dropped |= {"ids", "encoder"} if self.draw in draws else {"ids", "encoder", "draw"}
-        if self.order == usual_order(self.select):
+        if self.order == default_order(self.select):
             dropped.add("order")
-        kept = {name: value for name, value in own.items() if name not in dropped}
+        kept = {name: value for name, value in current.items() if name not in dropped}
         return Protocol.model_validate({**kept, **changes})
 
     def draw_words(self, encoder: str = "") -> str:
-        """The signature's words for the draw, where `encoder` identifies the encoder, if there is one."""
+        """The word of the signature for the draw; `encoder` identifies the encoder, if there is one."""
         words = [
             self.draw if self.select in ("random", "balanced") else "",
             "" if self.select == "random" else self.select,

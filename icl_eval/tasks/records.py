@@ -1,4 +1,4 @@
-"""Raw records to canonical examples, by a task's field mapping."""
+"""The examples of a split, made from raw records by a task's field mapping."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ T = TypeVar("T")
 
 
 class Examples(Sequence[Example]):
-    """The examples of a split. A record with an id becomes an example when it is first looked at.
+    """The examples of a split. If records have an id, each is converted when it is first accessed.
 
-    An iteration looks at all of them before it begins.
+    An iteration converts all examples before it starts.
 
     Args:
-        definition: the task.
-        records: raw records in either layout.
-        name: what to call the split in error messages.
-        location_of: the file and line of a raw record, counted from 1, or with None of the whole split.
+        definition: definition of the task.
+        records: raw records, in the layout of the release or the Hub.
+        name: name of the split in messages.
+        location_of: returns the file and line of the n-th raw record, counted from 1, or for None of the whole split.
 
     Attributes:
-        ids: of all examples, in their order.
-        groups: the same of their groups.
+        ids: ids of all examples, in order.
+        groups: groups of all examples, in order.
 
     Raises:
-        DataError: the split is empty, or two records have the same id. When an example is looked at: a field or label
-            is missing or out of range. The error has the file and line of the record, or else its number.
+        DataError: the split is empty, or an id is repeated. When an example is accessed: a field or label is missing or
+            out of range. The error has the file and line of the record, or its number.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Examples(Sequence[Example]):
     ) -> None:
         self._definition, self._conversion = definition, Conversion(definition)
         self._raw = _RawRecords(records, name, location_of)
-        self._found: list[Any] = []  # records, and examples in place of those that were looked at
-        self._complete = False  # whether all were
-        self._taken: Sequence[int | None]  # for each example, the raw record that it was made of, if that is known
+        self._found: list[Any] = []  # records, or examples if they are converted
+        self._complete = False  # whether all are converted
+        self._taken: Sequence[int | None]  # number of the raw record of each example; None if unknown
         if definition.data.adapter is None:
             with _no_garbage():
                 self._found = list(records)
@@ -70,7 +70,7 @@ class Examples(Sequence[Example]):
             self.ids = self._names(definition.id)
             self._check_ids_differ()
             self.groups = self._names(definition.group) if definition.group else self.ids
-        else:  # ids are hashes of content
+        else:  # ids are hashes of the content
             self._found = self._each(self._conversion.example)
             self.ids, self.groups = [each.id for each in self._found], [each.group for each in self._found]
             self._number_equal_ids()
@@ -109,7 +109,7 @@ class Examples(Sequence[Example]):
     __hash__ = None  # type: ignore[assignment]
 
     def _each(self, step: Callable[[Any], T]) -> list[T]:
-        """The results of a step for each record; its errors name the file and line of the record."""
+        """Apply a function to each record; errors have the file and line of the record."""
         results = []
         for index, record in enumerate(self._found):
             try:
@@ -122,7 +122,7 @@ class Examples(Sequence[Example]):
         """The ids or groups of all records."""
         try:
             names = [record[path] for record in self._found]
-        except KeyError:  # it is a path into the record, a template, or missing
+        except KeyError:  # a dotted path, a template, or a missing field
             names = []
         return names if set(map(type, names)) == {str} else self._each(partial(record_name, path))
 
@@ -136,7 +136,7 @@ class Examples(Sequence[Example]):
                 raise self._fault(DataError(f"the id {id!r} is also that of {other}"), index)
 
     def _number_equal_ids(self) -> None:
-        """Records without an id are named by content; repeated content gets a number, and remains one cluster."""
+        """Number the ids of records with equal content; their cluster stays the same."""
         seen: Counter[str] = Counter()
         for index, id in enumerate(self.ids):
             seen[id] += 1
@@ -147,7 +147,7 @@ class Examples(Sequence[Example]):
                 self.ids[index], self.groups[index] = name, group
 
     def _fault(self, error: DataError, index: int) -> DataError:
-        """An error with the file and line of an example's record."""
+        """The error with the file and line of the record of an example."""
         taken = self._taken[index]
         advice = ""
         if isinstance(error, MissingFieldError):
@@ -159,9 +159,9 @@ class Examples(Sequence[Example]):
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Suspend the collection of cyclic garbage, which visits every object of the process repeatedly.
+    """Disable the cyclic garbage collector, for loops that create many objects and no cycles.
 
-    For loops that make many objects and no cycles.
+    The collector would visit every object of the process repeatedly.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -173,17 +173,17 @@ def _no_garbage() -> Iterator[None]:
 
 
 def ids_of(examples: Sequence[Example]) -> Sequence[str]:
-    """The ids of examples, for which those of a split need no conversion."""
+    """The ids of examples, without converting the records of a split."""
     return examples.ids if isinstance(examples, Examples) else [each.id for each in examples]
 
 
 def groups_of(examples: Sequence[Example]) -> Sequence[str]:
-    """The groups of examples, for which those of a split need no conversion."""
+    """The groups of examples, without converting the records of a split."""
     return examples.groups if isinstance(examples, Examples) else [each.group for each in examples]
 
 
 def _name_advice(definition: TaskDefinition, field: str) -> str:
-    """What to write where a name of `fields` stands for a field of the record, in words; otherwise nothing."""
+    """A hint if a key of the task file uses a name from `fields` instead of a field of the record; otherwise empty."""
     path = definition.fields.get(field, field)
     if path == field:
         return ""
@@ -193,7 +193,7 @@ def _name_advice(definition: TaskDefinition, field: str) -> str:
 
 
 def _header_advice(definition: TaskDefinition, file: Path | str | None, taken: int | None) -> str:
-    """What to do where the first record of a table lacks a field: the table may have no header."""
+    """A hint if the first record of a table lacks a field, because the table may have no header; otherwise empty."""
     path = str(file or "").removesuffix(".gz")
     if taken != 1 or definition.data.columns or not path.endswith((".csv", ".tsv")):
         return ""
@@ -203,7 +203,7 @@ def _header_advice(definition: TaskDefinition, file: Path | str | None, taken: i
 
 
 class _RawRecords:
-    """An iteration over raw records that knows the file and line of the current one."""
+    """Raw records, with the number of the current one for messages."""
 
     def __init__(self, records: Iterable[Any], name: str, location_of: Callable[[int | None], Location]) -> None:
         self.records, self.name, self.location_of = records, name, location_of
@@ -217,16 +217,16 @@ class _RawRecords:
 
     @property
     def last(self) -> int | None:
-        """The number of the last raw record; None once all are taken, since an adapter may take all of them first."""
+        """The number of the last raw record; None at the end, since an adapter may read all records first."""
         return None if self.ended else self.taken
 
     def fault(self, message: str, taken: int | None, made: int) -> DataError:
-        """What is wrong with a record.
+        """The error for a record, with its file and line or its number.
 
         Args:
-            message: the fault.
-            taken: which raw record it is; None where an adapter had taken all of them before it made this one.
-            made: which one it is of those that an adapter made.
+            message: what is wrong.
+            taken: number of the raw record; None if an adapter read all records before it made this one.
+            made: number of the record among those that the adapter made.
         """
         location = self.location_of(taken)
         if location.line is not None:
@@ -237,7 +237,7 @@ class _RawRecords:
         return DataError(f"{record}: {message} ({self.name})", location.path)
 
     def words(self, taken: int | None) -> str:
-        """A raw record, in a sentence about another."""
+        """The words for a raw record in a message about another one."""
         if taken is None:
             return "another record"
         line = self.location_of(taken).line
@@ -251,7 +251,7 @@ def _adapted(adapter: str, raw: _RawRecords) -> Iterator[Mapping[str, Any]]:
 
 
 def _guarded(records: Iterator[dict[str, Any]], raw: _RawRecords) -> Iterator[dict[str, Any]]:
-    """The records of an adapter, whose exceptions become `DataError`."""
+    """The records of an adapter; its exceptions become `DataError`."""
     made = 0
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Which examples of a split are evaluated: samples that do not depend on the order of the data."""
+"""Samples of the examples of a split, which do not depend on the order of the data."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from icl_eval.values import OLMES
 
 
 def limited(examples: Sequence[Example], limit: int | str | None, task: str) -> Sequence[Example]:
-    """A sample of `limit` groups, or with `first:N` the first N; a question with all its answers is one group.
+    """A sample of N groups of examples, or the first N groups. A question with all of its answers is a group.
 
-    A group is in the sample by a hash of the names of task and group. So the sample is the same for any order of the
-    data, and a larger one contains a smaller one.
+    Groups are ordered by a hash of the names of task and group. So the sample does not depend on the order of the data,
+    and larger samples contain smaller ones.
 
     Args:
-        examples: to choose from; their order is kept.
-        limit: N, `first:N`, `olmes` for the sample of OLMES, or None for all.
-        task: the task's name.
+        examples: all examples; the sample keeps their order.
+        limit: N, `first:N`, `olmes` for the sample of OLMES, or None for all examples.
+        task: name of the task.
     """
     if limit is None:
         return examples
@@ -33,14 +33,15 @@ def limited(examples: Sequence[Example], limit: int | str | None, task: str) -> 
 
 
 def sampled_groups(groups: Iterable[str], task: str) -> list[str]:
-    """Names of groups, each once, in the pseudo-random order in which they enter samples of a task."""
+    """The distinct groups, in the pseudo-random order in which they enter samples of a task."""
     return sorted(set(groups), key=lambda group: hashlib.blake2b(f"limit\x1f{task}\x1f{group}".encode()).digest())
 
 
 def _sample_of_olmes(examples: Sequence[Example]) -> Sequence[Example]:
-    """1,000 of more than 1,500 examples, unless they have categories (Gu et al. 2024, arXiv 2406.08446, section 3.1).
+    """A sample of 1,000 if there are more than 1,500 examples without categories; otherwise all examples.
 
-    The sample depends on the order of the examples, and on Python's random numbers.
+    This is the sample of Gu et al. 2024 (arXiv 2406.08446, section 3.1). It depends on the order of the examples and on
+    Python's random numbers.
     """
     if len(examples) <= 1500 or examples[0].category:
         return examples

@@ -1,4 +1,4 @@
-"""Where records come from: files under a data directory, the Hub, or memory."""
+"""Sources of records: files in a data directory, the Hub, or memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from icl_eval.errors import DataError, MissingData, UnknownName
 from icl_eval.tasks.data import Data, Hub
 from icl_eval.tasks.files import PATTERN_SECONDS, DataFile, Layout, Record, location_in, read_files
 
-EDITION = r"\.(first[0-9]+|preprocessed)"  # what a file's name may state about its content, before the suffix
+EDITION = (
+    r"\.(first[0-9]+|preprocessed)"  # part of a file name, before the suffix, for a shortened or preprocessed copy
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,8 @@ class Location:
     """The file and line of a record or a split.
 
     Attributes:
-        path: the file, or the words for what else it is in; None for what is in memory.
-        line: of the file, where records stand on lines.
+        path: the file, or words for another place; None for records in memory.
+        line: line of the file; None if records are not on lines.
     """
 
     path: Path | str | None = None
@@ -31,41 +33,41 @@ class Location:
 
 
 class Source(Protocol):
-    """Something that gives the raw records of a task's split."""
+    """A source of the raw records of tasks."""
 
     @property
     def label(self) -> str:
-        """The word for the data in manifests and signatures: `hub`, `local`, `sample`, `memory`."""
+        """The word for the data in manifests and signatures, such as `hub`, `local`, `sample` or `memory`."""
 
     def holds(self, data: Data) -> bool:
-        """Whether the source has any data of a task. Uses names only, never the network."""
+        """Whether the source may have data of a task, judged by names only, without network access."""
 
     def records(self, data: Data, split: str) -> Iterable[Record]:
-        """The records of one split, in the data set's order."""
+        """The records of a split, in the order of the data set."""
 
     def location(self, data: Data, split: str, number: int | None) -> Location:
-        """The file and line of a record of a split, counted from 1, or of the whole split, for error messages."""
+        """The file and line of the n-th record, counted from 1, or for None of the whole split, for messages."""
 
 
 class LocalSource:
-    """Files under a directory, in the official release's layout or below a folder named after the benchmark."""
+    """Files in a directory, in the layout of the official release or in a folder named after the benchmark."""
 
     def __init__(self, directory: Path, label: str = "local") -> None:
         self.directory, self.label = directory, label
         if not directory.is_dir():
-            raise DataError("there is no such data directory", directory)
+            raise DataError("this data directory does not exist", directory)
 
     def holds(self, data: Data) -> bool:
-        """Whether the files of any of the task's splits are here."""
+        """Whether the directory has the files of any split of the task."""
         return any(self.has(data, split) for split in data.local)
 
     def records(self, data: Data, split: str) -> Iterator[Record]:
-        """Read the file that the task names for `split`, or several line by line.
+        """Read the file of a split, or several files in parallel.
 
         Raises:
-            UnknownName: the task names no file for this split.
-            MissingData: a file is not there.
-            DataError: a file is wrong, or line-aligned files do not have equally many records.
+            UnknownName: the task has no file for this split.
+            MissingData: a file does not exist.
+            DataError: a file is not valid, or files that are read in parallel have different numbers of records.
         """
         if split not in data.local:
             raise UnknownName("local split", split, data.local, self.directory)
@@ -75,7 +77,7 @@ class LocalSource:
         return _aligned([each.path for (each,) in found], data.layout)
 
     def location(self, data: Data, split: str, number: int | None) -> Location:
-        """The file, with the line where records stand on lines; of line-aligned files all."""
+        """The file and line of a record; all files if several are read in parallel."""
         found = self._files(data, split)
         locations = [
             (files[0].path if len(files) == 1 else self.directory / name, None)
@@ -88,27 +90,25 @@ class LocalSource:
         return Location(" and ".join(str(path) if line is None else f"{path}:{line}" for path, line in locations))
 
     def _files(self, data: Data, split: str) -> list[list[DataFile]]:
-        """The files of each name that the task gives for a split: several for a name with `{field}`."""
+        """The files of each file name of a split; a name with `{field}` can stand for several files."""
         found = [self._find(name) for name in _listed(data, split)]
         if [] in found:
             raise self._missing(data, split)
         return found
 
     def has(self, data: Data, split: str) -> bool:
-        """Whether the files of a split are there."""
+        """Whether the directory has the files of a split."""
         return split in data.local and all(self._find(name) for name in _listed(data, split))
 
     def _find(self, name: str) -> list[DataFile]:
-        """`superglue/RTE/val.jsonl` is looked for with and without its first folder, plain and gzipped, whole and cut.
+        """Find `superglue/RTE/val.jsonl` with or without its first folder, plain or gzipped, complete or shortened.
 
         Raises:
-            DataError: the name leads out of the data directory, or several files stand for the one that it means.
+            DataError: the name leads out of the data directory, or several copies of the file match.
         """
         relative = Path(name)
         if relative.is_absolute() or ".." in relative.parts:
-            raise DataError(
-                f"a task's data file must lie under the data directory, but it names {name!r}", self.directory
-            )
+            raise DataError(f"data files must be in the data directory, but the task has {name!r}", self.directory)
         for candidate in _candidates(relative):
             files = [
                 DataFile(path, fields)
@@ -120,7 +120,7 @@ class LocalSource:
         return []
 
     def _missing(self, data: Data, split: str) -> MissingData:
-        """The error for a split without files: what was looked for, and which splits there are."""
+        """The error for a split without files, with the file names that were tried and the splits that exist."""
         name = next(name for name in _listed(data, split) if not self._find(name))
         present = ", ".join(other for other in data.local if self.has(data, other))
         advice = f"; --split and --fewshot-split take another split, and there is {present}" if present else ""
@@ -129,31 +129,31 @@ class LocalSource:
 
 
 class HubSource:
-    """Data sets of the Hugging Face Hub, through `datasets`, which runs no code from a repository."""
+    """Data sets on the Hugging Face Hub, loaded with `datasets`, which runs no code of repositories."""
 
     label = "hub"
 
     def holds(self, data: Data) -> bool:
-        """Whether the task names a data set."""
+        """Whether the task has a data set on the Hub."""
         return data.hub is not None
 
     def records(self, data: Data, split: str) -> Iterable[Record]:
-        """Download or reuse one split.
+        """Load a split, which is downloaded unless it is cached.
 
         Raises:
-            MissingData: the task names no data set, or one that the Hub does not have.
-            DataError: it cannot be loaded.
+            MissingData: the task has no data set on the Hub, or the Hub does not have it.
+            DataError: the data set cannot be loaded.
         """
         if data.hub is None:
             raise MissingData("the task names no data set on the Hub; pass --data-dir")
         import datasets
         import huggingface_hub
 
-        huggingface_hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # one sentence at the end, not one for every retry
+        huggingface_hub.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # no message for each retry
         try:
             name = data.hub.splits.get(split, split)
             rows = datasets.load_dataset(data.hub.path, data.hub.name, split=name, revision=data.hub.revision)
-        except Exception as error:  # the Hub fails in many ways; the user needs the same two facts in all of them
+        except Exception as error:  # `datasets` raises many types of errors
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             kind = MissingData if isinstance(error, datasets.exceptions.DatasetNotFoundError) else DataError
             raise kind(
@@ -163,12 +163,12 @@ class HubSource:
         return rows  # type: ignore[no-any-return]
 
     def location(self, data: Data, split: str, number: int | None) -> Location:  # noqa: ARG002
-        """The data set; its records have no lines."""
+        """The name of the data set, without a line."""
         return Location(_on_the_hub(data.hub, split) if data.hub else None)
 
 
 class MemorySource:
-    """Records held in memory, by split."""
+    """Records in memory, by split."""
 
     label = "memory"
 
@@ -176,7 +176,7 @@ class MemorySource:
         self._splits = {split: list(records) for split, records in splits.items()}
 
     def holds(self, data: Data) -> bool:  # noqa: ARG002
-        """True: records in memory are always used."""
+        """True, because records in memory are always used."""
         return True
 
     def records(self, data: Data, split: str) -> Iterable[Record]:  # noqa: ARG002
@@ -186,7 +186,7 @@ class MemorySource:
         return self._splits[split]
 
     def location(self, data: Data, split: str, number: int | None) -> Location:  # noqa: ARG002
-        """No file."""
+        """An empty location."""
         return Location()
 
 
@@ -204,9 +204,9 @@ def _candidates(relative: Path) -> list[Path]:
 
 
 def _expanded(directory: Path, parts: Sequence[str]) -> list[tuple[Path, dict[str, str]]]:
-    """The paths that a name with `{field}` in it stands for, sorted, and what each field is there.
+    """The paths that match a name with `{field}`, sorted, with the values of the fields.
 
-    A field stands for one or more characters of one part of the path, which is not that of a hidden file.
+    A field matches one or more characters within a part of the path. Hidden files do not match.
     """
     found: list[tuple[Path, dict[str, str]]] = [(directory, {})]
     for number, part in enumerate(parts, start=1):
@@ -226,12 +226,12 @@ def _expanded(directory: Path, parts: Sequence[str]) -> list[tuple[Path, dict[st
 
 
 def _matched(part: str, path: Path, *, is_last: bool) -> Iterator[tuple[str, dict[str, str]]]:
-    """The name that a part of a path with `{field}` stands for, and the fields; nothing if this file is another.
+    """The name and the fields if a file matches a part of a path with `{field}`; otherwise nothing.
 
-    A file may be gzipped or cut. The name is then that of the whole file.
+    For a gzipped or shortened copy, the name is that of the complete file.
 
     Raises:
-        DataError: there are so many fields that matching takes too long.
+        DataError: matching takes too long, because there are many fields.
     """
     pattern = "(.+?)".join(map(re.escape, re.split(r"\{\w+\}", part)))
     plain = path.name.removesuffix(".gz") if is_last else path.name
@@ -249,7 +249,7 @@ def _matched(part: str, path: Path, *, is_last: bool) -> Iterator[tuple[str, dic
 
 
 def _existing(path: Path, *, folder: bool) -> Path | None:
-    """The file of a name, or else a gzipped or shortened copy; a folder only if the name is that of a folder."""
+    """The file with a name, or a gzipped or shortened copy; a folder only if `folder` is set. None if missing."""
     if folder and path.is_dir():
         return path
     candidates = (path, path.with_name(f"{path.name}.gz"))
@@ -257,23 +257,23 @@ def _existing(path: Path, *, folder: bool) -> Path | None:
 
 
 def _editions(path: Path) -> list[Path]:
-    """Files that stand for one that is not there: `train.first1000.jsonl` or `train.jsonl.first1000` for `train.jsonl`.
+    """Copies of a missing file: `train.first1000.jsonl` or `train.jsonl.first1000` for `train.jsonl`.
 
     Raises:
-        DataError: there are several.
+        DataError: there are several copies.
     """
     inside, after = re.escape(path.stem) + EDITION + re.escape(path.suffix), re.escape(path.name) + EDITION
     name = re.compile(rf"({inside}|{after})(\.gz)?")
     found = sorted(each for each in path.parent.glob("*") if name.fullmatch(each.name))
     if len(found) > 1:
         raise DataError(
-            f"{' and '.join(each.name for each in found)} both stand for {path.name}; keep one", path.parent
+            f"{' and '.join(each.name for each in found)} are both copies of {path.name}; keep one", path.parent
         )
     return found
 
 
 def _aligned(paths: Sequence[Path], layout: Layout) -> Iterator[Record]:
-    """The records of several files, merged line by line."""
+    """The records of several files, merged in parallel."""
     columns = [list(read_files([DataFile(path)], layout)) for path in paths]
     if len({len(rows) for rows in columns}) > 1:
         counts = ", ".join(f"{path.name} has {len(rows)}" for path, rows in zip(paths, columns, strict=True))

@@ -33,25 +33,25 @@ from icl_eval.tasks.records import Examples
 from icl_eval.tasks.sources import MemorySource, Source
 from icl_eval.tasks.synthetic import SyntheticSource
 
-GENERATED = SyntheticSource()  # one, because what a source gave is kept by its identity
+GENERATED = SyntheticSource()  # a single source, because examples are cached by the identity of their source
 
 
 @dataclass(frozen=True, repr=False)
 class Task:
     """A task: its data, its prompts, and how its answers are scored.
 
-    `Task.from_records` makes one from plain Python values; task files become one through `Library.task`.
+    `Task.from_records` makes a task from Python values, and `Library.task` reads one from a task file.
     """
 
     definition: TaskDefinition
     prompts: Mapping[str, Prompt]
     path: Path | None = None
-    source: Source | None = None  # of the task's own records; without it, the run chooses
-    demonstration_task: Task | None = None  # whose split demonstrations are drawn from, if it is another task's
+    source: Source | None = None  # source of the task's own records; None if the run chooses the source
+    demonstration_task: Task | None = None  # another task from which demonstrations are drawn
     code: Mapping[str, Any] = field(default_factory=dict)  # metrics that are functions or classes, by name
     _loaded: dict[tuple[str, int], tuple[Source, Examples]] = field(
         default_factory=dict, repr=False, compare=False
-    )  # by split and identity of the source, which is kept so that no other takes its identity
+    )  # by split and identity of the source, which is kept so that the identity stays unique
 
     def __repr__(self) -> str:
         return f"Task({self.name!r}, {self.definition.answer}, prompts {', '.join(self.prompts)})"
@@ -96,80 +96,37 @@ class Task:
         group: str | None = None,
         by: str | Category | Mapping[str, str] | None = None,
     ) -> Task:
-        """A task without files.
+        """Make a task from Python values instead of files.
 
         Args:
-            name: what the task is called in tables and signatures.
+            name: name of the task in tables and signatures.
             evaluation: records to evaluate.
-            demonstrations: records to draw demonstrations from; if not given, the evaluation records without the query.
-            prompt: a template, or several by style; without blocks it is the query, and the answer is a space and the
+            demonstrations: records to draw demonstrations from; by default, the evaluated ones without the query.
+            prompt: a template, or several by name. Without blocks it is the query, and the answer is a space and the
                 option.
-            answer: `choice` ranks `options`, `text` is generated, `likelihood` scores a given text.
-            options: option texts (may be templates over the record), or the name of the field that lists them.
-            gold: the field with the right option's index or name, `label` if not given; for `text`, the field that says
-                whether the reference is right, if not all are.
-            names: names of the options in the gold field, if it does not hold indices.
-            references: for `text` and `likelihood`, the field with one acceptable text or a list of them.
-            decode: for `text`, how the answer is generated.
-            extract: for `text`, lists of rules by name that take the answer out of it.
-            metrics: names of metrics, with settings as `bleu:tokenize=zh` or `{"bleu": {"tokenize": "zh"}}`, functions
-                or classes; the usual metric of the kind of answer if not given.
-            normalization: how log-likelihoods of options are made comparable.
-            domain_premise: what the calibration `dc-pmi` conditions options on; may be a template over the record.
-            draw: `per_example` if not given, `per_group` for the same demonstrations for the queries of a group,
-                `fixed` for all, or `first` for the first ones in their order.
-            ids: which demonstrations, in their order.
-            select: how demonstrations are selected: at `random`; `balanced`, as many of each label; `bm25`, `knn` or
-                `dpp`, by similarity to the query; `mdl` or `vote-k:MofN`, by the model; `fast-vote-k` or `diverse`, the
-                same representative ones for all queries.
-            encoder: model of `transformers` whose vectors are compared instead of TF-IDF.
-            order: of the demonstrations in the prompt, such as `drawn`, `reversed`, `balanced`, or `similar-last`, the
-                default of a selection by similarity.
-            within: field; a query gets demonstrations with its own value.
-            id: field with a stable name of the record; its content's hash if not given.
-            cluster: field whose equal values mark examples that are not independent.
-            group: field that joins the examples of grouped metrics.
-            by: field for each of whose values there is a score, as well as their average.
+            gold: field with the right option, `label` by default; for `text`, whether the reference is right.
+            names: names of the options in the field `gold`, if it has no indices.
+            metrics: names, functions or classes; by default, the usual metric of the kind of answer.
+            normalization, domain_premise: keys of `score` in task files.
+            draw, ids, select, encoder, order, within: keys of `protocol` in task files.
+            answer, options, references, decode, extract, id, cluster, group, by: keys of task files.
 
         Raises:
-            TaskError: something in the definition is wrong.
-            PromptError: a template is wrong.
-            MetricError: a metric is none.
+            TaskError: a value is not valid.
+            PromptError: a template is not valid.
+            MetricError: a value of `metrics` is not a metric.
         """
         metric_names, code = (None, {}) if metrics is None else named_metrics(metrics)
-        splits = {"evaluation": list(evaluation)}
-        if demonstrations is not None:
-            splits["demonstrations"] = list(demonstrations)
-        protocol = {"ids": ids, "select": select, "encoder": encoder, "within": within}
-        protocol |= {name: value for name, value in (("draw", draw), ("order", order)) if value is not None}
-        given = dict(prompt) if isinstance(prompt, Mapping) else {"inline": prompt}
-        prompts = {style: p if isinstance(p, Prompt) else prompt_of(p, style) for style, p in given.items()}
-        try:
-            definition = TaskDefinition(
-                task=name,
-                about="",
-                splits=Splits(
-                    demonstrations="demonstrations" if demonstrations is not None else "evaluation",
-                    evaluation="evaluation",
-                ),
-                id=id,
-                gold=_gold(answer, gold, names),
-                cluster=cluster,
-                group=group,
-                by=by,  # type: ignore[arg-type]
-                answer=answer,
-                options=options if isinstance(options, str | None) else list(options),
-                references=references,
-                decode=decode,  # type: ignore[arg-type]
-                extract=dict(extract or {}),  # type: ignore[arg-type]
-                prompts=list(prompts),
-                protocol=Protocol.model_validate(protocol),
-                score=Score(normalization=normalization, domain_premise=domain_premise),
-                metrics=metric_names,  # type: ignore[arg-type]
-            )
-        except ValueError as error:
-            raise TaskError(f"task {name!r}: {first_problem(error)}") from error
-        return cls(definition, prompts, source=MemorySource(splits), code=code)
+        records = {"evaluation": evaluation} | ({} if demonstrations is None else {"demonstrations": demonstrations})
+        source = MemorySource({split: list(each) for split, each in records.items()})
+        templates = dict(prompt) if isinstance(prompt, Mapping) else {"inline": prompt}
+        prompts = {style: p if isinstance(p, Prompt) else prompt_of(p, style) for style, p in templates.items()}
+        protocol = {"ids": ids, "select": select, "encoder": encoder, "within": within, "draw": draw, "order": order}
+        keys: dict[str, Any] = {"answer": answer, "options": options, "references": references, "decode": decode}
+        keys |= {"id": id, "by": by, "cluster": cluster, "group": group, "extract": dict(extract or {})}
+        keys |= {"gold": _gold(answer, gold, names), "prompts": [*prompts], "task": name, "metrics": metric_names}
+        definition = _definition(keys, protocol, (normalization, domain_premise), [*records][-1])
+        return cls(definition, prompts, source=source, code=code)
 
     @property
     def name(self) -> str:
@@ -178,9 +135,10 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """Hash of the definition: of everything in the task file that can change an answer.
+        """Hash of everything in the definition that can change an answer.
 
-        How answers are scored is left out, since rescoring can change it. Signatures name it in their other words.
+        It does not include how answers are scored, since this can change in rescoring and has its own words in
+        signatures.
         """
         definition = self.definition.model_dump(
             exclude={
@@ -194,10 +152,10 @@ class Task:
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
     def prompt(self, style: str | None = None) -> Prompt:
-        """The prompt of a style; the task's first by default.
+        """The prompt with a name; by default, the first prompt of the task.
 
         Raises:
-            UnknownName: the task has no such prompt.
+            UnknownName: the task does not have this prompt.
         """
         style = style or self.definition.prompts[0]
         if style not in self.prompts:
@@ -205,15 +163,15 @@ class Task:
         return self.prompts[style]
 
     def on(self, split: str | None = None, fewshot_split: str | None = None) -> Task:
-        """The same task with another evaluated split, other demonstrations, or both, whose score is another one.
+        """The task with another evaluated split, another split for demonstrations, or both.
 
         Args:
-            split: to evaluate instead of the task's own.
-            fewshot_split: of the task's own data, to draw demonstrations from. If it is also the evaluated one, no
-                demonstration is the query itself or an example of its group or cluster.
+            split: the split to evaluate; by default, the task's own.
+            fewshot_split: the split of the task's data from which demonstrations are drawn; by default, the task's own.
+                If it is also evaluated, a query and its group and cluster are never its own demonstrations.
 
         Raises:
-            UnknownName: the task's data has no such split.
+            UnknownName: the task's data does not have this split.
         """
         default = self.definition.splits
         for name in (split, fewshot_split):
@@ -222,37 +180,37 @@ class Task:
         return replace(self, definition=self.definition.model_copy(update={"splits": splits}))
 
     def with_decoding(self, decode: Mapping[str, Any]) -> Task:
-        """The same task with other decoding, and without published numbers; only generative tasks change.
+        """The task with changed decoding, and then without published numbers. Other tasks than generative ones stay.
 
         Args:
-            decode: changes to the task's decoding, by the names of `Decode`.
+            decode: changed fields of `Decode`, by name.
 
         Raises:
-            UnknownName: there is no such name.
-            TaskError: a value is not allowed, alone or with the task's other ones.
+            UnknownName: `Decode` does not have this field.
+            TaskError: a value is not valid, or does not agree with the other fields.
         """
         for name in decode:
             if name not in Decode.model_fields:
                 raise UnknownName("decoding option", name, Decode.model_fields)
-        own = self.definition.decode
-        if own is None:
+        current = self.definition.decode
+        if current is None:
             return self
         try:
-            chosen = Decode.model_validate({**own.model_dump(), **decode})
+            changed = Decode.model_validate({**current.model_dump(), **decode})
         except ValueError as error:
             raise TaskError(f"{self.name} cannot be decoded with these options: {first_problem(error)}") from error
-        if chosen == own:
+        if changed == current:
             return self
-        return replace(self, definition=self.definition.model_copy(update={"decode": chosen, "reference": None}))
+        return replace(self, definition=self.definition.model_copy(update={"decode": changed, "reference": None}))
 
     def with_protocol(self, changes: Mapping[str, Any]) -> Task:
-        """The same task with other demonstrations; a task without any is not changed.
+        """The task with a changed protocol. A task without demonstrations is not changed.
 
         Args:
-            changes: by the names of `Protocol`. Keys of the task that contradict them are dropped.
+            changes: changed fields of `Protocol`, by name. Fields of the task that contradict them are dropped.
 
         Raises:
-            TaskError: the changes contradict each other, or what the task keeps.
+            TaskError: the changes contradict each other or the remaining fields.
         """
         if not changes or self.definition.splits.demonstrations is None:
             return self
@@ -263,27 +221,27 @@ class Task:
         return self.under(protocol)
 
     def under(self, protocol: Protocol) -> Task:
-        """The same task with another protocol."""
+        """The task with another protocol."""
         return replace(self, definition=self.definition.model_copy(update={"protocol": protocol}))
 
     def _check_split(self, name: str | None) -> None:
-        """Raise `UnknownName` for a split that the task file does not list, if it lists any."""
-        data, own = self.definition.data, self.definition.splits
+        """Raise `UnknownName` if the task file lists splits but not this one."""
+        data, splits = self.definition.data, self.definition.splits
         known = {*data.local, *(data.hub.splits if data.hub else ())}
-        if name is not None and known and name not in {*known, own.evaluation, own.demonstrations}:
+        if name is not None and known and name not in {*known, splits.evaluation, splits.demonstrations}:
             raise UnknownName(f"split of {self.name}", name, known, self.path)
 
     def evaluation(self, source: Source) -> Examples:
-        """The examples that are evaluated."""
+        """The examples of the evaluated split."""
         return self.split(self.definition.splits.evaluation, source)
 
     def demonstrations(self, source: Source) -> Sequence[Example]:
-        """The pool that demonstrations are drawn from: of a split, the examples that have a right answer to show.
+        """The candidate demonstrations: the examples of their split that have a right answer.
 
-        Empty if the task names no split for them.
+        There are none if the task has no split for demonstrations.
 
         Raises:
-            DataError: the split has none, or the split cannot be read.
+            DataError: no example has a right answer, or the split cannot be read.
         """
         given = self.definition.splits.demonstrations
         if given is None:
@@ -296,7 +254,7 @@ class Task:
             found = self.demonstration_task.split(given.split, source)
         else:
             found = self.split(given, source)
-        if self.definition.answer == "choice":  # which always has a right option
+        if self.definition.answer == "choice":  # choices always have a right option
             return found
         solved = [example for example in found if example.gold]
         if not solved:
@@ -309,10 +267,10 @@ class Task:
         return self.definition.splits.demonstrations == self.definition.splits.evaluation
 
     def question_key(self, example: Example) -> str:
-        """A hash of the question: of the fields that any prompt uses and, of a choice, the options.
+        """A hash of the question, which is the fields that any prompt uses and the options of a choice.
 
-        Examples with equal keys have the same question, in any order, letter case and white space. If no prompt uses a
-        field, the whole record is the question.
+        Examples with equal keys have the same question, up to the order of texts, letter case and white space. If the
+        prompts use no field, the question is the whole record.
         """
         values = [example.fields[name] for name in self._question_fields if name in example.fields]
         if not values:
@@ -320,13 +278,14 @@ class Task:
         return question_key([*values, example.options] if self.definition.answer == "choice" else values)
 
     def query_text(self, example: Example, prompt: Prompt | None = None) -> str:
-        """The query of an example without an answer, which is compared to select similar demonstrations.
+        """The text of an example's query, which is compared to select similar demonstrations.
 
-        If the query differs between options, those of all options are compared: nothing depends on the right one.
+        If the query differs between options, the text contains the queries of all options, so that it does not depend
+        on the right one.
 
         Args:
             example: the query, or a candidate.
-            prompt: the task's first by default.
+            prompt: by default, the first prompt of the task.
         """
         options = example.options if self.definition.answer == "choice" else example.options[:1]
         return "\n".join(dict.fromkeys((prompt or self.prompt()).queries(example.fields, options)))
@@ -336,11 +295,11 @@ class Task:
         return sorted(set().union(*(prompt.question_fields for prompt in self.prompts.values())))
 
     def split(self, split: str, source: Source) -> Examples:
-        """The examples of a split, read once.
+        """The examples of a split, which is read only once.
 
         Raises:
-            DataError: the split cannot be read or is empty; when an example is looked at, its record does not fit the
-                definition.
+            DataError: the split cannot be read or is empty. Later, when an example is accessed: its record does not fit
+                the definition.
         """
         source = self.source_in(source)
         key = (split, id(source))
@@ -351,9 +310,10 @@ class Task:
         return self._loaded[key][1]
 
     def source_in(self, source: Source) -> Source:
-        """The source of the task's records in a run on the data of `source`.
+        """The source from which a run on `source` reads the task's records.
 
-        Records of its own come first; a task with a generator generates where the run's data does not hold its files.
+        It is the task's own records if there are any. A task with a generator generates records if `source` does not
+        have its files.
         """
         if self.source is not None:
             return self.source
@@ -361,7 +321,12 @@ class Task:
         return GENERATED if data.synthetic and not source.holds(data) else source
 
     def check_fields(self, source: Source) -> None:
-        """Raise, with file and line, for the first prompt that names no field or gives the answer away."""
+        """Check the fields in every prompt.
+
+        Raises, with file and line:
+            PromptError: a prompt contains the answer in its query.
+            UnknownName: a prompt uses a field that does not exist.
+        """
         first = self.evaluation(source)[0]
         for prompt in self.prompts.values():
             prompt.check_fields(first.fields)
@@ -369,8 +334,36 @@ class Task:
                 prompt.check_query_is_unsolved()
 
 
+def _definition(
+    keys: Mapping[str, Any], protocol: Mapping[str, Any], scoring: tuple[Any, Any], demonstrations: str
+) -> TaskDefinition:
+    """The definition of a task in memory.
+
+    Args:
+        keys: keys of the task; `options` may be any sequence.
+        protocol: keys of its protocol; None for `draw` and `order` stands for their defaults.
+        scoring: normalisation and domain premise.
+        demonstrations: split that demonstrations are drawn from.
+
+    Raises:
+        TaskError: a value is not valid.
+    """
+    options = keys["options"]
+    given = {name: each for name, each in protocol.items() if name not in ("draw", "order") or each is not None}
+    normalization, domain_premise = scoring
+    try:
+        return TaskDefinition(
+            **{**keys, "options": options if isinstance(options, str | None) else list(options)},
+            splits=Splits(demonstrations=demonstrations, evaluation="evaluation"),
+            protocol=Protocol.model_validate(given),
+            score=Score(normalization=normalization, domain_premise=domain_premise),
+        )
+    except ValueError as error:
+        raise TaskError(f"task {keys['task']!r}: {first_problem(error)}") from error
+
+
 def _gold(answer: AnswerKind, field: str | None, names: Sequence[str] | None) -> Gold | None:
-    """The `gold` of a choice; for other answers only what was given, which the schema checks."""
+    """The `gold` of a choice; for other kinds of answers, None unless it is given, which the schema checks."""
     if answer != "choice" and field is None and names is None:
         return None
     return Gold(field=field or "label", names=None if names is None else list(names))

@@ -86,7 +86,7 @@ def test_unknown_task_without_a_similar_name(icl_eval: IclEval) -> None:
     message = icl_eval("run", "--task", "qqqq", *TOY).mistake
 
     assert message == (
-        "no task or suite is named 'qqqq'; `icl-eval list` names all, and --include (in Python `library`) brings a "
+        "no task or suite is named 'qqqq'; `icl-eval list` lists all names, and --include (in Python `library`) adds a "
         "folder of your own"
     )
 
@@ -149,7 +149,7 @@ def test_empty_split(icl_eval: IclEval) -> None:
 def test_missing_data_directory(icl_eval: IclEval) -> None:
     message = icl_eval("run", "--task", "toy/parity", "--include", ".", "--data-dir", "dat").mistake
 
-    assert message == "dat: there is no such data directory"
+    assert message == "dat: this data directory does not exist"
 
 
 def test_split_with_only_line_breaks(icl_eval: IclEval) -> None:

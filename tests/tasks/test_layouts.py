@@ -155,7 +155,7 @@ def test_a_field_in_the_name_of_a_file_may_have_any_name_and_is_not_of_a_hidden_
             "{x}.jsonl",
             '{"x": 1}',
             {},
-            r"x\}\.jsonl:1: the record has a field 'x', which the name of its file also gives",
+            r"x\}\.jsonl:1: the record has a field 'x', which the file name defines, too",
         ),
     ],
 )

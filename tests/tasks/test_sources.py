@@ -195,14 +195,14 @@ def test_an_array_of_records_in_json_is_named(tmp_path: Path) -> None:
         ("d.parquet", b"PAR1", ": not a parquet file"),
         ("d.parquet", b"PAR1" + b"\0" * 50 + b"PAR1", ": cannot be read: Could not open Parquet"),
         ("d.xml", b"<r><s>1", ": not readable XML: no element found"),
-        ("d.xml", b"<r><s>1</s></r>", ": a record has fields, but <s> holds only text"),
+        ("d.xml", b"<r><s>1</s></r>", ": a record must have fields, but <s> has only text"),
         ("d.xml", b"<r><s>1<a>2</a></s></r>", ": <s> mixes text and fields"),
         ("d.xml", b'<?xml version="1.0" encoding="none"?><r/>', ": not readable XML: "),
         ("d.txt", b"a\r\n\xc3\n", ":2: not UTF-8: byte 0xc3 (invalid continuation byte)"),
-        ("d.pdf", b"", ": this kind of file cannot be read; use .jsonl, .json, .csv, .tsv, .parquet, .xml, .txt"),
-        ("d.py", b"", ": this kind of file cannot be read"),
-        ("d", b"", ": this kind of file cannot be read"),
-        ("d.gz", b"", ": this kind of file cannot be read"),
+        ("d.pdf", b"", ": this kind of file is not supported; use .jsonl, .json, .csv, .tsv, .parquet, .xml, .txt"),
+        ("d.py", b"", ": this kind of file is not supported"),
+        ("d", b"", ": this kind of file is not supported"),
+        ("d.gz", b"", ": this kind of file is not supported"),
     ],
 )
 def test_unreadable_file_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
@@ -323,7 +323,9 @@ def test_two_cut_files_are_one_too_many(tmp_path: Path) -> None:
     for name in ("train.first1.jsonl", "train.first2.jsonl"):
         written(tmp_path / name, jsonl(RECORDS))
 
-    with pytest.raises(DataError, match=r"train\.first1\.jsonl and train\.first2\.jsonl both stand for train\.jsonl"):
+    with pytest.raises(
+        DataError, match=r"train\.first1\.jsonl and train\.first2\.jsonl are both copies of train\.jsonl"
+    ):
         LocalSource(tmp_path).records(Data(local={"train": "train.jsonl"}), "train")
 
 
@@ -333,7 +335,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_missing_data_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere: there is no such data directory"):
+    with pytest.raises(DataError, match=r"nowhere: this data directory does not exist"):
         LocalSource(tmp_path / "nowhere")
 
 
@@ -367,7 +369,7 @@ def test_file_outside_the_data_directory_is_refused(name: str, tmp_path: Path) -
     inner.mkdir()
     written(tmp_path / "secret.jsonl", jsonl(RECORDS))
 
-    with pytest.raises(DataError, match="must lie under the data directory"):
+    with pytest.raises(DataError, match="must be in the data directory"):
         LocalSource(inner).records(Data(local={"train": name}), "train")
 
 

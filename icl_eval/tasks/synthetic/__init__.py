@@ -1,4 +1,4 @@
-"""Records made by the package: arithmetic and word scrambling of the GPT-3 paper, named as its files; words to copy."""
+"""Synthetic records: arithmetic and word scrambling of the GPT-3 paper, named as its files, and words to copy."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ GENERATORS: Mapping[str, Callable[[Draws], Iterator[dict[str, str]]]] = {
 
 
 class SyntheticSource:
-    """The records of a task's generator, the same at every call; a split's name is part of what they are drawn from."""
+    """Records of a task's generator, which depend only on the generator and the name of the split."""
 
     label = "synthetic"
 
     def holds(self, data: Data) -> bool:
-        """Whether the task names a generator."""
+        """Whether the task has a generator."""
         return data.synthetic is not None
 
     def records(self, data: Data, split: str) -> Iterator[Mapping[str, Any]]:
-        """Make the records of one split.
+        """Generate the records of a split.
 
         Raises:
-            DataError: the task names no generator.
-            UnknownName: there is no generator of that name.
+            DataError: the task has no generator.
+            UnknownName: the generator does not exist.
         """
         if data.synthetic is None:
             raise DataError("the task names no generator of records")
@@ -65,5 +65,5 @@ class SyntheticSource:
         return GENERATORS[data.synthetic](Draws(f"{data.synthetic}/{split}"))
 
     def location(self, data: Data, split: str, number: int | None) -> Location:  # noqa: ARG002
-        """Nowhere that could be named."""
+        """An empty location."""
         return Location()

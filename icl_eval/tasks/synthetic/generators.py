@@ -1,16 +1,16 @@
-"""Generators of records: the sums and scrambled words of section 3.9 of the GPT-3 paper, and random words to copy.
+"""Generators of records: arithmetic and scrambled words of section 3.9 of the GPT-3 paper, and random words to copy.
 
-Operands are uniform on [0, 10^digits), so differences are often negative. The three-operand kind follows the released
-items, not the text: parentheses around the first two operands, and digits from 1 to 9.
+Operands are uniform on [0, 10^digits), so differences are often negative. Problems with three operands follow the
+released items, not the text: the first two operands are in parentheses, and digits are from 1 to 9.
 
-The words are of the bundled list, each at most once. Where the text leaves a rule open, the released items decide:
-letters are cycled by any number of places but none, an anagram differs from its word if any order of its letters does,
-and exactly one character stands between two neighbouring letters.
+Words are from the bundled list, without repetition. If the text does not define a rule, the released items do: letters
+are cycled by at least one place, an anagram differs from its word if possible, and there is exactly one character
+between two letters.
 
-Random words have no order that a model could know before it reads them, so what it predicts of a second copy comes from
-the first one: the repeated random tokens of Olsson et al. 2022 (arXiv 2209.11895), as words, which all tokenizers read.
+A model cannot predict random words before it reads them, so its predictions of a second copy depend on the first copy.
+These are the repeated random tokens of Olsson et al. 2022 (arXiv 2209.11895), as words, which every tokenizer supports.
 
-Draws are pseudo-random numbers from a hash: the same for a name on every platform, in every version of every library.
+Draws are pseudo-random numbers from a hash. They depend only on a name, not on the platform or versions of libraries.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Draws:
-    """An endless stream of independent draws: the n-th is the BLAKE2b hash of (name, n), 128 bits of it."""
+    """An endless sequence of independent draws; the n-th is a 128-bit BLAKE2b hash of (name, n)."""
 
     def __init__(self, name: str) -> None:
         self._name, self._number = name, count()
@@ -37,11 +37,11 @@ class Draws:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little") % bound
 
     def one_of(self, choices: Sequence[T]) -> T:
-        """A member, all equally likely."""
+        """A uniformly random member of a sequence."""
         return choices[self.below(len(choices))]
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
-        """The members in an order, all equally likely (Fisher and Yates)."""
+        """The members in a uniformly random order (Fisher and Yates)."""
         order = list(items)
         for last in range(len(order) - 1, 0, -1):
             other = self.below(last + 1)
@@ -49,7 +49,7 @@ class Draws:
         return order
 
 
-ITEMS = 2000  # distinct sums in every released file; of its 10,000 words as many
+ITEMS = 2000  # distinct problems in every released file; also the number of words used
 OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "plus": lambda a, b: a + b,
     "minus": lambda a, b: a - b,
@@ -108,18 +108,18 @@ def scrambled(scramble: Scramble, shortest: int) -> Callable[[Draws], Iterator[d
 
 @cache
 def words() -> tuple[str, ...]:
-    """The bundled English words: lower case, sorted, each once."""
+    """The distinct bundled English words in lower case, sorted."""
     return tuple(resources.files(__package__).joinpath("words.txt").read_text(encoding="ascii").split())
 
 
 def cycled(word: str, draws: Draws) -> str:
-    """The word with its beginning moved to its end."""
+    """The word with its first letters moved to the end."""
     places = 1 + draws.below(len(word) - 1)
     return word[places:] + word[:places]
 
 
 def anagram(kept: int) -> Scramble:
-    """The word with all letters shuffled but the first and last `kept`."""
+    """A function that shuffles all letters of a word except the first and last `kept` ones."""
 
     def scramble(word: str, draws: Draws) -> str:
         inner = word[kept:-kept]
@@ -132,21 +132,21 @@ def anagram(kept: int) -> Scramble:
 
 
 def with_insertions(word: str, draws: Draws) -> str:
-    """The word with a space or punctuation mark after each letter but the last."""
+    """The word with a space or punctuation mark after each letter except the last."""
     return "".join(letter + draws.one_of(INSERTED) for letter in word[:-1]) + word[-1]
 
 
 def backwards(word: str, draws: Draws) -> str:  # noqa: ARG001
-    """The word from its last letter to its first."""
+    """The reversed word."""
     return word[::-1]
 
 
-REPEATED, REPEATED_WORDS = 200, 25  # sequences, and words in each
-COPIED, COPIED_WORDS = 200, (5, 10, 20)  # lists of each length
+REPEATED, REPEATED_WORDS = 200, 25  # number of sequences, and of words in each
+COPIED, COPIED_WORDS = 200, (5, 10, 20)  # number of lists for each length, and the lengths
 
 
 def repeated_words(draws: Draws) -> Iterator[dict[str, str]]:
-    """Each half of random words that stand twice: the first after nothing, the second after the first."""
+    """Both halves of repeated random words: the first half without context, the second after the first."""
     for number in range(REPEATED):
         text = "".join(f" {word}" for word in _random_words(draws, REPEATED_WORDS))
         for half, before in (("first", ""), ("second", text)):
@@ -162,7 +162,7 @@ def copied_words(draws: Draws) -> Iterator[dict[str, str]]:
 
 
 def _random_words(draws: Draws, count: int) -> list[str]:
-    """Different words, all equally likely."""
+    """Distinct random words, all equally likely."""
     listed = words()
     found: dict[str, None] = {}
     while len(found) < count:
